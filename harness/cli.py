@@ -1,0 +1,230 @@
+"""The command `isogap`. Everything heavy is imported by the command that needs it: `--help` answers at once."""
+
+import dataclasses
+import json
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(
+    name="isogap", help=__import__("harness").__doc__, no_args_is_help=True, add_completion=False,
+    pretty_exceptions_enable=False, rich_markup_mode=None,
+)  # fmt: skip
+
+SweepArgument = Annotated[str, typer.Argument(metavar="SWEEP", help="a sweep's YAML file, or a preset's name")]
+FolderArgument = Annotated[Path, typer.Argument(metavar="DIR", help="a sweep's folder")]
+SourceArgument = Annotated[Path, typer.Argument(metavar="SOURCE", help="a sweep's folder, or a CSV or parquet of runs")]
+JsonFlag = Annotated[bool, typer.Option("--json", help="print JSON instead of a table")]
+JsonFile = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="write the result as JSON")]
+Cache = Annotated[Path | None, typer.Option(help="folder of prepared data and compiled programs")]
+SetOption = Annotated[list[str], typer.Option("--set", metavar="ROLE=COLUMN", help="put a column in a role")]
+Where = Annotated[str | None, typer.Option(help="use the rows for which this holds, e.g. 'N > 1e5'")]
+Holdout = Annotated[str | None, typer.Option(help="score these rows, do not fit them")]
+Estimator = Annotated[str, typer.Option(help="which gap of a sweep's folder: probe, online or twin")]
+
+
+@app.command()
+def plan(
+    sweep: SweepArgument,
+    json_: JsonFlag = False,
+    cache: Cache = None,
+    calibrate: Annotated[bool, typer.Option(help="measure this machine first (about a minute, kept for later)")] = True,
+) -> None:
+    """Every cell with its sizes and cost, the packs, the time it will take, and what is infeasible and why."""
+    from harness.plan import plan_sweep
+    from harness.show import print_plan
+
+    planned = plan_sweep(sweep, cache, calibrate)
+    if json_:
+        print(planned.to_json())
+    else:
+        print_plan(planned)
+
+
+@app.command()
+def run(
+    sweep: SweepArgument,
+    out: Annotated[Path, typer.Option(metavar="DIR", help="the sweep's folder, new or begun")],
+    workers: Annotated[int, typer.Option(min=1, help="processes, each on its share of the cores")] = 1,
+    executor: Annotated[str, typer.Option(help="where packs run: local")] = "local",
+    fail_fast: Annotated[bool, typer.Option("--fail-fast", help="stop at the first failed or diverged run")] = False,
+    max_minutes: Annotated[float | None, typer.Option(help="stop after a checkpoint when this time is over")] = None,
+    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="run failed runs again")] = False,
+    cache: Cache = None,
+) -> None:
+    """Train what has not ended yet; interrupted runs go on from their checkpoints."""
+    from harness.launch.sweep import run_sweep
+    from sweeps.errors import InputError
+
+    if executor != "local":
+        raise InputError("--executor", "value", executor, "local")
+    raise typer.Exit(run_sweep(sweep, out, cache, workers, fail_fast, max_minutes, retry_failed))
+
+
+@app.command()
+def status(out: FolderArgument, json_: JsonFlag = False) -> None:
+    """One line a run: where it stands, its loss, why it failed; progress and time to go."""
+    from harness.show import print_status, sweep_status
+
+    rows, progress = sweep_status(out)
+    if json_:
+        print(json.dumps({"runs": rows, "progress": dataclasses.asdict(progress)}, indent=1))
+    else:
+        print_status(rows, progress)
+
+
+@app.command()
+def export(
+    out: FolderArgument,
+    what: Annotated[str, typer.Option(help="runs, series or evals")],
+    to: Annotated[Path, typer.Option(metavar="FILE", help="FILE.csv or FILE.parquet")],
+) -> None:
+    """Write one of the sweep's tables."""
+    from harness.record.table import export as write
+    from sweeps.errors import InputError
+
+    if what not in ("runs", "series", "evals"):
+        raise InputError("--what", "value", what, "runs, series or evals")
+    print(f"{write(out, what, to)} rows in {to}")
+
+
+@app.command()
+def fit(
+    source: SourceArgument,
+    law: Annotated[str, typer.Option(help="a law's id; `isogap laws` lists them")],
+    set_: SetOption = [],  # noqa: B006
+    where: Where = None,
+    holdout: Holdout = None,
+    estimator: Estimator = "probe",
+    bootstrap: Annotated[int, typer.Option(min=0, help="refits to resampled clusters")] = 200,
+    json_: JsonFile = None,
+) -> None:
+    """Fit a law, and say what the runs identify and what they do not."""
+    from harness.fit.fitting import fit as fit_law
+    from harness.fit.result import render
+    from harness.source import read_source
+
+    frame = read_source(source, [law], set_, where, holdout, estimator)
+    result = fit_law(law, frame, bootstrap=bootstrap, source=str(source))
+    print(render(result), end="")
+    if json_:
+        json_.write_text(result.to_json())
+
+
+@app.command()
+def compare(
+    source: SourceArgument,
+    laws: Annotated[str, typer.Option(metavar="A,B,C", help="laws of one response")],
+    set_: SetOption = [],  # noqa: B006
+    where: Where = None,
+    holdout: Holdout = None,
+    estimator: Estimator = "probe",
+    json_: JsonFile = None,
+) -> None:
+    """Fit several laws to the same rows and rank them."""
+    from harness.fit.compare import compare as compare_laws
+    from harness.show import print_rows
+    from harness.source import read_source
+
+    ids = [law.strip() for law in laws.split(",")]
+    frame = read_source(source, ids, set_, where, holdout, estimator)
+    rows = [row.to_dict() for row in compare_laws(ids, frame, source=str(source))]
+    print_rows(rows)
+    if json_:
+        json_.write_text(json.dumps(rows, indent=1))
+
+
+FitArgument = Annotated[Path, typer.Argument(metavar="FIT.json", help="what `isogap fit --json` wrote")]
+
+
+@app.command()
+def predict(
+    fitted: FitArgument,
+    at: Annotated[list[str], typer.Option(metavar="N=..,D=..", help="one point; may be repeated")] = [],  # noqa: B006
+    points: Annotated[Path | None, typer.Option(metavar="FILE", help="points as CSV or parquet")] = None,
+    json_: JsonFlag = False,
+) -> None:
+    """A fitted law at new points, with 95 % intervals."""
+    from harness.fit.forecast import predict as predict_points
+    from harness.show import print_rows
+    from harness.source import read_fit, read_points
+
+    rows = predict_points(read_fit(fitted), read_points(at, points)).to_dict("records")
+    print(json.dumps(rows, indent=1)) if json_ else print_rows(rows)
+
+
+@app.command()
+def allocate(
+    fitted: FitArgument,
+    flops: Annotated[list[float], typer.Option(help="training budget in FLOPs; may be repeated")],
+    json_: JsonFlag = False,
+) -> None:
+    """Compute-optimal N and D of a fitted loss law, with 95 % intervals."""
+    from harness.fit.forecast import allocate as allocate_budgets
+    from harness.show import print_rows
+    from harness.source import read_fit
+
+    rows = allocate_budgets(read_fit(fitted), flops).to_dict("records")
+    print(json.dumps(rows, indent=1)) if json_ else print_rows(rows)
+
+
+@app.command()
+def report(
+    out: FolderArgument,
+    to: Annotated[Path | None, typer.Option(metavar="FILE.html", help="default DIR/report.html")] = None,
+) -> None:
+    """One self-contained page: the verdict, the figures, the runs, the provenance."""
+    from harness.report.write import write_report
+    from harness.show import working
+
+    with working("fitting the laws and drawing the page"):
+        path = write_report(out, to)
+    print(path)
+
+
+@app.command()
+def laws(law: Annotated[str | None, typer.Argument(metavar="ID")] = None) -> None:
+    """The laws there are, or one of them in full."""
+    from harness.show import print_law, print_laws
+
+    print_laws() if law is None else print_law(law)
+
+
+@app.command()
+def corpora(cache: Cache = None) -> None:
+    """The corpora there are."""
+    from harness.data.catalog import corpora as rows
+    from harness.show import print_rows
+
+    print_rows(rows(cache))
+
+
+@app.command()
+def tokenizers() -> None:
+    """The tokenizers there are."""
+    from harness.data.catalog import tokenizers as rows
+    from harness.show import print_rows
+
+    print_rows(rows())
+
+
+def main() -> None:
+    """Run the command; unusable input is one line on standard error and status 2."""
+    try:
+        app()
+    except ValueError as error:
+        # By name: importing the class would cost every `--help` what `sweeps.errors` may come to import.
+        if type(error).__name__ != "InputError":
+            raise
+        _refuse(error)
+    except OSError as error:
+        if error.filename is None or isinstance(error, BrokenPipeError):
+            raise
+        _refuse(f"{error.filename}: path: got {error.strerror!r}, expected one that can be read and written")
+
+
+def _refuse(complaint: object) -> None:
+    print(f"isogap: {complaint}".replace("\n", " "), file=sys.stderr)
+    sys.exit(2)

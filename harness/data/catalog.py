@@ -1,0 +1,59 @@
+"""What corpora and tokenizers there are, as rows for a listing."""
+
+from pathlib import Path
+from typing import Any
+
+from harness.data.cache import default_cache, known_facts
+from harness.data.corpora import named_corpora
+
+# Bytes of the named corpora as measured with Python 3.11 and the package versions of 2026; shown until the corpus is
+# prepared here and its own size is known.
+TYPICAL_BYTES = {"stdlib_code": 10_000_000, "library_code": 44_000_000, "api_docs": 17_000_000, "mixed": 71_000_000}
+
+
+def corpora(cache: Path | None = None) -> list[dict[str, Any]]:
+    """Rows of `isogap corpora`: name, description, licence, bytes (measured if `prepared`, else typical), documents.
+
+    Args:
+        cache: folder of prepared data; None is the user's cache folder.
+    """
+    cache = default_cache() if cache is None else cache
+    rows: list[dict[str, Any]] = []
+    for corpus in named_corpora():
+        facts = known_facts(corpus, cache)
+        size = facts.bytes if facts else TYPICAL_BYTES[corpus.name]
+        rows.append(_corpus_row(corpus.name, corpus.description, corpus.licence, size, facts and facts.documents))
+    for name, description in (
+        ("text:PATH", "UTF-8 files: a folder with one document a file, or one file, cut into documents"),
+        ("jsonl:PATH", "JSON lines with a column `text`, and `group` if rows share a source"),
+        ("parquet:PATH", "parquet files with a column `text`, and `group` if rows share a source"),
+        ("hf:NAME[:CONFIG]", "a dataset of the Hugging Face hub with a column `text`: the first 256 MB, streamed"),
+    ):
+        rows.append(_corpus_row(name, description, "as its source says", None, None))
+    return rows
+
+
+def tokenizers() -> list[dict[str, str]]:
+    """Rows of `isogap tokenizers`: name, vocabulary (end-of-document token included), description."""
+    return [
+        {"name": "bytes", "vocab": "257", "description": "UTF-8 bytes; no training, no file"},
+        {"name": "bpe:V", "vocab": "V", "description": "byte-level BPE trained on the domain's own train split"},
+        {"name": "bpe:V@CORPUS", "vocab": "V", "description": "the same, trained on another corpus' train split"},
+        {"name": "tiktoken:NAME", "vocab": "all", "description": "published: gpt2, cl100k_base, o200k_base and others"},
+        {
+            "name": "tiktoken:NAME:V",
+            "vocab": "V",
+            "description": "its first V - 1 ranks: exactly what training would have given, stopped there",
+        },
+    ]
+
+
+def _corpus_row(name: str, description: str, licence: str, size: int | None, documents: int | None) -> dict[str, Any]:
+    return {
+        "name": name,
+        "description": description,
+        "licence": licence,
+        "bytes": size,
+        "documents": documents,
+        "prepared": documents is not None,
+    }

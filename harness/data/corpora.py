@@ -1,0 +1,107 @@
+"""Corpora by name: what each is, under which licence, its documents, and how a change of its sources is noticed."""
+
+import os
+import platform
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from hashlib import blake2b
+from pathlib import Path
+
+from harness.data import installed, readers
+from harness.data.documents import Document
+from sweeps.errors import InputError
+
+# Must change when the same sources would give other documents: prepared corpora are cached under it.
+RECIPE = 1
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """Attributes:
+    name: as written in a sweep.
+    description, licence: one line each.
+    documents: reads them, repetitions included, in any order.
+    fingerprint: cheap hash of the sources (names, sizes, times; not contents): equal fingerprints, equal documents.
+    parts: the corpora it is the union of, if it is one: it is then prepared from them, once they are.
+    """
+
+    name: str
+    description: str
+    licence: str
+    documents: Callable[[], Iterator[Document]]
+    fingerprint: Callable[[], str]
+    parts: tuple["Corpus", ...] = ()
+
+
+def find_corpus(domain: str) -> Corpus:
+    """The corpus of a name: one of NAMED, or text:PATH, jsonl:PATH, parquet:PATH, hf:NAME or hf:NAME:CONFIG.
+
+    Raises:
+        InputError: no such name, or a path that does not exist.
+    """
+    named = {corpus.name: corpus for corpus in named_corpora()}
+    if domain in named:
+        return named[domain]
+    kind, _, rest = domain.partition(":")
+    if rest and kind == "hf":
+        name, _, config = rest.partition(":")
+        documents = partial(readers.read_hub, name, config or None)
+        # Frozen at first use: what a stream holds cannot be known without reading it again.
+        return Corpus(domain, "dataset of the Hugging Face hub", "see the hub", documents, lambda: _digest([domain]))
+    if rest and kind in ("text", "jsonl", "parquet"):
+        path = Path(rest).expanduser().resolve()
+        files = readers.text_files(path)
+        builder = "json" if kind == "jsonl" else kind
+        documents = partial(readers.read_text, path) if kind == "text" else partial(readers.read_rows, builder, path)
+        return Corpus(domain, f"{kind} files", "yours", documents, partial(_files_fingerprint, kind, files))
+    accepted = f"{', '.join(named)}, text:PATH, jsonl:PATH, parquet:PATH or hf:NAME[:CONFIG]"
+    raise InputError("data", "domain", domain, accepted)
+
+
+def named_corpora() -> tuple[Corpus, ...]:
+    """The corpora that need no download, `mixed` last."""
+    parts = (
+        Corpus(
+            "stdlib_code",
+            f"Python {platform.python_version()}'s own library: sources with comments and docstrings, no tests",
+            "PSF-2.0",
+            installed.stdlib_code,
+            lambda: _files_fingerprint("stdlib_code", [file for _, file in installed.stdlib_files()]),
+        ),
+        Corpus(
+            "library_code",
+            "sources of the scientific Python packages isogap needs, without docstrings and tests",
+            "BSD-3-Clause, Apache-2.0 and MIT, as each package says",
+            installed.library_code,
+            lambda: _files_fingerprint("library_code", [file for _, file in installed.library_files()]),
+        ),
+        Corpus(
+            "api_docs",
+            "docstrings of the same packages, and Python's language reference: technical English",
+            "BSD-3-Clause, Apache-2.0, MIT and PSF-2.0, as each package says",
+            installed.api_docs,
+            lambda: _files_fingerprint("api_docs", [file for _, file in installed.library_files()]),
+        ),
+    )
+    mixed = Corpus(
+        "mixed",
+        "the other three together: every prefix holds them in proportion to their bytes",
+        "as the three",
+        lambda: (document for part in parts for document in part.documents()),
+        lambda: _digest(part.fingerprint() for part in parts),
+        parts,
+    )
+    return (*parts, mixed)
+
+
+def _files_fingerprint(kind: str, files: Iterable[Path]) -> str:
+    facts = []
+    for file in files:
+        status = os.stat(file)
+        facts.append(f"{file}\t{status.st_size}\t{status.st_mtime_ns}")
+    return _digest([kind, platform.python_version(), *facts])
+
+
+def _digest(facts: Iterable[str]) -> str:
+    return blake2b("\n".join([str(RECIPE), *facts]).encode(), digest_size=16).hexdigest()

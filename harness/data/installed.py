@@ -1,0 +1,88 @@
+"""Real text without a download: Python's own library, and the packages that isogap itself needs."""
+
+import importlib.util
+import os
+import pydoc_data.topics
+import sysconfig
+import tokenize
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+from harness.data.docstrings import docstrings, without_docstrings
+from harness.data.documents import Document, make_document
+from harness.data.pieces import cut_code, cut_text, parse, split_lines
+
+# What `pip install isogap` brings, directly or through its dependencies; those that are absent are passed over.
+# plotly is left out: 17 MB of generated validators that repeat each other.
+PACKAGES = (
+    "absl", "anyio", "click", "datasets", "etils", "flax", "fsspec", "huggingface_hub", "jax", "jaxlib", "jaxtyping",
+    "narwhals", "numpy", "optax", "orbax", "pandas", "pyarrow", "pydantic", "pygments", "rich", "scipy", "tokenizers",
+    "treescope", "typer", "yaml",
+)  # fmt: skip
+# Tests repeat each other and what they test; vendored copies repeat packages; pydoc_data is text, not code.
+SKIPPED_FOLDERS = frozenset(
+    "tests test testing idlelib lib2to3 site-packages dist-packages _vendor pydoc_data __pycache__".split()
+)
+SHORTEST_DOCSTRING = 100
+
+
+@cache
+def stdlib_files() -> tuple[tuple[str, Path], ...]:
+    """(group, file) of the sources of Python's library, tests and installed packages left out."""
+    return tuple(_sources("python", Path(sysconfig.get_paths()["stdlib"])))
+
+
+@cache
+def library_files() -> tuple[tuple[str, Path], ...]:
+    """(group, file) of the sources of the installed packages in PACKAGES, tests and generated code left out.
+
+    A package is found, not imported.
+    """
+    specs = [(name, importlib.util.find_spec(name)) for name in PACKAGES]
+    roots = [(name, Path(root)) for name, spec in specs if spec for root in spec.submodule_search_locations or ()]
+    return tuple(item for name, root in roots for item in _sources(name, root))
+
+
+def stdlib_code() -> Iterator[Document]:
+    """Python's library as it stands, comments and docstrings included, in pieces of 1 to 4 kB."""
+    for group, file in stdlib_files():
+        if (source := _read(file)) and (tree := parse(source)):
+            yield from (make_document(group, piece) for piece in cut_code(split_lines(source), tree) if piece.strip())
+
+
+def library_code() -> Iterator[Document]:
+    """The packages' sources without docstrings, in pieces of 1 to 4 kB."""
+    for group, file in library_files():
+        if (source := _read(file)) and (tree := parse(source)):
+            lines = without_docstrings(source, tree)
+            yield from (make_document(group, piece) for piece in cut_code(lines, tree) if piece.strip())
+
+
+def api_docs() -> Iterator[Document]:
+    """The packages' docstrings, grouped by the file they stand in, and Python's language reference by topic."""
+    for group, file in library_files():
+        if (source := _read(file)) and (tree := parse(source)):
+            texts = [text for text in docstrings(tree) if len(text) >= SHORTEST_DOCSTRING]
+            yield from (make_document(group, piece) for text in texts for piece in cut_text(text) if piece.strip())
+    for topic, text in pydoc_data.topics.topics.items():
+        pieces = cut_text(text)
+        yield from (make_document(f"python/topics/{topic}", piece) for piece in pieces if piece.strip())
+
+
+def _sources(name: str, root: Path) -> Iterator[tuple[str, Path]]:
+    for folder, inner, files in os.walk(root):
+        inner[:] = sorted(set(inner) - SKIPPED_FOLDERS)
+        for file in sorted(files):
+            # Generated: wrappers of every MLIR operation, 3 MB of one template (jaxlib/mlir/dialects).
+            if file.endswith(".py") and not file.startswith("test_") and not file.endswith(("_test.py", "_gen.py")):
+                path = Path(folder, file)
+                yield f"{name}/{path.relative_to(root).as_posix()}", path
+
+
+def _read(file: Path) -> str | None:
+    try:
+        with tokenize.open(file) as opened:  # honours the coding line
+            return opened.read()
+    except (SyntaxError, UnicodeDecodeError):
+        return None

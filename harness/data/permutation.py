@@ -1,0 +1,46 @@
+"""A permutation of 0..n-1 that is computed, not stored: position -> index, for any position, in any order."""
+
+import numpy as np
+from jaxtyping import Int, UInt64
+
+# Eight rounds: each half is mixed four times. It matters for the small domains of tests and tiny U, where a round
+# function has only one or two bits to work with.
+ROUNDS = 8
+
+
+def mix(values: UInt64[np.ndarray, "*shape"]) -> UInt64[np.ndarray, "*shape"]:
+    """The finaliser of splitmix64 (Steele, Lea and Flood 2014): a bijection of 64-bit words with full avalanche."""
+    values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return values ^ (values >> np.uint64(31))
+
+
+def permute(
+    index: Int[np.ndarray, "points"], size: int, key: Int[np.ndarray, "points"] | int
+) -> Int[np.ndarray, "points"]:
+    """Images of indices under the permutation of 0..size-1 that belongs to a key.
+
+    A balanced Feistel network permutes the smallest 4**h >= size; images outside 0..size-1 are sent through again
+    until they fall inside (cycle walking; Black and Rogaway 2002), fewer than four times on average.
+
+    Args:
+        index: values in [0, size).
+        size: number of permuted values, at least 1 and at most 2**62.
+        key: one key for all, or one an index: different keys give unrelated permutations.
+
+    Returns:
+        int64 values in [0, size); for a fixed key a bijection.
+    """
+    half = np.uint64(max(1, -(-(size - 1).bit_length() // 2)))
+    mask = (np.uint64(1) << half) - np.uint64(1)
+    keys = np.broadcast_to(np.asarray(key, dtype=np.int64).astype(np.uint64), np.shape(index))
+    image = np.asarray(index, dtype=np.int64).astype(np.uint64)
+    pending = np.ones(image.shape, dtype=bool)
+    while pending.any():
+        left, right, key_of = image[pending] >> half, image[pending] & mask, keys[pending]
+        for number in range(ROUNDS):
+            round_key = mix(key_of + np.uint64(0x9E3779B97F4A7C15 * (number + 1) % 2**64))
+            left, right = right, left ^ (mix(right ^ round_key) & mask)
+        image[pending] = (left << half) | right
+        pending = image >= np.uint64(size)
+    return image.astype(np.int64)

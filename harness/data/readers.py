@@ -1,0 +1,114 @@
+"""Anyone's text as documents: files and folders, JSON lines, parquet, and datasets of the Hugging Face hub."""
+
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from harness.data.documents import Document, make_document
+from harness.data.pieces import cut_text
+from sweeps.errors import InputError
+
+# Of a streamed dataset the first 256 MB are taken: with bytes that is 256 M tokens, more than small models consume.
+STREAMED_BYTES = 256_000_000
+# Consecutive pieces of a single file that form a group, about 30 kB: neighbours stay on one side of the split.
+PIECES_IN_GROUP = 10
+
+
+def text_files(path: Path) -> list[Path]:
+    """The file itself, or every file below a folder (hidden ones left out) in order of relative path.
+
+    Raises:
+        InputError: there is no such file or folder.
+    """
+    if path.is_file():
+        return [path]
+    if not path.is_dir():
+        raise InputError("data", "domain", str(path), "a file or folder that exists")
+    found = []
+    for folder, inner, files in os.walk(path):
+        inner[:] = [name for name in inner if not name.startswith(".")]
+        found += [Path(folder, name) for name in files if not name.startswith(".")]
+    return sorted(found, key=lambda file: file.relative_to(path).as_posix())
+
+
+def read_text(path: Path) -> Iterator[Document]:
+    """UTF-8 text: of a folder, one document a file; a single file is cut into documents of 1 to 4 kB.
+
+    The group of a document is its path relative to the folder; of a single file, a stretch of ten documents.
+
+    Raises:
+        InputError: no such path, or a file that is not UTF-8.
+    """
+    for file in text_files(path):
+        try:
+            text = file.read_text("utf-8")
+        except UnicodeDecodeError as error:
+            raise InputError(file, "text", f"byte {error.start}", "UTF-8 text") from error
+        if file == path:
+            pieces = (piece for piece in cut_text(text) if piece.strip())
+            for number, piece in enumerate(pieces):
+                yield make_document(f"{path.name}/{number // PIECES_IN_GROUP}", piece)
+        elif text.strip():
+            yield make_document(file.relative_to(path).as_posix(), text)
+
+
+def read_rows(builder: str, path: Path) -> Iterator[Document]:
+    """A document a row of JSON lines or parquet files (a file, or a folder of them), from the column `text`.
+
+    Args:
+        builder: "json" or "parquet".
+
+    Raises:
+        InputError: no such path, an unreadable file, or no column `text`.
+    """
+    files = [str(file) for file in text_files(path)]
+    yield from _stream(path, lambda datasets: datasets.load_dataset(builder, data_files=files, **_STREAM))
+
+
+def read_hub(name: str, config: str | None) -> Iterator[Document]:
+    """The first 256 MB of the train split of a dataset of the Hugging Face hub, streamed, from the column `text`.
+
+    Raises:
+        InputError: the hub cannot be reached, has no such dataset or configuration, or it has no column `text`.
+    """
+    where = f"hf:{name}" + (f":{config}" if config else "")
+    documents = _stream(where, lambda datasets: _open_hub(datasets, name, config))
+    size = 0
+    for document in documents:
+        size += len(document.text.encode())
+        yield document
+        if size >= STREAMED_BYTES:
+            return
+
+
+_STREAM = {"split": "train", "streaming": True}
+
+
+def _open_hub(datasets: Any, name: str, config: str | None) -> Iterable[Mapping[str, Any]]:
+    from huggingface_hub import HfApi
+
+    # Asked first because it fails at once without a network, where load_dataset tries for 23 seconds.
+    HfApi().dataset_info(name, timeout=20)
+    return datasets.load_dataset(name, config, **_STREAM)
+
+
+def _stream(where: object, load: Any) -> Iterator[Document]:
+    # Imported here: it takes 1.3 s, and most corpora do not need it.
+    import datasets
+
+    # Its log repeats, in several lines, what the error below says in one.
+    datasets.logging.set_verbosity(datasets.logging.CRITICAL)
+    try:
+        for row in load(datasets):
+            if not isinstance(row.get("text"), str):
+                raise InputError(where, "columns", sorted(row), "a column `text` of strings")
+            if row["text"].strip():
+                document = make_document("", row["text"])
+                group = row.get("group")
+                yield Document(document.id, document.id if group is None else str(group), document.text)
+    except InputError:
+        raise
+    except Exception as error:  # the readers of any format and protocol: their errors share no base class
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+        raise InputError(where, "domain", reason, "readable text, and a network for hf:") from error

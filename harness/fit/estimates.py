@@ -1,0 +1,97 @@
+"""Estimates with their errors, in raw units: of the parameters, and of the combinations that are identified."""
+
+import numpy as np
+
+from harness.fit.identify import Identified
+from harness.fit.information import function_of_raw, raw_coordinates, raw_map, raw_values
+from harness.fit.law import Law
+from harness.fit.likelihood import parameters_of
+from harness.fit.problem import Problem
+from harness.fit.result import Estimate
+from harness.fit.uncertainty import covariance, interval
+
+LARGEST_STEP = 100.0
+
+
+def estimates_of(problem: Problem, identified: Identified, sampled, ends) -> dict[str, Estimate]:
+    parameters = parameters_of(problem.law)
+    point = {name: float(value[0]) for name, value in raw_values(problem, identified.theta[None]).items()}
+    errors = np.sqrt(np.maximum(np.diag(covariance(problem, identified)), 0.0))
+    draws = raw_values(problem, sampled) if len(sampled) else {}
+    found = {}
+    for index, parameter in enumerate(parameters):
+        name, logs = parameter.name, parameter.transform == "log"
+        unit = point[name] if logs else 1.0
+        known = bool(identified.identified[index])
+        curvature = float(errors[index] * unit)
+        if name in draws:
+            spread = np.log(draws[name]) if logs else draws[name]
+            se = float(np.subtract(*np.percentile(spread, [84.135, 15.865])) / 2 * unit)
+            low, high = interval(draws[name], ends[:, index])
+        else:
+            step = min(1.96 * errors[index], LARGEST_STEP)
+            low, high = (
+                (unit * np.exp(-step), unit * np.exp(step)) if logs else (point[name] - step, point[name] + step)
+            )
+            se, low, high = curvature, float(low), float(high)
+        if not known:
+            se = low = high = curvature = None
+        estimate = point[name] if np.isfinite(point[name]) else None
+        found[name] = Estimate(estimate, se, low, high, known, parameter.published, curvature)
+    return found
+
+
+def combinations_of(problem: Problem, identified: Identified, sampled) -> list[dict]:
+    """Declared combinations whose gradient lies in the identified directions; with none declared, those directions."""
+    count = len(problem.law.parameters)
+    if identified.rank == 0:
+        return []
+    point = raw_map(problem, identified.theta)[0]
+    spread = covariance(problem, identified)
+    values = raw_values(problem, sampled) if len(sampled) else {}
+    found = []
+    for combination in problem.law.combinations:
+        value, gradient = function_of_raw(problem, point, combination.value)
+        lost = np.linalg.norm(identified.null @ gradient[:count]) if len(identified.null) else 0.0
+        if not np.isfinite(value) or lost > 1e-2 * np.linalg.norm(gradient):
+            continue
+        draws = np.asarray(combination.value(values)) if values else np.empty(0)
+        found.append(_combination(combination.label, value, gradient, spread, draws, combination.published))
+    if not problem.law.combinations and len(identified.null):
+        points = raw_coordinates(problem, sampled) if len(sampled) else np.empty((0, len(point)))
+        for direction in _identified_directions(identified, count):
+            gradient = np.concatenate([direction, np.zeros(len(point) - count)])
+            label = _direction_label(problem.law, direction)
+            found.append(_combination(label, float(gradient @ point), gradient, spread, points @ gradient, None))
+    return found
+
+
+def _identified_directions(identified: Identified, count: int) -> np.ndarray:
+    """An orthonormal basis of what is orthogonal to the null directions."""
+    _, _, vectors = np.linalg.svd(identified.null, full_matrices=True)
+    return vectors[len(identified.null) : count]
+
+
+def _direction_label(law: Law, direction: np.ndarray) -> str:
+    terms = [
+        f"{weight:+.2f}*{'log ' if parameter.transform == 'log' else ''}{parameter.name}"
+        for weight, parameter in zip(direction, law.parameters, strict=True)
+        if abs(weight) > 0.005
+    ]
+    return " ".join(terms)
+
+
+def _combination(label: str, value: float, gradient, spread, draws, published: float | None) -> dict:
+    se = float(np.sqrt(max(gradient @ spread @ gradient, 0.0)))
+    low, high = value - 1.96 * se, value + 1.96 * se
+    if len(draws):
+        se = float(np.subtract(*np.percentile(draws, [84.135, 15.865])) / 2)
+        low, high = interval(draws)
+    return {
+        "combination": label,
+        "estimate": value,
+        "se": se,
+        "ci_low": low,
+        "ci_high": high,
+        "published": published,
+    }

@@ -1,0 +1,155 @@
+"""One entry: a law and a table in, a result with its certainty out."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from harness.fit.detect import detect
+from harness.fit.estimates import combinations_of, estimates_of
+from harness.fit.identify import Identified, identify, nothing_identified
+from harness.fit.information import log_likelihood_rows, raw_values
+from harness.fit.law import Law, get_law
+from harness.fit.likelihood import HUBER_DELTA, likelihood_of
+from harness.fit.problem import Problem, centre
+from harness.fit.result import FitResult
+from harness.fit.scores import holdout_scores, scatter
+from harness.fit.sensitivity import cases
+from harness.fit.solver import Solutions, grid_of_starts, minimise, status_of
+from harness.fit.status import FitStatus
+from harness.fit.uncertainty import resample
+from harness.fit.warn import warnings_of
+from sweeps.errors import InputError
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A solved fit before its errors: what bootstrap, comparison and verdict start from."""
+
+    problem: Problem
+    solutions: Solutions
+    identified: Identified
+    status: FitStatus
+
+    @property
+    def degrees(self) -> int:
+        """Directions fitted: those of the law, and one scale of the residuals."""
+        return self.identified.degrees + 1
+
+    @property
+    def log_likelihood(self) -> float:
+        """Of the fitted rows, in raw units."""
+        return float(np.sum(log_likelihood_rows(self.problem, self.identified.theta)[self.problem.fitted]))
+
+
+def solve(
+    law: str | Law,
+    frame: pd.DataFrame,
+    *,
+    holdout: str | None = None,
+    delta: float = HUBER_DELTA,
+    source: str = "table",
+) -> Fitted:
+    """Multi-start and identifiability, without errors.
+
+    Raises:
+        InputError: unusable columns, too few rows, or numbers for which the law has no finite value.
+    """
+    law = get_law(law) if isinstance(law, str) else law
+    problem = centre(law, frame, holdout=holdout, delta=delta, source=source)
+    solutions = minimise(problem, grid_of_starts(law))
+    status = status_of(problem, solutions)
+    if status is FitStatus.FAILED:
+        raise InputError(source, law.response, f"{len(frame)} rows", f"numbers for which {law.formula} is finite")
+    silent = law.likelihood == "gap" and not detect(problem).detected
+    identified = nothing_identified(problem, solutions) if silent else identify(problem, solutions)
+    if not identified.identified.all() and status in (FitStatus.CONVERGED, FitStatus.AT_BOUND):
+        status = FitStatus.NOT_IDENTIFIED
+    return Fitted(problem, solutions, identified, status)
+
+
+def fit(
+    law: str | Law,
+    frame: pd.DataFrame,
+    *,
+    holdout: str | None = None,
+    bootstrap: int = 200,
+    seed: int = 0,
+    delta: float = HUBER_DELTA,
+    sensitivity: bool = True,
+    source: str = "table",
+) -> FitResult:
+    """Fit a law to a table with columns in roles.
+
+    Args:
+        law: the id of a declared law, or a law.
+        frame: columns by role (`N`, `D`, `G`, `L`, ...); optional `G_se` (standard error of G, nats), `cluster` (rows
+            to resample together; by default each row alone), `holdout` (rows to score but not to fit).
+        holdout: a condition on the columns, in place of the column `holdout`.
+        bootstrap: refits to resampled clusters; 0 takes standard errors from the curvature.
+        seed: of the bootstrap.
+        delta: the corner of Huber's loss, for laws of the log loss.
+        sensitivity: whether to refit under other reasonable choices.
+
+    Raises:
+        InputError: unusable columns, too few rows, or a condition that does not parse.
+    """
+    fitted = solve(law, frame, holdout=holdout, delta=delta, source=source)
+    return complete(fitted, frame, draws=bootstrap, seed=seed, sensitivity=sensitivity, source=source)
+
+
+def complete(
+    fitted: Fitted,
+    frame: pd.DataFrame,
+    *,
+    draws: int = 200,
+    seed: int = 0,
+    sensitivity: bool = True,
+    source: str = "table",
+) -> FitResult:
+    """Errors, scores and warnings of a solved fit."""
+    problem, solutions, identified = fitted.problem, fitted.solutions, fitted.identified
+    law = problem.law
+    sampled, ends = resample(problem, solutions, identified, draws, seed)
+    estimates = estimates_of(problem, identified, sampled, ends)
+    combinations = combinations_of(problem, identified, sampled)
+    reported = [name for name, value in estimates.items() if value.identified]
+    reported += [entry["combination"] for entry in combinations]
+    moved = cases(problem, frame, solutions, identified, reported) if sensitivity and reported else ()
+    condition = identified.condition if np.isfinite(identified.condition) else None
+    loss = solutions.loss
+    best, unit = float(np.min(loss)), likelihood_of(law).unit(problem.delta)
+    near = loss <= (best + 0.01 if law.likelihood == "gap" else best * 1.01)
+    value = -fitted.log_likelihood if law.likelihood == "gap" else identified.loss * unit
+    return FitResult(
+        law=law.id,
+        formula=law.formula,
+        source=source,
+        rows=int(problem.fitted.sum()),
+        objective={
+            "name": likelihood_of(law).objective,
+            "value": value,
+            "given_up_for_fewer_directions": (identified.loss - best) * unit,
+            "starts": len(loss),
+            "starts_within_1_percent": float(np.mean(near)),
+        },
+        status=fitted.status,
+        parameters=estimates,
+        identifiability={
+            "rank": identified.rank,
+            "parameters": len(law.parameters),
+            "condition": condition,
+            "identified_combinations": combinations,
+            "regime_rows": identified.regime_rows,
+            "unbounded_profiles": list(identified.unbounded),
+        },
+        scatter=scatter(problem, identified.theta, fitted.degrees),
+        holdout=holdout_scores(problem, identified.theta),
+        sensitivity=moved,
+        warnings=(*problem.warnings, *warnings_of(fitted.status, problem, identified, estimates, moved)),
+        log_likelihood=fitted.log_likelihood,
+        degrees=fitted.degrees,
+        draws={name: tuple(map(float, values)) for name, values in raw_values(problem, sampled).items()}
+        if draws
+        else {},
+    )

@@ -1,0 +1,45 @@
+"""The parametric loss of Hoffmann et al.: a floor, and the cost of few parameters and of few tokens."""
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from harness.fit.law import Columns, Combination, Law, Parameter, Parameters, Scales
+
+
+def predict(parameters: Parameters, columns: Columns) -> Float[Array, "rows"]:
+    """exp of a log-sum-exp, so that far starts neither overflow nor vanish."""
+    p = parameters
+    capacity = jnp.log(p["A"]) - p["alpha"] * jnp.log(columns["N"])
+    data = jnp.log(p["B"]) - p["beta"] * jnp.log(columns["D"])
+    return jnp.exp(jnp.logaddexp(jnp.log(p["E"]), jnp.logaddexp(capacity, data)))
+
+
+def rescale(parameters: Parameters, scales: Scales) -> dict[str, Float[Array, ""]]:
+    p = dict(parameters)
+    return p | {
+        "E": p["E"] * scales["L"],
+        "A": p["A"] * scales["L"] * scales["N"] ** p["alpha"],
+        "B": p["B"] * scales["L"] * scales["D"] ** p["beta"],
+    }
+
+
+LAW = Law(
+    id="chinchilla",
+    formula="L = E + A/N^alpha + B/D^beta",
+    response="L",
+    parameters=(
+        Parameter("E", "log", 1e-8, 1.5, (0.3, 0.8), published=1.8172),
+        Parameter("A", "log", 1e-8, 1e4, (0.05, 0.3), published=482.01),
+        Parameter("B", "log", 1e-8, 1e4, (0.05, 0.3), published=2085.43),
+        Parameter("alpha", "identity", 0.0, 4.0, (0.2, 0.4, 0.9), published=0.3478),
+        Parameter("beta", "identity", 0.0, 4.0, (0.2, 0.4, 0.9), published=0.3658),
+    ),
+    columns=("N", "D"),
+    predict=predict,
+    source="form: Hoffmann et al. 2022 (arXiv 2203.15556); constants: Besiroglu et al. 2024 (arXiv 2404.10102)",
+    likelihood="log_huber",
+    rescale=rescale,
+    combinations=(
+        Combination("beta/(alpha + beta)", lambda p: p["beta"] / (p["alpha"] + p["beta"]), 0.3658 / (0.3478 + 0.3658)),
+    ),
+)

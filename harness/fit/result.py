@@ -1,0 +1,129 @@
+"""The outcome of a fit: frozen, as JSON, and as text for a terminal. No estimate goes without its status."""
+
+import io
+import json
+from dataclasses import asdict, dataclass, field
+
+from rich.console import Console
+from rich.table import Table
+
+from harness.fit.problem import Warned
+from harness.fit.status import FitStatus
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A parameter in raw units with its standard error and 95 % interval.
+
+    `ci_low` or `ci_high` is None where the data set no limit; `se_fisher` comes from the curvature, `se` from the
+    bootstrap (from the curvature if there was none). `published` is the source's constant, for comparison only.
+    """
+
+    estimate: float | None
+    se: float | None
+    ci_low: float | None
+    ci_high: float | None
+    identified: bool
+    published: float | None
+    se_fisher: float | None = None
+
+
+@dataclass(frozen=True)
+class FitResult:
+    """Everything a fit says. `to_dict` is the JSON of a fit.
+
+    Attributes:
+        objective: name, value, the share of starts that ended within 1 % of the best, the number of starts.
+        identifiability: rank, parameters, condition, identified_combinations, regimes, unbounded.
+        log_likelihood: of the fitted rows in raw units; `degrees`: directions fitted, for AICc and BIC.
+        draws: bootstrap draws of every raw parameter; intervals of predictions come from them.
+    """
+
+    law: str
+    formula: str
+    source: str
+    rows: int
+    objective: dict
+    status: FitStatus
+    parameters: dict[str, Estimate]
+    identifiability: dict
+    scatter: dict
+    holdout: dict
+    sensitivity: tuple[dict, ...]
+    warnings: tuple[Warned, ...]
+    log_likelihood: float
+    degrees: int
+    draws: dict[str, tuple[float, ...]] = field(default_factory=dict, repr=False)
+
+    def to_dict(self) -> dict:
+        """Plain dictionaries, lists, numbers and strings."""
+        return json.loads(json.dumps(asdict(self)))
+
+    def to_json(self) -> str:
+        """Strict JSON: numbers that are not finite do not occur in a result."""
+        return json.dumps(asdict(self), indent=1, allow_nan=False)
+
+    @staticmethod
+    def from_dict(data: dict) -> "FitResult":
+        """The inverse of `to_dict`."""
+        return FitResult(
+            **data
+            | {
+                "status": FitStatus(data["status"]),
+                "parameters": {name: Estimate(**value) for name, value in data["parameters"].items()},
+                "sensitivity": tuple(data["sensitivity"]),
+                "warnings": tuple(Warned(**warning) for warning in data["warnings"]),
+                "draws": {name: tuple(values) for name, values in data["draws"].items()},
+            }
+        )
+
+
+def number(value: float | None) -> str:
+    """Four significant digits, or a dash for what is not known."""
+    return "-" if value is None else f"{value:.4g}"
+
+
+def span(low: float | None, high: float | None) -> str:
+    """A 95 % interval; an open side is written as unbounded."""
+    if low is None and high is None:
+        return "unbounded"
+    return f"[{'unbounded' if low is None else number(low)}, {'unbounded' if high is None else number(high)}]"
+
+
+def parameter_table(result: FitResult) -> Table:
+    """Estimates with errors; `not identified` stands in the place of a number that the data do not give."""
+    table = Table(title=f"{result.law}: {result.formula}", title_justify="left")
+    for heading in ("parameter", "estimate", "s.e.", "95 % interval", "published"):
+        table.add_column(heading, justify="left" if heading == "parameter" else "right")
+    for name, value in result.parameters.items():
+        if value.identified:
+            cells = (number(value.estimate), number(value.se), span(value.ci_low, value.ci_high))
+        else:
+            cells = ("not identified", "", "")
+        table.add_row(name, *cells, number(value.published))
+    for combination in result.identifiability["identified_combinations"]:
+        interval = span(combination["ci_low"], combination["ci_high"])
+        numbers = (number(combination["estimate"]), number(combination["se"]), interval)
+        table.add_row(combination["combination"], *numbers, number(combination["published"]))
+    return table
+
+
+def render(result: FitResult, width: int = 110) -> str:
+    """A fit as text for a terminal."""
+    console = Console(width=width, record=True, file=io.StringIO())
+    console.print(parameter_table(result))
+    objective, scatter, holdout = result.objective, result.scatter, result.holdout
+    console.print(
+        f"status {result.status}; {result.rows} rows; {objective['name']} {objective['value']:.6g}; "
+        f"{objective['starts_within_1_percent']:.0%} of {objective['starts']} starts within 1 % of the best"
+    )
+    described = ", ".join(f"{key} {number(value)}" for key, value in scatter.items() if value is not None)
+    console.print(f"scatter: {described}")
+    if holdout["rows"]:
+        console.print("held out: " + ", ".join(f"{key} {number(value)}" for key, value in holdout.items()))
+    for case in result.sensitivity:
+        changed = ", ".join(f"{name} {number(value)}" for name, value in case["estimates"].items())
+        console.print(f"sensitivity, {case['case']}: {changed}", markup=False)
+    for warning in result.warnings:
+        console.print(f"warning ({warning.code}): {warning.message}", markup=False)
+    return console.export_text()

@@ -1,0 +1,148 @@
+"""Tables of runs: anyone's CSV or parquet, or the tidy table of a sweep, with columns put into roles."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from harness.fit.problem import POSITIVE_ROLES, Warned, evaluate
+from sweeps.errors import InputError
+
+ROLES = (
+    "N", "D", "U", "L", "L_train", "G", "G_se", "B", "lr", "flops", "step", "group", "epochs", "seed", "cluster",
+)  # fmt: skip
+NUMERIC_ROLES = (*POSITIVE_ROLES, "G", "G_se")
+ESTIMATORS = ("online", "probe", "twin")
+RUN_ROLES = {"N": "N_total", "D": "D", "U": "U", "L": "val_loss_final100", "L_train": "train_loss_final100",
+             "B": "batch_tokens", "lr": "lr", "flops": "flops", "epochs": "epochs", "seed": "seed"}  # fmt: skip
+FAMILY = (
+    "architecture",
+    "tokenizer",
+    "domain",
+    "width",
+    "depth",
+    "N_total",
+    "D",
+    "U",
+    "batch_tokens",
+    "lr",
+    "schedule",
+)
+
+
+def read_table(
+    source: str | Path,
+    roles: Mapping[str, str] | None = None,
+    where: str | None = None,
+    holdout: str | None = None,
+    default_roles: Mapping[str, str] | None = None,
+) -> tuple[pd.DataFrame, tuple[Warned, ...]]:
+    """A CSV or parquet file as a table with role columns beside its own.
+
+    Args:
+        roles: role -> column name.
+        default_roles: the same for roles that `roles` does not name, such as those a law needs. Every role of the two
+            has to have a usable value in a row; other columns stay as they are.
+        where: a pandas condition on the file's columns; rows for which it fails are left out.
+        holdout: a condition too; its rows get `holdout = True` and are scored, not fitted.
+
+    Returns:
+        the rows that have every role's value, and warnings that count the others.
+
+    Raises:
+        InputError: no such file, an unknown role or column, a condition that does not parse, or no row left.
+    """
+    path = Path(source)
+    try:
+        frame = pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path)
+    except FileNotFoundError:
+        raise InputError(path, "SOURCE", str(source), "a CSV or parquet file of runs") from None
+    except (ValueError, OSError, UnicodeDecodeError) as error:
+        raise InputError(path, "SOURCE", str(error).splitlines()[0], "a readable CSV or parquet file") from None
+    chosen = dict(default_roles or {}) | dict(roles or {})
+    return assign_roles(frame, chosen, where=where, holdout=holdout, source=str(source))
+
+
+def assign_roles(
+    frame: pd.DataFrame,
+    roles: Mapping[str, str],
+    *,
+    where: str | None = None,
+    holdout: str | None = None,
+    source: str = "table",
+) -> tuple[pd.DataFrame, tuple[Warned, ...]]:
+    """`read_table` for a table in memory: same arguments, same errors."""
+    for role, column in roles.items():
+        if role not in ROLES:
+            raise InputError(source, "--set", f"{role}={column}", f"one of the roles {', '.join(ROLES)}")
+        if column not in frame.columns:
+            raise InputError(
+                source, f"--set {role}", column, f"one of the columns {', '.join(map(str, frame.columns))}"
+            )
+    kept = np.ones(len(frame), bool) if where is None else evaluate(frame, where, "--where", source)
+    marked = np.zeros(len(frame), bool) if holdout is None else evaluate(frame, holdout, "--holdout", source)
+    table = frame.assign(**{role: frame[column] for role, column in roles.items()}, holdout=marked).loc[kept]
+    if table.empty:
+        raise InputError(source, "--where", where, "a condition that leaves some rows")
+    warnings = []
+    for role in [name for name in NUMERIC_ROLES if name in roles and name != "G_se"]:
+        numbers = _numbers(table, role, source)
+        bad = ~np.isfinite(numbers) | ((numbers <= 0) if role in POSITIVE_ROLES else False)
+        table = table.assign(**{role: numbers})
+        if bad.any():
+            problem = "missing or not positive" if role in POSITIVE_ROLES else "missing"
+            warnings.append(
+                Warned("rows_dropped", f"{int(bad.sum())} of {len(table)} rows dropped: {role} is {problem}")
+            )
+            table = table.loc[~bad]
+    if table.empty:
+        raise InputError(source, "rows", 0, "at least one row in which every role has a usable value")
+    return table.reset_index(drop=True), tuple(warnings)
+
+
+def _numbers(table: pd.DataFrame, role: str, source: str) -> np.ndarray:
+    try:
+        return np.asarray(pd.to_numeric(table[role]), dtype=float)
+    except (TypeError, ValueError):
+        text = next(value for value in table[role] if not isinstance(value, int | float))
+        raise InputError(source, role, text, "numbers") from None
+
+
+def roles_for_runs(frame: pd.DataFrame, estimator: str = "probe") -> tuple[pd.DataFrame, tuple[Warned, ...]]:
+    """The tidy table of a sweep's runs in roles: finished runs only, the gap of one estimator with its error.
+
+    Runs of one configuration that differ only in their seed share a `cluster`.
+
+    Args:
+        frame: the table `runs` of a sweep (a row a run).
+        estimator: `probe` (same parameters, seen against held-out documents), `twin` or `online`.
+
+    Returns:
+        the rows, and warnings that say how many were left out and why.
+
+    Raises:
+        InputError: another estimator, a missing column, or no finished run with a gap.
+    """
+    if estimator not in ESTIMATORS:
+        raise InputError("runs", "estimator", estimator, f"one of {', '.join(ESTIMATORS)}")
+    gap = f"gap_{estimator}"
+    for column in (gap, "status", "N_total", "D"):
+        if column not in frame.columns:
+            raise InputError("runs", column, ", ".join(map(str, frame.columns)), f"a column {column}")
+    warnings = []
+    done = frame.loc[frame["status"] == "done"]
+    for status, count in frame.loc[frame["status"] != "done", "status"].value_counts().items():
+        warnings.append(Warned("runs_left_out", f"{count} of {len(frame)} runs left out: {status}"))
+    measured = done.loc[done[gap].notna()]
+    if len(measured) < len(done):
+        warnings.append(Warned("runs_left_out", f"{len(done) - len(measured)} finished runs have no {gap}"))
+    if measured.empty:
+        raise InputError("runs", gap, 0, f"at least one finished run with a {gap}")
+    roles = {role: column for role, column in RUN_ROLES.items() if column in frame.columns}
+    table = measured.assign(**{role: measured[column] for role, column in roles.items()}, G=measured[gap])
+    if f"{gap}_se" in frame.columns:
+        table["G_se"] = measured[f"{gap}_se"]
+    family = [column for column in FAMILY if column in frame.columns]
+    table["cluster"] = ["|".join(map(str, values)) for values in measured[family].to_numpy()]
+    return table.reset_index(drop=True), tuple(warnings)

@@ -1,0 +1,71 @@
+"""Standard errors and confidence intervals: Fisher information, and a bootstrap that resamples whole clusters."""
+
+import numpy as np
+from jaxtyping import Float
+
+from harness.fit.identify import Identified
+from harness.fit.information import raw_map, whitened_jacobian
+from harness.fit.problem import Problem
+from harness.fit.solver import Solutions, best_and_runners_up, bounds_of, minimise
+
+RANK_FLOOR = 1e-6
+LEVEL = 95.0
+AT_BOUND_SHARE = 0.025
+
+
+def covariance(problem: Problem, identified: Identified) -> Float[np.ndarray, "parameters parameters"]:
+    """Inverse Fisher information in raw coordinates, on the directions that the data fix (a pseudo-inverse)."""
+    jacobian = np.nan_to_num(whitened_jacobian(problem, identified.theta))
+    norms = np.maximum(np.linalg.norm(jacobian, axis=0), 1e-300)
+    _, values, vectors = np.linalg.svd(jacobian / norms, full_matrices=False)
+    kept = values > RANK_FLOOR * values[0]
+    half = (vectors[kept] / values[kept, None]) / norms
+    slope = np.nan_to_num(raw_map(problem, identified.theta)[1])
+    return slope @ half.T @ half @ slope.T
+
+
+def cluster_weights(cluster: np.ndarray, fitted: np.ndarray, draws: int, seed: int) -> Float[np.ndarray, "draws rows"]:
+    """How often each row is drawn when whole clusters are drawn with replacement; held-out rows never are."""
+    labels = np.unique(cluster[fitted])
+    position = np.searchsorted(labels, np.where(fitted, cluster, labels[0]))
+    counts = np.random.default_rng(seed).multinomial(len(labels), np.full(len(labels), 1 / len(labels)), size=draws)
+    return counts[:, position] * fitted.astype(float)
+
+
+def resample(
+    problem: Problem, solutions: Solutions, identified: Identified, draws: int, seed: int
+) -> tuple[Float[np.ndarray, "draws parameters"], np.ndarray]:
+    """Refits to resampled clusters, from the adopted point and the runners-up; and which ends were hit, per draw.
+
+    A parameter held at an end of its range (a kink beyond the data) stays there: draws describe what is identified.
+    """
+    if draws == 0:
+        return np.empty((0, len(identified.theta))), np.empty((0, len(identified.theta)), int)
+    weights = cluster_weights(problem.cluster, problem.fitted, draws, seed)
+    starts = np.vstack([identified.theta, best_and_runners_up(solutions, 2)[-1]])
+    starts[:, ~identified.free] = identified.theta[~identified.free]
+    runs = len(starts)
+    found = minimise(
+        problem,
+        np.tile(starts, (draws, 1)),
+        np.repeat(weights, runs, axis=0),
+        np.tile(identified.free, (draws * runs, 1)),
+    )
+    best = found.loss.reshape(draws, runs).argmin(axis=1) + runs * np.arange(draws)
+    theta = found.theta[best]
+    low, high = bounds_of(problem.law)
+    ends = np.where(theta - low < 1e-6, -1, np.where(high - theta < 1e-6, 1, 0)) * identified.free
+    return theta, ends
+
+
+def interval(draws: Float[np.ndarray, "draws"], at_end: np.ndarray | None = None) -> tuple[float | None, float | None]:
+    """Percentile interval; None on a side where more than 2.5 % of the draws stopped at an end of the range.
+
+    A percentile of draws that the range cut off describes the range, not the data.
+    """
+    low, high = np.percentile(draws, [(100 - LEVEL) / 2, (100 + LEVEL) / 2])
+    at_end = np.zeros(len(draws), int) if at_end is None else at_end
+    return (
+        None if np.mean(at_end < 0) > AT_BOUND_SHARE else float(low),
+        None if np.mean(at_end > 0) > AT_BOUND_SHARE else float(high),
+    )

@@ -1,0 +1,53 @@
+"""What a reader of a fit has to be told, found from the fit itself."""
+
+import numpy as np
+
+from harness.fit.identify import FEWEST_ROWS, FEWEST_SHARE, Identified
+from harness.fit.problem import Problem, Warned
+from harness.fit.result import Estimate
+from harness.fit.status import FitStatus
+
+FRAGILE_SHIFT = 3.0
+FEWEST_CLUSTERS = 12
+
+STATUS_MESSAGES = {
+    FitStatus.MAX_ITER: "the search ran out of steps while the objective still fell",
+    FitStatus.AT_BOUND: "a parameter lies on the edge of its range: the range, not the data, decides it",
+    FitStatus.DID_NOT_MOVE: "the best search ended where it began: the start, not the data, is the answer",
+}
+
+
+def warnings_of(
+    status: FitStatus, problem: Problem, identified: Identified, estimates: dict[str, Estimate], moved: tuple[dict, ...]
+) -> tuple[Warned, ...]:
+    """Warnings about the end of the search, identifiability, thin regimes, few clusters and fragile estimates."""
+    found = []
+    if status in STATUS_MESSAGES:
+        found.append(Warned(status.value, STATUS_MESSAGES[status]))
+    if problem.law.likelihood == "gap" and not identified.identified.any():
+        found.append(Warned("no_detectable_gap", "the gaps do not differ from zero (sign-flip test at 1 %)"))
+    unknown = [name for name, value in estimates.items() if not value.identified]
+    if unknown:
+        found.append(Warned("not_identified", f"not identified by these rows: {', '.join(unknown)}"))
+    rows = problem.fitted.sum()
+    for regime, count in identified.regime_rows.items():
+        if count < max(FEWEST_ROWS, FEWEST_SHARE * rows):
+            found.append(Warned("thin_regime", f"{count} of {rows} rows lie in the regime {regime}"))
+    clusters = len(np.unique(problem.cluster[problem.fitted]))
+    if clusters < FEWEST_CLUSTERS:
+        found.append(Warned("few_clusters", f"{clusters} clusters: bootstrap intervals from so few are too narrow"))
+    if problem.law.likelihood == "gap":
+        noise = problem.noise[problem.fitted]
+        small = np.mean(np.abs(problem.response[problem.fitted]) < 2 * noise)
+        if small > 0.5:
+            found.append(Warned("noise_dominates", f"{small:.0%} of the gaps are smaller than two standard errors"))
+    for case in moved:
+        for name, value in case["estimates"].items():
+            estimate = estimates.get(name)
+            if estimate is None or not estimate.se or estimate.estimate is None:
+                continue
+            shift = abs(value - estimate.estimate) / estimate.se
+            if shift > FRAGILE_SHIFT and name != "tau":
+                message = f"{name} moves by {shift:.1f} standard errors: {case['case']}"
+                found.append(Warned("fragile", message))
+    return tuple(found)

@@ -1,0 +1,75 @@
+"""`isogap plan`: the sweep's plan with the corpora that are here and the speed that was measured here."""
+
+import functools
+import hashlib
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from rich.console import Console
+
+from harness.data.cache import default_cache
+from harness.data.store import prepare
+from harness.record.files import write_text
+from harness.show import working
+from sweeps.calibration import TWO_CORES, Calibration
+from sweeps.grid import load
+from sweeps.plan import Plan, plan
+
+
+def plan_sweep(sweep: str, cache: Path | None, calibrate: bool) -> Plan:
+    """The plan of a sweep on this machine.
+
+    Args:
+        calibrate: measure this machine, once; the result is kept in the cache. Without, two typical cores are assumed.
+
+    Raises:
+        InputError: a bad spec.
+    """
+    cache = default_cache() if cache is None else cache
+    loaded = load(sweep)
+    calibration = calibration_of(cache) if calibrate else TWO_CORES
+    held = functools.partial(_available, cache)
+    with working("preparing text"):
+        return plan(loaded, held, calibration)
+
+
+def _available(cache: Path, domain: str, tokenizer: str) -> int:
+    return len(prepare(domain, tokenizer, cache).train)
+
+
+def _machine() -> str:
+    """What the numbers depend on: processor, cores, and the versions of what compiles and computes."""
+    import importlib.metadata
+    import platform
+
+    facts = [platform.processor(), platform.machine(), str(len(os.sched_getaffinity(0)))]
+    facts += [importlib.metadata.version(name) for name in ("jax", "jaxlib", "isogap")]
+    return hashlib.sha256("|".join(facts).encode()).hexdigest()[:12]
+
+
+def calibration_of(cache: Path) -> Calibration:
+    """This machine's calibration, measured in a process of its own if it is not in the cache yet.
+
+    In its own process because compile times must be measured before any cache of compiled programs is set.
+    """
+    path = cache / f"calibration-{_machine()}.json"
+    if not path.is_file():
+        Console(stderr=True).print("measuring this machine, once (about a minute)")
+        subprocess.run([sys.executable, "-m", "harness.plan", str(path)], check=True)
+    return Calibration.from_json(path.read_text(), path)
+
+
+def _measure_into(path: Path) -> None:
+    import jax
+
+    from harness.train.calibrate import calibrate
+
+    jax.config.update("jax_num_cpu_devices", len(os.sched_getaffinity(0)))
+    console = Console(stderr=True)
+    write_text(path, calibrate(lambda what: console.print(f"  {what}")).to_json())
+
+
+if __name__ == "__main__":
+    _measure_into(Path(sys.argv[1]))

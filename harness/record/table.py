@@ -1,0 +1,131 @@
+"""The tidy tables of a sweep: runs, series, evals."""
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Literal
+
+import pandas as pd
+
+from harness.record.segments import read_segments
+from harness.record.status import is_live, read_status, run_folder
+from sweeps.cells import derived
+from sweeps.config import RunConfig
+from sweeps.errors import InputError
+
+What = Literal["runs", "series", "evals"]
+
+QUANTITIES = (
+    "width", "depth", "N_total", "N_nonembedding", "N_active", "N_trainable", "D", "U", "epochs", "batch_tokens", "lr",
+    "schedule", "flops", "flops_6nd",
+)  # fmt: skip
+MEASURED = (
+    "bytes_per_token", "train_loss_final100", "val_loss_final100", "seen_loss", "heldout_loss", "gap_online",
+    "gap_online_se", "gap_probe", "gap_probe_se", "gap_twin", "gap_twin_se", "minimum_detectable_gap", "placebo",
+    "placebo_se", "gap_drift", "converged",
+)  # fmt: skip
+# The machine's doing: everything else in the tables is the same to the byte whenever and however the sweep is run.
+WALL_CLOCK = ("wall_seconds", "tokens_per_second")
+
+
+def read_configs(out: Path) -> list[RunConfig]:
+    """The runs of a sweep's folder, in the order of the sweep.
+
+    Raises:
+        InputError: the folder holds no sweep, or a configuration that does not validate.
+    """
+    manifest = out / "manifest.json"
+    if not manifest.is_file():
+        raise InputError(out, "manifest.json", "nothing", "the folder of a sweep that `isogap run` has begun")
+    try:
+        run_ids = json.loads(manifest.read_text())["runs"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(manifest, "runs", type(error).__name__, "the list of a sweep's runs") from None
+    configs = []
+    for run_id in run_ids:
+        path = run_folder(out, run_id) / "config.json"
+        try:
+            configs.append(RunConfig.model_validate_json(path.read_text()))
+        except (OSError, ValueError) as error:
+            raise InputError(path, "config", str(error).splitlines()[0], "the configuration of a run") from None
+    return configs
+
+
+def runs_table(out: Path) -> pd.DataFrame:
+    """A row a run: what it is, where it stands, what was measured (empty until it is done).
+
+    D, U and batch_tokens in tokens, flops and flops_6nd in FLOPs of the whole run (exact products over the full mask;
+    6 N_active D), losses and gaps in nats per token.
+    """
+    live = is_live(out)
+    return pd.DataFrame([_run_row(out, config, live) for config in read_configs(out)])
+
+
+def _run_row(out: Path, config: RunConfig, live: bool) -> dict:
+    folder = run_folder(out, config.run_id)
+    status, model = read_status(folder, config.steps, live=live), config.model
+    quantities = derived(config, "total")
+    gap_file = folder / "gap.json"
+    measured = json.loads(gap_file.read_text()) if status.state == "done" and gap_file.is_file() else {}
+    timing = read_segments(folder, "timing") if status.state == "done" else pd.DataFrame()
+    seconds = float(timing["wall_seconds"].to_numpy().sum()) if len(timing) else None
+    return {
+        "run_id": config.run_id,
+        "status": status.state,
+        "reason": status.reason,
+        "architecture": model.architecture,
+        "tokenizer": config.data.tokenizer,
+        "domain": config.data.domain,
+        "seed": config.seed,
+        **{name: quantities[name] for name in QUANTITIES},
+        **{name: measured.get(name) for name in MEASURED},
+        "wall_seconds": seconds,
+        "tokens_per_second": config.tokens / seconds if seconds else None,
+    }
+
+
+def segments_table(out: Path, kind: Literal["series", "evals"]) -> pd.DataFrame:
+    """All rows of one kind, the run's id before them, in the order of the sweep and the steps."""
+    frames = []
+    for config in read_configs(out):
+        frame = read_segments(run_folder(out, config.run_id), kind)
+        if len(frame):
+            frame.insert(0, "run_id", config.run_id)
+            frames.append(frame)
+    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
+
+
+def export(out: Path, what: What, path: Path) -> int:
+    """Write one of the tables as CSV or parquet, by the file's ending; returns the number of rows.
+
+    Raises:
+        InputError: another ending, or a folder that holds no sweep.
+    """
+    table = runs_table(out) if what == "runs" else segments_table(out, what)
+    return write_table(table, path)
+
+
+def write_table(table: pd.DataFrame, path: Path) -> int:
+    """Write a table as CSV (full precision) or parquet, by the file's ending.
+
+    Raises:
+        InputError: another ending.
+    """
+    if path.suffix not in (".csv", ".parquet"):
+        raise InputError(path, "ending", path.suffix, ".csv or .parquet")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.suffix == ".csv":
+        table.to_csv(path, index=False)
+    else:
+        table.to_parquet(path, index=False)
+    return len(table)
+
+
+def without_wall_clock(table: pd.DataFrame) -> pd.DataFrame:
+    """The columns that two runs of one sweep share to the byte."""
+    return table.drop(columns=[name for name in WALL_CLOCK if name in table])
+
+
+def families(configs: Iterable[RunConfig]) -> dict[str, str]:
+    """For each run id, the id its configuration has with seed 0: runs that differ in the seed alone share it."""
+    return {config.run_id: config.model_copy(update={"seed": 0}).run_id for config in configs}

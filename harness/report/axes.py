@@ -1,0 +1,147 @@
+"""Axes and colours that all figures share: the gap's axis, which has room for negative gaps, and N as a colour."""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+from jaxtyping import Float
+from plotly.colors import sample_colorscale, sequential
+
+INK, FAINT, GRID, BARS = "#222222", "#6b6b6b", "#e6e4df", "rgba(110,110,110,0.45)"
+ACCENT = "#b3541e"
+# Viridis without its light end, which vanishes on white paper. It is monotone in lightness: order survives without hue.
+SIZES = sequential.Viridis[:9]
+SYMBOLS = ("circle", "square", "diamond", "triangle-up", "cross", "star", "pentagon", "hexagon", "bowtie")
+# A 95 % interval in standard errors.
+BAR = 1.96
+
+
+def numbers(frame: pd.DataFrame, column: str) -> Float[np.ndarray, "rows"]:
+    """A column as floats, nan where there is no number."""
+    return np.asarray(frame[column], dtype=float)
+
+
+@dataclass(frozen=True)
+class SignedLog:
+    """Logarithmic on both sides of zero, linear between: asinh(x / 2 scale) in decades. Negative gaps keep a place."""
+
+    scale: float
+
+    @staticmethod
+    def of(*values: Float[np.ndarray, "..."]) -> "SignedLog":
+        """A scale below most of the values; where all are positive, below all: the axis is then a log axis."""
+        pooled = np.concatenate([np.ravel(np.asarray(v, float)) for v in values])
+        sizes = np.abs(pooled[np.isfinite(pooled) & (pooled != 0)])
+        if not len(sizes):
+            return SignedLog(1.0)
+        return SignedLog(float(sizes.min() / 3 if (pooled > 0).all() else np.quantile(sizes, 0.1)))
+
+    def place(self, values: Float[np.ndarray, "..."]) -> Float[np.ndarray, "..."]:
+        """Where values stand on the axis."""
+        return np.arcsinh(np.asarray(values, float) / (2 * self.scale)) / math.log(10)
+
+    def bars(self, values: Float[np.ndarray, "rows"], se: Float[np.ndarray, "rows"]) -> dict[str, Any]:
+        """95 % error bars, unequal on this axis; none where there is no standard error."""
+        half = BAR * np.nan_to_num(np.asarray(se, float), posinf=0.0)
+        up, down = self.place(values + half) - self.place(values), self.place(values) - self.place(values - half)
+        return {"array": up, "arrayminus": down, "symmetric": False, "color": BARS, "thickness": 1, "width": 0}
+
+    def axis(self, title: str, *values: Float[np.ndarray, "..."]) -> dict[str, Any]:
+        """An axis over the values, a tick a decade, or at 1, 2 and 5 where they are few."""
+        placed = self.place(np.concatenate([np.ravel(np.asarray(v, float)) for v in values]))
+        placed = placed[np.isfinite(placed)]
+        low, high = (placed.min(), placed.max()) if len(placed) else (-1.0, 1.0)
+        pad = 0.06 * max(high - low, 0.5)
+        low, high = low - pad, high + pad
+        first = math.ceil(math.log10(self.scale) - 0.2)
+        decades = [10.0**k for k in range(first, first + 20)]
+        # Few decades need more than one tick each.
+        steps = (1, 2, 5) if high - low < 3 else (1,)
+        marks = [0.0] + [sign * step * decade for decade in decades for step in steps for sign in (1, -1)]
+        marks = sorted(m for m in marks if low <= self.place(np.asarray(m)) <= high)
+        every = math.ceil(len(marks) / 9)
+        zero = marks.index(0.0) if 0.0 in marks else 0
+        marks = [m for i, m in enumerate(marks) if (i - zero) % every == 0]
+        labels = [f"{m:g}".replace("-", "\N{MINUS SIGN}") for m in marks]
+        ticks = {"tickmode": "array", "tickvals": self.place(np.asarray(marks)), "ticktext": labels}
+        return line_axis(title) | ticks | {"range": [low, high], "zeroline": True, "zerolinecolor": FAINT}
+
+
+def line_axis(title: str) -> dict[str, Any]:
+    """A linear axis."""
+    return {
+        "title": {"text": title, "standoff": 8, "font": {"size": 13}}, "tickfont": {"size": 12},
+        "gridcolor": GRID, "linecolor": FAINT, "ticks": "outside",
+        "ticklen": 4, "tickcolor": FAINT, "zeroline": False, "automargin": True,
+    }  # fmt: skip
+
+
+def log_axis(title: str, *values: Float[np.ndarray, "..."]) -> dict[str, Any]:
+    """A logarithmic axis over positive values, a tick a decade, or at 1, 2 and 5 where there is hardly one."""
+    pooled = np.concatenate([np.ravel(np.asarray(v, float)) for v in values])
+    logs = np.log10(pooled[pooled > 0])
+    low, high = (logs.min(), logs.max()) if len(logs) else (0.0, 1.0)
+    # A single value needs neighbours, or no tick falls beside it.
+    pad = max(0.05 * (high - low), (1.0 - (high - low)) / 2)
+    low, high = low - pad, high + pad
+    ticks = {"dtick": math.ceil((high - low) / 7), "exponentformat": "power"}
+    if high - low < 1.5:
+        marks = [step * 10.0**k for k in range(math.floor(low), math.ceil(high)) for step in (1, 2, 5)]
+        ticks = {"tickmode": "array", "tickvals": marks, "ticktext": [short(mark) for mark in marks]}
+    return line_axis(title) | ticks | {"type": "log", "range": [low, high], "tickangle": 0}
+
+
+def short(value: float) -> str:
+    """A count in words a person reads: 27.5k, 1.3M, 4T."""
+    for unit, size in (("T", 1e12), ("B", 1e9), ("M", 1e6), ("k", 1e3)):
+        if abs(value) >= size:
+            return f"{value / size:.3g}{unit}"
+    return f"{value:.3g}"
+
+
+def size_colours(n: Float[np.ndarray, "sizes"], lowest: float, highest: float) -> list[str]:
+    """The colours of parameter counts between the lowest and the highest of a figure."""
+    span = max(math.log10(highest / lowest), 1e-9)
+    places = np.clip(np.log10(np.asarray(n, float) / lowest) / span, 0, 1)
+    return [str(colour) for colour in sample_colorscale(SIZES, places.tolist())]
+
+
+def size_scale(n: Float[np.ndarray, "rows"]) -> dict[str, Any]:
+    """The colour axis of N, its bar laid flat above the figure so that it costs no width."""
+    low, high = float(np.log10(np.min(n))), float(np.log10(np.max(n)))
+    if high - low < 0.02:
+        low, high = low - 0.1, high + 0.1
+    marks = np.linspace(low, high, 4)
+    bar = {
+        "orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0, "xanchor": "left", "len": 0.6, "thickness": 8,
+        "outlinewidth": 0, "tickvals": marks, "ticktext": [short(10**m) for m in marks],
+        "title": {"text": "N, parameters (total)", "side": "top", "font": {"size": 12}}, "tickfont": {"size": 11},
+    }  # fmt: skip
+    return {"colorscale": SIZES, "cmin": low, "cmax": high, "colorbar": bar}
+
+
+def symbols_of(runs: pd.DataFrame) -> dict[str, str]:
+    """A marker per architecture, the same in every figure."""
+    names = sorted(set(runs["architecture"]))
+    return {name: SYMBOLS[i % len(SYMBOLS)] for i, name in enumerate(names)}
+
+
+def blank(height: int, **layout: Any) -> go.Figure:
+    """An empty figure in the page's dress."""
+    figure = go.Figure()
+    figure.update_layout(
+        template="none",
+        height=height,
+        font={"family": "system-ui, sans-serif", "size": 13, "color": INK},
+        margin={"l": 60, "r": 16, "t": 24, "b": 48},
+        paper_bgcolor="rgba(0,0,0,0)",
+        plot_bgcolor="rgba(0,0,0,0)",
+        hoverlabel={"align": "left", "bgcolor": "#ffffff", "font": {"size": 12}},
+        modebar={"bgcolor": "rgba(0,0,0,0)", "color": "#b8b8b8", "activecolor": INK},
+        legend={"orientation": "h", "x": 0, "y": -0.2, "yanchor": "top", "font": {"size": 12}},
+        **layout,
+    )
+    return figure

@@ -1,0 +1,93 @@
+"""What the page is made from: the tables of a sweep's folder, how its runs stand, and the verdict on their gaps."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from harness.fit.table import roles_for_runs
+from harness.fit.verdict import Verdict, verdict
+from harness.record.segments import read_segments
+from harness.record.status import is_live, read_status, run_folder
+from harness.record.table import read_configs, runs_table, segments_table
+from harness.report.axes import numbers
+from sweeps.errors import InputError
+
+
+@dataclass(frozen=True)
+class Material:
+    """Everything the page shows.
+
+    Attributes:
+        runs: the tidy table of runs, and of every run `step` of `steps`, `seconds` and `compile_seconds` so far.
+        series, evals: all recorded rows.
+        rows: finished runs in roles (N, D, G, G_se, ...), what the verdict is about; empty without any.
+        verdict: None where nothing can be fitted; `missing` says what was lacking.
+        notes: what was left out of the fit, in sentences.
+        environment: environment.json, None before the first run began.
+    """
+
+    name: str
+    runs: pd.DataFrame
+    series: pd.DataFrame
+    evals: pd.DataFrame
+    rows: pd.DataFrame
+    verdict: Verdict | None
+    missing: str
+    notes: tuple[str, ...]
+    environment: dict | None
+    spec: str
+
+
+def gather(out: Path, *, bootstrap: int = 100, nulls: bool = True) -> Material:
+    """Read a sweep's folder and judge its gaps.
+
+    Args:
+        bootstrap: cluster bootstrap draws behind the intervals.
+        nulls: whether to put simulated truths through the same pipeline.
+
+    Raises:
+        InputError: the folder holds no sweep.
+    """
+    runs = runs_table(out).join(_progress(out))
+    rows, found, missing, notes = pd.DataFrame(), None, "", ()
+    try:
+        rows, warnings = roles_for_runs(runs)
+        notes = tuple(warning.message for warning in warnings)
+        found = verdict(rows, bootstrap=bootstrap, nulls=nulls, source=out.name)
+    except InputError as error:
+        missing = f"{error.field}: {error.value} found, {error.expected} needed"
+    environment = out / "environment.json"
+    return Material(
+        name=out.resolve().name,
+        runs=runs,
+        series=segments_table(out, "series"),
+        evals=segments_table(out, "evals"),
+        rows=rows,
+        verdict=found,
+        missing=missing,
+        notes=notes,
+        environment=json.loads(environment.read_text()) if environment.is_file() else None,
+        spec=(out / "sweep.yaml").read_text(),
+    )
+
+
+def _progress(out: Path) -> pd.DataFrame:
+    live, found = is_live(out), []
+    for config in read_configs(out):
+        folder = run_folder(out, config.run_id)
+        timing = read_segments(folder, "timing")
+        spent = {
+            name: float(numbers(timing, name).sum()) if len(timing) else 0.0
+            for name in ("wall_seconds", "compile_seconds")
+        }
+        found.append(
+            {
+                "step": read_status(folder, config.steps, live=live).step,
+                "steps": config.steps,
+                "seconds": spent["wall_seconds"],
+                "compile_seconds": spent["compile_seconds"],
+            }
+        )
+    return pd.DataFrame(found)

@@ -1,0 +1,85 @@
+"""Optimizers and schedules whose numbers are arrays, so that runs of one pack may differ in them."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import nnx
+from jaxtyping import Array, Float, Int
+
+from sweeps.config import OptimizerConfig, RunConfig
+
+SCHEDULES = ("constant", "cosine", "wsd")
+
+
+class Hyper(NamedTuple):
+    """The optimizer's numbers of one run; with a leading axis, of a pack. `schedule` indexes SCHEDULES."""
+
+    lr: Float[Array, "*runs"]
+    weight_decay: Float[Array, "*runs"]
+    beta1: Float[Array, "*runs"]
+    beta2: Float[Array, "*runs"]
+    eps: Float[Array, "*runs"]
+    momentum: Float[Array, "*runs"]
+    clip: Float[Array, "*runs"]
+    final_lr_ratio: Float[Array, "*runs"]
+    decay_steps: Int[Array, "*runs"]
+    warmup_steps: Int[Array, "*runs"]
+    schedule: Int[Array, "*runs"]
+    steps: Int[Array, "*runs"]
+
+
+def hyper_of(config: RunConfig) -> Hyper:
+    """The numbers of one run, as numpy scalars."""
+    o = config.optimizer
+    floats = (o.lr, o.weight_decay, o.beta1, o.beta2, o.eps, o.momentum, o.clip, o.final_lr_ratio)
+    decay_steps = max(1, round(o.decay_fraction * config.steps))
+    integers = (decay_steps, o.warmup_steps, SCHEDULES.index(o.schedule), config.steps)
+    return Hyper(*(np.float32(f) for f in floats), *(np.int32(i) for i in integers))  # type: ignore[arg-type]
+
+
+def hyper_of_pack(configs: Sequence[RunConfig]) -> Hyper:
+    """The numbers of the runs in their slots, with a leading axis of slots."""
+    return Hyper(*(jnp.asarray(np.stack(column)) for column in zip(*map(hyper_of, configs), strict=True)))
+
+
+def learning_rate(hyper: Hyper, step: Int[Array, ""]) -> Float[Array, ""]:
+    """The rate of the update that follows `step` finished updates.
+
+    Linear warm-up reaches the peak with update `warmup_steps`; cosine and wsd reach `final_lr_ratio` x peak with the
+    last update.
+    """
+    position = step.astype(jnp.float32)
+    warmup = hyper.warmup_steps.astype(jnp.float32)
+    last = hyper.steps.astype(jnp.float32) - 1.0
+    share = jnp.clip((position - warmup) / jnp.maximum(last - warmup, 1.0), 0.0, 1.0)
+    cosine = hyper.final_lr_ratio + (1.0 - hyper.final_lr_ratio) * 0.5 * (1.0 + jnp.cos(jnp.pi * share))
+    decay_steps = hyper.decay_steps.astype(jnp.float32)
+    decayed = jnp.clip((position - last + decay_steps) / decay_steps, 0.0, 1.0)
+    wsd = 1.0 - (1.0 - hyper.final_lr_ratio) * decayed
+    shape = jnp.stack([jnp.ones_like(cosine), cosine, wsd])[hyper.schedule]
+    return hyper.lr * shape * jnp.minimum(1.0, (position + 1.0) / jnp.maximum(warmup, 1.0))
+
+
+def transform(kind: str, hyper: Hyper, rate: Float[Array, ""] | float) -> optax.GradientTransformation:
+    """Clip by global norm, Adam's or momentum's direction, decoupled decay of the matrices, times -rate.
+
+    Norm scales and router biases (one axis) are not decayed.
+    """
+    if kind == "adamw":
+        direction = optax.scale_by_adam(hyper.beta1, hyper.beta2, hyper.eps)
+    else:
+        direction = optax.trace(hyper.momentum)  # type: ignore[arg-type]
+    matrices = lambda params: jax.tree.map(lambda leaf: leaf.ndim > 1, params)  # noqa: E731
+    decay = optax.add_decayed_weights(hyper.weight_decay, matrices)  # type: ignore[arg-type]
+    clip = optax.clip_by_global_norm(hyper.clip)  # type: ignore[arg-type]
+    return optax.chain(clip, direction, decay, optax.scale(-rate))  # type: ignore[arg-type]
+
+
+def init_moments(config: OptimizerConfig, params: nnx.State) -> optax.OptState:
+    """The optimizer's state before the first update."""
+    zero = Hyper(*(jnp.float32(0.0) for _ in Hyper._fields))
+    return transform(config.kind, zero, 0.0).init(params)  # type: ignore[arg-type]

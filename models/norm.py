@@ -1,0 +1,35 @@
+"""Normalisations, computed in float32 whatever the dtype of their input."""
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Float
+
+EPSILON = 1e-5
+
+
+def _scaled(x: Float[Array, "*rows features"], scale: Float[Array, " features"], dtype: jnp.dtype):
+    return (x * scale.astype(jnp.float32).reshape((1,) * (x.ndim - 1) + scale.shape)).astype(dtype)
+
+
+def layer_normalise(x: Float[Array, "*rows features"], scale: Float[Array, " features"]):
+    """Zero mean and unit variance over the features, times a scale; no shift (Xu et al. 2019 find it idle)."""
+    wide = x.astype(jnp.float32)
+    centred = wide - wide.mean(-1, keepdims=True)
+    return _scaled(centred * jax.lax.rsqrt(jnp.square(centred).mean(-1, keepdims=True) + EPSILON), scale, x.dtype)
+
+
+def rms_normalise(x: Float[Array, "*rows features"], scale: Float[Array, " features"]):
+    """Unit mean square over the features, times a scale (Zhang and Sennrich 2019)."""
+    wide = x.astype(jnp.float32)
+    return _scaled(wide * jax.lax.rsqrt(jnp.square(wide).mean(-1, keepdims=True) + EPSILON), scale, x.dtype)
+
+
+class LayerNorm(nnx.Module):
+    """`layer_normalise` with its learned scale."""
+
+    def __init__(self, features: int):
+        self.scale = nnx.Param(jnp.ones(features, jnp.float32))
+
+    def __call__(self, x: Float[Array, "*rows features"]) -> Float[Array, "*rows features"]:
+        return layer_normalise(x, self.scale[...])

@@ -1,0 +1,164 @@
+"""From a target size to a shape: which width, depth and heads give a model of N parameters.
+
+The rule for the aspect ratio a = width / depth interpolates between a = 16 at 1e4 non-embedding parameters and GPT-3's
+table 2.1 (Brown et al. 2020): a = 64 at 8.5e7 (its Small), and it meets the table again at 1.2e9 (rule 96, XL 85);
+with N = 12 width^2 depth, depth grows as N^0.28, slowly. Kaplan et al. 2020 (figure 5) found the loss within a few per
+cent for aspect ratios from about 10 to 200, so that the exact value matters little: the size is met first.
+"""
+
+import dataclasses
+import functools
+import math
+from collections.abc import Iterator
+
+from models.config import Activation, ModelConfig, make_config
+from models.count import Which, count
+
+# A shape further than this from its target is refused.
+TOLERANCE = 0.10
+LARGEST = 1e13
+# An aspect ratio below 2 is a stack of slivers and never taken.
+SMALLEST_ASPECT = 2.0
+# Searched in turn until something comes within 10%: which widths, feed-forward widths over width (None: the usual one),
+# and by what factor the aspect ratio may leave the rule.
+_FRIENDLY = (*range(8, 256, 8), *range(256, 1 << 16, 64))
+_EVEN = tuple(range(2, 512, 2))
+_STRETCHED = (2.0, 2.5, 3.0, 3.5, 4.5, 5.0, 6.0, 7.0, 8.0)
+_SEARCHES: tuple[tuple[tuple[int, ...], tuple[float | None, ...], float], ...] = (
+    (_FRIENDLY, (None,), 2.0),
+    (_EVEN, (None,), 2.0),
+    (_EVEN, _STRETCHED, 2.0),
+    (_FRIENDLY, (None,), 4.0),
+    (_EVEN, (None, *_STRETCHED), 4.0),
+)
+
+
+class SizeError(ValueError):
+    """No shape comes within 10% of the target.
+
+    Attributes:
+        closest: the nearest shape there is.
+        error: its relative error.
+    """
+
+    def __init__(self, message: str, closest: ModelConfig, error: float):
+        super().__init__(message)
+        self.closest, self.error = closest, error
+
+
+def aspect_ratio(nonembedding: float) -> float:
+    """Width over depth for that many active non-embedding parameters: 16 (N / 1e4)^0.153, kept within 16..100."""
+    return min(100.0, 16.0 * max(1.0, nonembedding / 1e4) ** 0.153)
+
+
+def choose_heads(width: int) -> int:
+    """Heads of even width nearest to 16 (below width 128), 32 (below 512) or 64, as a divisor of the width allows."""
+    wanted = 16 if width < 128 else 32 if width < 512 else 64
+    divisors = [heads for heads in range(1, width // 2 + 1) if width % (2 * heads) == 0]
+    return min(divisors, key=lambda heads: abs(math.log(width / heads / wanted)))
+
+
+@functools.lru_cache(maxsize=1 << 14)
+def shape_for(
+    target: int,
+    which: Which,
+    architecture: str,
+    vocab: int,
+    context: int,
+    *,
+    aspect: float | None = None,
+    tied: bool = True,
+    activation: Activation = "gelu",
+    qk_norm: bool = False,
+    experts: int | None = None,
+) -> ModelConfig:
+    """The member of a family nearest to `target` parameters at a sensible aspect ratio.
+
+    Widths are multiples of 8 (of 64 from 256 on) with the default feed-forward width and an aspect ratio within a
+    factor 2 of the rule. Only where none of these comes within 10% are all even widths tried, then feed-forwards from 2
+    to 8 times the width, and then aspect ratios within a factor 4.
+
+    Args:
+        target: parameters, 1e3 to 1e13.
+        which: what is counted: `total`, `nonembedding` or `active`.
+        aspect: width over depth; by default `aspect_ratio` of the model's own active non-embedding parameters.
+        experts: routed experts; by default the architecture's own.
+
+    Raises:
+        SizeError: nothing within 10%, for instance because the vocabulary alone is larger; it names the closest.
+        ValueError: an unknown architecture, or arguments out of range.
+    """
+    if not 1 <= target <= LARGEST or (aspect is not None and not 1 <= aspect <= 1000):
+        raise ValueError(f"target {target} must lie in 1..{LARGEST:.0e} and aspect {aspect} in 1..1000")
+    family = functools.partial(
+        make_config,
+        architecture,
+        vocab=vocab,
+        context=context,
+        activation=activation,
+        tied=tied,
+        qk_norm=qk_norm,
+        experts=experts,
+    )
+    closest = family(width=32, depth=1, heads=1)  # what is wrong at every width is said here
+    smallest_error = math.inf
+    for widths, ratios, spread in _SEARCHES:
+        scored = [
+            (_badness(config, error, aspect), error, config)
+            for ratio in ratios
+            for config, error in _candidates(family, target, which, aspect, widths, ratio, spread)
+        ]
+        within = [entry for entry in scored if entry[1] < TOLERANCE]
+        if within:
+            return min(within, key=lambda entry: (entry[0], entry[2].width))[2]
+        for _, error, config in scored:
+            if error < smallest_error:
+                closest, smallest_error = config, error
+    raise SizeError(
+        f"no {architecture} model with a vocabulary of {vocab:,} has {target:,} {which} parameters within 10%: the "
+        f"closest, width {closest.width} and depth {closest.depth}, has {count(closest).of(which):,} "
+        f"({smallest_error:.0%} off)",
+        closest,
+        smallest_error,
+    )
+
+
+def _badness(config: ModelConfig, error: float, aspect: float | None) -> float:
+    """Twice the aspect costs as much as an error of 4%."""
+    wanted = aspect or aspect_ratio(count(config).active_nonembedding)
+    return (error / 0.04) ** 2 + math.log2(config.width / config.depth / wanted) ** 2
+
+
+def _candidates(
+    family,
+    target: int,
+    which: Which,
+    aspect: float | None,
+    widths: tuple[int, ...],
+    ratio: float | None,
+    spread: float,
+) -> Iterator[tuple[ModelConfig, float]]:
+    """For each width, the two depths around the target, where the aspect ratio allows them, with their errors.
+
+    Parameters grow linearly with depth (in whole periods, when only every second feed-forward is a mixture), so two
+    counts give the depth. The least depth is always a candidate.
+    """
+    for width in widths:
+        ffn_width = None if ratio is None else max(4, 4 * round(ratio * width / 4))
+        try:
+            first = family(width=width, depth=1, heads=choose_heads(width), ffn_width=ffn_width)
+        except ValueError:
+            continue
+        period = first.moe.every if first.moe else 1
+        least = dataclasses.replace(first, depth=period)
+        base = count(least).of(which)
+        slope = (count(dataclasses.replace(first, depth=2 * period)).of(which) - base) / period
+        depth = period + math.floor((target - base) / slope)
+        for deep in sorted({min(max(depth + more, period), 10_000) for more in (0, 1)}):
+            config = dataclasses.replace(first, depth=deep)
+            counts = count(config)
+            wanted = aspect or aspect_ratio(counts.active_nonembedding)
+            if deep == period or max(SMALLEST_ASPECT, wanted / spread) <= width / deep <= wanted * spread:
+                yield config, abs(counts.of(which) / target - 1)
+        if base > 2 * target:
+            return

@@ -1,0 +1,203 @@
+"""The decoder-only transformer, as pure functions of (config, parameters, tokens).
+
+Sizes: B sequences, T positions, n = B T rows. Activations are flattened to [n, width]: weight gradients contracted over
+one flattened axis ran at 112 GFLOP/s on 2 cores, over (B, T) far slower.
+"""
+
+import dataclasses
+import functools
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Float, Int, Key
+
+from models.attention import Attention, Implementation
+from models.config import ModelConfig
+from models.ffn import FeedForward
+from models.moe import MixtureOfExperts, Routed, SelectionBias, step_bias
+from models.norm import LayerNorm
+from models.weights import draw, weight
+
+# Logits of more elements than this (64 MB) are computed a slice of the rows at a time and again in the backward pass.
+LOGITS_LIMIT = 2**24
+# Small beside the blocks' outputs, so that an untrained model's loss is ln V.
+TABLE_STD = 0.02
+
+
+@dataclasses.dataclass(frozen=True)
+class Compute:
+    """How a model is computed, which decides speed and rounding but not what is computed.
+
+    Attributes:
+        dtype: of activations and of the copy of the parameters they meet; norms, softmax, router and loss stay float32.
+        attention: see `models.attention.causal_attention`.
+    """
+
+    dtype: str = "float32"
+    attention: Implementation = "chunked"
+
+
+def compute_for(platform: str) -> Compute:
+    """float32 and chunked attention on `cpu` (bfloat16 is no faster there: 130-150 against 140-175 GFLOP/s), bfloat16
+    and fused attention on `cuda`, `rocm`, `gpu` and `tpu`."""
+    return Compute() if platform == "cpu" else Compute("bfloat16", "fused")
+
+
+class RouterStats(NamedTuple):
+    """Means over the mixture layers; zeros for a model without any.
+
+    Attributes:
+        load_cv: standard deviation over mean of the experts' loads.
+        drop_fraction: share of assignments dropped.
+        router_entropy: nats.
+        aux_loss: sum over layers of the weighted auxiliary losses.
+    """
+
+    load_cv: Float[Array, ""]
+    drop_fraction: Float[Array, ""]
+    router_entropy: Float[Array, ""]
+    aux_loss: Float[Array, ""]
+
+
+class Block(nnx.Module):
+    """One layer: y = x + Attn(LN x), y + MLP(LN y); or, in parallel, x + Attn(LN x) + MLP(LN x) with one norm."""
+
+    def __init__(self, config: ModelConfig, layer: int):
+        self.parallel = config.block == "parallel"
+        self.norm = LayerNorm(config.width)
+        self.attention = Attention(config)
+        if not self.parallel:
+            self.ffn_norm = LayerNorm(config.width)
+        self.moe = MixtureOfExperts(config) if config.is_moe_layer(layer) else None
+        if self.moe is None:
+            self.ffn = FeedForward(config.width, config.ffn_width, config.depth, config.activation)
+
+    def __call__(self, x, batch: int, training: bool, attention: Implementation):
+        normed = self.norm(x)
+        x = x + self.attention(normed, batch, attention)
+        if not self.parallel:
+            normed = self.ffn_norm(x)
+        y, routed = self.moe(normed, batch, training) if self.moe is not None else (self.ffn(normed), None)
+        return x + y, routed
+
+
+class Transformer(nnx.Module):
+    """Embedding, blocks, final norm, head. Built by `init`; called through `token_losses` and `logits`."""
+
+    def __init__(self, config: ModelConfig):
+        self.embedding = weight(config.vocab, config.width, std=TABLE_STD)
+        self.blocks = nnx.List([Block(config, layer) for layer in range(config.depth)])
+        self.norm = LayerNorm(config.width)
+        self.head = None if config.tied else weight(config.vocab, config.width, std=TABLE_STD)
+
+    def hidden(self, tokens: Int[Array, "B T"], training: bool, compute: Compute):
+        """([n, width] after the final norm, one Routed a mixture layer)."""
+        x = self.embedding[...][tokens.reshape(-1)].astype(compute.dtype)
+        routed = []
+        for block in self.blocks:
+            x, report = block(x, tokens.shape[0], training, compute.attention)
+            routed += [] if report is None else [report]
+        return self.norm(x), routed
+
+    def unembedding(self) -> Float[Array, "vocab width"]:
+        """The matrix that turns hidden states into logits, float32."""
+        return (self.embedding if self.head is None else self.head)[...]
+
+
+@functools.lru_cache(maxsize=512)
+def _declared(config: ModelConfig):
+    """(graph, declared parameters, declared selection biases); shapes only."""
+    return nnx.split(nnx.eval_shape(lambda: Transformer(config)), nnx.Param, SelectionBias)
+
+
+def init(config: ModelConfig, key: Key[Array, ""]) -> tuple[nnx.State, nnx.State]:
+    """Fresh (parameters, selection biases), float32; the biases are empty but for `fine_grained_shared`."""
+    _, params, biases = _declared(config)
+    return draw(params, key), jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), biases)
+
+
+def _model(config: ModelConfig, params: nnx.State, biases: nnx.State, compute: Compute) -> Transformer:
+    # Norm scales and routers meet float32. The vocabulary's tables are cast after they are looked up and slice by slice
+    # of the loss: their gradients add up every occurrence of a token, and a bfloat16 sum stalls (a common byte's was
+    # 32% off in a batch of 4,096 tokens).
+    def cast(path, leaf):
+        wide = leaf.ndim == 1 or any(
+            part.key in ("router", "embedding", "head") for part in path if hasattr(part, "key")
+        )
+        return leaf if wide else leaf.astype(compute.dtype)
+
+    cast_params = jax.tree_util.tree_map_with_path(cast, params)
+    return nnx.merge(_declared(config)[0], cast_params, biases)
+
+
+def token_losses(
+    config: ModelConfig,
+    params: nnx.State,
+    biases: nnx.State,
+    tokens: Int[Array, "B T+1"],
+    *,
+    training: bool,
+    compute: Compute,
+) -> tuple[Float[Array, "B T"], RouterStats, list[Float[Array, " experts"]]]:
+    """Cross-entropy of each next token, nats, float32.
+
+    Returns:
+        losses, the router's statistics, and the load of each mixture layer's experts (for `step_biases`).
+    """
+    inputs, targets = tokens[:, :-1], tokens[:, 1:]
+    model = _model(config, params, biases, compute)
+    hidden, routed = model.hidden(inputs, training, compute)
+    losses = cross_entropy(hidden, model.unembedding(), targets.reshape(-1)).reshape(targets.shape)
+    return losses, _stats(routed), [report.load for report in routed]
+
+
+def logits(
+    config: ModelConfig, params: nnx.State, biases: nnx.State, tokens: Int[Array, "B T"], *, compute: Compute
+) -> Float[Array, "B T vocab"]:
+    """Next-token logits in evaluation mode, float32."""
+    model = _model(config, params, biases, compute)
+    hidden, _ = model.hidden(tokens, False, compute)
+    out = jnp.matmul(hidden, model.unembedding().T.astype(compute.dtype), preferred_element_type=jnp.float32)
+    return out.reshape(*tokens.shape, config.vocab)
+
+
+def cross_entropy(
+    hidden: Float[Array, "n width"], unembedding: Float[Array, "vocab width"], targets: Int[Array, " n"]
+) -> Float[Array, " n"]:
+    """-log softmax(hidden unembedding^T)[target], nats, float32; never more than LOGITS_LIMIT logits at once."""
+
+    def rows_loss(rows, wanted):
+        scores = jnp.matmul(rows, unembedding.T.astype(rows.dtype), preferred_element_type=jnp.float32)
+        chosen = jnp.take_along_axis(scores, wanted[:, None], axis=1)[:, 0]
+        return jax.nn.logsumexp(scores, axis=-1) - chosen
+
+    rows = hidden.shape[0]
+    size = max(1, LOGITS_LIMIT // unembedding.shape[0])
+    if rows <= size:
+        return rows_loss(hidden, targets)
+    pieces = -(-rows // size)
+    size = -(-rows // pieces)  # pieces of one size, the last one padded by fewer rows than there are pieces
+    spare = pieces * size - rows
+    split = jnp.pad(hidden, ((0, spare), (0, 0))).reshape(pieces, size, -1), jnp.pad(targets, (0, spare))
+    losses = jax.lax.map(lambda piece: jax.checkpoint(rows_loss)(*piece), (split[0], split[1].reshape(pieces, size)))
+    return losses.reshape(-1)[:rows]
+
+
+def _stats(routed: list[Routed]) -> RouterStats:
+    if not routed:
+        return RouterStats(*(jnp.zeros((), jnp.float32) for _ in RouterStats._fields))
+    cv = jnp.stack([report.load.std() / jnp.maximum(report.load.mean(), 1e-9) for report in routed]).mean()
+    dropped = jnp.stack([report.dropped for report in routed]).mean()
+    entropy = jnp.stack([report.entropy for report in routed]).mean()
+    return RouterStats(cv, dropped, entropy, jnp.stack([report.loss for report in routed]).sum())
+
+
+def step_biases(config: ModelConfig, biases: nnx.State, loads: list[Float[Array, " experts"]]) -> nnx.State:
+    """The selection biases after one step with these loads; unchanged for models without any."""
+    leaves, structure = jax.tree.flatten(biases)
+    if not leaves or config.moe is None:
+        return biases
+    rate = config.moe.bias_rate
+    return jax.tree.unflatten(structure, [step_bias(b, load, rate) for b, load in zip(leaves, loads, strict=True)])

@@ -1,0 +1,30 @@
+"""Parameters are declared by shape and spread, and drawn all at once."""
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Key
+
+
+def weight(*shape: int, std: float) -> nnx.Param:
+    """A float32 parameter that `draw` fills from N(0, std^2); until then it holds zeros."""
+    return nnx.Param(jnp.zeros(shape, jnp.float32), std=std)
+
+
+def draw(params: nnx.State, key: Key[Array, ""]) -> nnx.State:
+    """Fresh values for declared parameters: those with a `std` are drawn, the rest (norm scales) are ones.
+
+    One draw serves all: a generator for each of the 15 matrices of a 2-layer model took 4 to 6 s to compile on a CPU,
+    half as long as the training step itself.
+    """
+    declared, structure = jax.tree.flatten(params, is_leaf=lambda leaf: isinstance(leaf, nnx.Variable))
+    random = [variable for variable in declared if "std" in variable.get_metadata()]
+    numbers = jax.random.normal(key, (sum(variable.size for variable in random),), jnp.float32)
+    start, filled = 0, []
+    for variable in declared:
+        value = jnp.ones(variable.shape, jnp.float32)
+        if "std" in variable.get_metadata():
+            value = numbers[start : start + variable.size].reshape(variable.shape) * variable.get_metadata("std")
+            start += variable.size
+        filled.append(variable.replace(value))
+    return jax.tree.unflatten(structure, filled)

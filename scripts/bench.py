@@ -1,0 +1,134 @@
+"""Speed of the two things isogap does: training steps and fits. One JSON line each.
+
+python scripts/bench.py train --layers 4 --width 128 --heads 4 --vocab 1024 --context 256 --batch 8 --json
+python scripts/bench.py fit --json
+"""
+
+import argparse
+import json
+import os
+import statistics
+import time
+
+CALLS = 5
+
+
+def train(args: argparse.Namespace) -> dict:
+    """Tokens per second of training steps as `isogap run` takes them, on random tokens; compiling told apart."""
+    import jax
+    import jax.numpy as jnp
+    import numpy as np
+
+    from harness.train.optimizer import hyper_of_pack
+    from harness.train.step import dispatch_steps, mesh_for, programs
+    from models.config import make_config
+    from models.count import count, flops
+    from models.transformer import compute_for
+    from sweeps.config import DataConfig, OptimizerConfig, RunConfig
+
+    jax.config.update("jax_num_cpu_devices", len(os.sched_getaffinity(0)))
+    shape = {"vocab": args.vocab, "context": args.context, "width": args.width, "depth": args.layers}
+    model = make_config(args.architecture, **shape, heads=args.heads)
+    data = DataConfig(domain="", tokenizer="bytes", unique_tokens=2**31)
+    config = RunConfig(model=model, data=data, optimizer=OptimizerConfig(lr=1e-3), steps=10**6, batch=args.batch)
+    platform = jax.default_backend()
+    compiled = programs(config, args.pack, compute_for(platform), mesh_for(args.pack, args.batch))
+    state = compiled.initialise(jax.random.split(jax.random.key(0), args.pack))
+    hyper = hyper_of_pack([config] * args.pack)
+    k = dispatch_steps(flops(model).train * config.batch_tokens * args.pack, platform)
+    tokens = np.random.default_rng(0).integers(0, args.vocab, (k, args.pack, args.batch, args.context + 1))
+    tokens = tokens.astype(np.int32)
+
+    def dispatch(count: int) -> float:
+        nonlocal state
+        began = time.perf_counter()
+        state, metrics = compiled.advance(state, hyper, tokens, jnp.int32(count))
+        jax.block_until_ready(metrics)
+        return time.perf_counter() - began
+
+    compile_s = dispatch(1)
+    dispatch(k)
+    calls = max(1, round(args.steps / k / CALLS))
+    step = statistics.median(sum(dispatch(k) for _ in range(calls)) / calls / k for _ in range(CALLS))
+    return {
+        "bench": "train",
+        **shape,
+        "architecture": args.architecture,
+        "batch": args.batch,
+        "pack": args.pack,
+        "params": count(model).total,
+        "devices": len(compiled.mesh.devices.flat),
+        "steps_per_dispatch": k,
+        "compile_s": round(compile_s, 2),
+        "step_ms": round(1e3 * step, 3),
+        "tokens_per_second": round(args.pack * config.batch_tokens / step, 1),
+    }
+
+
+def fit(args: argparse.Namespace) -> dict:
+    """Starts per second of Chinchilla's law from the whole grid of starts, on 240 simulated runs or on a table."""
+    import numpy as np
+    import pandas as pd
+
+    from harness.fit.law import get_law
+    from harness.fit.likelihood import likelihood_of
+    from harness.fit.problem import centre
+    from harness.fit.solver import grid_of_starts, minimise
+    from harness.fit.table import read_table
+
+    law = get_law("chinchilla")
+    if args.source:
+        frame, _ = read_table(args.source, dict(pair.split("=", 1) for pair in args.set), args.where)
+    else:
+        draw = np.random.default_rng(0)
+        n = 10 ** draw.uniform(7, 10, 240)
+        d = n * 10 ** draw.uniform(0, 2.5, 240)
+        loss = 1.8172 + 482.01 * n**-0.3478 + 2085.43 * d**-0.3658
+        frame = pd.DataFrame({"N": n, "D": d, "L": loss * np.exp(0.01 * draw.standard_normal(240))})
+    problem = centre(law, frame)
+    starts = grid_of_starts(law)
+    began = time.perf_counter()
+    minimise(problem, starts)
+    first = time.perf_counter() - began
+    times, best = [], None
+    for _ in range(CALLS):
+        began = time.perf_counter()
+        best = minimise(problem, starts)
+        times.append(time.perf_counter() - began)
+    seconds = statistics.median(times)
+    assert best is not None
+    return {
+        "bench": "fit",
+        "law": law.id,
+        "rows": len(frame),
+        "starts": len(starts),
+        "compile_s": round(first - seconds, 2),
+        "starts_per_second": round(len(starts) / seconds, 1),
+        "objective": float(np.min(best.loss)) * likelihood_of(law).unit(problem.delta),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    verbs = parser.add_subparsers(required=True)
+    one = verbs.add_parser("train")
+    for name, default in dict(
+        layers=4, width=128, heads=4, vocab=1024, context=256, batch=8, pack=1, steps=100
+    ).items():
+        one.add_argument(f"--{name}", type=int, default=default)
+    one.add_argument("--architecture", default="dense")
+    one.set_defaults(run=train)
+    two = verbs.add_parser("fit")
+    two.add_argument("--source", help="a CSV of runs instead of simulated ones")
+    two.add_argument("--set", action="append", default=[], metavar="ROLE=COLUMN")
+    two.set_defaults(run=fit)
+    two.add_argument("--where", help="rows to use")
+    for verb in (one, two):
+        verb.add_argument("--json", action="store_true", help="one JSON line")
+    args = parser.parse_args()
+    result = args.run(args)
+    print(json.dumps(result) if args.json else "\n".join(f"{name:20} {value}" for name, value in result.items()))
+
+
+if __name__ == "__main__":
+    main()

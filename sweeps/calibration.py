@@ -1,0 +1,119 @@
+"""How fast a device trains: measured numbers with units, and the times they predict."""
+
+import dataclasses
+from typing import Annotated
+
+from pydantic import Field, TypeAdapter, ValidationError
+
+from models.count import flops
+from sweeps.config import RunConfig
+from sweeps.errors import InputError
+from sweeps.packs import CPU_GAIN, Pack, interpolated
+
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+# Probes evaluated each time, in one program of fixed shape: seen and held-out (the placebos are halves of the latter).
+PROBE_SETS = 2
+
+
+@dataclasses.dataclass(frozen=True)
+class Calibration:
+    """What a device does. Operations are those of `models.count.flops`, full mask.
+
+    Attributes:
+        device: what was measured, in words.
+        training_flops: width -> training FLOP/s of one dense run; between widths interpolated in logarithms.
+        architecture_time: architecture -> seconds per operation relative to dense; 1 where not named.
+        packing_gain: slots -> tokens per second of a pack relative to one run; interpolated likewise.
+        dispatch_seconds: host time of one dispatch of the compiled program.
+        steps_per_dispatch: training steps in one dispatch.
+        compile_seconds: fixed part of compiling the training and evaluation programs of one signature.
+        compile_seconds_per_layer: architecture -> compile seconds for each layer; `dense` for those not named.
+        evaluation_speed: FLOP/s of the forward passes of an evaluation relative to training.
+    """
+
+    device: str
+    training_flops: Annotated[dict[int, Positive], Field(min_length=1)]
+    architecture_time: dict[str, Positive]
+    packing_gain: Annotated[dict[int, Positive], Field(min_length=1)]
+    dispatch_seconds: NotNegative
+    steps_per_dispatch: Annotated[int, Field(gt=0)]
+    compile_seconds: NotNegative
+    compile_seconds_per_layer: dict[str, NotNegative]
+    evaluation_speed: Positive
+
+    def to_json(self) -> str:
+        """The text `from_json` reads."""
+        return _ADAPTER.dump_json(self, indent=1).decode()
+
+    @classmethod
+    def from_json(cls, text: str, where: object) -> "Calibration":
+        """The inverse of `to_json`.
+
+        Raises:
+            InputError: from `where`, naming the field.
+        """
+        try:
+            return _ADAPTER.validate_json(text)
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            field = ".".join(map(str, first["loc"])) or "JSON"
+            raise InputError(where, field, first["input"], f"a calibration ({first['msg']})") from None
+
+    def flops_per_second(self, config: RunConfig) -> float:
+        """Training operations per second of one run of these shapes."""
+        dense = interpolated(self.training_flops, config.model.width)
+        return dense / self.architecture_time.get(config.model.architecture, 1.0)
+
+    def compile_time(self, config: RunConfig) -> float:
+        """Seconds to compile the programs of one signature."""
+        layers = self.compile_seconds_per_layer
+        one = layers.get(config.model.architecture, layers.get("dense", 0.0))
+        return self.compile_seconds + one * config.model.depth
+
+    def step_time(self, config: RunConfig, slots: int) -> float:
+        """Seconds of one training step of all slots of a pack."""
+        work = slots * config.batch_tokens * flops(config.model).train
+        speed = self.flops_per_second(config) * self._gain(slots)
+        return work / speed + self.dispatch_seconds / self.steps_per_dispatch
+
+    def evaluation_time(self, config: RunConfig, slots: int) -> float:
+        """Seconds of one evaluation of all slots of a pack."""
+        work = slots * PROBE_SETS * config.probe.windows * config.model.context * flops(config.model).forward
+        speed = self.flops_per_second(config) * self._gain(slots) * self.evaluation_speed
+        return work / speed + self.dispatch_seconds
+
+    def _gain(self, slots: int) -> float:
+        return interpolated(self.packing_gain, slots)
+
+
+def pack_time(pack: Pack, calibration: Calibration) -> tuple[float, float]:
+    """(training, evaluation) seconds of a pack, compiled already."""
+    config, slots = pack.runs[0], pack.slots
+    training = pack.steps * calibration.step_time(config, slots)
+    return training, len(config.evaluation_steps()) * calibration.evaluation_time(config, slots)
+
+
+_ADAPTER = TypeAdapter(Calibration)
+# Two x86-64 cores, float32. Dense: 150,000 tokens/s at 2 layers of width 32, context 128, bytes; 163 ms a 2,048 tokens
+# at 4 layers of width 128, context 256; matrix products alone reach 1.4e11 to 1.75e11. Mixtures: 200 steps of 8 x 128
+# tokens, 2 layers of width 48, took 2.0 to 2.8 times as long for an operation as dense ones, and compiled in 9 to 15 s
+# on a busy machine where the dense program took 3 to 7.
+TWO_CORES = Calibration(
+    device="2 CPU cores, float32",
+    training_flops={32: 4.4e10, 128: 8.0e10, 512: 1.2e11},
+    architecture_time={"switch_top1": 2.0, "top2": 2.4, "expert_choice": 2.6, "fine_grained_shared": 2.8},
+    packing_gain=dict(CPU_GAIN),
+    dispatch_seconds=1e-3,
+    steps_per_dispatch=16,
+    compile_seconds=3.0,
+    compile_seconds_per_layer={
+        "dense": 1.2,
+        "parallel": 1.2,
+        "switch_top1": 2.5,
+        "top2": 2.5,
+        "expert_choice": 2.5,
+        "fine_grained_shared": 3.5,
+    },
+    evaluation_speed=1.0,
+)

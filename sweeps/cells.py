@@ -1,0 +1,188 @@
+"""One cell of a sweep: its settings resolved into a run, or the reason why there is none."""
+
+import dataclasses
+import functools
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import ValidationError
+
+from models.config import ModelConfig, make_config
+from models.count import Counts, Which, count, flops
+from models.sizes import choose_heads, shape_for
+from sweeps.config import DataConfig, OptimizerConfig, ProbeConfig, RunConfig
+from sweeps.expression import Scalar
+from sweeps.rules import RateRule, vocab_of
+from sweeps.spec import Settings
+
+# The exponent of u = D / N^z, the variable the published gap law collapses on; plans print u for orientation.
+CROSSOVER_EXPONENT = 0.74
+LONGEST_RUN = 10**15
+DEFAULTS: Mapping[str, Any] = {
+    "architecture": "dense",
+    "params_kind": "nonembedding",
+    "activation": "gelu",
+    "tied": True,
+    "qk_norm": False,
+    "experts": None,
+    "domain": "stdlib_code",
+    "tokenizer": "bytes",
+    "context": 128,
+    "batch": 8,
+    "epochs": 1.0,
+    "lr": RateRule(rule="width", c=0.02),
+    "warmup": 0.05,
+}
+# Settings handed on under their own names; what is not given keeps RunConfig's defaults.
+_OPTIMIZER = "weight_decay beta1 beta2 eps momentum clip schedule final_lr_ratio decay_fraction".split()
+DERIVED = "N N_total N_nonembedding N_active N_trainable D U u steps vocab flops flops_6nd".split()
+# What a filter may read. `tokens` and `unique_tokens` are rules, not numbers: the numbers are D and U.
+NAMES = frozenset(DERIVED) | Settings.__annotations__.keys() - {"tokens", "unique_tokens"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Cell:
+    """One run, or the reason why there is none.
+
+    Attributes:
+        block: the block's name, or its place in the spec.
+        settings: what the spec says, defaults included, by the names of `sweeps.spec.Settings`.
+        seed: of this run.
+        config: the run; None if infeasible.
+        counts: its parameters; None if no shape was found.
+        reason: why it is infeasible.
+    """
+
+    block: str
+    settings: Mapping[str, Any]
+    seed: int
+    config: RunConfig | None
+    counts: Counts | None
+    reason: str | None
+
+    @property
+    def params_kind(self) -> Which:
+        """Which N the cell's rules and u speak of."""
+        return self.settings["params_kind"]
+
+    @functools.cached_property
+    def values(self) -> Mapping[str, Scalar]:
+        """A value for every one of NAMES, as the run has it; of an infeasible cell only what the spec says."""
+        plain = {key: self.settings.get(key) for key in NAMES}
+        plain = {key: value for key, value in plain.items() if isinstance(value, (str, int, float))}
+        return plain | derived(self.config, self.params_kind) if self.config else plain
+
+
+def resolve(settings: Mapping[str, Any]) -> tuple[RunConfig | None, Counts | None, str | None]:
+    """(run with seed 0, parameters, why not) of one cell.
+
+    D is rounded to whole steps, and U to whole windows of which one epoch visits each once, so that R = D / U comes
+    out; `RunConfig` then says what D, U and R really are.
+    """
+    try:
+        model = _model(settings)
+    except ValueError as error:
+        return None, None, str(error)
+    counts = count(model)
+    n, context = counts.of(settings["params_kind"]), model.context
+    batch = settings["batch"] if "batch" in settings else max(1, round(settings["batch_tokens"] / context))
+    tokens = settings["tokens"].tokens(n) if "tokens" in settings else settings["flops"] / flops(model).train
+    if tokens > LONGEST_RUN:
+        return None, counts, f"D would be {tokens:.1e} tokens, more than {LONGEST_RUN:.0e}"
+    steps = max(1, round(tokens / (batch * context)))
+    if "epochs" in settings:
+        windows = round(steps * batch / settings["epochs"])
+        unique = windows * context + 1
+        too_short = f"U = D / {settings['epochs']:g} is less than one window of {context} tokens"
+    else:
+        unique = round(min(settings["unique_tokens"].tokens(n), LONGEST_RUN))
+        too_short = f"U = {unique} is less than one window of {context} + 1 tokens"
+    if unique <= context:
+        return None, counts, too_short
+    rate = settings["lr"]
+    try:
+        config = RunConfig(
+            model=model,
+            data=DataConfig(
+                domain=settings["domain"],
+                tokenizer=settings["tokenizer"],
+                unique_tokens=unique,
+                **_given(settings, heldout_fraction="heldout_fraction"),
+            ),
+            optimizer=OptimizerConfig(
+                lr=rate.rate(n, model.width) if isinstance(rate, RateRule) else rate,
+                warmup_steps=min(round(settings["warmup"] * steps), steps - 1),
+                **_given(settings, kind="optimizer", **{key: key for key in _OPTIMIZER}),
+            ),
+            probe=ProbeConfig(**_given(settings, windows="probe_windows", per_octave="probes_per_octave")),
+            steps=steps,
+            batch=batch,
+            **_given(settings, keep="keep"),
+        )
+    except ValidationError as error:
+        return None, counts, error.errors()[0]["msg"]
+    return config, counts, None
+
+
+def derived(config: RunConfig, which: Which) -> dict[str, Scalar]:
+    """The quantities of a run by the names of the glossary and of the settings; `which` is the N of `N` and u."""
+    model, optimizer = config.model, config.optimizer
+    counts, work = count(model), flops(model)
+    n = counts.of(which)
+    return {
+        "N": n,
+        "N_total": counts.total,
+        "N_nonembedding": counts.nonembedding,
+        "N_active": counts.active,
+        "N_trainable": counts.trainable,
+        "D": config.tokens,
+        "U": config.data.unique_tokens,
+        "epochs": config.epochs,
+        "u": config.tokens / n**CROSSOVER_EXPONENT,
+        "steps": config.steps,
+        "vocab": model.vocab,
+        "flops": work.train * config.tokens,
+        "flops_6nd": work.six_n * config.tokens,
+        "params": n,
+        "aspect": model.width / model.depth,
+        "width": model.width,
+        "depth": model.depth,
+        "heads": model.heads,
+        "ffn_width": model.ffn_width,
+        "experts": model.moe.experts if model.moe else 0,
+        "batch": config.batch,
+        "batch_tokens": config.batch_tokens,
+        "heldout_fraction": config.data.heldout_fraction,
+        "optimizer": optimizer.kind,
+        "lr": optimizer.lr,
+        "warmup": optimizer.warmup_steps / config.steps,
+        **{key: getattr(optimizer, key) for key in _OPTIMIZER},
+        "probe_windows": config.probe.windows,
+        "probes_per_octave": config.probe.per_octave,
+        "keep": config.keep,
+    }
+
+
+def _model(settings: Mapping[str, Any]) -> ModelConfig:
+    """The shape of a cell.
+
+    Raises:
+        ValueError: the size cannot be met, or the sizes do not fit together.
+    """
+    architecture = settings["architecture"]
+    family = {key: settings[key] for key in ("context", "activation", "tied", "qk_norm", "experts")}
+    family["vocab"] = vocab_of(settings["tokenizer"])
+    if "params" in settings:
+        aspect = settings.get("aspect")
+        return shape_for(settings["params"], settings["params_kind"], architecture, aspect=aspect, **family)
+    width, depth = settings["width"], settings["depth"]
+    heads, ffn_width = settings.get("heads", choose_heads(width)), settings.get("ffn_width")
+    config = make_config(architecture, width=width, depth=depth, heads=heads, ffn_width=ffn_width, **family)
+    if config.moe and depth < config.moe.every:
+        raise ValueError(f"depth {depth} has no mixture layer; {architecture} has one in every {config.moe.every}")
+    return config
+
+
+def _given(settings: Mapping[str, Any], **names: str) -> dict[str, Any]:
+    """RunConfig's arguments that the settings name."""
+    return {argument: settings[name] for argument, name in names.items() if name in settings}

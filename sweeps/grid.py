@@ -1,0 +1,202 @@
+"""From a spec to a sweep: axes multiplied and zipped, filtered, seeded; every cell resolved."""
+
+import ast
+import dataclasses
+import importlib.resources
+import itertools
+import math
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from sweeps.cells import DEFAULTS, NAMES, Cell, resolve
+from sweeps.config import RunConfig
+from sweeps.errors import InputError
+from sweeps.expression import ExpressionError, Missing, holds, parse_expression
+from sweeps.spec import (
+    MOST_CELLS,
+    Block,
+    ExtraSeeds,
+    Spec,
+    key_text,
+    override,
+    read_axis,
+    read_file,
+    read_spec,
+    shorten,
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Sweep:
+    """A named tuple of cells, in the order of the spec; no two are the same run."""
+
+    name: str
+    description: str
+    cells: tuple[Cell, ...]
+
+    @property
+    def configs(self) -> tuple[RunConfig, ...]:
+        """The feasible runs."""
+        return tuple(cell.config for cell in self.cells if cell.config)
+
+
+def preset_names() -> tuple[str, ...]:
+    """Sweeps that come with isogap."""
+    folder = importlib.resources.files("sweeps") / "presets"
+    return tuple(sorted(entry.name[:-5] for entry in folder.iterdir() if entry.name.endswith(".yaml")))
+
+
+def read_sweep_text(source: str | Path) -> str:
+    """The YAML text of a file, or of the preset of that name; a file that exists wins.
+
+    Raises:
+        InputError: no such file or preset, or an unreadable file.
+    """
+    if os.path.exists(source):  # False, not an error, for names that no file can have
+        return read_file(Path(source))
+    if str(source) not in preset_names():
+        raise InputError("sweep", "SWEEP", str(source), f"a YAML file, or a preset: {', '.join(preset_names())}")
+    return (importlib.resources.files("sweeps") / "presets" / f"{source}.yaml").read_text(encoding="utf-8")
+
+
+def load(source: str | Path) -> Sweep:
+    """The sweep in a YAML file, or the preset of that name.
+
+    Raises:
+        InputError: no such file or preset, or a spec that cannot be used.
+    """
+    return expand(read_spec(read_sweep_text(source), source), source)
+
+
+def expand(spec: Spec, where: object) -> Sweep:
+    """All cells of a spec.
+
+    Raises:
+        InputError: axes that do not fit, a filter that cannot be used or leaves nothing, or two cells that are one run.
+    """
+    base = override(DEFAULTS, spec.defaults, where, "defaults")
+    cells: list[Cell] = []
+    for index, block in enumerate(spec.blocks):
+        cells += _block_cells(block, base, where, f"blocks[{index}]", MOST_CELLS - len(cells))
+    _refuse_twins(cells, where)
+    return Sweep(spec.name, spec.description, tuple(cells))
+
+
+def _refuse_twins(cells: list[Cell], where: object) -> None:
+    """Merging would make a run count for two cells, of which one then seems not to have been run."""
+    seen: dict[str, Cell] = {}
+    for cell in cells:
+        if cell.config is None:
+            continue
+        twin = seen.setdefault(cell.config.run_id, cell)
+        if twin is not cell:
+            config = cell.config
+            value = f"{config.model.architecture} {config.model.width}x{config.model.depth}, {config.steps} steps"
+            differing = [key for key in cell.settings if cell.settings[key] != twin.settings.get(key)]
+            told = ", ".join(f"{key} {shorten(twin.settings.get(key))!r}" for key in differing) or "equal settings"
+            expected = f"a run of its own; a cell of {twin.block} with {told} is the same run"
+            raise InputError(where, cell.block, f"{value}, seed {cell.seed}", expected)
+
+
+def _block_cells(block: Block, base: Mapping[str, Any], where: object, path: str, room: int) -> list[Cell]:
+    base = override(base, block.defaults, where, f"{path}.defaults")
+    axes = _axes(block, where, path)
+    size = math.prod(len(axis) for axis in axes) * _most_seeds(block)
+    if size > room:
+        raise InputError(where, path, f"{shorten(size)} cells", f"at most {MOST_CELLS:,} in a sweep")
+    cells = []
+    for values in itertools.product(*axes):
+        chosen = {key: value for part in values for key, value in part.items()}
+        settings = override(base, chosen, where, path)
+        _check_complete(settings, where, path)
+        cells.append(Cell(block.name or path, settings, 0, *resolve(settings)))
+    if block.where is not None:
+        cells = _filter(cells, block.where, where, f"{path}.where")
+    return _seeded(cells, block, where, path)
+
+
+def _axes(block: Block, where: object, path: str) -> list[list[dict[str, Any]]]:
+    """The axes to multiply, each a list of settings to take in turn; a zip group is one axis of several fields."""
+    axes = [read_axis(values, key, where, f"{path}.grid.{key_text(key)}") for key, values in block.grid.items()]
+    groups = block.zip if isinstance(block.zip, list) else [block.zip]
+    for index, group in enumerate(groups):
+        place = f"{path}.zip[{index}]" if isinstance(block.zip, list) else f"{path}.zip"
+        columns = {key: read_axis(values, key, where, f"{place}.{key_text(key)}") for key, values in group.items()}
+        if len({len(column) for column in columns.values()}) > 1:
+            told = ", ".join(f"{key} has {len(column)}" for key, column in columns.items())
+            raise InputError(where, place, told, "lists of equal length")
+        rows = zip(*columns.values(), strict=True)
+        if columns:
+            axes.append([{key: value for part in row for key, value in part.items()} for row in rows])
+    names = [name for axis in axes for name in axis[0]]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice:
+        raise InputError(where, path, twice, "each field in one axis only")
+    return axes
+
+
+def _check_complete(settings: Mapping[str, Any], where: object, path: str) -> None:
+    if not {"tokens", "flops"} & settings.keys():
+        raise InputError(where, f"{path}.tokens", "nothing", "tokens, or flops, here or in the defaults")
+    if "params" not in settings and not {"width", "depth"} <= settings.keys():
+        raise InputError(where, f"{path}.params", "nothing", "params, or width and depth, here or in the defaults")
+
+
+def _filter(cells: list[Cell], expression: str, where: object, path: str) -> list[Cell]:
+    try:
+        tree = parse_expression(expression, NAMES)
+        kept = [cell for cell in cells if _keeps(tree, cell)]
+    except ExpressionError as error:
+        expected = f"a comparison of a cell's fields ({error})"
+        raise InputError(where, path, shorten(expression), expected) from None
+    if not kept:
+        raise InputError(where, path, shorten(expression), f"a filter that leaves some of the {len(cells)} cells")
+    return kept
+
+
+def _keeps(tree: ast.expr, cell: Cell) -> bool:
+    """An infeasible cell without the value that is asked for stays, to be listed with its reason."""
+    try:
+        return holds(tree, cell.values)
+    except Missing:
+        return True
+
+
+def _most_seeds(block: Block) -> int:
+    seeds = len(block.seeds) if isinstance(block.seeds, list) else block.seeds
+    return seeds + (block.extra_seeds.count if block.extra_seeds else 0)
+
+
+def _seeded(cells: list[Cell], block: Block, where: object, path: str) -> list[Cell]:
+    seeds = block.seeds if isinstance(block.seeds, list) else list(range(block.seeds))
+    if len(set(seeds)) < len(seeds):
+        raise InputError(where, f"{path}.seeds", shorten(seeds), "seeds that differ")
+    extra, further = block.extra_seeds, range(0)
+    if extra is not None:
+        further = range(max(seeds) + 1, max(seeds) + 1 + extra.count)
+        if further[-1] >= 2**31:
+            raise InputError(where, f"{path}.extra_seeds.count", extra.count, "seeds below 2^31")
+    lucky = set() if extra is None else _spread(cells, extra, where, f"{path}.extra_seeds")
+    return [
+        _with_seed(cell, seed)
+        for index, cell in enumerate(cells)
+        for seed in (*seeds, *(further if index in lucky else ()))
+    ]
+
+
+def _spread(cells: list[Cell], extra: ExtraSeeds, where: object, path: str) -> set[int]:
+    """The indices of the cells that get further seeds."""
+    chosen = range(len(cells))
+    if extra.where is not None:
+        kept = {id(cell) for cell in _filter(cells, extra.where, where, f"{path}.where")}
+        chosen = [index for index in chosen if id(cells[index]) in kept]
+    wanted = math.ceil(extra.share * len(chosen) - 1e-9)
+    return {chosen[(2 * rank + 1) * len(chosen) // (2 * wanted)] for rank in range(wanted)}
+
+
+def _with_seed(cell: Cell, seed: int) -> Cell:
+    # The seed is valid: copying spares validating every configuration again.
+    config = cell.config.model_copy(update={"seed": seed}) if cell.config else None
+    return dataclasses.replace(cell, seed=seed, config=config)

@@ -1,0 +1,182 @@
+"""What a sweep will cost before it costs anything: sizes, FLOPs, memory, packs, compiles, time, and what cannot run."""
+
+import dataclasses
+import functools
+import json
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from models.count import count, flops
+from sweeps.calibration import TWO_CORES, Calibration, pack_time
+from sweeps.cells import Cell, derived
+from sweeps.config import RunConfig
+from sweeps.grid import Sweep
+from sweeps.memory import run_bytes
+from sweeps.packs import MEMORY_LIMIT, Pack, packs
+
+# (domain, tokenizer) -> tokens of the pool a run may train on.
+AvailableTokens = Callable[[str, str], int]
+_QUANTITIES = (
+    "N N_total N_nonembedding N_active N_trainable D U epochs u steps batch batch_tokens width depth heads lr vocab "
+    "flops flops_6nd"
+).split()
+
+
+@dataclasses.dataclass(frozen=True)
+class PlannedCell:
+    """A cell, and whether it will run.
+
+    Attributes:
+        run_id: of the run; None if no configuration was found.
+        memory_bytes: the run's need when it trains alone.
+        reason: why it will not run; None if it will.
+    """
+
+    cell: Cell
+    run_id: str | None
+    memory_bytes: int | None
+    reason: str | None
+
+    @functools.cached_property
+    def row(self) -> Mapping[str, Any]:
+        """A flat row for tables: names and settings, the quantities of the glossary, shares of the head, the reason."""
+        cell, config = self.cell, self.cell.config
+        names = {key: cell.settings[key] for key in ("architecture", "tokenizer", "domain", "params_kind")}
+        numbers = derived(config, cell.params_kind) if config else {}
+        return {
+            "run_id": self.run_id,
+            "block": cell.block,
+            **names,
+            "seed": cell.seed,
+            **{key: numbers.get(key) for key in _QUANTITIES},
+            "head_share_parameters": count(config.model).head_share if config else None,
+            "head_share_flops": flops(config.model).head_share if config else None,
+            "memory_bytes": self.memory_bytes,
+            "reason": self.reason,
+        }
+
+
+@dataclasses.dataclass(frozen=True)
+class Seconds:
+    """Estimated time on one worker, in seconds."""
+
+    compile: float
+    training: float
+    evaluation: float
+
+    @property
+    def total(self) -> float:
+        """All of it."""
+        return self.compile + self.training + self.evaluation
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """A sweep and its cost.
+
+    Attributes:
+        packs: of the cells that will run; see `sweeps.packs`.
+        compiles: distinct signatures.
+        flops, flops_6nd: training operations of these runs, exact and as 6 N D; padding and evaluation not included.
+    """
+
+    name: str
+    description: str
+    cells: tuple[PlannedCell, ...]
+    packs: tuple[Pack, ...]
+    compiles: int
+    flops: int
+    flops_6nd: int
+    seconds: Seconds
+    calibration: Calibration
+
+    @property
+    def runs(self) -> tuple[RunConfig, ...]:
+        """The runs that will be trained."""
+        return tuple(cell.cell.config for cell in self.cells if cell.cell.config and cell.reason is None)
+
+    @property
+    def infeasible(self) -> tuple[PlannedCell, ...]:
+        """The cells that will not run."""
+        return tuple(cell for cell in self.cells if cell.reason is not None)
+
+    def to_json(self) -> str:
+        """Everything, as one JSON object; the cells as flat rows."""
+        value = {
+            "name": self.name,
+            "description": self.description,
+            "runs": len(self.runs),
+            "infeasible": len(self.infeasible),
+            "compiles": self.compiles,
+            "flops": self.flops,
+            "flops_6nd": self.flops_6nd,
+            "seconds": {**dataclasses.asdict(self.seconds), "total": self.seconds.total},
+            "cells": [cell.row for cell in self.cells],
+            "packs": [_pack_row(pack, self.calibration) for pack in self.packs],
+            "calibration": json.loads(self.calibration.to_json()),
+        }
+        return json.dumps(value, allow_nan=False)
+
+
+def plan(
+    sweep: Sweep,
+    available_tokens: AvailableTokens | None = None,
+    calibration: Calibration = TWO_CORES,
+    memory_limit: int = MEMORY_LIMIT,
+) -> Plan:
+    """The plan of a sweep on one worker.
+
+    Args:
+        available_tokens: asked once for each corpus and tokenizer; None leaves the corpora's sizes unchecked.
+        memory_limit: bytes for a pack; a run that needs more alone is infeasible.
+
+    Raises:
+        InputError: from `available_tokens`, for an unknown corpus.
+    """
+    held = functools.cache(available_tokens) if available_tokens else None
+    cells = tuple(_planned(cell, held, memory_limit) for cell in sweep.cells)
+    configs = [cell.cell.config for cell in cells if cell.cell.config and cell.reason is None]
+    made = packs(configs, memory_limit)  # as the launcher makes them, whatever was measured
+    first = {pack.signature: pack.runs[0] for pack in made}
+    times = [pack_time(pack, calibration) for pack in made]
+    seconds = Seconds(
+        compile=sum(calibration.compile_time(config) for config in first.values()),
+        training=sum(training for training, _ in times),
+        evaluation=sum(evaluation for _, evaluation in times),
+    )
+    return Plan(
+        name=sweep.name,
+        description=sweep.description,
+        cells=cells,
+        packs=made,
+        compiles=len(first),
+        flops=sum(flops(config.model).train * config.tokens for config in configs),
+        flops_6nd=sum(flops(config.model).six_n * config.tokens for config in configs),
+        seconds=seconds,
+        calibration=calibration,
+    )
+
+
+def _planned(cell: Cell, held: AvailableTokens | None, memory_limit: int) -> PlannedCell:
+    config = cell.config
+    if config is None:
+        return PlannedCell(cell, None, None, cell.reason)
+    memory, data = run_bytes(config), config.data
+    reason = None
+    if memory > memory_limit:
+        reason = f"needs {memory / 1e9:.2g} GB, more than the limit of {memory_limit / 1e9:.2g} GB"
+    elif held is not None and data.unique_tokens > (pool := held(data.domain, data.tokenizer)):
+        reason = f"U = {data.unique_tokens:,} tokens, but {data.domain} holds {pool:,} as {data.tokenizer}"
+    return PlannedCell(cell, config.run_id, memory, reason)
+
+
+def _pack_row(pack: Pack, calibration: Calibration) -> dict[str, Any]:
+    training, evaluation = pack_time(pack, calibration)
+    return {
+        "pack_id": pack.pack_id,
+        "signature": pack.signature,
+        "slots": pack.slots,
+        "steps": pack.steps,
+        "runs": [config.run_id for config in pack.runs],
+        "seconds": training + evaluation,
+    }

@@ -1,0 +1,117 @@
+"""The small languages inside a spec: numbers, token counts such as `20 N`, learning-rate rules, tokenizer names."""
+
+import math
+import re
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+TOKEN_SPELLINGS = "a number, or a multiple of N or of a power of N: `20 N`, `0.1 N^0.74`"
+_NUMBER = r"(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d{1,3})?"
+_MULTIPLE = re.compile(rf"({_NUMBER})?\s*\*?\s*N\s*(?:(?:\^|\*\*)\s*({_NUMBER}))?")
+# Largest ids + 2 of the published files: the end of the document is the last id (p50k_base leaves id 50256 free).
+TIKTOKEN_VOCAB = {
+    "gpt2": 50_257,
+    "r50k_base": 50_257,
+    "p50k_base": 50_282,
+    "p50k_edit": 50_282,
+    "cl100k_base": 100_257,
+    "o200k_base": 199_999,
+    "o200k_harmony": 199_999,
+}
+TOKENIZER_SPELLINGS = "bytes, bpe:V, bpe:V@CORPUS, tiktoken:NAME or tiktoken:NAME:V, with V from 257 to 1,000,000"
+
+
+def _plain_number(value: object) -> object:
+    """YAML 1.1 reads 1e6 as text; here it is a number, and true is none."""
+    if isinstance(value, bool):
+        raise ValueError("a number, not a truth value")
+    if isinstance(value, str) and re.fullmatch(rf"[+-]?{_NUMBER}", value.strip()):
+        return float(value)
+    return value
+
+
+def _whole_number(value: object) -> object:
+    number = _plain_number(value)
+    if isinstance(number, float) and math.isfinite(number) and number == int(number):
+        return int(number)
+    return number
+
+
+Real = Annotated[float, BeforeValidator(_plain_number), Field(allow_inf_nan=False)]
+Whole = Annotated[int, BeforeValidator(_whole_number), Field(strict=True)]
+
+
+@dataclass(frozen=True)
+class TokenRule:
+    """coefficient x N^exponent tokens; a plain number has the exponent 0."""
+
+    coefficient: float
+    exponent: float
+
+    def tokens(self, n: float) -> float:
+        """The number of tokens for N parameters."""
+        return self.coefficient * n**self.exponent
+
+
+def parse_tokens(value: object) -> object:
+    """A number or a text such as `20 N` or `0.1 N^0.74` as a TokenRule.
+
+    Raises:
+        ValueError: anything else, or a number not positive or beyond 1e18.
+    """
+    if isinstance(value, TokenRule):
+        return value
+    number, exponent = _plain_number(value), 0.0
+    if isinstance(value, str) and (match := _MULTIPLE.fullmatch(value.strip())):
+        number, exponent = float(match[1] or 1), float(match[2] or 1)
+    if not isinstance(number, (int, float)) or not 0 < number <= 1e18 or exponent > 10:
+        raise ValueError(TOKEN_SPELLINGS)
+    return TokenRule(float(number), exponent)
+
+
+Tokens = Annotated[TokenRule, BeforeValidator(parse_tokens)]
+
+
+class RateRule(BaseModel):
+    """The learning rate as a function of size.
+
+    `params`: c (N / 1e6)^-p. GPT-3's table 2.1 (Brown et al. 2020) goes from 6e-4 at 1.25e8 to 6e-5 at 1.75e11
+    parameters, p = 0.32. `width`: c / sqrt(width), the width's part of Vaswani et al. 2017, equation 3.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    rule: Literal["params", "width"]
+    c: Annotated[Real, Field(gt=0)]
+    p: Annotated[Real, Field(ge=0, le=2)] | None = None
+
+    @model_validator(mode="after")
+    def _exponent(self):
+        if (self.p is None) != (self.rule == "width"):
+            raise ValueError("p with rule `params`, and only with it")
+        return self
+
+    def rate(self, n: float, width: int) -> float:
+        """The peak learning rate, to six significant digits: an id must not hang on the last bit of a power."""
+        value = self.c / math.sqrt(width) if self.rule == "width" else self.c * (n / 1e6) ** -(self.p or 0.0)
+        return float(f"{value:.6g}")
+
+
+def vocab_of(tokenizer: str) -> int:
+    """Ids of a tokenizer by its name, the end-of-document token included.
+
+    Raises:
+        ValueError: not one of the spellings, or a whole tiktoken vocabulary whose size is not known.
+    """
+    if tokenizer == "bytes":
+        return 257
+    kind, _, rest = tokenizer.partition(":")
+    match = re.fullmatch(r"(\d{1,7})(?:@.+)?" if kind == "bpe" else r"[\w-]+:(\d{1,7})", rest)
+    if kind in ("bpe", "tiktoken") and match and 257 <= int(match[1]) <= 1_000_000:
+        return int(match[1])
+    if kind == "tiktoken" and rest in TIKTOKEN_VOCAB:
+        return TIKTOKEN_VOCAB[rest]
+    known = f" (NAME alone: {', '.join(TIKTOKEN_VOCAB)})" if kind == "tiktoken" else ""
+    raise ValueError(TOKENIZER_SPELLINGS + known)

@@ -1,0 +1,178 @@
+"""A laboratory for the tests of the harness: a small text, one cache of compiled programs, and a finished sweep.
+
+Compiling is what these tests spend their time on. All of them share the two signatures of SPEC, in this process and in
+the processes they start, so that each program is compiled once.
+"""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import jax
+import pytest
+from jax.experimental.compilation_cache import compilation_cache
+
+import harness.train.platform
+from harness import cli
+from harness.record.table import read_configs, runs_table, segments_table, without_wall_clock
+from harness.train.platform import configure_jax
+from sweeps.config import RunConfig
+
+ROOT = Path(__file__).parents[2]
+# Four slots of AdamW, one of which diverges, and two of SGD.
+SPEC = """
+name: tiny
+defaults: {{domain: "text:{text}", context: 16, width: 16, depth: 1, heads: 2, batch: 2, probe_windows: 8, epochs: 3}}
+blocks:
+  - name: adam
+    zip: {{tokens: [28800, 28800, 28800, 28000], lr: [0.003, 0.01, 1.0e+30, 0.003], epochs: [3, 6, 3, 9]}}
+  - name: sgd
+    defaults: {{optimizer: sgd, lr: 0.3, tokens: 19200, keep: final}}
+    seeds: 2
+"""
+# A child with at most two cores that saves and reports often; its workers import it again and do likewise.
+CHILD = """
+import os, sys
+os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:2])
+from harness.launch import local
+from harness.train import pack
+local.SAVE_SECONDS, pack.REPORT_SECONDS = 0.25, 0.02
+if __name__ == "__main__":
+    from harness.cli import main
+    main()
+"""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a command ended: its exit status and what it printed."""
+
+    status: int
+    out: str
+    err: str
+
+
+@dataclass(frozen=True)
+class Lab:
+    """Attributes:
+    text: a folder of generated words; the corpus `text:PATH`.
+    cache: of prepared text and compiled programs.
+    spec: the file of SPEC.
+    child: the program that a child process runs.
+    """
+
+    text: Path
+    cache: Path
+    spec: Path
+    child: Path
+
+    def spawn(self, *arguments: object) -> subprocess.Popen:
+        """`isogap ARGUMENTS` in a process of its own."""
+        command = [sys.executable, str(self.child), *map(str, arguments)]
+        env = os.environ | {"PYTHONPATH": str(ROOT)}
+        return subprocess.Popen(command, cwd=ROOT, env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+    def run(self, out: Path, *options: object) -> subprocess.Popen:
+        """`isogap run` of SPEC, in a process of its own."""
+        return self.spawn("run", self.spec, "--out", out, "--cache", self.cache, *options)
+
+
+def write_text_corpus(folder: Path, seed: int) -> Path:
+    """40 files of 200 generated words of a vocabulary of 200."""
+    rng = random.Random(seed)
+    letters = "abcdefghijklmnopqrstuvwxyz"
+    words = ["".join(rng.choices(letters, k=rng.randint(2, 8))) for _ in range(200)]
+    folder.mkdir()
+    for number in range(40):
+        (folder / f"{number:02d}.txt").write_text(" ".join(rng.choices(words, k=200)))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def text_corpus() -> Callable[[Path, int], Path]:
+    return write_text_corpus
+
+
+@pytest.fixture(scope="session")
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Lab:
+    root = tmp_path_factory.mktemp("lab")
+    text = write_text_corpus(root / "text", 1)
+    (root / "tiny.yaml").write_text(SPEC.format(text=text))
+    (root / "child.py").write_text(CHILD)
+    configure_jax(root / "cache", 2)
+    compilation_cache.reset_cache()  # other tests may have compiled, and JAX looks for the folder only once
+    assert len(jax.devices()) == 2
+    return Lab(text, root / "cache", root / "tiny.yaml", root / "child.py")
+
+
+def call(*arguments: object) -> int:
+    """`isogap ARGUMENTS` in this process, which keeps its devices and its signal handlers; the exit status."""
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["isogap", *map(str, arguments)])
+        patch.setattr(harness.train.platform, "configure_jax", lambda cache: None)
+        try:
+            cli.main()
+        except SystemExit as ended:
+            return int(ended.code or 0)
+        finally:
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
+    return 0
+
+
+@pytest.fixture(scope="session")
+def call_isogap() -> Callable[..., int]:
+    return call
+
+
+@pytest.fixture
+def isogap(capsys: pytest.CaptureFixture[str]) -> Callable[..., Outcome]:
+    def run(*arguments: object) -> Outcome:
+        capsys.readouterr()
+        status = call(*arguments)
+        printed = capsys.readouterr()
+        return Outcome(status, printed.out, printed.err)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def finished(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of SPEC, run undisturbed in this process."""
+    out = tmp_path_factory.mktemp("finished") / "sweep"
+    assert call("run", lab.spec, "--out", out, "--cache", lab.cache) == 3
+    return out
+
+
+@pytest.fixture(scope="session")
+def finished_runs(finished: Path) -> list[RunConfig]:
+    """Its runs: four of AdamW, of which the third diverges, and two of SGD."""
+    return read_configs(finished)
+
+
+def _tables(out: Path) -> dict[str, bytes]:
+    series, evals = segments_table(out, "series"), segments_table(out, "evals")
+    runs = without_wall_clock(runs_table(out))
+    return {name: table.to_csv().encode() for name, table in (("series", series), ("evals", evals), ("runs", runs))}
+
+
+@pytest.fixture(scope="session")
+def tables() -> Callable[[Path], dict[str, bytes]]:
+    """All that a sweep recorded but the machine's doing, to the byte."""
+    return _tables
+
+
+@pytest.fixture
+def ended_children() -> Iterator[list[subprocess.Popen]]:
+    """Processes put here are killed when the test ends, however it ends."""
+    children: list[subprocess.Popen] = []
+    yield children
+    for child in children:
+        child.kill()
+        child.communicate()

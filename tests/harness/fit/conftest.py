@@ -1,0 +1,49 @@
+"""Tables from known truths, as functions of a seed, for the tests of harness/fit."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from harness import predict_gap
+
+ROWS = 174
+
+
+def _crossing(seed: int, rows: int = ROWS, scatter: float = 0.08) -> pd.DataFrame:
+    """The law with its published constants on a design that straddles its crossover: u log-uniform in 1e-2..1e3."""
+    rng = np.random.default_rng(seed)
+    n = 10 ** rng.uniform(5, 9, rows)
+    d = 10 ** rng.uniform(-2, 3, rows) * n**0.74
+    return pd.DataFrame({"N": n, "D": d, "G": predict_gap(n, d) * (1 + scatter * rng.standard_normal(rows))})
+
+
+def _ordinary(seed: int, rows: int = ROWS, scatter: float = 0.08) -> pd.DataFrame:
+    """The same law where models are usually trained: N 1e6..1e9, 1 to 300 tokens a parameter, so that u > 30."""
+    rng = np.random.default_rng(seed)
+    n = 10 ** rng.uniform(6, 9, rows)
+    d = n * np.exp(rng.uniform(0, np.log(300), rows))
+    return pd.DataFrame({"N": n, "D": d, "G": predict_gap(n, d) * (1 + scatter * rng.standard_normal(rows))})
+
+
+def _losses(seed: int, rows: int = 120, scatter: float = 0.003) -> pd.DataFrame:
+    """Chinchilla's loss at published constants over N 1e6..1e9 and 2 to 600 tokens a parameter."""
+    rng = np.random.default_rng(seed)
+    n = 10 ** rng.uniform(6, 9, rows)
+    d = n * np.exp(rng.uniform(np.log(2), np.log(600), rows))
+    loss = 1.8172 + 482.01 * n**-0.3478 + 2085.43 * d**-0.3658
+    return pd.DataFrame({"N": n, "D": d, "L": loss * np.exp(scatter * rng.standard_normal(rows))})
+
+
+@pytest.fixture(scope="session")
+def crossing():
+    return _crossing
+
+
+@pytest.fixture(scope="session")
+def ordinary():
+    return _ordinary
+
+
+@pytest.fixture(scope="session")
+def losses():
+    return _losses

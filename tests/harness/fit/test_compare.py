@@ -1,0 +1,39 @@
+import numpy as np
+import pytest
+
+from harness.fit.compare import aicc, compare, folds_of
+from harness.fit.law import get_law
+from harness.fit.problem import centre
+from sweeps.errors import InputError
+
+
+def test_aicc_is_akaikes_criterion_with_its_correction():
+    assert aicc(-10.0, 3, 100) == pytest.approx(26.0 + 24.0 / 96.0)
+    assert aicc(-10.0, 3, 4) == np.inf
+
+
+def test_the_true_law_is_first_and_the_criteria_agree(crossing):
+    table = compare(["gap_n_free", "gap_free_n", "gap"], crossing(1), holdout="N > 5e8")
+    assert [row.law for row in table][0] == "gap"
+    assert table[0].delta_aicc == table[0].delta_bic == table[0].delta_cv == 0.0
+    assert all(row.delta_aicc > 50 and row.delta_cv < -20 and row.delta_cv_se > 0 for row in table[1:])
+    assert table[0].holdout_log_score == max(row.holdout_log_score or -np.inf for row in table)
+
+
+def test_where_the_laws_coincide_the_smaller_is_not_beaten(ordinary):
+    table = {row.law: row for row in compare(["gap_n_free", "gap_free_n", "gap"], ordinary(1))}
+    assert table["gap_n_free"].delta_bic == 0.0
+    assert table["gap"].degrees == table["gap_free_n"].degrees == 4
+    assert table["gap"].log_likelihood == pytest.approx(table["gap_free_n"].log_likelihood, abs=1e-3)
+
+
+def test_seeds_of_a_configuration_share_a_fold(ordinary):
+    problem = centre(get_law("gap_n_free"), ordinary(2).assign(cluster=np.arange(174) // 3))
+    fold = folds_of(problem, seed=0)
+    assert np.all(fold.reshape(-1, 3) == fold.reshape(-1, 3)[:, :1])
+    assert np.bincount(fold).min() >= 30
+
+
+def test_laws_of_different_responses_do_not_compare(ordinary):
+    with pytest.raises(InputError, match="same response"):
+        compare(["gap", "chinchilla"], ordinary(0))

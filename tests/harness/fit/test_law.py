@@ -1,0 +1,95 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from harness.fit.law import get_law, law_ids, natural, with_factor
+from harness.fit.likelihood import parameters_of
+from harness.fit.predict import predict_gap
+from sweeps.errors import InputError
+
+COLUMNS = {"N": np.array([1e6, 3e7, 2e9]), "D": np.array([2e4, 5e8, 7e10]), "U": np.array([2e4, 1e8, 7e10])}
+SCALES = {"N": 4e7, "D": 9e8, "U": 5e8, "G": 3e-3, "L": 2.5}
+
+
+def some_values(law):
+    """The middle of a law's starts, moved off any symmetric point."""
+    return {
+        p.name: p.starts[len(p.starts) // 2] * 1.1 + (0.03 if p.transform == "identity" else 0.0)
+        for p in law.parameters
+    }
+
+
+@pytest.mark.parametrize("law_id", law_ids())
+def test_centring_changes_units_and_nothing_else(law_id):
+    """predict(rescale(p, s), columns) = s[response] * predict(p, columns / s) for every declared law."""
+    law = get_law(law_id)
+    if law.rescale is None:
+        pytest.skip("fitted on raw columns")
+    columns = {name: COLUMNS.get(name, np.array([1.0, 2.0, 5.0])) for name in law.columns}
+    scales = {name: SCALES.get(name, 1.0) for name in (*law.columns, law.response)}
+    values = some_values(law)
+    with jax.enable_x64(True):
+        raw = law.predict(law.rescale(values, scales), columns)
+        centred = law.predict(values, {name: column / scales[name] for name, column in columns.items()})
+    np.testing.assert_allclose(raw, scales[law.response] * np.asarray(centred), rtol=1e-9)
+
+
+@pytest.mark.parametrize("law_id", law_ids())
+def test_starts_lie_inside_the_ranges(law_id):
+    for parameter in parameters_of(get_law(law_id)):
+        assert all(parameter.low <= start <= parameter.high for start in parameter.starts)
+
+
+def test_the_gap_law_is_the_closed_form():
+    law = get_law("gap")
+    published = {p.name: p.published for p in law.parameters}
+    with jax.enable_x64(True):
+        predicted = law.predict(published, COLUMNS)
+    np.testing.assert_allclose(predicted, predict_gap(COLUMNS["N"], COLUMNS["D"]), rtol=1e-12)
+
+
+def test_a_sharp_smooth_law_is_the_kinked_one_and_a_soft_one_is_below_it():
+    kinked, smooth = get_law("gap"), get_law("gap_smooth")
+    published = {p.name: p.published for p in kinked.parameters}
+    with jax.enable_x64(True):
+        sharp = np.asarray(smooth.predict(published | {"s": 100.0}, COLUMNS))
+        soft = np.asarray(smooth.predict(published | {"s": 1.0}, COLUMNS))
+        target = np.asarray(kinked.predict(published, COLUMNS))
+    np.testing.assert_allclose(sharp, target, rtol=1e-4)
+    assert np.all(soft < target)
+
+
+def test_kaplans_overfitting_at_published_constants():
+    """Kaplan et al.'s L(N, D) - L(N, infinity), evaluated directly: 0.40 nats at N = 1e6, D = 2e7."""
+    law = get_law("gap_kaplan")
+    published = {p.name: p.published for p in law.parameters}
+    with jax.enable_x64(True):
+        predicted = float(law.predict(published, {"N": np.array([1e6]), "D": np.array([2e7])})[0])
+    direct = ((6.4e13 / 1e6) ** (0.076 / 0.103) + 1.8e13 / 2e7) ** 0.103 - (6.4e13 / 1e6) ** 0.076
+    assert predicted == pytest.approx(direct, rel=1e-9)
+    assert predicted == pytest.approx(0.40, abs=0.01)
+
+
+def test_a_factor_multiplies_by_a_centred_power():
+    law = get_law("gap_n_free")
+    wider = with_factor(law, "epochs")
+    columns = {"D": COLUMNS["D"], "epochs": np.array([1.0, 2.0, 4.0])}
+    values = {"a": 0.5, "b": 0.4}
+    with jax.enable_x64(True):
+        ratio = np.asarray(wider.predict(values | {"rho_epochs": 0.7}, columns)) / np.asarray(
+            law.predict(values, columns)
+        )
+    np.testing.assert_allclose(ratio, np.array([0.5, 1.0, 2.0]) ** 0.7)
+
+
+def test_an_unknown_law_is_the_users_error():
+    with pytest.raises(InputError, match="gap_kaplan"):
+        get_law("gapp")
+
+
+def test_coordinates_are_logs_where_declared():
+    law = get_law("gap_n_free")
+    with jax.enable_x64(True):
+        values = natural(parameters_of(law), jnp.log(jnp.array([2.0, np.e**0.3, 0.08])))
+    assert [float(values[name]) for name in ("a", "b", "tau")] == pytest.approx([2.0, 0.3, 0.08])

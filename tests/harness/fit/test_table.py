@@ -1,0 +1,86 @@
+import numpy as np
+import pandas as pd
+import pytest
+
+from harness.fit.table import assign_roles, read_table, roles_for_runs
+from sweeps.errors import InputError
+
+
+@pytest.fixture
+def runs():
+    return pd.DataFrame(
+        {
+            "run_id": list("abcdef"),
+            "status": ["done", "done", "done", "failed", "diverged", "done"],
+            "architecture": "dense",
+            "seed": [0, 1, 0, 0, 0, 0],
+            "N_total": [100, 100, 200, 100, 100, 300],
+            "N_nonembedding": [50, 50, 120, 50, 50, 200],
+            "D": [1000, 1000, 1000, 1000, 1000, 5000],
+            "val_loss_final100": 3.0,
+            "gap_probe": [0.02, 0.03, 0.01, np.nan, np.nan, np.nan],
+            "gap_probe_se": 0.001,
+        }
+    )
+
+
+def test_a_file_gets_its_roles_and_keeps_its_columns(tmp_path):
+    frame = pd.DataFrame({"params": [1e6, 2e6, 4e6], "tokens": [1e8, 1e9, 1e9], "loss": [4.0, 3.5, 3.2]})
+    frame.to_csv(tmp_path / "runs.csv", index=False)
+    frame.to_parquet(tmp_path / "runs.parquet")
+    for name in ("runs.csv", "runs.parquet"):
+        roles = {"N": "params", "D": "tokens", "L": "loss"}
+        table, warnings = read_table(tmp_path / name, roles, where="tokens > 1e8", holdout="params > 3e6")
+        assert table.N.tolist() == [2e6, 4e6]
+        assert table.holdout.tolist() == [False, True]
+        assert not warnings
+
+
+def test_rows_without_a_role_are_dropped_and_counted():
+    frame = pd.DataFrame({"N": [1.0, 2.0, 0.0, 4.0], "D": [1.0, np.nan, 1.0, 1.0]})
+    table, warnings = assign_roles(frame, {"N": "N", "D": "D"})
+    assert table.N.tolist() == [1.0, 4.0]
+    assert [warning.code for warning in warnings] == ["rows_dropped", "rows_dropped"]
+    assert warnings[0].message.startswith("1 of 4 rows dropped: N")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"roles": {"M": "N"}}, "one of the roles"),
+        ({"roles": {"N": "size"}}, "--set N"),
+        ({"roles": {"N": "N"}, "where": "N > 1e9"}, "leaves some rows"),
+        ({"roles": {"N": "N"}, "where": "N >> 'a'"}, "--where"),
+        ({"roles": {"N": "name"}}, "numbers"),
+    ],
+)
+def test_unusable_requests_are_the_users_error(arguments, words):
+    with pytest.raises(InputError, match=words):
+        assign_roles(pd.DataFrame({"N": [1.0, 2.0], "name": ["a", "b"]}), **arguments)
+
+
+def test_files_that_are_none_are_the_users_error(tmp_path):
+    with pytest.raises(InputError, match="CSV or parquet"):
+        read_table(tmp_path / "missing.csv")
+    (tmp_path / "broken.parquet").write_bytes(b"no parquet")
+    with pytest.raises(InputError, match="readable"):
+        read_table(tmp_path / "broken.parquet")
+
+
+def test_finished_runs_take_their_roles_and_seeds_share_a_cluster(runs):
+    table, warnings = roles_for_runs(runs)
+    assert table.N.tolist() == [100, 100, 200]
+    assert table.G.tolist() == [0.02, 0.03, 0.01]
+    assert table.L.tolist() == [3.0, 3.0, 3.0]
+    assert table.cluster[0] == table.cluster[1] != table.cluster[2]
+    told = " / ".join(warning.message for warning in warnings)
+    assert "1 of 6 runs left out: failed" in told and "diverged" in told and "1 finished runs have no gap_probe" in told
+
+
+def test_a_sweep_without_gaps_is_the_users_error(runs):
+    with pytest.raises(InputError, match="estimator"):
+        roles_for_runs(runs, "guess")
+    with pytest.raises(InputError, match="gap_twin"):
+        roles_for_runs(runs, "twin")
+    with pytest.raises(InputError, match="at least one finished run"):
+        roles_for_runs(runs.assign(gap_probe=np.nan))

@@ -1,0 +1,103 @@
+"""Sweeps in processes of their own that are killed, stopped, started twice or split over workers."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from harness.record.status import read_status, run_folder
+
+PATIENCE = 300.0
+
+
+def steps_done(out: Path) -> int:
+    """Of all runs, as their statuses tell; 0 before there are any."""
+    statuses = (read_status(folder, 0) for folder in (out / "runs").glob("*"))
+    return sum(status.step for status in statuses)
+
+
+def wait_until(condition: Callable[[], bool], child: subprocess.Popen) -> None:
+    began = time.monotonic()
+    while not condition() and child.poll() is None:
+        assert time.monotonic() - began < PATIENCE
+        time.sleep(0.005)
+
+
+def finish(child: subprocess.Popen) -> tuple[int, str, str]:
+    out, err = child.communicate(timeout=PATIENCE)
+    return child.returncode, out, err
+
+
+@pytest.fixture
+def run(lab, ended_children) -> Callable[..., subprocess.Popen]:
+    def start(out: Path, *options: object) -> subprocess.Popen:
+        ended_children.append(lab.run(out, *options))
+        return ended_children[-1]
+
+    return start
+
+
+def test_killed_at_any_moment_a_sweep_ends_with_the_same_tables(lab, run, finished, finished_runs, tables, tmp_path):
+    seed = int(os.environ.get("ISOGAP_KILL_SEED") or random.SystemRandom().randrange(10**6))
+    print(f"ISOGAP_KILL_SEED={seed}")  # shown when the test fails, and sets the moments when it is given
+    rng = random.Random(seed)
+    total = steps_done(finished)
+    out, killed = tmp_path / "out", 0
+    for share in sorted(rng.uniform(0.02, 0.95) for _ in range(3)):
+        child = run(out)
+        wait_until(lambda share=share: steps_done(out) >= share * total, child)
+        time.sleep(rng.uniform(0.0, 0.2))
+        child.kill()
+        finish(child)
+        killed += child.returncode == -signal.SIGKILL
+    assert killed >= 1
+    status, _, err = finish(run(out))
+    assert status == 3, err
+    assert tables(out) == tables(finished)
+    for config in finished_runs:
+        gaps = [run_folder(folder, config.run_id) / "gap.json" for folder in (out, finished)]
+        assert len({path.read_text() if path.is_file() else "" for path in gaps}) == 1
+    assert not (out / "checkpoints").exists()
+
+
+def test_a_signal_ends_a_sweep_after_a_checkpoint_and_no_second_process_may_run_it(
+    lab, run, isogap, finished, tables, tmp_path
+):
+    out = tmp_path / "out"
+    child = run(out)
+    wait_until(lambda: steps_done(out) > 100, child)
+    refused = isogap("run", lab.spec, "--out", out, "--cache", lab.cache)
+    assert refused.status == 2 and refused.err.count("\n") == 1 and f"process {child.pid}" in refused.err
+    live = json.loads(isogap("status", out, "--json").out)
+    assert any(row["state"] == "running" for row in live["runs"]) and live["progress"]["eta_seconds"] > 0
+    child.send_signal(signal.SIGTERM)
+    status, _, err = finish(child)
+    assert status == 143, err
+    assert any((out / "checkpoints").glob("*/[0-9]*/state")) and any((out / "checkpoints").glob("*.json"))
+    left = json.loads(isogap("status", out, "--json").out)
+    assert any(row["state"] == "interrupted" for row in left["runs"]) and left["progress"]["eta_seconds"] is None
+    assert isogap("run", lab.spec, "--out", out, "--cache", lab.cache).status == 3
+    assert tables(out) == tables(finished)
+
+
+def test_workers_record_what_one_process_does_and_die_with_their_parent(run, finished, tables, tmp_path):
+    out = tmp_path / "out"
+    child = run(out, "--workers", 2)
+    wait_until(lambda: steps_done(out) > 100, child)
+    workers = [int(pid) for pid in Path(f"/proc/{child.pid}/task/{child.pid}/children").read_text().split()]
+    child.kill()
+    finish(child)
+    began = time.monotonic()
+    while any(os.path.exists(f"/proc/{pid}") for pid in workers):
+        assert time.monotonic() - began < PATIENCE
+        time.sleep(0.05)
+    assert len(workers) >= 2
+    status, _, err = finish(run(out, "--workers", 2))
+    assert status == 3, err
+    assert tables(out) == tables(finished)

@@ -1,0 +1,156 @@
+"""A sweep from its spec to its tables in this process: what is kept, what is retried, what stops it."""
+
+import json
+import shutil
+import signal
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+
+from harness.launch.local import Stop
+from harness.record.status import read_status, run_folder
+from harness.record.table import read_configs, runs_table
+
+EXTENSION = """
+  - name: later
+    defaults: {tokens: 1600, lr: 0.003}
+"""
+
+
+def states(out: Path) -> list[str]:
+    return [read_status(run_folder(out, run.run_id), run.steps, live=False).state for run in read_configs(out)]
+
+
+def stamps(out: Path) -> dict[str, int]:
+    """When each file of the runs was written."""
+    return {str(f.relative_to(out)): f.stat().st_mtime_ns for f in (out / "runs").rglob("*") if f.is_file()}
+
+
+@pytest.fixture
+def copied(finished, tmp_path) -> Path:
+    return shutil.copytree(finished, tmp_path / "copy")
+
+
+def test_a_finished_sweep(finished, finished_runs):
+    assert states(finished) == ["done", "done", "diverged", "done", "done", "done"]
+    assert {path.name for path in finished.iterdir()} == {
+        "sweep.yaml", "manifest.json", "environment.json", "runs", "lock", "running.json",
+    }  # fmt: skip
+    facts = json.loads((finished / "environment.json").read_text())
+    (hashes,) = facts["data"].values()
+    assert set(hashes) == {"corpus", "tokenizer", "tokens"} and len(facts["devices"]) == 2
+    assert facts["packages"]["jax"] and facts["sweep_sha256"]
+
+
+def test_a_finished_sweep_trains_nothing(copied, lab, isogap, monkeypatch):
+    before = stamps(copied)
+    monkeypatch.setattr("harness.launch.sweep.run_packs", lambda *_: pytest.fail("it was about to train"))
+    ended = isogap("run", lab.spec, "--out", copied, "--cache", lab.cache)
+    assert ended.status == 3 and "1 diverged, 5 done" in ended.out and "not finite at step" in ended.out
+    assert stamps(copied) == before
+
+
+def test_an_extended_sweep_keeps_what_was_finished(copied, lab, isogap, finished, tables, tmp_path):
+    before = stamps(copied)
+    spec = tmp_path / "longer.yaml"
+    spec.write_text(lab.spec.read_text() + EXTENSION)
+    assert isogap("run", spec, "--out", copied, "--cache", lab.cache).status == 3
+    assert states(copied) == ["done", "done", "diverged", "done", "done", "done", "done"]
+    after = stamps(copied)
+    assert {file: after[file] for file in before} == before
+    assert len({Path(file).parts[1] for file in after}) == 7
+    # The old runs' rows are the same, and the new spec stands in the folder.
+    for old, new in zip(tables(finished).values(), tables(copied).values(), strict=True):
+        assert new.startswith(old) or new.splitlines()[: len(old.splitlines())] == old.splitlines()
+    assert yaml.safe_load((copied / "sweep.yaml").read_text())["blocks"][-1]["name"] == "later"
+
+
+@pytest.fixture
+def two_texts(lab, tmp_path, text_corpus) -> tuple[Path, Path]:
+    """A sweep of four short runs of one pack, two of them on a text that may vanish; the spec and that text."""
+    other = text_corpus(tmp_path / "other", 2)
+    spec = yaml.safe_load(lab.spec.read_text())
+    spec["blocks"] = [
+        {
+            "grid": {"domain": [f"text:{lab.text}", f"text:{other}"]},
+            "seeds": 2,
+            "defaults": {"tokens": 1600, "lr": 0.01},
+        }
+    ]
+    path = tmp_path / "two.yaml"
+    path.write_text(yaml.safe_dump(spec))
+    return path, other
+
+
+def test_a_text_that_vanished_fails_its_runs_until_they_are_retried(two_texts, lab, isogap, tmp_path):
+    spec, text = two_texts
+    out, away = tmp_path / "out", tmp_path / "away"
+    text.rename(away)
+    command = ("run", spec, "--out", out, "--cache", lab.cache)
+    ended = isogap(*command)
+    assert ended.status == 3 and states(out) == ["done", "done", "failed", "failed"]
+    reasons = runs_table(out)["reason"].tolist()
+    assert reasons[:2] == ["", ""] and all(str(text) in reason for reason in reasons[2:])
+    assert "2 done, 2 failed" in ended.out
+    away.rename(text)
+    before = stamps(out)
+    assert isogap(*command).status == 3 and stamps(out) == before
+    ended = isogap(*command, "--retry-failed")
+    assert ended.status == 0 and states(out) == ["done"] * 4
+    kept = {file for file in before if before[file] == stamps(out)[file]}
+    assert len({Path(file).parts[1] for file in kept if "status" in file}) == 2
+
+
+def test_a_fault_of_one_pack_is_written_down_and_the_others_go_on(two_texts, lab, isogap, tmp_path, monkeypatch):
+    spec, _ = two_texts
+    out = tmp_path / "out"
+
+    def fail(*_):
+        raise MemoryError("no room\nfor anything")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("harness.train.pack.programs", fail)
+        ended = isogap("run", spec, "--out", out, "--cache", lab.cache)
+    assert ended.status == 3 and states(out) == ["failed"] * 4
+    folder = run_folder(out, read_configs(out)[0].run_id)
+    assert read_status(folder, 0).reason == "MemoryError: no room"
+    assert "Traceback" in (folder / "error.txt").read_text()
+    assert isogap("run", spec, "--out", out, "--cache", lab.cache, "--retry-failed").status == 0
+    assert states(out) == ["done"] * 4 and not (folder / "error.txt").exists()
+
+
+def test_fail_fast_stops_within_the_pack(lab, isogap, tmp_path, finished, tables):
+    out = tmp_path / "out"
+    command = ("run", lab.spec, "--out", out, "--cache", lab.cache)
+    ended = isogap(*command, "--fail-fast")
+    # The first pack is left after the dispatch in which its third run diverged; the second is not begun.
+    assert ended.status == 3 and states(out) == ["interrupted", "interrupted", "diverged", "interrupted"] + 2 * [
+        "pending"
+    ]
+    assert isogap(*command).status == 3
+    assert tables(out) == tables(finished) and not (out / "checkpoints").exists()
+
+
+def test_no_time_trains_nothing_and_says_so(lab, isogap, tmp_path):
+    ended = isogap("run", lab.spec, "--out", tmp_path / "out", "--cache", lab.cache, "--max-minutes", 0)
+    assert ended.status == 0 and "6 pending" in ended.out
+
+
+def test_reasons_to_stop():
+    assert not Stop()() and not Stop(deadline=time.monotonic() + 1e6)()
+    assert Stop(deadline=time.monotonic() - 1e-3)() and Stop(failed=True)()
+    signalled = Stop()
+    signalled.take(signal.SIGTERM, None)
+    assert signalled() and signalled.signal_number == signal.SIGTERM
+
+
+def test_cells_that_cannot_be_are_named_and_passed_over(lab, isogap, tmp_path):
+    spec = yaml.safe_load(lab.spec.read_text())
+    spec["blocks"] = [{"name": "impossible", "defaults": {"tokens": 1600, "lr": 0.1, "width": 15}}]
+    path = tmp_path / "impossible.yaml"
+    path.write_text(yaml.safe_dump(spec))
+    ended = isogap("run", path, "--out", tmp_path / "out", "--cache", lab.cache)
+    assert "infeasible, not run: impossible" in ended.out
+    assert ended.status == 2 and "no feasible cell" in ended.err and ended.err.count("\n") == 1

@@ -1,0 +1,117 @@
+"""The tidy tables of a finished sweep, and its folder."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from harness.record.segments import read_segments
+from harness.record.status import run_folder
+from harness.record.sweep_folder import lay_out
+from harness.record.table import families, read_configs, runs_table, without_wall_clock, write_table
+from models.count import count
+from sweeps.errors import InputError
+
+# As promised to those who read the table, in this order but for what is added between.
+COLUMNS = """
+run_id status architecture tokenizer domain seed width depth N_total N_nonembedding N_active N_trainable D U epochs
+batch_tokens lr schedule flops flops_6nd bytes_per_token train_loss_final100 val_loss_final100 gap_online gap_online_se
+gap_probe gap_probe_se gap_twin gap_twin_se minimum_detectable_gap converged wall_seconds tokens_per_second
+""".split()
+EXTRA = {"reason", "seen_loss", "heldout_loss", "placebo", "placebo_se", "gap_drift"}
+
+
+def test_the_runs_table_has_the_promised_columns(finished, finished_runs):
+    table = runs_table(finished)
+    assert [name for name in table if name not in EXTRA] == COLUMNS
+    assert set(table) == set(COLUMNS) | EXTRA
+    assert table["run_id"].tolist() == [run.run_id for run in finished_runs]
+    assert table["status"].tolist() == ["done", "done", "diverged", "done", "done", "done"]
+
+
+def test_the_runs_tables_quantities(finished, finished_runs):
+    table = runs_table(finished).set_index("run_id")
+    for run in finished_runs:
+        row, counts = table.loc[run.run_id], count(run.model)
+        assert row["D"] == run.steps * 2 * 16 and row["batch_tokens"] == 32
+        assert row["epochs"] == pytest.approx(row["D"] / row["U"], rel=0.02)
+        assert row["flops_6nd"] == 6 * counts.active * row["D"]
+        assert row["N_total"] == counts.total and row["width"] == 16 and row["tokenizer"] == "bytes"
+    done = table[table["status"] == "done"]
+    for name in (
+        "train_loss_final100",
+        "val_loss_final100",
+        "gap_online",
+        "gap_probe",
+        "wall_seconds",
+        "bytes_per_token",
+    ):
+        assert np.isfinite(done[name].astype(float)).all(), name
+        assert pd.isna(table.loc[table["status"] == "diverged", name]).all()
+    for row in done.reset_index().to_dict("records"):
+        series = read_segments(run_folder(finished, row["run_id"]), "series")
+        assert row["train_loss_final100"] == pytest.approx(series["train_loss"].iloc[-100:].mean(), rel=1e-12)
+        assert row["gap_online"] == pytest.approx(row["val_loss_final100"] - row["train_loss_final100"])
+        assert row["gap_probe"] == pytest.approx(row["heldout_loss"] - row["seen_loss"])
+        assert row["minimum_detectable_gap"] == pytest.approx(2.8 * row["gap_probe_se"])
+        assert row["tokens_per_second"] == pytest.approx(row["D"] / row["wall_seconds"])
+    # Nine epochs of 3,000 words are remembered, three of 10,000 less so.
+    gaps = done.loc[done["schedule"] == "constant", "gap_probe"].to_numpy()
+    assert gaps[2] > gaps[0]
+
+
+@pytest.mark.parametrize("what", ["runs", "series", "evals"])
+def test_exports_give_back_the_table(finished, isogap, tmp_path, what):
+    paths = [tmp_path / "new" / f"{what}{ending}" for ending in (".csv", ".parquet")]
+    for path in paths:
+        ended = isogap("export", finished, "--what", what, "--to", path)
+        assert ended.status == 0 and str(path) in ended.out
+    csv, parquet = pd.read_csv(paths[0]), pd.read_parquet(paths[1])
+    assert list(csv) == list(parquet) and len(csv) == len(parquet) > 0
+    for name in csv.select_dtypes("float"):
+        np.testing.assert_array_equal(csv[name].to_numpy(), parquet[name].astype(float).to_numpy())
+    if what != "runs":
+        assert list(csv)[:3] == ["run_id", "step", "tokens"]
+        steps = csv.groupby("run_id", sort=False)["step"]
+        assert all(values.is_monotonic_increasing for _, values in steps) and len(steps) == 6
+
+
+def test_the_wall_clock_is_what_two_runs_do_not_share(finished):
+    assert set(runs_table(finished)) - set(without_wall_clock(runs_table(finished))) == {
+        "wall_seconds", "tokens_per_second",
+    }  # fmt: skip
+
+
+def test_an_unknown_ending_writes_nothing(tmp_path):
+    with pytest.raises(InputError, match="ending"):
+        write_table(pd.DataFrame({"a": [1]}), tmp_path / "new" / "table.xlsx")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_runs_that_differ_in_the_seed_alone_are_a_family(finished_runs):
+    family = families(finished_runs)
+    first, second = finished_runs[4:]
+    assert family[first.run_id] == family[second.run_id] == first.run_id
+    assert len(set(family.values())) == 5
+
+
+def test_a_folder_keeps_its_runs_and_takes_new_ones(tmp_path, finished_runs):
+    assert lay_out(tmp_path, "one", finished_runs[:2]) == finished_runs[:2]
+    assert lay_out(tmp_path, "two", finished_runs[1:4]) == finished_runs[:4] == read_configs(tmp_path)
+    assert (tmp_path / "sweep.yaml").read_text() == "two"
+    # A crash before the manifest leaves a folder that the next attempt finds and fills.
+    (tmp_path / "manifest.json").write_text(json.dumps({"runs": [finished_runs[1].run_id]}))
+    assert lay_out(tmp_path, "three", finished_runs[:2]) == [finished_runs[1], finished_runs[0]]
+
+
+@pytest.mark.parametrize(
+    ("file", "text"), [("manifest.json", "{"), ("manifest.json", "[]"), ("config.json", "{}"), ("config.json", None)]
+)
+def test_a_damaged_folder_is_named(tmp_path, finished_runs, file, text):
+    lay_out(tmp_path, "", finished_runs[:1])
+    path = tmp_path / file if file == "manifest.json" else run_folder(tmp_path, finished_runs[0].run_id) / file
+    path.unlink() if text is None else path.write_text(text)
+    for read in (read_configs, lambda out: lay_out(out, "", finished_runs[:1])):
+        with pytest.raises(InputError, match=file):
+            read(tmp_path)

@@ -1,0 +1,137 @@
+import json
+from html.parser import HTMLParser
+
+import pytest
+from plotly.offline import get_plotlyjs
+
+from harness.report.page import page
+
+
+class Reader(HTMLParser):
+    """Tags with their attributes, visible text, and rows of cells by section."""
+
+    def __init__(self, html: str):
+        super().__init__()
+        self.tags: list[tuple[str, dict]] = []
+        self.text, self.section, self.inside = "", "", ""
+        self.rows: dict[str, list[list[str]]] = {}
+        self.feed(html)
+
+    def handle_starttag(self, tag, attrs):
+        found = {name: value or "" for name, value in attrs}
+        self.tags.append((tag, found))
+        self.inside = tag
+        if tag in ("section", "header"):
+            self.section = found["id"]
+            self.rows[self.section] = []
+        if tag == "tr":
+            self.rows[self.section].append([])
+        if tag in ("td", "th"):
+            self.rows[self.section][-1].append("")
+
+    def handle_endtag(self, tag):
+        self.inside = "" if tag in ("script", "style") else self.inside
+
+    def handle_data(self, data):
+        if self.inside not in ("script", "style"):
+            self.text += data
+            if self.rows.get(self.section) and self.rows[self.section][-1]:
+                self.rows[self.section][-1][-1] += data
+
+
+@pytest.fixture(scope="module")
+def html(material) -> str:
+    return page(material)
+
+
+@pytest.fixture(scope="module")
+def read(html) -> Reader:
+    # Text of a script is not markup, and this one has five million characters of it.
+    return Reader(html.replace(get_plotlyjs(), ""))
+
+
+def figures_of(html: str) -> list[dict]:
+    parts = html.split('<script type="application/json" id="figure-')[1:]
+    return [json.loads(part.split(">", 1)[1].split("</script>")[0]) for part in parts]
+
+
+def test_the_page_is_one_file(html, read):
+    """Nothing is fetched: no source, style sheet or image from anywhere, one copy of the library."""
+    assert not [tag for tag, attrs in read.tags if "src" in attrs or tag in ("link", "iframe", "img", "object", "base")]
+    assert all(attrs["href"].startswith("#") for tag, attrs in read.tags if "href" in attrs)
+    style = html.split("<style>")[1].split("</style>")[0]
+    assert "url(" not in style and "@import" not in style
+    assert html.count("* plotly.js v") == 1
+
+
+def test_links_within_the_page_have_their_ends(read):
+    ends = {attrs["id"] for _, attrs in read.tags if "id" in attrs}
+    assert {attrs["href"][1:] for _, attrs in read.tags if "href" in attrs} <= ends
+    assert {attrs["data-figure"] for _, attrs in read.tags if "data-figure" in attrs} <= ends
+
+
+def test_the_verdict_and_its_sentences_are_said_the_sources_design_first(read, material):
+    assert material.verdict.headline in read.text
+    places = [read.text.index(sentence) for sentence in material.verdict.sentences]
+    assert places == sorted(places)
+    assert "none of its runs can reach u = 1" in material.verdict.sentences[0]
+
+
+def test_every_number_among_the_constants_is_the_fits(read, material):
+    fit = material.verdict.fits["gap"]
+    rows = {row[0]: row[1:] for row in read.rows["constants"][1:]}
+    assert list(rows)[: len(fit.parameters)] == list(fit.parameters)
+    expected = {name: (v.estimate, v.ci_low, v.ci_high, v.se) for name, v in fit.parameters.items() if v.identified}
+    expected |= {
+        c["combination"]: (c["estimate"], c["ci_low"], c["ci_high"], c["se"])
+        for c in fit.identifiability["identified_combinations"]
+    }
+    assert "beta" in expected
+    for name, cells in rows.items():
+        estimate, interval, error, _ = (cell.replace("−", "-") for cell in cells)
+        if name not in expected:
+            assert (estimate, interval, error) == ("not identified", "", "")
+            continue
+        value, low, high, se = expected[name]
+        assert float(estimate) == pytest.approx(value, rel=1e-3)
+        assert float(error) == pytest.approx(se, rel=1e-3)
+        for said, end in zip(interval.strip("[]").split(", "), (low, high), strict=interval != "unbounded"):
+            assert said == "unbounded" if end is None else float(said) == pytest.approx(end, rel=1e-3)
+    source = {name: cells[3] for name, cells in rows.items()}
+    assert [source[name] for name in ("A", "alpha", "z", "beta", "u_star")] == ["0.86", "0.31", "0.74", "0.42", "1"]
+
+
+def test_every_run_is_named(read, material):
+    named = {row[0] for row in read.rows["runs"]}
+    assert set(material.runs["run_id"]) <= named
+
+
+def test_runs_without_a_result_are_listed_with_their_reasons(read, material):
+    rows = {row[0]: row for row in read.rows["cost"]}
+    for run in material.runs[material.runs["status"] != "done"].to_dict("records"):
+        assert rows[run["run_id"]][1] == run["status"]
+    reasons = {row[1]: row[2] for row in read.rows["cost"] if len(row) == 9}
+    assert reasons["failed"] == "XlaRuntimeError: out of <memory>"
+    assert reasons["diverged"] == "loss not finite at step 40"
+    assert {"interrupted", "pending"} <= reasons.keys()
+
+
+def test_rivals_are_ranked_as_the_comparison_ranks_them(read, material):
+    assert [row[0] for row in read.rows["rivals"][1:]] == [row.law for row in material.verdict.comparison]
+    assert [float(row[1]) for row in read.rows["rivals"][1:]] == pytest.approx(
+        [row.delta_aicc for row in material.verdict.comparison], abs=0.051
+    )
+
+
+def test_figures_parse_and_have_units(html):
+    drawn = figures_of(html)
+    titles = [axis["title"]["text"] for f in drawn for name, axis in f["layout"].items()
+              if name in ("xaxis", "yaxis") and "title" in axis]  # fmt: skip
+    assert len(drawn) >= 10
+    assert sum("nats per token" in title for title in titles) >= 4
+    assert sum("tokens" in title for title in titles) >= 3 and sum("parameters" in title for title in titles) >= 2
+
+
+def test_the_spec_stands_there_to_the_letter(read, material):
+    assert material.spec in read.text and "<made> & told" in read.text
+    assert "c0ffee" in read.text and "isogap run sweep.yaml" in read.text

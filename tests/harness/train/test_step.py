@@ -1,0 +1,217 @@
+"""The compiled step: a run's numbers are its own, whatever trains beside it and however its steps are cut."""
+
+import dataclasses
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from harness.train.optimizer import Hyper, hyper_of
+from harness.train.step import Programs, State, dispatch_steps, evaluation_rows, mesh_for, programs
+from models.transformer import Compute, token_losses
+from sweeps.config import OptimizerConfig, ProbeConfig, RunConfig
+from sweeps.grid import load
+
+CHUNK = 128
+STEPS = 50
+
+
+@dataclasses.dataclass(frozen=True)
+class Entry:
+    """A run in a pack: its seed, its data and what its optimizer does."""
+
+    seed: int
+    data: int
+    steps: int
+    optimizer: OptimizerConfig
+
+
+RUNS = (
+    Entry(1, 11, STEPS, OptimizerConfig(lr=0.003)),
+    Entry(2, 12, STEPS, OptimizerConfig(lr=0.01, schedule="cosine", warmup_steps=5, weight_decay=0.0)),
+    Entry(3, 13, STEPS, OptimizerConfig(lr=0.001, schedule="wsd", clip=0.2, beta2=0.99)),
+    Entry(4, 14, 20, OptimizerConfig(lr=0.02)),
+)
+STRANGERS = (
+    Entry(9, 91, STEPS, OptimizerConfig(lr=0.05, beta1=0.5)),
+    Entry(8, 92, 3, OptimizerConfig(lr=1e-5)),
+    Entry(7, 93, STEPS, OptimizerConfig(lr=1e30)),
+)
+
+
+@pytest.fixture(scope="module")
+def config(lab) -> RunConfig:
+    """Of the same signature as the laboratory's AdamW runs."""
+    return load(lab.spec).configs[0]
+
+
+@pytest.fixture(scope="module")
+def four(config) -> Programs:
+    return programs(config, 4, Compute(), mesh_for(4, config.batch))
+
+
+def windows(config: RunConfig, entry: Entry) -> np.ndarray:
+    """Text with something to learn: twelve of the 257 tokens."""
+    shape = STEPS, config.batch, config.model.context + 1
+    return np.random.default_rng(entry.data).integers(0, 12, shape).astype(np.int32)
+
+
+def initial(compiled: Programs, entries) -> State:
+    return compiled.initialise(jax.vmap(jax.random.key)(jnp.asarray([e.seed for e in entries], jnp.uint32)))
+
+
+def train(compiled: Programs, config: RunConfig, entries, cuts=(STEPS,), state: State | None = None):
+    """(leaves of the state, metrics by name [STEPS, R], state) after the steps, dispatched in these cuts."""
+    configs = [config.model_copy(update={"optimizer": e.optimizer, "steps": e.steps, "seed": e.seed}) for e in entries]
+    hyper = Hyper(*(jnp.asarray(np.stack(column)) for column in zip(*map(hyper_of, configs), strict=True)))
+    reached = initial(compiled, entries) if state is None else state
+    tokens = np.stack([windows(config, entry) for entry in entries], axis=1)
+    recorded, start = [], 0
+    for count in cuts:
+        chunk = np.zeros((CHUNK, *tokens.shape[1:]), np.int32)
+        chunk[:count] = tokens[start : start + count]
+        reached, metrics = compiled.advance(reached, hyper, chunk, jnp.int32(count))
+        recorded.append({name: np.asarray(value)[:count] for name, value in metrics._asdict().items()})
+        start += count
+    merged = {name: np.concatenate([part[name] for part in recorded]) for name in recorded[0]}
+    return [np.asarray(leaf) for leaf in jax.tree.leaves(reached)], merged, reached
+
+
+@pytest.fixture(scope="module")
+def together(four, config):
+    return train(four, config, RUNS)
+
+
+def one(trained, place: int):
+    """One run's leaves and its metrics while it ran."""
+    leaves, metrics, _ = trained
+    return [leaf[place] for leaf in leaves], {name: values[:, place] for name, values in metrics.items()}
+
+
+def assert_same_bits(a, b, steps: int = STEPS):
+    for left, right in zip(a[0], b[0], strict=True):
+        np.testing.assert_array_equal(left, right)
+    for name in a[1]:
+        np.testing.assert_array_equal(a[1][name][:steps], b[1][name][:steps], err_msg=name)
+
+
+def assert_close(a, b, steps: int = STEPS):
+    """Losses and gradients within 1e-5; Adam's steps, which divide by gradients of any size, within 1e-3."""
+    for name in ("train_loss", "lr", "grad_norm"):
+        np.testing.assert_allclose(a[1][name][:steps], b[1][name][:steps], rtol=1e-5, err_msg=name)
+    for leaf, other in zip(a[0], b[0], strict=True):
+        np.testing.assert_allclose(leaf, other, rtol=0, atol=1e-3 * np.abs(other).max())
+
+
+def test_a_pack_equals_its_runs_alone(together, four, config):
+    alone = programs(config, 1, Compute(), mesh_for(1, config.batch))
+    start = jax.tree.map(np.asarray, initial(four, RUNS))
+    for place, entry in enumerate(RUNS):
+        mine = jax.tree.map(lambda leaf, place=place: jnp.asarray(leaf[place : place + 1]), start)
+        solo = train(alone, config, [entry], state=mine)
+        assert_close(one(together, place), one(solo, 0), entry.steps)
+
+
+@pytest.mark.parametrize("place", range(4))
+def test_a_run_does_not_depend_on_its_slot_or_its_neighbours(together, four, config, place):
+    others = list(STRANGERS)
+    others.insert((place + 1) % 4, RUNS[place])
+    moved = train(four, config, others)
+    assert_same_bits(one(together, place), one(moved, (place + 1) % 4), RUNS[place].steps)
+
+
+@pytest.mark.parametrize("cuts", [(25, 25), (1, 48, 1), (7, 13, 17, 13), (0, 50, 0)])
+def test_how_steps_are_cut_into_dispatches_does_not_matter(together, four, config, cuts):
+    again = train(four, config, RUNS, cuts)
+    for place in range(4):
+        assert_same_bits(one(together, place), one(again, place))
+
+
+def test_two_devices_compute_what_one_does(together, four, config):
+    narrow = programs(config, 4, Compute(), mesh_for(4, config.batch, jax.devices()[:1]))
+    assert dict(narrow.mesh.shape) == {"run": 1, "data": 1}
+    start = jax.tree.map(lambda leaf: jnp.asarray(np.asarray(leaf)), initial(four, RUNS))
+    single = train(narrow, config, RUNS, state=start)
+    for place in range(4):
+        assert_close(one(together, place), one(single, place), RUNS[place].steps)
+
+
+def test_a_finished_run_keeps_its_state_to_the_bit(together, four, config):
+    at_its_end = train(four, config, RUNS, (20,))
+    leaves, _ = one(together, 3)
+    for leaf, other in zip(leaves, one(at_its_end, 3)[0], strict=True):
+        np.testing.assert_array_equal(leaf, other)
+    assert int(together[2].step[3]) == 20 and bool(together[2].alive[3])
+
+
+def test_a_diverged_run_keeps_the_last_state_it_had_to_the_bit(four, config):
+    entries = [RUNS[0], STRANGERS[2], RUNS[1], RUNS[2]]
+    leaves, metrics, state = train(four, config, entries)
+    alive = np.asarray(state.alive)
+    assert alive.tolist() == [True, False, True, True]
+    finite = np.isfinite(metrics["train_loss"][:, 1]) & np.isfinite(metrics["grad_norm"][:, 1])
+    survived = int(np.argmin(finite))
+    assert 1 <= survived < STEPS and int(state.step[1]) == survived
+    short, _, _ = train(four, config, entries, (survived,))
+    for leaf, other in zip(leaves[:-1], short[:-1], strict=True):  # the last leaf is `alive`
+        np.testing.assert_array_equal(leaf[1], other[1])
+
+
+def test_training_lowers_the_loss_and_records_its_own_rate(together):
+    _, metrics, _ = together
+    assert np.all(np.abs(metrics["train_loss"][0] - np.log(257)) < 0.1)
+    last = metrics["train_loss"][-10:, :2].mean(0)
+    assert np.all(last < np.log(257) - 0.5) and np.all(last > np.log(12) - 0.05)
+    np.testing.assert_allclose(metrics["lr"][:, 0], 0.003, rtol=1e-6)
+    assert np.all(metrics["grad_norm"] > 0)
+
+
+def test_evaluation_is_the_models_loss_of_each_window(together, four, config):
+    tokens = np.stack([windows(config, entry)[:, 0][: config.probe.windows] for entry in RUNS])
+    state = together[2]
+    got = np.asarray(four.evaluate(state.params, state.biases, tokens))
+    assert got.shape == (4, config.probe.windows, config.model.context)
+    params, biases = jax.tree.map(lambda leaf: np.asarray(leaf)[1], (state.params, state.biases))
+    loss = jax.jit(lambda p, b, t: token_losses(config.model, p, b, t, training=False, compute=Compute())[0])
+    np.testing.assert_allclose(got[1], loss(params, biases, tokens[1]), rtol=1e-5, atol=1e-6)
+
+
+def test_runs_of_one_signature_share_their_programs(four, config):
+    other = config.model_copy(update={"seed": 5, "steps": 7, "optimizer": OptimizerConfig(lr=0.5, schedule="wsd")})
+    assert programs(other, 4, Compute(), mesh_for(4, config.batch)).advance is four.advance
+    assert programs(other, 2, Compute(), mesh_for(2, config.batch)).advance is not four.advance
+
+
+@given(slots=st.integers(1, 64), batch=st.integers(1, 64), devices=st.integers(1, 9))
+def test_a_mesh_splits_the_slots_evenly_over_the_most_devices_and_then_the_batch(slots, batch, devices):
+    mesh = mesh_for(slots, batch, [jax.devices()[0]] * devices)
+    run, data = mesh.shape["run"], mesh.shape["data"]
+    assert slots % run == 0 and batch % data == 0 and run * data <= devices
+    assert not any(slots % more == 0 for more in range(run + 1, devices + 1))
+    assert not any(batch % more == 0 for more in range(data + 1, devices // run + 1))
+
+
+@given(windows=st.integers(1, 3000), context=st.sampled_from([16, 128, 1000, 8192]))
+def test_windows_are_evaluated_in_equal_pieces_of_about_4096_tokens(config_of, windows, context):
+    rows = evaluation_rows(config_of(windows, context))
+    assert windows % rows == 0 and (rows == 1 or rows * context <= 4096)
+
+
+@pytest.fixture(scope="module")
+def config_of(config):
+    def make(count: int, context: int) -> RunConfig:
+        model = dataclasses.replace(config.model, context=context)
+        return config.model_copy(update={"model": model, "probe": ProbeConfig(windows=count)})
+
+    return make
+
+
+def test_dispatches_grow_with_the_platform_and_shrink_with_the_step():
+    for platform, cost in itertools.product(("cpu", "cuda", "tpu"), (1e3, 1e9, 1e12, 1e18)):
+        assert 1 <= dispatch_steps(cost, platform) <= 128
+    assert dispatch_steps(1e18, "cuda") == 1 and dispatch_steps(1.0, "cpu") == 128
+    assert dispatch_steps(1e10, "cpu") < dispatch_steps(1e10, "cuda")

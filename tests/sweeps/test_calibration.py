@@ -1,0 +1,86 @@
+"""Times from measured numbers: closed forms, and files that cannot be used."""
+
+import dataclasses
+import json
+
+import pytest
+
+from models.config import make_config
+from models.count import flops
+from sweeps.calibration import TWO_CORES, Calibration, pack_time
+from sweeps.config import DataConfig, OptimizerConfig, ProbeConfig, RunConfig
+from sweeps.errors import InputError
+from sweeps.packs import packs
+
+DEVICE = Calibration(
+    device="test",
+    training_flops={32: 1e9, 128: 4e9},
+    architecture_time={"top2": 2.0},
+    packing_gain={1: 1.0, 4: 2.0},
+    dispatch_seconds=0.5,
+    steps_per_dispatch=10,
+    compile_seconds=3.0,
+    compile_seconds_per_layer={"dense": 1.0, "top2": 4.0},
+    evaluation_speed=2.0,
+)
+
+
+def run(width: int = 32, steps: int = 100, architecture: str = "dense", seed: int = 0) -> RunConfig:
+    return RunConfig(
+        model=make_config(architecture, vocab=257, context=64, width=width, depth=2, heads=2),
+        data=DataConfig(domain="mixed", tokenizer="bytes", unique_tokens=64 * 16 + 1),
+        optimizer=OptimizerConfig(lr=1e-3),
+        probe=ProbeConfig(windows=64),
+        steps=steps,
+        batch=4,
+        seed=seed,
+    )
+
+
+@pytest.mark.parametrize(("width", "speed"), [(8, 1e9), (32, 1e9), (64, 2e9), (128, 4e9), (1024, 4e9)])
+def test_speed_is_a_power_law_between_measured_widths(width, speed):
+    assert DEVICE.flops_per_second(run(width)) == pytest.approx(speed)
+    assert DEVICE.flops_per_second(run(width, architecture="top2")) == pytest.approx(speed / 2)
+
+
+def test_step_and_evaluation_times():
+    config = run()
+    work = flops(config.model)
+    assert DEVICE.step_time(config, 1) == pytest.approx(4 * 64 * work.train / 1e9 + 0.05)
+    assert DEVICE.step_time(config, 4) == pytest.approx(4 * 4 * 64 * work.train / 2e9 + 0.05)
+    # Two probes of 64 windows, though the run's text fills but 16: the program has one shape.
+    assert DEVICE.evaluation_time(config, 1) == pytest.approx(2 * 64 * 64 * work.forward / 2e9 + 0.5)
+    assert DEVICE.compile_time(config) == 5.0
+    assert DEVICE.compile_time(run(architecture="top2")) == 11.0
+    assert DEVICE.compile_time(run(architecture="expert_choice")) == 5.0
+
+
+def test_a_pack_lasts_as_long_as_its_longest_run():
+    (pack,) = packs(
+        [run(steps=steps, seed=seed) for seed, steps in enumerate((90, 100, 95, 100))], gain={1: 1.0, 4: 2.0}
+    )
+    training, evaluation = pack_time(pack, DEVICE)
+    assert training == pytest.approx(100 * DEVICE.step_time(run(), 4))
+    assert evaluation == pytest.approx(4 * DEVICE.evaluation_time(run(), 4))
+
+
+def test_json_round_trip():
+    for calibration in (DEVICE, TWO_CORES):
+        assert Calibration.from_json(calibration.to_json(), "here") == calibration
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        ({"training_flops": {}}, "training_flops"),
+        ({"training_flops": {"32": -1}}, "training_flops.32"),
+        ({"steps_per_dispatch": 0}, "steps_per_dispatch"),
+        ({"evaluation_speed": None}, "evaluation_speed"),
+    ],
+)
+def test_unusable_files_are_refused(change, field):
+    text = json.dumps(dataclasses.asdict(DEVICE) | change)
+    with pytest.raises(InputError, match=f"cal.json: {field}"):
+        Calibration.from_json(text, "cal.json")
+    with pytest.raises(InputError, match="JSON"):
+        Calibration.from_json(text[:-1], "cal.json")
