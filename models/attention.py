@@ -9,6 +9,7 @@ from jaxtyping import Array, Float
 
 from models.config import ModelConfig
 from models.norm import rms_normalise
+from models.rows import row_max, row_sum
 from models.weights import weight
 
 Implementation = Literal["chunked", "fused"]
@@ -74,8 +75,8 @@ def _chunked_forward(q, k, v):
         scores = jnp.matmul(q[:, start:end], k[:, :end].swapaxes(1, 2), preferred_element_type=jnp.float32)
         future = jnp.arange(end)[None, :] > jnp.arange(start, end)[:, None]
         scores = jnp.where(future[None], -1e30, scores)
-        weights = jnp.exp(scores - scores.max(-1, keepdims=True))
-        scale = 1.0 / weights.sum(-1, keepdims=True)
+        weights = jnp.exp(scores - row_max(scores))
+        scale = 1.0 / row_sum(weights)
         weights = weights.astype(v.dtype)
         mixed = jnp.matmul(weights, v[:, :end], preferred_element_type=jnp.float32)
         outputs.append((mixed * scale).astype(v.dtype))

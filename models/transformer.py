@@ -18,6 +18,7 @@ from models.config import ModelConfig
 from models.ffn import FeedForward
 from models.moe import MixtureOfExperts, Routed, SelectionBias, step_bias
 from models.norm import LayerNorm
+from models.rows import log_sum_exp
 from models.weights import draw, weight
 
 # Logits of more elements than this (64 MB) are computed a slice of the rows at a time and again in the backward pass.
@@ -171,7 +172,7 @@ def cross_entropy(
     def rows_loss(rows, wanted):
         scores = jnp.matmul(rows, unembedding.T.astype(rows.dtype), preferred_element_type=jnp.float32)
         chosen = jnp.take_along_axis(scores, wanted[:, None], axis=1)[:, 0]
-        return jax.nn.logsumexp(scores, axis=-1) - chosen
+        return log_sum_exp(scores) - chosen
 
     rows = hidden.shape[0]
     size = max(1, LOGITS_LIMIT // unembedding.shape[0])
