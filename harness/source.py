@@ -22,7 +22,7 @@ def parse_roles(settings: Sequence[str]) -> dict[str, str]:
     for setting in settings:
         if "=" not in setting:
             raise InputError("--set", "value", setting, "ROLE=COLUMN, e.g. N=params")
-    return dict(setting.split("=", 1) for setting in settings)  # type: ignore[misc]
+    return dict(setting.split("=", 1) for setting in settings)
 
 
 def read_source(

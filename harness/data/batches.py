@@ -52,11 +52,6 @@ def window_index(position: Int[np.ndarray, "*shape"], windows: int, seed: int) -
     return permute(place, windows, key).reshape(np.shape(position))
 
 
-def epoch_of(step: int, batch: int, windows: int) -> int:
-    """The epoch, counted from 0, of the first window of a step."""
-    return step * batch // windows
-
-
 def batches(
     tokens: Int[np.ndarray, "tokens"],
     context: int,

@@ -1,4 +1,4 @@
-"""Fixed sets of windows on which the gap is measured: seen in training, held out, and a placebo pair."""
+"""Fixed sets of windows on which the gap is measured: seen in training, and held out."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,6 @@ from jaxtyping import Int, Int32, Int64
 
 from harness.data.batches import cut_windows, window_count, window_index
 from harness.data.permutation import mix
-from harness.data.split import unit_hash
 from harness.data.store import TokenStore
 from sweeps.errors import InputError
 
@@ -66,25 +65,6 @@ def probe_sets(
         "seen": _probe(store, store.train, store.train_offsets, store.train_groups, context, seen),
         "heldout": _probe(store, store.heldout, store.heldout_offsets, store.heldout_groups, context, held),
     }
-
-
-def placebo_sets(store: TokenStore, context: int, probe_windows: int) -> dict[str, Probe]:
-    """The probes `placebo_a` and `placebo_b`: two held-out sets without a source file in common.
-
-    No model has seen either, so their gap is zero: what is measured instead shows whether the standard errors hold.
-
-    Raises:
-        InputError: a half of the held-out source files is shorter than one window.
-    """
-    in_first = np.asarray([unit_hash("isogap-placebo", store.group_names[g]) < 0.5 for g in store.heldout_groups])
-    probes = {}
-    for name, chosen in (("placebo_a", in_first), ("placebo_b", ~in_first)):
-        lengths = np.where(chosen, np.diff(store.heldout_offsets), 0)
-        stream = store.heldout[np.repeat(chosen, np.diff(store.heldout_offsets))]
-        offsets = np.concatenate([[0], np.cumsum(lengths)])
-        index = _sample(np.arange(_held_out_windows(len(stream), context)), probe_windows)
-        probes[name] = _probe(store, stream, offsets, store.heldout_groups, context, index)
-    return probes
 
 
 def _held_out_windows(tokens: int, context: int) -> int:

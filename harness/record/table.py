@@ -1,7 +1,6 @@
 """The tidy tables of a sweep: runs, series, evals."""
 
 import json
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal
 
@@ -119,13 +118,3 @@ def write_table(table: pd.DataFrame, path: Path) -> int:
     else:
         table.to_parquet(path, index=False)
     return len(table)
-
-
-def without_wall_clock(table: pd.DataFrame) -> pd.DataFrame:
-    """The columns that two runs of one sweep share to the byte."""
-    return table.drop(columns=[name for name in WALL_CLOCK if name in table])
-
-
-def families(configs: Iterable[RunConfig]) -> dict[str, str]:
-    """For each run id, the id its configuration has with seed 0: runs that differ in the seed alone share it."""
-    return {config.run_id: config.model_copy(update={"seed": 0}).run_id for config in configs}

@@ -120,7 +120,8 @@ def constants_of(fit: FitResult, *, published: bool) -> dict[str, float] | None:
         for name, parameter in fit.parameters.items()
         if name in CONSTANTS
     }
-    return None if any(value is None for value in values.values()) else values  # type: ignore[return-value]
+    known = {name: value for name, value in values.items() if value is not None}
+    return known if len(known) == len(values) else None
 
 
 def drawn_constants(rows: pd.DataFrame, fit: FitResult) -> dict[str, float] | None:

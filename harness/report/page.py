@@ -33,7 +33,7 @@ class Drawn:
     def place(self, figure: go.Figure, caption: str) -> str:
         self.count += 1
         name = f"figure-{self.count}"
-        height = int(figure.layout.height)  # type: ignore[attr-defined]
+        height = int(figure.layout["height"])
         data = (figure.to_json() or "").replace("</", "<\\/")
         return (
             f'<figure><div class="plot" data-figure="{name}" style="height:{height}px" role="img"></div>'

@@ -51,8 +51,8 @@ class PackCheckpoints:
             "leaves": {name: [list(leaf.shape), str(leaf.dtype)] for name, leaf in leaves.items()},
         }
         arguments = ocp.args.Composite(
-            state=ocp.args.StandardSave(leaves),  # type: ignore[call-arg]
-            manifest=ocp.args.JsonSave(manifest),  # type: ignore[call-arg]
+            state=ocp.args.StandardSave(leaves),
+            manifest=ocp.args.JsonSave(manifest),
         )
         self.manager.save(self.serial, args=arguments)
         self.serial += 1
@@ -81,7 +81,7 @@ def find_states(checkpoints: Path, runs: set[str]) -> dict[str, tuple[int, list[
             latest = manager.latest_step()
             if latest is None:
                 continue
-            only_manifest = ocp.args.Composite(manifest=ocp.args.JsonRestore())  # type: ignore[call-arg]
+            only_manifest = ocp.args.Composite(manifest=ocp.args.JsonRestore())
             manifest = manager.restore(latest, args=only_manifest)["manifest"]
             slots = manifest["slots"]
             wanted = {
@@ -90,7 +90,7 @@ def find_states(checkpoints: Path, runs: set[str]) -> dict[str, tuple[int, list[
             if not wanted:
                 continue
             abstract = {name: np.empty(shape, dtype) for name, (shape, dtype) in manifest["leaves"].items()}
-            arguments = ocp.args.Composite(state=ocp.args.StandardRestore(abstract))  # type: ignore[call-arg]
+            arguments = ocp.args.Composite(state=ocp.args.StandardRestore(abstract))
             leaves = manager.restore(latest, args=arguments)["state"]
             for run, (slot, steps) in wanted.items():
                 found[run] = steps, [np.asarray(leaves[name])[slot] for name in sorted(leaves)]

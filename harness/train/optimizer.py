@@ -38,7 +38,7 @@ def hyper_of(config: RunConfig) -> Hyper:
     floats = (o.lr, o.weight_decay, o.beta1, o.beta2, o.eps, o.momentum, o.clip, o.final_lr_ratio)
     decay_steps = max(1, round(o.decay_fraction * config.steps))
     integers = (decay_steps, o.warmup_steps, SCHEDULES.index(o.schedule), config.steps)
-    return Hyper(*(np.float32(f) for f in floats), *(np.int32(i) for i in integers))  # type: ignore[arg-type]
+    return Hyper._make([*map(np.float32, floats), *map(np.int32, integers)])
 
 
 def hyper_of_pack(configs: Sequence[RunConfig]) -> Hyper:
@@ -72,14 +72,14 @@ def transform(kind: str, hyper: Hyper, rate: Float[Array, ""] | float) -> optax.
     if kind == "adamw":
         direction = optax.scale_by_adam(hyper.beta1, hyper.beta2, hyper.eps)
     else:
-        direction = optax.trace(hyper.momentum)  # type: ignore[arg-type]
+        direction = optax.trace(hyper.momentum)
     matrices = lambda params: jax.tree.map(lambda leaf: leaf.ndim > 1, params)  # noqa: E731
-    decay = optax.add_decayed_weights(hyper.weight_decay, matrices)  # type: ignore[arg-type]
-    clip = optax.clip_by_global_norm(hyper.clip)  # type: ignore[arg-type]
-    return optax.chain(clip, direction, decay, optax.scale(-rate))  # type: ignore[arg-type]
+    decay = optax.add_decayed_weights(hyper.weight_decay, matrices)
+    clip = optax.clip_by_global_norm(hyper.clip)
+    return optax.chain(clip, direction, decay, optax.scale(-rate))
 
 
 def init_moments(config: OptimizerConfig, params: nnx.State) -> optax.OptState:
     """The optimizer's state before the first update."""
     zero = Hyper(*(jnp.float32(0.0) for _ in Hyper._fields))
-    return transform(config.kind, zero, 0.0).init(params)  # type: ignore[arg-type]
+    return transform(config.kind, zero, 0.0).init(params)

@@ -19,6 +19,7 @@ from harness.record.files import write_json
 from harness.record.measure import measure, probe_rows
 from harness.record.segments import drop_segments_beyond, read_segments, write_segment
 from harness.record.status import ENDED, Status, read_status, run_folder, write_status
+from harness.record.status import State as RunState
 from harness.train.checkpoint import PackCheckpoints, find_states, save_final
 from harness.train.feed import Feed, open_feed
 from harness.train.optimizer import hyper_of_pack
@@ -101,11 +102,11 @@ class Slot:
         self.series, self.evals, self.timing = {}, [], {name: [] for name in self.timing}
         self.committed = self.step
 
-    def report(self, state: str = "running", reason: str = "") -> None:
+    def report(self, state: RunState = "running", reason: str = "") -> None:
         """Write status.json."""
         finite = self.last_loss is not None and np.isfinite(self.last_loss)
         loss = self.last_loss if finite else None
-        write_status(self.folder, Status(state, self.step, self.config.steps, loss, reason))  # type: ignore[arg-type]
+        write_status(self.folder, Status(state, self.step, self.config.steps, loss, reason))
 
 
 def train_pack(pack_id: str, runs: tuple[RunConfig, ...], slots: int, session: Session) -> None:
@@ -217,7 +218,7 @@ class _PackLoop:
         began = time.monotonic()
         shape = (self.dispatch, self.size, self.config.batch, self.config.model.context + 1)
         tokens = jax.ShapeDtypeStruct(shape, jnp.int32)
-        self.programs.advance.lower(state, self.hyper, tokens, jnp.int32(0)).compile()  # type: ignore[attr-defined]
+        self.programs.advance.lower(state, self.hyper, tokens, jnp.int32(0)).compile()
         return time.monotonic() - began
 
     def _stage(self, after: dict[int, int] | None = None) -> tuple[Int32[np.ndarray, "k R B T+1"], dict[int, int]]:

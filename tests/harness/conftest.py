@@ -19,7 +19,7 @@ from jax.experimental.compilation_cache import compilation_cache
 
 import harness.train.platform
 from harness import cli
-from harness.record.table import read_configs, runs_table, segments_table, without_wall_clock
+from harness.record.table import WALL_CLOCK, read_configs, runs_table, segments_table
 from harness.train.platform import configure_jax
 from sweeps.config import RunConfig
 
@@ -158,7 +158,7 @@ def finished_runs(finished: Path) -> list[RunConfig]:
 
 def _tables(out: Path) -> dict[str, bytes]:
     series, evals = segments_table(out, "series"), segments_table(out, "evals")
-    runs = without_wall_clock(runs_table(out))
+    runs = runs_table(out).drop(columns=list(WALL_CLOCK))
     return {name: table.to_csv().encode() for name, table in (("series", series), ("evals", evals), ("runs", runs))}
 
 

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness.data.batches import batches, epoch_of, window_count, window_index
+from harness.data.batches import batches, window_count, window_index
 from sweeps.errors import InputError
 
 
@@ -47,10 +47,6 @@ def test_a_batch_depends_on_its_step_alone(seed, steps, batch):
 def test_tokens_past_the_prefix_are_never_touched():
     tokens = np.concatenate([np.zeros(1000), np.ones(1000)]).astype(np.uint16)
     assert batches(tokens, 10, 1000, 3, range(500), 4).max() == 0
-
-
-def test_epochs_are_counted_by_windows():
-    assert [epoch_of(step, 4, 10) for step in range(8)] == [0, 0, 0, 1, 1, 2, 2, 2]
 
 
 def test_more_unique_tokens_than_there_are_is_refused():

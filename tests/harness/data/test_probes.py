@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from harness.data.batches import batches, window_count
-from harness.data.probes import Probe, placebo_sets, probe_sets
+from harness.data.probes import Probe, probe_sets
 from harness.data.store import TokenStore, prepare
 from sweeps.errors import InputError
 
@@ -68,19 +68,6 @@ def test_documents_are_counted_with_their_ends(store):
 def test_held_out_windows_are_spread_over_the_files(store):
     # 11 held-out files share the stream in proportion to their lengths; 200 windows miss only the shortest.
     assert len(sets(store)["heldout"].groups) > 0.6 * len(set(store.heldout_groups))
-
-
-def test_placebos_are_held_out_and_share_no_file(store):
-    probes = placebo_sets(store, CONTEXT, 100)
-    one, other = (set(probes[name].groups) for name in ("placebo_a", "placebo_b"))
-    assert one and other and not one & other and one | other <= set(store.heldout_groups)
-    lines = np.asarray(store.heldout).astype(np.int32)
-    # Inside a document a placebo window is a stretch of the held-out stream.
-    text = lines.tobytes()
-    for probe in probes.values():
-        assert len(probe.tokens) == 100
-        inside = [row for row in probe.tokens if (row != store.vocab - 1).all()]
-        assert inside and all(row.tobytes() in text for row in inside)
 
 
 def test_small_streams_give_what_they_have_and_too_small_ones_are_refused(tmp_path):

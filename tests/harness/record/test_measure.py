@@ -1,6 +1,8 @@
 """The gap of hand-made tables against hand computation."""
 
 import math
+from types import SimpleNamespace
+from typing import cast
 
 import numpy as np
 import pandas as pd
@@ -8,16 +10,13 @@ import pytest
 
 from harness.data.probes import Probe
 from harness.data.split import unit_hash
+from harness.data.store import TokenStore
 from harness.record.measure import measure, probe_rows
 from models.config import make_config
 from sweeps.config import DataConfig, OptimizerConfig, RunConfig
 
-
-class Store:
-    """The two facts of a token store that are asked for."""
-
-    bytes_per_token = 3.5
-    group_names = tuple(f"file{i}.py" for i in range(6))
+# The two facts of a token store that are asked for.
+STORE = cast(TokenStore, SimpleNamespace(bytes_per_token=3.5, group_names=tuple(f"file{i}.py" for i in range(6))))
 
 
 def run(steps: int) -> RunConfig:
@@ -42,7 +41,7 @@ def measured(steps: int, half: tuple[float, float], extra=None, last=None):
     series = pd.DataFrame({"train_loss": np.linspace(4.0, 2.0, steps)})
     rows = {0: {"seen": (5.5, 0.1), "heldout": (5.5, 0.1)}, **(extra or {})}
     rows[steps // 2] = {"seen": (half[0], 0.03), "heldout": (half[1], 0.04)}
-    return series, measure(run(steps), Store(), series, evaluations(rows | {steps: last or LAST}))  # type: ignore
+    return series, measure(run(steps), STORE, series, evaluations(rows | {steps: last or LAST}))
 
 
 def test_both_estimators_by_hand():
@@ -90,7 +89,7 @@ def test_the_heldout_loss_of_a_short_run_leaves_out_its_first_half(steps):
 
 def test_a_run_of_one_step_has_a_gap_and_no_online_error():
     series = pd.DataFrame({"train_loss": [5.0]})
-    got = measure(run(1), Store(), series, evaluations({0: LAST, 1: LAST}))  # type: ignore[arg-type]
+    got = measure(run(1), STORE, series, evaluations({0: LAST, 1: LAST}))
     assert got["gap_probe"] == pytest.approx(0.5) and got["gap_online_se"] is None and got["converged"] is True
 
 
@@ -106,7 +105,7 @@ def test_rows_of_the_probes_by_hand():
         "seen": np.asarray([[1.0, 3.0, 2.0], [2.0, 2.0, 2.0]], np.float32),
         "heldout": np.asarray([[1.0, 2.0, 4.0], [8.0, 6.0, 3.0]], np.float32),
     }
-    rows = {row["probe"]: row for row in probe_rows(7, 56, Store(), probes, losses)}  # type: ignore[arg-type]
+    rows = {row["probe"]: row for row in probe_rows(7, 56, STORE, probes, losses)}
     seen = rows["seen"]
     assert (seen["step"], seen["tokens"], seen["documents"], seen["probe_tokens"]) == (7, 56, 2, 6)
     assert seen["loss"] == pytest.approx(2.0) and seen["loss_se"] == pytest.approx(0.0)
@@ -128,7 +127,7 @@ def test_rows_of_the_probes_by_hand():
 
 def test_a_half_without_a_source_file_has_no_row():
     lone = {"heldout": probe([2], [[0, 0, 0]])}
-    rows = probe_rows(1, 8, Store(), lone, {"heldout": np.ones((1, 3), np.float32)})  # type: ignore[arg-type]
+    rows = probe_rows(1, 8, STORE, lone, {"heldout": np.ones((1, 3), np.float32)})
     assert len(rows) == 2 and {row["probe"] for row in rows} < {"heldout", "placebo_a", "placebo_b"}
     assert all(row["loss_se"] == math.inf for row in rows)
 

@@ -9,7 +9,7 @@ import pytest
 from harness.record.segments import read_segments
 from harness.record.status import run_folder
 from harness.record.sweep_folder import lay_out
-from harness.record.table import families, read_configs, runs_table, without_wall_clock, write_table
+from harness.record.table import read_configs, runs_table, write_table
 from models.count import count
 from sweeps.errors import InputError
 
@@ -77,23 +77,10 @@ def test_exports_give_back_the_table(finished, isogap, tmp_path, what):
         assert all(values.is_monotonic_increasing for _, values in steps) and len(steps) == 6
 
 
-def test_the_wall_clock_is_what_two_runs_do_not_share(finished):
-    assert set(runs_table(finished)) - set(without_wall_clock(runs_table(finished))) == {
-        "wall_seconds", "tokens_per_second",
-    }  # fmt: skip
-
-
 def test_an_unknown_ending_writes_nothing(tmp_path):
     with pytest.raises(InputError, match="ending"):
         write_table(pd.DataFrame({"a": [1]}), tmp_path / "new" / "table.xlsx")
     assert list(tmp_path.iterdir()) == []
-
-
-def test_runs_that_differ_in_the_seed_alone_are_a_family(finished_runs):
-    family = families(finished_runs)
-    first, second = finished_runs[4:]
-    assert family[first.run_id] == family[second.run_id] == first.run_id
-    assert len(set(family.values())) == 5
 
 
 def test_a_folder_keeps_its_runs_and_takes_new_ones(tmp_path, finished_runs):

@@ -31,8 +31,8 @@ def test_programs_lower_for_cuda_and_tpu(architecture):
     hyper = Hyper(*(jnp.asarray(np.stack([column] * SLOTS)) for column in hyper_of(config)))
     tokens = jax.ShapeDtypeStruct((STEPS, SLOTS, config.batch, model.context + 1), jnp.int32)
     windows = jax.ShapeDtypeStruct((SLOTS, WINDOWS, model.context + 1), jnp.int32)
-    training = compiled.advance.trace(state, hyper, tokens, jnp.int32(STEPS))  # type: ignore[attr-defined]
-    evaluation = compiled.evaluate.trace(state.params, state.biases, windows)  # type: ignore[attr-defined]
+    training = compiled.advance.trace(state, hyper, tokens, jnp.int32(STEPS))
+    evaluation = compiled.evaluate.trace(state.params, state.biases, windows)
     for platform in ("cuda", "tpu"):
         for traced in (training, evaluation):
             text = traced.lower(lowering_platforms=(platform,)).as_text()
