@@ -18,6 +18,8 @@ from sweeps.grid import load, read_sweep_text
 from sweeps.packs import packs
 
 STOPPED = {15: 143, 2: 130}
+# Between two lines on how far the training is, where no progress bar can be shown.
+LINE_SECONDS = 15.0
 
 
 def run_sweep(
@@ -69,6 +71,17 @@ def _train(
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn(),
     )  # fmt: skip
     stop = Stop(None if max_minutes is None else time.monotonic() + 60 * max_minutes)
+    began = told = time.monotonic()
+
+    def trained(tokens: int) -> None:
+        nonlocal told
+        progress.advance(task, tokens)
+        # A file or pipe has no bar to look at.
+        if not console.is_terminal and time.monotonic() - told > LINE_SECONDS:
+            told = time.monotonic()
+            done = f"{progress.tasks[task].completed:,.0f} of {progress.tasks[task].total:,.0f} tokens"
+            console.print(f"training: {done}, {told - began:.0f} s", markup=False, highlight=False)
+
     with Progress(*columns, console=console) as progress:
         _prepare_data(runs, out, cache, progress)
         # Only now: until something trains there is nothing to save, and a signal may end the process at once.
@@ -77,7 +90,7 @@ def _train(
         planned = packs(runs)
         task = progress.add_task("training, tokens", total=sum(run.tokens for run in runs))
         progress.update(task, completed=tokens_done(planned, out))
-        run_packs(planned, out, cache, workers, stop, fail_fast, lambda tokens: progress.advance(task, tokens))
+        run_packs(planned, out, cache, workers, stop, fail_fast, trained)
     return stop
 
 

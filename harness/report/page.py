@@ -5,6 +5,7 @@ import re
 from collections import Counter
 from html import escape
 from pathlib import PurePath
+from typing import cast
 
 import numpy as np
 import pandas as pd
@@ -33,7 +34,7 @@ class Drawn:
     def place(self, figure: go.Figure, caption: str) -> str:
         self.count += 1
         name = f"figure-{self.count}"
-        height = int(figure.layout["height"])
+        height = cast(int, figure.layout["height"])  # plotly types no attribute of a layout
         data = (figure.to_json() or "").replace("</", "<\\/")
         return (
             f'<figure><div class="plot" data-figure="{name}" style="height:{height}px" role="img"></div>'

@@ -113,7 +113,7 @@ def test_rows_of_the_probes_by_hand():
     deviations = [1 - 4, 2 - 4, 7 - 8, 14 - 8]
     assert rows["heldout"]["loss"] == pytest.approx(4.0)
     assert rows["heldout"]["loss_se"] == pytest.approx(math.sqrt(4 / 3 * sum(d * d for d in deviations)) / 6)
-    first = [g for g in (1, 2, 4, 5) if unit_hash("isogap-placebo", Store.group_names[g]) < 0.5]
+    first = [g for g in (1, 2, 4, 5) if unit_hash("isogap-placebo", STORE.group_names[g]) < 0.5]
     halves = {name: rows[name] for name in ("placebo_a", "placebo_b") if name in rows}
     sums, tokens = {1: 1.0, 2: 2.0, 4: 7.0, 5: 14.0}, {1: 1, 2: 1, 4: 2, 5: 2}
     for name, groups in (("placebo_a", first), ("placebo_b", [g for g in (1, 2, 4, 5) if g not in first])):
