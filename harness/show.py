@@ -35,9 +35,9 @@ def print_rows(rows: Sequence[dict[str, Any]], title: str | None = None) -> None
         table.add_column(name, justify="right" if numeric else "left", overflow="fold")
     for row in rows:
         table.add_row(*(_text(value) for value in row.values()))
-    console = Console()
+    console = Console(markup=False)  # a reason or a path may hold brackets
     # A table wider than a terminal is folded there, but goes whole into a pipe or file.
-    (console if console.is_terminal else Console(width=200)).print(table, markup=False)
+    (console if console.is_terminal else Console(width=200, markup=False)).print(table)
 
 
 @contextmanager

@@ -34,6 +34,8 @@ def estimates_of(problem: Problem, identified: Identified, sampled, ends) -> dic
                 (unit * np.exp(-step), unit * np.exp(step)) if logs else (point[name] - step, point[name] + step)
             )
             se, low, high = curvature, float(low), float(high)
+        if low is None and index >= len(problem.law.parameters):
+            low = 0.0  # a scatter below the range of the search is none
         if not known:
             se = low = high = curvature = None
         estimate = point[name] if np.isfinite(point[name]) else None

@@ -71,8 +71,8 @@ def _magnitude(frame: pd.DataFrame) -> Claim:
     return Claim(
         "magnitude",
         "A = 0.86 and u_star = 1",
-        f"The median gap here is {observed:.2e} nats; the published constants predict {raw:.2e} from raw counts and"
-        f" {scaled:.2e} if N is in millions and D in billions (the source names no unit; fits use raw counts).",
+        f"The median gap here is {number(observed)} nats; the published constants predict {number(raw)} from raw counts"
+        f" and {number(scaled)} if N is in millions and D in billions (the source names no unit; fits use raw counts).",
     )
 
 
@@ -94,15 +94,16 @@ def _exponents(gap: FitResult) -> Claim:
 def _kink(fits: dict[str, FitResult]) -> Claim:
     gap, smooth = fits["gap"], fits["gap_smooth"]
     gain = 2 * (smooth.log_likelihood - gap.log_likelihood)
+    gains = f"gains {gain:.1f}" if gain > 0.05 else "gains nothing"  # the kink is the limit of large s
     sharpness = smooth.parameters["s"]
     if not gap.parameters["u_star"].identified:
         text = "Whether f is kinked cannot be asked: the position of the crossover is not identified."
     elif sharpness.identified:
         interval = span(sharpness.ci_low, sharpness.ci_high)
         shown = f"s = {number(sharpness.estimate)} {interval}"
-        text = f"A rounded crossover has {shown} and gains {gain:.1f} in 2 log L over the kink."
+        text = f"A rounded crossover has {shown} and {gains} in 2 log L over the kink."
     else:
-        text = f"The sharpness s of the crossover has no upper limit: rounding gains {gain:.1f} in 2 log L."
+        text = f"The sharpness s of the crossover has no upper limit: rounding {gains} in 2 log L."
     return Claim("S0-2", "f has a kink at u_star: flat below, a power law above", text)
 
 

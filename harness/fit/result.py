@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, field
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from harness.fit.problem import Warned
 from harness.fit.status import FitStatus
@@ -100,11 +101,11 @@ def parameter_table(result: FitResult) -> Table:
             cells = (number(value.estimate), number(value.se), span(value.ci_low, value.ci_high))
         else:
             cells = ("not identified", "", "")
-        table.add_row(name, *cells, number(value.published))
+        table.add_row(name, *map(Text, cells), number(value.published))  # markup would swallow an interval
     for combination in result.identifiability["identified_combinations"]:
         interval = span(combination["ci_low"], combination["ci_high"])
         numbers = (number(combination["estimate"]), number(combination["se"]), interval)
-        table.add_row(combination["combination"], *numbers, number(combination["published"]))
+        table.add_row(combination["combination"], *map(Text, numbers), number(combination["published"]))
     return table
 
 

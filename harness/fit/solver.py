@@ -171,6 +171,7 @@ def status_of(problem: Problem, solutions: Solutions) -> FitStatus:
         return FitStatus.DID_NOT_MOVE
     if not solutions.finished[best]:
         return FitStatus.MAX_ITER
-    low, high = bounds_of(problem.law)
-    theta = solutions.theta[best]
+    # The law's own constants: the scatter's lowest value means that there is none.
+    low, high = (bound[: len(problem.law.parameters)] for bound in bounds_of(problem.law))
+    theta = solutions.theta[best][: len(low)]
     return FitStatus.AT_BOUND if np.any((theta - low < 1e-6) | (high - theta < 1e-6)) else FitStatus.CONVERGED

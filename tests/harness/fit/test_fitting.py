@@ -1,3 +1,4 @@
+import dataclasses
 import os
 from pathlib import Path
 
@@ -37,6 +38,19 @@ def test_ordinary_runs_give_beta_and_say_what_they_do_not_give(ordinary, seed):
     assert named["log A + beta*log u_star"]["estimate"] == pytest.approx(np.log(0.86), abs=0.3)
     assert "z - beta - alpha" not in named
     assert "law gap_smooth" in {case["case"] for case in result.sensitivity}
+
+
+def test_rows_without_scatter_beyond_their_errors_have_none(crossing):
+    """tau at the low end of its search is an answer, not a fit stopped by a bound; brackets survive the terminal."""
+    table = crossing(3, scatter=0.0)
+    noise = 0.05 * table["G"]
+    table = table.assign(G=table["G"] + noise * np.random.default_rng(3).standard_normal(len(table)), G_se=noise)
+    result = fit("gap", table, bootstrap=50, sensitivity=False)
+    tau = result.parameters["tau"]
+    assert result.status == "converged" and tau.ci_low == 0.0 and tau.ci_high is not None and tau.ci_high < 0.04
+    open_below = dataclasses.replace(result.parameters["z"], ci_low=None)
+    shown = render(dataclasses.replace(result, parameters={"z": open_below}))
+    assert "[unbounded, 0." in shown
 
 
 def test_without_a_gap_nothing_is_identified(ordinary):
