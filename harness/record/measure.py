@@ -3,7 +3,8 @@
 `probe` compares the same final parameters on documents seen and held out. `online` is the source document's: the mean
 training loss of the last 100 steps against the held-out loss; in the first epoch both are losses on unseen text, at
 parameters about 50 steps apart, so it is expected slightly negative while the loss falls. The held-out loss is averaged
-over the evaluations of those steps, of runs below 200 steps those of the second half: the few first ones lie far above.
+over the evaluations of those steps. Runs below 200 steps have their second half for them: the first losses lie far
+above.
 """
 
 import math
@@ -81,10 +82,10 @@ def measure(config: RunConfig, store: TokenStore, series: pd.DataFrame, evals: p
         that was not detected, of the minimum detectable gap. `gap_drift` is that difference; both gaps are on the same
         windows, so it carries far less noise than either.
     """
-    final = series["train_loss"].to_numpy()[-FINAL_STEPS:]
+    since = max(config.steps - FINAL_STEPS, config.steps // 2)
+    final = series["train_loss"].to_numpy()[since:]
     train_mean = float(final.mean())
     train_se = float(final.std(ddof=1) / math.sqrt(len(final))) if len(final) > 1 else math.inf
-    since = max(config.steps - FINAL_STEPS, config.steps // 2)
     recent = sorted({int(s) for s in evals["step"] if s > since})
     held = [_at(evals, step, "heldout") for step in recent]
     val_mean, val_se = float(np.mean([m.mean for m in held])), float(np.mean([m.se for m in held]))

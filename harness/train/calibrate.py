@@ -88,7 +88,7 @@ def calibrate(progress: Callable[[str], None]) -> Calibration:
     forward = flops(alone.model).forward * SLOTS * 2 * PROBE * CONTEXT
     device = jax.devices()[0]
     return Calibration(
-        device=f"{len(jax.devices())} x {device.platform} {device.device_kind}",
+        device=f"{len(jax.devices())} x {device.device_kind}",
         training_flops={32: _speed(alone, 1, small), 128: _speed(wide, 1, large)},
         architecture_time={a: speeds["dense"] / speed for a, speed in speeds.items()},
         packing_gain={1: 1.0, SLOTS: speeds["dense"] / _speed(alone, 1, small)},

@@ -231,9 +231,7 @@ class _PackLoop:
         if not rooms:
             return tokens, {}
         # All slots run equally many steps, up to the first evaluation that is due in any of them.
-        steps = (
-            min(self.dispatch, *rooms.values()) if len(rooms) > 1 else min(self.dispatch, next(iter(rooms.values())))
-        )
+        steps = min(self.dispatch, *rooms.values())
         for place in rooms:
             start = self.slots[place].step + after.get(place, 0)
             tokens[:steps, place] = self.slots[place].feed.batches(start, start + steps)

@@ -80,11 +80,12 @@ def test_heldout_losses_of_the_last_hundred_steps_are_averaged():
     assert got["val_loss_final100"] == pytest.approx((2.9 + 2.7 + 2.5) / 3)
 
 
-@pytest.mark.parametrize("steps", [2, 37, 146])
-def test_the_heldout_loss_of_a_short_run_leaves_out_its_first_half(steps):
+@pytest.mark.parametrize(("steps", "last"), [(2, 1), (37, 19), (146, 73)])
+def test_both_losses_of_a_short_run_leave_out_its_first_half(steps, last):
     # The untrained model's 5.5 nats at step 0 are no loss of a trained one.
-    got = measured(steps, (2.9, 3.0))[1]
+    series, got = measured(steps, (2.9, 3.0))
     assert got["val_loss_final100"] == 2.5
+    assert got["train_loss_final100"] == pytest.approx(sum(series["train_loss"].tolist()[-last:]) / last)
 
 
 def test_a_run_of_one_step_has_a_gap_and_no_online_error():
