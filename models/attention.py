@@ -120,7 +120,9 @@ class Attention(nnx.Module):
         self.query, self.key, self.value = (weight(width, width, std=std) for _ in range(3))
         self.out = weight(width, width, std=std * (2 * config.depth) ** -0.5)
         if config.qk_norm:
-            self.qk_scale = nnx.Param(jnp.ones((2, config.width // config.heads), jnp.float32))
+            self.query_scale, self.key_scale = (
+                nnx.Param(jnp.ones(config.width // config.heads, jnp.float32)) for _ in range(2)
+            )
 
     def __call__(
         self, x: Float[Array, "BT width"], batch: int, implementation: Implementation
@@ -135,7 +137,7 @@ class Attention(nnx.Module):
 
         q, k, v = split(self.query), split(self.key), split(self.value)
         if config.qk_norm:
-            q, k = (rms_normalise(z, self.qk_scale[...][i]) for i, z in enumerate((q, k)))
+            q, k = rms_normalise(q, self.query_scale[...]), rms_normalise(k, self.key_scale[...])
         table = rotary_table(time, head_width, config.rope_base)
         mixed = causal_attention(rotate(q, table), rotate(k, table), v, implementation)
         mixed = mixed.reshape(batch, heads, time, head_width).transpose(0, 2, 1, 3).reshape(x.shape)

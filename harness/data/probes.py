@@ -19,14 +19,14 @@ class Probe:
         tokens: inputs and targets, one window a row.
         target_group: cluster of each target: the source file it stems from, numbered 0..clusters - 1 within the probe.
         groups: for each cluster its index into the store's group_names.
-        documents: number of documents that the targets touch.
+        documents: number of documents of each cluster that the targets touch.
         target_bytes: UTF-8 bytes of all targets.
     """
 
     tokens: Int32[np.ndarray, "windows context+1"]
     target_group: Int32[np.ndarray, "windows context"]
     groups: Int32[np.ndarray, "clusters"]
-    documents: int
+    documents: Int64[np.ndarray, "clusters"]
     target_bytes: int
 
     @property
@@ -96,6 +96,6 @@ def _probe(
         tokens=tokens,
         target_group=clusters.reshape(places.shape).astype(np.int32),
         groups=groups.astype(np.int32),
-        documents=len(np.unique(documents)),
+        documents=np.bincount(np.searchsorted(groups, document_groups[np.unique(documents)]), minlength=len(groups)),
         target_bytes=int(store.token_bytes[tokens[:, 1:]].sum(dtype=np.int64)),
     )

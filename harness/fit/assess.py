@@ -47,6 +47,35 @@ def exponents(estimates: dict[str, Estimate]) -> dict[str, tuple[float, float | 
     return found
 
 
+def slope_in_n(fits: dict[str, Fitted]) -> tuple[float | None, float | None] | None:
+    """The 95 % interval of c in G = a N^c D^-b, which every other law here has as a special or limiting slope."""
+    c = quick_estimates(fits["gap_free_n"])["c"]
+    return (c.ci_low, c.ci_high) if c.identified else None
+
+
+def unique_tokens(frame: pd.DataFrame) -> pd.DataFrame | None:
+    """The rows with unique tokens U for D; None if U is not known, or D wherever it is."""
+    if "U" not in frame.columns and "epochs" in frame.columns:
+        frame = frame.assign(U=frame["D"] / frame["epochs"])
+    if "U" not in frame.columns or np.allclose(frame["U"], frame["D"], rtol=1e-3):
+        return None
+    return frame.assign(D=frame["U"])
+
+
+def solve_all(laws: tuple[str, ...], frame: pd.DataFrame, source: str) -> dict[str, Fitted]:
+    """Each law on the rows; a rival in processed or in unique tokens, whichever describes them better.
+
+    The rivals' sources mean the size of the data set by D, and the law's does not say: it is tested as it is written.
+    """
+    unique = unique_tokens(frame)
+    fits = {}
+    for law in laws:
+        fits[law] = solve(law, frame, source=source)
+        if law in RIVALS and unique is not None:
+            fits[law] = max(fits[law], solve(law, unique, source=source), key=lambda fitted: fitted.log_likelihood)
+    return fits
+
+
 def quick_estimates(fitted: Fitted) -> dict[str, Estimate]:
     """Estimates with errors from the curvature alone."""
     nothing = resample(fitted.problem, fitted.solutions, fitted.identified, 0, 0)
@@ -73,7 +102,7 @@ def assess(
     frame: pd.DataFrame, laws: tuple[str, ...] = ("gap", *RIVALS), *, epochs: bool = False, source: str = "table"
 ) -> Assessment:
     """Solve the laws on the table and apply the rule, with errors from the curvature."""
-    fits = {law: solve(law, frame, source=source) for law in laws}
+    fits = solve_all(laws, frame, source)
     gap = fits["gap"]
     signal = detect(gap.problem)
     tested = epochs_test(frame, gap, source) if epochs else None
@@ -82,6 +111,7 @@ def assess(
         signal.detected,
         {law: aicc(fitted.log_likelihood, fitted.degrees, rows) for law, fitted in fits.items()},
         exponents(quick_estimates(gap)),
+        slope_in_n(fits),
         None if tested is None else tested.matter,
     )
     return Assessment(fits, signal, tested, *decide(evidence))

@@ -1,4 +1,7 @@
-"""What the same pipeline says about three simulated truths on the same design: what this design could have found.
+"""What the rule says about three simulated truths on the same design: what this design could have found.
+
+One table is drawn of each truth, fitted like the real one but for the rounded crossover, the epochs test (the truths
+have none) and the bootstrap, in whose place stand errors from the curvature.
 
 If the pipeline does not say `supported` where the law is true, a failure to support it is the design's; if it says
 `supported` of a truth without N, support means nothing.
@@ -44,9 +47,10 @@ def simulate_nulls(frame: pd.DataFrame, assessment: Assessment, seed: int = 0) -
         name: float(v[0]) for name, v in raw_values(tokens_only.problem, tokens_only.identified.theta[None]).items()
     }
     tokens = frame["D"].to_numpy(float)
+    fitted_tokens = tokens_only.problem.raw_columns["D"]  # processed or unique
     means = {
         ("no gap, noise only", "no_detectable_gap"): np.zeros(rows),
-        ("G = a D^-b as fitted here", "n_free"): value["a"] * tokens ** -value["b"],
+        ("G = a D^-b as fitted here", "n_free"): value["a"] * fitted_tokens ** -value["b"],
         ("the law with its published constants", "supported"): predict_gap(frame["N"], tokens),
     }
     found = []

@@ -13,8 +13,9 @@ ROLES = (
     "N", "D", "U", "L", "L_train", "G", "G_se", "B", "lr", "flops", "step", "group", "epochs", "seed", "cluster",
 )  # fmt: skip
 NUMERIC_ROLES = (*POSITIVE_ROLES, "G", "G_se")
-ESTIMATORS = ("online", "probe", "twin")
-RUN_ROLES = {"N": "N_total", "D": "D", "U": "U", "L": "val_loss_final100", "L_train": "train_loss_final100",
+ESTIMATORS = ("online", "probe")
+# Not N_total: a vocabulary of 128,000 would make most of a small model, and compute nothing between the layers.
+RUN_ROLES = {"N": "N_nonembedding", "D": "D", "U": "U", "L": "val_loss_final100", "L_train": "train_loss_final100",
              "B": "batch_tokens", "lr": "lr", "flops": "flops", "epochs": "epochs", "seed": "seed"}  # fmt: skip
 FAMILY = (
     "architecture",
@@ -116,7 +117,7 @@ def roles_for_runs(frame: pd.DataFrame, estimator: str = "probe") -> tuple[pd.Da
 
     Args:
         frame: the table `runs` of a sweep (a row a run).
-        estimator: `probe` (same parameters, seen against held-out documents), `twin` or `online`.
+        estimator: `probe` (same parameters, seen against held-out documents) or `online`.
 
     Returns:
         the rows, and warnings that say how many were left out and why.
@@ -127,7 +128,7 @@ def roles_for_runs(frame: pd.DataFrame, estimator: str = "probe") -> tuple[pd.Da
     if estimator not in ESTIMATORS:
         raise InputError("runs", "estimator", estimator, f"one of {', '.join(ESTIMATORS)}")
     gap = f"gap_{estimator}"
-    for column in (gap, "status", "N_total", "D"):
+    for column in (gap, "status", RUN_ROLES["N"], "D"):
         if column not in frame.columns:
             raise InputError("runs", column, ", ".join(map(str, frame.columns)), f"a column {column}")
     warnings = []

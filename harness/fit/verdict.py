@@ -6,13 +6,13 @@ from dataclasses import asdict, dataclass
 import numpy as np
 import pandas as pd
 
-from harness.fit.assess import assess, epochs_test, exponents
+from harness.fit.assess import assess, epochs_test, exponents, slope_in_n, unique_tokens
 from harness.fit.compare import Compared, compare_fitted
 from harness.fit.decide import HEADLINES, RIVALS, Evidence, decide
 from harness.fit.findings import Claim, findings
 from harness.fit.fitting import complete
 from harness.fit.nulls import Null, simulate_nulls
-from harness.fit.problem import Warned, column_of
+from harness.fit.problem import Problem, Warned, column_of
 from harness.fit.result import FitResult
 
 LAWS = ("gap", "gap_smooth", *RIVALS)
@@ -67,6 +67,10 @@ def coverage_at(frame: pd.DataFrame, z: float) -> dict[str, float | int]:
     }
 
 
+def _reads(problem: Problem, frame: pd.DataFrame) -> bool:
+    return bool(np.allclose(problem.raw_columns["D"], frame["D"].to_numpy(float), rtol=1e-6))
+
+
 def verdict(
     frame: pd.DataFrame, *, bootstrap: int = 200, seed: int = 0, nulls: bool = True, source: str = "table"
 ) -> Verdict:
@@ -101,6 +105,7 @@ def verdict(
         found.signal.detected,
         {row.law: row.aicc for row in comparison},
         exponents(results["gap"].parameters),
+        slope_in_n(found.fits),
         None if epochs is None else epochs.matter,
     )
     word, reason = decide(evidence)
@@ -110,7 +115,9 @@ def verdict(
         "published_z": coverage_at(frame, PUBLISHED_Z),
         "fitted_z": coverage_at(frame, z.estimate) if z.identified and z.estimate is not None else None,
     }
-    claims = findings(frame, results, comparison, found.signal, epochs, coverage, simulated)
+    unique = unique_tokens(frame)
+    in_unique = tuple(law for law in RIVALS if unique is not None and _reads(found.fits[law].problem, unique))
+    claims = findings(frame, results, comparison, found.signal, epochs, coverage, simulated, in_unique)
     return Verdict(
         headline=f"{HEADLINES[word]}: {reason}.",
         verdict=word.value,

@@ -25,7 +25,9 @@ def warnings_of(
     if status in STATUS_MESSAGES:
         found.append(Warned(status.value, STATUS_MESSAGES[status]))
     if problem.law.likelihood == "gap" and not identified.identified.any():
-        found.append(Warned("no_detectable_gap", "the gaps do not differ from zero (sign-flip test at 1 %)"))
+        found.append(
+            Warned("no_detectable_gap", "the gaps are not shown to lie above zero (one-sided sign-flip test at 1 %)")
+        )
     unknown = [name for name, value in estimates.items() if not value.identified]
     if unknown:
         found.append(Warned("not_identified", f"not identified by these rows: {', '.join(unknown)}"))

@@ -54,7 +54,7 @@ def probe_rows(
                     "step": step,
                     "tokens": tokens,
                     "probe": part,
-                    "documents": int(chosen.sum()),
+                    "documents": int(probe.documents[chosen].sum()),
                     "probe_tokens": int(counts[chosen].sum()),
                     "probe_bytes": round(probe.target_bytes * share),
                     "loss": float(mean.mean),

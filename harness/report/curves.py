@@ -7,6 +7,7 @@ import pandas as pd
 import plotly.graph_objects as go
 from jaxtyping import Float
 
+from harness.fit.table import RUN_ROLES
 from harness.report.axes import INK, blank, line_axis, log_axis, numbers, short, size_colours, size_scale
 
 BINS = 60
@@ -72,7 +73,7 @@ def _lines(run: str, recorded: dict[str, dict[str, pd.DataFrame]]) -> dict[str, 
 
 def _figure(runs: pd.DataFrame, recorded: dict[str, dict[str, pd.DataFrame]], unit: dict[str, float], title: str):
     """One trace a size and kind of line, runs parted by gaps: traces stay few when runs are many."""
-    n = numbers(runs, "N_total")
+    n = numbers(runs, RUN_ROLES["N"])
     lines = {run: _lines(run, recorded) for run in runs["run_id"]}
     figure, xs, ys = blank(520), [], []
     for name, dash, width, opacity in LINES:
@@ -86,7 +87,8 @@ def _figure(runs: pd.DataFrame, recorded: dict[str, dict[str, pd.DataFrame]], un
             for row in group.to_dict("records"):
                 tokens, loss = lines[row["run_id"]].get(name, (np.empty(0), np.empty(0)))
                 loss = loss * unit[row["run_id"]]
-                label = f"{row['run_id']}: {row['architecture']}, N {short(row['N_total'])}, {row['epochs']:.3g} epochs"
+                n = short(row[RUN_ROLES["N"]])
+                label = f"{row['run_id']}: {row['architecture']}, N {n}, {row['epochs']:.3g} epochs"
                 x += [*tokens.tolist(), None]
                 y += [*loss.tolist(), None]
                 text += [label] * (len(tokens) + 1)

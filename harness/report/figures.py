@@ -12,6 +12,7 @@ from harness.fit.findings import SOURCE_D, SOURCE_N
 from harness.fit.forecast import predict
 from harness.fit.predict import predict_gap
 from harness.fit.result import FitResult, number
+from harness.fit.table import RUN_ROLES
 from harness.fit.verdict import PUBLISHED_Z
 from harness.report.axes import (
     ACCENT,
@@ -40,7 +41,7 @@ def describe(rows: pd.DataFrame) -> list[str]:
         settled = {True: "settled", False: "not settled"}.get(row["converged"], "not known whether settled")
         texts.append(
             f"<b>{row['run_id']}</b> seed {row['seed']}<br>{escape(row['architecture'])}, {escape(row['domain'])},"
-            f" {escape(row['tokenizer'])}<br>N {short(row['N_total'])}, D {short(row['D'])}, U {short(row['U'])},"
+            f" {escape(row['tokenizer'])}<br>N {short(row[RUN_ROLES['N']])}, D {short(row['D'])}, U {short(row['U'])},"
             f" {row['epochs']:.3g} epochs, batch {short(row['batch_tokens'])} tokens<br>"
             f"gap {number(row['gap_probe'])} ± {number(row['gap_probe_se'])} (s.e.),"
             f" minimum detectable {number(row['minimum_detectable_gap'])}<br>{settled}"
@@ -56,12 +57,12 @@ def undetected(rows: pd.DataFrame) -> Float[np.ndarray, "rows"]:
 def _points(figure: go.Figure, rows: pd.DataFrame, x: np.ndarray, y: np.ndarray, bars: dict[str, Any] | None) -> None:
     """A marker a run: symbol by architecture, colour by N, hollow below the minimum detectable gap."""
     hollow, texts = undetected(rows), np.asarray(describe(rows), object)
-    figure.update_layout(coloraxis=size_scale(numbers(rows, "N_total")))
+    figure.update_layout(coloraxis=size_scale(numbers(rows, RUN_ROLES["N"])))
     for architecture, symbol in symbols_of(rows).items():
         mine = np.asarray(rows["architecture"] == architecture)
         symbols = [f"{symbol}-open" if open_ else symbol for open_ in hollow[mine]]
         own = {name: value[mine] if isinstance(value, np.ndarray) else value for name, value in (bars or {}).items()}
-        colours = np.log10(numbers(rows, "N_total")[mine])
+        colours = np.log10(numbers(rows, RUN_ROLES["N"])[mine])
         figure.add_scatter(
             x=x[mine], y=y[mine], mode="markers", text=texts[mine], hovertemplate="%{text}<extra></extra>",
             marker={"symbol": symbols, "size": 9, "color": colours, "coloraxis": "coloraxis", "line": {"width": 1.3}},
@@ -81,7 +82,7 @@ def _legend_only(figure: go.Figure, name: str, symbol: str, group: str | None) -
 
 def coverage_figure(runs: pd.DataFrame) -> go.Figure:
     """Which part of u = D/N^z the runs cover, at the published z, beside the source's own ranges."""
-    u = numbers(runs, "D") / numbers(runs, "N_total") ** PUBLISHED_Z
+    u = numbers(runs, "D") / numbers(runs, RUN_ROLES["N"]) ** PUBLISHED_Z
     source = (SOURCE_D[0] / SOURCE_N[1] ** PUBLISHED_Z, SOURCE_D[1] / SOURCE_N[0] ** PUBLISHED_Z)
     done = np.asarray(runs["status"] == "done")
     figure = blank(220)
@@ -94,7 +95,7 @@ def coverage_figure(runs: pd.DataFrame) -> go.Figure:
             continue
         texts = [
             f"{run}, N {short(n)}, D {short(d)}"
-            for run, n, d in zip(runs["run_id"], numbers(runs, "N_total"), numbers(runs, "D"), strict=True)
+            for run, n, d in zip(runs["run_id"], numbers(runs, RUN_ROLES["N"]), numbers(runs, "D"), strict=True)
         ]
         figure.add_scatter(
             x=u[mask], y=[name] * int(mask.sum()), mode="markers", text=np.asarray(texts, object)[mask],
@@ -137,7 +138,7 @@ def drawn_constants(rows: pd.DataFrame, fit: FitResult) -> dict[str, float] | No
     slope, height = known.get("alpha - z*beta"), known.get("log A + beta*log u_star")
     if not beta.identified or beta.estimate is None or slope is None or height is None:
         return None
-    u_star = float(np.min(numbers(rows, "D") / numbers(rows, "N_total") ** PUBLISHED_Z)) / 10
+    u_star = float(np.min(numbers(rows, "D") / numbers(rows, RUN_ROLES["N"]) ** PUBLISHED_Z)) / 10
     return {
         "A": float(np.exp(height - beta.estimate * np.log(u_star))),
         "alpha": slope + PUBLISHED_Z * beta.estimate,
@@ -149,7 +150,7 @@ def drawn_constants(rows: pd.DataFrame, fit: FitResult) -> dict[str, float] | No
 
 def collapse_figure(rows: pd.DataFrame, constants: dict[str, float], source: dict[str, float]) -> go.Figure:
     """G N^alpha against D/N^z at one set of constants, with its A f(u) and the source's drawn through."""
-    n, d = numbers(rows, "N_total"), numbers(rows, "D")
+    n, d = numbers(rows, RUN_ROLES["N"]), numbers(rows, "D")
     u, lift = d / n ** constants["z"], n ** constants["alpha"]
     gap, se = numbers(rows, "gap_probe") * lift, numbers(rows, "gap_probe_se") * lift
     grid = np.geomspace(u.min() / 3, u.max() * 3, 300)
@@ -176,7 +177,7 @@ def collapse_figure(rows: pd.DataFrame, constants: dict[str, float], source: dic
 def gap_figure(rows: pd.DataFrame, fit: FitResult | None) -> go.Figure:
     """The gap against tokens, N as colour; the fitted law at a few N where it has values."""
     gap, se = numbers(rows, "gap_probe"), numbers(rows, "gap_probe_se")
-    n, d = numbers(rows, "N_total"), numbers(rows, "D")
+    n, d = numbers(rows, RUN_ROLES["N"]), numbers(rows, "D")
     curves = []
     if fit is not None and constants_of(fit, published=False) is not None:
         grid = np.geomspace(d.min(), d.max(), 120)
@@ -214,7 +215,11 @@ def residual_figures(rows: pd.DataFrame, fit: FitResult) -> list[go.Figure]:
         return []
     scale = SignedLog(1.0)
     figures = []
-    for column, title in (("N_total", "N, parameters (total)"), ("D", "D, tokens processed"), ("epochs", "epochs D/U")):
+    for column, title in (
+        (RUN_ROLES["N"], "N, parameters (non-embedding)"),
+        ("D", "D, tokens processed"),
+        ("epochs", "epochs D/U"),
+    ):
         x = numbers(rows, column)
         figure = blank(320, showlegend=False)
         figure.add_hrect(

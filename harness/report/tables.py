@@ -12,6 +12,7 @@ from harness.fit.compare import Compared
 from harness.fit.law import get_law
 from harness.fit.nulls import Null
 from harness.fit.result import FitResult, number, span
+from harness.fit.table import RUN_ROLES
 from harness.report.axes import numbers, short
 
 NOT_IDENTIFIED = "not identified"
@@ -143,8 +144,10 @@ def nulls_table(nulls: Sequence[Null]) -> str:
 
 def cost_table(runs: pd.DataFrame) -> str:
     """Tokens, FLOPs and seconds of the steps taken, in all and by architecture and size."""
-    groups = runs.groupby(["architecture", "N_total"], sort=True)
-    rows = [[f"{g['architecture'].iloc[0]}, N {short(float(g['N_total'].iloc[0]))}", *_costs(g)] for _, g in groups]
+    groups = runs.groupby(["architecture", RUN_ROLES["N"]], sort=True)
+    rows = [
+        [f"{g['architecture'].iloc[0]}, N {short(float(g[RUN_ROLES['N']].iloc[0]))}", *_costs(g)] for _, g in groups
+    ]
     headings = ("runs of", "runs", "tokens", "FLOPs, exact", "FLOPs, 6ND", "training, s", "compiling, s", "tokens/s")
     return table(headings, [["all", *_costs(runs)], *rows], tall=True)
 
@@ -163,7 +166,7 @@ def unfinished_table(runs: pd.DataFrame) -> str:
     rows = [
         [
             row["run_id"], row["status"], row["reason"] or "–", f"{row['step']} of {row['steps']}",
-            row["architecture"], row["domain"], row["tokenizer"], row["N_total"], row["D"],
+            row["architecture"], row["domain"], row["tokenizer"], row[RUN_ROLES["N"]], row["D"],
         ]
         for row in left
     ]  # fmt: skip

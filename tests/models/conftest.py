@@ -161,7 +161,7 @@ def plain_attention(config: ModelConfig, weights: dict, x: np.ndarray) -> np.nda
         if config.qk_norm:
             q, k = (
                 z / np.sqrt((z**2).mean(-1, keepdims=True) + 1e-5) * scale
-                for z, scale in zip((q, k), weights["qk_scale"], strict=True)
+                for z, scale in ((q, weights["query_scale"]), (k, weights["key_scale"]))
             )
         q, k = _turned(q, config.rope_base), _turned(k, config.rope_base)
         for t in range(len(x)):

@@ -5,6 +5,7 @@ import functools
 import numpy as np
 import pytest
 
+from harness.fit.table import RUN_ROLES
 from models.config import ARCHITECTURES
 from models.count import count, flops
 from sweeps.grid import Sweep, load, preset_names
@@ -57,6 +58,8 @@ def test_gap174_can_tell_the_gap_law_right_from_wrong():
     assert set(column(sweep, "architecture")) == set(ARCHITECTURES)
     assert set(column(sweep, "tokenizer")) == {"bytes", "bpe:32000@mixed", "bpe:128000@mixed"}
     assert set(column(sweep, "domain")) == {"stdlib_code", "library_code", "api_docs", "mixed"}
+    # The N that a fit of the sweep's runs takes.
+    np.testing.assert_array_equal(column(sweep, "N"), column(sweep, RUN_ROLES["N"]))
     n, d, u = column(sweep, "N"), column(sweep, "D"), column(sweep, "u")
     np.testing.assert_allclose(u, d / n**0.74)
     assert (u < 0.3).mean() >= 0.3 and (u > 3).mean() >= 0.3

@@ -61,7 +61,8 @@ def test_clusters_are_the_source_files_of_the_targets(store, name, side):
 
 def test_documents_are_counted_with_their_ends(store):
     probe = probe_sets(store, CONTEXT, UNIQUE, 0, 10_000, 4, 10**6)["heldout"]
-    assert probe.documents == len(store.heldout_ids)
+    assert probe.documents.sum() == len(store.heldout_ids)
+    assert probe.documents.tolist() == np.bincount(store.heldout_groups)[probe.groups].tolist()
     assert set(probe.groups) == set(store.heldout_groups)
 
 

@@ -14,8 +14,8 @@ def runs():
             "status": ["done", "done", "done", "failed", "diverged", "done"],
             "architecture": "dense",
             "seed": [0, 1, 0, 0, 0, 0],
-            "N_total": [100, 100, 200, 100, 100, 300],
-            "N_nonembedding": [50, 50, 120, 50, 50, 200],
+            "N_total": [150, 150, 260, 150, 150, 400],
+            "N_nonembedding": [100, 100, 200, 100, 100, 300],
             "D": [1000, 1000, 1000, 1000, 1000, 5000],
             "val_loss_final100": 3.0,
             "gap_probe": [0.02, 0.03, 0.01, np.nan, np.nan, np.nan],
@@ -80,7 +80,7 @@ def test_finished_runs_take_their_roles_and_seeds_share_a_cluster(runs):
 def test_a_sweep_without_gaps_is_the_users_error(runs):
     with pytest.raises(InputError, match="estimator"):
         roles_for_runs(runs, "guess")
-    with pytest.raises(InputError, match="gap_twin"):
+    with pytest.raises(InputError, match="one of online, probe"):
         roles_for_runs(runs, "twin")
     with pytest.raises(InputError, match="at least one finished run"):
         roles_for_runs(runs.assign(gap_probe=np.nan))

@@ -97,7 +97,7 @@ def test_a_run_of_one_step_has_a_gap_and_no_online_error():
 def probe(groups: list[int], target_group: list[list[int]]) -> Probe:
     target = np.asarray(target_group, np.int32)
     tokens = np.zeros((target.shape[0], target.shape[1] + 1), np.int32)
-    return Probe(tokens, target, np.asarray(groups, np.int32), documents=9, target_bytes=100)
+    return Probe(tokens, target, np.asarray(groups, np.int32), 2 + np.arange(len(groups)), target_bytes=100)
 
 
 def test_rows_of_the_probes_by_hand():
@@ -108,7 +108,7 @@ def test_rows_of_the_probes_by_hand():
     }
     rows = {row["probe"]: row for row in probe_rows(7, 56, STORE, probes, losses)}
     seen = rows["seen"]
-    assert (seen["step"], seen["tokens"], seen["documents"], seen["probe_tokens"]) == (7, 56, 2, 6)
+    assert (seen["step"], seen["tokens"], seen["documents"], seen["probe_tokens"]) == (7, 56, 2 + 3, 6)
     assert seen["loss"] == pytest.approx(2.0) and seen["loss_se"] == pytest.approx(0.0)
     # Two clusters of unequal size: sums 1, 2, 7, 14 over 1, 1, 2, 2 tokens, mean 4.
     deviations = [1 - 4, 2 - 4, 7 - 8, 14 - 8]
@@ -119,11 +119,11 @@ def test_rows_of_the_probes_by_hand():
     sums, tokens = {1: 1.0, 2: 2.0, 4: 7.0, 5: 14.0}, {1: 1, 2: 1, 4: 2, 5: 2}
     for name, groups in (("placebo_a", first), ("placebo_b", [g for g in (1, 2, 4, 5) if g not in first])):
         if groups:
-            assert halves[name]["documents"] == len(groups)
+            assert halves[name]["documents"] == sum({1: 2, 2: 3, 4: 4, 5: 5}[g] for g in groups)
             assert halves[name]["probe_tokens"] == sum(tokens[g] for g in groups)
             assert halves[name]["loss"] == pytest.approx(sum(sums[g] for g in groups) / sum(tokens[g] for g in groups))
     assert sum(half["probe_tokens"] for half in halves.values()) == 6
-    assert sum(half["documents"] for half in halves.values()) == 4  # no source file is in both
+    assert sum(half["documents"] for half in halves.values()) == 2 + 3 + 4 + 5  # no source file is in both
 
 
 def test_a_half_without_a_source_file_has_no_row():

@@ -25,7 +25,8 @@ def test_steps_that_are_not_finite_are_passed_over():
 def runs_of(*tokenizers: str) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
     ids = [f"run{i}" for i in range(len(tokenizers))]
     runs = pd.DataFrame({
-        "run_id": ids, "domain": "d", "tokenizer": tokenizers, "architecture": "dense", "N_total": 1000, "epochs": 1.0,
+        "run_id": ids, "domain": "d", "tokenizer": tokenizers, "architecture": "dense",
+        "N_nonembedding": 1000, "epochs": 1.0,
         "bytes_per_token": [4.0] + [None] * (len(ids) - 1),
     })  # fmt: skip
     series = pd.concat([pd.DataFrame({"run_id": i, "tokens": [10, 20], "train_loss": [3.0, 2.0]}) for i in ids])

@@ -21,7 +21,9 @@ def runs_in(figure):
 
 def test_where_the_law_holds_every_run_lies_on_the_published_curve(material):
     """With A N^-alpha f(u) as the gap, G N^alpha is A f(u) for every run."""
-    rows = material.rows.assign(gap_probe=predict_gap(material.rows["N_total"], material.rows["D"]), gap_probe_se=0.0)
+    rows = material.rows.assign(
+        gap_probe=predict_gap(material.rows["N_nonembedding"], material.rows["D"]), gap_probe_se=0.0
+    )
     source = figures.constants_of(fit_of(material), published=True)
     assert source is not None
     figure = figures.collapse_figure(rows, source, source)
@@ -60,7 +62,7 @@ def test_a_collapse_without_z_is_drawn_on_the_valley_of_equal_fits(material):
     valley = known_only(fit, **{"alpha - z*beta": 0.1, "log A + beta*log u_star": -0.7})
     constants = figures.drawn_constants(material.rows, valley)
     assert constants is not None and constants["z"] == 0.74
-    n, d, beta = material.rows["N_total"], material.rows["D"], fit.parameters["beta"].estimate
+    n, d, beta = material.rows["N_nonembedding"], material.rows["D"], fit.parameters["beta"].estimate
     np.testing.assert_allclose(predict_gap(n, d, **constants), np.exp(-0.7) * n**-0.1 * d**-beta, rtol=1e-9)
 
 
@@ -88,7 +90,9 @@ def test_without_values_there_is_no_fitted_curve_and_no_residual(material):
 
 def test_residuals_are_the_gap_minus_the_law_over_its_spread(material):
     rows, fit = material.rows, fit_of(material)
-    law = predict_gap(rows["N_total"], rows["D"], **{name: fit.parameters[name].estimate for name in figures.CONSTANTS})
+    law = predict_gap(
+        rows["N_nonembedding"], rows["D"], **{name: fit.parameters[name].estimate for name in figures.CONSTANTS}
+    )
     expected = (rows["gap_probe"] - law) / np.sqrt(rows["gap_probe_se"] ** 2 + (fit.scatter["tau"] * law) ** 2)
     residual = figures.standardized_residuals(rows, fit)
     assert residual is not None
@@ -109,4 +113,4 @@ def test_coverage_marks_every_run_at_its_u_and_the_source_above_one(material):
     # (1e9 tokens, 1.3e10 parameters) and (4e12, 7e7): the corners of the source's ranges.
     assert source.x == pytest.approx((33.3, 6.25e6), rel=0.02)
     drawn = np.sort(np.concatenate([trace.x for trace in marks]))
-    np.testing.assert_allclose(drawn, np.sort(material.runs["D"] / material.runs["N_total"] ** 0.74))
+    np.testing.assert_allclose(drawn, np.sort(material.runs["D"] / material.runs["N_nonembedding"] ** 0.74))

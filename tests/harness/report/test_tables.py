@@ -38,7 +38,7 @@ def test_costs_add_up(material):
     tokens = int(done["D"].sum()) + (3 + 40 + 77) * 256
     assert cell_text(tokens) in first
     assert cell_text(36 * 2 * 1.5) in first
-    assert html.count("<tr>") == 2 + len(material.runs[["architecture", "N_total"]].drop_duplicates())
+    assert html.count("<tr>") == 2 + len(material.runs[["architecture", "N_nonembedding"]].drop_duplicates())
 
 
 def test_simulated_truths_say_whether_the_design_tells_them():
