@@ -2,9 +2,10 @@
 
 import dataclasses
 import json
+import math
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -20,9 +21,11 @@ JsonFlag = Annotated[bool, typer.Option("--json", help="print JSON instead of a 
 JsonFile = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="write the result as JSON")]
 Cache = Annotated[Path | None, typer.Option(help="folder of prepared data and compiled programs")]
 SetOption = Annotated[list[str], typer.Option("--set", metavar="ROLE=COLUMN", help="put a column in a role")]
-Where = Annotated[str | None, typer.Option(help="use the rows for which this holds, e.g. 'N > 1e5'")]
-Holdout = Annotated[str | None, typer.Option(help="score these rows, do not fit them")]
-Estimator = Annotated[str, typer.Option(help="which gap of a sweep's folder: probe, online or twin")]
+Where = Annotated[
+    str | None, typer.Option(help="use the rows with this condition on the file's own columns, e.g. 'params > 1e5'")
+]
+Holdout = Annotated[str | None, typer.Option(help="score the rows with this condition, do not fit them")]
+Estimator = Annotated[str, typer.Option(help="which gap of a sweep's folder: probe or online")]
 
 
 @app.command()
@@ -70,7 +73,7 @@ def status(out: FolderArgument, json_: JsonFlag = False) -> None:
 
     rows, progress = sweep_status(out)
     if json_:
-        print(json.dumps({"runs": rows, "progress": dataclasses.asdict(progress)}, indent=1))
+        print(json.dumps({"runs": rows, "progress": dataclasses.asdict(progress)}, indent=1, allow_nan=False))
     else:
         print_status(rows, progress)
 
@@ -133,7 +136,16 @@ def compare(
     rows = [row.to_dict() for row in compare_laws(ids, frame, source=str(source))]
     print_rows(rows)
     if json_:
-        json_.write_text(json.dumps(rows, indent=1))
+        json_.write_text(_json(rows))
+
+
+def _json(rows: list[dict[Any, Any]]) -> str:
+    """Rows as strict JSON: null for numbers that are not finite, such as limits without bootstrap draws."""
+    finite = [
+        {name: None if isinstance(value, float) and not math.isfinite(value) else value for name, value in row.items()}
+        for row in rows
+    ]
+    return json.dumps(finite, indent=1, allow_nan=False)
 
 
 FitArgument = Annotated[Path, typer.Argument(metavar="FIT.json", help="what `isogap fit --json` wrote")]
@@ -152,7 +164,7 @@ def predict(
     from harness.source import read_fit, read_points
 
     rows = predict_points(read_fit(fitted), read_points(at, points)).to_dict("records")
-    print(json.dumps(rows, indent=1)) if json_ else print_rows(rows)
+    print(_json(rows)) if json_ else print_rows(rows)
 
 
 @app.command()
@@ -167,7 +179,7 @@ def allocate(
     from harness.source import read_fit
 
     rows = allocate_budgets(read_fit(fitted), flops).to_dict("records")
-    print(json.dumps(rows, indent=1)) if json_ else print_rows(rows)
+    print(_json(rows)) if json_ else print_rows(rows)
 
 
 @app.command()

@@ -31,12 +31,13 @@ def plan_sweep(sweep: str, cache: Path | None, calibrate: bool) -> Plan:
     loaded = load(sweep)
     calibration = calibration_of(cache) if calibrate else TWO_CORES
     held = functools.partial(_available, cache)
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     with working("preparing text"):
-        return plan(loaded, held, calibration)
+        return plan(loaded, held, calibration, memory)
 
 
-def _available(cache: Path, domain: str, tokenizer: str) -> int:
-    return len(prepare(domain, tokenizer, cache).train)
+def _available(cache: Path, domain: str, tokenizer: str, heldout_fraction: float) -> int:
+    return len(prepare(domain, tokenizer, cache, heldout_fraction).train)
 
 
 def _machine() -> str:

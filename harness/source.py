@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from harness.fit.law import get_law
+from harness.fit.law import get_law, law_ids
 from harness.fit.result import FitResult
 from harness.fit.table import assign_roles, read_table, roles_for_runs
 from harness.record.table import runs_table
@@ -61,12 +61,23 @@ def read_fit(path: Path) -> FitResult:
     """A result that `isogap fit --json` wrote.
 
     Raises:
-        InputError: another file.
+        InputError: another file, an unknown law, or one without all its parameters.
     """
     try:
-        return FitResult.from_dict(json.loads(path.read_text()))
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        result = FitResult.from_dict(json.loads(path.read_text()))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(path, "FIT.json", type(error).__name__, "a file written by `isogap fit --json`") from None
+    if result.law not in law_ids():
+        raise InputError(path, "law", result.law, f"one of {', '.join(law_ids())}")
+    needed = {parameter.name for parameter in get_law(result.law).parameters}
+    # A fit without bootstrap has no draws at all.
+    for field, given in (("parameters", result.parameters), ("draws", result.draws or dict.fromkeys(needed))):
+        if not needed <= given.keys():
+            raise InputError(path, field, sorted(given), f"all of {', '.join(sorted(needed))}, of the law {result.law}")
+    for name, value in result.parameters.items():
+        if not isinstance(value.estimate, int | float | None):
+            raise InputError(path, f"parameters.{name}.estimate", value.estimate, "a number or null")
+    return result
 
 
 def read_points(at: Sequence[str], points: Path | None) -> pd.DataFrame:

@@ -10,12 +10,13 @@ from models.count import count, flops
 from sweeps.calibration import TWO_CORES, Calibration, pack_time
 from sweeps.cells import Cell, derived
 from sweeps.config import RunConfig
+from sweeps.errors import InputError
 from sweeps.grid import Sweep
 from sweeps.memory import run_bytes
-from sweeps.packs import MEMORY_LIMIT, Pack, packs
+from sweeps.packs import Pack, packs
 
-# (domain, tokenizer) -> tokens of the pool a run may train on.
-AvailableTokens = Callable[[str, str], int]
+# (domain, tokenizer, heldout_fraction) -> tokens of the pool a run may train on.
+AvailableTokens = Callable[[str, str, float], int]
 _QUANTITIES = (
     "N N_total N_nonembedding N_active N_trainable D U epochs u steps batch batch_tokens width depth heads lr vocab "
     "flops flops_6nd"
@@ -122,21 +123,19 @@ def plan(
     sweep: Sweep,
     available_tokens: AvailableTokens | None = None,
     calibration: Calibration = TWO_CORES,
-    memory_limit: int = MEMORY_LIMIT,
+    machine_bytes: int | None = None,
 ) -> Plan:
     """The plan of a sweep on one worker.
 
     Args:
-        available_tokens: asked once for each corpus and tokenizer; None leaves the corpora's sizes unchecked.
-        memory_limit: bytes for a pack; a run that needs more alone is infeasible.
-
-    Raises:
-        InputError: from `available_tokens`, for an unknown corpus.
+        available_tokens: asked once for each corpus, tokenizer and held-out fraction; an InputError of it is the reason
+            why their cells will not run. None leaves the corpora unchecked.
+        machine_bytes: the machine's memory; a run that needs more alone is infeasible. None leaves it unchecked.
     """
-    held = functools.cache(available_tokens) if available_tokens else None
-    cells = tuple(_planned(cell, held, memory_limit) for cell in sweep.cells)
+    held = functools.cache(functools.partial(_held, available_tokens)) if available_tokens else None
+    cells = tuple(_planned(cell, held, machine_bytes) for cell in sweep.cells)
     configs = [cell.cell.config for cell in cells if cell.cell.config and cell.reason is None]
-    made = packs(configs, memory_limit)  # as the launcher makes them, whatever was measured
+    made = packs(configs)  # as the launcher makes them, whatever was measured
     first = {pack.signature: pack.runs[0] for pack in made}
     times = [pack_time(pack, calibration) for pack in made]
     seconds = Seconds(
@@ -157,16 +156,28 @@ def plan(
     )
 
 
-def _planned(cell: Cell, held: AvailableTokens | None, memory_limit: int) -> PlannedCell:
+def _held(available_tokens: AvailableTokens, domain: str, tokenizer: str, heldout_fraction: float) -> int | str:
+    """The tokens, or why there are none: returned, because a cache keeps no exceptions."""
+    try:
+        return available_tokens(domain, tokenizer, heldout_fraction)
+    except InputError as error:
+        return str(error)
+
+
+def _planned(cell: Cell, held: Callable[[str, str, float], int | str] | None, machine_bytes: int | None) -> PlannedCell:
     config = cell.config
     if config is None:
         return PlannedCell(cell, None, None, cell.reason)
     memory, data = run_bytes(config), config.data
     reason = None
-    if memory > memory_limit:
-        reason = f"needs {memory / 1e9:.2g} GB, more than the limit of {memory_limit / 1e9:.2g} GB"
-    elif held is not None and data.unique_tokens > (pool := held(data.domain, data.tokenizer)):
-        reason = f"U = {data.unique_tokens:,} tokens, but {data.domain} holds {pool:,} as {data.tokenizer}"
+    if machine_bytes is not None and memory > machine_bytes:
+        reason = f"needs {memory / 1e9:.2g} GB, more than the machine's {machine_bytes / 1e9:.2g} GB"
+    elif held is not None:
+        pool = held(data.domain, data.tokenizer, data.heldout_fraction)
+        if isinstance(pool, str):
+            reason = pool
+        elif data.unique_tokens > pool:
+            reason = f"U = {data.unique_tokens:,} tokens, but {data.domain} holds {pool:,} as {data.tokenizer}"
     return PlannedCell(cell, config.run_id, memory, reason)
 
 

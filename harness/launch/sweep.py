@@ -8,11 +8,11 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from harness.data.cache import default_cache
-from harness.launch.local import Stop, all_ended, run_packs, tokens_done
+from harness.launch.local import Stop, run_packs, tokens_done
 from harness.record.progress import mark_start
-from harness.record.status import Status, read_status, run_folder, sweep_lock, write_status
-from harness.record.sweep_folder import lay_out, record_environment
-from sweeps.config import RunConfig
+from harness.record.status import ENDED, Status, read_status, run_folder, sweep_lock, write_status
+from harness.record.sweep_folder import check_data, lay_out, record_environment, with_standing
+from sweeps.config import DataConfig, RunConfig
 from sweeps.errors import InputError
 from sweeps.grid import load, read_sweep_text
 from sweeps.packs import packs
@@ -32,7 +32,7 @@ def run_sweep(
         the exit status: 0, 3 if runs failed or diverged, 143 or 130 after a signal.
 
     Raises:
-        InputError: a bad spec, or a folder that another process runs.
+        InputError: a bad spec, a folder that another process runs, or a text that is not the one its runs began with.
         OSError: a folder that cannot be written.
     """
     console = Console()
@@ -46,31 +46,37 @@ def run_sweep(
         raise InputError(sweep, "sweep", "no feasible cell", "at least one")
     cache = default_cache() if cache is None else cache
     with sweep_lock(out):
-        runs = lay_out(out, read_sweep_text(sweep), configs)
-        if retry_failed:
-            _reset_failed(runs, out)
-        stop = Stop()
-        if not all_ended(runs, out):
-            stop = _train(runs, out, cache, workers, fail_fast, max_minutes, console)
+        runs = with_standing(out, configs)
+        states = {run.run_id: read_status(run_folder(out, run.run_id), run.steps).state for run in runs}
+        failed = [run for run in runs if retry_failed and states[run.run_id] == "failed"]
+        training = bool(failed) or any(state not in ENDED for state in states.values())
+        stop = Stop(None if max_minutes is None else time.monotonic() + 60 * max_minutes)
+        # Before anything in the folder changes: it may be refused.
+        hashes = _prepare_data(runs, out, cache, console) if training else {}
+        lay_out(out, read_sweep_text(sweep), configs)
+        _reset(failed, out)
+        if training:
+            _train(runs, out, cache, hashes, workers, stop, fail_fast, console)
         return _summary(runs, out, stop, console)
 
 
-def _reset_failed(runs: list[RunConfig], out: Path) -> None:
+def _reset(runs: list[RunConfig], out: Path) -> None:
     for run in runs:
         folder = run_folder(out, run.run_id)
-        if read_status(folder, run.steps).state == "failed":
-            write_status(folder, Status("pending", 0, run.steps))
-            (folder / "error.txt").unlink(missing_ok=True)
+        write_status(folder, Status("pending", 0, run.steps))
+        (folder / "error.txt").unlink(missing_ok=True)
 
 
 def _train(
-    runs: list[RunConfig], out: Path, cache: Path, workers: int, fail_fast: bool, max_minutes: float | None,
-    console: Console,
-) -> Stop:  # fmt: skip
-    columns = (
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn(),
-    )  # fmt: skip
-    stop = Stop(None if max_minutes is None else time.monotonic() + 60 * max_minutes)
+    runs: list[RunConfig], out: Path, cache: Path, hashes: dict[str, dict[str, str]], workers: int, stop: Stop,
+    fail_fast: bool, console: Console,
+) -> None:  # fmt: skip
+    from harness.train.platform import configure_jax
+
+    configure_jax(cache)
+    import jax
+
+    record_environment(out, [f"{d.platform} {d.device_kind}" for d in jax.devices()], hashes)
     began = told = time.monotonic()
 
     def trained(tokens: int) -> None:
@@ -82,39 +88,57 @@ def _train(
             done = f"{progress.tasks[task].completed:,.0f} of {progress.tasks[task].total:,.0f} tokens"
             console.print(f"training: {done}, {told - began:.0f} s", markup=False, highlight=False)
 
-    with Progress(*columns, console=console) as progress:
-        _prepare_data(runs, out, cache, progress)
+    with _bar(console) as progress:
         # Only now: until something trains there is nothing to save, and a signal may end the process at once.
         stop.listen()
         mark_start(out, runs)
+        _interrupt_stale(runs, out)
         planned = packs(runs)
         task = progress.add_task("training, tokens", total=sum(run.tokens for run in runs))
         progress.update(task, completed=tokens_done(planned, out))
         run_packs(planned, out, cache, workers, stop, fail_fast, trained)
-    return stop
 
 
-def _prepare_data(runs: list[RunConfig], out: Path, cache: Path, progress: Progress) -> None:
-    """Tokenize what the runs read, and record what it was. A corpus that cannot be had fails its runs later."""
+def _bar(console: Console) -> Progress:
+    columns = (
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn(),
+    )  # fmt: skip
+    return Progress(*columns, console=console)
+
+
+def _interrupt_stale(runs: list[RunConfig], out: Path) -> None:
+    """What a killed process left as running: when a worker dies, only runs that this process began may fail with it."""
+    for run in runs:
+        folder = run_folder(out, run.run_id)
+        status = read_status(folder, run.steps, live=False)
+        if status.state == "interrupted":
+            write_status(folder, status)
+
+
+def _prepare_data(runs: list[RunConfig], out: Path, cache: Path, console: Console) -> dict[str, dict[str, str]]:
+    """Tokenize what the runs read, and check that it is what they began with; the hashes for `record_environment`.
+
+    A corpus that cannot be had fails its runs later.
+    """
     from harness.data.store import prepare
-    from harness.train.platform import configure_jax
 
+    usual = DataConfig.model_fields["heldout_fraction"].default
     pairs = sorted({(r.data.domain, r.data.tokenizer, r.data.heldout_fraction) for r in runs})
-    task = progress.add_task("preparing text", total=len(pairs))
     hashes = {}
-    for domain, tokenizer, fraction in pairs:
-        try:
-            store = prepare(domain, tokenizer, cache, fraction)
-        except InputError as error:
-            progress.console.print(f"isogap: {error}", markup=False)
-        else:
-            facts = {"corpus": store.corpus_hash, "tokenizer": store.tokenizer_hash, "tokens": store.hash}
-            hashes[f"{domain} {tokenizer}"] = facts
-        progress.advance(task)
-    configure_jax(cache)
-    import jax
-
-    record_environment(out, [f"{d.platform} {d.device_kind}" for d in jax.devices()], hashes)
+    with _bar(console) as progress:
+        task = progress.add_task("preparing text", total=len(pairs))
+        for domain, tokenizer, fraction in pairs:
+            try:
+                store = prepare(domain, tokenizer, cache, fraction)
+            except InputError as error:
+                console.print(f"isogap: {error}", markup=False)
+            else:
+                facts = {"corpus": store.corpus_hash, "tokenizer": store.tokenizer_hash, "tokens": store.hash}
+                # Another split of the same text has other tokens.
+                hashes[f"{domain} {tokenizer}" + (f" {fraction} held out" if fraction != usual else "")] = facts
+            progress.advance(task)
+    check_data(out, hashes)
+    return hashes
 
 
 def _summary(runs: list[RunConfig], out: Path, stop: Stop, console: Console) -> int:

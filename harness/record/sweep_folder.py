@@ -2,6 +2,8 @@
 
 import hashlib
 import importlib.metadata
+import itertools
+import json
 import os
 import platform
 import subprocess
@@ -13,28 +15,45 @@ from harness.record.files import write_json, write_text
 from harness.record.status import run_folder
 from harness.record.table import read_configs
 from sweeps.config import RunConfig
+from sweeps.errors import InputError
 
 PACKAGES = ("isogap", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "tokenizers", "tiktoken")
+
+
+def with_standing(out: Path, configs: Sequence[RunConfig]) -> list[RunConfig]:
+    """All runs the folder will hold: those that stand there, then the new ones. Nothing is written.
+
+    Raises:
+        InputError: a run that stands there has a configuration that does not validate.
+    """
+    standing = read_configs(out) if (out / "manifest.json").is_file() else []
+    known = {config.run_id for config in standing}
+    return standing + [config for config in configs if config.run_id not in known]
 
 
 def lay_out(out: Path, spec_text: str, configs: Sequence[RunConfig]) -> list[RunConfig]:
     """Make or extend a sweep's folder; runs that stand there already keep their files and their place.
 
+    Another spec that stands there is kept as sweep-1.yaml, sweep-2.yaml, ...
+
     Returns:
-        all runs of the folder: those that stood there, then the new ones.
+        all runs of the folder, see `with_standing`.
 
     Raises:
         InputError: a run that stands there has a configuration that does not validate.
     """
-    manifest = out / "manifest.json"
-    standing = read_configs(out) if manifest.is_file() else []
-    known = {config.run_id for config in standing}
-    new = [config for config in configs if config.run_id not in known]
-    for config in new:
-        write_text(run_folder(out, config.run_id) / "config.json", config.canonical_json() + "\n")
-    write_text(out / "sweep.yaml", spec_text)
-    write_json(manifest, {"runs": [config.run_id for config in standing + new]})
-    return standing + new
+    runs = with_standing(out, configs)
+    for config in runs:
+        file = run_folder(out, config.run_id) / "config.json"
+        if not file.is_file():
+            write_text(file, config.canonical_json() + "\n")
+    spec = out / "sweep.yaml"
+    if spec.is_file() and (earlier := spec.read_text()) != spec_text:
+        # Copied, not renamed: the folder has a sweep.yaml at any moment.
+        write_text(next(f for n in itertools.count(1) if not (f := out / f"sweep-{n}.yaml").exists()), earlier)
+    write_text(spec, spec_text)
+    write_json(out / "manifest.json", {"runs": [config.run_id for config in runs]})
+    return runs
 
 
 def _git_commit() -> str | None:
@@ -45,12 +64,45 @@ def _git_commit() -> str | None:
         return None
 
 
+def _recorded_data(out: Path) -> dict[str, dict[str, str]]:
+    path = out / "environment.json"
+    if not path.is_file():
+        return {}
+    try:
+        return {pair: dict(facts) for pair, facts in json.loads(path.read_text())["data"].items()}
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(path, "data", type(error).__name__, "the hashes that `isogap run` recorded") from None
+
+
+def check_data(out: Path, hashes: dict[str, dict[str, str]]) -> None:
+    """Refuse to go on with other tokens than those the folder's runs began with.
+
+    Args:
+        hashes: as for `record_environment`.
+
+    Raises:
+        InputError: a pair's tokens are recorded in environment.json with another hash, or that file is damaged.
+    """
+    recorded = _recorded_data(out)
+    for pair, facts in hashes.items():
+        before = recorded.get(pair, facts).get("tokens")
+        if before != facts["tokens"]:
+            changed = "the text has changed since this sweep's runs began (installed packages or files)"
+            expected = f"{facts['tokens']!r}, the hash of the present text: {changed}, use a new --out folder"
+            raise InputError(out / "environment.json", f"data.{pair}", before, expected)
+
+
 def record_environment(out: Path, devices: Sequence[str], hashes: dict[str, dict[str, str]]) -> None:
     """Write environment.json: versions, machine, devices, commit, and the hash of every corpus and tokenizer used.
+
+    Hashes that stand there of pairs that are not given stay.
 
     Args:
         devices: one line a device.
         hashes: "domain tokenizer" -> {"corpus", "tokenizer", "tokens"}.
+
+    Raises:
+        InputError: the environment.json that stands there is damaged.
     """
     facts: dict[str, Any] = {
         "python": platform.python_version(),
@@ -59,7 +111,7 @@ def record_environment(out: Path, devices: Sequence[str], hashes: dict[str, dict
         "devices": list(devices),
         "git_commit": _git_commit(),
         "packages": {name: importlib.metadata.version(name) for name in PACKAGES},
-        "data": hashes,
+        "data": _recorded_data(out) | hashes,
         "sweep_sha256": hashlib.sha256((out / "sweep.yaml").read_bytes()).hexdigest(),
     }
     write_json(out / "environment.json", facts)

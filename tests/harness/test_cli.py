@@ -34,11 +34,28 @@ def files(tmp_path, table, lab) -> dict[str, Path]:
     (tmp_path / "torn.yaml").write_text("name: [\n")
     (tmp_path / "value.yaml").write_text(lab.spec.read_text().replace("batch: 2", "batch: -2"))
     (tmp_path / "other.json").write_text("{}")
+    for name, change in FITS.items():
+        (tmp_path / f"{name}.json").write_text(json.dumps(FIT | change))
     (tmp_path / "empty").mkdir()
     (tmp_path / "file").write_text("")
     return {"tmp": tmp_path, "table": table, "spec": lab.spec, "cache": lab.cache}
 
 
+# A fit without a bootstrap, and what makes it none.
+FIT = {
+    "law": "chinchilla", "formula": "", "source": "runs.csv", "rows": 9, "objective": {}, "status": "converged",
+    "parameters": {name: dict.fromkeys(("estimate", "se", "ci_low", "ci_high", "published"), 1.0) | {"identified": True}
+                   for name in ("E", "A", "B", "alpha", "beta")},
+    "identifiability": {}, "scatter": {}, "holdout": {}, "sensitivity": [], "warnings": [], "log_likelihood": 0.0,
+    "degrees": 6, "draws": {},
+}  # fmt: skip
+FITS = {
+    "listed": {"parameters": []},
+    "none": {"parameters": {}},
+    "stranger": {"law": "nonesuch"},
+    "partly": {"draws": {"E": [1.0]}},
+    "worded": {"parameters": FIT["parameters"] | {"E": FIT["parameters"]["E"] | {"estimate": "two"}}},
+}
 # The arguments, and a word that the line must hold. {tmp}, {table}, {spec} and {sweep} are paths.
 REFUSED = [
     ("plan {tmp}/missing.yaml", "missing.yaml"),
@@ -66,6 +83,12 @@ REFUSED = [
     ("compare {table} --laws gap,chinchilla --set N=params", "--laws"),
     ("predict {tmp}/other.json --at N=1,D=1", "other.json"),
     ("predict {tmp}/missing.json --at N=1,D=1", "missing.json"),
+    ("predict {tmp}/listed.json --at N=1,D=1", "listed.json"),
+    ("predict {tmp}/none.json --at N=1,D=1", "none.json: parameters"),
+    ("predict {tmp}/stranger.json --at N=1,D=1", "stranger.json: law"),
+    ("predict {tmp}/partly.json --at N=1,D=1", "partly.json: draws"),
+    ("predict {tmp}/worded.json --at N=1,D=1", "worded.json: parameters.E.estimate"),
+    ("allocate {tmp}/none.json --flops 1e20", "none.json: parameters"),
     ("allocate {tmp}/other.json --flops 1e20", "other.json"),
     ("report {tmp}/empty", "manifest.json"),
     ("laws nonesuch", "nonesuch"),
@@ -162,6 +185,24 @@ def test_predict_and_allocate(fits, isogap, tmp_path):
     ):
         ended = isogap(*arguments)
         assert ended.status == 2 and word in ended.err and ended.err.count("\n") == 1
+
+
+def strict(text: str) -> list[dict]:
+    return json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
+
+
+def test_what_does_not_exist_is_null_in_json(table, isogap, tmp_path):
+    fitted, ranks = tmp_path / "fit.json", tmp_path / "ranks.json"
+    roles = (table, "--set", "N=params")
+    assert isogap("fit", *roles, "--law", "chinchilla", "--bootstrap", 0, "--json", fitted).status == 0
+    (point,) = strict(isogap("predict", fitted, "--at", "N=1e7,D=1e9", "--json").out)
+    assert point["low"] is point["high"] is None and point["prediction"] > 1.8
+    (budget,) = strict(isogap("allocate", fitted, "--flops", "1e19", "--json").out)
+    assert budget["N_low"] is budget["D_high"] is None and budget["N"] > 0
+    few = ("--where", "index < 7", "--laws", "chinchilla", "--json", ranks)
+    ended = isogap("compare", *roles, *few)
+    assert ended.status == 0, ended.err
+    assert None in {row["aicc"] for row in strict(ranks.read_text())}
 
 
 def test_status_of_a_finished_sweep(finished, isogap):

@@ -13,11 +13,11 @@ def test_a_sweeps_folder_gives_its_finished_runs(finished, capsys):
     runs = runs_table(finished)
     done = runs[runs["status"] == "done"]
     assert frame["G"].tolist() == done["gap_probe"].tolist() and frame["G_se"].tolist() == done["gap_probe_se"].tolist()
-    assert frame["N"].tolist() == done["N_total"].tolist() and frame["D"].tolist() == done["D"].tolist()
+    assert frame["N"].tolist() == done["N_nonembedding"].tolist() and frame["D"].tolist() == done["D"].tolist()
     assert str(finished) in capsys.readouterr().out  # the diverged run's absence is told
-    online = read_source(finished, ["gap"], ["N=N_nonembedding"], "seed == 0", None, "online")
+    online = read_source(finished, ["gap"], ["N=N_total"], "seed == 0", None, "online")
     chosen = done[done["seed"] == 0]
-    assert online["N"].tolist() == chosen["N_nonembedding"].tolist()
+    assert online["N"].tolist() == chosen["N_total"].tolist()
     assert online["G"].tolist() == chosen["gap_online"].tolist()
 
 

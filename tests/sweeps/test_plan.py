@@ -10,6 +10,7 @@ from sweeps.calibration import TWO_CORES, pack_time
 from sweeps.errors import InputError
 from sweeps.grid import expand
 from sweeps.memory import run_bytes
+from sweeps.packs import MEMORY_LIMIT
 from sweeps.plan import plan
 from sweeps.spec import read_spec
 
@@ -49,31 +50,47 @@ def test_rows_speak_of_the_named_n():
 def test_what_the_corpus_or_the_memory_cannot_hold_is_said_and_left_out():
     asked = []
 
-    def available(domain: str, tokenizer: str) -> int:
-        asked.append((domain, tokenizer))
+    def available(domain: str, tokenizer: str, heldout_fraction: float) -> int:
+        asked.append((domain, tokenizer, heldout_fraction))
         return 100_000
 
     sweep = sweep_of(BLOCK, {"grid": {"params_kind": "total", "params": 1e4, "tokenizer": "bpe:32000"}})
     made = plan(sweep, available)
-    assert asked == [("stdlib_code", "bytes")]
+    assert asked == [("stdlib_code", "bytes", 0.1)]
     large = [cell for cell in made.infeasible if cell.cell.config]
     assert {cell.cell.settings["params"] for cell in large} == {100_000}
     assert all("stdlib_code holds 100,000 as bytes" in str(cell.reason) for cell in large)
     assert [cell.run_id for cell in made.infeasible if not cell.cell.config] == [None]
     assert {config.run_id for pack in made.packs for config in pack.runs} == {run.run_id for run in made.runs}
 
-    limit = max(run_bytes(config) for config in sweep.configs) - 1
-    tight = plan(sweep, memory_limit=limit)
-    assert any("GB" in str(cell.reason) for cell in tight.infeasible)
-    assert all(pack.slots * run_bytes(pack.runs[0]) <= limit for pack in tight.packs)
+    most = max(run_bytes(config) for config in sweep.configs)
+    tight = plan(sweep, machine_bytes=most - 1)
+    assert {cell.memory_bytes for cell in tight.infeasible if cell.cell.config} == {most}
+    assert all("GB" in str(cell.reason) for cell in tight.infeasible if cell.cell.config)
+    assert len(plan(sweep, machine_bytes=most).runs) == 16
 
 
-def test_an_unknown_corpus_is_the_callers_error():
-    def available(domain: str, tokenizer: str) -> int:
-        raise InputError("data", "domain", domain, "a corpus")
+def test_a_run_too_large_for_a_shared_pack_is_feasible_alone():
+    large = {"grid": {"params": 1e5, "batch": 512, "context": 512, "tokens": "40 N"}, "seeds": 2}
+    made = plan(sweep_of(large), machine_bytes=10**12)
+    assert run_bytes(made.runs[0]) > MEMORY_LIMIT and not made.infeasible
+    assert [pack.slots for pack in made.packs] == [1, 1]
 
-    with pytest.raises(InputError):
-        plan(sweep_of(BLOCK), available)
+
+def test_a_text_that_cannot_be_had_is_the_reason_of_its_cells_and_asked_for_once():
+    asked = []
+
+    def available(domain: str, tokenizer: str, heldout_fraction: float) -> int:
+        asked.append((tokenizer, heldout_fraction))
+        if tokenizer == "bpe:5000":
+            raise InputError(domain, "tokenizer", tokenizer, "at most bpe:900")
+        return round(heldout_fraction * 10**9)
+
+    axes = {"tokenizer": ["bytes", "bpe:5000"], "heldout_fraction": [0.1, 0.2], "params": 1e6}
+    made = plan(sweep_of({"grid": axes, "seeds": 2}), available)
+    assert sorted(asked) == [("bpe:5000", 0.1), ("bpe:5000", 0.2), ("bytes", 0.1), ("bytes", 0.2)]
+    assert [cell.cell.settings["tokenizer"] for cell in made.infeasible] == ["bpe:5000"] * 4
+    assert all("at most bpe:900" in str(cell.reason) for cell in made.infeasible) and len(made.runs) == 4
 
 
 def test_json_holds_everything():
@@ -88,5 +105,5 @@ def test_json_holds_everything():
 
 def test_ten_thousand_cells_can_be_planned():
     axes = {"lr": [k * 1e-5 for k in range(1, 501)], "weight_decay": [0, 0.1], "params": [2e4, 1e5]}
-    made = plan(sweep_of({"grid": axes, "seeds": 5}), lambda domain, tokenizer: 10**9)
+    made = plan(sweep_of({"grid": axes, "seeds": 5}), lambda domain, tokenizer, fraction: 10**9)
     assert len(made.runs) == 10_000 and made.compiles == 2

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from harness.launch.local import Stop
-from harness.record.status import read_status, run_folder
+from harness.record.status import Status, read_status, run_folder, write_status
 from harness.record.table import read_configs, runs_table
 
 EXTENSION = """
@@ -65,6 +65,7 @@ def test_an_extended_sweep_keeps_what_was_finished(copied, lab, isogap, finished
     for old, new in zip(tables(finished).values(), tables(copied).values(), strict=True):
         assert new.startswith(old) or new.splitlines()[: len(old.splitlines())] == old.splitlines()
     assert yaml.safe_load((copied / "sweep.yaml").read_text())["blocks"][-1]["name"] == "later"
+    assert (copied / "sweep-1.yaml").read_text() == lab.spec.read_text()
 
 
 @pytest.fixture
@@ -101,6 +102,57 @@ def test_a_text_that_vanished_fails_its_runs_until_they_are_retried(two_texts, l
     assert ended.status == 0 and states(out) == ["done"] * 4
     kept = {file for file in before if before[file] == stamps(out)[file]}
     assert len({Path(file).parts[1] for file in kept if "status" in file}) == 2
+
+
+def test_a_text_that_changed_is_refused_before_anything_is_touched(two_texts, lab, isogap, tmp_path):
+    spec, text = two_texts
+    out = tmp_path / "out"
+    command = ("run", spec, "--out", out, "--cache", lab.cache, "--max-minutes", 0)
+    assert isogap(*command).status == 0 and isogap(*command).status == 0
+    recorded = json.loads((out / "environment.json").read_text())["data"]
+    assert len(recorded) == 2
+    text.rename(tmp_path / "away")
+    assert isogap(*command).status == 0
+    assert json.loads((out / "environment.json").read_text())["data"] == recorded
+    (tmp_path / "away").rename(text)
+    (text / "00.txt").write_text("other words")
+    spec.write_text(spec.read_text().replace("seeds: 2", "seeds: 3"))
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file() and path.name != "lock"}
+    ended = isogap(*command)
+    assert ended.status == 2 and ended.err.count("\n") == 1
+    assert f"{out / 'environment.json'}: data.text:{text} bytes: got" in ended.err
+    assert "the text has changed since" in ended.err and "use a new --out folder" in ended.err
+    assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file() and path.name != "lock"} == before
+
+
+def test_two_splits_of_one_text_are_no_change(two_texts, lab, isogap, tmp_path):
+    spec, _ = two_texts
+    value = yaml.safe_load(spec.read_text())
+    value["blocks"][0]["grid"]["heldout_fraction"] = [0.1, 0.2]
+    spec.write_text(yaml.safe_dump(value))
+    command = ("run", spec, "--out", tmp_path / "out", "--cache", lab.cache, "--max-minutes", 0)
+    for _ in range(2):
+        ended = isogap(*command)
+        assert ended.status == 0 and "8 pending" in ended.out, ended
+    assert len(json.loads((tmp_path / "out" / "environment.json").read_text())["data"]) == 4
+
+
+def test_only_runs_of_this_process_are_running(two_texts, lab, isogap, tmp_path, monkeypatch):
+    spec, _ = two_texts
+    out, seen = tmp_path / "out", []
+    command = ("run", spec, "--out", out, "--cache", lab.cache)
+    isogap(*command, "--max-minutes", 0)
+    first, second, *rest = read_configs(out)
+    write_status(run_folder(out, first.run_id), Status("running", 7, first.steps, 5.5))
+    write_status(run_folder(out, second.run_id), Status("done", second.steps, second.steps, 4.5))
+
+    def look(*_):
+        seen.extend(read_status(run_folder(out, run.run_id), run.steps) for run in (first, second, *rest))
+
+    monkeypatch.setattr("harness.launch.sweep.run_packs", look)
+    isogap(*command)
+    assert seen[0] == Status("interrupted", 7, first.steps, 5.5)
+    assert [status.state for status in seen[1:]] == ["done", "pending", "pending"]
 
 
 def test_a_fault_of_one_pack_is_written_down_and_the_others_go_on(two_texts, lab, isogap, tmp_path, monkeypatch):

@@ -8,7 +8,7 @@ import pytest
 
 from harness.record.segments import read_segments
 from harness.record.status import run_folder
-from harness.record.sweep_folder import lay_out
+from harness.record.sweep_folder import check_data, lay_out, record_environment
 from harness.record.table import read_configs, runs_table, write_table
 from models.count import count
 from sweeps.errors import InputError
@@ -90,6 +90,33 @@ def test_a_folder_keeps_its_runs_and_takes_new_ones(tmp_path, finished_runs):
     # A crash before the manifest leaves a folder that the next attempt finds and fills.
     (tmp_path / "manifest.json").write_text(json.dumps({"runs": [finished_runs[1].run_id]}))
     assert lay_out(tmp_path, "three", finished_runs[:2]) == [finished_runs[1], finished_runs[0]]
+
+
+def test_a_folder_keeps_the_specs_it_was_run_with(tmp_path, finished_runs):
+    for text in ("one", "two", "two", "three"):
+        lay_out(tmp_path, text, finished_runs[:1])
+    kept = {path.name: path.read_text() for path in tmp_path.glob("sweep*")}
+    assert kept == {"sweep-1.yaml": "one", "sweep-2.yaml": "two", "sweep.yaml": "three"}
+
+
+def test_a_folder_keeps_the_hashes_of_its_texts(tmp_path):
+    (tmp_path / "sweep.yaml").write_text("one")
+    facts = {name: {"corpus": "c", "tokenizer": "t", "tokens": name} for name in "abc"}
+    check_data(tmp_path, {"first": facts["a"]})  # nothing is recorded yet
+    record_environment(tmp_path, [], {"first": facts["a"], "second": facts["b"]})
+    check_data(tmp_path, {"second": facts["b"], "third": facts["c"]})
+    record_environment(tmp_path, [], {"third": facts["c"]})
+    recorded = json.loads((tmp_path / "environment.json").read_text())["data"]
+    assert recorded == {"first": facts["a"], "second": facts["b"], "third": facts["c"]}
+    with pytest.raises(InputError, match=r"environment.json: data.first: got 'a', expected 'b'.*a new --out folder"):
+        check_data(tmp_path, {"third": facts["c"], "first": facts["b"]})
+
+
+@pytest.mark.parametrize("text", ["{", "[]", "{}", '{"data": []}', '{"data": {"first": 1}}'])
+def test_a_damaged_record_of_texts_is_named(tmp_path, text):
+    (tmp_path / "environment.json").write_text(text)
+    with pytest.raises(InputError, match=r"environment.json: data"):
+        check_data(tmp_path, {})
 
 
 @pytest.mark.parametrize(
