@@ -87,8 +87,7 @@ def _figure(runs: pd.DataFrame, recorded: dict[str, dict[str, pd.DataFrame]], un
             for row in group.to_dict("records"):
                 tokens, loss = lines[row["run_id"]].get(name, (np.empty(0), np.empty(0)))
                 loss = loss * unit[row["run_id"]]
-                n = short(row[RUN_ROLES["N"]])
-                label = f"{row['run_id']}: {row['architecture']}, N {n}, {row['epochs']:.3g} epochs"
+                label = f"{row['run_id']}: {row['architecture']}, N {short(size)}, {row['epochs']:.3g} epochs"
                 x += [*tokens.tolist(), None]
                 y += [*loss.tolist(), None]
                 text += [label] * (len(tokens) + 1)
