@@ -60,10 +60,9 @@ def test_packs_hold_every_run_once_and_are_the_cheapest(values, shuffle: random.
 
 
 def test_equal_lengths_pack_and_very_unequal_ones_do_not():
-    gain = {1: 1.0, 4: 1.12, 8: 1.19}
-    (equal,) = packs([run(1000, seed) for seed in range(8)], gain=gain)
+    (equal,) = packs([run(1000, seed) for seed in range(8)])
     assert equal.slots == 8 and equal.steps == 1000
-    unequal = packs([run(10**k, width=32) for k in range(6)], gain=gain)
+    unequal = packs([run(10**k, width=32) for k in range(6)])
     assert [pack.slots for pack in unequal] == [1] * 6
     (lonely,) = packs([run(10)])
     assert lonely.slots == 1
@@ -72,7 +71,7 @@ def test_equal_lengths_pack_and_very_unequal_ones_do_not():
 def test_the_memory_limit_holds_but_one_run_is_always_packed():
     configs = [run(1000, seed) for seed in range(16)]
     one = run_bytes(configs[0])
-    assert {pack.slots for pack in packs(configs, 5 * one, {1: 1.0, 8: 2.0})} == {4}
+    assert {pack.slots for pack in packs(configs, memory_limit=5 * one)} == {4}
     assert {pack.slots for pack in packs(configs, memory_limit=one // 2)} == {1}
 
 
