@@ -20,7 +20,8 @@ def covariance(problem: Problem, identified: Identified) -> Float[np.ndarray, "p
     _, values, vectors = np.linalg.svd(jacobian / norms, full_matrices=False)
     kept = values > RANK_FLOOR * values[0]
     half = (vectors[kept] / values[kept, None]) / norms
-    slope = np.nan_to_num(raw_map(problem, identified.theta)[1])
+    # A rival's constant may be e^180 here, and its slope beyond any float: cut off where the square still is one.
+    slope, half = (np.clip(np.nan_to_num(part), -1e70, 1e70) for part in (raw_map(problem, identified.theta)[1], half))
     return slope @ half.T @ half @ slope.T
 
 
