@@ -3,7 +3,7 @@
 One table is drawn of each truth, fitted like the real one but for the rounded crossover, the epochs test (the truths
 have none) and the bootstrap, in whose place stand errors from the curvature.
 
-If the pipeline does not say `supported` where the law is true, a failure to support it is the design's; if it says
+If the rule does not say `supported` where the law is true, a failure to support it is the design's; if it says
 `supported` of a truth without N, support means nothing.
 """
 
@@ -21,7 +21,7 @@ SCATTER = 0.08
 
 @dataclass(frozen=True)
 class Null:
-    """A simulated truth, what the pipeline should say on a design that can tell, and what it says on this one."""
+    """A simulated truth, what the rule should say on a design that can tell, and what it says on this one."""
 
     truth: str
     expected: str

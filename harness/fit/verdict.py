@@ -31,7 +31,7 @@ class Verdict:
         coverage: rows by u = D/N^z at the published and, where z is identified, the fitted exponent.
         fits: law id -> result; all on the same rows.
         comparison: the laws ranked by AICc.
-        nulls: what the pipeline says of three simulated truths on this design.
+        nulls: what the rule says of three simulated truths on this design.
     """
 
     headline: str

@@ -118,7 +118,8 @@ def size_scale(n: Float[np.ndarray, "rows"]) -> dict[str, Any]:
     bar = {
         "orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0, "xanchor": "left", "len": 0.6, "thickness": 8,
         "outlinewidth": 0, "tickvals": marks, "ticktext": [short(10**m) for m in marks],
-        "title": {"text": "N, parameters (total)", "side": "top", "font": {"size": 12}}, "tickfont": {"size": 11},
+        "title": {"text": "N, parameters (non-embedding)", "side": "top", "font": {"size": 12}},
+        "tickfont": {"size": 11},
     }  # fmt: skip
     return {"colorscale": SIZES, "cmin": low, "cmax": high, "colorbar": bar}
 

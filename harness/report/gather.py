@@ -45,7 +45,7 @@ def gather(out: Path, *, bootstrap: int = 100, nulls: bool = True) -> Material:
 
     Args:
         bootstrap: cluster bootstrap draws behind the intervals.
-        nulls: whether to put simulated truths through the same pipeline.
+        nulls: whether to put simulated truths to the same rule.
 
     Raises:
         InputError: the folder holds no sweep.

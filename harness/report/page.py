@@ -144,8 +144,9 @@ def _constants(material: Material) -> str:
     rank = fit.identifiability["rank"]
     return (
         f"<p>{fit.rows} rows, status <b>{status}</b>: the rows fix {rank} of {fit.identifiability['parameters']}"
-        " directions of the law's constants. N is the total number of parameters, D the tokens processed, both raw"
-        " counts; G is the probe gap in nats per token; <code>tau</code> is the scatter beyond the measured errors.</p>"
+        " directions of the law's constants. N is the number of parameters without embeddings, D the tokens"
+        " processed, both raw counts; G is the probe gap in nats per token; <code>tau</code> is the scatter beyond the"
+        " measured errors.</p>"
         + text
         + "<p>Combinations may be fixed by the data where the constants in them are not.</p>"
     )
@@ -230,9 +231,9 @@ def _rivals(material: Material) -> str:
     )
     if found.nulls:
         text += (
-            "<h3>What this design could have found</h3><p>The same pipeline on gaps simulated from known truths at"
-            " these very N, D and errors. Where the law is true and the pipeline cannot say so, these runs cannot"
-            " support it; where it is false and the pipeline supports it, support means nothing.</p>"
+            "<h3>What this design could have found</h3><p>The same rule on gaps simulated from known truths at"
+            " these very N, D and errors. Where the law is true and the rule cannot say so, these runs cannot"
+            " support it; where it is false and the rule supports it, support means nothing.</p>"
             + tables.nulls_table(found.nulls)
         )
     return text

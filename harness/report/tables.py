@@ -131,7 +131,7 @@ def comparison_table(comparison: Sequence[Compared]) -> str:
 
 
 def nulls_table(nulls: Sequence[Null]) -> str:
-    """What the pipeline says of simulated truths on these N, D and errors."""
+    """What the rule says of simulated truths on these N, D and errors."""
     rows = [
         [
             null.truth, null.expected.replace("_", " "), null.verdict.replace("_", " "),

@@ -14,7 +14,7 @@ def write_report(out: Path, to: Path | None = None, *, bootstrap: int = 100, nul
         out: the sweep's folder; any number of its runs may be finished.
         to: the page; DIR/report.html by default.
         bootstrap: cluster bootstrap draws behind the intervals.
-        nulls: whether to put simulated truths through the same pipeline.
+        nulls: whether to put simulated truths to the same rule.
 
     Returns:
         the page's path.
