@@ -107,10 +107,12 @@ def fit(
     """Fit a law, and say what the runs identify and what they do not."""
     from harness.fit.fitting import fit as fit_law
     from harness.fit.result import render
+    from harness.show import working
     from harness.source import read_source
 
     frame = read_source(source, [law], set_, where, holdout, estimator)
-    result = fit_law(law, frame, bootstrap=bootstrap, source=str(source))
+    with working("fitting"):
+        result = fit_law(law, frame, bootstrap=bootstrap, source=str(source))
     print(render(result), end="")
     if json_:
         json_.write_text(result.to_json())
@@ -128,12 +130,13 @@ def compare(
 ) -> None:
     """Fit several laws to the same rows and rank them."""
     from harness.fit.compare import compare as compare_laws
-    from harness.show import print_rows
+    from harness.show import print_rows, working
     from harness.source import read_source
 
     ids = [law.strip() for law in laws.split(",")]
     frame = read_source(source, ids, set_, where, holdout, estimator)
-    rows = [row.to_dict() for row in compare_laws(ids, frame, source=str(source))]
+    with working("fitting"):
+        rows = [row.to_dict() for row in compare_laws(ids, frame, source=str(source))]
     print_rows(rows)
     if json_:
         json_.write_text(_json(rows))

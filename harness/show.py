@@ -42,8 +42,9 @@ def print_rows(rows: Sequence[dict[str, Any]], title: str | None = None) -> None
 
 @contextmanager
 def working(what: str) -> Iterator[None]:
-    """A spinner with the time spent, for work whose length is not known."""
-    with Progress(SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn(), transient=True) as progress:
+    """A spinner with the time spent, for work whose length is not known; on stderr, and only in a terminal."""
+    columns, console = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn()), Console(stderr=True)
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         progress.add_task(what, total=None)
         yield
 
