@@ -62,6 +62,24 @@ def calibration_of(cache: Path) -> Calibration:
     return Calibration.from_json(path.read_text(), path)
 
 
+def known_calibration(cache: Path) -> Calibration:
+    """This machine's calibration if it was measured, or if nothing is known of such machines; else that of two cores.
+
+    `isogap run` asks for it to choose how many runs train side by side.
+    """
+    measured = (cache / f"calibration-{_machine()}.json").is_file()
+    usual = len(os.sched_getaffinity(0)) == TWO_CORES.devices and not _accelerated()
+    return TWO_CORES if usual and not measured else calibration_of(cache)
+
+
+def _accelerated() -> bool:
+    """Whether JAX is installed for more than the CPU: to ask it would take its devices."""
+    import importlib.metadata
+
+    names = (distribution.metadata["Name"] or "" for distribution in importlib.metadata.distributions())
+    return any(name.startswith(("jax-cuda", "jax-rocm", "jax_cuda", "jax_rocm", "libtpu")) for name in names)
+
+
 def _measure_into(path: Path) -> None:
     import jax
 

@@ -15,8 +15,7 @@ from rich.table import Table
 from harness.record.progress import Reached, progress
 from harness.record.status import is_live, read_status, run_folder
 from harness.record.table import read_configs
-from sweeps.calibration import pack_time
-from sweeps.plan import Plan, PlannedCell
+from sweeps.plan import Plan, PlannedCell, pack_time
 
 
 def _text(value: Any) -> str:
@@ -91,7 +90,7 @@ def print_plan(planned: Plan) -> None:
     running = [cell for cell in planned.cells if cell.reason is None]
     print_rows([{name: cell.row[name] for name in names} | _memory(cell) for cell in running], "cells")
     rows = [
-        {"pack": p.pack_id, "runs": len(p.runs), "slots": p.slots, "steps": p.steps,
+        {"pack": p.pack_id, "runs": len(p.runs), "slots": p.slots, "turns": p.turns,
          "architecture": p.runs[0].model.architecture, "seconds": sum(pack_time(p, planned.calibration))}
         for p in planned.packs
     ]  # fmt: skip

@@ -1,14 +1,16 @@
 """How fast a device trains: measured numbers with units, and the times they predict."""
 
 import dataclasses
+import math
+from collections.abc import Mapping
 from typing import Annotated
 
 from pydantic import Field, TypeAdapter, ValidationError
 
+from models.config import ModelConfig
 from models.count import flops
-from sweeps.config import RunConfig
 from sweeps.errors import InputError
-from sweeps.packs import CPU_GAIN, Pack, interpolated
+from sweeps.shape import Shape, micro_tokens_of
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -22,20 +24,24 @@ class Calibration:
 
     Attributes:
         device: what was measured, in words.
+        platform: JAX's name for it.
+        devices: how many; the CPU is one for each usable core.
         training_flops: width -> training FLOP/s of one dense run; between widths interpolated in logarithms.
         architecture_time: architecture -> seconds per operation relative to dense; 1 where not named.
-        packing_gain: slots -> tokens per second of a pack relative to one run; interpolated likewise.
+        packing_gain: width -> slots -> tokens per second of a pack relative to one run; interpolated likewise.
         dispatch_seconds: host time of one dispatch of the compiled program.
-        steps_per_dispatch: training steps in one dispatch.
+        steps_per_dispatch: turns in one dispatch.
         compile_seconds: fixed part of compiling the training and evaluation programs of one signature.
         compile_seconds_per_layer: architecture -> compile seconds for each layer; `dense` for those not named.
         evaluation_speed: FLOP/s of the forward passes of an evaluation relative to training.
     """
 
     device: str
+    platform: str
+    devices: Annotated[int, Field(gt=0)]
     training_flops: Annotated[dict[int, Positive], Field(min_length=1)]
     architecture_time: dict[str, Positive]
-    packing_gain: Annotated[dict[int, Positive], Field(min_length=1)]
+    packing_gain: Annotated[dict[int, Annotated[dict[int, Positive], Field(min_length=1)]], Field(min_length=1)]
     dispatch_seconds: NotNegative
     steps_per_dispatch: Annotated[int, Field(gt=0)]
     compile_seconds: NotNegative
@@ -60,38 +66,46 @@ class Calibration:
             field = ".".join(map(str, first["loc"])) or "JSON"
             raise InputError(where, field, first["input"], f"a calibration ({first['msg']})") from None
 
-    def flops_per_second(self, config: RunConfig) -> float:
+    def flops_per_second(self, model: ModelConfig) -> float:
         """Training operations per second of one run of these shapes."""
-        dense = interpolated(self.training_flops, config.model.width)
-        return dense / self.architecture_time.get(config.model.architecture, 1.0)
+        dense = interpolated(self.training_flops, model.width)
+        return dense / self.architecture_time.get(model.architecture, 1.0)
 
-    def compile_time(self, config: RunConfig) -> float:
+    def compile_time(self, model: ModelConfig) -> float:
         """Seconds to compile the programs of one signature."""
         layers = self.compile_seconds_per_layer
-        one = layers.get(config.model.architecture, layers.get("dense", 0.0))
-        return self.compile_seconds + one * config.model.depth
+        one = layers.get(model.architecture, layers.get("dense", 0.0))
+        return self.compile_seconds + one * model.depth
 
-    def step_time(self, config: RunConfig, slots: int) -> float:
-        """Seconds of one training step of all slots of a pack."""
-        work = slots * config.batch_tokens * flops(config.model).train
-        speed = self.flops_per_second(config) * self._gain(slots)
-        return work / speed + self.dispatch_seconds / self.steps_per_dispatch
+    @property
+    def micro_tokens(self) -> int:
+        """Tokens of a batch computed at once."""
+        return micro_tokens_of(self.platform)
 
-    def evaluation_time(self, config: RunConfig, slots: int) -> float:
-        """Seconds of one evaluation of all slots of a pack."""
-        work = slots * PROBE_SETS * config.probe.windows * config.model.context * flops(config.model).forward
-        speed = self.flops_per_second(config) * self._gain(slots) * self.evaluation_speed
-        return work / speed + self.dispatch_seconds
+    def gain(self, shape: Shape, slots: int) -> float:
+        """Tokens per second of a pack relative to one run alone."""
+        by_width = {width: interpolated(table, slots) for width, table in self.packing_gain.items()}
+        return interpolated(by_width, shape.model.width)
 
-    def _gain(self, slots: int) -> float:
-        return interpolated(self.packing_gain, slots)
+    def turn_time(self, shape: Shape, slots: int) -> float:
+        """Seconds of one turn of all slots of a pack."""
+        speed = self.flops_per_second(shape.model) * self.gain(shape, slots)
+        return slots * shape.turn_flops / speed + self.dispatch_seconds / self.steps_per_dispatch
+
+    def evaluation_time(self, shape: Shape) -> float:
+        """Seconds of one evaluation of one run."""
+        work = PROBE_SETS * shape.probe_windows * shape.model.context * flops(shape.model).forward
+        return work / (self.flops_per_second(shape.model) * self.evaluation_speed) + self.dispatch_seconds
 
 
-def pack_time(pack: Pack, calibration: Calibration) -> tuple[float, float]:
-    """(training, evaluation) seconds of a pack, compiled already."""
-    config, slots = pack.runs[0], pack.slots
-    training = pack.steps * calibration.step_time(config, slots)
-    return training, len(config.evaluation_steps()) * calibration.evaluation_time(config, slots)
+def interpolated(table: Mapping[int, float], at: int) -> float:
+    """Linear in logarithms between the table's points, constant beyond them."""
+    at = min(max(at, min(table)), max(table))
+    lower, upper = max(key for key in table if key <= at), min(key for key in table if key >= at)
+    if lower == upper:
+        return table[lower]
+    share = math.log(at / lower) / math.log(upper / lower)
+    return table[lower] ** (1 - share) * table[upper] ** share
 
 
 _ADAPTER = TypeAdapter(Calibration)
@@ -101,9 +115,11 @@ _ADAPTER = TypeAdapter(Calibration)
 # on a busy machine where the dense program took 3 to 7.
 TWO_CORES = Calibration(
     device="2 CPU cores, float32",
+    platform="cpu",
+    devices=2,
     training_flops={32: 4.4e10, 128: 8.0e10, 512: 1.2e11},
     architecture_time={"switch_top1": 2.0, "top2": 2.4, "expert_choice": 2.6, "fine_grained_shared": 2.8},
-    packing_gain=dict(CPU_GAIN),
+    packing_gain={32: {1: 1.0, 2: 2.5, 8: 2.4}, 128: {1: 1.0, 2: 1.2, 8: 1.1}},
     dispatch_seconds=1e-3,
     steps_per_dispatch=16,
     compile_seconds=3.0,

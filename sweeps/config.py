@@ -138,16 +138,3 @@ class RunConfig(_Strict, frozen=True):
                 steps.add(step)
             position += 1
         return tuple(sorted(steps))
-
-    def signature(self) -> str:
-        """What must agree for runs to share a pack: every shape of the compiled program.
-
-        Seeds, learning rate, decay, betas, schedule, data and length are arrays inside a pack and do not enter.
-        """
-        shape = {
-            "model": self.model_dump(mode="json")["model"],
-            "batch": self.batch,
-            "kind": self.optimizer.kind,
-            "probe_windows": self.probe.windows,
-        }
-        return hashlib.sha256(json.dumps(shape, sort_keys=True).encode()).hexdigest()[:12]

@@ -8,22 +8,22 @@ import functools
 
 from models.config import ModelConfig
 from models.count import count
-from sweeps.config import RunConfig
+from sweeps.shape import Shape
 
 FLOAT = 4
 # Logits beyond this many elements are computed in slices and again in the backward pass.
 LOGITS_AT_ONCE = 2**24
 
 
-def run_bytes(config: RunConfig) -> int:
-    """Bytes of one run in training, all in float32: parameters, gradients, moments, one batch's activations."""
-    return state_bytes(config) + _activation_bytes(config.model, config.batch)
+def run_bytes(shape: Shape) -> int:
+    """Bytes of one run in training, all in float32: parameters, gradients, moments, one turn's activations."""
+    return state_bytes(shape) + _activation_bytes(shape.model, shape.micro_batch)
 
 
-def state_bytes(config: RunConfig) -> int:
-    """Parameters, gradients and the optimizer's moments: two for AdamW, one for SGD with momentum."""
-    copies = 4 if config.optimizer.kind == "adamw" else 3
-    return copies * FLOAT * count(config.model).total
+def state_bytes(shape: Shape) -> int:
+    """Parameters, gradients, what is added up of them, the optimizer's moments: two for AdamW, one for SGD."""
+    copies = (4 if shape.optimizer == "adamw" else 3) + shape.accumulates
+    return copies * FLOAT * count(shape.model).total
 
 
 @functools.lru_cache(maxsize=1 << 12)

@@ -1,98 +1,116 @@
-"""Which runs train together: one compiled program trains the slots of a pack, every slot for as long as the longest."""
+"""Which runs train together: one compiled program trains the slots of a pack, and a slot that falls free is taken by
+the pack's next run."""
 
 import dataclasses
 import hashlib
+import heapq
 import json
-import math
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
-from types import MappingProxyType
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from models.count import flops
 from sweeps.config import RunConfig
 from sweeps.memory import run_bytes
+from sweeps.shape import Shape, shape_of, turns_per_step
 
-SLOTS = (1, 2, 4, 8, 16)
+SLOTS = (1, 2, 4, 8, 16, 32, 64)
 MEMORY_LIMIT = 2_000_000_000
-# Tokens per second of a pack relative to one run alone, measured for 2 layers of width 32 on 2 cores: packing spares
-# dispatches and fills small matrix products.
-CPU_GAIN: Mapping[int, float] = MappingProxyType({1: 1.0, 4: 1.12, 8: 1.19})
+# Turns per second of a pack of that many slots, times slots, relative to one run alone.
+Gain = Callable[[Shape, int], float]
 
 
 @dataclasses.dataclass(frozen=True)
 class Pack:
-    """Runs that share every shape of the program, longest first.
+    """Runs of one shape, longest first, in the order in which they take the slots.
 
     Attributes:
         pack_id: 12 hex digits of the hash of slots and run ids.
-        signature: `RunConfig.signature()` of all runs; packs of one signature have equal `slots`, so that one compiled
-            program serves them.
-        slots: rows of the program's run axis; those beyond `runs` idle.
-        runs: at most `slots` runs.
+        slots: rows of the program's run axis; packs of one shape have equal `slots`, so that one compiled program
+            serves them, and a run's numbers do not depend on the pack it is in.
     """
 
     pack_id: str
-    signature: str
+    shape: Shape
     slots: int
     runs: tuple[RunConfig, ...]
 
     @property
-    def steps(self) -> int:
-        """Steps the program takes: those of the longest run."""
-        return self.runs[0].steps
+    def turns(self) -> int:
+        """Turns the program takes until the last run has ended."""
+        return makespan([run.steps * turns_per_step(run, self.shape) for run in self.runs], self.slots)
 
     @property
     def flops(self) -> int:
-        """Training operations the program computes, those of idle and finished slots included."""
-        return self.slots * self.steps * self.runs[0].batch_tokens * flops(self.runs[0].model).train
+        """Training operations of the runs."""
+        return sum(run.steps * turns_per_step(run, self.shape) for run in self.runs) * self.shape.turn_flops
+
+
+def make_pack(shape: Shape, slots: int, runs: Sequence[RunConfig]) -> Pack:
+    """A pack of these runs, in their order."""
+    text = json.dumps([slots, [run.run_id for run in runs]])
+    return Pack(hashlib.sha256(text.encode()).hexdigest()[:12], shape, slots, tuple(runs))
 
 
 def packs(
     configs: Iterable[RunConfig],
-    memory_limit: int = MEMORY_LIMIT,
-    gain: Mapping[int, float] = CPU_GAIN,
+    micro_tokens: int,
+    slots_of: Mapping[str, int],
+    parts: int = 1,
 ) -> tuple[Pack, ...]:
-    """The runs in packs, whatever their order: signatures by falling FLOPs, and in each the longest pack first.
-
-    Runs of a signature are sorted by length, so that neighbours end together, and cut into packs of that number of
-    slots which takes the least time: sum over packs of slots x longest / gain, smaller packs winning ties.
+    """The runs in packs, whatever their order: shapes by falling FLOPs, the runs of each dealt to `parts` packs.
 
     Args:
-        memory_limit: bytes a pack may need. One run alone is always packed, even beyond it.
-        gain: slots -> relative tokens per second; between its entries interpolated, beyond them constant.
+        slots_of: signature -> slots, as `choose_slots` gives them.
+        parts: processes that train packs at the same time; a shape is cut into no more packs than it fills.
     """
-    groups: dict[str, list[tuple[int, str, RunConfig]]] = defaultdict(list)
+    made = []
+    for shape, runs in by_shape(configs, micro_tokens).items():
+        slots = slots_of[shape.signature]
+        hands: list[list[RunConfig]] = [[] for _ in range(min(parts, -(-len(runs) // slots)))]
+        loads = [(0, hand) for hand in range(len(hands))]
+        for run in runs:  # longest first, to whoever has least
+            load, hand = heapq.heappop(loads)
+            hands[hand].append(run)
+            heapq.heappush(loads, (load + run.steps * turns_per_step(run, shape), hand))
+        made.append([make_pack(shape, slots, hand) for hand in hands])
+    made.sort(key=lambda group: (-sum(pack.flops for pack in group), group[0].shape.signature))
+    return tuple(pack for group in made for pack in group)
+
+
+def by_shape(configs: Iterable[RunConfig], micro_tokens: int) -> dict[Shape, list[RunConfig]]:
+    """The runs of each shape, longest first."""
+    groups: dict[Shape, list[tuple[int, str, RunConfig]]] = defaultdict(list)
     for config in configs:
-        groups[config.signature()].append((-config.steps, config.run_id, config))
-    cut = []
-    for signature, members in groups.items():
-        members.sort(key=lambda member: member[:2])
-        slots = _slots([-steps for steps, _, _ in members], run_bytes(members[0][2]), memory_limit, gain)
-        chunks = [members[start : start + slots] for start in range(0, len(members), slots)]
-        cut.append([_pack(signature, slots, chunk) for chunk in chunks])
-    cut.sort(key=lambda group: (-sum(pack.flops for pack in group), group[0].signature))
-    return tuple(pack for group in cut for pack in group)
+        shape = shape_of(config, micro_tokens)
+        groups[shape].append((-config.steps * turns_per_step(config, shape), config.run_id, config))
+    return {shape: [run for *_, run in sorted(group, key=lambda m: m[:2])] for shape, group in groups.items()}
 
 
-def _slots(lengths: list[int], one: int, memory_limit: int, gain: Mapping[int, float]) -> int:
-    def cost(slots: int) -> float:
-        return slots / interpolated(gain, slots) * sum(lengths[start] for start in range(0, len(lengths), slots))
+def choose_slots(
+    configs: Iterable[RunConfig], micro_tokens: int, gain: Gain, memory_limit: int = MEMORY_LIMIT
+) -> dict[str, int]:
+    """For each signature the number of slots that ends its runs soonest, the smaller at ties.
 
-    most = max(1, memory_limit // one)
-    return min((slots for slots in SLOTS if slots <= most), key=cost)
-
-
-def interpolated(table: Mapping[int, float], at: int) -> float:
-    """Linear in logarithms between the table's points, constant beyond them."""
-    at = min(max(at, min(table)), max(table))
-    lower, upper = max(key for key in table if key <= at), min(key for key in table if key >= at)
-    if lower == upper:
-        return table[lower]
-    share = math.log(at / lower) / math.log(upper / lower)
-    return table[lower] ** (1 - share) * table[upper] ** share
+    Args:
+        gain: measured, see `sweeps.calibration.Calibration.gain`.
+        memory_limit: bytes a pack may need. One run alone is always packed, even beyond it.
+    """
+    return {
+        shape.signature: _slots(shape, runs, micro_tokens, gain, memory_limit)
+        for shape, runs in by_shape(configs, micro_tokens).items()
+    }
 
 
-def _pack(signature: str, slots: int, members: list[tuple[int, str, RunConfig]]) -> Pack:
-    text = json.dumps([slots, [run_id for _, run_id, _ in members]])
-    pack_id = hashlib.sha256(text.encode()).hexdigest()[:12]
-    return Pack(pack_id, signature, slots, tuple(config for _, _, config in members))
+def _slots(shape: Shape, runs: Sequence[RunConfig], micro_tokens: int, gain: Gain, memory_limit: int) -> int:
+    lengths = [run.steps * turns_per_step(run, shape) for run in runs]
+    most = max(1, memory_limit // run_bytes(shape))
+    enough = next((slots for slots in SLOTS if slots >= len(runs)), SLOTS[-1])
+    candidates = [slots for slots in SLOTS if slots <= min(most, enough)]
+    return min(candidates, key=lambda slots: makespan(lengths, slots) * slots / gain(shape, slots))
+
+
+def makespan(lengths: Sequence[int], slots: int) -> int:
+    """Turns until runs of these lengths have ended, each taking the slot that falls free first."""
+    ends = [0] * slots
+    for length in lengths:
+        heapq.heapreplace(ends, ends[0] + length)
+    return max(ends)

@@ -7,13 +7,14 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from models.count import count, flops
-from sweeps.calibration import TWO_CORES, Calibration, pack_time
+from sweeps.calibration import TWO_CORES, Calibration
 from sweeps.cells import Cell, derived
 from sweeps.config import RunConfig
 from sweeps.errors import InputError
 from sweeps.grid import Sweep
 from sweeps.memory import run_bytes
-from sweeps.packs import Pack, packs
+from sweeps.packs import Pack, choose_slots, packs
+from sweeps.shape import shape_of
 
 # (domain, tokenizer, heldout_fraction) -> tokens of the pool a run may train on.
 AvailableTokens = Callable[[str, str, float], int]
@@ -133,13 +134,13 @@ def plan(
         machine_bytes: the machine's memory; a run that needs more alone is infeasible. None leaves it unchecked.
     """
     held = functools.cache(functools.partial(_held, available_tokens)) if available_tokens else None
-    cells = tuple(_planned(cell, held, machine_bytes) for cell in sweep.cells)
+    micro_tokens = calibration.micro_tokens
+    cells = tuple(_planned(cell, held, micro_tokens, machine_bytes) for cell in sweep.cells)
     configs = [cell.cell.config for cell in cells if cell.cell.config and cell.reason is None]
-    made = packs(configs)  # as the launcher makes them, whatever was measured
-    first = {pack.signature: pack.runs[0] for pack in made}
+    made = packs(configs, micro_tokens, choose_slots(configs, micro_tokens, calibration.gain))
     times = [pack_time(pack, calibration) for pack in made]
     seconds = Seconds(
-        compile=sum(calibration.compile_time(config) for config in first.values()),
+        compile=sum(calibration.compile_time(pack.shape.model) for pack in made),
         training=sum(training for training, _ in times),
         evaluation=sum(evaluation for _, evaluation in times),
     )
@@ -148,7 +149,7 @@ def plan(
         description=sweep.description,
         cells=cells,
         packs=made,
-        compiles=len(first),
+        compiles=len(made),
         flops=sum(flops(config.model).train * config.tokens for config in configs),
         flops_6nd=sum(flops(config.model).six_n * config.tokens for config in configs),
         seconds=seconds,
@@ -164,11 +165,13 @@ def _held(available_tokens: AvailableTokens, domain: str, tokenizer: str, heldou
         return str(error)
 
 
-def _planned(cell: Cell, held: Callable[[str, str, float], int | str] | None, machine_bytes: int | None) -> PlannedCell:
+def _planned(
+    cell: Cell, held: Callable[[str, str, float], int | str] | None, micro_tokens: int, machine_bytes: int | None
+) -> PlannedCell:
     config = cell.config
     if config is None:
         return PlannedCell(cell, None, None, cell.reason)
-    memory, data = run_bytes(config), config.data
+    memory, data = run_bytes(shape_of(config, micro_tokens)), config.data
     reason = None
     if machine_bytes is not None and memory > machine_bytes:
         reason = f"needs {memory / 1e9:.2g} GB, more than the machine's {machine_bytes / 1e9:.2g} GB"
@@ -181,13 +184,19 @@ def _planned(cell: Cell, held: Callable[[str, str, float], int | str] | None, ma
     return PlannedCell(cell, config.run_id, memory, reason)
 
 
+def pack_time(pack: Pack, calibration: Calibration) -> tuple[float, float]:
+    """(training, evaluation) seconds of a pack, compiled already."""
+    evaluations = sum(len(run.evaluation_steps()) for run in pack.runs)
+    training = pack.turns * calibration.turn_time(pack.shape, pack.slots)
+    return training, evaluations * calibration.evaluation_time(pack.shape)
+
+
 def _pack_row(pack: Pack, calibration: Calibration) -> dict[str, Any]:
-    training, evaluation = pack_time(pack, calibration)
     return {
         "pack_id": pack.pack_id,
-        "signature": pack.signature,
+        "signature": pack.shape.signature,
         "slots": pack.slots,
-        "steps": pack.steps,
+        "turns": pack.turns,
         "runs": [config.run_id for config in pack.runs],
-        "seconds": training + evaluation,
+        "seconds": sum(pack_time(pack, calibration)),
     }

@@ -1,26 +1,26 @@
 """Running a sweep on this machine: one process, or several that take packs from one list."""
 
-import concurrent.futures
-import concurrent.futures.process
+import dataclasses
 import multiprocessing
 import os
 import signal
 import threading
 import time
 import traceback
+from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
 from pathlib import Path
+from typing import Any
 
-from harness.record.files import write_text
-from harness.record.status import ENDED, State, Status, read_status, run_folder, write_status
-from sweeps.config import RunConfig
+from harness.launch.faults import Outcome, after_fault, all_ended, any_bad
+from harness.launch.packing import Packing, read_packing, write_packing
 from sweeps.packs import Pack
 
 SAVE_SECONDS = 20.0
 
 
-@dataclass
+@dataclasses.dataclass
 class Stop:
     """Why to stop between two dispatches: a signal, the time limit, or a failure under --fail-fast."""
 
@@ -42,70 +42,182 @@ class Stop:
         self.signal_number = number
 
 
-def run_packs(
-    packs: Sequence[Pack],
-    out: Path,
-    cache: Path,
-    workers: int,
-    stop: Stop,
-    fail_fast: bool,
-    progress: Callable[[int], None],
-) -> None:
-    """Train all packs that hold a run that has not ended; statuses and records tell how it went.
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """What is the same for all packs of a sweep.
 
-    A worker process that dies fails the runs it may have been training; the packs not begun stay as they are.
+    Attributes:
+        out: the sweep's folder.
+        cache: of prepared data and compiled programs.
+        packing: see `harness.launch.packing`.
+        fail_fast: stop at the first run that fails or diverges.
+    """
+
+    out: Path
+    cache: Path
+    packing: Packing
+    fail_fast: bool
+
+
+def run_packs(packs: Sequence[Pack], job: Job, workers: int, stop: Stop, update: Callable[[], None]) -> None:
+    """Train all packs that hold a run that has not ended; statuses and records tell how it went.
 
     Args:
         workers: processes; each is pinned to its share of the cores when there are several.
-        progress: called with tokens just trained.
-    """  # fmt: skip
-    todo = [pack for pack in packs if not all_ended(pack.runs, out)]
+        update: called about once a second or more often.
+
+    Raises:
+        OSError: the sweep's folder cannot be written.
+    """
+    todo = deque(pack for pack in packs if not all_ended(pack.runs, job.out))
     if workers == 1:
-        for pack in todo:
-            if stop():
-                break
-            _train(pack, out, cache, stop, fail_fast, progress)
-            stop.failed = fail_fast and _any_bad(pack.runs, out)
-        return
-    cores = sorted(os.sched_getaffinity(0))
+        _run_here(todo, job, stop, update)
+    else:
+        _run_in_workers(todo, job, workers, stop, update)
+
+
+def _run_here(todo: deque[Pack], job: Job, stop: Stop, update: Callable[[], None]) -> None:
+    from harness.train.pack import key_of
+    from harness.train.programs import compile_ahead
+
+    spent = _spent()
+
+    def asked() -> bool:
+        update()
+        return stop()
+
+    while todo and not stop():
+        pack = todo.popleft()
+        if todo and todo[0].shape != pack.shape:
+            compile_ahead(key_of(todo[0]))
+        settle(pack, train_pack_here(pack, job, asked, spent), job, todo, stop)
+
+
+def settle(pack: Pack, outcome: Outcome, job: Job, todo: deque[Pack], stop: Stop) -> None:
+    """After a pack: what remains of it is put before the others, and --fail-fast is obeyed.
+
+    Raises:
+        OSError: its folder could not be written.
+    """
+    if outcome.kind == "folder":
+        raise OSError(None, outcome.reason, outcome.path)
+    remaining = after_fault(pack, outcome, job.out)
+    for other in remaining:
+        if other.slots != pack.slots:
+            halve(pack, other.slots, job, todo)
+    todo.extendleft(reversed(remaining))
+    stop.failed |= job.fail_fast and any_bad(pack.runs, job.out)
+
+
+def halve(pack: Pack, slots: int, job: Job, todo: deque[Pack]) -> None:
+    """From now on the shape's packs have fewer slots; that is recorded."""
+    packing = read_packing(job.out) or job.packing
+    write_packing(job.out, dataclasses.replace(packing, slots=packing.slots | {pack.shape.signature: slots}))
+    for index, other in enumerate(todo):
+        if other.shape == pack.shape:
+            todo[index] = dataclasses.replace(other, slots=slots)
+
+
+def train_pack_here(pack: Pack, job: Job, should_stop: Callable[[], bool], spent: Any) -> Outcome:
+    """Train a pack in this process, whose JAX is configured; what is wrong comes back as the outcome."""
+    from harness.train.pack import Session, reason_of, train_pack
+
+    session = Session(job.out, job.cache, SAVE_SECONDS, should_stop, job.fail_fast, spent, lambda slots: None)
+    try:
+        train_pack(pack, session)
+    except OSError as error:
+        if error.filename is None:
+            return Outcome("fault", reason_of(error), traceback.format_exc())
+        return Outcome("folder", error.strerror or str(error), path=str(error.filename))
+    except Exception as error:  # one pack's fault must not end the others
+        text = str(error)
+        lacking = isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in text or "Out of memory" in text
+        return Outcome("memory" if lacking else "fault", reason_of(error), traceback.format_exc())
+    return Outcome("ended")
+
+
+@dataclasses.dataclass
+class _Worker:
+    process: Any
+    connection: Connection
+    pack: Pack | None = None
+
+
+def _start(context: Any, job: Job, number: int, cores: list[int], deadline: float | None) -> _Worker:
+    mine, theirs = context.Pipe()
+    process = context.Process(target=_serve, args=(theirs, job, number, cores, deadline), daemon=True)
+    process.start()
+    theirs.close()  # so that its end is seen here
+    return _Worker(process, mine)
+
+
+def _run_in_workers(todo: deque[Pack], job: Job, workers: int, stop: Stop, update: Callable[[], None]) -> None:
     context = multiprocessing.get_context("spawn")
-    shares = context.Queue()
-    for worker in range(workers):
-        shares.put(cores[worker::workers] or cores)
-    with concurrent.futures.ProcessPoolExecutor(workers, context, _begin_worker, (shares, cache, len(cores))) as pool:
-        futures = {pool.submit(_work, pack, out, cache, stop.deadline, fail_fast): pack for pack in todo}
-        done_before = tokens_done(todo, out)
-        while futures:
-            finished, _ = concurrent.futures.wait(futures, timeout=1.0, return_when="FIRST_COMPLETED")
-            for future in finished:
-                pack = futures.pop(future)
-                try:
-                    future.result()
-                except concurrent.futures.process.BrokenProcessPool:
-                    _fail([run for run in pack.runs if _state(run, out) == "running"], out, "its process died")
-                stop.failed |= fail_fast and _any_bad(pack.runs, out)
-            now = tokens_done(todo, out)
-            progress(now - done_before)
-            done_before = now
-            if stop():
-                for future in list(futures):
-                    if future.cancel():
-                        del futures[future]
-                for process in list(pool._processes.values()):  # the pool forwards no signals of its own
-                    os.kill(process.pid or 0, signal.SIGTERM)
-                concurrent.futures.wait(futures)
-                break
+    cores = sorted(os.sched_getaffinity(0))
+
+    def started(number: int) -> _Worker:
+        return _start(context, job, number, cores[number::workers] or cores, stop.deadline)
+
+    crew = [started(number) for number in range(min(workers, len(todo)))]
+    told = False
+    while any(worker.pack for worker in crew) or (todo and not stop()):
+        for worker in crew:
+            if worker.pack is None and todo and not stop():
+                worker.pack = todo.popleft()
+                worker.connection.send(worker.pack)
+        busy = [worker for worker in crew if worker.pack]
+        wait([worker.connection for worker in busy], timeout=0.5)
+        for number, worker in enumerate(crew):
+            pack = worker.pack
+            if pack is None or not worker.connection.poll():
+                continue
+            try:
+                outcome = worker.connection.recv()
+            except (EOFError, OSError):
+                worker.process.join()
+                outcome = Outcome("fault", f"its process died ({_how(worker.process.exitcode)})")
+                crew[number] = started(number)
+            worker.pack = None
+            settle(pack, outcome, job, todo, stop)
+        update()
+        if stop() and not told:
+            told = True
+            for worker in crew:
+                os.kill(worker.process.pid, signal.SIGTERM)
+    for worker in crew:
+        worker.connection.close()
+        worker.process.join()
 
 
-# A worker's own, for all its packs: the pool hands a worker its next pack before the last has ended.
-_worker_stop = Stop()
+def _how(code: int | None) -> str:
+    return signal.Signals(-code).name if code is not None and code < 0 else f"exit status {code}"
 
 
-def _begin_worker(shares: "multiprocessing.Queue[list[int]]", cache: Path, devices: int) -> None:
+def _serve(connection: Connection, job: Job, number: int, cores: list[int], deadline: float | None) -> None:
+    """A worker: train the packs that come through the connection until it is closed."""
+    stop = Stop(deadline)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; the first one sends SIGTERM on
+    signal.signal(signal.SIGTERM, stop.take)
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    os.sched_setaffinity(0, shares.get())
-    _configure(cache, devices)
+    os.sched_setaffinity(0, cores)
+    from harness.train.platform import configure_jax
+
+    # As many devices as one process for all cores would have: another split of the slots would round otherwise, and
+    # the tables would depend on the number of workers. Two devices on one core cost no more than one; four, 15 %.
+    configure_jax(job.cache, job.packing.devices)
+    spent = _spent()
+    while True:
+        try:
+            pack = connection.recv()
+        except EOFError:
+            os._exit(0)  # a thread may still compile
+        connection.send(train_pack_here(pack, job, stop, spent))
+
+
+def _spent() -> Any:
+    from harness.train.clock import Spent
+
+    return Spent()
 
 
 def _end_with_parent() -> None:
@@ -114,61 +226,3 @@ def _end_with_parent() -> None:
     if parent is not None:
         parent.join()
         os._exit(1)
-
-
-def _configure(cache: Path, devices: int) -> None:
-    from harness.train.platform import configure_jax
-
-    # As many devices as one process for all cores would have: another split of the slots would round otherwise, and
-    # the tables would depend on the number of workers. Two devices on one core cost no more than one; four, 15 %.
-    configure_jax(cache, devices)
-
-
-def _work(pack: Pack, out: Path, cache: Path, deadline: float | None, fail_fast: bool) -> None:
-    _worker_stop.deadline = deadline
-    signal.signal(signal.SIGTERM, _worker_stop.take)
-    if not _worker_stop():
-        _train(pack, out, cache, _worker_stop, fail_fast, lambda tokens: None)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # with nothing to save it ends the process, as the pool expects
-
-
-def _train(pack: Pack, out: Path, cache: Path, stop: Stop, fail_fast: bool, progress: Callable[[int], None]) -> None:
-    from harness.train.pack import Session, train_pack
-
-    session = Session(out, cache, SAVE_SECONDS, stop, fail_fast, progress)
-    try:
-        train_pack(pack.pack_id, pack.runs, pack.slots, session)
-    except Exception as error:  # one pack's fault must not end the others: it is written down and shown
-        reason = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}".strip()
-        standing = [run for run in pack.runs if _state(run, out) not in ENDED]
-        for run in standing:
-            write_text(run_folder(out, run.run_id) / "error.txt", traceback.format_exc())
-        _fail(standing, out, reason)
-
-
-def _state(run: RunConfig, out: Path) -> State:
-    return read_status(run_folder(out, run.run_id), run.steps).state
-
-
-def _fail(runs: Sequence[RunConfig], out: Path, reason: str) -> None:
-    for run in runs:
-        folder = run_folder(out, run.run_id)
-        write_status(folder, Status("failed", read_status(folder, run.steps).step, run.steps, reason=reason))
-
-
-def all_ended(runs: Sequence[RunConfig], out: Path) -> bool:
-    """Whether every run is done, diverged or failed."""
-    return all(_state(run, out) in ENDED for run in runs)
-
-
-def _any_bad(runs: Sequence[RunConfig], out: Path) -> bool:
-    return any(_state(run, out) in ("failed", "diverged") for run in runs)
-
-
-def tokens_done(packs: Sequence[Pack], out: Path) -> int:
-    """Tokens that the runs' statuses say are trained; all of a run's that has ended."""
-    total = 0
-    for run in (run for pack in packs for run in pack.runs):
-        status = read_status(run_folder(out, run.run_id), run.steps)
-        total += run.tokens if status.state in ENDED else status.step * run.batch_tokens
-    return total

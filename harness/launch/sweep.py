@@ -8,7 +8,9 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from harness.data.cache import default_cache
-from harness.launch.local import Stop, run_packs, tokens_done
+from harness.launch.local import Job, Stop, run_packs
+from harness.launch.packing import memory_limit_of, read_packing, settle_packing
+from harness.plan import known_calibration
 from harness.record.progress import mark_start
 from harness.record.status import ENDED, Status, read_status, run_folder, sweep_lock, write_status
 from harness.record.sweep_folder import check_data, lay_out, record_environment, with_standing
@@ -71,32 +73,20 @@ def _train(
     runs: list[RunConfig], out: Path, cache: Path, hashes: dict[str, dict[str, str]], workers: int, stop: Stop,
     fail_fast: bool, console: Console,
 ) -> None:  # fmt: skip
+    calibration = known_calibration(cache)
     from harness.train.platform import configure_jax
 
-    configure_jax(cache)
+    recorded = read_packing(out)
+    configure_jax(cache, recorded.devices if recorded else None)
     import jax
 
     record_environment(out, [f"{d.platform} {d.device_kind}" for d in jax.devices()], hashes)
-    began = told = time.monotonic()
-
-    def trained(tokens: int) -> None:
-        nonlocal told
-        progress.advance(task, tokens)
-        # A file or pipe has no bar to look at.
-        if not console.is_terminal and time.monotonic() - told > LINE_SECONDS:
-            told = time.monotonic()
-            done = f"{progress.tasks[task].completed:,.0f} of {progress.tasks[task].total:,.0f} tokens"
-            console.print(f"training: {done}, {told - began:.0f} s", markup=False, highlight=False)
-
-    with _bar(console) as progress:
-        # Only now: until something trains there is nothing to save, and a signal may end the process at once.
-        stop.listen()
-        mark_start(out, runs)
-        _interrupt_stale(runs, out)
-        planned = packs(runs)
-        task = progress.add_task("training, tokens", total=sum(run.tokens for run in runs))
-        progress.update(task, completed=tokens_done(planned, out))
-        run_packs(planned, out, cache, workers, stop, fail_fast, trained)
+    packing = settle_packing(out, runs, calibration, memory_limit_of(workers))
+    stop.listen()
+    mark_start(out, runs)
+    _interrupt_stale(runs, out)
+    planned = packs(runs, packing.micro_tokens, packing.slots, workers)
+    run_packs(planned, Job(out, cache, packing, fail_fast), workers, stop, lambda: None)
 
 
 def _bar(console: Console) -> Progress:

@@ -26,11 +26,11 @@ class Feed:
     probes: dict[str, Probe]
     probe_tokens: Int32[np.ndarray, "W T+1"]
 
-    def batches(self, start: int, stop: int) -> Int32[np.ndarray, "steps B T+1"]:
-        """The windows of steps start .. stop - 1."""
+    def turns(self, start: int, stop: int, micro_batch: int) -> Int32[np.ndarray, "turns m T+1"]:
+        """The windows of turns start .. stop - 1: those of the run's steps, a micro-batch at a time."""
         config = self.config
         unique, seed = config.data.unique_tokens, config.seed
-        return batches(self.store.train, config.model.context, unique, seed, range(start, stop), config.batch)
+        return batches(self.store.train, config.model.context, unique, seed, range(start, stop), micro_batch)
 
     def split_losses(self, losses: Float[np.ndarray, "W T"]) -> dict[str, Float[np.ndarray, "windows T"]]:
         """The losses of each probe, padding dropped."""

@@ -10,13 +10,14 @@ import optax
 from flax import nnx
 from jaxtyping import Array, Float, Int
 
-from sweeps.config import OptimizerConfig, RunConfig
+from sweeps.config import RunConfig
 
 SCHEDULES = ("constant", "cosine", "wsd")
 
 
 class Hyper(NamedTuple):
-    """The optimizer's numbers of one run; with a leading axis, of a pack. `schedule` indexes SCHEDULES."""
+    """The optimizer's numbers of one run; with a leading axis, of a pack. `schedule` indexes SCHEDULES, `steps` are the
+    run's and `turns` those of a step."""
 
     lr: Float[Array, "*runs"]
     weight_decay: Float[Array, "*runs"]
@@ -30,20 +31,25 @@ class Hyper(NamedTuple):
     warmup_steps: Int[Array, "*runs"]
     schedule: Int[Array, "*runs"]
     steps: Int[Array, "*runs"]
+    turns: Int[Array, "*runs"]
 
 
-def hyper_of(config: RunConfig) -> Hyper:
-    """The numbers of one run, as numpy scalars."""
+def hyper_of(config: RunConfig, turns: int) -> Hyper:
+    """The numbers of one run, as numpy scalars.
+
+    Args:
+        turns: micro-batches of one step.
+    """
     o = config.optimizer
     floats = (o.lr, o.weight_decay, o.beta1, o.beta2, o.eps, o.momentum, o.clip, o.final_lr_ratio)
     decay_steps = max(1, round(o.decay_fraction * config.steps))
-    integers = (decay_steps, o.warmup_steps, SCHEDULES.index(o.schedule), config.steps)
+    integers = (decay_steps, o.warmup_steps, SCHEDULES.index(o.schedule), config.steps, turns)
     return Hyper._make([*map(np.float32, floats), *map(np.int32, integers)])
 
 
-def hyper_of_pack(configs: Sequence[RunConfig]) -> Hyper:
+def stack_hyper(slots: Sequence[Hyper]) -> Hyper:
     """The numbers of the runs in their slots, with a leading axis of slots."""
-    return Hyper(*(jnp.asarray(np.stack(column)) for column in zip(*map(hyper_of, configs), strict=True)))
+    return Hyper(*(np.stack(column) for column in zip(*slots, strict=True)))
 
 
 def learning_rate(hyper: Hyper, step: Int[Array, ""]) -> Float[Array, ""]:
@@ -79,7 +85,7 @@ def transform(kind: str, hyper: Hyper, rate: Float[Array, ""] | float) -> optax.
     return optax.chain(clip, direction, decay, optax.scale(-rate))
 
 
-def init_moments(config: OptimizerConfig, params: nnx.State) -> optax.OptState:
+def init_moments(kind: str, params: nnx.State) -> optax.OptState:
     """The optimizer's state before the first update."""
     zero = Hyper(*(jnp.float32(0.0) for _ in Hyper._fields))
-    return transform(config.kind, zero, 0.0).init(params)
+    return transform(kind, zero, 0.0).init(params)

@@ -1,50 +1,58 @@
-"""Training a pack: the host's loop around the compiled steps, with its records and checkpoints.
+"""Training a pack: the host's loop around the compiled programs, with its records and checkpoints.
+
+The device always has its next dispatch: what one dispatch brought is recorded while the next one runs. A run whose
+last turn was dispatched leaves its slot at once, and the pack's next run takes it.
 
 A run leaves its files in this order: segments, then the checkpoint that covers them; at its end gap.json, then its
 status. Whatever the process dies between, what a resumed loop finds is consistent, and what it recomputes is the same
-to the bit: batches depend on (config, step) alone, and one compiled loop serves every number of steps.
+to the bit: batches depend on (config, turn) alone, and one compiled loop serves every number of turns.
 """
 
+import concurrent.futures
 import dataclasses
+import itertools
 import time
-from collections.abc import Callable
+import traceback
+from collections import deque
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Int32
 
-from harness.record.files import write_json
-from harness.record.measure import measure, probe_rows
-from harness.record.segments import drop_segments_beyond, read_segments, write_segment
+from harness.record.files import write_text
+from harness.record.segments import drop_segments_beyond
 from harness.record.status import ENDED, Status, read_status, run_folder, write_status
-from harness.record.status import State as RunState
 from harness.train.checkpoint import PackCheckpoints, find_states, save_final
+from harness.train.clock import Clock, Spent
 from harness.train.feed import Feed, open_feed
-from harness.train.optimizer import hyper_of_pack
-from harness.train.step import Programs, State, dispatch_steps, mesh_for, programs
-from models.count import flops
+from harness.train.optimizer import Hyper, stack_hyper
+from harness.train.programs import Key, Programs, compile_ahead, evaluation_pieces, mesh_for
+from harness.train.slot import Slot
+from harness.train.step import State
 from models.transformer import compute_for
 from sweeps.config import RunConfig
-from sweeps.errors import InputError
+from sweeps.packs import Pack
 
 # Between two status.json of a run: often enough for someone who watches, rare enough to cost nothing.
 REPORT_SECONDS = 2.0
-MOE_SERIES = ("load_cv", "drop_fraction", "router_entropy", "aux_loss")
 
 
 @dataclasses.dataclass(frozen=True)
 class Session:
-    """What all packs of one `isogap run` share.
+    """What all packs of one process share.
 
     Attributes:
         out: the sweep's folder.
         cache: of prepared data; None for the user's.
         save_seconds: between two checkpoints of a pack.
         should_stop: asked between dispatches; when true the pack is checkpointed and left.
-        fail_fast: stop likewise when a run of the pack diverges.
-        progress: called with the tokens just trained.
+        fail_fast: stop likewise when a run of the pack fails or diverges.
+        spent: where the time goes, kept up to date.
+        beat: called every REPORT_SECONDS with the slots that train.
     """
 
     out: Path
@@ -52,241 +60,335 @@ class Session:
     save_seconds: float
     should_stop: Callable[[], bool]
     fail_fast: bool
-    progress: Callable[[int], None]
+    spent: Spent
+    beat: Callable[[list[Slot]], None]
 
 
-class Slot:
-    """One run in its place: its data, where it stands, and what is recorded but not yet on disk."""
+@dataclasses.dataclass
+class Dispatch:
+    """What was given to the device, and is recorded when it comes back.
 
-    def __init__(self, feed: Feed, folder: Path, step: int):
-        self.feed, self.config, self.folder = feed, feed.config, folder
-        self.step = self.committed = step
-        self.pending_evaluations = [s for s in feed.config.evaluation_steps() if s > step or (s == step == 0)]
-        self.series: dict[str, list] = {}
-        self.evals: list[dict] = []
-        self.timing: dict[str, list] = {"step": [], "wall_seconds": [], "tokens_per_second": [], "compile_seconds": []}
-        self.last_loss: float | None = None
-        self.ended = False
+    Attributes:
+        ran: the slot's run by place, with its first turn; all took `turns`.
+        metrics: by name, [k, R].
+        evaluations: (run, step, losses [P, n, T], seconds) of the runs that were evaluated before or after these turns.
+        finals: by run id, the parameters of the runs that keep them.
+    """
 
-    def room(self) -> int:
-        """Steps until the next evaluation; 0 for an ended run."""
-        return 0 if self.ended else self.pending_evaluations[0] - self.step
-
-    def append(self, metrics: dict[str, np.ndarray], seconds: float, compile_seconds: float) -> bool:
-        """Take the metrics of the steps just run ([steps] each); false if one of them was not finite."""
-        bad = ~(np.isfinite(metrics["train_loss"]) & np.isfinite(metrics["grad_norm"]))
-        steps = int(np.argmax(bad)) + 1 if bad.any() else len(bad)
-        index = np.arange(self.step + 1, self.step + steps + 1)
-        config = self.config
-        names = ("train_loss", "lr", "grad_norm", *(MOE_SERIES if config.model.moe else ()))
-        columns = {
-            "step": index,
-            "tokens": index * config.batch_tokens,
-            "epoch": (index * config.batch - 1) // config.windows,
-            **{name: metrics[name][:steps] for name in names},
-        }
-        for name, values in columns.items():
-            self.series.setdefault(name, []).extend(values.tolist())
-        self.step += steps
-        self.last_loss = float(metrics["train_loss"][steps - 1])
-        rate = steps * config.batch_tokens / max(seconds, 1e-9)
-        for name, value in zip(self.timing, (self.step, seconds, rate, compile_seconds), strict=True):
-            self.timing[name].append(value)
-        return not bad.any()
-
-    def flush(self) -> None:
-        """Write what is pending as the segments up to the current step."""
-        evals = {name: [row[name] for row in self.evals] for name in (self.evals[0] if self.evals else ())}
-        for kind, rows in (("series", self.series), ("evals", evals), ("timing", self.timing)):
-            write_segment(self.folder, kind, self.committed, self.step, rows)
-        self.series, self.evals, self.timing = {}, [], {name: [] for name in self.timing}
-        self.committed = self.step
-
-    def report(self, state: RunState = "running", reason: str = "") -> None:
-        """Write status.json."""
-        finite = self.last_loss is not None and np.isfinite(self.last_loss)
-        loss = self.last_loss if finite else None
-        write_status(self.folder, Status(state, self.step, self.config.steps, loss, reason))
+    turns: int
+    ran: dict[int, tuple[Slot, int]]
+    metrics: Any
+    seconds: "concurrent.futures.Future[float]"
+    evaluations: list[tuple[Slot, int, jax.Array, "concurrent.futures.Future[float]"]]
+    finals: dict[str, Any]
 
 
-def train_pack(pack_id: str, runs: tuple[RunConfig, ...], slots: int, session: Session) -> None:
+@dataclasses.dataclass
+class Training:
+    """A pack that trains.
+
+    Attributes:
+        slots: by place; None where no run is.
+        waiting: runs with their data that have no slot yet, with their state if they were interrupted.
+    """
+
+    pack: Pack
+    session: Session
+    programs: Programs
+    waiting: Iterator[tuple[RunConfig, Feed]]
+    saved: dict[str, tuple[int, list[np.ndarray]]]
+    checkpoints: PackCheckpoints
+    state: State
+    slots: list[Slot | None]
+    clock: Clock
+    compile_seconds: float
+    exhausted: bool = False
+    hyper: Hyper | None = None
+
+    def live(self) -> list[Slot]:
+        """The runs in the slots."""
+        return [slot for slot in self.slots if slot is not None]
+
+
+def key_of(pack: Pack) -> Key:
+    """Which programs train a pack on this machine's devices."""
+    compute = compute_for(jax.default_backend())
+    return Key(pack.shape, pack.slots, compute, mesh_for(pack.slots, pack.shape.micro_batch))
+
+
+def train_pack(pack: Pack, session: Session) -> None:
     """Train the runs of a pack that have not ended to their ends, or until the session stops.
 
-    Args:
-        pack_id: names the checkpoint folder.
-        runs: of one signature; slot i holds run i. Runs that have ended keep their slot, idle.
-        slots: R, at least len(runs): the compiled size.
+    What a single run brings about (a text that cannot be had, a loss that is not finite, a fault when it is measured)
+    ends that run, marked with the reason.
+
+    Raises:
+        OSError: the sweep's folder cannot be written; runs that have not ended stay as they are.
+        Exception: what the compiled programs raise, the memory they lack for instance.
     """
-    open_slots: dict[int, Slot] = {}
-    waiting = [run for run in runs if _state_of(run, session) not in ENDED]
-    saved = find_states(session.out / "checkpoints", {run.run_id for run in waiting})
-    for place, run in enumerate(runs):
-        if run not in waiting:
-            continue
-        folder = run_folder(session.out, run.run_id)
-        try:
-            feed = open_feed(run, session.cache)
-        except InputError as error:
-            write_status(folder, Status("failed", 0, run.steps, reason=str(error)))
-            continue
-        step = saved[run.run_id][0] if run.run_id in saved else 0
-        drop_segments_beyond(folder, step)
-        open_slots[place] = Slot(feed, folder, step)
-    if open_slots:
-        states = {place: saved[slot.config.run_id][1] for place, slot in open_slots.items() if slot.step}
-        _PackLoop(pack_id, runs, slots, session, open_slots).train(states)
-
-
-def _state_of(run: RunConfig, session: Session) -> str:
-    return read_status(run_folder(session.out, run.run_id), run.steps).state
-
-
-class _PackLoop:
-    """The loop over dispatches of one pack."""
-
-    def __init__(self, pack_id: str, runs: tuple[RunConfig, ...], slots: int, session: Session, open_: dict[int, Slot]):
-        self.session, self.size, self.slots = session, slots, open_
-        self.config = config = runs[0]
-        platform = jax.default_backend()
-        compute = compute_for(platform)
-        self.programs: Programs = programs(config, slots, compute, mesh_for(slots, config.batch))
-        step_flops = flops(config.model).train * config.batch_tokens * slots
-        self.dispatch = dispatch_steps(step_flops, platform)
-        idle = runs[0]
-        self.hyper = hyper_of_pack([runs[i] if i in open_ else idle for i in range(slots)])
-        # An idle slot has no steps to run: its state never changes.
-        steps = np.asarray([open_[i].config.steps if i in open_ else 0 for i in range(slots)], np.int32)
-        self.hyper = self.hyper._replace(steps=jnp.asarray(steps))
-        self.keys = jax.vmap(jax.random.key)(
-            jnp.asarray([runs[i].seed if i < len(runs) else 0 for i in range(slots)], jnp.uint32)
-        )
-        self.probe_tokens = jnp.asarray(
-            np.stack([(open_[i] if i in open_ else next(iter(open_.values()))).feed.probe_tokens for i in range(slots)])
-        )
-        self.checkpoints = PackCheckpoints(session.out / "checkpoints" / pack_id, (run.run_id for run in runs))
-
-    def train(self, states: dict[int, list[np.ndarray]]) -> None:
-        """Run to the end of all slots, or to the session's stop."""
-        state = self._initial(states)
-        compile_seconds = self._compile(state)
-        for slot in self.slots.values():
-            slot.report()
-        self._evaluate(state)
-        last_save = last_report = time.monotonic()
-        tokens, counts = self._stage()
-        while counts:
-            began = time.monotonic()
-            state, metrics = self.programs.advance(state, self.hyper, tokens, jnp.int32(max(counts.values())))
-            running, counts = counts, {}
-            # The next windows are gathered while this dispatch runs.
-            ahead = self._stage(running)
-            metrics = {name: np.asarray(value) for name, value in metrics._asdict().items()}
-            seconds = time.monotonic() - began
-            diverged = self._record(metrics, running, seconds, compile_seconds)
-            compile_seconds = 0.0
-            reached = self._evaluate(state)
-            tokens, counts = self._stage() if reached or diverged else ahead
-            if time.monotonic() - last_report > REPORT_SECONDS:
-                last_report = time.monotonic()
-                for slot in self.slots.values():
-                    if not slot.ended:
-                        slot.report()
-            stopping = self.session.should_stop() or (diverged and self.session.fail_fast)
-            if counts and (stopping or time.monotonic() - last_save > self.session.save_seconds):
-                self._save(state)
-                last_save = time.monotonic()
-            if stopping:
-                break
-        if counts:
-            self.checkpoints.close()
-        else:
-            self.checkpoints.remove()
-
-    def _initial(self, states: dict[int, list[np.ndarray]]) -> State:
-        state = self.programs.initialise(self.keys)
-        if not states:
-            return state
-        leaves, structure = jax.tree.flatten(state)
-        shardings = [leaf.sharding for leaf in leaves]
-        arrays = [np.array(leaf) for leaf in leaves]
-        for place, saved in states.items():
-            for array, leaf in zip(arrays, saved, strict=True):
-                array[place] = leaf
-        return jax.tree.unflatten(structure, [jax.device_put(a, s) for a, s in zip(arrays, shardings, strict=True)])
-
-    def _compile(self, state: State) -> float:
+    runs = [run for run in pack.runs if _status(run, session.out).state not in ENDED]
+    if not runs:
+        return
+    with concurrent.futures.ThreadPoolExecutor(1, "isogap-feed") as reader:
+        waiting = _feeds(runs, session, reader)
+        first = next(waiting, None)  # of no run that can be fed nothing is compiled
+        if first is None:
+            return
         began = time.monotonic()
-        shape = (self.dispatch, self.size, self.config.batch, self.config.model.context + 1)
-        tokens = jax.ShapeDtypeStruct(shape, jnp.int32)
-        self.programs.advance.lower(state, self.hyper, tokens, jnp.int32(0)).compile()
-        return time.monotonic() - began
+        compiled = _compiled(pack, session)
+        waited = time.monotonic() - began
+        session.spent.compiling += waited
+        if compiled is None:
+            return
+        folder = session.out / "checkpoints" / pack.pack_id
+        training = Training(
+            pack, session, compiled, itertools.chain([first], waiting),
+            saved=find_states(session.out / "checkpoints", {run.run_id for run in runs}),
+            checkpoints=PackCheckpoints(folder, (run.run_id for run in pack.runs)),
+            state=compiled.initialise(np.zeros(pack.slots, np.uint32)),
+            slots=[None] * pack.slots, clock=Clock(), compile_seconds=waited,
+        )  # fmt: skip
+        try:
+            _train(training)
+        except BaseException:
+            training.checkpoints.close()
+            raise
+        finally:
+            training.clock.close()
+            waiting.close()
 
-    def _stage(self, after: dict[int, int] | None = None) -> tuple[Int32[np.ndarray, "k R B T+1"], dict[int, int]]:
-        """The next windows of each slot and how many steps each will run, once `after` has been recorded."""
-        after = after or {}
-        shape = (self.dispatch, self.size, self.config.batch, self.config.model.context + 1)
-        tokens = np.zeros(shape, np.int32)
-        rooms = {place: slot.room() - after.get(place, 0) for place, slot in self.slots.items() if not slot.ended}
-        rooms = {place: room for place, room in rooms.items() if room > 0}
-        if not rooms:
-            return tokens, {}
-        # All slots run equally many steps, up to the first evaluation that is due in any of them.
-        steps = min(self.dispatch, *rooms.values())
-        for place in rooms:
-            start = self.slots[place].step + after.get(place, 0)
-            tokens[:steps, place] = self.slots[place].feed.batches(start, start + steps)
-        return tokens, dict.fromkeys(rooms, steps)
 
-    def _record(
-        self, metrics: dict[str, np.ndarray], running: dict[int, int], seconds: float, compile_seconds: float
-    ) -> bool:
-        share = 1.0 / len(running)
-        diverged = False
-        for place, steps in running.items():
-            slot = self.slots[place]
-            before = slot.step
-            mine = {name: values[:steps, place] for name, values in metrics.items()}
-            finite = slot.append(mine, seconds * share, compile_seconds * share)
-            self.session.progress((slot.step - before) * slot.config.batch_tokens)
-            if not finite:
-                diverged = slot.ended = True
-                slot.flush()
-                slot.report("diverged", f"loss or gradient not finite at step {slot.step}")
-                self.session.progress((slot.config.steps - slot.step) * slot.config.batch_tokens)
-        return diverged
+def _compiled(pack: Pack, session: Session) -> Programs | None:
+    """The pack's programs; None if the session was stopped before they were there."""
+    future = compile_ahead(key_of(pack))
+    while not session.should_stop():
+        try:
+            return future.result(timeout=0.2)
+        except TimeoutError:
+            if future.done():  # the programs' own
+                raise
+    return None
 
-    def _evaluate(self, state: State) -> bool:
-        """Evaluate the slots that stand at one of their evaluation steps; true if any did."""
-        due = [p for p, s in self.slots.items() if not s.ended and s.pending_evaluations[0] == s.step]
-        if not due:
-            return False
-        losses = np.asarray(self.programs.evaluate(state.params, state.biases, self.probe_tokens))
-        for place in due:
-            slot = self.slots[place]
-            slot.pending_evaluations.pop(0)
-            feed = slot.feed
-            tokens = slot.step * slot.config.batch_tokens
-            slot.evals += probe_rows(slot.step, tokens, feed.store, feed.probes, feed.split_losses(losses[place]))
-            if not slot.pending_evaluations:
-                self._finish(slot, state, place)
-        return True
 
-    def _finish(self, slot: Slot, state: State, place: int) -> None:
-        slot.flush()
-        slot.ended = True
-        series, evals = read_segments(slot.folder, "series"), read_segments(slot.folder, "evals")
-        if not np.isfinite(evals["loss"]).all():
-            return slot.report("diverged", "the evaluation's loss is not finite")
-        write_json(slot.folder / "gap.json", measure(slot.config, slot.feed.store, series, evals))
-        if slot.config.keep == "final":
-            mine = jax.tree.map(lambda leaf: leaf[place], (state.params, state.biases))
-            save_final(slot.folder, mine, {"steps": slot.step, "leaves": "parameters, then selection biases, in order"})
-        slot.report("done")
+def _status(run: RunConfig, out: Path) -> Status:
+    return read_status(run_folder(out, run.run_id), run.steps)
 
-    def _save(self, state: State) -> None:
-        for slot in self.slots.values():
-            if not slot.ended:
-                slot.flush()
+
+def _feeds(
+    runs: list[RunConfig], session: Session, reader: concurrent.futures.Executor
+) -> Iterator[tuple[RunConfig, Feed]]:
+    """The runs that can be fed, the next one read while the last trains; the others fail."""
+    ahead = deque((run, None) for run in runs)
+    pending: deque[tuple[RunConfig, Any]] = deque()
+    try:
+        while ahead or pending:
+            while ahead and len(pending) < 2:
+                run, _ = ahead.popleft()
+                pending.append((run, reader.submit(open_feed, run, session.cache)))
+            run, future = pending.popleft()
+            try:
+                yield run, future.result()
+            except (ValueError, OSError) as error:
+                write_status(run_folder(session.out, run.run_id), Status("failed", 0, run.steps, reason=str(error)))
+    finally:
+        for _, future in pending:
+            future.cancel()
+
+
+def _train(training: Training) -> None:
+    session = training.session
+    last_save = last_report = time.monotonic()
+    running: Dispatch | None = None
+    bad = False
+    while True:
+        evaluations = _enter(training)
+        following = _dispatch(training, evaluations) if training.live() else None
+        if running is not None:
+            bad |= _record(training, running)
+        running = following
+        if running is None and not training.live() and training.exhausted:
+            break
+        now = time.monotonic()
+        if now - last_report > REPORT_SECONDS:
+            last_report = now
+            for slot in training.live():
                 slot.report()
-        places = {s.config.run_id: (p, s.step) for p, s in self.slots.items() if not s.ended}
-        self.checkpoints.save(state, places)
+            session.beat(training.live())
+        stopping = session.should_stop() or (bad and session.fail_fast)
+        if stopping or now - last_save > session.save_seconds:
+            if running is not None:
+                _record(training, running)
+                running = None
+            if training.live():
+                _save(training)
+            last_save = time.monotonic()
+        if stopping:
+            break
+    if training.live() or not training.exhausted:
+        training.checkpoints.close()
+    else:
+        training.checkpoints.remove()
+    session.beat([])
+
+
+def _enter(training: Training) -> list[tuple[Slot, int, jax.Array, "concurrent.futures.Future[float]"]]:
+    """Runs that wait take the free slots; evaluations of those that begin."""
+    free = [place for place, slot in enumerate(training.slots) if slot is None]
+    entered: list[int] = []
+    for place in free:
+        if training.exhausted:
+            break
+        following = next(training.waiting, None)
+        if following is None:
+            training.exhausted = True
+            break
+        run, feed = following
+        turn, _ = training.saved.get(run.run_id, (0, []))
+        folder = run_folder(training.session.out, run.run_id)
+        slot = Slot(feed, folder, training.pack.shape, turn)
+        # Before the first step's end there is nothing to keep: the evaluation of step 0 is done again.
+        drop_segments_beyond(folder, slot.step or -1)
+        slot.report()
+        training.slots[place] = slot
+        entered.append(place)
+    if entered:
+        _place(training, entered)
+        idle = next(slot for slot in training.slots if slot is not None).hyper()
+        # An empty slot has no steps to run: its state never changes.
+        idle = idle._replace(steps=np.int32(0))
+        training.hyper = stack_hyper([idle if slot is None else slot.hyper() for slot in training.slots])
+    return [_evaluation(training, place) for place in entered if _slot(training, place).due()]
+
+
+def _slot(training: Training, place: int) -> Slot:
+    slot = training.slots[place]
+    assert slot is not None
+    return slot
+
+
+def _place(training: Training, places: list[int]) -> None:
+    """Put the states of the runs that entered into the pack's."""
+    compiled, size = training.programs, training.pack.slots
+    seeds, fresh, restored = np.zeros(size, np.uint32), np.zeros(size, bool), np.zeros(size, bool)
+    saved: dict[int, list[np.ndarray]] = {}
+    for place in places:
+        config = _slot(training, place).config
+        seeds[place] = config.seed
+        found = training.saved.pop(config.run_id, None)
+        fresh[place], restored[place] = found is None, found is not None
+        if found is not None:
+            saved[place] = found[1]
+    if fresh.any():
+        training.state = compiled.enter(training.state, compiled.initialise(seeds), fresh)
+    if saved:
+        leaves, structure = jax.tree.flatten(training.state)
+        arrays = [np.zeros(leaf.shape, leaf.dtype) for leaf in leaves]
+        for place, mine in saved.items():
+            for array, leaf in zip(arrays, mine, strict=True):
+                array[place] = leaf
+        placed = [jax.device_put(a, leaf.sharding) for a, leaf in zip(arrays, leaves, strict=True)]
+        training.state = compiled.enter(training.state, jax.tree.unflatten(structure, placed), restored)
+
+
+def _evaluation(training: Training, place: int) -> tuple[Slot, int, jax.Array, "concurrent.futures.Future[float]"]:
+    slot, state = _slot(training, place), training.state
+    losses = training.programs.evaluate(state.params, state.biases, jnp.int32(place), _pieces(training, slot.feed))
+    return slot, slot.pending_evaluations.pop(0), losses, training.clock.time(losses)
+
+
+def _pieces(training: Training, feed: Feed) -> Int32[np.ndarray, "P n T+1"]:
+    """The windows of all probes in pieces, the last one filled up with the first windows."""
+    pieces, rows = evaluation_pieces(training.pack.shape, training.programs.mesh)
+    return np.resize(feed.probe_tokens, (pieces, rows, feed.probe_tokens.shape[-1]))
+
+
+def _dispatch(training: Training, evaluations: list) -> Dispatch:
+    """Give the device its next turns: as many for every slot, up to the first evaluation that is due in any of them."""
+    compiled, shape = training.programs, training.pack.shape
+    live = {place: slot for place, slot in enumerate(training.slots) if slot is not None}
+    turns = min(compiled.turns, *(slot.room() for slot in live.values()))
+    tokens = np.zeros((compiled.turns, training.pack.slots, shape.micro_batch, shape.model.context + 1), np.int32)
+    for place, slot in live.items():
+        tokens[:turns, place] = slot.feed.turns(slot.turn, slot.turn + turns, shape.micro_batch)
+    training.state, metrics = compiled.advance(training.state, training.hyper, tokens, np.int32(turns))
+    ran = {place: (slot, slot.turn) for place, slot in live.items()}
+    dispatch = Dispatch(turns, ran, metrics, training.clock.time(metrics), evaluations, {})
+    for place, slot in live.items():
+        slot.turn += turns
+        if slot.due():
+            dispatch.evaluations.append(_evaluation(training, place))
+        if not slot.pending_evaluations:
+            if slot.config.keep == "final":
+                params = (training.state.params, training.state.biases)
+                dispatch.finals[slot.config.run_id] = jax.tree.map(lambda leaf, place=place: leaf[place], params)
+            training.slots[place] = None
+    return dispatch
+
+
+def _record(training: Training, dispatch: Dispatch) -> bool:
+    """Write down what came back; true if a run diverged or failed."""
+    session, bad = training.session, False
+    seconds = dispatch.seconds.result()
+    metrics = {name: np.asarray(value)[: dispatch.turns] for name, value in dispatch.metrics._asdict().items()}
+    standing = [(place, slot, first) for place, (slot, first) in dispatch.ran.items() if not slot.ended]
+    session.spent.training += seconds
+    session.spent.tokens += dispatch.turns * len(standing) * training.pack.shape.turn_tokens
+    share, compiled = 1.0 / max(1, len(standing)), training.compile_seconds
+    training.compile_seconds = 0.0
+    for place, slot, first in standing:
+        mine = {name: values[:, place] for name, values in metrics.items()}
+        if not slot.append(first, mine, seconds * share, compiled * share):
+            bad = True
+            _leave(training, slot, "diverged", f"loss or gradient not finite at step {slot.step}")
+    for slot, step, losses, taken in dispatch.evaluations:
+        session.spent.evaluation += taken.result()
+        if not slot.ended:
+            flat = np.asarray(losses).reshape(-1, losses.shape[-1])
+            bad |= not _guarded(training, slot, lambda s=slot, at=step, found=flat: s.evaluated(at, found))
+    for _, slot, _ in standing:
+        if not slot.ended and not slot.pending_evaluations and slot.step == slot.config.steps:
+            bad |= not _guarded(training, slot, lambda s=slot: _finish(s, dispatch.finals))
+    return bad
+
+
+def _finish(slot: Slot, finals: dict[str, Any]) -> None:
+    if slot.config.keep == "final":
+        facts = {"steps": slot.step, "leaves": "parameters, then selection biases, in order"}
+        save_final(slot.folder, finals[slot.config.run_id], facts)
+    slot.finish()
+    slot.ended = True
+
+
+def _leave(training: Training, slot: Slot, state: Any, reason: str) -> None:
+    """End a run before its time; its slot is free at the next dispatch."""
+    slot.ended = True
+    slot.flush()
+    slot.report(state, reason)
+    training.slots = [None if other is slot else other for other in training.slots]
+
+
+def _guarded(training: Training, slot: Slot, work: Callable[[], None]) -> bool:
+    """Do something for one run whose fault is that run's alone; false if it failed."""
+    try:
+        work()
+    except OSError:
+        raise  # the folder's, not the run's
+    except Exception as error:
+        write_text(slot.folder / "error.txt", traceback.format_exc())
+        _leave(training, slot, "failed", reason_of(error))
+        return False
+    return True
+
+
+def reason_of(error: BaseException) -> str:
+    """One line on an error."""
+    first = str(error).splitlines()[0] if str(error) else ""
+    return f"{type(error).__name__}: {first}".strip(": ")
+
+
+def _save(training: Training) -> None:
+    for slot in training.live():
+        slot.flush()
+        slot.report()
+    places = {slot.config.run_id: (place, slot.turn) for place, slot in enumerate(training.slots) if slot is not None}
+    training.checkpoints.save(training.state, places)

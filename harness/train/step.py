@@ -1,85 +1,69 @@
-"""The compiled programs of a pack: many training steps of R runs in one dispatch, and the evaluation of all of them.
+"""One turn of one run, as a pure function: the gradient of a micro-batch, and with a batch's last one the update.
 
-Sizes: R runs (slots), k steps a dispatch at most, B sequences, T context, W probe windows.
+Sizes: R runs (slots), m sequences a turn, T context.
 """
 
-import functools
-from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 from flax import nnx
 from jax.flatten_util import ravel_pytree
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
-from jaxtyping import Array, Bool, Float, Int, Key
+from jaxtyping import Array, Bool, Float, Int, UInt32
 
 from harness.train.optimizer import Hyper, init_moments, learning_rate, transform
 from models.transformer import Compute, init, step_biases, token_losses
-from sweeps.config import DataConfig, OptimizerConfig, ProbeConfig, RunConfig
+from sweeps.shape import Shape
 
 
 class State(NamedTuple):
     """What training changes, of one run; with a leading axis on every leaf, of a pack.
 
     Attributes:
+        partial: sums of the gradient and the loss over the batch's turns so far, and their number; None for shapes
+            whose batches are one turn.
         alive: false once a loss or a gradient was not finite; the run is frozen from then on.
     """
 
     params: nnx.State
     biases: nnx.State
     moments: Any
+    partial: tuple[nnx.State, Float[Array, "*runs"], Int[Array, "*runs"]] | None
     step: Int[Array, "*runs"]
     alive: Bool[Array, "*runs"]
 
 
 class Metrics(NamedTuple):
-    """What one step records of one run; stacked to [k, R] by a dispatch. The last four are of mixtures, else 0."""
+    """What a step records of one run with its last turn; stacked to [k, R] by a dispatch of k turns. The last four are
+    of mixtures, else 0."""
 
-    train_loss: Float[Array, "*steps_runs"]
-    lr: Float[Array, "*steps_runs"]
-    grad_norm: Float[Array, "*steps_runs"]
-    load_cv: Float[Array, "*steps_runs"]
-    drop_fraction: Float[Array, "*steps_runs"]
-    router_entropy: Float[Array, "*steps_runs"]
-    aux_loss: Float[Array, "*steps_runs"]
-
-
-class Programs(NamedTuple):
-    """The compiled programs of one signature at one pack size.
-
-    Attributes:
-        initialise: keys [R] -> State.
-        advance: (State, Hyper, tokens [k, R, B, T+1], count) -> (State, Metrics [k, R]); runs `count` <= k steps and
-            gives the State's buffers back for the new one (donated).
-        evaluate: (params, biases, tokens [R, W, T+1]) -> losses [R, W, T], nats.
-        mesh: devices by (run, data).
-    """
-
-    initialise: Callable[..., State]
-    advance: Callable[..., tuple[State, Metrics]]
-    evaluate: Callable[..., Float[Array, "R W T"]]
-    mesh: Mesh
+    train_loss: Float[Array, "*turns_runs"]
+    lr: Float[Array, "*turns_runs"]
+    grad_norm: Float[Array, "*turns_runs"]
+    load_cv: Float[Array, "*turns_runs"]
+    drop_fraction: Float[Array, "*turns_runs"]
+    router_entropy: Float[Array, "*turns_runs"]
+    aux_loss: Float[Array, "*turns_runs"]
 
 
-def train_step(
-    config: RunConfig,
+def train_turn(
+    shape: Shape,
     compute: Compute,
     state: State,
     hyper: Hyper,
-    tokens: Int[Array, "B T+1"],
+    tokens: Int[Array, "m T+1"],
     share_of: str | None = None,
 ) -> tuple[State, Metrics]:
-    """One update of one run; a run past its last step, or not alive, keeps its state to the bit.
+    """One turn of one run; a run past its last step, or not alive, keeps its state to the bit.
 
     Args:
-        share_of: the mesh axis over whose devices the batch is split by hand; None where `tokens` is all of it.
+        share_of: the mesh axis over whose devices the tokens are split by hand; None where they are all of them.
     """
+    model = shape.model
 
     def objective(params):
-        losses, stats, loads = token_losses(config.model, params, state.biases, tokens, training=True, compute=compute)
+        losses, stats, loads = token_losses(model, params, state.biases, tokens, training=True, compute=compute)
         mean = losses.mean()
         return mean + stats.aux_loss, (mean, stats, loads)
 
@@ -87,135 +71,32 @@ def train_step(
     if share_of is not None:
         flat, restore = ravel_pytree((gradient, loss))
         gradient, loss = restore(jax.lax.pmean(flat, share_of))
+    running = state.alive & (state.step < hyper.steps)
+    complete, partial = True, None
+    if state.partial is not None:
+        gradient, loss, turns = jax.tree.map(jnp.add, state.partial, (gradient, loss, jnp.int32(1)))
+        complete = turns == hyper.turns
+        # Kept when the batch goes on, else cleared for the next one; of a run that stands still it stays as it is.
+        partial = jax.tree.map(lambda new: jnp.where(complete, 0, new), (gradient, loss, turns))
+        partial = jax.tree.map(lambda new, old: jnp.where(running, new, old), partial, state.partial)
+        gradient, loss = jax.tree.map(lambda total: total / hyper.turns.astype(jnp.float32), (gradient, loss))
     rate = learning_rate(hyper, state.step)
     norm = optax.tree.norm(gradient)
-    updates, moments = transform(config.optimizer.kind, hyper, rate).update(gradient, state.moments, state.params)
+    updates, moments = transform(shape.optimizer, hyper, rate).update(gradient, state.moments, state.params)
     params = cast(nnx.State, optax.apply_updates(state.params, updates))
-    biases = step_biases(config.model, state.biases, loads)
-    running = state.alive & (state.step < hyper.steps)
+    biases = step_biases(model, state.biases, loads)
     finite = jnp.isfinite(loss) & jnp.isfinite(norm)
-    new = State(params, biases, moments, state.step + 1, jnp.ones_like(state.alive))
-    kept = jax.tree.map(lambda a, b: jnp.where(running & finite, a, b), new, state)
-    alive = jnp.where(running, finite, state.alive)
-    return kept._replace(alive=alive), Metrics(loss, rate, norm, *stats)
+    new = State(params, biases, moments, None, state.step + 1, jnp.ones_like(state.alive))
+    taken = running & finite & complete
+    kept = jax.tree.map(lambda a, b: jnp.where(taken, a, b), new, state._replace(partial=None))
+    alive = jnp.where(running & complete, finite, state.alive)
+    return kept._replace(alive=alive, partial=partial), Metrics(loss, rate, norm, *stats)
 
 
-def new_state(config: RunConfig, key: Key[Array, ""]) -> State:
+def new_state(shape: Shape, seed: UInt32[Array, ""]) -> State:
     """A run before its first step."""
-    params, biases = init(config.model, key)
-    return State(params, biases, init_moments(config.optimizer, params), jnp.int32(0), jnp.bool_(True))
-
-
-def mesh_for(slots: int, batch: int, devices: Sequence[Any] | None = None) -> Mesh:
-    """Devices by (run, data): as many along `run` as divide the slots, the rest along `data` as far as they divide the
-    batch; those left over are not used."""
-    devices = jax.devices() if devices is None else devices
-    along_run = max(n for n in range(1, len(devices) + 1) if slots % n == 0)
-    along_data = max(n for n in range(1, len(devices) // along_run + 1) if batch % n == 0)
-    used = devices[: along_run * along_data]
-    return Mesh(np.asarray(used).reshape(along_run, along_data), ("run", "data"))
-
-
-def shape_key(config: RunConfig) -> RunConfig:
-    """A representative of the run's signature: all that does not shape the program replaced by fixed values."""
-    optimizer, probe = OptimizerConfig(kind=config.optimizer.kind, lr=1.0), ProbeConfig(windows=config.probe.windows)
-    data = DataConfig(domain="", tokenizer="", unique_tokens=2**31)
-    return RunConfig(model=config.model, data=data, optimizer=optimizer, probe=probe, steps=1, batch=config.batch)
-
-
-def programs(config: RunConfig, slots: int, compute: Compute, mesh: Mesh) -> Programs:
-    """The programs for runs of this signature, cached in the process: two packs of one signature compile once."""
-    return _programs(shape_key(config), slots, compute, mesh)
-
-
-@functools.lru_cache(maxsize=64)
-def _programs(config: RunConfig, slots: int, compute: Compute, mesh: Mesh) -> Programs:
-    platform = mesh.devices.flat[0].platform
-    runs, replicated = PartitionSpec("run"), PartitionSpec()
-    steps_runs = PartitionSpec(None, "run")
-    batches, windows = PartitionSpec(None, "run", "data"), PartitionSpec("run", "data")
-    # Over `data` the compiler splits the batch and adds up the gradients: the program is that of one device. Only on
-    # CPUs, whose devices meet once for each array they add up, is it done by hand, all gradients as one array (36
-    # meetings less: 4 layers of width 128 took 150 ms a step, and take 142); a mixture counts loads over the batch.
-    share_of = "data" if platform == "cpu" and mesh.shape["data"] > 1 and config.model.moe is None else None
-
-    def initialise(keys: Key[Array, " R"]) -> State:
-        return jax.vmap(functools.partial(new_state, config))(keys)
-
-    def advance(state: State, hyper: Hyper, tokens: Int[Array, "k R B T+1"], count: Int[Array, ""]):
-        step = jax.vmap(functools.partial(train_step, config, compute, share_of=share_of))
-
-        def body(index, carry):
-            state, record = carry
-            state, metrics = step(state, hyper, jax.lax.dynamic_index_in_dim(tokens, index, keepdims=False))
-            return state, jax.tree.map(lambda all_, one: all_.at[index].set(one), record, metrics)
-
-        empty = Metrics(*(jnp.zeros(tokens.shape[:2], jnp.float32) for _ in Metrics._fields))
-        # A loop of `count` turns, not of k: the run ends and the evaluations fall anywhere, at no cost.
-        return jax.lax.fori_loop(0, count, body, (state, empty))
-
-    def evaluate(params: nnx.State, biases: nnx.State, tokens: Int[Array, "R W T+1"]) -> Float[Array, "R W T"]:
-        def one_run(params, biases, windows):
-            # Strided, so that each device's share of the windows is a share of every piece.
-            pieces = windows.reshape(evaluation_rows(config), -1, windows.shape[-1]).swapaxes(0, 1)
-            losses = jax.lax.map(
-                lambda piece: token_losses(config.model, params, biases, piece, training=False, compute=compute)[0],
-                pieces,
-            )
-            return losses.swapaxes(0, 1).reshape(windows.shape[0], -1)
-
-        return jax.vmap(one_run)(params, biases, tokens)
-
-    def by_hand(axes, function, in_specs, out_specs):
-        # Manual over `run`, so that no compiler pass ever moves one run's numbers to another's device.
-        if all(mesh.shape[axis] == 1 for axis in axes):
-            return function
-        return jax.shard_map(
-            function, mesh=mesh, in_specs=in_specs, out_specs=out_specs, axis_names=axes, check_vma=False
-        )
-
-    def on(spec: PartitionSpec) -> NamedSharding:
-        return NamedSharding(mesh, spec)
-
-    options = compiler_options(platform)
-    axes, tokens_spec = ({"run"}, steps_runs) if share_of is None else ({"run", share_of}, batches)
-    return Programs(
-        jax.jit(initialise, out_shardings=on(runs)),
-        jax.jit(
-            by_hand(axes, advance, (runs, runs, tokens_spec, replicated), (runs, steps_runs)),
-            donate_argnums=0,
-            in_shardings=(on(runs), on(runs), on(batches), on(replicated)),
-            out_shardings=(on(runs), on(steps_runs)),
-            compiler_options=options,
-        ),
-        jax.jit(
-            by_hand({"run"}, evaluate, (runs, runs, runs), runs),
-            in_shardings=(on(runs), on(runs), on(windows)),
-            out_shardings=on(windows),
-            compiler_options=options,
-        ),
-        mesh,
-    )
-
-
-def compiler_options(platform: str) -> dict[str, str]:
-    """Options of XLA by platform."""
-    # A library of fused kernels that XLA hands matrix products and reductions to: the reductions of a vmapped backward
-    # pass took 164 of 535 ms there, and without it the step of 4 layers of width 128 went from 247 to 197 ms.
-    return {"xla_cpu_experimental_ynn_fusion_type": ""} if platform == "cpu" else {}
-
-
-def evaluation_rows(config: RunConfig) -> int:
-    """Windows evaluated at once: the largest divisor of the probe's windows within about 4,096 tokens."""
-    windows = config.probe.windows
-    most = max(1, 4096 // config.model.context)
-    return max(n for n in range(1, windows + 1) if windows % n == 0 and n <= most)
-
-
-def dispatch_steps(flops_per_step: float, platform: str) -> int:
-    """k: enough steps that a dispatch is worth its overhead, few enough that a signal is answered within seconds.
-
-    About 1e11 FLOPs on a CPU (1 to 2 s on two cores), two hundred times that on an accelerator; 1 to 128 steps.
-    """
-    budget = 1e11 if platform == "cpu" else 2e13
-    return int(min(128, max(1, budget // flops_per_step)))
+    params, biases = init(shape.model, jax.random.key(seed))
+    partial = None
+    if shape.accumulates:
+        partial = jax.tree.map(jnp.zeros_like, params), jnp.float32(0.0), jnp.int32(0)
+    return State(params, biases, init_moments(shape.optimizer, params), partial, jnp.int32(0), jnp.bool_(True))

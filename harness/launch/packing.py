@@ -1,0 +1,91 @@
+"""How a sweep's runs are packed on this machine: chosen once by what was measured, then kept with the sweep.
+
+The last bits of a run's numbers depend on the compiled program that trained it, and so on the number of slots, the
+length of a turn and the number of CPU devices. DIR/packing.json holds them, so that a resumed or extended sweep uses
+the same.
+"""
+
+import dataclasses
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field, PositiveInt, TypeAdapter, ValidationError
+
+from harness.record.files import write_json
+from sweeps.calibration import Calibration
+from sweeps.config import RunConfig
+from sweeps.errors import InputError
+from sweeps.packs import by_shape, choose_slots
+
+
+@dataclasses.dataclass(frozen=True)
+class Packing:
+    """Attributes:
+    devices: of the platform; the CPU is shown as that many.
+    micro_tokens: tokens of a batch computed at once, see `sweeps.shape.shape_of`.
+    slots: signature -> slots of its packs.
+    """
+
+    devices: PositiveInt
+    micro_tokens: PositiveInt
+    slots: dict[str, Annotated[int, Field(gt=0)]]
+
+
+_ADAPTER = TypeAdapter(Packing)
+
+
+def read_packing(out: Path) -> Packing | None:
+    """What DIR/packing.json says; None for a new folder.
+
+    Raises:
+        InputError: the file is damaged.
+    """
+    path = out / "packing.json"
+    if not path.is_file():
+        return None
+    try:
+        return _ADAPTER.validate_json(path.read_bytes())
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        field = ".".join(map(str, first["loc"])) or "JSON"
+        raise InputError(path, field, first["input"], f"how the sweep's runs are packed ({first['msg']})") from None
+
+
+def write_packing(out: Path, packing: Packing) -> None:
+    """Replace DIR/packing.json."""
+    write_json(out / "packing.json", dataclasses.asdict(packing))
+
+
+def settle_packing(out: Path, runs: Sequence[RunConfig], calibration: Calibration, memory_limit: int) -> Packing:
+    """The packing of all these runs: what is recorded, and for shapes that are new the best by the calibration.
+
+    Args:
+        memory_limit: bytes a pack may need.
+
+    Raises:
+        InputError: the recorded one is damaged.
+    """
+    before = read_packing(out) or Packing(calibration.devices, calibration.micro_tokens, {})
+    new = [
+        run
+        for shape, members in by_shape(runs, before.micro_tokens).items()
+        if shape.signature not in before.slots
+        for run in members
+    ]
+    chosen = choose_slots(new, before.micro_tokens, calibration.gain, memory_limit)
+    packing = dataclasses.replace(before, slots=before.slots | chosen)
+    if packing != before or not before.slots:
+        write_packing(out, packing)
+    return packing
+
+
+def memory_limit_of(workers: int) -> int:
+    """Bytes a pack may need: four fifths of the accelerators' memory, or half the machine's, shared by the workers."""
+    import jax
+
+    stats = [device.memory_stats() or {} for device in jax.local_devices()]
+    if all("bytes_limit" in one for one in stats):
+        return int(0.8 * sum(one["bytes_limit"] for one in stats))
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2 // workers

@@ -1,0 +1,233 @@
+"""The compiled programs of a pack: many turns of R runs in one dispatch, the evaluation of one run, the entry of runs.
+
+Sizes: R runs (slots), k turns a dispatch at most, m sequences a turn, T context, W probe windows of all sets together,
+in P pieces of n.
+"""
+
+import concurrent.futures
+import functools
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jaxtyping import Array, Bool, Float, Int, UInt32
+
+from harness.train.optimizer import Hyper
+from harness.train.step import Metrics, State, new_state, train_turn
+from models.transformer import Compute, token_losses
+from sweeps.shape import Shape
+
+# Sets of windows a run is measured on: seen and held-out (the placebos are halves of the latter).
+PROBE_SETS = 2
+
+
+class Programs(NamedTuple):
+    """The compiled programs of one shape at one pack size.
+
+    Attributes:
+        initialise: seeds [R] -> State.
+        enter: (State, State, mask [R]) -> State: the second's runs where the mask is true; the first is donated.
+        advance: (State, Hyper, tokens [k, R, m, T+1], count) -> (State, Metrics [k, R]); takes `count` <= k turns and
+            gives the State's buffers back for the new one (donated).
+        evaluate: (params, biases, slot, tokens [P, n, T+1]) -> losses [P, n, T], nats, of the run in that slot.
+        turns: k.
+        mesh: devices by (run, data).
+    """
+
+    initialise: Callable[..., State]
+    enter: Callable[..., State]
+    advance: Callable[..., tuple[State, Metrics]]
+    evaluate: Callable[..., Float[Array, "P n T"]]
+    turns: int
+    mesh: Mesh
+
+
+class Key(NamedTuple):
+    """What tells programs apart.
+
+    Attributes:
+        sharded: the parameters and moments of each run are split over the devices along `data` (FSDP).
+    """
+
+    shape: Shape
+    slots: int
+    compute: Compute
+    mesh: Mesh
+    sharded: bool = False
+
+
+def mesh_for(slots: int, micro_batch: int, devices: Sequence[Any] | None = None) -> Mesh:
+    """Devices by (run, data): as many along `run` as divide the slots, the rest along `data` as far as they divide the
+    micro-batch; those left over are not used."""
+    devices = jax.devices() if devices is None else devices
+    along_run = max(n for n in range(1, len(devices) + 1) if slots % n == 0)
+    along_data = max(n for n in range(1, len(devices) // along_run + 1) if micro_batch % n == 0)
+    used = devices[: along_run * along_data]
+    return Mesh(np.asarray(used).reshape(along_run, along_data), ("run", "data"))
+
+
+_lock = threading.Lock()
+_making: dict[Key, threading.Lock] = {}
+_made: dict[Key, Programs] = {}
+
+
+def programs(key: Key) -> Programs:
+    """The programs, compiled once in a process; whoever asks while another thread compiles them waits for it."""
+    with _lock:
+        making = _making.setdefault(key, threading.Lock())
+    with making:
+        if key not in _made:
+            _made[key] = _compile(key)
+        return _made[key]
+
+
+def compile_ahead(key: Key) -> "concurrent.futures.Future[Programs]":
+    """The programs, compiled in a thread that dies with the process."""
+    future: concurrent.futures.Future[Programs] = concurrent.futures.Future()
+
+    def work() -> None:
+        try:
+            future.set_result(programs(key))
+        except BaseException as error:
+            future.set_exception(error)
+
+    threading.Thread(target=work, daemon=True, name="isogap-compile").start()
+    return future
+
+
+def _compile(key: Key) -> Programs:
+    platform = key.mesh.devices.flat[0].platform
+    turns = dispatch_turns(key.shape.turn_flops * key.slots, platform)
+    options = compiler_options(platform)
+    compiled = {name: traced.lower().compile(options) for name, traced in trace(key, turns).items()}
+    return Programs(**compiled, turns=turns, mesh=key.mesh)
+
+
+def trace(key: Key, turns: int) -> dict[str, Any]:
+    """The programs by name, traced for their shapes, to be lowered for one platform or another."""
+    shape, slots, compute, mesh, sharded = key
+    runs, replicated = PartitionSpec("run"), PartitionSpec()
+    turns_runs = PartitionSpec(None, "run")
+    batches, pieces = PartitionSpec(None, "run", "data"), PartitionSpec("run", "data")
+    # Over `data` the compiler splits the batch and adds up the gradients: the program is that of one device. Only on
+    # CPUs, whose devices meet once for each array they add up, is it done by hand, all gradients as one array (36
+    # meetings less: 4 layers of width 128 took 150 ms a step, and take 142); a mixture counts loads over the batch.
+    on_cpu = mesh.devices.flat[0].platform == "cpu"
+    by_hand_over_data = on_cpu and not sharded and mesh.shape["data"] > 1 and shape.model.moe is None
+    share_of = "data" if by_hand_over_data else None
+
+    def initialise(seeds: UInt32[Array, " R"]) -> State:
+        return jax.vmap(functools.partial(new_state, shape))(seeds)
+
+    def enter(state: State, entering: State, mask: Bool[Array, " R"]) -> State:
+        def choose(old, new):
+            return jnp.where(mask.reshape(-1, *[1] * (old.ndim - 1)), new, old)
+
+        return jax.tree.map(choose, state, entering)
+
+    def advance(state: State, hyper: Hyper, tokens: Int[Array, "k R m T+1"], count: Int[Array, ""]):
+        turn = jax.vmap(functools.partial(train_turn, shape, compute, share_of=share_of))
+
+        def body(index, carry):
+            state, record = carry
+            state, metrics = turn(state, hyper, jax.lax.dynamic_index_in_dim(tokens, index, keepdims=False))
+            return state, jax.tree.map(lambda all_, one: all_.at[index].set(one), record, metrics)
+
+        empty = Metrics(*(jnp.zeros(tokens.shape[:2], jnp.float32) for _ in Metrics._fields))
+        # A loop of `count` turns, not of k: the run ends and the evaluations fall anywhere, at no cost.
+        return jax.lax.fori_loop(0, count, body, (state, empty))
+
+    def evaluate(params: nnx.State, biases: nnx.State, slot: Int[Array, ""], tokens: Int[Array, "P n T+1"]):
+        # Its parameters go to all devices, which share the pieces.
+        local = slot - (0 if alone else jax.lax.axis_index("run") * (slots // mesh.shape["run"]))
+
+        def of_slot(leaf):
+            inside = (local >= 0) & (local < leaf.shape[0])
+            mine = jax.lax.dynamic_index_in_dim(leaf, jnp.where(inside, local, 0), keepdims=False)
+            return mine if alone else jax.lax.psum(jnp.where(inside, mine, 0), "run")
+
+        params, biases = jax.tree.map(of_slot, (params, biases))
+        return jax.lax.map(
+            lambda piece: token_losses(shape.model, params, biases, piece, training=False, compute=compute)[0], tokens
+        )
+
+    alone = mesh.shape["run"] == 1
+
+    def by_hand(axes, function, in_specs, out_specs):
+        # Manual over `run`, so that no compiler pass ever moves one run's numbers to another's device.
+        if all(mesh.shape[axis] == 1 for axis in axes):
+            return function
+        return jax.shard_map(
+            function, mesh=mesh, in_specs=in_specs, out_specs=out_specs, axis_names=axes, check_vma=False
+        )
+
+    def on(spec: PartitionSpec) -> NamedSharding:
+        return NamedSharding(mesh, spec)
+
+    seeds = jax.ShapeDtypeStruct((slots,), jnp.uint32)
+    state = jax.eval_shape(initialise, seeds)
+    placed = jax.tree.map(lambda leaf: on(_split(leaf.shape, mesh) if sharded else runs), state)
+    axes, tokens_spec = ({"run"}, turns_runs) if share_of is None else ({"run", share_of}, batches)
+    windows = jax.ShapeDtypeStruct((*evaluation_pieces(shape, mesh), shape.model.context + 1), jnp.int32)
+    tokens = jax.ShapeDtypeStruct((turns, slots, shape.micro_batch, shape.model.context + 1), jnp.int32)
+    integers = {"decay_steps", "warmup_steps", "schedule", "steps", "turns"}
+    hyper = Hyper(*(jax.ShapeDtypeStruct((slots,), jnp.int32 if f in integers else jnp.float32) for f in Hyper._fields))
+    scalar, mask = jax.ShapeDtypeStruct((), jnp.int32), jax.ShapeDtypeStruct((slots,), jnp.bool_)
+    return {
+        "initialise": jax.jit(initialise, in_shardings=on(runs), out_shardings=placed).trace(seeds),
+        "enter": jax.jit(enter, donate_argnums=0, in_shardings=(placed, placed, on(runs)), out_shardings=placed).trace(
+            state, state, mask
+        ),
+        "advance": jax.jit(
+            by_hand(axes, advance, (runs, runs, tokens_spec, replicated), (runs, turns_runs)),
+            donate_argnums=0,
+            in_shardings=(placed, on(runs), on(batches), on(replicated)),
+            out_shardings=(placed, on(replicated)),
+        ).trace(state, hyper, tokens, scalar),
+        "evaluate": jax.jit(
+            by_hand({"run"}, evaluate, (runs, runs, replicated, runs), runs),
+            in_shardings=(placed.params, placed.biases, on(replicated), on(pieces)),
+            out_shardings=on(replicated),
+        ).trace(state.params, state.biases, scalar, windows),
+    }
+
+
+def _split(dims: tuple[int, ...], mesh: Mesh) -> PartitionSpec:
+    """A leaf's longest axis that divides over `data`, after the axis of runs."""
+    ways = mesh.shape["data"]
+    fitting = [axis for axis in range(1, len(dims)) if dims[axis] % ways == 0]
+    if not fitting:
+        return PartitionSpec("run")
+    longest = max(fitting, key=lambda axis: dims[axis])
+    return PartitionSpec("run", *[None] * (longest - 1), "data")
+
+
+def compiler_options(platform: str) -> dict[str, str]:
+    """Options of XLA by platform."""
+    # A library of fused kernels that XLA hands matrix products and reductions to: the reductions of a vmapped backward
+    # pass took 164 of 535 ms there, and without it the step of 4 layers of width 128 went from 247 to 197 ms.
+    return {"xla_cpu_experimental_ynn_fusion_type": ""} if platform == "cpu" else {}
+
+
+def evaluation_pieces(shape: Shape, mesh: Mesh) -> tuple[int, int]:
+    """(P, n): windows are evaluated n at a time, about 4,096 tokens, whatever the devices; P n covers all probe sets
+    and P divides over the devices along `run`."""
+    windows = PROBE_SETS * shape.probe_windows
+    rows = min(windows, max(1, 4096 // shape.model.context))
+    rows += -rows % mesh.shape["data"]
+    pieces = -(-windows // rows)
+    return pieces + -pieces % mesh.shape["run"], rows
+
+
+def dispatch_turns(flops_per_turn: float, platform: str) -> int:
+    """k: enough turns that a dispatch is worth its overhead, few enough that a signal is answered within seconds.
+
+    About 1e11 FLOPs on a CPU (1 to 2 s on two cores), two hundred times that on an accelerator; 1 to 128 turns.
+    """
+    budget = 1e11 if platform == "cpu" else 2e13
+    return int(min(128, max(1, budget // flops_per_turn)))

@@ -1,0 +1,111 @@
+"""One run in its place in a pack: its data, where it stands, and what is recorded of it but not yet on disk."""
+
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float
+
+from harness.record.files import write_json
+from harness.record.measure import measure, probe_rows
+from harness.record.segments import read_segments, write_segment
+from harness.record.status import State, Status, write_status
+from harness.train.feed import Feed
+from harness.train.optimizer import Hyper, hyper_of
+from sweeps.shape import Shape, turns_per_step
+
+MOE_SERIES = ("load_cv", "drop_fraction", "router_entropy", "aux_loss")
+
+
+class Slot:
+    """A run that trains.
+
+    Attributes:
+        turn: turns that were dispatched.
+        step: steps that were recorded; what was dispatched later is still computed.
+        ended: done, diverged or failed; nothing more of it is recorded.
+    """
+
+    def __init__(self, feed: Feed, folder: Path, shape: Shape, turn: int):
+        self.feed, self.config, self.folder = feed, feed.config, folder
+        self.turns_per_step = turns_per_step(self.config, shape)
+        self.turn = turn
+        self.step = self.committed = turn // self.turns_per_step
+        begun = self.step
+        self.pending_evaluations = [s for s in self.config.evaluation_steps() if s > begun or (s == begun == 0)]
+        self.series: dict[str, list] = {}
+        self.evals: list[dict] = []
+        self.timing: dict[str, list] = {"step": [], "wall_seconds": [], "tokens_per_second": [], "compile_seconds": []}
+        self.last_loss: float | None = None
+        self.ended = False
+
+    def hyper(self) -> Hyper:
+        """The optimizer's numbers."""
+        return hyper_of(self.config, self.turns_per_step)
+
+    def room(self) -> int:
+        """Turns until the next evaluation."""
+        return self.pending_evaluations[0] * self.turns_per_step - self.turn
+
+    def due(self) -> bool:
+        """Whether an evaluation is due where the dispatched turns end."""
+        return bool(self.pending_evaluations) and self.room() == 0
+
+    def append(self, first: int, metrics: dict[str, np.ndarray], seconds: float, compile_seconds: float) -> bool:
+        """Take the metrics of the turns just run, [turns] each; false if a step of them was not finite.
+
+        Args:
+            first: the number of the first of the turns, from 0.
+        """
+        turns = np.arange(first, first + len(metrics["train_loss"]))
+        last_turns = (turns + 1) % self.turns_per_step == 0
+        metrics = {name: values[last_turns] for name, values in metrics.items()}
+        bad = ~(np.isfinite(metrics["train_loss"]) & np.isfinite(metrics["grad_norm"]))
+        steps = int(np.argmax(bad)) + 1 if bad.any() else len(bad)
+        index = np.arange(self.step + 1, self.step + steps + 1)
+        config = self.config
+        names = ("train_loss", "lr", "grad_norm", *(MOE_SERIES if config.model.moe else ()))
+        columns = {
+            "step": index,
+            "tokens": index * config.batch_tokens,
+            "epoch": (index * config.batch - 1) // config.windows,
+            **{name: metrics[name][:steps] for name in names},
+        }
+        for name, values in columns.items():
+            self.series.setdefault(name, []).extend(values.tolist())
+        self.step += steps
+        if steps:
+            self.last_loss = float(metrics["train_loss"][steps - 1])
+        rate = len(turns) * config.batch_tokens / self.turns_per_step / max(seconds, 1e-9)
+        for name, value in zip(self.timing, (self.step, seconds, rate, compile_seconds), strict=True):
+            self.timing[name].append(value)
+        return not bad.any()
+
+    def evaluated(self, step: int, losses: Float[np.ndarray, "W T"]) -> None:
+        """Take the losses of the probes after a step."""
+        tokens, feed = step * self.config.batch_tokens, self.feed
+        self.evals += probe_rows(step, tokens, feed.store, feed.probes, feed.split_losses(losses))
+
+    def flush(self) -> None:
+        """Write what is pending as the segments up to the current step."""
+        if self.step == self.committed and not self.evals:
+            return  # between two turns of a step: a segment of that name stands there
+        evals = {name: [row[name] for row in self.evals] for name in (self.evals[0] if self.evals else ())}
+        for kind, rows in (("series", self.series), ("evals", evals), ("timing", self.timing)):
+            write_segment(self.folder, kind, self.committed, self.step, rows)
+        self.series, self.evals, self.timing = {}, [], {name: [] for name in self.timing}
+        self.committed = self.step
+
+    def report(self, state: State = "running", reason: str = "") -> None:
+        """Write status.json."""
+        finite = self.last_loss is not None and np.isfinite(self.last_loss)
+        loss = self.last_loss if finite else None
+        write_status(self.folder, Status(state, self.step, self.config.steps, loss, reason))
+
+    def finish(self) -> None:
+        """Write what remains, the gap, and the status: done, or diverged if a loss was not finite."""
+        self.flush()
+        series, evals = read_segments(self.folder, "series"), read_segments(self.folder, "evals")
+        if not np.isfinite(evals["loss"]).all():
+            return self.report("diverged", "the evaluation's loss is not finite")
+        write_json(self.folder / "gap.json", measure(self.config, self.feed.store, series, evals))
+        self.report("done")
