@@ -50,12 +50,17 @@ def _machine() -> str:
     return hashlib.sha256("|".join(facts).encode()).hexdigest()[:12]
 
 
+def calibration_path(cache: Path) -> Path:
+    """Where this machine's calibration is kept."""
+    return cache / f"calibration-{_machine()}.json"
+
+
 def calibration_of(cache: Path) -> Calibration:
     """This machine's calibration, measured in a process of its own if it is not in the cache yet.
 
     In its own process because compile times must be measured before any cache of compiled programs is set.
     """
-    path = cache / f"calibration-{_machine()}.json"
+    path = calibration_path(cache)
     if not path.is_file():
         Console(stderr=True).print("measuring this machine, once (about a minute)")
         subprocess.run([sys.executable, "-m", "harness.plan", str(path)], check=True)
@@ -67,7 +72,7 @@ def known_calibration(cache: Path) -> Calibration:
 
     `isogap run` asks for it to choose how many runs train side by side.
     """
-    measured = (cache / f"calibration-{_machine()}.json").is_file()
+    measured = calibration_path(cache).is_file()
     usual = len(os.sched_getaffinity(0)) == TWO_CORES.devices and not _accelerated()
     return TWO_CORES if usual and not measured else calibration_of(cache)
 

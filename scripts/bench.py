@@ -16,49 +16,53 @@ CALLS = 5
 def train(args: argparse.Namespace) -> dict:
     """Tokens per second of training steps as `isogap run` takes them, on random tokens; compiling told apart."""
     import jax
-    import jax.numpy as jnp
     import numpy as np
 
-    from harness.train.optimizer import hyper_of_pack
-    from harness.train.step import dispatch_steps, mesh_for, programs
+    from harness.train.optimizer import hyper_of, stack_hyper
+    from harness.train.programs import Key, mesh_for, programs
     from models.config import make_config
-    from models.count import count, flops
+    from models.count import count
     from models.transformer import compute_for
     from sweeps.config import DataConfig, OptimizerConfig, RunConfig
+    from sweeps.shape import Shape
 
     jax.config.update("jax_num_cpu_devices", len(os.sched_getaffinity(0)))
-    shape = {"vocab": args.vocab, "context": args.context, "width": args.width, "depth": args.layers}
-    model = make_config(args.architecture, **shape, heads=args.heads)
+    sizes = {"vocab": args.vocab, "context": args.context, "width": args.width, "depth": args.layers}
+    model = make_config(args.architecture, **sizes, heads=args.heads)
     data = DataConfig(domain="", tokenizer="bytes", unique_tokens=2**31)
     config = RunConfig(model=model, data=data, optimizer=OptimizerConfig(lr=1e-3), steps=10**6, batch=args.batch)
-    platform = jax.default_backend()
-    compiled = programs(config, args.pack, compute_for(platform), mesh_for(args.pack, args.batch))
-    state = compiled.initialise(jax.random.split(jax.random.key(0), args.pack))
-    hyper = hyper_of_pack([config] * args.pack)
-    k = dispatch_steps(flops(model).train * config.batch_tokens * args.pack, platform)
+    key = Key(
+        Shape(model, args.batch, False, "adamw", 128), args.pack, compute_for(jax.default_backend()),
+        mesh_for(args.pack, args.batch),
+    )  # fmt: skip
+    began = time.perf_counter()
+    compiled = programs(key)
+    compile_s = time.perf_counter() - began
+    state = compiled.initialise(np.arange(args.pack, dtype=np.uint32))
+    hyper = stack_hyper([hyper_of(config, 1)] * args.pack)
+    k = compiled.turns
     tokens = np.random.default_rng(0).integers(0, args.vocab, (k, args.pack, args.batch, args.context + 1))
     tokens = tokens.astype(np.int32)
 
     def dispatch(count: int) -> float:
         nonlocal state
         began = time.perf_counter()
-        state, metrics = compiled.advance(state, hyper, tokens, jnp.int32(count))
+        state, metrics = compiled.advance(state, hyper, tokens, np.int32(count))
         jax.block_until_ready(metrics)
         return time.perf_counter() - began
 
-    compile_s = dispatch(1)
     dispatch(k)
     calls = max(1, round(args.steps / k / CALLS))
     step = statistics.median(sum(dispatch(k) for _ in range(calls)) / calls / k for _ in range(CALLS))
     return {
         "bench": "train",
-        **shape,
+        **sizes,
         "architecture": args.architecture,
         "batch": args.batch,
         "pack": args.pack,
         "params": count(model).total,
         "devices": len(compiled.mesh.devices.flat),
-        "steps_per_dispatch": k,
+        "turns_per_dispatch": k,
         "compile_s": round(compile_s, 2),
         "step_ms": round(1e3 * step, 3),
         "tokens_per_second": round(args.pack * config.batch_tokens / step, 1),

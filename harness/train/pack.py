@@ -335,16 +335,19 @@ def _record(training: Training, dispatch: Dispatch) -> bool:
     session.spent.tokens += dispatch.turns * len(standing) * training.pack.shape.turn_tokens
     share, compiled = 1.0 / max(1, len(standing)), training.compile_seconds
     training.compile_seconds = 0.0
+    diverged = []
     for place, slot, first in standing:
         mine = {name: values[:, place] for name, values in metrics.items()}
         if not slot.append(first, mine, seconds * share, compiled * share):
-            bad = True
-            _leave(training, slot, "diverged", f"loss or gradient not finite at step {slot.step}")
+            diverged.append(slot)
     for slot, step, losses, taken in dispatch.evaluations:
         session.spent.evaluation += taken.result()
-        if not slot.ended:
+        if not slot.ended and not (slot in diverged and step >= slot.step):
             flat = np.asarray(losses).reshape(-1, losses.shape[-1])
             bad |= not _guarded(training, slot, lambda s=slot, at=step, found=flat: s.evaluated(at, found))
+    for slot in diverged:
+        bad = True
+        _leave(training, slot, "diverged", f"loss or gradient not finite at step {slot.step}")
     for _, slot, _ in standing:
         if not slot.ended and not slot.pending_evaluations and slot.step == slot.config.steps:
             bad |= not _guarded(training, slot, lambda s=slot: _finish(s, dispatch.finals))

@@ -19,12 +19,15 @@ from jax.experimental.compilation_cache import compilation_cache
 
 import harness.train.platform
 from harness import cli
+from harness.plan import calibration_path
+from harness.record.files import write_text
 from harness.record.table import WALL_CLOCK, read_configs, runs_table, segments_table
 from harness.train.platform import configure_jax
+from sweeps.calibration import TWO_CORES
 from sweeps.config import RunConfig
 
 ROOT = Path(__file__).parents[2]
-# Four slots of AdamW, one of which diverges, and two of SGD.
+# Four runs of AdamW in two slots, one of which diverges, and two of SGD.
 SPEC = """
 name: tiny
 defaults: {{domain: "text:{text}", context: 16, width: 16, depth: 1, heads: 2, batch: 2, probe_windows: 8, epochs: 3}}
@@ -105,6 +108,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Lab:
     (root / "tiny.yaml").write_text(SPEC.format(text=text))
     (root / "child.py").write_text(CHILD)
     configure_jax(root / "cache", 2)
+    write_text(calibration_path(root / "cache"), TWO_CORES.to_json())  # whatever machine this is
     compilation_cache.reset_cache()  # other tests may have compiled, and JAX looks for the folder only once
     assert len(jax.devices()) == 2
     return Lab(text, root / "cache", root / "tiny.yaml", root / "child.py")
@@ -115,7 +119,7 @@ def call(*arguments: object) -> int:
     handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "argv", ["isogap", *map(str, arguments)])
-        patch.setattr(harness.train.platform, "configure_jax", lambda cache: None)
+        patch.setattr(harness.train.platform, "configure_jax", lambda cache, devices=None: None)
         try:
             cli.main()
         except SystemExit as ended:

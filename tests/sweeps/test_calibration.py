@@ -7,16 +7,20 @@ import pytest
 
 from models.config import make_config
 from models.count import flops
-from sweeps.calibration import TWO_CORES, Calibration, pack_time
+from sweeps.calibration import TWO_CORES, Calibration
 from sweeps.config import DataConfig, OptimizerConfig, ProbeConfig, RunConfig
 from sweeps.errors import InputError
 from sweeps.packs import packs
+from sweeps.plan import pack_time
+from sweeps.shape import Shape, shape_of
 
 DEVICE = Calibration(
     device="test",
+    platform="cpu",
+    devices=2,
     training_flops={32: 1e9, 128: 4e9},
     architecture_time={"top2": 2.0},
-    packing_gain={1: 1.0, 4: 2.0},
+    packing_gain={32: {1: 1.0, 4: 2.0}, 128: {1: 1.0, 4: 8.0}},
     dispatch_seconds=0.5,
     steps_per_dispatch=10,
     compile_seconds=3.0,
@@ -39,29 +43,46 @@ def run(width: int = 32, steps: int = 100, architecture: str = "dense", seed: in
 
 @pytest.mark.parametrize(("width", "speed"), [(8, 1e9), (32, 1e9), (64, 2e9), (128, 4e9), (1024, 4e9)])
 def test_speed_is_a_power_law_between_measured_widths(width, speed):
-    assert DEVICE.flops_per_second(run(width)) == pytest.approx(speed)
-    assert DEVICE.flops_per_second(run(width, architecture="top2")) == pytest.approx(speed / 2)
+    assert DEVICE.flops_per_second(run(width).model) == pytest.approx(speed)
+    assert DEVICE.flops_per_second(run(width, architecture="top2").model) == pytest.approx(speed / 2)
+
+
+def shape(width: int = 32, architecture: str = "dense") -> Shape:
+    return shape_of(run(width, architecture=architecture), 2048)
+
+
+@pytest.mark.parametrize(
+    ("width", "slots", "gain"), [(32, 1, 1.0), (32, 2, 2**0.5), (32, 64, 2.0), (64, 4, 4.0), (128, 2, 8**0.5)]
+)
+def test_the_gain_of_packing_lies_between_what_was_measured(width, slots, gain):
+    assert DEVICE.gain(shape(width), slots) == pytest.approx(gain)
 
 
 def test_step_and_evaluation_times():
     config = run()
     work = flops(config.model)
-    assert DEVICE.step_time(config, 1) == pytest.approx(4 * 64 * work.train / 1e9 + 0.05)
-    assert DEVICE.step_time(config, 4) == pytest.approx(4 * 4 * 64 * work.train / 2e9 + 0.05)
+    assert DEVICE.turn_time(shape(), 1) == pytest.approx(4 * 64 * work.train / 1e9 + 0.05)
+    assert DEVICE.turn_time(shape(), 4) == pytest.approx(4 * 4 * 64 * work.train / 2e9 + 0.05)
     # Two probes of 64 windows, though the run's text fills but 16: the program has one shape.
-    assert DEVICE.evaluation_time(config, 1) == pytest.approx(2 * 64 * 64 * work.forward / 2e9 + 0.5)
-    assert DEVICE.compile_time(config) == 5.0
-    assert DEVICE.compile_time(run(architecture="top2")) == 11.0
-    assert DEVICE.compile_time(run(architecture="expert_choice")) == 5.0
+    assert DEVICE.evaluation_time(shape()) == pytest.approx(2 * 64 * 64 * work.forward / 2e9 + 0.5)
+    assert DEVICE.compile_time(config.model) == 5.0
+    assert DEVICE.compile_time(run(architecture="top2").model) == 11.0
+    assert DEVICE.compile_time(run(architecture="expert_choice").model) == 5.0
 
 
 def test_a_pack_lasts_as_long_as_its_longest_run():
-    (pack,) = packs(
-        [run(steps=steps, seed=seed) for seed, steps in enumerate((90, 100, 95, 100))], gain={1: 1.0, 4: 2.0}
-    )
+    runs = [run(steps=steps, seed=seed) for seed, steps in enumerate((90, 100, 95, 100))]
+    (pack,) = packs(runs, 2048, {shape().signature: 4})
     training, evaluation = pack_time(pack, DEVICE)
-    assert training == pytest.approx(100 * DEVICE.step_time(run(), 4))
-    assert evaluation == pytest.approx(4 * DEVICE.evaluation_time(run(), 4))
+    assert training == pytest.approx(100 * DEVICE.turn_time(shape(), 4))
+    assert evaluation == pytest.approx(4 * 4 * DEVICE.evaluation_time(shape()))
+
+
+def test_a_slot_that_falls_free_is_taken():
+    runs = [run(steps=steps, seed=seed) for seed, steps in enumerate((30, 100, 70, 50))]
+    (pack,) = packs(runs, 2048, {shape().signature: 2})
+    # 100 and then 30 in one slot, 70 and then 50 in the other.
+    assert pack_time(pack, DEVICE)[0] == pytest.approx(130 * DEVICE.turn_time(shape(), 2))
 
 
 def test_json_round_trip():

@@ -9,18 +9,13 @@ import pytest
 
 from models.config import make_config
 from models.transformer import Compute, init, token_losses
-from sweeps.config import DataConfig, OptimizerConfig, RunConfig
 from sweeps.memory import run_bytes, state_bytes
+from sweeps.shape import Shape
 
 
-def run(architecture: str, kind: Literal["adamw", "sgd"] = "adamw", batch: int = 8) -> RunConfig:
-    return RunConfig(
-        model=make_config(architecture, vocab=257, context=128, width=32, depth=2, heads=2),
-        data=DataConfig(domain="mixed", tokenizer="bytes", unique_tokens=1000),
-        optimizer=OptimizerConfig(kind=kind, lr=1e-3),
-        steps=1,
-        batch=batch,
-    )
+def run(architecture: str, kind: Literal["adamw", "sgd"] = "adamw", batch: int = 8) -> Shape:
+    model = make_config(architecture, vocab=257, context=128, width=32, depth=2, heads=2)
+    return Shape(model, batch, False, kind, 128)
 
 
 @pytest.mark.parametrize(
@@ -53,3 +48,9 @@ def test_memory_grows_with_batch_and_not_beyond_the_logits_slices():
     small, large = run("top2", batch=8), run("top2", batch=64)
     activations = [run_bytes(config) - state_bytes(config) for config in (small, large)]
     assert 6 < activations[1] / activations[0] <= 8
+
+
+def test_what_is_added_up_over_turns_takes_one_more_copy_of_the_parameters():
+    whole = run("dense")
+    shape = Shape(whole.model, whole.micro_batch, True, whole.optimizer, whole.probe_windows)
+    assert state_bytes(shape) == pytest.approx(1.25 * state_bytes(whole))

@@ -6,12 +6,13 @@ import pytest
 import yaml
 
 from models.count import count, flops
-from sweeps.calibration import TWO_CORES, pack_time
+from sweeps.calibration import TWO_CORES
 from sweeps.errors import InputError
 from sweeps.grid import expand
 from sweeps.memory import run_bytes
 from sweeps.packs import MEMORY_LIMIT
-from sweeps.plan import plan
+from sweeps.plan import pack_time, plan
+from sweeps.shape import shape_of
 from sweeps.spec import read_spec
 
 AXES = {"architecture": ["dense", "fine_grained_shared"], "params": [2e4, 1e5], "batch": [4, 8]}
@@ -26,13 +27,13 @@ def sweep_of(*blocks):
 def test_sums():
     made = plan(sweep_of(BLOCK))
     assert len(made.cells) == len(made.runs) == 16 and not made.infeasible
-    assert made.compiles == len({config.signature() for config in made.runs}) == 8
+    assert made.compiles == len({shape_of(config, 2048) for config in made.runs}) == 8
     assert made.flops == sum(cell.row["flops"] for cell in made.cells)
     assert made.flops == sum(3 * flops(config.model).forward * config.tokens for config in made.runs)
     assert made.flops_6nd == sum(6 * count(config.model).active * config.tokens for config in made.runs)
     assert made.seconds.training == pytest.approx(sum(pack_time(pack, TWO_CORES)[0] for pack in made.packs))
     assert made.seconds.total == pytest.approx(made.seconds.compile + made.seconds.training + made.seconds.evaluation)
-    one_each = {config.signature(): config for config in made.runs}.values()
+    one_each = {shape_of(config, 2048).signature: config.model for config in made.runs}.values()
     assert made.seconds.compile == pytest.approx(sum(map(TWO_CORES.compile_time, one_each)))
 
 
@@ -63,7 +64,7 @@ def test_what_the_corpus_or_the_memory_cannot_hold_is_said_and_left_out():
     assert [cell.run_id for cell in made.infeasible if not cell.cell.config] == [None]
     assert {config.run_id for pack in made.packs for config in pack.runs} == {run.run_id for run in made.runs}
 
-    most = max(run_bytes(config) for config in sweep.configs)
+    most = max(run_bytes(shape_of(config, 2048)) for config in sweep.configs)
     tight = plan(sweep, machine_bytes=most - 1)
     assert {cell.memory_bytes for cell in tight.infeasible if cell.cell.config} == {most}
     assert all("GB" in str(cell.reason) for cell in tight.infeasible if cell.cell.config)
@@ -71,10 +72,10 @@ def test_what_the_corpus_or_the_memory_cannot_hold_is_said_and_left_out():
 
 
 def test_a_run_too_large_for_a_shared_pack_is_feasible_alone():
-    large = {"grid": {"params": 1e5, "batch": 512, "context": 512, "tokens": "40 N"}, "seeds": 2}
+    large = {"grid": {"params": 1e5, "batch": 1023, "context": 512, "tokens": "40 N"}, "seeds": 2}
     made = plan(sweep_of(large), machine_bytes=10**12)
-    assert run_bytes(made.runs[0]) > MEMORY_LIMIT and not made.infeasible
-    assert [pack.slots for pack in made.packs] == [1, 1]
+    assert run_bytes(shape_of(made.runs[0], 2048)) > MEMORY_LIMIT and not made.infeasible
+    assert [pack.slots for pack in made.packs] == [1]
 
 
 def test_a_text_that_cannot_be_had_is_the_reason_of_its_cells_and_asked_for_once():

@@ -21,7 +21,7 @@ def run_config(steps: int = STEPS, **optimizer) -> RunConfig:
 
 
 def rates(config: RunConfig) -> np.ndarray:
-    hyper = Hyper(*map(jnp.asarray, hyper_of(config)))
+    hyper = Hyper(*map(jnp.asarray, hyper_of(config, 1)))
     return np.asarray(jax.vmap(lambda step: learning_rate(hyper, step))(jnp.arange(config.steps)))
 
 
@@ -80,9 +80,9 @@ def clipped(gradient: dict[str, np.ndarray], limit: float) -> dict[str, np.ndarr
 
 
 def trained(config: RunConfig, given: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
-    hyper = Hyper(*map(jnp.asarray, hyper_of(config)))
+    hyper = Hyper(*map(jnp.asarray, hyper_of(config, 1)))
     params = jax.tree.map(jnp.float32, start(1))
-    moments = init_moments(config.optimizer, params)
+    moments = init_moments(config.optimizer.kind, params)
 
     @jax.jit
     def update(params, moments, step, gradient):

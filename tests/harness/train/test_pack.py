@@ -10,10 +10,16 @@ import pytest
 from harness.record.segments import read_segments
 from harness.record.status import Status, read_status, run_folder, write_status
 from harness.record.sweep_folder import lay_out
-from harness.train.pack import Session, train_pack
+from harness.train.clock import Spent
+from harness.train.pack import Session, key_of
+from harness.train.pack import train_pack as train
+from harness.train.programs import programs
+from harness.train.slot import Slot
 from sweeps.config import RunConfig
+from sweeps.packs import make_pack
+from sweeps.shape import shape_of
 
-SLOTS = 4
+SLOTS = 2
 
 
 class After:
@@ -33,8 +39,16 @@ def out(tmp_path, finished_runs) -> Path:
     return tmp_path
 
 
-def session(lab, out: Path, dispatches: int = 10**6, save_seconds: float = 1e9, told=lambda tokens: None) -> Session:
-    return Session(out, lab.cache, save_seconds, After(dispatches), False, told)
+def train_pack(
+    lab, out: Path, *runs: RunConfig, dispatches: int = 10**6, save_seconds: float = 1e9, spent: Spent | None = None
+) -> None:
+    """Train these runs in this order as one pack, and stop after so many dispatches."""
+    spent = Spent() if spent is None else spent
+    pack = make_pack(shape_of(runs[0], 2048), SLOTS, runs)
+    programs(key_of(pack))
+    # Asked once before the first dispatch, to wait for the programs.
+    session = Session(out, lab.cache, save_seconds, After(dispatches + 1), False, spent, lambda slots: None)
+    train(pack, session)
 
 
 def state(out: Path, run: RunConfig) -> Status:
@@ -51,60 +65,91 @@ def assert_recorded_as_in(finished: Path, out: Path, run: RunConfig):
         assert (mine / "gap.json").read_text() == (theirs / "gap.json").read_text()
 
 
-def test_runs_go_on_identically_in_packs_of_another_composition(lab, finished, finished_runs, out):
+def test_runs_go_on_identically_in_other_packs_slots_and_company(lab, finished, finished_runs, out):
     a, b, bad, d = finished_runs[:4]
-    train_pack("first", (a, b, bad, d), SLOTS, session(lab, out, dispatches=5))
+    train_pack(lab, out, a, bad, b, d, dispatches=5)
     reached = state(out, a).step
-    assert 0 < reached < a.steps and state(out, a).state == "running" and state(out, bad).state == "diverged"
-    # `a` alone in another slot and, further on, beside `d`, which was saved at another step, and `b`, further still.
-    train_pack("second", (bad, a), SLOTS, session(lab, out, dispatches=2))
-    assert reached < state(out, a).step < a.steps and state(out, d).step == reached
-    train_pack("third", (d, b, a), SLOTS, session(lab, out))
+    # `b` took the slot of the run that diverged.
+    assert 0 < state(out, b).step < reached < a.steps and state(out, bad).state == "diverged"
+    assert state(out, a).state == "running" and state(out, d).state == "pending"
+    # `a` in the other slot beside `d`, which begins.
+    train_pack(lab, out, d, a, dispatches=2)
+    assert reached < state(out, a).step < a.steps and 0 < state(out, d).step
+    train_pack(lab, out, b, d, a)
     for run in (a, b, bad, d):
         assert_recorded_as_in(finished, out, run)
-    assert not (out / "checkpoints" / "third").exists()
+
+
+def test_every_run_of_a_long_queue_takes_the_slot_that_falls_free(lab, finished, finished_runs, out):
+    runs = [finished_runs[place] for place in (3, 2, 0, 1)]
+    train_pack(lab, out, *runs)
+    for run in runs:
+        assert_recorded_as_in(finished, out, run)
+    assert not any((out / "checkpoints").glob("*"))
 
 
 def test_what_was_recorded_after_the_last_checkpoint_is_dropped_and_recorded_anew(lab, finished, finished_runs, out):
-    runs = tuple(finished_runs[:4])
-    train_pack("pack", runs, SLOTS, session(lab, out, dispatches=3))
+    runs = finished_runs[:4]
+    train_pack(lab, out, *runs, dispatches=3)
     saved = out / "saved"
     shutil.copytree(out / "checkpoints", saved)
     reached = state(out, runs[0]).step
-    train_pack("pack", runs, SLOTS, session(lab, out, dispatches=2))
+    train_pack(lab, out, *runs, dispatches=2)
     assert state(out, runs[0]).step > reached
     shutil.rmtree(out / "checkpoints")  # the process died before its checkpoint was whole
     shutil.copytree(saved, out / "checkpoints")
-    train_pack("pack", runs, SLOTS, session(lab, out))
+    train_pack(lab, out, *runs)
     for run in runs:
         assert_recorded_as_in(finished, out, run)
 
 
-def test_progress_adds_up_to_the_tokens_of_all_runs(lab, finished_runs, out):
-    told: list[int] = []
-    train_pack("pack", tuple(finished_runs[:4]), SLOTS, session(lab, out, told=told.append))
-    assert sum(told) == sum(run.tokens for run in finished_runs[:4]) and min(told) >= 0
-    told.clear()
-    train_pack("pack", tuple(finished_runs[:4]), SLOTS, session(lab, out, told=told.append))
-    assert told == []
+def test_time_and_tokens_are_accounted_for(lab, finished_runs, out):
+    spent = Spent()
+    train_pack(lab, out, *finished_runs[4:], spent=spent)
+    assert spent.tokens == sum(run.tokens for run in finished_runs[4:])
+    assert 0 < spent.evaluation < spent.training and spent.training + spent.evaluation + spent.compiling < spent.total
+    recorded = [read_segments(run_folder(out, run.run_id), "timing") for run in finished_runs[4:]]
+    assert sum(timing["wall_seconds"].sum() for timing in recorded) == pytest.approx(spent.training)
+    again = Spent()
+    train_pack(lab, out, *finished_runs[4:], spent=again)
+    assert again.tokens == 0 == again.training
 
 
 def test_a_run_that_cannot_be_fed_fails_alone(lab, finished, finished_runs, out):
     a, b = finished_runs[:2]
     thirsty = b.model_copy(update={"data": b.data.model_copy(update={"unique_tokens": 10**7})})
     wrong = b.model_copy(update={"data": b.data.model_copy(update={"tokenizer": "bpe:300"})})
-    train_pack("pack", (thirsty, a, wrong), SLOTS, session(lab, out))
+    train_pack(lab, out, thirsty, a, wrong)
     assert_recorded_as_in(finished, out, a)
     assert state(out, thirsty).state == state(out, wrong).state == "failed"
     assert "unique_tokens" in state(out, thirsty).reason and "10000000" in state(out, thirsty).reason
     assert "model.vocab" in state(out, wrong).reason and "bpe:300" in state(out, wrong).reason
 
 
+@pytest.mark.parametrize("method", ["evaluated", "finish"])
+def test_a_run_whose_measurement_fails_fails_alone(lab, finished, finished_runs, out, monkeypatch, method):
+    a, b, _, d = finished_runs[:4]
+    real = getattr(Slot, method)
+
+    def sometimes(slot: Slot, *args):
+        if slot.config == b and slot.step > 100:
+            raise ZeroDivisionError("no windows\nat all")
+        return real(slot, *args)
+
+    monkeypatch.setattr(Slot, method, sometimes)
+    train_pack(lab, out, b, a, d)
+    for run in (a, d):
+        assert_recorded_as_in(finished, out, run)
+    status = state(out, b)
+    assert (status.state, status.reason) == ("failed", "ZeroDivisionError: no windows")
+    assert "Traceback" in (run_folder(out, b.run_id) / "error.txt").read_text()
+
+
 def test_a_pack_of_ended_runs_compiles_and_changes_nothing(lab, finished_runs, out, monkeypatch):
     for run in finished_runs[:4]:
         write_status(run_folder(out, run.run_id), Status("done", run.steps, run.steps))
-    monkeypatch.setattr("harness.train.pack.programs", lambda *_: pytest.fail("it was about to compile"))
-    train_pack("pack", tuple(finished_runs[:4]), SLOTS, session(lab, out))
+    monkeypatch.setattr("harness.train.pack.compile_ahead", lambda *_: pytest.fail("it was about to wait"))
+    train_pack(lab, out, *finished_runs[:4])
 
 
 def test_series_of_a_run(finished, finished_runs):

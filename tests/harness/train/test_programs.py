@@ -9,14 +9,20 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from jax.sharding import Mesh
 
-from harness.train.optimizer import Hyper, hyper_of
-from harness.train.step import Programs, State, dispatch_steps, evaluation_rows, mesh_for, programs
+from harness.train.optimizer import hyper_of, stack_hyper
+from harness.train.programs import Key, Programs, compile_ahead, dispatch_turns, evaluation_pieces, mesh_for, programs
+from harness.train.step import State
+from models.config import make_config
 from models.transformer import Compute, token_losses
-from sweeps.config import OptimizerConfig, ProbeConfig, RunConfig
+from sweeps.config import OptimizerConfig, RunConfig
 from sweeps.grid import load
+from sweeps.shape import Shape, shape_of
 
 CHUNK = 128
+# Of the laboratory's AdamW runs.
+SHAPE = Shape(make_config("dense", vocab=257, context=16, width=16, depth=1, heads=2), 2, False, "adamw", 8)
 STEPS = 50
 
 
@@ -46,12 +52,14 @@ STRANGERS = (
 @pytest.fixture(scope="module")
 def config(lab) -> RunConfig:
     """Of the same signature as the laboratory's AdamW runs."""
-    return load(lab.spec).configs[0]
+    config = load(lab.spec).configs[0]
+    assert shape_of(config, 2048) == SHAPE
+    return config
 
 
 @pytest.fixture(scope="module")
 def four(config) -> Programs:
-    return programs(config, 4, Compute(), mesh_for(4, config.batch))
+    return programs(Key(SHAPE, 4, Compute(), mesh_for(4, config.batch)))
 
 
 def windows(config: RunConfig, entry: Entry) -> np.ndarray:
@@ -61,13 +69,13 @@ def windows(config: RunConfig, entry: Entry) -> np.ndarray:
 
 
 def initial(compiled: Programs, entries) -> State:
-    return compiled.initialise(jax.vmap(jax.random.key)(jnp.asarray([e.seed for e in entries], jnp.uint32)))
+    return compiled.initialise(np.asarray([entry.seed for entry in entries], np.uint32))
 
 
 def train(compiled: Programs, config: RunConfig, entries, cuts=(STEPS,), state: State | None = None):
     """(leaves of the state, metrics by name [STEPS, R], state) after the steps, dispatched in these cuts."""
     configs = [config.model_copy(update={"optimizer": e.optimizer, "steps": e.steps, "seed": e.seed}) for e in entries]
-    hyper = Hyper(*(jnp.asarray(np.stack(column)) for column in zip(*map(hyper_of, configs), strict=True)))
+    hyper = stack_hyper([hyper_of(run, 1) for run in configs])
     reached = initial(compiled, entries) if state is None else state
     tokens = np.stack([windows(config, entry) for entry in entries], axis=1)
     recorded, start = [], 0
@@ -108,7 +116,7 @@ def assert_close(a, b, steps: int = STEPS):
 
 
 def test_a_pack_equals_its_runs_alone(together, four, config):
-    alone = programs(config, 1, Compute(), mesh_for(1, config.batch))
+    alone = programs(Key(SHAPE, 1, Compute(), mesh_for(1, config.batch)))
     start = jax.tree.map(np.asarray, initial(four, RUNS))
     for place, entry in enumerate(RUNS):
         mine = jax.tree.map(lambda leaf, place=place: jnp.asarray(leaf[place : place + 1]), start)
@@ -132,7 +140,7 @@ def test_how_steps_are_cut_into_dispatches_does_not_matter(together, four, confi
 
 
 def test_two_devices_compute_what_one_does(together, four, config):
-    narrow = programs(config, 4, Compute(), mesh_for(4, config.batch, jax.devices()[:1]))
+    narrow = programs(Key(SHAPE, 4, Compute(), mesh_for(4, config.batch, jax.devices()[:1])))
     assert dict(narrow.mesh.shape) == {"run": 1, "data": 1}
     start = jax.tree.map(lambda leaf: jnp.asarray(np.asarray(leaf)), initial(four, RUNS))
     single = train(narrow, config, RUNS, state=start)
@@ -170,20 +178,65 @@ def test_training_lowers_the_loss_and_records_its_own_rate(together):
     assert np.all(metrics["grad_norm"] > 0)
 
 
-def test_evaluation_is_the_models_loss_of_each_window(together, four, config):
-    tokens = np.stack([windows(config, entry)[:, 0][: config.probe.windows] for entry in RUNS])
-    state = together[2]
-    got = np.asarray(four.evaluate(state.params, state.biases, tokens))
-    assert got.shape == (4, config.probe.windows, config.model.context)
-    params, biases = jax.tree.map(lambda leaf: np.asarray(leaf)[1], (state.params, state.biases))
+def evaluated(compiled: Programs, state: State, slot: int, windows: np.ndarray) -> np.ndarray:
+    """Losses [P n, T] of windows that are put into the program's pieces, repeated as often as they fit."""
+    pieces = np.resize(windows, (*evaluation_pieces(SHAPE, compiled.mesh), windows.shape[-1]))
+    losses = np.asarray(compiled.evaluate(state.params, state.biases, jnp.int32(slot), pieces))
+    return losses.reshape(-1, losses.shape[-1])
+
+
+@pytest.mark.parametrize("slot", range(4))
+def test_evaluation_is_the_models_loss_of_each_window(together, four, config, slot):
+    tokens = windows(config, RUNS[slot])[:, 0][:16]
+    got = evaluated(four, together[2], slot, tokens)
+    params, biases = jax.tree.map(lambda leaf: np.asarray(leaf)[slot], together[2][:2])
     loss = jax.jit(lambda p, b, t: token_losses(config.model, p, b, t, training=False, compute=Compute())[0])
-    np.testing.assert_allclose(got[1], loss(params, biases, tokens[1]), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(got[:16], loss(params, biases, tokens), rtol=1e-5, atol=1e-6)
 
 
-def test_runs_of_one_signature_share_their_programs(four, config):
-    other = config.model_copy(update={"seed": 5, "steps": 7, "optimizer": OptimizerConfig(lr=0.5, schedule="wsd")})
-    assert programs(other, 4, Compute(), mesh_for(4, config.batch)).advance is four.advance
-    assert programs(other, 2, Compute(), mesh_for(2, config.batch)).advance is not four.advance
+def test_runs_enter_where_the_mask_says_and_leave_the_others_alone(together, four):
+    before = [np.array(leaf) for leaf in jax.tree.leaves(together[2])]
+    fresh = initial(four, STRANGERS + RUNS[:1])
+    expected = [np.array(leaf) for leaf in jax.tree.leaves(fresh)]
+    mask = np.asarray([False, True, False, True])
+    copy = jax.tree.map(lambda leaf: jax.device_put(np.array(leaf), leaf.sharding), together[2])
+    entered = jax.tree.leaves(four.enter(copy, fresh, mask))
+    for old, new, got in zip(before, expected, entered, strict=True):
+        for slot in range(4):
+            np.testing.assert_array_equal(np.asarray(got)[slot], (new if mask[slot] else old)[slot])
+
+
+def test_programs_are_compiled_once_for_their_shape_and_size(four, config):
+    assert programs(Key(SHAPE, 4, Compute(), mesh_for(4, config.batch))).advance is four.advance
+    assert compile_ahead(Key(SHAPE, 4, Compute(), mesh_for(4, config.batch))).result().advance is four.advance
+    other = dataclasses.replace(SHAPE, micro_batch=1)
+    assert programs(Key(other, 2, Compute(), mesh_for(2, 1))).advance is not four.advance
+
+
+def test_a_batch_in_turns_is_the_batch(together, config):
+    """Turns of half a batch, in a pack with a run whose batches are longer still, against whole batches."""
+    shape = dataclasses.replace(SHAPE, micro_batch=1, accumulates=True)
+    compiled = programs(Key(shape, 2, Compute(), mesh_for(2, 1)))
+    tokens = windows(config, RUNS[0]).reshape(-1, 1, config.model.context + 1)
+    beside = np.random.default_rng(5).integers(0, 12, tokens.shape).astype(np.int32)
+    runs = [config.model_copy(update={"optimizer": e.optimizer, "steps": e.steps, "seed": e.seed}) for e in RUNS[:2]]
+    hyper = stack_hyper([hyper_of(runs[0], 2), hyper_of(runs[1], 8)])
+    state = initial(compiled, RUNS[:2])
+    recorded = []
+    for count in (33, 1, 66):  # cut in the midst of a batch
+        chunk = np.zeros((compiled.turns, 2, 1, config.model.context + 1), np.int32)
+        first = 33 * (count != 33) + 1 * (count == 66)
+        chunk[:count] = np.stack([tokens, beside], axis=1)[first : first + count]
+        state, metrics = compiled.advance(state, hyper, chunk, jnp.int32(count))
+        recorded.append({name: np.asarray(value)[:count] for name, value in metrics._asdict().items()})
+    merged = {name: np.concatenate([part[name] for part in recorded])[1::2, 0] for name in recorded[0]}
+    whole = one(together, 0)
+    for name in ("train_loss", "lr", "grad_norm"):
+        np.testing.assert_allclose(merged[name], whole[1][name], rtol=1e-5, err_msg=name)
+    assert np.asarray(state.step).tolist() == [STEPS, 100 // 8]
+    for leaf, other in zip(jax.tree.leaves(state.params), jax.tree.leaves(together[2].params), strict=True):
+        leaf, other = np.asarray(leaf)[0], np.asarray(other)[0]
+        np.testing.assert_allclose(leaf, other, rtol=0, atol=1e-3 * np.abs(other).max())
 
 
 @given(slots=st.integers(1, 64), batch=st.integers(1, 64), devices=st.integers(1, 9))
@@ -195,23 +248,20 @@ def test_a_mesh_splits_the_slots_evenly_over_the_most_devices_and_then_the_batch
     assert not any(batch % more == 0 for more in range(data + 1, devices // run + 1))
 
 
-@given(windows=st.integers(1, 3000), context=st.sampled_from([16, 128, 1000, 8192]))
-def test_windows_are_evaluated_in_equal_pieces_of_about_4096_tokens(config_of, windows, context):
-    rows = evaluation_rows(config_of(windows, context))
-    assert windows % rows == 0 and (rows == 1 or rows * context <= 4096)
+@given(
+    windows=st.integers(1, 3000), context=st.sampled_from([16, 128, 1000, 8192]), run=st.integers(1, 8),
+    data=st.integers(1, 4),
+)  # fmt: skip
+def test_all_windows_are_evaluated_about_4096_tokens_at_a_time(windows, context, run, data):
+    shape = dataclasses.replace(SHAPE, model=dataclasses.replace(SHAPE.model, context=context), probe_windows=windows)
+    pieces, rows = evaluation_pieces(shape, Mesh(np.full((run, data), jax.devices()[0]), ("run", "data")))
+    assert pieces % run == 0 and rows % data == 0
+    assert 0 <= pieces * rows - 2 * windows < run * rows + data
+    assert rows < data + max(1, 4096 // context)
 
 
-@pytest.fixture(scope="module")
-def config_of(config):
-    def make(count: int, context: int) -> RunConfig:
-        model = dataclasses.replace(config.model, context=context)
-        return config.model_copy(update={"model": model, "probe": ProbeConfig(windows=count)})
-
-    return make
-
-
-def test_dispatches_grow_with_the_platform_and_shrink_with_the_step():
+def test_dispatches_grow_with_the_platform_and_shrink_with_the_turn():
     for platform, cost in itertools.product(("cpu", "cuda", "tpu"), (1e3, 1e9, 1e12, 1e18)):
-        assert 1 <= dispatch_steps(cost, platform) <= 128
-    assert dispatch_steps(1e18, "cuda") == 1 and dispatch_steps(1.0, "cpu") == 128
-    assert dispatch_steps(1e10, "cpu") < dispatch_steps(1e10, "cuda")
+        assert 1 <= dispatch_turns(cost, platform) <= 128
+    assert dispatch_turns(1e18, "cuda") == 1 and dispatch_turns(1.0, "cpu") == 128
+    assert dispatch_turns(1e10, "cpu") < dispatch_turns(1e10, "cuda")
