@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+import os
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -63,7 +64,12 @@ def run(
 
     if executor != "local":
         raise InputError("--executor", "value", executor, "local")
-    raise typer.Exit(run_sweep(sweep, out, cache, workers, fail_fast, max_minutes, retry_failed))
+    status = run_sweep(sweep, out, cache, workers, fail_fast, max_minutes, retry_failed)
+    if status in (130, 143):
+        # A thread may be compiling: the interpreter would abort the process for it.
+        sys.stdout.flush()
+        os._exit(status)
+    raise typer.Exit(status)
 
 
 @app.command()

@@ -11,6 +11,7 @@ to the bit: batches depend on (config, turn) alone, and one compiled loop serves
 import concurrent.futures
 import dataclasses
 import itertools
+import math
 import time
 import traceback
 from collections import deque
@@ -35,6 +36,7 @@ from harness.train.slot import Slot
 from harness.train.step import State
 from models.transformer import compute_for
 from sweeps.config import RunConfig
+from sweeps.memory import run_bytes
 from sweeps.packs import Pack
 
 # Between two status.json of a run: often enough for someone who watches, rare enough to cost nothing.
@@ -111,9 +113,12 @@ class Training:
 
 
 def key_of(pack: Pack) -> Key:
-    """Which programs train a pack on this machine's devices."""
-    compute = compute_for(jax.default_backend())
-    return Key(pack.shape, pack.slots, compute, mesh_for(pack.slots, pack.shape.micro_batch))
+    """Which programs train a pack on this process's devices; a run that does not fit into one of them is split over
+    those along `data`, its parameters and moments too."""
+    mesh = mesh_for(pack.slots, pack.shape.micro_batch)
+    limit = (mesh.devices.flat[0].memory_stats() or {}).get("bytes_limit", math.inf)
+    sharded = mesh.shape["data"] > 1 and run_bytes(pack.shape) > limit
+    return Key(pack.shape, pack.slots, compute_for(jax.default_backend()), mesh, sharded)
 
 
 def train_pack(pack: Pack, session: Session) -> None:

@@ -87,7 +87,7 @@ def programs(key: Key) -> Programs:
 
 
 def compile_ahead(key: Key) -> "concurrent.futures.Future[Programs]":
-    """The programs, compiled in a thread that dies with the process."""
+    """The programs, compiled in a thread; a process that ends in time waits for it."""
     future: concurrent.futures.Future[Programs] = concurrent.futures.Future()
 
     def work() -> None:
@@ -96,7 +96,7 @@ def compile_ahead(key: Key) -> "concurrent.futures.Future[Programs]":
         except BaseException as error:
             future.set_exception(error)
 
-    threading.Thread(target=work, daemon=True, name="isogap-compile").start()
+    threading.Thread(target=work, name="isogap-compile").start()
     return future
 
 

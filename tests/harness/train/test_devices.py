@@ -1,0 +1,83 @@
+"""Eight devices compute what one does: packs over `run`, a run over `data`, its parameters whole or split."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+STEPS, SLOTS, BATCH = 30, 4, 8
+# What is trained: architecture, slots, whether its parameters are split over `data`.
+CASES = [
+    ("dense", 8, False),
+    ("dense", SLOTS, False),
+    ("dense", 1, False),
+    ("dense", 1, True),
+    ("top2", 1, False),
+    ("top2", 1, True),
+    ("expert_choice", 8, False),
+]
+
+
+def trained(architecture: str, slots: int, sharded: bool, devices: int) -> dict:
+    """Losses of each run of a pack, in training and of its probes at the end, and how the work was laid out."""
+    import jax
+    import jax.numpy as jnp
+
+    from harness.train.optimizer import hyper_of, stack_hyper
+    from harness.train.programs import Key, evaluation_pieces, mesh_for, programs
+    from models.config import make_config
+    from models.transformer import Compute
+    from sweeps.config import DataConfig, OptimizerConfig, RunConfig
+    from sweeps.shape import Shape
+
+    model = make_config(architecture, vocab=64, context=16, width=32, depth=2, heads=2)
+    data = DataConfig(domain="", tokenizer="bytes", unique_tokens=1000)
+    run = RunConfig(model=model, data=data, optimizer=OptimizerConfig(lr=0.003), steps=STEPS, batch=BATCH)
+    shape = Shape(model, BATCH, False, "adamw", 100)
+    mesh = mesh_for(slots, BATCH, jax.devices()[:devices])
+    compiled = programs(Key(shape, slots, Compute(), mesh, sharded))
+    draw = np.random.default_rng(0)
+    tokens = draw.integers(0, 12, (compiled.turns, 8, BATCH, 17)).astype(np.int32)[:, :slots]
+    windows = np.resize(draw.integers(0, 12, (200, 17)), (*evaluation_pieces(shape, mesh), 17)).astype(np.int32)
+    state = compiled.initialise(np.arange(slots, dtype=np.uint32))
+    state, metrics = compiled.advance(state, stack_hyper([hyper_of(run, 1)] * slots), tokens, jnp.int32(STEPS))
+    probes = [compiled.evaluate(state.params, state.biases, jnp.int32(slot), windows) for slot in range(slots)]
+    leaves = [leaf for leaf in jax.tree.leaves(state.params) if leaf.ndim == 3]
+    return {
+        "train": np.asarray(metrics.train_loss)[:STEPS].tolist(),
+        "probes": [np.asarray(losses).reshape(-1, 16)[:200].tolist() for losses in probes],
+        "mesh": dict(mesh.shape),
+        "split": all(leaf.addressable_shards[0].data.size < leaf.size // slots for leaf in leaves),
+    }
+
+
+@pytest.fixture(scope="module")
+def computed() -> dict[str, dict]:
+    ended = subprocess.run([sys.executable, __file__], cwd=Path(__file__).parents[3], capture_output=True, text=True)
+    assert ended.returncode == 0, ended.stderr
+    return json.loads(ended.stdout.splitlines()[-1])
+
+
+@pytest.mark.parametrize(("architecture", "slots", "sharded"), CASES)
+def test_eight_devices_compute_what_one_does(computed, architecture, slots, sharded):
+    one, eight = computed[f"{architecture} {slots} False 1"], computed[f"{architecture} {slots} {sharded} 8"]
+    assert one["mesh"] == {"run": 1, "data": 1} and eight["mesh"] == {"run": slots, "data": 8 // slots}
+    assert eight["split"] == sharded
+    # Sums over a batch are split: float32 rounding, grown over the steps. A mixture's choices may flip at a tie.
+    np.testing.assert_allclose(eight["train"], one["train"], rtol=1e-5)
+    np.testing.assert_allclose(eight["probes"], one["probes"], rtol=2e-4, atol=1e-5)
+    assert np.mean(eight["train"][-1]) < np.mean(eight["train"][0]) - 1.0
+
+
+if __name__ == "__main__":
+    import jax
+
+    jax.config.update("jax_num_cpu_devices", 8)
+    found = {}
+    for architecture, slots, sharded in CASES:
+        found[f"{architecture} {slots} {sharded} 8"] = trained(architecture, slots, sharded, 8)
+        found.setdefault(f"{architecture} {slots} False 1", trained(architecture, slots, False, 1))
+    print(json.dumps(found))
