@@ -86,25 +86,31 @@ def by_shape(configs: Iterable[RunConfig], micro_tokens: int) -> dict[Shape, lis
 
 
 def choose_slots(
-    configs: Iterable[RunConfig], micro_tokens: int, gain: Gain, memory_limit: int = MEMORY_LIMIT
+    configs: Iterable[RunConfig],
+    micro_tokens: int,
+    gain: Gain,
+    memory_limit: int = MEMORY_LIMIT,
+    mixture_slots: int = 1,
 ) -> dict[str, int]:
     """For each signature the number of slots that ends its runs soonest, the smaller at ties.
 
     Args:
+        mixture_slots: the fewest for mixtures of experts, see `sweeps.calibration.Calibration.mixture_slots`.
         gain: measured, see `sweeps.calibration.Calibration.gain`.
         memory_limit: bytes a pack may need. One run alone is always packed, even beyond it.
     """
     return {
-        shape.signature: _slots(shape, runs, micro_tokens, gain, memory_limit)
+        shape.signature: _slots(shape, runs, gain, memory_limit, mixture_slots if shape.model.moe else 1)
         for shape, runs in by_shape(configs, micro_tokens).items()
     }
 
 
-def _slots(shape: Shape, runs: Sequence[RunConfig], micro_tokens: int, gain: Gain, memory_limit: int) -> int:
+def _slots(shape: Shape, runs: Sequence[RunConfig], gain: Gain, memory_limit: int, fewest: int) -> int:
     lengths = [run.steps * turns_per_step(run, shape) for run in runs]
     most = max(1, memory_limit // run_bytes(shape))
-    enough = next((slots for slots in SLOTS if slots >= len(runs)), SLOTS[-1])
-    candidates = [slots for slots in SLOTS if slots <= min(most, enough)]
+    enough = next((slots for slots in SLOTS if slots >= max(fewest, len(runs))), SLOTS[-1])
+    allowed = [slots for slots in SLOTS if slots <= min(most, enough)]
+    candidates = [slots for slots in allowed if slots >= fewest] or allowed[-1:]
     return min(candidates, key=lambda slots: makespan(lengths, slots) * slots / gain(shape, slots))
 
 

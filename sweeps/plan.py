@@ -137,7 +137,11 @@ def plan(
     micro_tokens = calibration.micro_tokens
     cells = tuple(_planned(cell, held, micro_tokens, machine_bytes) for cell in sweep.cells)
     configs = [cell.cell.config for cell in cells if cell.cell.config and cell.reason is None]
-    made = packs(configs, micro_tokens, choose_slots(configs, micro_tokens, calibration.gain))
+    made = packs(
+        configs,
+        micro_tokens,
+        choose_slots(configs, micro_tokens, calibration.gain, mixture_slots=calibration.mixture_slots),
+    )
     times = [pack_time(pack, calibration) for pack in made]
     seconds = Seconds(
         compile=sum(calibration.compile_time(pack.shape.model) for pack in made),

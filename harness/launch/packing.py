@@ -74,7 +74,7 @@ def settle_packing(out: Path, runs: Sequence[RunConfig], calibration: Calibratio
         if shape.signature not in before.slots
         for run in members
     ]
-    chosen = choose_slots(new, before.micro_tokens, calibration.gain, memory_limit)
+    chosen = choose_slots(new, before.micro_tokens, calibration.gain, memory_limit, calibration.mixture_slots)
     packing = dataclasses.replace(before, slots=before.slots | chosen)
     if packing != before or not before.slots:
         write_packing(out, packing)

@@ -102,6 +102,15 @@ def test_the_memory_limit_holds_but_one_run_is_always_packed():
         assert set(choose_slots(configs, MICRO, more, limit).values()) == {slots}
 
 
+def test_a_mixture_alone_has_the_slots_of_a_pack():
+    mixture = make_config("top2", vocab=257, context=64, width=16, depth=2, heads=2)
+    configs = [run(10), run(10).model_copy(update={"model": mixture})]
+    chosen = choose_slots(configs, MICRO, gain, mixture_slots=2)
+    assert [chosen[shape_of(config, MICRO).signature] for config in configs] == [1, 2]
+    one = run_bytes(shape_of(configs[1], MICRO))
+    assert choose_slots(configs[1:], MICRO, gain, one, mixture_slots=2) == {shape_of(configs[1], MICRO).signature: 1}
+
+
 def test_ids_name_the_slots_and_the_runs():
     signature = shape_of(run(10), MICRO).signature
     ids = [
