@@ -20,13 +20,13 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Int32
 
 from harness.record.files import write_text
 from harness.record.segments import drop_segments_beyond
 from harness.record.status import ENDED, Status, read_status, run_folder, write_status
+from harness.train import hosts
 from harness.train.checkpoint import PackCheckpoints, find_states, save_final
 from harness.train.clock import Clock, Spent
 from harness.train.feed import Feed, open_feed
@@ -99,7 +99,7 @@ class Training:
     programs: Programs
     waiting: Iterator[tuple[RunConfig, Feed]]
     saved: dict[str, tuple[int, list[np.ndarray]]]
-    checkpoints: PackCheckpoints
+    checkpoints: PackCheckpoints | None
     state: State
     slots: list[Slot | None]
     clock: Clock
@@ -131,6 +131,7 @@ def train_pack(pack: Pack, session: Session) -> None:
         OSError: the sweep's folder cannot be written; runs that have not ended stay as they are.
         Exception: what the compiled programs raise, the memory they lack for instance.
     """
+    hosts.meet("before a pack")
     runs = [run for run in pack.runs if _status(run, session.out).state not in ENDED]
     if not runs:
         return
@@ -145,18 +146,21 @@ def train_pack(pack: Pack, session: Session) -> None:
         session.spent.compiling += waited
         if compiled is None:
             return
-        folder = session.out / "checkpoints" / pack.pack_id
+        saved = find_states(session.out / "checkpoints", {run.run_id for run in runs})
+        hosts.meet("all that is recorded was read")
+        folder, names = session.out / "checkpoints" / pack.pack_id, (run.run_id for run in pack.runs)
+        seeds = hosts.put(np.zeros(pack.slots, np.uint32), compiled.shardings.runs)
         training = Training(
-            pack, session, compiled, itertools.chain([first], waiting),
-            saved=find_states(session.out / "checkpoints", {run.run_id for run in runs}),
-            checkpoints=PackCheckpoints(folder, (run.run_id for run in pack.runs)),
-            state=compiled.initialise(np.zeros(pack.slots, np.uint32)),
+            pack, session, compiled, itertools.chain([first], waiting), saved,
+            checkpoints=PackCheckpoints(folder, names) if hosts.leads() else None,
+            state=compiled.initialise(seeds),
             slots=[None] * pack.slots, clock=Clock(), compile_seconds=waited,
         )  # fmt: skip
         try:
             _train(training)
         except BaseException:
-            training.checkpoints.close()
+            if training.checkpoints:
+                training.checkpoints.close()
             raise
         finally:
             training.clock.close()
@@ -166,7 +170,7 @@ def train_pack(pack: Pack, session: Session) -> None:
 def _compiled(pack: Pack, session: Session) -> Programs | None:
     """The pack's programs; None if the session was stopped before they were there."""
     future = compile_ahead(key_of(pack))
-    while not session.should_stop():
+    while not (hosts.alone() and session.should_stop()):  # several decide together, and only between dispatches
         try:
             return future.result(timeout=0.2)
         except TimeoutError:
@@ -194,6 +198,8 @@ def _feeds(
             try:
                 yield run, future.result()
             except (ValueError, OSError) as error:
+                if not hosts.leads():
+                    raise
                 write_status(run_folder(session.out, run.run_id), Status("failed", 0, run.steps, reason=str(error)))
     finally:
         for _, future in pending:
@@ -219,8 +225,8 @@ def _train(training: Training) -> None:
             for slot in training.live():
                 slot.report()
             session.beat(training.live())
-        stopping = session.should_stop() or (bad and session.fail_fast)
-        if stopping or now - last_save > session.save_seconds:
+        stopping, saving = _decide(training, bad, now - last_save > session.save_seconds)
+        if stopping or saving:
             if running is not None:
                 _record(training, running)
                 running = None
@@ -229,11 +235,23 @@ def _train(training: Training) -> None:
             last_save = time.monotonic()
         if stopping:
             break
-    if training.live() or not training.exhausted:
+    if training.checkpoints is None:
+        pass
+    elif training.live() or not training.exhausted:
         training.checkpoints.close()
     else:
         training.checkpoints.remove()
     session.beat([])
+
+
+def _decide(training: Training, bad: bool, late: bool) -> tuple[bool, bool]:
+    """Whether to stop and whether to save; runs that failed in the first process leave in all of them."""
+    session = training.session
+    stopping = session.should_stop() or (bad and session.fail_fast)
+    empty = [slot is None for slot in training.slots]
+    stop, save, *gone = hosts.agree([stopping, late, *empty])
+    training.slots = [None if left else slot for slot, left in zip(training.slots, gone, strict=True)]
+    return bool(stop), bool(save)
 
 
 def _enter(training: Training) -> list[tuple[Slot, int, jax.Array, "concurrent.futures.Future[float]"]]:
@@ -250,9 +268,10 @@ def _enter(training: Training) -> list[tuple[Slot, int, jax.Array, "concurrent.f
         run, feed = following
         turn, _ = training.saved.get(run.run_id, (0, []))
         folder = run_folder(training.session.out, run.run_id)
-        slot = Slot(feed, folder, training.pack.shape, turn)
+        slot = Slot(feed, folder, training.pack.shape, turn, hosts.leads())
         # Before the first step's end there is nothing to keep: the evaluation of step 0 is done again.
-        drop_segments_beyond(folder, slot.step or -1)
+        if hosts.leads():
+            drop_segments_beyond(folder, slot.step or -1)
         slot.report()
         training.slots[place] = slot
         entered.append(place)
@@ -261,7 +280,9 @@ def _enter(training: Training) -> list[tuple[Slot, int, jax.Array, "concurrent.f
         idle = next(slot for slot in training.slots if slot is not None).hyper()
         # An empty slot has no steps to run: its state never changes.
         idle = idle._replace(steps=np.int32(0))
-        training.hyper = stack_hyper([idle if slot is None else slot.hyper() for slot in training.slots])
+        stacked = stack_hyper([idle if slot is None else slot.hyper() for slot in training.slots])
+        by_run = training.programs.shardings.runs
+        training.hyper = Hyper(*(hosts.put(column, by_run) for column in stacked))
     return [_evaluation(training, place) for place in entered if _slot(training, place).due()]
 
 
@@ -274,6 +295,7 @@ def _slot(training: Training, place: int) -> Slot:
 def _place(training: Training, places: list[int]) -> None:
     """Put the states of the runs that entered into the pack's."""
     compiled, size = training.programs, training.pack.slots
+    by_run = compiled.shardings.runs
     seeds, fresh, restored = np.zeros(size, np.uint32), np.zeros(size, bool), np.zeros(size, bool)
     saved: dict[int, list[np.ndarray]] = {}
     for place in places:
@@ -284,20 +306,23 @@ def _place(training: Training, places: list[int]) -> None:
         if found is not None:
             saved[place] = found[1]
     if fresh.any():
-        training.state = compiled.enter(training.state, compiled.initialise(seeds), fresh)
+        entering = compiled.initialise(hosts.put(seeds, by_run))
+        training.state = compiled.enter(training.state, entering, hosts.put(fresh, by_run))
     if saved:
         leaves, structure = jax.tree.flatten(training.state)
         arrays = [np.zeros(leaf.shape, leaf.dtype) for leaf in leaves]
         for place, mine in saved.items():
             for array, leaf in zip(arrays, mine, strict=True):
                 array[place] = leaf
-        placed = [jax.device_put(a, leaf.sharding) for a, leaf in zip(arrays, leaves, strict=True)]
-        training.state = compiled.enter(training.state, jax.tree.unflatten(structure, placed), restored)
+        placed = [hosts.put(array, leaf.sharding) for array, leaf in zip(arrays, leaves, strict=True)]
+        entering = jax.tree.unflatten(structure, placed)
+        training.state = compiled.enter(training.state, entering, hosts.put(restored, by_run))
 
 
 def _evaluation(training: Training, place: int) -> tuple[Slot, int, jax.Array, "concurrent.futures.Future[float]"]:
-    slot, state = _slot(training, place), training.state
-    losses = training.programs.evaluate(state.params, state.biases, jnp.int32(place), _pieces(training, slot.feed))
+    slot, state, laid = _slot(training, place), training.state, training.programs.shardings
+    where, windows = hosts.put(np.int32(place), laid.replicated), hosts.put(_pieces(training, slot.feed), laid.pieces)
+    losses = training.programs.evaluate(state.params, state.biases, where, windows)
     return slot, slot.pending_evaluations.pop(0), losses, training.clock.time(losses)
 
 
@@ -315,7 +340,9 @@ def _dispatch(training: Training, evaluations: list) -> Dispatch:
     tokens = np.zeros((compiled.turns, training.pack.slots, shape.micro_batch, shape.model.context + 1), np.int32)
     for place, slot in live.items():
         tokens[:turns, place] = slot.feed.turns(slot.turn, slot.turn + turns, shape.micro_batch)
-    training.state, metrics = compiled.advance(training.state, training.hyper, tokens, np.int32(turns))
+    laid = compiled.shardings
+    fed, count = hosts.put(tokens, laid.tokens), hosts.put(np.int32(turns), laid.replicated)
+    training.state, metrics = compiled.advance(training.state, training.hyper, fed, count)
     ran = {place: (slot, slot.turn) for place, slot in live.items()}
     dispatch = Dispatch(turns, ran, metrics, training.clock.time(metrics), evaluations, {})
     for place, slot in live.items():
@@ -324,10 +351,15 @@ def _dispatch(training: Training, evaluations: list) -> Dispatch:
             dispatch.evaluations.append(_evaluation(training, place))
         if not slot.pending_evaluations:
             if slot.config.keep == "final":
-                params = (training.state.params, training.state.biases)
-                dispatch.finals[slot.config.run_id] = jax.tree.map(lambda leaf, place=place: leaf[place], params)
+                dispatch.finals[slot.config.run_id] = _of_slot(training.state, place)
             training.slots[place] = None
     return dispatch
+
+
+def _of_slot(state: State, place: int) -> Any:
+    """Parameters and selection biases of the run in a slot; those of several processes' devices as numpy copies."""
+    params = (state.params, state.biases) if hosts.alone() else hosts.fetch((state.params, state.biases))
+    return jax.tree.map(lambda leaf: leaf[place], params)
 
 
 def _record(training: Training, dispatch: Dispatch) -> bool:
@@ -360,7 +392,7 @@ def _record(training: Training, dispatch: Dispatch) -> bool:
 
 
 def _finish(slot: Slot, finals: dict[str, Any]) -> None:
-    if slot.config.keep == "final":
+    if slot.config.keep == "final" and slot.writes:
         facts = {"steps": slot.step, "leaves": "parameters, then selection biases, in order"}
         save_final(slot.folder, finals[slot.config.run_id], facts)
     slot.finish()
@@ -399,4 +431,6 @@ def _save(training: Training) -> None:
         slot.flush()
         slot.report()
     places = {slot.config.run_id: (place, slot.turn) for place, slot in enumerate(training.slots) if slot is not None}
-    training.checkpoints.save(training.state, places)
+    leaves = hosts.fetch(training.state)
+    if training.checkpoints:
+        training.checkpoints.save(leaves, places)

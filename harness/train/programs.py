@@ -37,6 +37,7 @@ class Programs(NamedTuple):
         evaluate: (params, biases, slot, tokens [P, n, T+1]) -> losses [P, n, T], nats, of the run in that slot.
         turns: k.
         mesh: devices by (run, data).
+        shardings: of the inputs that hosts feed: hyper and masks, tokens, windows, scalars.
     """
 
     initialise: Callable[..., State]
@@ -45,6 +46,22 @@ class Programs(NamedTuple):
     evaluate: Callable[..., Float[Array, "P n T"]]
     turns: int
     mesh: Mesh
+    shardings: "Shardings"
+
+
+class Shardings(NamedTuple):
+    """How what a host feeds is laid out: by run, turns of all runs, pieces of windows, the same everywhere."""
+
+    runs: NamedSharding
+    tokens: NamedSharding
+    pieces: NamedSharding
+    replicated: NamedSharding
+
+
+def shardings_of(mesh: Mesh) -> Shardings:
+    """The layouts on a mesh by (run, data)."""
+    specs = (("run",), (None, "run", "data"), ("run", "data"), ())
+    return Shardings(*(NamedSharding(mesh, PartitionSpec(*spec)) for spec in specs))
 
 
 class Key(NamedTuple):
@@ -105,7 +122,7 @@ def _compile(key: Key) -> Programs:
     turns = dispatch_turns(key.shape.turn_flops * key.slots, platform)
     options = compiler_options(platform)
     compiled = {name: traced.lower().compile(options) for name, traced in trace(key, turns).items()}
-    return Programs(**compiled, turns=turns, mesh=key.mesh)
+    return Programs(**compiled, turns=turns, mesh=key.mesh, shardings=shardings_of(key.mesh))
 
 
 def trace(key: Key, turns: int) -> dict[str, Any]:
@@ -113,7 +130,8 @@ def trace(key: Key, turns: int) -> dict[str, Any]:
     shape, slots, compute, mesh, sharded = key
     runs, replicated = PartitionSpec("run"), PartitionSpec()
     turns_runs = PartitionSpec(None, "run")
-    batches, pieces = PartitionSpec(None, "run", "data"), PartitionSpec("run", "data")
+    batches = PartitionSpec(None, "run", "data")
+    laid = shardings_of(mesh)
     # Over `data` the compiler splits the batch and adds up the gradients: the program is that of one device. Only on
     # CPUs, whose devices meet once for each array they add up, is it done by hand, all gradients as one array (36
     # meetings less: 4 layers of width 128 took 150 ms a step, and take 142); a mixture counts loads over the batch.
@@ -166,12 +184,9 @@ def trace(key: Key, turns: int) -> dict[str, Any]:
             function, mesh=mesh, in_specs=in_specs, out_specs=out_specs, axis_names=axes, check_vma=False
         )
 
-    def on(spec: PartitionSpec) -> NamedSharding:
-        return NamedSharding(mesh, spec)
-
     seeds = jax.ShapeDtypeStruct((slots,), jnp.uint32)
     state = jax.eval_shape(initialise, seeds)
-    placed = jax.tree.map(lambda leaf: on(_split(leaf.shape, mesh) if sharded else runs), state)
+    placed = jax.tree.map(lambda leaf: NamedSharding(mesh, _split(leaf.shape, mesh)) if sharded else laid.runs, state)
     axes, tokens_spec = ({"run"}, turns_runs) if share_of is None else ({"run", share_of}, batches)
     windows = jax.ShapeDtypeStruct((*evaluation_pieces(shape, mesh), shape.model.context + 1), jnp.int32)
     tokens = jax.ShapeDtypeStruct((turns, slots, shape.micro_batch, shape.model.context + 1), jnp.int32)
@@ -179,20 +194,20 @@ def trace(key: Key, turns: int) -> dict[str, Any]:
     hyper = Hyper(*(jax.ShapeDtypeStruct((slots,), jnp.int32 if f in integers else jnp.float32) for f in Hyper._fields))
     scalar, mask = jax.ShapeDtypeStruct((), jnp.int32), jax.ShapeDtypeStruct((slots,), jnp.bool_)
     return {
-        "initialise": jax.jit(initialise, in_shardings=on(runs), out_shardings=placed).trace(seeds),
-        "enter": jax.jit(enter, donate_argnums=0, in_shardings=(placed, placed, on(runs)), out_shardings=placed).trace(
+        "initialise": jax.jit(initialise, in_shardings=laid.runs, out_shardings=placed).trace(seeds),
+        "enter": jax.jit(enter, donate_argnums=0, in_shardings=(placed, placed, laid.runs), out_shardings=placed).trace(
             state, state, mask
         ),
         "advance": jax.jit(
             by_hand(axes, advance, (runs, runs, tokens_spec, replicated), (runs, turns_runs)),
             donate_argnums=0,
-            in_shardings=(placed, on(runs), on(batches), on(replicated)),
-            out_shardings=(placed, on(replicated)),
+            in_shardings=(placed, laid.runs, laid.tokens, laid.replicated),
+            out_shardings=(placed, laid.replicated),
         ).trace(state, hyper, tokens, scalar),
         "evaluate": jax.jit(
             by_hand({"run"}, evaluate, (runs, runs, replicated, runs), runs),
-            in_shardings=(placed.params, placed.biases, on(replicated), on(pieces)),
-            out_shardings=on(replicated),
+            in_shardings=(placed.params, placed.biases, laid.replicated, laid.pieces),
+            out_shardings=laid.replicated,
         ).trace(state.params, state.biases, scalar, windows),
     }
 

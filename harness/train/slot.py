@@ -19,15 +19,19 @@ MOE_SERIES = ("load_cv", "drop_fraction", "router_entropy", "aux_loss")
 class Slot:
     """A run that trains.
 
+    Args:
+        turn: where it stands.
+        writes: whether this process writes its records.
+
     Attributes:
         turn: turns that were dispatched.
         step: steps that were recorded; what was dispatched later is still computed.
         ended: done, diverged or failed; nothing more of it is recorded.
     """
 
-    def __init__(self, feed: Feed, folder: Path, shape: Shape, turn: int):
+    def __init__(self, feed: Feed, folder: Path, shape: Shape, turn: int, writes: bool = True):
         self.feed, self.config, self.folder = feed, feed.config, folder
-        self.turns_per_step = turns_per_step(self.config, shape)
+        self.turns_per_step, self.writes = turns_per_step(self.config, shape), writes
         self.turn = turn
         self.step = self.committed = turn // self.turns_per_step
         begun = self.step
@@ -91,7 +95,8 @@ class Slot:
             return  # between two turns of a step: a segment of that name stands there
         evals = {name: [row[name] for row in self.evals] for name in (self.evals[0] if self.evals else ())}
         for kind, rows in (("series", self.series), ("evals", evals), ("timing", self.timing)):
-            write_segment(self.folder, kind, self.committed, self.step, rows)
+            if self.writes:
+                write_segment(self.folder, kind, self.committed, self.step, rows)
         self.series, self.evals, self.timing = {}, [], {name: [] for name in self.timing}
         self.committed = self.step
 
@@ -99,11 +104,14 @@ class Slot:
         """Write status.json."""
         finite = self.last_loss is not None and np.isfinite(self.last_loss)
         loss = self.last_loss if finite else None
-        write_status(self.folder, Status(state, self.step, self.config.steps, loss, reason))
+        if self.writes:
+            write_status(self.folder, Status(state, self.step, self.config.steps, loss, reason))
 
     def finish(self) -> None:
         """Write what remains, the gap, and the status: done, or diverged if a loss was not finite."""
         self.flush()
+        if not self.writes:
+            return
         series, evals = read_segments(self.folder, "series"), read_segments(self.folder, "evals")
         if not np.isfinite(evals["loss"]).all():
             return self.report("diverged", "the evaluation's loss is not finite")
