@@ -14,20 +14,20 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Protocol
 
 from pydantic import TypeAdapter, ValidationError
+
+from models.count import flops
+from sweeps.config import RunConfig
 
 BEAT_SECONDS = 2.0
 # Speeds are those of this many seconds: many dispatches of the slowest programs, and still the present.
 RATE_SECONDS = 30.0
 # A process that has not beaten for so long is taken for dead. A shared file system may show an old file for a minute.
 STALE_SECONDS = 120.0
-
-What = Literal["training", "evaluation", "compile"]
-
 
 @dataclasses.dataclass(frozen=True)
 class InSlot:
@@ -93,27 +93,58 @@ class Beat:
     speeds: tuple[Speed, ...]
 
 
+class Spending(Protocol):
+    """Where a process's time goes; kept up to date by whoever trains.
+
+    Attributes:
+        training, evaluation: seconds inside compiled programs.
+        compiling: seconds waited for compilation.
+        tokens: trained.
+        total: seconds since it began.
+    """
+
+    @property
+    def training(self) -> float: ...
+    @property
+    def evaluation(self) -> float: ...
+    @property
+    def compiling(self) -> float: ...
+    @property
+    def tokens(self) -> int: ...
+    @property
+    def total(self) -> float: ...
+
+
+class Trained(Protocol):
+    """A run in a slot: its configuration, and the last step that is known of it, with its loss in nats."""
+
+    @property
+    def config(self) -> RunConfig: ...
+    @property
+    def step(self) -> int: ...
+    @property
+    def last_loss(self) -> float | None: ...
+
+
 class Pulse:
-    """The beats of this process: a thread writes them, while one other, the one that trains, says what it does.
+    """The beats of this process, for all its packs: a thread writes them while another trains.
 
     Args:
         out: the sweep's folder.
-        name: of the file; the host and the process id by default. One pulse serves all packs of a process.
+        spent: read at every beat.
+        name: of the file; the host and the process id by default.
     """
 
-    def __init__(self, out: Path, name: str | None = None, clock: Callable[[], float] = time.monotonic):
-        host = socket.gethostname()
-        self._folder, self._clock = out / "workers", clock
-        self._host, self._name = host, name or f"{host}-{os.getpid()}"
-        self._serial = self._tokens = 0
+    def __init__(self, out: Path, spent: Spending, name: str | None = None):
+        self._host = socket.gethostname()
+        self._folder, self._name, self._spent = out / "workers", name or f"{self._host}-{os.getpid()}", spent
+        self._serial = 0
         self._slots: tuple[InSlot, ...] = ()
-        self._seconds: dict[What, float] = {"training": 0.0, "evaluation": 0.0, "compile": 0.0}
-        self._what: What | None = None
         self._model: int | None = None
-        self._speeds: dict[int, tuple[int, float]] = {}
-        self._began = self._mark = clock()
-        self._history = collections.deque([(self._began, 0, {})])
-        self._lock, self._over = threading.RLock(), threading.Event()
+        self._speeds: dict[int, Speed] = {}
+        self._charged = self._sums()
+        self._history = collections.deque([(spent.total, spent.tokens, {})])
+        self._lock, self._over = threading.Lock(), threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True, name="heartbeat")
 
     def __enter__(self) -> "Pulse":
@@ -134,40 +165,21 @@ class Pulse:
         self._thread.join()
         self.beat()
 
-    @contextlib.contextmanager
-    def pack(self, flops_per_token: int, slots: Sequence[InSlot]) -> Iterator[None]:
-        """From the beginning of a pack, its compilation included, to its end.
+    def follow(self, slots: Sequence[Trained]) -> None:
+        """The runs in the slots now, of one model; none when a pack has ended.
 
-        Args:
-            flops_per_token: `flops(model).train` of its model.
+        What was trained since the last call was of this model, or of the last one's where there are no slots.
         """
-        self._switch(model=flops_per_token)
-        self._slots = tuple(slots)
-        try:
-            yield
-        finally:
-            self._switch(model=None)
-            self._slots = ()
-            self.beat()
-
-    @contextlib.contextmanager
-    def inside(self, what: What) -> Iterator[None]:
-        """While a compiled program runs, or compilation is waited for. Inner uses are not counted in outer ones."""
-        outer = self._what
-        self._switch(what=what, model=self._model)
-        try:
-            yield
-        finally:
-            self._switch(what=outer, model=self._model)
-
-    def trained(self, tokens: int, slots: Sequence[InSlot]) -> None:
-        """Tokens just trained of all slots, and where each run stands that trains on."""
         with self._lock:
-            self._tokens += tokens
-            self._slots = tuple(slots)
-            if self._model is not None:
-                before, seconds = self._speeds.get(self._model, (0, 0.0))
-                self._speeds[self._model] = (before + tokens, seconds)
+            model = flops(slots[0].config.model).train if slots else self._model
+            tokens, seconds = self._sums()
+            if model is not None:
+                before = self._speeds.get(model, Speed(model, 0, 0.0))
+                new_tokens, new_seconds = tokens - self._charged[0], seconds - self._charged[1]
+                self._speeds[model] = Speed(model, before.tokens + new_tokens, before.seconds + max(new_seconds, 0.0))
+            self._charged = tokens, seconds
+            self._model = model if slots else None
+            self._slots = tuple(_in_slot(slot) for slot in slots)
 
     def beat(self) -> None:
         """Write the file now. A full or missing disk is no reason to stop training."""
@@ -181,49 +193,43 @@ class Pulse:
         while not self._over.wait(BEAT_SECONDS):
             self.beat()
 
-    def _switch(self, model: int | None, what: What | None = None) -> None:
-        """Charge the time since the last switch to what was done, and go on with something else."""
-        with self._lock:
-            now = self._clock()
-            elapsed, self._mark = now - self._mark, now
-            if self._what is not None:
-                self._seconds[self._what] += elapsed
-            if self._model is not None and self._what != "compile":
-                tokens, seconds = self._speeds.get(self._model, (0, 0.0))
-                self._speeds[self._model] = (tokens, seconds + elapsed)
-            self._what, self._model = what, model
+    def _sums(self) -> tuple[int, float]:
+        """Tokens trained, and seconds but for those waited for compilation."""
+        return self._spent.tokens, self._spent.total - self._spent.compiling
 
     def _snapshot(self) -> Beat:
-        self._switch(what=self._what, model=self._model)
-        now, since = self._mark, self._mark - self._began
+        spent, now, tokens = self._spent, self._spent.total, self._spent.tokens
         self._serial += 1
         while len(self._history) > 1 and now - self._history[0][0] > RATE_SECONDS:
             self._history.popleft()
-        compiled = self._seconds["training"] + self._seconds["evaluation"]
-        rate = _rate(self._tokens, now, [(then, tokens) for then, tokens, _ in self._history])
+        rate = _rate(tokens, now, [(then, before) for then, before, _ in self._history])
         slots = []
         for slot in self._slots:
             earlier = [(then, runs[slot.run_id]) for then, _, runs in self._history if slot.run_id in runs]
-            loss = slot.train_loss if slot.train_loss is not None and math.isfinite(slot.train_loss) else None
-            speed = _rate(slot.tokens, now, earlier)
-            slots.append(dataclasses.replace(slot, train_loss=loss, tokens_per_second=speed))
-        self._history.append((now, self._tokens, {slot.run_id: slot.tokens for slot in slots}))
+            slots.append(dataclasses.replace(slot, tokens_per_second=_rate(slot.tokens, now, earlier)))
+        self._history.append((now, tokens, {slot.run_id: slot.tokens for slot in slots}))
         return Beat(
             name=self._name,
             host=self._host,
             pid=os.getpid(),
             serial=self._serial,
             ended=self._over.is_set(),
-            since=since,
-            training_seconds=self._seconds["training"],
-            evaluation_seconds=self._seconds["evaluation"],
-            compile_seconds=self._seconds["compile"],
-            utilisation=compiled / since if since > 0 else None,
-            tokens=self._tokens,
+            since=now,
+            training_seconds=spent.training,
+            evaluation_seconds=spent.evaluation,
+            compile_seconds=spent.compiling,
+            utilisation=(spent.training + spent.evaluation) / now if now > 0 else None,
+            tokens=tokens,
             tokens_per_second=rate or 0.0,
             slots=tuple(slots),
-            speeds=tuple(Speed(model, *speed) for model, speed in self._speeds.items()),
+            speeds=tuple(self._speeds.values()),
         )
+
+
+def _in_slot(slot: Trained) -> InSlot:
+    config = slot.config
+    loss = slot.last_loss if slot.last_loss is not None and math.isfinite(slot.last_loss) else None
+    return InSlot(config.run_id, slot.step, config.steps, slot.step * config.batch_tokens, loss)
 
 
 def _rate(tokens: int, now: float, earlier: Sequence[tuple[float, int]]) -> float | None:
