@@ -57,13 +57,13 @@ def sweep_status(out: Path) -> tuple[list[dict[str, Any]], Reached]:
     """
     live = is_live(out)
     if live and not (out / "manifest.json").is_file():
-        return [], progress(out, (), ())[0]
-    configs = read_configs(out)
-    statuses = [read_status(run_folder(out, config.run_id), config.steps, live=live) for config in configs]
-    reached, statuses = progress(out, configs, statuses)
+        return [], progress(out, {}, ())[0]
+    runs = {config.run_id: config for config in read_configs(out)}  # an id is a hash, 20 us
+    statuses = [read_status(run_folder(out, run_id), config.steps, live=live) for run_id, config in runs.items()]
+    reached, statuses = progress(out, runs, statuses)
     rows = [
         {
-            "run_id": config.run_id,
+            "run_id": run_id,
             "architecture": config.model.architecture,
             "domain": config.data.domain,
             "tokenizer": config.data.tokenizer,
@@ -74,7 +74,7 @@ def sweep_status(out: Path) -> tuple[list[dict[str, Any]], Reached]:
             "train_loss": status.train_loss,
             "reason": status.reason,
         }
-        for config, status in zip(configs, statuses, strict=True)
+        for (run_id, config), status in zip(runs.items(), statuses, strict=True)
     ]
     return rows, reached
 

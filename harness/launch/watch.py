@@ -16,8 +16,8 @@ from rich.text import Text
 
 from harness.record.heartbeat import Beat, Beats, InSlot, clear_beats
 from harness.record.progress import Reached, Tally
-from harness.record.status import Status, read_status, run_folder
-from harness.show import duration, header
+from harness.record.status import ENDED, Status, read_status, run_folder
+from harness.show import header
 from models.count import count
 from sweeps.config import RunConfig
 
@@ -41,10 +41,10 @@ class Watch:
     def __init__(
         self, console: Console, out: Path, runs: Sequence[RunConfig], clock: Callable[[], float] = time.monotonic
     ):
-        run_ids = [run.run_id for run in runs]
-        statuses = [read_status(run_folder(out, i), run.steps) for i, run in zip(run_ids, runs, strict=True)]
+        by_id = {run.run_id: run for run in runs}
+        statuses = [read_status(run_folder(out, run_id), run.steps) for run_id, run in by_id.items()]
         self._console, self._out, self._clock = console, out, clock
-        self._beats, self._tally = Beats(out, clock), Tally(runs, run_ids, statuses)
+        self._beats, self._tally = Beats(out, clock), Tally(by_id, statuses)
         self._in_slots: set[str] = set()
         self._last: collections.deque[dict[str, Any]] = collections.deque(maxlen=ENDED_SHOWN)
         self._began = self._told = clock()
@@ -97,7 +97,7 @@ class Watch:
             before, config = self._tally.status(run_id), self._tally.config(run_id)
             status = read_status(run_folder(self._out, run_id), config.steps)
             self._tally.move(run_id, status)
-            if status.state in ("done", "diverged", "failed") and status.state != before.state:
+            if status.state in ENDED and status.state != before.state:
                 self._last.append(self._row(run_id, status.train_loss) | self._outcome(run_id, status))
 
     def _row(self, run_id: str, loss: float | None) -> dict[str, Any]:

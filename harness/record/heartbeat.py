@@ -29,6 +29,7 @@ RATE_SECONDS = 30.0
 # A process that has not beaten for so long is taken for dead. A shared file system may show an old file for a minute.
 STALE_SECONDS = 120.0
 
+
 @dataclasses.dataclass(frozen=True)
 class InSlot:
     """A run that trains now.

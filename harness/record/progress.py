@@ -4,7 +4,7 @@ import collections
 import dataclasses
 import math
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from harness.record.files import write_json
@@ -45,16 +45,17 @@ class Tally:
     """Sums over a sweep's runs that follow as single runs change: who watches 10,000 runs reads only those in slots.
 
     Args:
+        runs: by id.
         statuses: of the runs, in their order.
     """
 
-    def __init__(self, runs: Sequence[RunConfig], run_ids: Sequence[str], statuses: Sequence[Status]):
-        self._runs = dict(zip(run_ids, runs, strict=True))
+    def __init__(self, runs: Mapping[str, RunConfig], statuses: Iterable[Status]):
+        self._runs = runs
         self._statuses: dict[str, Status] = {}
         self._states: collections.Counter[str] = collections.Counter()
         self._tokens = self._tokens_total = self._flops = self._flops_total = 0
         self._left: collections.Counter[int] = collections.Counter()
-        for run_id, status in zip(run_ids, statuses, strict=True):
+        for run_id, status in zip(runs, statuses, strict=True):
             self._add(run_id, status, 1)
 
     def __contains__(self, run_id: str) -> bool:
@@ -103,7 +104,7 @@ class Tally:
         working = [beat for beat in beats if not beat.ended]
         seconds = sum(beat.since for beat in beats)
         eta = None
-        if states.keys() <= set(ENDED):
+        if states and states.keys() <= set(ENDED):
             eta = 0.0
         elif live and working and (one := self._seconds_left(beats)) is not None:
             eta = one / (sum(bool(beat.slots) for beat in working) or len(working))
@@ -123,7 +124,7 @@ class Tally:
 
     def _seconds_left(self, beats: Sequence[Beat]) -> float | None:
         """Of one process that does all that is left; None where no speed is known."""
-        tokens, seconds = collections.Counter[int](), collections.Counter[float]()
+        tokens, seconds = collections.Counter[int](), collections.defaultdict[int, float](float)
         for speed in (speed for beat in beats for speed in beat.speeds if speed.tokens > 0 and speed.seconds > 0):
             tokens[speed.flops_per_token] += speed.tokens
             seconds[speed.flops_per_token] += speed.seconds
@@ -142,14 +143,15 @@ def mark_start(out: Path, runs: Iterable[RunConfig]) -> None:
     write_json(out / "running.json", {"since": time.time(), "steps": before})
 
 
-def progress(out: Path, runs: Sequence[RunConfig], statuses: Sequence[Status]) -> tuple[Reached, list[Status]]:
+def progress(out: Path, runs: Mapping[str, RunConfig], statuses: Iterable[Status]) -> tuple[Reached, list[Status]]:
     """How far a sweep's folder is, and the statuses with the steps that running processes tell.
 
     Args:
+        runs: by id.
         statuses: of the runs, in their order.
     """
-    live, beats, run_ids = is_live(out), read_beats(out), [run.run_id for run in runs]
-    tally = Tally(runs, run_ids, statuses)
+    live, beats = is_live(out), read_beats(out)
+    tally = Tally(runs, statuses)
     if live:
         tally.follow(beats)
-    return tally.reached(beats, live), [tally.status(run_id) for run_id in run_ids]
+    return tally.reached(beats, live), [tally.status(run_id) for run_id in runs]

@@ -3,6 +3,7 @@
 import contextlib
 import importlib
 import importlib.util
+import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -40,15 +41,16 @@ class Follower:
     """One tracker, and the state of each run's folder that it has shown."""
 
     def __init__(self, name: str, out: Path, runs: Sequence[RunConfig], warn: Callable[[str], None]):
-        self._name, self._out, self._warn = name, out, warn
+        self.name, self._out, self._warn = name, out, warn
         self._runs = {run.run_id: run for run in runs}
+        self._runs_folder = os.fspath(run_folder(out, ""))
         self._shown: dict[str, tuple[int, int]] = {}
         self._failing = False
 
     def update(self) -> bool:
         """Mirror the runs whose folders have changed; false if the tracker failed, which is said once."""
         try:
-            mirror: Mirror = importlib.import_module(f"harness.track.{self._name}").mirror
+            mirror: Mirror = importlib.import_module(f"harness.track.{self.name}").mirror
             for run_id, run in self._runs.items():
                 stamp = self._stamp(run_id)
                 if stamp is not None and stamp != self._shown.get(run_id):
@@ -57,7 +59,7 @@ class Follower:
         except Exception as error:  # whatever a tracker does, the sweep goes on, and the next update tries again
             if not self._failing:
                 reason = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}".strip()
-                self._warn(f"isogap: {self._name} is behind, training goes on, later updates catch up: {reason}")
+                self._warn(f"isogap: {self.name} is behind, training goes on, later updates catch up: {reason}")
             self._failing = True
             return False
         self._failing = False
@@ -65,9 +67,9 @@ class Follower:
 
     def _stamp(self, run_id: str) -> tuple[int, int] | None:
         """Changes with every status and every commit; None before the first commit."""
-        folder = run_folder(self._out, run_id)
+        folder = f"{self._runs_folder}/{run_id}"  # 10,000 paths of strings take a third of the time
         try:
-            return folder.stat().st_mtime_ns, (folder / "timing").stat().st_mtime_ns
+            return os.stat(folder).st_mtime_ns, os.stat(f"{folder}/timing").st_mtime_ns
         except OSError:
             return None
 
@@ -93,7 +95,7 @@ def tracking(names: Sequence[str], out: Path, runs: Sequence[RunConfig], console
         while not over.wait(UPDATE_SECONDS):
             follower.update()
         if not follower.update():
-            warn(f"isogap: {follower._name} has not all of the record; the same command again sends the rest")
+            warn(f"isogap: {follower.name} has not all of the record; the same command again sends the rest")
 
     threads = [threading.Thread(target=follow, args=(follower,), daemon=True) for follower in followers]
     for thread in threads:
@@ -105,4 +107,4 @@ def tracking(names: Sequence[str], out: Path, runs: Sequence[RunConfig], console
         for follower, thread in zip(followers, threads, strict=True):
             thread.join(LAST_SECONDS)
             if thread.is_alive():
-                warn(f"isogap: {follower._name} does not answer; the same command again sends the rest of the record")
+                warn(f"isogap: {follower.name} does not answer; the same command again sends the rest of the record")

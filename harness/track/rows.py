@@ -16,7 +16,7 @@ def last_step(segment: Path) -> int:
 
 
 def committed_segments(folder: Path) -> list[Path]:
-    """The series and evals of whole commits, in the order of their steps: up to the timing, which a commit writes last."""
+    """The series and evals of whole commits, by their steps: up to the timing, which a commit writes last."""
     reached = max(map(last_step, segment_paths(folder, "timing")), default=-1)
     paths = [path for kind in ("evals", "series") for path in segment_paths(folder, kind) if last_step(path) <= reached]
     return sorted(paths, key=lambda path: (path.stem, path.parent.name))

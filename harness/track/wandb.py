@@ -1,15 +1,18 @@
 """Weights & Biases: one of its runs a run, with the same id."""
 
+import importlib
 import json
 import os
 from pathlib import Path
-
-import wandb  # pyright: ignore[reportMissingImports]
+from typing import Any
 
 from harness.record.files import write_json
 from harness.record.status import ENDED, read_status, run_folder
 from harness.track.rows import committed_segments, last_step, scalars
 from sweeps.config import RunConfig
+
+# Nothing of it is installed with the project, nor are its types.
+wandb: Any = importlib.import_module("wandb")
 
 # For all of a run's rows to reach the server; after it they are sent again at the next update.
 FINISH_SECONDS = 60.0

@@ -5,6 +5,7 @@ import random
 import struct
 import sys
 import types
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -91,7 +92,7 @@ class Server:
 
 
 @pytest.fixture
-def server(monkeypatch) -> Server:
+def server(monkeypatch) -> Iterator[Server]:
     server = Server()
     package = types.SimpleNamespace(init=server.init, Settings=lambda **options: options)
     monkeypatch.setitem(sys.modules, "wandb", package)
