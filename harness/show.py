@@ -84,7 +84,7 @@ def print_status(out: Path, rows: Sequence[dict[str, Any]], reached: Reached) ->
     if not rows:
         print(f"{out}: being prepared: its text is read, and its runs are not laid out yet")
         return
-    print_lines(rows)
+    print("\n".join(lines(rows)))
     share = reached.flops / reached.flops_total if reached.flops_total else 1.0
     to_go = "ETA: not running" if reached.eta_seconds is None and not reached.live else eta(reached)
     print(", ".join(f"{count} {state}" for state, count in sorted(reached.states.items())))
@@ -93,13 +93,13 @@ def print_status(out: Path, rows: Sequence[dict[str, Any]], reached: Reached) ->
         print(header(reached))
 
 
-def print_lines(rows: Sequence[dict[str, Any]]) -> None:
-    """Rows with the same keys, a line each, in columns; 10,000 in 0.1 s, where a table takes 20."""
+def lines(rows: Sequence[dict[str, Any]]) -> list[str]:
+    """Rows with the same keys in columns, a line each below their names; 10,000 in 0.1 s, where a table takes 20."""
     texts = [tuple(rows[0]), *(tuple(map(_text, row.values())) for row in rows)]
     widths = [max(map(len, column)) for column in zip(*texts, strict=True)]
     right = [all(isinstance(row[name], int | float | None) for row in rows) for name in rows[0]]
     line = "  ".join(f"{{:{'>' if side else '<'}{width}}}" for side, width in zip(right, widths, strict=True))
-    print("\n".join(line.format(*text).rstrip() for text in texts))
+    return [line.format(*text).rstrip() for text in texts]
 
 
 def eta(reached: Reached) -> str:

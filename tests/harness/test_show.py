@@ -7,7 +7,7 @@ import pytest
 from harness.record.heartbeat import Pulse
 from harness.record.status import Status, run_folder, sweep_lock, write_status
 from harness.record.sweep_folder import lay_out
-from harness.show import duration, print_lines
+from harness.show import duration, lines
 from models.config import make_config
 from sweeps.config import DataConfig, OptimizerConfig, RunConfig
 
@@ -43,8 +43,8 @@ def test_a_live_sweep_shows_its_processes(sweep, isogap):
     pulse.beat()
     with sweep_lock(sweep):
         text, told = isogap("status", sweep).out, json.loads(isogap("status", sweep, "--json").out)
-    lines = text.splitlines()
-    assert len(lines) == 4 + 3 and "[red]no memory" in lines[1]
+    printed = text.splitlines()
+    assert len(printed) == 4 + 3 and "[red]no memory" in printed[1]
     assert "1 failed, 1 pending, 1 running" in text
     assert "0 of 3 runs done, 1 running, 1 failed, 0 tokens/s, 90% inside compiled steps, 0:01:40 elapsed" in text
     progress, rows = told["progress"], told["runs"]
@@ -64,9 +64,9 @@ def test_a_sweep_in_preparation_is_said_to_be(tmp_path, isogap):
     assert isogap("status", tmp_path).status == 2
 
 
-def test_lines_are_in_columns(capsys):
-    print_lines([{"name": "a", "N": None, "why": ""}, {"name": "bcd", "N": 12345, "why": "x [y]"}])
-    assert capsys.readouterr().out == "name       N  why\na\nbcd   12,345  x [y]\n"
+def test_lines_are_in_columns():
+    told = lines([{"name": "a", "N": None, "why": ""}, {"name": "bcd", "N": 12345, "why": "x [y]"}])
+    assert told == ["name       N  why", "a", "bcd   12,345  x [y]"]
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(0.0, "0:00:00"), (59.2, "0:01:00"), (90000.0, "1 day, 1:00:00")])
