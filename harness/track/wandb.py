@@ -3,6 +3,7 @@
 import importlib
 import json
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -27,16 +28,20 @@ def mirror(out: Path, run: RunConfig) -> None:
     are recomputed are the same, and stay.
 
     Without a server (WANDB_MODE=offline) a run is logged once, whole, when it has ended: of two folders with one id,
-    `wandb sync` would send both.
+    `wandb sync` would send both. The folder of a process that died in the middle is removed.
     """
     folder, file = run_folder(out, run.run_id), out / "wandb" / f"{run.run_id}.json"
     status = read_status(folder, run.steps)
-    if os.environ.get("WANDB_MODE") == "offline" and status.state not in ENDED:
+    offline = os.environ.get("WANDB_MODE") == "offline"
+    if offline and status.state not in ENDED:
         return
     logged = json.loads(file.read_text())["step"] if file.is_file() else -1
     new = [segment for segment in committed_segments(folder) if last_step(segment) > logged]
     if not new:
         return
+    if offline and logged < 0:
+        for left in (out / "wandb").glob(f"offline-run-*-{run.run_id}"):
+            shutil.rmtree(left)
     rows: dict[int, dict[str, float]] = {}
     for segment in new:
         for step, row in scalars(segment):

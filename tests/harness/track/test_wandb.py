@@ -58,6 +58,9 @@ def test_offline_files_hold_a_run_that_has_ended_once(recorded, monkeypatch):
     run.commit(50)
     assert not (run.out / "wandb").exists()
     run.status("done")
+    left = run.out / "wandb" / f"offline-run-20200101_000000-{run.config.run_id}"  # of a process that died
+    left.mkdir(parents=True)
+    (left / f"run-{run.config.run_id}.wandb").write_bytes(b"half")
     for _ in range(2):
         mirror(run.out, run.config)
     (file,) = (run.out / "wandb").glob("offline-run-*/*.wandb")
