@@ -81,7 +81,7 @@ def status(out: FolderArgument, json_: JsonFlag = False) -> None:
     if json_:
         print(json.dumps({"runs": rows, "progress": dataclasses.asdict(progress)}, indent=1, allow_nan=False))
     else:
-        print_status(rows, progress)
+        print_status(out, rows, progress)
 
 
 @app.command()

@@ -1,6 +1,5 @@
 """Tables for a terminal."""
 
-import collections
 import datetime
 import math
 from collections.abc import Iterator, Sequence
@@ -50,12 +49,20 @@ def working(what: str) -> Iterator[None]:
 
 def sweep_status(out: Path) -> tuple[list[dict[str, Any]], Reached]:
     """A row a run (run_id, architecture, domain, tokenizer, state, step, steps, tokens, train_loss in nats, reason),
-    and how far the whole is."""
-    live, configs = is_live(out), read_configs(out)
-    statuses = [read_status(run_folder(out, config.run_id), config.steps, live=live) for config in configs]
+    and how far the whole is; no rows while a new sweep is prepared.
+
+    Raises:
+        InputError: the folder holds no sweep.
+    """
+    live = is_live(out)
+    if live and not (out / "manifest.json").is_file():
+        return [], progress(out, {}, ())[0]
+    runs = {config.run_id: config for config in read_configs(out)}  # an id is a hash, 20 us
+    statuses = [read_status(run_folder(out, run_id), config.steps, live=live) for run_id, config in runs.items()]
+    reached, statuses = progress(out, runs, statuses)
     rows = [
         {
-            "run_id": config.run_id,
+            "run_id": run_id,
             "architecture": config.model.architecture,
             "domain": config.data.domain,
             "tokenizer": config.data.tokenizer,
@@ -66,22 +73,57 @@ def sweep_status(out: Path) -> tuple[list[dict[str, Any]], Reached]:
             "train_loss": status.train_loss,
             "reason": status.reason,
         }
-        for config, status in zip(configs, statuses, strict=True)
+        for (run_id, config), status in zip(runs.items(), statuses, strict=True)
     ]
-    return rows, progress(out, configs, statuses)
+    return rows, reached
 
 
-def print_status(rows: Sequence[dict[str, Any]], reached: Reached) -> None:
-    """The rows, how much is done, and the time to go."""
-    print_rows(rows)
-    counts = collections.Counter(row["state"] for row in rows)
+def print_status(out: Path, rows: Sequence[dict[str, Any]], reached: Reached) -> None:
+    """The rows, how much is done, how fast it goes, and the time to go."""
+    if not rows:
+        print(f"{out}: being prepared: its text is read, and its runs are not laid out yet")
+        return
+    print("\n".join(lines(rows)))
     share = reached.flops / reached.flops_total if reached.flops_total else 1.0
-    eta = reached.eta_seconds
-    to_go = "not running" if eta is None and "running" not in counts else "not known yet"
-    if eta is not None:
-        to_go = str(datetime.timedelta(seconds=math.ceil(eta)))
-    print(", ".join(f"{count} {state}" for state, count in sorted(counts.items())))
-    print(f"{reached.tokens:,} of {reached.tokens_total:,} tokens, {share:.0%} of the FLOPs; ETA: {to_go}")
+    to_go = "ETA: not running" if reached.eta_seconds is None and not reached.live else eta(reached)
+    print(", ".join(f"{count} {state}" for state, count in sorted(reached.states.items())))
+    print(f"{reached.tokens:,} of {reached.tokens_total:,} tokens, {share:.0%} of the FLOPs; {to_go}")
+    if reached.live:
+        print(header(reached))
+
+
+def lines(rows: Sequence[dict[str, Any]]) -> list[str]:
+    """Rows with the same keys in columns, a line each below their names; 10,000 in 0.1 s, where a table takes 20."""
+    texts = [tuple(rows[0]), *(tuple(map(_text, row.values())) for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*texts, strict=True)]
+    right = [all(isinstance(row[name], int | float | None) for row in rows) for name in rows[0]]
+    line = "  ".join(f"{{:{'>' if side else '<'}{width}}}" for side, width in zip(right, widths, strict=True))
+    return [line.format(*text).rstrip() for text in texts]
+
+
+def eta(reached: Reached) -> str:
+    """The time to go, to the second."""
+    if reached.eta_seconds is None:
+        return "ETA: not known yet"
+    return f"ETA: {duration(reached.eta_seconds)}"
+
+
+def duration(seconds: float) -> str:
+    """h:mm:ss, and days before them."""
+    return str(datetime.timedelta(seconds=math.ceil(seconds)))
+
+
+def header(reached: Reached) -> str:
+    """One line for who watches: runs, speed, utilisation, time."""
+    states = reached.states
+    parts = [f"{states.get('done', 0):,} of {sum(states.values()):,} runs done"]
+    parts += [f"{states[name]:,} {name}" for name in ("running", "diverged", "failed") if states.get(name)]
+    parts.append(f"{reached.tokens_per_second or 0.0:,.0f} tokens/s")
+    if reached.utilisation is not None:
+        parts.append(f"{reached.utilisation:.0%} inside compiled steps")
+    if reached.elapsed_seconds is not None:
+        parts.append(f"{duration(reached.elapsed_seconds)} elapsed")
+    return ", ".join([*parts, eta(reached)])
 
 
 def print_plan(planned: Plan) -> None:

@@ -1,12 +1,14 @@
-"""How far a sweep is, and when it will end at the speed of the process that runs it."""
+"""How far a sweep is, how fast it goes, and when it will end."""
 
+import collections
 import dataclasses
-import json
+import math
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from harness.record.files import write_json
+from harness.record.heartbeat import Beat, read_beats
 from harness.record.status import ENDED, Status, is_live, read_status, run_folder
 from models.count import flops
 from sweeps.config import RunConfig
@@ -17,8 +19,13 @@ class Reached:
     """Attributes:
     tokens, flops: trained so far; those of interrupted runs since their last checkpoint are counted, and done again.
     tokens_total, flops_total: of all runs, of those that diverged or failed only what was trained.
-    eta_seconds: at the FLOPs per second since the running process began to train, its compiling included; small models
-        run at fewer, so it is a guide. None while nothing runs or nothing was trained yet; 0 when all runs have ended.
+    eta_seconds: see `Tally.reached`. None while nothing runs or nothing was trained yet; 0 when all runs have ended.
+    live: some process runs the sweep.
+    states: how many runs are in each state.
+    tokens_per_second: of all processes over the last half minute; None while nothing runs.
+    utilisation: share of the processes' time inside compiled programs, of those of the last `isogap run`.
+    elapsed_seconds: of the process that has worked longest.
+    workers: the processes that train, or of the last `isogap run` where nothing runs.
     """
 
     tokens: int
@@ -26,6 +33,108 @@ class Reached:
     flops: int
     flops_total: int
     eta_seconds: float | None
+    live: bool
+    states: dict[str, int]
+    tokens_per_second: float | None
+    utilisation: float | None
+    elapsed_seconds: float | None
+    workers: tuple[Beat, ...]
+
+
+class Tally:
+    """Sums over a sweep's runs that follow as single runs change: who watches 10,000 runs reads only those in slots.
+
+    Args:
+        runs: by id.
+        statuses: of the runs, in their order.
+    """
+
+    def __init__(self, runs: Mapping[str, RunConfig], statuses: Iterable[Status]):
+        self._runs = runs
+        self._statuses: dict[str, Status] = {}
+        self._states: collections.Counter[str] = collections.Counter()
+        self._tokens = self._tokens_total = self._flops = self._flops_total = 0
+        self._left: collections.Counter[int] = collections.Counter()
+        for run_id, status in zip(runs, statuses, strict=True):
+            self._add(run_id, status, 1)
+
+    def __contains__(self, run_id: str) -> bool:
+        return run_id in self._runs
+
+    def status(self, run_id: str) -> Status:
+        """Where a run stands."""
+        return self._statuses[run_id]
+
+    def config(self, run_id: str) -> RunConfig:
+        """What a run is."""
+        return self._runs[run_id]
+
+    def move(self, run_id: str, status: Status) -> None:
+        """Take a run's new status."""
+        self._add(run_id, self._statuses[run_id], -1)
+        self._add(run_id, status, 1)
+
+    def follow(self, beats: Iterable[Beat]) -> None:
+        """Take the steps of the runs in slots, which status.json tells later."""
+        for slot in (slot for beat in beats for slot in beat.slots if slot.run_id in self._runs):
+            before = self._statuses[slot.run_id]
+            if before.state not in ENDED:  # a beat is older than the status of a run that has just ended
+                loss = before.train_loss if slot.train_loss is None else slot.train_loss
+                self.move(slot.run_id, Status("running", slot.step, self._runs[slot.run_id].steps, loss))
+
+    def _add(self, run_id: str, status: Status, sign: int) -> None:
+        run, over = self._runs[run_id], status.state in ENDED
+        cost, steps = flops(run.model).train, status.step if over else run.steps
+        self._statuses[run_id] = status
+        self._states[status.state] += sign
+        self._tokens += sign * status.step * run.batch_tokens
+        self._tokens_total += sign * steps * run.batch_tokens
+        self._flops += sign * status.step * run.batch_tokens * cost
+        self._flops_total += sign * steps * run.batch_tokens * cost
+        self._left[cost] += sign * max(steps - status.step, 0) * run.batch_tokens
+
+    def reached(self, beats: Sequence[Beat], live: bool) -> Reached:
+        """How far all is.
+
+        The time to go is what is left of each model in tokens, at the speed its packs had in these processes since
+        they began, over the processes that train. A model not trained yet takes as long for a FLOP as the one nearest
+        to it in FLOPs a token. Compiling is not counted, and each process is taken to be busy to the end.
+        """
+        states = {state: count for state, count in self._states.items() if count}
+        working = [beat for beat in beats if not beat.ended]
+        seconds = sum(beat.since for beat in beats)
+        eta = None
+        if states and states.keys() <= set(ENDED):
+            eta = 0.0
+        elif live and working and (one := self._seconds_left(beats)) is not None:
+            eta = one / (sum(bool(beat.slots) for beat in working) or len(working))
+        return Reached(
+            tokens=self._tokens,
+            tokens_total=self._tokens_total,
+            flops=self._flops,
+            flops_total=self._flops_total,
+            eta_seconds=eta,
+            live=live,
+            states=states,
+            tokens_per_second=sum(beat.tokens_per_second for beat in working) if live else None,
+            utilisation=sum(b.training_seconds + b.evaluation_seconds for b in beats) / seconds if seconds else None,
+            elapsed_seconds=max((beat.since for beat in beats), default=None),
+            workers=tuple(working if live else beats),
+        )
+
+    def _seconds_left(self, beats: Sequence[Beat]) -> float | None:
+        """Of one process that does all that is left; None where no speed is known."""
+        tokens, seconds = collections.Counter[int](), collections.defaultdict[int, float](float)
+        for speed in (speed for beat in beats for speed in beat.speeds if speed.tokens > 0 and speed.seconds > 0):
+            tokens[speed.flops_per_token] += speed.tokens
+            seconds[speed.flops_per_token] += speed.seconds
+        if not tokens:
+            return None
+        total = 0.0
+        for cost, left in self._left.items():
+            near = min(tokens, key=lambda known: abs(math.log(known / cost)))
+            total += left * seconds[near] / tokens[near] * (cost / near)
+        return total
 
 
 def mark_start(out: Path, runs: Iterable[RunConfig]) -> None:
@@ -34,28 +143,15 @@ def mark_start(out: Path, runs: Iterable[RunConfig]) -> None:
     write_json(out / "running.json", {"since": time.time(), "steps": before})
 
 
-def progress(out: Path, runs: Sequence[RunConfig], statuses: Sequence[Status]) -> Reached:
-    """Sums over the runs, and the time to go.
+def progress(out: Path, runs: Mapping[str, RunConfig], statuses: Iterable[Status]) -> tuple[Reached, list[Status]]:
+    """How far a sweep's folder is, and the statuses with the steps that running processes tell.
 
     Args:
+        runs: by id.
         statuses: of the runs, in their order.
     """
-    ended = [status.state in ENDED for status in statuses]
-    lengths = [s.step if over else run.steps for run, s, over in zip(runs, statuses, ended, strict=True)]
-    costs = [flops(run.model).train * run.batch_tokens for run in runs]
-    trained = sum(cost * status.step for cost, status in zip(costs, statuses, strict=True))
-    total = sum(cost * length for cost, length in zip(costs, lengths, strict=True))
-    eta = 0.0 if all(ended) else None
-    if eta is None and is_live(out) and (out / "running.json").is_file():
-        start = json.loads((out / "running.json").read_text())
-        before = sum(cost * start["steps"].get(run.run_id, 0) for run, cost in zip(runs, costs, strict=True))
-        seconds = time.time() - start["since"]
-        if trained > before and seconds > 0:
-            eta = (total - trained) * seconds / (trained - before)
-    return Reached(
-        tokens=sum(run.batch_tokens * status.step for run, status in zip(runs, statuses, strict=True)),
-        tokens_total=sum(run.batch_tokens * length for run, length in zip(runs, lengths, strict=True)),
-        flops=trained,
-        flops_total=total,
-        eta_seconds=eta,
-    )
+    live, beats = is_live(out), read_beats(out)
+    tally = Tally(runs, statuses)
+    if live:
+        tally.follow(beats)
+    return tally.reached(beats, live), [tally.status(run_id) for run_id in runs]

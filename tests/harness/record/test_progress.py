@@ -1,12 +1,13 @@
 """Progress and time to go against arithmetic."""
 
-import time
+import dataclasses
+import random
 
 import pytest
 
-from harness.record import progress as module
-from harness.record.progress import mark_start, progress
-from harness.record.status import Status, run_folder, sweep_lock, write_status
+from harness.record.heartbeat import Beat, InSlot, Pulse, Speed
+from harness.record.progress import Tally, progress
+from harness.record.status import State, Status, sweep_lock
 from models.config import make_config
 from models.count import flops
 from sweeps.config import DataConfig, OptimizerConfig, RunConfig
@@ -19,43 +20,103 @@ def run(width: int, steps: int) -> RunConfig:
 
 
 SMALL, LARGE = run(16, 1000), run(64, 400)
+RUNS = {config.run_id: config for config in (SMALL, LARGE)}
+STATES: list[State] = ["pending", "running", "interrupted", "done", "diverged", "failed"]
+BEAT = Beat("a", "host", 1, 1, False, 100.0, 70.0, 20.0, 4.0, 0.9, 3200, 32.0, (), ())
 
 
-def cost(config: RunConfig, steps: int) -> int:
+def cost(config: RunConfig, steps: int = 1) -> int:
     return flops(config.model).train * config.batch_tokens * steps
 
 
-def test_time_to_go_is_what_is_left_at_the_speed_since_the_start(tmp_path, monkeypatch):
-    runs = (SMALL, LARGE)
-    write_status(run_folder(tmp_path, SMALL.run_id), Status("interrupted", 200, 1000))
-    mark_start(tmp_path, runs)
-    started = time.time()
-    monkeypatch.setattr(module.time, "time", lambda: started + 50.0)
-    statuses = [Status("running", 600, 1000), Status("running", 100, 400)]
-    with sweep_lock(tmp_path):
-        reached = progress(tmp_path, runs, statuses)
-    trained = cost(SMALL, 400) + cost(LARGE, 100)
-    left = cost(SMALL, 400) + cost(LARGE, 300)
-    assert reached.eta_seconds == pytest.approx(50.0 * left / trained, rel=1e-2)
-    assert reached.tokens == 32 * 700 and reached.tokens_total == 32 * 1400
-    assert reached.flops == cost(SMALL, 600) + cost(LARGE, 100)
+def speed(config: RunConfig, tokens: int, seconds: float) -> Speed:
+    return Speed(flops(config.model).train, tokens, seconds)
+
+
+def test_time_to_go_is_what_is_left_of_each_model_at_its_speed_over_the_processes():
+    tally = Tally(RUNS, [Status("running", 600, 1000), Status("running", 100, 400)])
+    ahead = InSlot(LARGE.run_id, 150, 400, 150 * 32, 3.0)
+    one = dataclasses.replace(BEAT, speeds=(speed(SMALL, 6400, 10.0), speed(LARGE, 320, 30.0)))
+    two = dataclasses.replace(BEAT, speeds=(speed(SMALL, 6400, 30.0),), slots=(ahead,))
+    gone = dataclasses.replace(BEAT, ended=True, tokens_per_second=0.0)
+    tally.follow([two])
+    reached = tally.reached([one, two, gone], live=True)
+    # 400 steps of 32 tokens at 320 a second, and 250 at 320 / 30; one process trains, the other has nothing to do.
+    assert reached.eta_seconds == pytest.approx(400 * 32 / 320 + 250 * 32 / (320 / 30))
+    assert reached.tokens == 32 * 750 and reached.tokens_total == 32 * 1400
+    assert reached.flops == cost(SMALL, 600) + cost(LARGE, 150)
     assert reached.flops_total == cost(SMALL, 1000) + cost(LARGE, 400)
+    assert reached.tokens_per_second == 64.0 and reached.utilisation == pytest.approx(0.9)
+    assert reached.workers == (one, two) and reached.states == {"running": 2}
+    assert tally.status(LARGE.run_id) == Status("running", 150, 400, 3.0)
+    both = tally.reached([one, dataclasses.replace(two, slots=())], live=True).eta_seconds
+    assert both == pytest.approx((400 * 32 / 320 + 250 * 32 / (320 / 30)) / 2)
 
 
-def test_what_will_not_be_trained_is_not_waited_for(tmp_path):
-    mark_start(tmp_path, (SMALL, LARGE))
-    statuses = [Status("diverged", 10, 1000), Status("done", 400, 400)]
-    with sweep_lock(tmp_path):
-        reached = progress(tmp_path, (SMALL, LARGE), statuses)
+def test_a_model_not_trained_yet_takes_as_long_for_a_flop_as_the_nearest():
+    huge = run(256, 10)
+    tally = Tally(
+        RUNS | {huge.run_id: huge}, [Status("done", 1000, 1000), Status("done", 400, 400), Status("pending", 0, 10)]
+    )
+    beat = dataclasses.replace(BEAT, speeds=(speed(SMALL, 100, 1.0), speed(LARGE, 100, 2.0)))
+    per_flop = 2.0 / (100 * flops(LARGE.model).train)
+    assert tally.reached([beat], live=True).eta_seconds == pytest.approx(cost(huge, 10) * per_flop)
+
+
+def test_what_will_not_be_trained_is_not_waited_for():
+    tally = Tally(RUNS, [Status("diverged", 10, 1000), Status("done", 400, 400)])
+    reached = tally.reached([BEAT], live=True)
     assert reached.eta_seconds == 0.0
     assert reached.tokens == reached.tokens_total == 32 * 410 and reached.flops == reached.flops_total
+
+
+def test_a_run_that_has_ended_is_not_begun_again_by_an_old_beat():
+    tally = Tally(RUNS, [Status("done", 1000, 1000, 2.0), Status("pending", 0, 400)])
+    tally.follow([dataclasses.replace(BEAT, slots=(InSlot(SMALL.run_id, 900, 1000, 0), InSlot("stranger", 1, 2, 3)))])
+    assert tally.status(SMALL.run_id).state == "done" and tally.reached([], True).states == {"done": 1, "pending": 1}
+
+
+@pytest.mark.parametrize("seed", [1, random.SystemRandom().randrange(10**6)])
+def test_sums_that_follow_are_those_of_the_statuses_they_end_with(seed):
+    print(f"seed {seed}")
+    chance = random.Random(seed)
+    tally = Tally(RUNS, [Status("pending", 0, run.steps) for run in RUNS.values()])
+    for _ in range(50):
+        config = chance.choice([SMALL, LARGE])
+        state = chance.choice(STATES)
+        tally.move(config.run_id, Status(state, chance.randint(0, config.steps), config.steps))
+    afresh = Tally(RUNS, [tally.status(run_id) for run_id in RUNS])
+    beats = [dataclasses.replace(BEAT, speeds=(speed(SMALL, 10, 1.0),))]
+    assert tally.reached(beats, True) == afresh.reached(beats, True)
 
 
 def test_no_time_is_told_where_none_is_known(tmp_path):
     waiting = [Status("pending", 0, 1000), Status("pending", 0, 400)]
     with sweep_lock(tmp_path):
-        assert progress(tmp_path, (SMALL, LARGE), waiting).eta_seconds is None  # it still prepares its text
-        mark_start(tmp_path, (SMALL, LARGE))
-        assert progress(tmp_path, (SMALL, LARGE), waiting).eta_seconds is None  # it still compiles
-    moving = [Status("interrupted", 500, 1000), Status("pending", 0, 400)]
-    assert progress(tmp_path, (SMALL, LARGE), moving).eta_seconds is None  # nothing runs
+        reached, _ = progress(tmp_path, RUNS, waiting)
+        assert reached.live and reached.eta_seconds is None and reached.tokens_per_second == 0.0
+    tally = Tally(RUNS, waiting)
+    assert tally.reached([BEAT], True).eta_seconds is None  # it still compiles
+    moving = dataclasses.replace(BEAT, speeds=(speed(SMALL, 100, 1.0),))
+    reached = tally.reached([moving], False)
+    assert reached.eta_seconds is None and reached.tokens_per_second is None  # nothing runs
+
+
+class Spent:
+    training, evaluation, compiling, tokens, total = 5.0, 1.0, 2.0, 320, 10.0
+
+
+class Slot:
+    config, step, last_loss = SMALL, 10, 4.0
+
+
+def test_a_folder_is_read_with_its_beats_while_a_process_holds_it(tmp_path):
+    pulse = Pulse(tmp_path, Spent())
+    pulse.follow([Slot()])
+    pulse.beat()
+    statuses = [Status("pending", 0, 1000), Status("pending", 0, 400)]
+    with sweep_lock(tmp_path):
+        reached, told = progress(tmp_path, RUNS, statuses)
+    assert told == [Status("running", 10, 1000, 4.0), statuses[1]] and reached.tokens == 320
+    reached, told = progress(tmp_path, RUNS, statuses)
+    assert told == statuses and reached.utilisation == pytest.approx(0.6) and not reached.live

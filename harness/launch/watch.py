@@ -1,0 +1,181 @@
+"""What a person sees while a sweep trains: a display in a terminal, a line now and then elsewhere."""
+
+import collections
+import contextlib
+import json
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.live import Live
+from rich.text import Text
+
+from harness.record.heartbeat import Beat, Beats, InSlot, clear_beats
+from harness.record.progress import Reached, Tally
+from harness.record.status import ENDED, Status, read_status, run_folder
+from harness.show import header, lines
+from models.count import count
+from sweeps.config import RunConfig
+
+# Processes beat every 2 s: looking more often shows nothing new.
+LOOK_SECONDS = 1.0
+# Between two lines where nothing can be redrawn.
+LINE_SECONDS = 15.0
+# Runs that ended last, shown below those that train.
+ENDED_SHOWN = 5
+BAR = 20
+
+
+class Watch:
+    """What is known of a sweep's runs while they train, and its display.
+
+    Args:
+        out: the sweep's folder, whose lock this process holds.
+        runs: all runs of the folder.
+    """
+
+    def __init__(
+        self, console: Console, out: Path, runs: Sequence[RunConfig], clock: Callable[[], float] = time.monotonic
+    ):
+        by_id = {run.run_id: run for run in runs}
+        statuses = [read_status(run_folder(out, run_id), run.steps) for run_id, run in by_id.items()]
+        self._console, self._out, self._clock = console, out, clock
+        self._beats, self._tally = Beats(out, clock), Tally(by_id, statuses)
+        self._in_slots: set[str] = set()
+        self._last: collections.deque[dict[str, Any]] = collections.deque(maxlen=ENDED_SHOWN)
+        self._began = self._told = clock()
+        self._lock = threading.Lock()
+        self._live = Live(console=console, auto_refresh=False, transient=True) if console.is_terminal else None
+
+    def ended(self, run_ids: Iterable[str]) -> None:
+        """Read the statuses of these runs again: of a pack that has ended, of runs that have failed."""
+        with self._lock:
+            self._reread(run_ids)
+
+    def update(self) -> None:
+        """Read the beats and what has left its slot since, and show it."""
+        with self._lock:
+            beats, reached = self._look()
+            if self._live is not None:
+                self._live.update(self._display(beats, reached), refresh=True)
+            elif self._clock() - self._told > LINE_SECONDS:
+                self._told = self._clock()
+                self._print(header(reached))
+
+    def open(self) -> None:
+        """Begin to show."""
+        if self._live is not None:
+            self._live.start()
+
+    def close(self) -> None:
+        """End the display with two lines that stay: how far it came, and where the time went."""
+        with self._lock:
+            if self._live is not None:
+                self._live.stop()
+            beats, reached = self._look()
+            self._print(header(reached))
+            if shares := time_shares(beats, self._clock() - self._began):
+                self._print(shares)
+
+    def _print(self, line: str) -> None:
+        self._console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+    def _look(self) -> tuple[list[Beat], Reached]:
+        beats = self._beats.read()
+        in_slots = {slot.run_id for beat in beats for slot in beat.slots if slot.run_id in self._tally}
+        self._reread(self._in_slots - in_slots)
+        self._in_slots = in_slots
+        self._tally.follow(beats)
+        return beats, self._tally.reached(beats, live=True)
+
+    def _reread(self, run_ids: Iterable[str]) -> None:
+        for run_id in run_ids:
+            before, config = self._tally.status(run_id), self._tally.config(run_id)
+            status = read_status(run_folder(self._out, run_id), config.steps)
+            self._tally.move(run_id, status)
+            if status.state in ENDED and status.state != before.state:
+                self._last.append(self._row(run_id, status.train_loss) | self._outcome(run_id, status))
+
+    def _row(self, run_id: str, loss: float | None) -> dict[str, Any]:
+        model = self._tally.config(run_id).model
+        return {"run": run_id, "architecture": model.architecture, "N": count(model).total, "train loss": _loss(loss)}
+
+    def _outcome(self, run_id: str, status: Status) -> dict[str, Any]:
+        try:
+            gap = json.loads((run_folder(self._out, run_id) / "gap.json").read_text())["gap_probe"]
+        except (OSError, ValueError, KeyError):
+            gap = None
+        return {"state": status.state, "gap": "" if gap is None else f"{gap:+.4f}"}
+
+    def _display(self, beats: Sequence[Beat], reached: Reached) -> Text:
+        slots = [slot for beat in beats for slot in beat.slots if slot.run_id in self._tally]
+        # The header may take two lines, each table has a line of names, and the cursor stands on a line of its own.
+        room = max(self._console.size.height - 6 - len(self._last), 1)
+        told = [header(reached)]
+        rows = [self._row(slot.run_id, slot.train_loss) | _moving(slot) for slot in slots[:room]]
+        told += lines(rows) if rows else ["nothing in a slot yet: programs are compiled"]
+        told += [f"and {len(slots) - room} more"] if len(slots) > room else []
+        told += lines(list(self._last)) if self._last else []
+        # One text: a table of rich takes 20 ms to draw, 2 % of a core. A line longer than the terminal is cut, but for
+        # the header.
+        width = self._console.size.width
+        return Text("\n".join([told[0], *(line[:width] for line in told[1:])]))
+
+
+def _loss(loss: float | None) -> str:
+    return "" if loss is None else f"{loss:.4f}"
+
+
+def _moving(slot: InSlot) -> dict[str, Any]:
+    share = min(max(slot.step / slot.steps, 0.0), 1.0)
+    bar = "━" * round(BAR * share) + "╌" * (BAR - round(BAR * share))
+    rate = None if slot.tokens_per_second is None else round(slot.tokens_per_second)
+    return {"tokens/s": rate, "step": f"{slot.step:,}/{slot.steps:,}", "": f"{bar} {share:4.0%}"}
+
+
+def time_shares(beats: Sequence[Beat], seconds: float) -> str:
+    """Where the processes' time went, in one line; empty where none has worked.
+
+    Args:
+        seconds: of the wall clock.
+    """
+    total = sum(beat.since for beat in beats)
+    if not total:
+        return ""
+    parts = [
+        sum(sums) / total
+        for sums in zip(*((b.training_seconds, b.evaluation_seconds, b.compile_seconds) for b in beats), strict=True)
+    ]
+    training, evaluation, compiling = (round(100 * part) for part in parts)
+    inside = training + evaluation
+    return (
+        f"inside compiled steps {inside} % of {seconds:.0f} s (training {training} %, evaluation {evaluation} %), "
+        f"waiting for compilation {compiling} %, the rest {max(100 - inside - compiling, 0)} %"
+    )
+
+
+@contextlib.contextmanager
+def watching(console: Console, out: Path, runs: Sequence[RunConfig]) -> Iterator[Watch]:
+    """Show a sweep while it trains; a thread of its own looks once a second.
+
+    To be entered before the first process beats, by the holder of the sweep's lock.
+    """
+    clear_beats(out)
+    watch, over = Watch(console, out, runs), threading.Event()
+
+    def look() -> None:
+        while not over.wait(LOOK_SECONDS):
+            watch.update()
+
+    thread = threading.Thread(target=look, daemon=True, name="watch")
+    watch.open()
+    thread.start()
+    try:
+        yield watch
+    finally:
+        over.set()
+        thread.join()
+        watch.close()

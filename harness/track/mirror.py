@@ -1,0 +1,110 @@
+"""Trackers: outside programs that show the record while it grows. They get what is committed, and nothing else."""
+
+import contextlib
+import importlib
+import importlib.util
+import os
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from harness.record.status import run_folder
+from sweeps.config import RunConfig
+from sweeps.errors import InputError
+
+# A tracker's name is that of its package and of its module here, which has `mirror(out, run)`.
+TRACKERS = ("tensorboard", "wandb")
+# Runs commit every 20 s.
+UPDATE_SECONDS = 30.0
+# For the last update, when the training is over.
+LAST_SECONDS = 300.0
+
+Mirror = Callable[[Path, RunConfig], None]
+
+
+def check_trackers(names: Sequence[str]) -> None:
+    """Refuse names that cannot be tracked to.
+
+    Raises:
+        InputError: an unknown name, or a package that is not installed.
+    """
+    for name in names:
+        if name not in TRACKERS:
+            raise InputError("--track", "value", name, " or ".join(TRACKERS))
+        if importlib.util.find_spec(name) is None:
+            raise InputError("--track", "package", f"no {name}", f"that it is installed: pip install 'isogap[{name}]'")
+
+
+class Follower:
+    """One tracker, and the state of each run's folder that it has shown."""
+
+    def __init__(self, name: str, out: Path, runs: Sequence[RunConfig], warn: Callable[[str], None]):
+        self.name, self._out, self._warn = name, out, warn
+        self._runs = {run.run_id: run for run in runs}
+        self._runs_folder = os.fspath(run_folder(out, ""))
+        self._shown: dict[str, tuple[int, int]] = {}
+        self._failing = False
+
+    def update(self) -> bool:
+        """Mirror the runs whose folders have changed; false if the tracker failed, which is said once."""
+        try:
+            mirror: Mirror = importlib.import_module(f"harness.track.{self.name}").mirror
+            for run_id, run in self._runs.items():
+                stamp = self._stamp(run_id)
+                if stamp is not None and stamp != self._shown.get(run_id):
+                    mirror(self._out, run)
+                    self._shown[run_id] = stamp
+        except Exception as error:  # whatever a tracker does, the sweep goes on, and the next update tries again
+            if not self._failing:
+                reason = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}".strip()
+                self._warn(f"isogap: {self.name} is behind, training goes on, later updates catch up: {reason}")
+            self._failing = True
+            return False
+        self._failing = False
+        return True
+
+    def _stamp(self, run_id: str) -> tuple[int, int] | None:
+        """Changes with every status and every commit; None before the first commit."""
+        folder = f"{self._runs_folder}/{run_id}"  # 10,000 paths of strings take a third of the time
+        try:
+            return os.stat(folder).st_mtime_ns, os.stat(f"{folder}/timing").st_mtime_ns
+        except OSError:
+            return None
+
+
+@contextlib.contextmanager
+def tracking(names: Sequence[str], out: Path, runs: Sequence[RunConfig], console: Console) -> Iterator[None]:
+    """Mirror the record of a sweep that trains meanwhile, from a thread of its own, and all of it at the end.
+
+    Run on a sweep that has ended, it mirrors what is missing.
+
+    Args:
+        names: checked by `check_trackers`.
+        runs: all runs of the folder.
+    """
+
+    def warn(line: str) -> None:
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+    over = threading.Event()
+    followers = [Follower(name, out, runs, warn) for name in dict.fromkeys(names)]
+
+    def follow(follower: Follower) -> None:
+        while not over.wait(UPDATE_SECONDS):
+            follower.update()
+        if not follower.update():
+            warn(f"isogap: {follower.name} has not all of the record; the same command again sends the rest")
+
+    threads = [threading.Thread(target=follow, args=(follower,), daemon=True) for follower in followers]
+    for thread in threads:
+        thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        for follower, thread in zip(followers, threads, strict=True):
+            thread.join(LAST_SECONDS)
+            if thread.is_alive():
+                warn(f"isogap: {follower.name} does not answer; the same command again sends the rest of the record")

@@ -1,0 +1,55 @@
+"""What of a run's record a tracker may show: whole commits only."""
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+
+from harness.record.segments import segment_paths
+
+
+def last_step(segment: Path) -> int:
+    """The step that a segment reaches."""
+    return int(segment.stem.split("-")[1])
+
+
+def committed_segments(folder: Path) -> list[Path]:
+    """The series and evals of whole commits, by their steps: up to the timing, which a commit writes last."""
+    reached = max(map(last_step, segment_paths(folder, "timing")), default=-1)
+    paths = [path for kind in ("evals", "series") for path in segment_paths(folder, kind) if last_step(path) <= reached]
+    return sorted(paths, key=lambda path: (path.stem, path.parent.name))
+
+
+def scalars(segment: Path) -> Iterator[tuple[int, dict[str, float]]]:
+    """The step and the quantities of each row of a segment, in the order of the steps.
+
+    Series are named by their columns, evals PROBE/loss and PROBE/loss_se; a quantity that a row has not is left out.
+    """
+    # pyarrow has no annotations: the type is guessed from the default, "hive", though None is documented.
+    columns = pq.read_table(segment, partitioning=None).to_pydict()  # pyright: ignore[reportArgumentType]
+    steps = columns.pop("step")
+    probes = columns.pop("probe", None)
+    if probes is None:
+        names = list(columns)
+        for step, *row in zip(steps, *columns.values(), strict=True):
+            yield step, dict(zip(names, row, strict=True))
+        return
+    rows: dict[int, dict[str, float]] = {}
+    for step, probe, loss, se in zip(steps, probes, columns["loss"], columns["loss_se"], strict=True):
+        rows.setdefault(step, {})[f"{probe}/loss"] = loss
+        if math.isfinite(se):
+            rows[step][f"{probe}/loss_se"] = se
+    yield from rows.items()
+
+
+def training_clock(folder: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Steps, rising from 0, and the seconds the run had trained after each: no clock that could be set back."""
+    steps, seconds = [0], [0.0]
+    for path in segment_paths(folder, "timing"):
+        columns = pq.read_table(path, partitioning=None).to_pydict()  # pyright: ignore[reportArgumentType]
+        for step, spent in zip(columns["step"], columns["wall_seconds"], strict=True):
+            steps.append(step)
+            seconds.append(seconds[-1] + spent)
+    return np.asarray(steps), np.asarray(seconds)

@@ -1,0 +1,55 @@
+"""TensorBoard: one event file a committed segment, in DIR/tensorboard/RUN_ID."""
+
+import io
+import os
+from pathlib import Path
+
+import numpy as np
+from tensorboard.compat.proto.event_pb2 import Event  # pyright: ignore[reportAttributeAccessIssue]
+from tensorboard.compat.proto.summary_pb2 import Summary  # pyright: ignore[reportAttributeAccessIssue]
+from tensorboard.summary.writer.record_writer import RecordWriter
+
+from harness.record.status import run_folder
+from harness.track.rows import committed_segments, scalars, training_clock
+from sweeps.config import RunConfig
+
+
+def mirror(out: Path, run: RunConfig) -> None:
+    """Make a run's event files those of its committed segments: missing ones are written, others removed.
+
+    A file's name is its segment's, so that TensorBoard reads them in the order of the steps; it carries the segment's
+    time of modification, so that one written anew under the same name is mirrored anew. An event's wall time is the
+    seconds the run itself had trained: RELATIVE shows them, WALL begins in 1970.
+    """
+    source, target = run_folder(out, run.run_id), out / "tensorboard" / run.run_id
+    wanted = {_name(segment): segment for segment in committed_segments(source)}
+    standing = {path.name: path for path in target.iterdir()} if target.is_dir() else {}
+    for name in standing.keys() - wanted.keys():
+        standing[name].unlink()
+    stamps = {name: os.stat(segment).st_mtime_ns for name, segment in wanted.items()}
+    missing = [n for n in wanted if n not in standing or os.stat(standing[n]).st_mtime_ns != stamps[n]]
+    if not missing:
+        return
+    target.mkdir(parents=True, exist_ok=True)
+    steps, seconds = training_clock(source)
+    for name in missing:
+        temporary = target / f".{name.replace('tfevents', 'tmp')}"
+        temporary.write_bytes(_events(wanted[name], steps, seconds))
+        os.utime(temporary, ns=(stamps[name], stamps[name]))
+        os.replace(temporary, target / name)
+
+
+def _name(segment: Path) -> str:
+    return f"events.out.tfevents.{segment.stem}.{segment.parent.name}"
+
+
+def _events(segment: Path, steps: np.ndarray, seconds: np.ndarray) -> bytes:
+    rows = list(scalars(segment))
+    times = np.interp([step for step, _ in rows], steps, seconds)
+    buffer = io.BytesIO()
+    writer = RecordWriter(buffer)
+    writer.write(Event(wall_time=times[0], file_version="brain.Event:2").SerializeToString())
+    for (step, row), time in zip(rows, times, strict=True):
+        values = [Summary.Value(tag=name, simple_value=value) for name, value in row.items() if name != "tokens"]
+        writer.write(Event(wall_time=time, step=step, summary=Summary(value=values)).SerializeToString())
+    return buffer.getvalue()
