@@ -1,41 +1,161 @@
-"""Files that are whole or absent: written beside, flushed to disk, renamed."""
+"""Files that are whole or absent: written beside, flushed to disk, renamed.
+
+An object store (gs://, s3://) has neither folders nor renames, and needs none: a put replaces the whole object or
+leaves the old one.
+"""
 
 import json
 import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from sweeps.errors import InputError
 
-def _rename_durably(temporary: Path, path: Path) -> None:
-    with open(temporary, "rb") as file:
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
-    folder = os.open(path.parent, os.O_RDONLY)
+# What etils.epath hands to fsspec; each needs its package: s3fs, gcsfs, adlfs.
+STORES = ("s3", "gs", "az")
+
+
+def open_folder(name: str) -> Path:
+    """A folder by its name: a local path, or a URL of an object store, which answers as a path does.
+
+    Raises:
+        InputError: a URL of another kind, or one whose package is not installed.
+    """
+    scheme, found, _ = name.partition("://")
+    if not found:
+        return Path(name)
+    if scheme not in STORES:
+        expected = "a local path, or " + ", ".join(f"{store}://BUCKET/NAME" for store in STORES)
+        raise InputError(name, "path", scheme, expected)
+    import fsspec
+    from etils import epath
+
+    # Listings are not remembered: other processes write here, and a remembered length would cut their files short.
+    protocols = ("gcs", "gs") if scheme == "gs" else (scheme,)
+    for protocol in protocols:
+        fsspec.config.conf.setdefault(protocol, {})["use_listings_cache"] = False
     try:
-        os.fsync(folder)
+        fsspec.get_filesystem_class(scheme)
+    except ImportError as error:
+        raise InputError(name, "path", scheme, f"the package that reads it: {error}") from None
+    return cast(Path, epath.Path(name))
+
+
+def is_local(path: Path) -> bool:
+    """Whether the path is of this machine's file systems, not of an object store."""
+    return isinstance(path, Path)
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Errors of the system name the file: a full disk is told of when a file is open, which has no name then."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is not None:
+            raise
+        raise OSError(error.errno, error.strerror or str(error), str(path)) from error
+
+
+def sync_folder(folder: Path) -> None:
+    """Flush a local folder's list of names to disk."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
     finally:
-        os.close(folder)
+        os.close(descriptor)
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write or replace a text file so that a crash leaves the old one or the new one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(text)
-    _rename_durably(temporary, path)
+def write_bytes(path: Path, content: bytes, *, durable: bool = True) -> None:
+    """Write or replace a file so that a crash leaves the old one or the new one.
+
+    Args:
+        durable: wait until it is on disk; without, a power loss (not a killed process) may leave a damaged file.
+
+    Raises:
+        OSError: it cannot be written; the old file stands, nothing is left beside it, and `filename` is set.
+    """
+    with _naming(path):
+        if not is_local(path):
+            path.write_bytes(content)
+            return
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # A name of its own: two processes may write the same file, and each must rename what it wrote.
+        temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+        try:
+            with open(temporary, "xb") as file:
+                file.write(content)
+                file.flush()
+                if durable:
+                    os.fsync(file.fileno())
+            os.replace(temporary, path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+        if durable:
+            sync_folder(path.parent)
 
 
-def write_json(path: Path, value: Any) -> None:
+def write_text(path: Path, text: str, *, durable: bool = True) -> None:
+    """`write_bytes` of a text."""
+    write_bytes(path, text.encode(), durable=durable)
+
+
+def write_json(path: Path, value: Any, *, durable: bool = True) -> None:
     """`write_text` of indented JSON; NaN is refused, so that any reader can parse it."""
-    write_text(path, json.dumps(value, indent=1, allow_nan=False) + "\n")
+    write_text(path, json.dumps(value, indent=1, allow_nan=False) + "\n", durable=durable)
+
+
+def parquet_bytes(table: pa.Table) -> bytes:
+    """A table as the bytes of a parquet file."""
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink, write_page_checksum=True)
+    return sink.getvalue().to_pybytes()
 
 
 def write_parquet(path: Path, table: pa.Table) -> None:
-    """Write a parquet file so that a crash leaves all of it or none."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp")
-    pq.write_table(table, temporary)
-    _rename_durably(temporary, path)
+    """`write_bytes` of a parquet file."""
+    write_bytes(path, parquet_bytes(table))
+
+
+def read_parquet(path: Path) -> pa.Table:
+    """The table of a parquet file.
+
+    Raises:
+        OSError: there is no such file.
+        ValueError: it is no parquet file, or a damaged one.
+    """
+    content = path.read_bytes()
+    try:
+        # A file's checksums are checked where it has them; without, flipped bits would pass for numbers.
+        return pq.ParquetFile(pa.BufferReader(content), page_checksum_verification=True).read()
+    except (OSError, pa.ArrowException, ValueError) as error:
+        raise ValueError(f"{type(error).__name__}: {str(error).splitlines()[0]}") from error
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove what killed processes left half written in a folder of files; nobody may be writing there."""
+    if not is_local(folder):
+        return
+    try:
+        names = [entry.name for entry in os.scandir(folder)]
+    except FileNotFoundError:
+        return
+    for name in names:
+        if name.startswith(".") and name.endswith(".tmp"):
+            (folder / name).unlink(missing_ok=True)
+
+
+def remove_tree(folder: Path) -> None:
+    """Remove a folder and all that is in it, if it is there."""
+    if is_local(folder):
+        shutil.rmtree(folder, ignore_errors=True)
+    else:
+        cast(Any, folder).rmtree(missing_ok=True)
