@@ -8,8 +8,8 @@ import json
 import os
 import secrets
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, cast
 
@@ -35,6 +35,7 @@ def open_folder(name: str) -> Path:
         expected = "a local path, or " + ", ".join(f"{store}://BUCKET/NAME" for store in STORES)
         raise InputError(name, "path", scheme, expected)
     import fsspec
+    import fsspec.config
     from etils import epath
 
     # Listings are not remembered: other processes write here, and a remembered length would cut their files short.
@@ -73,34 +74,57 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def write_bytes(path: Path, content: bytes, *, durable: bool = True) -> None:
-    """Write or replace a file so that a crash leaves the old one or the new one.
+def _make_folder(folder: Path, changed: set[Path]) -> None:
+    if not folder.is_dir():
+        _make_folder(folder.parent, changed)
+        folder.mkdir(exist_ok=True)
+        changed.add(folder.parent)
+
+
+def write_files(contents: Mapping[Path, bytes], *, durable: bool = True) -> None:
+    """Write or replace files so that a crash leaves of each the old one or the new one, in the given order.
+
+    Many at once cost little more than one: the first flush commits what the file system has noted of all of them.
 
     Args:
-        durable: wait until it is on disk; without, a power loss (not a killed process) may leave a damaged file.
+        durable: wait until they are on disk; without, a power loss (not a killed process) may leave a damaged file.
 
     Raises:
-        OSError: it cannot be written; the old file stands, nothing is left beside it, and `filename` is set.
+        OSError: one cannot be written; no old file is harmed, nothing is left beside them, and `filename` is set.
     """
-    with _naming(path):
-        if not is_local(path):
-            path.write_bytes(content)
-            return
-        path.parent.mkdir(parents=True, exist_ok=True)
-        # A name of its own: two processes may write the same file, and each must rename what it wrote.
-        temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
-        try:
-            with open(temporary, "xb") as file:
-                file.write(content)
-                file.flush()
-                if durable:
-                    os.fsync(file.fileno())
-            os.replace(temporary, path)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
-        if durable:
-            sync_folder(path.parent)
+    changed: set[Path] = set()
+    written: dict[Path, Path] = {}
+    try:
+        for path, content in contents.items():
+            with _naming(path):
+                if not is_local(path):
+                    path.write_bytes(content)
+                    continue
+                _make_folder(path.parent, changed)
+                # A name of its own: two processes may write the same file, and each must rename what it wrote.
+                written[path] = temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+                with open(temporary, "xb") as file:
+                    file.write(content)
+        for path, temporary in written.items() if durable else ():
+            with _naming(path), open(temporary, "rb") as file:
+                os.fsync(file.fileno())
+        for path, temporary in written.items():
+            with _naming(path):
+                os.replace(temporary, path)
+            changed.add(path.parent)
+    except BaseException:
+        for temporary in written.values():
+            with suppress(OSError):
+                temporary.unlink(missing_ok=True)
+        raise
+    for folder in sorted(changed) if durable else ():
+        with _naming(folder):
+            sync_folder(folder)
+
+
+def write_bytes(path: Path, content: bytes, *, durable: bool = True) -> None:
+    """`write_files` of one."""
+    write_files({path: content}, durable=durable)
 
 
 def write_text(path: Path, text: str, *, durable: bool = True) -> None:
@@ -109,8 +133,13 @@ def write_text(path: Path, text: str, *, durable: bool = True) -> None:
 
 
 def write_json(path: Path, value: Any, *, durable: bool = True) -> None:
-    """`write_text` of indented JSON; NaN is refused, so that any reader can parse it."""
-    write_text(path, json.dumps(value, indent=1, allow_nan=False) + "\n", durable=durable)
+    """`write_bytes` of `json_bytes`."""
+    write_bytes(path, json_bytes(value), durable=durable)
+
+
+def json_bytes(value: Any) -> bytes:
+    """Indented JSON as the bytes of a file; NaN raises ValueError, so that any reader can parse it."""
+    return (json.dumps(value, indent=1, allow_nan=False) + "\n").encode()
 
 
 def parquet_bytes(table: pa.Table) -> bytes:
@@ -118,11 +147,6 @@ def parquet_bytes(table: pa.Table) -> bytes:
     sink = pa.BufferOutputStream()
     pq.write_table(table, sink, write_page_checksum=True)
     return sink.getvalue().to_pybytes()
-
-
-def write_parquet(path: Path, table: pa.Table) -> None:
-    """`write_bytes` of a parquet file."""
-    write_bytes(path, parquet_bytes(table))
 
 
 def read_parquet(path: Path) -> pa.Table:

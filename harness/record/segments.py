@@ -4,14 +4,14 @@ A segment START-END holds what was recorded after step START up to step END. It 
 is; what lies beyond the checkpoint a run resumes from is dropped and recomputed, so that segments never overlap.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import cast
 
 import pandas as pd
 import pyarrow as pa
 
-from harness.record.files import read_parquet, remove_leftovers, write_parquet
+from harness.record.files import parquet_bytes, read_parquet, remove_leftovers, write_files
 from sweeps.errors import InputError
 
 KINDS = ("series", "evals", "timing")
@@ -27,10 +27,22 @@ def segment_paths(folder: Path, kind: str) -> list[Path]:
     return sorted((folder / kind).glob("[0-9]*-[0-9]*.parquet"), key=_bounds)
 
 
+def segment_files(folder: Path, start: int, end: int, rows: Mapping[str, dict[str, list]]) -> dict[Path, bytes]:
+    """The segments of what was recorded in (start, end] of a run, for `write_files`; none for a kind without rows.
+
+    Args:
+        rows: kind -> column -> values.
+    """
+    return {
+        folder / kind / f"{start:09d}-{end:09d}.parquet": parquet_bytes(pa.table(columns))
+        for kind, columns in rows.items()
+        if columns and len(next(iter(columns.values())))
+    }
+
+
 def write_segment(folder: Path, kind: str, start: int, end: int, rows: dict[str, list]) -> None:
     """Commit the rows recorded in (start, end] of a run's folder; writes nothing for no rows."""
-    if rows and len(next(iter(rows.values()))):
-        write_parquet(folder / kind / f"{start:09d}-{end:09d}.parquet", pa.table(rows))
+    write_files(segment_files(folder, start, end, {kind: rows}))
 
 
 def drop_segments_beyond(folder: Path, step: int) -> None:
@@ -71,7 +83,7 @@ def series_end(folder: Path) -> int:
 
 
 def whole_ends(folder: Path, evaluations: Iterable[int] = ()) -> set[int]:
-    """The steps a run can go on from: nothing of its record up to there is missing or damaged, and a segment ends there.
+    """The steps a run can go on from: its record is whole up to there, and a segment ends there.
 
     0 is always one of them.
 

@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 from typing import Literal, get_args
 
-from harness.record.files import write_json
+from harness.record.files import json_bytes, write_files
 from harness.record.lock import is_live, sweep_lock
 from harness.record.segments import series_end
 
@@ -40,7 +40,12 @@ def run_folder(out: Path, run_id: str) -> Path:
 
 def write_status(folder: Path, status: Status) -> None:
     """Replace status.json; one that only tells how far a run is does not wait for the disk."""
-    write_json(folder / "status.json", dataclasses.asdict(status), durable=status.state in ENDED)
+    write_files(status_file(folder, status), durable=status.state in ENDED)
+
+
+def status_file(folder: Path, status: Status) -> dict[Path, bytes]:
+    """status.json of a run, for `write_files`."""
+    return {folder / "status.json": json_bytes(dataclasses.asdict(status))}
 
 
 def read_status(folder: Path, steps: int, *, live: bool = True) -> Status:

@@ -123,7 +123,7 @@ def _saves(folder: Path) -> list[Path]:
 
 
 def _checksum(leaf: np.ndarray) -> int:
-    return zlib.crc32(np.ascontiguousarray(leaf).view(np.uint8).reshape(-1))
+    return zlib.crc32(leaf.tobytes())
 
 
 def _checksum_of_manifest(body: dict[str, Any]) -> int:
@@ -226,7 +226,7 @@ def find_states(
         try:
             leaves = _read_leaves(save, manifests[save])
         except Exception as error:  # whatever orbax makes of damaged files
-            reason = (str(error).splitlines() or [""])[0]
+            reason = (str(error).splitlines() or [""])[0][:200]
             logging.getLogger("isogap").warning("%s: damaged, not used (%s: %s)", save, type(error).__name__, reason)
             leaves = None
         for run, found in mine.items():
