@@ -2,7 +2,9 @@
 
 import hashlib
 import json
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from functools import cached_property
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -104,7 +106,13 @@ class RunConfig(_Strict, frozen=True):
         """The one JSON text of this value: sorted keys, no spaces."""
         return json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
 
-    @property
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """A copy with some fields changed, which has an id of its own."""
+        copied = super().model_copy(update=update, deep=deep)
+        vars(copied).pop("run_id", None)
+        return copied
+
+    @cached_property
     def run_id(self) -> str:
         """The first 12 hex digits of the SHA-256 of the canonical JSON."""
         return hashlib.sha256(self.canonical_json().encode()).hexdigest()[:12]

@@ -1,41 +1,185 @@
-"""Files that are whole or absent: written beside, flushed to disk, renamed."""
+"""Files that are whole or absent: written beside, flushed to disk, renamed.
+
+An object store (gs://, s3://) has neither folders nor renames, and needs none: a put replaces the whole object or
+leaves the old one.
+"""
 
 import json
 import os
+import secrets
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from sweeps.errors import InputError
 
-def _rename_durably(temporary: Path, path: Path) -> None:
-    with open(temporary, "rb") as file:
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
-    folder = os.open(path.parent, os.O_RDONLY)
+# What etils.epath hands to fsspec; each needs its package: s3fs, gcsfs, adlfs.
+STORES = ("s3", "gs", "az")
+
+
+def open_folder(name: str) -> Path:
+    """A folder by its name: a local path, or a URL of an object store, which answers as a path does.
+
+    Raises:
+        InputError: a URL of another kind, or one whose package is not installed.
+    """
+    scheme, found, _ = name.partition("://")
+    if not found:
+        return Path(name)
+    if scheme not in STORES:
+        expected = "a local path, or " + ", ".join(f"{store}://BUCKET/NAME" for store in STORES)
+        raise InputError(name, "path", scheme, expected)
+    import fsspec
+    import fsspec.config
+    from etils import epath
+
+    # Listings are not remembered: other processes write here, and a remembered length would cut their files short.
+    protocols = ("gcs", "gs") if scheme == "gs" else (scheme,)
+    for protocol in protocols:
+        fsspec.config.conf.setdefault(protocol, {})["use_listings_cache"] = False
     try:
-        os.fsync(folder)
+        fsspec.get_filesystem_class(scheme)
+    except ImportError as error:
+        raise InputError(name, "path", scheme, f"the package that reads it: {error}") from None
+    return cast(Path, epath.Path(name))
+
+
+def is_local(path: Path) -> bool:
+    """Whether the path is of this machine's file systems, not of an object store."""
+    return isinstance(path, Path)
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Errors of the system name the file: a full disk is told of when a file is open, which has no name then."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is not None:
+            raise
+        raise OSError(error.errno, error.strerror or str(error), str(path)) from error
+
+
+def sync_folder(folder: Path) -> None:
+    """Flush a local folder's list of names to disk."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
     finally:
-        os.close(folder)
+        os.close(descriptor)
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write or replace a text file so that a crash leaves the old one or the new one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(text)
-    _rename_durably(temporary, path)
+def _make_folder(folder: Path, changed: set[Path]) -> None:
+    if not folder.is_dir():
+        _make_folder(folder.parent, changed)
+        folder.mkdir(exist_ok=True)
+        changed.add(folder.parent)
 
 
-def write_json(path: Path, value: Any) -> None:
-    """`write_text` of indented JSON; NaN is refused, so that any reader can parse it."""
-    write_text(path, json.dumps(value, indent=1, allow_nan=False) + "\n")
+def write_files(contents: Mapping[Path, bytes], *, durable: bool = True) -> None:
+    """Write or replace files so that a crash leaves of each the old one or the new one, in the given order.
+
+    Many at once cost little more than one: the first flush commits what the file system has noted of all of them.
+
+    Args:
+        durable: wait until they are on disk; without, a power loss (not a killed process) may leave a damaged file.
+
+    Raises:
+        OSError: one cannot be written; no old file is harmed, nothing is left beside them, and `filename` is set.
+    """
+    changed: set[Path] = set()
+    written: dict[Path, Path] = {}
+    try:
+        for path, content in contents.items():
+            with _naming(path):
+                if not is_local(path):
+                    path.write_bytes(content)
+                    continue
+                _make_folder(path.parent, changed)
+                # A name of its own: two processes may write the same file, and each must rename what it wrote.
+                written[path] = temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+                with open(temporary, "xb") as file:
+                    file.write(content)
+        for path, temporary in written.items() if durable else ():
+            with _naming(path), open(temporary, "rb") as file:
+                os.fsync(file.fileno())
+        for path, temporary in written.items():
+            with _naming(path):
+                os.replace(temporary, path)
+            changed.add(path.parent)
+    except BaseException:
+        for temporary in written.values():
+            with suppress(OSError):
+                temporary.unlink(missing_ok=True)
+        raise
+    for folder in sorted(changed) if durable else ():
+        with _naming(folder):
+            sync_folder(folder)
 
 
-def write_parquet(path: Path, table: pa.Table) -> None:
-    """Write a parquet file so that a crash leaves all of it or none."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp")
-    pq.write_table(table, temporary)
-    _rename_durably(temporary, path)
+def write_bytes(path: Path, content: bytes, *, durable: bool = True) -> None:
+    """`write_files` of one."""
+    write_files({path: content}, durable=durable)
+
+
+def write_text(path: Path, text: str, *, durable: bool = True) -> None:
+    """`write_bytes` of a text."""
+    write_bytes(path, text.encode(), durable=durable)
+
+
+def write_json(path: Path, value: Any, *, durable: bool = True) -> None:
+    """`write_bytes` of `json_bytes`."""
+    write_bytes(path, json_bytes(value), durable=durable)
+
+
+def json_bytes(value: Any) -> bytes:
+    """Indented JSON as the bytes of a file; NaN raises ValueError, so that any reader can parse it."""
+    return (json.dumps(value, indent=1, allow_nan=False) + "\n").encode()
+
+
+def parquet_bytes(table: pa.Table) -> bytes:
+    """A table as the bytes of a parquet file."""
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink, write_page_checksum=True)
+    return sink.getvalue().to_pybytes()
+
+
+def read_parquet(path: Path) -> pa.Table:
+    """The table of a parquet file.
+
+    Raises:
+        OSError: there is no such file.
+        ValueError: it is no parquet file, or a damaged one.
+    """
+    content = path.read_bytes()
+    try:
+        # A file's checksums are checked where it has them; without, flipped bits would pass for numbers.
+        return pq.ParquetFile(pa.BufferReader(content), page_checksum_verification=True).read()
+    except (OSError, pa.ArrowException, ValueError) as error:
+        raise ValueError(f"{type(error).__name__}: {str(error).splitlines()[0]}") from error
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove what killed processes left half written in a folder of files; nobody may be writing there."""
+    if not is_local(folder):
+        return
+    try:
+        names = [entry.name for entry in os.scandir(folder)]
+    except FileNotFoundError:
+        return
+    for name in names:
+        if name.startswith(".") and name.endswith(".tmp"):
+            (folder / name).unlink(missing_ok=True)
+
+
+def remove_tree(folder: Path) -> None:
+    """Remove a folder and all that is in it, if it is there."""
+    if is_local(folder):
+        shutil.rmtree(folder, ignore_errors=True)
+    else:
+        cast(Any, folder).rmtree(missing_ok=True)

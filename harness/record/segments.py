@@ -4,13 +4,15 @@ A segment START-END holds what was recorded after step START up to step END. It 
 is; what lies beyond the checkpoint a run resumes from is dropped and recomputed, so that segments never overlap.
 """
 
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import cast
 
 import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from harness.record.files import write_parquet
+from harness.record.files import parquet_bytes, read_parquet, remove_leftovers, write_files
+from sweeps.errors import InputError
 
 KINDS = ("series", "evals", "timing")
 
@@ -25,27 +27,97 @@ def segment_paths(folder: Path, kind: str) -> list[Path]:
     return sorted((folder / kind).glob("[0-9]*-[0-9]*.parquet"), key=_bounds)
 
 
+def segment_files(folder: Path, start: int, end: int, rows: Mapping[str, dict[str, list]]) -> dict[Path, bytes]:
+    """The segments of what was recorded in (start, end] of a run, for `write_files`; none for a kind without rows.
+
+    Args:
+        rows: kind -> column -> values.
+    """
+    return {
+        folder / kind / f"{start:09d}-{end:09d}.parquet": parquet_bytes(pa.table(columns))
+        for kind, columns in rows.items()
+        if columns and len(next(iter(columns.values())))
+    }
+
+
 def write_segment(folder: Path, kind: str, start: int, end: int, rows: dict[str, list]) -> None:
     """Commit the rows recorded in (start, end] of a run's folder; writes nothing for no rows."""
-    if rows and len(next(iter(rows.values()))):
-        write_parquet(folder / kind / f"{start:09d}-{end:09d}.parquet", pa.table(rows))
+    write_files(segment_files(folder, start, end, {kind: rows}))
 
 
 def drop_segments_beyond(folder: Path, step: int) -> None:
-    """Remove the segments that reach beyond a step, and what a crash left half written."""
+    """Remove the segments that reach beyond a step, and what a crash left half written in the run's folder."""
+    remove_leftovers(folder)
     for kind in KINDS:
-        for leftover in (folder / kind).glob(".*.tmp"):
-            leftover.unlink()
+        remove_leftovers(folder / kind)
         for path in segment_paths(folder, kind):
             if _bounds(path)[1] > step:
                 path.unlink()
 
 
+def _steps(path: Path) -> list[int] | None:
+    """The steps of a segment's rows; None for a segment that cannot be read whole."""
+    try:
+        return read_parquet(path)["step"].to_pylist()
+    except (FileNotFoundError, ValueError, KeyError):
+        return None
+
+
+def _ends(folder: Path, kind: str) -> set[int]:
+    """0, and the ends of a kind's segments up to the first that is missing or not whole; every step has a row in
+    `series`, the last one of each segment in `timing`."""
+    ends, reached = {0}, 0
+    for path in segment_paths(folder, kind):
+        start, end = _bounds(path)
+        steps = _steps(path) if start == reached < end else None
+        if not steps or (steps != [*range(start + 1, end + 1)] if kind == "series" else steps[-1] != end):
+            break
+        reached = end
+        ends.add(end)
+    return ends
+
+
+def series_end(folder: Path) -> int:
+    """The last step up to which a run's series is whole; 0 without one."""
+    return max(_ends(folder, "series"))
+
+
+def whole_ends(folder: Path, evaluations: Iterable[int] = ()) -> set[int]:
+    """The steps a run can go on from: its record is whole up to there, and a segment ends there.
+
+    0 is always one of them.
+
+    Args:
+        evaluations: the steps after which the run is evaluated.
+    """
+    ends = _ends(folder, "series") & _ends(folder, "timing")
+    if ends == {0}:
+        return ends
+    # A stretch without an evaluation has no segment of them: what must be there, the configuration knows.
+    evaluated: set[int] = set()
+    last = max(ends)
+    for path in segment_paths(folder, "evals"):
+        start, end = _bounds(path)
+        steps = _steps(path) if end <= last else None
+        if steps is None or not all(start < step <= end or step == start == 0 for step in steps):
+            last = min(last, start)
+            break
+        evaluated.update(steps)
+    missing = min((step for step in evaluations if step not in evaluated), default=last + 1)
+    return {end for end in ends if end == 0 or (end <= last and end < missing)}
+
+
 def read_segments(folder: Path, kind: str) -> pd.DataFrame:
-    """All rows of one kind of a run, in the order of their steps; empty where there are none."""
-    paths = segment_paths(folder, kind)
-    if not paths:
-        return pd.DataFrame()
-    # pyarrow has no annotations: the type is guessed from the default, "hive", though None is documented.
-    tables = [pq.read_table(path, partitioning=None) for path in paths]  # pyright: ignore[reportArgumentType]
-    return pa.concat_tables(tables).to_pandas()
+    """All rows of one kind of a run, in the order of their steps; empty where there are none.
+
+    Raises:
+        InputError: a segment is damaged.
+    """
+    tables = []
+    for path in segment_paths(folder, kind):
+        try:
+            tables.append(read_parquet(path))
+        except ValueError as error:
+            expected = f"a whole segment: delete {folder / 'status.json'} and `isogap run` trains what is lost anew"
+            raise InputError(path, kind, str(error), expected) from None
+    return cast(pd.DataFrame, pa.concat_tables(tables).to_pandas()) if tables else pd.DataFrame()

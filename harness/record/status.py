@@ -1,16 +1,15 @@
-"""What a run's folder says of it, and the lock that tells a running sweep from a dead one."""
+"""What a run's folder says of it."""
 
 import dataclasses
-import fcntl
 import json
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
-from harness.record.files import write_json
-from sweeps.errors import InputError
+from harness.record.files import json_bytes, write_files
+from harness.record.lock import is_live, sweep_lock
+from harness.record.segments import series_end
+
+__all__ = ["ENDED", "State", "Status", "is_live", "read_status", "run_folder", "sweep_lock", "write_status"]
 
 State = Literal["pending", "running", "interrupted", "done", "diverged", "failed"]
 ENDED = ("done", "diverged", "failed")
@@ -40,52 +39,44 @@ def run_folder(out: Path, run_id: str) -> Path:
 
 
 def write_status(folder: Path, status: Status) -> None:
-    """Replace status.json."""
-    write_json(folder / "status.json", dataclasses.asdict(status))
+    """Replace status.json; one that only tells how far a run is does not wait for the disk."""
+    write_files(status_file(folder, status), durable=status.state in ENDED)
+
+
+def status_file(folder: Path, status: Status) -> dict[Path, bytes]:
+    """status.json of a run, for `write_files`."""
+    return {folder / "status.json": json_bytes(dataclasses.asdict(status))}
 
 
 def read_status(folder: Path, steps: int, *, live: bool = True) -> Status:
     """The status of a run; `pending` without a file, `interrupted` for one that says running while nothing runs.
+
+    With a damaged file a run is done if its gap and its series are whole, and else goes on from its checkpoint.
 
     Args:
         steps: planned, for runs that have no file yet.
         live: whether some process holds the sweep's lock.
     """
     try:
-        status = Status(**json.loads((folder / "status.json").read_text()))
+        status = _checked(json.loads((folder / "status.json").read_bytes()))
     except FileNotFoundError:
         return Status("pending", 0, steps)
+    except (ValueError, TypeError):  # no text, no JSON, or not a status
+        done = series_end(folder) == steps and _is_object(folder / "gap.json")
+        return Status("done", steps, steps) if done else Status("interrupted", 0, steps)
     return dataclasses.replace(status, state="interrupted") if status.state == "running" and not live else status
 
 
-@contextmanager
-def sweep_lock(out: Path) -> Iterator[None]:
-    """Hold the sweep's folder; the system frees it with the process, however that ends.
-
-    Raises:
-        InputError: another process holds it.
-    """
-    out.mkdir(parents=True, exist_ok=True)
-    with open(out / "lock", "a+") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.seek(0)
-            holder = file.read().strip() or "unknown"
-            raise InputError(out, "lock", f"process {holder}", "no other isogap running in this folder") from None
-        file.truncate(0)
-        file.write(str(os.getpid()))
-        file.flush()
-        yield
+def _checked(fields: dict) -> Status:
+    status = Status(**fields)
+    numbers = type(status.step) is type(status.steps) is int and isinstance(status.train_loss, float | int | None)
+    if status.state not in get_args(State) or not numbers or not isinstance(status.reason, str):
+        raise ValueError("not a status")
+    return status
 
 
-def is_live(out: Path) -> bool:
-    """Whether some process runs this sweep now."""
+def _is_object(path: Path) -> bool:
     try:
-        with open(out / "lock") as file:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            return False
-    except FileNotFoundError:
+        return isinstance(json.loads(path.read_bytes()), dict)
+    except (FileNotFoundError, ValueError):
         return False
-    except BlockingIOError:
-        return True

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from harness.record.files import write_json, write_text
+from harness.record.files import is_local, remove_leftovers, write_files, write_json, write_text
 from harness.record.status import run_folder
 from harness.record.table import read_configs
 from sweeps.config import RunConfig
@@ -43,17 +43,35 @@ def lay_out(out: Path, spec_text: str, configs: Sequence[RunConfig]) -> list[Run
         InputError: a run that stands there has a configuration that does not validate.
     """
     runs = with_standing(out, configs)
-    for config in runs:
-        file = run_folder(out, config.run_id) / "config.json"
-        if not file.is_file():
-            write_text(file, config.canonical_json() + "\n")
+    remove_leftovers(out)
+    lines = {config.run_id: config.canonical_json() + "\n" for config in runs}
+    standing = _configured(out)
+    # For people, and as a second copy: read only where configs.jsonl is damaged, so it need not wait for the disk.
+    files = {run_folder(out, i) / "config.json": lines[i].encode() for i in lines if i not in standing}
+    write_files(files, durable=False)
     spec = out / "sweep.yaml"
     if spec.is_file() and (earlier := spec.read_text()) != spec_text:
         # Copied, not renamed: the folder has a sweep.yaml at any moment.
         write_text(next(f for n in itertools.count(1) if not (f := out / f"sweep-{n}.yaml").exists()), earlier)
     write_text(spec, spec_text)
-    write_json(out / "manifest.json", {"runs": [config.run_id for config in runs]})
+    write_text(out / "configs.jsonl", "".join(lines.values()))
+    write_json(out / "manifest.json", {"runs": [*lines]})
     return runs
+
+
+def _configured(out: Path) -> set[str]:
+    """The runs whose folder has a configuration."""
+    if is_local(out):
+        folder = run_folder(out, "").absolute()
+        return {entry.name for entry in os.scandir(folder) if _has_config(entry.path)} if folder.is_dir() else set()
+    return {path.parent.name for path in out.glob("runs/*/config.json")}
+
+
+def _has_config(folder: str) -> bool:
+    try:
+        return os.stat(f"{folder}/config.json").st_size > 0
+    except OSError:
+        return False
 
 
 def _git_commit() -> str | None:

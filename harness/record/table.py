@@ -1,5 +1,7 @@
 """The tidy tables of a sweep: runs, series, evals."""
 
+import hashlib
+import itertools
 import json
 from pathlib import Path
 from typing import Literal
@@ -30,24 +32,38 @@ WALL_CLOCK = ("wall_seconds", "tokens_per_second")
 def read_configs(out: Path) -> list[RunConfig]:
     """The runs of a sweep's folder, in the order of the sweep.
 
+    Every configuration is there twice, in configs.jsonl (one file to read for all) and in the run's folder; the one
+    whose hash is the run's id is taken.
+
     Raises:
-        InputError: the folder holds no sweep, or a configuration that does not validate.
+        InputError: the folder holds no sweep, its list of runs is damaged, or both copies of a configuration are.
     """
     manifest = out / "manifest.json"
     if not manifest.is_file():
         raise InputError(out, "manifest.json", "nothing", "the folder of a sweep that `isogap run` has begun")
     try:
-        run_ids = json.loads(manifest.read_text())["runs"]
+        run_ids = [str(run_id) for run_id in json.loads(manifest.read_bytes())["runs"]]
     except (ValueError, KeyError, TypeError) as error:
-        raise InputError(manifest, "runs", type(error).__name__, "the list of a sweep's runs") from None
-    configs = []
-    for run_id in run_ids:
-        path = run_folder(out, run_id) / "config.json"
-        try:
-            configs.append(RunConfig.model_validate_json(path.read_text()))
-        except (OSError, ValueError) as error:
-            raise InputError(path, "config", str(error).splitlines()[0], "the configuration of a run") from None
-    return configs
+        expected = "the list of a sweep's runs: delete it, and `isogap run` makes it anew and keeps what is finished"
+        raise InputError(manifest, "runs", type(error).__name__, expected) from None
+    try:
+        lines = (out / "configs.jsonl").read_bytes().split(b"\n")
+    except OSError:
+        lines = []
+    return [_config(out, run_id, line) for run_id, line in itertools.zip_longest(run_ids, lines[: len(run_ids)])]
+
+
+def _config(out: Path, run_id: str, line: bytes | None) -> RunConfig:
+    path = run_folder(out, run_id) / "config.json"
+    try:
+        if line is None or hashlib.sha256(line).hexdigest()[:12] != run_id:
+            line = path.read_bytes().strip()
+        config = RunConfig.model_validate_json(line)
+        if hashlib.sha256(line).hexdigest()[:12] != run_id:
+            raise ValueError(f"the configuration of another run than {run_id}")
+    except (OSError, ValueError) as error:
+        raise InputError(path, "config", str(error).splitlines()[0], "the configuration of a run") from None
+    return config
 
 
 def runs_table(out: Path) -> pd.DataFrame:
@@ -64,8 +80,7 @@ def _run_row(out: Path, config: RunConfig, live: bool) -> dict:
     folder = run_folder(out, config.run_id)
     status, model = read_status(folder, config.steps, live=live), config.model
     quantities = derived(config, "total")
-    gap_file = folder / "gap.json"
-    measured = json.loads(gap_file.read_text()) if status.state == "done" and gap_file.is_file() else {}
+    measured = _measured(folder) if status.state == "done" else {}
     timing = read_segments(folder, "timing") if status.state == "done" else pd.DataFrame()
     seconds = float(timing["wall_seconds"].to_numpy().sum()) if len(timing) else None
     return {
@@ -81,6 +96,20 @@ def _run_row(out: Path, config: RunConfig, live: bool) -> dict:
         "wall_seconds": seconds,
         "tokens_per_second": config.tokens / seconds if seconds else None,
     }
+
+
+def _measured(folder: Path) -> dict:
+    path = folder / "gap.json"
+    try:
+        measured = json.loads(path.read_bytes())
+        if not isinstance(measured, dict):
+            raise TypeError("not an object")
+    except FileNotFoundError:
+        return {}
+    except (ValueError, TypeError) as error:
+        expected = f"what was measured: delete {folder / 'status.json'} and `isogap run` measures it anew"
+        raise InputError(path, "gap", type(error).__name__, expected) from None
+    return measured
 
 
 def segments_table(out: Path, kind: Literal["series", "evals"]) -> pd.DataFrame:

@@ -1,14 +1,19 @@
 """Checkpoints of packs: one save holds all slots, and a run is found by its slot whatever pack it goes on in.
 
-DIR/checkpoints/PACK/SAVE holds the leaves of the pack's State (leading axis: slots) and a manifest of which run stands
-in which slot at which step; SAVE counts the pack's saves. DIR/checkpoints/PACK.json names the pack's runs, so that a
-process that looks for others never opens a folder in which another process is writing.
+DIR/checkpoints/PACK/SAVE/state holds the leaves of the pack's State (leading axis: slots) as orbax writes them; SAVE
+counts the pack's saves. SAVE/manifest.json, written when all of them are on disk, makes the save one: it says which run
+stands in which slot at which step, and the checksum of every leaf. DIR/checkpoints/PACK.json names the runs that the
+pack may come to hold, so that a process that looks for others never opens a folder in which another is writing.
 """
 
 import json
 import logging
-import shutil
-from collections.abc import Iterable
+import os
+import tempfile
+import threading
+import zlib
+from collections.abc import Callable, Iterable
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,26 +21,34 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
-from harness.record.files import write_json
+from harness.record.files import is_local, remove_tree, sync_folder, write_json
+from harness.record.segments import drop_segments_beyond, whole_ends
+from harness.record.status import run_folder
+from sweeps.config import RunConfig
 
 # Orbax tells of its every choice; what a user must know, isogap says itself.
 logging.getLogger("absl").setLevel(logging.ERROR)
 
+KEPT = 2
+
 
 class PackCheckpoints:
-    """The checkpoints of one pack, written in the background.
+    """The checkpoints of one pack, written in the background; the last two are kept.
 
     Args:
         folder: DIR/checkpoints/PACK.
-        runs: the ids of the pack's runs.
+        runs: the ids of the runs that the pack may come to hold.
     """
 
     def __init__(self, folder: Path, runs: Iterable[str]):
-        self.folder = folder.absolute()
+        self.folder = folder.absolute() if is_local(folder) else folder
         write_json(_names(self.folder), {"runs": sorted(runs)})
-        options = ocp.CheckpointManagerOptions(max_to_keep=2, create=True, cleanup_tmp_directories=True)
-        self.manager = ocp.CheckpointManager(self.folder, options=options)
-        self.serial = max(self.manager.all_steps(), default=-1) + 1
+        for save in _saves(self.folder):
+            if _manifest(save) is None:  # left half written, or damaged: it must not count as one of those kept
+                remove_tree(save)
+        self.serial = max((int(save.name) for save in _saves(self.folder)), default=-1) + 1
+        self.writer: threading.Thread | None = None
+        self.error: Exception | None = None
 
     def save(self, state: Any, slots: dict[str, tuple[int, int]]) -> None:
         """Begin to save; the state may be donated as soon as this returns.
@@ -43,79 +56,224 @@ class PackCheckpoints:
         Args:
             state: leaves with a leading axis of slots.
             slots: run id -> (slot, finished steps).
+
+        Raises:
+            OSError: the save before this one could not be written.
         """
         # Copies: a CPU array and its numpy view share memory, which the next dispatch is given to write into.
         leaves = {f"{i:04d}": np.array(leaf) for i, leaf in enumerate(jax.tree.leaves(state))}
-        manifest = {
-            "slots": {run: list(place) for run, place in slots.items()},
-            "leaves": {name: [list(leaf.shape), str(leaf.dtype)] for name, leaf in leaves.items()},
-        }
-        arguments = ocp.args.Composite(
-            state=ocp.args.StandardSave(leaves),
-            manifest=ocp.args.JsonSave(manifest),
-        )
-        self.manager.save(self.serial, args=arguments)
+        self._wait()
+        self.writer = threading.Thread(target=self._write, args=(self.folder / str(self.serial), leaves, dict(slots)))
         self.serial += 1
+        self.writer.start()
+
+    def _write(self, save: Path, leaves: dict[str, np.ndarray], slots: dict[str, tuple[int, int]]) -> None:
+        try:
+            _write_leaves(save / "state", leaves)
+            body = {
+                "slots": {run: list(place) for run, place in slots.items()},
+                "leaves": {n: [list(leaf.shape), str(leaf.dtype), _checksum(leaf)] for n, leaf in leaves.items()},
+            }
+            write_json(save / "manifest.json", body | {"checksum": _checksum_of_manifest(body)})
+            for old in _saves(self.folder)[:-KEPT]:
+                remove_tree(old)
+        except Exception as error:  # told by the next call, in the thread that trains
+            remove_tree(save)
+            self.error = error
+
+    def _wait(self) -> None:
+        if self.writer is not None:
+            self.writer.join()
+            self.writer = None
+        error, self.error = self.error, None
+        if isinstance(error, OSError) and error.filename is not None:
+            raise error
+        if error is not None:  # orbax tells of a full disk in errors of its own
+            number = error.errno if isinstance(error, OSError) else None
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            raise OSError(number, f"a checkpoint could not be written: {reason}", str(self.folder)) from error
 
     def close(self) -> None:
-        """Wait until the last save is on disk."""
-        self.manager.wait_until_finished()
-        self.manager.close()
+        """Wait until the last save is on disk.
+
+        Raises:
+            OSError: it could not be written.
+        """
+        self._wait()
 
     def remove(self) -> None:
         """Drop all checkpoints of the pack: every run of it has ended."""
-        self.manager.close()
-        shutil.rmtree(self.folder, ignore_errors=True)
-        _names(self.folder).unlink()
+        if self.writer is not None:
+            self.writer.join()
+        remove_tree(self.folder)
+        _names(self.folder).unlink(missing_ok=True)
 
 
 def _names(folder: Path) -> Path:
     return folder.with_name(f"{folder.name}.json")
 
 
-def find_states(checkpoints: Path, runs: set[str]) -> dict[str, tuple[int, list[np.ndarray]]]:
-    """The latest saved state of each run that any pack's checkpoint holds: run id -> (steps, leaves of one slot)."""
-    found: dict[str, tuple[int, list[np.ndarray]]] = {}
-    for folder in _holding(checkpoints, runs):
-        with ocp.CheckpointManager(folder, options=ocp.CheckpointManagerOptions(read_only=True)) as manager:
-            latest = manager.latest_step()
-            if latest is None:
-                continue
-            only_manifest = ocp.args.Composite(manifest=ocp.args.JsonRestore())
-            manifest = manager.restore(latest, args=only_manifest)["manifest"]
-            slots = manifest["slots"]
-            wanted = {
-                run: place for run, place in slots.items() if run in runs and place[1] > found.get(run, (0, []))[0]
-            }
-            if not wanted:
-                continue
-            abstract = {name: np.empty(shape, dtype) for name, (shape, dtype) in manifest["leaves"].items()}
-            arguments = ocp.args.Composite(state=ocp.args.StandardRestore(abstract))
-            leaves = manager.restore(latest, args=arguments)["state"]
-            for run, (slot, steps) in wanted.items():
-                found[run] = steps, [np.asarray(leaves[name])[slot] for name in sorted(leaves)]
-    return found
+def _saves(folder: Path) -> list[Path]:
+    """The saves of a pack, oldest first."""
+    # An object store has no folders: what is found there is the manifests.
+    found = {path.parent for path in folder.glob("*/manifest.json")}
+    if is_local(folder):
+        found |= {path for path in folder.glob("*") if path.is_dir()}
+    return sorted((path for path in found if path.name.isdigit()), key=lambda path: int(path.name))
+
+
+def _checksum(leaf: np.ndarray) -> int:
+    return zlib.crc32(leaf.tobytes())
+
+
+def _checksum_of_manifest(body: dict[str, Any]) -> int:
+    return zlib.crc32(json.dumps(body, sort_keys=True).encode())
+
+
+def _manifest(save: Path) -> dict[str, Any] | None:
+    """What a save holds; None for one that is not whole."""
+    try:
+        manifest = json.loads((save / "manifest.json").read_bytes())
+        checksum = manifest.pop("checksum")
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        return None
+    return manifest if checksum == _checksum_of_manifest(manifest) else None
+
+
+@contextmanager
+def _local(folder: Path):
+    """The folder itself, or for an object store one that stands in for it: orbax 0.12 writes gs:// but not s3://."""
+    if is_local(folder):
+        yield folder
+        return
+    with tempfile.TemporaryDirectory(prefix="isogap-") as name:
+        yield Path(name) / folder.name
+
+
+def _write_leaves(folder: Path, leaves: dict[str, np.ndarray]) -> None:
+    """Write leaves with orbax and wait until they are on disk: it flushes its data files, not their names and not its
+    descriptions, and the save before must not go before this one is safe."""
+    with _local(folder) as target:
+        with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
+            checkpointer.save(target, args=ocp.args.PyTreeSave(leaves), force=True)
+        for path in [target, *target.rglob("*")]:
+            if not is_local(folder):
+                if path.is_file():
+                    (folder / path.relative_to(target).as_posix()).write_bytes(path.read_bytes())
+            elif path.is_dir():
+                sync_folder(path)
+            else:
+                with open(path, "rb") as file:
+                    os.fsync(file.fileno())
+        if is_local(folder):
+            for parent in (folder.parent, folder.parent.parent, folder.parent.parent.parent):
+                sync_folder(parent)
+
+
+def _read_leaves(save: Path, manifest: dict[str, Any]) -> list[np.ndarray]:
+    """The leaves of a save; ValueError if they are not those that were saved."""
+    with _local(save / "state") as target:
+        if not is_local(save):
+            _fetch(save / "state", target)
+        arguments = {name: ocp.RestoreArgs(restore_type=np.ndarray) for name in manifest["leaves"]}
+        with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
+            item = {name: np.empty(shape, dtype) for name, (shape, dtype, _) in manifest["leaves"].items()}
+            leaves = checkpointer.restore(target, args=ocp.args.PyTreeRestore(item, restore_args=arguments))
+    for name, (shape, dtype, checksum) in manifest["leaves"].items():
+        leaf = leaves[name]
+        if list(leaf.shape) != shape or str(leaf.dtype) != dtype or _checksum(leaf) != checksum:
+            raise ValueError(f"leaf {name} is not what was saved")
+    return [leaves[name] for name in sorted(manifest["leaves"])]
+
+
+def _fetch(source: Path, target: Path) -> None:
+    target.mkdir(parents=True)
+    for path in source.iterdir():
+        _fetch(path, target / path.name) if path.is_dir() else (target / path.name).write_bytes(path.read_bytes())
+
+
+def find_states(
+    checkpoints: Path, runs: set[str], usable: Callable[[str, int], bool] = lambda run, step: True
+) -> dict[str, tuple[int, list[np.ndarray]]]:
+    """The furthest state of each run that any pack's checkpoint holds whole: run id -> (steps, leaves of one slot).
+
+    A save that is torn or damaged is passed over, with a warning that names it, for the one before it.
+
+    Args:
+        usable: asked from the furthest on whether a run may go on from a step.
+    """
+    candidates: dict[str, list[tuple[int, int, Path]]] = {}
+    manifests: dict[Path, dict[str, Any]] = {}
+    for save in (save for folder in _holding(checkpoints, runs) for save in _saves(folder)):
+        manifest = _manifest(save)
+        if manifest is None:
+            if (save / "manifest.json").is_file():  # without one the save is being written, or its writer was killed
+                logging.getLogger("isogap").warning("%s: manifest.json is damaged, not used", save)
+            continue
+        manifests[save] = manifest
+        for run, (slot, steps) in manifest["slots"].items():
+            if run in runs:
+                candidates.setdefault(run, []).append((steps, slot, save))
+    for run, found in candidates.items():
+        found.sort(key=lambda candidate: (candidate[0], str(candidate[2])))
+        while found and not usable(run, found[-1][0]):
+            found.pop()
+    states: dict[str, tuple[int, list[np.ndarray]]] = {}
+    while wanted := {run: found for run, found in candidates.items() if found and run not in states}:
+        # Each save is read once for all runs that go on from it.
+        save = next(iter(wanted.values()))[-1][2]
+        mine = {run: found for run, found in wanted.items() if found[-1][2] == save}
+        try:
+            leaves = _read_leaves(save, manifests[save])
+        except Exception as error:  # whatever orbax makes of damaged files
+            reason = (str(error).splitlines() or [""])[0][:200]
+            logging.getLogger("isogap").warning("%s: damaged, not used (%s: %s)", save, type(error).__name__, reason)
+            leaves = None
+        for run, found in mine.items():
+            steps, slot, _ = found.pop()
+            if leaves is not None:
+                states[run] = steps, [leaf[slot] for leaf in leaves]
+            while leaves is None and found and not usable(run, found[-1][0]):
+                found.pop()
+    return states
+
+
+def resume_states(out: Path, runs: Iterable[RunConfig]) -> dict[str, tuple[int, list[np.ndarray]]]:
+    """Where the runs of a sweep's folder go on: the furthest state up to which a run's segments are whole too, as
+    `find_states` gives it. A run without one begins anew. Segments beyond are dropped."""
+    configs = {run.run_id: run for run in runs}
+    ends: dict[str, set[int]] = {}
+
+    def usable(run: str, step: int) -> bool:
+        if run not in ends:
+            ends[run] = whole_ends(run_folder(out, run), configs[run].evaluation_steps())
+        return step in ends[run]
+
+    states = find_states(out / "checkpoints", set(configs), usable)
+    for run in configs:
+        drop_segments_beyond(run_folder(out, run), states[run][0] if run in states else 0)
+    return states
 
 
 def _holding(checkpoints: Path, runs: set[str]) -> list[Path]:
     """The checkpoint folders of packs that share a run with these."""
     folders = []
-    for names in sorted(checkpoints.absolute().glob("*.json")):
+    for names in sorted((checkpoints.absolute() if is_local(checkpoints) else checkpoints).glob("*.json")):
         try:
-            held = json.loads(names.read_text())["runs"]
+            held = json.loads(names.read_bytes())["runs"]
         except FileNotFoundError:  # another process has just finished that pack
             continue
-        folder = names.with_suffix("")
-        if runs & set(held) and folder.is_dir():
-            folders.append(folder)
+        except (ValueError, LookupError, TypeError):
+            logging.getLogger("isogap").warning("%s: damaged; its pack's checkpoints are looked through", names)
+            held = list(runs)
+        if runs & set(held):
+            folders.append(names.with_suffix(""))
     return folders
 
 
 def save_final(folder: Path, leaves: Any, facts: dict[str, Any]) -> None:
     """Keep a finished run's parameters in FOLDER/final, as a tree of its leaves in order, with facts beside them."""
-    target = (folder / "final").absolute()
-    shutil.rmtree(target, ignore_errors=True)
-    with ocp.StandardCheckpointer() as checkpointer:
-        checkpointer.save(target, {f"{i:04d}": np.array(leaf) for i, leaf in enumerate(jax.tree.leaves(leaves))})
-        checkpointer.wait_until_finished()
+    remove_tree(folder / "final")
+    target = (folder / "final").absolute() if is_local(folder) else folder / "final"
+    _write_leaves(target, {f"{i:04d}": np.array(leaf) for i, leaf in enumerate(jax.tree.leaves(leaves))})
     write_json(folder / "final.json", facts)

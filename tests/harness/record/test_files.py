@@ -7,7 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from harness.record import files
-from harness.record.files import write_json, write_parquet, write_text
+from harness.record.files import parquet_bytes, write_bytes, write_json, write_text
 
 
 class Interrupted(Exception):
@@ -22,7 +22,7 @@ WRITERS = {
     "text": (lambda path, value: write_text(path, f"{value}\n" * 1000), lambda path: path.read_text()),
     "json": (lambda path, value: write_json(path, {"value": value}), lambda path: json.loads(path.read_text())),
     "parquet": (
-        lambda path, value: write_parquet(path, pa.table({"value": [value] * 1000})),
+        lambda path, value: write_bytes(path, parquet_bytes(pa.table({"value": [value] * 1000}))),
         lambda path: pq.read_table(path).to_pylist(),
     ),
 }
