@@ -52,24 +52,52 @@ def run(
     sweep: SweepArgument,
     out: Annotated[Path, typer.Option(metavar="DIR", help="the sweep's folder, new or begun")],
     workers: Annotated[int, typer.Option(min=1, help="processes, each on its share of the cores")] = 1,
-    executor: Annotated[str, typer.Option(help="where packs run: local")] = "local",
+    executor: Annotated[str, typer.Option(help="where packs run: local or ray")] = "local",
+    address: Annotated[str | None, typer.Option(help="of the Ray cluster, such as auto or HOST:PORT")] = None,
+    hosts: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HOST:PORT,COUNT,INDEX", help="train with as many processes on other hosts; auto on SLURM"
+        ),
+    ] = None,
     fail_fast: Annotated[bool, typer.Option("--fail-fast", help="stop at the first failed or diverged run")] = False,
     max_minutes: Annotated[float | None, typer.Option(help="stop after a checkpoint when this time is over")] = None,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="run failed runs again")] = False,
+    track: Annotated[list[str], typer.Option(help="mirror the record: tensorboard or wandb")] = [],  # noqa: B006
     cache: Cache = None,
 ) -> None:
     """Train what has not ended yet; interrupted runs go on from their checkpoints."""
-    from harness.launch.sweep import run_sweep
+    from harness.launch.sweep import Options, run_sweep
     from sweeps.errors import InputError
 
-    if executor != "local":
-        raise InputError("--executor", "value", executor, "local")
-    status = run_sweep(sweep, out, cache, workers, fail_fast, max_minutes, retry_failed)
+    if executor not in ("local", "ray"):
+        raise InputError("--executor", "value", executor, "local or ray")
+    status = run_sweep(
+        sweep, out,
+        Options(
+            cache, workers, executor, address, _hosts(hosts), fail_fast, max_minutes, retry_failed, tuple(track)
+        ),
+    )  # fmt: skip
     if status in (130, 143):
-        # A thread may be compiling: the interpreter would abort the process for it.
+        # A thread may be compiling: the interpreter would wait for it.
         sys.stdout.flush()
         os._exit(status)
     raise typer.Exit(status)
+
+
+def _hosts(text: str | None) -> tuple[str, int, int] | None:
+    """(coordinator, count, index); the coordinator is empty where a scheduler tells them."""
+    from sweeps.errors import InputError
+
+    if text is None:
+        return None
+    if text == "auto":
+        rank = os.environ.get("SLURM_PROCID", os.environ.get("OMPI_COMM_WORLD_RANK", "0"))
+        return "", 0, int(rank)
+    parts = text.split(",")
+    if len(parts) != 3 or not (parts[1].isdigit() and parts[2].isdigit() and int(parts[2]) < int(parts[1])):
+        raise InputError("--hosts", "value", text, "HOST:PORT,COUNT,INDEX with INDEX below COUNT, or auto")
+    return parts[0], int(parts[1]), int(parts[2])
 
 
 @app.command()

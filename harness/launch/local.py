@@ -8,13 +8,14 @@ import threading
 import time
 import traceback
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
 from harness.launch.faults import Outcome, after_fault, all_ended, any_bad
 from harness.launch.packing import Packing, read_packing, write_packing
+from harness.record.heartbeat import Pulse
 from sweeps.packs import Pack
 
 SAVE_SECONDS = 20.0
@@ -59,38 +60,38 @@ class Job:
     fail_fast: bool
 
 
-def run_packs(packs: Sequence[Pack], job: Job, workers: int, stop: Stop, update: Callable[[], None]) -> None:
+def run_packs(
+    packs: Sequence[Pack], job: Job, workers: int, stop: Stop, ended: Callable[[Iterable[str]], None]
+) -> None:
     """Train all packs that hold a run that has not ended; statuses and records tell how it went.
 
     Args:
         workers: processes; each is pinned to its share of the cores when there are several.
-        update: called about once a second or more often.
+        ended: told the ids of a pack's runs when it was left.
 
     Raises:
         OSError: the sweep's folder cannot be written.
     """
     todo = deque(pack for pack in packs if not all_ended(pack.runs, job.out))
     if workers == 1:
-        _run_here(todo, job, stop, update)
+        _run_here(todo, job, stop, ended)
     else:
-        _run_in_workers(todo, job, workers, stop, update)
+        _run_in_workers(todo, job, workers, stop, ended)
 
 
-def _run_here(todo: deque[Pack], job: Job, stop: Stop, update: Callable[[], None]) -> None:
+def _run_here(todo: deque[Pack], job: Job, stop: Stop, ended: Callable[[Iterable[str]], None]) -> None:
+    from harness.train import hosts
+    from harness.train.clock import Spent
     from harness.train.pack import key_of
     from harness.train.programs import compile_ahead
 
-    spent = _spent()
-
-    def asked() -> bool:
-        update()
-        return stop()
-
-    while todo and not stop():
-        pack = todo.popleft()
-        if todo and todo[0].shape != pack.shape:
-            compile_ahead(key_of(todo[0]))
-        settle(pack, train_pack_here(pack, job, asked, spent), job, todo, stop)
+    with Pulse(job.out, Spent()) as pulse:
+        while todo and not hosts.agree([stop()])[0]:
+            pack = todo.popleft()
+            if todo and todo[0].shape != pack.shape:
+                compile_ahead(key_of(todo[0]))
+            settle(pack, train_pack_here(pack, job, stop, pulse), job, todo, stop)
+            ended(run.run_id for run in pack.runs)
 
 
 def settle(pack: Pack, outcome: Outcome, job: Job, todo: deque[Pack], stop: Stop) -> None:
@@ -118,11 +119,11 @@ def halve(pack: Pack, slots: int, job: Job, todo: deque[Pack]) -> None:
             todo[index] = dataclasses.replace(other, slots=slots)
 
 
-def train_pack_here(pack: Pack, job: Job, should_stop: Callable[[], bool], spent: Any) -> Outcome:
+def train_pack_here(pack: Pack, job: Job, should_stop: Callable[[], bool], pulse: Pulse) -> Outcome:
     """Train a pack in this process, whose JAX is configured; what is wrong comes back as the outcome."""
     from harness.train.pack import Session, reason_of, train_pack
 
-    session = Session(job.out, job.cache, SAVE_SECONDS, should_stop, job.fail_fast, spent, lambda slots: None)
+    session = Session(job.out, job.cache, SAVE_SECONDS, should_stop, job.fail_fast, pulse.spent, pulse.follow)
     try:
         train_pack(pack, session)
     except OSError as error:
@@ -151,7 +152,9 @@ def _start(context: Any, job: Job, number: int, cores: list[int], deadline: floa
     return _Worker(process, mine)
 
 
-def _run_in_workers(todo: deque[Pack], job: Job, workers: int, stop: Stop, update: Callable[[], None]) -> None:
+def _run_in_workers(
+    todo: deque[Pack], job: Job, workers: int, stop: Stop, ended: Callable[[Iterable[str]], None]
+) -> None:
     context = multiprocessing.get_context("spawn")
     cores = sorted(os.sched_getaffinity(0))
 
@@ -179,7 +182,7 @@ def _run_in_workers(todo: deque[Pack], job: Job, workers: int, stop: Stop, updat
                 crew[number] = started(number)
             worker.pack = None
             settle(pack, outcome, job, todo, stop)
-        update()
+            ended(run.run_id for run in pack.runs)
         if stop() and not told:
             told = True
             for worker in crew:
@@ -205,19 +208,16 @@ def _serve(connection: Connection, job: Job, number: int, cores: list[int], dead
     # As many devices as one process for all cores would have: another split of the slots would round otherwise, and
     # the tables would depend on the number of workers. Two devices on one core cost no more than one; four, 15 %.
     configure_jax(job.cache, job.packing.devices)
-    spent = _spent()
-    while True:
-        try:
-            pack = connection.recv()
-        except EOFError:
-            os._exit(0)  # a thread may still compile
-        connection.send(train_pack_here(pack, job, stop, spent))
-
-
-def _spent() -> Any:
     from harness.train.clock import Spent
 
-    return Spent()
+    with Pulse(job.out, Spent(), f"worker-{number}") as pulse:
+        while True:
+            try:
+                pack = connection.recv()
+            except EOFError:
+                break
+            connection.send(train_pack_here(pack, job, stop, pulse))
+    os._exit(0)  # a thread may still compile
 
 
 def _end_with_parent() -> None:

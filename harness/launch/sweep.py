@@ -1,5 +1,6 @@
 """`isogap run`: a sweep from its spec to its tables, whatever was done of it before."""
 
+import dataclasses
 import shutil
 import time
 from pathlib import Path
@@ -10,24 +11,48 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from harness.data.cache import default_cache
 from harness.launch.local import Job, Stop, run_packs
 from harness.launch.packing import memory_limit_of, read_packing, settle_packing
+from harness.launch.watch import watching
 from harness.plan import known_calibration
-from harness.record.progress import mark_start
 from harness.record.status import ENDED, Status, read_status, run_folder, sweep_lock, write_status
 from harness.record.sweep_folder import check_data, lay_out, record_environment, with_standing
+from harness.record.table import read_configs
+from harness.track.mirror import check_trackers, tracking
 from sweeps.config import DataConfig, RunConfig
 from sweeps.errors import InputError
 from sweeps.grid import load, read_sweep_text
 from sweeps.packs import packs
 
 STOPPED = {15: 143, 2: 130}
-# Between two lines on how far the training is, where no progress bar can be shown.
-LINE_SECONDS = 15.0
 
 
-def run_sweep(
-    sweep: str, out: Path, cache: Path | None, workers: int, fail_fast: bool, max_minutes: float | None,
-    retry_failed: bool,
-) -> int:  # fmt: skip
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """How a sweep is run, which changes nothing of what is recorded.
+
+    Attributes:
+        cache: of prepared data and compiled programs; None for the user's.
+        workers: processes on this machine; ignored by an executor of its own.
+        executor: `local`, or `ray`.
+        address: of the Ray cluster.
+        hosts: (coordinator, count, index) of the processes that train together; None for one.
+        fail_fast: stop at the first run that fails or diverges.
+        max_minutes: stop after that time.
+        retry_failed: run failed runs again.
+        track: names of trackers.
+    """
+
+    cache: Path | None = None
+    workers: int = 1
+    executor: str = "local"
+    address: str | None = None
+    hosts: tuple[str, int, int] | None = None
+    fail_fast: bool = False
+    max_minutes: float | None = None
+    retry_failed: bool = False
+    track: tuple[str, ...] = ()
+
+
+def run_sweep(sweep: str, out: Path, options: Options) -> int:
     """Train all runs of the sweep that have not ended.
 
     Returns:
@@ -38,28 +63,60 @@ def run_sweep(
         OSError: a folder that cannot be written.
     """
     console = Console()
+    check_trackers(options.track)
     cells = load(sweep).cells
+    configs = [cell.config for cell in cells if cell.config is not None]
+    if options.hosts and options.hosts[2] > 0:
+        return _follow(out, options)
     for cell in (cell for cell in cells if cell.config is None):
         console.print(
             f"infeasible, not run: {cell.block} seed {cell.seed}: {cell.reason}", markup=False, soft_wrap=True
         )
-    configs = [cell.config for cell in cells if cell.config is not None]
     if not configs:
         raise InputError(sweep, "sweep", "no feasible cell", "at least one")
-    cache = default_cache() if cache is None else cache
+    cache = default_cache() if options.cache is None else options.cache
     with sweep_lock(out):
         runs = with_standing(out, configs)
         states = {run.run_id: read_status(run_folder(out, run.run_id), run.steps).state for run in runs}
-        failed = [run for run in runs if retry_failed and states[run.run_id] == "failed"]
+        failed = [run for run in runs if options.retry_failed and states[run.run_id] == "failed"]
         training = bool(failed) or any(state not in ENDED for state in states.values())
-        stop = Stop(None if max_minutes is None else time.monotonic() + 60 * max_minutes)
+        minutes = options.max_minutes
+        stop = Stop(None if minutes is None else time.monotonic() + 60 * minutes)
         # Before anything in the folder changes: it may be refused.
         hashes = _prepare_data(runs, out, cache, console) if training else {}
         lay_out(out, read_sweep_text(sweep), configs)
         _reset(failed, out)
-        if training:
-            _train(runs, out, cache, hashes, workers, stop, fail_fast, console)
+        if training or options.track:
+            with tracking(options.track, out, runs, console):
+                if training:
+                    _train(runs, out, cache, hashes, options, stop, console)
         return _summary(runs, out, stop, console)
+
+
+def _follow(out: Path, options: Options) -> int:
+    """One of several processes that train together, not the first: it trains what the first has laid out."""
+    cache = default_cache() if options.cache is None else options.cache
+    _join(options, cache, None)
+    from harness.train import hosts
+
+    hosts.meet("laid out")
+    runs, packing = read_configs(out), read_packing(out)
+    assert packing is not None
+    stop = Stop()
+    stop.listen()
+    planned = packs(runs, packing.micro_tokens, packing.slots)
+    run_packs(planned, Job(out, cache, packing, options.fail_fast), 1, stop, lambda ids: None)
+    return 0
+
+
+def _join(options: Options, cache: Path, devices: int | None) -> None:
+    from harness.train.platform import configure_jax
+
+    configure_jax(cache, devices)
+    if options.hosts:
+        from harness.train import hosts
+
+        hosts.join(*options.hosts)
 
 
 def _reset(runs: list[RunConfig], out: Path) -> None:
@@ -70,23 +127,26 @@ def _reset(runs: list[RunConfig], out: Path) -> None:
 
 
 def _train(
-    runs: list[RunConfig], out: Path, cache: Path, hashes: dict[str, dict[str, str]], workers: int, stop: Stop,
-    fail_fast: bool, console: Console,
+    runs: list[RunConfig], out: Path, cache: Path, hashes: dict[str, dict[str, str]], options: Options, stop: Stop,
+    console: Console,
 ) -> None:  # fmt: skip
     calibration = known_calibration(cache)
-    from harness.train.platform import configure_jax
-
     recorded = read_packing(out)
-    configure_jax(cache, recorded.devices if recorded else None)
+    _join(options, cache, recorded.devices if recorded else None)
     import jax
 
+    from harness.train import hosts
+
     record_environment(out, [f"{d.platform} {d.device_kind}" for d in jax.devices()], hashes)
-    packing = settle_packing(out, runs, calibration, memory_limit_of(workers))
-    stop.listen()
-    mark_start(out, runs)
+    packing = settle_packing(out, runs, calibration, memory_limit_of(options.workers))
     _interrupt_stale(runs, out)
-    planned = packs(runs, packing.micro_tokens, packing.slots, workers)
-    run_packs(planned, Job(out, cache, packing, fail_fast), workers, stop, lambda: None)
+    job = Job(out, cache, packing, options.fail_fast)
+    planned = packs(runs, packing.micro_tokens, packing.slots, options.workers)
+    # Only now: until something trains there is nothing to save, and a signal may end the process at once.
+    stop.listen()
+    with watching(console, out, runs) as watch:
+        hosts.meet("laid out")
+        run_packs(planned, job, options.workers, stop, watch.ended)
 
 
 def _bar(console: Console) -> Progress:

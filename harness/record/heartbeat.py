@@ -138,7 +138,7 @@ class Pulse:
 
     def __init__(self, out: Path, spent: Spending, name: str | None = None):
         self._host = socket.gethostname()
-        self._folder, self._name, self._spent = out / "workers", name or f"{self._host}-{os.getpid()}", spent
+        self._folder, self._name, self.spent = out / "workers", name or f"{self._host}-{os.getpid()}", spent
         self._serial = 0
         self._slots: tuple[InSlot, ...] = ()
         self._model: int | None = None
@@ -196,10 +196,10 @@ class Pulse:
 
     def _sums(self) -> tuple[int, float]:
         """Tokens trained, and seconds but for those waited for compilation."""
-        return self._spent.tokens, self._spent.total - self._spent.compiling
+        return self.spent.tokens, self.spent.total - self.spent.compiling
 
     def _snapshot(self) -> Beat:
-        spent, now, tokens = self._spent, self._spent.total, self._spent.tokens
+        spent, now, tokens = self.spent, self.spent.total, self.spent.tokens
         self._serial += 1
         while len(self._history) > 1 and now - self._history[0][0] > RATE_SECONDS:
             self._history.popleft()

@@ -3,13 +3,11 @@
 import collections
 import dataclasses
 import math
-import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from harness.record.files import write_json
 from harness.record.heartbeat import Beat, read_beats
-from harness.record.status import ENDED, Status, is_live, read_status, run_folder
+from harness.record.status import ENDED, Status, is_live
 from models.count import flops
 from sweeps.config import RunConfig
 
@@ -135,12 +133,6 @@ class Tally:
             near = min(tokens, key=lambda known: abs(math.log(known / cost)))
             total += left * seconds[near] / tokens[near] * (cost / near)
         return total
-
-
-def mark_start(out: Path, runs: Iterable[RunConfig]) -> None:
-    """Write running.json: when this process began to train, and how much had been trained before."""
-    before = {run.run_id: read_status(run_folder(out, run.run_id), run.steps).step for run in runs}
-    write_json(out / "running.json", {"since": time.time(), "steps": before})
 
 
 def progress(out: Path, runs: Mapping[str, RunConfig], statuses: Iterable[Status]) -> tuple[Reached, list[Status]]:

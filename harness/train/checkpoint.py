@@ -22,7 +22,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from harness.record.files import is_local, remove_tree, sync_folder, write_json
-from harness.record.segments import drop_segments_beyond, whole_ends
+from harness.record.segments import whole_ends
 from harness.record.status import run_folder
 from sweeps.config import RunConfig
 
@@ -51,17 +51,16 @@ class PackCheckpoints:
         self.error: Exception | None = None
 
     def save(self, state: Any, slots: dict[str, tuple[int, int]]) -> None:
-        """Begin to save; the state may be donated as soon as this returns.
+        """Begin to save.
 
         Args:
-            state: leaves with a leading axis of slots.
-            slots: run id -> (slot, finished steps).
+            state: leaves with a leading axis of slots, nobody else's to change.
+            slots: run id -> (slot, finished turns).
 
         Raises:
             OSError: the save before this one could not be written.
         """
-        # Copies: a CPU array and its numpy view share memory, which the next dispatch is given to write into.
-        leaves = {f"{i:04d}": np.array(leaf) for i, leaf in enumerate(jax.tree.leaves(state))}
+        leaves = {f"{i:04d}": leaf for i, leaf in enumerate(jax.tree.leaves(state))}
         self._wait()
         self.writer = threading.Thread(target=self._write, args=(self.folder / str(self.serial), leaves, dict(slots)))
         self.serial += 1
@@ -195,7 +194,7 @@ def _fetch(source: Path, target: Path) -> None:
 def find_states(
     checkpoints: Path, runs: set[str], usable: Callable[[str, int], bool] = lambda run, step: True
 ) -> dict[str, tuple[int, list[np.ndarray]]]:
-    """The furthest state of each run that any pack's checkpoint holds whole: run id -> (steps, leaves of one slot).
+    """The furthest state of each run that any pack's checkpoint holds whole: run id -> (turns, leaves of one slot).
 
     A save that is torn or damaged is passed over, with a warning that names it, for the one before it.
 
@@ -238,21 +237,24 @@ def find_states(
     return states
 
 
-def resume_states(out: Path, runs: Iterable[RunConfig]) -> dict[str, tuple[int, list[np.ndarray]]]:
+def resume_states(
+    out: Path, runs: Iterable[RunConfig], turns_per_step: Callable[[RunConfig], int]
+) -> dict[str, tuple[int, list[np.ndarray]]]:
     """Where the runs of a sweep's folder go on: the furthest state up to which a run's segments are whole too, as
-    `find_states` gives it. A run without one begins anew. Segments beyond are dropped."""
+    `find_states` gives it. A run without one begins anew.
+
+    Args:
+        turns_per_step: of a run; the positions in checkpoints are turns.
+    """
     configs = {run.run_id: run for run in runs}
     ends: dict[str, set[int]] = {}
 
-    def usable(run: str, step: int) -> bool:
+    def usable(run: str, turn: int) -> bool:
         if run not in ends:
             ends[run] = whole_ends(run_folder(out, run), configs[run].evaluation_steps())
-        return step in ends[run]
+        return turn // turns_per_step(configs[run]) in ends[run]
 
-    states = find_states(out / "checkpoints", set(configs), usable)
-    for run in configs:
-        drop_segments_beyond(run_folder(out, run), states[run][0] if run in states else 0)
-    return states
+    return find_states(out / "checkpoints", set(configs), usable)
 
 
 def _holding(checkpoints: Path, runs: set[str]) -> list[Path]:

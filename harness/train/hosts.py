@@ -48,7 +48,7 @@ def agree(values: Sequence[int]) -> Int[np.ndarray, " n"]:
     return mine if alone() else np.asarray(multihost_utils.broadcast_one_to_all(mine))
 
 
-def put(array: np.ndarray, sharding: Sharding) -> Any:
+def put(array: Any, sharding: Sharding) -> Any:
     """An input of a compiled program, of which each process has all and gives its devices' part."""
     return array if alone() else jax.make_array_from_callback(array.shape, sharding, lambda index: array[index])
 

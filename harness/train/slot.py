@@ -5,10 +5,10 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float
 
-from harness.record.files import write_json
+from harness.record.files import json_bytes, write_files
 from harness.record.measure import measure, probe_rows
-from harness.record.segments import read_segments, write_segment
-from harness.record.status import State, Status, write_status
+from harness.record.segments import read_segments, segment_files
+from harness.record.status import State, Status, status_file, write_status
 from harness.train.feed import Feed
 from harness.train.optimizer import Hyper, hyper_of
 from sweeps.shape import Shape, turns_per_step
@@ -94,18 +94,20 @@ class Slot:
         if self.step == self.committed and not self.evals:
             return  # between two turns of a step: a segment of that name stands there
         evals = {name: [row[name] for row in self.evals] for name in (self.evals[0] if self.evals else ())}
-        for kind, rows in (("series", self.series), ("evals", evals), ("timing", self.timing)):
-            if self.writes:
-                write_segment(self.folder, kind, self.committed, self.step, rows)
+        rows = {"series": self.series, "evals": evals, "timing": self.timing}
+        if self.writes:
+            write_files(segment_files(self.folder, self.committed, self.step, rows))
         self.series, self.evals, self.timing = {}, [], {name: [] for name in self.timing}
         self.committed = self.step
 
     def report(self, state: State = "running", reason: str = "") -> None:
         """Write status.json."""
-        finite = self.last_loss is not None and np.isfinite(self.last_loss)
-        loss = self.last_loss if finite else None
         if self.writes:
-            write_status(self.folder, Status(state, self.step, self.config.steps, loss, reason))
+            write_status(self.folder, self._status(state, reason))
+
+    def _status(self, state: State, reason: str = "") -> Status:
+        finite = self.last_loss is not None and np.isfinite(self.last_loss)
+        return Status(state, self.step, self.config.steps, self.last_loss if finite else None, reason)
 
     def finish(self) -> None:
         """Write what remains, the gap, and the status: done, or diverged if a loss was not finite."""
@@ -115,5 +117,5 @@ class Slot:
         series, evals = read_segments(self.folder, "series"), read_segments(self.folder, "evals")
         if not np.isfinite(evals["loss"]).all():
             return self.report("diverged", "the evaluation's loss is not finite")
-        write_json(self.folder / "gap.json", measure(self.config, self.feed.store, series, evals))
-        self.report("done")
+        gap = measure(self.config, self.feed.store, series, evals)
+        write_files({self.folder / "gap.json": json_bytes(gap)} | status_file(self.folder, self._status("done")))

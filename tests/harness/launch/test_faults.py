@@ -25,12 +25,12 @@ from sweeps.shape import shape_of
 DEADLY = """
 import os, signal
 import harness.train.pack as pack
-dispatch = pack._dispatch
+dispatch = pack.dispatch
 def deadly(training, evaluations):
     if any(slot.config.run_id == os.environ["GUILTY"] and slot.turn > 40 for slot in training.live()):
         os.kill(os.getpid(), signal.SIGKILL)
     return dispatch(training, evaluations)
-pack._dispatch = deadly
+pack.dispatch = deadly
 """
 
 
@@ -47,7 +47,7 @@ def assert_same_record(out: Path, finished: Path, run: RunConfig):
 
 def raising(error: Exception, when):
     """A dispatch that raises when the slots' runs are such."""
-    dispatch = harness.train.pack._dispatch
+    dispatch = harness.train.pack.dispatch
 
     def raise_or_dispatch(training, evaluations):
         if when(training):
@@ -68,7 +68,7 @@ def test_the_run_whose_program_raises_fails_and_its_neighbours_do_not_notice(
     def there(training):
         return any(slot.config == guilty and slot.turn > turn for slot in training.live())
 
-    monkeypatch.setattr("harness.train.pack._dispatch", raising(JaxRuntimeError("INTERNAL: broken\nkernel"), there))
+    monkeypatch.setattr("harness.train.pack.dispatch", raising(JaxRuntimeError("INTERNAL: broken\nkernel"), there))
     ended = isogap("run", lab.spec, "--out", tmp_path / "out", "--cache", lab.cache)
     assert ended.status == 3 and "1 diverged, 4 done, 1 failed" in ended.out
     assert state(tmp_path / "out", guilty).reason == "JaxRuntimeError: INTERNAL: broken"
@@ -82,7 +82,7 @@ def test_a_pack_that_lacks_memory_is_halved_for_good(lab, isogap, finished_runs,
     out = tmp_path / "out"
     error = JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 5 bytes")
     crowded = raising(error, lambda training: training.pack.slots > 1)
-    monkeypatch.setattr("harness.train.pack._dispatch", crowded)
+    monkeypatch.setattr("harness.train.pack.dispatch", crowded)
     ended = isogap("run", lab.spec, "--out", out, "--cache", lab.cache)
     assert ended.status == 3 and "1 diverged, 5 done" in ended.out
     assert set(json.loads((out / "packing.json").read_text())["slots"].values()) == {1}
@@ -91,7 +91,7 @@ def test_a_pack_that_lacks_memory_is_halved_for_good(lab, isogap, finished_runs,
 def test_a_run_that_alone_lacks_memory_fails_with_that_reason(lab, isogap, finished_runs, tmp_path, monkeypatch):
     out, greedy = tmp_path / "out", finished_runs[0]
     there = raising(MemoryError("no room"), lambda t: any(slot.config == greedy for slot in t.live()))
-    monkeypatch.setattr("harness.train.pack._dispatch", there)
+    monkeypatch.setattr("harness.train.pack.dispatch", there)
     ended = isogap("run", lab.spec, "--out", out, "--cache", lab.cache)
     assert ended.status == 3 and "1 diverged, 4 done, 1 failed" in ended.out
     assert state(out, greedy).reason == "MemoryError: no room"

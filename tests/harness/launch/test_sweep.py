@@ -36,7 +36,7 @@ def copied(finished, tmp_path) -> Path:
 def test_a_finished_sweep(finished, finished_runs):
     assert states(finished) == ["done", "done", "diverged", "done", "done", "done"]
     assert {path.name for path in finished.iterdir()} == {
-        "sweep.yaml", "manifest.json", "environment.json", "packing.json", "runs", "lock", "running.json",
+        "sweep.yaml", "manifest.json", "environment.json", "packing.json", "configs.jsonl", "runs", "lock", "workers",
     }  # fmt: skip
     facts = json.loads((finished / "environment.json").read_text())
     (hashes,) = facts["data"].values()
