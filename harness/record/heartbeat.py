@@ -172,14 +172,9 @@ class Pulse:
         What was trained since the last call was of this model, or of the last one's where there are no slots.
         """
         with self._lock:
-            model = flops(slots[0].config.model).train if slots else self._model
-            tokens, seconds = self._sums()
-            if model is not None:
-                before = self._speeds.get(model, Speed(model, 0, 0.0))
-                new_tokens, new_seconds = tokens - self._charged[0], seconds - self._charged[1]
-                self._speeds[model] = Speed(model, before.tokens + new_tokens, before.seconds + max(new_seconds, 0.0))
-            self._charged = tokens, seconds
-            self._model = model if slots else None
+            self._model = flops(slots[0].config.model).train if slots else self._model
+            self._charge()
+            self._model = self._model if slots else None
             self._slots = tuple(_in_slot(slot) for slot in slots)
 
     def beat(self) -> None:
@@ -198,7 +193,16 @@ class Pulse:
         """Tokens trained, and seconds but for those waited for compilation."""
         return self.spent.tokens, self.spent.total - self.spent.compiling
 
+    def _charge(self) -> None:
+        tokens, seconds = self._sums()
+        if self._model is not None:
+            before = self._speeds.get(self._model, Speed(self._model, 0, 0.0))
+            new_tokens, new_seconds = tokens - self._charged[0], max(seconds - self._charged[1], 0.0)
+            self._speeds[self._model] = Speed(self._model, before.tokens + new_tokens, before.seconds + new_seconds)
+        self._charged = tokens, seconds
+
     def _snapshot(self) -> Beat:
+        self._charge()
         spent, now, tokens = self.spent, self.spent.total, self.spent.tokens
         self._serial += 1
         while len(self._history) > 1 and now - self._history[0][0] > RATE_SECONDS:

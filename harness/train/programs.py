@@ -191,7 +191,8 @@ def trace(key: Key, turns: int) -> dict[str, Any]:
     windows = jax.ShapeDtypeStruct((*evaluation_pieces(shape, mesh), shape.model.context + 1), jnp.int32)
     tokens = jax.ShapeDtypeStruct((turns, slots, shape.micro_batch, shape.model.context + 1), jnp.int32)
     integers = {"decay_steps", "warmup_steps", "schedule", "steps", "turns"}
-    hyper = Hyper(*(jax.ShapeDtypeStruct((slots,), jnp.int32 if f in integers else jnp.float32) for f in Hyper._fields))
+    kinds = (jnp.int32 if field in integers else jnp.float32 for field in Hyper._fields)
+    hyper = Hyper._make(jax.ShapeDtypeStruct((slots,), kind) for kind in kinds)
     scalar, mask = jax.ShapeDtypeStruct((), jnp.int32), jax.ShapeDtypeStruct((slots,), jnp.bool_)
     return {
         "initialise": jax.jit(initialise, in_shardings=laid.runs, out_shardings=placed).trace(seeds),

@@ -68,7 +68,7 @@ def test_a_beat_tells_shares_slots_and_speeds(tmp_path):
     assert beat.slots[0].tokens_per_second == pytest.approx(16 * 14 / 30)
     (speed,) = beat.speeds
     assert speed.flops_per_token == flops(one.config.model).train
-    assert (speed.tokens, speed.seconds) == (2560, pytest.approx(80.0))
+    assert (speed.tokens, speed.seconds) == (2560, pytest.approx(96.0))  # what was waited for is not its doing
 
 
 def test_each_model_has_its_speed(tmp_path):

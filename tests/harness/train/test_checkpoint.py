@@ -57,17 +57,6 @@ def test_the_furthest_state_counts_within_a_pack_and_between_packs(tmp_path):
     assert len([path for path in (tmp_path / "old").iterdir() if path.is_dir()]) == 2
 
 
-def test_saving_copies_what_may_be_written_over(tmp_path):
-    leaves = state(1, 2)
-    kept = {name: leaf.copy() for name, leaf in leaves.items()}
-    checkpoints = PackCheckpoints(tmp_path / "pack", ["a"])
-    checkpoints.save(leaves, {"a": (1, 5)})
-    for leaf in leaves.values():
-        leaf[...] = 0
-    checkpoints.close()
-    assert_slot(find_states(tmp_path, {"a"})["a"][1], kept, 1)
-
-
 @pytest.mark.parametrize("torn", ["5.orbax-checkpoint-tmp-1729000000000000", "5.orbax-checkpoint-tmp"])
 def test_an_unfinished_save_is_ignored_and_left_to_its_writer(tmp_path, torn):
     leaves = state(1, 2)
