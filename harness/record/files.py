@@ -74,11 +74,12 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def _make_folder(folder: Path, changed: set[Path]) -> None:
+def _make_folder(folder: Path, made: set[Path]) -> None:
+    """Make a folder and those above it; `made` takes the folders in which there are new ones."""
     if not folder.is_dir():
-        _make_folder(folder.parent, changed)
+        _make_folder(folder.parent, made)
         folder.mkdir(exist_ok=True)
-        changed.add(folder.parent)
+        made.add(folder.parent)
 
 
 def write_files(contents: Mapping[Path, bytes], *, durable: bool = True) -> None:
@@ -111,13 +112,13 @@ def write_files(contents: Mapping[Path, bytes], *, durable: bool = True) -> None
         for path, temporary in written.items():
             with _naming(path):
                 os.replace(temporary, path)
-            changed.add(path.parent)
     except BaseException:
         for temporary in written.values():
             with suppress(OSError):
                 temporary.unlink(missing_ok=True)
         raise
-    for folder in sorted(changed) if durable else ():
+    # New folders are flushed in any case: what is written into them later may be durable.
+    for folder in sorted(changed | {path.parent for path in written} if durable else changed):
         with _naming(folder):
             sync_folder(folder)
 

@@ -122,7 +122,7 @@ def _saves(folder: Path) -> list[Path]:
 
 
 def _checksum(leaf: np.ndarray) -> int:
-    return zlib.crc32(leaf.tobytes())
+    return zlib.crc32(np.ascontiguousarray(leaf).reshape(-1).view(np.uint8).data)
 
 
 def _checksum_of_manifest(body: dict[str, Any]) -> int:
