@@ -3,6 +3,7 @@
 Sizes: R runs (slots), k steps a dispatch at most, B sequences, T context, W probe windows.
 """
 
+import dataclasses
 import functools
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, cast
@@ -17,7 +18,8 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Bool, Float, Int, Key
 
 from harness.train.optimizer import Hyper, init_moments, learning_rate, transform
-from models.transformer import Compute, init, step_biases, token_losses
+from models.moe import shares_batch
+from models.transformer import Compute, init, mean_loss, step_biases, token_losses
 from sweeps.config import DataConfig, OptimizerConfig, ProbeConfig, RunConfig
 
 
@@ -77,16 +79,16 @@ def train_step(
     Args:
         share_of: the mesh axis over whose devices the batch is split by hand; None where `tokens` is all of it.
     """
+    compute = dataclasses.replace(compute, batch_axis=share_of)
 
     def objective(params):
-        losses, stats, loads = token_losses(config.model, params, state.biases, tokens, training=True, compute=compute)
-        mean = losses.mean()
+        mean, stats, loads = mean_loss(config.model, params, state.biases, tokens, compute=compute)
         return mean + stats.aux_loss, (mean, stats, loads)
 
     (_, (loss, stats, loads)), gradient = jax.value_and_grad(objective, has_aux=True)(state.params)
     if share_of is not None:
-        flat, restore = ravel_pytree((gradient, loss))
-        gradient, loss = restore(jax.lax.pmean(flat, share_of))
+        flat, restore = ravel_pytree((gradient, loss, stats))
+        gradient, loss, stats = restore(jax.lax.pmean(flat, share_of))
     rate = learning_rate(hyper, state.step)
     norm = optax.tree.norm(gradient)
     updates, moments = transform(config.optimizer.kind, hyper, rate).update(gradient, state.moments, state.params)
@@ -136,8 +138,9 @@ def _programs(config: RunConfig, slots: int, compute: Compute, mesh: Mesh) -> Pr
     batches, windows = PartitionSpec(None, "run", "data"), PartitionSpec("run", "data")
     # Over `data` the compiler splits the batch and adds up the gradients: the program is that of one device. Only on
     # CPUs, whose devices meet once for each array they add up, is it done by hand, all gradients as one array (36
-    # meetings less: 4 layers of width 128 took 150 ms a step, and take 142); a mixture counts loads over the batch.
-    share_of = "data" if platform == "cpu" and mesh.shape["data"] > 1 and config.model.moe is None else None
+    # meetings less: 4 layers of width 128 took 150 ms a step, and take 142). Mixtures were worse off: the compiler had
+    # every device compute all slots of all experts. Those that drop tokens route over the whole batch, and stay its.
+    share_of = "data" if platform == "cpu" and mesh.shape["data"] > 1 and shares_batch(config.model.moe) else None
 
     def initialise(keys: Key[Array, " R"]) -> State:
         return jax.vmap(functools.partial(new_state, config))(keys)
