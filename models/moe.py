@@ -56,13 +56,20 @@ def balance_loss(fractions: Float[Array, " experts"], mean_probability: Float[Ar
     return fractions.shape[0] * (fractions * mean_probability).sum()
 
 
-def choose_top(probability: Float[Array, "n experts"], k: int) -> Choice:
-    """Each token takes its k likeliest experts: Switch (k = 1, gate p) or GShard (k = 2, gates renormalised to 1)."""
+def choose_top(probability: Float[Array, "n experts"], k: int, batch_axis: str | None = None) -> Choice:
+    """Each token takes its k likeliest experts: Switch (k = 1, gate p) or GShard (k = 2, gates renormalised to 1).
+
+    Args:
+        batch_axis: see `models.transformer.Compute`. The balance loss is linear in the probabilities: with the
+            fractions of the whole batch, its mean over the devices is that of the whole batch, and so is its gradient.
+    """
     gates, index = jax.lax.top_k(probability, k)
     wanted = jax.nn.one_hot(index, probability.shape[1], dtype=jnp.bool_)
     if k > 1:
         gates = gates / gates.sum(-1, keepdims=True)
     first = wanted[:, 0].astype(jnp.float32).mean(0)
+    if batch_axis is not None:
+        first = jax.lax.pmean(first, batch_axis)
     return Choice(wanted, gates, balance_loss(first, probability.mean(0)))
 
 
@@ -114,8 +121,9 @@ class MixtureOfExperts(nnx.Module):
             self.bias = SelectionBias(jnp.zeros(moe.experts, jnp.float32))
 
     def __call__(
-        self, x: Float[Array, "n width"], batch: int, training: bool
+        self, x: Float[Array, "n width"], batch: int, training: bool, batch_axis: str | None = None
     ) -> tuple[Float[Array, "n width"], Routed]:
+        """Args: batch_axis: see `models.transformer.Compute`; only where `shares_batch`."""
         moe = self.moe
         logits = x.astype(jnp.float32) @ self.router[...].astype(jnp.float32)
         probability = jax.nn.softmax(logits, axis=-1)
@@ -126,7 +134,7 @@ class MixtureOfExperts(nnx.Module):
             choice = choose_biased(probability, self.bias[...], moe.experts_per_token, batch)
             probability = probability / probability.sum(-1, keepdims=True)
         else:
-            choice = choose_top(probability, moe.experts_per_token)
+            choice = choose_top(probability, moe.experts_per_token, batch_axis)
         mean_load = x.shape[0] * moe.experts_per_token / moe.experts
         slots_each = capacity(moe, x.shape[0], training)
         routing = route(choice.wanted, batch, slots_each, mean_load)
@@ -141,7 +149,14 @@ class MixtureOfExperts(nnx.Module):
         z_loss = jnp.square(jax.nn.logsumexp(logits, axis=-1)).mean()
         entropy = -(probability * jnp.log(jnp.maximum(probability, 1e-20))).sum(-1).mean()
         loss = moe.balance_weight * choice.balance + moe.z_weight * z_loss
-        return y, Routed(loss, routing.load, routing.dropped, entropy)
+        load = routing.load if batch_axis is None else jax.lax.psum(routing.load, batch_axis)
+        return y, Routed(loss, load, routing.dropped, entropy)
+
+
+def shares_batch(moe: MoEConfig | None) -> bool:
+    """Whether the devices may each route their own sequences: where nothing is dropped, no token competes with one of
+    another sequence, and only loads are counted over the batch."""
+    return moe is None or moe.capacity_factor is None
 
 
 def capacity(moe: MoEConfig, rows: int, training: bool) -> int | None:

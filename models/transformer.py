@@ -6,7 +6,7 @@ one flattened axis ran at 112 GFLOP/s on 2 cores, over (B, T) far slower.
 
 import dataclasses
 import functools
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -16,13 +16,11 @@ from jaxtyping import Array, Float, Int, Key
 from models.attention import Attention, Implementation
 from models.config import ModelConfig
 from models.ffn import FeedForward
+from models.loss import cross_entropy, mean_cross_entropy
 from models.moe import MixtureOfExperts, Routed, SelectionBias, step_bias
 from models.norm import LayerNorm
-from models.rows import log_sum_exp
 from models.weights import draw, weight
 
-# Logits of more elements than this (64 MB) are computed a slice of the rows at a time and again in the backward pass.
-LOGITS_LIMIT = 2**24
 # Small beside the blocks' outputs, so that an untrained model's loss is ln V.
 TABLE_STD = 0.02
 
@@ -34,16 +32,21 @@ class Compute:
     Attributes:
         dtype: of activations and of the copy of the parameters they meet; norms, softmax, router and loss stay float32.
         attention: see `models.attention.causal_attention`.
+        loss: of `mean_loss`; `one_pass`, whose gradient is computed with it, or `plain`.
+        batch_axis: the mesh axis over whose devices a caller has split the batch by hand: loads are then those of the
+            whole batch, losses and the other statistics those of the device's share, to be averaged by the caller.
     """
 
     dtype: str = "float32"
     attention: Implementation = "chunked"
+    loss: Literal["one_pass", "plain"] = "one_pass"
+    batch_axis: str | None = None
 
 
 def compute_for(platform: str) -> Compute:
-    """float32 and chunked attention on `cpu` (bfloat16 is no faster there: 130-150 against 140-175 GFLOP/s), bfloat16
-    and fused attention on `cuda`, `rocm`, `gpu` and `tpu`."""
-    return Compute() if platform == "cpu" else Compute("bfloat16", "fused")
+    """On `cpu` float32 (bfloat16 is no faster there: 130-150 against 140-175 GFLOP/s), chunked attention, the loss
+    in one pass; on `cuda`, `rocm`, `gpu` and `tpu` bfloat16, fused attention and the plain loss."""
+    return Compute() if platform == "cpu" else Compute("bfloat16", "fused", "plain")
 
 
 class RouterStats(NamedTuple):
@@ -75,12 +78,14 @@ class Block(nnx.Module):
         if self.moe is None:
             self.ffn = FeedForward(config.width, config.ffn_width, config.depth, config.activation)
 
-    def __call__(self, x, batch: int, training: bool, attention: Implementation):
+    def __call__(self, x, batch: int, training: bool, compute: Compute):
         normed = self.norm(x)
-        x = x + self.attention(normed, batch, attention)
+        x = x + self.attention(normed, batch, compute.attention)
         if not self.parallel:
             normed = self.ffn_norm(x)
-        y, routed = self.moe(normed, batch, training) if self.moe is not None else (self.ffn(normed), None)
+        if self.moe is None:
+            return x + self.ffn(normed), None
+        y, routed = self.moe(normed, batch, training, compute.batch_axis)
         return x + y, routed
 
 
@@ -98,7 +103,7 @@ class Transformer(nnx.Module):
         x = self.embedding[...][tokens.reshape(-1)].astype(compute.dtype)
         routed = []
         for block in self.blocks:
-            x, report = block(x, tokens.shape[0], training, compute.attention)
+            x, report = block(x, tokens.shape[0], training, compute)
             routed += [] if report is None else [report]
         return self.norm(x), routed
 
@@ -154,6 +159,19 @@ def token_losses(
     return losses, _stats(routed), [report.load for report in routed]
 
 
+def mean_loss(
+    config: ModelConfig, params: nnx.State, biases: nnx.State, tokens: Int[Array, "B T+1"], *, compute: Compute
+) -> tuple[Float[Array, ""], RouterStats, list[Float[Array, " experts"]]]:
+    """What training lowers: the mean of `token_losses` in training, and its other two results."""
+    if compute.loss == "plain":
+        losses, stats, loads = token_losses(config, params, biases, tokens, training=True, compute=compute)
+        return losses.mean(), stats, loads
+    model = _model(config, params, biases, compute)
+    hidden, routed = model.hidden(tokens[:, :-1], True, compute)
+    loss = mean_cross_entropy(hidden, model.unembedding(), tokens[:, 1:].reshape(-1))
+    return loss, _stats(routed), [report.load for report in routed]
+
+
 def logits(
     config: ModelConfig, params: nnx.State, biases: nnx.State, tokens: Int[Array, "B T"], *, compute: Compute
 ) -> Float[Array, "B T vocab"]:
@@ -162,28 +180,6 @@ def logits(
     hidden, _ = model.hidden(tokens, False, compute)
     out = jnp.matmul(hidden, model.unembedding().T.astype(compute.dtype), preferred_element_type=jnp.float32)
     return out.reshape(*tokens.shape, config.vocab)
-
-
-def cross_entropy(
-    hidden: Float[Array, "n width"], unembedding: Float[Array, "vocab width"], targets: Int[Array, " n"]
-) -> Float[Array, " n"]:
-    """-log softmax(hidden unembedding^T)[target], nats, float32; never more than LOGITS_LIMIT logits at once."""
-
-    def rows_loss(rows, wanted):
-        scores = jnp.matmul(rows, unembedding.T.astype(rows.dtype), preferred_element_type=jnp.float32)
-        chosen = jnp.take_along_axis(scores, wanted[:, None], axis=1)[:, 0]
-        return log_sum_exp(scores) - chosen
-
-    rows = hidden.shape[0]
-    size = max(1, LOGITS_LIMIT // unembedding.shape[0])
-    if rows <= size:
-        return rows_loss(hidden, targets)
-    pieces = -(-rows // size)
-    size = -(-rows // pieces)  # pieces of one size, the last one padded by fewer rows than there are pieces
-    spare = pieces * size - rows
-    split = jnp.pad(hidden, ((0, spare), (0, 0))).reshape(pieces, size, -1), jnp.pad(targets, (0, spare))
-    losses = jax.lax.map(lambda piece: jax.checkpoint(rows_loss)(*piece), (split[0], split[1].reshape(pieces, size)))
-    return losses.reshape(-1)[:rows]
 
 
 def _stats(routed: list[Routed]) -> RouterStats:

@@ -10,19 +10,21 @@ import fcntl
 import functools
 import importlib.metadata
 import logging
+import math
 import os
 import signal
 import socket
 import time
-from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+import traceback
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harness.launch.local import Stop, _any_bad, _fail, _state, all_ended, tokens_done
-from harness.launch.local import _train as train_pack_here
-from harness.record.status import ENDED
+from harness.launch.faults import Outcome, all_ended
+from harness.launch.local import Job, Stop, settle, train_pack_here
+from harness.record.heartbeat import Pulse
 from harness.record.sweep_folder import PACKAGES
 from sweeps.errors import InputError
 from sweeps.packs import Pack
@@ -36,99 +38,72 @@ STRAY_SECONDS = 90.0
 
 @dataclass(frozen=True)
 class Resources:
-    """What one pack asks of the cluster.
-
-    Attributes:
-        cpus: cores, by Ray's count.
-        devices: that its process shows JAX its CPU as. Another split of the slots rounds otherwise: the number is the
-            same wherever a pack runs, and as many as one process of `isogap run` has give its tables, to the byte.
-        gpus: None for one each where the cluster has any.
-    """
+    """What one pack asks of the cluster: cores by Ray's count, and GPUs."""
 
     cpus: float
-    devices: int
-    gpus: float | None = None
+    gpus: float
 
 
 def run_packs_on_ray(
-    packs: Sequence[Pack],
-    out: Path,
-    cache: Path,
-    address: str,
-    resources: Resources,
-    stop: Stop,
-    fail_fast: bool,
-    progress: Callable[[int], None],
+    cut: Callable[[int], Sequence[Pack]], job: Job, address: str, stop: Stop, ended: Callable[[Iterable[str]], None]
 ) -> None:
     """Train all packs that hold a run that has not ended; statuses and records tell how it went.
 
     A pack whose node dies goes on elsewhere from its last checkpoint. So does one whose process dies; at the third
-    time the runs it was training have failed, and the others of the pack go on.
+    time it is the pack's own fault, see `harness.launch.faults`.
 
     Args:
+        cut: the sweep's packs, given how many can train at the same time.
         address: HOST:PORT of the cluster's head, or "auto" for the cluster that this machine is a node of.
-        progress: called with tokens just trained.
+        ended: told the ids of a pack's runs when it was left.
 
     Raises:
         InputError: Ray is not installed, no cluster is there, none of its nodes has the resources, or tasks of a
             driver that died are still training.
+        OSError: the sweep's folder cannot be written.
     """
-    todo = sorted((pack for pack in packs if not all_ended(pack.runs, out)), key=lambda pack: -pack.flops)
-    out, cache = out.absolute(), cache.absolute()
     with _connected(address) as ray:
-        _await_strays(out)
-        train = ray.remote(_train_as_task).options(
-            num_cpus=resources.cpus,
-            num_gpus=_gpus(ray, resources),
-            max_retries=0,  # Ray would not tell a pack that kills its processes from one whose nodes die
-        )
-
-        def begin(pack: Pack) -> Any:
-            return train.remote(pack, out, cache, resources.devices, os.getcwd(), _versions(), fail_fast)
-
-        waiting = {begin(pack): pack for pack in todo}
+        _await_strays(job.out)
+        resources, places = _resources(ray, job.packing.devices)
+        todo = deque(pack for pack in cut(places) if not all_ended(pack.runs, job.out))
+        # max_retries: Ray would not tell a pack that kills its processes from one whose nodes die.
+        train = ray.remote(_train_as_task).options(num_cpus=resources.cpus, num_gpus=resources.gpus, max_retries=0)
+        waiting: dict[Any, Pack] = {}
         deaths: Counter[str] = Counter()
-        done_before = tokens_done(todo, out)
-        while waiting:
+        while waiting or (todo and not stop()):
+            while todo and not stop():
+                pack = todo.popleft()
+                waiting[train.remote(pack, job, os.getcwd(), _versions())] = pack
             finished, _ = ray.wait(list(waiting), timeout=POLL_SECONDS)
             for task in finished:
                 pack = waiting.pop(task)
-                if _is_lost(ray, task, pack, out, deaths) and not stop():
-                    waiting[begin(pack)] = pack
-                stop.failed |= fail_fast and _any_bad(pack.runs, out)
-            now = tokens_done(todo, out)
-            progress(now - done_before)
-            done_before = now
+                outcome = _outcome(ray, task, pack, deaths)
+                if outcome is None:
+                    todo.appendleft(pack)
+                else:
+                    settle(pack, outcome, job, todo, stop)
+                ended(run.run_id for run in pack.runs)
             if stop():
                 # Those that have not begun are dropped. Asked again at every turn: one that just began has no ear yet.
                 for task in waiting:
                     ray.cancel(task, force=False)
 
 
-def _is_lost(ray: Any, task: Any, pack: Pack, out: Path, deaths: Counter[str]) -> bool:
-    """Whether a task ended without its pack's doing, and is to be run again; its runs are marked if it has failed."""
+def _outcome(ray: Any, task: Any, pack: Pack, deaths: Counter[str]) -> Outcome | None:
+    """How a task's pack ended; None where it is to be run again, its node or its process having died."""
     try:
-        ray.get(task)
+        return ray.get(task)
     except ray.exceptions.TaskCancelledError:
-        return False
+        return Outcome("ended")
     except ray.exceptions.NodeDiedError:
-        return True
-    except ray.exceptions.RayTaskError as error:  # raised outside the training, which writes its own faults down
-        _fail(_standing(pack, out), out, f"{type(error.cause).__name__}: {_one_line(error.cause)}")
-        return False
+        return None
+    except ray.exceptions.RayTaskError as error:  # raised outside the training, whose faults are outcomes
+        return Outcome("fault", f"{type(error.cause).__name__}: {_one_line(error.cause)}", traceback.format_exc())
     except ray.exceptions.RayError as error:
         deaths[pack.pack_id] += 1
-        if deaths[pack.pack_id] == DEATHS:
-            del deaths[pack.pack_id]
-            standing = _standing(pack, out)
-            running = [run for run in standing if _state(run, out) == "running"]
-            _fail(running or standing, out, f"its process died {DEATHS} times: {_one_line(error)}")
-        return not all_ended(pack.runs, out)
-    return False
-
-
-def _standing(pack: Pack, out: Path) -> list[Any]:
-    return [run for run in pack.runs if _state(run, out) not in ENDED]
+        if deaths[pack.pack_id] < DEATHS:
+            return None
+        return Outcome("fault", f"its process died {DEATHS} times: {_one_line(error)}")
 
 
 def _one_line(error: object) -> str:
@@ -173,30 +148,28 @@ def _check_address(address: str) -> None:
         ) from None
 
 
-def _gpus(ray: Any, resources: Resources) -> float:
-    """GPUs a pack asks for.
+def _resources(ray: Any, devices: int) -> tuple[Resources, int]:
+    """What a pack asks for, a GPU where there are any, else a core each CPU device as far as a node has them; and how
+    many packs the cluster can train at the same time.
 
     Raises:
-        InputError: no node has what a pack asks for; Ray would wait for one.
+        InputError: no node has cores.
     """
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    gpus = resources.gpus
-    if gpus is None:
-        gpus = float(any(node.get("GPU") for node in nodes))
-    if not any(node.get("CPU", 0) >= resources.cpus and node.get("GPU", 0) >= gpus for node in nodes):
-        has = "; ".join(f"{node.get('CPU', 0):g} cores, {node.get('GPU', 0):g} GPUs" for node in nodes)
-        wants = f"{resources.cpus:g} cores, {gpus:g} GPUs"
-        raise InputError("--executor ray", "a pack's resources", wants, f"what a node of the cluster has: {has}")
-    return gpus
+    gpus = float(any(node.get("GPU") for node in nodes))
+    most = max((node.get("CPU", 0.0) for node in nodes if node.get("GPU", 0.0) >= gpus), default=0.0)
+    if most < 1:
+        raise InputError("--executor ray", "a pack's resources", f"{most:g} cores", "a node with at least one core")
+    cpus = 1.0 if gpus else min(float(devices), most)
+    fitting = [min(n.get("CPU", 0.0) // cpus, n.get("GPU", 0.0) if gpus else math.inf) for n in nodes]
+    return Resources(cpus, gpus), max(1, int(sum(fitting)))
 
 
 def _versions() -> dict[str, str]:
     return {name: importlib.metadata.version(name) for name in PACKAGES}
 
 
-def _train_as_task(
-    pack: Pack, out: Path, cache: Path, devices: int, directory: str, versions: dict[str, str], fail_fast: bool
-) -> None:
+def _train_as_task(pack: Pack, job: Job, directory: str, versions: dict[str, str]) -> Outcome:
     """The task: train one pack here. Its process may have trained others before, and keeps their programs."""
     stop = Stop()
     before = signal.signal(signal.SIGINT, stop.take)  # that is how a task is told to end
@@ -204,11 +177,15 @@ def _train_as_task(
         if _versions() != versions:
             others = sorted(f"{name} {version}" for name, version in _versions().items() if version != versions[name])
             raise RuntimeError(f"{socket.gethostname()} has other versions than the driver: {', '.join(others)}")
-        _prepare_process(cache, devices, directory)
+        _prepare_process(job.cache, job.packing.devices, directory)
+        from harness.train.clock import Spent
+
         # Ray calls a node dead a moment before its processes are: the next one waits for the last.
-        with _alone(out / "checkpoints" / f"{pack.pack_id}.lock", stop) as alone:
-            if alone:
-                train_pack_here(pack, out, cache, stop, fail_fast, lambda tokens: None)
+        with _alone(job.out / "checkpoints" / f"{pack.pack_id}.lock", stop) as alone:
+            if not alone:
+                return Outcome("ended")
+            with Pulse(job.out, Spent(), pack.pack_id) as pulse:
+                return train_pack_here(pack, job, stop, pulse)
     finally:
         signal.signal(signal.SIGINT, before)
 

@@ -11,6 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from harness.data.cache import default_cache
 from harness.launch.local import Job, Stop, run_packs
 from harness.launch.packing import memory_limit_of, read_packing, settle_packing
+from harness.launch.ray_cluster import run_packs_on_ray
 from harness.launch.watch import watching
 from harness.plan import known_calibration
 from harness.record.status import ENDED, Status, read_status, run_folder, sweep_lock, write_status
@@ -20,7 +21,7 @@ from harness.track.mirror import check_trackers, tracking
 from sweeps.config import DataConfig, RunConfig
 from sweeps.errors import InputError
 from sweeps.grid import load, read_sweep_text
-from sweeps.packs import packs
+from sweeps.packs import Pack, packs
 
 STOPPED = {15: 143, 2: 130}
 
@@ -140,13 +141,20 @@ def _train(
     record_environment(out, [f"{d.platform} {d.device_kind}" for d in jax.devices()], hashes)
     packing = settle_packing(out, runs, calibration, memory_limit_of(options.workers))
     _interrupt_stale(runs, out)
-    job = Job(out, cache, packing, options.fail_fast)
-    planned = packs(runs, packing.micro_tokens, packing.slots, options.workers)
+    # On Ray the tasks run elsewhere.
+    job = Job(out.absolute(), cache.absolute(), packing, options.fail_fast)
+
+    def cut(parts: int) -> tuple[Pack, ...]:
+        return packs(runs, packing.micro_tokens, packing.slots, parts)
+
     # Only now: until something trains there is nothing to save, and a signal may end the process at once.
     stop.listen()
     with watching(console, out, runs) as watch:
         hosts.meet("laid out")
-        run_packs(planned, job, options.workers, stop, watch.ended)
+        if options.executor == "ray":
+            run_packs_on_ray(cut, job, options.address or "auto", stop, watch.ended)
+        else:
+            run_packs(cut(options.workers), job, options.workers, stop, watch.ended)
 
 
 def _bar(console: Console) -> Progress:

@@ -19,6 +19,7 @@ from jaxtyping import Array, Bool, Float, Int, UInt32
 
 from harness.train.optimizer import Hyper
 from harness.train.step import Metrics, State, new_state, train_turn
+from models.moe import shares_batch
 from models.transformer import Compute, token_losses
 from sweeps.shape import Shape
 
@@ -134,9 +135,10 @@ def trace(key: Key, turns: int) -> dict[str, Any]:
     laid = shardings_of(mesh)
     # Over `data` the compiler splits the batch and adds up the gradients: the program is that of one device. Only on
     # CPUs, whose devices meet once for each array they add up, is it done by hand, all gradients as one array (36
-    # meetings less: 4 layers of width 128 took 150 ms a step, and take 142); a mixture counts loads over the batch.
+    # meetings less: 4 layers of width 128 took 150 ms a step, and take 142). Mixtures were worse off: the compiler had
+    # every device compute all slots of all experts. Those that drop tokens route over the whole batch, and stay its.
     on_cpu = mesh.devices.flat[0].platform == "cpu"
-    by_hand_over_data = on_cpu and not sharded and mesh.shape["data"] > 1 and shape.model.moe is None
+    by_hand_over_data = on_cpu and not sharded and mesh.shape["data"] > 1 and shares_batch(shape.model.moe)
     share_of = "data" if by_hand_over_data else None
 
     def initialise(seeds: UInt32[Array, " R"]) -> State:

@@ -3,6 +3,7 @@
 Sizes: R runs (slots), m sequences a turn, T context.
 """
 
+import dataclasses
 from typing import Any, NamedTuple, cast
 
 import jax
@@ -13,7 +14,7 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, Float, Int, UInt32
 
 from harness.train.optimizer import Hyper, init_moments, learning_rate, transform
-from models.transformer import Compute, init, step_biases, token_losses
+from models.transformer import Compute, init, mean_loss, step_biases
 from sweeps.shape import Shape
 
 
@@ -61,16 +62,16 @@ def train_turn(
         share_of: the mesh axis over whose devices the tokens are split by hand; None where they are all of them.
     """
     model = shape.model
+    compute = dataclasses.replace(compute, batch_axis=share_of)
 
     def objective(params):
-        losses, stats, loads = token_losses(model, params, state.biases, tokens, training=True, compute=compute)
-        mean = losses.mean()
+        mean, stats, loads = mean_loss(model, params, state.biases, tokens, compute=compute)
         return mean + stats.aux_loss, (mean, stats, loads)
 
     (_, (loss, stats, loads)), gradient = jax.value_and_grad(objective, has_aux=True)(state.params)
     if share_of is not None:
-        flat, restore = ravel_pytree((gradient, loss))
-        gradient, loss = restore(jax.lax.pmean(flat, share_of))
+        flat, restore = ravel_pytree((gradient, loss, stats))
+        gradient, loss, stats = restore(jax.lax.pmean(flat, share_of))
     running = state.alive & (state.step < hyper.steps)
     complete, partial = True, None
     if state.partial is not None:

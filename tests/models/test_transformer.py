@@ -9,9 +9,8 @@ import numpy as np
 import pytest
 from flax import nnx
 
-import models.transformer as transformer
 from models.config import ARCHITECTURES, make_config
-from models.transformer import Compute, compute_for, cross_entropy, init, step_biases, token_losses
+from models.transformer import Compute, compute_for, init, mean_loss, step_biases, token_losses
 
 VARIANTS = [
     *((architecture, {}) for architecture in ARCHITECTURES),
@@ -146,7 +145,7 @@ def test_runs_of_a_pack_are_solo_runs(tiny, architecture):
 def test_the_gradient_lowers_for_accelerators(tiny, architecture):
     model = tiny(architecture)
     compute = compute_for("tpu")
-    assert compute == compute_for("cuda") == Compute("bfloat16", "fused")
+    assert compute == compute_for("cuda") == Compute("bfloat16", "fused", "plain")
     gradient = jax.jit(jax.grad(lambda p, b, t, c: model.objective(p, b, t, c)[0]), static_argnums=3)
     arguments = model.params, model.biases, model.tokens
     gradient.trace(*arguments, Compute("bfloat16"))  # no dtypes meet by themselves
@@ -182,31 +181,23 @@ def test_bfloat16_sums_the_gradient_of_a_common_token_in_float32(tiny):
     assert np.linalg.norm(found - exact) < 0.03 * np.linalg.norm(exact)
 
 
-@pytest.mark.parametrize("limit", [5, 40, 100, 13 * 7])
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_a_loss_in_pieces_is_the_whole_one(monkeypatch, limit, dtype):
-    """13 rows of 7 logits: a row at a time (also where one row is too many), 3 pieces with a padded last, and whole."""
-    rng = np.random.default_rng(0)
-    hidden, unembedding = (jnp.asarray(rng.normal(size=shape), jnp.float32) for shape in ((13, 4), (7, 4)))
-    targets = jnp.asarray(rng.integers(0, 7, 13))
-    hidden = hidden.astype(dtype)
+@pytest.mark.parametrize("architecture", ["dense", "fine_grained_shared"])
+def test_the_loss_of_training_is_the_mean_of_the_token_losses(tiny, architecture):
+    model = tiny(architecture)
 
-    def both(hidden, unembedding):
-        out, pull = jax.vjp(lambda h, u: cross_entropy(h, u, targets), hidden, unembedding)
-        return out, pull(jnp.arange(13, dtype=jnp.float32))
+    def mean(params, loss):
+        value, stats, loads = mean_loss(model.config, params, model.biases, model.tokens, compute=Compute(loss=loss))
+        return value + stats.aux_loss, loads
 
-    monkeypatch.setattr(transformer, "LOGITS_LIMIT", limit)
-    losses, (to_hidden, to_unembedding) = jax.jit(lambda h, u: both(h, u))(hidden, unembedding)
-    h = np.asarray(hidden, np.float64)
-    u = np.asarray(unembedding.astype(dtype), np.float64)
-    p = np.exp(h @ u.T)
-    p /= p.sum(1, keepdims=True)
-    error = (p - np.eye(7)[targets]) * np.arange(13)[:, None]
-    tolerance = 1e-5 if dtype == "float32" else 0.05
-    assert losses.dtype == to_unembedding.dtype == jnp.float32
-    np.testing.assert_allclose(losses, -np.log(p[np.arange(13), targets]), rtol=1e-5, atol=1e-5)
-    np.testing.assert_allclose(np.asarray(to_hidden, np.float64), error @ u, rtol=tolerance, atol=tolerance)
-    np.testing.assert_allclose(to_unembedding, error.T @ h, rtol=tolerance, atol=tolerance)
+    (expected, (_, _, loads)), gradient = model.train(model.params, model.biases, model.tokens)
+    for loss in ("one_pass", "plain"):
+        (found, same_loads), slope = jax.jit(jax.value_and_grad(lambda p, loss=loss: mean(p, loss), has_aux=True))(
+            model.params
+        )
+        assert found == pytest.approx(float(expected), rel=1e-6)
+        jax.tree.map(np.testing.assert_array_equal, same_loads, loads)
+        for a, b in zip(jax.tree.leaves(slope), jax.tree.leaves(gradient), strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize("architecture", ["dense", "fine_grained_shared"])

@@ -1,7 +1,10 @@
 """Sweeps on a Ray cluster of two nodes, real ones on this machine: a node killed, a driver stopped or killed."""
 
+import contextlib
+import json
 import os
 import random
+import secrets
 import shutil
 import signal
 import socket
@@ -57,17 +60,19 @@ class Cluster:
     """Attributes:
     address: of its head.
     nodes: the command that holds each node up, the head's first.
+    env: of its commands and drivers, with a token of its own, whatever the user's clusters have.
     start_node: adds a node of one core.
     """
 
     address: str
+    env: dict[str, str]
     nodes: list[subprocess.Popen]
     start_node: Callable[[], None]
 
     def tasks(self) -> list[psutil.Process]:
         """The processes that train now."""
         below = (child for node in self.nodes for child in psutil.Process(node.pid).children(recursive=True))
-        return [process for process in below if "ray::_train_as_task" in " ".join(command_of(process))]
+        return [process for process in below if any("_train_as_task" in part for part in command_of(process))]
 
 
 def command_of(process: psutil.Process) -> list[str]:
@@ -94,7 +99,8 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     with socket.create_server(("127.0.0.1", 0)) as server:
         address = f"127.0.0.1:{server.getsockname()[1]}"
     nodes: list[subprocess.Popen] = []
-    log = open(site / "ray.log", "w")
+    log = site / "ray.log"
+    env = os.environ | {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32), "PYTHONPATH": str(ROOT)}
 
     def start_node() -> None:
         where = [f"--address={address}"]
@@ -103,21 +109,23 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
             where += [f"--temp-dir={temporary}", "--disable-usage-stats"]
         ray = [sys.executable, "-m", "ray.scripts.scripts"]
         command = [*ray, "start", "--block", "--num-cpus=1", "--num-gpus=0", *where]
-        env = os.environ | {"PYTHONPATH": f"{site}:{ROOT}"}
-        seen = Path(log.name).read_text().count("--block")
-        nodes.append(subprocess.Popen(command, env=env, stdout=log, stderr=log, start_new_session=True))
-        wait_until(lambda: Path(log.name).read_text().count("--block") > seen, Path(log.name).read_text())
+        with open(log, "w") as file:
+            process = subprocess.Popen(
+                command, env=env | {"PYTHONPATH": f"{site}:{ROOT}"}, stdout=file, stderr=file, start_new_session=True
+            )
+        nodes.append(process)
+        wait_until(lambda: "will now block" in log.read_text() or process.poll() is not None, f"see {log}")
+        assert process.poll() is None, log.read_text()
 
     try:
         start_node()
         start_node()
-        yield Cluster(address, nodes, start_node)
+        yield Cluster(address, env, nodes, start_node)
     finally:
         for node in reversed(nodes):
             node.terminate()
         for node in nodes:
             node.wait(PATIENCE)
-        log.close()
         shutil.rmtree(temporary, ignore_errors=True)
 
 
@@ -129,9 +137,10 @@ def drive(lab, cluster, ended_children, tmp_path) -> Callable[..., subprocess.Po
 
     def start(out: Path) -> subprocess.Popen:
         command = [sys.executable, str(program), cluster.address, str(out), str(lab.spec), str(lab.cache)]
-        env = os.environ | {"PYTHONPATH": str(ROOT)}
         ended_children.append(
-            subprocess.Popen(command, cwd=ROOT, env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+            subprocess.Popen(
+                command, cwd=ROOT, env=cluster.env, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+            )
         )
         return ended_children[-1]
 
@@ -154,21 +163,111 @@ def rng() -> random.Random:
     return random.Random(seed)
 
 
-def test_a_node_killed_mid_run_changes_nothing_in_the_tables(cluster, drive, finished, tables, rng, tmp_path):
-    out = tmp_path / "out"
-    total = steps_done(finished)
-    driver = drive(out)
-    share = rng.uniform(0.05, 0.5)
+def wait_until_both_train(out: Path, tasks: Callable[[], list], driver: subprocess.Popen, share: float) -> None:
+    """Each node one of the two packs, and of all steps a share done."""
+    wait_until(lambda: len(tasks()) == 2 or driver.poll() is not None, "two packs do not train at once")
+    total = sum(run.steps for run in read_configs(out))
     wait_until(lambda: steps_done(out) >= share * total or driver.poll() is not None, "it does not train")
     assert driver.poll() is None, driver.communicate()
+
+
+def test_a_node_killed_mid_run_changes_nothing_in_the_tables(cluster, drive, finished, tables, rng, tmp_path):
+    out = tmp_path / "out"
+    driver = drive(out)
+    wait_until_both_train(out, cluster.tasks, driver, rng.uniform(0.02, 0.2))
     node = cluster.nodes[1]
     (raylet,) = [p for p in psutil.Process(node.pid).children() if p.name() == "raylet"]
-    lost = [p for p in raylet.children() if "ray::_train_as_task" in " ".join(command_of(p))]
+    lost = [task for task in cluster.tasks() if raylet in task.parents()]
     raylet.kill()
     status, _, err = finish(driver)
     assert status == 3, err
-    assert tables(out) == tables(finished)
-    assert len(lost) == 1 and not (out / "checkpoints").exists()
+    assert len(lost) == 1
+    assert tables(out) == tables(finished) and not (out / "checkpoints").exists()
     cluster.nodes.remove(node)
     node.wait(PATIENCE)
     cluster.start_node()
+
+
+def test_a_driver_stopped_or_killed_leaves_no_task_and_the_next_one_goes_on(
+    cluster, drive, finished, tables, rng, tmp_path
+):
+    out = tmp_path / "out"
+    driver = drive(out)
+    wait_until_both_train(out, cluster.tasks, driver, rng.uniform(0.02, 0.1))
+    began = time.monotonic()
+    driver.send_signal(signal.SIGTERM)
+    status, _, err = finish(driver)
+    assert status == 143, err
+    assert time.monotonic() - began < 10
+    left = [read_status(run_folder(out, run.run_id), run.steps, live=False).state for run in read_configs(out)]
+    assert "interrupted" in left and any((out / "checkpoints").glob("*/[0-9]*/state"))
+    driver = drive(out)
+    wait_until_both_train(out, cluster.tasks, driver, rng.uniform(0.1, 0.2))
+    tasks = cluster.tasks()
+    driver.kill()
+    finish(driver)
+    began = time.monotonic()
+    driver = drive(out)
+    wait_until(lambda: not any(task.is_running() for task in tasks), "tasks outlive their driver")
+    assert len(tasks) == 2 and time.monotonic() - began < 5
+    status, _, err = finish(driver)
+    assert status == 3, err
+    assert tables(out) == tables(finished)
+
+
+def test_a_pack_whose_processes_die_fails_with_the_reason_and_the_other_goes_on(
+    cluster, drive, finished_runs, tmp_path
+):
+    out = tmp_path / "out"
+    driver = drive(out)
+    doomed = {run.run_id for run in finished_runs[4:]}
+    killed: set[int] = set()
+
+    def kill() -> bool:
+        for task in cluster.tasks():
+            with contextlib.suppress(psutil.Error):
+                held = {file.path for file in task.open_files()}
+                mine = [file for file in (out / "checkpoints").glob("*.json") if str(file.with_suffix(".lock")) in held]
+                runs = [run for file in mine for run in json.loads(file.read_text())["runs"]]
+                if set(runs) == doomed and task.pid not in killed:
+                    task.kill()
+                    killed.add(task.pid)
+        return driver.poll() is not None
+
+    wait_until(kill, "the sweep does not end")
+    status, _, err = finish(driver)
+    assert status == 3 and len(killed) == 3, err
+    statuses = {run.run_id: read_status(run_folder(out, run.run_id), run.steps) for run in finished_runs}
+    for run, status in statuses.items():
+        if run in doomed:
+            assert status.state == "failed" and "its process died 3 times: " in status.reason
+        else:
+            assert status.state in ("done", "diverged")
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "nonsense", "ray://127.0.0.1:1", "127.0.0.1:99999"])
+def test_an_address_where_no_cluster_is(address, finished_runs, tmp_path):
+    pytest.importorskip("ray", reason="the extra `ray` is not installed")
+    with pytest.raises(InputError, match="--address: value: got .*, expected auto, or HOST:PORT") as refused:
+        run_packs_on_ray(
+            packs(finished_runs), tmp_path, tmp_path, address, Resources(1, 2), Stop(), False, lambda tokens: None
+        )
+    assert "\n" not in str(refused.value)
+
+
+def test_without_ray(finished_runs, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(InputError, match="pip install 'isogap\\[ray\\]'"):
+        run_packs_on_ray(
+            packs(finished_runs), tmp_path, tmp_path, "auto", Resources(1, 2), Stop(), False, lambda tokens: None
+        )
+
+
+def test_a_pack_that_another_process_trains_is_waited_for(tmp_path, monkeypatch):
+    lock = tmp_path / "checkpoints" / "pack.lock"
+    monkeypatch.setattr(ray_cluster, "STRAY_SECONDS", 0.2)
+    with ray_cluster._alone(lock, lambda: True) as alone, ray_cluster._alone(lock, lambda: True) as second:
+        assert alone and not second
+        with pytest.raises(InputError, match="a task of an earlier driver"):
+            ray_cluster._await_strays(tmp_path)
+    ray_cluster._await_strays(tmp_path)

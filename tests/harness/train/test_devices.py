@@ -66,7 +66,7 @@ def test_eight_devices_compute_what_one_does(computed, architecture, slots, shar
     one, eight = computed[f"{architecture} {slots} False 1"], computed[f"{architecture} {slots} {sharded} 8"]
     assert one["mesh"] == {"run": 1, "data": 1} and eight["mesh"] == {"run": slots, "data": 8 // slots}
     assert eight["split"] == sharded
-    # Sums over a batch are split: float32 rounding, grown over the steps. A mixture is compared where no choice is a tie.
+    # Sums over a batch are split: float32 rounding, grown over the steps. Here no choice of a mixture is a tie.
     np.testing.assert_allclose(eight["train"], one["train"], rtol=1e-5)
     np.testing.assert_allclose(eight["probes"], one["probes"], rtol=2e-4, atol=1e-5)
     assert np.mean(eight["train"][-1]) < np.mean(eight["train"][0]) - 1.0

@@ -148,6 +148,26 @@ def test_two_devices_compute_what_one_does(together, four, config):
         assert_close(one(together, place), one(single, place), RUNS[place].steps)
 
 
+@pytest.mark.parametrize("architecture", ["top2", "fine_grained_shared", "switch_top1"])
+def test_a_mixture_split_over_two_devices_computes_what_one_does(config, architecture):
+    """Loads, balance and selection biases are those of the whole batch. A few steps: a token near a tie would change
+    experts by a rounding, and the runs part."""
+    model = make_config(architecture, vocab=257, context=16, width=16, depth=2, heads=2)
+    mixture = config.model_copy(update={"model": model, "batch": 4})
+    shape = dataclasses.replace(SHAPE, model=model, micro_batch=4)
+    split = programs(Key(shape, 1, Compute(), mesh_for(1, 4)))
+    whole = programs(Key(shape, 1, Compute(), mesh_for(1, 4, jax.devices()[:1])))
+    assert split.mesh.shape["data"] == 2 and whole.mesh.shape["data"] == 1
+    (leaves, metrics, _), (expected, expected_metrics, _) = (
+        train(compiled, mixture, RUNS[:1], (3,)) for compiled in (split, whole)
+    )
+    for name, values in expected_metrics.items():
+        np.testing.assert_allclose(metrics[name], values, rtol=1e-4, atol=1e-6, err_msg=name)
+    for leaf, other in zip(leaves, expected, strict=True):
+        np.testing.assert_allclose(leaf, other, rtol=0, atol=1e-3 * np.abs(other).max())
+    assert expected_metrics["load_cv"].min() > 0
+
+
 def test_a_finished_run_keeps_its_state_to_the_bit(together, four, config):
     at_its_end = train(four, config, RUNS, (20,))
     leaves, _ = one(together, 3)
