@@ -119,7 +119,7 @@ def halve(pack: Pack, slots: int, job: Job, todo: deque[Pack]) -> None:
             todo[index] = dataclasses.replace(other, slots=slots)
 
 
-def train_pack_here(pack: Pack, job: Job, should_stop: Callable[[], bool], pulse: Pulse) -> Outcome:
+def train_pack_here(pack: Pack, job: Job, should_stop: Callable[[], bool], pulse: Pulse[Any]) -> Outcome:
     """Train a pack in this process, whose JAX is configured; what is wrong comes back as the outcome."""
     from harness.train.pack import Session, reason_of, train_pack
 

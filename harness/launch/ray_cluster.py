@@ -30,7 +30,7 @@ from sweeps.errors import InputError
 from sweeps.packs import Pack
 
 # Of a pack's process, after which its running runs have failed.
-DEATHS = 3
+DEATHS = 2
 POLL_SECONDS = 1.0
 # A task whose driver was killed is dead 0.2 s later; one whose driver's node was lost, when Ray has noticed.
 STRAY_SECONDS = 90.0
@@ -49,7 +49,7 @@ def run_packs_on_ray(
 ) -> None:
     """Train all packs that hold a run that has not ended; statuses and records tell how it went.
 
-    A pack whose node dies goes on elsewhere from its last checkpoint. So does one whose process dies; at the third
+    A pack whose node dies goes on elsewhere from its last checkpoint. So does one whose process dies; at the second
     time it is the pack's own fault, see `harness.launch.faults`.
 
     Args:

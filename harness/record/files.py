@@ -42,6 +42,8 @@ def open_folder(name: str) -> Path:
     protocols = ("gcs", "gs") if scheme == "gs" else (scheme,)
     for protocol in protocols:
         fsspec.config.conf.setdefault(protocol, {})["use_listings_cache"] = False
+        # And for the worker processes that this one starts, which are given the path and not its name.
+        os.environ.setdefault(f"FSSPEC_{protocol.upper()}", '{"use_listings_cache": false}')
     try:
         fsspec.get_filesystem_class(scheme)
     except ImportError as error:
@@ -150,6 +152,16 @@ def parquet_bytes(table: pa.Table) -> bytes:
     return sink.getvalue().to_pybytes()
 
 
+def read_bytes(path: Path) -> bytes:
+    """All of a file; of an object in one request, for one read in parts fails when it is replaced in between."""
+    if is_local(path):
+        return path.read_bytes()
+    import fsspec
+
+    name = os.fspath(path)
+    return fsspec.filesystem(name.partition("://")[0]).cat_file(name)
+
+
 def read_parquet(path: Path) -> pa.Table:
     """The table of a parquet file.
 
@@ -157,7 +169,7 @@ def read_parquet(path: Path) -> pa.Table:
         OSError: there is no such file.
         ValueError: it is no parquet file, or a damaged one.
     """
-    content = path.read_bytes()
+    content = read_bytes(path)
     try:
         # A file's checksums are checked where it has them; without, flipped bits would pass for numbers.
         return pq.ParquetFile(pa.BufferReader(content), page_checksum_verification=True).read()

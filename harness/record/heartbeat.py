@@ -16,7 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Generic, Protocol, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -127,7 +127,11 @@ class Trained(Protocol):
     def last_loss(self) -> float | None: ...
 
 
-class Pulse:
+# What keeps the account of a process's time.
+Spent = TypeVar("Spent", bound=Spending)
+
+
+class Pulse(Generic[Spent]):
     """The beats of this process, for all its packs: a thread writes them while another trains.
 
     Args:
@@ -136,7 +140,7 @@ class Pulse:
         name: of the file; the host and the process id by default.
     """
 
-    def __init__(self, out: Path, spent: Spending, name: str | None = None):
+    def __init__(self, out: Path, spent: Spent, name: str | None = None):
         self._host = socket.gethostname()
         self._folder, self._name, self.spent = out / "workers", name or f"{self._host}-{os.getpid()}", spent
         self._serial = 0
@@ -148,7 +152,7 @@ class Pulse:
         self._lock, self._over = threading.Lock(), threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True, name="heartbeat")
 
-    def __enter__(self) -> "Pulse":
+    def __enter__(self) -> "Pulse[Spent]":
         self.start()
         return self
 

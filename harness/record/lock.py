@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from harness.record.files import is_local, write_json
+from harness.record.files import is_local, read_bytes, write_json
 from sweeps.errors import InputError
 
 # Of a lease: seconds between two beats; after how many without one it is dead; and how long who writes it waits before
@@ -74,7 +74,7 @@ def _file_lock(out: Path) -> Iterator[None]:
 
 def _read(path: Path) -> dict | None:
     try:
-        lease = json.loads(path.read_bytes())
+        lease = json.loads(read_bytes(path))
     except FileNotFoundError:
         return None
     except ValueError:

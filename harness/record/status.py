@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 from typing import Literal, get_args
 
-from harness.record.files import json_bytes, write_files
+from harness.record.files import json_bytes, read_bytes, write_files
 from harness.record.lock import is_live, sweep_lock
 from harness.record.segments import series_end
 
@@ -58,7 +58,7 @@ def read_status(folder: Path, steps: int, *, live: bool = True) -> Status:
         live: whether some process holds the sweep's lock.
     """
     try:
-        status = _checked(json.loads((folder / "status.json").read_bytes()))
+        status = _checked(json.loads(read_bytes(folder / "status.json")))
     except FileNotFoundError:
         return Status("pending", 0, steps)
     except (ValueError, TypeError):  # no text, no JSON, or not a status
@@ -77,6 +77,6 @@ def _checked(fields: dict) -> Status:
 
 def _is_object(path: Path) -> bool:
     try:
-        return isinstance(json.loads(path.read_bytes()), dict)
+        return isinstance(json.loads(read_bytes(path)), dict)
     except (FileNotFoundError, ValueError):
         return False

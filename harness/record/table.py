@@ -8,6 +8,7 @@ from typing import Literal
 
 import pandas as pd
 
+from harness.record.files import read_bytes
 from harness.record.segments import read_segments
 from harness.record.status import is_live, read_status, run_folder
 from sweeps.cells import derived
@@ -42,12 +43,12 @@ def read_configs(out: Path) -> list[RunConfig]:
     if not manifest.is_file():
         raise InputError(out, "manifest.json", "nothing", "the folder of a sweep that `isogap run` has begun")
     try:
-        run_ids = [str(run_id) for run_id in json.loads(manifest.read_bytes())["runs"]]
+        run_ids = [str(run_id) for run_id in json.loads(read_bytes(manifest))["runs"]]
     except (ValueError, KeyError, TypeError) as error:
         expected = "the list of a sweep's runs: delete it, and `isogap run` makes it anew and keeps what is finished"
         raise InputError(manifest, "runs", type(error).__name__, expected) from None
     try:
-        lines = (out / "configs.jsonl").read_bytes().split(b"\n")
+        lines = read_bytes(out / "configs.jsonl").split(b"\n")
     except OSError:
         lines = []
     return [_config(out, run_id, line) for run_id, line in itertools.zip_longest(run_ids, lines[: len(run_ids)])]
@@ -57,7 +58,7 @@ def _config(out: Path, run_id: str, line: bytes | None) -> RunConfig:
     path = run_folder(out, run_id) / "config.json"
     try:
         if line is None or hashlib.sha256(line).hexdigest()[:12] != run_id:
-            line = path.read_bytes().strip()
+            line = read_bytes(path).strip()
         config = RunConfig.model_validate_json(line)
         if hashlib.sha256(line).hexdigest()[:12] != run_id:
             raise ValueError(f"the configuration of another run than {run_id}")
@@ -101,7 +102,7 @@ def _run_row(out: Path, config: RunConfig, live: bool) -> dict:
 def _measured(folder: Path) -> dict:
     path = folder / "gap.json"
     try:
-        measured = json.loads(path.read_bytes())
+        measured = json.loads(read_bytes(path))
         if not isinstance(measured, dict):
             raise TypeError("not an object")
     except FileNotFoundError:

@@ -21,7 +21,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
-from harness.record.files import is_local, remove_tree, sync_folder, write_json
+from harness.record.files import is_local, read_bytes, remove_tree, sync_folder, write_json
 from harness.record.segments import whole_ends
 from harness.record.status import run_folder
 from sweeps.config import RunConfig
@@ -132,7 +132,7 @@ def _checksum_of_manifest(body: dict[str, Any]) -> int:
 def _manifest(save: Path) -> dict[str, Any] | None:
     """What a save holds; None for one that is not whole."""
     try:
-        manifest = json.loads((save / "manifest.json").read_bytes())
+        manifest = json.loads(read_bytes(save / "manifest.json"))
         checksum = manifest.pop("checksum")
     except (OSError, ValueError, LookupError, TypeError, AttributeError):
         return None
@@ -158,7 +158,7 @@ def _write_leaves(folder: Path, leaves: dict[str, np.ndarray]) -> None:
         for path in [target, *target.rglob("*")]:
             if not is_local(folder):
                 if path.is_file():
-                    (folder / path.relative_to(target).as_posix()).write_bytes(path.read_bytes())
+                    (folder / path.relative_to(target).as_posix()).write_bytes(read_bytes(path))
             elif path.is_dir():
                 sync_folder(path)
             else:
@@ -188,7 +188,7 @@ def _read_leaves(save: Path, manifest: dict[str, Any]) -> list[np.ndarray]:
 def _fetch(source: Path, target: Path) -> None:
     target.mkdir(parents=True)
     for path in source.iterdir():
-        _fetch(path, target / path.name) if path.is_dir() else (target / path.name).write_bytes(path.read_bytes())
+        _fetch(path, target / path.name) if path.is_dir() else (target / path.name).write_bytes(read_bytes(path))
 
 
 def find_states(
@@ -262,7 +262,7 @@ def _holding(checkpoints: Path, runs: set[str]) -> list[Path]:
     folders = []
     for names in sorted((checkpoints.absolute() if is_local(checkpoints) else checkpoints).glob("*.json")):
         try:
-            held = json.loads(names.read_bytes())["runs"]
+            held = json.loads(read_bytes(names))["runs"]
         except FileNotFoundError:  # another process has just finished that pack
             continue
         except (ValueError, LookupError, TypeError):

@@ -49,7 +49,7 @@ def hyper_of(config: RunConfig, turns: int) -> Hyper:
 
 def stack_hyper(slots: Sequence[Hyper]) -> Hyper:
     """The numbers of the runs in their slots, with a leading axis of slots."""
-    return Hyper(*(np.stack(column) for column in zip(*slots, strict=True)))
+    return Hyper._make(np.stack(column) for column in zip(*slots, strict=True))
 
 
 def learning_rate(hyper: Hyper, step: Int[Array, ""]) -> Float[Array, ""]:

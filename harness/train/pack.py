@@ -14,7 +14,7 @@ import math
 import time
 import traceback
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any
 
@@ -113,7 +113,7 @@ def _status(run: RunConfig, out: Path) -> Status:
 
 def _feeds(
     runs: list[RunConfig], session: Session, reader: concurrent.futures.Executor
-) -> Iterator[tuple[RunConfig, Feed]]:
+) -> Generator[tuple[RunConfig, Feed]]:
     """The runs that can be fed, the next one read while the last trains; the others fail."""
     ahead = deque((run, None) for run in runs)
     pending: deque[tuple[RunConfig, Any]] = deque()

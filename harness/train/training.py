@@ -125,7 +125,7 @@ def enter(training: Training) -> list[Evaluation]:
         idle = idle._replace(steps=np.int32(0))
         stacked = stack_hyper([idle if slot is None else slot.hyper() for slot in training.slots])
         by_run = training.programs.shardings.runs
-        training.hyper = Hyper(*(hosts.put(column, by_run) for column in stacked))
+        training.hyper = Hyper._make(hosts.put(column, by_run) for column in stacked)
         training.session.beat(training.live())
     return [_evaluation(training, place) for place in entered if _slot(training, place).due()]
 

@@ -89,6 +89,7 @@ def out(monkeypatch) -> Path:
     for name, seconds in (("BEAT", 0.1), ("PATIENCE", 0.5), ("SETTLE", 0.05)):
         monkeypatch.setattr(lock, name, seconds)
     # Clocks of two machines need not agree, nor run forward: none is asked.
+    monkeypatch.setattr(lock, "read_bytes", lambda path: path.read_bytes())
     monkeypatch.setattr(lock, "time", SimpleNamespace(monotonic=time.monotonic, sleep=time.sleep))
     return cast(Path, Store({}))
 
