@@ -54,12 +54,6 @@ def run(
     workers: Annotated[int, typer.Option(min=1, help="processes, each on its share of the cores")] = 1,
     executor: Annotated[str, typer.Option(help="where packs run: local or ray")] = "local",
     address: Annotated[str | None, typer.Option(help="of the Ray cluster, such as auto or HOST:PORT")] = None,
-    hosts: Annotated[
-        str | None,
-        typer.Option(
-            metavar="HOST:PORT,COUNT,INDEX", help="train with as many processes on other hosts; auto on SLURM"
-        ),
-    ] = None,
     fail_fast: Annotated[bool, typer.Option("--fail-fast", help="stop at the first failed or diverged run")] = False,
     max_minutes: Annotated[float | None, typer.Option(help="stop after a checkpoint when this time is over")] = None,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="run failed runs again")] = False,
@@ -75,7 +69,7 @@ def run(
     status = run_sweep(
         sweep, out,
         Options(
-            cache, workers, executor, address, _hosts(hosts), fail_fast, max_minutes, retry_failed, tuple(track)
+            cache, workers, executor, address, None, fail_fast, max_minutes, retry_failed, tuple(track)
         ),
     )  # fmt: skip
     if status in (130, 143):
@@ -83,21 +77,6 @@ def run(
         sys.stdout.flush()
         os._exit(status)
     raise typer.Exit(status)
-
-
-def _hosts(text: str | None) -> tuple[str, int, int] | None:
-    """(coordinator, count, index); the coordinator is empty where a scheduler tells them."""
-    from sweeps.errors import InputError
-
-    if text is None:
-        return None
-    if text == "auto":
-        rank = os.environ.get("SLURM_PROCID", os.environ.get("OMPI_COMM_WORLD_RANK", "0"))
-        return "", 0, int(rank)
-    parts = text.split(",")
-    if len(parts) != 3 or not (parts[1].isdigit() and parts[2].isdigit() and int(parts[2]) < int(parts[1])):
-        raise InputError("--hosts", "value", text, "HOST:PORT,COUNT,INDEX with INDEX below COUNT, or auto")
-    return parts[0], int(parts[1]), int(parts[2])
 
 
 @app.command()

@@ -63,7 +63,7 @@ REFUSED = [
     ("plan {tmp}/torn.yaml", "line 2"),
     ("run {tmp}/missing.yaml --out {tmp}/out", "missing.yaml"),
     ("run {tmp}/value.yaml --out {tmp}/out", "batch"),
-    ("run {spec} --out {tmp}/out --executor ray", "--executor"),
+    ("run {spec} --out {tmp}/out --executor slurm", "--executor"),
     ("run {spec} --out {tmp}/file/out --cache {cache}", "file"),
     ("status {tmp}/empty", "manifest.json"),
     ("status {tmp}/nowhere", "nowhere"),

@@ -76,7 +76,7 @@ def test_a_run_that_has_ended_is_not_begun_again_by_an_old_beat():
     assert tally.status(SMALL.run_id).state == "done" and tally.reached([], True).states == {"done": 1, "pending": 1}
 
 
-@pytest.mark.parametrize("seed", [1, random.SystemRandom().randrange(10**6)])
+@pytest.mark.parametrize("seed", range(5))
 def test_sums_that_follow_are_those_of_the_statuses_they_end_with(seed):
     print(f"seed {seed}")
     chance = random.Random(seed)

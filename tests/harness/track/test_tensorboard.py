@@ -1,7 +1,6 @@
 """Event files as TensorBoard itself reads them, against the record."""
 
 import os
-import random
 
 import numpy as np
 import pytest
@@ -35,7 +34,7 @@ def check(recorded) -> None:
         assert pairs == sorted(pairs) and all(a[1] <= b[1] for a, b in zip(pairs, pairs[1:], strict=False))
 
 
-@pytest.mark.parametrize("seed", [1, 2, random.SystemRandom().randrange(10**6)])
+@pytest.mark.parametrize("seed", range(5))
 def test_a_killed_and_resumed_record_is_mirrored_exactly(seed, recorded):
     run = recorded(seed)
     for _ in range(8):

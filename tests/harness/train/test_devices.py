@@ -6,7 +6,6 @@ import sys
 from pathlib import Path
 
 import numpy as np
-import pytest
 
 STEPS, SLOTS, BATCH = 30, 4, 8
 # What is trained: architecture, slots, whether its parameters are split over `data`.
@@ -54,22 +53,19 @@ def trained(architecture: str, slots: int, sharded: bool, devices: int) -> dict:
     }
 
 
-@pytest.fixture(scope="module")
-def computed() -> dict[str, dict]:
+def test_eight_devices_compute_what_one_does():
     ended = subprocess.run([sys.executable, __file__], cwd=Path(__file__).parents[3], capture_output=True, text=True)
     assert ended.returncode == 0, ended.stderr
-    return json.loads(ended.stdout.splitlines()[-1])
-
-
-@pytest.mark.parametrize(("architecture", "slots", "sharded"), CASES)
-def test_eight_devices_compute_what_one_does(computed, architecture, slots, sharded):
-    one, eight = computed[f"{architecture} {slots} False 1"], computed[f"{architecture} {slots} {sharded} 8"]
-    assert one["mesh"] == {"run": 1, "data": 1} and eight["mesh"] == {"run": slots, "data": 8 // slots}
-    assert eight["split"] == sharded
-    # Sums over a batch are split: float32 rounding, grown over the steps. Here no choice of a mixture is a tie.
-    np.testing.assert_allclose(eight["train"], one["train"], rtol=1e-5)
-    np.testing.assert_allclose(eight["probes"], one["probes"], rtol=2e-4, atol=1e-5)
-    assert np.mean(eight["train"][-1]) < np.mean(eight["train"][0]) - 1.0
+    computed = json.loads(ended.stdout.splitlines()[-1])
+    for architecture, slots, sharded in CASES:
+        case = f"{architecture} {slots} {sharded} 8"
+        one, eight = computed[f"{architecture} {slots} False 1"], computed[case]
+        assert one["mesh"] == {"run": 1, "data": 1} and eight["mesh"] == {"run": slots, "data": 8 // slots}
+        assert eight["split"] == sharded, case
+        # Sums over a batch are split: float32 rounding, grown over the steps. Here no choice of a mixture is a tie.
+        np.testing.assert_allclose(eight["train"], one["train"], rtol=1e-5, err_msg=case)
+        np.testing.assert_allclose(eight["probes"], one["probes"], rtol=2e-4, atol=1e-5, err_msg=case)
+        assert np.mean(eight["train"][-1]) < np.mean(eight["train"][0]) - 1.0, case
 
 
 if __name__ == "__main__":
@@ -79,5 +75,6 @@ if __name__ == "__main__":
     found = {}
     for architecture, slots, sharded in CASES:
         found[f"{architecture} {slots} {sharded} 8"] = trained(architecture, slots, sharded, 8)
-        found.setdefault(f"{architecture} {slots} False 1", trained(architecture, slots, False, 1))
+        alone = f"{architecture} {slots} False 1"
+        found[alone] = found.get(alone) or trained(architecture, slots, False, 1)
     print(json.dumps(found))
