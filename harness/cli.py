@@ -69,7 +69,7 @@ def run(
     status = run_sweep(
         sweep, out,
         Options(
-            cache, workers, executor, address, None, fail_fast, max_minutes, retry_failed, tuple(track)
+            cache, workers, executor, address, fail_fast, max_minutes, retry_failed, tuple(track)
         ),
     )  # fmt: skip
     if status in (130, 143):

@@ -11,8 +11,9 @@ from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from harness.record.lock import is_live
 from harness.record.progress import Reached, progress
-from harness.record.status import is_live, read_status, run_folder
+from harness.record.status import read_status, run_folder
 from harness.record.table import read_configs
 from sweeps.plan import Plan, PlannedCell, pack_time
 

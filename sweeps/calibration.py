@@ -10,12 +10,10 @@ from pydantic import Field, TypeAdapter, ValidationError
 from models.config import ModelConfig
 from models.count import flops
 from sweeps.errors import InputError
-from sweeps.shape import Shape, micro_tokens_of
+from sweeps.shape import PROBE_SETS, Shape, micro_tokens_of
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-# Probes evaluated each time, in one program of fixed shape: seen and held-out (the placebos are halves of the latter).
-PROBE_SETS = 2
 
 
 @dataclasses.dataclass(frozen=True)

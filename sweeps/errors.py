@@ -1,4 +1,5 @@
-"""The one error a user can cause: unusable input. The command line prints it as one line and exits with status 2."""
+"""The one error a user can cause, unusable input, which the command line prints as one line, exiting with status 2; and
+the line on any other."""
 
 
 class InputError(ValueError):
@@ -14,3 +15,9 @@ class InputError(ValueError):
     def __init__(self, where: object, field: str, value: object, expected: str):
         super().__init__(f"{where}: {field}: got {value!r}, expected {expected}")
         self.where, self.field, self.value, self.expected = where, field, value, expected
+
+
+def reason_of(error: BaseException) -> str:
+    """One line on any error: its kind, and the first line of what it says."""
+    first = str(error).splitlines()[0] if str(error) else ""
+    return f"{type(error).__name__}: {first}".strip(": ")

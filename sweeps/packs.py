@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from sweeps.config import RunConfig
 from sweeps.memory import run_bytes
-from sweeps.shape import Shape, shape_of, turns_per_step
+from sweeps.shape import Shape, shape_of, turns_of
 
 SLOTS = (1, 2, 4, 8, 16, 32, 64)
 MEMORY_LIMIT = 2_000_000_000
@@ -36,12 +36,12 @@ class Pack:
     @property
     def turns(self) -> int:
         """Turns the program takes until the last run has ended."""
-        return makespan([run.steps * turns_per_step(run, self.shape) for run in self.runs], self.slots)
+        return makespan([turns_of(run, self.shape) for run in self.runs], self.slots)
 
     @property
     def flops(self) -> int:
         """Training operations of the runs."""
-        return sum(run.steps * turns_per_step(run, self.shape) for run in self.runs) * self.shape.turn_flops
+        return sum(turns_of(run, self.shape) for run in self.runs) * self.shape.turn_flops
 
 
 def make_pack(shape: Shape, slots: int, runs: Sequence[RunConfig]) -> Pack:
@@ -70,7 +70,7 @@ def packs(
         for run in runs:  # longest first, to whoever has least
             load, hand = heapq.heappop(loads)
             hands[hand].append(run)
-            heapq.heappush(loads, (load + run.steps * turns_per_step(run, shape), hand))
+            heapq.heappush(loads, (load + turns_of(run, shape), hand))
         made.append([make_pack(shape, slots, hand) for hand in hands])
     made.sort(key=lambda group: (-sum(pack.flops for pack in group), group[0].shape.signature))
     return tuple(pack for group in made for pack in group)
@@ -81,7 +81,7 @@ def by_shape(configs: Iterable[RunConfig], micro_tokens: int) -> dict[Shape, lis
     groups: dict[Shape, list[tuple[int, str, RunConfig]]] = defaultdict(list)
     for config in configs:
         shape = shape_of(config, micro_tokens)
-        groups[shape].append((-config.steps * turns_per_step(config, shape), config.run_id, config))
+        groups[shape].append((-turns_of(config, shape), config.run_id, config))
     return {shape: [run for *_, run in sorted(group, key=lambda m: m[:2])] for shape, group in groups.items()}
 
 
@@ -106,7 +106,7 @@ def choose_slots(
 
 
 def _slots(shape: Shape, runs: Sequence[RunConfig], gain: Gain, memory_limit: int, fewest: int) -> int:
-    lengths = [run.steps * turns_per_step(run, shape) for run in runs]
+    lengths = [turns_of(run, shape) for run in runs]
     most = max(1, memory_limit // run_bytes(shape))
     enough = next((slots for slots in SLOTS if slots >= max(fewest, len(runs))), SLOTS[-1])
     allowed = [slots for slots in SLOTS if slots <= min(most, enough)]

@@ -14,6 +14,8 @@ from sweeps.config import RunConfig
 # activations only leave the caches; on accelerators it fills the device.
 MICRO_TOKENS = {"cpu": 2048}
 MICRO_TOKENS_ELSEWHERE = 2**15
+# Probes evaluated each time, in one program of fixed shape: seen and held-out (the placebos are halves of the latter).
+PROBE_SETS = 2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,3 +76,8 @@ _shape = functools.lru_cache(maxsize=1 << 12)(Shape)
 def turns_per_step(config: RunConfig, shape: Shape) -> int:
     """Turns of one optimizer step of a run."""
     return config.batch // shape.micro_batch
+
+
+def turns_of(config: RunConfig, shape: Shape) -> int:
+    """Turns of a whole run."""
+    return config.steps * turns_per_step(config, shape)

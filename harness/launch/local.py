@@ -16,6 +16,7 @@ from typing import Any
 from harness.launch.faults import Outcome, after_fault, all_ended, any_bad
 from harness.launch.packing import Packing, read_packing, write_packing
 from harness.record.heartbeat import Pulse
+from sweeps.errors import reason_of
 from sweeps.packs import Pack
 
 SAVE_SECONDS = 20.0
@@ -119,9 +120,9 @@ def halve(pack: Pack, slots: int, job: Job, todo: deque[Pack]) -> None:
             todo[index] = dataclasses.replace(other, slots=slots)
 
 
-def train_pack_here(pack: Pack, job: Job, should_stop: Callable[[], bool], pulse: Pulse[Any]) -> Outcome:
+def train_pack_here(pack: Pack, job: Job, should_stop: Callable[[], bool], pulse: Pulse) -> Outcome:
     """Train a pack in this process, whose JAX is configured; what is wrong comes back as the outcome."""
-    from harness.train.pack import Session, reason_of, train_pack
+    from harness.train.pack import Session, train_pack
 
     session = Session(job.out, job.cache, SAVE_SECONDS, should_stop, job.fail_fast, pulse.spent, pulse.follow)
     try:

@@ -1,7 +1,6 @@
 """`isogap run`: a sweep from its spec to its tables, whatever was done of it before."""
 
 import dataclasses
-import shutil
 import time
 from pathlib import Path
 
@@ -14,9 +13,10 @@ from harness.launch.packing import memory_limit_of, read_packing, settle_packing
 from harness.launch.ray_cluster import run_packs_on_ray
 from harness.launch.watch import watching
 from harness.plan import known_calibration
-from harness.record.status import ENDED, Status, read_status, run_folder, sweep_lock, write_status
+from harness.record.files import remove_tree
+from harness.record.lock import sweep_lock
+from harness.record.status import ENDED, Status, read_status, run_folder, write_status
 from harness.record.sweep_folder import check_data, lay_out, record_environment, with_standing
-from harness.record.table import read_configs
 from harness.track.mirror import check_trackers, tracking
 from sweeps.config import DataConfig, RunConfig
 from sweeps.errors import InputError
@@ -35,7 +35,6 @@ class Options:
         workers: processes on this machine; ignored by an executor of its own.
         executor: `local`, or `ray`.
         address: of the Ray cluster.
-        hosts: (coordinator, count, index) of the processes that train together; None for one.
         fail_fast: stop at the first run that fails or diverges.
         max_minutes: stop after that time.
         retry_failed: run failed runs again.
@@ -46,7 +45,6 @@ class Options:
     workers: int = 1
     executor: str = "local"
     address: str | None = None
-    hosts: tuple[str, int, int] | None = None
     fail_fast: bool = False
     max_minutes: float | None = None
     retry_failed: bool = False
@@ -67,8 +65,6 @@ def run_sweep(sweep: str, out: Path, options: Options) -> int:
     check_trackers(options.track)
     cells = load(sweep).cells
     configs = [cell.config for cell in cells if cell.config is not None]
-    if options.hosts and options.hosts[2] > 0:
-        return _follow(out, options)
     for cell in (cell for cell in cells if cell.config is None):
         console.print(
             f"infeasible, not run: {cell.block} seed {cell.seed}: {cell.reason}", markup=False, soft_wrap=True
@@ -94,32 +90,6 @@ def run_sweep(sweep: str, out: Path, options: Options) -> int:
         return _summary(runs, out, stop, console)
 
 
-def _follow(out: Path, options: Options) -> int:
-    """One of several processes that train together, not the first: it trains what the first has laid out."""
-    cache = default_cache() if options.cache is None else options.cache
-    _join(options, cache, None)
-    from harness.train import hosts
-
-    hosts.meet("laid out")
-    runs, packing = read_configs(out), read_packing(out)
-    assert packing is not None
-    stop = Stop()
-    stop.listen()
-    planned = packs(runs, packing.micro_tokens, packing.slots)
-    run_packs(planned, Job(out, cache, packing, options.fail_fast), 1, stop, lambda ids: None)
-    return 0
-
-
-def _join(options: Options, cache: Path, devices: int | None) -> None:
-    from harness.train.platform import configure_jax
-
-    configure_jax(cache, devices)
-    if options.hosts:
-        from harness.train import hosts
-
-        hosts.join(*options.hosts)
-
-
 def _reset(runs: list[RunConfig], out: Path) -> None:
     for run in runs:
         folder = run_folder(out, run.run_id)
@@ -133,10 +103,10 @@ def _train(
 ) -> None:  # fmt: skip
     calibration = known_calibration(cache)
     recorded = read_packing(out)
-    _join(options, cache, recorded.devices if recorded else None)
-    import jax
+    from harness.train.platform import configure_jax
 
-    from harness.train import hosts
+    configure_jax(cache, recorded.devices if recorded else None)
+    import jax
 
     record_environment(out, [f"{d.platform} {d.device_kind}" for d in jax.devices()], hashes)
     packing = settle_packing(out, runs, calibration, memory_limit_of(options.workers))
@@ -150,7 +120,6 @@ def _train(
     # Only now: until something trains there is nothing to save, and a signal may end the process at once.
     stop.listen()
     with watching(console, out, runs) as watch:
-        hosts.meet("laid out")
         if options.executor == "ray":
             run_packs_on_ray(cut, job, options.address or "auto", stop, watch.ended)
         else:
@@ -210,7 +179,7 @@ def _summary(runs: list[RunConfig], out: Path, stop: Stop, console: Console) -> 
     console.print(f"{out}: {told}", markup=False, soft_wrap=True)
     if counts.keys() <= {"done", "diverged"}:
         # Packs clear up after themselves; those that a sweep's extension cut anew do not.
-        shutil.rmtree(out / "checkpoints", ignore_errors=True)
+        remove_tree(out / "checkpoints")
     if stop.signal_number is not None:
         return STOPPED[stop.signal_number]
     return 3 if counts.keys() & {"failed", "diverged"} else 0

@@ -16,7 +16,7 @@ from typing import Any, cast
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from sweeps.errors import InputError
+from sweeps.errors import InputError, reason_of
 
 # What etils.epath hands to fsspec; each needs its package: s3fs, gcsfs, adlfs.
 STORES = ("s3", "gs", "az")
@@ -174,7 +174,7 @@ def read_parquet(path: Path) -> pa.Table:
         # A file's checksums are checked where it has them; without, flipped bits would pass for numbers.
         return pq.ParquetFile(pa.BufferReader(content), page_checksum_verification=True).read()
     except (OSError, pa.ArrowException, ValueError) as error:
-        raise ValueError(f"{type(error).__name__}: {str(error).splitlines()[0]}") from error
+        raise ValueError(reason_of(error)) from error
 
 
 def remove_leftovers(folder: Path) -> None:

@@ -8,7 +8,6 @@ ever compared.
 import collections
 import contextlib
 import dataclasses
-import json
 import math
 import os
 import socket
@@ -16,10 +15,11 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Generic, Protocol, TypeVar
+from typing import Protocol
 
 from pydantic import TypeAdapter, ValidationError
 
+from harness.record.files import write_json
 from models.count import flops
 from sweeps.config import RunConfig
 
@@ -104,14 +104,11 @@ class Spending(Protocol):
         total: seconds since it began.
     """
 
-    @property
-    def training(self) -> float: ...
-    @property
-    def evaluation(self) -> float: ...
-    @property
-    def compiling(self) -> float: ...
-    @property
-    def tokens(self) -> int: ...
+    training: float
+    evaluation: float
+    compiling: float
+    tokens: int
+
     @property
     def total(self) -> float: ...
 
@@ -127,11 +124,7 @@ class Trained(Protocol):
     def last_loss(self) -> float | None: ...
 
 
-# What keeps the account of a process's time.
-Spent = TypeVar("Spent", bound=Spending)
-
-
-class Pulse(Generic[Spent]):
+class Pulse:
     """The beats of this process, for all its packs: a thread writes them while another trains.
 
     Args:
@@ -140,7 +133,7 @@ class Pulse(Generic[Spent]):
         name: of the file; the host and the process id by default.
     """
 
-    def __init__(self, out: Path, spent: Spent, name: str | None = None):
+    def __init__(self, out: Path, spent: Spending, name: str | None = None):
         self._host = socket.gethostname()
         self._folder, self._name, self.spent = out / "workers", name or f"{self._host}-{os.getpid()}", spent
         self._serial = 0
@@ -152,7 +145,7 @@ class Pulse(Generic[Spent]):
         self._lock, self._over = threading.Lock(), threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True, name="heartbeat")
 
-    def __enter__(self) -> "Pulse[Spent]":
+    def __enter__(self) -> "Pulse":
         self.start()
         return self
 
@@ -184,10 +177,7 @@ class Pulse(Generic[Spent]):
     def beat(self) -> None:
         """Write the file now. A full or missing disk is no reason to stop training."""
         with self._lock, contextlib.suppress(OSError):
-            self._folder.mkdir(parents=True, exist_ok=True)
-            temporary = self._folder / f".{self._name}.tmp"
-            temporary.write_text(json.dumps(dataclasses.asdict(self._snapshot()), allow_nan=False))
-            os.replace(temporary, self._folder / f"{self._name}.json")
+            write_json(self._folder / f"{self._name}.json", dataclasses.asdict(self._snapshot()), durable=False)
 
     def _run(self) -> None:
         while not self._over.wait(BEAT_SECONDS):

@@ -7,7 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from harness.record.heartbeat import Beat, read_beats
-from harness.record.status import ENDED, Status, is_live
+from harness.record.lock import is_live
+from harness.record.status import ENDED, Status
 from models.count import flops
 from sweeps.config import RunConfig
 

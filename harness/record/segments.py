@@ -17,14 +17,15 @@ from sweeps.errors import InputError
 KINDS = ("series", "evals", "timing")
 
 
-def _bounds(path: Path) -> tuple[int, int]:
+def bounds(path: Path) -> tuple[int, int]:
+    """START and END of a segment."""
     start, end = path.stem.split("-")
     return int(start), int(end)
 
 
 def segment_paths(folder: Path, kind: str) -> list[Path]:
     """The segments of one kind of a run, in the order of their steps."""
-    return sorted((folder / kind).glob("[0-9]*-[0-9]*.parquet"), key=_bounds)
+    return sorted((folder / kind).glob("[0-9]*-[0-9]*.parquet"), key=bounds)
 
 
 def segment_files(folder: Path, start: int, end: int, rows: Mapping[str, dict[str, list]]) -> dict[Path, bytes]:
@@ -51,7 +52,7 @@ def drop_segments_beyond(folder: Path, step: int) -> None:
     for kind in KINDS:
         remove_leftovers(folder / kind)
         for path in segment_paths(folder, kind):
-            if _bounds(path)[1] > step:
+            if bounds(path)[1] > step:
                 path.unlink()
 
 
@@ -68,7 +69,7 @@ def _ends(folder: Path, kind: str) -> set[int]:
     `series`, the last one of each segment in `timing`."""
     ends, reached = {0}, 0
     for path in segment_paths(folder, kind):
-        start, end = _bounds(path)
+        start, end = bounds(path)
         steps = _steps(path) if start == reached < end else None
         if not steps or (steps != [*range(start + 1, end + 1)] if kind == "series" else steps[-1] != end):
             break
@@ -97,7 +98,7 @@ def whole_ends(folder: Path, evaluations: Iterable[int] = ()) -> set[int]:
     evaluated: set[int] = set()
     last = max(ends)
     for path in segment_paths(folder, "evals"):
-        start, end = _bounds(path)
+        start, end = bounds(path)
         steps = _steps(path) if end <= last else None
         if steps is None or not all(start < step <= end or step == start == 0 for step in steps):
             last = min(last, start)

@@ -6,10 +6,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from harness.record.files import json_bytes, read_bytes, write_files
-from harness.record.lock import is_live, sweep_lock
 from harness.record.segments import series_end
-
-__all__ = ["ENDED", "State", "Status", "is_live", "read_status", "run_folder", "sweep_lock", "write_status"]
 
 State = Literal["pending", "running", "interrupted", "done", "diverged", "failed"]
 ENDED = ("done", "diverged", "failed")

@@ -9,8 +9,9 @@ from typing import Literal
 import pandas as pd
 
 from harness.record.files import read_bytes
+from harness.record.lock import is_live
 from harness.record.segments import read_segments
-from harness.record.status import is_live, read_status, run_folder
+from harness.record.status import read_status, run_folder
 from sweeps.cells import derived
 from sweeps.config import RunConfig
 from sweeps.errors import InputError

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from harness.record.status import run_folder
 from sweeps.config import RunConfig
-from sweeps.errors import InputError
+from sweeps.errors import InputError, reason_of
 
 # A tracker's name is that of its package and of its module here, which has `mirror(out, run)`.
 TRACKERS = ("tensorboard", "wandb")
@@ -58,8 +58,8 @@ class Follower:
                     self._shown[run_id] = stamp
         except Exception as error:  # whatever a tracker does, the sweep goes on, and the next update tries again
             if not self._failing:
-                reason = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}".strip()
-                self._warn(f"isogap: {self.name} is behind, training goes on, later updates catch up: {reason}")
+                behind = f"{self.name} is behind, training goes on, later updates catch up"
+                self._warn(f"isogap: {behind}: {reason_of(error)}")
             self._failing = True
             return False
         self._failing = False

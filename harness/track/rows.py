@@ -5,14 +5,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-import pyarrow.parquet as pq
 
-from harness.record.segments import segment_paths
+from harness.record.files import read_parquet
+from harness.record.segments import bounds, segment_paths
 
 
 def last_step(segment: Path) -> int:
     """The step that a segment reaches."""
-    return int(segment.stem.split("-")[1])
+    return bounds(segment)[1]
 
 
 def committed_segments(folder: Path) -> list[Path]:
@@ -27,8 +27,7 @@ def scalars(segment: Path) -> Iterator[tuple[int, dict[str, float]]]:
 
     Series are named by their columns, evals PROBE/loss and PROBE/loss_se; a quantity that a row has not is left out.
     """
-    # pyarrow has no annotations: the type is guessed from the default, "hive", though None is documented.
-    columns = pq.read_table(segment, partitioning=None).to_pydict()  # pyright: ignore[reportArgumentType]
+    columns = read_parquet(segment).to_pydict()
     steps = columns.pop("step")
     probes = columns.pop("probe", None)
     if probes is None:
@@ -48,7 +47,7 @@ def training_clock(folder: Path) -> tuple[np.ndarray, np.ndarray]:
     """Steps, rising from 0, and the seconds the run had trained after each: no clock that could be set back."""
     steps, seconds = [0], [0.0]
     for path in segment_paths(folder, "timing"):
-        columns = pq.read_table(path, partitioning=None).to_pydict()  # pyright: ignore[reportArgumentType]
+        columns = read_parquet(path).to_pydict()
         for step, spent in zip(columns["step"], columns["wall_seconds"], strict=True):
             steps.append(step)
             seconds.append(seconds[-1] + spent)

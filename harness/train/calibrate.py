@@ -2,20 +2,20 @@
 `isogap run` chooses how many runs train side by side."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from harness.train.optimizer import hyper_of, stack_hyper
-from harness.train.programs import PROBE_SETS, Key, evaluation_pieces, mesh_for, programs
+from harness.train.programs import Key, evaluation_pieces, mesh_for, programs
 from models.config import ARCHITECTURES, make_config
 from models.count import flops
 from models.transformer import compute_for
 from sweeps.calibration import Calibration
 from sweeps.config import DataConfig, OptimizerConfig, RunConfig
-from sweeps.shape import Shape
+from sweeps.shape import PROBE_SETS, Shape
 
 CONTEXT, BATCH, PROBE = 128, 8, 32
 SECONDS = 0.6
@@ -63,16 +63,10 @@ def _measure(shape: Shape, slots: int) -> dict[str, float]:
     return measured | {"turns": compiled.turns, "speed": slots * shape.turn_flops / turn}
 
 
-def pack_sizes(devices: int) -> Iterator[int]:
-    """The numbers of slots worth measuring: one run alone, one each device, and more until a pack gains no more."""
-    return iter(sorted({1, devices, min(64, 4 * devices), min(64, 16 * devices)}))
-
-
 def _gains(shape: Shape, alone: float, devices: int, progress: Callable[[str], None]) -> dict[int, float]:
+    """Of packs of one run each device, and of more until they gain no more."""
     gains = {1: 1.0}
-    for slots in pack_sizes(devices):
-        if slots == 1:
-            continue
+    for slots in sorted({devices, min(64, 4 * devices), min(64, 16 * devices)} - {1}):
         progress(f"dense, width {shape.model.width}, {slots} slots")
         gains[slots] = _measure(shape, slots)["speed"] / alone
         if gains[slots] < 1.1 * gains[max(s for s in gains if s < slots)]:

@@ -14,18 +14,6 @@ from jax.sharding import Sharding
 from jaxtyping import Int
 
 
-def join(coordinator: str, count: int, index: int) -> None:
-    """Become process `index` of `count`; to be called before JAX computes anything.
-
-    Args:
-        coordinator: HOST:PORT of the first process; empty where a scheduler tells it all (SLURM, TPU pods).
-    """
-    if coordinator:
-        jax.distributed.initialize(coordinator, count, index)
-    else:
-        jax.distributed.initialize()
-
-
 def alone() -> bool:
     """Whether this is the only process."""
     return jax.process_count() == 1

@@ -34,6 +34,10 @@ class Hyper(NamedTuple):
     turns: Int[Array, "*runs"]
 
 
+# The first fields of Hyper are float32, the others int32.
+FLOATS = 8
+
+
 def hyper_of(config: RunConfig, turns: int) -> Hyper:
     """The numbers of one run, as numpy scalars.
 
@@ -45,6 +49,12 @@ def hyper_of(config: RunConfig, turns: int) -> Hyper:
     decay_steps = max(1, round(o.decay_fraction * config.steps))
     integers = (decay_steps, o.warmup_steps, SCHEDULES.index(o.schedule), config.steps, turns)
     return Hyper._make([*map(np.float32, floats), *map(np.int32, integers)])
+
+
+def hyper_like(slots: int) -> Hyper:
+    """The shapes and types of `stack_hyper`'s arrays."""
+    kinds = [jnp.float32] * FLOATS + [jnp.int32] * (len(Hyper._fields) - FLOATS)
+    return Hyper._make(jax.ShapeDtypeStruct((slots,), kind) for kind in kinds)
 
 
 def stack_hyper(slots: Sequence[Hyper]) -> Hyper:

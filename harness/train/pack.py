@@ -32,6 +32,7 @@ from harness.train.slot import Slot
 from harness.train.training import Dispatch, Session, Training, dispatch, enter
 from models.transformer import compute_for
 from sweeps.config import RunConfig
+from sweeps.errors import reason_of
 from sweeps.memory import run_bytes
 from sweeps.packs import Pack
 from sweeps.shape import turns_per_step
@@ -115,12 +116,12 @@ def _feeds(
     runs: list[RunConfig], session: Session, reader: concurrent.futures.Executor
 ) -> Generator[tuple[RunConfig, Feed]]:
     """The runs that can be fed, the next one read while the last trains; the others fail."""
-    ahead = deque((run, None) for run in runs)
+    ahead = deque(runs)
     pending: deque[tuple[RunConfig, Any]] = deque()
     try:
         while ahead or pending:
             while ahead and len(pending) < 2:
-                run, _ = ahead.popleft()
+                run = ahead.popleft()
                 pending.append((run, reader.submit(open_feed, run, session.cache)))
             run, future = pending.popleft()
             try:
@@ -238,12 +239,6 @@ def _guarded(training: Training, slot: Slot, work: Callable[[], None]) -> bool:
         _leave(training, slot, "failed", reason_of(error))
         return False
     return True
-
-
-def reason_of(error: BaseException) -> str:
-    """One line on an error."""
-    first = str(error).splitlines()[0] if str(error) else ""
-    return f"{type(error).__name__}: {first}".strip(": ")
 
 
 def _save(training: Training) -> None:

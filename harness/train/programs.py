@@ -17,14 +17,11 @@ from flax import nnx
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Bool, Float, Int, UInt32
 
-from harness.train.optimizer import Hyper
+from harness.train.optimizer import Hyper, hyper_like
 from harness.train.step import Metrics, State, new_state, train_turn
 from models.moe import shares_batch
 from models.transformer import Compute, token_losses
-from sweeps.shape import Shape
-
-# Sets of windows a run is measured on: seen and held-out (the placebos are halves of the latter).
-PROBE_SETS = 2
+from sweeps.shape import PROBE_SETS, Shape
 
 
 class Programs(NamedTuple):
@@ -192,9 +189,6 @@ def trace(key: Key, turns: int) -> dict[str, Any]:
     axes, tokens_spec = ({"run"}, turns_runs) if share_of is None else ({"run", share_of}, batches)
     windows = jax.ShapeDtypeStruct((*evaluation_pieces(shape, mesh), shape.model.context + 1), jnp.int32)
     tokens = jax.ShapeDtypeStruct((turns, slots, shape.micro_batch, shape.model.context + 1), jnp.int32)
-    integers = {"decay_steps", "warmup_steps", "schedule", "steps", "turns"}
-    kinds = (jnp.int32 if field in integers else jnp.float32 for field in Hyper._fields)
-    hyper = Hyper._make(jax.ShapeDtypeStruct((slots,), kind) for kind in kinds)
     scalar, mask = jax.ShapeDtypeStruct((), jnp.int32), jax.ShapeDtypeStruct((slots,), jnp.bool_)
     return {
         "initialise": jax.jit(initialise, in_shardings=laid.runs, out_shardings=placed).trace(seeds),
@@ -206,7 +200,7 @@ def trace(key: Key, turns: int) -> dict[str, Any]:
             donate_argnums=0,
             in_shardings=(placed, laid.runs, laid.tokens, laid.replicated),
             out_shardings=(placed, laid.replicated),
-        ).trace(state, hyper, tokens, scalar),
+        ).trace(state, hyper_like(slots), tokens, scalar),
         "evaluate": jax.jit(
             by_hand({"run"}, evaluate, (runs, runs, replicated, runs), runs),
             in_shardings=(placed.params, placed.biases, laid.replicated, laid.pieces),

@@ -10,11 +10,12 @@ import jax
 import numpy as np
 from jaxtyping import Int32
 
+from harness.record.heartbeat import Spending
 from harness.record.segments import drop_segments_beyond
 from harness.record.status import run_folder
 from harness.train import hosts
 from harness.train.checkpoint import PackCheckpoints
-from harness.train.clock import Clock, Spent
+from harness.train.clock import Clock
 from harness.train.feed import Feed
 from harness.train.optimizer import Hyper, stack_hyper
 from harness.train.programs import Programs, evaluation_pieces
@@ -43,7 +44,7 @@ class Session:
     save_seconds: float
     should_stop: Callable[[], bool]
     fail_fast: bool
-    spent: Spent
+    spent: Spending
     beat: Callable[[list[Slot]], None]
 
 

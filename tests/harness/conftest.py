@@ -174,6 +174,14 @@ def tables() -> Callable[[Path], dict[str, bytes]]:
 
 
 @pytest.fixture
+def rng() -> random.Random:
+    """For the moments of faults."""
+    seed = int(os.environ.get("ISOGAP_FAULT_SEED") or random.SystemRandom().randrange(10**6))
+    print(f"ISOGAP_FAULT_SEED={seed}")  # shown when the test fails, and sets the moments when it is given
+    return random.Random(seed)
+
+
+@pytest.fixture
 def ended_children() -> Iterator[list[subprocess.Popen]]:
     """Processes put here are killed when the test ends, however it ends."""
     children: list[subprocess.Popen] = []

@@ -5,7 +5,8 @@ import json
 import pytest
 
 from harness.record.heartbeat import Pulse
-from harness.record.status import Status, run_folder, sweep_lock, write_status
+from harness.record.lock import sweep_lock
+from harness.record.status import Status, run_folder, write_status
 from harness.record.sweep_folder import lay_out
 from harness.show import duration, lines
 from models.config import make_config

@@ -9,14 +9,25 @@ import models.loss as loss
 from models.loss import cross_entropy, mean_cross_entropy
 
 
+def inputs(seed: int, size: float, dtype: str):
+    """13 rows of width 4, a vocabulary of 7, and targets."""
+    rng = np.random.default_rng(seed)
+    hidden, unembedding = (jnp.asarray(rng.normal(size=shape), jnp.float32) for shape in ((13, 4), (7, 4)))
+    return (hidden * size).astype(dtype), unembedding, jnp.asarray(rng.integers(0, 7, 13))
+
+
+def in_float64(hidden, unembedding, dtype: str):
+    """The matrices as the loss multiplies them, and the probabilities of each row."""
+    h, u = np.asarray(hidden, np.float64), np.asarray(unembedding.astype(dtype), np.float64)
+    p = np.exp(h @ u.T)
+    return h, u, p / p.sum(1, keepdims=True)
+
+
 @pytest.mark.parametrize("limit", [5, 40, 100, 13 * 7])
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_a_loss_in_pieces_is_the_whole_one(monkeypatch, limit, dtype):
     """13 rows of 7 logits: a row at a time (also where one row is too many), 3 pieces with a padded last, and whole."""
-    rng = np.random.default_rng(0)
-    hidden, unembedding = (jnp.asarray(rng.normal(size=shape), jnp.float32) for shape in ((13, 4), (7, 4)))
-    targets = jnp.asarray(rng.integers(0, 7, 13))
-    hidden = hidden.astype(dtype)
+    hidden, unembedding, targets = inputs(0, 1, dtype)
 
     def both(hidden, unembedding):
         out, pull = jax.vjp(lambda h, u: cross_entropy(h, u, targets), hidden, unembedding)
@@ -24,10 +35,7 @@ def test_a_loss_in_pieces_is_the_whole_one(monkeypatch, limit, dtype):
 
     monkeypatch.setattr(loss, "LOGITS_LIMIT", limit)
     losses, (to_hidden, to_unembedding) = jax.jit(lambda h, u: both(h, u))(hidden, unembedding)
-    h = np.asarray(hidden, np.float64)
-    u = np.asarray(unembedding.astype(dtype), np.float64)
-    p = np.exp(h @ u.T)
-    p /= p.sum(1, keepdims=True)
+    h, u, p = in_float64(hidden, unembedding, dtype)
     error = (p - np.eye(7)[targets]) * np.arange(13)[:, None]
     tolerance = 1e-5 if dtype == "float32" else 0.05
     assert losses.dtype == to_unembedding.dtype == jnp.float32
@@ -40,18 +48,12 @@ def test_a_loss_in_pieces_is_the_whole_one(monkeypatch, limit, dtype):
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_the_mean_in_one_pass_has_the_gradient_of_the_formula(monkeypatch, limit, dtype):
     """Of large logits too, and under a cotangent that is not 1."""
-    rng = np.random.default_rng(1)
-    hidden, unembedding = (jnp.asarray(rng.normal(size=shape), jnp.float32) for shape in ((13, 4), (7, 4)))
-    targets = jnp.asarray(rng.integers(0, 7, 13))
-    hidden = (hidden * 10).astype(dtype)
+    hidden, unembedding, targets = inputs(1, 10, dtype)
     monkeypatch.setattr(loss, "LOGITS_LIMIT", limit)
     mean, (to_hidden, to_unembedding) = jax.jit(
         jax.value_and_grad(lambda h, u: 3 * mean_cross_entropy(h, u, targets), argnums=(0, 1))
     )(hidden, unembedding)
-    h = np.asarray(hidden, np.float64)
-    u = np.asarray(unembedding.astype(dtype), np.float64)
-    p = np.exp(h @ u.T)
-    p /= p.sum(1, keepdims=True)
+    h, u, p = in_float64(hidden, unembedding, dtype)
     error = 3 * (p - np.eye(7)[targets]) / 13
     tolerance = 1e-5 if dtype == "float32" else 0.05
     assert to_hidden.dtype == dtype and mean.dtype == to_unembedding.dtype == jnp.float32

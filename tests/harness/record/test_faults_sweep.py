@@ -1,17 +1,13 @@
 """Sweeps that are killed and then find their files damaged: they end with the tables of an undisturbed one."""
 
-import os
-import random
 import subprocess
 import time
 
 from harness.record.status import read_status
 
 
-def test_killed_and_damaged_a_sweep_ends_with_the_same_tables(lab, finished, tables, tmp_path, ended_children):
-    seed = int(os.environ.get("ISOGAP_FAULT_SEED") or random.SystemRandom().randrange(10**6))
-    print(f"ISOGAP_FAULT_SEED={seed}")  # shown when the test fails, and sets the moments when it is given
-    rng, out = random.Random(seed), tmp_path / "out"
+def test_killed_and_damaged_a_sweep_ends_with_the_same_tables(lab, finished, tables, tmp_path, rng, ended_children):
+    out = tmp_path / "out"
 
     def steps() -> int:
         return sum(read_status(folder, 0).step for folder in (out / "runs").glob("*"))

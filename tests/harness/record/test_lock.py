@@ -2,7 +2,6 @@
 
 import json
 import os
-import random
 import signal
 import subprocess
 import sys
@@ -43,10 +42,8 @@ def test_one_process_holds_a_sweep_until_it_dies(tmp_path, ended_children):
     assert not is_live(tmp_path)
 
 
-def test_a_lock_is_taken_over_from_a_killed_process_at_any_moment(tmp_path, ended_children):
-    seed = int(os.environ.get("ISOGAP_FAULT_SEED") or random.SystemRandom().randrange(10**6))
-    print(f"ISOGAP_FAULT_SEED={seed}")
-    rng, held = random.Random(seed), 0
+def test_a_lock_is_taken_over_from_a_killed_process_at_any_moment(tmp_path, rng, ended_children):
+    held = 0
     for _ in range(3):
         holder = subprocess.Popen([sys.executable, "-c", HOLD, str(tmp_path)], stdout=subprocess.PIPE, text=True)
         ended_children.append(holder)

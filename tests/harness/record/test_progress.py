@@ -6,8 +6,9 @@ import random
 import pytest
 
 from harness.record.heartbeat import Beat, InSlot, Pulse, Speed
+from harness.record.lock import sweep_lock
 from harness.record.progress import Tally, progress
-from harness.record.status import State, Status, sweep_lock
+from harness.record.status import State, Status
 from models.config import make_config
 from models.count import flops
 from sweeps.config import DataConfig, OptimizerConfig, RunConfig

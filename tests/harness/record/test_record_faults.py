@@ -3,7 +3,6 @@
 import errno
 import json
 import os
-import random
 import shutil
 import subprocess
 import time
@@ -20,13 +19,6 @@ from harness.record.table import export, read_configs, runs_table
 from models.config import make_config
 from sweeps.config import DataConfig, OptimizerConfig, RunConfig
 from sweeps.errors import InputError
-
-
-@pytest.fixture
-def rng() -> random.Random:
-    seed = int(os.environ.get("ISOGAP_FAULT_SEED") or random.SystemRandom().randrange(10**6))
-    print(f"ISOGAP_FAULT_SEED={seed}")  # shown when the test fails, and sets the moments when it is given
-    return random.Random(seed)
 
 
 def run(seed: int) -> RunConfig:

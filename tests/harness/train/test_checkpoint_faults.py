@@ -29,13 +29,6 @@ RUN = RunConfig(
 )
 
 
-@pytest.fixture
-def rng() -> random.Random:
-    seed = int(os.environ.get("ISOGAP_FAULT_SEED") or random.SystemRandom().randrange(10**6))
-    print(f"ISOGAP_FAULT_SEED={seed}")  # shown when the test fails, and sets the moments when it is given
-    return random.Random(seed)
-
-
 def state(number: int) -> dict[str, np.ndarray]:
     """Two slots; every value tells which save and slot it belongs to."""
     values = np.arange(2 * 300, dtype=np.float32).reshape(2, 300)

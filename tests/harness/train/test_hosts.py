@@ -1,4 +1,4 @@
-"""Alone, a process feeds and fetches as it is; with another one beside it, it records what one process does."""
+"""Alone, a process decides by itself, and what it fetches is its own."""
 
 import jax
 import jax.numpy as jnp
