@@ -68,8 +68,9 @@ class PackCheckpoints:
 
     def _write(self, save: Path, leaves: dict[str, np.ndarray], slots: dict[str, tuple[int, int]]) -> None:
         try:
-            _write_leaves(save / "state", leaves)
+            files = _write_leaves(save / "state", leaves)
             body = {
+                "files": files,
                 "slots": {run: list(place) for run, place in slots.items()},
                 "leaves": {n: [list(leaf.shape), str(leaf.dtype), _checksum(leaf)] for n, leaf in leaves.items()},
             }
@@ -149,24 +150,33 @@ def _local(folder: Path):
         yield Path(name) / folder.name
 
 
-def _write_leaves(folder: Path, leaves: dict[str, np.ndarray]) -> None:
+def _write_leaves(folder: Path, leaves: dict[str, np.ndarray]) -> dict[str, int]:
     """Write leaves with orbax and wait until they are on disk: it flushes its data files, not their names and not its
-    descriptions, and the save before must not go before this one is safe."""
+    descriptions, and the save before must not go before this one is safe.
+
+    Returns:
+        the checksum of each file, by its name below the folder.
+    """
+    checksums = {}
     with _local(folder) as target:
         with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
             checkpointer.save(target, args=ocp.args.PyTreeSave(leaves), force=True)
         for path in [target, *target.rglob("*")]:
-            if not is_local(folder):
-                if path.is_file():
-                    (folder / path.relative_to(target).as_posix()).write_bytes(read_bytes(path))
-            elif path.is_dir():
-                sync_folder(path)
-            else:
+            if path.is_dir():
+                if is_local(folder):
+                    sync_folder(path)
+                continue
+            name, content = path.relative_to(target).as_posix(), path.read_bytes()
+            checksums[name] = zlib.crc32(content)
+            if is_local(folder):
                 with open(path, "rb") as file:
                     os.fsync(file.fileno())
+            else:
+                (folder / name).write_bytes(content)
         if is_local(folder):
             for parent in (folder.parent, folder.parent.parent, folder.parent.parent.parent):
                 sync_folder(parent)
+    return checksums
 
 
 def _read_leaves(save: Path, manifest: dict[str, Any]) -> list[np.ndarray]:
@@ -174,6 +184,10 @@ def _read_leaves(save: Path, manifest: dict[str, Any]) -> list[np.ndarray]:
     with _local(save / "state") as target:
         if not is_local(save):
             _fetch(save / "state", target)
+        # Before orbax sees them: of a damaged file its threads complain on standard error when nobody listens any more.
+        for name, checksum in manifest["files"].items():
+            if zlib.crc32((target / name).read_bytes()) != checksum:
+                raise ValueError(f"state/{name} is not what was saved")
         arguments = {name: ocp.RestoreArgs(restore_type=np.ndarray) for name in manifest["leaves"]}
         with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
             item = {name: np.empty(shape, dtype) for name, (shape, dtype, _) in manifest["leaves"].items()}

@@ -17,9 +17,6 @@ from harness.train.checkpoint import PackCheckpoints, find_states, resume_states
 from models.config import make_config
 from sweeps.config import DataConfig, OptimizerConfig, RunConfig
 
-# Tensorstore drops a second complaint of a damaged file without a reader; the first is what the save is refused for.
-pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-
 RUN = RunConfig(
     model=make_config("dense", vocab=257, context=16, width=16, depth=1, heads=2),
     data=DataConfig(domain="", tokenizer="bytes", unique_tokens=1000),
