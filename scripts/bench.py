@@ -10,6 +10,8 @@ import os
 import statistics
 import time
 
+from harness.pages import ask_for_huge_pages
+
 CALLS = 5
 
 
@@ -135,4 +137,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    ask_for_huge_pages()
     main()
