@@ -46,8 +46,8 @@ class FeedForward(nnx.Module):
         """Args: spare: see `models.transformer.Compute`."""
         up, down, gate = self.weights()
         if spare and up.shape[-1] % ALIASED == 0:
-            up, gate = (None if part is None else _padded(part, -1, spare) for part in (up, gate))
-            down = _padded(down, -2, spare)
+            up, down = _padded(up, -1, spare), _padded(down, -2, spare)
+            gate = None if gate is None else _padded(gate, -1, spare)
         return feed_forward(x, up, down, gate)
 
 
