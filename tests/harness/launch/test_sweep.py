@@ -10,8 +10,9 @@ import pytest
 import yaml
 
 from harness.launch.local import Stop
+from harness.record.configs import read_configs
 from harness.record.status import Status, read_status, run_folder, write_status
-from harness.record.table import read_configs, runs_table
+from harness.record.table import runs_table
 
 EXTENSION = """
   - name: later
