@@ -109,7 +109,7 @@ def _train(
     import jax
 
     record_environment(out, [f"{d.platform} {d.device_kind}" for d in jax.devices()], hashes)
-    packing = settle_packing(out, runs, calibration, memory_limit_of(options.workers))
+    packing = settle_packing(out, runs, calibration, memory_limit_of(jax.default_backend(), options.workers))
     _interrupt_stale(runs, out)
     # On Ray the tasks run elsewhere.
     job = Job(out.absolute(), cache.absolute(), packing, options.fail_fast)

@@ -189,6 +189,18 @@ def test_no_time_trains_nothing_and_says_so(lab, isogap, tmp_path):
     assert ended.status == 0 and "6 pending" in ended.out
 
 
+@pytest.mark.parametrize(("room", "slots"), [(10.0, 2), (2.5, 1)])
+def test_the_packs_are_those_that_were_planned(lab, isogap, tmp_path, monkeypatch, room, slots):
+    plan = ("plan", lab.spec, "--cache", lab.cache, "--json")
+    most = max(cell["memory_bytes"] for cell in json.loads(isogap(*plan).out)["cells"])
+    sizes = {"SC_PAGE_SIZE": int(most * room), "SC_PHYS_PAGES": 1}  # of a machine that has room for so many runs
+    monkeypatch.setattr("os.sysconf", sizes.__getitem__)
+    planned = {pack["signature"]: pack["slots"] for pack in json.loads(isogap(*plan).out)["packs"]}
+    out = tmp_path / "out"
+    assert isogap("run", lab.spec, "--out", out, "--cache", lab.cache, "--max-minutes", 0).status == 0
+    assert json.loads((out / "packing.json").read_text())["slots"] == planned and set(planned.values()) == {slots}
+
+
 def test_reasons_to_stop():
     assert not Stop()() and not Stop(deadline=time.monotonic() + 1e6)()
     assert Stop(deadline=time.monotonic() - 1e-3)() and Stop(failed=True)()
