@@ -13,7 +13,7 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
-from harness.launch.faults import Outcome, after_fault, all_ended, any_bad
+from harness.launch.faults import Outcome, after_fault, any_bad
 from harness.launch.packing import Packing, read_packing, write_packing
 from harness.record.heartbeat import Pulse
 from sweeps.errors import reason_of
@@ -64,7 +64,7 @@ class Job:
 def run_packs(
     packs: Sequence[Pack], job: Job, workers: int, stop: Stop, ended: Callable[[Iterable[str]], None]
 ) -> None:
-    """Train all packs that hold a run that has not ended; statuses and records tell how it went.
+    """Train all packs; statuses and records tell how it went.
 
     Args:
         workers: processes; each is pinned to its share of the cores when there are several.
@@ -73,7 +73,7 @@ def run_packs(
     Raises:
         OSError: the sweep's folder cannot be written.
     """
-    todo = deque(pack for pack in packs if not all_ended(pack.runs, job.out))
+    todo = deque(packs)
     if workers == 1:
         _run_here(todo, job, stop, ended)
     else:

@@ -11,12 +11,12 @@ import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, cast
-
-import pyarrow as pa
-import pyarrow.parquet as pq
+from typing import TYPE_CHECKING, Any, cast
 
 from sweeps.errors import InputError, reason_of
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 # What etils.epath hands to fsspec; each needs its package: s3fs, gcsfs, adlfs.
 STORES = ("s3", "gs", "az")
@@ -145,8 +145,11 @@ def json_bytes(value: Any) -> bytes:
     return (json.dumps(value, indent=1, allow_nan=False) + "\n").encode()
 
 
-def parquet_bytes(table: pa.Table) -> bytes:
+def parquet_bytes(table: "pa.Table") -> bytes:
     """A table as the bytes of a parquet file."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
     sink = pa.BufferOutputStream()
     pq.write_table(table, sink, write_page_checksum=True)
     return sink.getvalue().to_pybytes()
@@ -162,13 +165,16 @@ def read_bytes(path: Path) -> bytes:
     return fsspec.filesystem(name.partition("://")[0]).cat_file(name)
 
 
-def read_parquet(path: Path) -> pa.Table:
+def read_parquet(path: Path) -> "pa.Table":
     """The table of a parquet file.
 
     Raises:
         OSError: there is no such file.
         ValueError: it is no parquet file, or a damaged one.
     """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
     content = read_bytes(path)
     try:
         # A file's checksums are checked where it has them; without, flipped bits would pass for numbers.

@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from harness.record.configs import read_configs
 from harness.record.files import is_local, remove_leftovers, write_files, write_json, write_text
 from harness.record.status import run_folder
-from harness.record.table import read_configs
 from sweeps.config import RunConfig
 from sweeps.errors import InputError
 

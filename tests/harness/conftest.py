@@ -20,8 +20,9 @@ from jax.experimental.compilation_cache import compilation_cache
 import harness.train.platform
 from harness import cli
 from harness.plan import calibration_path
+from harness.record.configs import read_configs
 from harness.record.files import write_text
-from harness.record.table import WALL_CLOCK, read_configs, runs_table, segments_table
+from harness.record.table import WALL_CLOCK, runs_table, segments_table
 from harness.train.platform import configure_jax
 from sweeps.calibration import TWO_CORES
 from sweeps.config import RunConfig

@@ -11,11 +11,12 @@ from pathlib import Path
 import pytest
 
 from harness.record import files
+from harness.record.configs import read_configs
 from harness.record.files import write_bytes, write_files, write_json
 from harness.record.segments import read_segments, segment_files, whole_ends, write_segment
 from harness.record.status import Status, read_status, run_folder, write_status
 from harness.record.sweep_folder import lay_out
-from harness.record.table import export, read_configs, runs_table
+from harness.record.table import export, runs_table
 from models.config import make_config
 from sweeps.config import DataConfig, OptimizerConfig, RunConfig
 from sweeps.errors import InputError
