@@ -255,7 +255,8 @@ def resume_states(
     out: Path, runs: Iterable[RunConfig], turns_per_step: Callable[[RunConfig], int]
 ) -> dict[str, tuple[int, list[np.ndarray]]]:
     """Where the runs of a sweep's folder go on: the furthest state up to which a run's segments are whole too, as
-    `find_states` gives it. A run without one begins anew.
+    `find_states` gives it. A run without one begins anew, and so does one saved within its first step, of which nothing
+    is recorded.
 
     Args:
         turns_per_step: of a run; the positions in checkpoints are turns.
@@ -266,7 +267,7 @@ def resume_states(
     def usable(run: str, turn: int) -> bool:
         if run not in ends:
             ends[run] = whole_ends(run_folder(out, run), configs[run].evaluation_steps())
-        return turn // turns_per_step(configs[run]) in ends[run]
+        return turn // turns_per_step(configs[run]) in ends[run] - {0}
 
     return find_states(out / "checkpoints", set(configs), usable)
 
