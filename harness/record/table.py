@@ -5,9 +5,10 @@ from pathlib import Path
 from typing import Literal
 
 import pandas as pd
+import pyarrow as pa
 
 from harness.record.configs import read_configs
-from harness.record.files import read_bytes
+from harness.record.files import parquet_bytes, read_bytes, write_bytes
 from harness.record.lock import is_live
 from harness.record.segments import read_segments
 from harness.record.status import read_status, run_folder
@@ -105,9 +106,9 @@ def write_table(table: pd.DataFrame, path: Path) -> int:
     """
     if path.suffix not in (".csv", ".parquet"):
         raise InputError(path, "ending", path.suffix, ".csv or .parquet")
-    path.parent.mkdir(parents=True, exist_ok=True)
     if path.suffix == ".csv":
-        table.to_csv(path, index=False)
+        content = table.to_csv(index=False).encode()
     else:
-        table.to_parquet(path, index=False)
+        content = parquet_bytes(pa.Table.from_pandas(table, preserve_index=False))
+    write_bytes(path, content)
     return len(table)

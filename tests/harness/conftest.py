@@ -6,6 +6,7 @@ the processes they start, so that each program is compiled once.
 
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -190,3 +191,15 @@ def ended_children() -> Iterator[list[subprocess.Popen]]:
     for child in children:
         child.kill()
         child.communicate()
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 256 KiB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(folder)]
+    if not shutil.which("mount") or subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("file systems cannot be mounted here")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
