@@ -14,7 +14,7 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
-from harness.launch.faults import Outcome, after_fault, any_bad
+from harness.launch.faults import Outcome, after_fault, all_ended, any_bad
 from harness.launch.packing import Packing, read_packing, write_packing
 from harness.record.heartbeat import Pulse
 from sweeps.errors import reason_of
