@@ -78,7 +78,7 @@ class Soak:
 
     Attributes:
         complaints: what was not as it should be.
-        finished: the runs that were done.
+        finished: the runs that were done; `failing` those that have failed and were not tried again yet.
         slowest: seconds from SIGTERM to the end of a process.
         done: disturbances by kind, `missed` those before whose moment the process had ended.
         damaged: whether files were.
@@ -89,6 +89,7 @@ class Soak:
         self.out, self.noted = work / "disturbed", work / "flushed"
         self.complaints: list[str] = []
         self.finished: set[str] = set()
+        self.failing: set[str] = set()
         self.slowest, self.done, self.damaged = 0.0, Counter[str](), False
         self.out.mkdir()
         mount = ["mount", "-t", "tmpfs", "-o", f"size={DISK}", "tmpfs", str(self.out)]
@@ -239,8 +240,10 @@ class Soak:
         bad += [
             f"{run} had finished, and is {states[run]}" for run in self.finished & {*states} if states[run] != "done"
         ]
+        failed = {row["run_id"]: row["reason"] for row in rows if row["state"] == "failed"}
         if what.kind not in ("measurement", "worker"):
-            bad += [f"{row['run_id']} failed: {row['reason']}" for row in rows if row["state"] == "failed"]
+            bad += [f"{run} failed: {reason}" for run, reason in failed.items() if run not in self.failing]
+        self.failing = {*failed}
         self.finished |= {run for run, state in states.items() if state == "done"}
         self.complaints += [f"{number}: {what.kind}: {complaint}" for complaint in bad]
         if bad:
