@@ -7,7 +7,8 @@ two learning rates that diverge) are trained twice, each time with a cache of it
 process after the other that is killed or meets a fault. What `isogap export` writes of both must be equal byte for
 byte, wall-clock columns left out. After each disturbance: no traceback; the exit status it should have; what had
 finished is finished still; nothing is told to run; and no run has failed but by the faults that fail runs, which are
-tried again. Half of the kills come at a moment, half before a file operation drawn after it.
+tried again. Of five kills two come at a moment, two before a file operation drawn after it, and one before one of the
+first file operations of a process.
 
 FAULTS are the kinds of faults. The folder is a file system in memory where one can be mounted (by root); where not,
 full disks and read-only folders are left out. Lack of memory is: it halves a pack for good, which may change last bits
@@ -35,6 +36,8 @@ from harness.show import sweep_status
 from sweeps.errors import InputError
 
 HERE = Path(__file__).resolve().parent
+BEGINNING = "kill at a first file"
+KILLS = ("kill", "kill at a file", "kill", "kill at a file", BEGINNING)
 FAULTS = ("damage", "power", "full disk", "stop", "clock", "second", "read-only", "measurement", "worker")
 # Seconds in which a process must have ended after SIGTERM; and after any other reason to end.
 STOP, PATIENCE = 10.0, 600.0
@@ -44,7 +47,7 @@ DISK = "256m"
 @dataclasses.dataclass(frozen=True)
 class Disturbance:
     """Attributes:
-    kind: `kill`, `kill at a file`, or one of FAULTS.
+    kind: one of KILLS or FAULTS.
     share: of all steps, after which it comes, and not before the process took some; None for the start of the process.
     delay: seconds after that.
     workers: processes.
@@ -58,14 +61,14 @@ class Disturbance:
 
 def draw(kills: int, faults: int, rng: random.Random) -> list[Disturbance]:
     """In the order in which they come."""
-    kinds = [("kill", "kill at a file")[number % 2] for number in range(kills)]
+    kinds = [KILLS[number % len(KILLS)] for number in range(kills)]
     kinds += [FAULTS[number % len(FAULTS)] for number in range(faults)]
     rng.shuffle(kinds)
     drawn = []
     for kind, share in zip(kinds, sorted(rng.uniform(0.0, 0.97) for _ in kinds), strict=True):
-        starting = kind not in ("measurement", "worker") and rng.random() < 0.2
-        workers = 2 if kind == "worker" or (kind != "kill at a file" and rng.random() < 0.3) else 1
-        delay = rng.uniform(0.0, 8.0 if starting else 0.5)
+        starting = kind == BEGINNING or (kind not in ("kill at a file", "measurement", "worker") and rng.random() < 0.2)
+        workers = 2 if kind == "worker" or ("at a" not in kind and rng.random() < 0.3) else 1
+        delay = 0.0 if kind == BEGINNING else rng.uniform(0.0, 8.0 if starting else 0.5)
         drawn.append(Disturbance(kind, None if starting else share, delay, workers))
     return drawn
 
@@ -75,7 +78,7 @@ class Soak:
 
     Attributes:
         complaints: what was not as it should be.
-        finished: the runs that were done.
+        finished: the runs that were done; `failing` those that have failed and were not tried again yet.
         slowest: seconds from SIGTERM to the end of a process.
         done: disturbances by kind, `missed` those before whose moment the process had ended.
         damaged: whether files were.
@@ -86,6 +89,7 @@ class Soak:
         self.out, self.noted = work / "disturbed", work / "flushed"
         self.complaints: list[str] = []
         self.finished: set[str] = set()
+        self.failing: set[str] = set()
         self.slowest, self.done, self.damaged = 0.0, Counter[str](), False
         self.out.mkdir()
         mount = ["mount", "-t", "tmpfs", "-o", f"size={DISK}", "tmpfs", str(self.out)]
@@ -122,7 +126,7 @@ class Soak:
 
     def start(self, what: Disturbance, log: Path) -> subprocess.Popen:
         told = {"out": str(self.out), "flushed": str(self.noted), "left": self.rng.randrange(60)}
-        told |= {"broken": what.kind == "measurement", "clock": what.kind == "clock"}
+        told |= {"broken": what.kind == "measurement", "clock": what.kind == "clock", "armed": what.kind == BEGINNING}
         command = [sys.executable, str(HERE / "soak_child.py"), *self.run_of(what.workers)]
         with open(log, "w") as file:
             env = os.environ | {"SOAK": json.dumps(told)}
@@ -139,6 +143,10 @@ class Soak:
     def kill_at_a_file(self, child: subprocess.Popen) -> tuple[tuple[int, ...], str]:
         child.send_signal(signal.SIGUSR1)  # which itself ends a process that does not listen yet
         return (-signal.SIGKILL, -signal.SIGUSR1, 0, 3), "SIGKILL before a file operation"
+
+    def kill_at_a_first_file(self, child: subprocess.Popen) -> tuple[tuple[int, ...], str]:
+        wait(lambda: child.poll() is not None, PATIENCE)
+        return (-signal.SIGKILL, 0, 3), "SIGKILL before one of its first file operations"
 
     def stop(self, child: subprocess.Popen) -> tuple[tuple[int, ...], str]:
         child.terminate()
@@ -232,8 +240,10 @@ class Soak:
         bad += [
             f"{run} had finished, and is {states[run]}" for run in self.finished & {*states} if states[run] != "done"
         ]
+        failed = {row["run_id"]: row["reason"] for row in rows if row["state"] == "failed"}
         if what.kind not in ("measurement", "worker"):
-            bad += [f"{row['run_id']} failed: {row['reason']}" for row in rows if row["state"] == "failed"]
+            bad += [f"{run} failed: {reason}" for run, reason in failed.items() if run not in self.failing]
+        self.failing = {*failed}
         self.finished |= {run for run, state in states.items() if state == "done"}
         self.complaints += [f"{number}: {what.kind}: {complaint}" for complaint in bad]
         if bad:

@@ -2,13 +2,15 @@
 within, its workers too.
 
 SOAK in the environment is JSON: `out`, the sweep's folder; `flushed`, a file; `clock`, whether time.time jumps;
-`broken`, whether the first measurement of a run raises; `left`, how many more files it may touch after SIGUSR1.
+`broken`, whether the first measurement of a run raises; `left`, how many more files it may touch after SIGUSR1, or
+from the start if it is `armed`.
 """
 
 import json
 import os
 import random
 import signal
+import sys
 import time
 
 from harness.launch import local
@@ -55,5 +57,7 @@ if told["clock"]:
 if __name__ == "__main__":
     from harness.cli import main
 
-    signal.signal(signal.SIGUSR1, lambda *_: __import__("sys").addaudithook(count_down))
+    if told["armed"]:
+        sys.addaudithook(count_down)
+    signal.signal(signal.SIGUSR1, lambda *_: sys.addaudithook(count_down))
     main()

@@ -6,10 +6,12 @@ stands in which slot at which step, and the checksum of every leaf. DIR/checkpoi
 pack may come to hold, so that a process that looks for others never opens a folder in which another is writing.
 """
 
+import errno
 import json
 import logging
 import os
 import re
+import shutil
 import tempfile
 import threading
 import zlib
@@ -32,6 +34,8 @@ from sweeps.errors import reason_of
 logging.getLogger("absl").setLevel(logging.CRITICAL)
 
 KEPT = 2
+# Bytes beyond those of the arrays that a save must find free: for its descriptions, and those of each array.
+MARGIN, MARGIN_PER_LEAF = 2**16, 2**12
 
 
 class PackCheckpoints:
@@ -164,9 +168,16 @@ def _write_leaves(folder: Path, leaves: dict[str, np.ndarray]) -> dict[str, int]
 
     Returns:
         the checksum of each file, by its name below the folder.
+
+    Raises:
+        OSError: there is no room for them.
     """
     checksums = {}
     with _local(folder) as target:
+        # Before orbax begins: when the disk runs full below it, its threads print a trace for each other array.
+        there = next(parent for parent in target.parents if parent.exists())
+        if shutil.disk_usage(there).free < MARGIN + sum(leaf.nbytes + MARGIN_PER_LEAF for leaf in leaves.values()):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
             checkpointer.save(target, args=ocp.args.PyTreeSave(leaves), force=True)
         for path in [target, *target.rglob("*")]:

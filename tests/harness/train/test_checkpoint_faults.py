@@ -136,9 +136,20 @@ def test_a_full_disk_keeps_the_saves_that_stand_and_is_told(tmp_path, monkeypatc
     assert_is(find_states(tmp_path, {"a"})["a"], 2, 0)
 
 
-def test_a_disk_that_runs_full_below_orbax_is_told_of_in_one_line(small_disk, caplog, capfd):
+def test_what_orbax_says_of_a_disk_that_runs_full_below_it_is_told_in_short(tmp_path, monkeypatch):
+    def full(*arguments):
+        raise ValueError("RESOURCE_EXHAUSTED: Error writing ...: No space left on device [os_error_code='28']\n[...]")
+
+    monkeypatch.setattr(checkpoint, "_write_leaves", full)
+    with pytest.raises(OSError) as refused:
+        save_final(tmp_path, state(1), {"steps": 9})
+    assert (refused.value.errno, refused.value.filename) == (errno.ENOSPC, str(tmp_path / "final"))
+    assert refused.value.strerror == "No space left on device (its final parameters could not be written)"
+
+
+def test_a_checkpoint_for_which_there_is_no_room_is_told_of_in_one_line(small_disk, caplog, capfd):
     save_twice(small_disk, "pack")
-    large = {"w": np.random.default_rng(0).random((2, 100_000), np.float32)}
+    large = dict(enumerate(np.random.default_rng(0).random((40, 2, 2000), np.float32)))
     with pytest.raises(OSError, match=r"No space left on device \(its final parameters") as refused:
         save_final(small_disk, large, {"steps": 9})
     assert refused.value.filename == str(small_disk / "final") and refused.value.errno == errno.ENOSPC
