@@ -16,8 +16,11 @@ app = typer.Typer(
 )  # fmt: skip
 
 SweepArgument = Annotated[str, typer.Argument(metavar="SWEEP", help="a sweep's YAML file, or a preset's name")]
-FolderArgument = Annotated[Path, typer.Argument(metavar="DIR", help="a sweep's folder")]
-SourceArgument = Annotated[Path, typer.Argument(metavar="SOURCE", help="a sweep's folder, or a CSV or parquet of runs")]
+# Text, not a path: "s3://bucket" as a path would lose a slash.
+FolderArgument = Annotated[str, typer.Argument(metavar="DIR", help="a sweep's folder, or its URL: s3://BUCKET/NAME")]
+SourceArgument = Annotated[
+    str, typer.Argument(metavar="SOURCE", help="a sweep's folder or its URL, or a CSV or parquet of runs")
+]
 JsonFlag = Annotated[bool, typer.Option("--json", help="print JSON instead of a table")]
 JsonFile = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="write the result as JSON")]
 Cache = Annotated[Path | None, typer.Option(help="folder of prepared data and compiled programs")]
@@ -27,6 +30,12 @@ Where = Annotated[
 ]
 Holdout = Annotated[str | None, typer.Option(help="score the rows with this condition, do not fit them")]
 Estimator = Annotated[str, typer.Option(help="which gap of a sweep's folder: probe or online")]
+
+
+def _folder(name: str) -> Path:
+    from harness.record.files import open_folder
+
+    return open_folder(name)
 
 
 @app.command()
@@ -50,7 +59,7 @@ def plan(
 @app.command()
 def run(
     sweep: SweepArgument,
-    out: Annotated[Path, typer.Option(metavar="DIR", help="the sweep's folder, new or begun")],
+    out: Annotated[str, typer.Option(metavar="DIR", help="the sweep's folder or its URL, new or begun")],
     workers: Annotated[int, typer.Option(min=1, help="processes, each on its share of the cores")] = 1,
     executor: Annotated[str, typer.Option(help="where packs run: local or ray")] = "local",
     address: Annotated[str | None, typer.Option(help="of the Ray cluster, such as auto or HOST:PORT")] = None,
@@ -67,7 +76,7 @@ def run(
     if executor not in ("local", "ray"):
         raise InputError("--executor", "value", executor, "local or ray")
     status = run_sweep(
-        sweep, out,
+        sweep, _folder(out),
         Options(
             cache, workers, executor, address, fail_fast, max_minutes, retry_failed, tuple(track)
         ),
@@ -84,12 +93,13 @@ def status(out: FolderArgument, json_: JsonFlag = False) -> None:
     """One line a run: where it stands, its loss, why it failed; progress and time to go."""
     from harness.show import print_status, sweep_status
 
-    rows, progress = sweep_status(out)
+    folder = _folder(out)
+    rows, progress = sweep_status(folder)
     if json_:
         # Without indent: with it Python's own encoder takes 0.8 s for 10,000 runs.
         print(json.dumps({"runs": rows, "progress": dataclasses.asdict(progress)}, allow_nan=False))
     else:
-        print_status(out, rows, progress)
+        print_status(folder, rows, progress)
 
 
 @app.command()
@@ -104,7 +114,7 @@ def export(
 
     if what not in ("runs", "series", "evals"):
         raise InputError("--what", "value", what, "runs, series or evals")
-    print(f"{write(out, what, to)} rows in {to}")
+    print(f"{write(_folder(out), what, to)} rows in {to}")
 
 
 @app.command()
@@ -124,7 +134,7 @@ def fit(
     from harness.show import working
     from harness.source import read_source
 
-    frame = read_source(source, [law], set_, where, holdout, estimator)
+    frame = read_source(_folder(source), [law], set_, where, holdout, estimator)
     with working("fitting"):
         result = fit_law(law, frame, bootstrap=bootstrap, source=str(source))
     print(render(result), end="")
@@ -148,7 +158,7 @@ def compare(
     from harness.source import read_source
 
     ids = [law.strip() for law in laws.split(",")]
-    frame = read_source(source, ids, set_, where, holdout, estimator)
+    frame = read_source(_folder(source), ids, set_, where, holdout, estimator)
     with working("fitting"):
         rows = [row.to_dict() for row in compare_laws(ids, frame, source=str(source))]
     print_rows(rows)
@@ -209,7 +219,7 @@ def report(
     from harness.show import working
 
     with working("fitting the laws and drawing the page"):
-        path = write_report(out, to)
+        path = write_report(_folder(out), to)
     print(path)
 
 

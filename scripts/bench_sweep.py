@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import Any
 
 DOMAIN = "stdlib_code"
-# Settings of each signature, and tokens of its runs: a second of a core's work at width 32, up to 20 s at width 128.
+# Settings of each signature, and tokens of its runs: a second of a core's work at width 32, ten at width 128.
 SIGNATURES = (
     ({"width": 32, "depth": 2, "context": 128, "probe_windows": 128}, 150_000),
     ({"width": 64, "depth": 3, "context": 128, "probe_windows": 64}, 300_000),
-    ({"width": 128, "depth": 4, "context": 256, "probe_windows": 64}, 150_000),
+    ({"width": 128, "depth": 4, "context": 256, "probe_windows": 64}, 100_000),
 )
 # Of a mixed sweep's runs, relative to those.
 LENGTHS = (0.5, 1.0, 1.5, 3.0)

@@ -54,7 +54,7 @@ def read_table(
     Raises:
         InputError: no such file, an unknown role or column, a condition that does not parse, or no row left.
     """
-    path = Path(source)
+    path = Path(source) if isinstance(source, str) else source  # a URL of an object store is no Path
     try:
         frame = pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path)
     except FileNotFoundError:

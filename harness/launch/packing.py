@@ -13,7 +13,7 @@ from typing import Annotated
 
 from pydantic import Field, PositiveInt, TypeAdapter, ValidationError
 
-from harness.record.files import write_json
+from harness.record.files import read_bytes, write_json
 from sweeps.calibration import Calibration
 from sweeps.config import RunConfig
 from sweeps.errors import InputError
@@ -46,7 +46,7 @@ def read_packing(out: Path) -> Packing | None:
     if not path.is_file():
         return None
     try:
-        return _ADAPTER.validate_json(path.read_bytes())
+        return _ADAPTER.validate_json(read_bytes(path))
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         field = ".".join(map(str, first["loc"])) or "JSON"

@@ -2,7 +2,7 @@
 
 Only the packs' configurations and the news of their ends go through Ray. Text, checkpoints and records are files: all
 nodes see the sweep's folder and the cache under the same paths, on a file system whose locks (flock) hold between
-nodes, and have the same isogap installed.
+nodes (the folder may be on an object store instead), and have the same isogap installed.
 """
 
 import contextlib
@@ -24,7 +24,9 @@ from typing import Any
 
 from harness.launch.faults import Outcome
 from harness.launch.local import Job, Stop, settle, train_pack_here
+from harness.record.files import is_local
 from harness.record.heartbeat import Pulse
+from harness.record.lock import sweep_lock
 from harness.record.sweep_folder import PACKAGES
 from sweeps.errors import InputError
 from sweeps.packs import Pack
@@ -203,7 +205,20 @@ def _prepare_process(cache: Path, devices: int, directory: str) -> None:
 
 @contextlib.contextmanager
 def _alone(path: Path, give_up: Callable[[], bool]) -> Iterator[bool]:
-    """Hold a pack's lock, or false once given up. The system frees it with the process, however that ends."""
+    """Hold a pack's lock, or false once given up. The system frees it with the process, however that ends; on an object
+    store it is a lease, see `harness.record.lock`."""
+    if not is_local(path):
+        with contextlib.ExitStack() as held:
+            while True:
+                try:
+                    held.enter_context(sweep_lock(path))
+                    break
+                except InputError:
+                    if give_up():
+                        yield False
+                        return
+            yield True
+        return
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "a") as file:
         while True:

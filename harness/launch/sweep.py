@@ -13,7 +13,7 @@ from harness.launch.packing import memory_limit_of, read_packing, settle_packing
 from harness.launch.ray_cluster import run_packs_on_ray
 from harness.launch.watch import watching
 from harness.plan import known_calibration
-from harness.record.files import remove_tree
+from harness.record.files import is_local, remove_tree
 from harness.record.lock import sweep_lock
 from harness.record.status import ENDED, Status, read_statuses, run_folder, write_status
 from harness.record.sweep_folder import check_data, lay_out, record_environment, with_standing
@@ -63,6 +63,8 @@ def run_sweep(sweep: str, out: Path, options: Options) -> int:
     """
     console = Console()
     check_trackers(options.track)
+    if options.track and not is_local(out):
+        raise InputError("--track", "value", ", ".join(options.track), f"a local folder to mirror, not {out}")
     cells = load(sweep).cells
     configs = [cell.config for cell in cells if cell.config is not None]
     for cell in (cell for cell in cells if cell.config is None):
@@ -114,7 +116,7 @@ def _train(
     packing = settle_packing(out, runs, calibration, memory_limit_of(jax.default_backend(), options.workers))
     _interrupt_stale(statuses, out)
     # On Ray the tasks run elsewhere.
-    job = Job(out.absolute(), cache.absolute(), packing, options.fail_fast)
+    job = Job(out.absolute() if is_local(out) else out, cache.absolute(), packing, options.fail_fast)
 
     def cut(parts: int) -> list[Pack]:
         made = packs(runs, packing.micro_tokens, packing.slots, parts)

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
+from harness.record.files import read_bytes
 from harness.record.heartbeat import Beat, Beats, InSlot, clear_beats
 from harness.record.progress import Reached, Tally
 from harness.record.status import ENDED, Status, read_status, run_folder
@@ -112,7 +113,7 @@ class Watch:
 
     def _outcome(self, run_id: str, status: Status) -> dict[str, Any]:
         try:
-            gap = json.loads((run_folder(self._out, run_id) / "gap.json").read_text())["gap_probe"]
+            gap = json.loads(read_bytes(run_folder(self._out, run_id) / "gap.json"))["gap_probe"]
         except (OSError, ValueError, KeyError):
             gap = None
         return {"state": status.state, "gap": "" if gap is None else f"{gap:+.4f}"}

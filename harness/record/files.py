@@ -30,7 +30,7 @@ def open_folder(name: str) -> Path:
     """A folder by its name: a local path, or a URL of an object store, which answers as a path does.
 
     Raises:
-        InputError: a URL of another kind, or one whose package is not installed.
+        InputError: a URL of another kind, one whose package is not installed, or a store that does not answer.
     """
     scheme, found, _ = name.partition("://")
     if not found:
@@ -52,7 +52,12 @@ def open_folder(name: str) -> Path:
         fsspec.get_filesystem_class(scheme)
     except ImportError as error:
         raise InputError(name, "path", scheme, f"the package that reads it: {error}") from None
-    return cast(Path, epath.Path(name))
+    folder = cast(Path, epath.Path(name))
+    try:
+        folder.exists()
+    except Exception as error:  # each store has errors of its own: no credentials, no such host
+        raise InputError(name, "path", reason_of(error), "a store that can be read") from None
+    return folder
 
 
 def is_local(path: Path) -> bool:

@@ -19,7 +19,7 @@ from typing import Protocol
 
 from pydantic import TypeAdapter, ValidationError
 
-from harness.record.files import write_json
+from harness.record.files import is_local, read_bytes, write_json
 from models.count import flops
 from sweeps.config import RunConfig
 
@@ -250,7 +250,7 @@ _ADAPTER = TypeAdapter(Beat)
 
 def _read(path: Path) -> Beat | None:
     try:
-        return _ADAPTER.validate_json(path.read_bytes())
+        return _ADAPTER.validate_json(read_bytes(path))
     except (OSError, ValidationError):
         return None
 
@@ -270,6 +270,14 @@ def clear_beats(out: Path) -> None:
         path.unlink(missing_ok=True)
 
 
+def _key(path: Path) -> tuple[int, int] | None:
+    """Changes with the file; None for an object, which is as quickly read as asked about."""
+    if not is_local(path):
+        return None
+    stat = path.stat()
+    return stat.st_ino, stat.st_mtime_ns
+
+
 class Beats:
     """What the holder of the sweep's lock follows: files that have not changed are not read again.
 
@@ -279,18 +287,18 @@ class Beats:
 
     def __init__(self, out: Path, clock: Callable[[], float] = time.monotonic):
         self._out, self._clock = out, clock
-        self._known: dict[str, tuple[tuple[int, int], Beat, float]] = {}
+        self._known: dict[str, tuple[tuple[int, int] | None, Beat, float]] = {}
 
     def read(self) -> list[Beat]:
         """The last beat of every process there was; a dead one's sums stand, as `ended` and with no slots."""
         now = self._clock()
         for path in _paths(self._out):
             try:
-                stat = path.stat()
+                key = _key(path)
             except OSError:
                 continue
-            key, known = (stat.st_ino, stat.st_mtime_ns), self._known.get(path.name)
-            if known is not None and known[0] == key:
+            known = self._known.get(path.name)
+            if key is not None and known is not None and known[0] == key:
                 beat, changed = known[1], known[2]
             else:
                 beat, changed = _read(path), now

@@ -28,24 +28,6 @@ def run(seed: int) -> RunConfig:
 RUNS = [run(seed) for seed in range(3)]
 
 
-@pytest.fixture(scope="module")
-def bucket():
-    server = pytest.importorskip("moto.server")
-    pytest.importorskip("s3fs")
-    boto3 = pytest.importorskip("boto3")
-
-    served = server.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    served.start()
-    host, port = served.get_host_and_port()
-    names = {"AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "x", "AWS_DEFAULT_REGION": "us-east-1"}
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in {**names, "AWS_ENDPOINT_URL": f"http://{host}:{port}"}.items():
-            patch.setenv(name, value)
-        boto3.client("s3").create_bucket(Bucket="bucket")
-        yield "s3://bucket"
-    served.stop()
-
-
 @pytest.fixture
 def out(bucket, request):
     folder = open_folder(f"{bucket}/{request.node.name}")
