@@ -24,6 +24,9 @@ from sweeps.shape import shape_of
 
 # Between two looks for a signal that another process was sent.
 LISTEN_SECONDS = 0.5
+# Of each process, all its cores together. With two, programs in flight at the same time waited for each other for ever
+# (jax 0.10, gloo: ten evaluations of different runs); with one 900 did not.
+CPU_DEVICES = 1
 # Of what came of a pack in several processes, the first of these that is among it came of the pack.
 WORST = ("folder", "memory", "fault", "called", "ended")
 
@@ -91,7 +94,6 @@ def hearing(stop: Stop) -> Iterator[None]:
                 if hosts.leads() and stop.signal_number is None and (number := hosts.noted("signal")):
                     stop.take(int(number), None)
 
-    stop.listen()
     thread = threading.Thread(target=listen, daemon=True, name="signals")
     thread.start()
     try:
@@ -140,13 +142,14 @@ def follow(out: Path, cache: Path) -> int:
     from harness.train.platform import configure_jax
 
     stop, job, runs = Stop(), None, {}
+    stop.listen()
     pulse = Pulse(out, Spent())  # it never beats: what is trained is counted once, by the first process
     with hearing(stop):
         while True:
             what, value = hosts.agree("order", ["", None])
             if what == "devices":
-                configure_jax(cache, share(value))
-                jax.devices()  # the first process now waits for it: that is when they tell each other theirs
+                configure_jax(cache, CPU_DEVICES)
+                jax.devices()  # the first process waits for them: that is when all tell each other theirs
             elif what == "packing":
                 job = Job(out.absolute(), cache.absolute(), Packing(**value), fail_fast=False)
                 runs = {run.run_id: run for run in read_configs(out)}
@@ -155,13 +158,6 @@ def follow(out: Path, cache: Path) -> int:
                 _train(pack, following, job, stop, pulse)
             else:
                 return value
-
-
-def share(devices: int | None) -> int | None:
-    """This process's CPU devices of as many in all."""
-    from harness.train import hosts
-
-    return None if devices is None else -(-devices // hosts.count())
 
 
 def _train(pack: Pack, following: Pack | None, job: Job, stop: Stop, pulse: Pulse) -> Outcome:

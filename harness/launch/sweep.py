@@ -11,7 +11,7 @@ from harness.data.cache import default_cache
 from harness.launch.local import Job, Stop, run_packs
 from harness.launch.packing import memory_limit_of, read_packing, settle_packing
 from harness.launch.ray_cluster import run_packs_on_ray
-from harness.launch.several import follow, joined, lead, order, share
+from harness.launch.several import CPU_DEVICES, follow, joined, lead, order
 from harness.launch.watch import watching
 from harness.plan import known_calibration
 from harness.record.files import remove_tree
@@ -122,13 +122,13 @@ def _train(
 ) -> None:  # fmt: skip
     calibration = known_calibration(cache)
     recorded = read_packing(out)
-    devices = recorded.devices if recorded else None
     from harness.train.platform import configure_jax
 
     if options.hosts is not None:
-        order("devices", devices)
-        devices = share(devices)
-    configure_jax(cache, devices)
+        order("devices", None)
+        configure_jax(cache, CPU_DEVICES)
+    else:
+        configure_jax(cache, recorded.devices if recorded else None)
     import jax
 
     record_environment(out, [f"{d.platform} {d.device_kind}" for d in jax.devices()], hashes)
