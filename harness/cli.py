@@ -90,7 +90,8 @@ def status(out: FolderArgument, json_: JsonFlag = False) -> None:
 
     rows, progress = sweep_status(out)
     if json_:
-        print(json.dumps({"runs": rows, "progress": dataclasses.asdict(progress)}, indent=1, allow_nan=False))
+        # Without indent: with it Python's own encoder takes 0.8 s for 10,000 runs.
+        print(json.dumps({"runs": rows, "progress": dataclasses.asdict(progress)}, allow_nan=False))
     else:
         print_status(out, rows, progress)
 

@@ -11,6 +11,7 @@ from rich.console import Console
 
 from harness.data.cache import default_cache
 from harness.data.store import prepare
+from harness.launch.packing import memory_limit_of
 from harness.record.files import write_text
 from harness.show import working
 from sweeps.calibration import TWO_CORES, Calibration
@@ -33,7 +34,7 @@ def plan_sweep(sweep: str, cache: Path | None, calibrate: bool) -> Plan:
     held = functools.partial(_available, cache)
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     with working("preparing text"):
-        return plan(loaded, held, calibration, memory)
+        return plan(loaded, held, calibration, memory, memory_limit_of(calibration.platform))
 
 
 def _available(cache: Path, domain: str, tokenizer: str, heldout_fraction: float) -> int:

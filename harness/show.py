@@ -11,10 +11,10 @@ from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from harness.record.configs import read_configs
 from harness.record.lock import is_live
 from harness.record.progress import Reached, progress
 from harness.record.status import read_status, run_folder
-from harness.record.table import read_configs
 from sweeps.plan import Plan, PlannedCell, pack_time
 
 
@@ -131,13 +131,13 @@ def print_plan(planned: Plan) -> None:
     """Cells, packs, what cannot run and why, and the sums."""
     names = "run_id block architecture tokenizer domain seed N_total N_nonembedding N_active D U epochs u flops".split()
     running = [cell for cell in planned.cells if cell.reason is None]
-    print_rows([{name: cell.row[name] for name in names} | _memory(cell) for cell in running], "cells")
+    _print_lines("cells", [{name: cell.row[name] for name in names} | _rounded(cell) for cell in running])
     rows = [
         {"pack": p.pack_id, "runs": len(p.runs), "slots": p.slots, "turns": p.turns,
          "architecture": p.runs[0].model.architecture, "seconds": sum(pack_time(p, planned.calibration))}
         for p in planned.packs
     ]  # fmt: skip
-    print_rows(rows, "packs")
+    _print_lines("packs", rows)
     for cell in planned.infeasible:
         print(f"infeasible: {cell.cell.block} seed {cell.cell.seed}: {cell.reason}")
     seconds = planned.seconds
@@ -151,8 +151,16 @@ def print_plan(planned: Plan) -> None:
     )
 
 
-def _memory(cell: PlannedCell) -> dict[str, Any]:
-    return {"memory_MB": round(cell.memory_bytes / 1e6) if cell.memory_bytes else None}
+def _print_lines(title: str, rows: Sequence[dict[str, Any]]) -> None:
+    if rows:
+        print("\n".join([title, *lines(rows), ""]))
+
+
+def _rounded(cell: PlannedCell) -> dict[str, Any]:
+    return {
+        "flops": float(cell.row["flops"]),  # exact, it is as wide as three columns
+        "memory_MB": round(cell.memory_bytes / 1e6) if cell.memory_bytes else None,
+    }
 
 
 def print_laws() -> None:

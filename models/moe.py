@@ -13,7 +13,8 @@ from jaxtyping import Array, Bool, Float
 
 from models.config import ModelConfig, MoEConfig
 from models.dispatch import from_slots, route, to_slots
-from models.ffn import FeedForward, feed_forward
+from models.experts import Way, expert_feed_forward
+from models.ffn import FeedForward
 from models.weights import weight
 
 
@@ -121,9 +122,12 @@ class MixtureOfExperts(nnx.Module):
             self.bias = SelectionBias(jnp.zeros(moe.experts, jnp.float32))
 
     def __call__(
-        self, x: Float[Array, "n width"], batch: int, training: bool, batch_axis: str | None = None
+        self, x: Float[Array, "n width"], batch: int, training: bool, way: Way, batch_axis: str | None = None
     ) -> tuple[Float[Array, "n width"], Routed]:
-        """Args: batch_axis: see `models.transformer.Compute`; only where `shares_batch`."""
+        """Args:
+        way: see `models.experts.expert_feed_forward`.
+        batch_axis: see `models.transformer.Compute`; only where `shares_batch`.
+        """
         moe = self.moe
         logits = x.astype(jnp.float32) @ self.router[...].astype(jnp.float32)
         probability = jax.nn.softmax(logits, axis=-1)
@@ -139,11 +143,8 @@ class MixtureOfExperts(nnx.Module):
         slots_each = capacity(moe, x.shape[0], training)
         routing = route(choice.wanted, batch, slots_each, mean_load)
         slots = to_slots(x, routing)
-        up, down, gate = self.experts.weights()
-        if slots_each is None:
-            block = routing.block_expert
-            up, down, gate = up[block], down[block], None if gate is None else gate[block]
-        y = from_slots(feed_forward(slots, up, down, gate), choice.gates, routing)
+        served = expert_feed_forward(slots, self.experts.weights(), routing.block_expert, way)
+        y = from_slots(served, choice.gates, routing)
         if moe.shared_experts:
             y = y + self.shared(x)
         z_loss = jnp.square(jax.nn.logsumexp(logits, axis=-1)).mean()

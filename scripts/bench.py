@@ -1,7 +1,9 @@
-"""Speed of the two things isogap does: training steps and fits. One JSON line each.
+"""Speed of what isogap does: training steps, fits, and whole sweeps of short runs. One JSON line each.
 
 python scripts/bench.py train --layers 4 --width 128 --heads 4 --vocab 1024 --context 256 --batch 8 --json
 python scripts/bench.py fit --json
+python scripts/bench.py sweep --runs 200 --json                           runs of a second each, one signature
+python scripts/bench.py sweep --runs 48 --signatures 3 --mixed --json     mixed lengths, three signatures
 """
 
 import argparse
@@ -9,6 +11,10 @@ import json
 import os
 import statistics
 import time
+
+from bench_sweep import sweep
+
+from harness.pages import ask_for_huge_pages
 
 CALLS = 5
 
@@ -127,7 +133,13 @@ def main() -> None:
     two.add_argument("--set", action="append", default=[], metavar="ROLE=COLUMN")
     two.set_defaults(run=fit)
     two.add_argument("--where", help="rows to use")
-    for verb in (one, two):
+    three = verbs.add_parser("sweep")
+    three.add_argument("--runs", type=int, default=200)
+    three.add_argument("--signatures", type=int, choices=(1, 2, 3), default=1)
+    three.add_argument("--mixed", action="store_true", help="runs of four lengths")
+    three.add_argument("--folder", help="where the sweeps are run, instead of the system's temporary folder")
+    three.set_defaults(run=sweep)
+    for verb in (one, two, three):
         verb.add_argument("--json", action="store_true", help="one JSON line")
     args = parser.parse_args()
     result = args.run(args)
@@ -135,4 +147,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    ask_for_huge_pages()
     main()

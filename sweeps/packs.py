@@ -13,7 +13,6 @@ from sweeps.memory import run_bytes
 from sweeps.shape import Shape, shape_of, turns_of
 
 SLOTS = (1, 2, 4, 8, 16, 32, 64)
-MEMORY_LIMIT = 2_000_000_000
 # Turns per second of a pack of that many slots, times slots, relative to one run alone.
 Gain = Callable[[Shape, int], float]
 
@@ -89,7 +88,7 @@ def choose_slots(
     configs: Iterable[RunConfig],
     micro_tokens: int,
     gain: Gain,
-    memory_limit: int = MEMORY_LIMIT,
+    memory_limit: int | None = None,
     mixture_slots: int = 1,
 ) -> dict[str, int]:
     """For each signature the number of slots that ends its runs soonest, the smaller at ties.
@@ -97,7 +96,7 @@ def choose_slots(
     Args:
         mixture_slots: the fewest for mixtures of experts, see `sweeps.calibration.Calibration.mixture_slots`.
         gain: measured, see `sweeps.calibration.Calibration.gain`.
-        memory_limit: bytes a pack may need. One run alone is always packed, even beyond it.
+        memory_limit: bytes a pack may need; None for any. One run alone is always packed, even beyond it.
     """
     return {
         shape.signature: _slots(shape, runs, gain, memory_limit, mixture_slots if shape.model.moe else 1)
@@ -105,9 +104,9 @@ def choose_slots(
     }
 
 
-def _slots(shape: Shape, runs: Sequence[RunConfig], gain: Gain, memory_limit: int, fewest: int) -> int:
+def _slots(shape: Shape, runs: Sequence[RunConfig], gain: Gain, memory_limit: int | None, fewest: int) -> int:
     lengths = [turns_of(run, shape) for run in runs]
-    most = max(1, memory_limit // run_bytes(shape))
+    most = SLOTS[-1] if memory_limit is None else max(1, memory_limit // run_bytes(shape))
     enough = next((slots for slots in SLOTS if slots >= max(fewest, len(runs))), SLOTS[-1])
     allowed = [slots for slots in SLOTS if slots <= min(most, enough)]
     candidates = [slots for slots in allowed if slots >= fewest] or allowed[-1:]

@@ -125,6 +125,7 @@ def plan(
     available_tokens: AvailableTokens | None = None,
     calibration: Calibration = TWO_CORES,
     machine_bytes: int | None = None,
+    memory_limit: int | None = None,
 ) -> Plan:
     """The plan of a sweep on one worker.
 
@@ -132,6 +133,7 @@ def plan(
         available_tokens: asked once for each corpus, tokenizer and held-out fraction; an InputError of it is the reason
             why their cells will not run. None leaves the corpora unchecked.
         machine_bytes: the machine's memory; a run that needs more alone is infeasible. None leaves it unchecked.
+        memory_limit: bytes a pack may need; None for any.
     """
     held = functools.cache(functools.partial(_held, available_tokens)) if available_tokens else None
     micro_tokens = calibration.micro_tokens
@@ -140,7 +142,7 @@ def plan(
     made = packs(
         configs,
         micro_tokens,
-        choose_slots(configs, micro_tokens, calibration.gain, mixture_slots=calibration.mixture_slots),
+        choose_slots(configs, micro_tokens, calibration.gain, memory_limit, calibration.mixture_slots),
     )
     times = [pack_time(pack, calibration) for pack in made]
     seconds = Seconds(

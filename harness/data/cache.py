@@ -36,6 +36,7 @@ from harness.data.tokenizers import (
     tiktoken_tokenizer,
     write_ranks,
 )
+from harness.record.files import naming, sync
 
 
 @dataclass(frozen=True)
@@ -59,19 +60,26 @@ def default_cache() -> Path:
 
 @contextmanager
 def atomically(path: Path) -> Iterator[Path]:
-    """A path to write a file or folder at, which takes the place of `path` once the block is done.
+    """A path to write a file or folder at, which takes the place of `path` once the block is done and all is on disk.
 
     Where another process has put a folder there in the meantime, that one stays: same name, same content.
+
+    Raises:
+        OSError: it cannot be written; `filename` is set.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.{uuid4().hex}")
     try:
-        yield beside
-        try:
-            beside.replace(path)
-        except OSError:
-            if not path.is_dir():
-                raise
+        with naming(path):
+            yield beside
+            for written in [*beside.glob("*"), beside]:
+                sync(written)
+            try:
+                beside.replace(path)
+            except OSError:
+                if not path.is_dir():
+                    raise
+            sync(path.parent)
     finally:
         if beside.is_dir():
             shutil.rmtree(beside)

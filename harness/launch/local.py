@@ -1,5 +1,6 @@
 """Running a sweep on this machine: one process, or several that take packs from one list."""
 
+import contextlib
 import dataclasses
 import multiprocessing
 import os
@@ -64,7 +65,7 @@ class Job:
 def run_packs(
     packs: Sequence[Pack], job: Job, workers: int, stop: Stop, ended: Callable[[Iterable[str]], None]
 ) -> None:
-    """Train all packs that hold a run that has not ended; statuses and records tell how it went.
+    """Train all packs; statuses and records tell how it went.
 
     Args:
         workers: processes; each is pinned to its share of the cores when there are several.
@@ -73,7 +74,7 @@ def run_packs(
     Raises:
         OSError: the sweep's folder cannot be written.
     """
-    todo = deque(pack for pack in packs if not all_ended(pack.runs, job.out))
+    todo = deque(packs)
     if workers == 1:
         _run_here(todo, job, stop, ended)
     else:
@@ -180,35 +181,60 @@ def _run_in_workers(
     def started(number: int) -> _Worker:
         return _start(context, job, number, cores[number::workers] or cores, stop.deadline)
 
-    crew = [started(number) for number in range(min(workers, len(todo)))]
+    crew: dict[int, _Worker] = {}
     told = False
-    while any(worker.pack for worker in crew) or (todo and not stop()):
-        for worker in crew:
-            if worker.pack is None and todo and not stop():
-                worker.pack = todo.popleft()
-                worker.connection.send(worker.pack)
-        busy = [worker for worker in crew if worker.pack]
-        wait([worker.connection for worker in busy], timeout=0.5)
-        for number, worker in enumerate(crew):
-            pack = worker.pack
-            if pack is None or not worker.connection.poll():
-                continue
-            try:
-                outcome = worker.connection.recv()
-            except (EOFError, OSError):
-                worker.process.join()
-                outcome = Outcome("fault", f"its process died ({_how(worker.process.exitcode)})")
-                crew[number] = started(number)
-            worker.pack = None
-            settle(pack, outcome, job, todo, stop)
-            ended(run.run_id for run in pack.runs)
-        if stop() and not told:
-            told = True
-            for worker in crew:
-                os.kill(worker.process.pid, signal.SIGTERM)
-    for worker in crew:
-        worker.connection.close()
+    try:
+        while any(worker.pack for worker in crew.values()) or (todo and not stop()):
+            for number in range(workers):
+                if todo and not stop():
+                    crew[number] = crew.get(number) or started(number)
+                    _give(crew[number], todo)
+            wait([worker.connection for worker in crew.values()], timeout=0.5)
+            for number, worker in [*crew.items()]:
+                if not worker.connection.poll():
+                    continue
+                outcome, pack, worker.pack = _taken(worker), worker.pack, None
+                if not worker.process.is_alive():
+                    del crew[number]
+                if pack is not None:
+                    settle(pack, outcome, job, todo, stop)
+                    ended(run.run_id for run in pack.runs)
+                if pack is not None and outcome.kind == "ended" and not stop() and not all_ended(pack.runs, job.out):
+                    # Somebody told that worker alone to stop, and it takes no more.
+                    todo.appendleft(pack)
+                    crew.pop(number, worker).connection.close()
+            if stop() and not told:
+                told = True
+                for worker in crew.values():
+                    worker.process.terminate()
+    except BaseException:
+        # None may write any more when the sweep's lock falls.
+        for worker in crew.values():
+            worker.process.kill()
+        raise
+    finally:
+        for worker in crew.values():
+            worker.connection.close()
+            worker.process.join()
+
+
+def _give(worker: _Worker, todo: deque[Pack]) -> None:
+    """Give a worker that has nothing to do the next pack."""
+    if worker.pack is None:
+        with contextlib.suppress(OSError):  # it has just died, which is seen next
+            worker.connection.send(todo[0])
+            worker.pack = todo.popleft()
+
+
+def _taken(worker: _Worker) -> Outcome:
+    """What a worker says of its pack, or its death does."""
+    try:
+        return worker.connection.recv()
+    except (EOFError, OSError):
         worker.process.join()
+        code = worker.process.exitcode
+        # Told to stop before it listened, of which no run is guilty.
+        return Outcome("ended") if code == -signal.SIGTERM else Outcome("fault", f"its process died ({_how(code)})")
 
 
 def _how(code: int | None) -> str:

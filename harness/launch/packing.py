@@ -81,11 +81,16 @@ def settle_packing(out: Path, runs: Sequence[RunConfig], calibration: Calibratio
     return packing
 
 
-def memory_limit_of(workers: int) -> int:
-    """Bytes a pack may need: four fifths of the accelerators' memory, or half the machine's, shared by the workers."""
-    import jax
+def memory_limit_of(platform: str, workers: int = 1) -> int:
+    """Bytes a pack may need: four fifths of the accelerators' memory, or half the machine's, shared by the workers.
 
-    stats = [device.memory_stats() or {} for device in jax.local_devices()]
-    if all("bytes_limit" in one for one in stats):
-        return int(0.8 * sum(one["bytes_limit"] for one in stats))
+    Args:
+        platform: JAX's name for it; accelerators are asked how much they have.
+    """
+    if platform != "cpu":
+        import jax
+
+        stats = [device.memory_stats() or {} for device in jax.local_devices()]
+        if all("bytes_limit" in one for one in stats):
+            return int(0.8 * sum(one["bytes_limit"] for one in stats))
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2 // workers

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harness.launch.faults import Outcome, all_ended
+from harness.launch.faults import Outcome
 from harness.launch.local import Job, Stop, settle, train_pack_here
 from harness.record.heartbeat import Pulse
 from harness.record.sweep_folder import PACKAGES
@@ -47,13 +47,13 @@ class Resources:
 def run_packs_on_ray(
     cut: Callable[[int], Sequence[Pack]], job: Job, address: str, stop: Stop, ended: Callable[[Iterable[str]], None]
 ) -> None:
-    """Train all packs that hold a run that has not ended; statuses and records tell how it went.
+    """Train all packs; statuses and records tell how it went.
 
     A pack whose node dies goes on elsewhere from its last checkpoint. So does one whose process dies; at the second
     time it is the pack's own fault, see `harness.launch.faults`.
 
     Args:
-        cut: the sweep's packs, given how many can train at the same time.
+        cut: the packs that hold a run that has not ended, given how many can train at the same time.
         address: HOST:PORT of the cluster's head, or "auto" for the cluster that this machine is a node of.
         ended: told the ids of a pack's runs when it was left.
 
@@ -65,7 +65,7 @@ def run_packs_on_ray(
     with _connected(address) as ray:
         _await_strays(job.out)
         resources, places = _resources(ray, job.packing.devices)
-        todo = deque(pack for pack in cut(places) if not all_ended(pack.runs, job.out))
+        todo = deque(cut(places))
         # max_retries: Ray would not tell a pack that kills its processes from one whose nodes die.
         train = ray.remote(_train_as_task).options(num_cpus=resources.cpus, num_gpus=resources.gpus, max_retries=0)
         waiting: dict[Any, Pack] = {}

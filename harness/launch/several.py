@@ -12,11 +12,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from harness.launch.faults import Outcome, all_ended
+from harness.launch.faults import Outcome
 from harness.launch.local import Job, Stop, train_in_turn, train_pack_here
 from harness.launch.packing import Packing
+from harness.record.configs import read_configs
 from harness.record.heartbeat import Pulse
-from harness.record.table import read_configs
 from sweeps.config import RunConfig
 from sweeps.errors import InputError, reason_of
 from sweeps.packs import Pack, make_pack
@@ -111,7 +111,7 @@ def order(what: str, value: Any) -> None:
 
 
 def lead(packs: Sequence[Pack], job: Job, stop: Stop, ended: Callable[[Iterable[str]], None]) -> None:
-    """Train all packs that hold a run that has not ended, with the other processes; see `run_packs`.
+    """Train all packs with the other processes; see `run_packs`.
 
     Raises:
         OSError: the sweep's folder cannot be written.
@@ -123,9 +123,8 @@ def lead(packs: Sequence[Pack], job: Job, stop: Stop, ended: Callable[[Iterable[
         order("pack", [None if one is None else _named(one) for one in (pack, following)])
         return _train(pack, following, job, stop, pulse)
 
-    todo = deque(pack for pack in packs if not all_ended(pack.runs, job.out))
     with Pulse(job.out, Spent()) as pulse, hearing(stop):
-        train_in_turn(todo, job, stop, ended, train)
+        train_in_turn(deque(packs), job, stop, ended, train)
 
 
 def follow(out: Path, cache: Path) -> int:

@@ -16,7 +16,7 @@ from harness.launch.watch import watching
 from harness.plan import known_calibration
 from harness.record.files import remove_tree
 from harness.record.lock import sweep_lock
-from harness.record.status import ENDED, Status, read_status, run_folder, write_status
+from harness.record.status import ENDED, Status, read_statuses, run_folder, write_status
 from harness.record.sweep_folder import check_data, lay_out, record_environment, with_standing
 from harness.track.mirror import check_trackers, tracking
 from sweeps.config import DataConfig, RunConfig
@@ -93,32 +93,34 @@ def _run(sweep: str, out: Path, options: Options) -> int:
     cache = default_cache() if options.cache is None else options.cache
     with sweep_lock(out):
         runs = with_standing(out, configs)
-        states = {run.run_id: read_status(run_folder(out, run.run_id), run.steps).state for run in runs}
-        failed = [run for run in runs if options.retry_failed and states[run.run_id] == "failed"]
-        training = bool(failed) or any(state not in ENDED for state in states.values())
+        statuses = read_statuses(out, runs)
+        failed = [run for run in runs if options.retry_failed and statuses[run.run_id].state == "failed"]
+        training = bool(failed) or any(status.state not in ENDED for status in statuses.values())
         minutes = options.max_minutes
         stop = Stop(None if minutes is None else time.monotonic() + 60 * minutes)
         # Before anything in the folder changes: it may be refused.
         hashes = _prepare_data(runs, out, cache, console) if training else {}
         lay_out(out, read_sweep_text(sweep), configs)
-        _reset(failed, out)
+        statuses |= _reset(failed, out)
         if training or options.track:
             with tracking(options.track, out, runs, console):
                 if training:
-                    _train(runs, out, cache, hashes, options, stop, console)
+                    _train(runs, statuses, out, cache, hashes, options, stop, console)
         return _summary(runs, out, stop, console)
 
 
-def _reset(runs: list[RunConfig], out: Path) -> None:
-    for run in runs:
-        folder = run_folder(out, run.run_id)
-        write_status(folder, Status("pending", 0, run.steps))
+def _reset(runs: list[RunConfig], out: Path) -> dict[str, Status]:
+    statuses = {run.run_id: Status("pending", 0, run.steps) for run in runs}
+    for run_id, status in statuses.items():
+        folder = run_folder(out, run_id)
+        write_status(folder, status)
         (folder / "error.txt").unlink(missing_ok=True)
+    return statuses
 
 
 def _train(
-    runs: list[RunConfig], out: Path, cache: Path, hashes: dict[str, dict[str, str]], options: Options, stop: Stop,
-    console: Console,
+    runs: list[RunConfig], statuses: dict[str, Status], out: Path, cache: Path, hashes: dict[str, dict[str, str]],
+    options: Options, stop: Stop, console: Console,
 ) -> None:  # fmt: skip
     calibration = known_calibration(cache)
     recorded = read_packing(out)
@@ -132,20 +134,21 @@ def _train(
     import jax
 
     record_environment(out, [f"{d.platform} {d.device_kind}" for d in jax.devices()], hashes)
-    memory, processes = memory_limit_of(options.workers), jax.process_count()
+    memory, processes = memory_limit_of(jax.default_backend(), options.workers), jax.process_count()
     if processes > 1:
         calibration, memory = calibration.together(processes, jax.device_count()), memory * processes
     packing = settle_packing(out, runs, calibration, memory)
-    _interrupt_stale(runs, out)
+    _interrupt_stale(statuses, out)
     # On Ray the tasks run elsewhere.
     job = Job(out.absolute(), cache.absolute(), packing, options.fail_fast)
 
-    def cut(parts: int) -> tuple[Pack, ...]:
-        return packs(runs, packing.micro_tokens, packing.slots, parts)
+    def cut(parts: int) -> list[Pack]:
+        made = packs(runs, packing.micro_tokens, packing.slots, parts)
+        return [pack for pack in made if any(statuses[run.run_id].state not in ENDED for run in pack.runs)]
 
     # Only now: until something trains there is nothing to save, and a signal may end the process at once.
     stop.listen()
-    with watching(console, out, runs) as watch:
+    with watching(console, out, runs, statuses) as watch:
         if options.hosts is not None:
             order("packing", dataclasses.asdict(packing))
             lead(cut(1), job, stop, watch.ended)
@@ -162,13 +165,11 @@ def _bar(console: Console) -> Progress:
     return Progress(*columns, console=console)
 
 
-def _interrupt_stale(runs: list[RunConfig], out: Path) -> None:
+def _interrupt_stale(statuses: dict[str, Status], out: Path) -> None:
     """What a killed process left as running: when a worker dies, only runs that this process began may fail with it."""
-    for run in runs:
-        folder = run_folder(out, run.run_id)
-        status = read_status(folder, run.steps, live=False)
+    for run_id, status in statuses.items():
         if status.state == "interrupted":
-            write_status(folder, status)
+            write_status(run_folder(out, run_id), status)
 
 
 def _prepare_data(runs: list[RunConfig], out: Path, cache: Path, console: Console) -> dict[str, dict[str, str]]:
@@ -198,7 +199,7 @@ def _prepare_data(runs: list[RunConfig], out: Path, cache: Path, console: Consol
 
 
 def _summary(runs: list[RunConfig], out: Path, stop: Stop, console: Console) -> int:
-    statuses = {run.run_id: read_status(run_folder(out, run.run_id), run.steps, live=False) for run in runs}
+    statuses = read_statuses(out, runs)
     counts: dict[str, int] = {}
     for run_id, status in statuses.items():
         counts[status.state] = counts.get(status.state, 0) + 1

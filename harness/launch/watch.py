@@ -5,7 +5,7 @@ import contextlib
 import json
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,16 +35,18 @@ class Watch:
     Args:
         out: the sweep's folder, whose lock this process holds.
         runs: all runs of the folder.
+        statuses: theirs, by run id.
     """
 
     def __init__(
-        self, console: Console, out: Path, runs: Sequence[RunConfig], clock: Callable[[], float] = time.monotonic
-    ):
+        self, console: Console, out: Path, runs: Sequence[RunConfig], statuses: Mapping[str, Status],
+        clock: Callable[[], float] = time.monotonic,
+    ):  # fmt: skip
         by_id = {run.run_id: run for run in runs}
-        statuses = [read_status(run_folder(out, run_id), run.steps) for run_id, run in by_id.items()]
         self._console, self._out, self._clock = console, out, clock
-        self._beats, self._tally = Beats(out, clock), Tally(by_id, statuses)
-        self._in_slots: set[str] = set()
+        self._beats, self._tally = Beats(out, clock), Tally(by_id, [statuses[run_id] for run_id in by_id])
+        # Runs that trained and whose end was not seen yet: a run's status follows a dispatch after it left its slot.
+        self._open: set[str] = set()
         self._last: collections.deque[dict[str, Any]] = collections.deque(maxlen=ENDED_SHOWN)
         self._began = self._told = clock()
         self._lock = threading.Lock()
@@ -53,7 +55,9 @@ class Watch:
     def ended(self, run_ids: Iterable[str]) -> None:
         """Read the statuses of these runs again: of a pack that has ended, of runs that have failed."""
         with self._lock:
-            self._reread(run_ids)
+            left = set(run_ids)
+            self._reread(left)
+            self._open -= left
 
     def update(self) -> None:
         """Read the beats and what has left its slot since, and show it."""
@@ -86,8 +90,9 @@ class Watch:
     def _look(self) -> tuple[list[Beat], Reached]:
         beats = self._beats.read()
         in_slots = {slot.run_id for beat in beats for slot in beat.slots if slot.run_id in self._tally}
-        self._reread(self._in_slots - in_slots)
-        self._in_slots = in_slots
+        left = {run_id for beat in beats for run_id in beat.left if run_id in self._tally}
+        self._open |= in_slots | {run_id for run_id in left if self._tally.status(run_id).state not in ENDED}
+        self._reread(self._open - in_slots)
         self._tally.follow(beats)
         return beats, self._tally.reached(beats, live=True)
 
@@ -96,8 +101,10 @@ class Watch:
             before, config = self._tally.status(run_id), self._tally.config(run_id)
             status = read_status(run_folder(self._out, run_id), config.steps)
             self._tally.move(run_id, status)
-            if status.state in ENDED and status.state != before.state:
-                self._last.append(self._row(run_id, status.train_loss) | self._outcome(run_id, status))
+            if status.state in ENDED:
+                self._open.discard(run_id)
+                if status.state != before.state:
+                    self._last.append(self._row(run_id, status.train_loss) | self._outcome(run_id, status))
 
     def _row(self, run_id: str, loss: float | None) -> dict[str, Any]:
         model = self._tally.config(run_id).model
@@ -158,13 +165,13 @@ def time_shares(beats: Sequence[Beat], seconds: float) -> str:
 
 
 @contextlib.contextmanager
-def watching(console: Console, out: Path, runs: Sequence[RunConfig]) -> Iterator[Watch]:
+def watching(console: Console, out: Path, runs: Sequence[RunConfig], statuses: Mapping[str, Status]) -> Iterator[Watch]:
     """Show a sweep while it trains; a thread of its own looks once a second.
 
     To be entered before the first process beats, by the holder of the sweep's lock.
     """
     clear_beats(out)
-    watch, over = Watch(console, out, runs), threading.Event()
+    watch, over = Watch(console, out, runs, statuses), threading.Event()
 
     def look() -> None:
         while not over.wait(LOOK_SECONDS):

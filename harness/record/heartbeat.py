@@ -76,6 +76,7 @@ class Beat:
         tokens_per_second: over the last half minute.
         slots: the runs it trains now.
         speeds: one a model it has trained.
+        left: runs that left their slots in the last half minute: many are shorter than the time between two beats.
     """
 
     name: str
@@ -92,6 +93,7 @@ class Beat:
     tokens_per_second: float
     slots: tuple[InSlot, ...]
     speeds: tuple[Speed, ...]
+    left: tuple[str, ...]
 
 
 class Spending(Protocol):
@@ -138,6 +140,7 @@ class Pulse:
         self._folder, self._name, self.spent = out / "workers", name or f"{self._host}-{os.getpid()}", spent
         self._serial = 0
         self._slots: tuple[InSlot, ...] = ()
+        self._left: collections.deque[tuple[float, str]] = collections.deque()
         self._model: int | None = None
         self._speeds: dict[int, Speed] = {}
         self._charged = self._sums()
@@ -172,6 +175,8 @@ class Pulse:
             self._model = flops(slots[0].config.model).train if slots else self._model
             self._charge()
             self._model = self._model if slots else None
+            staying = {slot.config.run_id for slot in slots}
+            self._left += [(self.spent.total, slot.run_id) for slot in self._slots if slot.run_id not in staying]
             self._slots = tuple(_in_slot(slot) for slot in slots)
 
     def beat(self) -> None:
@@ -201,6 +206,8 @@ class Pulse:
         self._serial += 1
         while len(self._history) > 1 and now - self._history[0][0] > RATE_SECONDS:
             self._history.popleft()
+        while self._left and now - self._left[0][0] > RATE_SECONDS:
+            self._left.popleft()
         rate = _rate(tokens, now, [(then, before) for then, before, _ in self._history])
         slots = []
         for slot in self._slots:
@@ -222,6 +229,7 @@ class Pulse:
             tokens_per_second=rate or 0.0,
             slots=tuple(slots),
             speeds=tuple(self._speeds.values()),
+            left=tuple(run_id for _, run_id in self._left),
         )
 
 

@@ -15,8 +15,9 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import IO
 
 from harness.record.files import is_local, read_bytes, write_json
 from sweeps.errors import InputError
@@ -24,6 +25,8 @@ from sweeps.errors import InputError
 # Of a lease: seconds between two beats; after how many without one it is dead; and how long who writes it waits before
 # reading whether another wrote it at the same moment (a put may take seconds).
 BEAT, PATIENCE, SETTLE = 5.0, 30.0, 3.0
+# How often, and seconds in between, a file's lock that is held is tried.
+GLANCES, GLANCE = 5, 0.02
 
 
 @contextmanager
@@ -61,15 +64,25 @@ def _refused(out: Path, holder: str) -> InputError:
 def _file_lock(out: Path) -> Iterator[None]:
     out.mkdir(parents=True, exist_ok=True)
     with open(out / "lock", "a+") as file:
+        if not _taken(file):
+            file.seek(0)
+            raise _refused(out, file.read().strip())
+        os.ftruncate(file.fileno(), 0)
+        # Only to tell who it is: a full disk is told of by what is written next.
+        with suppress(OSError):
+            os.write(file.fileno(), str(os.getpid()).encode())
+        yield
+
+
+def _taken(file: IO) -> bool:
+    """Take a file's lock; who only looks whether it is held, holds it for a moment."""
+    for _ in range(GLANCES):
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
         except BlockingIOError:
-            file.seek(0)
-            raise _refused(out, file.read().strip()) from None
-        file.truncate(0)
-        file.write(str(os.getpid()))
-        file.flush()
-        yield
+            time.sleep(GLANCE)
+    return False
 
 
 def _read(path: Path) -> dict | None:

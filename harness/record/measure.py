@@ -8,6 +8,7 @@ above.
 """
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -64,12 +65,17 @@ def probe_rows(
     return rows
 
 
-def _at(evals: pd.DataFrame, step: int, probe: str) -> ClusteredMean:
-    row = evals[(evals["step"] == step) & (evals["probe"] == probe)]
-    if row.empty:
-        return ClusteredMean(np.asarray(math.nan), np.asarray(math.inf))
-    loss, loss_se = np.asarray(row[["loss", "loss_se"]], np.float64)[0]
-    return ClusteredMean(np.asarray(loss), np.asarray(loss_se))
+def _means(evals: pd.DataFrame) -> Callable[[int, str], ClusteredMean]:
+    """The mean of a probe after a step; NaN where it was not evaluated."""
+    # Once as a dict: each look into the frame takes 1 ms, and a gap takes twelve.
+    rows = evals[["step", "probe", "loss", "loss_se"]].itertuples(index=False)
+    table = {(step, probe): (loss, loss_se) for step, probe, loss, loss_se in rows}
+
+    def at(step: int, probe: str) -> ClusteredMean:
+        loss, loss_se = table.get((step, probe), (math.nan, math.inf))
+        return ClusteredMean(np.asarray(loss, np.float64), np.asarray(loss_se, np.float64))
+
+    return at
 
 
 def measure(config: RunConfig, store: TokenStore, series: pd.DataFrame, evals: pd.DataFrame) -> dict[str, Any]:
@@ -82,23 +88,24 @@ def measure(config: RunConfig, store: TokenStore, series: pd.DataFrame, evals: p
         that was not detected, of the minimum detectable gap. `gap_drift` is that difference; both gaps are on the same
         windows, so it carries far less noise than either.
     """
+    at = _means(evals)
     since = max(config.steps - FINAL_STEPS, config.steps // 2)
     final = series["train_loss"].to_numpy()[since:]
     train_mean = float(final.mean())
     train_se = float(final.std(ddof=1) / math.sqrt(len(final))) if len(final) > 1 else math.inf
     recent = sorted({int(s) for s in evals["step"] if s > since})
-    held = [_at(evals, step, "heldout") for step in recent]
+    held = [at(step, "heldout") for step in recent]
     val_mean, val_se = float(np.mean([m.mean for m in held])), float(np.mean([m.se for m in held]))
-    measured = gap(_at(evals, config.steps, "seen"), _at(evals, config.steps, "heldout"))
-    placebo = gap(_at(evals, config.steps, "placebo_a"), _at(evals, config.steps, "placebo_b"))
-    half = gap(_at(evals, config.steps // 2, "seen"), _at(evals, config.steps // 2, "heldout"))
+    measured = gap(at(config.steps, "seen"), at(config.steps, "heldout"))
+    placebo = gap(at(config.steps, "placebo_a"), at(config.steps, "placebo_b"))
+    half = gap(at(config.steps // 2, "seen"), at(config.steps // 2, "heldout"))
     drift = float(measured.gap - half.gap)
     scale = max(abs(float(measured.gap)), float(measured.minimum_detectable))
     values = {
         "train_loss_final100": train_mean,
         "val_loss_final100": val_mean,
-        "seen_loss": float(_at(evals, config.steps, "seen").mean),
-        "heldout_loss": float(_at(evals, config.steps, "heldout").mean),
+        "seen_loss": float(at(config.steps, "seen").mean),
+        "heldout_loss": float(at(config.steps, "heldout").mean),
         "gap_online": val_mean - train_mean,
         "gap_online_se": math.hypot(train_se, val_se),
         "gap_probe": float(measured.gap),

@@ -7,13 +7,13 @@ import json
 import os
 import platform
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from harness.record.files import is_local, remove_leftovers, write_files, write_json, write_text
+from harness.record.configs import read_configs
+from harness.record.files import is_local, remove_leftovers, write_bytes, write_files, write_json, write_text
 from harness.record.status import run_folder
-from harness.record.table import read_configs
 from sweeps.config import RunConfig
 from sweeps.errors import InputError
 
@@ -24,9 +24,10 @@ def with_standing(out: Path, configs: Sequence[RunConfig]) -> list[RunConfig]:
     """All runs the folder will hold: those that stand there, then the new ones. Nothing is written.
 
     Raises:
-        InputError: a run that stands there has a configuration that does not validate.
+        InputError: a run that stands there and is none of these has a configuration that does not validate.
     """
-    standing = read_configs(out) if (out / "manifest.json").is_file() else []
+    asked = {config.run_id: config for config in configs}
+    standing = read_configs(out, asked) if (out / "manifest.json").is_file() else []
     known = {config.run_id for config in standing}
     return standing + [config for config in configs if config.run_id not in known]
 
@@ -44,34 +45,34 @@ def lay_out(out: Path, spec_text: str, configs: Sequence[RunConfig]) -> list[Run
     """
     runs = with_standing(out, configs)
     remove_leftovers(out)
-    lines = {config.run_id: config.canonical_json() + "\n" for config in runs}
-    standing = _configured(out)
+    lines = {config.run_id: f"{config.canonical_json()}\n".encode() for config in runs}
+    standing = _configured(out, lines)
     # For people, and as a second copy: read only where configs.jsonl is damaged, so it need not wait for the disk.
-    files = {run_folder(out, i) / "config.json": lines[i].encode() for i in lines if i not in standing}
+    files = {run_folder(out, run_id) / "config.json": lines[run_id] for run_id in lines if run_id not in standing}
     write_files(files, durable=False)
     spec = out / "sweep.yaml"
-    if spec.is_file() and (earlier := spec.read_text()) != spec_text:
+    if spec.is_file() and (earlier := spec.read_bytes()) != spec_text.encode():
         # Copied, not renamed: the folder has a sweep.yaml at any moment.
-        write_text(next(f for n in itertools.count(1) if not (f := out / f"sweep-{n}.yaml").exists()), earlier)
+        write_bytes(next(f for n in itertools.count(1) if not (f := out / f"sweep-{n}.yaml").exists()), earlier)
     write_text(spec, spec_text)
-    write_text(out / "configs.jsonl", "".join(lines.values()))
+    write_bytes(out / "configs.jsonl", b"".join(lines.values()))
     write_json(out / "manifest.json", {"runs": [*lines]})
     return runs
 
 
-def _configured(out: Path) -> set[str]:
-    """The runs whose folder has a configuration."""
+def _configured(out: Path, lines: Mapping[str, bytes]) -> set[str]:
+    """The runs whose folder has a configuration as long as its line: a loss of power may have cut it."""
     if is_local(out):
         folder = run_folder(out, "").absolute()
-        return {entry.name for entry in os.scandir(folder) if _has_config(entry.path)} if folder.is_dir() else set()
+        return {run_id for run_id in lines if _size(f"{folder}/{run_id}/config.json") == len(lines[run_id])}
     return {path.parent.name for path in out.glob("runs/*/config.json")}
 
 
-def _has_config(folder: str) -> bool:
+def _size(path: str) -> int | None:
     try:
-        return os.stat(f"{folder}/config.json").st_size > 0
+        return os.stat(path).st_size
     except OSError:
-        return False
+        return None
 
 
 def _git_commit() -> str | None:

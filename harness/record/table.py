@@ -1,14 +1,14 @@
 """The tidy tables of a sweep: runs, series, evals."""
 
-import hashlib
-import itertools
 import json
 from pathlib import Path
 from typing import Literal
 
 import pandas as pd
+import pyarrow as pa
 
-from harness.record.files import read_bytes
+from harness.record.configs import read_configs
+from harness.record.files import parquet_bytes, read_bytes, write_bytes
 from harness.record.lock import is_live
 from harness.record.segments import read_segments
 from harness.record.status import read_status, run_folder
@@ -29,43 +29,6 @@ MEASURED = (
 )  # fmt: skip
 # The machine's doing: everything else in the tables is the same to the byte whenever and however the sweep is run.
 WALL_CLOCK = ("wall_seconds", "tokens_per_second")
-
-
-def read_configs(out: Path) -> list[RunConfig]:
-    """The runs of a sweep's folder, in the order of the sweep.
-
-    Every configuration is there twice, in configs.jsonl (one file to read for all) and in the run's folder; the one
-    whose hash is the run's id is taken.
-
-    Raises:
-        InputError: the folder holds no sweep, its list of runs is damaged, or both copies of a configuration are.
-    """
-    manifest = out / "manifest.json"
-    if not manifest.is_file():
-        raise InputError(out, "manifest.json", "nothing", "the folder of a sweep that `isogap run` has begun")
-    try:
-        run_ids = [str(run_id) for run_id in json.loads(read_bytes(manifest))["runs"]]
-    except (ValueError, KeyError, TypeError) as error:
-        expected = "the list of a sweep's runs: delete it, and `isogap run` makes it anew and keeps what is finished"
-        raise InputError(manifest, "runs", type(error).__name__, expected) from None
-    try:
-        lines = read_bytes(out / "configs.jsonl").split(b"\n")
-    except OSError:
-        lines = []
-    return [_config(out, run_id, line) for run_id, line in itertools.zip_longest(run_ids, lines[: len(run_ids)])]
-
-
-def _config(out: Path, run_id: str, line: bytes | None) -> RunConfig:
-    path = run_folder(out, run_id) / "config.json"
-    try:
-        if line is None or hashlib.sha256(line).hexdigest()[:12] != run_id:
-            line = read_bytes(path).strip()
-        config = RunConfig.model_validate_json(line)
-        if hashlib.sha256(line).hexdigest()[:12] != run_id:
-            raise ValueError(f"the configuration of another run than {run_id}")
-    except (OSError, ValueError) as error:
-        raise InputError(path, "config", str(error).splitlines()[0], "the configuration of a run") from None
-    return config
 
 
 def runs_table(out: Path) -> pd.DataFrame:
@@ -143,9 +106,9 @@ def write_table(table: pd.DataFrame, path: Path) -> int:
     """
     if path.suffix not in (".csv", ".parquet"):
         raise InputError(path, "ending", path.suffix, ".csv or .parquet")
-    path.parent.mkdir(parents=True, exist_ok=True)
     if path.suffix == ".csv":
-        table.to_csv(path, index=False)
+        content = table.to_csv(index=False).encode()
     else:
-        table.to_parquet(path, index=False)
+        content = parquet_bytes(pa.Table.from_pandas(table, preserve_index=False))
+    write_bytes(path, content)
     return len(table)

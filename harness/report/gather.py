@@ -8,10 +8,11 @@ import pandas as pd
 
 from harness.fit.table import roles_for_runs
 from harness.fit.verdict import Verdict, verdict
+from harness.record.configs import read_configs
 from harness.record.lock import is_live
 from harness.record.segments import read_segments
 from harness.record.status import read_status, run_folder
-from harness.record.table import read_configs, runs_table, segments_table
+from harness.record.table import runs_table, segments_table
 from harness.report.axes import numbers
 from sweeps.errors import InputError
 

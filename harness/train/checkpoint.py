@@ -9,6 +9,7 @@ pack may come to hold, so that a process that looks for others never opens a fol
 import json
 import logging
 import os
+import re
 import tempfile
 import threading
 import zlib
@@ -21,13 +22,14 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
-from harness.record.files import is_local, read_bytes, remove_tree, sync_folder, write_json
+from harness.record.files import is_local, read_bytes, remove_tree, sync, write_json
 from harness.record.segments import whole_ends
 from harness.record.status import run_folder
 from sweeps.config import RunConfig
+from sweeps.errors import reason_of
 
-# Orbax tells of its every choice; what a user must know, isogap says itself.
-logging.getLogger("absl").setLevel(logging.ERROR)
+# Orbax tells of its every choice, and of errors with their traces; what a user must know, isogap says itself.
+logging.getLogger("absl").setLevel(logging.CRITICAL)
 
 KEPT = 2
 
@@ -86,12 +88,8 @@ class PackCheckpoints:
             self.writer.join()
             self.writer = None
         error, self.error = self.error, None
-        if isinstance(error, OSError) and error.filename is not None:
-            raise error
-        if error is not None:  # orbax tells of a full disk in errors of its own
-            number = error.errno if isinstance(error, OSError) else None
-            reason = (str(error).splitlines() or [type(error).__name__])[0]
-            raise OSError(number, f"a checkpoint could not be written: {reason}", str(self.folder)) from error
+        if error is not None:
+            raise _of_folder(error, "a checkpoint", self.folder) from None
 
     def close(self) -> None:
         """Wait until the last save is on disk.
@@ -107,6 +105,16 @@ class PackCheckpoints:
             self.writer.join()
         remove_tree(self.folder)
         _names(self.folder).unlink(missing_ok=True)
+
+
+def _of_folder(error: Exception, what: str, folder: Path) -> OSError:
+    """An error that names the file: orbax tells of a full disk in errors of its own, of 500 letters."""
+    if isinstance(error, OSError) and error.filename is not None:
+        return error
+    code = re.search(r"os_error_code='(\d+)'", str(error))
+    number = int(code[1]) if code else error.errno if isinstance(error, OSError) else None
+    reason = os.strerror(number) if number else reason_of(error)
+    return OSError(number, f"{reason} ({what} could not be written)", str(folder))
 
 
 def _names(folder: Path) -> Path:
@@ -173,7 +181,7 @@ def _write_leaves(folder: Path, leaves: dict[str, np.ndarray]) -> dict[str, int]
         for path in [target, *target.rglob("*")]:
             if path.is_dir():
                 if is_local(folder):
-                    sync_folder(path)
+                    sync(path)
                 continue
             name, content = path.relative_to(target).as_posix(), path.read_bytes()
             checksums[name] = zlib.crc32(content)
@@ -184,7 +192,7 @@ def _write_leaves(folder: Path, leaves: dict[str, np.ndarray]) -> dict[str, int]
                 (folder / name).write_bytes(content)
         if is_local(folder):
             for parent in (folder.parent, folder.parent.parent, folder.parent.parent.parent):
-                sync_folder(parent)
+                sync(parent)
     return checksums
 
 
@@ -264,7 +272,8 @@ def resume_states(
     out: Path, runs: Iterable[RunConfig], turns_per_step: Callable[[RunConfig], int]
 ) -> dict[str, tuple[int, list[np.ndarray]]]:
     """Where the runs of a sweep's folder go on: the furthest state up to which a run's segments are whole too, as
-    `find_states` gives it. A run without one begins anew.
+    `find_states` gives it. A run without one begins anew, and so does one saved within its first step, of which nothing
+    is recorded.
 
     Args:
         turns_per_step: of a run; the positions in checkpoints are turns.
@@ -275,7 +284,7 @@ def resume_states(
     def usable(run: str, turn: int) -> bool:
         if run not in ends:
             ends[run] = whole_ends(run_folder(out, run), configs[run].evaluation_steps())
-        return turn // turns_per_step(configs[run]) in ends[run]
+        return turn // turns_per_step(configs[run]) in ends[run] - {0}
 
     return find_states(out / "checkpoints", set(configs), usable)
 
@@ -297,8 +306,15 @@ def _holding(checkpoints: Path, runs: set[str]) -> list[Path]:
 
 
 def save_final(folder: Path, leaves: Any, facts: dict[str, Any]) -> None:
-    """Keep a finished run's parameters in FOLDER/final, as a tree of its leaves in order, with facts beside them."""
+    """Keep a finished run's parameters in FOLDER/final, as a tree of its leaves in order, with facts beside them.
+
+    Raises:
+        OSError: they could not be written.
+    """
     remove_tree(folder / "final")
     target = (folder / "final").absolute() if is_local(folder) else folder / "final"
-    _write_leaves(target, {f"{i:04d}": np.array(leaf) for i, leaf in enumerate(jax.tree.leaves(leaves))})
+    try:
+        _write_leaves(target, {f"{i:04d}": np.array(leaf) for i, leaf in enumerate(jax.tree.leaves(leaves))})
+    except Exception as error:
+        raise _of_folder(error, "its final parameters", target) from None
     write_json(folder / "final.json", facts)

@@ -1,6 +1,8 @@
 """What the runs of a pack read: their windows step by step, and the windows they are measured on."""
 
 import dataclasses
+import functools
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -41,14 +43,25 @@ class Feed:
         }
 
 
-def open_feed(config: RunConfig, cache: Path | None) -> Feed:
-    """Prepare a run's tokens (cached) and cut its probes.
+def opener(cache: Path | None) -> Callable[[RunConfig], Feed]:
+    """`open_feed` for many runs, which opens each text once: to see that none of its 2,000 files has changed takes
+    10 to 120 ms, and a small run trains for a second."""
+    stores = functools.cache(lambda domain, tokenizer, fraction: prepare(domain, tokenizer, cache, fraction))
+
+    def feed(config: RunConfig) -> Feed:
+        data = config.data
+        return open_feed(config, stores(data.domain, data.tokenizer, data.heldout_fraction))
+
+    return feed
+
+
+def open_feed(config: RunConfig, store: TokenStore) -> Feed:
+    """Cut a run's probes from its text.
 
     Raises:
-        InputError: the corpus or tokenizer cannot be had, its vocabulary is another than the model's, or it holds
-            fewer tokens than the run's unique tokens.
+        InputError: the text's vocabulary is another than the model's, or it holds fewer tokens than the run's unique
+            tokens.
     """
-    store = prepare(config.data.domain, config.data.tokenizer, cache, config.data.heldout_fraction)
     if store.vocab != config.model.vocab:
         raise InputError(config.run_id, "model.vocab", config.model.vocab, f"{store.vocab}, that of {store.tokenizer}")
     unique = config.data.unique_tokens

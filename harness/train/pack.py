@@ -27,7 +27,7 @@ from harness.record.status import ENDED, Status, read_status, run_folder, write_
 from harness.train import hosts
 from harness.train.checkpoint import PackCheckpoints, resume_states, save_final
 from harness.train.clock import Clock
-from harness.train.feed import Feed, open_feed
+from harness.train.feed import Feed, opener
 from harness.train.programs import Key, Programs, compile_ahead, mesh_for
 from harness.train.slot import Slot
 from harness.train.training import Dispatch, Session, Training, dispatch, enter
@@ -138,13 +138,13 @@ def _feeds(
     runs: list[RunConfig], session: Session, reader: concurrent.futures.Executor, among: tuple[int, ...]
 ) -> Generator[tuple[RunConfig, Feed]]:
     """The runs that can be fed, in all processes, the next one read while the last trains; the others fail."""
-    ahead = deque(runs)
+    ahead, open_feed = deque(runs), opener(session.cache)
     pending: deque[tuple[RunConfig, Any]] = deque()
     try:
         while ahead or pending:
             while ahead and len(pending) < 2:
                 run = ahead.popleft()
-                pending.append((run, reader.submit(open_feed, run, session.cache)))
+                pending.append((run, reader.submit(open_feed, run)))
             run, future = pending.popleft()
             reason, feed = "", None
             try:

@@ -90,8 +90,8 @@ class Slot:
 
     def flush(self) -> None:
         """Write what is pending as the segments up to the current step."""
-        if self.step == self.committed and not self.evals:
-            return  # between two turns of a step: a segment of that name stands there
+        if self.step == self.committed:
+            return  # between two turns of a step: a segment of that name stands there, or of the first step nothing
         evals = {name: [row[name] for row in self.evals] for name in (self.evals[0] if self.evals else ())}
         rows = {"series": self.series, "evals": evals, "timing": self.timing}
         write_files(segment_files(self.folder, self.committed, self.step, rows))

@@ -55,20 +55,32 @@ def train_turn(
     hyper: Hyper,
     tokens: Int[Array, "m T+1"],
     share_of: str | None = None,
+    pieces: int = 1,
 ) -> tuple[State, Metrics]:
     """One turn of one run; a run past its last step, or not alive, keeps its state to the bit.
 
     Args:
         share_of: the mesh axis over whose devices the tokens are split by hand; None where they are all of them.
+        pieces: parts of the tokens whose gradients are computed one after another; more than one for dense models only.
     """
     model = shape.model
     compute = dataclasses.replace(compute, batch_axis=share_of)
 
-    def objective(params):
+    def objective(params, tokens):
         mean, stats, loads = mean_loss(model, params, state.biases, tokens, compute=compute)
         return mean + stats.aux_loss, (mean, stats, loads)
 
-    (_, (loss, stats, loads)), gradient = jax.value_and_grad(objective, has_aux=True)(state.params)
+    def piece(total, tokens):
+        (_, (loss, stats, _)), gradient = jax.value_and_grad(objective, has_aux=True)(state.params, tokens)
+        return jax.tree.map(jnp.add, total, (gradient, loss)), stats
+
+    if pieces == 1:
+        (_, (loss, stats, loads)), gradient = jax.value_and_grad(objective, has_aux=True)(state.params, tokens)
+    else:
+        nothing = jax.tree.map(jnp.zeros_like, state.params), jnp.float32(0.0)
+        sums, stats = jax.lax.scan(piece, nothing, tokens.reshape(pieces, -1, tokens.shape[1]))
+        gradient, loss = jax.tree.map(lambda total: total / pieces, sums)
+        stats, loads = jax.tree.map(jnp.sum, stats), []
     if share_of is not None:
         flat, restore = ravel_pytree((gradient, loss, stats))
         gradient, loss, stats = restore(jax.lax.pmean(flat, share_of))

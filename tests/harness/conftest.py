@@ -6,6 +6,7 @@ the processes they start, so that each program is compiled once.
 
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -20,8 +21,9 @@ from jax.experimental.compilation_cache import compilation_cache
 import harness.train.platform
 from harness import cli
 from harness.plan import calibration_path
+from harness.record.configs import read_configs
 from harness.record.files import write_text
-from harness.record.table import WALL_CLOCK, read_configs, runs_table, segments_table
+from harness.record.table import WALL_CLOCK, runs_table, segments_table
 from harness.train.platform import configure_jax
 from sweeps.calibration import TWO_CORES
 from sweeps.config import RunConfig
@@ -189,3 +191,15 @@ def ended_children() -> Iterator[list[subprocess.Popen]]:
     for child in children:
         child.kill()
         child.communicate()
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 256 KiB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(folder)]
+    if not shutil.which("mount") or subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("file systems cannot be mounted here")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)

@@ -119,7 +119,8 @@ def moe_layer():
     def build(config: ModelConfig, seed: int):
         graph, shapes = nnx.split(nnx.eval_shape(lambda: MixtureOfExperts(config)))
         apply = jax.jit(
-            lambda state, x, batch, training: nnx.merge(graph, state)(x, batch, training), static_argnums=(2, 3)
+            lambda state, x, batch, training: nnx.merge(graph, state)(x, batch, training, "batched"),
+            static_argnums=(2, 3),
         )
         return filled(shapes, seed), apply
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from models.ffn import FeedForward, feed_forward
+from models.ffn import ALIASED, FeedForward, feed_forward
 from models.weights import draw
 
 
@@ -33,3 +33,23 @@ def test_initial_spreads_keep_the_variance_and_shrink_the_residual_branch_with_d
     assert gate is not None
     for matrix, expected in ((up, 64**-0.5), (gate, 64**-0.5), (down, 192**-0.5 / 4)):
         assert float(matrix.std()) == pytest.approx(expected, rel=0.04)  # 3 standard errors of 12,288 draws are 2%
+
+
+@pytest.mark.parametrize("activation", ["gelu", "swiglu"])
+def test_spare_columns_change_nothing(activation):
+    """Of 512 hidden features, which are padded, and of 500, which are not."""
+    rng = np.random.default_rng(3)
+    for hidden in (ALIASED, 500):
+        graph, shapes = nnx.split(nnx.eval_shape(lambda hidden=hidden: FeedForward(6, hidden, 2, activation)))
+        state = jax.tree.map(lambda leaf: jnp.asarray(rng.normal(size=leaf.shape) / 4, jnp.float32), shapes)
+        x = jnp.asarray(rng.normal(size=(7, 6)), jnp.float32)
+
+        def both(spare, graph=graph, state=state, x=x):
+            loss = lambda state, x: jnp.square(nnx.merge(graph, state)(x, spare)).sum()  # noqa: E731
+            traced = jax.jit(jax.value_and_grad(loss, argnums=(0, 1))).trace(state, x)
+            return traced.lower().compile()(state, x), str(traced.jaxpr)
+
+        (padded, program), (bare, _) = both(16), both(0)
+        assert (f"{hidden + 16}" in program) == (hidden == ALIASED)
+        for a, b in zip(jax.tree.leaves(padded), jax.tree.leaves(bare), strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4)

@@ -145,7 +145,7 @@ def test_runs_of_a_pack_are_solo_runs(tiny, architecture):
 def test_the_gradient_lowers_for_accelerators(tiny, architecture):
     model = tiny(architecture)
     compute = compute_for("tpu")
-    assert compute == compute_for("cuda") == Compute("bfloat16", "fused", "plain")
+    assert compute == compute_for("cuda") == Compute("bfloat16", "fused", "plain", 0, "batched")
     gradient = jax.jit(jax.grad(lambda p, b, t, c: model.objective(p, b, t, c)[0]), static_argnums=3)
     arguments = model.params, model.biases, model.tokens
     gradient.trace(*arguments, Compute("bfloat16"))  # no dtypes meet by themselves

@@ -1,3 +1,5 @@
+import errno
+import os
 from pathlib import Path
 
 import pytest
@@ -95,3 +97,25 @@ def test_a_corpus_that_cannot_carry_the_vocabulary_is_named(text_folder, cache):
     domain = f"text:{text_folder}"
     with pytest.raises(InputError, match=r"expected at most bpe:\d+"):
         load_tokenizer("bpe:90000", domain, cache, 0.2)
+
+
+def test_all_is_on_disk_before_it_takes_its_place(tmp_path, monkeypatch):
+    # A file renamed before its content is on disk may be empty after a loss of power, and would be read for ever.
+    done = []
+    real = os.fsync
+
+    def fsync(descriptor):
+        done.append((os.readlink(f"/proc/self/fd/{descriptor}"), (tmp_path / "folder").exists()))
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    with atomically(tmp_path / "folder") as beside:
+        beside.mkdir()
+        (beside / "file").write_text("content")
+    assert {(str(beside / "file"), False), (str(beside), False), (str(tmp_path), True)} <= set(done)
+
+
+def test_a_full_disk_is_named(tmp_path):
+    with pytest.raises(OSError) as told, atomically(tmp_path / "thing"):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    assert told.value.filename == str(tmp_path / "thing") and told.value.errno == errno.ENOSPC

@@ -13,10 +13,10 @@ from jax.errors import JaxRuntimeError
 
 import harness.train.pack
 from harness.launch.faults import Outcome, after_fault
+from harness.record.configs import read_configs
 from harness.record.segments import read_segments
 from harness.record.status import ENDED, Status, read_status, run_folder, write_status
 from harness.record.sweep_folder import lay_out
-from harness.record.table import read_configs
 from sweeps.config import RunConfig
 from sweeps.packs import make_pack
 from sweeps.shape import shape_of

@@ -1,5 +1,6 @@
 """Sweeps in processes of their own that are killed, stopped, started twice or split over workers."""
 
+import dataclasses
 import json
 import os
 import random
@@ -99,5 +100,40 @@ def test_workers_record_what_one_process_does_and_die_with_their_parent(run, fin
         time.sleep(0.05)
     assert len(workers) >= 2
     status, _, err = finish(run(out, "--workers", 2))
+    assert status == 3, err
+    assert tables(out) == tables(finished)
+
+
+def workers_of(child: subprocess.Popen) -> list[int]:
+    """Its workers, once they are there."""
+
+    def found() -> list[int]:
+        pids = Path(f"/proc/{child.pid}/task/{child.pid}/children").read_text().split()
+        return [int(pid) for pid in pids if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+
+    wait_until(lambda: len(found()) == 2, child)
+    return found()
+
+
+def test_a_signal_that_comes_before_the_workers_listen_fails_no_run(lab, tmp_path, ended_children):
+    out, program = tmp_path / "out", tmp_path / "slow.py"
+    # Workers read this again, and are minutes from listening.
+    program.write_text("import time\nif __name__ != '__main__':\n    time.sleep(300)\n" + lab.child.read_text())
+    slow = dataclasses.replace(lab, child=program)
+    child = slow.run(out, "--workers", 2)
+    ended_children.append(child)
+    workers_of(child)
+    child.send_signal(signal.SIGTERM)
+    status, _, err = finish(child)
+    assert status == 143, err
+    assert {read_status(folder, 0).state for folder in (out / "runs").glob("*")} == {"pending"}
+
+
+def test_a_worker_that_is_told_to_stop_alone_is_replaced(run, finished, tables, tmp_path):
+    out = tmp_path / "out"
+    child = run(out, "--workers", 2)
+    wait_until(lambda: steps_done(out) > 100, child)
+    os.kill(workers_of(child)[0], signal.SIGTERM)
+    status, _, err = finish(child)
     assert status == 3, err
     assert tables(out) == tables(finished)

@@ -24,8 +24,8 @@ from harness.launch import ray_cluster
 from harness.launch.local import Job, Stop
 from harness.launch.packing import Packing
 from harness.launch.ray_cluster import run_packs_on_ray
+from harness.record.configs import read_configs
 from harness.record.status import read_status, run_folder
-from harness.record.table import read_configs
 from sweeps.errors import InputError
 
 ROOT = Path(__file__).parents[3]

@@ -10,8 +10,9 @@ import pytest
 import yaml
 
 from harness.launch.local import Stop
+from harness.record.configs import read_configs
 from harness.record.status import Status, read_status, run_folder, write_status
-from harness.record.table import read_configs, runs_table
+from harness.record.table import runs_table
 
 EXTENSION = """
   - name: later
@@ -186,6 +187,18 @@ def test_fail_fast_stops_within_the_pack(lab, isogap, tmp_path, finished, tables
 def test_no_time_trains_nothing_and_says_so(lab, isogap, tmp_path):
     ended = isogap("run", lab.spec, "--out", tmp_path / "out", "--cache", lab.cache, "--max-minutes", 0)
     assert ended.status == 0 and "6 pending" in ended.out
+
+
+@pytest.mark.parametrize(("room", "slots"), [(10.0, 2), (2.5, 1)])
+def test_the_packs_are_those_that_were_planned(lab, isogap, tmp_path, monkeypatch, room, slots):
+    plan = ("plan", lab.spec, "--cache", lab.cache, "--json")
+    most = max(cell["memory_bytes"] for cell in json.loads(isogap(*plan).out)["cells"])
+    sizes = {"SC_PAGE_SIZE": int(most * room), "SC_PHYS_PAGES": 1}  # of a machine that has room for so many runs
+    monkeypatch.setattr("os.sysconf", sizes.__getitem__)
+    planned = {pack["signature"]: pack["slots"] for pack in json.loads(isogap(*plan).out)["packs"]}
+    out = tmp_path / "out"
+    assert isogap("run", lab.spec, "--out", out, "--cache", lab.cache, "--max-minutes", 0).status == 0
+    assert json.loads((out / "packing.json").read_text())["slots"] == planned and set(planned.values()) == {slots}
 
 
 def test_reasons_to_stop():

@@ -24,6 +24,7 @@ def run(seed: int) -> RunConfig:
 
 
 RUNS = [run(seed) for seed in range(40)]
+PENDING = {config.run_id: Status("pending", 0, 100) for config in RUNS}
 
 
 @dataclasses.dataclass
@@ -67,7 +68,7 @@ def finish(out, config: RunConfig, gap: float | None) -> None:
 
 def test_runs_in_slots_and_runs_that_ended(tmp_path):
     console, pulse = screen(True), Pulse(tmp_path, Spent())
-    watch = Watch(console, tmp_path, RUNS)
+    watch = Watch(console, tmp_path, RUNS, PENDING)
     assert "nothing in a slot yet" in "\n".join(shown(console, watch))
     pulse.follow([Slot(RUNS[0]), Slot(RUNS[1], 0, None), Slot(run(99))])
     pulse.beat()
@@ -89,10 +90,22 @@ def test_runs_in_slots_and_runs_that_ended(tmp_path):
     assert "1 diverged" in lines[0] and sum(RUNS[7].run_id in line for line in lines) == 1
 
 
+def test_runs_that_came_and_went_between_two_looks_are_counted(tmp_path):
+    console, pulse = screen(True), Pulse(tmp_path, Spent())
+    watch = Watch(console, tmp_path, RUNS, PENDING)
+    for config in RUNS[:3]:
+        pulse.follow([Slot(config)])
+    finish(tmp_path, RUNS[0], 0.01)
+    pulse.beat()
+    assert "1 of 40 runs done, 1 running" in shown(console, watch)[0]
+    finish(tmp_path, RUNS[1], 0.01)  # its last steps were recorded a while after it left its slot
+    assert "2 of 40 runs done, 1 running" in shown(console, watch)[0]
+
+
 @pytest.mark.parametrize("height", [10, 24, 60])
 def test_the_display_fits_the_terminal(height, tmp_path):
     console, pulse = screen(True, height), Pulse(tmp_path, Spent())
-    watch = Watch(console, tmp_path, RUNS)
+    watch = Watch(console, tmp_path, RUNS, PENDING)
     for config in RUNS[30:]:
         finish(tmp_path, config, 0.01)
     watch.ended([config.run_id for config in RUNS[30:]])
@@ -107,7 +120,7 @@ def test_the_display_fits_the_terminal(height, tmp_path):
 def test_a_file_gets_a_line_now_and_then_and_where_the_time_went(tmp_path, monkeypatch):
     times = [0.0]
     console, pulse = screen(False), Pulse(tmp_path, Spent())
-    watch = Watch(console, tmp_path, RUNS, lambda: times[-1])
+    watch = Watch(console, tmp_path, RUNS, PENDING, lambda: times[-1])
     pulse.follow([Slot(RUNS[0])])
     pulse.beat()
     for now in (1.0, 14.0, 16.0, 20.0, 32.0):
@@ -124,7 +137,7 @@ def test_a_file_gets_a_line_now_and_then_and_where_the_time_went(tmp_path, monke
 
 
 def test_shares_are_of_the_time_of_all_processes():
-    one = Beat("a", "host", 1, 1, False, 100.0, 60.0, 10.0, 0.0, 0.7, 0, 0.0, (), ())
+    one = Beat("a", "host", 1, 1, False, 100.0, 60.0, 10.0, 0.0, 0.7, 0, 0.0, (), (), ())
     text = time_shares([one, dataclasses.replace(one, since=300.0, training_seconds=300.0, evaluation_seconds=0)], 310)
     assert text.startswith("inside compiled steps 92 % of 310 s (training 90 %, evaluation 2 %)")
     assert time_shares([], 310.0) == "" and time_shares([dataclasses.replace(one, since=0.0)], 1.0) == ""
@@ -136,7 +149,7 @@ def test_watching_looks_by_itself_and_forgets_an_earlier_process(terminal, tmp_p
     monkeypatch.setattr(module, "LINE_SECONDS", 0.0)
     Pulse(tmp_path, Spent(), "earlier").beat()
     console = screen(terminal)
-    with watching(console, tmp_path, RUNS[:1]) as watch:
+    with watching(console, tmp_path, RUNS[:1], PENDING) as watch:
         assert read_beats(tmp_path) == []
         with Pulse(tmp_path, Spent()) as pulse:
             pulse.follow([Slot(RUNS[0])])

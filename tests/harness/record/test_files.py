@@ -7,7 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from harness.record import files
-from harness.record.files import parquet_bytes, write_bytes, write_json, write_text
+from harness.record.files import MARK, parquet_bytes, read_parquet, write_bytes, write_json, write_text
 
 
 class Interrupted(Exception):
@@ -52,3 +52,21 @@ def test_numbers_that_json_has_not_are_refused(tmp_path):
     with pytest.raises(ValueError):
         write_json(tmp_path / "file", {"loss": float("nan")})
     assert list(tmp_path.iterdir()) == []
+
+
+def test_no_flipped_bit_passes_for_another_table(tmp_path):
+    table = pa.table({"step": [1, 2, 3], "train_loss": [3.0, 2.5, 2.25], "probe": ["seen", "heldout", "seen"]})
+    content, path = parquet_bytes(table), tmp_path / "file.parquet"
+    write_bytes(path, content)
+    assert read_parquet(path).equals(table) and pq.read_table(path).equals(table)
+    refused = 0
+    for place in range(len(content)):
+        flipped = bytearray(content)
+        flipped[place] ^= 1 << place % 8
+        path.write_bytes(flipped)
+        try:
+            assert read_parquet(path).equals(table), place
+        except ValueError:
+            refused += 1
+    # But for those of the mark, without which it is a file of others.
+    assert refused >= len(content) - len(MARK) and len(content) > 1000

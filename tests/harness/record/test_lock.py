@@ -1,5 +1,6 @@
 """One process runs a sweep: a living one keeps others out, a dead one's lock is taken over, whatever the clocks say."""
 
+import fcntl
 import json
 import os
 import signal
@@ -151,3 +152,12 @@ def test_a_process_whose_lease_was_taken_over_is_stopped(out):
         signal.signal(signal.SIGTERM, handler)
     assert stopped.is_set()
     assert json.loads((out / "lock").read_bytes())["key"] == "another"  # it is not this process's to free
+
+
+def test_who_looks_for_a_moment_keeps_nobody_out(tmp_path):
+    (tmp_path / "lock").touch()
+    with open(tmp_path / "lock") as file:
+        fcntl.flock(file, fcntl.LOCK_SH)
+        threading.Timer(0.03, fcntl.flock, (file, fcntl.LOCK_UN)).start()
+        with sweep_lock(tmp_path):
+            assert is_live(tmp_path)

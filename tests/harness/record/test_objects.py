@@ -6,12 +6,13 @@ import os
 import numpy as np
 import pytest
 
+from harness.record.configs import read_configs
 from harness.record.files import is_local, open_folder, remove_tree, write_json
 from harness.record.lock import is_live, sweep_lock
 from harness.record.segments import drop_segments_beyond, read_segments, whole_ends, write_segment
 from harness.record.status import Status, read_status, run_folder, write_status
 from harness.record.sweep_folder import check_data, lay_out, record_environment
-from harness.record.table import export, read_configs, runs_table, segments_table
+from harness.record.table import export, runs_table, segments_table
 from harness.train.checkpoint import PackCheckpoints, find_states, resume_states, save_final
 from models.config import make_config
 from sweeps.config import DataConfig, OptimizerConfig, RunConfig

@@ -3,7 +3,6 @@
 import errno
 import json
 import os
-import shutil
 import subprocess
 import time
 from pathlib import Path
@@ -11,11 +10,12 @@ from pathlib import Path
 import pytest
 
 from harness.record import files
+from harness.record.configs import read_configs
 from harness.record.files import write_bytes, write_files, write_json
 from harness.record.segments import read_segments, segment_files, whole_ends, write_segment
 from harness.record.status import Status, read_status, run_folder, write_status
 from harness.record.sweep_folder import lay_out
-from harness.record.table import export, read_configs, runs_table
+from harness.record.table import export, runs_table
 from models.config import make_config
 from sweeps.config import DataConfig, OptimizerConfig, RunConfig
 from sweeps.errors import InputError
@@ -86,18 +86,6 @@ def test_an_error_at_any_moment_leaves_the_old_files_whole_and_nothing_beside(tm
         assert all(left[str(p.relative_to(tmp_path))] in (old[p], new[p]) for p in old)
 
 
-@pytest.fixture
-def small_disk(tmp_path):
-    """A file system of 256 KiB."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(folder)]
-    if not shutil.which("mount") or subprocess.run(mount, capture_output=True).returncode:
-        pytest.skip("file systems cannot be mounted here")
-    yield folder
-    subprocess.run(["umount", str(folder)], check=True)
-
-
 def test_a_disk_that_runs_full_keeps_what_was_written(small_disk, rng):
     status, folder = Status("running", 3, 60), small_disk / "runs" / "a"
     write_status(folder, status)
@@ -116,6 +104,19 @@ def test_a_disk_that_runs_full_keeps_what_was_written(small_disk, rng):
     with pytest.raises(OSError, match="No space left"):
         write_status(folder, Status("done", 60, 60, reason="x" * 5000))
     assert read_status(folder, 60) == status and contents(folder / "series") == written
+
+
+def test_a_full_disk_is_one_line_and_a_table_whole_or_absent(sweep, small_disk, isogap, lab):
+    (small_disk / "runs.csv").write_text("old")
+    (small_disk / "filler").write_bytes(b"x" * (os.statvfs(small_disk).f_bavail * os.statvfs(small_disk).f_frsize))
+    ended = isogap("export", sweep, "--what", "series", "--to", small_disk / "runs.csv")
+    assert ended.status == 2 and ended.err.count("\n") == 1 and f"{small_disk}/runs.csv" in ended.err, ended
+    assert (small_disk / "runs.csv").read_text() == "old"
+    (small_disk / "out").mkdir()
+    ended = isogap("run", lab.spec, "--out", small_disk / "out", "--cache", lab.cache)
+    assert ended.status == 2 and ended.err.count("\n") == 1 and f"{small_disk}/out/" in ended.err, ended
+    ended = isogap("run", lab.spec, "--out", sweep, "--cache", small_disk / "cache")
+    assert ended.status == 2 and ended.err.count("\n") == 1 and f"{small_disk}/cache/" in ended.err, ended
 
 
 def test_a_read_only_folder_is_one_line(small_disk, isogap, tmp_path):
@@ -180,13 +181,23 @@ def test_either_copy_of_the_configurations_is_enough(sweep, content):
     (sweep / "configs.jsonl").unlink()
     with pytest.raises(InputError, match=f"{file}: config"):
         read_configs(sweep)
+    # The sweep itself has them all.
+    assert lay_out(sweep, "name: faults\n", RUNS) == RUNS
+    (sweep / "configs.jsonl").unlink()
+    assert read_configs(sweep) == RUNS
+    (sweep / "sweep.yaml").write_bytes(content)
+    assert lay_out(sweep, "name: faults\n", RUNS) == RUNS and (sweep / "sweep.yaml").read_text() == "name: faults\n"
+    (sweep / "configs.jsonl").unlink()
     # One that validates but is of another run.
     file.write_text(RUNS[1].canonical_json())
     with pytest.raises(InputError, match=f"{file}: config.*another run"):
         read_configs(sweep)
 
 
-@pytest.mark.parametrize("content", BROKEN)
+OTHER_RUN = b'{"runs": ["0123456789ab"]}'
+
+
+@pytest.mark.parametrize("content", [*BROKEN, OTHER_RUN])
 def test_a_damaged_list_of_runs_is_made_anew_when_it_is_deleted(sweep, content):
     before = runs_table(sweep)
     (sweep / "manifest.json").write_bytes(content)

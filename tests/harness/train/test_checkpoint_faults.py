@@ -13,7 +13,7 @@ from harness.record.files import write_json
 from harness.record.segments import drop_segments_beyond, read_segments, write_segment
 from harness.record.status import run_folder
 from harness.train import checkpoint
-from harness.train.checkpoint import PackCheckpoints, find_states, resume_states
+from harness.train.checkpoint import PackCheckpoints, find_states, resume_states, save_final
 from models.config import make_config
 from sweeps.config import DataConfig, OptimizerConfig, RunConfig
 
@@ -134,6 +134,22 @@ def test_a_full_disk_keeps_the_saves_that_stand_and_is_told(tmp_path, monkeypatc
     assert refused.value.filename == str(tmp_path / "pack") and refused.value.errno == errno.ENOSPC
     assert sorted(path.name for path in (tmp_path / "pack").iterdir()) == ["0", "1"]
     assert_is(find_states(tmp_path, {"a"})["a"], 2, 0)
+
+
+def test_a_disk_that_runs_full_below_orbax_is_told_of_in_one_line(small_disk, caplog, capfd):
+    save_twice(small_disk, "pack")
+    large = {"w": np.random.default_rng(0).random((2, 100_000), np.float32)}
+    with pytest.raises(OSError, match=r"No space left on device \(its final parameters") as refused:
+        save_final(small_disk, large, {"steps": 9})
+    assert refused.value.filename == str(small_disk / "final") and refused.value.errno == errno.ENOSPC
+    shutil.rmtree(small_disk / "final", ignore_errors=True)
+    checkpoints = PackCheckpoints(small_disk / "pack", ["a", "b"])
+    checkpoints.save(large, {"a": (0, 30)})
+    with pytest.raises(OSError, match=r"No space left on device \(a checkpoint") as refused:
+        checkpoints.close()
+    assert refused.value.filename == str(small_disk / "pack") and refused.value.errno == errno.ENOSPC
+    assert_is(find_states(small_disk, {"a"})["a"], 2, 0)
+    assert not caplog.records and capfd.readouterr().err == ""
 
 
 def test_everything_is_flushed_before_an_older_save_goes(tmp_path, monkeypatch):

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from harness.record.segments import read_segments
+from harness.record.segments import read_segments, whole_ends
 from harness.record.status import Status, read_status, run_folder, write_status
 from harness.record.sweep_folder import lay_out
 from harness.train.clock import Spent
@@ -40,11 +40,12 @@ def out(tmp_path, finished_runs) -> Path:
 
 
 def train_pack(
-    lab, out: Path, *runs: RunConfig, dispatches: int = 10**6, save_seconds: float = 1e9, spent: Spent | None = None
-) -> None:
+    lab, out: Path, *runs: RunConfig, dispatches: int = 10**6, save_seconds: float = 1e9, spent: Spent | None = None,
+    micro_tokens: int = 2048,
+) -> None:  # fmt: skip
     """Train these runs in this order as one pack, and stop after so many dispatches."""
     spent = Spent() if spent is None else spent
-    pack = make_pack(shape_of(runs[0], 2048), SLOTS, runs)
+    pack = make_pack(shape_of(runs[0], micro_tokens), SLOTS, runs)
     programs(key_of(pack))
     # Asked once before the first dispatch, to wait for the programs.
     session = Session(out, lab.cache, save_seconds, After(dispatches + 1), False, spent, lambda slots: None)
@@ -101,6 +102,25 @@ def test_what_was_recorded_after_the_last_checkpoint_is_dropped_and_recorded_ane
     train_pack(lab, out, *runs)
     for run in runs:
         assert_recorded_as_in(finished, out, run)
+
+
+def test_a_run_left_within_its_first_step_begins_anew_and_loses_no_later_one(lab, finished_runs, out, tmp_path):
+    # 16 turns a step, beside one of 2 whose first evaluation, after 6 turns, ends the first dispatch.
+    long = finished_runs[0].model_copy(update={"batch": 32, "steps": 40})
+    short = finished_runs[0].model_copy(update={"batch": 4, "steps": 7})
+    undisturbed = tmp_path / "undisturbed"
+    for folder in (out, undisturbed):
+        lay_out(folder, "", [long, short])
+    train_pack(lab, undisturbed, long, short, micro_tokens=32)
+    train_pack(lab, out, long, short, dispatches=1, micro_tokens=32)
+    assert state(out, long).step == 0 and state(out, short).step == 3
+    # A save within the first step, and the process goes on: what it saves later counts.
+    train_pack(lab, out, long, short, dispatches=4, save_seconds=0.0, micro_tokens=32)
+    reached = state(out, long).step
+    assert 0 < reached < 40 and reached in whole_ends(run_folder(out, long.run_id), long.evaluation_steps())
+    train_pack(lab, out, long, short, micro_tokens=32)
+    for run in (long, short):
+        assert_recorded_as_in(undisturbed, out, run)
 
 
 def test_time_and_tokens_are_accounted_for(lab, finished_runs, out):

@@ -11,8 +11,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jax.sharding import Mesh
 
+import harness.train.programs
 from harness.train.optimizer import hyper_of, stack_hyper
-from harness.train.programs import Key, Programs, compile_ahead, dispatch_turns, evaluation_pieces, mesh_for, programs
+from harness.train.programs import (
+    Key,
+    Programs,
+    compile_ahead,
+    dispatch_turns,
+    evaluation_pieces,
+    mesh_for,
+    pieces_of,
+    programs,
+    shardings_of,
+    trace,
+)
 from harness.train.step import State
 from models.config import make_config
 from models.transformer import Compute, token_losses
@@ -146,6 +158,36 @@ def test_two_devices_compute_what_one_does(together, four, config):
     single = train(narrow, config, RUNS, state=start)
     for place in range(4):
         assert_close(one(together, place), one(single, place), RUNS[place].steps)
+
+
+@pytest.mark.parametrize(("slots", "devices"), [(4, 2), (1, 2)])
+def test_a_turn_in_pieces_is_the_turn(monkeypatch, config, slots, devices):
+    """Whether the devices have two runs each, or share one."""
+    batched = config.model_copy(update={"batch": 8})
+    shape = dataclasses.replace(SHAPE, micro_batch=8)
+    mesh = mesh_for(slots, 8, jax.devices()[:devices])
+    trained = []
+    for pieces, limit in ((1, 2**30), (4, None)):
+        mine = slots // mesh.shape["run"], mesh.shape["data"]
+        sequences = 8 // mine[1]
+        limit = limit or mine[0] * sequences // 4 * shape.model.context * shape.model.ffn_width
+        monkeypatch.setattr(harness.train.programs, "PIECE", limit)
+        assert pieces_of(shape, *mine) == pieces
+        compiled = {
+            name: traced.lower().compile() for name, traced in trace(Key(shape, slots, Compute(), mesh), CHUNK).items()
+        }
+        made = Programs(**compiled, turns=CHUNK, mesh=mesh, shardings=shardings_of(mesh))
+        trained.append(train(made, batched, RUNS[:slots], (20,)))
+    for place in range(slots):
+        assert_close(one(trained[0], place), one(trained[1], place), 20)
+
+
+def test_pieces_are_whole_sequences_and_a_mixture_is_one():
+    wide = make_config("dense", vocab=257, context=256, width=1024, depth=1, heads=8)
+    assert pieces_of(dataclasses.replace(SHAPE, model=wide, micro_batch=6), 2, 1) == 6
+    assert pieces_of(dataclasses.replace(SHAPE, model=wide, micro_batch=6), 1, 2) == 3
+    routed = make_config("top2", vocab=257, context=256, width=1024, depth=1, heads=8)
+    assert pieces_of(dataclasses.replace(SHAPE, model=routed, micro_batch=6), 1, 2) == 1
 
 
 @pytest.mark.parametrize("architecture", ["top2", "fine_grained_shared", "switch_top1"])
