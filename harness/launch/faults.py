@@ -70,6 +70,11 @@ def state_of(run: RunConfig, out: Path) -> State:
     return read_status(run_folder(out, run.run_id), run.steps).state
 
 
+def all_ended(runs: Sequence[RunConfig], out: Path) -> bool:
+    """Whether every run is done, diverged or failed."""
+    return all(state_of(run, out) in ENDED for run in runs)
+
+
 def any_bad(runs: Sequence[RunConfig], out: Path) -> bool:
     """Whether some run failed or diverged."""
     return any(state_of(run, out) in ("failed", "diverged") for run in runs)
