@@ -63,6 +63,10 @@ def run(
     workers: Annotated[int, typer.Option(min=1, help="processes, each on its share of the cores")] = 1,
     executor: Annotated[str, typer.Option(help="where packs run: local or ray")] = "local",
     address: Annotated[str | None, typer.Option(help="of the Ray cluster, such as auto or HOST:PORT")] = None,
+    hosts: Annotated[
+        str | None,
+        typer.Option(metavar="HOST:PORT,COUNT,INDEX", help="one of COUNT processes on as many hosts; auto on SLURM"),
+    ] = None,
     fail_fast: Annotated[bool, typer.Option("--fail-fast", help="stop at the first failed or diverged run")] = False,
     max_minutes: Annotated[float | None, typer.Option(help="stop after a checkpoint when this time is over")] = None,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="run failed runs again")] = False,
@@ -78,7 +82,7 @@ def run(
     status = run_sweep(
         sweep, _folder(out),
         Options(
-            cache, workers, executor, address, fail_fast, max_minutes, retry_failed, tuple(track)
+            cache, workers, executor, address, hosts, fail_fast, max_minutes, retry_failed, tuple(track)
         ),
     )  # fmt: skip
     if status in (130, 143):
@@ -258,6 +262,11 @@ def main() -> None:
         if type(error).__name__ != "InputError":
             raise
         _refuse(error)
+    except RuntimeError as error:
+        if type(error).__name__ not in ("PeerError", "PeerLost"):
+            raise
+        print(f"isogap: {error}".replace("\n", " "), file=sys.stderr, flush=True)
+        os._exit(1)  # the interpreter's end would wait for the other processes
     except OSError as error:
         if error.filename is None or isinstance(error, BrokenPipeError):
             raise

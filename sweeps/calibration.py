@@ -96,6 +96,14 @@ class Calibration:
         by_width = {width: interpolated(table, slots) for width, table in self.packing_gain.items()}
         return interpolated(by_width, shape.model.width)
 
+    def together(self, processes: int, devices: int) -> "Calibration":
+        """Of that many such hosts that share the slots of a pack, and have so many devices in all."""
+        gains = {
+            width: {1: 1.0} | {processes * slots: processes * gain for slots, gain in table.items()}
+            for width, table in self.packing_gain.items()
+        }
+        return dataclasses.replace(self, devices=devices, packing_gain=gains)
+
     def turn_time(self, shape: Shape, slots: int) -> float:
         """Seconds of one turn of all slots of a pack."""
         speed = self.flops_per_second(shape.model) * self.gain(shape, slots)

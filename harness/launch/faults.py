@@ -17,13 +17,14 @@ class Outcome:
 
     Attributes:
         kind: `ended`, all its runs ended or it was told to stop; `memory`, its programs lacked memory; `fault`, they
-            raised, or the process died; `folder`, the sweep's folder cannot be written.
+            raised, or the process died; `folder`, the sweep's folder cannot be written; `called`, in one of several
+            processes, out of it by another's fault.
         reason: one line.
         trace: the traceback, if there is one.
         path: the file that could not be written.
     """
 
-    kind: Literal["ended", "memory", "fault", "folder"]
+    kind: Literal["ended", "memory", "fault", "folder", "called"]
     reason: str = ""
     trace: str = ""
     path: str = ""

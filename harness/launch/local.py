@@ -82,18 +82,33 @@ def run_packs(
 
 
 def _run_here(todo: deque[Pack], job: Job, stop: Stop, ended: Callable[[Iterable[str]], None]) -> None:
-    from harness.train import hosts
     from harness.train.clock import Spent
     from harness.train.pack import key_of
     from harness.train.programs import compile_ahead
 
+    def train(pack: Pack, following: Pack | None) -> Outcome:
+        if following is not None:
+            compile_ahead(key_of(following))
+        return train_pack_here(pack, job, stop, pulse)
+
     with Pulse(job.out, Spent()) as pulse:
-        while todo and not hosts.agree([stop()])[0]:
-            pack = todo.popleft()
-            if todo and todo[0].shape != pack.shape:
-                compile_ahead(key_of(todo[0]))
-            settle(pack, train_pack_here(pack, job, stop, pulse), job, todo, stop)
-            ended(run.run_id for run in pack.runs)
+        train_in_turn(todo, job, stop, ended, train)
+
+
+def train_in_turn(
+    todo: deque[Pack], job: Job, stop: Stop, ended: Callable[[Iterable[str]], None],
+    train: Callable[[Pack, Pack | None], Outcome],
+) -> None:  # fmt: skip
+    """Train one pack after another.
+
+    Args:
+        train: is given a pack, and the next one if that needs other programs.
+    """
+    while todo and not stop():
+        pack = todo.popleft()
+        outcome = train(pack, todo[0] if todo and todo[0].shape != pack.shape else None)
+        settle(pack, outcome, job, todo, stop)
+        ended(run.run_id for run in pack.runs)
 
 
 def settle(pack: Pack, outcome: Outcome, job: Job, todo: deque[Pack], stop: Stop) -> None:
@@ -123,6 +138,7 @@ def halve(pack: Pack, slots: int, job: Job, todo: deque[Pack]) -> None:
 
 def train_pack_here(pack: Pack, job: Job, should_stop: Callable[[], bool], pulse: Pulse) -> Outcome:
     """Train a pack in this process, whose JAX is configured; what is wrong comes back as the outcome."""
+    from harness.train.hosts import PeerError
     from harness.train.pack import Session, train_pack
 
     session = Session(job.out, job.cache, SAVE_SECONDS, should_stop, job.fail_fast, pulse.spent, pulse.follow)
@@ -132,6 +148,8 @@ def train_pack_here(pack: Pack, job: Job, should_stop: Callable[[], bool], pulse
         if error.filename is None:
             return Outcome("fault", reason_of(error), traceback.format_exc())
         return Outcome("folder", error.strerror or str(error), path=str(error.filename))
+    except PeerError as error:
+        return Outcome("called", str(error))
     except Exception as error:  # one pack's fault must not end the others
         text = str(error)
         lacking = isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in text or "Out of memory" in text

@@ -11,6 +11,7 @@ from harness.data.cache import default_cache
 from harness.launch.local import Job, Stop, run_packs
 from harness.launch.packing import memory_limit_of, read_packing, settle_packing
 from harness.launch.ray_cluster import run_packs_on_ray
+from harness.launch.several import CPU_DEVICES, follow, joined, lead, order
 from harness.launch.watch import watching
 from harness.plan import known_calibration
 from harness.record.files import is_local, remove_tree
@@ -35,6 +36,7 @@ class Options:
         workers: processes on this machine; ignored by an executor of its own.
         executor: `local`, or `ray`.
         address: of the Ray cluster.
+        hosts: of the processes on other hosts that train together, see `harness.launch.several.joined`; None for one.
         fail_fast: stop at the first run that fails or diverges.
         max_minutes: stop after that time.
         retry_failed: run failed runs again.
@@ -45,6 +47,7 @@ class Options:
     workers: int = 1
     executor: str = "local"
     address: str | None = None
+    hosts: str | None = None
     fail_fast: bool = False
     max_minutes: float | None = None
     retry_failed: bool = False
@@ -60,7 +63,23 @@ def run_sweep(sweep: str, out: Path, options: Options) -> int:
     Raises:
         InputError: a bad spec, a folder that another process runs, or a text that is not the one its runs began with.
         OSError: a folder that cannot be written.
+        PeerError: of several processes another failed.
     """
+    if options.hosts is None:
+        return _run(sweep, out, options)
+    if options.executor != "local" or options.workers != 1:
+        raise InputError("--hosts", "value", options.hosts, "no --executor and no --workers beside it")
+    with joined(options.hosts):
+        from harness.train import hosts
+
+        if not hosts.leads():
+            return follow(out, options.cache or default_cache())
+        status = _run(sweep, out, options)
+        order("status", status)
+        return status
+
+
+def _run(sweep: str, out: Path, options: Options) -> int:
     console = Console()
     check_trackers(options.track)
     if options.track and not is_local(out):
@@ -109,11 +128,18 @@ def _train(
     recorded = read_packing(out)
     from harness.train.platform import configure_jax
 
-    configure_jax(cache, recorded.devices if recorded else None)
+    if options.hosts is not None:
+        order("devices", None)
+        configure_jax(cache, CPU_DEVICES)
+    else:
+        configure_jax(cache, recorded.devices if recorded else None)
     import jax
 
     record_environment(out, [f"{d.platform} {d.device_kind}" for d in jax.devices()], hashes)
-    packing = settle_packing(out, runs, calibration, memory_limit_of(jax.default_backend(), options.workers))
+    memory, processes = memory_limit_of(jax.default_backend(), options.workers), jax.process_count()
+    if processes > 1:
+        calibration, memory = calibration.together(processes, jax.device_count()), memory * processes
+    packing = settle_packing(out, runs, calibration, memory)
     _interrupt_stale(statuses, out)
     # On Ray the tasks run elsewhere.
     job = Job(out.absolute() if is_local(out) else out, cache.absolute(), packing, options.fail_fast)
@@ -125,7 +151,10 @@ def _train(
     # Only now: until something trains there is nothing to save, and a signal may end the process at once.
     stop.listen()
     with watching(console, out, runs, statuses) as watch:
-        if options.executor == "ray":
+        if options.hosts is not None:
+            order("packing", dataclasses.asdict(packing))
+            lead(cut(1), job, stop, watch.ended)
+        elif options.executor == "ray":
             run_packs_on_ray(cut, job, options.address or "auto", stop, watch.ended)
         else:
             run_packs(cut(options.workers), job, options.workers, stop, watch.ended)

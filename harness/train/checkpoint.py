@@ -162,6 +162,15 @@ def _local(folder: Path):
         yield Path(name) / folder.name
 
 
+def _checkpointer() -> ocp.Checkpointer:
+    """Of this process alone, whether others train with it or not: orbax would have all of them meet, in a program for
+    their devices that it runs from its own thread, amid the programs that train."""
+    me = jax.process_index()
+    options = ocp.options.MultiprocessingOptions(me, {me}, barrier_sync_key_prefix=f"process-{me}")
+    handler = ocp.PyTreeCheckpointHandler(multiprocessing_options=options)
+    return ocp.Checkpointer(handler, multiprocessing_options=options)
+
+
 def _write_leaves(folder: Path, leaves: dict[str, np.ndarray]) -> dict[str, int]:
     """Write leaves with orbax and wait until they are on disk: it flushes its data files, not their names and not its
     descriptions, and the save before must not go before this one is safe.
@@ -178,7 +187,7 @@ def _write_leaves(folder: Path, leaves: dict[str, np.ndarray]) -> dict[str, int]
         there = next(parent for parent in target.parents if parent.exists())
         if shutil.disk_usage(there).free < MARGIN + sum(leaf.nbytes + MARGIN_PER_LEAF for leaf in leaves.values()):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
+        with _checkpointer() as checkpointer:
             checkpointer.save(target, args=ocp.args.PyTreeSave(leaves), force=True)
         for path in [target, *target.rglob("*")]:
             if path.is_dir():
@@ -208,7 +217,7 @@ def _read_leaves(save: Path, manifest: dict[str, Any]) -> list[np.ndarray]:
             if zlib.crc32((target / name).read_bytes()) != checksum:
                 raise ValueError(f"state/{name} is not what was saved")
         arguments = {name: ocp.RestoreArgs(restore_type=np.ndarray) for name in manifest["leaves"]}
-        with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
+        with _checkpointer() as checkpointer:
             item = {name: np.empty(shape, dtype) for name, (shape, dtype, _) in manifest["leaves"].items()}
             leaves = checkpointer.restore(target, args=ocp.args.PyTreeRestore(item, restore_args=arguments))
     for name, (shape, dtype, checksum) in manifest["leaves"].items():

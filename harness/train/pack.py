@@ -9,6 +9,7 @@ to the bit: batches depend on (config, turn) alone, and one compiled loop serves
 """
 
 import concurrent.futures
+import functools
 import itertools
 import math
 import time
@@ -42,12 +43,18 @@ REPORT_SECONDS = 2.0
 
 
 def key_of(pack: Pack) -> Key:
-    """Which programs train a pack on this process's devices; a run that does not fit into one of them is split over
-    those along `data`, its parameters and moments too."""
+    """Which programs train a pack on the devices of all processes; a run that does not fit into one of them is split
+    over those along `data`, its parameters and moments too."""
     mesh = mesh_for(pack.slots, pack.shape.micro_batch)
-    limit = (mesh.devices.flat[0].memory_stats() or {}).get("bytes_limit", math.inf)
-    sharded = mesh.shape["data"] > 1 and run_bytes(pack.shape) > limit
+    sharded = mesh.shape["data"] > 1 and run_bytes(pack.shape) > _device_bytes()
     return Key(pack.shape, pack.slots, compute_for(jax.default_backend()), mesh, sharded)
+
+
+@functools.cache
+def _device_bytes() -> float:
+    """Memory of the smallest device; of several processes all ask at the same place, and have the same answer."""
+    stats = [device.memory_stats() or {} for device in jax.local_devices()]  # those of others do not tell theirs
+    return min(hosts.gather("memory", min(one.get("bytes_limit", math.inf) for one in stats)))
 
 
 def train_pack(pack: Pack, session: Session) -> None:
@@ -56,34 +63,45 @@ def train_pack(pack: Pack, session: Session) -> None:
     What a single run brings about (a text that cannot be had, a loss that is not finite, a fault when it is measured)
     ends that run, marked with the reason.
 
+    Several processes that train together all call it. One that has no devices of the pack's mesh returns at once.
+
     Raises:
         OSError: the sweep's folder cannot be written; runs that have not ended stay as they are.
         Exception: what the compiled programs raise, the memory they lack for instance.
+        PeerError: another process called an alarm.
     """
-    hosts.meet("before a pack")
-    runs = [run for run in pack.runs if _status(run, session.out).state not in ENDED]
+    key = key_of(pack)
+    among = hosts.members(key.mesh)
+    if jax.process_index() not in among:
+        return
+    states = [_status(run, session.out).state for run in pack.runs] if hosts.leads() else []
+    left = hosts.agree("pack's runs", [state not in ENDED for state in states], among)
+    runs = list(itertools.compress(pack.runs, left))
     if not runs:
         return
     with concurrent.futures.ThreadPoolExecutor(1, "isogap-feed") as reader:
-        waiting = _feeds(runs, session, reader)
+        waiting = _feeds(runs, session, reader, among)
         first = next(waiting, None)  # of no run that can be fed nothing is compiled
         if first is None:
             return
         began = time.monotonic()
-        compiled = _compiled(pack, session)
+        compiled = _compiled(key, session, among)
         waited = time.monotonic() - began
         session.spent.compiling += waited
         if compiled is None:
             return
         saved = resume_states(session.out, runs, lambda run: turns_per_step(run, pack.shape))
-        hosts.meet("all that is recorded was read")
+        # All have read what is recorded before any of it is dropped; and all have read the same.
+        found = {run_id: turn for run_id, (turn, _) in saved.items()}
+        if hosts.agree("resume", found, among) != found:
+            raise RuntimeError(f"{session.out}: not the checkpoints that the first process found")
         folder, names = session.out / "checkpoints" / pack.pack_id, (run.run_id for run in pack.runs)
         seeds = hosts.put(np.zeros(pack.slots, np.uint32), compiled.shardings.runs)
         training = Training(
             pack, session, compiled, itertools.chain([first], waiting), saved,
             checkpoints=PackCheckpoints(folder, names) if hosts.leads() else None,
             state=compiled.initialise(seeds),
-            slots=[None] * pack.slots, clock=Clock(), compile_seconds=waited,
+            slots=[None] * pack.slots, clock=Clock(), compile_seconds=waited, among=among,
         )  # fmt: skip
         try:
             _train(training)
@@ -96,16 +114,20 @@ def train_pack(pack: Pack, session: Session) -> None:
             waiting.close()
 
 
-def _compiled(pack: Pack, session: Session) -> Programs | None:
+def _compiled(key: Key, session: Session, among: tuple[int, ...]) -> Programs | None:
     """The pack's programs; None if the session was stopped before they were there."""
-    future = compile_ahead(key_of(pack))
-    while not (hosts.alone() and session.should_stop()):  # several decide together, and only between dispatches
-        try:
-            return future.result(timeout=0.2)
-        except TimeoutError:
-            if future.done():  # the programs' own
-                raise
-    return None
+    future = compile_ahead(key)
+    while True:
+        concurrent.futures.wait([future], timeout=0.2)
+        error = future.exception() if future.done() else None
+        told = [future.done(), reason_of(error) if error else "", session.should_stop()]
+        ready, reasons, stopping = zip(*hosts.gather("compiling", told, among), strict=True)
+        if all(ready):
+            if error is None and any(reasons):
+                raise RuntimeError(next(filter(None, reasons)))
+            return future.result()
+        if stopping[0]:
+            return None
 
 
 def _status(run: RunConfig, out: Path) -> Status:
@@ -113,9 +135,9 @@ def _status(run: RunConfig, out: Path) -> Status:
 
 
 def _feeds(
-    runs: list[RunConfig], session: Session, reader: concurrent.futures.Executor
+    runs: list[RunConfig], session: Session, reader: concurrent.futures.Executor, among: tuple[int, ...]
 ) -> Generator[tuple[RunConfig, Feed]]:
-    """The runs that can be fed, the next one read while the last trains; the others fail."""
+    """The runs that can be fed, in all processes, the next one read while the last trains; the others fail."""
     ahead, open_feed = deque(runs), opener(session.cache)
     pending: deque[tuple[RunConfig, Any]] = deque()
     try:
@@ -124,12 +146,16 @@ def _feeds(
                 run = ahead.popleft()
                 pending.append((run, reader.submit(open_feed, run)))
             run, future = pending.popleft()
+            reason, feed = "", None
             try:
-                yield run, future.result()
+                feed = future.result()
             except (ValueError, OSError) as error:
-                if not hosts.leads():
-                    raise
-                write_status(run_folder(session.out, run.run_id), Status("failed", 0, run.steps, reason=str(error)))
+                reason = str(error)
+            reasons = list(filter(None, hosts.gather("feed", reason, among)))
+            if feed is not None and not reasons:
+                yield run, feed
+            elif hosts.leads():
+                write_status(run_folder(session.out, run.run_id), Status("failed", 0, run.steps, reason=reasons[0]))
     finally:
         for _, future in pending:
             future.cancel()
@@ -149,16 +175,18 @@ def _train(training: Training) -> None:
         if running is None and not training.live() and training.exhausted:
             break
         now = time.monotonic()
-        if now - last_report > REPORT_SECONDS:
+        if hosts.leads() and now - last_report > REPORT_SECONDS:
             last_report = now
             for slot in training.live():
                 slot.report()
             session.beat(training.live())
-        stopping, saving = _decide(training, bad, now - last_save > session.save_seconds)
+        stop = session.should_stop() or (bad and session.fail_fast)
+        stopping, saving = _decide(training, stop, now - last_save > session.save_seconds)
         if stopping or saving:
             if running is not None:
                 _record(training, running)
                 running = None
+                _decide(training)
             if training.live():
                 _save(training)
             last_save = time.monotonic()
@@ -173,20 +201,20 @@ def _train(training: Training) -> None:
     session.beat([])
 
 
-def _decide(training: Training, bad: bool, late: bool) -> tuple[bool, bool]:
-    """Whether to stop and whether to save; runs that failed in the first process leave in all of them."""
-    session = training.session
-    stopping = session.should_stop() or (bad and session.fail_fast)
-    empty = [slot is None for slot in training.slots]
-    stop, save, *gone = hosts.agree([stopping, late, *empty])
-    training.slots = [None if left else slot for slot, left in zip(training.slots, gone, strict=True)]
-    return bool(stop), bool(save)
+def _decide(training: Training, *mine: bool) -> list[bool]:
+    """What the first process has decided; a run that left its slot there leaves it in all of them."""
+    standing = [slot is not None for slot in training.slots]
+    decided, standing = hosts.agree("turn", [list(mine), standing], training.among)
+    training.slots = [slot if stays else None for slot, stays in zip(training.slots, standing, strict=True)]
+    return decided
 
 
 def _record(training: Training, given: Dispatch) -> bool:
-    """Write down what came back; true if a run diverged or failed."""
+    """Write down what came back; true if a run diverged or failed. Only the first process knows, and tells."""
     session, bad = training.session, False
     seconds = given.seconds.result()
+    if not hosts.leads():
+        return False
     metrics = {name: np.asarray(value)[: given.turns] for name, value in given.metrics._asdict().items()}
     standing = [(place, slot, first) for place, (slot, first) in given.ran.items() if not slot.ended]
     session.spent.training += seconds
@@ -213,7 +241,7 @@ def _record(training: Training, given: Dispatch) -> bool:
 
 
 def _finish(slot: Slot, finals: dict[str, Any]) -> None:
-    if slot.config.keep == "final" and slot.writes:
+    if slot.config.keep == "final":
         facts = {"steps": slot.step, "leaves": "parameters, then selection biases, in order"}
         save_final(slot.folder, finals[slot.config.run_id], facts)
     slot.finish()
@@ -242,9 +270,10 @@ def _guarded(training: Training, slot: Slot, work: Callable[[], None]) -> bool:
 
 
 def _save(training: Training) -> None:
-    for slot in training.live():
-        slot.flush()
-        slot.report()
+    if training.checkpoints:
+        for slot in training.live():
+            slot.flush()
+            slot.report()
     places = {slot.config.run_id: (place, slot.turn) for place, slot in enumerate(training.slots) if slot is not None}
     leaves = hosts.fetch(training.state)
     if training.checkpoints:

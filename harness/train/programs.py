@@ -79,7 +79,8 @@ class Key(NamedTuple):
 def mesh_for(slots: int, micro_batch: int, devices: Sequence[Any] | None = None) -> Mesh:
     """Devices by (run, data): as many along `run` as divide the slots, the rest along `data` as far as they divide the
     micro-batch; those left over are not used."""
-    devices = jax.devices() if devices is None else devices
+    if devices is None:  # a process's devices side by side, and the first process in any mesh: it decides
+        devices = sorted(jax.devices(), key=lambda device: (device.process_index, device.id))
     along_run = max(n for n in range(1, len(devices) + 1) if slots % n == 0)
     along_data = max(n for n in range(1, len(devices) // along_run + 1) if micro_batch % n == 0)
     used = devices[: along_run * along_data]

@@ -21,7 +21,6 @@ class Slot:
 
     Args:
         turn: where it stands.
-        writes: whether this process writes its records.
 
     Attributes:
         turn: turns that were dispatched.
@@ -29,9 +28,9 @@ class Slot:
         ended: done, diverged or failed; nothing more of it is recorded.
     """
 
-    def __init__(self, feed: Feed, folder: Path, shape: Shape, turn: int, writes: bool = True):
+    def __init__(self, feed: Feed, folder: Path, shape: Shape, turn: int):
         self.feed, self.config, self.folder = feed, feed.config, folder
-        self.turns_per_step, self.writes = turns_per_step(self.config, shape), writes
+        self.turns_per_step = turns_per_step(self.config, shape)
         self.turn = turn
         self.step = self.committed = turn // self.turns_per_step
         begun = self.step
@@ -95,15 +94,13 @@ class Slot:
             return  # between two turns of a step: a segment of that name stands there, or of the first step nothing
         evals = {name: [row[name] for row in self.evals] for name in (self.evals[0] if self.evals else ())}
         rows = {"series": self.series, "evals": evals, "timing": self.timing}
-        if self.writes:
-            write_files(segment_files(self.folder, self.committed, self.step, rows))
+        write_files(segment_files(self.folder, self.committed, self.step, rows))
         self.series, self.evals, self.timing = {}, [], {name: [] for name in self.timing}
         self.committed = self.step
 
     def report(self, state: State = "running", reason: str = "") -> None:
         """Write status.json."""
-        if self.writes:
-            write_status(self.folder, self._status(state, reason))
+        write_status(self.folder, self._status(state, reason))
 
     def _status(self, state: State, reason: str = "") -> Status:
         finite = self.last_loss is not None and np.isfinite(self.last_loss)
@@ -112,8 +109,6 @@ class Slot:
     def finish(self) -> None:
         """Write what remains, the gap, and the status: done, or diverged if a loss was not finite."""
         self.flush()
-        if not self.writes:
-            return
         series, evals = read_segments(self.folder, "series"), read_segments(self.folder, "evals")
         if not np.isfinite(evals["loss"]).all():
             return self.report("diverged", "the evaluation's loss is not finite")

@@ -77,6 +77,8 @@ class Training:
 
     Attributes:
         slots: by place; None where no run is.
+        among: the processes that train it.
+        checkpoints: in the first of them.
         waiting: runs with their data that have no slot yet, with their state if they were interrupted.
     """
 
@@ -90,6 +92,7 @@ class Training:
     slots: list[Slot | None]
     clock: Clock
     compile_seconds: float
+    among: tuple[int, ...]
     exhausted: bool = False
     hyper: Hyper | None = None
 
@@ -112,11 +115,11 @@ def enter(training: Training) -> list[Evaluation]:
         run, feed = following
         turn, _ = training.saved.get(run.run_id, (0, []))
         folder = run_folder(training.session.out, run.run_id)
-        slot = Slot(feed, folder, training.pack.shape, turn, hosts.leads())
-        # Before the first step's end there is nothing to keep: the evaluation of step 0 is done again.
+        slot = Slot(feed, folder, training.pack.shape, turn)
         if hosts.leads():
+            # Before the first step's end there is nothing to keep: the evaluation of step 0 is done again.
             drop_segments_beyond(folder, slot.step or -1)
-        slot.report()
+            slot.report()
         training.slots[place] = slot
         entered.append(place)
     if entered:
