@@ -140,12 +140,14 @@ def follow(out: Path, cache: Path) -> int:
     from harness.train.clock import Spent
     from harness.train.platform import configure_jax
 
-    stop, job, runs = Stop(), None, {}
+    stop, runs = Stop(), dict[str, RunConfig]()
+    job: Job | None = None
     stop.listen()
     pulse = Pulse(out, Spent())  # it never beats: what is trained is counted once, by the first process
     with hearing(stop):
         while True:
-            what, value = hosts.agree("order", ["", None])
+            told: list[Any] = hosts.agree("order", ["", None])
+            what, value = told
             if what == "devices":
                 configure_jax(cache, CPU_DEVICES)
                 jax.devices()  # the first process waits for them: that is when all tell each other theirs
@@ -154,6 +156,7 @@ def follow(out: Path, cache: Path) -> int:
                 runs = {run.run_id: run for run in read_configs(out)}
             elif what == "pack" and job is not None:
                 pack, following = (_found(one, runs, job.packing, out) for one in value)
+                assert pack is not None
                 _train(pack, following, job, stop, pulse)
             else:
                 return value

@@ -52,7 +52,7 @@ def join(coordinator: str, count: int, index: int) -> None:
         RuntimeError: the processes did not find each other.
     """
     jax.config.update("jax_enable_preemption_service", False)  # it would take SIGTERM for itself
-    seconds = {
+    seconds: dict[str, Any] = {
         "initialization_timeout": JOIN_SECONDS,
         "heartbeat_timeout_seconds": HEARTBEAT_SECONDS,
         "shutdown_timeout_seconds": LEAVE_SECONDS,
@@ -232,6 +232,7 @@ def fetch(tree: Any) -> Any:
 
 def _whole(leaf: Any) -> np.ndarray:
     if isinstance(leaf, jax.Array) and not (leaf.is_fully_addressable or leaf.is_fully_replicated):
+        assert isinstance(leaf.sharding, NamedSharding)
         leaf = _replicate(leaf.sharding.mesh)(leaf)  # leaf by leaf: the devices need not hold a second state
     return np.array(leaf)
 

@@ -108,7 +108,7 @@ def states(out: Path) -> list[str]:
 def series(out: Path, steps: dict[str, int]) -> str:
     """The series of each run up to a step."""
     table = segments_table(out, "series")
-    return table[table["step"] <= table["run_id"].map(steps)].to_csv(index=False)
+    return table[table["step"] <= [steps[run_id] for run_id in table["run_id"]]].to_csv(index=False)
 
 
 def test_two_processes_record_what_one_does(begin, begin_two, spec_of, tables, tmp_path):
@@ -155,8 +155,10 @@ def test_what_dies_or_is_told_to_stop_goes_on_with_any_number_of_processes(begin
     assert tables(out) == tables(undisturbed)
     assert series(other, reached) == series(undisturbed, reached) and sum(reached.values()) >= 300
     # Another program rounds otherwise, and training amplifies that.
-    for kind, loss in (("series", "train_loss"), ("evals", "loss")):
-        mine, theirs = segments_table(other, kind), segments_table(undisturbed, kind)
+    for mine, theirs, loss in (
+        (segments_table(other, "series"), segments_table(undisturbed, "series"), "train_loss"),
+        (segments_table(other, "evals"), segments_table(undisturbed, "evals"), "loss"),
+    ):
         assert mine["step"].tolist() == theirs["step"].tolist()
         np.testing.assert_allclose(mine[loss], theirs[loss], rtol=5e-3)
 
