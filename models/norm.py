@@ -5,6 +5,8 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
+from models.rows import row_sum
+
 EPSILON = 1e-5
 
 
@@ -15,14 +17,18 @@ def _scaled(x: Float[Array, "*rows features"], scale: Float[Array, " features"],
 def layer_normalise(x: Float[Array, "*rows features"], scale: Float[Array, " features"]):
     """Zero mean and unit variance over the features, times a scale; no shift (Xu et al. 2019 find it idle)."""
     wide = x.astype(jnp.float32)
-    centred = wide - wide.mean(-1, keepdims=True)
-    return _scaled(centred * jax.lax.rsqrt(jnp.square(centred).mean(-1, keepdims=True) + EPSILON), scale, x.dtype)
+    centred = wide - _row_mean(wide)
+    return _scaled(centred * jax.lax.rsqrt(_row_mean(jnp.square(centred)) + EPSILON), scale, x.dtype)
 
 
 def rms_normalise(x: Float[Array, "*rows features"], scale: Float[Array, " features"]):
     """Unit mean square over the features, times a scale (Zhang and Sennrich 2019)."""
     wide = x.astype(jnp.float32)
-    return _scaled(wide * jax.lax.rsqrt(jnp.square(wide).mean(-1, keepdims=True) + EPSILON), scale, x.dtype)
+    return _scaled(wide * jax.lax.rsqrt(_row_mean(jnp.square(wide)) + EPSILON), scale, x.dtype)
+
+
+def _row_mean(x: Float[Array, "*rows features"]) -> Float[Array, "*rows 1"]:
+    return row_sum(x) / x.shape[-1]
 
 
 class LayerNorm(nnx.Module):
