@@ -104,14 +104,18 @@ class Transformer(nnx.Module):
         self.norm = LayerNorm(config.width)
         self.head = None if config.tied else weight(config.vocab, config.width, std=TABLE_STD)
 
-    def hidden(self, tokens: Int[Array, "B T"], training: bool, compute: Compute):
-        """([n, width] after the final norm, one Routed a mixture layer)."""
-        x = self.embedding[...][tokens.reshape(-1)].astype(compute.dtype)
+    def hidden(self, embedded: Float[Array, "n width"], batch: int, training: bool, compute: Compute):
+        """([n, width] after the final norm, one Routed a mixture layer) of rows of the embedding, B = batch."""
+        x = embedded.astype(compute.dtype)
         routed = []
         for block in self.blocks:
-            x, report = block(x, tokens.shape[0], training, compute)
+            x, report = block(x, batch, training, compute)
             routed += [] if report is None else [report]
         return self.norm(x), routed
+
+    def embed(self, tokens: Int[Array, "B T"]) -> Float[Array, "n width"]:
+        """The embedding's rows, float32."""
+        return self.embedding[...][tokens.reshape(-1)]
 
     def unembedding(self) -> Float[Array, "vocab width"]:
         """The matrix that turns hidden states into logits, float32."""
@@ -160,7 +164,7 @@ def token_losses(
     """
     inputs, targets = tokens[:, :-1], tokens[:, 1:]
     model = _model(config, params, biases, compute)
-    hidden, routed = model.hidden(inputs, training, compute)
+    hidden, routed = model.hidden(model.embed(inputs), inputs.shape[0], training, compute)
     losses = cross_entropy(hidden, model.unembedding(), targets.reshape(-1)).reshape(targets.shape)
     return losses, _stats(routed), [report.load for report in routed]
 
@@ -172,9 +176,37 @@ def mean_loss(
     if compute.loss == "plain":
         losses, stats, loads = token_losses(config, params, biases, tokens, training=True, compute=compute)
         return losses.mean(), stats, loads
-    model = _model(config, params, biases, compute)
-    hidden, routed = model.hidden(tokens[:, :-1], True, compute)
-    loss = mean_cross_entropy(hidden, model.unembedding(), tokens[:, 1:].reshape(-1))
+    return lookup_loss(config, params, biases, look_up(config, params, biases, tokens), tokens.shape[0], compute=compute)
+
+
+class Lookup(NamedTuple):
+    """What a batch takes from the vocabulary's tables, float32.
+
+    Attributes:
+        embedded: the embedding's rows for the inputs.
+        wanted: the unembedding's rows for the targets.
+        head: the unembedding, turned.
+    """
+
+    embedded: Float[Array, "n width"]
+    wanted: Float[Array, "n width"]
+    head: Float[Array, "width vocab"]
+
+
+def look_up(config: ModelConfig, params: nnx.State, biases: nnx.State, tokens: Int[Array, "B T+1"]) -> Lookup:
+    """All that a loss has to do with ids, for `lookup_loss`."""
+    model = _model(config, params, biases, Compute())
+    table = model.unembedding()
+    return Lookup(model.embed(tokens[:, :-1]), table[tokens[:, 1:].reshape(-1)], table.T)
+
+
+def lookup_loss(
+    config: ModelConfig, params: nnx.State, biases: nnx.State, taken: Lookup, batch: int, *, compute: Compute
+) -> tuple[Float[Array, ""], RouterStats, list[Float[Array, " experts"]]]:
+    """`mean_loss`, in one pass, of what a batch has taken from the tables; by itself it makes no use of them, so that
+    a batch in several pieces turns them, and adds to their gradients, once."""
+    hidden, routed = _model(config, params, biases, compute).hidden(taken.embedded, batch, True, compute)
+    loss = mean_cross_entropy(hidden, taken.head, taken.wanted)
     return loss, _stats(routed), [report.load for report in routed]
 
 
@@ -183,7 +215,7 @@ def logits(
 ) -> Float[Array, "B T vocab"]:
     """Next-token logits in evaluation mode, float32."""
     model = _model(config, params, biases, compute)
-    hidden, _ = model.hidden(tokens, False, compute)
+    hidden, _ = model.hidden(model.embed(tokens), tokens.shape[0], False, compute)
     out = jnp.matmul(hidden, model.unembedding().T.astype(compute.dtype), preferred_element_type=jnp.float32)
     return out.reshape(*tokens.shape, config.vocab)
 

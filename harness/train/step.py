@@ -14,7 +14,7 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, Float, Int, UInt32
 
 from harness.train.optimizer import Hyper, init_moments, learning_rate, transform
-from models.transformer import Compute, init, mean_loss, step_biases
+from models.transformer import Compute, Lookup, init, look_up, lookup_loss, mean_loss, step_biases
 from sweeps.shape import Shape
 
 
@@ -69,23 +69,18 @@ def train_turn(
     # Each piece's share of the mean goes into its loss: one pass less over all gradients than dividing their sum.
     share = 1 / (pieces * (1 if share_of is None else jax.lax.axis_size(share_of)))
 
-    def objective(params, tokens):
-        mean, stats, loads = mean_loss(model, params, state.biases, tokens, compute=compute)
-        stats = jax.tree.map(lambda mean: mean * share, stats)
-        mean = mean * share
+    def shared(mean, stats, loads):
+        mean, stats = jax.tree.map(lambda value: value * share, (mean, stats))
         return mean + stats.aux_loss, (mean, stats, loads)
 
-    def piece(total, tokens):
-        (_, (loss, stats, _)), gradient = jax.value_and_grad(objective, has_aux=True)(state.params, tokens)
-        return jax.tree.map(jnp.add, total, (gradient, loss)), stats
+    def objective(params):
+        return shared(*mean_loss(model, params, state.biases, tokens, compute=compute))
 
     if pieces == 1:
-        (_, (loss, stats, loads)), gradient = jax.value_and_grad(objective, has_aux=True)(state.params, tokens)
+        (_, (loss, stats, loads)), gradient = jax.value_and_grad(objective, has_aux=True)(state.params)
     else:
-        nothing = jax.tree.map(jnp.zeros_like, state.params), jnp.float32(0.0)
-        sums, stats = jax.lax.scan(piece, nothing, tokens.reshape(pieces, -1, tokens.shape[1]))
-        gradient, loss = sums
-        stats, loads = jax.tree.map(jnp.sum, stats), []
+        loss, stats, gradient = _in_pieces(model, state, tokens, compute, pieces, shared)
+        loads = []
     if share_of is not None:
         flat, restore = ravel_pytree((gradient, loss, stats))
         gradient, loss, stats = restore(jax.lax.psum(flat, share_of))
@@ -109,6 +104,29 @@ def train_turn(
     kept = jax.tree.map(lambda a, b: jnp.where(taken, a, b), new, state._replace(partial=None))
     alive = jnp.where(running & complete, finite, state.alive)
     return kept._replace(alive=alive, partial=partial), Metrics(loss, rate, norm, *stats)
+
+
+def _in_pieces(model, state: State, tokens: Int[Array, "m T+1"], compute: Compute, pieces: int, shared):
+    """(loss, statistics, gradient) of all tokens, some sequences at a time; the tables of the vocabulary, 25 MB each
+    for 50,304 ids of width 128, are met before and after the pieces."""
+    taken, to_tables = jax.vjp(lambda params: look_up(model, params, state.biases, tokens), state.params)
+    sequences = tokens.shape[0] // pieces
+
+    def objective(params, head, embedded, wanted):
+        lookup = Lookup(embedded, wanted, head)
+        return shared(*lookup_loss(model, params, state.biases, lookup, sequences, compute=compute))
+
+    def piece(total, rows):
+        gradients = jax.value_and_grad(objective, argnums=(0, 1, 2, 3), has_aux=True)
+        (_, (loss, stats, _)), (d_params, d_head, *d_rows) = gradients(state.params, taken.head, *rows)
+        return jax.tree.map(jnp.add, total, (d_params, d_head, loss)), (d_rows, stats)
+
+    nothing = jax.tree.map(jnp.zeros_like, (state.params, taken.head, jnp.float32(0.0)))
+    rows = [rows.reshape(pieces, -1, model.width) for rows in (taken.embedded, taken.wanted)]
+    (gradient, d_head, loss), (d_rows, stats) = jax.lax.scan(piece, nothing, rows)
+    embedded, wanted = (rows.reshape(-1, model.width) for rows in d_rows)
+    (of_tables,) = to_tables(Lookup(embedded, wanted, d_head))
+    return loss, jax.tree.map(jnp.sum, stats), jax.tree.map(jnp.add, gradient, of_tables)
 
 
 def new_state(shape: Shape, seed: UInt32[Array, ""]) -> State:
