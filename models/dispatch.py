@@ -71,16 +71,15 @@ def priority_positions(wanted: Bool[Array, "n J experts"], batch: int) -> Int[Ar
     return before.reshape(time, batch, choices, experts).swapaxes(0, 1).reshape(rows, choices, experts)
 
 
-def route(wanted: Bool[Array, "n J experts"], batch: int, capacity: int | None, mean_load: float) -> Route:
+def route(wanted: Bool[Array, "n J experts"], batch: int, capacity: int | None, block: int) -> Route:
     """Give every wanted assignment a slot.
 
     Args:
         wanted: at most one expert an assignment.
         batch: sequences; see `priority_positions`.
         capacity: slots of each expert; later assignments beyond it are dropped. None drops nothing: each expert's
-            rows are rounded up to whole blocks, a quarter of the mean load each, so that at most about a quarter of
-            the work is padding whatever the imbalance.
-        mean_load: assignments of an expert under a uniform router.
+            rows are rounded up to whole blocks.
+        block: rows of a block, where nothing is dropped; with a capacity an expert's rows are one block.
     """
     rows, choices, experts = wanted.shape
     load = wanted.sum((0, 1))
@@ -93,7 +92,6 @@ def route(wanted: Bool[Array, "n J experts"], batch: int, capacity: int | None, 
         start = jnp.arange(experts, dtype=jnp.int32) * capacity
         block_expert = jnp.arange(experts, dtype=jnp.int32)
     else:
-        block = max(8, 8 * round(mean_load / 32))
         blocks = math.ceil((rows * choices + experts * (block - 1)) / block)
         slots = blocks * block
         ends = jnp.cumsum((load + block - 1) // block)

@@ -13,7 +13,7 @@ from jaxtyping import Array, Bool, Float
 
 from models.config import ModelConfig, MoEConfig
 from models.dispatch import from_slots, route, to_slots
-from models.experts import Way, expert_feed_forward
+from models.experts import Way, are_looped, block_rows, expert_feed_forward
 from models.ffn import FeedForward
 from models.weights import weight
 
@@ -140,8 +140,8 @@ class MixtureOfExperts(nnx.Module):
         else:
             choice = choose_top(probability, moe.experts_per_token, batch_axis)
         mean_load = x.shape[0] * moe.experts_per_token / moe.experts
-        slots_each = capacity(moe, x.shape[0], training)
-        routing = route(choice.wanted, batch, slots_each, mean_load)
+        block = block_rows(mean_load, are_looped(self.experts.up[...], way))
+        routing = route(choice.wanted, batch, capacity(moe, x.shape[0], training), block)
         slots = to_slots(x, routing)
         served = expert_feed_forward(slots, self.experts.weights(), routing.block_expert, way)
         y = from_slots(served, choice.gates, routing)

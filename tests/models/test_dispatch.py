@@ -119,7 +119,7 @@ def test_there_and_back_is_the_gated_sum_of_what_was_kept(capacity):
 
     @functools.partial(jax.jit, static_argnums=2)
     def run(x, gates, capacity):
-        routing = route(jnp.asarray(one_hot(choices, 4)), 3, capacity, 6.0)
+        routing = route(jnp.asarray(one_hot(choices, 4)), 3, capacity, 8)
         scaled = to_slots(x, routing) * (1.0 + routing.block_expert.astype(jnp.float32))[:, None, None]
         return from_slots(scaled, gates, routing), routing.slot
 
