@@ -43,7 +43,7 @@ def plan(
     sweep: SweepArgument,
     json_: JsonFlag = False,
     cache: Cache = None,
-    calibrate: Annotated[bool, typer.Option(help="measure this machine first (about a minute, kept for later)")] = True,
+    calibrate: Annotated[bool, typer.Option(help="measure this machine first (some minutes, kept for later)")] = True,
 ) -> None:
     """Every cell with its sizes and cost, the packs, the time it will take, and what is infeasible and why."""
     from harness.plan import plan_sweep
@@ -60,7 +60,9 @@ def plan(
 def run(
     sweep: SweepArgument,
     out: Annotated[str, typer.Option(metavar="DIR", help="the sweep's folder or its URL, new or begun")],
-    workers: Annotated[int, typer.Option(min=1, help="processes, each on its share of the cores")] = 1,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="processes, each on its share of the cores; by default as measured")
+    ] = None,
     executor: Annotated[str, typer.Option(help="where packs run: local or ray")] = "local",
     address: Annotated[str | None, typer.Option(help="of the Ray cluster, such as auto or HOST:PORT")] = None,
     hosts: Annotated[

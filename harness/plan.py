@@ -63,7 +63,7 @@ def calibration_of(cache: Path) -> Calibration:
     """
     path = calibration_path(cache)
     if not path.is_file():
-        Console(stderr=True).print("measuring this machine, once (about a minute)")
+        Console(stderr=True).print("measuring this machine, once (some minutes)")
         subprocess.run([sys.executable, "-m", "harness.plan", str(path)], check=True)
     return Calibration.from_json(path.read_text(), path)
 

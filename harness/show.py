@@ -109,6 +109,10 @@ def eta(reached: Reached) -> str:
     return f"ETA: {duration(reached.eta_seconds)}"
 
 
+def _shared(planned: Plan) -> str:
+    return "" if planned.processes == 1 else f", {planned.processes} processes at a time"
+
+
 def duration(seconds: float) -> str:
     """h:mm:ss, and days before them."""
     return str(datetime.timedelta(seconds=math.ceil(seconds)))
@@ -146,8 +150,9 @@ def print_plan(planned: Plan) -> None:
         f"{planned.flops:.3g} FLOPs ({planned.flops_6nd:.3g} as 6ND); {len(planned.infeasible)} infeasible cells"
     )
     print(
-        f"about {seconds.total:.0f} s on {planned.calibration.device}: {seconds.compile:.0f} s compiling, "
-        f"{seconds.training:.0f} s training, {seconds.evaluation:.0f} s evaluating; text not yet prepared comes on top"
+        f"about {seconds.total:.0f} s on {planned.calibration.device}{_shared(planned)}: "
+        f"{seconds.compile:.0f} s compiling, {seconds.training:.0f} s training, "
+        f"{seconds.evaluation:.0f} s evaluating; text not yet prepared comes on top"
     )
 
 

@@ -1,7 +1,8 @@
 """How much of a sweep's time is spent inside compiled steps: a whole `isogap run`, cold and warm. See scripts/bench.py.
 
-Cold: no compiled programs. The text is prepared beforehand, as it is once in a machine's life. Warm: the same sweep
-into another folder, its programs on disk. Each pass is a process of its own, and its wall time all of that process.
+Cold: no compiled programs. The text is prepared and the machine calibrated beforehand, as they are once in a machine's
+life (in the user's cache). Warm: the same sweep into another folder, its programs on disk. Each pass is a command of its
+own, and its wall time all of that command; shares are means over the processes that train.
 """
 
 import argparse
@@ -9,6 +10,7 @@ import itertools
 import json
 import os
 import resource
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -29,17 +31,21 @@ LENGTHS = (0.5, 1.0, 1.5, 3.0)
 
 def sweep(args: argparse.Namespace) -> dict[str, Any]:
     """Where the time of `--runs` runs goes, cold and warm, and how long the commands take that read their folder."""
+    from harness.data.cache import default_cache
     from harness.data.store import prepare
+    from harness.plan import calibration_of, calibration_path
+    from harness.record.files import write_text
 
     with tempfile.TemporaryDirectory(prefix="isogap-bench-", dir=args.folder) as name:
         folder = Path(name)
         cache, spec = folder / "cache", folder / "sweep.yaml"
         spec.write_text(json.dumps(spec_of(args.runs, args.signatures, args.mixed)))
         prepare(DOMAIN, "bytes", cache)
+        write_text(calibration_path(cache), calibration_of(default_cache()).to_json())
         passes = {state: _pass(spec, folder / state, cache) for state in ("cold", "warm")}
         out = folder / "warm"
         readers = {
-            "plan": ("plan", spec, "--no-calibrate", "--cache", cache),
+            "plan": ("plan", spec, "--cache", cache),
             "status": ("status", out),
             "export": ("export", out, "--what", "runs", "--to", folder / "runs.csv"),
         }
@@ -65,7 +71,8 @@ def _pass(spec: Path, out: Path, cache: Path) -> dict[str, float]:
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     wall = _isogap("run", spec, "--out", out, "--cache", cache)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    (beat,) = [json.loads(path.read_text()) for path in (out / "workers").iterdir()]
+    beats = [json.loads(path.read_text()) for path in (out / "workers").iterdir()]
+    beat = {key: statistics.mean(beat[key] for beat in beats) for key in beats[0] if _is_number(beats[0][key])}
     inside = beat["training_seconds"] + beat["evaluation_seconds"]
     shares = {
         "inside_compiled_steps": inside,
@@ -76,8 +83,13 @@ def _pass(spec: Path, out: Path, cache: Path) -> dict[str, float]:
         "rest": beat["since"] - inside - beat["compile_seconds"],
     }
     cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    told = {"wall_s": round(wall, 1), "cpu_s": round(cpu, 1), "tokens_per_second": round(beat["tokens"] / wall)}
+    told = {"wall_s": round(wall, 1), "cpu_s": round(cpu, 1), "tokens_per_second": round(len(beats) * beat["tokens"] / wall)}
+    told["processes"] = len(beats)
     return told | {name: round(seconds / wall, 4) for name, seconds in shares.items()}
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _isogap(*arguments: object) -> float:

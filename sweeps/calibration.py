@@ -17,6 +17,23 @@ NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
 @dataclasses.dataclass(frozen=True)
+class Crew:
+    """What several processes do at the same time, each pinned to a core of its own and with one device.
+
+    Attributes:
+        processes: how many.
+        start_seconds: until each of them is ready to compile.
+        compile_time: of a signature in each of them, all compiling, relative to one process on all cores.
+        gain: width -> slots of each -> tokens per second of all together relative to one run alone on all cores.
+    """
+
+    processes: Annotated[int, Field(gt=1)]
+    start_seconds: NotNegative
+    compile_time: Positive
+    gain: Annotated[dict[int, Annotated[dict[int, Positive], Field(min_length=1)]], Field(min_length=1)]
+
+
+@dataclasses.dataclass(frozen=True)
 class Calibration:
     """What a device does. Operations are those of `models.count.flops`, full mask.
 
@@ -32,6 +49,7 @@ class Calibration:
         compile_seconds: fixed part of compiling the training and evaluation programs of one signature.
         compile_seconds_per_layer: architecture -> compile seconds for each layer; `dense` for those not named.
         evaluation_speed: FLOP/s of the forward passes of an evaluation relative to training.
+        crew: None where it was not measured, as on accelerators.
     """
 
     device: str
@@ -45,6 +63,7 @@ class Calibration:
     compile_seconds: NotNegative
     compile_seconds_per_layer: dict[str, NotNegative]
     evaluation_speed: Positive
+    crew: Crew | None = None
 
     def to_json(self) -> str:
         """The text `from_json` reads."""
@@ -95,6 +114,29 @@ class Calibration:
         """Tokens per second of a pack relative to one run alone."""
         by_width = {width: interpolated(table, slots) for width, table in self.packing_gain.items()}
         return interpolated(by_width, shape.model.width)
+
+    def member(self) -> "Calibration":
+        """Of one process of the crew, while the others work as well.
+
+        Raises:
+            ValueError: none was measured.
+        """
+        if self.crew is None:
+            raise ValueError("no crew was measured")
+        processes, slower = self.crew.processes, self.crew.compile_time
+        gains = {
+            width: {slots: gain / processes for slots, gain in table.items()} for width, table in self.crew.gain.items()
+        }
+        alone = interpolated(gains[min(gains)], 1)
+        return dataclasses.replace(
+            self,
+            devices=1,
+            packing_gain=gains,
+            compile_seconds=slower * self.compile_seconds,
+            compile_seconds_per_layer={a: slower * one for a, one in self.compile_seconds_per_layer.items()},
+            evaluation_speed=alone * self.evaluation_speed,
+            crew=None,
+        )
 
     def together(self, processes: int, devices: int) -> "Calibration":
         """Of that many such hosts that share the slots of a pack, and have so many devices in all."""

@@ -54,17 +54,23 @@ def packs(
     micro_tokens: int,
     slots_of: Mapping[str, int],
     parts: int = 1,
+    pays: Callable[[Shape], float] = lambda _: 0.0,
 ) -> tuple[Pack, ...]:
     """The runs in packs, whatever their order: shapes by falling FLOPs, the runs of each dealt to `parts` packs.
 
     Args:
         slots_of: signature -> slots, as `choose_slots` gives them.
         parts: processes that train packs at the same time; a shape is cut into no more packs than it fills.
+        pays: turns of a pack from which on it is worth the compilation of its program in a process of its own.
     """
     made = []
     for shape, runs in by_shape(configs, micro_tokens).items():
         slots = slots_of[shape.signature]
-        hands: list[list[RunConfig]] = [[] for _ in range(min(parts, -(-len(runs) // slots)))]
+        fills = min(parts, -(-len(runs) // slots))
+        if fills > 1:
+            turns = makespan([turns_of(run, shape) for run in runs], slots)
+            fills = max(1, min(fills, int(turns // max(1.0, pays(shape)))))
+        hands: list[list[RunConfig]] = [[] for _ in range(fills)]
         loads = [(0, hand) for hand in range(len(hands))]
         for run in runs:  # longest first, to whoever has least
             load, hand = heapq.heappop(loads)

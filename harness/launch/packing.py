@@ -23,7 +23,7 @@ from sweeps.packs import by_shape, choose_slots
 @dataclasses.dataclass(frozen=True)
 class Packing:
     """Attributes:
-    devices: of the platform; the CPU is shown as that many.
+    devices: of each process that trains; the CPU is shown to it as that many.
     micro_tokens: tokens of a batch computed at once, see `sweeps.shape.shape_of`.
     slots: signature -> slots of its packs.
     """

@@ -1,6 +1,7 @@
 """`isogap run`: a sweep from its spec to its tables, whatever was done of it before."""
 
 import dataclasses
+import os
 import time
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from harness.data.cache import default_cache
 from harness.launch.local import Job, Stop, run_packs
-from harness.launch.packing import memory_limit_of, read_packing, settle_packing
+from harness.launch.packing import Packing, memory_limit_of, read_packing, settle_packing
 from harness.launch.ray_cluster import run_packs_on_ray
 from harness.launch.several import CPU_DEVICES, follow, joined, lead, order
 from harness.launch.watch import watching
@@ -19,10 +20,12 @@ from harness.record.lock import sweep_lock
 from harness.record.status import ENDED, Status, read_statuses, run_folder, write_status
 from harness.record.sweep_folder import check_data, lay_out, record_environment, with_standing
 from harness.track.mirror import check_trackers, tracking
+from sweeps.calibration import Calibration
 from sweeps.config import DataConfig, RunConfig
 from sweeps.errors import InputError
 from sweeps.grid import load, read_sweep_text
 from sweeps.packs import Pack, packs
+from sweeps.plan import divide, pays_for_another
 
 STOPPED = {15: 143, 2: 130}
 
@@ -33,7 +36,7 @@ class Options:
 
     Attributes:
         cache: of prepared data and compiled programs; None for the user's.
-        workers: processes on this machine; ignored by an executor of its own.
+        workers: processes on this machine; None leaves it to what was measured, see `sweeps.plan.divide`.
         executor: `local`, or `ray`.
         address: of the Ray cluster.
         hosts: of the processes on other hosts that train together, see `harness.launch.several.joined`; None for one.
@@ -44,7 +47,7 @@ class Options:
     """
 
     cache: Path | None = None
-    workers: int = 1
+    workers: int | None = None
     executor: str = "local"
     address: str | None = None
     hosts: str | None = None
@@ -67,7 +70,7 @@ def run_sweep(sweep: str, out: Path, options: Options) -> int:
     """
     if options.hosts is None:
         return _run(sweep, out, options)
-    if options.executor != "local" or options.workers != 1:
+    if options.executor != "local" or options.workers is not None:
         raise InputError("--hosts", "value", options.hosts, "no --executor and no --workers beside it")
     with joined(options.hosts):
         from harness.train import hosts
@@ -124,19 +127,20 @@ def _train(
     runs: list[RunConfig], statuses: dict[str, Status], out: Path, cache: Path, hashes: dict[str, dict[str, str]],
     options: Options, stop: Stop, console: Console,
 ) -> None:  # fmt: skip
-    calibration = known_calibration(cache)
     recorded = read_packing(out)
+    remaining = [run for run in runs if statuses[run.run_id].state not in ENDED]
+    workers, calibration = _workers(remaining, recorded, known_calibration(cache), options)
     from harness.train.platform import configure_jax
 
     if options.hosts is not None:
         order("devices", None)
         configure_jax(cache, CPU_DEVICES)
     else:
-        configure_jax(cache, recorded.devices if recorded else None)
+        configure_jax(cache, recorded.devices if recorded else calibration.devices)
     import jax
 
     record_environment(out, [f"{d.platform} {d.device_kind}" for d in jax.devices()], hashes)
-    memory, processes = memory_limit_of(jax.default_backend(), options.workers), jax.process_count()
+    memory, processes = memory_limit_of(jax.default_backend(), workers), jax.process_count()
     if processes > 1:
         calibration, memory = calibration.together(processes, jax.device_count()), memory * processes
     packing = settle_packing(out, runs, calibration, memory)
@@ -145,7 +149,8 @@ def _train(
     job = Job(out.absolute() if is_local(out) else out, cache.absolute(), packing, options.fail_fast)
 
     def cut(parts: int) -> list[Pack]:
-        made = packs(runs, packing.micro_tokens, packing.slots, parts)
+        pays = pays_for_another(calibration, packing.slots)
+        made = packs(runs, packing.micro_tokens, packing.slots, parts, pays)
         return [pack for pack in made if any(statuses[run.run_id].state not in ENDED for run in pack.runs)]
 
     # Only now: until something trains there is nothing to save, and a signal may end the process at once.
@@ -157,7 +162,27 @@ def _train(
         elif options.executor == "ray":
             run_packs_on_ray(cut, job, options.address or "auto", stop, watch.ended)
         else:
-            run_packs(cut(options.workers), job, options.workers, stop, watch.ended)
+            run_packs(cut(workers), job, workers, stop, watch.ended)
+
+
+def _workers(
+    runs: list[RunConfig], recorded: Packing | None, calibration: Calibration, options: Options
+) -> tuple[int, Calibration]:
+    """How many processes train these runs, and the calibration of each.
+
+    Those of a sweep that has begun have the devices it began with, on which the last bits of its numbers depend.
+    """
+    elsewhere = options.hosts is not None or options.executor != "local"
+    each, sharing = calibration, 1
+    if calibration.platform != "cpu":
+        pass
+    elif recorded is not None and recorded.devices == 1:
+        sharing = len(os.sched_getaffinity(0))
+        each = calibration if calibration.crew is None else calibration.member()
+    elif recorded is None and not elsewhere and options.workers is None:
+        division = divide(runs, calibration, memory_limit_of(calibration.platform))
+        each, sharing = division.calibration, division.processes
+    return 1 if elsewhere else options.workers or sharing, each
 
 
 def _bar(console: Console) -> Progress:

@@ -5,16 +5,12 @@ import time
 from collections.abc import Callable
 
 import jax
-import jax.numpy as jnp
-import numpy as np
 
-from harness.train.optimizer import hyper_of, stack_hyper
-from harness.train.programs import Key, evaluation_pieces, mesh_for, programs
+from harness.train.crew import measure_crew
+from harness.train.trial import try_out
 from models.config import ARCHITECTURES, make_config
 from models.count import flops
-from models.transformer import compute_for
-from sweeps.calibration import Calibration
-from sweeps.config import DataConfig, OptimizerConfig, RunConfig
+from sweeps.calibration import Calibration, Crew
 from sweeps.shape import PROBE_SETS, Shape
 
 CONTEXT, BATCH, PROBE = 128, 8, 32
@@ -38,29 +34,12 @@ def _seconds(call: Callable[[], object], least: int = 5) -> float:
 
 def _measure(shape: Shape, slots: int) -> dict[str, float]:
     """Seconds to compile, of one turn, of one run's evaluation, and of a dispatch of no turns."""
-    platform = jax.default_backend()
-    began = time.perf_counter()
-    compiled = programs(Key(shape, slots, compute_for(platform), mesh_for(slots, BATCH)))
-    compile_seconds = time.perf_counter() - began
-    state = compiled.initialise(np.arange(slots, dtype=np.uint32))
-    data = DataConfig(domain="", tokenizer="bytes", unique_tokens=10**6)
-    run = RunConfig(model=shape.model, data=data, optimizer=OptimizerConfig(lr=1e-3), steps=10**6, batch=BATCH)
-    hyper = stack_hyper([hyper_of(run, 1)] * slots)
-    draw = np.random.default_rng(0)
-    tokens = draw.integers(0, 257, (compiled.turns, slots, BATCH, CONTEXT + 1)).astype(np.int32)
-    windows = draw.integers(0, 257, (*evaluation_pieces(shape, compiled.mesh), CONTEXT + 1)).astype(np.int32)
-
-    def advance(count: int) -> object:
-        nonlocal state
-        state, metrics = compiled.advance(state, hyper, tokens, np.int32(count))
-        return metrics
-
-    advance(1)
-    dispatch = _seconds(lambda: advance(0))
-    turn = (_seconds(lambda: advance(compiled.turns)) - dispatch) / compiled.turns
-    evaluation = _seconds(lambda: compiled.evaluate(state.params, state.biases, jnp.int32(0), windows))
-    measured = {"compile": compile_seconds, "turn": turn, "evaluation": evaluation, "dispatch": dispatch}
-    return measured | {"turns": compiled.turns, "speed": slots * shape.turn_flops / turn}
+    trial = try_out(shape, slots)
+    dispatch = _seconds(lambda: trial.advance(0))
+    turn = (_seconds(lambda: trial.advance(trial.turns)) - dispatch) / trial.turns
+    evaluation = _seconds(trial.evaluate)
+    measured = {"compile": trial.compile_seconds, "turn": turn, "evaluation": evaluation, "dispatch": dispatch}
+    return measured | {"turns": trial.turns, "speed": slots * shape.turn_flops / turn}
 
 
 def _gains(shape: Shape, alone: float, devices: int, progress: Callable[[str], None]) -> dict[int, float]:
@@ -74,10 +53,31 @@ def _gains(shape: Shape, alone: float, devices: int, progress: Callable[[str], N
     return gains
 
 
-def calibrate(progress: Callable[[str], None]) -> Calibration:
-    """Time about a dozen programs, less than a minute on 2 cores, nearly all of it compiling.
+def _crew(
+    alone: dict[int, tuple[Shape, dict[str, float]]], devices: int, progress: Callable[[str], None]
+) -> Crew | None:
+    """Of one process a device.
 
-    Must run in a process without a cache of compiled programs, or the compile times mean nothing.
+    Args:
+        alone: width -> what was measured of one run alone.
+    """
+    if devices == 1 or jax.default_backend() != "cpu":
+        return None
+    progress(f"{devices} processes of one core each")
+    smallest, shapes = min(alone), [shape for shape, _ in alone.values()]
+    cases = [(shape, 1) for shape in shapes] + [(alone[smallest][0], 4)]
+    start, compiling, speeds = measure_crew(cases, devices)
+    gain: dict[int, dict[int, float]] = {width: {} for width in alone}
+    for (shape, slots), speed in zip(cases, speeds, strict=True):
+        gain[shape.model.width][slots] = speed / alone[shape.model.width][1]["speed"]
+    return Crew(devices, start, compiling[0] / alone[smallest][1]["compile"], gain)
+
+
+def calibrate(progress: Callable[[str], None]) -> Calibration:
+    """Time about a dozen programs, one to three minutes on 2 cores, nearly all of it compiling.
+
+    Must run in a process without a cache of compiled programs, or the compile times mean nothing, whose main module can
+    be imported without harm: a crew's processes do.
 
     Args:
         progress: told what is measured next.
@@ -112,4 +112,5 @@ def calibrate(progress: Callable[[str], None]) -> Calibration:
         compile_seconds=fixed,
         compile_seconds_per_layer={a: max(0.0, m["compile"] - fixed) / 2 for a, m in others.items()},
         evaluation_speed=forward / small["evaluation"] / small["speed"],
+        crew=_crew({32: (alone, small), 128: (wide, large)}, devices, progress),
     )
