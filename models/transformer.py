@@ -176,7 +176,8 @@ def mean_loss(
     if compute.loss == "plain":
         losses, stats, loads = token_losses(config, params, biases, tokens, training=True, compute=compute)
         return losses.mean(), stats, loads
-    return lookup_loss(config, params, biases, look_up(config, params, biases, tokens), tokens.shape[0], compute=compute)
+    taken = look_up(config, params, biases, tokens)
+    return lookup_loss(config, params, biases, taken, tokens.shape[0], compute=compute)
 
 
 class Lookup(NamedTuple):

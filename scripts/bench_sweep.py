@@ -1,7 +1,7 @@
 """How much of a sweep's time is spent inside compiled steps: a whole `isogap run`, cold and warm. See scripts/bench.py.
 
-Cold: no compiled programs. The text is prepared and the machine calibrated beforehand, as they are once in a machine's
-life (in the user's cache). Warm: the same sweep into another folder, its programs on disk. Each pass is a command of its
+Cold: no compiled programs. The text is prepared and the machine calibrated before (in the user's cache), as they are
+once in a machine's life. Warm: the same sweep into another folder, its programs on disk. Each pass is a command of its
 own, and its wall time all of that command; shares are means over the processes that train.
 """
 
@@ -83,8 +83,8 @@ def _pass(spec: Path, out: Path, cache: Path) -> dict[str, float]:
         "rest": beat["since"] - inside - beat["compile_seconds"],
     }
     cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    told = {"wall_s": round(wall, 1), "cpu_s": round(cpu, 1), "tokens_per_second": round(len(beats) * beat["tokens"] / wall)}
-    told["processes"] = len(beats)
+    told = {"wall_s": round(wall, 1), "cpu_s": round(cpu, 1), "processes": len(beats)}
+    told["tokens_per_second"] = round(len(beats) * beat["tokens"] / wall)
     return told | {name: round(seconds / wall, 4) for name, seconds in shares.items()}
 
 

@@ -64,8 +64,8 @@ def _crew(
     if devices == 1 or jax.default_backend() != "cpu":
         return None
     progress(f"{devices} processes of one core each")
-    smallest, shapes = min(alone), [shape for shape, _ in alone.values()]
-    cases = [(shape, 1) for shape in shapes] + [(alone[smallest][0], 4)]
+    smallest = min(alone)
+    cases = [(shape, slots) for shape, _ in alone.values() for slots in (1, 4)]
     start, compiling, speeds = measure_crew(cases, devices)
     gain: dict[int, dict[int, float]] = {width: {} for width in alone}
     for (shape, slots), speed in zip(cases, speeds, strict=True):

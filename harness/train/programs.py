@@ -252,10 +252,11 @@ def compiler_options(platform: str) -> dict[str, str]:
 
 
 def evaluation_pieces(shape: Shape, mesh: Mesh) -> tuple[int, int]:
-    """(P, n): windows are evaluated n at a time, about 4,096 tokens, whatever the devices; P n covers all probe sets
-    and P divides over the devices along `run`."""
+    """(P, n): windows are evaluated n at a time, about 4,096 tokens, on CPUs 1,024 (8 to 10 % less time at widths 32 to
+    128), whatever the number of devices; P n covers all probe sets and P divides over the devices along `run`."""
     windows = PROBE_SETS * shape.probe_windows
-    rows = min(windows, max(1, 4096 // shape.model.context))
+    together = 1024 if mesh.devices.flat[0].platform == "cpu" else 4096
+    rows = min(windows, max(1, together // shape.model.context))
     rows += -rows % mesh.shape["data"]
     pieces = -(-windows // rows)
     return pieces + -pieces % mesh.shape["run"], rows

@@ -1,12 +1,13 @@
 """Plans: sums that add up, reasons for what cannot run, and speed of planning."""
 
+import dataclasses
 import json
 
 import pytest
 import yaml
 
 from models.count import count, flops
-from sweeps.calibration import TWO_CORES
+from sweeps.calibration import TWO_CORES, Crew
 from sweeps.errors import InputError
 from sweeps.grid import expand
 from sweeps.memory import run_bytes
@@ -107,3 +108,43 @@ def test_ten_thousand_cells_can_be_planned():
     axes = {"lr": [k * 1e-5 for k in range(1, 501)], "weight_decay": [0, 0.1], "params": [2e4, 1e5]}
     made = plan(sweep_of({"grid": axes, "seeds": 5}), lambda domain, tokenizer, fraction: 10**9)
     assert len(made.runs) == 10_000 and made.compiles == 2
+
+
+def crew(gain: float, compile_time: float = 1.0, start: float = 0.0):
+    """Two cores on which a pack gains nothing, and a crew that much."""
+    alone = {32: {1: 1.0}, 128: {1: 1.0}}
+    return dataclasses.replace(
+        TWO_CORES, packing_gain=alone, crew=Crew(2, start, compile_time, {width: {1: gain} for width in alone})
+    )
+
+
+LONG = {"grid": {"params": [2e4, 1e5], "tokens": ["400 N", "800 N"]}, "seeds": 3}
+
+
+def test_whoever_ends_a_sweep_sooner_trains_it():
+    whole = plan(sweep_of(LONG))
+    for gain, processes in ((0.9, 1), (1.0, 1), (1.2, 2)):
+        assert plan(sweep_of(LONG), calibration=crew(gain)).processes == processes
+    assert whole.processes == 1 and whole.calibration == TWO_CORES
+    assert plan(sweep_of(LONG), calibration=crew(1.2, start=1e5)).processes == 1
+    # Nothing but compiling, and each compiles by itself as fast as one on all cores: twice as fast together.
+    short = {"grid": {"params": [2e4, 1e5], "batch": [4, 8]}, "seeds": 1}
+    made = plan(sweep_of(short), calibration=crew(1.0))
+    assert made.processes == 2 and made.compiles == len(made.packs) == 4
+    assert made.seconds.compile == pytest.approx(plan(sweep_of(short)).seconds.compile / 2, rel=0.2)
+
+
+def test_a_crew_shares_the_work_and_ends_together():
+    calibration = crew(1.2)
+    made = plan(sweep_of(LONG), calibration=calibration)
+    each = [
+        made.calibration.compile_time(pack.shape.model) + sum(pack_time(pack, made.calibration)) for pack in made.packs
+    ]
+    assert sum(each) / 2 <= made.seconds.total <= sum(each) / 2 + max(each) / 2  # of any greedy schedule of two
+    assert json.loads(made.to_json())["processes"] == 2
+
+
+def test_a_shape_is_not_compiled_twice_for_less_than_that_takes():
+    for tokens, compiles in (("4 N", 1), ("8000 N", 2)):
+        block = {"grid": {"params": [2e4], "tokens": [tokens]}, "seeds": 4}
+        assert plan(sweep_of(block), calibration=crew(1.5)).compiles == compiles

@@ -12,7 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from harness.launch.packing import read_packing
+from harness.plan import calibration_path
 from harness.record.status import read_status, run_folder
+from sweeps.calibration import TWO_CORES, Crew
 
 PATIENCE = 300.0
 
@@ -137,3 +140,25 @@ def test_a_worker_that_is_told_to_stop_alone_is_replaced(run, finished, tables, 
     status, _, err = finish(child)
     assert status == 3, err
     assert tables(out) == tables(finished)
+
+
+def test_a_crew_is_taken_where_it_is_faster_and_goes_on_with_its_devices(run, lab, tables, tmp_path, monkeypatch):
+    cache = tmp_path / "cache"
+    cache.mkdir()
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1})  # the child's
+    fast = dataclasses.replace(TWO_CORES, crew=Crew(2, 0.0, 0.5, {32: {1: 2.0, 2: 10.0}}))
+    calibration_path(cache).write_text(fast.to_json())
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    status, _, err = finish(run(whole, "--cache", cache))
+    assert status == 3, err
+    packing = read_packing(whole)
+    assert packing is not None and packing.devices == 1 and len(list((whole / "workers").iterdir())) == 2
+    child = run(cut, "--cache", cache)
+    wait_until(lambda: steps_done(cut) > 100, child)
+    child.kill()
+    finish(child)
+    # What was measured may be forgotten, and another number of processes asked for.
+    calibration_path(cache).unlink()
+    status, _, err = finish(run(cut, "--cache", cache, "--workers", 1))
+    assert status == 3, err
+    assert tables(cut) == tables(whole)
