@@ -2,6 +2,7 @@
 
 import functools
 import hashlib
+import importlib.util
 import os
 import subprocess
 import sys
@@ -80,10 +81,7 @@ def known_calibration(cache: Path) -> Calibration:
 
 def _accelerated() -> bool:
     """Whether JAX is installed for more than the CPU: to ask it would take its devices."""
-    import importlib.metadata
-
-    names = (distribution.metadata["Name"] or "" for distribution in importlib.metadata.distributions())
-    return any(name.startswith(("jax-cuda", "jax-rocm", "jax_cuda", "jax_rocm", "libtpu")) for name in names)
+    return any(importlib.util.find_spec(name) for name in ("jax_plugins", "libtpu"))
 
 
 def _measure_into(path: Path) -> None:
