@@ -22,44 +22,27 @@ CALLS = 5
 def train(args: argparse.Namespace) -> dict:
     """Tokens per second of training steps as `isogap run` takes them, on random tokens; compiling told apart."""
     import jax
-    import numpy as np
 
-    from harness.train.optimizer import hyper_of, stack_hyper
-    from harness.train.programs import Key, mesh_for, programs
+    from harness.train.programs import mesh_for
+    from harness.train.trial import try_out
     from models.config import make_config
     from models.count import count
-    from models.transformer import compute_for
-    from sweeps.config import DataConfig, OptimizerConfig, RunConfig
     from sweeps.shape import Shape
 
     jax.config.update("jax_num_cpu_devices", len(os.sched_getaffinity(0)))
     sizes = {"vocab": args.vocab, "context": args.context, "width": args.width, "depth": args.layers}
     model = make_config(args.architecture, **sizes, heads=args.heads)
-    data = DataConfig(domain="", tokenizer="bytes", unique_tokens=2**31)
-    config = RunConfig(model=model, data=data, optimizer=OptimizerConfig(lr=1e-3), steps=10**6, batch=args.batch)
-    key = Key(
-        Shape(model, args.batch, False, "adamw", 128), args.pack, compute_for(jax.default_backend()),
-        mesh_for(args.pack, args.batch),
-    )  # fmt: skip
-    began = time.perf_counter()
-    compiled = programs(key)
-    compile_s = time.perf_counter() - began
-    state = compiled.initialise(np.arange(args.pack, dtype=np.uint32))
-    hyper = stack_hyper([hyper_of(config, 1)] * args.pack)
-    k = compiled.turns
-    tokens = np.random.default_rng(0).integers(0, args.vocab, (k, args.pack, args.batch, args.context + 1))
-    tokens = tokens.astype(np.int32)
+    trial = try_out(Shape(model, args.batch, False, "adamw", 128), args.pack)
+    k = trial.turns
 
-    def dispatch(count: int) -> float:
-        nonlocal state
+    def dispatch() -> float:
         began = time.perf_counter()
-        state, metrics = compiled.advance(state, hyper, tokens, np.int32(count))
-        jax.block_until_ready(metrics)
+        jax.block_until_ready(trial.advance(k))
         return time.perf_counter() - began
 
-    dispatch(k)
+    dispatch()
     calls = max(1, round(args.steps / k / CALLS))
-    step = statistics.median(sum(dispatch(k) for _ in range(calls)) / calls / k for _ in range(CALLS))
+    step = statistics.median(sum(dispatch() for _ in range(calls)) / calls / k for _ in range(CALLS))
     return {
         "bench": "train",
         **sizes,
@@ -67,11 +50,11 @@ def train(args: argparse.Namespace) -> dict:
         "batch": args.batch,
         "pack": args.pack,
         "params": count(model).total,
-        "devices": len(compiled.mesh.devices.flat),
+        "devices": mesh_for(args.pack, args.batch).devices.size,
         "turns_per_dispatch": k,
-        "compile_s": round(compile_s, 2),
+        "compile_s": round(trial.compile_seconds, 2),
         "step_ms": round(1e3 * step, 3),
-        "tokens_per_second": round(args.pack * config.batch_tokens / step, 1),
+        "tokens_per_second": round(args.pack * args.batch * args.context / step, 1),
     }
 
 
