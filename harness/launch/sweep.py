@@ -3,6 +3,7 @@
 import dataclasses
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from rich.console import Console
@@ -26,6 +27,7 @@ from sweeps.errors import InputError
 from sweeps.grid import load, read_sweep_text
 from sweeps.packs import Pack, packs
 from sweeps.plan import divide, pays_for_another
+from sweeps.shape import Shape
 
 STOPPED = {15: 143, 2: 130}
 
@@ -148,8 +150,7 @@ def _train(
     # On Ray the tasks run elsewhere.
     job = Job(out.absolute() if is_local(out) else out, cache.absolute(), packing, options.fail_fast)
 
-    def cut(parts: int) -> list[Pack]:
-        pays = pays_for_another(calibration, packing.slots)
+    def cut(parts: int, pays: Callable[[Shape], float] = lambda _: 0.0) -> list[Pack]:
         made = packs(runs, packing.micro_tokens, packing.slots, parts, pays)
         return [pack for pack in made if any(statuses[run.run_id].state not in ENDED for run in pack.runs)]
 
@@ -162,7 +163,7 @@ def _train(
         elif options.executor == "ray":
             run_packs_on_ray(cut, job, options.address or "auto", stop, watch.ended)
         else:
-            run_packs(cut(workers), job, workers, stop, watch.ended)
+            run_packs(cut(workers, pays_for_another(calibration, packing.slots)), job, workers, stop, watch.ended)
 
 
 def _workers(

@@ -29,13 +29,13 @@ from sweeps.calibration import TWO_CORES
 from sweeps.config import RunConfig
 
 ROOT = Path(__file__).parents[2]
-# Four runs of AdamW in two slots, one of which diverges, and two of SGD.
+# Four runs of AdamW in two slots, the longest of which diverges, and two of SGD.
 SPEC = """
 name: tiny
 defaults: {{domain: "text:{text}", context: 16, width: 16, depth: 1, heads: 2, batch: 2, probe_windows: 8, epochs: 3}}
 blocks:
   - name: adam
-    zip: {{tokens: [28800, 28800, 28800, 28000], lr: [0.003, 0.01, 1.0e+30, 0.003], epochs: [3, 6, 3, 9]}}
+    zip: {{tokens: [28800, 28800, 28896, 28000], lr: [0.003, 0.01, 1.0e+30, 0.003], epochs: [3, 6, 3, 9]}}
   - name: sgd
     defaults: {{optimizer: sgd, lr: 0.3, tokens: 19200, keep: final}}
     seeds: 2

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from models.dispatch import from_slots, gather_rows, priority_positions, route, to_slots
+from models.experts import block_rows
 
 # (rows, assignments a row, experts, sequences, capacity)
 SHAPES = [
@@ -47,7 +48,7 @@ def routings(draw):
 def test_every_assignment_has_one_slot_of_its_expert_or_is_dropped(routing):
     choices, experts, batch, capacity = routing
     rows, width = choices.shape
-    found = jax.device_get(compiled(jnp.asarray(one_hot(choices, experts)), batch, capacity, rows * width / experts))
+    found = jax.device_get(compiled(jnp.asarray(one_hot(choices, experts)), batch, capacity, 8))
     slots, room = len(found.assignment), len(found.assignment) // len(found.block_expert)
     assert slots == room * len(found.block_expert)
     served = np.zeros(experts, int)
@@ -74,7 +75,7 @@ def test_every_assignment_has_one_slot_of_its_expert_or_is_dropped(routing):
 @pytest.mark.parametrize("expert", [0, 3, 7])
 def test_dropless_serves_the_worst_imbalance_with_little_padding(expert):
     choices = np.full((256, 2), expert, np.int8)
-    found = jax.device_get(compiled(jnp.asarray(one_hot(choices, 8)), 4, None, 64.0))
+    found = jax.device_get(compiled(jnp.asarray(one_hot(choices, 8)), 4, None, block_rows(64.0, looped=False)))
     assert found.dropped == 0.0
     assert sorted(found.assignment[found.assignment < 512]) == list(range(512))
     assert len(found.assignment) <= 1.25 * 512

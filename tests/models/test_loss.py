@@ -51,7 +51,7 @@ def test_the_mean_in_one_pass_has_the_gradient_of_the_formula(monkeypatch, limit
     hidden, unembedding, targets = inputs(1, 10, dtype)
     monkeypatch.setattr(loss, "LOGITS_LIMIT", limit)
     mean, (to_hidden, to_unembedding) = jax.jit(
-        jax.value_and_grad(lambda h, u: 3 * mean_cross_entropy(h, u, targets), argnums=(0, 1))
+        jax.value_and_grad(lambda h, u: 3 * mean_cross_entropy(h, u.T, u[targets]), argnums=(0, 1))
     )(hidden, unembedding)
     h, u, p = in_float64(hidden, unembedding, dtype)
     error = 3 * (p - np.eye(7)[targets]) / 13

@@ -128,7 +128,7 @@ def test_who_is_tried_again_after_a_fault(finished_runs, tmp_path):
     assert {p.slots for p in (alone, other, rest)} == {2} and state(tmp_path, runs[1]).state == "interrupted"
     mark("done", "interrupted", "running", "pending")
     (rest,) = after_fault(pack, fault, tmp_path)
-    assert rest.runs == (runs[1], runs[3]) and state(tmp_path, runs[2]) == Status("failed", 7, 900, reason="broken")
+    assert rest.runs == (runs[1], runs[3]) and state(tmp_path, runs[2]) == Status("failed", 7, 903, reason="broken")
     mark("done", "running", "running", "pending")
     (half,) = after_fault(pack, Outcome("memory", "no room"), tmp_path)
     assert half.slots == 1 and half.runs == tuple(runs[1:]) and state(tmp_path, runs[1]).state not in ENDED
