@@ -25,6 +25,8 @@ SIGNATURES = (
     ({"width": 64, "depth": 3, "context": 128, "probe_windows": 64}, 300_000),
     ({"width": 128, "depth": 4, "context": 256, "probe_windows": 64}, 100_000),
 )
+# What a process tells of itself while it trains.
+SPENT = ("training_seconds", "evaluation_seconds", "compile_seconds", "since", "tokens")
 # Of a mixed sweep's runs, relative to those.
 LENGTHS = (0.5, 1.0, 1.5, 3.0)
 
@@ -72,7 +74,7 @@ def _pass(spec: Path, out: Path, cache: Path) -> dict[str, float]:
     wall = _isogap("run", spec, "--out", out, "--cache", cache)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     beats = [json.loads(path.read_text()) for path in (out / "workers").iterdir()]
-    beat = {key: statistics.mean(beat[key] for beat in beats) for key in beats[0] if _is_number(beats[0][key])}
+    beat = {key: statistics.mean(beat[key] for beat in beats) for key in SPENT}
     inside = beat["training_seconds"] + beat["evaluation_seconds"]
     shares = {
         "inside_compiled_steps": inside,
@@ -86,10 +88,6 @@ def _pass(spec: Path, out: Path, cache: Path) -> dict[str, float]:
     told = {"wall_s": round(wall, 1), "cpu_s": round(cpu, 1), "processes": len(beats)}
     told["tokens_per_second"] = round(len(beats) * beat["tokens"] / wall)
     return told | {name: round(seconds / wall, 4) for name, seconds in shares.items()}
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _isogap(*arguments: object) -> float:
