@@ -73,15 +73,15 @@ def named_corpora() -> tuple[Corpus, ...]:
             "library_code",
             "sources of the scientific Python packages isogap needs, without docstrings and tests",
             "BSD-3-Clause, Apache-2.0 and MIT, as each package says",
-            installed.library_code,
-            lambda: _files_fingerprint("library_code", [file for _, file in installed.library_files()]),
+            installed.package_code,
+            lambda: _files_fingerprint("library_code", [file for _, file in installed.package_files()]),
         ),
         Corpus(
             "api_docs",
             "docstrings of the same packages, and Python's language reference: technical English",
             "BSD-3-Clause, Apache-2.0, MIT and PSF-2.0, as each package says",
             installed.api_docs,
-            lambda: _files_fingerprint("api_docs", [file for _, file in installed.library_files()]),
+            lambda: _files_fingerprint("api_docs", [file for _, file in installed.package_files()]),
         ),
     )
     mixed = Corpus(

@@ -34,7 +34,7 @@ def stdlib_files() -> tuple[tuple[str, Path], ...]:
 
 
 @cache
-def library_files() -> tuple[tuple[str, Path], ...]:
+def package_files() -> tuple[tuple[str, Path], ...]:
     """(group, file) of the sources of the installed packages in PACKAGES, tests and generated code left out.
 
     A package is found, not imported.
@@ -51,9 +51,9 @@ def stdlib_code() -> Iterator[Document]:
             yield from (make_document(group, piece) for piece in cut_code(split_lines(source), tree) if piece.strip())
 
 
-def library_code() -> Iterator[Document]:
+def package_code() -> Iterator[Document]:
     """The packages' sources without docstrings, in pieces of 1 to 4 kB."""
-    for group, file in library_files():
+    for group, file in package_files():
         if (source := _read(file)) and (tree := parse(source)):
             lines = without_docstrings(source, tree)
             yield from (make_document(group, piece) for piece in cut_code(lines, tree) if piece.strip())
@@ -61,7 +61,7 @@ def library_code() -> Iterator[Document]:
 
 def api_docs() -> Iterator[Document]:
     """The packages' docstrings, grouped by the file they stand in, and Python's language reference by topic."""
-    for group, file in library_files():
+    for group, file in package_files():
         if (source := _read(file)) and (tree := parse(source)):
             texts = [text for text in docstrings(tree) if len(text) >= SHORTEST_DOCSTRING]
             yield from (make_document(group, piece) for text in texts for piece in cut_text(text) if piece.strip())

@@ -14,7 +14,7 @@ def restricted(monkeypatch, name, prefixes):
 
 
 def test_files_are_sources_without_tests_and_generated_code():
-    for listing, floor in ((installed.stdlib_files, 400), (installed.library_files, 1500)):
+    for listing, floor in ((installed.stdlib_files, 400), (installed.package_files, 1500)):
         files = listing()
         assert len(files) > floor
         assert len({group for group, _ in files}) > 0.99 * len(files)
@@ -24,7 +24,7 @@ def test_files_are_sources_without_tests_and_generated_code():
 
 
 def test_the_named_packages_are_found_without_being_imported():
-    packages = {group.split("/")[0] for group, _ in installed.library_files()}
+    packages = {group.split("/")[0] for group, _ in installed.package_files()}
     assert {"numpy", "scipy", "jax", "pandas", "flax", "optax"} <= packages
 
 
@@ -38,8 +38,8 @@ def test_stdlib_pieces_join_to_the_file(monkeypatch):
 
 
 def test_code_and_documentation_share_groups_but_no_docstring(monkeypatch):
-    restricted(monkeypatch, "library_files", ("optax/_src/", "numpy/lib/_"))
-    code, docs = list(installed.library_code()), list(installed.api_docs())
+    restricted(monkeypatch, "package_files", ("optax/_src/", "numpy/lib/_"))
+    code, docs = list(installed.package_code()), list(installed.api_docs())
     grouped = {document.group for document in code}
     described = [document for document in docs if not document.group.startswith("python/topics/")]
     assert len(described) > 300
@@ -54,14 +54,14 @@ def test_code_and_documentation_share_groups_but_no_docstring(monkeypatch):
 
 
 def test_the_language_reference_is_among_the_documentation(monkeypatch):
-    restricted(monkeypatch, "library_files", ("optax/_src/alias",))
+    restricted(monkeypatch, "package_files", ("optax/_src/alias",))
     topics = [document for document in installed.api_docs() if document.group.startswith("python/topics/")]
     assert sum(len(document.text) for document in topics) > 400_000
     assert any("compound statement" in document.text for document in topics)
 
 
 def test_documentation_repeats_itself_and_deduplication_sees_it(monkeypatch):
-    restricted(monkeypatch, "library_files", ("pandas/core/indexes/",))
+    restricted(monkeypatch, "package_files", ("pandas/core/indexes/",))
     documents = list(installed.api_docs())
     assert len(deduplicate(documents)) < len(documents)
 
