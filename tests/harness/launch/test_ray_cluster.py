@@ -1,7 +1,5 @@
 """Sweeps on a Ray cluster of two nodes, real ones on this machine: a node killed, a driver stopped or killed."""
 
-import contextlib
-import json
 import os
 import random
 import secrets
@@ -12,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,13 +29,24 @@ from sweeps.errors import InputError
 
 ROOT = Path(__file__).parents[3]
 PATIENCE = 120.0
-# Read by every Python process of the cluster: those that will run tasks save and report often.
+# Read by every Python process of the cluster: those that will run tasks save and report often, and kill themselves once
+# a pack trains whose runs a file beside the sweep's folder condemns.
 SITE = """
-import sys
+import os, signal, sys
 if any("default_worker" in argument for argument in sys.orig_argv):
     from harness.launch import local
     from harness.train import pack
     local.SAVE_SECONDS, pack.REPORT_SECONDS = 0.25, 0.02
+    dispatch = pack.dispatch
+    def dispatch_or_die(training, evaluations):
+        out, ids = training.session.out, [run.run_id for run in training.pack.runs]
+        condemned = out.with_name("condemned")
+        if condemned.exists() and set(ids) <= set(condemned.read_text().split()):
+            with open(out.with_name("killed"), "a") as file:
+                print(*sorted(ids), file=file, flush=True)
+            os.kill(os.getpid(), signal.SIGKILL)
+        return dispatch(training, evaluations)
+    pack.dispatch = dispatch_or_die
 """
 
 
@@ -223,25 +233,13 @@ def test_a_pack_whose_processes_die_fails_with_the_reason_and_the_other_goes_on(
     cluster, drive, finished_runs, tmp_path
 ):
     out = tmp_path / "out"
-    driver = drive(out)
     doomed = {run.run_id for run in finished_runs[4:]}
-    killed: set[int] = set()
-
-    def kill() -> bool:
-        for task in cluster.tasks():
-            with contextlib.suppress(psutil.Error):
-                held = {file.path for file in task.open_files()}
-                mine = [file for file in (out / "checkpoints").glob("*.json") if str(file.with_suffix(".lock")) in held]
-                runs = [run for file in mine for run in json.loads(file.read_text())["runs"]]
-                if runs and set(runs) <= doomed and task.pid not in killed:
-                    task.kill()
-                    killed.add(task.pid)
-        return driver.poll() is not None
-
-    wait_until(kill, "the sweep does not end")
-    status, _, err = finish(driver)
+    (tmp_path / "condemned").write_text(" ".join(doomed))
+    status, _, err = finish(drive(out))
+    assert status == 3, err
     # The pack's processes twice, then those of each of its runs.
-    assert status == 3 and len(killed) == 6, err
+    killed = Counter((tmp_path / "killed").read_text().splitlines())
+    assert killed == dict.fromkeys((" ".join(sorted(doomed)), *doomed), 2)
     statuses = {run.run_id: read_status(run_folder(out, run.run_id), run.steps) for run in finished_runs}
     for run, status in statuses.items():
         if run in doomed:
