@@ -11,20 +11,25 @@ class Document:
 
     Attributes:
         id: hash of the text, 32 hexadecimal digits: the same on every machine and under every path.
-        group: the source file or module the text was cut from. Groups, not documents, are held out, and standard
-            errors are clustered by group.
+        group: the page, paper, file or package the text was cut from. Groups, not documents, are held out, and
+            standard errors are clustered by group.
         text: valid Unicode (no lone surrogates), never empty.
+        source: what the group is of: a package, an archive, a site. The split has the same share of each.
+        licence: of the source, as it says itself.
     """
 
     id: str
     group: str
     text: str
+    source: str = ""
+    licence: str = ""
 
 
-def make_document(group: str, text: str) -> Document:
+def make_document(group: str, text: str, source: str = "", licence: str = "") -> Document:
     """A document from a text; lone surrogates, which UTF-8 cannot carry, become question marks."""
     encoded = text.encode("utf-8", errors="replace")
-    return Document(id=blake2b(encoded, digest_size=16).hexdigest(), group=group, text=encoded.decode("utf-8"))
+    name = blake2b(encoded, digest_size=16).hexdigest()
+    return Document(name, group, encoded.decode("utf-8"), source, licence)
 
 
 def deduplicate(documents: Iterable[Document]) -> list[Document]:
