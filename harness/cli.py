@@ -111,15 +111,15 @@ def status(out: FolderArgument, json_: JsonFlag = False) -> None:
 @app.command()
 def export(
     out: FolderArgument,
-    what: Annotated[str, typer.Option(help="runs, series or evals")],
+    what: Annotated[str, typer.Option(help="runs, series, evals or documents")],
     to: Annotated[Path, typer.Option(metavar="FILE", help="FILE.csv or FILE.parquet")],
 ) -> None:
     """Write one of the sweep's tables."""
     from harness.record.table import export as write
     from sweeps.errors import InputError
 
-    if what not in ("runs", "series", "evals"):
-        raise InputError("--what", "value", what, "runs, series or evals")
+    if what not in ("runs", "series", "evals", "documents"):
+        raise InputError("--what", "value", what, "runs, series, evals or documents")
     print(f"{write(_folder(out), what, to)} rows in {to}")
 
 

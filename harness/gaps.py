@@ -1,63 +1,115 @@
-"""The generalization gap as a measurement: a difference of clustered means, its error, and what it could detect."""
+"""The generalization gap as a measurement: a contrast of mean losses, its error, and what it could detect.
 
+Every estimator is a sum of signed means over sets of documents:
+
+    probe     mean of L over held-out - mean of L over seen
+    control   the same of L - L', the losses of a model that was trained on neither set: what makes documents hard
+              cancels within each of them
+    twin      half the mean of L - L' over what the other has seen, less that over what the run has seen: the difficulty
+              of documents cancels within each, and the better model's lead between the two sets
+    placebo   any of them between two sets that neither model has seen: truly zero
+"""
+
+import math
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
+
+from harness.data.permutation import mix
 
 # Two-sided test at 5 %, detected in 80 % of repetitions: 1.96 + 0.84 standard errors.
 DETECTABLE = 2.8
 
 
-class ClusteredMean(NamedTuple):
-    """A mean loss in nats per token, and its standard error; of the shape of the leading axes of the sums."""
+class Side(NamedTuple):
+    """One set of a contrast; a row is a document, or what of it is in one window.
 
-    mean: Float[np.ndarray, "*runs"]
-    se: Float[np.ndarray, "*runs"]
+    Attributes:
+        weight: of the set's mean in the contrast.
+        sums: losses, or differences of losses, of each row's tokens added up.
+        counts: of what the mean is per: tokens, or bytes.
+        clusters: within which rows may depend on each other, numbered alike on all sides.
+    """
+
+    weight: float
+    sums: Float[np.ndarray, "rows"]
+    counts: Int[np.ndarray, "rows"]
+    clusters: Int[np.ndarray, "rows"]
+
+    def only(self, chosen: Bool[np.ndarray, "rows"]) -> "Side":
+        """Of some of the rows."""
+        return Side(self.weight, self.sums[chosen], self.counts[chosen], self.clusters[chosen])
 
 
 class Gap(NamedTuple):
-    """L_heldout - L_seen in nats per token, its standard error, and the smallest gap this design detects.
+    """A contrast in nats per token (or bits per byte), and its standard error.
 
     A gap below `minimum_detectable` is not evidence of no gap. Negative gaps are kept as they are.
     """
 
-    gap: Float[np.ndarray, "*runs"]
-    se: Float[np.ndarray, "*runs"]
-    minimum_detectable: Float[np.ndarray, "*runs"]
+    gap: float
+    se: float
+
+    @property
+    def minimum_detectable(self) -> float:
+        """The smallest gap that this design detects in four of five repetitions, at 5 %."""
+        return DETECTABLE * self.se
 
 
-def clustered_mean(
-    loss_sums: Float[np.ndarray, "*runs clusters"], token_counts: Int[np.ndarray, "*runs clusters"]
-) -> ClusteredMean:
-    """Mean loss over all tokens, with a standard error that lets the tokens of a cluster be dependent.
+def contrast(*sides: Side) -> Gap:
+    """The weighted sum of the sides' means, with a standard error that lets the rows of a cluster be dependent.
 
-    The mean m = sum S_c / sum T_c is a ratio of two sums over clusters; its linearised (sandwich) variance is
-    k / (k - 1) * sum (S_c - m T_c)^2 / (sum T_c)^2 over k clusters (Cochran, Sampling Techniques, 3rd ed., 6.3;
-    the factor is the usual small-sample one of cluster-robust errors).
-
-    Args:
-        loss_sums: S_c, summed loss of the tokens of each cluster, in nats.
-        token_counts: T_c; clusters without tokens are passed over.
+    A mean m = sum S / sum T is a ratio of two sums over clusters; its linearised (sandwich) variance is
+    k / (k - 1) * sum (S_c - m T_c)^2 / (sum T_c)^2 over k clusters (Cochran, Sampling Techniques, 3rd ed., 6.3; the
+    factor is the usual small-sample one of cluster-robust errors). A cluster with rows on several sides adds up its
+    residuals there before they are squared.
 
     Returns:
-        mean and se over the last axis; se is infinite with fewer than two clusters.
+        the contrast, NaN without rows on one of the sides; its error is infinite with fewer than two clusters there.
     """
-    sums = np.asarray(loss_sums, dtype=np.float64)
-    counts = np.broadcast_to(np.asarray(token_counts, dtype=np.float64), sums.shape)
-    total = counts.sum(axis=-1)
-    mean = sums.sum(axis=-1) / total
-    clusters = np.count_nonzero(counts, axis=-1)
-    squares = np.sum((sums - mean[..., None] * counts) ** 2, axis=-1) / total**2
-    factor = np.where(clusters > 1, clusters / np.maximum(clusters - 1, 1), np.inf)
-    # A lone cluster has residual 0: infinity times 0 would be nan.
-    return ClusteredMean(mean, np.sqrt(factor * np.where(clusters > 1, squares, 1.0)))
+    clusters, place = np.unique(np.concatenate([side.clusters for side in sides]), return_inverse=True)
+    residual = np.zeros(len(clusters))
+    value, start, certain = 0.0, 0, True
+    for side in sides:
+        total = float(side.counts.sum())
+        mine, start = place[start : start + len(side.sums)], start + len(side.sums)
+        count = len(np.unique(mine))
+        if total == 0:
+            return Gap(math.nan, math.inf)
+        mean = float(side.sums.sum()) / total
+        value += side.weight * mean
+        certain &= count > 1
+        factor = side.weight * math.sqrt(count / max(count - 1, 1)) / total
+        residual += np.bincount(mine, factor * (side.sums - mean * side.counts), len(clusters))
+    return Gap(value, math.sqrt(float(np.sum(residual**2))) if certain else math.inf)
 
 
-def gap(seen: ClusteredMean, heldout: ClusteredMean) -> Gap:
-    """The gap between two means of the same parameters on probes without a cluster in common.
+def probe_gap(seen: Side, heldout: Side) -> Gap:
+    """L_heldout - L_seen of the same parameters."""
+    return contrast(heldout._replace(weight=1.0), seen._replace(weight=-1.0))
 
-    Without a common cluster the means are independent, and their variances add.
+
+def control_gap(seen: Side, heldout: Side) -> Gap:
+    """The probe gap less that of a model trained on neither set; the sides hold differences L - L' of losses."""
+    return probe_gap(seen, heldout)
+
+
+def twin_gap(seen: Side, other: Side) -> Gap:
+    """The gap of two runs on disjoint halves, from the differences L - L' on what each has seen.
+
+    On its own text the run leads by the gap, on the other's it is behind by it, and a lead that has nothing to do with
+    what was seen is on both.
     """
-    se = np.sqrt(seen.se**2 + heldout.se**2)
-    return Gap(heldout.mean - seen.mean, se, DETECTABLE * se)
+    return contrast(other._replace(weight=0.5), seen._replace(weight=-0.5))
+
+
+def halves(clusters: Int[np.ndarray, "rows"], seed: int) -> Bool[np.ndarray, "rows"]:
+    """Which rows are in the first of two halves of the clusters, by hash."""
+    hashed = mix(mix(np.asarray([seed + 1], np.uint64)) + clusters.astype(np.uint64))
+    return (hashed >> np.uint64(63)).astype(bool)
+
+
+def tokens_needed(tokens: int, se: float, target: float) -> float:
+    """Evaluation tokens for a standard error, given that so many gave another: errors fall with the root of them."""
+    return tokens * (se / target) ** 2

@@ -11,11 +11,13 @@ from pathlib import Path
 from rich.console import Console
 
 from harness.data.cache import default_cache
+from harness.data.mixture import available_tokens, stores_of
 from harness.data.store import prepare
 from harness.launch.packing import memory_limit_of
 from harness.record.files import write_text
 from harness.show import working
 from sweeps.calibration import TWO_CORES, Calibration
+from sweeps.config import DataConfig
 from sweeps.grid import load
 from sweeps.plan import Plan, plan
 
@@ -38,8 +40,9 @@ def plan_sweep(sweep: str, cache: Path | None, calibrate: bool) -> Plan:
         return plan(loaded, held, calibration, memory, memory_limit_of(calibration.platform))
 
 
-def _available(cache: Path, domain: str, tokenizer: str, heldout_fraction: float) -> int:
-    return len(prepare(domain, tokenizer, cache, heldout_fraction).train)
+def _available(cache: Path, data: DataConfig) -> int:
+    stores = stores_of(functools.partial(prepare, cache=cache), data)
+    return available_tokens(tuple(share for share, _ in data.parts), stores)
 
 
 def _machine() -> str:

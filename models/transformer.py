@@ -6,7 +6,7 @@ one flattened axis ran at 112 GFLOP/s on 2 cores, over (B, T) far slower.
 
 import dataclasses
 import functools
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -134,14 +134,17 @@ def init(config: ModelConfig, key: Key[Array, ""]) -> tuple[nnx.State, nnx.State
     return draw(params, key), jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), biases)
 
 
+def is_table(path: tuple[Any, ...]) -> bool:
+    """Whether a parameter is one of the vocabulary's tables, by its path."""
+    return any(getattr(part, "key", None) in ("embedding", "head") for part in path)
+
+
 def _model(config: ModelConfig, params: nnx.State, biases: nnx.State, compute: Compute) -> Transformer:
     # Norm scales and routers meet float32. The vocabulary's tables are cast after they are looked up and slice by slice
     # of the loss: their gradients add up every occurrence of a token, and a bfloat16 sum stalls (a common byte's was
     # 32% off in a batch of 4,096 tokens).
     def cast(path, leaf):
-        wide = leaf.ndim == 1 or any(
-            part.key in ("router", "embedding", "head") for part in path if hasattr(part, "key")
-        )
+        wide = leaf.ndim == 1 or is_table(path) or any(getattr(part, "key", None) == "router" for part in path)
         return leaf if wide else leaf.astype(compute.dtype)
 
     cast_params = jax.tree_util.tree_map_with_path(cast, params)

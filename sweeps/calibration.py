@@ -10,7 +10,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 from models.config import ModelConfig
 from models.count import flops
 from sweeps.errors import InputError
-from sweeps.shape import PROBE_SETS, Shape, micro_tokens_of
+from sweeps.shape import Shape, micro_tokens_of
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -153,7 +153,7 @@ class Calibration:
 
     def evaluation_time(self, shape: Shape) -> float:
         """Seconds of one evaluation of one run."""
-        work = PROBE_SETS * shape.probe_windows * shape.model.context * flops(shape.model).forward
+        work = shape.probe_windows * shape.model.context * flops(shape.model).forward
         return work / (self.flops_per_second(shape.model) * self.evaluation_speed) + self.dispatch_seconds
 
 

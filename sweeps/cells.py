@@ -27,6 +27,7 @@ DEFAULTS: Mapping[str, Any] = {
     "experts": None,
     "domain": "stdlib_code",
     "tokenizer": "bytes",
+    "twins": False,
     "context": 128,
     "batch": 8,
     "epochs": 1.0,
@@ -37,7 +38,7 @@ DEFAULTS: Mapping[str, Any] = {
 _OPTIMIZER = "weight_decay beta1 beta2 eps momentum clip schedule final_lr_ratio decay_fraction".split()
 DERIVED = "N N_total N_nonembedding N_active N_trainable D U u steps vocab flops flops_6nd".split()
 # What a filter may read. `tokens` and `unique_tokens` are rules, not numbers: the numbers are D and U.
-NAMES = frozenset(DERIVED) | Settings.__annotations__.keys() - {"tokens", "unique_tokens"}
+NAMES = frozenset([*DERIVED, "half"]) | Settings.__annotations__.keys() - {"tokens", "unique_tokens"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,7 +108,8 @@ def resolve(settings: Mapping[str, Any]) -> tuple[RunConfig | None, Counts | Non
                 domain=settings["domain"],
                 tokenizer=settings["tokenizer"],
                 unique_tokens=unique,
-                **_given(settings, heldout_fraction="heldout_fraction"),
+                half="a" if settings["twins"] else None,
+                **_given(settings, heldout_fraction="heldout_fraction", split_seed="split_seed"),
             ),
             optimizer=OptimizerConfig(
                 lr=rate.rate(n, model.width) if isinstance(rate, RateRule) else rate,
@@ -153,6 +155,9 @@ def derived(config: RunConfig, which: Which) -> dict[str, Scalar]:
         "batch": config.batch,
         "batch_tokens": config.batch_tokens,
         "heldout_fraction": config.data.heldout_fraction,
+        "split_seed": config.data.split_seed,
+        "twins": config.data.half is not None,
+        "half": config.data.half or "",
         "optimizer": optimizer.kind,
         "lr": optimizer.lr,
         "warmup": optimizer.warmup_steps / config.steps,

@@ -9,9 +9,20 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from models.config import ModelConfig
+from sweeps.rules import parse_domain
 
 Positive = Annotated[float, Field(gt=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
+# Of the source document's estimator.
+FINAL_STEPS = 100
+# Steps below which a first epoch has no online gap of its own: the loss falls too fast for three evaluations.
+SHORTEST_EPOCH = 32
+
+
+def online_span(end: int) -> tuple[int, int, int]:
+    """The steps before, amid and after the last 100 up to `end`; of short runs, its second half."""
+    start = max(end - FINAL_STEPS, end // 2)
+    return start, (start + end) // 2, end
 
 
 # `frozen` stands on every class: to a type checker it is not inherited, and only what is frozen can be hashed.
@@ -23,16 +34,25 @@ class DataConfig(_Strict, frozen=True):
     """What is read.
 
     Attributes:
-        domain: a corpus name (`stdlib_code`, `jsonl:PATH`, `hf:NAME`, ...).
+        domain: a corpus name (`stdlib_code`, `jsonl:PATH`, `hf:NAME`, ...), or a mixture: `0.5 code + 0.5 web`.
         tokenizer: `bytes`, `bpe:V`, `tiktoken:NAME`, ...
         unique_tokens: U, the prefix of the train pool that the run may see, in tokens.
         heldout_fraction: share of the documents' groups withheld before anything else.
+        split_seed: which ones.
+        half: of the other groups, the half that the run may see; its twin sees the other half.
     """
 
     domain: str
     tokenizer: str
     unique_tokens: Annotated[int, Field(gt=1)]
     heldout_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    split_seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    half: Literal["a", "b"] | None = None
+
+    @property
+    def parts(self) -> tuple[tuple[float, str], ...]:
+        """(share, corpus) of what is mixed."""
+        return parse_domain(self.domain)
 
 
 class OptimizerConfig(_Strict, frozen=True):
@@ -65,7 +85,7 @@ class ProbeConfig(_Strict, frozen=True):
     """When and on how much text a run is measured.
 
     Attributes:
-        windows: windows of each probe set (seen, held-out, and the held-out set's two halves as placebo).
+        windows: windows of each probe set: seen, held out, and of a twin what the other has seen.
         per_octave: evaluations in each doubling of the step count, beside step 0 and the last.
     """
 
@@ -137,10 +157,33 @@ class RunConfig(_Strict, frozen=True):
         """D over the tokens one epoch predicts."""
         return self.steps * self.batch / self.windows
 
+    @property
+    def probe_sets(self) -> int:
+        """Sets of windows the run is measured on."""
+        return 2 if self.data.half is None else 3
+
+    @property
+    def first_epoch(self) -> int:
+        """Steps that read text never read before."""
+        return min(self.steps, self.windows // self.batch)
+
+    def twin(self) -> "RunConfig":
+        """The run on the other half of the documents.
+
+        Raises:
+            ValueError: the run is on no half.
+        """
+        if self.data.half is None:
+            raise ValueError("a run on all documents has no twin")
+        other = self.data.model_copy(update={"half": "b" if self.data.half == "a" else "a"})
+        return self.model_copy(update={"data": other})
+
     def evaluation_steps(self) -> tuple[int, ...]:
-        """Steps after which the run is evaluated, rising: 0, the last, its half, and `per_octave` in each halving of
-        the last down to 16."""
-        steps, position = {0, self.steps // 2, self.steps}, 1
+        """Steps after which the run is evaluated, rising: 0, the last, its half, `per_octave` in each halving of the
+        last down to 16, and the ends and middles of the spans of which training losses are averaged."""
+        steps, position = {0, self.steps // 2, self.steps, *online_span(self.steps)}, 1
+        if self.first_epoch >= SHORTEST_EPOCH:
+            steps.update(online_span(self.first_epoch))
         while (step := round(self.steps * 2.0 ** (-position / self.probe.per_octave))) >= 16:
             if position != self.probe.per_octave:  # that one is the half, which rounds down
                 steps.add(step)

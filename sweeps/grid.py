@@ -80,23 +80,23 @@ def expand(spec: Spec, where: object) -> Sweep:
     cells: list[Cell] = []
     for index, block in enumerate(spec.blocks):
         cells += _block_cells(block, base, where, f"blocks[{index}]", MOST_CELLS - len(cells))
-    _refuse_twins(cells, where)
+    _refuse_equal(cells, where)
     return Sweep(spec.name, spec.description, tuple(cells))
 
 
-def _refuse_twins(cells: list[Cell], where: object) -> None:
+def _refuse_equal(cells: list[Cell], where: object) -> None:
     """Merging would make a run count for two cells, of which one then seems not to have been run."""
     seen: dict[str, Cell] = {}
     for cell in cells:
         if cell.config is None:
             continue
-        twin = seen.setdefault(cell.config.run_id, cell)
-        if twin is not cell:
+        equal = seen.setdefault(cell.config.run_id, cell)
+        if equal is not cell:
             config = cell.config
             value = f"{config.model.architecture} {config.model.width}x{config.model.depth}, {config.steps} steps"
-            differing = [key for key in cell.settings if cell.settings[key] != twin.settings.get(key)]
-            told = ", ".join(f"{key} {shorten(twin.settings.get(key))!r}" for key in differing) or "equal settings"
-            expected = f"a run of its own; a cell of {twin.block} with {told} is the same run"
+            differing = [key for key in cell.settings if cell.settings[key] != equal.settings.get(key)]
+            told = ", ".join(f"{key} {shorten(equal.settings.get(key))!r}" for key in differing) or "equal settings"
+            expected = f"a run of its own; a cell of {equal.block} with {told} is the same run"
             raise InputError(where, cell.block, f"{value}, seed {cell.seed}", expected)
 
 
@@ -180,9 +180,10 @@ def _seeded(cells: list[Cell], block: Block, where: object, path: str) -> list[C
             raise InputError(where, f"{path}.extra_seeds.count", extra.count, "seeds below 2^31")
     lucky = set() if extra is None else _spread(cells, extra, where, f"{path}.extra_seeds")
     return [
-        _with_seed(cell, seed)
+        one
         for index, cell in enumerate(cells)
         for seed in (*seeds, *(further if index in lucky else ()))
+        for one in _with_twin(_with_seed(cell, seed))
     ]
 
 
@@ -194,6 +195,12 @@ def _spread(cells: list[Cell], extra: ExtraSeeds, where: object, path: str) -> s
         chosen = [index for index in chosen if id(cells[index]) in kept]
     wanted = math.ceil(extra.share * len(chosen) - 1e-9)
     return {chosen[(2 * rank + 1) * len(chosen) // (2 * wanted)] for rank in range(wanted)}
+
+
+def _with_twin(cell: Cell) -> list[Cell]:
+    if cell.config is None or cell.config.data.half is None:
+        return [cell]
+    return [cell, dataclasses.replace(cell, config=cell.config.twin())]
 
 
 def _with_seed(cell: Cell, seed: int) -> Cell:

@@ -10,15 +10,17 @@ from typing import Any
 from models.count import count, flops
 from sweeps.calibration import TWO_CORES, Calibration
 from sweeps.cells import Cell, derived
-from sweeps.config import RunConfig
+from sweeps.config import DataConfig, RunConfig
 from sweeps.errors import InputError
 from sweeps.grid import Sweep
 from sweeps.memory import run_bytes
 from sweeps.packs import Pack, choose_slots, packs
 from sweeps.shape import Shape, shape_of
 
-# (domain, tokenizer, heldout_fraction) -> tokens of the pool a run may train on.
-AvailableTokens = Callable[[str, str, float], int]
+# What is read, whatever its unique tokens -> tokens of the pool a run may train on.
+AvailableTokens = Callable[[DataConfig], int]
+# Texts are told apart whatever of them is read.
+UNASKED = 2
 _QUANTITIES = (
     "N N_total N_nonembedding N_active N_trainable D U epochs u steps batch batch_tokens width depth heads lr vocab "
     "flops flops_6nd"
@@ -134,8 +136,8 @@ def plan(
     """The plan of a sweep on this machine.
 
     Args:
-        available_tokens: asked once for each corpus, tokenizer and held-out fraction; an InputError of it is the reason
-            why their cells will not run. None leaves the corpora unchecked.
+        available_tokens: asked once for each text, tokenizer and split; an InputError of it is the reason why their
+            cells will not run. None leaves the corpora unchecked.
         machine_bytes: the machine's memory; a run that needs more alone is infeasible. None leaves it unchecked.
         memory_limit: bytes a pack may need; None for any.
     """
@@ -157,16 +159,16 @@ def plan(
     )
 
 
-def _held(available_tokens: AvailableTokens, domain: str, tokenizer: str, heldout_fraction: float) -> int | str:
+def _held(available_tokens: AvailableTokens, data: DataConfig) -> int | str:
     """The tokens, or why there are none: returned, because a cache keeps no exceptions."""
     try:
-        return available_tokens(domain, tokenizer, heldout_fraction)
+        return available_tokens(data)
     except InputError as error:
         return str(error)
 
 
 def _planned(
-    cell: Cell, held: Callable[[str, str, float], int | str] | None, micro_tokens: int, machine_bytes: int | None
+    cell: Cell, held: Callable[[DataConfig], int | str] | None, micro_tokens: int, machine_bytes: int | None
 ) -> PlannedCell:
     config = cell.config
     if config is None:
@@ -176,7 +178,7 @@ def _planned(
     if machine_bytes is not None and memory > machine_bytes:
         reason = f"needs {memory / 1e9:.2g} GB, more than the machine's {machine_bytes / 1e9:.2g} GB"
     elif held is not None:
-        pool = held(data.domain, data.tokenizer, data.heldout_fraction)
+        pool = held(data.model_copy(update={"unique_tokens": UNASKED}))
         if isinstance(pool, str):
             reason = pool
         elif data.unique_tokens > pool:

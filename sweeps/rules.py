@@ -1,4 +1,5 @@
-"""The small languages inside a spec: numbers, token counts such as `20 N`, learning-rate rules, tokenizer names."""
+"""The small languages inside a spec: numbers, token counts such as `20 N`, learning-rate rules, mixtures of corpora,
+tokenizer names."""
 
 import math
 import re
@@ -72,6 +73,47 @@ def parse_tokens(value: object) -> object:
 
 
 Tokens = Annotated[TokenRule, BeforeValidator(parse_tokens)]
+
+
+# What `mixed` stands for: the shares of a common pre-training mixture, code and papers a quarter each.
+MIXED = {"web": 0.5, "code": 0.25, "science": 0.25}
+_SHARE = re.compile(rf"({_NUMBER}) (\S.*)")
+
+
+def parse_domain(domain: str) -> tuple[tuple[float, str], ...]:
+    """(share of the tokens, corpus) of each part of a domain's name; a plain corpus is the whole of it.
+
+    Raises:
+        ValueError: a mixture that names a corpus twice.
+    """
+    if domain == "mixed":
+        domain = mixture_name(MIXED)
+    parts = [_SHARE.fullmatch(part) for part in domain.split(" + ")]
+    if not all(parts):
+        return ((1.0, domain),)
+    found = [(float(part[1]), part[2]) for part in parts if part]
+    total = sum(share for share, _ in found)
+    names = [name for _, name in found]
+    if len(set(names)) < len(names) or not total > 0 or not min(share for share, _ in found) > 0:
+        raise ValueError("a mixture of different corpora with shares above 0: 0.5 web + 0.5 code")
+    return tuple((share / total, name) for share, name in found)
+
+
+def mixture_name(shares: object) -> object:
+    """A mapping of corpora to shares as the one name of that mixture: `0.25 code + 0.75 web`; other values as they are.
+
+    Raises:
+        ValueError: shares that are no positive numbers.
+    """
+    if isinstance(shares, str) and shares != "mixed" and len(parts := parse_domain(shares)) > 1:
+        shares = {name: share for share, name in parts}
+    if not isinstance(shares, dict):
+        return shares
+    numbers = {str(name): _plain_number(share) for name, share in shares.items()}
+    if not numbers or not all(isinstance(n, (int, float)) and 0 < n < math.inf for n in numbers.values()):
+        raise ValueError("a corpus, or a mapping of corpora to their shares: {web: 0.5, code: 0.5}")
+    total = sum(numbers.values())
+    return " + ".join(f"{share / total:.6g} {name}" for name, share in sorted(numbers.items()))
 
 
 class RateRule(BaseModel):

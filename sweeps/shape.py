@@ -14,8 +14,6 @@ from sweeps.config import RunConfig
 # activations only leave the caches; on accelerators it fills the device.
 MICRO_TOKENS = {"cpu": 2048}
 MICRO_TOKENS_ELSEWHERE = 2**15
-# Probes evaluated each time, in one program of fixed shape: seen and held-out (the placebos are halves of the latter).
-PROBE_SETS = 2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,7 +24,7 @@ class Shape:
         micro_batch: sequences computed at once, a turn. A batch is one turn or a power of two of them.
         accumulates: whether batches take more than one turn, their gradients added up.
         optimizer: its kind.
-        probe_windows: of each probe set.
+        probe_windows: evaluated at once, of all probe sets together.
     """
 
     model: ModelConfig
@@ -65,7 +63,7 @@ def shape_of(config: RunConfig, micro_tokens: int) -> Shape:
     micro = config.batch
     while config.model.moe is None and micro % 2 == 0 and micro * config.model.context > micro_tokens:
         micro //= 2
-    kind, windows = config.optimizer.kind, config.probe.windows
+    kind, windows = config.optimizer.kind, config.probe_sets * config.probe.windows
     return _shape(config.model, micro, micro != config.batch, kind, windows)
 
 

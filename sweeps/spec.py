@@ -25,6 +25,7 @@ import yaml
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Discriminator,
     Field,
@@ -38,7 +39,7 @@ from typing_extensions import TypedDict
 from models.config import ARCHITECTURES, Activation
 from models.count import Which
 from sweeps.errors import InputError
-from sweeps.rules import RateRule, Real, Tokens, Whole, vocab_of
+from sweeps.rules import RateRule, Real, Tokens, Whole, mixture_name, vocab_of
 
 MOST_CELLS = 100_000
 Positive = Annotated[Real, Field(gt=0)]
@@ -84,6 +85,9 @@ class Settings(TypedDict, total=False):
             in u = D / N^0.74. Or an explicit shape: width, depth, and heads, ffn_width if not the usual ones.
         tokens: D; a number, `20 N` or `0.1 N^0.74`, N being what the shape actually has.
         flops: or the training operations to spend (`models.count.flops`, exact, full mask), which give D.
+        domain: a corpus, or a mixture of several with fixed shares: {web: 0.5, code: 0.5}.
+        split_seed: another one holds out other documents.
+        twins: two runs a cell, on disjoint halves of the documents, whose losses on each other's text give the gap.
         epochs: R, so that U = D / R; or unique_tokens: U, spelled as `tokens` is.
         batch: sequences a step; or batch_tokens.
         lr: peak learning rate, or a RateRule.
@@ -102,7 +106,7 @@ class Settings(TypedDict, total=False):
     tied: Annotated[bool, Field(strict=True)]
     qk_norm: Annotated[bool, Field(strict=True)]
     experts: Annotated[Whole, Field(gt=0, le=100_000)]
-    domain: Line
+    domain: Annotated[Line, BeforeValidator(mixture_name)]
     tokenizer: Annotated[Line, AfterValidator(_tokenizer)]
     context: Size
     batch: Size
@@ -112,6 +116,8 @@ class Settings(TypedDict, total=False):
     epochs: Positive
     unique_tokens: Tokens
     heldout_fraction: Annotated[Real, Field(gt=0, lt=1)]
+    split_seed: Seed
+    twins: Annotated[bool, Field(strict=True)]
     optimizer: Literal["adamw", "sgd"]
     lr: Rate
     weight_decay: Annotated[Real, Field(ge=0)]

@@ -1,12 +1,10 @@
 """Batches as a pure function of (config, step): no iterator, no state, the same packed, solo or resumed."""
 
-from collections.abc import Sequence
-
 import numpy as np
 from jaxtyping import Int, Int32
 from numpy.lib.stride_tricks import sliding_window_view
 
-from harness.data.permutation import mix, permute
+from harness.data.permutation import mix, permute, unpermute
 from sweeps.errors import InputError
 
 
@@ -47,34 +45,27 @@ def window_index(position: Int[np.ndarray, "*shape"], windows: int, seed: int) -
     """
     flat = np.asarray(position, dtype=np.int64).ravel()
     epoch, place = np.divmod(flat, windows)
-    seed_key = mix(np.asarray([seed & (2**64 - 1)], dtype=np.uint64))
-    key = mix(seed_key + epoch.astype(np.uint64)).astype(np.int64)
-    return permute(place, windows, key).reshape(np.shape(position))
+    return permute(place, windows, _keys(seed, epoch)).reshape(np.shape(position))
 
 
-def batches(
-    tokens: Int[np.ndarray, "tokens"],
-    context: int,
-    unique_tokens: int,
-    seed: int,
-    steps: Sequence[int] | Int[np.ndarray, "steps"],
-    batch: int,
-) -> Int32[np.ndarray, "steps batch context+1"]:
-    """The batches of the given steps.
+def window_visits(
+    window: Int[np.ndarray, "points"], positions: int, windows: int, seed: int
+) -> tuple[Int[np.ndarray, "points"], Int[np.ndarray, "points"]]:
+    """How often each window stands among the first positions of a run's stream, and at which of them last (-1: never).
 
     Args:
-        tokens: the train stream; only its first `unique_tokens` are used.
-        context: tokens of input per window.
-        unique_tokens: U.
-        seed: the run's data seed; it fixes the order of the windows in every epoch.
-        steps: step numbers from 0, any of them in any order; `range(a, b)` as a rule.
-        batch: windows per step.
-
-    Raises:
-        InputError: the stream is shorter than U, or U shorter than one window.
+        window: indices below W.
+        positions: step * batch, the windows consumed so far.
+        windows: W.
+        seed: the run's data seed.
     """
-    if unique_tokens > len(tokens):
-        raise InputError("data", "unique_tokens", unique_tokens, f"at most {len(tokens)}, the train split's tokens")
-    windows = window_count(unique_tokens, context)
-    position = np.asarray(steps, dtype=np.int64)[:, None] * batch + np.arange(batch)
-    return cut_windows(tokens, context, window_index(position, windows, seed))
+    epoch = positions // windows
+    places = [unpermute(window, windows, _keys(seed, np.asarray([e]))[0]) for e in (epoch, max(epoch - 1, 0))]
+    again = epoch * windows + places[0] < positions
+    before = (epoch - 1) * windows + places[1] if epoch else np.full(np.shape(window), -1)
+    return epoch + again, np.where(again, epoch * windows + places[0], before)
+
+
+def _keys(seed: int, epoch: Int[np.ndarray, "points"]) -> Int[np.ndarray, "points"]:
+    seed_key = mix(np.asarray([seed & (2**64 - 1)], dtype=np.uint64))
+    return mix(seed_key + epoch.astype(np.uint64)).astype(np.int64)

@@ -31,16 +31,33 @@ def permute(
     Returns:
         int64 values in [0, size); for a fixed key a bijection.
     """
+    return _walk(index, size, key, backward=False)
+
+
+def unpermute(
+    image: Int[np.ndarray, "points"], size: int, key: Int[np.ndarray, "points"] | int
+) -> Int[np.ndarray, "points"]:
+    """The indices whose images these are: the inverse of `permute`."""
+    return _walk(image, size, key, backward=True)
+
+
+def _walk(
+    index: Int[np.ndarray, "points"], size: int, key: Int[np.ndarray, "points"] | int, backward: bool
+) -> Int[np.ndarray, "points"]:
     half = np.uint64(max(1, -(-(size - 1).bit_length() // 2)))
     mask = (np.uint64(1) << half) - np.uint64(1)
     keys = np.broadcast_to(np.asarray(key, dtype=np.int64).astype(np.uint64), np.shape(index))
     image = np.asarray(index, dtype=np.int64).astype(np.uint64)
     pending = np.ones(image.shape, dtype=bool)
+    rounds = range(ROUNDS - 1, -1, -1) if backward else range(ROUNDS)
     while pending.any():
         left, right, key_of = image[pending] >> half, image[pending] & mask, keys[pending]
-        for number in range(ROUNDS):
+        for number in rounds:
             round_key = mix(key_of + np.uint64(0x9E3779B97F4A7C15 * (number + 1) % 2**64))
-            left, right = right, left ^ (mix(right ^ round_key) & mask)
+            if backward:
+                left, right = right ^ (mix(left ^ round_key) & mask), left
+            else:
+                left, right = right, left ^ (mix(right ^ round_key) & mask)
         image[pending] = (left << half) | right
         pending = image >= np.uint64(size)
     return image.astype(np.int64)

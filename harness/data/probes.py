@@ -1,77 +1,82 @@
-"""Fixed sets of windows on which the gap is measured: seen in training, and held out."""
+"""Fixed sets of windows on which a run is measured: seen in training, held out, and seen by its twin alone."""
 
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Int, Int32, Int64
+from jaxtyping import Float, Int, Int32, Int64
 
-from harness.data.batches import cut_windows, window_count, window_index
+from harness.data.batches import window_index
+from harness.data.mixture import Mixture, cut, heldout_windows, locate, share_out
 from harness.data.permutation import mix
-from harness.data.store import TokenStore
-from sweeps.errors import InputError
+from sweeps.config import RunConfig
 
 
 @dataclass(frozen=True)
 class Probe:
-    """Windows to evaluate, cut exactly as in training.
+    """Windows to evaluate, cut exactly as in training. What one document has in one window is a row.
 
     Attributes:
-        tokens: inputs and targets, one window a row.
-        target_group: cluster of each target: the source file it stems from, numbered 0..clusters - 1 within the probe.
-        groups: for each cluster its index into the store's group_names.
-        documents: number of documents of each cluster that the targets touch.
-        target_bytes: UTF-8 bytes of all targets.
+        tokens: inputs and targets, one window a line.
+        target_row: row of each target.
+        window: of each row, its number in the mixture's stream.
+        document, group, source: of each row, numbered over the parts of the mixture; the two halves of twins and both
+            sides of the split number groups and sources alike.
+        token_counts, byte_counts: of each row, targets and their UTF-8 bytes.
     """
 
     tokens: Int32[np.ndarray, "windows context+1"]
-    target_group: Int32[np.ndarray, "windows context"]
-    groups: Int32[np.ndarray, "clusters"]
-    documents: Int64[np.ndarray, "clusters"]
-    target_bytes: int
+    target_row: Int32[np.ndarray, "windows context"]
+    window: Int32[np.ndarray, "rows"]
+    document: Int32[np.ndarray, "rows"]
+    group: Int32[np.ndarray, "rows"]
+    source: Int32[np.ndarray, "rows"]
+    token_counts: Int64[np.ndarray, "rows"]
+    byte_counts: Int64[np.ndarray, "rows"]
 
-    @property
-    def token_counts(self) -> Int64[np.ndarray, "clusters"]:
-        """Number of targets of each cluster."""
-        return np.bincount(self.target_group.ravel(), minlength=len(self.groups))
+    def sums(self, losses: Float[np.ndarray, "windows context"]) -> Float[np.ndarray, "rows"]:
+        """Losses of each row's targets, added up."""
+        return np.bincount(self.target_row.ravel(), losses.astype(np.float64).ravel(), len(self.window))
 
 
-def probe_sets(
-    store: TokenStore, context: int, unique_tokens: int, seed: int, steps: int, batch: int, probe_windows: int
-) -> dict[str, Probe]:
-    """The probes `seen` and `heldout` of a run.
+def probe_sets(config: RunConfig, mixture: Mixture, other: Mixture | None = None) -> dict[str, Probe]:
+    """The probes `seen` and `heldout` of a run, and `other`, what its twin sees.
 
-    `seen` is a uniform sample of the windows that the run's first `steps` steps consume: after less than one epoch
-    only those are eligible, so for a measurement in the first epoch give the steps done by then. `heldout` is a
-    uniform sample of the windows of the held-out stream, the same for all runs on a store. Samples are drawn by hash
-    of the window, so runs that consumed the same windows are measured on the same ones.
+    `seen` is a uniform sample of the windows that the run consumes, in a mixture as many of each part as its share;
+    after less than one epoch only those are eligible. `heldout` is a uniform sample of the held-out windows in the same
+    shares. Samples are drawn by hash of the window, so runs that consume the same windows are measured on the same
+    ones, and a run's `other` is its twin's `seen`.
 
     Args:
-        unique_tokens: U, the prefix of the train stream that the run trains on.
-        seed: the run's data seed (its order of windows).
-        steps: steps of training done, at least 1.
-        batch: windows a step.
-        probe_windows: windows in each probe; fewer where there are not so many.
+        mixture: what the run reads.
+        other: what its twin reads, if it has one.
 
     Raises:
-        InputError: either stream is shorter than one window.
+        InputError: the held-out text is shorter than one window.
     """
-    windows = window_count(unique_tokens, context)
-    consumed = np.arange(windows)
-    if steps * batch < windows:
-        consumed = window_index(np.arange(steps * batch), windows, seed)
-    seen = _sample(consumed, probe_windows)
-    held = _sample(np.arange(_held_out_windows(len(store.heldout), context)), probe_windows)
-    return {
-        "seen": _probe(store, store.train, store.train_offsets, store.train_groups, context, seen),
-        "heldout": _probe(store, store.heldout, store.heldout_offsets, store.heldout_groups, context, held),
+    size = config.probe.windows
+    held = heldout_windows(mixture)
+    wanted = share_out(size, tuple(map(float, mixture.windows)))
+    starts = np.cumsum((0, *held[:-1]))
+    heldout = [start + _sample(np.arange(most), count) for start, most, count in zip(starts, held, wanted, strict=True)]
+    sets = {
+        "seen": _probe(mixture, "train", _seen(config, mixture.windows), mixture.windows),
+        "heldout": _probe(mixture, "heldout", np.concatenate(heldout), held),
     }
+    if other is not None:
+        sets["other"] = _probe(other, "train", _seen(config.twin(), other.windows), other.windows)
+    return sets
 
 
-def _held_out_windows(tokens: int, context: int) -> int:
-    if tokens <= context:
-        expected = f"less than {tokens}, the tokens of held-out text there are to measure on"
-        raise InputError("data", "context", context, expected)
-    return window_count(tokens, context)
+def _seen(config: RunConfig, windows: tuple[int, ...]) -> Int[np.ndarray, "sampled"]:
+    consumed, total = np.arange(sum(windows)), config.steps * config.batch
+    if total < len(consumed):
+        consumed = np.sort(window_index(np.arange(total), len(consumed), config.seed))
+    part, number = locate(consumed, windows)
+    starts = np.cumsum((0, *windows[:-1]))
+    of_parts = [number[part == which] for which in range(len(windows))]
+    wanted = share_out(config.probe.windows, tuple(float(len(mine)) for mine in of_parts))
+    sampled = [start + _sample(mine, n) for start, mine, n in zip(starts, of_parts, wanted, strict=True)]
+    return np.concatenate(sampled)
 
 
 def _sample(windows: Int[np.ndarray, "candidates"], size: int) -> Int[np.ndarray, "windows"]:
@@ -80,22 +85,37 @@ def _sample(windows: Int[np.ndarray, "candidates"], size: int) -> Int[np.ndarray
     return np.sort(windows[order[:size]])
 
 
-def _probe(
-    store: TokenStore,
-    stream: Int[np.ndarray, "tokens"],
-    offsets: Int[np.ndarray, "documents+1"],
-    document_groups: Int[np.ndarray, "documents"],
-    context: int,
-    index: Int[np.ndarray, "windows"],
-) -> Probe:
-    tokens = cut_windows(stream, context, index)
-    places = index[:, None] * context + np.arange(1, context + 1)
-    documents = np.searchsorted(offsets, places, side="right") - 1
-    groups, clusters = np.unique(document_groups[documents], return_inverse=True)
+def _probe(mixture: Mixture, side: str, index: Int[np.ndarray, "windows"], windows: tuple[int, ...]) -> Probe:
+    part, number = locate(index, windows)
+    tokens = cut(mixture, side, index, windows)
+    context = mixture.context
+    places = number[:, None] * context + np.arange(1, context + 1)
+    document, group, source = (np.empty(places.shape, np.int64) for _ in range(3))
+    sizes = np.zeros(places.shape, np.int64)
+    documents_before = groups_before = sources_before = 0
+    for which, store in enumerate(mixture.stores):
+        mine = part == which
+        offsets, groups = getattr(store, f"{side}_offsets"), getattr(store, f"{side}_groups")
+        found = np.searchsorted(offsets, places[mine], side="right") - 1
+        document[mine] = documents_before + found
+        group[mine] = groups_before + groups[found]
+        source[mine] = sources_before + store.group_sources[groups[found]]
+        sizes[mine] = store.token_bytes[tokens[mine, 1:]]
+        documents_before += len(groups)
+        groups_before += len(store.group_names)
+        sources_before += len(store.source_names)
+    # Within a window documents follow one another: a row begins where the document changes.
+    begins = np.ones(document.shape, bool)
+    begins[:, 1:] = document[:, 1:] != document[:, :-1]
+    row = np.cumsum(begins.ravel()) - 1
+    first = np.flatnonzero(begins)
     return Probe(
         tokens=tokens,
-        target_group=clusters.reshape(places.shape).astype(np.int32),
-        groups=groups.astype(np.int32),
-        documents=np.bincount(np.searchsorted(groups, document_groups[np.unique(documents)]), minlength=len(groups)),
-        target_bytes=int(store.token_bytes[tokens[:, 1:]].sum(dtype=np.int64)),
+        target_row=row.reshape(places.shape).astype(np.int32),
+        window=np.repeat(index, context)[first].astype(np.int32),
+        document=document.ravel()[first].astype(np.int32),
+        group=group.ravel()[first].astype(np.int32),
+        source=source.ravel()[first].astype(np.int32),
+        token_counts=np.bincount(row, minlength=len(first)),
+        byte_counts=np.bincount(row, sizes.ravel(), len(first)).astype(np.int64),
     )

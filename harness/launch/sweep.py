@@ -5,6 +5,7 @@ import os
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -205,23 +206,33 @@ def _prepare_data(runs: list[RunConfig], out: Path, cache: Path, console: Consol
     """
     from harness.data.store import prepare
 
-    usual = DataConfig.model_fields["heldout_fraction"].default
-    pairs = sorted({(r.data.domain, r.data.tokenizer, r.data.heldout_fraction) for r in runs})
+    texts = sorted({text for run in runs for text in _texts(run.data)})
     hashes = {}
     with _bar(console) as progress:
-        task = progress.add_task("preparing text", total=len(pairs))
-        for domain, tokenizer, fraction in pairs:
+        task = progress.add_task("preparing text", total=len(texts))
+        for name, split, domain, tokenizer in texts:
             try:
-                store = prepare(domain, tokenizer, cache, fraction)
+                store = prepare(domain, tokenizer, cache, **dict(split))
             except InputError as error:
                 console.print(f"isogap: {error}", markup=False)
             else:
                 facts = {"corpus": store.corpus_hash, "tokenizer": store.tokenizer_hash, "tokens": store.hash}
-                # Another split of the same text has other tokens.
-                hashes[f"{domain} {tokenizer}" + (f" {fraction} held out" if fraction != usual else "")] = facts
+                hashes[name] = facts
             progress.advance(task)
     check_data(out, hashes)
     return hashes
+
+
+def _texts(data: DataConfig) -> list[tuple[str, tuple[tuple[str, Any], ...], str, str]]:
+    """(name in environment.json, split, corpus, tokenizer) of what a run and its twin read: another split of the same
+    text has other tokens."""
+    split = {"heldout_fraction": data.heldout_fraction, "split_seed": data.split_seed, "half": data.half}
+    usual = {name: DataConfig.model_fields[name].default for name in split}
+    unusual = "".join(f" {name} {value}" for name, value in split.items() if value != usual[name])
+    return [
+        (f"{corpus} {data.tokenizer}{unusual}", tuple(split.items()), corpus, data.tokenizer)
+        for _, corpus in data.parts
+    ]
 
 
 def _summary(runs: list[RunConfig], out: Path, stop: Stop, console: Console) -> int:

@@ -1,124 +1,240 @@
-"""From a run's losses to its gap: two estimators, their errors, a placebo, and whether the gap had settled.
+"""From a run's losses to its gap: what is recorded at an evaluation, and what one run says by itself at its end.
 
 `probe` compares the same final parameters on documents seen and held out. `online` is the source document's: the mean
-training loss of the last 100 steps against the held-out loss; in the first epoch both are losses on unseen text, at
-parameters about 50 steps apart, so it is expected slightly negative while the loss falls. The held-out loss is averaged
-over the evaluations of those steps. Runs below 200 steps have their second half for them: the first losses lie far
-above.
+training loss of the last 100 steps against the mean held-out loss of the same steps. In the first epoch both are losses
+on unseen text: it is no gap then. Who takes the held-out loss at the end instead, compares it with training losses at
+parameters 50 steps older: `online_lag` is what that adds. Runs below 200 steps have their second half for the last 100
+steps: the first losses lie far above.
 """
 
 import math
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
+from harness.data.batches import window_visits
+from harness.data.mixture import Mixture
 from harness.data.probes import Probe
-from harness.data.split import unit_hash
-from harness.data.store import TokenStore
-from harness.gaps import ClusteredMean, clustered_mean, gap
-from sweeps.config import RunConfig
+from harness.gaps import Gap, Side, contrast, halves, probe_gap
+from sweeps.config import SHORTEST_EPOCH, RunConfig, online_span
 
-FINAL_STEPS = 100
 # A gap has settled when the second half of training moved it by no more than this share of itself.
 SETTLED = 0.1
+LN2 = math.log(2.0)
 
 
-def probe_rows(
-    step: int, tokens: int, store: TokenStore, probes: dict[str, Probe], losses: dict[str, Float[np.ndarray, "W T"]]
-) -> list[dict[str, Any]]:
-    """Rows of the evals table after `step`: one a probe, and the held-out one again in two halves by source file.
+def document_rows(
+    config: RunConfig, step: int, probes: dict[str, Probe], losses: dict[str, Float[np.ndarray, "W T"]]
+) -> pd.DataFrame:
+    """Rows of the documents table after `step`: what one document has in one evaluated window.
+
+    Columns: step; probe; window, document, group, source by number; visits, how often the run (of `other`: its twin)
+    has read the window so far; since, the tokens it has read since the last time, -1 for never; tokens and bytes of the
+    targets; loss, nats of all of them.
+    """
+    return pd.concat([_rows(config, step, name, probe, losses[name]) for name, probe in probes.items()])
+
+
+def _rows(config: RunConfig, step: int, name: str, probe: Probe, losses: Float[np.ndarray, "W T"]) -> pd.DataFrame:
+    visits, since = np.zeros(len(probe.window), np.int32), np.full(len(probe.window), -1)
+    if name != "heldout":
+        # A twin reads in the same order: batch, seed and number of windows are the same.
+        visits, last = window_visits(probe.window, step * config.batch, config.windows, config.seed)
+        since = np.where(last >= 0, (step * config.batch - 1 - last) * config.model.context, -1)
+    columns = {
+        "step": np.full(len(probe.window), step, np.int64),
+        "probe": name,
+        "window": probe.window,
+        "document": probe.document,
+        "group": probe.group,
+        "source": probe.source,
+        "visits": visits.astype(np.int32),
+        "since": since.astype(np.int64),
+        "tokens": probe.token_counts.astype(np.int32),
+        "bytes": probe.byte_counts.astype(np.int32),
+        "loss": probe.sums(losses),
+    }
+    return pd.DataFrame(columns)
+
+
+def evaluation_rows(documents: pd.DataFrame, batch_tokens: int) -> list[dict[str, Any]]:
+    """Rows of the evals table: the mean loss of each probe of one evaluation, and of the held-out one's two halves.
 
     The halves `placebo_a` and `placebo_b` are both unseen: their difference is a gap that is truly zero.
-
-    Args:
-        tokens: D processed so far.
-        losses: nats of each probe's targets.
     """
     rows = []
-    for name, probe in probes.items():
-        counts = probe.token_counts
-        sums = np.bincount(probe.target_group.ravel(), losses[name].astype(np.float64).ravel(), len(counts))
-        parts = {name: np.ones(len(counts), bool)}
+    for name in documents["probe"].unique():
+        mine = documents[documents["probe"] == name]
+        parts = {name: mine}
         if name == "heldout":
-            first = np.asarray([unit_hash("isogap-placebo", store.group_names[g]) < 0.5 for g in probe.groups])
-            parts |= {"placebo_a": first, "placebo_b": ~first}
+            first = halves(mine["group"].to_numpy(), 0)
+            parts |= {"placebo_a": mine[first], "placebo_b": mine[~first]}
         for part, chosen in parts.items():
-            if not chosen.any():
-                continue
-            mean = clustered_mean(sums[chosen], counts[chosen])
-            share = counts[chosen].sum() / counts.sum()
-            rows.append(
-                {
-                    "step": step,
-                    "tokens": tokens,
-                    "probe": part,
-                    "documents": int(probe.documents[chosen].sum()),
-                    "probe_tokens": int(counts[chosen].sum()),
-                    "probe_bytes": round(probe.target_bytes * share),
-                    "loss": float(mean.mean),
-                    "loss_se": float(mean.se),
-                }
-            )
+            if len(chosen):
+                step = int(chosen["step"].iloc[0])
+                mean = contrast(side(chosen))
+                rows.append(
+                    {
+                        "step": step,
+                        "tokens": step * batch_tokens,
+                        "probe": part,
+                        "documents": int(chosen["document"].nunique()),
+                        "probe_tokens": int(chosen["tokens"].sum()),
+                        "probe_bytes": int(chosen["bytes"].sum()),
+                        "loss": mean.gap,
+                        "loss_se": mean.se,
+                    }
+                )
     return rows
 
 
-def _means(evals: pd.DataFrame) -> Callable[[int, str], ClusteredMean]:
-    """The mean of a probe after a step; NaN where it was not evaluated."""
-    # Once as a dict: each look into the frame takes 1 ms, and a gap takes twelve.
-    rows = evals[["step", "probe", "loss", "loss_se"]].itertuples(index=False)
-    table = {(step, probe): (loss, loss_se) for step, probe, loss, loss_se in rows}
+def side(rows: pd.DataFrame, less: pd.DataFrame | None = None, *, bits: bool = False, by: str = "group") -> Side:
+    """The losses of some rows as one side of a contrast.
 
-    def at(step: int, probe: str) -> ClusteredMean:
-        loss, loss_se = table.get((step, probe), (math.nan, math.inf))
-        return ClusteredMean(np.asarray(loss, np.float64), np.asarray(loss_se, np.float64))
+    Args:
+        less: the same rows of another model or another step, whose losses are taken off.
+        bits: per byte, in bits.
+        by: the column of clusters.
 
-    return at
+    Raises:
+        ValueError: the rows of `less` are others.
+    """
+    losses = rows["loss"].to_numpy()
+    if less is not None:
+        for name in ("window", "document", "tokens"):
+            if not np.array_equal(rows[name], less[name]):
+                raise ValueError("losses of other windows")
+        losses = losses - less["loss"].to_numpy()
+    counts = rows["bytes" if bits else "tokens"].to_numpy()
+    return Side(1.0, losses / LN2 if bits else losses, counts, rows[by].to_numpy())
 
 
-def measure(config: RunConfig, store: TokenStore, series: pd.DataFrame, evals: pd.DataFrame) -> dict[str, Any]:
-    """What gap.json holds of a finished run; nats per token, None where a number does not exist
-    (a gap whose standard error does not exist, because one side is a single source file, is none either).
+class Documents:
+    """The documents table of a run, by step and probe."""
+
+    def __init__(self, table: pd.DataFrame):
+        self._parts = {key: part for key, part in table.groupby(["step", "probe"], sort=False)}
+        self._empty = table.iloc[:0]
+        self.steps = sorted(int(step) for step in table["step"].unique())
+
+    def at(self, step: int, probe: str) -> pd.DataFrame:
+        """The rows of one probe after a step; none where it was not evaluated."""
+        return self._parts.get((step, probe), self._empty)
+
+
+def measure(
+    config: RunConfig, bytes_per_token: float, contamination: float, series: pd.DataFrame, documents: Documents
+) -> dict[str, Any]:
+    """What gap.json holds of a finished run; nats per token, and bits per byte where the name ends in `_bpb`; None where
+    a number does not exist (a gap whose standard error does not exist, because one side is a single group of documents,
+    is none either).
 
     Returns:
-        the losses, gap_online, gap_probe and placebo with standard errors, minimum_detectable_gap, and `converged`:
-        whether the gap at the end differs from the gap at half the steps by less than 10 % of itself or, for a gap
-        that was not detected, of the minimum detectable gap. `gap_drift` is that difference; both gaps are on the same
-        windows, so it carries far less noise than either.
+        the losses; gap_online, gap_probe with standard errors; minimum_detectable_gap; what both estimators make of
+        text that was truly unseen, placebo_online and placebo; and `converged`: whether the gap at the end differs from
+        the gap at half the steps by less than 10 % of itself or, for a gap that was not detected, of the minimum
+        detectable gap. `gap_drift` is that difference; both gaps are on the same windows, so it carries far less noise
+        than either. noise_scale is the gradient noise scale of the last 100 steps in tokens.
     """
-    at = _means(evals)
-    since = max(config.steps - FINAL_STEPS, config.steps // 2)
-    final = series["train_loss"].to_numpy()[since:]
-    train_mean = float(final.mean())
-    train_se = float(final.std(ddof=1) / math.sqrt(len(final))) if len(final) > 1 else math.inf
-    recent = sorted({int(s) for s in evals["step"] if s > since})
-    held = [at(step, "heldout") for step in recent]
-    val_mean, val_se = float(np.mean([m.mean for m in held])), float(np.mean([m.se for m in held]))
-    measured = gap(at(config.steps, "seen"), at(config.steps, "heldout"))
-    placebo = gap(at(config.steps, "placebo_a"), at(config.steps, "placebo_b"))
-    half = gap(at(config.steps // 2, "seen"), at(config.steps // 2, "heldout"))
-    drift = float(measured.gap - half.gap)
-    scale = max(abs(float(measured.gap)), float(measured.minimum_detectable))
+    final, steps = config.steps, online_span(config.steps)
+    seen, held = documents.at(final, "seen"), documents.at(final, "heldout")
+    measured = probe_gap(side(seen), side(held))
+    online, lag = _online(steps, series, documents)
+    fresh = Gap(math.nan, math.inf)
+    if config.first_epoch >= SHORTEST_EPOCH:
+        fresh, _ = _online(online_span(config.first_epoch), series, documents)
+    first = halves(held["group"].to_numpy(), 0)
+    placebo = probe_gap(side(held[first]), side(held[~first]))
+    drift = _drift(documents, final // 2, final)
     values = {
-        "train_loss_final100": train_mean,
-        "val_loss_final100": val_mean,
-        "seen_loss": float(at(config.steps, "seen").mean),
-        "heldout_loss": float(at(config.steps, "heldout").mean),
-        "gap_online": val_mean - train_mean,
-        "gap_online_se": math.hypot(train_se, val_se),
-        "gap_probe": float(measured.gap),
-        "gap_probe_se": float(measured.se),
-        "minimum_detectable_gap": float(measured.minimum_detectable),
-        "placebo": float(placebo.gap),
-        "placebo_se": float(placebo.se),
-        "gap_drift": drift,
-        "bytes_per_token": store.bytes_per_token,
+        "train_loss_final100": float(series["train_loss"].to_numpy()[steps[0] :].mean()),
+        "val_loss_final100": online.gap + float(series["train_loss"].to_numpy()[steps[0] :].mean()),
+        "seen_loss": contrast(side(seen)).gap,
+        "heldout_loss": contrast(side(held)).gap,
+        "heldout_bpb": contrast(side(held, bits=True)).gap,
+        **_named("gap_online", online),
+        **_named("online_lag", lag),
+        **_named("gap_probe", measured),
+        **_named("gap_probe_bpb", probe_gap(side(seen, bits=True), side(held, bits=True))),
+        "gap_probe_se_source": probe_gap(side(seen, by="source"), side(held, by="source")).se,
+        "minimum_detectable_gap": measured.minimum_detectable,
+        **_named("placebo", placebo),
+        **_named("placebo_online", fresh),
+        **_named("gap_drift", drift),
+        "noise_scale": noise_scale(series.iloc[steps[0] :], config),
+        "bytes_per_token": bytes_per_token,
+        "contamination": contamination,
     }
-    # A difference without an error is no measurement: text seen of one source file, say, tells nothing of files.
-    for name in ("gap_online", "gap_probe", "placebo"):
-        if not math.isfinite(values[f"{name}_se"]):
-            values[name] = math.nan
-    finite = {name: value if math.isfinite(value) else None for name, value in values.items()}
-    return finite | {"converged": bool(abs(drift) <= SETTLED * scale) if math.isfinite(drift + scale) else False}
+    scale = max(abs(measured.gap), measured.minimum_detectable)
+    converged = abs(drift.gap) <= SETTLED * scale if math.isfinite(drift.gap + scale) else False
+    return finite(values) | {"converged": bool(converged)}
+
+
+def finite(values: dict[str, float]) -> dict[str, float | None]:
+    """None for what is not finite, and for a value whose standard error is not: text seen of one source file, say,
+    tells nothing of files."""
+    kept = {name: value if math.isfinite(value) else None for name, value in values.items()}
+    return {name: None if kept.get(f"{name}_se", value) is None else value for name, value in kept.items()}
+
+
+def _named(name: str, gap: Gap) -> dict[str, float]:
+    return {name: gap.gap, f"{name}_se": gap.se}
+
+
+def _drift(documents: Documents, earlier: int, later: int) -> Gap:
+    """By how much the gap changed, on the windows that were seen at both steps."""
+    seen, held = (documents.at(later, name) for name in ("seen", "heldout"))
+    before_seen, before_held = (documents.at(earlier, name) for name in ("seen", "heldout"))
+    if not len(before_held):
+        return Gap(math.nan, math.inf)
+    known = before_seen["visits"].to_numpy() > 0
+    return probe_gap(side(seen, before_seen).only(known), side(held, before_held))
+
+
+def _online(span: tuple[int, int, int], series: pd.DataFrame, documents: Documents) -> tuple[Gap, Gap]:
+    """(held-out less training loss, both means over the span; what the held-out loss at its end is lower)."""
+    start, end = span[0], span[-1]
+    losses = series["train_loss"].to_numpy()[start:end].astype(np.float64)
+    points = sorted(set(span))
+    held = [documents.at(step, "heldout") for step in points]
+    if not all(map(len, held)):
+        return Gap(math.nan, math.inf), Gap(math.nan, math.inf)
+    weights = span_weights(points, start, end)
+    together = held[-1].assign(loss=sum(w * rows["loss"].to_numpy() for w, rows in zip(weights, held, strict=True)))
+    mean = contrast(side(together))
+    online = Gap(mean.gap - float(losses.mean()), math.hypot(mean.se, _mean_se(losses)))
+    return online, contrast(side(together, held[-1]))
+
+
+def span_weights(points: list[int], start: int, end: int) -> Float[np.ndarray, "points"]:
+    """Weights with which a loss at some steps gives its mean over the parameters that the training losses of the steps
+    start + 1 .. end are at, those after start .. end - 1 steps: exact for losses quadratic in the step."""
+    at = np.arange(start, end, dtype=np.float64)
+    weights = []
+    for point in points:
+        others = [other for other in points if other != point]
+        weights.append(np.prod([(at - other) / (point - other) for other in others], axis=0).mean() if others else 1.0)
+    return np.asarray(weights)
+
+
+def _mean_se(losses: Float[np.ndarray, "steps"]) -> float:
+    """Standard error of a mean of losses that fall along a parabola; infinite for a single one."""
+    count = len(losses)
+    if count < 2:
+        return math.inf
+    at = np.linspace(-1.0, 1.0, count)
+    degree = 2 if count > 8 else 0
+    residual = losses - np.polynomial.Polynomial.fit(at, losses, degree)(at)
+    return math.sqrt(float(np.sum(residual**2)) / (count - degree - 1) / count)
+
+
+def noise_scale(series: pd.DataFrame, config: RunConfig) -> float:
+    """tr(Sigma) / |G|^2 in tokens, the batch at which noise and signal of a gradient are equal (McCandlish et al. 2018,
+    2.2 and appendix A.1): the ratio of the means, both unbiased, of some steps; NaN where none were measured or the
+    signal is lost in the noise."""
+    if "gradient_noise" not in series:
+        return math.nan
+    noise, signal = (float(series[name].to_numpy(np.float64).mean()) for name in ("gradient_noise", "gradient_signal"))
+    return noise / signal * config.model.context if signal > 0 else math.nan

@@ -14,7 +14,7 @@ from sweeps.errors import InputError
 if TYPE_CHECKING:
     import pandas as pd
 
-KINDS = ("series", "evals", "timing")
+KINDS = ("series", "evals", "documents", "timing")
 
 
 def bounds(path: Path) -> tuple[int, int]:
@@ -96,18 +96,20 @@ def whole_ends(folder: Path, evaluations: Iterable[int] = ()) -> set[int]:
     ends = _ends(folder, "series") & _ends(folder, "timing")
     if ends == {0}:
         return ends
-    # A stretch without an evaluation has no segment of them: what must be there, the configuration knows.
-    evaluated: set[int] = set()
-    last = max(ends)
-    for path in segment_paths(folder, "evals"):
-        start, end = bounds(path)
-        steps = _steps(path) if end <= last else None
-        if steps is None or not all(start < step <= end or step == start == 0 for step in steps):
-            last = min(last, start)
-            break
-        evaluated.update(steps)
-    missing = min((step for step in evaluations if step not in evaluated), default=last + 1)
-    return {end for end in ends if end == 0 or (end <= last and end < missing)}
+    for kind in ("evals", "documents"):
+        # A stretch without an evaluation has no segment of them: what must be there, the configuration knows.
+        evaluated: set[int] = set()
+        last = max(ends)
+        for path in segment_paths(folder, kind):
+            start, end = bounds(path)
+            steps = _steps(path) if end <= last else None
+            if steps is None or not all(start < step <= end or step == start == 0 for step in steps):
+                last = min(last, start)
+                break
+            evaluated.update(steps)
+        missing = min((step for step in evaluations if step not in evaluated), default=last + 1)
+        ends = {end for end in ends if end == 0 or (end <= last and end < missing)}
+    return ends
 
 
 def read_segments(folder: Path, kind: str) -> "pd.DataFrame":

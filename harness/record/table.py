@@ -16,16 +16,21 @@ from sweeps.cells import derived
 from sweeps.config import RunConfig
 from sweeps.errors import InputError
 
-What = Literal["runs", "series", "evals"]
+What = Literal["runs", "series", "evals", "documents"]
 
 QUANTITIES = (
     "width", "depth", "N_total", "N_nonembedding", "N_active", "N_trainable", "D", "U", "epochs", "batch_tokens", "lr",
     "schedule", "flops", "flops_6nd",
 )  # fmt: skip
+# What estimators of the gap there are, in the order in which one would rather believe them last.
+ESTIMATORS = ("online", "probe", "control", "twin")
 MEASURED = (
-    "bytes_per_token", "train_loss_final100", "val_loss_final100", "seen_loss", "heldout_loss", "gap_online",
-    "gap_online_se", "gap_probe", "gap_probe_se", "gap_twin", "gap_twin_se", "minimum_detectable_gap", "placebo",
-    "placebo_se", "gap_drift", "converged",
+    "bytes_per_token", "train_loss_final100", "val_loss_final100", "seen_loss", "heldout_loss", "heldout_bpb",
+    *(f"gap_{name}{se}" for name in ESTIMATORS for se in ("", "_se")), "minimum_detectable_gap",
+    *(f"gap_{name}_bpb{se}" for name in ESTIMATORS[1:] for se in ("", "_se")), "gap_probe_se_source",
+    "online_lag", "online_lag_se", "placebo", "placebo_se",
+    *(f"placebo_{name}{se}" for name in ("online", "control", "twin") for se in ("", "_se")),
+    "gap_drift", "gap_drift_se", "converged", "noise_scale", "document_sd", "paired_sd", "contamination",
 )  # fmt: skip
 # The machine's doing: everything else in the tables is the same to the byte whenever and however the sweep is run.
 WALL_CLOCK = ("wall_seconds", "tokens_per_second")
@@ -34,8 +39,9 @@ WALL_CLOCK = ("wall_seconds", "tokens_per_second")
 def runs_table(out: Path) -> pd.DataFrame:
     """A row a run: what it is, where it stands, what was measured (empty until it is done).
 
-    D, U and batch_tokens in tokens, flops and flops_6nd in FLOPs of the whole run (exact products over the full mask;
-    6 N_active D), losses and gaps in nats per token.
+    D, U and batch_tokens in tokens, D_bytes and U_bytes in the bytes of text that these are on average, flops and
+    flops_6nd in FLOPs of the whole run (exact products over the full mask; 6 N_active D), losses and gaps in nats per
+    token, or in bits per byte where the name ends in `_bpb`. Bits per byte and bytes of text compare tokenizers.
     """
     live = is_live(out)
     return pd.DataFrame([_run_row(out, config, live) for config in read_configs(out)])
@@ -47,6 +53,7 @@ def _run_row(out: Path, config: RunConfig, live: bool) -> dict:
     quantities = derived(config, "total")
     measured = _measured(folder) if status.state == "done" else {}
     timing = read_segments(folder, "timing") if status.state == "done" else pd.DataFrame()
+    per_token = measured.get("bytes_per_token")
     seconds = float(timing["wall_seconds"].to_numpy().sum()) if len(timing) else None
     return {
         "run_id": config.run_id,
@@ -56,7 +63,10 @@ def _run_row(out: Path, config: RunConfig, live: bool) -> dict:
         "tokenizer": config.data.tokenizer,
         "domain": config.data.domain,
         "seed": config.seed,
+        "half": config.data.half,
+        "split_seed": config.data.split_seed,
         **{name: quantities[name] for name in QUANTITIES},
+        **{f"{name}_bytes": per_token and quantities[name] * per_token for name in ("D", "U")},
         **{name: measured.get(name) for name in MEASURED},
         "wall_seconds": seconds,
         "tokens_per_second": config.tokens / seconds if seconds else None,
@@ -64,7 +74,11 @@ def _run_row(out: Path, config: RunConfig, live: bool) -> dict:
 
 
 def _measured(folder: Path) -> dict:
-    path = folder / "gap.json"
+    """What was measured of a run, and of it and its twin together if both have ended."""
+    return _read(folder / "gap.json") | _read(folder / "pair.json")
+
+
+def _read(path: Path) -> dict:
     try:
         measured = json.loads(read_bytes(path))
         if not isinstance(measured, dict):
@@ -72,12 +86,12 @@ def _measured(folder: Path) -> dict:
     except FileNotFoundError:
         return {}
     except (ValueError, TypeError) as error:
-        expected = f"what was measured: delete {folder / 'status.json'} and `isogap run` measures it anew"
+        expected = f"what was measured: delete {path.parent / 'status.json'} and `isogap run` measures it anew"
         raise InputError(path, "gap", type(error).__name__, expected) from None
     return measured
 
 
-def segments_table(out: Path, kind: Literal["series", "evals"]) -> pd.DataFrame:
+def segments_table(out: Path, kind: Literal["series", "evals", "documents"]) -> pd.DataFrame:
     """All rows of one kind, the run's id before them, in the order of the sweep and the steps."""
     frames = []
     for config in read_configs(out):

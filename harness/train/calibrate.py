@@ -11,9 +11,9 @@ from harness.train.trial import try_out
 from models.config import ARCHITECTURES, make_config
 from models.count import flops
 from sweeps.calibration import Calibration, Crew
-from sweeps.shape import PROBE_SETS, Shape
+from sweeps.shape import Shape
 
-CONTEXT, BATCH, PROBE = 128, 8, 32
+CONTEXT, BATCH, PROBE = 128, 8, 64
 SECONDS = 0.6
 
 
@@ -99,7 +99,7 @@ def calibrate(progress: Callable[[str], None]) -> Calibration:
         others[architecture] = _measure(_shape(architecture, 32, 2), slots)
     per_layer = max(0.0, (large["compile"] - small["compile"]) / (wide.model.depth - alone.model.depth))
     fixed = max(0.0, small["compile"] - per_layer * alone.model.depth)
-    forward = flops(alone.model).forward * PROBE_SETS * PROBE * CONTEXT
+    forward = flops(alone.model).forward * PROBE * CONTEXT
     return Calibration(
         device=f"{devices} x {jax.devices()[0].device_kind}",
         platform=platform,

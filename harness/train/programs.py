@@ -21,7 +21,7 @@ from harness.train.optimizer import Hyper, hyper_like
 from harness.train.step import Metrics, State, new_state, train_turn
 from models.moe import shares_batch
 from models.transformer import Compute, token_losses
-from sweeps.shape import PROBE_SETS, Shape
+from sweeps.shape import Shape
 
 
 class Programs(NamedTuple):
@@ -138,7 +138,7 @@ def trace(key: Key, turns: int) -> dict[str, Any]:
     on_cpu = mesh.devices.flat[0].platform == "cpu"
     by_hand_over_data = on_cpu and not sharded and mesh.shape["data"] > 1 and shares_batch(shape.model.moe)
     share_of = "data" if by_hand_over_data else None
-    pieces = pieces_of(shape, slots // mesh.shape["run"], mesh.shape["data"]) if on_cpu and not sharded else 1
+    pieces = 1 if sharded else pieces_of(shape, slots // mesh.shape["run"], mesh.shape["data"], on_cpu)
 
     def initialise(seeds: UInt32[Array, " R"]) -> State:
         return jax.vmap(functools.partial(new_state, shape))(seeds)
@@ -217,20 +217,23 @@ def trace(key: Key, turns: int) -> dict[str, Any]:
 PIECE = 2**16
 
 
-def pieces_of(shape: Shape, slots: int, split: int) -> int:
+def pieces_of(shape: Shape, slots: int, split: int, on_cpu: bool) -> int:
     """In how many pieces a device computes its part of a micro-batch, some sequences each.
 
-    A mixture's losses are those of its batch: it is computed in one.
+    In two at least, whose gradients tell the noise of one from its signal; in more on CPUs. A mixture's losses are
+    those of its batch: it is computed in one. So is a batch that accelerators share, whose split is the compiler's.
 
     Args:
         slots: computed together by one device.
         split: devices that share the micro-batch.
     """
-    if shape.model.moe is not None or shape.micro_batch % split:
+    if shape.model.moe is not None or shape.micro_batch % split or (split > 1 and not on_cpu):
         return 1
     sequences = shape.micro_batch // split
+    divisors = [n for n in range(1, sequences + 1) if sequences % n == 0]
+    several = [n for n in divisors if n > 1 or sequences == 1]
     features = slots * shape.model.context * max(shape.model.ffn_width, shape.model.width)
-    fitting = [n for n in range(1, sequences + 1) if sequences % n == 0 and features * sequences // n <= PIECE]
+    fitting = [n for n in several if not on_cpu or features * sequences // n <= PIECE]
     return min(fitting, default=sequences)
 
 
@@ -259,7 +262,7 @@ def compiler_options(platform: str, devices: int) -> dict[str, str]:
 def evaluation_pieces(shape: Shape, mesh: Mesh) -> tuple[int, int]:
     """(P, n): windows are evaluated n at a time, about 4,096 tokens, on CPUs 1,024 (8 to 10 % less time at widths 32 to
     128), whatever the number of devices; P n covers all probe sets and P divides over the devices along `run`."""
-    windows = PROBE_SETS * shape.probe_windows
+    windows = shape.probe_windows
     together = 1024 if mesh.devices.flat[0].platform == "cpu" else 4096
     rows = min(windows, max(1, together // shape.model.context))
     rows += -rows % mesh.shape["data"]

@@ -3,16 +3,19 @@
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 from jaxtyping import Float
 
 from harness.record.files import json_bytes, write_files
-from harness.record.measure import measure, probe_rows
+from harness.record.measure import Documents, document_rows, evaluation_rows, measure
+from harness.record.pairs import pair_files
 from harness.record.segments import read_segments, segment_files
 from harness.record.status import State, Status, status_file, write_status
 from harness.train.feed import Feed
 from harness.train.optimizer import Hyper, hyper_of
 from sweeps.shape import Shape, turns_per_step
 
+NOISE_SERIES = ("gradient_signal", "gradient_noise")
 MOE_SERIES = ("load_cv", "drop_fraction", "router_entropy", "aux_loss")
 
 
@@ -37,6 +40,7 @@ class Slot:
         self.pending_evaluations = [s for s in self.config.evaluation_steps() if s > begun or (s == begun == 0)]
         self.series: dict[str, list] = {}
         self.evals: list[dict] = []
+        self.documents: list[pd.DataFrame] = []
         self.timing: dict[str, list] = {"step": [], "wall_seconds": [], "tokens_per_second": [], "compile_seconds": []}
         self.last_loss: float | None = None
         self.ended = False
@@ -66,7 +70,7 @@ class Slot:
         steps = int(np.argmax(bad)) + 1 if bad.any() else len(bad)
         index = np.arange(self.step + 1, self.step + steps + 1)
         config = self.config
-        names = ("train_loss", "lr", "grad_norm", *(MOE_SERIES if config.model.moe else ()))
+        names = ("train_loss", "lr", "grad_norm", *(MOE_SERIES if config.model.moe else NOISE_SERIES))
         columns = {
             "step": index,
             "tokens": index * config.batch_tokens,
@@ -85,17 +89,19 @@ class Slot:
 
     def evaluated(self, step: int, losses: Float[np.ndarray, "W T"]) -> None:
         """Take the losses of the probes after a step."""
-        tokens, feed = step * self.config.batch_tokens, self.feed
-        self.evals += probe_rows(step, tokens, feed.store, feed.probes, feed.split_losses(losses))
+        rows = document_rows(self.config, step, self.feed.probes, self.feed.split_losses(losses))
+        self.documents.append(rows)
+        self.evals += evaluation_rows(rows, self.config.batch_tokens)
 
     def flush(self) -> None:
         """Write what is pending as the segments up to the current step."""
         if self.step == self.committed:
             return  # between two turns of a step: a segment of that name stands there, or of the first step nothing
         evals = {name: [row[name] for row in self.evals] for name in (self.evals[0] if self.evals else ())}
-        rows = {"series": self.series, "evals": evals, "timing": self.timing}
+        documents = dict(pd.concat(self.documents)) if self.documents else {}
+        rows = {"series": self.series, "evals": evals, "documents": documents, "timing": self.timing}
         write_files(segment_files(self.folder, self.committed, self.step, rows))
-        self.series, self.evals, self.timing = {}, [], {name: [] for name in self.timing}
+        self.series, self.evals, self.documents, self.timing = {}, [], [], {name: [] for name in self.timing}
         self.committed = self.step
 
     def report(self, state: State = "running", reason: str = "") -> None:
@@ -112,5 +118,9 @@ class Slot:
         series, evals = read_segments(self.folder, "series"), read_segments(self.folder, "evals")
         if not np.isfinite(evals["loss"]).all():
             return self.report("diverged", "the evaluation's loss is not finite")
-        gap = measure(self.config, self.feed.store, series, evals)
-        write_files({self.folder / "gap.json": json_bytes(gap)} | status_file(self.folder, self._status("done")))
+        documents, mixture = Documents(read_segments(self.folder, "documents")), self.feed.mixture
+        gap = measure(self.config, mixture.bytes_per_token, mixture.contamination, series, documents)
+        files = {self.folder / "gap.json": json_bytes(gap)}
+        if self.config.data.half is not None:
+            files |= pair_files(self.folder.parents[1], self.config, documents)
+        write_files(files | status_file(self.folder, self._status("done")))

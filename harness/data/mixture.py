@@ -1,0 +1,139 @@
+"""What a run reads: the windows of one corpus, or of several in fixed shares, as one numbered stream.
+
+Of a mixture's W windows each part has its share, rounded to whole windows; they are numbered part after part, and the
+order of training permutes all of them. So every epoch visits each window once, in the shares asked for, and U unique
+tokens of the mixture are a prefix of each part's stream.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Int, Int32
+
+from harness.data.batches import cut_windows, window_count, window_index
+from harness.data.store import TokenStore
+from sweeps.config import DataConfig, RunConfig
+from sweeps.errors import InputError
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """Attributes:
+    stores: of the parts, of one tokenizer.
+    windows: of the parts' train streams that the run may see.
+    context: tokens of input per window.
+    """
+
+    stores: tuple[TokenStore, ...]
+    windows: tuple[int, ...]
+    context: int
+
+    @property
+    def bytes_per_token(self) -> float:
+        """UTF-8 bytes per token of the training text."""
+        parts = zip(self.windows, self.stores, strict=True)
+        return sum(windows * store.bytes_per_token for windows, store in parts) / sum(self.windows)
+
+    @property
+    def contamination(self) -> float:
+        """Share of the held-out 13-grams that stand in the training text, of the parts by their windows."""
+        parts = zip(self.windows, self.stores, strict=True)
+        return sum(windows * store.contamination for windows, store in parts) / sum(self.windows)
+
+
+def stores_of(opened: Callable[..., TokenStore], data: DataConfig) -> tuple[TokenStore, ...]:
+    """The stores of a run's parts.
+
+    Args:
+        opened: `harness.data.store.prepare` with its cache.
+    """
+    split = {"heldout_fraction": data.heldout_fraction, "split_seed": data.split_seed, "half": data.half}
+    return tuple(opened(name, data.tokenizer, **split) for _, name in data.parts)
+
+
+def share_out(total: int, shares: tuple[float, ...]) -> tuple[int, ...]:
+    """Whole numbers in these shares that sum to the total (largest remainders)."""
+    exact = [total * share / sum(shares) for share in shares]
+    whole = [int(number) for number in exact]
+    most = sorted(range(len(shares)), key=lambda i: whole[i] - exact[i])
+    for index in most[: total - sum(whole)]:
+        whole[index] += 1
+    return tuple(whole)
+
+
+def mixture_of(config: RunConfig, stores: tuple[TokenStore, ...]) -> Mixture:
+    """A run's text, from the stores of its parts.
+
+    Raises:
+        InputError: a vocabulary that is not the model's, or a part that holds less than its share of the run's tokens.
+    """
+    context, vocab = config.model.context, config.model.vocab
+    windows = share_out(config.windows, tuple(share for share, _ in config.data.parts))
+    for store, count in zip(stores, windows, strict=True):
+        if store.vocab != vocab:
+            raise InputError(config.run_id, "model.vocab", vocab, f"{store.vocab}, that of {store.tokenizer}")
+        if count and len(store.train) < count * context + 1:
+            expected = f"at most {len(store.train)}, what the train split of {store.domain} holds in {store.tokenizer}"
+            raise InputError(config.run_id, "data.unique_tokens", count * context + 1, expected)
+    return Mixture(stores, windows, context)
+
+
+def available_tokens(shares: tuple[float, ...], stores: tuple[TokenStore, ...]) -> int:
+    """The most unique tokens that a run on these parts can have."""
+    return min(int(len(store.train) / share) for share, store in zip(shares, stores, strict=True))
+
+
+def train_batches(
+    mixture: Mixture, seed: int, first: int, stop: int, batch: int
+) -> Int32[np.ndarray, "steps batch context+1"]:
+    """The batches of the steps first .. stop - 1.
+
+    Args:
+        seed: the run's data seed; it fixes the order of the windows in every epoch.
+        batch: windows a step.
+    """
+    position = np.arange(first * batch, stop * batch).reshape(stop - first, batch)
+    return cut(mixture, "train", window_index(position, sum(mixture.windows), seed), mixture.windows)
+
+
+def cut(
+    mixture: Mixture, side: str, index: Int[np.ndarray, "*shape"], windows: tuple[int, ...]
+) -> Int32[np.ndarray, "*shape context+1"]:
+    """Windows by their numbers in the mixture, of the `train` or the `heldout` streams.
+
+    Args:
+        windows: how many each part has.
+    """
+    streams = [getattr(store, side) for store in mixture.stores]
+    if len(streams) == 1:
+        return cut_windows(streams[0], mixture.context, index)
+    part, number = locate(index, windows)
+    tokens = np.empty((*index.shape, mixture.context + 1), np.int32)
+    for which, stream in enumerate(streams):
+        mine = part == which
+        if mine.any():
+            tokens[mine] = cut_windows(stream, mixture.context, number[mine])
+    return tokens
+
+
+def locate(
+    index: Int[np.ndarray, "*shape"], windows: tuple[int, ...]
+) -> tuple[Int[np.ndarray, "*shape"], Int[np.ndarray, "*shape"]]:
+    """The part that each window of a mixture is of, and its number there."""
+    ends = np.cumsum(windows)
+    part = np.searchsorted(ends, index, side="right")
+    return part, index - (ends - windows)[part]
+
+
+def heldout_windows(mixture: Mixture) -> tuple[int, ...]:
+    """The windows of each part's held-out text.
+
+    Raises:
+        InputError: a part's is shorter than one window.
+    """
+    for store in mixture.stores:
+        if len(store.heldout) <= mixture.context:
+            expected = f"less than {len(store.heldout)}, the tokens of held-out text there are to measure on"
+            raise InputError("data", "context", mixture.context, expected)
+    return tuple(window_count(len(store.heldout), mixture.context) for store in mixture.stores)
