@@ -1,19 +1,19 @@
-"""What is prepared once per machine: corpora read, deduplicated and identified; merge lists trained.
+"""What is prepared once per machine: corpora read, cleaned and identified; merge lists trained.
 
-    CACHE/fingerprints/FINGERPRINT.json   which corpus these sources gave: its content hash and its size
-    CACHE/corpora/HASH.parquet            its documents, in the order of (group, id)
+    CACHE/fingerprints/FINGERPRINT.json   which corpus these sources gave: its content hash, its size, what was removed
+    CACHE/corpora/HASH.parquet            its documents, cleaned, in hash order; row groups of about 2 MB of text
+    CACHE/contamination/KEY.json          how much of a split's held-out text stands in its train text
     CACHE/tokenizers/KEY.tiktoken         a merge list trained on a train split
     CACHE/tokens/KEY/                     a token store (store.py)
 
 Everything is written beside its place and renamed into it, so that processes may prepare the same thing at once.
 """
 
-import json
 import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from hashlib import blake2b
 from itertools import chain
 from pathlib import Path
@@ -21,11 +21,15 @@ from uuid import uuid4
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from pydantic import TypeAdapter
 
 from harness.data import bpe
+from harness.data.contamination import Contamination, contamination
 from harness.data.corpora import Corpus, find_corpus
-from harness.data.documents import Document, content_hash, deduplicate
+from harness.data.documents import Document, content_hash
+from harness.data.duplicates import Cleaned, Removal, clean
 from harness.data.split import split
+from harness.data.streams import in_batches
 from harness.data.tokenizers import (
     WORDS,
     Tokenizer,
@@ -40,17 +44,65 @@ from harness.record.files import naming, sync
 
 
 @dataclass(frozen=True)
+class Amount:
+    """Attributes:
+    documents: their number.
+    bytes: UTF-8 bytes of their text.
+    """
+
+    documents: int
+    bytes: int
+
+
+@dataclass(frozen=True)
+class SourceFacts:
+    """What became of a source: read = exact + near + shared + kept.
+
+    Attributes:
+        source: as the documents name it.
+        read: all there was. Of a union of corpora, what their own cleaning had left.
+        exact, near, shared: removed, by stage (duplicates.py).
+        kept: what is left.
+    """
+
+    source: str
+    read: Amount
+    exact: Amount
+    near: Amount
+    shared: Amount
+    kept: Amount
+
+
+@dataclass(frozen=True)
 class CorpusFacts:
     """Attributes:
-    hash: of the deduplicated documents' ids and groups; the same on every machine.
+    hash: of the documents' ids, groups, sources and licences; the same on every machine.
     documents, groups: their numbers.
     bytes: UTF-8 bytes of all documents.
+    sources: what was read, removed and kept of each, in alphabetical order.
+    removals: on account of which source each removal was.
     """
 
     hash: str
     documents: int
     groups: int
     bytes: int
+    sources: tuple[SourceFacts, ...]
+    removals: tuple[Removal, ...]
+
+
+_FACTS = TypeAdapter(CorpusFacts)
+_CONTAMINATION = TypeAdapter(Contamination)
+_SCHEMA = pa.schema(
+    [
+        ("id", pa.string()),
+        ("group", pa.string()),
+        ("source", pa.string()),
+        ("licence", pa.string()),
+        ("bytes", pa.int64()),
+        ("text", pa.large_string()),
+    ]
+)
 
 
 def default_cache() -> Path:
@@ -88,50 +140,56 @@ def atomically(path: Path) -> Iterator[Path]:
 
 
 def known_facts(corpus: Corpus, cache: Path) -> CorpusFacts | None:
-    """Hash and size of a corpus if it was prepared from its present sources; it is not read."""
+    """Hash, size and history of a corpus if it was prepared from its present sources; it is not read."""
     try:
-        return CorpusFacts(**json.loads(_facts_file(corpus, cache).read_text()))
+        return _FACTS.validate_json(_facts_file(corpus, cache).read_text())
     except FileNotFoundError:
         return None
 
 
 def corpus_facts(corpus: Corpus, cache: Path) -> CorpusFacts:
-    """Hash and size of a corpus; it is read and prepared if its sources are new."""
+    """Hash, size and history of a corpus; it is read, cleaned and written if its sources are new."""
     # Taken before reading: files that change meanwhile will not pass for the ones that were read.
     facts_file = _facts_file(corpus, cache)
     facts = known_facts(corpus, cache)
     if facts is None or not _corpus_file(facts, cache).exists():
         raw = chain.from_iterable(corpus_documents(part, cache) for part in corpus.parts)
-        documents = deduplicate(raw if corpus.parts else corpus.documents())
-        groups = len({document.group for document in documents})
-        size = sum(len(document.text.encode()) for document in documents)
-        facts = CorpusFacts(content_hash(documents), len(documents), groups, size)
-        columns = {name: [getattr(document, name) for document in documents] for name in ("id", "group", "text")}
-        with atomically(_corpus_file(facts, cache)) as file:
-            schema = pa.schema([("id", pa.string()), ("group", pa.string()), ("text", pa.large_string())])
-            pq.write_table(pa.table(columns, schema=schema), file, compression="zstd")
+        cleaned = clean(raw if corpus.parts else corpus.documents())
+        facts = _facts(cleaned)
+        with atomically(_corpus_file(facts, cache)) as file, pq.ParquetWriter(file, _SCHEMA, compression="zstd") as out:
+            for batch in in_batches(cleaned.documents):
+                out.write_table(_table(batch))
         with atomically(facts_file) as file:
-            file.write_text(json.dumps(asdict(facts)))
+            file.write_bytes(_FACTS.dump_json(facts))
     return facts
 
 
-def corpus_documents(corpus: Corpus, cache: Path) -> list[Document]:
-    """The deduplicated documents of a corpus, in the order of (group, id)."""
-    table = pq.read_table(_corpus_file(corpus_facts(corpus, cache), cache))
-    return [Document(**row) for row in table.to_pylist()]
+def corpus_documents(corpus: Corpus, cache: Path) -> Iterator[Document]:
+    """The cleaned documents of a corpus in hash order, streamed."""
+    for batch in _batches(corpus, cache, ["id", "group", "text", "source", "licence"]):
+        yield from map(Document, *(column.to_pylist() for column in batch.columns))
 
 
-def tokenizer_key(name: str, domain: str, cache: Path, heldout_fraction: float) -> str:
+def corpus_groups(corpus: Corpus, cache: Path) -> dict[str, str]:
+    """Group -> source of a corpus; of a group with several sources the alphabetically first counts."""
+    groups: dict[str, str] = {}
+    for batch in _batches(corpus, cache, ["group", "source"]):
+        for group, source in zip(*(column.to_pylist() for column in batch.columns), strict=True):
+            groups[group] = min(source, groups.get(group, source))
+    return groups
+
+
+def tokenizer_key(name: str, domain: str, cache: Path, heldout_fraction: float, split_seed: int = 0) -> str:
     """What a tokenizer depends on: its name, or for a BPE the corpus and the split it is trained on."""
     spec = parse_tokenizer(name)
     if spec.kind != "bpe":
         return name
     source = corpus_facts(find_corpus(spec.source or domain), cache).hash
-    return digest("bpe", bpe.RECIPE, WORDS, source, heldout_fraction, spec.vocab)
+    return digest("bpe", bpe.RECIPE, WORDS, source, heldout_fraction, split_seed, spec.vocab)
 
 
-def load_tokenizer(name: str, domain: str, cache: Path, heldout_fraction: float) -> Tokenizer:
-    """A tokenizer by name; a BPE is trained on the train split of its corpus on first use.
+def load_tokenizer(name: str, domain: str, cache: Path, heldout_fraction: float, split_seed: int = 0) -> Tokenizer:
+    """A tokenizer by name; a BPE is trained on the train split of its corpus, both halves, on first use.
 
     Args:
         domain: the corpus to be tokenized, on which `bpe:V` is trained.
@@ -144,19 +202,77 @@ def load_tokenizer(name: str, domain: str, cache: Path, heldout_fraction: float)
         return bytes_tokenizer()
     if spec.kind == "tiktoken":
         return tiktoken_tokenizer(spec.source or "", spec.vocab)
-    file = cache / "tokenizers" / f"{tokenizer_key(name, domain, cache, heldout_fraction)}.tiktoken"
+    file = cache / "tokenizers" / f"{tokenizer_key(name, domain, cache, heldout_fraction, split_seed)}.tiktoken"
     if not file.exists():
         source = spec.source or domain
-        train, _ = split(corpus_documents(find_corpus(source), cache), heldout_fraction)
-        trained = bpe.train_library_tokenizer((document.text for document in train), spec.vocab or 0, source)
+        corpus = find_corpus(source)
+        train, _ = split(corpus_groups(corpus, cache), heldout_fraction, split_seed)
+        texts = (document.text for document in corpus_documents(corpus, cache) if document.group in train)
+        trained = bpe.train_library_tokenizer(texts, spec.vocab or 0, source)
         with atomically(file) as beside:
             beside.write_text(write_ranks(bpe.merge_ranks(trained)))
     return ranks_tokenizer(read_ranks(file.read_text()), WORDS)
 
 
+def split_contamination(corpus: Corpus, cache: Path, heldout_fraction: float, split_seed: int = 0) -> Contamination:
+    """How much of a split's held-out text stands in its train text, measured on first use.
+
+    Raises:
+        InputError: a corpus too small to split.
+    """
+    hash_ = corpus_facts(corpus, cache).hash
+    file = cache / "contamination" / f"{digest(hash_, heldout_fraction, split_seed)}.json"
+    if not file.exists():
+        train, heldout = split(corpus_groups(corpus, cache), heldout_fraction, split_seed)
+
+        def side(groups: frozenset[str]) -> Iterator[Document]:
+            return (document for document in corpus_documents(corpus, cache) if document.group in groups)
+
+        with atomically(file) as beside:
+            beside.write_bytes(_CONTAMINATION.dump_json(contamination(side(heldout), side(train))))
+    return _CONTAMINATION.validate_json(file.read_text())
+
+
 def digest(*facts: object) -> str:
     """Hash of the facts a prepared thing depends on, 32 hexadecimal digits."""
     return blake2b("\n".join(map(str, facts)).encode(), digest_size=16).hexdigest()
+
+
+def _batches(corpus: Corpus, cache: Path, columns: list[str]) -> Iterator[pa.RecordBatch]:
+    with pq.ParquetFile(_corpus_file(corpus_facts(corpus, cache), cache)) as file:
+        for number in range(file.num_row_groups):
+            yield from file.read_row_group(number, columns=columns, use_threads=False).select(columns).to_batches()
+
+
+def _table(documents: list[Document]) -> pa.Table:
+    columns = {name: [getattr(d, name) for d in documents] for name in ("id", "group", "source", "licence", "text")}
+    return pa.table(columns | {"bytes": [len(text.encode()) for text in columns["text"]]}, schema=_SCHEMA)
+
+
+def _facts(cleaned: Cleaned) -> CorpusFacts:
+    kept: dict[str, list[int]] = {}
+    for document in cleaned.documents:
+        count = kept.setdefault(document.source, [0, 0])
+        count[0] += 1
+        count[1] += len(document.text.encode())
+    rows = {(source, "kept"): count for source, count in kept.items()}
+    for removal in cleaned.removals:
+        count = rows.setdefault((removal.source, removal.stage), [0, 0])
+        count[0] += removal.documents
+        count[1] += removal.bytes
+    sources = []
+    for source in sorted({source for source, _ in rows}):
+        amounts = {stage: Amount(*rows.get((source, stage), (0, 0))) for stage in ("exact", "near", "shared", "kept")}
+        read = Amount(sum(a.documents for a in amounts.values()), sum(a.bytes for a in amounts.values()))
+        sources.append(SourceFacts(source, read, **amounts))
+    return CorpusFacts(
+        content_hash(cleaned.documents),
+        sum(facts.kept.documents for facts in sources),
+        len({document.group for document in cleaned.documents}),
+        sum(facts.kept.bytes for facts in sources),
+        tuple(sources),
+        cleaned.removals,
+    )
 
 
 def _facts_file(corpus: Corpus, cache: Path) -> Path:

@@ -13,7 +13,7 @@ from harness.data.documents import Document
 from sweeps.errors import InputError
 
 # Must change when the same sources would give other documents: prepared corpora are cached under it.
-RECIPE = 1
+RECIPE = 2
 
 
 @dataclass(frozen=True)

@@ -32,25 +32,9 @@ def make_document(group: str, text: str, source: str = "", licence: str = "") ->
     return Document(name, group, encoded.decode("utf-8"), source, licence)
 
 
-def deduplicate(documents: Iterable[Document]) -> list[Document]:
-    """Documents without exact repetitions, in the order of (group, id).
-
-    Of equal texts the one with the alphabetically first group stays, so that the result does not depend on the
-    order in which files were listed. Run before the split: a text present in two groups could otherwise be both
-    trained on and held out.
-    """
-    unique: list[Document] = []
-    seen: set[str] = set()
-    for document in sorted(documents, key=lambda d: (d.group, d.id)):
-        if document.id not in seen:
-            seen.add(document.id)
-            unique.append(document)
-    return unique
-
-
 def content_hash(documents: Iterable[Document]) -> str:
-    """Hash of a corpus: of the ids and groups of its documents, in the given order; 32 hexadecimal digits."""
+    """Hash of a corpus: of all but the texts, which the ids stand for, in the given order; 32 hexadecimal digits."""
     digest = blake2b(digest_size=16)
-    for document in documents:
-        digest.update(f"{document.id}\t{document.group}\n".encode())
+    for d in documents:
+        digest.update(f"{d.id}\t{d.group}\t{d.source}\t{d.licence}\n".encode())
     return digest.hexdigest()

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +57,8 @@ def read_text(path: Path) -> Iterator[Document]:
 def read_rows(builder: str, path: Path) -> Iterator[Document]:
     """A document a row of JSON lines or parquet files (a file, or a folder of them), from the column `text`.
 
+    Columns `group`, `source` and `licence` are taken if there are any; without a group every text is its own.
+
     Args:
         builder: "json" or "parquet".
 
@@ -104,9 +107,9 @@ def _stream(where: object, load: Any) -> Iterator[Document]:
             if not isinstance(row.get("text"), str):
                 raise InputError(where, "columns", sorted(row), "a column `text` of strings")
             if row["text"].strip():
-                document = make_document("", row["text"])
-                group = row.get("group")
-                yield Document(document.id, document.id if group is None else str(group), document.text)
+                group, source, licence = (row.get(name) for name in ("group", "source", "licence"))
+                document = make_document(str(group), row["text"], str(source or ""), str(licence or ""))
+                yield document if group is not None else replace(document, group=document.id)
     except InputError:
         raise
     except Exception as error:  # the readers of any format and protocol: their errors share no base class

@@ -1,10 +1,12 @@
-"""Which documents are held out, and in which order the others are consumed: both decided by hashes alone."""
+"""Which groups are held out, which of the others a twin reads, and the order of documents: decided by hashes alone."""
 
-from collections.abc import Iterable
+from collections.abc import Mapping
 from hashlib import blake2b
+from typing import Literal
 
-from harness.data.documents import Document
 from sweeps.errors import InputError
+
+Half = Literal["a", "b"]
 
 
 def unit_hash(salt: str, text: str) -> float:
@@ -12,39 +14,61 @@ def unit_hash(salt: str, text: str) -> float:
     return int.from_bytes(blake2b(text.encode(), digest_size=8, person=salt.encode()).digest(), "big") / 2.0**64
 
 
-def is_held_out(group: str, fraction: float) -> bool:
-    """Whether a group is held out.
+def place_in_order(document_id: str) -> tuple[float, str]:
+    """Sort key of the order in which documents are kept and consumed.
 
-    It depends on the group's name only, so a source file is held out in every corpus that contains it, or in none;
-    and the groups held out at a smaller fraction are among those held out at a larger one.
+    In this order every prefix is a uniform sample: U unique tokens are the first U tokens. A corpus that grows keeps
+    the order of what it had.
     """
-    return unit_hash("isogap-heldout", group) < fraction
+    return unit_hash("isogap-order", document_id), document_id
 
 
-def split(documents: Iterable[Document], fraction: float) -> tuple[list[Document], list[Document]]:
-    """Train and held-out documents, each ordered by hash of the document id.
+def split(
+    groups: Mapping[str, str], fraction: float, split_seed: int = 0, half: Half | None = None
+) -> tuple[frozenset[str], frozenset[str]]:
+    """The groups to train on and the groups held out, source by source.
 
-    In hash order every prefix is a uniform sample of its side: U unique tokens are the first U tokens.
+    Within a source of n groups the first round(fraction n) by hash of name and seed are held out, at least one and at
+    most n - 1 (of a single group its hash decides): train and held-out text have the same share of each source. Those
+    held out at a smaller fraction are among those held out at a larger one.
 
     Args:
-        documents: deduplicated documents.
+        groups: group -> source.
         fraction: share of the groups to hold out, in (0, 1).
+        split_seed: another seed holds out another, independent choice of groups.
+        half: of the groups that are left, only one of two disjoint halves, cut likewise within each source: twins that
+            train on `a` and `b` share no group, and have the same held-out text.
 
     Raises:
         InputError: the fraction is not in (0, 1), or one side would be empty.
     """
     if not 0.0 < fraction < 1.0:
         raise InputError("data", "heldout_fraction", fraction, "a number above 0 and below 1")
-    ordered = sorted(documents, key=lambda d: (unit_hash("isogap-order", d.id), d.id))
-    groups = {document.group for document in ordered}
-    held = {group for group in groups if is_held_out(group, fraction)}
-    if not held or len(held) == len(groups):
-        side = "held out" if not held else "left to train on"
+    heldout = _share(groups, fraction, "isogap-heldout", split_seed)
+    train = groups.keys() - heldout
+    if half is not None:
+        first = _share({group: groups[group] for group in train}, 0.5, "isogap-half", split_seed)
+        train = first if half == "a" else train - first
+    if not heldout or not train:
+        side = "left to train on" if heldout else "held out"
         raise InputError(
             "data",
             "domain",
-            f"{len(groups)} source file(s)",
-            f"a corpus of more source files: at heldout_fraction {fraction} none of these is {side}",
+            f"{len(groups)} group(s) of documents",
+            f"a corpus of more groups: at heldout_fraction {fraction} none of these is {side}"
+            + (f" in half {half}" if half else ""),
         )
-    train = [document for document in ordered if document.group not in held]
-    return train, [document for document in ordered if document.group in held]
+    return frozenset(train), frozenset(heldout)
+
+
+def _share(groups: Mapping[str, str], fraction: float, salt: str, seed: int) -> set[str]:
+    """Of each source's groups the given share, those with the smallest hashes."""
+    by_source: dict[str, list[tuple[float, str]]] = {}
+    for group, source in groups.items():
+        by_source.setdefault(source, []).append((unit_hash(salt, f"{seed}/{group}"), group))
+    chosen: set[str] = set()
+    for hashed in by_source.values():
+        n = len(hashed)
+        count = min(max(round(fraction * n), 1), n - 1) if n > 1 else int(hashed[0][0] < fraction)
+        chosen |= {group for _, group in sorted(hashed)[:count]}
+    return chosen

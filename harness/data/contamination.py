@@ -1,0 +1,145 @@
+"""How much of the held-out text stands in the train text, and between which sources it leaks."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Int32, Int64, UInt64
+
+from harness.data.documents import Document
+from harness.data.ngrams import ngrams
+from harness.data.streams import in_batches, map_in_order
+
+# Thirteen words, as in appendix C of Brown et al. 2020 (GPT-3).
+WORDS = 13
+# Pairs of groups that a report names.
+LONGEST_LIST = 100
+# Buckets of a table that rules out, at one access each, all but a few of the n-grams that are not held out.
+_FILTER_BITS = 26
+
+
+@dataclass(frozen=True)
+class SourceShare:
+    """Attributes:
+    source: of held-out text.
+    grams: its 13-grams, counted once a position.
+    leaked: those that stand in the train text too.
+    """
+
+    source: str
+    grams: int
+    leaked: int
+
+
+@dataclass(frozen=True)
+class Leak:
+    """Held-out 13-grams that stand in train text of one group. A 13-gram that many train groups have is counted for the
+    first that has it, so that the counts of all pairs add up to all that leaked.
+
+    Attributes:
+        heldout_group, heldout_source: whose 13-grams they are.
+        train_group, train_source: where they stand too. In a leak between sources the groups are empty.
+        grams: their number.
+    """
+
+    heldout_group: str
+    heldout_source: str
+    train_group: str
+    train_source: str
+    grams: int
+
+
+@dataclass(frozen=True)
+class Contamination:
+    """Attributes:
+    share: of the held-out 13-grams, the part that stands in the train text.
+    grams: held-out 13-grams, counted once a position.
+    by_source: the same of each source, in alphabetical order.
+    source_leaks: between which sources, the worst first.
+    group_leaks: between which groups, the worst hundred first.
+    """
+
+    share: float
+    grams: int
+    by_source: tuple[SourceShare, ...]
+    source_leaks: tuple[Leak, ...]
+    group_leaks: tuple[Leak, ...]
+
+
+def contamination(heldout: Iterable[Document], train: Iterable[Document]) -> Contamination:
+    """Look up the word 13-grams (ngrams.py) of held-out documents in train documents.
+
+    The train text is streamed. What stays in memory is about 5 times the held-out text, and 100 MB.
+    """
+    owners, grams = _held_out(heldout)
+    known, place = np.unique(grams, return_inverse=True)
+    sieve = np.zeros(1 << _FILTER_BITS, bool)
+    sieve[_bucket(known)] = True
+
+    def found(batch: list[Document]) -> tuple[list[Document], Int64[np.ndarray, "hits"], Int64[np.ndarray, "hits"]]:
+        hashes, counts = ngrams([document.text for document in batch], WORDS)
+        candidates = np.flatnonzero(sieve.take(_bucket(hashes)))
+        index = np.searchsorted(known, hashes[candidates])
+        hit = known[np.minimum(index, len(known) - 1)] == hashes[candidates]
+        documents = np.searchsorted(np.cumsum(counts), candidates[hit], side="right")
+        return batch, index[hit], documents
+
+    first = np.full(len(known), -1, np.int32)
+    train_names: dict[tuple[str, str], int] = {}
+    for batch, index, documents in map_in_order(found, in_batches(train) if len(known) else ()):
+        numbers = [train_names.setdefault((d.group, d.source), len(train_names)) for d in batch]
+        new = first[index] < 0
+        # Assigned backwards, so that of several documents the first has the last word.
+        first[index[new][::-1]] = np.asarray(numbers, np.int32)[documents[new]][::-1]
+    return _report(owners, first[place], list(train_names))
+
+
+def _bucket(hashes: UInt64[np.ndarray, "grams"]) -> Int64[np.ndarray, "grams"]:
+    return (hashes >> np.uint64(64 - _FILTER_BITS)).astype(np.int64)
+
+
+def _held_out(
+    documents: Iterable[Document],
+) -> tuple[list[tuple[str, str, int]], UInt64[np.ndarray, "grams"]]:
+    """(group, source, number of 13-grams) of each document, and the 13-grams of all."""
+
+    def read(batch: list[Document]) -> tuple[list[tuple[str, str, int]], UInt64[np.ndarray, "grams"]]:
+        hashes, counts = ngrams([document.text for document in batch], WORDS)
+        return [(d.group, d.source, n) for d, n in zip(batch, counts.tolist(), strict=True)], hashes
+
+    parts = list(map_in_order(read, in_batches(documents)))
+    grams = np.concatenate([hashes for _, hashes in parts]) if parts else np.zeros(0, np.uint64)
+    return [owner for owners, _ in parts for owner in owners], grams
+
+
+def _report(
+    owners: list[tuple[str, str, int]], found_in: Int32[np.ndarray, "grams"], train: list[tuple[str, str]]
+) -> Contamination:
+    sources: dict[str, list[int]] = {source: [0, 0] for source in sorted({source for _, source, _ in owners})}
+    pairs: dict[tuple[tuple[str, str], tuple[str, str]], int] = {}
+    start = 0
+    for group, source, count in owners:
+        leaked = found_in[start : start + count]
+        leaked = leaked[leaked >= 0]
+        start += count
+        sources[source][0] += count
+        sources[source][1] += len(leaked)
+        for number, n in zip(*(part.tolist() for part in np.unique(leaked, return_counts=True)), strict=True):
+            key = (group, source), train[number]
+            pairs[key] = pairs.get(key, 0) + n
+    between: dict[tuple[str, str], int] = {}
+    for ((_, source), (_, train_source)), n in pairs.items():
+        between[source, train_source] = between.get((source, train_source), 0) + n
+    total, leaked = len(found_in), sum(n for _, n in sources.values())
+    return Contamination(
+        leaked / total if total else 0.0,
+        total,
+        tuple(SourceShare(source, *counts) for source, counts in sources.items()),
+        _worst(Leak("", held, "", trained, n) for (held, trained), n in between.items()),
+        _worst(Leak(*held, *trained, n) for (held, trained), n in pairs.items()),
+    )
+
+
+def _worst(leaks: Iterable[Leak]) -> tuple[Leak, ...]:
+    names = lambda leak: (leak.heldout_source, leak.train_source, leak.heldout_group, leak.train_group)  # noqa: E731
+    return tuple(sorted(leaks, key=lambda leak: (-leak.grams, *names(leak)))[:LONGEST_LIST])

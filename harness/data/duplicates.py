@@ -1,0 +1,247 @@
+"""Text that a corpus has more than once: equal documents, near copies, and passages shared between groups.
+
+All of it is removed before, and without knowledge of, the split: seen and held-out text stay exchangeable. Were only
+the held-out side cleaned of what the train side has, it would hold rarer text, and its loss would exceed the seen loss
+without any overfitting.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Int32, Int64, UInt32, UInt64
+from rensa.rensa import RMinHash  # the package itself exports it by a star, which type checkers cannot follow
+
+from harness.data.documents import Document
+from harness.data.ngrams import ngrams
+from harness.data.permutation import mix
+from harness.data.split import place_in_order
+from harness.data.streams import in_batches, map_in_order
+
+Stage = Literal["exact", "near", "shared"]
+
+# Near copies: Jaccard similarity of the sets of word 5-grams of at least 0.75, as in Penedo et al. 2024 (FineWeb).
+SHINGLE, SIMILAR = 5, 0.75
+# Pairs are compared if they agree in one of 25 bands of 5 MinHashes: of pairs at the threshold all but
+# (1 - 0.75^5)^25 = 0.1 %, of pairs at 0.3 one in twenty.
+HASHES, BANDS, ROWS, SEED = 128, 25, 5, 1
+# The estimate from 128 MinHashes has a standard deviation of sqrt(0.75 * 0.25 / 128) = 0.04: four of them below the
+# threshold a pair is not worth the exact comparison.
+WORTH_COMPARING = SIMILAR - 0.15
+# Shared passages: word 13-grams as in the contamination report.
+PASSAGE, SHARED = 13, 0.1
+# The 13-grams are sorted in so many parts, one after another: a sort takes 4 times the memory of what it sorts.
+PARTS = 16
+
+
+@dataclass(frozen=True)
+class Removal:
+    """Documents removed because of documents that stayed.
+
+    Attributes:
+        stage: `exact`, equal texts; `near`, near copies; `shared`, passages that other groups have too.
+        source, kept_source: of the removed, and of those on whose account they were.
+        documents, bytes: removed, UTF-8.
+    """
+
+    stage: Stage
+    source: str
+    kept_source: str
+    documents: int
+    bytes: int
+
+
+@dataclass(frozen=True)
+class Cleaned:
+    """Attributes:
+    documents: those that stayed, in hash order.
+    removals: for each stage and pair of sources, the most bytes first.
+    """
+
+    documents: list[Document]
+    removals: tuple[Removal, ...]
+
+
+def clean(documents: Iterable[Document]) -> Cleaned:
+    """Remove equal documents, then near copies, then documents of which other groups have passages.
+
+    In the last two stages the documents stand in hash order, and one is compared with earlier ones that stayed. The
+    result does not depend on the order of reading.
+    """
+    tally: Counter[tuple[Stage, str, str]] = Counter()
+    sizes: Counter[tuple[Stage, str, str]] = Counter()
+
+    def remove(stage: Stage, source: str, kept_source: str, size: int) -> None:
+        tally[stage, source, kept_source] += 1
+        sizes[stage, source, kept_source] += size
+
+    def drop(stage: Stage, ordered: list[Document], original: Int64[np.ndarray, "documents"]) -> list[Document]:
+        for document, earlier in zip(ordered, original.tolist(), strict=True):
+            if earlier >= 0:
+                remove(stage, document.source, ordered[earlier].source, len(document.text.encode()))
+        return [document for document, earlier in zip(ordered, original.tolist(), strict=True) if earlier < 0]
+
+    kept, copies = _distinct(documents)
+    for name, source, size in copies:
+        remove("exact", source, kept[name].source, size)
+    ordered = sorted(kept.values(), key=lambda document: place_in_order(document.id))
+    del kept
+    ordered = drop("near", ordered, near_copies(ordered))
+    ordered = drop("shared", ordered, shared_passages(ordered))
+    removals = [Removal(*pair, count, sizes[pair]) for pair, count in tally.items()]
+    return Cleaned(ordered, tuple(sorted(removals, key=lambda r: (r.stage, -r.bytes, r.source, r.kept_source))))
+
+
+def _distinct(documents: Iterable[Document]) -> tuple[dict[str, Document], list[tuple[str, str, int]]]:
+    """Each text once, by id; and (id, source, bytes) of the others.
+
+    Of equal texts the one with the alphabetically first group stays, whatever the order of reading.
+    """
+    kept: dict[str, Document] = {}
+    copies = []
+    for document in documents:
+        other = kept.setdefault(document.id, document)
+        if other is not document:
+            first, second = sorted((document, other), key=lambda d: (d.group, d.source, d.licence))
+            kept[document.id] = first
+            copies.append((second.id, second.source, len(second.text.encode())))
+    return kept, copies
+
+
+def near_copies(documents: Sequence[Document]) -> Int64[np.ndarray, "documents"]:
+    """For each document the number of the most similar earlier one that stayed, if at least 0.75 similar; else -1.
+
+    Similar is the Jaccard index of the sets of word 5-grams, exact once MinHash has proposed the pair; a document of
+    fewer than five words resembles none.
+    """
+    signatures = _signatures(documents)
+    bands = _bands(signatures)
+    original = np.full(len(documents), -1, np.int64)
+    # The documents that may have a near copy, with the sets to compare: most have none.
+    involved = np.flatnonzero((bands >= 0).any(axis=1))
+    sets = _shingle_sets([documents[k] for k in involved.tolist()])
+    stayed: dict[tuple[int, int], list[int]] = {}
+    for k, shingles in zip(involved.tolist(), sets, strict=True):
+        places = [(band, key) for band, key in enumerate(bands[k].tolist()) if key >= 0]
+        candidates = np.array(sorted({other for place in places for other in stayed.get(place, ())}), np.int64)
+        if len(candidates):
+            agree = (signatures[candidates] == signatures[k]).mean(axis=1)
+            candidates = candidates[agree >= WORTH_COMPARING]
+        pairs = [(_jaccard(shingles, sets[np.searchsorted(involved, other)]), -other) for other in candidates.tolist()]
+        similarity, other = max(pairs, default=(0.0, 0))
+        if similarity >= SIMILAR:
+            original[k] = -other
+        else:
+            for place in places:
+                stayed.setdefault(place, []).append(k)
+    return original
+
+
+def _signatures(documents: Sequence[Document]) -> UInt32[np.ndarray, "documents hashes"]:
+    """MinHashes of the sets of word 5-grams; a document without any has zeros."""
+    signatures = np.zeros((len(documents), HASHES), np.uint32)
+
+    def read(batch: list[Document]) -> UInt32[np.ndarray, "batch hashes"]:
+        shingles, counts = ngrams([document.text for document in batch], SHINGLE)
+        offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.uint64)
+        matrix = RMinHash.digest_matrix_from_flat_token_hashes(shingles, offsets, HASHES, SEED)
+        rows = np.array(matrix.to_rows(), np.uint32)
+        rows[counts == 0] = 0
+        return rows
+
+    start = 0
+    for rows in map_in_order(read, in_batches(documents)):
+        signatures[start : start + len(rows)] = rows
+        start += len(rows)
+    return signatures
+
+
+def _bands(signatures: UInt32[np.ndarray, "documents hashes"]) -> Int32[np.ndarray, "documents bands"]:
+    """For each band a number that documents with equal MinHashes in it share, or -1 where a document is alone."""
+    keys = np.full((len(signatures), BANDS), -1, np.int32)
+    some = np.flatnonzero(signatures.any(axis=1))
+    for band in range(BANDS):
+        whole = np.zeros(len(some), np.uint64)
+        for row in range(band * ROWS, (band + 1) * ROWS):
+            whole = mix(whole ^ signatures[some, row])
+        _, key, count = np.unique(whole, return_inverse=True, return_counts=True)
+        keys[some, band] = np.where(count[key] > 1, key, -1)
+    return keys
+
+
+def _shingle_sets(documents: Sequence[Document]) -> list[UInt64[np.ndarray, "set"]]:
+    def read(batch: list[Document]) -> list[UInt64[np.ndarray, "set"]]:
+        shingles, counts = ngrams([document.text for document in batch], SHINGLE)
+        return [np.unique(part) for part in np.split(shingles, np.cumsum(counts)[:-1])]
+
+    return [shingles for batch in map_in_order(read, in_batches(documents)) for shingles in batch]
+
+
+def _jaccard(one: UInt64[np.ndarray, "one"], other: UInt64[np.ndarray, "other"]) -> float:
+    both = len(np.intersect1d(one, other, assume_unique=True))
+    return both / (len(one) + len(other) - both)
+
+
+def shared_passages(documents: Sequence[Document]) -> Int64[np.ndarray, "documents"]:
+    """For each document with more than a tenth of its word 13-grams in earlier ones of other groups that stayed, the
+    number of the one that has most of them (in doubt the first); else -1.
+
+    A document of fewer than thirteen words shares none.
+    """
+    names = {name: number for number, name in enumerate(dict.fromkeys(document.group for document in documents))}
+    groups = np.array([names[document.group] for document in documents], np.int32)
+    parts = list(map_in_order(lambda batch: ngrams([d.text for d in batch], PASSAGE), in_batches(documents)))
+    if not parts:
+        return np.zeros(0, np.int64)
+    counts = np.concatenate([count for _, count in parts])
+    passages, size = _shared_ids(np.concatenate([hashes for hashes, _ in parts]), np.repeat(groups, counts))
+    del parts
+    # The first document that has a passage, and the first of another group than that one's.
+    first, other = np.full(size, -1, np.int32), np.full(size, -1, np.int32)
+    original = np.full(len(documents), -1, np.int64)
+    ends = np.cumsum(counts)
+    for k in np.flatnonzero(counts).tolist():
+        ids = passages[ends[k] - counts[k] : ends[k]]
+        ids = ids[ids >= 0]
+        if not len(ids):
+            continue
+        owner = first[ids]
+        owned = owner >= 0
+        ours = owned & (groups[owner] == groups[k])
+        foreign = np.where(ours, other[ids], owner)
+        foreign = foreign[foreign >= 0]
+        if len(foreign) > SHARED * counts[k]:
+            original[k] = np.bincount(foreign).argmax()
+        else:
+            first[ids[~owned]] = k
+            second = ids[owned & ~ours]
+            other[second[other[second] < 0]] = k
+    return original
+
+
+def _shared_ids(
+    hashes: UInt64[np.ndarray, "grams"], groups: Int32[np.ndarray, "grams"]
+) -> tuple[Int32[np.ndarray, "grams"], int]:
+    """Equal numbers for equal n-grams, -1 for those of one group only; and how many numbers there are."""
+    ids = np.full(len(hashes), -1, np.int32)
+    part_of = (hashes >> np.uint64(64 - PARTS.bit_length() + 1)).astype(np.uint8)
+
+    def part(number: int) -> tuple[Int64[np.ndarray, "members"], Int64[np.ndarray, "members"]]:
+        members = np.flatnonzero(part_of == number)
+        members = members[np.argsort(hashes[members])]
+        if not len(members):
+            return members, members
+        ordered = hashes[members]
+        starts = np.flatnonzero(np.concatenate([[True], ordered[1:] != ordered[:-1]]))
+        group = groups[members]
+        shared = np.minimum.reduceat(group, starts) != np.maximum.reduceat(group, starts)
+        lengths = np.diff(starts, append=len(members))
+        return members[np.repeat(shared, lengths)], np.repeat(np.arange(shared.sum()), lengths[shared])
+
+    size = 0
+    for members, numbers in map_in_order(part, range(PARTS)):
+        ids[members] = size + numbers
+        size += int(numbers[-1]) + 1 if len(numbers) else 0
+    return ids, size
