@@ -67,6 +67,21 @@ def probe_sets(config: RunConfig, mixture: Mixture, other: Mixture | None = None
     return sets
 
 
+def effective_groups(config: RunConfig, mixture: Mixture, first: int, stop: int) -> float:
+    """How many groups of documents of equal weight would make a mean over the steps first .. stop - 1 as uncertain as
+    the groups that these steps read do: (sum w)^2 / sum w^2 (Kish 1965) over their windows, each of the group that its
+    middle is of."""
+    positions = np.arange(first * config.batch, stop * config.batch)
+    part, number = locate(window_index(positions, config.windows, config.seed), mixture.windows)
+    counts = []
+    for which, store in enumerate(mixture.stores):
+        middles = number[part == which] * mixture.context + mixture.context // 2
+        documents = np.searchsorted(store.train_offsets, middles, side="right") - 1
+        counts.append(np.bincount(store.train_groups[documents], minlength=1))
+    weights = np.concatenate(counts).astype(np.float64)
+    return float(weights.sum() ** 2 / np.sum(weights**2))
+
+
 def _seen(config: RunConfig, windows: tuple[int, ...]) -> Int[np.ndarray, "sampled"]:
     consumed, total = np.arange(sum(windows)), config.steps * config.batch
     if total < len(consumed):

@@ -28,7 +28,7 @@ from harness.data.streams import in_batches, map_in_order
 from harness.data.tokenizers import Tokenizer
 
 # Changes of the files of a store must change this number.
-FORMAT = 2
+FORMAT = 3
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,8 @@ class TokenStore:
         train_offsets, heldout_offsets: document k is tokens offsets[k] .. offsets[k + 1] - 1, its end included.
         train_groups, heldout_groups: group of each document, an index into group_names.
         train_ids, heldout_ids: document ids (32 hexadecimal digits as bytes).
-        group_names: pages, papers, files or packages; no group has documents on both sides.
+        group_names: pages, papers, files or packages, of the whole corpus whatever is read of it; no group has
+            documents on both sides.
         group_sources: source of each group, an index into source_names.
         source_names: what the groups are of, in alphabetical order.
         token_bytes: bytes of text per token id, 0 for the end of the document.
@@ -140,9 +141,9 @@ def _write(
     tokenizer: Tokenizer,
 ) -> float:
     """Encode the documents as they come, a few megabytes at a time; the tokens per byte of the train side."""
-    names = sorted(frozenset().union(*sides.values()))
+    names = sorted(groups)  # all of them: twins number groups alike, whichever half they read
     number = {name: index for index, name in enumerate(names)}
-    source_names = sorted({groups[name] for name in names})
+    source_names = sorted(set(groups.values()))
     source_number = {name: index for index, name in enumerate(source_names)}
     # 16 bits hold ids up to 65,535: half the disk and memory of 32 for all but the largest vocabularies.
     width = np.uint16 if tokenizer.vocab <= 2**16 else np.uint32
@@ -157,7 +158,8 @@ def _write(
             name: _Side(open_files.enter_context(open(folder / f"{name}.bin", "wb")), members, [0], [], [])
             for name, members in sides.items()
         }
-        wanted = (document for document in documents if document.group in number)
+        read = frozenset().union(*sides.values())
+        wanted = (document for document in documents if document.group in read)
         for batch in map_in_order(encode, in_batches(wanted)):
             for document, ids in batch:
                 side = writing["train" if document.group in sides["train"] else "heldout"]

@@ -8,6 +8,7 @@ steps: the first losses lie far above.
 """
 
 import math
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,6 @@ import pandas as pd
 from jaxtyping import Float
 
 from harness.data.batches import window_visits
-from harness.data.mixture import Mixture
 from harness.data.probes import Probe
 from harness.gaps import Gap, Side, contrast, halves, probe_gap
 from sweeps.config import SHORTEST_EPOCH, RunConfig, online_span
@@ -124,11 +124,26 @@ class Documents:
         return self._parts.get((step, probe), self._empty)
 
 
-def measure(
-    config: RunConfig, bytes_per_token: float, contamination: float, series: pd.DataFrame, documents: Documents
-) -> dict[str, Any]:
-    """What gap.json holds of a finished run; nats per token, and bits per byte where the name ends in `_bpb`; None where
-    a number does not exist (a gap whose standard error does not exist, because one side is a single group of documents,
+@dataclass(frozen=True)
+class TextFacts:
+    """What a run's measurement needs to know of its text.
+
+    Attributes:
+        bytes_per_token: of the training text.
+        contamination: share of the held-out 13-grams that stand in training text.
+        groups, first_groups: effective number of groups of documents read in the last 100 steps, and in those of the
+            first epoch.
+    """
+
+    bytes_per_token: float
+    contamination: float
+    groups: float
+    first_groups: float
+
+
+def measure(config: RunConfig, facts: TextFacts, series: pd.DataFrame, documents: Documents) -> dict[str, Any]:
+    """What gap.json holds of a finished run; nats per token, bits per byte where the name ends in `_bpb`; None where a
+    number does not exist (a gap whose standard error does not exist, because one side is a single group of documents,
     is none either).
 
     Returns:
@@ -141,10 +156,10 @@ def measure(
     final, steps = config.steps, online_span(config.steps)
     seen, held = documents.at(final, "seen"), documents.at(final, "heldout")
     measured = probe_gap(side(seen), side(held))
-    online, lag = _online(steps, series, documents)
+    online, lag = _online(steps, facts.groups, series, documents)
     fresh = Gap(math.nan, math.inf)
     if config.first_epoch >= SHORTEST_EPOCH:
-        fresh, _ = _online(online_span(config.first_epoch), series, documents)
+        fresh, _ = _online(online_span(config.first_epoch), facts.first_groups, series, documents)
     first = halves(held["group"].to_numpy(), 0)
     placebo = probe_gap(side(held[first]), side(held[~first]))
     drift = _drift(documents, final // 2, final)
@@ -164,8 +179,8 @@ def measure(
         **_named("placebo_online", fresh),
         **_named("gap_drift", drift),
         "noise_scale": noise_scale(series.iloc[steps[0] :], config),
-        "bytes_per_token": bytes_per_token,
-        "contamination": contamination,
+        "bytes_per_token": facts.bytes_per_token,
+        "contamination": facts.contamination,
     }
     scale = max(abs(measured.gap), measured.minimum_detectable)
     converged = abs(drift.gap) <= SETTLED * scale if math.isfinite(drift.gap + scale) else False
@@ -193,8 +208,12 @@ def _drift(documents: Documents, earlier: int, later: int) -> Gap:
     return probe_gap(side(seen, before_seen).only(known), side(held, before_held))
 
 
-def _online(span: tuple[int, int, int], series: pd.DataFrame, documents: Documents) -> tuple[Gap, Gap]:
-    """(held-out less training loss, both means over the span; what the held-out loss at its end is lower)."""
+def _online(span: tuple[int, int, int], groups: float, series: pd.DataFrame, documents: Documents) -> tuple[Gap, Gap]:
+    """(held-out less training loss, both means over the span; what the held-out loss at its end is lower).
+
+    Training losses are not recorded document by document: that documents differ in difficulty is put into their error
+    from the held-out ones' spread and the effective number of groups that the span read.
+    """
     start, end = span[0], span[-1]
     losses = series["train_loss"].to_numpy()[start:end].astype(np.float64)
     points = sorted(set(span))
@@ -204,8 +223,14 @@ def _online(span: tuple[int, int, int], series: pd.DataFrame, documents: Documen
     weights = span_weights(points, start, end)
     together = held[-1].assign(loss=sum(w * rows["loss"].to_numpy() for w, rows in zip(weights, held, strict=True)))
     mean = contrast(side(together))
-    online = Gap(mean.gap - float(losses.mean()), math.hypot(mean.se, _mean_se(losses)))
+    text_se = spread(side(together)) / math.sqrt(groups)
+    online = Gap(mean.gap - float(losses.mean()), math.hypot(mean.se, _mean_se(losses), text_se))
     return online, contrast(side(together, held[-1]))
+
+
+def spread(of: Side) -> float:
+    """Standard deviation over groups of documents of a mean, as far as the error of the mean of all shows it."""
+    return contrast(of).se * math.sqrt(len(np.unique(of.clusters)))
 
 
 def span_weights(points: list[int], start: int, end: int) -> Float[np.ndarray, "points"]:

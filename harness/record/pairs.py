@@ -5,7 +5,6 @@ as each reads the other's probe, the pair measures its gap document by document.
 which vary far less from one document to the next than losses do.
 """
 
-import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,9 +12,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from harness.gaps import Gap, Side, contrast, control_gap, halves, probe_gap, twin_gap
+from harness.gaps import Gap, Side, control_gap, halves, probe_gap, twin_gap
 from harness.record.files import json_bytes
-from harness.record.measure import Documents, finite, side
+from harness.record.measure import Documents, finite, side, spread
 from harness.record.segments import read_segments
 from harness.record.status import run_folder
 from sweeps.config import RunConfig
@@ -61,8 +60,8 @@ def measure_pair(own: Documents, twin: Documents, step: int) -> dict[str, float 
         "placebo_twin_se": placebo["twin"].se,
         "placebo_control": placebo["control"].gap,
         "placebo_control_se": placebo["control"].se,
-        "document_sd": _spread(side(own.at(step, "heldout"))),
-        "paired_sd": _spread(held),
+        "document_sd": spread(side(own.at(step, "heldout"))),
+        "paired_sd": spread(held),
     }
     return finite(values)
 
@@ -84,10 +83,6 @@ def placebo_gaps(own: Documents, twin: Documents | None, step: int, seed: int) -
         gaps["control"] = control_gap(paired.only(first), paired.only(~first))
         gaps["twin"] = twin_gap(paired.only(first), paired.only(~first))
     return gaps
-
-
-def _spread(of: Side) -> float:
-    return contrast(of).se * math.sqrt(len(np.unique(of.clusters)))
 
 
 def recency(config: RunConfig, own: Documents, twin: Documents | None = None) -> list[dict[str, Any]]:

@@ -9,9 +9,10 @@ import numpy as np
 from jaxtyping import Float, Int32
 
 from harness.data.mixture import Mixture, mixture_of, stores_of, train_batches
-from harness.data.probes import Probe, probe_sets
+from harness.data.probes import Probe, effective_groups, probe_sets
 from harness.data.store import TokenStore, prepare
-from sweeps.config import DataConfig, RunConfig
+from harness.record.measure import TextFacts
+from sweeps.config import DataConfig, RunConfig, online_span
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,6 +39,14 @@ class Feed:
             name: losses[place * size : place * size + len(probe.tokens)]
             for place, (name, probe) in enumerate(self.probes.items())
         }
+
+    def text_facts(self) -> TextFacts:
+        """What `harness.record.measure` asks of the text."""
+        config, mixture = self.config, self.mixture
+        groups = [
+            effective_groups(config, mixture, online_span(end)[0], end) for end in (config.steps, config.first_epoch)
+        ]
+        return TextFacts(mixture.bytes_per_token, mixture.contamination, *groups)
 
 
 def opener(cache: Path | None) -> Callable[[RunConfig], Feed]:

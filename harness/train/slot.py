@@ -118,8 +118,8 @@ class Slot:
         series, evals = read_segments(self.folder, "series"), read_segments(self.folder, "evals")
         if not np.isfinite(evals["loss"]).all():
             return self.report("diverged", "the evaluation's loss is not finite")
-        documents, mixture = Documents(read_segments(self.folder, "documents")), self.feed.mixture
-        gap = measure(self.config, mixture.bytes_per_token, mixture.contamination, series, documents)
+        documents = Documents(read_segments(self.folder, "documents"))
+        gap = measure(self.config, self.feed.text_facts(), series, documents)
         files = {self.folder / "gap.json": json_bytes(gap)}
         if self.config.data.half is not None:
             files |= pair_files(self.folder.parents[1], self.config, documents)

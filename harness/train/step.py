@@ -121,17 +121,17 @@ def train_turn(
 
 
 def _in_pieces(model, state: State, tokens: Int[Array, "m T+1"], compute: Compute, pieces: int, shared):
-    """(loss, statistics, gradient, sum of the squares of the pieces' gradients) of all tokens, some sequences at a time; the tables of the vocabulary, 25 MB each
-    for 50,304 ids of width 128, are met before and after the pieces."""
+    """(loss, statistics, gradient, sum of the squares of the pieces' gradients) of all tokens, some sequences at
+    a time; the tables of the vocabulary, 25 MB for 50,304 ids of width 128, are met before and after the pieces."""
     sequences = tokens.shape[0] // pieces
     if compute.loss == "plain":
         nothing = jax.tree.map(jnp.zeros_like, (state.params, jnp.float32(0.0), jnp.float32(0.0)))
 
         def whole(total, rows):
-            of_rows = jax.value_and_grad(
-                lambda p: shared(*mean_loss(model, p, state.biases, rows, compute=compute)), has_aux=True
-            )
-            (_, (loss, stats, _)), gradient = of_rows(state.params)
+            def objective(params):
+                return shared(*mean_loss(model, params, state.biases, rows, compute=compute))
+
+            (_, (loss, stats, _)), gradient = jax.value_and_grad(objective, has_aux=True)(state.params)
             return jax.tree.map(jnp.add, total, (gradient, loss, square_norm(gradient))), stats
 
         rows = tokens.reshape(pieces, sequences, -1)
