@@ -124,6 +124,56 @@ def export(
 
 
 @app.command()
+def gaps(
+    out: FolderArgument,
+    run_id: Annotated[str | None, typer.Option("--run", metavar="ID", help="one run's gap in detail")] = None,
+    json_: JsonFlag = False,
+) -> None:
+    """Every estimator of every cell's gap, with errors and placebos; of one run, by recency and over time."""
+    from harness.gap_report import cell_of, details, gap_rows
+    from harness.show import print_gap_details, print_gaps, working
+
+    folder = _folder(out)
+    with working("measuring"):
+        found = gap_rows(folder) if run_id is None else details(cell_of(folder, run_id))
+    if json_:
+        print(json.dumps(found, allow_nan=False))
+    elif isinstance(found, dict):
+        print_gap_details(found)
+    else:
+        print_gaps(found)
+
+
+simulate_app = typer.Typer(help="Data from worlds whose answers are known.", no_args_is_help=True)
+app.add_typer(simulate_app, name="simulate")
+
+
+@simulate_app.command()
+def estimators(
+    documents: Annotated[int, typer.Option(min=2, help="on each side")] = 2000,
+    document_sd: Annotated[float, typer.Option(min=0, help="of documents' losses, nats per token")] = 0.5,
+    paired_sd: Annotated[float, typer.Option(min=0, help="of the differences between twins")] = 0.07,
+    gap: Annotated[float, typer.Option(help="the true one, nats per token")] = 0.01,
+    replicates: Annotated[int, typer.Option(min=2)] = 500,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    to: Annotated[Path | None, typer.Option(metavar="FILE", help="FILE.csv or FILE.parquet")] = None,
+) -> None:
+    """Bias, coverage and errors of every estimator of the gap, on simulated losses through the real measurement."""
+    import pandas as pd
+
+    from harness.record.table import write_table
+    from harness.show import print_rows, working
+    from harness.theory.documents import World, trial
+
+    world = World(documents=documents, document_sd=document_sd, paired_sd=paired_sd, gap=gap)
+    with working("simulating"):
+        rows = trial(world, replicates, seed)
+    print_rows(rows)
+    if to:
+        write_table(pd.DataFrame(rows), to)
+
+
+@app.command()
 def fit(
     source: SourceArgument,
     law: Annotated[str, typer.Option(help="a law's id; `isogap laws` lists them")],

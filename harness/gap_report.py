@@ -18,6 +18,7 @@ from harness.record.segments import read_segments
 from harness.record.status import run_folder
 from harness.record.table import ESTIMATORS, runs_table
 from sweeps.config import RunConfig
+from sweeps.errors import InputError
 
 PLACEBO_PAIRS = 20
 
@@ -71,7 +72,7 @@ def gap_rows(out: Path) -> list[dict[str, Any]]:
 
 def _row(cell: Cell, measured: Sequence[dict[str, Any]]) -> dict[str, Any]:
     names = ("architecture", "domain", "tokenizer", "N_nonembedding", "D", "U", "epochs", "D_bytes")
-    row = {name: measured[0][name] for name in names} | {"seeds": len(cell.runs)}
+    row = {"run_id": cell.runs[0].run_id} | {name: measured[0][name] for name in names} | {"seeds": len(cell.runs)}
     for name in ESTIMATORS:
         row |= finite(_both(f"gap_{name}", _over_seeds(name, cell, measured)))
     known = [row[f"gap_{name}_se"] for name in ESTIMATORS[1:] if row[f"gap_{name}_se"] is not None]
@@ -118,6 +119,18 @@ def _documents_error(name: str, cell: Cell, errors: Sequence[float]) -> float:
             plus, weight = (other, weight / 2) if name == "twin" else (held, weight)
         sides += [plus._replace(weight=weight), seen._replace(weight=-weight)]
     return contrast(*sides).se
+
+
+def cell_of(out: Path, run_id: str) -> Cell:
+    """The cell of a run.
+
+    Raises:
+        InputError: the folder holds no sweep, or no such run that has ended.
+    """
+    for cell in read_cells(out, runs_table(out)):
+        if any(run_id in (run.run_id, run.data.half and run.twin().run_id) for run in cell.runs):
+            return cell
+    raise InputError("--run", "ID", run_id, f"a finished run of {out}")
 
 
 def details(cell: Cell) -> dict[str, Any]:

@@ -110,6 +110,17 @@ def halves(clusters: Int[np.ndarray, "rows"], seed: int) -> Bool[np.ndarray, "ro
     return (hashed >> np.uint64(63)).astype(bool)
 
 
+def effective_number(weights: Float[np.ndarray, "clusters"] | Int[np.ndarray, "clusters"]) -> float:
+    """How many clusters of equal weight would make a mean as uncertain as these: (sum w)^2 / sum w^2 (Kish 1965)."""
+    return float(weights.sum(dtype=np.float64) ** 2 / np.sum(weights.astype(np.float64) ** 2))
+
+
+def spread(side: Side) -> float:
+    """Standard deviation over clusters of their means, as far as the error of the mean of all shows it."""
+    _, place = np.unique(side.clusters, return_inverse=True)
+    return contrast(side).se * math.sqrt(effective_number(np.bincount(place, side.counts)))
+
+
 def tokens_needed(tokens: int, se: float, target: float) -> float:
     """Evaluation tokens for a standard error, given that so many gave another: errors fall with the root of them."""
     return tokens * (se / target) ** 2

@@ -13,6 +13,7 @@ from rich.console import Console
 from harness.data.cache import default_cache
 from harness.data.mixture import available_tokens, stores_of
 from harness.data.store import prepare
+from harness.detect import expectation
 from harness.launch.packing import memory_limit_of
 from harness.record.files import write_text
 from harness.show import working
@@ -37,7 +38,7 @@ def plan_sweep(sweep: str, cache: Path | None, calibrate: bool) -> Plan:
     held = functools.partial(_available, cache)
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     with working("preparing text"):
-        return plan(loaded, held, calibration, memory, memory_limit_of(calibration.platform))
+        return plan(loaded, held, calibration, memory, memory_limit_of(calibration.platform), expectation(cache))
 
 
 def _available(cache: Path, data: DataConfig) -> int:

@@ -15,6 +15,7 @@ from harness.record.configs import read_configs
 from harness.record.lock import is_live
 from harness.record.progress import Reached, progress
 from harness.record.status import read_status, run_folder
+from harness.record.table import CONTAMINATED, ESTIMATORS
 from sweeps.plan import Plan, PlannedCell, pack_time
 
 
@@ -163,6 +164,7 @@ def _print_lines(title: str, rows: Sequence[dict[str, Any]]) -> None:
 
 def _rounded(cell: PlannedCell) -> dict[str, Any]:
     return {
+        **{name: cell.row.get(name) for name in ("half", "predicted_gap", "detectable_gap", "detectable")},
         "flops": float(cell.row["flops"]),  # exact, it is as wide as three columns
         "memory_MB": round(cell.memory_bytes / 1e6) if cell.memory_bytes else None,
     }
@@ -183,3 +185,41 @@ def print_law(law_id: str) -> None:
     law = get_law(law_id)
     print(f"{law.id}: {law.formula}\nresponse {law.response}; columns {', '.join(law.columns)}\nsource: {law.source}")
     print_rows([{"parameter": p.name, "published": p.published, "low": p.low, "high": p.high} for p in law.parameters])
+
+
+def print_gaps(rows: Sequence[dict[str, Any]]) -> None:
+    """A line a cell: the estimators with their standard errors, and what they make of text that was truly unseen."""
+    lines_ = []
+    for row in rows:
+        line = {
+            name: row[name]
+            for name in ("run_id", "architecture", "domain", "tokenizer", "N_nonembedding", "D", "epochs")
+        }
+        line["seeds"] = row["seeds"]
+        line |= {name: _measured(row, f"gap_{name}") for name in ESTIMATORS}
+        line["detectable"] = row["minimum_detectable_gap"]
+        line |= {f"z {name}": row[f"placebo_{name}_z"] for name in ESTIMATORS}
+        lines_.append(line | {"lag": row["online_lag"], "converged": row["converged"]})
+    print("\n".join(lines(lines_)) if lines_ else "no finished run")
+    for name, what in (("document_sd", "mean losses"), ("paired_sd", "differences between twins")):
+        known = [row[name] for row in rows if row[name] is not None]
+        if known:
+            print(f"spread of {what} over groups of documents: {sum(known) / len(known):.3g} nats per token")
+    leaking = sorted({row["domain"] for row in rows if (row["contamination"] or 0.0) > CONTAMINATED})
+    if leaking:
+        print(f"warning: more than 1 % of the held-out 13-grams stand in the training text of {', '.join(leaking)}")
+
+
+def _measured(row: dict[str, Any], name: str) -> str:
+    value, se = row[name], row[f"{name}_se"]
+    return "" if value is None else f"{value:.4f} +- {se:.4f}"
+
+
+def print_gap_details(found: dict[str, Any]) -> None:
+    """A run's gap by recency, over its evaluations, and the false alarms of its placebos."""
+    print(found["run_id"])
+    for name in ("recency", "trajectory"):
+        print()
+        _print_lines(name, found[name])
+    told = ", ".join(f"{name} {count}" for name, count in found["placebos"].items())
+    print(f"of 20 placebos beyond 1.96 standard errors: {told}")

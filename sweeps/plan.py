@@ -35,12 +35,14 @@ class PlannedCell:
         run_id: of the run; None if no configuration was found.
         memory_bytes: the run's need when it trains alone.
         reason: why it will not run; None if it will.
+        expected: what else is expected of it, by column.
     """
 
     cell: Cell
     run_id: str | None
     memory_bytes: int | None
     reason: str | None
+    expected: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     @functools.cached_property
     def row(self) -> Mapping[str, Any]:
@@ -53,10 +55,12 @@ class PlannedCell:
             "block": cell.block,
             **names,
             "seed": cell.seed,
+            "half": config.data.half if config else None,
             **{key: numbers.get(key) for key in _QUANTITIES},
             "head_share_parameters": count(config.model).head_share if config else None,
             "head_share_flops": flops(config.model).head_share if config else None,
             "memory_bytes": self.memory_bytes,
+            **self.expected,
             "reason": self.reason,
         }
 
@@ -132,6 +136,7 @@ def plan(
     calibration: Calibration = TWO_CORES,
     machine_bytes: int | None = None,
     memory_limit: int | None = None,
+    expect: Callable[[RunConfig], Mapping[str, Any]] | None = None,
 ) -> Plan:
     """The plan of a sweep on this machine.
 
@@ -140,9 +145,17 @@ def plan(
             cells will not run. None leaves the corpora unchecked.
         machine_bytes: the machine's memory; a run that needs more alone is infeasible. None leaves it unchecked.
         memory_limit: bytes a pack may need; None for any.
+        expect: what else the rows of feasible cells tell, by column.
     """
     held = functools.cache(functools.partial(_held, available_tokens)) if available_tokens else None
     cells = tuple(_planned(cell, held, calibration.micro_tokens, machine_bytes) for cell in sweep.cells)
+    if expect is not None:
+        cells = tuple(
+            dataclasses.replace(cell, expected=expect(cell.cell.config))
+            if cell.cell.config and cell.reason is None
+            else cell
+            for cell in cells
+        )
     configs = [cell.cell.config for cell in cells if cell.cell.config and cell.reason is None]
     division = divide(configs, calibration, memory_limit)
     return Plan(

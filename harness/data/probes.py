@@ -8,6 +8,7 @@ from jaxtyping import Float, Int, Int32, Int64
 from harness.data.batches import window_index
 from harness.data.mixture import Mixture, cut, heldout_windows, locate, share_out
 from harness.data.permutation import mix
+from harness.gaps import effective_number
 from sweeps.config import RunConfig
 
 
@@ -68,9 +69,8 @@ def probe_sets(config: RunConfig, mixture: Mixture, other: Mixture | None = None
 
 
 def effective_groups(config: RunConfig, mixture: Mixture, first: int, stop: int) -> float:
-    """How many groups of documents of equal weight would make a mean over the steps first .. stop - 1 as uncertain as
-    the groups that these steps read do: (sum w)^2 / sum w^2 (Kish 1965) over their windows, each of the group that its
-    middle is of."""
+    """The effective number of groups of documents that the steps first .. stop - 1 read, by their windows, each of the
+    group that its middle is of."""
     positions = np.arange(first * config.batch, stop * config.batch)
     part, number = locate(window_index(positions, config.windows, config.seed), mixture.windows)
     counts = []
@@ -78,8 +78,7 @@ def effective_groups(config: RunConfig, mixture: Mixture, first: int, stop: int)
         middles = number[part == which] * mixture.context + mixture.context // 2
         documents = np.searchsorted(store.train_offsets, middles, side="right") - 1
         counts.append(np.bincount(store.train_groups[documents], minlength=1))
-    weights = np.concatenate(counts).astype(np.float64)
-    return float(weights.sum() ** 2 / np.sum(weights**2))
+    return effective_number(np.concatenate(counts))
 
 
 def _seen(config: RunConfig, windows: tuple[int, ...]) -> Int[np.ndarray, "sampled"]:

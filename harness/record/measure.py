@@ -17,7 +17,7 @@ from jaxtyping import Float
 
 from harness.data.batches import window_visits
 from harness.data.probes import Probe
-from harness.gaps import Gap, Side, contrast, halves, probe_gap
+from harness.gaps import Gap, Side, contrast, halves, probe_gap, spread
 from sweeps.config import SHORTEST_EPOCH, RunConfig, online_span
 
 # A gap has settled when the second half of training moved it by no more than this share of itself.
@@ -156,10 +156,11 @@ def measure(config: RunConfig, facts: TextFacts, series: pd.DataFrame, documents
     final, steps = config.steps, online_span(config.steps)
     seen, held = documents.at(final, "seen"), documents.at(final, "heldout")
     measured = probe_gap(side(seen), side(held))
-    online, lag = _online(steps, facts.groups, series, documents)
+    online, lag = _online(steps, facts.groups, (final - steps[0]) * config.batch, series, documents)
     fresh = Gap(math.nan, math.inf)
     if config.first_epoch >= SHORTEST_EPOCH:
-        fresh, _ = _online(online_span(config.first_epoch), facts.first_groups, series, documents)
+        span = online_span(config.first_epoch)
+        fresh, _ = _online(span, facts.first_groups, (span[-1] - span[0]) * config.batch, series, documents)
     first = halves(held["group"].to_numpy(), 0)
     placebo = probe_gap(side(held[first]), side(held[~first]))
     drift = _drift(documents, final // 2, final)
@@ -208,11 +209,13 @@ def _drift(documents: Documents, earlier: int, later: int) -> Gap:
     return probe_gap(side(seen, before_seen).only(known), side(held, before_held))
 
 
-def _online(span: tuple[int, int, int], groups: float, series: pd.DataFrame, documents: Documents) -> tuple[Gap, Gap]:
+def _online(
+    span: tuple[int, int, int], groups: float, windows: int, series: pd.DataFrame, documents: Documents
+) -> tuple[Gap, Gap]:
     """(held-out less training loss, both means over the span; what the held-out loss at its end is lower).
 
-    Training losses are not recorded document by document: that documents differ in difficulty is put into their error
-    from the held-out ones' spread and the effective number of groups that the span read.
+    Training losses are not recorded document by document. Their scatter from step to step takes all windows for
+    independent; that the windows of a group are alike is added from the held-out groups' spread.
     """
     start, end = span[0], span[-1]
     losses = series["train_loss"].to_numpy()[start:end].astype(np.float64)
@@ -223,14 +226,9 @@ def _online(span: tuple[int, int, int], groups: float, series: pd.DataFrame, doc
     weights = span_weights(points, start, end)
     together = held[-1].assign(loss=sum(w * rows["loss"].to_numpy() for w, rows in zip(weights, held, strict=True)))
     mean = contrast(side(together))
-    text_se = spread(side(together)) / math.sqrt(groups)
-    online = Gap(mean.gap - float(losses.mean()), math.hypot(mean.se, _mean_se(losses), text_se))
+    alike = spread(side(together)) * math.sqrt(max(0.0, 1 / groups - 1 / windows))
+    online = Gap(mean.gap - float(losses.mean()), math.hypot(mean.se, _mean_se(losses), alike))
     return online, contrast(side(together, held[-1]))
-
-
-def spread(of: Side) -> float:
-    """Standard deviation over groups of documents of a mean, as far as the error of the mean of all shows it."""
-    return contrast(of).se * math.sqrt(len(np.unique(of.clusters)))
 
 
 def span_weights(points: list[int], start: int, end: int) -> Float[np.ndarray, "points"]:

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from harness.gaps import Gap, Side, control_gap, halves, probe_gap, twin_gap
+from harness.gaps import Gap, Side, control_gap, halves, probe_gap, spread, twin_gap
 from harness.record.files import json_bytes
-from harness.record.measure import Documents, finite, side, spread
+from harness.record.measure import Documents, finite, side
 from harness.record.segments import read_segments
 from harness.record.status import run_folder
 from sweeps.config import RunConfig

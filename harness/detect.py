@@ -1,0 +1,75 @@
+"""Whether a design could see the gap that the published law predicts: what `isogap plan` says of each cell."""
+
+import functools
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from harness.data.mixture import stores_of
+from harness.data.store import TokenStore, prepare
+from harness.fit.predict import predict_gap
+from harness.gaps import DETECTABLE
+from models.count import count
+from sweeps.config import RunConfig
+from sweeps.errors import InputError
+
+# Standard deviations over groups of documents, in nats per token: of mean losses, and of the difference between twins'.
+# `isogap gaps` prints those of finished runs.
+DOCUMENT_SD, PAIRED_SD = 0.5, 0.07
+
+
+def occupied(draws: float, places: float) -> float:
+    """Expected number of different places among so many random draws."""
+    return places * -math.expm1(draws * math.log1p(-1 / places)) if places > 1 else min(draws, places)
+
+
+def expectation(cache: Path) -> Callable[[RunConfig], dict[str, Any]]:
+    """`expect` with the texts that are here; of runs whose text is not, nothing is expected."""
+    opened = functools.cache(functools.partial(prepare, cache=cache))
+
+    def of(config: RunConfig) -> dict[str, Any]:
+        try:
+            return expect(config, stores_of(opened, config.data))
+        except InputError:
+            return {}
+
+    return of
+
+
+def expect(config: RunConfig, stores: tuple[TokenStore, ...]) -> dict[str, Any]:
+    """What a run's design can see.
+
+    Returns:
+        predicted_gap: of the published law at this N (without embeddings) and D, nats per token.
+        detectable_gap: that the design's best estimator, twins if it has them, finds in four of five repetitions.
+        detectable: whether the predicted gap is one.
+        eval_tokens_needed: on each side, for the predicted gap to be detectable, at as many tokens a document as here.
+    """
+    predicted = float(predict_gap(N=count(config.model).nonembedding, D=config.tokens))
+    seen = sum(_groups(store, share * config.data.unique_tokens) for store, (share, _) in _parts(config, stores))
+    held = sum(len(set(store.heldout_groups.tolist())) for store in stores)
+    windows = config.probe.windows
+    on_seen, on_held = occupied(windows, seen), occupied(windows, held)
+    if config.data.half is None:
+        se, sd = DOCUMENT_SD * math.sqrt(1 / on_seen + 1 / on_held), DOCUMENT_SD * math.sqrt(2)
+    else:
+        se, sd = PAIRED_SD / 2 * math.sqrt(2 / on_seen), PAIRED_SD / math.sqrt(2)
+    # A side of n documents has the error sd / sqrt(n).
+    needed = (DETECTABLE * sd / predicted) ** 2 * windows * config.model.context / on_seen
+    return {
+        "predicted_gap": predicted,
+        "detectable_gap": DETECTABLE * se,
+        "detectable": predicted >= DETECTABLE * se,
+        "eval_tokens_needed": float(f"{needed:.2g}"),
+    }
+
+
+def _parts(config: RunConfig, stores: tuple[TokenStore, ...]) -> list[tuple[TokenStore, tuple[float, str]]]:
+    return list(zip(stores, config.data.parts, strict=True))
+
+
+def _groups(store: TokenStore, tokens: float) -> float:
+    """Groups of documents in so many tokens of the train stream."""
+    documents = tokens / len(store.train) * len(store.train_groups)
+    return max(1.0, occupied(documents, len(set(store.train_groups.tolist()))))

@@ -1,0 +1,124 @@
+"""A pair of twins whose gap is known: losses of documents with given spreads, through the measurement of real runs.
+
+The loss of document i at the parameters after step s is a_i + drift(s), less the gap where the run has seen it. What
+makes it hard, a_i, has the standard deviation `document_sd` over documents; the twin's loss of the same document
+differs by a lead that all documents share and by a deviation of its own, of standard deviation `paired_sd`.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float
+
+from harness.gaps import effective_number
+from harness.record.measure import Documents, TextFacts, measure
+from harness.record.pairs import measure_pair
+from models.config import make_config
+from sweeps.config import DataConfig, OptimizerConfig, RunConfig, online_span
+
+STEPS, BATCH, CONTEXT = 1000, 8, 128
+# Documents are of different lengths: this spread of their logarithm makes one in a hundred ten times the median's.
+LENGTH_SD = 1.0
+ESTIMATORS = ("online", "probe", "control", "twin")
+
+
+@dataclass(frozen=True)
+class World:
+    """Attributes:
+    documents: on each of the three sides: seen by the run, seen by its twin, held out.
+    document_sd, paired_sd: see the module.
+    gap: nats per token.
+    lead: of the twin, nats per token.
+    fall: of the loss over the last 100 steps, nats.
+    """
+
+    documents: int = 2000
+    document_sd: float = 0.5
+    paired_sd: float = 0.07
+    gap: float = 0.01
+    lead: float = 0.02
+    fall: float = 0.05
+
+
+def simulate(world: World, rng: np.random.Generator) -> dict[str, Any]:
+    """What gap.json and pair.json of one simulated run hold."""
+    n = world.documents
+    model = make_config("dense", vocab=257, context=CONTEXT, width=16, depth=1, heads=2)
+    data = DataConfig(domain="simulated", tokenizer="bytes", unique_tokens=STEPS * BATCH * CONTEXT // 4, half="a")
+    config = RunConfig(model=model, data=data, optimizer=OptimizerConfig(lr=1e-3), steps=STEPS, batch=BATCH)
+    tokens = np.maximum(8, rng.lognormal(math.log(200.0), LENGTH_SD, (3, n))).astype(np.int64)
+    difficulty = 3.0 + world.document_sd * rng.standard_normal((3, n))
+    apart = world.lead + world.paired_sd * rng.standard_normal((3, n))
+    seen_by_run, seen_by_twin = np.asarray([[1.0], [0.0], [0.0]]), np.asarray([[0.0], [1.0], [0.0]])
+    at = sorted({STEPS // 2, *online_span(STEPS), *online_span(config.first_epoch)})
+    run = {s: difficulty + _drift(world, s) - world.gap * seen_by_run for s in at}
+    twin = {s: difficulty - apart + _drift(world, s) - world.gap * seen_by_twin for s in at}
+    start = online_span(STEPS)[0]
+    # A batch is of windows: each of its sequences weighs the same, whatever its document's length; longer ones are
+    # drawn more often.
+    drawn = rng.choice(n, (STEPS, BATCH), p=tokens[0] / tokens[0].sum())
+    drift = np.asarray([_drift(world, s) for s in range(STEPS)])
+    fresh = np.arange(STEPS) < config.first_epoch
+    losses = difficulty[0, drawn].mean(axis=1) + drift - world.gap * ~fresh
+    counts = [np.bincount(drawn[first:end].ravel()) for first, end in ((start, STEPS), (0, config.first_epoch))]
+    groups = [effective_number(count) for count in counts]
+    own = Documents(_table(run, tokens, ("seen", "other", "heldout")))
+    its = Documents(_table(twin, tokens, ("other", "seen", "heldout")))
+    series = pd.DataFrame({"train_loss": losses})
+    return measure(config, TextFacts(1.0, 0.0, *groups), series, own) | measure_pair(own, its, STEPS)
+
+
+def _drift(world: World, step: float) -> float:
+    """A loss that falls by `fall` over the last 100 steps, ever slower."""
+    left = (STEPS - step) / 100
+    return world.fall * left * (1 + left / 20) / 1.05
+
+
+def _table(losses: dict[int, Float[np.ndarray, "sides n"]], tokens: np.ndarray, names: tuple[str, ...]) -> pd.DataFrame:
+    n = tokens.shape[1]
+    parts = []
+    for step, values in losses.items():
+        for place, name in enumerate(names):
+            number = place * n + np.arange(n)
+            visits = 0 if name == "heldout" else 2
+            columns = {"step": step, "probe": name, "window": number, "document": number, "group": number, "source": 0}
+            parts.append(
+                pd.DataFrame(columns | {"visits": visits, "since": 0, "tokens": tokens[place], "bytes": tokens[place]})
+            )
+            parts[-1]["loss"] = values[place] * tokens[place]
+    return pd.concat(parts, ignore_index=True)
+
+
+def trial(world: World, replicates: int, seed: int) -> list[dict[str, Any]]:
+    """How good each estimator is in a world.
+
+    Returns:
+        rows: estimator, gap (true), mean, bias and bias_se over the replicates, se (mean of those given), sd (of the
+        estimates), coverage of the nominal 95 % intervals, se_of_probe (this error over the probe's), and
+        placebo_alarms, the share of its placebos beyond 1.96 standard errors.
+    """
+    rng = np.random.default_rng(seed)
+    found = pd.DataFrame([simulate(world, rng) for _ in range(replicates)])
+    rows = []
+    for name in ESTIMATORS:
+        gaps, errors = found[f"gap_{name}"].to_numpy(), found[f"gap_{name}_se"].to_numpy()
+        placebo = "placebo" if name == "probe" else f"placebo_{name}"
+        alarms = np.abs(found[placebo]) > 1.96 * found[f"{placebo}_se"]
+        rows.append(
+            {
+                "estimator": name,
+                "gap": world.gap,
+                "mean": float(gaps.mean()),
+                "bias": float(gaps.mean() - world.gap),
+                "bias_se": float(gaps.std(ddof=1) / math.sqrt(replicates)),
+                "se": float(errors.mean()),
+                "sd": float(gaps.std(ddof=1)),
+                "coverage": float(np.mean(np.abs(gaps - world.gap) < 1.96 * errors)),
+                "se_of_probe": float(np.mean(errors / found["gap_probe_se"])),
+                "placebo_alarms": float(alarms.mean()),
+            }
+        )
+    return rows
