@@ -31,7 +31,7 @@ HASHES, BANDS, ROWS, SEED = 128, 25, 5, 1
 # threshold a pair is not worth the exact comparison.
 WORTH_COMPARING = SIMILAR - 0.15
 # Shared passages: word 13-grams as in the contamination report.
-PASSAGE, SHARED = 13, 0.1
+PASSAGE, SHARED = 13, 0.05
 # The 13-grams are sorted in so many parts, one after another: a sort takes 4 times the memory of what it sorts.
 PARTS = 16
 
@@ -185,8 +185,8 @@ def _jaccard(one: UInt64[np.ndarray, "one"], other: UInt64[np.ndarray, "other"])
 
 
 def shared_passages(documents: Sequence[Document]) -> Int64[np.ndarray, "documents"]:
-    """For each document with more than a tenth of its word 13-grams in earlier ones of other groups that stayed, the
-    number of the one that has most of them (in doubt the first); else -1.
+    """For each document with more than a twentieth of its word 13-grams in earlier ones of other groups that stayed,
+    the number of the one that was the first to have most of them; else -1.
 
     A document of fewer than thirteen words shares none.
     """

@@ -11,8 +11,12 @@ UNICODE = "naïve Ωmega 漢字 🙂 \t\r\n  x 12345 can't CAN'T <|endoftext|> \
 
 @pytest.fixture(scope="module")
 def sides(text_folder):
-    train, heldout = split(read_text(text_folder), 0.2)
-    return [d.text for d in train][:40], [d.text for d in heldout] + [UNICODE]
+    documents = list(read_text(text_folder))
+    train, heldout = split({d.group: d.source for d in documents}, 0.2)
+    return [d.text for d in documents if d.group in train][:40], [
+        *(d.text for d in documents if d.group in heldout),
+        UNICODE,
+    ]
 
 
 @pytest.fixture(scope="module")

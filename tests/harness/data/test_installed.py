@@ -4,7 +4,7 @@ from itertools import islice
 import pytest
 
 from harness.data import installed
-from harness.data.documents import deduplicate
+from harness.data.duplicates import clean
 
 
 def restricted(monkeypatch, name, prefixes):
@@ -60,10 +60,10 @@ def test_the_language_reference_is_among_the_documentation(monkeypatch):
     assert any("compound statement" in document.text for document in topics)
 
 
-def test_documentation_repeats_itself_and_deduplication_sees_it(monkeypatch):
+def test_documentation_repeats_itself_and_cleaning_sees_it(monkeypatch):
     restricted(monkeypatch, "package_files", ("pandas/core/indexes/",))
     documents = list(installed.api_docs())
-    assert len(deduplicate(documents)) < len(documents)
+    assert len(clean(documents).documents) < len(documents)
 
 
 @pytest.mark.parametrize("text", [b"# coding: latin-1\nname = 'caf\xe9'\n", b"name = 'caf\xe9'\n", b"print 'two'\n"])

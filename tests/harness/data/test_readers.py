@@ -65,6 +65,13 @@ def test_rows_become_documents_with_their_groups(kind, tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["json", "parquet"])
+def test_sources_and_licences_are_taken_where_there_are_any(kind, tmp_path):
+    write_rows(kind, tmp_path / "rows", [{**row, "source": f"s{row['other']}", "licence": "MIT"} for row in ROWS])
+    found = [(document.source, document.licence) for document in read_rows(kind, tmp_path / "rows")]
+    assert found == [(f"s{k}", "MIT") for k in range(6)]
+
+
+@pytest.mark.parametrize("kind", ["json", "parquet"])
 def test_without_a_group_every_row_is_its_own(kind, tmp_path):
     write_rows(kind, tmp_path / "rows", [{"text": row["text"]} for row in ROWS])
     documents = list(read_rows(kind, tmp_path / "rows"))

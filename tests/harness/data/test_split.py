@@ -1,3 +1,4 @@
+from collections import Counter
 from random import Random
 
 import numpy as np
@@ -5,66 +6,106 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness.data.documents import make_document
-from harness.data.split import is_held_out, split
+from harness.data.split import place_in_order, split
 from sweeps.errors import InputError
 
+SIZES = st.lists(st.integers(1, 40), min_size=1, max_size=6).filter(lambda sizes: max(sizes) > 3)
+CHOICES = st.tuples(st.sampled_from([0.05, 0.1, 0.3, 0.5, 0.9]), st.integers(0, 5))
 
-def corpus(groups: int, pieces: int = 3):
-    return [make_document(f"package/file{g}.py", f"text {g} {p}") for g in range(groups) for p in range(pieces)]
+
+def grouped(sizes):
+    return {f"s{source}/g{k}": f"s{source}" for source, size in enumerate(sizes) for k in range(size)}
+
+
+@given(SIZES, CHOICES)
+def test_the_sides_are_disjoint_complete_and_have_their_share_of_each_source(sizes, choice):
+    groups = grouped(sizes)
+    fraction = choice[0]
+    train, heldout = split(groups, *choice)
+    assert not train & heldout and train | heldout == groups.keys()
+    held = Counter(groups[group] for group in heldout)
+    for source, size in enumerate(sizes):
+        expected = (0, 1) if size == 1 else (min(max(round(fraction * size), 1), size - 1),)
+        assert held[f"s{source}"] in expected
+
+
+@given(SIZES, CHOICES)
+def test_halves_share_no_group_and_have_the_same_held_out_text(sizes, choice):
+    groups = grouped(sizes)
+    train, heldout = split(groups, *choice)
+    sides = []
+    for half in ("a", "b"):
+        try:
+            sides.append(split(groups, *choice, half))
+        except InputError:
+            assert len(train) == 1
+            return
+    (a, held_a), (b, held_b) = sides
+    assert held_a == held_b == heldout
+    assert not a & b and a | b == train
+    for source in set(groups.values()):
+        ours, theirs = (sum(groups[group] == source for group in half) for half in (a, b))
+        assert abs(ours - theirs) <= 1
+
+
+@given(SIZES, CHOICES, st.integers(0, 99).map(Random), st.sampled_from([None, "a", "b"]))
+def test_the_split_does_not_depend_on_the_order_of_the_groups(sizes, choice, random, half):
+    groups = grouped([*sizes, 9])
+    shuffled = dict(random.sample(list(groups.items()), len(groups)))
+    assert split(shuffled, *choice, half) == split(groups, *choice, half)
+
+
+@given(SIZES, st.floats(0.01, 0.99), st.floats(0.01, 0.99))
+def test_what_a_smaller_fraction_holds_out_a_larger_one_does_too(sizes, one, other):
+    groups = grouped([*sizes, 9])
+    assert split(groups, min(one, other))[1] <= split(groups, max(one, other))[1]
+
+
+def test_another_seed_holds_out_other_groups_independently():
+    groups = grouped([5000])
+    held = [split(groups, 0.1, seed)[1] for seed in range(4)]
+    halves = [split(groups, 0.1, seed, "a")[0] for seed in range(4)]
+    for k in range(4):
+        for other in range(k):
+            # 500 of 5000 twice have 50 in common, with a standard deviation of 6.4; 2250 of 5000 twice 1012 and 19.
+            assert abs(len(held[k] & held[other]) - 50) < 4 * 6.4
+            assert abs(len(halves[k] & halves[other]) - 1012) < 4 * 19
+
+
+def test_a_group_alone_in_its_source_is_held_out_with_the_probability_of_the_fraction():
+    groups = {f"g{k}": f"s{k}" for k in range(20_000)}
+    assert abs(len(split(groups, 0.1)[1]) - 2000) < 4 * np.sqrt(20_000 * 0.1 * 0.9)
 
 
 @settings(max_examples=20)
-@given(st.integers(200, 400), st.sampled_from([0.1, 0.2, 0.5]))
-def test_no_group_and_no_text_stands_on_both_sides(groups, fraction):
-    documents = corpus(groups)
-    train, heldout = split(documents, fraction)
-    assert {d.group for d in train}.isdisjoint(d.group for d in heldout)
-    assert {d.text for d in train}.isdisjoint(d.text for d in heldout)
-    assert sorted(d.id for d in train + heldout) == sorted(d.id for d in documents)
+@given(st.lists(st.text(min_size=1), unique=True, max_size=50), st.integers(0, 99).map(Random))
+def test_a_corpus_that_grows_keeps_the_order_of_what_it_had(ids, random):
+    few = set(random.sample(ids, len(ids) // 2))
+    grown = sorted(random.sample(ids, len(ids)), key=place_in_order)
+    assert [name for name in grown if name in few] == sorted(few, key=place_in_order)
 
 
-def test_the_held_out_share_is_the_fraction():
-    held = sum(is_held_out(f"file{g}", 0.1) for g in range(20_000))
-    assert abs(held - 2000) < 4 * np.sqrt(20_000 * 0.1 * 0.9)
-
-
-def test_a_group_is_held_out_in_every_corpus_or_in_none():
-    small = corpus(100)
-    _, in_small = split(small, 0.1)
-    _, in_large = split(small + [make_document(f"other/{g}", f"words {g}") for g in range(500)], 0.1)
-    assert {d.group for d in in_small} == {d.group for d in in_large if d.group.startswith("package")}
-
-
-@given(st.floats(0.01, 0.5), st.floats(0.01, 0.5), st.integers(0, 10**6).map(str))
-def test_what_a_smaller_fraction_holds_out_a_larger_one_does_too(one, other, group):
-    assert is_held_out(group, max(one, other)) >= is_held_out(group, min(one, other))
-
-
-@settings(max_examples=20)
-@given(st.integers(0, 2**32).map(Random))
-def test_the_order_depends_on_texts_alone_and_a_corpus_that_grows_keeps_it(random):
-    documents = corpus(100)
-    train, _ = split(random.sample(documents, len(documents)), 0.1)
-    assert train == split(documents, 0.1)[0]
-    grown, _ = split(documents + corpus(150)[300:], 0.1)
-    known = {d.id for d in train}
-    assert [d for d in grown if d.id in known] == train
-
-
-def test_a_prefix_is_spread_over_the_files():
-    train, _ = split(corpus(300, pieces=10), 0.1)
-    # 100 of 2,700 documents, drawn from 270 files of 10 each: 270 * (1 - C(2690, 100) / C(2700, 100)) = 84 expected.
-    assert 75 < len({d.group for d in train[:100]}) < 93
+def test_a_prefix_is_spread_over_the_groups():
+    group = {f"{g} {p}": g for g in range(270) for p in range(10)}
+    ordered = sorted(group, key=place_in_order)
+    # 100 of 2,700 documents, drawn from 270 groups of 10 each: 270 * (1 - C(2690, 100) / C(2700, 100)) = 84 expected.
+    assert 75 < len({group[name] for name in ordered[:100]}) < 93
 
 
 @pytest.mark.parametrize("fraction", [0.0, 1.0, -1, 2])
 def test_a_fraction_that_leaves_a_side_empty_is_refused(fraction):
     with pytest.raises(InputError, match="heldout_fraction"):
-        split(corpus(20), fraction)
+        split(grouped([20]), fraction)
 
 
-def test_too_few_source_files_are_refused_in_one_line():
-    with pytest.raises(InputError, match="more source files") as error:
-        split(corpus(1), 0.001)
-    assert "\n" not in str(error.value)
+@pytest.mark.parametrize(("size", "half"), [(0, None), (1, None), (2, "a")])
+def test_too_few_groups_are_refused_in_one_line(size, half):
+    halves = [half] if half is None else ["a", "b"]
+    refused = []
+    for name in halves:
+        try:
+            split(grouped([size]), 0.001, 0, name)
+        except InputError as error:
+            refused.append(str(error))
+    # Of two groups one is held out, and one half has the other.
+    assert len(refused) == 1 and "more groups" in refused[0] and "\n" not in refused[0]

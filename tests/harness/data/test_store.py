@@ -2,14 +2,17 @@ import json
 import shutil
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
+from random import Random
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from harness.data import tokenizers
-from harness.data.cache import corpus_documents, load_tokenizer
+from harness.data.cache import corpus_documents, corpus_groups, load_tokenizer
 from harness.data.corpora import find_corpus
-from harness.data.split import is_held_out
+from harness.data.split import split
 from harness.data.store import TokenStore, prepare
 from sweeps.errors import InputError
 
@@ -38,11 +41,11 @@ def test_the_streams_hold_every_document_once_and_an_end_after_each(store, text_
     assert len(expected) == len(store.train_ids) + len(store.heldout_ids)
 
 
-def test_no_source_file_has_documents_on_both_sides(store):
+def test_no_source_file_has_documents_on_both_sides(store, text_folder, cache):
     assert not set(store.train_groups) & set(store.heldout_groups)
-    for side, held in (("train", False), ("heldout", True)):
-        names = {store.group_names[group] for group in getattr(store, f"{side}_groups")}
-        assert names and all(is_held_out(name, FRACTION) == held for name in names)
+    sides = split(corpus_groups(find_corpus(f"text:{text_folder}"), cache), FRACTION)
+    for side, expected in zip(("train", "heldout"), sides, strict=True):
+        assert {store.group_names[group] for group in getattr(store, f"{side}_groups")} == expected
 
 
 def test_no_text_is_on_both_sides(store):
@@ -56,12 +59,52 @@ def test_a_file_that_is_there_twice_is_kept_once(store):
     assert ("asyncio/locks.py" in names) + ("copies/locks.py" in names) == 1
 
 
-def test_bytes_per_token_are_those_of_the_text(store, text_folder):
+def test_bytes_per_token_are_those_of_the_text(store, text_folder, cache):
     sizes = store.token_bytes[store.train].sum(dtype=np.int64)
     assert store.bytes_per_token == pytest.approx(sizes / len(store.train))
     total = sizes + store.token_bytes[store.heldout].sum(dtype=np.int64)
-    files = [file for file in text_folder.rglob("*.py") if file.parent.name != "copies"]
-    assert total == sum(file.stat().st_size for file in files if file.read_text().strip())
+    assert total == sum(len(d.text.encode()) for d in corpus_documents(find_corpus(f"text:{text_folder}"), cache))
+
+
+def rows_of_sources(folder, sources=3, groups=20):
+    """A parquet file of random words: three documents a group."""
+    random = Random(0)
+    rows = [
+        {"text": " ".join(f"w{random.randrange(3000)}" for _ in range(60)), "group": f"{s}/{g}", "source": f"s{s}"}
+        for s in range(sources) for g in range(groups) for _ in range(3)
+    ]  # fmt: skip
+    pq.write_table(pa.Table.from_pylist(rows), folder / "rows.parquet")
+    return f"parquet:{folder}/rows.parquet"
+
+
+def test_groups_name_their_sources_and_each_has_its_share_held_out(tmp_path):
+    store = prepare(rows_of_sources(tmp_path), "bytes", tmp_path / "cache", FRACTION)
+    assert store.source_names == ("s0", "s1", "s2")
+    assert [store.source_names[k][1:] for k in store.group_sources] == [n.split("/")[0] for n in store.group_names]
+    held = store.group_sources[np.unique(store.heldout_groups)]
+    assert np.bincount(held).tolist() == [4, 4, 4]
+    assert store.contamination == 0.0
+
+
+def test_twins_have_disjoint_train_text_and_the_same_tokenizer_and_held_out_stream(tmp_path):
+    domain, cache = rows_of_sources(tmp_path), tmp_path / "cache"
+    whole, a, b = (prepare(domain, "bpe:300", cache, FRACTION, half=half) for half in (None, "a", "b"))
+    assert len({store.hash for store in (whole, a, b)}) == 3
+    assert len({store.tokenizer_hash for store in (whole, a, b)}) == 1
+    assert len({store.contamination for store in (whole, a, b)}) == 1
+    assert (a.heldout == whole.heldout).all() and (a.heldout_ids == b.heldout_ids).all()
+    ours, theirs = set(a.train_ids.tolist()), set(b.train_ids.tolist())
+    assert not ours & theirs and ours | theirs == set(whole.train_ids.tolist())
+    # Each in the order of the whole.
+    assert [name for name in whole.train_ids.tolist() if name in ours] == a.train_ids.tolist()
+
+
+def test_another_seed_holds_out_other_groups_of_the_same_text(tmp_path):
+    domain, cache = rows_of_sources(tmp_path), tmp_path / "cache"
+    one, other = (prepare(domain, "bpe:300", cache, FRACTION, split_seed=seed) for seed in (0, 1))
+    assert one.corpus_hash == other.corpus_hash and one.hash != other.hash
+    assert one.tokenizer_hash != other.tokenizer_hash
+    assert set(one.heldout_ids.tolist()) != set(other.heldout_ids.tolist())
 
 
 def test_a_second_opening_maps_the_same_files(store, cache):
@@ -72,7 +115,7 @@ def test_a_second_opening_maps_the_same_files(store, cache):
 
 def test_the_opening_of_a_prepared_store_reads_no_text(store, cache, monkeypatch):
     monkeypatch.setattr("harness.data.store.corpus_documents", None)
-    monkeypatch.setattr("harness.data.cache.deduplicate", None)
+    monkeypatch.setattr("harness.data.cache.clean", None)
     assert prepare(store.domain, store.tokenizer, cache, FRACTION).hash == store.hash
 
 
@@ -102,9 +145,10 @@ def test_large_vocabularies_take_32_bits(tmp_path, monkeypatch):
     ranks = {bytes([value]): value for value in range(256)} | {b"ab": 70_000}
     wide = tokenizers.ranks_tokenizer(ranks, tokenizers.WORDS)
     monkeypatch.setattr("harness.data.store.load_tokenizer", lambda *_: wide)
+    (tmp_path / "texts").mkdir()
     for k in range(40):
-        (tmp_path / f"{k}.txt").write_text(f"ab {k}")
-    store = prepare(f"text:{tmp_path}", "tiktoken:own", tmp_path / "cache", FRACTION)
+        (tmp_path / "texts" / f"{k}.txt").write_text(f"ab {k}")
+    store = prepare(f"text:{tmp_path}/texts", "o200k_base", tmp_path / "cache", FRACTION)
     assert store.train.dtype == np.uint32 and store.train.max() == store.vocab - 1 == 70_001
     assert (store.train == 70_000).sum() == len(store.train_ids)
 
