@@ -1,61 +1,83 @@
-"""The gap of hand-made tables against hand computation."""
+"""What is recorded at an evaluation, and the gap of hand-made tables, against hand computation."""
 
 import math
-from types import SimpleNamespace
-from typing import cast
 
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from harness.data.batches import window_index
 from harness.data.probes import Probe
-from harness.data.split import unit_hash
-from harness.data.store import TokenStore
-from harness.record.measure import measure, probe_rows
+from harness.gaps import halves
+from harness.record.measure import (
+    Documents,
+    TextFacts,
+    document_rows,
+    evaluation_rows,
+    measure,
+    noise_scale,
+    span_weights,
+)
 from models.config import make_config
 from sweeps.config import DataConfig, OptimizerConfig, RunConfig
 
-# The two facts of a token store that are asked for.
-STORE = cast(TokenStore, SimpleNamespace(bytes_per_token=3.5, group_names=tuple(f"file{i}.py" for i in range(6))))
+FACTS = TextFacts(bytes_per_token=3.5, contamination=0.004, groups=1e9, first_groups=1e9)
+GROUPS = 40
 
 
-def run(steps: int) -> RunConfig:
+def run(steps: int, unique: int = 1000) -> RunConfig:
     model = make_config("dense", vocab=257, context=4, width=16, depth=1, heads=2)
-    data = DataConfig(domain="", tokenizer="bytes", unique_tokens=1000)
+    data = DataConfig(domain="", tokenizer="bytes", unique_tokens=unique)
     return RunConfig(model=model, data=data, optimizer=OptimizerConfig(lr=0.1), steps=steps, batch=2)
 
 
-def evaluations(rows: dict[int, dict[str, tuple[float, float]]]) -> pd.DataFrame:
-    flat = [
-        {"step": step, "probe": probe, "loss": loss, "loss_se": se}
-        for step, probes in rows.items()
-        for probe, (loss, se) in probes.items()
-    ]
-    return pd.DataFrame(flat)
+def table(step: int, losses: dict[str, np.ndarray], tokens: int = 4, visits: int = 1) -> pd.DataFrame:
+    """Documents of four tokens and eight bytes, each a group of its own; held-out ones come after the seen."""
+    parts = []
+    for name, mean in losses.items():
+        number = np.arange(len(mean)) + (1000 if name == "heldout" else 0)
+        columns = {"step": step, "probe": name, "window": number, "document": number, "group": number}
+        columns |= {"source": number % 7, "visits": 0 if name == "heldout" else visits, "since": 0}
+        parts.append(pd.DataFrame(columns | {"tokens": tokens, "bytes": 2 * tokens, "loss": mean * tokens}))
+    return pd.concat(parts, ignore_index=True)
 
 
-LAST = {"seen": (2.0, 0.03), "heldout": (2.5, 0.04), "placebo_a": (2.45, 0.06), "placebo_b": (2.55, 0.08)}
+def spread(mean: float, sd: float) -> np.ndarray:
+    values = np.random.default_rng(round(1000 * mean)).normal(0.0, 1.0, GROUPS)
+    return mean + sd * (values - values.mean()) / values.std(ddof=1)
 
 
-def measured(steps: int, half: tuple[float, float], extra=None, last=None):
-    series = pd.DataFrame({"train_loss": np.linspace(4.0, 2.0, steps)})
-    rows = {0: {"seen": (5.5, 0.1), "heldout": (5.5, 0.1)}, **(extra or {})}
-    rows[steps // 2] = {"seen": (half[0], 0.03), "heldout": (half[1], 0.04)}
-    return series, measure(run(steps), STORE, series, evaluations(rows | {steps: last or LAST}))
+def flat(*levels: tuple[int, float, float]) -> Documents:
+    """Evaluations with (step, seen, held-out) losses, the same for all documents."""
+    return Documents(
+        pd.concat([table(s, {"seen": np.full(GROUPS, a), "heldout": np.full(GROUPS, b)}) for s, a, b in levels])
+    )
 
 
-def test_both_estimators_by_hand():
-    series, got = measured(1000, (2.2, 2.68))
-    final = series["train_loss"].to_numpy()[900:]
-    assert got["train_loss_final100"] == pytest.approx(sum(final) / 100)
-    assert got["val_loss_final100"] == got["heldout_loss"] == 2.5 and got["seen_loss"] == 2.0
-    assert got["gap_online"] == pytest.approx(2.5 - sum(final) / 100)
-    squares = sum((x - sum(final) / 100) ** 2 for x in final)
-    assert got["gap_online_se"] == pytest.approx(math.sqrt(squares / 99 / 100 + 0.04**2))
-    assert got["gap_probe"] == pytest.approx(0.5) and got["gap_probe_se"] == pytest.approx(0.05)
-    assert got["minimum_detectable_gap"] == pytest.approx(2.8 * 0.05)
-    assert got["placebo"] == pytest.approx(0.1) and got["placebo_se"] == pytest.approx(0.1)
-    assert got["gap_drift"] == pytest.approx(0.02) and got["bytes_per_token"] == 3.5
+def series(losses: np.ndarray) -> pd.DataFrame:
+    return pd.DataFrame({"train_loss": losses})
+
+
+def test_the_probe_gap_by_hand():
+    at_end = {"seen": spread(2.0, 0.3), "heldout": spread(2.5, 0.4)}
+    half = {"seen": at_end["seen"] + 0.2, "heldout": at_end["heldout"] + 0.18}
+    documents = Documents(pd.concat([table(500, half), table(900, half), table(950, half), table(1000, at_end)]))
+    got = measure(run(1000), FACTS, series(np.linspace(4.0, 2.0, 1000)), documents)
+    assert got["seen_loss"] == pytest.approx(2.0) and got["heldout_loss"] == pytest.approx(2.5)
+    assert got["gap_probe"] == pytest.approx(0.5)
+    assert got["gap_probe_se"] == pytest.approx(math.hypot(0.3, 0.4) / math.sqrt(GROUPS))
+    assert got["minimum_detectable_gap"] == pytest.approx(2.8 * got["gap_probe_se"])
+    # Two bytes a token: bits per byte are half the nats over ln 2.
+    assert got["heldout_bpb"] == pytest.approx(2.5 / 2 / math.log(2))
+    assert got["gap_probe_bpb"] == pytest.approx(0.5 / 2 / math.log(2))
+    # The same documents half-way: the change of the gap, 0.02, is known exactly.
+    assert got["gap_drift"] == pytest.approx(0.02) and got["gap_drift_se"] == pytest.approx(0.0, abs=1e-9)
+    assert got["bytes_per_token"] == 3.5 and got["contamination"] == 0.004
+    held = at_end["heldout"]
+    first = halves(1000 + np.arange(GROUPS), 0)
+    assert got["placebo"] == pytest.approx(held[~first].mean() - held[first].mean())
 
 
 @pytest.mark.parametrize(
@@ -63,78 +85,118 @@ def test_both_estimators_by_hand():
     [(0.46, True), (0.54, True), (0.44, False), (0.56, False)],  # the gap is 0.5: ten percent of it is 0.05
 )
 def test_converged_is_a_drift_within_a_tenth_of_the_gap(half_gap, converged):
-    assert measured(1000, (2.2, 2.2 + half_gap))[1]["converged"] is converged
+    documents = flat((500, 2.2, 2.2 + half_gap), (900, 2.0, 2.5), (950, 2.0, 2.5), (1000, 2.0, 2.5))
+    assert measure(run(1000), FACTS, series(np.ones(1000)), documents)["converged"] is converged
 
 
-@pytest.mark.parametrize(("half_gap", "converged"), [(0.012, True), (-0.006, True), (0.02, False)])
-def test_converged_is_a_drift_within_a_tenth_of_what_is_detectable_for_smaller_gaps(half_gap, converged):
-    last = {"seen": (2.0, 0.03), "heldout": (2.001, 0.04)}  # detectable: 0.14
-    got = measured(1000, (2.2, 2.2 + half_gap), last=last)[1]
-    assert got["gap_probe"] == pytest.approx(0.001)
-    assert got["converged"] is converged and got["placebo"] is None and got["placebo_se"] is None
+def test_text_not_read_yet_is_not_seen():
+    seen = np.concatenate([np.full(GROUPS, 2.0), np.full(GROUPS, 9.0)])
+    half = table(500, {"seen": seen, "heldout": np.full(GROUPS, 2.4)})
+    half.loc[GROUPS : 2 * GROUPS - 1, "visits"] = 0
+    later = [table(s, {"seen": np.full(2 * GROUPS, 2.0), "heldout": np.full(GROUPS, 2.5)}) for s in (900, 950, 1000)]
+    got = measure(run(1000), FACTS, series(np.ones(1000)), Documents(pd.concat([half, *later])))
+    assert got["gap_drift"] == pytest.approx(0.1)
 
 
-def test_heldout_losses_of_the_last_hundred_steps_are_averaged():
-    extra = {step: {"seen": (2.1, 0.1), "heldout": (loss, 0.1)} for step, loss in ((899, 9.0), (920, 2.9), (960, 2.7))}
-    got = measured(1000, (2.2, 2.7), extra)[1]
-    assert got["val_loss_final100"] == pytest.approx((2.9 + 2.7 + 2.5) / 3)
+@given(st.floats(-1, 1), st.floats(-0.01, 0.01), st.floats(-1e-4, 1e-4), st.sampled_from([(900, 1000), (73, 146)]))
+def test_the_online_gap_is_that_of_two_means_at_the_same_steps(level, slope, bend, span):
+    start, end = span
+    held = {s: 3.0 + level + slope * s + bend * (s - start) ** 2 for s in (start, (start + end) // 2, end)}
+    # The loss of step s is taken at the parameters after s - 1 steps; here the gap is 0.25.
+    at = np.arange(end)
+    train = 2.75 + level + slope * at + bend * (at - start) ** 2
+    levels = [(s, 2.0, loss) for s, loss in held.items()]
+    documents = flat(*levels) if end // 2 in held else flat((end // 2, 2.0, 2.0), *levels)
+    got = measure(run(end, unique=10**6), FACTS, series(train), documents)
+    assert got["gap_online"] == pytest.approx(0.25, abs=1e-9)
+    assert got["val_loss_final100"] - got["train_loss_final100"] == pytest.approx(0.25, abs=1e-9)
+    held_mean = np.mean(3.0 + level + slope * at[start:] + bend * (at[start:] - start) ** 2)
+    assert got["online_lag"] == pytest.approx(held_mean - held[end], abs=1e-9)
 
 
-@pytest.mark.parametrize(("steps", "last"), [(2, 1), (37, 19), (146, 73)])
-def test_both_losses_of_a_short_run_leave_out_its_first_half(steps, last):
-    # The untrained model's 5.5 nats at step 0 are no loss of a trained one.
-    series, got = measured(steps, (2.9, 3.0))
-    assert got["val_loss_final100"] == 2.5
-    assert got["train_loss_final100"] == pytest.approx(sum(series["train_loss"].tolist()[-last:]) / last)
+def test_weights_of_a_span_average_over_its_steps():
+    weights = span_weights([900, 950, 1000], 900, 1000)
+    at = np.arange(900, 1000)
+    for power in range(3):
+        assert weights @ np.asarray([900.0, 950.0, 1000.0]) ** power == pytest.approx(
+            np.mean(at.astype(float) ** power)
+        )
+
+
+def test_in_a_single_epoch_the_online_gap_is_its_own_placebo_and_later_the_first_epoch_is():
+    levels = [(s, 2.0, 2.5) for s in (100, 150, 200, 900, 950, 1000, 500)]
+    documents = flat(*levels)
+    losses = np.where(np.arange(1000) < 200, 2.4, 2.1)
+    once = measure(run(1000, unique=10**6), FACTS, series(losses), documents)
+    assert once["placebo_online"] == once["gap_online"] == pytest.approx(0.4)
+    often = measure(run(1000, unique=200 * 2 * 4 + 1), FACTS, series(losses), documents)
+    assert often["gap_online"] == pytest.approx(0.4) and often["placebo_online"] == pytest.approx(0.1)
+
+
+def test_the_error_of_the_online_gap_holds_what_windows_of_a_document_share():
+    random = np.random.default_rng(0)
+    noise = random.normal(0.0, 0.1, 1000)
+    levels = {s: table(s, {"seen": spread(2.0, 0.3), "heldout": spread(2.5, 0.4)}) for s in (500, 900, 950, 1000)}
+    documents = Documents(pd.concat(levels.values()))
+    alone = measure(run(1000), FACTS, series(2.0 + noise), documents)["gap_online_se"]
+    held = 0.4 / math.sqrt(GROUPS)
+    assert alone == pytest.approx(math.hypot(held, 0.1 / 10), rel=0.1)
+    few = TextFacts(3.5, 0.0, groups=10.0, first_groups=10.0)
+    shared = measure(run(1000), few, series(2.0 + noise), documents)["gap_online_se"]
+    assert shared == pytest.approx(math.sqrt(alone**2 + 0.4**2 * (1 / 10 - 1 / 200)), rel=1e-6)
 
 
 def test_a_run_of_one_step_has_a_gap_and_no_online_error():
-    series = pd.DataFrame({"train_loss": [5.0]})
-    got = measure(run(1), STORE, series, evaluations({0: LAST, 1: LAST}))
-    assert got["gap_probe"] == pytest.approx(0.5) and got["gap_online_se"] is None and got["converged"] is True
-
-
-def probe(groups: list[int], target_group: list[list[int]]) -> Probe:
-    target = np.asarray(target_group, np.int32)
-    tokens = np.zeros((target.shape[0], target.shape[1] + 1), np.int32)
-    return Probe(tokens, target, np.asarray(groups, np.int32), 2 + np.arange(len(groups)), target_bytes=100)
-
-
-def test_rows_of_the_probes_by_hand():
-    probes = {"seen": probe([0, 3], [[0, 0, 1], [1, 1, 1]]), "heldout": probe([1, 2, 4, 5], [[0, 1, 2], [3, 3, 2]])}
-    losses = {
-        "seen": np.asarray([[1.0, 3.0, 2.0], [2.0, 2.0, 2.0]], np.float32),
-        "heldout": np.asarray([[1.0, 2.0, 4.0], [8.0, 6.0, 3.0]], np.float32),
-    }
-    rows = {row["probe"]: row for row in probe_rows(7, 56, STORE, probes, losses)}
-    seen = rows["seen"]
-    assert (seen["step"], seen["tokens"], seen["documents"], seen["probe_tokens"]) == (7, 56, 2 + 3, 6)
-    assert seen["loss"] == pytest.approx(2.0) and seen["loss_se"] == pytest.approx(0.0)
-    # Two clusters of unequal size: sums 1, 2, 7, 14 over 1, 1, 2, 2 tokens, mean 4.
-    deviations = [1 - 4, 2 - 4, 7 - 8, 14 - 8]
-    assert rows["heldout"]["loss"] == pytest.approx(4.0)
-    assert rows["heldout"]["loss_se"] == pytest.approx(math.sqrt(4 / 3 * sum(d * d for d in deviations)) / 6)
-    first = [g for g in (1, 2, 4, 5) if unit_hash("isogap-placebo", STORE.group_names[g]) < 0.5]
-    halves = {name: rows[name] for name in ("placebo_a", "placebo_b") if name in rows}
-    sums, tokens = {1: 1.0, 2: 2.0, 4: 7.0, 5: 14.0}, {1: 1, 2: 1, 4: 2, 5: 2}
-    for name, groups in (("placebo_a", first), ("placebo_b", [g for g in (1, 2, 4, 5) if g not in first])):
-        if groups:
-            assert halves[name]["documents"] == sum({1: 2, 2: 3, 4: 4, 5: 5}[g] for g in groups)
-            assert halves[name]["probe_tokens"] == sum(tokens[g] for g in groups)
-            assert halves[name]["loss"] == pytest.approx(sum(sums[g] for g in groups) / sum(tokens[g] for g in groups))
-    assert sum(half["probe_tokens"] for half in halves.values()) == 6
-    assert sum(half["documents"] for half in halves.values()) == 2 + 3 + 4 + 5  # no source file is in both
-
-
-def test_a_half_without_a_source_file_has_no_row():
-    lone = {"heldout": probe([2], [[0, 0, 0]])}
-    rows = probe_rows(1, 8, STORE, lone, {"heldout": np.ones((1, 3), np.float32)})
-    assert len(rows) == 2 and {row["probe"] for row in rows} < {"heldout", "placebo_a", "placebo_b"}
-    assert all(row["loss_se"] == math.inf for row in rows)
+    got = measure(run(1), FACTS, series(np.asarray([5.0])), flat((0, 5.0, 5.0), (1, 4.5, 5.0)))
+    assert got["gap_probe"] == pytest.approx(0.5)
+    assert got["gap_online_se"] is None and got["gap_online"] is None
 
 
 def test_a_gap_without_an_error_is_none():
-    last = LAST | {"seen": (2.0, math.inf)}  # one source file
-    got = measured(1000, (2.2, 2.7), last=last)[1]
+    lone = {"seen": np.full(1, 2.0), "heldout": spread(2.5, 0.1)}  # one source file
+    documents = Documents(pd.concat([table(s, lone) for s in (500, 900, 950, 1000)]))
+    got = measure(run(1000), FACTS, series(np.ones(1000)), documents)
     assert got["gap_probe"] is None and got["minimum_detectable_gap"] is None and got["converged"] is False
-    assert got["placebo"] == pytest.approx(0.1) and got["gap_online"] is not None
+    assert got["gap_online"] is not None and got["placebo"] is not None
+
+
+def test_the_noise_scale_is_a_ratio_of_means_in_tokens():
+    frame = pd.DataFrame({"gradient_signal": [1.0, 3.0], "gradient_noise": [10.0, 70.0]})
+    assert noise_scale(frame, run(10)) == pytest.approx(80 / 4 * 4)
+    assert math.isnan(noise_scale(frame.assign(gradient_signal=-1.0), run(10)))
+    assert math.isnan(noise_scale(frame[["gradient_noise"]].rename(columns={"gradient_noise": "lr"}), run(10)))
+
+
+def probe(window: list[int], document: list[int], group: list[int], target_row: list[list[int]]) -> Probe:
+    rows, target = np.asarray(window, np.int32), np.asarray(target_row, np.int32)
+    counts = np.bincount(target.ravel())
+    return Probe(
+        np.zeros((len(target), target.shape[1] + 1), np.int32), target, rows, np.asarray(document, np.int32),
+        np.asarray(group, np.int32), np.zeros(len(rows), np.int32), counts, 2 * counts,
+    )  # fmt: skip
+
+
+def test_rows_of_an_evaluation_by_hand():
+    config = run(9, unique=41)  # ten windows of four tokens
+    probes = {
+        "seen": probe([3, 3, 8], [5, 6, 9], [0, 0, 3], [[0, 0, 1, 1], [2, 2, 2, 2]]),
+        "heldout": probe([1, 2], [0, 4], [1, 2], [[0, 0, 0, 0], [1, 1, 1, 1]]),
+    }
+    losses = {"seen": np.asarray([[1, 3, 2, 4], [2, 2, 2, 2]], np.float32), "heldout": np.ones((2, 4), np.float32)}
+    rows = document_rows(config, 7, probes, losses)
+    seen = rows[rows["probe"] == "seen"]
+    assert seen["loss"].tolist() == [4.0, 6.0, 8.0] and seen["tokens"].tolist() == [2, 2, 4]
+    read = window_index(np.arange(7 * 2), 10, config.seed)
+    for row in seen.itertuples():
+        places = np.flatnonzero(read == row.window)
+        assert row.visits == len(places)
+        assert row.since == ((13 - places[-1]) * 4 if len(places) else -1)
+    held = rows[rows["probe"] == "heldout"]
+    assert held["visits"].tolist() == [0, 0] and held["since"].tolist() == [-1, -1]
+    evals = {row["probe"]: row for row in evaluation_rows(rows, config.batch_tokens)}
+    got = evals["seen"]
+    assert (got["step"], got["tokens"], got["documents"], got["probe_tokens"], got["probe_bytes"]) == (7, 56, 3, 8, 16)
+    # Two groups of four tokens, sums 10 and 8 about a mean of 2.25.
+    assert got["loss"] == pytest.approx(2.25) and got["loss_se"] == pytest.approx(math.sqrt(2 * 2 * 1.0) / 8)
+    parts = [evals[name] for name in ("placebo_a", "placebo_b") if name in evals]
+    assert sum(part["probe_tokens"] for part in parts) == 8
