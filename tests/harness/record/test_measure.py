@@ -116,7 +116,7 @@ def test_the_online_gap_is_that_of_two_means_at_the_same_steps(level, slope, ben
 
 def test_weights_of_a_span_average_over_its_steps():
     weights = span_weights([900, 950, 1000], 900, 1000)
-    at = np.arange(900, 1000)
+    at = np.arange(900.0, 1000.0)
     for power in range(3):
         assert weights @ np.asarray([900.0, 950.0, 1000.0]) ** power == pytest.approx(
             np.mean(at.astype(float) ** power)

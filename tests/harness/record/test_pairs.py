@@ -120,7 +120,7 @@ def test_placebos_are_differences_of_halves_that_nobody_saw():
 
 
 def test_every_estimator_is_unbiased_and_covers_the_truth():
-    rows = {row["estimator"]: row for row in trial(World(documents=400, gap=0.05), 200, seed=3)}
+    rows = {row["estimator"]: row for row in trial(World(documents=800, gap=0.05), 200, seed=3)}
     for row in rows.values():
         assert abs(row["bias"]) < 3 * row["bias_se"]
         assert 0.9 < row["coverage"] < 0.99  # 200 replicates: 0.95 +- 0.03 at two standard errors
