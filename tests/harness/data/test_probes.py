@@ -30,7 +30,7 @@ def group_of_every_token(store: TokenStore, side: str) -> np.ndarray:
 def test_seen_windows_are_windows_of_the_prefix(store):
     trained = batches(store.train, CONTEXT, UNIQUE, 0, range(window_count(UNIQUE, CONTEXT)), 1)
     seen = sets(store)["seen"]
-    assert len(rows(seen)) == 200 and rows(seen) <= rows(trained)
+    assert len(seen.tokens) == 200 and rows(seen) <= rows(trained)
 
 
 @pytest.mark.parametrize("seed", [0, 1])
