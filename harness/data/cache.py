@@ -4,6 +4,7 @@
     CACHE/corpora/HASH.parquet            its documents, cleaned, in hash order; row groups of about 2 MB of text
     CACHE/contamination/KEY.json          how much of a split's held-out text stands in its train text
     CACHE/tokenizers/KEY.tiktoken         a merge list trained on a train split
+    CACHE/tiktoken/SHA1                   a published vocabulary (fetch/tokenizers.py)
     CACHE/tokens/KEY/                     a token store (store.py)
 
 Everything is written beside its place and renamed into it, so that processes may prepare the same thing at once.
@@ -35,9 +36,9 @@ from harness.data.tokenizers import (
     Tokenizer,
     bytes_tokenizer,
     parse_tokenizer,
+    published_tokenizer,
     ranks_tokenizer,
     read_ranks,
-    tiktoken_tokenizer,
     write_ranks,
 )
 from harness.record.files import naming, sync
@@ -200,15 +201,15 @@ def load_tokenizer(name: str, domain: str, cache: Path, heldout_fraction: float,
     spec = parse_tokenizer(name)
     if spec.kind == "bytes":
         return bytes_tokenizer()
-    if spec.kind == "tiktoken":
-        return tiktoken_tokenizer(spec.source or "", spec.vocab)
+    if spec.kind == "published":
+        return published_tokenizer(spec.source or "", spec.vocab, cache)
     file = cache / "tokenizers" / f"{tokenizer_key(name, domain, cache, heldout_fraction, split_seed)}.tiktoken"
     if not file.exists():
         source = spec.source or domain
         corpus = find_corpus(source)
         train, _ = split(corpus_groups(corpus, cache), heldout_fraction, split_seed)
         texts = (document.text for document in corpus_documents(corpus, cache) if document.group in train)
-        trained = bpe.train_library_tokenizer(texts, spec.vocab or 0, source)
+        trained = bpe.train_library_tokenizer(texts, spec.vocab, source)
         with atomically(file) as beside:
             beside.write_text(write_ranks(bpe.merge_ranks(trained)))
     return ranks_tokenizer(read_ranks(file.read_text()), WORDS)

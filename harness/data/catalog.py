@@ -5,6 +5,7 @@ from typing import Any
 
 from harness.data.cache import default_cache, known_facts
 from harness.data.corpora import named_corpora
+from sweeps.rules import PUBLISHED_VOCAB
 
 # Bytes of the named corpora as measured with Python 3.11 and the package versions of 2026; shown until the corpus is
 # prepared here and its own size is known.
@@ -39,9 +40,9 @@ def tokenizers() -> list[dict[str, str]]:
         {"name": "bytes", "vocab": "257", "description": "UTF-8 bytes; no training, no file"},
         {"name": "bpe:V", "vocab": "V", "description": "byte-level BPE trained on the domain's own train split"},
         {"name": "bpe:V@CORPUS", "vocab": "V", "description": "the same, trained on another corpus' train split"},
-        {"name": "tiktoken:NAME", "vocab": "all", "description": "published: gpt2, cl100k_base, o200k_base and others"},
+        {"name": "NAME", "vocab": "all", "description": f"published, whole: {', '.join(PUBLISHED_VOCAB)}"},
         {
-            "name": "tiktoken:NAME:V",
+            "name": "NAME[:V]",
             "vocab": "V",
             "description": "its first V - 1 ranks: exactly what training would have given, stopped there",
         },

@@ -4,24 +4,34 @@ Every vocabulary counts the end-of-document token, which is always its last id.
 """
 
 import base64
-import re
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import blake2b
+from pathlib import Path
 
 import numpy as np
 import tiktoken
 from jaxtyping import Int, UInt16, UInt32
 
 from sweeps.errors import InputError
+from sweeps.rules import SMALLEST_VOCAB, vocab_of
 
 # Splits text into words before merging: contractions, letters with one leading mark or space, up to three digits,
 # punctuation, line ends, blanks. No possessive quantifiers, so that the Rust engines of `tokenizers` (which trains)
 # and of `tiktoken` (which encodes, 6 times faster) agree on every text.
 WORDS = r"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]|\s+(?!\S)|\s+"
-# 256 bytes and the end of the document; below that a vocabulary cannot carry every text.
-SMALLEST = 257
-SPELLINGS = "bytes, bpe:V, bpe:V@CORPUS, tiktoken:NAME or tiktoken:NAME:V"
+# Published vocabularies whose file can be fetched from a package, and under which name: two share another's file.
+FETCHED_AS = {
+    "o200k_base": "o200k_base",
+    "o200k_harmony": "o200k_base",
+    "cl100k_base": "cl100k_base",
+    "p50k_base": "p50k_base",
+    "p50k_edit": "p50k_base",
+}
+# Where tiktoken looks for the folder of its files, in this order.
+FOLDER_VARIABLES = ("TIKTOKEN_CACHE_DIR", "DATA_GYM_CACHE_DIR")
 
 
 @dataclass(frozen=True)
@@ -29,13 +39,14 @@ class TokenizerSpec:
     """A tokenizer's name taken apart.
 
     Attributes:
-        kind: "bytes", "bpe" or "tiktoken".
-        vocab: size of the vocabulary with the end-of-document token; None for a whole tiktoken vocabulary.
-        source: the corpus whose train split trains a BPE (None: the corpus that is tokenized), or the tiktoken name.
+        kind: "bytes", "bpe" or "published".
+        vocab: size of the vocabulary with the end-of-document token.
+        source: the corpus whose train split trains a BPE (None: the corpus that is tokenized), or tiktoken's name of a
+            published vocabulary.
     """
 
     kind: str
-    vocab: int | None
+    vocab: int
     source: str | None
 
 
@@ -62,18 +73,17 @@ def parse_tokenizer(name: str) -> TokenizerSpec:
     """The parts of a tokenizer's name.
 
     Raises:
-        InputError: not one of the known spellings, or a vocabulary below 257.
+        InputError: not one of the known spellings, or a vocabulary below 257 or above what was published.
     """
+    try:
+        vocab = vocab_of(name)
+    except ValueError as error:
+        raise InputError("data", "tokenizer", name, str(error)) from error
     if name == "bytes":
-        return TokenizerSpec("bytes", SMALLEST, None)
-    kind, _, rest = name.partition(":")
-    match = re.fullmatch(r"(\d+)(?:@(.+))?", rest) if kind == "bpe" else re.fullmatch(r"([\w-]+)(?::(\d+))?", rest)
-    if kind not in ("bpe", "tiktoken") or match is None:
-        raise InputError("data", "tokenizer", name, SPELLINGS)
-    size, source = (match[1], match[2]) if kind == "bpe" else (match[2], match[1])
-    if size is not None and int(size) < SMALLEST:
-        raise InputError("data", "tokenizer", name, f"a vocabulary of at least {SMALLEST}: 256 bytes, end of document")
-    return TokenizerSpec(kind, None if size is None else int(size), source)
+        return TokenizerSpec("bytes", vocab, None)
+    if name.startswith("bpe:"):
+        return TokenizerSpec("bpe", vocab, name.partition("@")[2] or None)
+    return TokenizerSpec("published", vocab, name.partition("[")[0])
 
 
 def bytes_tokenizer() -> Tokenizer:
@@ -86,7 +96,7 @@ def bytes_tokenizer() -> Tokenizer:
         return bytes(ids.tolist()).decode(errors="replace")
 
     ranks = {bytes([value]): value for value in range(256)}
-    return Tokenizer(SMALLEST, _hash(ranks, ""), _token_bytes(ranks, SMALLEST), encode, decode)
+    return Tokenizer(SMALLEST_VOCAB, _hash(ranks, ""), _token_bytes(ranks, SMALLEST_VOCAB), encode, decode)
 
 
 def ranks_tokenizer(ranks: dict[bytes, int], pattern: str, vocab: int | None = None) -> Tokenizer:
@@ -113,31 +123,45 @@ def ranks_tokenizer(ranks: dict[bytes, int], pattern: str, vocab: int | None = N
     return Tokenizer(vocab, _hash(kept, pattern), _token_bytes(kept, vocab), encode, decode)
 
 
-def tiktoken_tokenizer(name: str, vocab: int | None) -> Tokenizer:
-    """A published tiktoken vocabulary, whole or truncated to `vocab` ids.
+def tiktoken_folder(cache: Path) -> Path:
+    """Where fetched vocabulary files lie, named as tiktoken names them."""
+    return cache / "tiktoken"
+
+
+def published_tokenizer(name: str, vocab: int, cache: Path) -> Tokenizer:
+    """A published vocabulary of tiktoken, cut to `vocab` ids.
+
+    Its file is the one that `isogap fetch tokenizer` has put into the cache, unless tiktoken is told of another folder
+    by TIKTOKEN_CACHE_DIR or its older name; where it is absent, tiktoken downloads it. tiktoken checks its hash.
 
     Raises:
-        InputError: no such name, its file cannot be had, or it has fewer than `vocab` ids.
+        InputError: the file cannot be had.
     """
-    known = tiktoken.list_encoding_names()
-    if name not in known:
-        raise InputError("data", "tokenizer", f"tiktoken:{name}", f"one of {', '.join(known)}")
     try:
-        encoding = tiktoken.get_encoding(name)
+        with _files_in(tiktoken_folder(cache)):
+            encoding = tiktoken.get_encoding(name)
     except Exception as error:  # whatever the download raises: no network, no proxy, a refused or damaged file
-        raise InputError(
-            "data",
-            "tokenizer",
-            f"tiktoken:{name}",
-            "a vocabulary file that can be downloaded, or that lies in the folder named by TIKTOKEN_CACHE_DIR "
-            f"({type(error).__name__} on download; the package litellm carries cl100k_base, o200k_base and p50k_base "
-            "in litellm/litellm_core_utils/tokenizers)",
-        ) from error
+        remedy = (
+            f"`isogap fetch tokenizer {FETCHED_AS[name]}`" if name in FETCHED_AS else "a network: no package has it"
+        )
+        expected = f"a vocabulary whose file is here; get it by {remedy} ({type(error).__name__} on download)"
+        raise InputError("data", "tokenizer", name, expected) from error
     # The two attributes that tiktoken's own documentation names for building one encoding from another.
-    ranks, pattern = encoding._mergeable_ranks, encoding._pat_str
-    if vocab is not None and vocab > max(ranks.values()) + 2:
-        raise InputError("data", "tokenizer", f"tiktoken:{name}:{vocab}", f"at most {max(ranks.values()) + 2} ids")
-    return ranks_tokenizer(ranks, pattern, vocab)
+    return ranks_tokenizer(encoding._mergeable_ranks, encoding._pat_str, vocab)
+
+
+@contextmanager
+def _files_in(folder: Path) -> Iterator[None]:
+    """While this lasts tiktoken looks for its files in that folder, unless the user has chosen another."""
+    if any(name in os.environ for name in FOLDER_VARIABLES):
+        yield
+        return
+    # tiktoken has no other way to be told.
+    os.environ[FOLDER_VARIABLES[0]] = str(folder)
+    try:
+        yield
+    finally:
+        del os.environ[FOLDER_VARIABLES[0]]
 
 
 def write_ranks(ranks: dict[bytes, int]) -> str:

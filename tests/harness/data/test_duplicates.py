@@ -60,10 +60,8 @@ def test_texts_of_a_few_words_have_no_near_copies():
 
 def owners(document: Document, stayed: dict[int, Document]) -> list[int]:
     """For each 13-gram that others have, the first of other groups that has it."""
-    having = [
-        [k for k, other in stayed.items() if other.group != document.group and gram in set(tuples(other.text, 13))]
-        for gram in tuples(document.text, 13)
-    ]
+    others = {k: set(tuples(other.text, 13)) for k, other in stayed.items() if other.group != document.group}
+    having = [[k for k, grams in others.items() if gram in grams] for gram in tuples(document.text, 13)]
     return [numbers[0] for numbers in having if numbers]
 
 

@@ -1,3 +1,5 @@
+import os
+
 import numpy as np
 import pytest
 import tiktoken
@@ -6,13 +8,14 @@ from hypothesis import strategies as st
 from tiktoken.load import load_tiktoken_bpe
 
 from harness.data.tokenizers import (
+    FOLDER_VARIABLES,
     WORDS,
     TokenizerSpec,
     bytes_tokenizer,
     parse_tokenizer,
+    published_tokenizer,
     ranks_tokenizer,
     read_ranks,
-    tiktoken_tokenizer,
     write_ranks,
 )
 from sweeps.errors import InputError
@@ -68,51 +71,54 @@ def test_merge_lists_survive_their_text_format(tmp_path):
         ("bytes", TokenizerSpec("bytes", 257, None)),
         ("bpe:1024", TokenizerSpec("bpe", 1024, None)),
         ("bpe:300@text:/some/folder", TokenizerSpec("bpe", 300, "text:/some/folder")),
-        ("tiktoken:gpt2", TokenizerSpec("tiktoken", None, "gpt2")),
-        ("tiktoken:o200k_base:32000", TokenizerSpec("tiktoken", 32000, "o200k_base")),
+        ("gpt2", TokenizerSpec("published", 50257, "gpt2")),
+        ("o200k_base[:32000]", TokenizerSpec("published", 32000, "o200k_base")),
     ],
 )
 def test_names_are_taken_apart(name, spec):
     assert parse_tokenizer(name) == spec
 
 
-@pytest.mark.parametrize("name", ["", "byte", "bpe", "bpe:", "bpe:x", "bpe:256", "tiktoken:", "tiktoken:gpt2:9", "a:1"])
-def test_other_names_are_refused(name):
-    with pytest.raises(InputError, match="tokenizer: got"):
-        parse_tokenizer(name)
-
-
-@pytest.fixture
-def published(monkeypatch):
-    """A published encoding with special tokens and, like p50k_base, a rank that is left out."""
+def test_a_published_vocabulary_encodes_as_published(monkeypatch, tmp_path):
+    # With special tokens and, like p50k_base, a rank that is left out.
     ranks = SINGLE | {b"th": 256, b"in": 258}
     encoding = tiktoken.Encoding("own", pat_str=WORDS, mergeable_ranks=ranks, special_tokens={"<|endoftext|>": 257})
-    monkeypatch.setattr(tiktoken, "list_encoding_names", lambda: ["own"])
-    monkeypatch.setattr(tiktoken, "get_encoding", lambda name: encoding)
-    return encoding
-
-
-def test_a_published_vocabulary_encodes_as_published(published):
-    tokenizer = tiktoken_tokenizer("own", None)
+    monkeypatch.setattr(tiktoken, "get_encoding", {"own": encoding}.__getitem__)
+    tokenizer = published_tokenizer("own", 260, tmp_path)
     assert tokenizer.vocab == 260
-    assert tokenizer.encode("thin").tolist() == published.encode_ordinary("thin") == [256, 258]
-    assert tiktoken_tokenizer("own", 257).encode("thin").tolist() == list(b"thin")
+    assert tokenizer.encode("thin").tolist() == encoding.encode_ordinary("thin") == [256, 258]
+    assert published_tokenizer("own", 257, tmp_path).encode("thin").tolist() == list(b"thin")
 
 
-def test_a_vocabulary_larger_than_published_is_refused(published):
-    with pytest.raises(InputError, match="at most 260 ids"):
-        tiktoken_tokenizer("own", 261)
-    with pytest.raises(InputError, match="one of own"):
-        tiktoken_tokenizer("other", None)
+@pytest.mark.parametrize("chosen", [None, "TIKTOKEN_CACHE_DIR", "DATA_GYM_CACHE_DIR"])
+def test_files_are_looked_for_in_the_cache_unless_the_user_has_chosen_another_folder(chosen, monkeypatch, tmp_path):
+    for name in FOLDER_VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    if chosen:
+        monkeypatch.setenv(chosen, "elsewhere")
+    seen = []
+
+    def encoding(name):
+        seen.append({variable: os.environ.get(variable) for variable in FOLDER_VARIABLES})
+        return tiktoken.Encoding(name, pat_str=WORDS, mergeable_ranks=SINGLE, special_tokens={})
+
+    monkeypatch.setattr(tiktoken, "get_encoding", encoding)
+    before = dict(os.environ)
+    published_tokenizer("own", 257, tmp_path)
+    expected = {chosen: "elsewhere"} if chosen else {"TIKTOKEN_CACHE_DIR": str(tmp_path / "tiktoken")}
+    assert seen == [dict.fromkeys(FOLDER_VARIABLES) | expected] and os.environ == before
 
 
-def test_a_vocabulary_that_cannot_be_had_says_in_one_line_how_to_provide_it(monkeypatch):
+@pytest.mark.parametrize(
+    ("name", "remedy"), [("o200k_harmony", "isogap fetch tokenizer o200k_base"), ("gpt2", "network")]
+)
+def test_a_vocabulary_that_cannot_be_had_says_in_one_line_how_to_get_it(name, remedy, monkeypatch, tmp_path):
     def refuse(name):
         raise ConnectionError("no route\nto host")
 
     monkeypatch.setattr(tiktoken, "get_encoding", refuse)
-    with pytest.raises(InputError, match="TIKTOKEN_CACHE_DIR") as error:
-        tiktoken_tokenizer("gpt2", 1000)
+    with pytest.raises(InputError, match=remedy) as error:
+        published_tokenizer(name, 1000, tmp_path)
     assert "\n" not in str(error.value)
 
 
