@@ -9,6 +9,7 @@ from harness.data.docstrings import docstrings
 from harness.data.pieces import cut_code, parse, split_lines
 from harness.fetch.archives import members
 from harness.fetch.pages import SHORTEST_PAGE, Page, cut
+from harness.fetch.readers.markup import rst_text
 
 SUFFIXES = (".py", ".pyx", ".pxd", ".js", ".ts", ".c", ".h", ".cpp")
 # Larger files are tables and amalgamations.
@@ -44,7 +45,7 @@ def documentation(archive: Path) -> Iterator[Page]:
     for name, source in _sources(archive, (".py",)):
         if not _TESTS & set(PurePosixPath(name).parts) and (tree := parse(source)):
             texts = [text for text in docstrings(tree) if len(text) >= SHORTEST_DOCSTRING and not _LEGAL.search(text)]
-            page = "\n\n".join(texts)
+            page = rst_text("\n\n".join(texts))
             if len(page) >= SHORTEST_PAGE:
                 yield Page(name, cut(page))
 

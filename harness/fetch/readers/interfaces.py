@@ -14,6 +14,7 @@ from harness.fetch.readers.html import html_text
 
 # Shorter ones are labels: "The ARN of the resource."
 SHORTEST_DESCRIPTION = 120
+_LINK = re.compile(r"\[([^\]\n]+)\]\([^)\s]+\)")
 _AWS = re.compile(r"botocore/data/([\w.-]+)/([\d-]+)/service-2\.json\.gz")
 _GOOGLE = re.compile(r"googleapiclient/discovery_cache/documents/(\w+)\.(v\d+(?:_\d+)?)\.json")
 
@@ -58,7 +59,7 @@ def _google_manual(node: Any, seen: set[str], name: str = "") -> str:
     if not isinstance(node, dict):
         return ""
     text = node.get("description")
-    own = _new(text, seen) if isinstance(text, str) else ""
+    own = _LINK.sub(r"\1", _new(text, seen)) if isinstance(text, str) else ""
     below = [_google_manual(inner, seen, key) for key, inner in sorted(node.items())]
     return "".join([f"{name}\n\n{own}\n\n" if own else "", *below])
 

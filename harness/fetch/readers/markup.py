@@ -138,7 +138,7 @@ def wiki_text(source: str) -> str:
     for tag in code.ifilter_tags(matches=lambda tag: str(tag.tag).lower() in ("ref", "math", "gallery", "table")):
         _remove(code, tag)
     text = code.strip_code(normalize=True, collapse=True, keep_template_params=False)
-    text = re.sub(r"'{2,5}", "", text)
+    text = re.sub(r" {2,}", " ", re.sub(r"'{2,5}", "", text))
     text = re.sub(r"\(\s*[;,]?\s*\)", "", text)  # brackets that held nothing but a template
     return re.sub(r"^[:;*# ]+", "", text, flags=re.MULTILINE)
 

@@ -26,7 +26,7 @@ _BROWN_CLOSING = re.compile(r" +([.,;:?!)\]])")
 
 
 def mails(archive: Path, path: str) -> Iterator[Page]:
-    """Mails in JSON files with a key `text`, a folder deep: the first text part of each, a group each, the English ones.
+    """Mails in JSON files with a key `text`, a folder deep: the first text part of each, a group each, if English.
 
     Headers go, and so do quotations of other mails, which would stand on both sides of the split, signatures and the
     footers of mailing lists.
