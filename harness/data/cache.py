@@ -126,7 +126,7 @@ def tokenizer_key(name: str, domain: str, cache: Path, heldout_fraction: float) 
     spec = parse_tokenizer(name)
     if spec.kind != "bpe":
         return name
-    source = corpus_facts(find_corpus(spec.source or domain), cache).hash
+    source = corpus_facts(find_corpus(spec.source or domain, cache), cache).hash
     return digest("bpe", bpe.RECIPE, WORDS, source, heldout_fraction, spec.vocab)
 
 
@@ -147,7 +147,7 @@ def load_tokenizer(name: str, domain: str, cache: Path, heldout_fraction: float)
     file = cache / "tokenizers" / f"{tokenizer_key(name, domain, cache, heldout_fraction)}.tiktoken"
     if not file.exists():
         source = spec.source or domain
-        train, _ = split(corpus_documents(find_corpus(source), cache), heldout_fraction)
+        train, _ = split(corpus_documents(find_corpus(source, cache), cache), heldout_fraction)
         trained = bpe.train_library_tokenizer((document.text for document in train), spec.vocab or 0, source)
         with atomically(file) as beside:
             beside.write_text(write_ranks(bpe.merge_ranks(trained)))

@@ -76,7 +76,7 @@ def prepare(domain: str, tokenizer: str, cache: Path | None = None, heldout_frac
     """
     cache = default_cache() if cache is None else Path(cache)
     key = tokenizer_key(tokenizer, domain, cache, heldout_fraction)
-    corpus = find_corpus(domain)
+    corpus = find_corpus(domain, cache)
     corpus_hash = corpus_facts(corpus, cache).hash
     folder = cache / "tokens" / digest(FORMAT, corpus_hash, key, heldout_fraction)
     if not folder.exists():

@@ -13,7 +13,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from harness.data.documents import deduplicate, make_document
+from harness.data.documents import make_document
 from harness.fetch.archives import BadArchive
 from harness.fetch.expected import expected
 from harness.fetch.fetched import Manifest, Record, read_record, write_manifest, write_source
@@ -138,22 +138,23 @@ def _differs(record: Record) -> InputError | None:
 
 
 def read_source(source: Source, archive: Path, cache: Path) -> Record:
-    """Read an archive's text into the cache, exact repetitions within the source left out.
+    """Read an archive's text into the cache.
 
     Raises:
         BadArchive: it is not whole, or holds no text.
     """
-    documents = deduplicate(
+    documents = [
         make_document(f"{source.name}/{page.group}", piece, source.name, page.licence or source.licence)
         for page in source.reader(archive)
         for piece in page.pieces
-    )
+    ]
     if not documents:
         raise BadArchive(f"{archive.name}: no text in it")
     known = archive_facts(source, archive)
     origin = f"{source.registry} {source.package}"
     record = Record(source.name, origin, known["version"], source.licence, known["archive_sha256"], "", 0, 0)
-    return write_source(documents, record, cache)
+    # Archives list their files in any order.
+    return write_source(sorted(documents, key=lambda d: (d.group, d.id)), record, cache)
 
 
 @contextmanager

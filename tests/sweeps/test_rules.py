@@ -57,7 +57,7 @@ def test_learning_rate_rules():
 
 def test_vocabularies_are_those_of_the_tokenizers():
     assert vocab_of("bytes") == bytes_tokenizer().vocab
-    for name in ("bpe:512", "bpe:32000@mixed", "tiktoken:o200k_base:128000"):
+    for name in ("bpe:512", "bpe:32000@installed", "tiktoken:o200k_base:128000"):
         assert vocab_of(name) == parse_tokenizer(name).vocab
 
 

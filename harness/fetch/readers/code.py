@@ -21,6 +21,8 @@ _GENERATED = re.compile(r"(?:auto-?)?generated (?:by|from|using|file)|do not (?:
 _LEGAL = re.compile(r"copyright|licen[sc]e|spdx|all rights reserved|public license", re.IGNORECASE)
 _BLOCK_COMMENT = re.compile(r"\s*/\*.*?\*/[ \t]*\n?", re.DOTALL)
 _TESTS = frozenset(("tests", "test", "testing"))
+# Copies of other packages.
+_COPIES = frozenset(("vendor", "_vendor", "vendored", "externals"))
 
 
 def modules(archive: Path) -> Iterator[Page]:
@@ -105,7 +107,7 @@ def _docstring_end(lines: list[str], position: int) -> int:
 
 def _sources(archive: Path, suffixes: tuple[str, ...]) -> Iterator[tuple[str, str]]:
     for name, content in members(archive, lambda path: path.endswith(suffixes) and not path.endswith(".min.js")):
-        if 0 < len(content) < LONGEST_FILE and b"\0" not in content:
+        if not _COPIES & set(PurePosixPath(name).parts) and 0 < len(content) < LONGEST_FILE and b"\0" not in content:
             source = content.decode("utf-8", "replace").replace("\r\n", "\n").replace("\f", "\n")
             if not _GENERATED.search(source[:1000]) and len(source) < 200 * (source.count("\n") + 1):
                 yield name, source

@@ -3,6 +3,7 @@
 import bz2
 import re
 from collections.abc import Callable, Iterator
+from html import unescape
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -26,7 +27,8 @@ _OPTION = re.compile(r"^\s+:[\w -]+:(?:\s.*)?$")
 _RULE = re.compile(r"^\s*([=\-~^\"'`#*+.:_])\1{2,}\s*$")
 
 _POD_ENTITIES = {"lt": "<", "gt": ">", "verbar": "|", "sol": "/"}
-_POD_CODE = re.compile(r"([A-Z])(?:<<+\s+(.*?)\s+>>+|<([^<>]*)>)", re.DOTALL)
+_POD_CODE = re.compile(r"([A-DF-Z])(?:<<+\s+(.*?)\s+>>+|<((?:[^<>]|E<[^<>]*>)*)>)", re.DOTALL)
+_POD_ENTITY = re.compile(r"E<(\w+)>")
 
 # Lists of links and citations, at the end of articles.
 _APPARATUS = re.compile(
@@ -104,15 +106,14 @@ def _pod_inline(text: str) -> str:
         text, found = _POD_CODE.subn(_pod_code, text)
         if not found:
             break
-    return text
+    # Last, for an entity may be a bracket.
+    return _POD_ENTITY.sub(lambda found: _POD_ENTITIES.get(found[1]) or unescape(f"&{found[1]};"), text)
 
 
 def _pod_code(found: re.Match[str]) -> str:
     inner = found[2] if found[2] is not None else found[3]
     if found[1] in "XZ":  # an index entry, nothing
         return ""
-    if found[1] == "E":
-        return _POD_ENTITIES.get(inner, "")
     if found[1] == "L":
         shown, bar, target = inner.partition("|")
         return shown if bar else target or shown.replace("/", " ").replace('"', "").strip()
