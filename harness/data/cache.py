@@ -185,7 +185,7 @@ def tokenizer_key(name: str, domain: str, cache: Path, heldout_fraction: float, 
     spec = parse_tokenizer(name)
     if spec.kind != "bpe":
         return name
-    source = corpus_facts(find_corpus(spec.source or domain), cache).hash
+    source = corpus_facts(find_corpus(spec.source or domain, cache), cache).hash
     return digest("bpe", bpe.RECIPE, WORDS, source, heldout_fraction, split_seed, spec.vocab)
 
 
@@ -206,7 +206,7 @@ def load_tokenizer(name: str, domain: str, cache: Path, heldout_fraction: float,
     file = cache / "tokenizers" / f"{tokenizer_key(name, domain, cache, heldout_fraction, split_seed)}.tiktoken"
     if not file.exists():
         source = spec.source or domain
-        corpus = find_corpus(source)
+        corpus = find_corpus(source, cache)
         train, _ = split(corpus_groups(corpus, cache), heldout_fraction, split_seed)
         texts = (document.text for document in corpus_documents(corpus, cache) if document.group in train)
         trained = bpe.train_library_tokenizer(texts, spec.vocab, source)

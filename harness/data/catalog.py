@@ -5,11 +5,16 @@ from typing import Any
 
 from harness.data.cache import default_cache, known_facts
 from harness.data.corpora import named_corpora
+from sweeps.errors import InputError
 from sweeps.rules import PUBLISHED_VOCAB
 
 # Bytes of the named corpora as measured with Python 3.11 and the package versions of 2026; shown until the corpus is
 # prepared here and its own size is known.
-TYPICAL_BYTES = {"stdlib_code": 10_000_000, "library_code": 44_000_000, "api_docs": 17_000_000, "mixed": 71_000_000}
+TYPICAL_BYTES = {
+    "stdlib_code": 10_000_000, "library_code": 44_000_000, "api_docs": 17_000_000, "installed": 71_000_000,
+    "web": 165_000_000, "code": 104_000_000, "science": 49_000_000,
+    "hub_web": 256_000_000, "hub_code": 256_000_000, "hub_science": 256_000_000,
+}  # fmt: skip
 
 
 def corpora(cache: Path | None = None) -> list[dict[str, Any]]:
@@ -20,8 +25,11 @@ def corpora(cache: Path | None = None) -> list[dict[str, Any]]:
     """
     cache = default_cache() if cache is None else cache
     rows: list[dict[str, Any]] = []
-    for corpus in named_corpora():
-        facts = known_facts(corpus, cache)
+    for corpus in named_corpora(cache):
+        try:
+            facts = known_facts(corpus, cache)
+        except InputError:  # not fetched
+            facts = None
         size = facts.bytes if facts else TYPICAL_BYTES[corpus.name]
         rows.append(_corpus_row(corpus.name, corpus.description, corpus.licence, size, facts and facts.documents))
     for name, description in (

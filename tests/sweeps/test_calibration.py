@@ -32,7 +32,7 @@ DEVICE = Calibration(
 def run(width: int = 32, steps: int = 100, architecture: str = "dense", seed: int = 0) -> RunConfig:
     return RunConfig(
         model=make_config(architecture, vocab=257, context=64, width=width, depth=2, heads=2),
-        data=DataConfig(domain="mixed", tokenizer="bytes", unique_tokens=64 * 16 + 1),
+        data=DataConfig(domain="installed", tokenizer="bytes", unique_tokens=64 * 16 + 1),
         optimizer=OptimizerConfig(lr=1e-3),
         probe=ProbeConfig(windows=64),
         steps=steps,

@@ -42,7 +42,10 @@ def test_grids_multiply_zips_pair_blocks_follow():
 
 
 def test_one_value_needs_no_list():
-    assert sweep_of({"grid": {"lr": {"rule": "width", "c": 0.1}, "domain": "mixed"}}).configs[0].data.domain == "mixed"
+    assert (
+        sweep_of({"grid": {"lr": {"rule": "width", "c": 0.1}, "domain": "installed"}}).configs[0].data.domain
+        == "installed"
+    )
 
 
 def test_later_levels_override_and_void_the_other_way_of_saying_it():
@@ -141,7 +144,8 @@ def test_what_cannot_be_built_is_a_cell_with_a_reason():
 
 def test_every_architecture_and_setting_arrives():
     given_values = {
-        "activation": "swiglu", "tied": False, "qk_norm": True, "experts": 4, "domain": "mixed", "tokenizer": "bpe:512",
+        "activation": "swiglu", "tied": False, "qk_norm": True, "experts": 4, "domain": "installed",
+        "tokenizer": "bpe:512",
         "context": 64, "batch": 4, "heldout_fraction": 0.2, "optimizer": "sgd", "lr": 0.5, "weight_decay": 0.01,
         "beta1": 0.8, "beta2": 0.9, "eps": 1e-6, "momentum": 0.5, "clip": 2.0, "warmup": 0.25, "schedule": "wsd",
         "final_lr_ratio": 0.0, "decay_fraction": 0.3, "probe_windows": 7, "probes_per_octave": 3, "keep": "final",

@@ -26,7 +26,7 @@ def gain(shape: Shape, slots: int) -> float:
 def run(steps: int, seed: int = 0, width: int = 16, batch: int = 4, lr: float = 1e-3) -> RunConfig:
     return RunConfig(
         model=MODELS[width],
-        data=DataConfig(domain="mixed", tokenizer="bytes", unique_tokens=1000),
+        data=DataConfig(domain="installed", tokenizer="bytes", unique_tokens=1000),
         optimizer=OptimizerConfig(lr=lr),
         steps=steps,
         batch=batch,

@@ -43,7 +43,7 @@ def test_quickstart_is_small_and_shows_everything():
     assert 24 <= len(sweep.configs) <= 36 and made.compiles <= 12
     assert made.flops < 1e13 and made.seconds.total < 240
     assert set(column(sweep, "architecture")) == set(ARCHITECTURES)
-    assert set(column(sweep, "domain")) == {"stdlib_code", "api_docs", "mixed"}
+    assert set(column(sweep, "domain")) == {"stdlib_code", "api_docs", "installed"}
     assert {name.split("@")[0] for name in column(sweep, "tokenizer")} == {"bytes", "bpe:512"}
     widths = column(sweep, "width")
     assert len(set(column(sweep, "batch")[widths == 48])) == 2
@@ -56,8 +56,8 @@ def test_gap174_can_tell_the_gap_law_right_from_wrong():
     sweep = cached("gap174")
     assert len(sweep.configs) == 174
     assert set(column(sweep, "architecture")) == set(ARCHITECTURES)
-    assert set(column(sweep, "tokenizer")) == {"bytes", "bpe:32000@mixed", "bpe:128000@mixed"}
-    assert set(column(sweep, "domain")) == {"stdlib_code", "library_code", "api_docs", "mixed"}
+    assert set(column(sweep, "tokenizer")) == {"bytes", "bpe:32000@installed", "bpe:128000@installed"}
+    assert set(column(sweep, "domain")) == {"stdlib_code", "library_code", "api_docs", "installed"}
     # The N that a fit of the sweep's runs takes.
     np.testing.assert_array_equal(column(sweep, "N"), column(sweep, RUN_ROLES["N"]))
     n, d, u = column(sweep, "N"), column(sweep, "D"), column(sweep, "u")

@@ -57,7 +57,7 @@ def test_learning_rate_rules():
 
 def test_vocabularies_are_those_of_the_tokenizers():
     assert vocab_of("bytes") == bytes_tokenizer().vocab
-    for name in ("bpe:512", "bpe:32000@mixed", "o200k_base[:128000]", "cl100k_base"):
+    for name in ("bpe:512", "bpe:32000@installed", "o200k_base[:128000]", "cl100k_base"):
         assert vocab_of(name) == parse_tokenizer(name).vocab
 
 

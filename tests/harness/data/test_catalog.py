@@ -20,6 +20,6 @@ def test_every_corpus_is_listed_and_measured_once_prepared(tmp_path, monkeypatch
 
 def test_every_listed_tokenizer_parses_once_its_letters_are_filled_in():
     for row in tokenizers():
-        filled = row["name"].replace("NAME", "gpt2").replace("V", "300").replace("CORPUS", "mixed")
+        filled = row["name"].replace("NAME", "gpt2").replace("V", "300").replace("CORPUS", "installed")
         assert parse_tokenizer(filled)
         assert row["description"] and row["vocab"]

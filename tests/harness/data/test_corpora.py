@@ -2,21 +2,23 @@ import os
 
 import pytest
 
-from harness.data.corpora import find_corpus, named_corpora
+from harness.data.corpora import FETCHED, find_corpus, named_corpora
 from sweeps.errors import InputError
 
 
 def test_the_named_corpora_say_what_they_are():
     named = named_corpora()
-    assert [corpus.name for corpus in named] == ["stdlib_code", "library_code", "api_docs", "mixed"]
+    assert [corpus.name for corpus in named] == ["stdlib_code", "library_code", "api_docs", "installed", *FETCHED]
     assert all(corpus.description and corpus.licence for corpus in named)
-    assert [part.name for part in named[-1].parts] == ["stdlib_code", "library_code", "api_docs"]
-    assert len({corpus.fingerprint() for corpus in named}) == 4
+    assert [part.name for part in named[3].parts] == ["stdlib_code", "library_code", "api_docs"]
+    assert len({corpus.fingerprint() for corpus in named[:4]}) == 4
 
 
 @pytest.mark.parametrize("domain", ["wikipedia", "text:", "hf:", "csv:x", ""])
 def test_other_names_are_refused_with_the_accepted_ones(domain):
-    with pytest.raises(InputError, match="stdlib_code, library_code, api_docs, mixed, text:PATH"):
+    with pytest.raises(
+        InputError, match="stdlib_code, library_code, api_docs, installed, web, code, science, .*text:PATH"
+    ):
         find_corpus(domain)
 
 

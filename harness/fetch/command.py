@@ -1,0 +1,72 @@
+"""What `isogap fetch corpus` does and prints."""
+
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from harness.data.cache import CorpusFacts, corpus_facts, default_cache
+from harness.data.corpora import find_corpus
+from harness.fetch.fetch import fetch_corpus
+from harness.fetch.fetched import Manifest
+from harness.fetch.hub import fetch_hub
+from harness.fetch.sources import SOURCES
+from harness.show import print_rows, working
+from sweeps.errors import InputError
+
+# Of each domain a study takes as much: 45 MB are 10 M tokens of GPT-2's.
+STUDY_BYTES = 45_000_000
+
+
+def fetch_named(name: str, via: str, cache: Path | None) -> None:
+    """Fetch and prepare a corpus and print what is in it; `mixed` stands for the three it is mixed of.
+
+    Args:
+        name: web, code, science or mixed.
+        via: registries or hub.
+        cache: folder of prepared data; None is the user's cache folder.
+
+    Raises:
+        InputError: unknown names, or text that is out of reach.
+    """
+    if via not in ("registries", "hub"):
+        raise InputError("--via", "value", via, "registries or hub")
+    if name != "mixed" and name not in SOURCES:
+        raise InputError("fetch corpus", "NAME", name, f"{', '.join(SOURCES)} or mixed")
+    cache = default_cache() if cache is None else cache
+    console = Console(stderr=True)
+    for domain in SOURCES if name == "mixed" else (name,):
+        corpus = domain if via == "registries" else f"hub_{domain}"
+        manifest = (fetch_corpus if via == "registries" else fetch_hub)(corpus, cache, console)
+        with working(f"preparing {corpus}"):
+            facts = corpus_facts(find_corpus(corpus, cache), cache)
+        print_fetched(manifest, facts)
+
+
+def print_fetched(manifest: Manifest, facts: CorpusFacts) -> None:
+    """A row a source, the corpus as it was prepared, what is missing and why."""
+    print_rows(source_rows(manifest), title=manifest.corpus)
+    print(
+        f"{manifest.corpus}: {facts.documents:,} documents in {facts.groups:,} groups, {facts.bytes / 1e6:.1f} MB "
+        f"prepared of {manifest.bytes / 1e6:.1f} MB fetched, hash {facts.hash}"
+    )
+    for source, reason in manifest.missing:
+        print(f"{manifest.corpus}: without {source}: {reason}")
+    if facts.bytes < STUDY_BYTES:
+        print(f"{manifest.corpus}: less than the {STUDY_BYTES / 1e6:.0f} MB that a study of several domains takes")
+
+
+def source_rows(manifest: Manifest) -> list[dict[str, Any]]:
+    """A row a source: its name, version, documents, MB (1e6 bytes of UTF-8), licence, first digits of its text's
+    hash."""
+    return [
+        {
+            "source": record.source,
+            "version": record.version,
+            "documents": record.documents,
+            "MB": round(record.bytes / 1e6, 1),
+            "text sha256": record.text_sha256[:12],
+            "licence": record.licence,
+        }
+        for record in manifest.records
+    ]

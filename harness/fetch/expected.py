@@ -1,0 +1,38 @@
+"""The hashes that the pinned sources must have: of the archive, and of the text that the readers make of it.
+
+They stand in expected.json. `python -m harness.fetch.expected CACHE` writes them anew from what was fetched into CACHE,
+for who pins another version or changes a reader.
+"""
+
+import json
+import sys
+from functools import cache
+from pathlib import Path
+
+from harness.fetch.fetched import read_manifest
+
+FILE = Path(__file__).with_name("expected.json")
+
+
+@cache
+def expected() -> dict[str, dict[str, str]]:
+    """Of each pinned source `archive` and `text`, as 64 hexadecimal digits."""
+    return json.loads(FILE.read_text())
+
+
+def write_expected(folder: Path) -> None:
+    """Write the hashes of the pinned sources in a cache."""
+    from harness.fetch.sources import SOURCES
+
+    pinned = {source.name for sources in SOURCES.values() for source in sources if source.version}
+    records = [record for name in SOURCES for record in read_manifest(name, folder).records]
+    hashes = {
+        record.source: {"archive": record.archive_sha256, "text": record.text_sha256}
+        for record in records
+        if record.source in pinned
+    }
+    FILE.write_text(json.dumps(hashes, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    write_expected(Path(sys.argv[1]))

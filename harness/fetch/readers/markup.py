@@ -1,0 +1,167 @@
+"""Markup that people write by hand, as plain text: reStructuredText, POD and Wikipedia's."""
+
+import bz2
+import re
+from collections.abc import Callable, Iterator
+from html import unescape
+from pathlib import Path
+from xml.etree import ElementTree
+
+import mwparserfromhell
+
+from harness.fetch.archives import members
+from harness.fetch.pages import Page, prose
+
+_ROLE = re.compile(r":[\w:+.-]+:`([^`]+)`")
+_TARGET = re.compile(r"\s*<[^<>`]*>$")
+_LINK = re.compile(r"`([^`<]+?)\s*<[^>`]*>`__?|`([^`]+)`__?(?!\w)")
+_LITERAL = re.compile(r"``(.+?)``")
+# Directives whose argument or body is not prose; the bodies of all others (notes, code) stay.
+_DROPPED = re.compile(
+    r"^(\s*)\.\. +(?:\|[^|]*\| *)?(?:toctree|contents|include|image|figure|raw|only|index|highlight|versionadded|"
+    r"module|currentmodule|default-domain|_|\[)(?:.*)$"
+)
+_DIRECTIVE = re.compile(r"^(\s*)\.\. +(?:\|[^|]*\| *)?([\w:+-]+)::\s*(.*)$")
+_COMMENT = re.compile(r"^(\s*)\.\.(?:\s+(?![\w:+-]+::).*)?$")
+_OPTION = re.compile(r"^\s+:[\w -]+:(?:\s.*)?$")
+_RULE = re.compile(r"^\s*([=\-~^\"'`#*+.:_])\1{2,}\s*$")
+
+_POD_ENTITIES = {"lt": "<", "gt": ">", "verbar": "|", "sol": "/"}
+_POD_CODE = re.compile(r"([A-DF-Z])(?:<<+\s+(.*?)\s+>>+|<((?:[^<>]|E<[^<>]*>)*)>)", re.DOTALL)
+_POD_ENTITY = re.compile(r"E<(\w+)>")
+
+# Lists of links and citations, at the end of articles.
+_APPARATUS = re.compile(
+    r"^==+\s*(?:see also|references|notes|footnotes|external links|further reading|bibliography|sources|citations|"
+    r"notes and references|works cited)\s*==+\s*$.*",
+    re.IGNORECASE | re.MULTILINE | re.DOTALL,
+)
+_EXPORT = "{http://www.mediawiki.org/xml/export-0.10/}"
+
+
+def rst_text(source: str) -> str:
+    """reStructuredText without its markup: directives, roles, targets, underlines; code and notes stay."""
+    lines: list[str] = []
+    dropped = -1  # indentation of the directive or comment whose body is being left out
+    options = False
+    for line in source.expandtabs().splitlines():
+        indent = len(line) - len(line.lstrip())
+        if dropped >= 0 and (not line.strip() or indent > dropped):
+            continue
+        dropped = -1
+        if _DROPPED.match(line) or _COMMENT.match(line):
+            dropped = indent
+        elif found := _DIRECTIVE.match(line):
+            options = True
+            if found[3] and not found[2].startswith(("code", "parsed-literal")):
+                lines.append(found[1] + found[3])
+        elif not (options and _OPTION.match(line)) and not _RULE.match(line):
+            options = options and not line.strip()
+            lines.append(line)
+    text = "\n".join(lines)
+    text = _ROLE.sub(lambda found: _TARGET.sub("", found[1]).lstrip("~!"), text)
+    text = _LITERAL.sub(r"\1", text)
+    text = _LINK.sub(lambda found: found[1] or found[2], text)
+    text = re.sub(r"(?<![*\w])\*{1,2}(\S(?:[^*\n]*\S)?)\*{1,2}(?![*\w])", r"\1", text)
+    return re.sub(r"::[ \t]*$", ":", re.sub(r"\|(\w+)\|", r"\1", text), flags=re.MULTILINE)
+
+
+def rst_manual(archive: Path, wanted: Callable[[str], bool], title: str = "") -> Iterator[Page]:
+    """The .rst files of a package, a group each."""
+    return prose(
+        (re.sub(title, "", name), rst_text(content.decode("utf-8", "replace")))
+        for name, content in members(archive, wanted)
+    )
+
+
+def pod_text(source: str) -> str:
+    """Perl's Plain Old Documentation without its commands and formatting codes; program text stays."""
+    paragraphs: list[str] = []
+    inside, skipped = False, False
+    for paragraph in re.split(r"\n(?:[ \t]*\n)+", source):
+        command, _, rest = paragraph.partition(" ") if paragraph.startswith("=") else ("", "", paragraph)
+        command = command.split("\n")[0]
+        if command == "=cut":
+            inside = False
+        elif command in ("=begin", "=end"):
+            skipped = command == "=begin"
+        elif command.startswith("=") and command not in ("=for", "=encoding"):
+            inside = True
+            if command.startswith("=head") and not skipped:
+                paragraphs.append(_pod_inline(rest))
+            elif command == "=item" and not skipped:
+                paragraphs.append("* " + _pod_inline(rest) if rest.strip() != "*" else "*")
+        elif inside and not skipped and not command and paragraph.strip():
+            verbatim = paragraph[:1].isspace()
+            text = paragraph if verbatim else _pod_inline(paragraph)
+            if paragraphs and paragraphs[-1] == "*":
+                paragraphs[-1] = "* " + text
+            else:
+                paragraphs.append(text)
+    return "\n\n".join(paragraph.rstrip() for paragraph in paragraphs if paragraph != "*") + "\n"
+
+
+def _pod_inline(text: str) -> str:
+    for _ in range(6):  # codes nest, inner ones first
+        text, found = _POD_CODE.subn(_pod_code, text)
+        if not found:
+            break
+    # Last, for an entity may be a bracket.
+    return _POD_ENTITY.sub(lambda found: _POD_ENTITIES.get(found[1]) or unescape(f"&{found[1]};"), text)
+
+
+def _pod_code(found: re.Match[str]) -> str:
+    inner = found[2] if found[2] is not None else found[3]
+    if found[1] in "XZ":  # an index entry, nothing
+        return ""
+    if found[1] == "L":
+        shown, bar, target = inner.partition("|")
+        return shown if bar else target or shown.replace("/", " ").replace('"', "").strip()
+    return inner
+
+
+def pod_manual(archive: Path, wanted: Callable[[str], bool], title: str = "") -> Iterator[Page]:
+    """The .pod files of a package, a group each."""
+    return prose(
+        (re.sub(title, "", name), pod_text(content.decode("utf-8", "replace")))
+        for name, content in members(archive, wanted)
+    )
+
+
+def wiki_text(source: str) -> str:
+    """An article's text without templates, tables, pictures, references and the lists of links at its end."""
+    source = _APPARATUS.sub("", source)
+    code = mwparserfromhell.parse(re.sub(r"\{\|.*?\n\|\}", "", source, flags=re.DOTALL), skip_style_tags=True)
+    for link in code.ifilter_wikilinks(recursive=True):
+        prefix = str(link.title).strip().partition(":")
+        if prefix[1] and prefix[0].lower() in ("file", "image", "category", "media"):
+            _remove(code, link)
+    for tag in code.ifilter_tags(matches=lambda tag: str(tag.tag).lower() in ("ref", "math", "gallery", "table")):
+        _remove(code, tag)
+    text = code.strip_code(normalize=True, collapse=True, keep_template_params=False)
+    text = re.sub(r" {2,}", " ", re.sub(r"'{2,5}", "", text))
+    text = re.sub(r"\(\s*[;,]?\s*\)", "", text)  # brackets that held nothing but a template
+    return re.sub(r"^[:;*# ]+", "", text, flags=re.MULTILINE)
+
+
+def _remove(code: mwparserfromhell.wikicode.Wikicode, node: mwparserfromhell.nodes.Node) -> None:
+    try:
+        code.remove(node)
+    except ValueError:
+        pass  # inside one that is gone already
+
+
+def wikipedia(archive: Path, path: str) -> Iterator[Page]:
+    """The articles of a compressed MediaWiki export in a package, a group each; redirections are left out."""
+
+    def articles() -> Iterator[tuple[str, str]]:
+        for _, content in members(archive, lambda name: name == path):
+            # The sample was cut off in the middle of the dump: what follows the last whole page is left.
+            whole = bz2.decompress(content).decode("utf-8").rpartition("</page>")[0] + "</page></mediawiki>"
+            for page in ElementTree.fromstring(whole).iter(f"{_EXPORT}page"):
+                text = page.findtext(f"{_EXPORT}revision/{_EXPORT}text") or ""
+                if page.findtext(f"{_EXPORT}ns") == "0" and page.find(f"{_EXPORT}redirect") is None:
+                    title = page.findtext(f"{_EXPORT}title") or ""
+                    yield title, f"{title}\n\n{wiki_text(text)}"
+
+    return prose(articles())

@@ -1,0 +1,144 @@
+"""What people write to be read by others: mails, news, speeches, books."""
+
+import csv
+import email
+import email.policy
+import io
+import json
+import re
+import zipfile
+from collections.abc import Iterator
+from email.message import Message
+from pathlib import Path
+
+from harness.fetch.archives import members
+from harness.fetch.pages import Page, is_english, prose, without_shared_edges
+from harness.fetch.readers.html import html_text
+
+# A signature begins with this line (RFC 3676), a mailing list's footer with a rule.
+_FOOTER = re.compile(r"^(?:-- ?|_{20,}|-{40,}|={40,}|-+ ?begin pgp signature ?-+)\s*$", re.IGNORECASE)
+_QUOTE = re.compile(r"^\s{0,2}(?:[A-Za-z]{0,3}[>|]|[>|:]).*$|^.{0,200}\b(?:wrote|writes|said):\s*$", re.MULTILINE)
+# What a broken mailer left of an encoded attachment: a run of characters without a blank.
+_ENCODED = re.compile(r"^\S{70,}$", re.MULTILINE)
+_FOOTER_LINES = 40
+_TAG = re.compile(r"(\S+)/[^/\s]+")
+_BROWN_CLOSING = re.compile(r" +([.,;:?!)\]])")
+
+
+def mails(archive: Path, path: str) -> Iterator[Page]:
+    """Mails in JSON files with a key `text`, a folder deep: the first text part of each, a group each, if English.
+
+    Headers go, and so do quotations of other mails, which would stand on both sides of the split, signatures and the
+    footers of mailing lists.
+    """
+    wanted = re.compile(re.escape(path) + r"[^/]+/[^/]+\.json")
+    texts = (
+        (name.removeprefix(path).removesuffix(".json"), mail_text(json.loads(content)["text"]))
+        for name, content in members(archive, lambda name: bool(wanted.fullmatch(name)))
+    )
+    # 28 of 5,681 mails: fewer do not make a list.
+    pages = without_shared_edges(((name, text) for name, text in texts if is_english(text)), share=0.005)
+    return prose(pages)
+
+
+def mail_text(source: str) -> str:
+    """The first text part of a mail, as its writer wrote it; nothing if there is none."""
+    message = email.message_from_string(source, policy=email.policy.compat32)
+    for part in message.walk():
+        if part.get_content_type() in ("text/plain", "text/html"):
+            text = _decoded(part)
+            if part.get_content_type() == "text/html" or "<html" in text[:1000].lower():
+                text = html_text(text)
+            return _written(text.replace("\r\n", "\n"))
+    return ""
+
+
+def _decoded(part: Message) -> str:
+    # Most declare no character set or a wrong one; 8-bit mails of 2002 are Latin-1 nearly always.
+    payload = part.get_payload(decode=True)
+    content = payload if isinstance(payload, bytes) else b""
+    try:
+        return content.decode("utf-8")
+    except UnicodeDecodeError:
+        return content.decode("cp1252", "replace")
+
+
+def _written(text: str) -> str:
+    lines = _ENCODED.sub("", _QUOTE.sub("", text)).splitlines()
+    for number, line in enumerate(lines):
+        if _FOOTER.match(line) and number >= len(lines) - _FOOTER_LINES:
+            return "\n".join(lines[:number])
+    return "\n".join(lines)
+
+
+def table(archive: Path, path: str, title: str | None, text: str, name: str) -> Iterator[Page]:
+    """Rows of a CSV file, zipped inside a wheel: a group each.
+
+    Args:
+        title: column of the headline, if there is one.
+        text: column of the text.
+        name: columns, separated by spaces, that name the group.
+    """
+
+    def rows() -> Iterator[tuple[str, str]]:
+        for _, content in members(archive, lambda member: member == path):
+            with zipfile.ZipFile(io.BytesIO(content)) as opened:
+                inner = opened.read(opened.namelist()[0]).decode("utf-8", "replace")
+            for row in csv.DictReader(io.StringIO(inner)):
+                headline = f"{row[title]}\n\n" if title else ""
+                yield "/".join(row[key] for key in name.split()), headline + _news(row[text])
+
+    return prose(rows())
+
+
+def _news(text: str) -> str:
+    """A press text whose paragraphs were joined by runs of blanks, and whose curly quotes were damaged to `\"?`."""
+    text = re.sub(r"(?<=\w)\"\?(?=s\b|t\b|re\b|ve\b|ll\b|d\b|m\b)", "'", text)
+    text = text.replace('"?', " ")
+    return re.sub(r" {3,}", "\n\n", text)
+
+
+def chapters(archive: Path, folder: str) -> Iterator[Page]:
+    """Plain text files of a folder in an npm package, a group each."""
+    wanted = re.compile(re.escape(folder) + r"/[^/]+\.txt")
+    texts = (
+        (Path(name).stem, content.decode("utf-8", "replace"))
+        for name, content in members(archive, lambda name: bool(wanted.fullmatch(name)) and "/data." not in name)
+    )
+    return prose((name, _unwrapped(text)) for name, text in texts)
+
+
+def _unwrapped(text: str) -> str:
+    """Paragraphs that were one line each stay so: they are cut at sentences' ends into lines of a paragraph's size."""
+    if text.count("\n") > len(text) / 2000:
+        return text
+    sentences = re.split(r"(?<=[.?!]) +(?=[A-Z])", text)
+    lines, size = [], 0
+    for sentence in sentences:
+        if not lines or size > 600:
+            lines.append(sentence)
+            size = 0
+        else:
+            lines[-1] += " " + sentence
+        size += len(sentence)
+    return "\n\n".join(lines)
+
+
+def brown(archive: Path) -> Iterator[Page]:
+    """The samples of the Brown corpus, a group each, without their part-of-speech tags."""
+    wanted = re.compile(r"package/c[a-r]\d\d")
+    texts = (
+        (Path(name).name, untagged(content.decode("utf-8", "replace")))
+        for name, content in members(archive, lambda name: bool(wanted.fullmatch(name)))
+    )
+    return prose(texts)
+
+
+def untagged(source: str) -> str:
+    """Tagged words, `The/at Fulton/np-tl`, as the sentences they were."""
+    lines = []
+    for line in source.splitlines():
+        text = " ".join(_TAG.sub(r"\1", line).split())
+        text = _BROWN_CLOSING.sub(r"\1", text).replace("`` ", '"').replace(" ''", '"').replace("( ", "(")
+        lines.append(text)
+    return "\n".join(lines)

