@@ -32,7 +32,10 @@ Where = Annotated[
     str | None, typer.Option(help="use the rows with this condition on the file's own columns, e.g. 'params > 1e5'")
 ]
 Holdout = Annotated[str | None, typer.Option(help="score the rows with this condition, do not fit them")]
-Estimator = Annotated[str, typer.Option(help="which gap of a sweep's folder: probe or online")]
+Estimator = Annotated[
+    str, typer.Option(help="which gap of a sweep's folder: best (twin, else probe), twin, control, probe or online")
+]
+Units = Annotated[str, typer.Option(help="of a sweep's folder: tokens, or bytes for several tokenizers")]
 
 
 def _folder(name: str) -> Path:
@@ -183,7 +186,8 @@ def fit(
     set_: SetOption = [],  # noqa: B006
     where: Where = None,
     holdout: Holdout = None,
-    estimator: Estimator = "probe",
+    estimator: Estimator = "best",
+    units: Units = "tokens",
     bootstrap: Annotated[int, typer.Option(min=0, help="refits to resampled clusters")] = 200,
     json_: JsonFile = None,
 ) -> None:
@@ -193,7 +197,7 @@ def fit(
     from harness.show import working
     from harness.source import read_source
 
-    frame = read_source(_folder(source), [law], set_, where, holdout, estimator)
+    frame = read_source(_folder(source), [law], set_, where, holdout, estimator, units)
     with working("fitting"):
         result = fit_law(law, frame, bootstrap=bootstrap, source=str(source))
     print(render(result), end="")
@@ -208,7 +212,8 @@ def compare(
     set_: SetOption = [],  # noqa: B006
     where: Where = None,
     holdout: Holdout = None,
-    estimator: Estimator = "probe",
+    estimator: Estimator = "best",
+    units: Units = "tokens",
     json_: JsonFile = None,
 ) -> None:
     """Fit several laws to the same rows and rank them."""
@@ -217,7 +222,7 @@ def compare(
     from harness.source import read_source
 
     ids = [law.strip() for law in laws.split(",")]
-    frame = read_source(_folder(source), ids, set_, where, holdout, estimator)
+    frame = read_source(_folder(source), ids, set_, where, holdout, estimator, units)
     with working("fitting"):
         rows = [row.to_dict() for row in compare_laws(ids, frame, source=str(source))]
     print_rows(rows)

@@ -11,11 +11,12 @@ from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from harness.fit.table import CONTAMINATED
 from harness.record.configs import read_configs
 from harness.record.lock import is_live
 from harness.record.progress import Reached, progress
 from harness.record.status import read_status, run_folder
-from harness.record.table import CONTAMINATED, ESTIMATORS
+from harness.record.table import ESTIMATORS
 from sweeps.plan import Plan, PlannedCell, pack_time
 
 

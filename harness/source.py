@@ -26,8 +26,9 @@ def parse_roles(settings: Sequence[str]) -> dict[str, str]:
 
 
 def read_source(
-    source: Path, laws: Sequence[str], settings: Sequence[str], where: str | None, holdout: str | None, estimator: str
-) -> pd.DataFrame:
+    source: Path, laws: Sequence[str], settings: Sequence[str], where: str | None, holdout: str | None,
+    estimator: str, units: str,
+) -> pd.DataFrame:  # fmt: skip
     """The rows of a folder or file with the columns of the laws in their roles; what was dropped is printed.
 
     Raises:
@@ -36,7 +37,7 @@ def read_source(
     roles = parse_roles(settings)
     needed = {role for law in laws for role in (*get_law(law).columns, get_law(law).response)}
     if source.is_dir():
-        frame, warnings = roles_for_runs(runs_table(source), estimator)
+        frame, warnings = roles_for_runs(runs_table(source), estimator, units)
         chosen = {role: role for role in needed if role in frame} | roles
         frame, more = assign_roles(frame, chosen, where=where, holdout=holdout, source=str(source))
         warnings = (*warnings, *more)

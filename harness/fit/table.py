@@ -13,7 +13,10 @@ ROLES = (
     "N", "D", "U", "L", "L_train", "G", "G_se", "B", "lr", "flops", "step", "group", "epochs", "seed", "cluster",
 )  # fmt: skip
 NUMERIC_ROLES = (*POSITIVE_ROLES, "G", "G_se")
-ESTIMATORS = ("online", "probe")
+ESTIMATORS = ("best", "online", "probe", "control", "twin")
+UNITS = ("tokens", "bytes")
+# Share of the held-out 13-grams in training text above which a gap is not to be trusted.
+CONTAMINATED = 0.01
 # Not N_total: a vocabulary of 128,000 would make most of a small model, and compute nothing between the layers.
 RUN_ROLES = {"N": "N_nonembedding", "D": "D", "U": "U", "L": "val_loss_final100", "L_train": "train_loss_final100",
              "B": "batch_tokens", "lr": "lr", "flops": "flops", "epochs": "epochs", "seed": "seed"}  # fmt: skip
@@ -110,14 +113,19 @@ def _numbers(table: pd.DataFrame, role: str, source: str) -> np.ndarray:
         raise InputError(source, role, text, "numbers") from None
 
 
-def roles_for_runs(frame: pd.DataFrame, estimator: str = "probe") -> tuple[pd.DataFrame, tuple[Warned, ...]]:
+def roles_for_runs(
+    frame: pd.DataFrame, estimator: str = "best", units: str = "tokens"
+) -> tuple[pd.DataFrame, tuple[Warned, ...]]:
     """The tidy table of a sweep's runs in roles: finished runs only, the gap of one estimator with its error.
 
-    Runs of one configuration that differ only in their seed share a `cluster`.
+    Runs of one configuration that differ only in their seed share a `cluster`. Twins have one gap, and one row.
 
     Args:
         frame: the table `runs` of a sweep (a row a run).
-        estimator: `probe` (same parameters, seen against held-out documents) or `online`.
+        estimator: `probe` (same parameters, seen against held-out documents), `online`, `control`, `twin`; or `best`,
+            the twin gap of runs that have one and the probe gap of the others.
+        units: `tokens`, or `bytes`: D and U in bytes of text and gaps in bits per byte, in which runs on different
+            tokenizers compare.
 
     Returns:
         the rows, and warnings that say how many were left out and why.
@@ -127,11 +135,17 @@ def roles_for_runs(frame: pd.DataFrame, estimator: str = "probe") -> tuple[pd.Da
     """
     if estimator not in ESTIMATORS:
         raise InputError("runs", "estimator", estimator, f"one of {', '.join(ESTIMATORS)}")
-    gap = f"gap_{estimator}"
+    if units not in UNITS or (units == "bytes" and estimator == "online"):
+        raise InputError("runs", "units", units, "tokens or bytes; bytes for any estimator but online")
+    warnings, suffix = [], "_bpb" if units == "bytes" else ""
+    gap = f"gap_{estimator}{suffix}"
+    if estimator == "best":
+        frame, gap = _best(frame, suffix), "G"
+    elif estimator == "twin":
+        frame = frame.loc[frame["half"] != "b"]
     for column in (gap, "status", RUN_ROLES["N"], "D"):
         if column not in frame.columns:
             raise InputError("runs", column, ", ".join(map(str, frame.columns)), f"a column {column}")
-    warnings = []
     done = frame.loc[frame["status"] == "done"]
     for status, count in frame.loc[frame["status"] != "done", "status"].value_counts().items():
         warnings.append(Warned("runs_left_out", f"{count} of {len(frame)} runs left out: {status}"))
@@ -140,10 +154,39 @@ def roles_for_runs(frame: pd.DataFrame, estimator: str = "probe") -> tuple[pd.Da
         warnings.append(Warned("runs_left_out", f"{len(done) - len(measured)} finished runs have no {gap}"))
     if measured.empty:
         raise InputError("runs", gap, 0, f"at least one finished run with a {gap}")
-    roles = {role: column for role, column in RUN_ROLES.items() if column in frame.columns}
+    if "contamination" in measured and (leaking := measured["contamination"] > CONTAMINATED).any():
+        told = ", ".join(sorted(set(measured.loc[leaking, "domain"])))
+        warnings.append(
+            Warned(
+                "contaminated",
+                f"{int(leaking.sum())} of {len(measured)} gaps are of text that leaks: more than 1 % of the held-out "
+                f"13-grams stand in the training text of {told}",
+            )
+        )
+    chosen = RUN_ROLES | ({"D": "D_bytes", "U": "U_bytes"} if units == "bytes" else {})
+    roles = {role: column for role, column in chosen.items() if column in frame.columns}
     table = measured.assign(**{role: measured[column] for role, column in roles.items()}, G=measured[gap])
     if f"{gap}_se" in frame.columns:
         table["G_se"] = measured[f"{gap}_se"]
+    table["estimator"] = measured["estimator"] if "estimator" in measured else estimator
     family = [column for column in FAMILY if column in frame.columns]
     table["cluster"] = ["|".join(map(str, values)) for values in measured[family].to_numpy()]
     return table.reset_index(drop=True), tuple(warnings)
+
+
+def _best(frame: pd.DataFrame, suffix: str) -> pd.DataFrame:
+    """One row a run, of twins that have both ended one a pair, with its best gap as G."""
+    for column in (f"gap_probe{suffix}", "status"):
+        if column not in frame.columns:
+            raise InputError("runs", column, ", ".join(map(str, frame.columns)), f"a column {column}")
+    twin = frame.get(f"gap_twin{suffix}", pd.Series(np.nan, frame.index)).notna()
+    kept = frame.loc[~(twin & (frame["half"] == "b"))] if "half" in frame else frame
+    paired = twin.loc[kept.index]
+    columns = {"G": "", "G_se": "_se"}
+    found = {
+        role: kept.get(f"gap_twin{suffix}{se}", pd.Series(np.nan, kept.index)).where(
+            paired, kept.get(f"gap_probe{suffix}{se}", pd.Series(np.nan, kept.index))
+        )
+        for role, se in columns.items()
+    }
+    return kept.assign(**found, estimator=np.where(paired, "twin", "probe"))

@@ -24,8 +24,6 @@ QUANTITIES = (
 )  # fmt: skip
 # What estimators of the gap there are, in the order in which one would rather believe them last.
 ESTIMATORS = ("online", "probe", "control", "twin")
-# Of the held-out 13-grams, the share in training text above which a gap is not to be trusted.
-CONTAMINATED = 0.01
 MEASURED = (
     "bytes_per_token", "train_loss_final100", "val_loss_final100", "seen_loss", "heldout_loss", "heldout_bpb",
     *(f"gap_{name}{se}" for name in ESTIMATORS for se in ("", "_se")), "minimum_detectable_gap",

@@ -14,6 +14,7 @@ from harness.fit.predict import predict_gap
 from harness.fit.result import FitResult, number
 from harness.fit.table import RUN_ROLES
 from harness.fit.verdict import PUBLISHED_Z
+from harness.gaps import DETECTABLE
 from harness.report.axes import (
     ACCENT,
     FAINT,
@@ -43,15 +44,15 @@ def describe(rows: pd.DataFrame) -> list[str]:
             f"<b>{row['run_id']}</b> seed {row['seed']}<br>{escape(row['architecture'])}, {escape(row['domain'])},"
             f" {escape(row['tokenizer'])}<br>N {short(row[RUN_ROLES['N']])}, D {short(row['D'])}, U {short(row['U'])},"
             f" {row['epochs']:.3g} epochs, batch {short(row['batch_tokens'])} tokens<br>"
-            f"gap {number(row['gap_probe'])} ± {number(row['gap_probe_se'])} (s.e.),"
-            f" minimum detectable {number(row['minimum_detectable_gap'])}<br>{settled}"
+            f"gap {number(row['G'])} ± {number(row['G_se'])} (s.e.),"
+            f" minimum detectable {number(DETECTABLE * row['G_se'])}, {row['estimator']}<br>{settled}"
         )
     return texts
 
 
 def undetected(rows: pd.DataFrame) -> Float[np.ndarray, "rows"]:
     """Rows whose gap is smaller, either way, than what their design detects."""
-    return np.abs(numbers(rows, "gap_probe")) < numbers(rows, "minimum_detectable_gap")
+    return np.abs(numbers(rows, "G")) < DETECTABLE * numbers(rows, "G_se")
 
 
 def _points(figure: go.Figure, rows: pd.DataFrame, x: np.ndarray, y: np.ndarray, bars: dict[str, Any] | None) -> None:
@@ -152,7 +153,7 @@ def collapse_figure(rows: pd.DataFrame, constants: dict[str, float], source: dic
     """G N^alpha against D/N^z at one set of constants, with its A f(u) and the source's drawn through."""
     n, d = numbers(rows, RUN_ROLES["N"]), numbers(rows, "D")
     u, lift = d / n ** constants["z"], n ** constants["alpha"]
-    gap, se = numbers(rows, "gap_probe") * lift, numbers(rows, "gap_probe_se") * lift
+    gap, se = numbers(rows, "G") * lift, numbers(rows, "G_se") * lift
     grid = np.geomspace(u.min() / 3, u.max() * 3, 300)
     # With N = 1 the law is A f(u).
     curves = [("A f(u), the source's constants", predict_gap(1.0, grid, **source), "dash", INK)]
@@ -176,7 +177,7 @@ def collapse_figure(rows: pd.DataFrame, constants: dict[str, float], source: dic
 
 def gap_figure(rows: pd.DataFrame, fit: FitResult | None) -> go.Figure:
     """The gap against tokens, N as colour; the fitted law at a few N where it has values."""
-    gap, se = numbers(rows, "gap_probe"), numbers(rows, "gap_probe_se")
+    gap, se = numbers(rows, "G"), numbers(rows, "G_se")
     n, d = numbers(rows, RUN_ROLES["N"]), numbers(rows, "D")
     curves = []
     if fit is not None and constants_of(fit, published=False) is not None:

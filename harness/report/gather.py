@@ -8,6 +8,7 @@ import pandas as pd
 
 from harness.fit.table import roles_for_runs
 from harness.fit.verdict import Verdict, verdict
+from harness.gap_report import details, gap_rows, read_cells
 from harness.record.configs import read_configs
 from harness.record.lock import is_live
 from harness.record.segments import read_segments
@@ -26,6 +27,7 @@ class Material:
         series, evals: all recorded rows.
         rows: finished runs in roles (N, D, G, G_se, ...), what the verdict is about; empty without any.
         verdict: None where nothing can be fitted; `missing` says what was lacking.
+        cells: of finished twins, every estimator's gap, and of each cell what `harness.gap_report.details` tells.
         notes: what was left out of the fit, in sentences.
         environment: environment.json, None before the first run began.
     """
@@ -37,6 +39,7 @@ class Material:
     rows: pd.DataFrame
     verdict: Verdict | None
     missing: str
+    cells: tuple[tuple[dict, dict], ...]
     notes: tuple[str, ...]
     environment: dict | None
     spec: str
@@ -69,10 +72,19 @@ def gather(out: Path, *, bootstrap: int = 100, nulls: bool = True) -> Material:
         rows=rows,
         verdict=found,
         missing=missing,
+        cells=_twins(out),
         notes=notes,
         environment=json.loads(environment.read_text()) if environment.is_file() else None,
         spec=(out / "sweep.yaml").read_text(),
     )
+
+
+def _twins(out: Path) -> tuple[tuple[dict, dict], ...]:
+    table = runs_table(out)
+    if table.empty or not (table["half"] == "a").any():
+        return ()
+    pairs = zip(gap_rows(out), read_cells(out, table), strict=True)
+    return tuple((row, details(cell)) for row, cell in pairs if row["gap_twin"] is not None)
 
 
 def _progress(out: Path) -> pd.DataFrame:

@@ -15,7 +15,7 @@ from plotly.offline import get_plotlyjs
 from harness.fit.findings import SOURCE_D, SOURCE_N, source_ranges
 from harness.fit.law import get_law
 from harness.fit.result import FitResult, number
-from harness.report import figures, tables
+from harness.report import figures, measured, tables
 from harness.report.axes import numbers
 from harness.report.curves import curve_figures
 from harness.report.estimators import BEYOND, EXPECTED, estimator_figure, placebo_figure, placebo_scores
@@ -145,8 +145,8 @@ def _constants(material: Material) -> str:
     return (
         f"<p>{fit.rows} rows, status <b>{status}</b>: the rows fix {rank} of {fit.identifiability['parameters']}"
         " directions of the law's constants. N is the number of parameters without embeddings, D the tokens"
-        " processed, both raw counts; G is the probe gap in nats per token; <code>tau</code> is the scatter beyond the"
-        " measured errors.</p>"
+        " processed, both raw counts; G is the gap in nats per token, of twins where runs have them, else the probe's;"
+        " <code>tau</code> is the scatter beyond the measured errors.</p>"
         + text
         + "<p>Combinations may be fixed by the data where the constants in them are not.</p>"
     )
@@ -158,7 +158,7 @@ def _collapse(material: Material, drawn: Drawn) -> str:
     if fit is None or source is None:
         return ""
     rows = material.rows
-    negative = int(np.sum(numbers(rows, "gap_probe") <= 0))
+    negative = int(np.sum(numbers(rows, "G") <= 0))
     parts = drawn.place(
         figures.collapse_figure(rows, source, source),
         "G·N<sup>alpha</sup> against u at the source's constants. If the law held with them, all marks would lie on"
@@ -186,7 +186,7 @@ def _gaps(material: Material, drawn: Drawn) -> str:
     rows = material.rows
     if rows.empty:
         return ""
-    negative, hollow = int(np.sum(numbers(rows, "gap_probe") <= 0)), int(figures.undetected(rows).sum())
+    negative, hollow = int(np.sum(numbers(rows, "G") <= 0)), int(figures.undetected(rows).sum())
     fit = _fit(material)
     lines = (
         " Lines: the gap law as fitted here at the smallest, the middle and the largest N; it knows no epochs."
@@ -195,7 +195,7 @@ def _gaps(material: Material, drawn: Drawn) -> str:
     )
     return drawn.place(
         figures.gap_figure(rows, fit),
-        f"The gap L<sub>heldout</sub> − L<sub>seen</sub> of the same final parameters, a mark a run, with 95 % bars."
+        f"The gap L<sub>heldout</sub> − L<sub>seen</sub>, a mark a run or a pair of twins, with 95 % bars."
         f" {hollow} of {len(rows)} are below their minimum detectable gap (hollow), {negative} are not positive."
         f"{lines} Point at a mark for its run.",
     )
@@ -287,7 +287,26 @@ def _measurement(material: Material, drawn: Drawn) -> str:
                 f" rather than {len(scores)}.",
             )
         )
-    return f'<div class="pair">{"".join(parts)}</div>'
+    return f'<div class="pair">{"".join(parts)}</div>' + _twins(material, drawn)
+
+
+def _twins(material: Material, drawn: Drawn) -> str:
+    if not material.cells:
+        return ""
+    rows, found = [row for row, _ in material.cells], [each for _, each in material.cells]
+    return (
+        "<h3>Twins</h3><p>Two runs on disjoint halves of the documents, each measured on what the other has seen. The"
+        " differences of their losses vary far less from document to document than losses do, and a lead of one of"
+        " them is on both halves.</p>"
+        + drawn.place(
+            measured.side_by_side(rows), "Every estimator of the gap of each cell of twins, averaged over seeds."
+        )
+        + measured.estimators_table(rows)
+        + '<div class="pair">'
+        + drawn.place(measured.over_training(rows, found), "Whether the gap had settled: after every evaluation.")
+        + drawn.place(measured.by_recency(rows, found), "The gap of text by how long ago it was last seen.")
+        + "</div>"
+    )
 
 
 def _cost(material: Material) -> str:
