@@ -12,9 +12,9 @@ import pandas as pd
 
 from harness.gaps import DETECTABLE, Gap, Side, contrast
 from harness.record.configs import read_configs
-from harness.record.measure import Documents, finite, side
+from harness.record.documents import Documents, read_documents
+from harness.record.measure import finite
 from harness.record.pairs import differences, placebo_gaps, recency, trajectory
-from harness.record.segments import read_segments
 from harness.record.status import run_folder
 from harness.record.table import ESTIMATORS, runs_table
 from sweeps.config import RunConfig
@@ -50,7 +50,7 @@ def read_cells(out: Path, table: pd.DataFrame) -> list[Cell]:
     done = set(table.loc[table["status"] == "done", "run_id"])
     cells: dict[RunConfig, list[RunConfig]] = defaultdict(list)
     ended = [run for run in read_configs(out) if run.run_id in done]
-    documents = {run.run_id: Documents(read_segments(run_folder(out, run.run_id), "documents")) for run in ended}
+    documents = {run.run_id: read_documents(run_folder(out, run.run_id)) for run in ended}
     for run in ended:
         if run.data.half != "b" or run.twin().run_id not in done:
             cells[run.model_copy(update={"seed": 0})].append(run)
@@ -71,17 +71,18 @@ def gap_rows(out: Path) -> list[dict[str, Any]]:
 
 
 def _row(cell: Cell, measured: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    names = ("architecture", "domain", "tokenizer", "N_nonembedding", "D", "U", "epochs", "D_bytes")
-    row = {"run_id": cell.runs[0].run_id} | {name: measured[0][name] for name in names} | {"seeds": len(cell.runs)}
+    names = ("run_id", "architecture", "domain", "tokenizer", "N_nonembedding", "D", "U", "epochs", "D_bytes")
+    row: dict[str, Any] = {name: measured[0][name] for name in names} | {"seeds": len(cell.runs)}
     for name in ESTIMATORS:
         row |= finite(_both(f"gap_{name}", _over_seeds(name, cell, measured)))
-    known = [row[f"gap_{name}_se"] for name in ESTIMATORS[1:] if row[f"gap_{name}_se"] is not None]
+    known = [float(row[f"gap_{name}_se"]) for name in ESTIMATORS[1:] if row[f"gap_{name}_se"] is not None]
     row["minimum_detectable_gap"] = DETECTABLE * min(known) if known else None
     for name in ("online", "", "control", "twin"):
         column = f"placebo_{name}" if name else "placebo"
         scores = [run[column] / run[f"{column}_se"] for run in measured if run[column] is not None]
         row[f"placebo_{name or 'probe'}_z"] = max(scores, key=abs) if scores else None
-    for name in ("online_lag", "document_sd", "paired_sd", "noise_scale", "contamination", "gap_drift"):
+    means = ("online_lag", "gap_online_first", "document_sd", "paired_sd", "noise_scale", "contamination", "gap_drift")
+    for name in means:
         values = [run[name] for run in measured if run[name] is not None and math.isfinite(run[name])]
         row[name] = float(np.mean(values)) if values else None
     return row | {"converged": all(run["converged"] for run in measured)}
@@ -113,7 +114,7 @@ def _documents_error(name: str, cell: Cell, errors: Sequence[float]) -> float:
         own, twin = cell.of(run)
         step, weight = run.steps, 1.0 / len(cell.runs)
         if name == "probe" or twin is None:
-            seen, plus = side(own.at(step, "seen")), side(own.at(step, "heldout"))
+            seen, plus = own.at(step, "seen").side(), own.at(step, "heldout").side()
         else:
             seen, other, held = differences(own, twin, step)
             plus, weight = (other, weight / 2) if name == "twin" else (held, weight)

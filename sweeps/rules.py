@@ -93,7 +93,7 @@ def parse_domain(domain: str) -> tuple[tuple[float, str], ...]:
         ValueError: a mixture that names a corpus twice.
     """
     if domain == "mixed":
-        domain = mixture_name(MIXED)
+        return tuple((share, name) for name, share in MIXED.items())
     parts = [_SHARE.fullmatch(part) for part in domain.split(" + ")]
     if not all(parts):
         return ((1.0, domain),)
@@ -116,10 +116,11 @@ def mixture_name(shares: object) -> object:
     if not isinstance(shares, dict):
         return shares
     numbers = {str(name): _plain_number(share) for name, share in shares.items()}
-    if not numbers or not all(isinstance(n, (int, float)) and 0 < n < math.inf for n in numbers.values()):
+    usable = {name: n for name, n in numbers.items() if isinstance(n, (int, float)) and 0 < n < math.inf}
+    if not usable or len(usable) < len(numbers):
         raise ValueError("a corpus, or a mapping of corpora to their shares: {web: 0.5, code: 0.5}")
-    total = sum(numbers.values())
-    return " + ".join(f"{share / total:.6g} {name}" for name, share in sorted(numbers.items()))
+    total = sum(usable.values())
+    return " + ".join(f"{share / total:.6g} {name}" for name, share in sorted(usable.items()))
 
 
 class RateRule(BaseModel):

@@ -15,6 +15,7 @@ ROLES = (
 NUMERIC_ROLES = (*POSITIVE_ROLES, "G", "G_se")
 ESTIMATORS = ("best", "online", "probe", "control", "twin")
 UNITS = ("tokens", "bytes")
+TWIN_COLUMNS = ("half", "gap_twin", "gap_twin_se", "gap_twin_bpb", "gap_twin_bpb_se", "gap_probe_se")
 # Share of the held-out 13-grams in training text above which a gap is not to be trusted.
 CONTAMINATED = 0.01
 # Not N_total: a vocabulary of 128,000 would make most of a small model, and compute nothing between the layers.
@@ -179,14 +180,11 @@ def _best(frame: pd.DataFrame, suffix: str) -> pd.DataFrame:
     for column in (f"gap_probe{suffix}", "status"):
         if column not in frame.columns:
             raise InputError("runs", column, ", ".join(map(str, frame.columns)), f"a column {column}")
-    twin = frame.get(f"gap_twin{suffix}", pd.Series(np.nan, frame.index)).notna()
-    kept = frame.loc[~(twin & (frame["half"] == "b"))] if "half" in frame else frame
-    paired = twin.loc[kept.index]
-    columns = {"G": "", "G_se": "_se"}
+    known = frame.assign(**{name: np.nan for name in TWIN_COLUMNS if name not in frame})
+    kept = known.loc[known[f"gap_twin{suffix}"].isna() | (known["half"] != "b")]
+    paired = np.asarray(kept[f"gap_twin{suffix}"].notna())
     found = {
-        role: kept.get(f"gap_twin{suffix}{se}", pd.Series(np.nan, kept.index)).where(
-            paired, kept.get(f"gap_probe{suffix}{se}", pd.Series(np.nan, kept.index))
-        )
-        for role, se in columns.items()
+        role: np.where(paired, kept[f"gap_twin{suffix}{se}"], kept[f"gap_probe{suffix}{se}"])
+        for role, se in (("G", ""), ("G_se", "_se"))
     }
     return kept.assign(**found, estimator=np.where(paired, "twin", "probe"))

@@ -10,12 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from harness.gaps import Gap, Side, control_gap, halves, probe_gap, spread, twin_gap
+from harness.record.documents import Documents, Rows, read_documents
 from harness.record.files import json_bytes
-from harness.record.measure import Documents, finite, side
-from harness.record.segments import read_segments
+from harness.record.measure import finite
 from harness.record.status import run_folder
 from sweeps.config import RunConfig
 
@@ -29,10 +28,9 @@ def pair_files(out: Path, config: RunConfig, own: Documents) -> dict[Path, bytes
     Whichever of the two ends last writes both; if they end at once, both write the same.
     """
     twin = config.twin()
-    table = read_segments(run_folder(out, twin.run_id), "documents")
-    if not len(table) or config.steps not in set(table["step"]):
+    other = read_documents(run_folder(out, twin.run_id))
+    if config.steps not in other.steps:
         return {}
-    other = Documents(table)
     pairs = {config: (own, other), twin: (other, own)}
     return {
         run_folder(out, run.run_id) / "pair.json": json_bytes(measure_pair(mine, its, run.steps))
@@ -60,7 +58,7 @@ def measure_pair(own: Documents, twin: Documents, step: int) -> dict[str, float 
         "placebo_twin_se": placebo["twin"].se,
         "placebo_control": placebo["control"].gap,
         "placebo_control_se": placebo["control"].se,
-        "document_sd": spread(side(own.at(step, "heldout"))),
+        "document_sd": spread(own.at(step, "heldout").side()),
         "paired_sd": spread(held),
     }
     return finite(values)
@@ -68,18 +66,18 @@ def measure_pair(own: Documents, twin: Documents, step: int) -> dict[str, float 
 
 def differences(own: Documents, twin: Documents, step: int, *, bits: bool = False) -> tuple[Side, Side, Side]:
     """L - L' on what the run has seen, on what the twin has seen, and on held-out text."""
-    seen = side(own.at(step, "seen"), twin.at(step, "other"), bits=bits)
-    other = side(own.at(step, "other"), twin.at(step, "seen"), bits=bits)
-    return seen, other, side(own.at(step, "heldout"), twin.at(step, "heldout"), bits=bits)
+    seen = own.at(step, "seen").side(twin.at(step, "other"), bits=bits)
+    other = own.at(step, "other").side(twin.at(step, "seen"), bits=bits)
+    return seen, other, own.at(step, "heldout").side(twin.at(step, "heldout"), bits=bits)
 
 
 def placebo_gaps(own: Documents, twin: Documents | None, step: int, seed: int) -> dict[str, Gap]:
     """Every estimator between two halves of the held-out documents, by hash with a seed: truly zero."""
     held = own.at(step, "heldout")
-    first = halves(held["group"].to_numpy(), seed)
-    gaps = {"probe": probe_gap(side(held[first]), side(held[~first]))}
+    first = halves(held.group, seed)
+    gaps = {"probe": probe_gap(held.side().only(first), held.side().only(~first))}
     if twin is not None:
-        paired = side(held, twin.at(step, "heldout"))
+        paired = held.side(twin.at(step, "heldout"))
         gaps["control"] = control_gap(paired.only(first), paired.only(~first))
         gaps["twin"] = twin_gap(paired.only(first), paired.only(~first))
     return gaps
@@ -100,8 +98,8 @@ def recency(config: RunConfig, own: Documents, twin: Documents | None = None) ->
     for low, high, visits in _bins(config, seen, other):
         mine, its = (_chosen(rows_, low, high, visits) for rows_ in (seen, other))
         row: dict[str, Any] = {"since_from": low, "since_to": high, "visits": visits}
-        row["documents"] = int(seen[mine]["document"].nunique())
-        row |= _estimate("probe", probe_gap(side(seen).only(mine), side(held)))
+        row["documents"] = len(np.unique(seen.document[mine]))
+        row |= _estimate("probe", probe_gap(seen.side().only(mine), held.side()))
         if twin is not None:
             lead, lag, _ = differences(own, twin, step)
             row |= _estimate("twin", twin_gap(lead.only(mine), lag.only(its)))
@@ -109,17 +107,17 @@ def recency(config: RunConfig, own: Documents, twin: Documents | None = None) ->
     return rows
 
 
-def _bins(config: RunConfig, *seen: pd.DataFrame) -> Iterator[tuple[int | None, int | None, int | None]]:
+def _bins(config: RunConfig, *seen: Rows) -> Iterator[tuple[int | None, int | None, int | None]]:
     """(since at least, since below, visits) of each bin."""
     probes = [rows for rows in seen if len(rows)]
-    counts = sorted({int(n) for rows in probes for n in rows["visits"].unique()})
+    counts = sorted({int(n) for rows in probes for n in np.unique(rows.visits)})
     for visits in counts if len(counts) > 1 else ():
-        if all(rows["group"][_chosen(rows, None, None, visits)].nunique() >= FEWEST for rows in probes):
+        if all(_enough(rows, None, None, visits) for rows in probes):
             yield None, None, visits
     high = config.tokens
     while True:
         middle = high // 2
-        recent = all(rows["group"][_chosen(rows, 0, middle, None)].nunique() >= FEWEST for rows in probes)
+        recent = all(_enough(rows, 0, middle, None) for rows in probes)
         if middle < config.batch_tokens or not recent:
             yield 0, high, None
             return
@@ -128,8 +126,12 @@ def _bins(config: RunConfig, *seen: pd.DataFrame) -> Iterator[tuple[int | None, 
         high = middle
 
 
-def _chosen(rows: pd.DataFrame, low: int | None, high: int | None, visits: int | None) -> np.ndarray:
-    since, count = rows["since"].to_numpy(), rows["visits"].to_numpy()
+def _enough(rows: Rows, low: int | None, high: int | None, visits: int | None) -> bool:
+    return len(np.unique(rows.group[_chosen(rows, low, high, visits)])) >= FEWEST
+
+
+def _chosen(rows: Rows, low: int | None, high: int | None, visits: int | None) -> np.ndarray:
+    since, count = rows.since, rows.visits
     chosen = count > 0
     if low is not None and high is not None:
         chosen &= (since >= low) & (since < high)
@@ -145,17 +147,15 @@ def trajectory(config: RunConfig, own: Documents, twin: Documents | None = None)
     rows = []
     for step in own.steps:
         seen, held = own.at(step, "seen"), own.at(step, "heldout")
-        known = seen["visits"].to_numpy() > 0
+        known = seen.visits > 0
         if not known.any():
             continue
         row: dict[str, Any] = {"step": step, "tokens": step * config.batch_tokens}
         row["epochs"] = step * config.batch / config.windows
-        row |= _estimate("probe", probe_gap(side(seen).only(known), side(held)))
+        row |= _estimate("probe", probe_gap(seen.side().only(known), held.side()))
         if twin is not None and step in twin.steps:
             lead, lag, _ = differences(own, twin, step)
-            row |= _estimate(
-                "twin", twin_gap(lead.only(known), lag.only(own.at(step, "other")["visits"].to_numpy() > 0))
-            )
+            row |= _estimate("twin", twin_gap(lead.only(known), lag.only(own.at(step, "other").visits > 0)))
         rows.append(row)
     return rows
 

@@ -6,7 +6,7 @@ is; what lies beyond the checkpoint a run resumes from is dropped and recomputed
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from harness.record.files import parquet_bytes, read_parquet, remove_leftovers, write_files
 from sweeps.errors import InputError
@@ -28,7 +28,7 @@ def segment_paths(folder: Path, kind: str) -> list[Path]:
     return sorted((folder / kind).glob("[0-9]*-[0-9]*.parquet"), key=bounds)
 
 
-def segment_files(folder: Path, start: int, end: int, rows: Mapping[str, dict[str, list]]) -> dict[Path, bytes]:
+def segment_files(folder: Path, start: int, end: int, rows: Mapping[str, Mapping[str, Any]]) -> dict[Path, bytes]:
     """The segments of what was recorded in (start, end] of a run, for `write_files`; none for a kind without rows.
 
     Args:

@@ -28,7 +28,7 @@ MEASURED = (
     "bytes_per_token", "train_loss_final100", "val_loss_final100", "seen_loss", "heldout_loss", "heldout_bpb",
     *(f"gap_{name}{se}" for name in ESTIMATORS for se in ("", "_se")), "minimum_detectable_gap",
     *(f"gap_{name}_bpb{se}" for name in ESTIMATORS[1:] for se in ("", "_se")), "gap_probe_se_source",
-    "online_lag", "online_lag_se", "placebo", "placebo_se",
+    "online_lag", "online_lag_se", "gap_online_first", "gap_online_first_se", "placebo", "placebo_se",
     *(f"placebo_{name}{se}" for name in ("online", "control", "twin") for se in ("", "_se")),
     "gap_drift", "gap_drift_se", "converged", "noise_scale", "document_sd", "paired_sd", "contamination",
 )  # fmt: skip

@@ -81,7 +81,7 @@ def gather(out: Path, *, bootstrap: int = 100, nulls: bool = True) -> Material:
 
 def _twins(out: Path) -> tuple[tuple[dict, dict], ...]:
     table = runs_table(out)
-    if table.empty or not (table["half"] == "a").any():
+    if table.empty or "a" not in set(table["half"]):
         return ()
     pairs = zip(gap_rows(out), read_cells(out, table), strict=True)
     return tuple((row, details(cell)) for row, cell in pairs if row["gap_twin"] is not None)

@@ -11,10 +11,11 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from harness.gaps import effective_number
-from harness.record.measure import Documents, TextFacts, measure
+from harness.record.documents import Documents, Rows
+from harness.record.measure import TextFacts, measure
 from harness.record.pairs import measure_pair
 from models.config import make_config
 from sweeps.config import DataConfig, OptimizerConfig, RunConfig, online_span
@@ -61,12 +62,11 @@ def simulate(world: World, rng: np.random.Generator) -> dict[str, Any]:
     # drawn more often.
     drawn = rng.choice(n, (STEPS, BATCH), p=tokens[0] / tokens[0].sum())
     drift = np.asarray([_drift(world, s) for s in range(STEPS)])
-    fresh = np.arange(STEPS) < config.first_epoch
-    losses = difficulty[0, drawn].mean(axis=1) + drift - world.gap * ~fresh
+    losses = difficulty[0, drawn].mean(axis=1) + drift - world.gap
     counts = [np.bincount(drawn[first:end].ravel()) for first, end in ((start, STEPS), (0, config.first_epoch))]
     groups = [effective_number(count) for count in counts]
-    own = Documents(_table(run, tokens, ("seen", "other", "heldout")))
-    its = Documents(_table(twin, tokens, ("other", "seen", "heldout")))
+    own = _documents(run, tokens, ("seen", "other", "heldout"))
+    its = _documents(twin, tokens, ("other", "seen", "heldout"))
     series = pd.DataFrame({"train_loss": losses})
     return measure(config, TextFacts(1.0, 0.0, *groups), series, own) | measure_pair(own, its, STEPS)
 
@@ -77,19 +77,18 @@ def _drift(world: World, step: float) -> float:
     return world.fall * left * (1 + left / 20) / 1.05
 
 
-def _table(losses: dict[int, Float[np.ndarray, "sides n"]], tokens: np.ndarray, names: tuple[str, ...]) -> pd.DataFrame:
+def _documents(
+    losses: dict[int, Float[np.ndarray, "sides n"]], tokens: Int[np.ndarray, "sides n"], names: tuple[str, ...]
+) -> Documents:
     n = tokens.shape[1]
-    parts = []
+    parts = {}
     for step, values in losses.items():
         for place, name in enumerate(names):
-            number = place * n + np.arange(n)
-            visits = 0 if name == "heldout" else 2
-            columns = {"step": step, "probe": name, "window": number, "document": number, "group": number, "source": 0}
-            parts.append(
-                pd.DataFrame(columns | {"visits": visits, "since": 0, "tokens": tokens[place], "bytes": tokens[place]})
-            )
-            parts[-1]["loss"] = values[place] * tokens[place]
-    return pd.concat(parts, ignore_index=True)
+            number, visits = place * n + np.arange(n), np.full(n, 0 if name == "heldout" else 2)
+            same = np.zeros(n, int)
+            sizes = tokens[place]
+            parts[step, name] = Rows(number, number, number, same, visits, same, sizes, sizes, values[place] * sizes)
+    return Documents(parts)
 
 
 def trial(world: World, replicates: int, seed: int) -> list[dict[str, Any]]:

@@ -3,11 +3,11 @@
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 from jaxtyping import Float
 
+from harness.record.documents import Rows, evaluated, read_documents, segment_columns
 from harness.record.files import json_bytes, write_files
-from harness.record.measure import Documents, document_rows, evaluation_rows, measure
+from harness.record.measure import evaluation_rows, measure
 from harness.record.pairs import pair_files
 from harness.record.segments import read_segments, segment_files
 from harness.record.status import State, Status, status_file, write_status
@@ -40,7 +40,7 @@ class Slot:
         self.pending_evaluations = [s for s in self.config.evaluation_steps() if s > begun or (s == begun == 0)]
         self.series: dict[str, list] = {}
         self.evals: list[dict] = []
-        self.documents: list[pd.DataFrame] = []
+        self.documents: list[tuple[int, dict[str, Rows]]] = []
         self.timing: dict[str, list] = {"step": [], "wall_seconds": [], "tokens_per_second": [], "compile_seconds": []}
         self.last_loss: float | None = None
         self.ended = False
@@ -89,16 +89,16 @@ class Slot:
 
     def evaluated(self, step: int, losses: Float[np.ndarray, "W T"]) -> None:
         """Take the losses of the probes after a step."""
-        rows = document_rows(self.config, step, self.feed.probes, self.feed.split_losses(losses))
-        self.documents.append(rows)
-        self.evals += evaluation_rows(rows, self.config.batch_tokens)
+        found = evaluated(self.config, step, self.feed.probes, self.feed.split_losses(losses))
+        self.documents.append((step, found))
+        self.evals += evaluation_rows(step, self.config.batch_tokens, found)
 
     def flush(self) -> None:
         """Write what is pending as the segments up to the current step."""
         if self.step == self.committed:
             return  # between two turns of a step: a segment of that name stands there, or of the first step nothing
         evals = {name: [row[name] for row in self.evals] for name in (self.evals[0] if self.evals else ())}
-        documents = dict(pd.concat(self.documents)) if self.documents else {}
+        documents = segment_columns(self.documents)
         rows = {"series": self.series, "evals": evals, "documents": documents, "timing": self.timing}
         write_files(segment_files(self.folder, self.committed, self.step, rows))
         self.series, self.evals, self.documents, self.timing = {}, [], [], {name: [] for name in self.timing}
@@ -118,7 +118,7 @@ class Slot:
         series, evals = read_segments(self.folder, "series"), read_segments(self.folder, "evals")
         if not np.isfinite(evals["loss"]).all():
             return self.report("diverged", "the evaluation's loss is not finite")
-        documents = Documents(read_segments(self.folder, "documents"))
+        documents = read_documents(self.folder)
         gap = measure(self.config, self.feed.text_facts(), series, documents)
         files = {self.folder / "gap.json": json_bytes(gap)}
         if self.config.data.half is not None:

@@ -1,12 +1,14 @@
 """Twins and controls of simulated documents with a known gap, and of hand-made recencies."""
 
+import dataclasses
 import math
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from harness.record.measure import Documents
+from harness.record.documents import Documents, documents_of
 from harness.record.pairs import measure_pair, placebo_gaps, recency, trajectory
 from harness.theory.documents import World, simulate, trial
 from models.config import make_config
@@ -22,12 +24,14 @@ def config(epochs: int = 1) -> RunConfig:
     return RunConfig(model=model, data=data, optimizer=OptimizerConfig(lr=0.1), steps=STEPS, batch=BATCH)
 
 
-def documents(losses: dict[str, np.ndarray], step: int = STEPS, since=None, visits=1) -> Documents:
+def documents(losses: dict[str, np.ndarray], step: int = STEPS, since: Any = None, visits: Any = 1) -> Documents:
     starts = {"seen": 0, "other": 1000, "heldout": 2000}
-    return Documents(pd.concat([frame(name, starts[name], mean, step, since, visits) for name, mean in losses.items()]))
+    return documents_of(
+        pd.concat([frame(name, starts[name], mean, step, since, visits) for name, mean in losses.items()])
+    )
 
 
-def frame(name: str, start: int, mean: np.ndarray, step: int, since, visits) -> pd.DataFrame:
+def frame(name: str, start: int, mean: np.ndarray, step: int, since: Any, visits: Any) -> pd.DataFrame:
     number = start + np.arange(len(mean))
     columns = {"step": step, "probe": name, "window": number, "document": number, "group": number, "source": 0}
     columns |= {"visits": 0 if name == "heldout" else visits, "since": 0 if since is None else since}
@@ -45,18 +49,19 @@ def pair(gap: float, lead: float, n: int = 60) -> tuple[Documents, Documents]:
 
 def swapped(its: Documents) -> Documents:
     """The twin's tables as they are recorded: its `seen` are the windows of the run's `other`."""
-    seen, other, held = (its.at(STEPS, name).copy() for name in ("seen", "other", "heldout"))
-    for part, start in ((seen, 1000), (other, 0)):
-        for name in ("window", "document", "group"):
-            part[name] = start + np.arange(len(part))
-    return Documents(pd.concat([seen, other, held]))
+    moved = {"heldout": its.at(STEPS, "heldout")}
+    for name, start in (("seen", 1000), ("other", 0)):
+        rows = its.at(STEPS, name)
+        number = start + np.arange(len(rows))
+        moved[name] = dataclasses.replace(rows, window=number, document=number, group=number)
+    return Documents({(STEPS, name): rows for name, rows in moved.items()})
 
 
 @pytest.mark.parametrize(("gap", "lead"), [(0.3, 0.0), (0.3, 0.2), (0.0, 0.4), (-0.1, -0.2)])
 def test_both_find_the_gap_whatever_the_lead(gap, lead):
     own, its = pair(gap, lead)
     its = swapped(its)
-    mine, theirs = measure_pair(own, its, STEPS), measure_pair(its, own, STEPS)
+    mine, theirs = (cast(dict[str, float], measure_pair(*both, STEPS)) for both in ((own, its), (its, own)))
     assert mine["gap_twin"] == pytest.approx(theirs["gap_twin"]) and mine["gap_twin_se"] == theirs["gap_twin_se"]
     for found in (mine, theirs):
         for name in ("gap_twin", "gap_control"):
@@ -81,7 +86,7 @@ def test_the_gap_by_recency_is_that_of_each_halving():
     losses = {"seen": 3.0 - memory, "heldout": np.full(n, 3.0)}
     own = documents({"seen": losses["seen"]}, since=since)
     held = documents({"heldout": losses["heldout"]})
-    rows = recency(config(), Documents(pd.concat([own.at(STEPS, "seen"), held.at(STEPS, "heldout")])))
+    rows = recency(config(), Documents({**own.parts, **held.parts}))
     assert [(row["since_from"], row["since_to"]) for row in rows] == [(256, 512), (128, 256), (0, 128)]
     for row in rows:
         inside = (since >= row["since_from"]) & (since < row["since_to"])
@@ -93,7 +98,7 @@ def test_the_gap_by_visits_where_they_differ():
     visits = np.repeat([1, 2], 32)
     own = documents({"seen": 3.0 - 0.1 * visits}, visits=visits)
     held = documents({"heldout": np.full(30, 3.0)})
-    rows = recency(config(2), Documents(pd.concat([own.at(STEPS, "seen"), held.at(STEPS, "heldout")])))
+    rows = recency(config(2), Documents({**own.parts, **held.parts}))
     by_visits = {row["visits"]: row["gap_probe"] for row in rows if row["visits"] is not None}
     assert by_visits == {1: pytest.approx(0.1), 2: pytest.approx(0.2)}
 
@@ -103,7 +108,7 @@ def test_the_trajectory_has_what_was_seen_by_then():
     early.loc[10:, "loss"] = 90.0
     late = frame("seen", 0, np.full(20, 2.5), 64, None, 1)
     held = [frame("heldout", 2000, np.full(20, 3.2), step, None, 0) for step in (32, 64)]
-    rows = trajectory(config(), Documents(pd.concat([early, late, *held])))
+    rows = trajectory(config(), documents_of(pd.concat([early, late, *held])))
     assert [row["gap_probe"] for row in rows] == [pytest.approx(0.2), pytest.approx(0.7)]
     assert [row["epochs"] for row in rows] == [0.5, 1.0] and [row["tokens"] for row in rows] == [256, 512]
 
