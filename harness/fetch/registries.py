@@ -13,6 +13,7 @@ import shutil
 import subprocess
 import sys
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 from threading import Lock
 
@@ -44,8 +45,7 @@ def absent(registry: str) -> str | None:
     if registry == "apt":
         there = shutil.which("apt-get") and shutil.which("dpkg-deb")
         return None if there else "apt-get and dpkg-deb are not installed: no Debian or Ubuntu"
-    asked = subprocess.run([sys.executable, "-m", "pip", "--version"], capture_output=True, stdin=subprocess.DEVNULL)
-    return "this Python has no pip: `python -m ensurepip` installs it" if asked.returncode else None
+    return None if find_spec("pip") else "this Python has no pip: `python -m ensurepip` installs it"
 
 
 def archive_folder(source: Source, cache: Path) -> Path:
