@@ -30,6 +30,7 @@ _OFFLINE = re.compile(
     r"connection|resolv|network|timed? ?out|unreachable|enotfound|eai_again|econn|etimedout|proxy|failed to fetch",
     re.IGNORECASE,
 )
+_WHERE = "Debian 12 has it"
 # More than one at a time would wait for the other's lock.
 _APT = Lock()
 
@@ -132,14 +133,11 @@ def _apt(source: Source, folder: Path) -> None:
         except _Refused as refused:
             if root:
                 _update_lists()
-                _again(command, folder, "after `apt-get update`")
+                _again(command, folder)
             elif refused.offline:
                 raise
             else:
                 raise Missing(f"not in apt's package lists: try `sudo apt-get update`. {_WHERE}") from refused
-
-
-_WHERE = "Debian 12 has it"
 
 
 @cache
@@ -148,13 +146,13 @@ def _update_lists() -> None:
     subprocess.run(["apt-get", "update", "--quiet"], capture_output=True, stdin=subprocess.DEVNULL)
 
 
-def _again(command: list[str], folder: Path, when: str) -> None:
+def _again(command: list[str], folder: Path) -> None:
     try:
         _run(command, folder)
     except _Refused as refused:
         if refused.offline:
             raise
-        raise Missing(f"not in apt's package lists, nor {when}. {_WHERE}") from refused
+        raise Missing(f"not in apt's package lists, nor after `apt-get update`. {_WHERE}") from refused
 
 
 def _run(command: list[str], folder: Path) -> None:
