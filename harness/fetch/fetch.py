@@ -85,6 +85,8 @@ def _fetch_all(sources: list[Source], cache: Path, say: Say) -> Iterator[tuple[s
             for outcomes in downloads.map(partial(_fetch_job, cache=cache, readers=readers, say=say), _largest(jobs)):
                 yield from outcomes
         except BaseException:
+            # What waits to be read first: the downloads' threads wait for it in turn.
+            readers.shutdown(wait=False, cancel_futures=True)
             downloads.shutdown(cancel_futures=True)
             raise
 

@@ -12,7 +12,7 @@ SHORTEST_PAGE = 200
 # Lines at the head and foot of a page that may be the site's and not the page's.
 EDGE = 30
 
-_BLANK_LINES = re.compile(r"\n[ \t]*(?:\n[ \t]*){2,}")
+_BLANK_LINES = re.compile(r"\n{3,}")
 _TRAILING = re.compile(r"[ \t\f\r]+$", re.MULTILINE)
 _UNSEEN = dict.fromkeys(map(ord, "\u00ad\u200b\u200c\u200d\u2060\ufeff\x00"))
 _ENGLISH = frozenset("the of and to a in is that for it on with as are this be by you or not from at have".split())

@@ -13,6 +13,7 @@ import shutil
 import subprocess
 import sys
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 from threading import Lock
 
@@ -29,6 +30,7 @@ _OFFLINE = re.compile(
     r"connection|resolv|network|timed? ?out|unreachable|enotfound|eai_again|econn|etimedout|proxy|failed to fetch",
     re.IGNORECASE,
 )
+_WHERE = "Debian 12 has it"
 # More than one at a time would wait for the other's lock.
 _APT = Lock()
 
@@ -44,8 +46,7 @@ def absent(registry: str) -> str | None:
     if registry == "apt":
         there = shutil.which("apt-get") and shutil.which("dpkg-deb")
         return None if there else "apt-get and dpkg-deb are not installed: no Debian or Ubuntu"
-    asked = subprocess.run([sys.executable, "-m", "pip", "--version"], capture_output=True, stdin=subprocess.DEVNULL)
-    return "this Python has no pip: `python -m ensurepip` installs it" if asked.returncode else None
+    return None if find_spec("pip") else "this Python has no pip: `python -m ensurepip` installs it"
 
 
 def archive_folder(source: Source, cache: Path) -> Path:
@@ -132,14 +133,11 @@ def _apt(source: Source, folder: Path) -> None:
         except _Refused as refused:
             if root:
                 _update_lists()
-                _again(command, folder, "after `apt-get update`")
+                _again(command, folder)
             elif refused.offline:
                 raise
             else:
                 raise Missing(f"not in apt's package lists: try `sudo apt-get update`. {_WHERE}") from refused
-
-
-_WHERE = "Debian 12 has it"
 
 
 @cache
@@ -148,13 +146,13 @@ def _update_lists() -> None:
     subprocess.run(["apt-get", "update", "--quiet"], capture_output=True, stdin=subprocess.DEVNULL)
 
 
-def _again(command: list[str], folder: Path, when: str) -> None:
+def _again(command: list[str], folder: Path) -> None:
     try:
         _run(command, folder)
     except _Refused as refused:
         if refused.offline:
             raise
-        raise Missing(f"not in apt's package lists, nor {when}. {_WHERE}") from refused
+        raise Missing(f"not in apt's package lists, nor after `apt-get update`. {_WHERE}") from refused
 
 
 def _run(command: list[str], folder: Path) -> None:

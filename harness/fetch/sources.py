@@ -112,7 +112,10 @@ WEB = (
     ),
     _debian("python3.11-doc", "PSF-2.0", r"usr/share/doc/python3\.11/html/(?P<path>(?!_|whatsnew/changelog).*\.html)"),
     _debian("anarchism", "GPL-2.0", r"usr/share/doc/anarchism/html/(?P<path>.*\.html)"),
-    _debian("perl-doc", "Artistic or GPL-1.0+", r"usr/share/perl/[\d.]+/(?P<path>.*\.pod)", markup.pod_manual),
+    _debian(
+        "perl-doc", "Artistic or GPL-1.0+", r"usr/share/perl/[\d.]+/(?P<path>(?!pod/perl(?:gpl|artistic)).*\.pod)",
+        markup.pod_manual,
+    ),
     _debian("postgresql-doc-15", "PostgreSQL", r"usr/share/doc/postgresql-doc-15/html/(?P<path>.*\.html)"),
     _debian("sqlite3-doc", "public domain", r"usr/share/doc/sqlite3/(?P<path>.*\.html)"),
     _debian("libreoffice-help-en-us", "MPL-2.0", r"usr/share/libreoffice/help/en-US/(?P<path>text/.*\.html)"),

@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from resiliparse.extract.html2text import extract_plain_text
+from resiliparse.extract.html2text import extract_plain_text  # pyright: ignore[reportMissingModuleSource]
 
 from harness.fetch.archives import members
 from harness.fetch.pages import Page, prose, without_shared_edges

@@ -27,7 +27,10 @@ _OPTION = re.compile(r"^\s+:[\w -]+:(?:\s.*)?$")
 _RULE = re.compile(r"^\s*([=\-~^\"'`#*+.:_])\1{2,}\s*$")
 
 _POD_ENTITIES = {"lt": "<", "gt": ">", "verbar": "|", "sol": "/"}
-_POD_CODE = re.compile(r"([A-DF-Z])(?:<<+\s+(.*?)\s+>>+|<((?:[^<>]|E<[^<>]*>)*)>)", re.DOTALL)
+# Brackets that are text, while the codes around them are undone.
+_HIDE, _SHOW = str.maketrans("<>", "\ue000\ue001"), str.maketrans("\ue000\ue001", "<>")
+_POD_CODE = re.compile(r"([A-DF-Z])(?:<<\s+(.*?)\s+>>|<<<\s+(.*?)\s+>>>|<((?:[^<>]|E<[^<>]*>)*)>)", re.DOTALL)
+_POD_LEGAL = re.compile(r"^(?:authors?|copyright|licen[sc]e|acknowledge?ments?|contributors)\b", re.IGNORECASE)
 _POD_ENTITY = re.compile(r"E<(\w+)>")
 
 # Lists of links and citations, at the end of articles.
@@ -62,7 +65,8 @@ def rst_text(source: str) -> str:
     text = _ROLE.sub(lambda found: _TARGET.sub("", found[1]).lstrip("~!"), text)
     text = _LITERAL.sub(r"\1", text)
     text = _LINK.sub(lambda found: found[1] or found[2], text)
-    text = re.sub(r"(?<![*\w])\*{1,2}(\S(?:[^*\n]*\S)?)\*{1,2}(?![*\w])", r"\1", text)
+    for stars in (r"\*\*", r"\*"):
+        text = re.sub(rf"(?<![*\w]){stars}([^\s*](?:[^*\n]*[^\s*])?){stars}(?![*\w])", r"\1", text)
     return re.sub(r"::[ \t]*$", ":", re.sub(r"\|(\w+)\|", r"\1", text), flags=re.MULTILINE)
 
 
@@ -75,14 +79,19 @@ def rst_manual(archive: Path, wanted: Callable[[str], bool], title: str = "") ->
 
 
 def pod_text(source: str) -> str:
-    """Perl's Plain Old Documentation without its commands and formatting codes; program text stays."""
+    """Perl's Plain Old Documentation without its commands and formatting codes; program text stays, sections on
+    authors and licence go."""
     paragraphs: list[str] = []
-    inside, skipped = False, False
+    inside, skipped, legal = False, False, False
     for paragraph in re.split(r"\n(?:[ \t]*\n)+", source):
         command, _, rest = paragraph.partition(" ") if paragraph.startswith("=") else ("", "", paragraph)
         command = command.split("\n")[0]
+        if command.startswith("=head"):
+            legal = bool(_POD_LEGAL.search(rest))
         if command == "=cut":
             inside = False
+        elif legal:
+            continue
         elif command in ("=begin", "=end"):
             skipped = command == "=begin"
         elif command.startswith("=") and command not in ("=for", "=encoding"):
@@ -90,7 +99,7 @@ def pod_text(source: str) -> str:
             if command.startswith("=head") and not skipped:
                 paragraphs.append(_pod_inline(rest))
             elif command == "=item" and not skipped:
-                paragraphs.append("* " + _pod_inline(rest) if rest.strip() != "*" else "*")
+                paragraphs.append(("* " + _pod_inline(rest.strip().removeprefix("*").strip())).strip())
         elif inside and not skipped and not command and paragraph.strip():
             verbatim = paragraph[:1].isspace()
             text = paragraph if verbatim else _pod_inline(paragraph)
@@ -107,16 +116,19 @@ def _pod_inline(text: str) -> str:
         if not found:
             break
     # Last, for an entity may be a bracket.
-    return _POD_ENTITY.sub(lambda found: _POD_ENTITIES.get(found[1]) or unescape(f"&{found[1]};"), text)
+    text = _POD_ENTITY.sub(lambda found: _POD_ENTITIES.get(found[1]) or unescape(f"&{found[1]};"), text)
+    return text.translate(_SHOW)
 
 
 def _pod_code(found: re.Match[str]) -> str:
-    inner = found[2] if found[2] is not None else found[3]
+    inner = next(text for text in found.groups()[1:] if text is not None)
+    if found[4] is None:
+        inner = inner.translate(_HIDE)
     if found[1] in "XZ":  # an index entry, nothing
         return ""
     if found[1] == "L":
-        shown, bar, target = inner.partition("|")
-        return shown if bar else target or shown.replace("/", " ").replace('"', "").strip()
+        shown, bar, _ = inner.partition("|")
+        return shown if bar or "://" in shown else shown.replace("/", " ").replace('"', "").strip()
     return inner
 
 
@@ -139,8 +151,8 @@ def wiki_text(source: str) -> str:
     for tag in code.ifilter_tags(matches=lambda tag: str(tag.tag).lower() in ("ref", "math", "gallery", "table")):
         _remove(code, tag)
     text = code.strip_code(normalize=True, collapse=True, keep_template_params=False)
-    text = re.sub(r" {2,}", " ", re.sub(r"'{2,5}", "", text))
-    text = re.sub(r"\(\s*[;,]?\s*\)", "", text)  # brackets that held nothing but a template
+    text = re.sub(r"[ \xa0]+", " ", re.sub(r"'{2,5}", "", text))
+    text = re.sub(r" ?\(\s*[;,]?\s*\)", "", text)  # brackets that held nothing but a template
     return re.sub(r"^[:;*# ]+", "", text, flags=re.MULTILINE)
 
 

@@ -17,10 +17,17 @@ from harness.fetch.readers.html import html_text
 
 # A signature begins with this line (RFC 3676), a mailing list's footer with a rule.
 _FOOTER = re.compile(r"^(?:-- ?|_{20,}|-{40,}|={40,}|-+ ?begin pgp signature ?-+)\s*$", re.IGNORECASE)
-_QUOTE = re.compile(r"^\s{0,2}(?:[A-Za-z]{0,3}[>|]|[>|:]).*$|^.{0,200}\b(?:wrote|writes|said):\s*$", re.MULTILINE)
+_QUOTE = re.compile(
+    r"^\s{0,2}(?:(?:[A-Z][A-Za-z]{0,9}|[a-z]{0,3})>|[>|:]).*$|^.{0,200}\b(?:wrote|writes|said):\s*$", re.MULTILINE
+)
 # What a broken mailer left of an encoded attachment: a run of characters without a blank.
 _ENCODED = re.compile(r"^\S{70,}$", re.MULTILINE)
 _FOOTER_LINES = 40
+_HTML_TAG = re.compile(
+    r"</?(?:html|body|p|br|a|b|i|font|div|span|table|tr|td|img|center)\b[^<>]{0,300}>", re.IGNORECASE
+)
+_APOSTROPHE = re.compile(r"(?<=\w)(?:\"\??|\ufffd)(?=(?:s|t|re|ve|ll|d|m)\b)")
+_DAMAGED = re.compile(r'"(?:\?|\ufffd+)|\ufffd+')
 _TAG = re.compile(r"(\S+)/[^/\s]+")
 _BROWN_CLOSING = re.compile(r" +([.,;:?!)\]])")
 
@@ -47,7 +54,8 @@ def mail_text(source: str) -> str:
     for part in message.walk():
         if part.get_content_type() in ("text/plain", "text/html"):
             text = _decoded(part)
-            if part.get_content_type() == "text/html" or "<html" in text[:1000].lower():
+            # Many an HTML mail says that it is plain text.
+            if part.get_content_type() == "text/html" or len(_HTML_TAG.findall(text)) >= 5:
                 text = html_text(text)
             return _written(text.replace("\r\n", "\n"))
     return ""
@@ -92,9 +100,10 @@ def table(archive: Path, path: str, title: str | None, text: str, name: str) -> 
 
 
 def _news(text: str) -> str:
-    """A press text whose paragraphs were joined by runs of blanks, and whose curly quotes were damaged to `\"?`."""
-    text = re.sub(r"(?<=\w)\"\?(?=s\b|t\b|re\b|ve\b|ll\b|d\b|m\b)", "'", text)
-    text = text.replace('"?', " ")
+    """A press text whose paragraphs were joined by runs of blanks, and whose curly quotes were damaged to `"`, `"?`
+    or a replacement character."""
+    text = _APOSTROPHE.sub("'", text)
+    text = _DAMAGED.sub(lambda found: " " if found[0][0] == '"' else "", text)
     return re.sub(r" {3,}", "\n\n", text)
 
 
