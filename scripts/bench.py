@@ -1,9 +1,10 @@
-"""Speed of what isogap does: training steps, fits, and whole sweeps of short runs. One JSON line each.
+"""Speed of what isogap does: training steps, fits, whole sweeps of short runs, tokenizing. One JSON line each.
 
 python scripts/bench.py train --layers 4 --width 128 --heads 4 --vocab 1024 --context 256 --batch 8 --json
 python scripts/bench.py fit --json
 python scripts/bench.py sweep --runs 200 --json                           runs of a second each, one signature
 python scripts/bench.py sweep --runs 48 --signatures 3 --mixed --json     mixed lengths, three signatures
+python scripts/bench.py tokenize --json                                   against tiktoken alone
 """
 
 import argparse
@@ -11,8 +12,10 @@ import json
 import os
 import statistics
 import time
+from pathlib import Path
 
 from bench_sweep import sweep
+from bench_tokenize import tokenize
 
 from harness.pages import ask_for_huge_pages
 
@@ -122,7 +125,12 @@ def main() -> None:
     three.add_argument("--mixed", action="store_true", help="runs of four lengths")
     three.add_argument("--folder", help="where the sweeps are run, instead of the system's temporary folder")
     three.set_defaults(run=sweep)
-    for verb in (one, two, three):
+    four = verbs.add_parser("tokenize")
+    four.add_argument("--domain", default="stdlib_code")
+    four.add_argument("--tokenizer", default="o200k_base", help="one of tiktoken's, whole")
+    four.add_argument("--cache", type=Path, help="folder of prepared data, instead of the user's")
+    four.set_defaults(run=tokenize)
+    for verb in (one, two, three, four):
         verb.add_argument("--json", action="store_true", help="one JSON line")
     args = parser.parse_args()
     result = args.run(args)

@@ -221,8 +221,7 @@ def split_contamination(corpus: Corpus, cache: Path, heldout_fraction: float, sp
     Raises:
         InputError: a corpus too small to split.
     """
-    hash_ = corpus_facts(corpus, cache).hash
-    file = cache / "contamination" / f"{digest(hash_, heldout_fraction, split_seed)}.json"
+    file = _contamination_file(corpus_facts(corpus, cache), cache, heldout_fraction, split_seed)
     if not file.exists():
         train, heldout = split(corpus_groups(corpus, cache), heldout_fraction, split_seed)
 
@@ -232,6 +231,14 @@ def split_contamination(corpus: Corpus, cache: Path, heldout_fraction: float, sp
         with atomically(file) as beside:
             beside.write_bytes(_CONTAMINATION.dump_json(contamination(side(heldout), side(train))))
     return _CONTAMINATION.validate_json(file.read_text())
+
+
+def known_contamination(facts: CorpusFacts, cache: Path, heldout_fraction: float) -> Contamination | None:
+    """That of a prepared corpus' first split (seed 0) if it was measured."""
+    try:
+        return _CONTAMINATION.validate_json(_contamination_file(facts, cache, heldout_fraction, 0).read_text())
+    except FileNotFoundError:
+        return None
 
 
 def digest(*facts: object) -> str:
@@ -278,6 +285,10 @@ def _facts(cleaned: Cleaned) -> CorpusFacts:
 
 def _facts_file(corpus: Corpus, cache: Path) -> Path:
     return cache / "fingerprints" / f"{corpus.fingerprint()}.json"
+
+
+def _contamination_file(facts: CorpusFacts, cache: Path, heldout_fraction: float, split_seed: int) -> Path:
+    return cache / "contamination" / f"{digest(facts.hash, heldout_fraction, split_seed)}.json"
 
 
 def _corpus_file(facts: CorpusFacts, cache: Path) -> Path:

@@ -3,8 +3,9 @@
 from pathlib import Path
 from typing import Any
 
-from harness.data.cache import default_cache, known_facts
+from harness.data.cache import CorpusFacts, default_cache, known_contamination, known_facts
 from harness.data.corpora import named_corpora
+from harness.data.tokenizers import FETCHED_AS
 from sweeps.errors import InputError
 from sweeps.rules import PUBLISHED_VOCAB
 
@@ -16,9 +17,12 @@ TYPICAL_BYTES = {
     "hub_web": 256_000_000, "hub_code": 256_000_000, "hub_science": 256_000_000,
 }  # fmt: skip
 
+HELDOUT = 0.1
+
 
 def corpora(cache: Path | None = None) -> list[dict[str, Any]]:
-    """Rows of `isogap corpora`: name, description, licence, bytes (measured if `prepared`, else typical), documents.
+    """Rows of `isogap corpora`: name, description, licence, bytes (measured if `prepared`, else typical), documents,
+    sources, removed (the share of the bytes read that were copies), contamination (a tenth held out).
 
     Args:
         cache: folder of prepared data; None is the user's cache folder.
@@ -31,24 +35,27 @@ def corpora(cache: Path | None = None) -> list[dict[str, Any]]:
         except InputError:  # not fetched
             facts = None
         size = facts.bytes if facts else TYPICAL_BYTES[corpus.name]
-        rows.append(_corpus_row(corpus.name, corpus.description, corpus.licence, size, facts and facts.documents))
+        rows.append(_corpus_row(corpus.name, corpus.description, corpus.licence, size, facts, cache))
     for name, description in (
         ("text:PATH", "UTF-8 files: a folder with one document a file, or one file, cut into documents"),
-        ("jsonl:PATH", "JSON lines with a column `text`, and `group` if rows share a source"),
-        ("parquet:PATH", "parquet files with a column `text`, and `group` if rows share a source"),
+        ("jsonl:PATH", "JSON lines with a column `text`, and `group`, `source`, `licence` if you know them"),
+        ("parquet:PATH", "parquet files with a column `text`, and `group`, `source`, `licence` if you know them"),
         ("hf:NAME[:CONFIG]", "a dataset of the Hugging Face hub with a column `text`: the first 256 MB, streamed"),
     ):
-        rows.append(_corpus_row(name, description, "as its source says", None, None))
+        rows.append(_corpus_row(name, description, "as its source says", None, None, cache))
     return rows
 
 
 def tokenizers() -> list[dict[str, str]]:
     """Rows of `isogap tokenizers`: name, vocabulary (end-of-document token included), description."""
+    fetched = ", ".join(name for name in PUBLISHED_VOCAB if name in FETCHED_AS)
+    others = ", ".join(name for name in PUBLISHED_VOCAB if name not in FETCHED_AS)
+    published = f"{fetched} (after `isogap fetch tokenizer NAME`); {others} (need a network)"
     return [
         {"name": "bytes", "vocab": "257", "description": "UTF-8 bytes; no training, no file"},
         {"name": "bpe:V", "vocab": "V", "description": "byte-level BPE trained on the domain's own train split"},
         {"name": "bpe:V@CORPUS", "vocab": "V", "description": "the same, trained on another corpus' train split"},
-        {"name": "NAME", "vocab": "all", "description": f"published, whole: {', '.join(PUBLISHED_VOCAB)}"},
+        {"name": "NAME", "vocab": "all", "description": f"published, whole: {published}"},
         {
             "name": "NAME[:V]",
             "vocab": "V",
@@ -57,12 +64,19 @@ def tokenizers() -> list[dict[str, str]]:
     ]
 
 
-def _corpus_row(name: str, description: str, licence: str, size: int | None, documents: int | None) -> dict[str, Any]:
+def _corpus_row(
+    name: str, description: str, licence: str, size: int | None, facts: CorpusFacts | None, cache: Path
+) -> dict[str, Any]:
+    measured = known_contamination(facts, cache, HELDOUT) if facts else None
+    read = sum(source.read.bytes for source in facts.sources) if facts else 0
     return {
         "name": name,
         "description": description,
         "licence": licence,
         "bytes": size,
-        "documents": documents,
-        "prepared": documents is not None,
+        "documents": facts and facts.documents,
+        "sources": facts and len(facts.sources),
+        "removed": facts and round(1 - facts.bytes / read, 4),
+        "contamination": measured and round(measured.share, 5),
+        "prepared": facts is not None,
     }

@@ -48,7 +48,7 @@ def stdlib_code() -> Iterator[Document]:
     """Python's library as it stands, comments and docstrings included, in pieces of 1 to 4 kB."""
     for group, file in stdlib_files():
         if (source := _read(file)) and (tree := parse(source)):
-            yield from (make_document(group, piece) for piece in cut_code(split_lines(source), tree) if piece.strip())
+            yield from _documents(group, cut_code(split_lines(source), tree))
 
 
 def package_code() -> Iterator[Document]:
@@ -56,7 +56,7 @@ def package_code() -> Iterator[Document]:
     for group, file in package_files():
         if (source := _read(file)) and (tree := parse(source)):
             lines = without_docstrings(source, tree)
-            yield from (make_document(group, piece) for piece in cut_code(lines, tree) if piece.strip())
+            yield from _documents(group, cut_code(lines, tree))
 
 
 def api_docs() -> Iterator[Document]:
@@ -64,10 +64,14 @@ def api_docs() -> Iterator[Document]:
     for group, file in package_files():
         if (source := _read(file)) and (tree := parse(source)):
             texts = [text for text in docstrings(tree) if len(text) >= SHORTEST_DOCSTRING]
-            yield from (make_document(group, piece) for text in texts for piece in cut_text(text) if piece.strip())
+            yield from _documents(group, [piece for text in texts for piece in cut_text(text)])
     for topic, text in pydoc_data.topics.topics.items():
-        pieces = cut_text(text)
-        yield from (make_document(f"python/topics/{topic}", piece) for piece in pieces if piece.strip())
+        yield from _documents(f"python/topics/{topic}", cut_text(text))
+
+
+def _documents(group: str, pieces: list[str]) -> Iterator[Document]:
+    """The pieces of a file that are not blank; their source is the package, the first part of the group's name."""
+    return (make_document(group, piece, group.partition("/")[0]) for piece in pieces if piece.strip())
 
 
 def _sources(name: str, root: Path) -> Iterator[tuple[str, Path]]:

@@ -4,8 +4,8 @@ import json
 from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
-from typing import IO
 
 import numpy as np
 from jaxtyping import Int, Int32, Int64, UInt16
@@ -109,13 +109,13 @@ def prepare(
         share = split_contamination(corpus, cache, heldout_fraction, split_seed).share
         with atomically(folder) as beside:
             beside.mkdir()
-            tokens_per_byte = _write(beside, corpus_documents(corpus, cache), groups, sides, encoder)
+            bytes_per_token = write_streams(beside, corpus_documents(corpus, cache), groups, sides, encoder)
             meta = {
                 "vocab": encoder.vocab,
                 "hash": digest(FORMAT, corpus_hash, encoder.hash, *choice),
                 "corpus_hash": corpus_hash,
                 "tokenizer_hash": encoder.hash,
-                "bytes_per_token": 1 / tokens_per_byte,
+                "bytes_per_token": bytes_per_token,
                 "contamination": share,
             }
             (beside / "meta.json").write_text(json.dumps(meta, indent=1))
@@ -123,59 +123,73 @@ def prepare(
 
 
 @dataclass(frozen=True)
-class _Side:
-    """A stream being written, and what is known of its documents so far."""
+class _Encoded:
+    """The documents of a batch that belong to one side: their lengths in tokens, ends included, their bytes together,
+    and their part of the stream."""
 
-    stream: IO[bytes]
-    groups: frozenset[str]
+    side: str
+    documents: list[Document]
     lengths: list[int]
-    group_numbers: list[int]
-    ids: list[bytes]
+    bytes: int
+    stream: Int[np.ndarray, "tokens"]
 
 
-def _write(
+def write_streams(
     folder: Path,
     documents: Iterable[Document],
     groups: dict[str, str],
     sides: Mapping[str, frozenset[str]],
     tokenizer: Tokenizer,
 ) -> float:
-    """Encode the documents as they come, a few megabytes at a time; the tokens per byte of the train side."""
+    """Write the files of a store but its meta.json; the documents are encoded as they come, a few megabytes at a time.
+
+    Args:
+        folder: exists.
+        groups: group -> source.
+        sides: the groups of `train` and of `heldout`; documents of other groups are passed over.
+
+    Returns:
+        Bytes per token of the train side.
+    """
     names = sorted(groups)  # all of them: twins number groups alike, whichever half they read
     number = {name: index for index, name in enumerate(names)}
     source_names = sorted(set(groups.values()))
     source_number = {name: index for index, name in enumerate(source_names)}
     # 16 bits hold ids up to 65,535: half the disk and memory of 32 for all but the largest vocabularies.
     width = np.uint16 if tokenizer.vocab <= 2**16 else np.uint32
-    end = np.asarray([tokenizer.vocab - 1], dtype=width)
+    end = np.asarray([tokenizer.vocab - 1], dtype=np.uint32)
 
-    def encode(batch: list[Document]) -> list[tuple[Document, Int[np.ndarray, "tokens"]]]:
-        return [(d, np.append(tokenizer.encode(d.text).astype(width), end)) for d in batch]
+    def encode(batch: list[Document]) -> list[_Encoded]:
+        encoded = []
+        for side, members in sides.items():
+            ours = [document for document in batch if document.group in members]
+            ids = [tokenizer.encode(document.text) for document in ours]
+            stream = np.concatenate([part for document_ids in ids for part in (document_ids, end)] or [end[:0]])
+            text_bytes = int(tokenizer.token_bytes[stream].sum(dtype=np.int64))
+            lengths = [len(document_ids) + 1 for document_ids in ids]
+            encoded.append(_Encoded(side, ours, lengths, text_bytes, stream.astype(width)))
+        return encoded
 
-    train_bytes = 0
-    with ExitStack() as open_files:
-        writing = {
-            name: _Side(open_files.enter_context(open(folder / f"{name}.bin", "wb")), members, [0], [], [])
-            for name, members in sides.items()
-        }
-        read = frozenset().union(*sides.values())
-        wanted = (document for document in documents if document.group in read)
-        for batch in map_in_order(encode, in_batches(wanted)):
-            for document, ids in batch:
-                side = writing["train" if document.group in sides["train"] else "heldout"]
-                ids.tofile(side.stream)
-                side.lengths.append(len(ids))
-                side.group_numbers.append(number[document.group])
-                side.ids.append(document.id.encode())
-                train_bytes += len(document.text.encode()) if side is writing["train"] else 0
-    for name, side in writing.items():
-        np.save(folder / f"{name}_offsets.npy", np.cumsum(side.lengths, dtype=np.int64))
-        np.save(folder / f"{name}_groups.npy", np.asarray(side.group_numbers, dtype=np.int32))
-        np.save(folder / f"{name}_ids.npy", np.asarray(side.ids, dtype="S32"))
+    lengths: dict[str, list[int]] = {side: [0] for side in sides}
+    numbers: dict[str, list[int]] = {side: [] for side in sides}
+    ids: dict[str, list[bytes]] = {side: [] for side in sides}
+    text_bytes = dict.fromkeys(sides, 0)
+    with ExitStack() as opened:
+        files = {side: opened.enter_context(open(folder / f"{side}.bin", "wb")) for side in sides}
+        for part in chain.from_iterable(map_in_order(encode, in_batches(documents))):
+            part.stream.tofile(files[part.side])
+            lengths[part.side] += part.lengths
+            numbers[part.side] += [number[document.group] for document in part.documents]
+            ids[part.side] += [document.id.encode() for document in part.documents]
+            text_bytes[part.side] += part.bytes
+    for side in sides:
+        np.save(folder / f"{side}_offsets.npy", np.cumsum(lengths[side], dtype=np.int64))
+        np.save(folder / f"{side}_groups.npy", np.asarray(numbers[side], dtype=np.int32))
+        np.save(folder / f"{side}_ids.npy", np.asarray(ids[side], dtype="S32"))
     np.save(folder / "token_bytes.npy", tokenizer.token_bytes)
     np.save(folder / "group_sources.npy", np.asarray([source_number[groups[n]] for n in names], dtype=np.int32))
     (folder / "names.json").write_text(json.dumps({"groups": names, "sources": source_names}))
-    return sum(writing["train"].lengths) / train_bytes
+    return text_bytes["train"] / sum(lengths["train"])
 
 
 def _open(folder: Path, domain: str, tokenizer: str) -> TokenStore:

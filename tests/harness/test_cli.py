@@ -232,5 +232,11 @@ def test_laws_are_listed(isogap):
     assert "chinchilla" in isogap("laws").out and "u_star" in isogap("laws", "gap").out
 
 
+def test_a_tokenizer_that_no_package_has_is_refused(call_isogap, capfd, tmp_path):
+    assert call_isogap("fetch", "tokenizer", "gpt2", "--cache", tmp_path) == 2
+    told = capfd.readouterr().err
+    assert told.startswith("isogap: fetch tokenizer: NAME: got 'gpt2'") and told.count("\n") == 1
+
+
 def test_tokenizers_and_corpora_are_listed(isogap, lab):
     assert "bytes" in isogap("tokenizers").out and "stdlib_code" in isogap("corpora", "--cache", lab.cache).out

@@ -15,6 +15,11 @@ def test_every_corpus_is_listed_and_measured_once_prepared(tmp_path, monkeypatch
     store = prepare("stdlib_code", "bytes", tmp_path, 0.2)
     row = {row["name"]: row for row in corpora(tmp_path)}["stdlib_code"]
     assert row["prepared"] and row["documents"] == len(store.train_ids) + len(store.heldout_ids)
+    assert row["sources"] == 1 and 0 <= row["removed"] < 0.5
+    assert row["contamination"] is None
+    prepare("stdlib_code", "bytes", tmp_path, 0.1)
+    row = {row["name"]: row for row in corpora(tmp_path)}["stdlib_code"]
+    assert 0 <= row["contamination"] < 0.1
     assert row["bytes"] == len(store.train) + len(store.heldout) - row["documents"]
 
 

@@ -64,6 +64,7 @@ def test_documentation_repeats_itself_and_cleaning_sees_it(monkeypatch):
     restricted(monkeypatch, "package_files", ("pandas/core/indexes/",))
     documents = list(installed.api_docs())
     assert len(clean(documents).documents) < len(documents)
+    assert {document.source for document in documents} == {"pandas", "python"}
 
 
 @pytest.mark.parametrize("text", [b"# coding: latin-1\nname = 'caf\xe9'\n", b"name = 'caf\xe9'\n", b"print 'two'\n"])
