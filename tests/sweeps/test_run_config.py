@@ -2,11 +2,12 @@
 
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from models.config import make_config
-from sweeps.config import DataConfig, OptimizerConfig, ProbeConfig, RunConfig
+from sweeps.config import DataConfig, OptimizerConfig, ProbeConfig, RunConfig, online_span
 
 MODEL = make_config("dense", vocab=257, context=16, width=16, depth=1, heads=2)
 
@@ -20,9 +21,14 @@ def run(steps: int, per_octave: int = 1, **changes) -> RunConfig:
 
 @given(steps=st.integers(1, 10**6), per_octave=st.integers(1, 6))
 def test_evaluations_span_the_run_and_thin_out_towards_its_start(steps, per_octave):
-    marks = run(steps, per_octave).evaluation_steps()
+    config = run(steps, per_octave)
+    marks = config.evaluation_steps()
     assert marks[0] == 0 and marks[-1] == steps and steps // 2 in marks
     assert list(marks) == sorted(set(marks))
+    last = online_span(steps)
+    assert set(last) <= set(marks) and last[2] == steps and last[2] - last[0] == min(100, steps - steps // 2)
+    assert abs(last[0] + last[2] - 2 * last[1]) <= 1
+    marks = tuple(mark for mark in marks if mark in (0, steps // 2, steps) or mark not in last)
     # In every octave below the end, up to rounding: at least one, at most `per_octave` and those at its two ends.
     low, high = steps / 2, float(steps)
     while low >= 32:
@@ -34,9 +40,22 @@ def test_evaluations_span_the_run_and_thin_out_towards_its_start(steps, per_octa
 
 def test_evaluations_of_known_lengths():
     assert run(1).evaluation_steps() == (0, 1)
-    assert run(31).evaluation_steps() == (0, 15, 31)
-    assert run(512).evaluation_steps() == (0, 16, 32, 64, 128, 256, 512)
-    assert run(512, 2).evaluation_steps() == (0, 16, 23, 32, 45, 64, 91, 128, 181, 256, 362, 512)
+    assert run(31).evaluation_steps() == (0, 15, 23, 31)
+    assert run(512).evaluation_steps() == (0, 16, 32, 64, 128, 256, 412, 462, 512)
+    assert run(512, 2).evaluation_steps() == (0, 16, 23, 32, 45, 64, 91, 128, 181, 256, 362, 412, 462, 512)
+    # An epoch of 62 steps, of which the second half has an online gap of its own.
+    longer = DataConfig(domain="d", tokenizer="bytes", unique_tokens=2000)
+    assert run(512, data=longer).first_epoch == 62
+    assert run(512, data=longer).evaluation_steps() == (0, 16, 31, 32, 46, 62, 64, 128, 256, 412, 462, 512)
+
+
+def test_a_twin_reads_the_other_half_and_is_its_twins_twin():
+    one = run(100, data=DataConfig(domain="d", tokenizer="bytes", unique_tokens=1000, half="a"))
+    other = one.twin()
+    assert other.data.half == "b" and other.run_id != one.run_id and other.twin() == one
+    assert other.model_copy(update={"data": one.data}) == one and one.probe_sets == 3
+    with pytest.raises(ValueError, match="no twin"):
+        run(100).twin()
 
 
 def test_the_id_is_of_the_whole_value():

@@ -37,6 +37,7 @@ def record(folder: Path, ends: tuple[int, ...] = (0, 20, 60)) -> None:
         marks = [s for s in RUNS[0].evaluation_steps() if start < s <= end or s == start == 0]
         write_segment(folder, "series", start, end, {"step": steps, "train_loss": [1.0 / s for s in steps]})
         write_segment(folder, "evals", start, end, {"step": marks, "loss": [1.0] * len(marks)})
+        write_segment(folder, "documents", start, end, {"step": marks, "loss": [1.0] * len(marks)})
         write_segment(folder, "timing", start, end, {"step": [end], "wall_seconds": [2.0]})
 
 
@@ -160,7 +161,7 @@ def test_a_damaged_gap_is_one_line_that_says_what_to_do(sweep, content):
     assert runs_table(sweep)["status"].tolist() == ["done", "pending", "pending"]
 
 
-@pytest.mark.parametrize("kind", ["series", "evals", "timing"])
+@pytest.mark.parametrize("kind", ["series", "evals", "documents", "timing"])
 def test_a_damaged_segment_of_a_finished_run_is_named(sweep, rng, tmp_path, kind):
     folder = run_folder(sweep, RUNS[0].run_id)
     path = rng.choice(sorted((folder / kind).iterdir()))

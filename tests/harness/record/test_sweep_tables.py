@@ -20,7 +20,13 @@ run_id status architecture tokenizer domain seed width depth N_total N_nonembedd
 batch_tokens lr schedule flops flops_6nd bytes_per_token train_loss_final100 val_loss_final100 gap_online gap_online_se
 gap_probe gap_probe_se gap_twin gap_twin_se minimum_detectable_gap converged wall_seconds tokens_per_second
 """.split()
-EXTRA = {"reason", "seen_loss", "heldout_loss", "placebo", "placebo_se", "gap_drift"}
+EXTRA = {
+    "reason", "half", "split_seed", "D_bytes", "U_bytes", "seen_loss", "heldout_loss", "heldout_bpb", "gap_control",
+    "gap_control_se", "gap_probe_se_source", "online_lag", "online_lag_se", "gap_online_first", "gap_online_first_se",
+    "placebo", "placebo_se", "gap_drift", "gap_drift_se", "noise_scale", "document_sd", "paired_sd", "contamination",
+    *(f"gap_{name}_bpb{se}" for name in ("probe", "control", "twin") for se in ("", "_se")),
+    *(f"placebo_{name}{se}" for name in ("online", "control", "twin") for se in ("", "_se")),
+}  # fmt: skip
 
 
 def test_the_runs_table_has_the_promised_columns(finished, finished_runs):
@@ -62,7 +68,7 @@ def test_the_runs_tables_quantities(finished, finished_runs):
     assert longest["gap_probe"] > 2 * longest["gap_probe_se"]
 
 
-@pytest.mark.parametrize("what", ["runs", "series", "evals"])
+@pytest.mark.parametrize("what", ["runs", "series", "evals", "documents"])
 def test_exports_give_back_the_table(finished, isogap, tmp_path, what):
     paths = [tmp_path / "new" / f"{what}{ending}" for ending in (".csv", ".parquet")]
     for path in paths:
@@ -73,7 +79,7 @@ def test_exports_give_back_the_table(finished, isogap, tmp_path, what):
     for name in csv.select_dtypes("float"):
         np.testing.assert_array_equal(csv[name].to_numpy(), parquet[name].astype(float).to_numpy())
     if what != "runs":
-        assert list(csv)[:3] == ["run_id", "step", "tokens"]
+        assert list(csv)[:3] == ["run_id", "step", "probe" if what == "documents" else "tokens"]
         steps = csv.groupby("run_id", sort=False)["step"]
         assert all(values.is_monotonic_increasing for _, values in steps) and len(steps) == 6
 

@@ -21,9 +21,7 @@ def runs_in(figure):
 
 def test_where_the_law_holds_every_run_lies_on_the_published_curve(material):
     """With A N^-alpha f(u) as the gap, G N^alpha is A f(u) for every run."""
-    rows = material.rows.assign(
-        gap_probe=predict_gap(material.rows["N_nonembedding"], material.rows["D"]), gap_probe_se=0.0
-    )
+    rows = material.rows.assign(G=predict_gap(material.rows["N_nonembedding"], material.rows["D"]), G_se=0.0)
     source = figures.constants_of(fit_of(material), published=True)
     assert source is not None
     figure = figures.collapse_figure(rows, source, source)

@@ -195,7 +195,8 @@ def record(folder, bounds, evaluations):
         steps = [*range(start + 1, end + 1)]
         write_segment(folder, "series", start, end, {"step": steps, "train_loss": [float(s) for s in steps]})
         mine = [s for s in evaluations if start < s <= end or s == start == 0]
-        write_segment(folder, "evals", start, end, {"step": mine, "loss": [1.0] * len(mine)})
+        for kind in ("evals", "documents"):
+            write_segment(folder, kind, start, end, {"step": mine, "loss": [1.0] * len(mine)})
         write_segment(folder, "timing", start, end, {"step": [end], "wall_seconds": [1.0]})
 
 

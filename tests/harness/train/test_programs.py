@@ -167,12 +167,12 @@ def test_a_turn_in_pieces_is_the_turn(monkeypatch, config, slots, devices):
     shape = dataclasses.replace(SHAPE, micro_batch=8)
     mesh = mesh_for(slots, 8, jax.devices()[:devices])
     trained = []
-    for pieces, limit in ((1, 2**30), (4, None)):
+    for pieces, limit in ((2, 2**30), (4, None)):
         mine = slots // mesh.shape["run"], mesh.shape["data"]
         sequences = 8 // mine[1]
         limit = limit or mine[0] * sequences // 4 * shape.model.context * shape.model.ffn_width
         monkeypatch.setattr(harness.train.programs, "PIECE", limit)
-        assert pieces_of(shape, *mine) == pieces
+        assert pieces_of(shape, *mine, True) == pieces
         compiled = {
             name: traced.lower().compile() for name, traced in trace(Key(shape, slots, Compute(), mesh), CHUNK).items()
         }
@@ -184,10 +184,10 @@ def test_a_turn_in_pieces_is_the_turn(monkeypatch, config, slots, devices):
 
 def test_pieces_are_whole_sequences_and_a_mixture_is_one():
     wide = make_config("dense", vocab=257, context=256, width=1024, depth=1, heads=8)
-    assert pieces_of(dataclasses.replace(SHAPE, model=wide, micro_batch=6), 2, 1) == 6
-    assert pieces_of(dataclasses.replace(SHAPE, model=wide, micro_batch=6), 1, 2) == 3
+    assert pieces_of(dataclasses.replace(SHAPE, model=wide, micro_batch=6), 2, 1, True) == 6
+    assert pieces_of(dataclasses.replace(SHAPE, model=wide, micro_batch=6), 1, 2, True) == 3
     routed = make_config("top2", vocab=257, context=256, width=1024, depth=1, heads=8)
-    assert pieces_of(dataclasses.replace(SHAPE, model=routed, micro_batch=6), 1, 2) == 1
+    assert pieces_of(dataclasses.replace(SHAPE, model=routed, micro_batch=6), 1, 2, True) == 1
 
 
 @pytest.mark.parametrize("architecture", ["top2", "fine_grained_shared", "switch_top1"])
