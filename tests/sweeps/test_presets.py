@@ -27,7 +27,7 @@ def seeds_by_cell(sweep: Sweep) -> dict[str, int]:
 
 
 def test_the_presets_are_there():
-    assert set(preset_names()) >= {"quickstart", "gap174", "isoflop"}
+    assert set(preset_names()) >= {"quickstart", "gap174", "isoflop", "twins"}
 
 
 @pytest.mark.parametrize("name", preset_names())
@@ -56,8 +56,8 @@ def test_gap174_can_tell_the_gap_law_right_from_wrong():
     sweep = cached("gap174")
     assert len(sweep.configs) == 174
     assert set(column(sweep, "architecture")) == set(ARCHITECTURES)
-    assert set(column(sweep, "tokenizer")) == {"bytes", "bpe:32000@installed", "bpe:128000@installed"}
-    assert set(column(sweep, "domain")) == {"stdlib_code", "library_code", "api_docs", "installed"}
+    assert set(column(sweep, "tokenizer")) == {"bytes", "o200k_base[:32000]", "o200k_base[:128000]"}
+    assert set(column(sweep, "domain")) == {"web", "code", "science", "mixed"}
     # The N that a fit of the sweep's runs takes.
     np.testing.assert_array_equal(column(sweep, "N"), column(sweep, RUN_ROLES["N"]))
     n, d, u = column(sweep, "N"), column(sweep, "D"), column(sweep, "u")
@@ -100,3 +100,14 @@ def test_isoflop_spends_each_budget_on_every_size():
         assert len(set(sizes)) >= 5 and max(sizes) / min(sizes) > 15
         ratios = [config.tokens / n for config, n in zip(configs, sizes, strict=True)]
         assert max(ratios) > 20 > min(ratios)
+
+
+def test_twins_pairs_every_run_and_doubles_the_epochs():
+    configs = cached("twins").configs
+    ids = {config.run_id for config in configs}
+    assert all(config.data.half and config.twin().run_id in ids for config in configs)
+    for domain in ("web", "code"):
+        repeated = [c for c in configs if c.data.domain == domain and c.data.unique_tokens == 100_000]
+        epochs = sorted({round(config.epochs) for config in repeated})
+        assert epochs == [1, 2, 4, 8, 16, 32]
+    assert sum(config.epochs == pytest.approx(1, abs=0.01) and config.tokens > 10**6 for config in configs) == 6
