@@ -64,7 +64,7 @@ def test_the_runs_tables_quantities(finished, finished_runs):
         assert row["minimum_detectable_gap"] == pytest.approx(2.8 * row["gap_probe_se"])
         assert row["tokens_per_second"] == pytest.approx(row["D"] / row["wall_seconds"])
     # Nine epochs of 3,000 bytes are remembered. (Eight windows cannot tell it from three epochs of 10,000.)
-    longest = max(done.to_dict("records"), key=lambda row: row["epochs"])
+    longest = max(done.reset_index().to_dict("records"), key=lambda row: row["epochs"])
     assert longest["gap_probe"] > 2 * longest["gap_probe_se"]
 
 
