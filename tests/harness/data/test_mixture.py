@@ -1,3 +1,5 @@
+from typing import cast
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -73,8 +75,9 @@ def test_what_a_mixture_holds_is_set_by_its_scarcest_part(stores):
 def test_a_run_asks_for_the_stores_of_its_parts_and_split():
     asked = []
 
-    def opened(*args, **split):
+    def opened(*args, **split) -> TokenStore:
         asked.append((args, split))
+        return cast(TokenStore, None)
 
     data = run("0.3 text:x + 0.7 text:y").data.model_copy(update={"half": "b", "split_seed": 4})
     stores_of(opened, data)

@@ -159,7 +159,7 @@ def test_the_noise_scale_is_a_ratio_of_means_in_tokens():
     frame = pd.DataFrame({"gradient_signal": [1.0, 3.0], "gradient_noise": [10.0, 70.0]})
     assert noise_scale(frame, run(10)) == pytest.approx(80 / 4 * 4)
     assert math.isnan(noise_scale(frame.assign(gradient_signal=-1.0), run(10)))
-    assert math.isnan(noise_scale(frame[["gradient_noise"]].rename(columns={"gradient_noise": "lr"}), run(10)))
+    assert math.isnan(noise_scale(pd.DataFrame({"lr": [0.1]}), run(10)))
 
 
 def probe(window: list[int], document: list[int], group: list[int], target_row: list[list[int]]) -> Probe:
