@@ -79,13 +79,18 @@ def _row(cell: Cell, measured: Sequence[dict[str, Any]]) -> dict[str, Any]:
     row["minimum_detectable_gap"] = DETECTABLE * min(known) if known else None
     for name in ("online", "", "control", "twin"):
         column = f"placebo_{name}" if name else "placebo"
-        scores = [run[column] / run[f"{column}_se"] for run in measured if run[column] is not None]
+        scores = [run[column] / run[f"{column}_se"] for run in measured if _known(run[column])]
         row[f"placebo_{name or 'probe'}_z"] = max(scores, key=abs) if scores else None
     means = ("online_lag", "gap_online_first", "document_sd", "paired_sd", "noise_scale", "contamination", "gap_drift")
     for name in means:
-        values = [run[name] for run in measured if run[name] is not None and math.isfinite(run[name])]
+        values = [run[name] for run in measured if _known(run[name])]
         row[name] = float(np.mean(values)) if values else None
     return row | {"converged": all(run["converged"] for run in measured)}
+
+
+def _known(value: float | None) -> bool:
+    """In a table of runs, where missing is None or NaN."""
+    return value is not None and math.isfinite(value)
 
 
 def _both(name: str, gap: Gap) -> dict[str, float]:
@@ -97,7 +102,7 @@ def _over_seeds(name: str, cell: Cell, measured: Sequence[dict[str, Any]]) -> Ga
     are the same, and that between the seeds."""
     values = [run[f"gap_{name}"] for run in measured]
     errors = [run[f"gap_{name}_se"] for run in measured]
-    if any(value is None or math.isnan(value) for value in values):
+    if not all(map(_known, values)):
         return Gap(math.nan, math.inf)
     if len(values) == 1:
         return Gap(values[0], errors[0])
