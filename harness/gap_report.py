@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from harness.gaps import DETECTABLE, Gap, Side, contrast
+from harness.fit.predict import predict_gap
+from harness.gaps import DETECTABLE, Gap, Side, contrast, tokens_needed
 from harness.record.configs import read_configs
 from harness.record.documents import Documents, read_documents
 from harness.record.measure import finite
@@ -59,8 +60,9 @@ def read_cells(out: Path, table: pd.DataFrame) -> list[Cell]:
 
 def gap_rows(out: Path) -> list[dict[str, Any]]:
     """A row a cell: its sizes, every estimator's gap averaged over seeds with its standard error (of the documents, and
-    between the seeds where there are several), the minimum detectable gap of the best, the placebos' scores, the
-    spreads of documents, the noise scale and whether the gap had settled.
+    between the seeds where there are several), the minimum detectable gap of the best, the published law's prediction
+    and how many evaluation tokens a side would make it detectable, the placebos' scores, the spreads of documents, the
+    noise scale and whether the gap had settled.
 
     Raises:
         InputError: the folder holds no sweep.
@@ -77,6 +79,10 @@ def _row(cell: Cell, measured: Sequence[dict[str, Any]]) -> dict[str, Any]:
         row |= finite(_both(f"gap_{name}", _over_seeds(name, cell, measured)))
     known = [float(row[f"gap_{name}_se"]) for name in ESTIMATORS[1:] if row[f"gap_{name}_se"] is not None]
     row["minimum_detectable_gap"] = DETECTABLE * min(known) if known else None
+    row["predicted_gap"] = float(predict_gap(N=row["N_nonembedding"], D=row["D"]))
+    tokens = int(cell.of(cell.runs[0])[0].at(cell.runs[0].steps, "seen").tokens.sum())
+    needed = tokens_needed(tokens, min(known), row["predicted_gap"] / DETECTABLE) if known else None
+    row["eval_tokens_needed"] = None if needed is None else float(f"{needed:.2g}")
     for name in ("online", "", "control", "twin"):
         column = f"placebo_{name}" if name else "placebo"
         scores = [run[column] / run[f"{column}_se"] for run in measured if _known(run[column])]

@@ -198,7 +198,8 @@ def print_gaps(rows: Sequence[dict[str, Any]]) -> None:
         }
         line["seeds"] = row["seeds"]
         line |= {name: _measured(row, f"gap_{name}") for name in ESTIMATORS}
-        line["detectable"] = row["minimum_detectable_gap"]
+        line |= {"detectable": row["minimum_detectable_gap"], "law says": row["predicted_gap"]}
+        line["tokens for it"] = row["eval_tokens_needed"]
         line |= {f"z {name}": row[f"placebo_{name}_z"] for name in ESTIMATORS}
         lines_.append(line | {"lag": row["online_lag"], "converged": row["converged"]})
     print("\n".join(lines(lines_)) if lines_ else "no finished run")

@@ -311,3 +311,40 @@ def test_files_and_presets(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "quickstart").write_text(spec.read_text())
     assert load("quickstart").name == "mine"
+
+
+def test_twins_are_two_runs_of_every_seed_on_disjoint_halves():
+    sweep = sweep_of({"grid": {"twins": [False, True], "split_seed": 3}, "seeds": 2})
+    assert [(config.seed, config.data.half) for config in sweep.configs] == [
+        (0, None), (1, None), (0, "a"), (0, "b"), (1, "a"), (1, "b"),
+    ]  # fmt: skip
+    assert {config.data.split_seed for config in sweep.configs} == {3}
+    one, other = sweep.configs[2:4]
+    assert one.twin() == other and len({config.run_id for config in sweep.configs}) == 6
+    assert [config.data.half for config in sweep_of({"grid": {"twins": [True]}, "where": "twins"}).configs] == [
+        "a",
+        "b",
+    ]
+
+
+def test_a_mixture_is_one_axis_value_whatever_the_way_it_is_written():
+    values = [{"web": 1, "code": 3}, "0.75 code + 0.25 web", "web", "mixed"]
+    names = [
+        config.data.domain for config in sweep_of(*[{"grid": {"domain": [value]}} for value in values[1:]]).configs
+    ]
+    assert names == ["0.75 code + 0.25 web", "web", "mixed"]
+    (config,) = sweep_of({"defaults": {"domain": values[0]}}).configs
+    assert config.data.domain == names[0] and config.data.parts == ((0.75, "code"), (0.25, "web"))
+    assert dict((name, share) for share, name in sweep_of({"grid": {"domain": "mixed"}}).configs[0].data.parts) == {
+        "web": 0.5, "code": 0.25, "science": 0.25,
+    }  # fmt: skip
+    # Equal mixtures are one run, and a path with blanks and signs is no mixture.
+    assert "is the same run" in refusal({"grid": {"domain": values[:2]}})
+    odd = "text:/data/a + b"
+    assert sweep_of({"grid": {"domain": odd}}).configs[0].data.parts == ((1.0, odd),)
+
+
+@pytest.mark.parametrize("domain", [{}, {"web": 0}, {"web": -1, "code": 2}, {"web": "much"}, "0.5 web + 0.5 web"])
+def test_other_mixtures_are_refused(domain):
+    told = refusal({"grid": {"domain": [domain]}})
+    assert "domain" in told and ("shares" in told)

@@ -98,6 +98,11 @@ def test_the_report_of_gaps_averages_over_seeds(out, isogap):
     gaps = table.loc[table["half"] == "a", "gap_twin"].astype(float)
     assert pair["seeds"] == 2 and pair["gap_twin"] == pytest.approx(gaps.mean())
     # The error holds the spread between the seeds.
+    # As many tokens as it takes for 2.8 standard errors to shrink to what the law predicts.
+    best = min(pair[f"gap_{name}_se"] for name in ("probe", "control", "twin"))
+    rows = read_documents(run_folder(out, pair["run_id"])).at(9600 // 32, "seen")
+    needed = rows.tokens.sum() * (2.8 * best / pair["predicted_gap"]) ** 2
+    assert pair["eval_tokens_needed"] == pytest.approx(needed, rel=0.05)
     assert pair["gap_twin_se"] > gaps.std(ddof=1) / np.sqrt(2) and lone["gap_twin"] is None
     (cell, _) = read_cells(out, table)
     found = details(cell)
