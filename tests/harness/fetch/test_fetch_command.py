@@ -10,7 +10,10 @@ from sweeps.errors import InputError
 
 def fetched(name, cache, console=None):
     """A corpus of one source and of another that is missing, as a fetch leaves it."""
-    group = [make_document(f"a 1.0/{k // 5}", f"document {k} of {name}", "a 1.0", "MIT") for k in range(50)]
+    source = f"{name} a 1.0"
+    texts = [" ".join(f"{name}{k}word{i}" for i in range(20)) for k in range(50)]
+    group = [make_document(f"{source}/{k // 5}", text, source, "MIT") for k, text in enumerate(texts)]
+    group += [make_document(f"{source}/copy", text, source, "MIT") for text in texts[:3]]
     record = Record(f"{name} a 1.0", "pip a", "1.0", "MIT", "0" * 64, "", 0, 0)
     record = write_source(sorted(group, key=lambda d: (d.group, d.id)), record, cache)
     manifest = Manifest(name, (record,), (("b", "apt-get is not installed"),))
@@ -27,7 +30,10 @@ def no_registries(monkeypatch):
 def test_a_fetched_corpus_is_prepared_and_described(no_registries, isogap, tmp_path):
     ended = isogap("fetch", "corpus", "code", "--cache", tmp_path)
     assert ended.status == 0, ended.err
-    assert "code a 1.0" in ended.out and "MIT" in ended.out
+    (line,) = [line for line in ended.out.splitlines() if "MIT" in line]
+    # 53 documents, of which three stand there twice.
+    assert line.split()[1:3] == ["code", "a"] and "53" in line.split() and "3" in line.split()
+    assert "0.00% stand in the rest" in ended.out
     assert "code: without b: apt-get is not installed" in ended.out
     assert "less than the 45 MB" in ended.out
     row = {row["name"]: row for row in corpora(tmp_path)}["code"]
@@ -62,6 +68,6 @@ def test_its_fingerprint_is_that_of_its_text(tmp_path):
     fetched("web", tmp_path / "b")
     first = find_corpus("web", tmp_path / "a")
     assert first.fingerprint() == find_corpus("web", tmp_path / "b").fingerprint()
-    assert len(list(first.documents())) == 50
+    assert len(list(first.documents())) == 53
     write_manifest(Manifest("web", ()), tmp_path / "b")
     assert first.fingerprint() != find_corpus("web", tmp_path / "b").fingerprint()
