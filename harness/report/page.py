@@ -270,8 +270,8 @@ def _measurement(material: Material, drawn: Drawn) -> str:
                 estimator_figure(both),
                 "The source's estimator (online: held-out loss minus the mean training loss of the last 100 steps)"
                 f" against the probe gap; on the line they agree. It is lower in {below} of {len(both)} runs. In a"
-                " first epoch it compares unseen text with unseen text at older parameters, so it tends below zero"
-                " while the loss falls. Bars: 95 %.",
+                " first epoch the training loss is of windows not read before, and what is left is what other windows"
+                " of the same documents had taught. Bars: 95 %.",
             )
         )
     scores = placebo_scores(rows)
