@@ -70,12 +70,14 @@ def mixture_of(config: RunConfig, stores: tuple[TokenStore, ...]) -> Mixture:
     """
     context, vocab = config.model.context, config.model.vocab
     windows = share_out(config.windows, tuple(share for share, _ in config.data.parts))
+    shares = tuple(share for share, _ in config.data.parts)
     for store, count in zip(stores, windows, strict=True):
         if store.vocab != vocab:
             raise InputError(config.run_id, "model.vocab", vocab, f"{store.vocab}, that of {store.tokenizer}")
         if count and len(store.train) < count * context + 1:
-            expected = f"at most {len(store.train)}, what the train split of {store.domain} holds in {store.tokenizer}"
-            raise InputError(config.run_id, "data.unique_tokens", count * context + 1, expected)
+            most = available_tokens(shares, stores)
+            expected = f"at most {most}, for what the train split of {store.domain} holds in {store.tokenizer}"
+            raise InputError(config.run_id, "data.unique_tokens", config.data.unique_tokens, expected)
     return Mixture(stores, windows, context)
 
 

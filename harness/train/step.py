@@ -106,7 +106,9 @@ def train_turn(
         count = hyper.turns.astype(jnp.float32)
         gradient, loss, squares = jax.tree.map(lambda total: total / count, (gradient, loss, squares))
         parts = parts * count
-    signal, noise = _signal_and_noise(square_norm(gradient), squares, parts, tokens.shape[0] / pieces)
+    signal = noise = jnp.float32(jnp.nan)
+    if model.moe is None:  # a mixture's parts route what the whole batch decides: they are no samples of it
+        signal, noise = _signal_and_noise(square_norm(gradient), squares, parts, tokens.shape[0] / pieces)
     rate = learning_rate(hyper, state.step)
     norm = optax.tree.norm(gradient)
     updates, moments = transform(shape.optimizer, hyper, rate).update(gradient, state.moments, state.params)

@@ -60,7 +60,7 @@ def test_windows_are_found_in_their_parts():
 
 def test_a_part_that_is_too_short_or_of_another_vocabulary_is_refused(stores):
     held = len(stores[1].train)
-    with pytest.raises(InputError, match=f"at most {held}, what the train split"):
+    with pytest.raises(InputError, match=f"at most {2 * held}, for what the train split of .*email"):
         mixture_of(run("0.5 one + 0.5 other", unique=2 * held + 2 * CONTEXT), stores)
     with pytest.raises(InputError, match="model.vocab: got 300, expected 257"):
         mixture_of(run("0.5 one + 0.5 other", vocab=300), stores)

@@ -20,7 +20,7 @@ from harness.record.table import segments_table
 
 PATIENCE = 300.0
 # Three runs whose slots share the devices.
-DENSE = [{"defaults": {"lr": 0.01, "tokens": 9600}, "seeds": 3}]
+DENSE = [{"defaults": {"lr": 0.01, "tokens": 38400}, "seeds": 3}]
 # A pack of mixtures, a run that is split over the devices, and one that only the first process has part in.
 OTHERS = [
     {"name": "mixture", "defaults": {"architecture": "top2", "lr": 0.01, "tokens": 3200}, "seeds": 2},
@@ -154,13 +154,14 @@ def test_what_dies_or_is_told_to_stop_goes_on_with_any_number_of_processes(begin
     assert ended == [0, 0], said
     assert tables(out) == tables(undisturbed)
     assert series(other, reached) == series(undisturbed, reached) and sum(reached.values()) >= 300
-    # Another program rounds otherwise, and training amplifies that.
+    # Another program rounds otherwise, and training amplifies that: 1 % after 450 steps.
     for mine, theirs, loss in (
         (segments_table(other, "series"), segments_table(undisturbed, "series"), "train_loss"),
         (segments_table(other, "evals"), segments_table(undisturbed, "evals"), "loss"),
     ):
         assert mine["step"].tolist() == theirs["step"].tolist()
-        np.testing.assert_allclose(mine[loss], theirs[loss], rtol=5e-3)
+        early = (theirs["step"] <= 300).to_numpy()
+        np.testing.assert_allclose(mine[loss].to_numpy()[early], theirs[loss].to_numpy()[early], rtol=5e-3)
 
 
 def test_a_fault_of_the_first_process_ends_the_others(begin_two, tmp_path):

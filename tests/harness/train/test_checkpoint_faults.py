@@ -205,7 +205,7 @@ def test_a_damaged_segment_sends_its_run_back_to_where_its_record_is_whole(tmp_p
     run, evaluations = RUN, RUN.evaluation_steps()
     ends = [0, 40, 300, 500]
     fell: set[int] = set()
-    for which in range(9):
+    for which in range(12):
         out = tmp_path / str(which)
         folder = run_folder(out, run.run_id)
         record(folder, list(zip(ends, ends[1:], strict=False)), evaluations)
@@ -216,7 +216,7 @@ def test_a_damaged_segment_sends_its_run_back_to_where_its_record_is_whole(tmp_p
                 checkpoints.save(state(step), {run.run_id: (0, step)})
             checkpoints.close()
         files = sorted(path for path in folder.rglob("*.parquet"))
-        assert len(files) == 9
+        assert len(files) == 12
         file = files[which]
         damage(file, kind, rng)
         found = resume_states(out, [run], lambda run: 1)

@@ -35,7 +35,7 @@ def trained(architecture: str, slots: int, sharded: bool, devices: int) -> dict:
     model = make_config(architecture, vocab=64, context=16, width=32, depth=2, heads=2)
     data = DataConfig(domain="", tokenizer="bytes", unique_tokens=1000)
     run = RunConfig(model=model, data=data, optimizer=OptimizerConfig(lr=0.003), steps=STEPS, batch=BATCH)
-    shape = Shape(model, BATCH, False, "adamw", 100)
+    shape = Shape(model, BATCH, False, "adamw", 200)
     mesh = mesh_for(slots, BATCH, jax.devices()[:devices])
     compiled = programs(Key(shape, slots, Compute(), mesh, sharded))
     draw = np.random.default_rng(0)

@@ -176,7 +176,16 @@ def test_series_of_a_run(finished, finished_runs):
     run = finished_runs[1]
     folder = run_folder(finished, run.run_id)
     series, evals, timing = (read_segments(folder, kind) for kind in ("series", "evals", "timing"))
-    assert list(series) == ["step", "tokens", "epoch", "train_loss", "lr", "grad_norm"]
+    assert list(series) == [
+        "step",
+        "tokens",
+        "epoch",
+        "train_loss",
+        "lr",
+        "grad_norm",
+        "gradient_signal",
+        "gradient_noise",
+    ]
     assert series["step"].tolist() == list(range(1, run.steps + 1))
     assert (series["tokens"].to_numpy() == 32 * series["step"].to_numpy()).all()
     # Window number 2 (step - 1) + 1, counted from 0, is the last one of a step.

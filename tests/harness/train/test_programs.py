@@ -34,7 +34,7 @@ from sweeps.shape import Shape, shape_of
 
 CHUNK = 128
 # Of the laboratory's AdamW runs.
-SHAPE = Shape(make_config("dense", vocab=257, context=16, width=16, depth=1, heads=2), 2, False, "adamw", 8)
+SHAPE = Shape(make_config("dense", vocab=257, context=16, width=16, depth=1, heads=2), 2, False, "adamw", 16)
 STEPS = 50
 
 
