@@ -14,6 +14,7 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, Float, Int, UInt32
 
 from harness.train.optimizer import Hyper, init_moments, learning_rate, transform
+from models.rows import row_sum
 from models.transformer import Compute, Lookup, init, is_table, look_up, lookup_loss, mean_loss, step_biases
 from sweeps.shape import Shape
 
@@ -107,10 +108,11 @@ def train_turn(
         gradient, loss, squares = jax.tree.map(lambda total: total / count, (gradient, loss, squares))
         parts = parts * count
     signal = noise = jnp.float32(jnp.nan)
+    blocks = square_norm(gradient)
     if model.moe is None:  # a mixture's parts route what the whole batch decides: they are no samples of it
-        signal, noise = _signal_and_noise(square_norm(gradient), squares, parts, tokens.shape[0] / pieces)
+        signal, noise = _signal_and_noise(blocks, squares, parts, tokens.shape[0] / pieces)
     rate = learning_rate(hyper, state.step)
-    norm = optax.tree.norm(gradient)
+    norm = jnp.sqrt(blocks + square_norm(gradient, tables=True))
     updates, moments = transform(shape.optimizer, hyper, rate).update(gradient, state.moments, state.params)
     params = cast(nnx.State, optax.apply_updates(state.params, updates))
     biases = step_biases(model, state.biases, loads)
@@ -123,21 +125,30 @@ def train_turn(
 
 
 def _in_pieces(model, state: State, tokens: Int[Array, "m T+1"], compute: Compute, pieces: int, shared):
-    """(loss, statistics, gradient, sum of the squares of the pieces' gradients) of all tokens, some sequences at
-    a time; the tables of the vocabulary, 25 MB for 50,304 ids of width 128, are met before and after the pieces."""
+    """(loss, statistics, gradient, square of the first piece's gradient times their number) of all tokens, some
+    sequences at a time; the tables of the vocabulary, 25 MB for 50,304 ids of width 128, are met before and after the pieces.
+
+    One piece's square is an unbiased estimate of all pieces' mean. To square each took 3 to 5 of 70 ms.
+    """
     sequences = tokens.shape[0] // pieces
+
+    def first_square(index, gradient):
+        return jax.lax.cond(index == 0, lambda: pieces * square_norm(gradient), lambda: jnp.float32(0.0))
+
     if compute.loss == "plain":
         nothing = jax.tree.map(jnp.zeros_like, (state.params, jnp.float32(0.0), jnp.float32(0.0)))
 
-        def whole(total, rows):
+        def whole(total, piece):
+            index, rows = piece
+
             def objective(params):
                 return shared(*mean_loss(model, params, state.biases, rows, compute=compute))
 
             (_, (loss, stats, _)), gradient = jax.value_and_grad(objective, has_aux=True)(state.params)
-            return jax.tree.map(jnp.add, total, (gradient, loss, square_norm(gradient))), stats
+            return jax.tree.map(jnp.add, total, (gradient, loss, first_square(index, gradient))), stats
 
         rows = tokens.reshape(pieces, sequences, -1)
-        (gradient, loss, squares), stats = jax.lax.scan(whole, nothing, rows)
+        (gradient, loss, squares), stats = jax.lax.scan(whole, nothing, (jnp.arange(pieces), rows))
         return loss, jax.tree.map(jnp.sum, stats), gradient, squares
     taken, to_tables = jax.vjp(lambda params: look_up(model, params, state.biases, tokens), state.params)
 
@@ -145,26 +156,25 @@ def _in_pieces(model, state: State, tokens: Int[Array, "m T+1"], compute: Comput
         lookup = Lookup(embedded, wanted, head)
         return shared(*lookup_loss(model, params, state.biases, lookup, sequences, compute=compute))
 
-    def piece(total, rows):
+    def piece(total, inputs):
+        index, *rows = inputs
         gradients = jax.value_and_grad(objective, argnums=(0, 1, 2, 3), has_aux=True)
         (_, (loss, stats, _)), (d_params, d_head, *d_rows) = gradients(state.params, taken.head, *rows)
-        return jax.tree.map(jnp.add, total, (d_params, d_head, loss, square_norm(d_params))), (d_rows, stats)
+        return jax.tree.map(jnp.add, total, (d_params, d_head, loss, first_square(index, d_params))), (d_rows, stats)
 
     nothing = jax.tree.map(jnp.zeros_like, (state.params, taken.head, jnp.float32(0.0), jnp.float32(0.0)))
     rows = [rows.reshape(pieces, -1, model.width) for rows in (taken.embedded, taken.wanted)]
-    (gradient, d_head, loss, squares), (d_rows, stats) = jax.lax.scan(piece, nothing, rows)
+    (gradient, d_head, loss, squares), (d_rows, stats) = jax.lax.scan(piece, nothing, (jnp.arange(pieces), *rows))
     embedded, wanted = (rows.reshape(-1, model.width) for rows in d_rows)
     (of_tables,) = to_tables(Lookup(embedded, wanted, d_head))
     return loss, jax.tree.map(jnp.sum, stats), jax.tree.map(jnp.add, gradient, of_tables), squares
 
 
-def square_norm(gradient: nnx.State) -> Float[Array, ""]:
-    """Of the gradient of all parameters but the vocabulary's tables."""
+def square_norm(gradient: nnx.State, tables: bool = False) -> Float[Array, ""]:
+    """Of the gradient of the vocabulary's tables, or of all other parameters."""
     leaves = jax.tree_util.tree_leaves_with_path(gradient)
-    return sum(
-        (jnp.vdot(leaf, leaf) for path, leaf in leaves if not is_table(path)),
-        start=jnp.float32(0.0),
-    )
+    squares = [row_sum(jnp.square(leaf).reshape(-1))[0] for path, leaf in leaves if is_table(path) == tables]
+    return jnp.stack(squares).sum()
 
 
 def _signal_and_noise(whole, parts_mean, parts, sequences: float) -> tuple[Float[Array, ""], Float[Array, ""]]:

@@ -1,4 +1,4 @@
-"""The gradient's noise and signal against gradients taken one sequence at a time."""
+"""The gradient's noise and signal, on average over batches, are those of a known population of sequences."""
 
 import jax
 import jax.numpy as jnp
@@ -35,14 +35,10 @@ def state(accumulates: bool = False):
     return new_state(Shape(MODEL, BATCH, accumulates, "adamw", 8), jnp.uint32(3))
 
 
-def expected(tokens, sequences: int) -> tuple[float, float]:
-    """|G|^2 and tr(Sigma) of a sequence: the variance of the parts' gradients, and the mean's square less its share."""
+def population(tokens) -> tuple[float, float]:
+    """|G|^2 and tr(Sigma) of a sequence's gradient among these sequences."""
     alone = np.asarray(gradients(state().params, tokens), np.float64)
-    parts = alone.reshape(-1, sequences, alone.shape[-1]).mean(axis=1)
-    count = len(parts)
-    variance = float(np.sum(parts.var(axis=0, ddof=1)))
-    mean = parts.mean(axis=0)
-    return float(mean @ mean) - variance / count, variance * sequences
+    return float(np.sum(alone.mean(axis=0) ** 2)), float(np.sum(alone.var(axis=0)))
 
 
 def hyper(turns: int):
@@ -51,37 +47,48 @@ def hyper(turns: int):
     return jax.tree.map(jnp.asarray, hyper_of(run, turns))
 
 
-take_turn = jax.jit(train_turn, static_argnums=(0, 1), static_argnames=("pieces",))
-
-
 def tokens_of(count: int) -> np.ndarray:
     return np.random.default_rng(0).integers(0, 257, (count, 17)).astype(np.int32)
+
+
+def assert_unbiased(found, true: float):
+    """Over many batches drawn from a population."""
+    found = np.asarray(found, np.float64)
+    assert abs(found.mean() - true) < 4 * found.std(ddof=1) / np.sqrt(len(found))
+    assert found.std(ddof=1) / np.sqrt(len(found)) < 0.15 * abs(true)
 
 
 @pytest.mark.parametrize("loss", ["plain", "one_pass"])
 @pytest.mark.parametrize("pieces", [2, 8])
 def test_of_pieces(pieces, loss):
-    tokens = tokens_of(BATCH)
-    shape = Shape(MODEL, BATCH, False, "adamw", 8)
-    _, metrics = take_turn(shape, Compute(loss=loss), state(), hyper(1), tokens, pieces=pieces)
-    signal, noise = expected(tokens, BATCH // pieces)
-    assert float(metrics.gradient_signal) == pytest.approx(signal, rel=1e-3, abs=1e-6)
-    assert float(metrics.gradient_noise) == pytest.approx(noise, rel=1e-3)
+    sequences = tokens_of(32)
+    drawn = np.random.default_rng(1).integers(0, 32, (400, BATCH))
+    shape, begun, numbers = Shape(MODEL, BATCH, False, "adamw", 8), state(), hyper(1)
+    turn = jax.jit(jax.vmap(lambda rows: train_turn(shape, Compute(loss=loss), begun, numbers, rows, pieces=pieces)[1]))
+    metrics = turn(sequences[drawn])
+    signal, noise = population(sequences)
+    assert_unbiased(metrics.gradient_signal, signal)
+    assert_unbiased(metrics.gradient_noise, noise)
 
 
 def test_of_the_turns_of_a_batch():
-    tokens = tokens_of(4 * BATCH)
-    shape, turning = Shape(MODEL, BATCH, True, "adamw", 8), state(accumulates=True)
-    metrics = None
-    for rows in np.split(tokens, 4):
-        turning, metrics = take_turn(shape, Compute(), turning, hyper(4), rows)
-    assert metrics is not None
-    signal, noise = expected(tokens, BATCH)
-    assert float(metrics.gradient_signal) == pytest.approx(signal, rel=1e-3, abs=1e-6)
-    assert float(metrics.gradient_noise) == pytest.approx(noise, rel=1e-3)
+    sequences = tokens_of(32)
+    drawn = np.random.default_rng(2).integers(0, 32, (400, 4, BATCH))
+    shape, begun, numbers = Shape(MODEL, BATCH, True, "adamw", 8), state(accumulates=True), hyper(4)
+
+    def batch(turns):
+        turning, metrics = begun, None
+        for rows in turns:
+            turning, metrics = train_turn(shape, Compute(), turning, numbers, rows)
+        return metrics
+
+    metrics = jax.jit(jax.vmap(batch))(sequences[drawn])
+    signal, noise = population(sequences)
+    assert_unbiased(metrics.gradient_signal, signal)
+    assert_unbiased(metrics.gradient_noise, noise)
 
 
 def test_one_part_tells_nothing():
     shape = Shape(MODEL, BATCH, False, "adamw", 8)
-    _, metrics = take_turn(shape, Compute(), state(), hyper(1), tokens_of(BATCH))
+    _, metrics = train_turn(shape, Compute(), state(), hyper(1), tokens_of(BATCH))
     assert np.isnan(metrics.gradient_signal) and np.isnan(metrics.gradient_noise)
