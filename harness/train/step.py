@@ -126,7 +126,7 @@ def train_turn(
 
 def _in_pieces(model, state: State, tokens: Int[Array, "m T+1"], compute: Compute, pieces: int, shared):
     """(loss, statistics, gradient, square of the first piece's gradient times their number) of all tokens, some
-    sequences at a time; the tables of the vocabulary, 25 MB for 50,304 ids of width 128, are met before and after the pieces.
+    sequences at a time; the tables of the vocabulary, 25 MB for 50,304 ids of width 128, are met before and after them.
 
     One piece's square is an unbiased estimate of all pieces' mean. To square each took 3 to 5 of 70 ms.
     """

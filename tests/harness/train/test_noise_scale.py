@@ -90,5 +90,5 @@ def test_of_the_turns_of_a_batch():
 
 def test_one_part_tells_nothing():
     shape = Shape(MODEL, BATCH, False, "adamw", 8)
-    _, metrics = train_turn(shape, Compute(), state(), hyper(1), tokens_of(BATCH))
+    _, metrics = train_turn(shape, Compute(), state(), hyper(1), jnp.asarray(tokens_of(BATCH)))
     assert np.isnan(metrics.gradient_signal) and np.isnan(metrics.gradient_noise)
