@@ -137,11 +137,15 @@ def gaps(
 ) -> None:
     """Every estimator of every cell's gap, with errors and placebos; of one run, by recency and over time."""
     from harness.gap_report import cell_of, details, gap_rows
+    from harness.record.table import runs_table
     from harness.show import print_gap_details, print_gaps, working
 
     folder = _folder(out)
     with working("measuring"):
-        found = gap_rows(folder) if run_id is None else details(cell_of(folder, run_id))
+        if run_id is None:
+            found = [row for row, _ in gap_rows(folder, runs_table(folder))]
+        else:
+            found = details(cell_of(folder, run_id))
     if json_:
         print(json.dumps(found, allow_nan=False))
     elif isinstance(found, dict):

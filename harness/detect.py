@@ -1,15 +1,13 @@
 """Whether a design could see the gap that the published law predicts: what `isogap plan` says of each cell."""
 
-import functools
 import math
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from harness.data.mixture import stores_of
-from harness.data.store import TokenStore, prepare
+from harness.data.store import TokenStore
 from harness.fit.predict import predict_gap
-from harness.gaps import DETECTABLE
+from harness.gaps import DETECTABLE, tokens_needed
 from models.count import count
 from sweeps.config import RunConfig
 from sweeps.errors import InputError
@@ -25,9 +23,12 @@ def occupied(draws: float, places: float) -> float:
     return places * -math.expm1(draws * math.log1p(-1 / places)) if places > 1 else min(draws, places)
 
 
-def expectation(cache: Path) -> Callable[[RunConfig], dict[str, Any]]:
-    """`expect` with the texts that are here; of runs whose text is not, nothing is expected."""
-    opened = functools.cache(functools.partial(prepare, cache=cache))
+def expectation(opened: Callable[..., TokenStore]) -> Callable[[RunConfig], dict[str, Any]]:
+    """`expect` with the texts that are here; of runs whose text is not, nothing is expected.
+
+    Args:
+        opened: `harness.data.store.prepare` with its cache, which opens each text once.
+    """
 
     def of(config: RunConfig) -> dict[str, Any]:
         try:
@@ -48,8 +49,9 @@ def expect(config: RunConfig, stores: tuple[TokenStore, ...]) -> dict[str, Any]:
         eval_tokens_needed: on each side, for the predicted gap to be detectable, at as many tokens a document as here.
     """
     predicted = float(predict_gap(N=count(config.model).nonembedding, D=config.tokens))
-    seen = sum(_groups(store, share * config.data.unique_tokens) for store, (share, _) in _parts(config, stores))
-    held = sum(len(set(store.heldout_groups.tolist())) for store in stores)
+    parts = zip(stores, config.data.parts, strict=True)
+    seen = sum(_groups(store, share * config.data.unique_tokens) for store, (share, _) in parts)
+    held = sum(store.groups_held_out for store in stores)
     windows = config.probe.windows
     on_seen, on_held = occupied(windows, seen), occupied(windows, held)
     if config.data.half is None:
@@ -57,7 +59,7 @@ def expect(config: RunConfig, stores: tuple[TokenStore, ...]) -> dict[str, Any]:
     else:
         se, sd = PAIRED_SD / 2 * math.sqrt(2 / on_seen), PAIRED_SD / math.sqrt(2)
     # A side of n documents has the error sd / sqrt(n).
-    needed = (DETECTABLE * sd / predicted) ** 2 * windows * config.model.context / on_seen
+    needed = tokens_needed(windows * config.model.context, sd / math.sqrt(on_seen), predicted / DETECTABLE)
     return {
         "predicted_gap": predicted,
         "detectable_gap": DETECTABLE * se,
@@ -66,11 +68,7 @@ def expect(config: RunConfig, stores: tuple[TokenStore, ...]) -> dict[str, Any]:
     }
 
 
-def _parts(config: RunConfig, stores: tuple[TokenStore, ...]) -> list[tuple[TokenStore, tuple[float, str]]]:
-    return list(zip(stores, config.data.parts, strict=True))
-
-
 def _groups(store: TokenStore, tokens: float) -> float:
     """Groups of documents in so many tokens of the train stream."""
     documents = tokens / len(store.train) * len(store.train_groups)
-    return max(1.0, occupied(documents, len(set(store.train_groups.tolist()))))
+    return max(1.0, occupied(documents, store.groups_trained_on))

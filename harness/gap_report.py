@@ -2,7 +2,7 @@
 
 import math
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from harness.fit.predict import predict_gap
 from harness.gaps import DETECTABLE, Gap, Side, contrast, tokens_needed
 from harness.record.configs import read_configs
 from harness.record.documents import Documents, read_documents
-from harness.record.measure import finite
+from harness.record.measure import finite, named
 from harness.record.pairs import differences, placebo_gaps, recency, trajectory
 from harness.record.status import run_folder
 from harness.record.table import ESTIMATORS, runs_table
@@ -42,41 +42,44 @@ class Cell:
         return self.documents[run.run_id], twin
 
 
-def read_cells(out: Path, table: pd.DataFrame) -> list[Cell]:
-    """The cells of a sweep's folder, in its order; only what has ended.
+def read_cells(out: Path, table: pd.DataFrame, run_id: str | None = None) -> Iterator[Cell]:
+    """The cells of a sweep's folder, in its order, read one at a time; only what has ended.
+
+    Args:
+        table: the folder's runs.
+        run_id: of a run or its twin, whose cell alone is read; None for all.
+    """
+    done = set(table.loc[table["status"] == "done", "run_id"])
+    cells: dict[RunConfig, list[RunConfig]] = defaultdict(list)
+    for run in read_configs(out):
+        if run.run_id in done and (run.data.half != "b" or run.twin().run_id not in done):
+            cells[run.model_copy(update={"seed": 0})].append(run)
+    for runs in cells.values():
+        twins = [run.twin() for run in runs if run.data.half is not None]
+        ids = {run.run_id for run in (*runs, *twins)}
+        if run_id is None or run_id in ids:
+            yield Cell(tuple(runs), {name: read_documents(run_folder(out, name)) for name in sorted(ids & done)})
+
+
+def gap_rows(out: Path, table: pd.DataFrame) -> Iterator[tuple[dict[str, Any], Cell]]:
+    """A row a cell, with the cell: its sizes, every estimator's gap averaged over seeds with its standard error (of the
+    documents, and between the seeds where there are several), the minimum detectable gap of the best, the published
+    law's prediction and how many evaluation tokens a side would make it detectable, the placebos' scores, the spreads
+    of documents, the noise scale and whether the gap had settled.
 
     Args:
         table: the folder's runs.
     """
-    done = set(table.loc[table["status"] == "done", "run_id"])
-    cells: dict[RunConfig, list[RunConfig]] = defaultdict(list)
-    ended = [run for run in read_configs(out) if run.run_id in done]
-    documents = {run.run_id: read_documents(run_folder(out, run.run_id)) for run in ended}
-    for run in ended:
-        if run.data.half != "b" or run.twin().run_id not in done:
-            cells[run.model_copy(update={"seed": 0})].append(run)
-    return [Cell(tuple(runs), documents) for runs in cells.values()]
-
-
-def gap_rows(out: Path) -> list[dict[str, Any]]:
-    """A row a cell: its sizes, every estimator's gap averaged over seeds with its standard error (of the documents, and
-    between the seeds where there are several), the minimum detectable gap of the best, the published law's prediction
-    and how many evaluation tokens a side would make it detectable, the placebos' scores, the spreads of documents, the
-    noise scale and whether the gap had settled.
-
-    Raises:
-        InputError: the folder holds no sweep.
-    """
-    table = runs_table(out)
     by_id = {row["run_id"]: row for row in table.to_dict("records")}
-    return [_row(cell, [by_id[run.run_id] for run in cell.runs]) for cell in read_cells(out, table)]
+    for cell in read_cells(out, table):
+        yield _row(cell, [by_id[run.run_id] for run in cell.runs]), cell
 
 
 def _row(cell: Cell, measured: Sequence[dict[str, Any]]) -> dict[str, Any]:
     names = ("run_id", "architecture", "domain", "tokenizer", "N_nonembedding", "D", "U", "epochs", "D_bytes")
     row: dict[str, Any] = {name: measured[0][name] for name in names} | {"seeds": len(cell.runs)}
     for name in ESTIMATORS:
-        row |= finite(_both(f"gap_{name}", _over_seeds(name, cell, measured)))
+        row |= finite(named(f"gap_{name}", _over_seeds(name, cell, measured)))
     known = [float(row[f"gap_{name}_se"]) for name in ESTIMATORS[1:] if row[f"gap_{name}_se"] is not None]
     row["minimum_detectable_gap"] = DETECTABLE * min(known) if known else None
     row["predicted_gap"] = float(predict_gap(N=row["N_nonembedding"], D=row["D"]))
@@ -97,10 +100,6 @@ def _row(cell: Cell, measured: Sequence[dict[str, Any]]) -> dict[str, Any]:
 def _known(value: float | None) -> bool:
     """In a table of runs, where missing is None or NaN."""
     return value is not None and math.isfinite(value)
-
-
-def _both(name: str, gap: Gap) -> dict[str, float]:
-    return {name: gap.gap, f"{name}_se": gap.se}
 
 
 def _over_seeds(name: str, cell: Cell, measured: Sequence[dict[str, Any]]) -> Gap:
@@ -139,9 +138,8 @@ def cell_of(out: Path, run_id: str) -> Cell:
     Raises:
         InputError: the folder holds no sweep, or no such run that has ended.
     """
-    for cell in read_cells(out, runs_table(out)):
-        if any(run_id in (run.run_id, run.data.half and run.twin().run_id) for run in cell.runs):
-            return cell
+    for cell in read_cells(out, runs_table(out), run_id):
+        return cell
     raise InputError("--run", "ID", run_id, f"a finished run of {out}")
 
 

@@ -6,13 +6,14 @@ import importlib.util
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from rich.console import Console
 
 from harness.data.cache import default_cache
 from harness.data.mixture import available_tokens, stores_of
-from harness.data.store import prepare
+from harness.data.store import TokenStore, prepare
 from harness.detect import expectation
 from harness.launch.packing import memory_limit_of
 from harness.record.files import write_text
@@ -35,15 +36,15 @@ def plan_sweep(sweep: str, cache: Path | None, calibrate: bool) -> Plan:
     cache = default_cache() if cache is None else cache
     loaded = load(sweep)
     calibration = calibration_of(cache) if calibrate else TWO_CORES
-    held = functools.partial(_available, cache)
+    opened = functools.cache(functools.partial(prepare, cache=cache))
+    held = functools.partial(_available, opened)
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     with working("preparing text"):
-        return plan(loaded, held, calibration, memory, memory_limit_of(calibration.platform), expectation(cache))
+        return plan(loaded, held, calibration, memory, memory_limit_of(calibration.platform), expectation(opened))
 
 
-def _available(cache: Path, data: DataConfig) -> int:
-    stores = stores_of(functools.partial(prepare, cache=cache), data)
-    return available_tokens(tuple(share for share, _ in data.parts), stores)
+def _available(opened: Callable[..., TokenStore], data: DataConfig) -> int:
+    return available_tokens(tuple(share for share, _ in data.parts), stores_of(opened, data))
 
 
 def _machine() -> str:

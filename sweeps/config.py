@@ -54,6 +54,11 @@ class DataConfig(_Strict, frozen=True):
         """(share, corpus) of what is mixed."""
         return parse_domain(self.domain)
 
+    @property
+    def split(self) -> dict[str, Any]:
+        """Which of each corpus is held out and which trained on: the arguments of the harness that say so."""
+        return {"heldout_fraction": self.heldout_fraction, "split_seed": self.split_seed, "half": self.half}
+
 
 class OptimizerConfig(_Strict, frozen=True):
     """How it is trained. Decay is decoupled and, for AdamW, multiplied by the learning rate (Loshchilov and Hutter).

@@ -12,7 +12,7 @@ Everything is written beside its place and renamed into it, so that processes ma
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -94,7 +94,7 @@ class CorpusFacts:
 
 _FACTS = TypeAdapter(CorpusFacts)
 _CONTAMINATION = TypeAdapter(Contamination)
-_SCHEMA = pa.schema(
+SCHEMA = pa.schema(
     [
         ("id", pa.string()),
         ("group", pa.string()),
@@ -157,9 +157,9 @@ def corpus_facts(corpus: Corpus, cache: Path) -> CorpusFacts:
         raw = chain.from_iterable(corpus_documents(part, cache) for part in corpus.parts)
         cleaned = clean(raw if corpus.parts else corpus.documents())
         facts = _facts(cleaned)
-        with atomically(_corpus_file(facts, cache)) as file, pq.ParquetWriter(file, _SCHEMA, compression="zstd") as out:
+        with atomically(_corpus_file(facts, cache)) as file, pq.ParquetWriter(file, SCHEMA, compression="zstd") as out:
             for batch in in_batches(cleaned.documents):
-                out.write_table(_table(batch))
+                out.write_table(documents_table(batch))
         with atomically(facts_file) as file:
             file.write_bytes(_FACTS.dump_json(facts))
     return facts
@@ -252,9 +252,10 @@ def _batches(corpus: Corpus, cache: Path, columns: list[str]) -> Iterator[pa.Rec
             yield from file.read_row_group(number, columns=columns, use_threads=False).select(columns).to_batches()
 
 
-def _table(documents: list[Document]) -> pa.Table:
+def documents_table(documents: Sequence[Document]) -> pa.Table:
+    """Documents as they are kept in parquet, with their bytes as UTF-8."""
     columns = {name: [getattr(d, name) for d in documents] for name in ("id", "group", "source", "licence", "text")}
-    return pa.table(columns | {"bytes": [len(text.encode()) for text in columns["text"]]}, schema=_SCHEMA)
+    return pa.table(columns | {"bytes": [len(text.encode()) for text in columns["text"]]}, schema=SCHEMA)
 
 
 def _facts(cleaned: Cleaned) -> CorpusFacts:

@@ -48,8 +48,7 @@ def stores_of(opened: Callable[..., TokenStore], data: DataConfig) -> tuple[Toke
     Args:
         opened: `harness.data.store.prepare` with its cache.
     """
-    split = {"heldout_fraction": data.heldout_fraction, "split_seed": data.split_seed, "half": data.half}
-    return tuple(opened(name, data.tokenizer, **split) for _, name in data.parts)
+    return tuple(opened(name, data.tokenizer, **data.split) for _, name in data.parts)
 
 
 def share_out(total: int, shares: tuple[float, ...]) -> tuple[int, ...]:

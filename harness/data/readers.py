@@ -89,11 +89,16 @@ _STREAM = {"split": "train", "streaming": True}
 
 
 def _open_hub(datasets: Any, name: str, config: str | None) -> Iterable[Mapping[str, Any]]:
+    hub_revision(name)
+    return datasets.load_dataset(name, config, **_STREAM)
+
+
+def hub_revision(dataset: str) -> str:
+    """The present revision of a dataset of the hub."""
     from huggingface_hub import HfApi
 
     # Asked first because it fails at once without a network, where load_dataset tries for 23 seconds.
-    HfApi().dataset_info(name, timeout=20)
-    return datasets.load_dataset(name, config, **_STREAM)
+    return HfApi().dataset_info(dataset, timeout=20).sha or "main"
 
 
 def _stream(where: object, load: Any) -> Iterator[Document]:

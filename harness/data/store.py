@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import chain
 from pathlib import Path
 
@@ -73,6 +74,17 @@ class TokenStore:
     group_sources: Int32[np.ndarray, "groups"]
     source_names: tuple[str, ...]
     token_bytes: UInt16[np.ndarray, "vocab"]
+
+    # Asked once a run by a plan of thousands of them.
+    @cached_property
+    def groups_trained_on(self) -> int:
+        """Number of groups in the train stream."""
+        return len(np.unique(self.train_groups))
+
+    @cached_property
+    def groups_held_out(self) -> int:
+        """Number of groups in the held-out stream."""
+        return len(np.unique(self.heldout_groups))
 
 
 def prepare(

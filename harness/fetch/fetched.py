@@ -14,19 +14,13 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from harness.data.cache import atomically
+from harness.data.cache import atomically, documents_table
 from harness.data.documents import Document
 from sweeps.errors import InputError
 
 # Must change when the readers would give other text: what was read under another number is read again.
 RECIPE = 1
 
-_SCHEMA = pa.schema(
-    [
-        ("id", pa.string()), ("group", pa.string()), ("source", pa.string()), ("licence", pa.string()),
-        ("bytes", pa.int64()), ("text", pa.large_string()),
-    ]
-)  # fmt: skip
 _RECORD = b"isogap"
 
 
@@ -79,10 +73,9 @@ def manifest_file(name: str, cache: Path) -> Path:
 
 def write_source(documents: Sequence[Document], record: Record, cache: Path) -> Record:
     """Write a source's documents, given in the order of (group, id), with its record, which is returned completed."""
-    columns = {name: [getattr(document, name) for document in documents] for name in _SCHEMA.names if name != "bytes"}
-    columns["bytes"] = [len(document.text.encode()) for document in documents]
-    table = pa.table(columns, schema=_SCHEMA)
-    facts = {"text_sha256": text_sha256(table), "documents": len(documents), "bytes": sum(columns["bytes"])}
+    table = documents_table(documents)
+    size = sum(table["bytes"].to_pylist())
+    facts = {"text_sha256": text_sha256(table), "documents": len(documents), "bytes": size}
     record = Record(**asdict(record) | facts)
     with atomically(source_file(record.source, cache)) as file:
         metadata = {_RECORD: json.dumps(asdict(record))}

@@ -19,6 +19,7 @@ from rich.console import Console
 
 from harness.data.documents import Document, make_document
 from harness.data.pieces import cut_code, parse, split_lines
+from harness.data.readers import hub_revision
 from harness.fetch.fetched import Manifest, Record, read_record, write_manifest, write_source
 from harness.fetch.pages import SHORTEST_PAGE, cut, tidy
 from harness.show import working
@@ -138,7 +139,7 @@ def _open(source: HubSource) -> tuple[str, Iterable[Mapping[str, Any]]]:
 
     datasets.logging.set_verbosity(datasets.logging.CRITICAL)
     local = Path(source.dataset).is_dir()
-    revision = "local" if local else _revision(source.dataset)
+    revision = "local" if local else hub_revision(source.dataset)
     if source.files:
         base = source.dataset if local else f"hf://datasets/{source.dataset}@{revision}"
         builder = "parquet" if source.files.endswith(".parquet") else "json"
@@ -147,13 +148,6 @@ def _open(source: HubSource) -> tuple[str, Iterable[Mapping[str, Any]]]:
     at = None if local else revision
     rows = datasets.load_dataset(source.dataset, source.config, split=source.split, streaming=True, revision=at)
     return revision, rows
-
-
-def _revision(dataset: str) -> str:
-    from huggingface_hub import HfApi
-
-    # Asked first because it fails at once without a network, where load_dataset tries for 23 seconds.
-    return HfApi().dataset_info(dataset, timeout=20).sha or "main"
 
 
 def _documents(rows: Iterable[Mapping[str, Any]], source: HubSource, domain: str) -> Iterator[Document]:

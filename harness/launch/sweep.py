@@ -226,7 +226,7 @@ def _prepare_data(runs: list[RunConfig], out: Path, cache: Path, console: Consol
 def _texts(data: DataConfig) -> list[tuple[str, tuple[tuple[str, Any], ...], str, str]]:
     """(name in environment.json, split, corpus, tokenizer) of what a run and its twin read: another split of the same
     text has other tokens."""
-    split = {"heldout_fraction": data.heldout_fraction, "split_seed": data.split_seed, "half": data.half}
+    split = data.split
     usual = {name: DataConfig.model_fields[name].default for name in split}
     unusual = "".join(f" {name} {value}" for name, value in split.items() if value != usual[name])
     return [

@@ -97,16 +97,16 @@ def measure(config: RunConfig, facts: TextFacts, series: pd.DataFrame, documents
         "seen_loss": contrast(seen.side()).gap,
         "heldout_loss": contrast(held.side()).gap,
         "heldout_bpb": contrast(held.side(bits=True)).gap,
-        **_named("gap_online", online),
-        **_named("online_lag", lag),
-        **_named("gap_probe", measured),
-        **_named("gap_probe_bpb", probe_gap(seen.side(bits=True), held.side(bits=True))),
+        **named("gap_online", online),
+        **named("online_lag", lag),
+        **named("gap_probe", measured),
+        **named("gap_probe_bpb", probe_gap(seen.side(bits=True), held.side(bits=True))),
         "gap_probe_se_source": probe_gap(seen.side(by="source"), held.side(by="source")).se,
         "minimum_detectable_gap": measured.minimum_detectable,
-        **_named("placebo", _of_halves(held)),
-        **_named("placebo_online", _of_halves(held_mean)),
-        **_named("gap_online_first", fresh),
-        **_named("gap_drift", drift),
+        **named("placebo", _of_halves(held)),
+        **named("placebo_online", _of_halves(held_mean)),
+        **named("gap_online_first", fresh),
+        **named("gap_drift", drift),
         "noise_scale": noise_scale(series.iloc[steps[0] :], config),
         "bytes_per_token": facts.bytes_per_token,
         "contamination": facts.contamination,
@@ -123,7 +123,8 @@ def finite(values: dict[str, float]) -> dict[str, float | None]:
     return {name: None if kept.get(f"{name}_se", value) is None else value for name, value in kept.items()}
 
 
-def _named(name: str, gap: Gap) -> dict[str, float]:
+def named(name: str, gap: Gap) -> dict[str, float]:
+    """A gap and its standard error as two columns."""
     return {name: gap.gap, f"{name}_se": gap.se}
 
 

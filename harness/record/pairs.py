@@ -14,7 +14,7 @@ import numpy as np
 from harness.gaps import Gap, Side, control_gap, halves, probe_gap, spread, twin_gap
 from harness.record.documents import Documents, Rows, read_documents
 from harness.record.files import json_bytes
-from harness.record.measure import finite
+from harness.record.measure import finite, named
 from harness.record.status import run_folder
 from sweeps.config import RunConfig
 
@@ -47,19 +47,16 @@ def measure_pair(own: Documents, twin: Documents, step: int) -> dict[str, float 
         and of a mean difference, as far as the errors of means show them.
     """
     values: dict[str, float] = {}
-    for suffix, bits in (("", False), ("_bpb", True)):
-        seen, other, held = differences(own, twin, step, bits=bits)
-        for name, gap in (("gap_twin", twin_gap(seen, other)), ("gap_control", control_gap(seen, held))):
-            values |= {f"{name}{suffix}": gap.gap, f"{name}{suffix}_se": gap.se}
-    _, _, held = differences(own, twin, step)
+    nats = differences(own, twin, step)
+    for suffix, (seen, other, held) in (("", nats), ("_bpb", differences(own, twin, step, bits=True))):
+        values |= named(f"gap_twin{suffix}", twin_gap(seen, other))
+        values |= named(f"gap_control{suffix}", control_gap(seen, held))
     placebo = placebo_gaps(own, twin, step, 0)
     values |= {
-        "placebo_twin": placebo["twin"].gap,
-        "placebo_twin_se": placebo["twin"].se,
-        "placebo_control": placebo["control"].gap,
-        "placebo_control_se": placebo["control"].se,
+        **named("placebo_twin", placebo["twin"]),
+        **named("placebo_control", placebo["control"]),
         "document_sd": spread(own.at(step, "heldout").side()),
-        "paired_sd": spread(held),
+        "paired_sd": spread(nats[2]),
     }
     return finite(values)
 
@@ -161,4 +158,4 @@ def trajectory(config: RunConfig, own: Documents, twin: Documents | None = None)
 
 
 def _estimate(name: str, gap: Gap) -> dict[str, float | None]:
-    return finite({f"gap_{name}": gap.gap, f"gap_{name}_se": gap.se})
+    return finite(named(f"gap_{name}", gap))

@@ -8,7 +8,7 @@ import pandas as pd
 
 from harness.fit.table import roles_for_runs
 from harness.fit.verdict import Verdict, verdict
-from harness.gap_report import details, gap_rows, read_cells
+from harness.gap_report import details, gap_rows
 from harness.record.configs import read_configs
 from harness.record.lock import is_live
 from harness.record.segments import read_segments
@@ -55,7 +55,8 @@ def gather(out: Path, *, bootstrap: int = 100, nulls: bool = True) -> Material:
     Raises:
         InputError: the folder holds no sweep.
     """
-    runs = runs_table(out).join(_progress(out))
+    measured = runs_table(out)
+    runs = measured.join(_progress(out))
     rows, found, missing, notes = pd.DataFrame(), None, "", ()
     try:
         rows, warnings = roles_for_runs(runs)
@@ -72,19 +73,17 @@ def gather(out: Path, *, bootstrap: int = 100, nulls: bool = True) -> Material:
         rows=rows,
         verdict=found,
         missing=missing,
-        cells=_twins(out),
+        cells=_twins(out, measured),
         notes=notes,
         environment=json.loads(environment.read_text()) if environment.is_file() else None,
         spec=(out / "sweep.yaml").read_text(),
     )
 
 
-def _twins(out: Path) -> tuple[tuple[dict, dict], ...]:
-    table = runs_table(out)
+def _twins(out: Path, table: pd.DataFrame) -> tuple[tuple[dict, dict], ...]:
     if table.empty or "a" not in set(table["half"]):
         return ()
-    pairs = zip(gap_rows(out), read_cells(out, table), strict=True)
-    return tuple((row, details(cell)) for row, cell in pairs if row["gap_twin"] is not None)
+    return tuple((row, details(cell)) for row, cell in gap_rows(out, table) if row["gap_twin"] is not None)
 
 
 def _progress(out: Path) -> pd.DataFrame:

@@ -17,13 +17,13 @@ from harness.gaps import effective_number
 from harness.record.documents import Documents, Rows
 from harness.record.measure import TextFacts, measure
 from harness.record.pairs import measure_pair
+from harness.record.table import ESTIMATORS
 from models.config import make_config
 from sweeps.config import DataConfig, OptimizerConfig, RunConfig, online_span
 
 STEPS, BATCH, CONTEXT = 1000, 8, 128
 # Documents are of different lengths: this spread of their logarithm makes one in a hundred ten times the median's.
 LENGTH_SD = 1.0
-ESTIMATORS = ("online", "probe", "control", "twin")
 
 
 @dataclass(frozen=True)

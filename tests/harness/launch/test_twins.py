@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from harness.data.store import prepare
-from harness.gap_report import details, gap_rows, read_cells
+from harness.gap_report import details, gap_rows
 from harness.record.configs import read_configs
 from harness.record.documents import read_documents
 from harness.record.status import run_folder
@@ -94,7 +94,7 @@ def test_a_mixture_reads_each_part_in_its_share(lab, out):
 
 def test_the_report_of_gaps_averages_over_seeds(out, isogap):
     table = runs_table(out)
-    pair, lone = gap_rows(out)
+    (pair, cell), (lone, _) = gap_rows(out, table)
     gaps = table.loc[table["half"] == "a", "gap_twin"].astype(float)
     assert pair["seeds"] == 2 and pair["gap_twin"] == pytest.approx(gaps.mean())
     # The error holds the spread between the seeds.
@@ -104,7 +104,6 @@ def test_the_report_of_gaps_averages_over_seeds(out, isogap):
     needed = rows.tokens.sum() * (2.8 * best / pair["predicted_gap"]) ** 2
     assert pair["eval_tokens_needed"] == pytest.approx(needed, rel=0.05)
     assert pair["gap_twin_se"] > gaps.std(ddof=1) / np.sqrt(2) and lone["gap_twin"] is None
-    (cell, _) = read_cells(out, table)
     found = details(cell)
     assert found["trajectory"][-1]["gap_twin"] == pytest.approx(gaps.iloc[0]) and set(found["placebos"]) == {
         "probe", "control", "twin",
