@@ -34,28 +34,16 @@ def read_source(
     Raises:
         InputError: no such source, role, column or law, a condition that does not parse, or no row left.
     """
-    roles = parse_roles(settings)
-    needed = {role for law in laws for role in (*get_law(law).columns, get_law(law).response)}
+    roles, declared = parse_roles(settings), [get_law(law) for law in laws]
     if source.is_dir():
         frame, warnings = roles_for_runs(runs_table(source), estimator, units)
-        chosen = {role: role for role in needed if role in frame} | roles
-        frame, more = assign_roles(frame, chosen, where=where, holdout=holdout, source=str(source))
+        frame, more = assign_roles(frame, roles, where=where, holdout=holdout, laws=declared, source=str(source))
         warnings = (*warnings, *more)
     else:
-        standing = {role: role for role in needed | {"G_se"} if role in _columns(source)}
-        frame, warnings = read_table(source, roles, where, holdout, standing)
+        frame, warnings = read_table(source, roles, where, holdout, declared)
     for warning in warnings:
         print(f"{source}: {warning.message}")
     return frame
-
-
-def _columns(source: Path) -> list[str]:
-    try:
-        if source.suffix == ".parquet":
-            return list(pd.read_parquet(source).columns)
-        return list(pd.read_csv(source, nrows=0).columns)
-    except (OSError, ValueError):
-        return []  # read_table says what is wrong with it
 
 
 def read_fit(path: Path) -> FitResult:
@@ -70,7 +58,7 @@ def read_fit(path: Path) -> FitResult:
         raise InputError(path, "FIT.json", type(error).__name__, "a file written by `isogap fit --json`") from None
     if result.law not in law_ids():
         raise InputError(path, "law", result.law, f"one of {', '.join(law_ids())}")
-    needed = {parameter.name for parameter in get_law(result.law).parameters}
+    needed = {p.name for p in get_law(result.law).parameters if p.each is None}
     # A fit without bootstrap has no draws at all.
     for field, given in (("parameters", result.parameters), ("draws", result.draws or dict.fromkeys(needed))):
         if not needed <= given.keys():

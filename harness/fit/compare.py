@@ -66,7 +66,7 @@ def cross_validated(fitted: Fitted, seed: int = 0) -> Float[np.ndarray, "rows"]:
     starts = np.vstack([fitted.identified.theta, best_and_runners_up(fitted.solutions, 3)])
     runs = len(starts)
     training = [problem.fitted & (fold != k) for k in range(FOLDS)]
-    found = minimise(problem, np.tile(starts, (FOLDS, 1)), np.repeat(np.array(training, float), runs, axis=0))
+    found = minimise(problem, np.tile(starts, (FOLDS, 1)), lambda run: training[run // runs].astype(float))
     scores = np.zeros(len(problem.response))
     for k, rows in enumerate(training):
         theta = found.theta[k * runs + int(np.argmin(found.loss[k * runs : (k + 1) * runs]))]

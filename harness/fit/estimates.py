@@ -5,7 +5,6 @@ import numpy as np
 from harness.fit.identify import Identified
 from harness.fit.information import function_of_raw, raw_coordinates, raw_map, raw_values
 from harness.fit.law import Law
-from harness.fit.likelihood import parameters_of
 from harness.fit.problem import Problem
 from harness.fit.result import Estimate
 from harness.fit.uncertainty import covariance, interval
@@ -14,7 +13,7 @@ LARGEST_STEP = 100.0
 
 
 def estimates_of(problem: Problem, identified: Identified, sampled, ends) -> dict[str, Estimate]:
-    parameters = parameters_of(problem.law)
+    parameters = problem.model.parameters
     point = {name: float(value[0]) for name, value in raw_values(problem, identified.theta[None]).items()}
     errors = np.sqrt(np.maximum(np.diag(covariance(problem, identified)), 0.0))
     draws = raw_values(problem, sampled) if len(sampled) else {}

@@ -10,12 +10,13 @@ from harness.fit.estimates import combinations_of, estimates_of
 from harness.fit.identify import Identified, identify, nothing_identified
 from harness.fit.information import log_likelihood_rows, raw_values
 from harness.fit.law import Law, get_law
-from harness.fit.likelihood import HUBER_DELTA, likelihood_of
+from harness.fit.objective import DEFAULTS, Options
 from harness.fit.problem import Problem, centre
 from harness.fit.result import FitResult
 from harness.fit.scores import holdout_scores, scatter
 from harness.fit.sensitivity import cases
-from harness.fit.solver import Solutions, grid_of_starts, minimise, status_of
+from harness.fit.solver import Solutions, minimise, status_of
+from harness.fit.starts import grid_of_starts
 from harness.fit.status import FitStatus
 from harness.fit.uncertainty import resample
 from harness.fit.warn import warnings_of
@@ -47,7 +48,8 @@ def solve(
     frame: pd.DataFrame,
     *,
     holdout: str | None = None,
-    delta: float = HUBER_DELTA,
+    objective: str | None = None,
+    options: Options = DEFAULTS,
     source: str = "table",
 ) -> Fitted:
     """Multi-start and identifiability, without errors.
@@ -56,12 +58,12 @@ def solve(
         InputError: unusable columns, too few rows, or numbers for which the law has no finite value.
     """
     law = get_law(law) if isinstance(law, str) else law
-    problem = centre(law, frame, holdout=holdout, delta=delta, source=source)
-    solutions = minimise(problem, grid_of_starts(law))
+    problem = centre(law, frame, holdout=holdout, objective=objective, options=options, source=source)
+    solutions = minimise(problem, grid_of_starts(problem))
     status = status_of(problem, solutions)
     if status is FitStatus.FAILED:
         raise InputError(source, law.response, f"{len(frame)} rows", f"numbers for which {law.formula} is finite")
-    silent = law.likelihood == "gap" and not detect(problem).detected
+    silent = law.response == "G" and not detect(problem).detected
     identified = nothing_identified(problem, solutions) if silent else identify(problem, solutions)
     if not identified.identified.all() and status in (FitStatus.CONVERGED, FitStatus.AT_BOUND):
         status = FitStatus.NOT_IDENTIFIED
@@ -75,7 +77,8 @@ def fit(
     holdout: str | None = None,
     bootstrap: int = 200,
     seed: int = 0,
-    delta: float = HUBER_DELTA,
+    objective: str | None = None,
+    options: Options = DEFAULTS,
     sensitivity: bool = True,
     source: str = "table",
 ) -> FitResult:
@@ -88,13 +91,14 @@ def fit(
         holdout: a condition on the columns, in place of the column `holdout`.
         bootstrap: refits to resampled clusters; 0 takes standard errors from the curvature.
         seed: of the bootstrap.
-        delta: the corner of Huber's loss, for laws of the log loss.
+        objective: one of `harness.fit.objective`, instead of the law's own.
+        options: the corner of Huber's loss, and the quantile.
         sensitivity: whether to refit under other reasonable choices.
 
     Raises:
         InputError: unusable columns, too few rows, or a condition that does not parse.
     """
-    fitted = solve(law, frame, holdout=holdout, delta=delta, source=source)
+    fitted = solve(law, frame, holdout=holdout, objective=objective, options=options, source=source)
     return complete(fitted, frame, draws=bootstrap, seed=seed, sensitivity=sensitivity, source=source)
 
 
@@ -118,18 +122,18 @@ def complete(
     moved = cases(problem, frame, solutions, identified, reported) if sensitivity and reported else ()
     condition = identified.condition if np.isfinite(identified.condition) else None
     loss = solutions.loss
-    best, unit = float(np.min(loss)), likelihood_of(law).unit(problem.delta)
-    near = loss <= (best + 0.01 if law.likelihood == "gap" else best * 1.01)
-    value = -fitted.log_likelihood if law.likelihood == "gap" else identified.loss * unit
+    best, normal = float(np.min(loss)), problem.model.objective.id == "normal"
+    near = loss <= (best + 0.01 if normal else best * 1.01)
+    value = -fitted.log_likelihood if normal else identified.loss * problem.unit
     return FitResult(
         law=law.id,
         formula=law.formula,
         source=source,
         rows=int(problem.fitted.sum()),
         objective={
-            "name": likelihood_of(law).objective,
+            "name": problem.model.objective.name,
             "value": value,
-            "given_up_for_fewer_directions": (identified.loss - best) * unit,
+            "given_up_for_fewer_directions": (identified.loss - best) * problem.unit,
             "starts": len(loss),
             "starts_within_1_percent": float(np.mean(near)),
         },

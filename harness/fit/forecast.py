@@ -1,13 +1,14 @@
 """What a stored fit says about new points: predictions, and compute-optimal sizes, with intervals from its draws."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 from jaxtyping import Float
 from numpy.typing import ArrayLike
 
-from harness.fit.law import get_law
-from harness.fit.problem import column_of
+from harness.fit.law import bind, get_law, stacked
+from harness.fit.problem import read_columns
 from harness.fit.program import float64
 from harness.fit.result import FitResult
 from sweeps.errors import InputError
@@ -41,13 +42,19 @@ def predict(result: FitResult, points: pd.DataFrame, *, source: str = "points") 
         InputError: a column of the law is missing or unusable.
     """
     law = get_law(result.law)
-    columns = {role: column_of(points, role, source) for role in law.columns}
+    columns, names = read_columns(law, points, source)
+    parameters = bind(law, names).parameters
+    missing = [p.name for p in parameters if p.name not in result.parameters]
+    if missing:
+        raise InputError(source, "columns", ", ".join(missing), f"those of the fit: {', '.join(result.parameters)}")
+
+    def of(values) -> jax.Array:
+        return law.predict(stacked(parameters, values), columns) + jnp.zeros(len(points))
+
     with float64():
-        center = np.asarray(law.predict(_point(result), columns))
+        center = np.asarray(of(_point(result)))
         draws = {name: np.asarray(values) for name, values in result.draws.items()}
-        sampled = np.empty((0, len(points)))
-        if draws:
-            sampled = np.asarray(jax.vmap(lambda parameters: law.predict(parameters, columns))(draws))
+        sampled = np.asarray(jax.vmap(of)(draws)) if draws else np.empty((0, len(points)))
     low, high = _interval(sampled, len(points))
     return points.assign(prediction=center, low=low, high=high)
 

@@ -11,15 +11,15 @@ Three questions are asked, none of which knows a law by name.
 If a point with fewer directions explains the data as well, it becomes the fit: the simplest of the confidence set.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 from jaxtyping import Float
 
 from harness.fit.information import evidence_per_loss, raw_map, raw_values, whitened_jacobian
-from harness.fit.likelihood import parameters_of
 from harness.fit.problem import Problem
-from harness.fit.solver import Solutions, best_and_runners_up, bounds_of, grid_of_starts, minimise
+from harness.fit.solver import Solutions, best_and_runners_up, bounds_of, minimise
+from harness.fit.starts import grid_of_starts
 
 RANK_TOLERANCE = 1e-3
 PROFILE_DROP = 3.84
@@ -83,8 +83,8 @@ def _orthonormal(directions: Float[np.ndarray, "directions parameters"]) -> Floa
 
 def _ends(problem: Problem, solutions: Solutions) -> tuple[Solutions, np.ndarray]:
     """The best fits with each parameter of the law held at either end of its range, and which was held."""
-    low, high = bounds_of(problem.law)
-    grid = grid_of_starts(problem.law)
+    low, high = bounds_of(problem.model)
+    grid = grid_of_starts(problem)
     spread = grid[np.linspace(0, len(grid) - 1, min(STARTS_PER_END - 3, len(grid))).astype(int)]
     starts = np.concatenate([best_and_runners_up(solutions, 3), spread])
     held, free, begin = [], [], []
@@ -100,7 +100,7 @@ def _ends(problem: Problem, solutions: Solutions) -> tuple[Solutions, np.ndarray
     found = minimise(problem, np.concatenate(begin), free=np.concatenate(free))
     edges = np.cumsum([0] + [size for _, size in held])
     best = [first + int(np.argmin(found.loss[first:last])) for first, last in zip(edges, edges[1:], strict=False)]
-    chosen = Solutions(found.theta[best], found.loss[best], found.moved[best], found.finished[best])
+    chosen = Solutions(*(getattr(found, f.name)[best] for f in fields(Solutions)))
     return chosen, np.array([index for index, _ in held])
 
 
@@ -148,7 +148,7 @@ def identify(problem: Problem, solutions: Solutions) -> Identified:
     null = _orthonormal(np.concatenate(null))
     reach = np.linalg.norm(null, axis=0) if len(null) else np.zeros(len(names))
     alone = np.array([name in unbounded and adopted_rank == len(names) for name in names])
-    identified = np.ones(len(parameters_of(law)), bool)
+    identified = np.ones(len(problem.model.parameters), bool)
     identified[: len(names)] = (reach < 1e-2) & ~alone
     return Identified(
         theta, free, loss, null, identified, len(names) - len(null), float(values[0] / values[-1]), degrees,

@@ -6,7 +6,7 @@ A law lives in one file of `harness/fit/laws/`, which defines `LAW`; its name is
 import functools
 import importlib
 import pkgutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -17,8 +17,8 @@ from jaxtyping import Array, Float
 from sweeps.errors import InputError
 
 # Numbers, numpy arrays or traced JAX arrays alike: a law is the same formula for all of them.
-Parameters = Mapping[str, Any]  # name -> scalar
-Columns = Mapping[str, Any]  # role -> Float[Array, "rows"]
+Parameters = Mapping[str, Any]  # name -> scalar; one value per column of a role or per group where declared so
+Columns = Mapping[str, Any]  # role -> Float[Array, "rows"]; a vector role -> Float[Array, "rows columns"]
 Scales = Mapping[str, float]
 
 
@@ -29,6 +29,8 @@ class Parameter:
     Bounds and starts are those of the parameter in centred columns (each column and the response divided by its
     geometric mean) when the law has a `rescale`, so that they do not depend on the units of the table.
     `published` is the constant of the source in raw units; it is shown beside the estimate and never used in the fit.
+    `each` names a vector role, or `group`: the law then has one such constant per column of that role, or per group,
+    and `predict` gets them as an array. `bind` puts them in place; `of` and `index` say whose element one is.
     """
 
     name: str
@@ -37,6 +39,9 @@ class Parameter:
     high: float
     starts: tuple[float, ...]
     published: float | None = None
+    each: str | None = None
+    of: str | None = None
+    index: int = 0
 
 
 @dataclass(frozen=True)
@@ -55,12 +60,17 @@ class Law:
     Attributes:
         id: its name on the command line; lower case.
         formula: the formula in plain text, with the parameters' names.
-        response: the role it predicts: `G` (gap) or `L` (loss), both in nats per token.
-        parameters: its constants, without those of the likelihood (`tau`).
-        columns: the roles it reads.
+        response: the role it predicts, such as `G` (gap) or `L` (loss), both in nats per token.
+        parameters: its constants, without those of the objective (`tau`).
+        columns: the roles it reads, a number a row each.
         predict: (parameters, columns) -> the response in its own units, a JAX function.
         source: where the formula and the published constants come from.
-        likelihood: `gap`: normal on G itself, which keeps negative gaps; `log_huber`: sum of Huber on log L.
+        objective: the id of the objective it is fitted by unless another is asked for; see `harness.fit.objective`.
+        vectors: roles of several columns (`--set h=web,code`), read as one array.
+        labels: roles of names, such as the run a row belongs to; read as whole numbers from 0.
+        signed: roles, the response among them if need be, whose values may be zero or negative.
+        derive: raw columns -> further arrays with a leading axis of rows, computed once; `predict` gets them too.
+        linear: parameters in which the response is linear; the search starts from their exact solution.
         rescale: turns parameters fitted on centred columns into those of the raw columns. `scales` has a value per
             column and one for the response. The law then obeys
             predict(rescale(p, s), columns) = s[response] * predict(p, columns / s).
@@ -72,16 +82,26 @@ class Law:
 
     id: str
     formula: str
-    response: Literal["G", "L"]
+    response: str
     parameters: tuple[Parameter, ...]
     columns: tuple[str, ...]
     predict: Callable[[Parameters, Columns], Float[Array, "rows"]]
     source: str
-    likelihood: Literal["gap", "log_huber"]
+    objective: Literal["normal", "log_huber", "log_squares", "squares"]
+    vectors: tuple[str, ...] = ()
+    labels: tuple[str, ...] = ()
+    signed: tuple[str, ...] = ()
+    derive: Callable[[Columns], dict[str, Any]] | None = None
+    linear: tuple[str, ...] = ()
     rescale: Callable[[Parameters, Scales], dict[str, Float[Array, ""]]] | None = None
     combinations: tuple[Combination, ...] = ()
     regimes: Callable[[Parameters, Columns], dict[str, Float[Array, "rows"]]] | None = None
     alternatives: tuple[str, ...] = ()
+
+    @property
+    def roles(self) -> tuple[str, ...]:
+        """Every role it needs, the response last."""
+        return (*self.columns, *self.vectors, *self.labels, self.response)
 
 
 def law_ids() -> list[str]:
@@ -99,6 +119,37 @@ def get_law(law_id: str) -> Law:
     if law_id not in law_ids():
         raise InputError("fit", "law", law_id, f"one of {', '.join(law_ids())}")
     return importlib.import_module(f"harness.fit.laws.{law_id}").LAW
+
+
+def bind(law: Law, names: Mapping[str, Sequence[str]]) -> Law:
+    """`law` with one parameter per column of its vector roles, and per group; `names` has the columns' names."""
+    parameters = []
+    for p in law.parameters:
+        if p.each is None:
+            parameters.append(p)
+            continue
+        for index, name in enumerate(names[p.each]):
+            parameters.append(replace(p, name=f"{p.name}[{name}]", each=None, of=p.name, index=index))
+    return replace(law, parameters=tuple(parameters))
+
+
+@functools.cache
+def by_group(law: Law, own: tuple[str, ...]) -> Law:
+    """`law` where every group (the role `group`) has its own constants `own`, and the others are shared."""
+
+    def of_rows(parameters: Parameters, columns: Columns) -> Parameters:
+        return dict(parameters) | {name: parameters[name][columns["group"]] for name in own}
+
+    return replace(
+        law,
+        id=f"{law.id}/{','.join(own)} by group",
+        parameters=tuple(replace(p, each="group") if p.name in own else p for p in law.parameters),
+        labels=tuple(dict.fromkeys((*law.labels, "group"))),
+        predict=lambda parameters, columns: law.predict(of_rows(parameters, columns), columns),
+        combinations=(),
+        regimes=None,
+        alternatives=(),
+    )
 
 
 @functools.cache
@@ -125,6 +176,7 @@ def with_factor(law: Law, column: str) -> Law:
         columns=tuple(dict.fromkeys((*law.columns, column))),
         predict=predict,
         rescale=rescale,
+        linear=(),
         alternatives=(),
     )
 
@@ -140,5 +192,22 @@ def backward(parameter: Parameter, coordinate: Float[Array, "..."]) -> Float[Arr
 
 
 def natural(parameters: tuple[Parameter, ...], theta: Float[Array, "parameters"]) -> dict[str, jax.Array]:
-    """A coordinate vector as named values in natural units."""
-    return {p.name: backward(p, theta[i]) for i, p in enumerate(parameters)}
+    """A coordinate vector as named values in natural units, as `predict` takes them."""
+    return stacked(parameters, {p.name: backward(p, theta[i]) for i, p in enumerate(parameters)})
+
+
+def stacked(parameters: tuple[Parameter, ...], values: Mapping[str, Any]) -> dict[str, Any]:
+    """One value a parameter to what `predict` takes: the elements of one constant as one array, elements first."""
+    found: dict[str, Any] = {}
+    several: dict[str, list] = {}
+    for p in parameters:
+        if p.of is None:
+            found[p.name] = values[p.name]
+        else:
+            several.setdefault(p.of, []).append(values[p.name])
+    return found | {name: jnp.stack(jnp.broadcast_arrays(*elements)) for name, elements in several.items()}
+
+
+def value_of(parameter: Parameter, values: Mapping[str, Any]) -> Any:
+    """The inverse of `stacked`, one parameter at a time."""
+    return values[parameter.name] if parameter.of is None else values[parameter.of][parameter.index]

@@ -28,7 +28,7 @@ def scatter(problem: Problem, theta: Float[np.ndarray, "parameters"], parameters
     noise_part = np.mean((noise[positive] / predicted[positive]) ** 2) if positive.any() else 0.0
     spread = _sd(log_residual)
     rows = int(fitted.sum())
-    tau = float(np.exp(theta[-1])) if law.likelihood == "gap" else None
+    tau = float(np.exp(theta[-1])) if problem.model.objective.id == "normal" else None
     shrink = np.sqrt(rows / max(rows - parameters, 1))
     return {
         "tau": tau,

@@ -10,7 +10,8 @@ from harness.fit.identify import Identified
 from harness.fit.information import raw_values
 from harness.fit.law import get_law
 from harness.fit.problem import Problem, centre
-from harness.fit.solver import Solutions, best_and_runners_up, grid_of_starts, minimise
+from harness.fit.solver import Solutions, best_and_runners_up, minimise
+from harness.fit.starts import grid_of_starts
 
 OTHER_DELTAS = (1e-4, 1e-2)
 N_DEFINITIONS = ("N_total", "N_nonembedding", "N_active", "N_trainable")
@@ -24,8 +25,7 @@ def values_at(problem: Problem, theta: Float[np.ndarray, "parameters"]) -> dict[
 
 def _refit(problem: Problem, starts, free, weights=None) -> Float[np.ndarray, "parameters"]:
     runs = len(starts)
-    weights = None if weights is None else np.tile(weights, (runs, 1))
-    found = minimise(problem, starts, weights, np.tile(free, (runs, 1)))
+    found = minimise(problem, starts, None if weights is None else lambda run: weights, np.tile(free, (runs, 1)))
     return found.theta[int(np.argmin(found.loss))]
 
 
@@ -65,21 +65,21 @@ def cases(
             if np.sum(weights) > len(starts[0]) + 2:
                 theta = _refit(problem, starts, identified.free, weights)
                 add(f"without the {end} {role}", problem, theta, np.sum(weights))
-    if problem.law.likelihood == "log_huber":
+    if problem.model.objective.id == "log_huber":
         for delta in OTHER_DELTAS:
-            other = replace(problem, delta=delta)
+            other = replace(problem, options=problem.options._replace(delta=delta))
             add(f"Huber delta {delta:g}", other, _refit(other, starts, identified.free), problem.weights.sum())
-    marked = frame.assign(holdout=~problem.fitted)
+    marked, objective = frame.assign(holdout=~problem.fitted), problem.model.objective.id
     for name in N_DEFINITIONS if "N" in problem.columns else ():
         if name not in frame.columns or not pd.api.types.is_numeric_dtype(frame[name]):
             continue
         other_n = frame[name].to_numpy(float)
         if not np.all(other_n > 0) or np.allclose(other_n, frame["N"].to_numpy(float)):
             continue
-        other = centre(problem.law, marked.assign(N=other_n), delta=problem.delta)
+        other = centre(problem.law, marked.assign(N=other_n), objective=objective, options=problem.options)
         add(f"N = {name}", other, _refit(other, starts, identified.free), problem.weights.sum())
     for law_id in problem.law.alternatives:
-        other = centre(get_law(law_id), marked, delta=problem.delta)
-        again = minimise(other, grid_of_starts(other.law))
+        other = centre(get_law(law_id), marked, objective=objective, options=problem.options)
+        again = minimise(other, grid_of_starts(other))
         add(f"law {law_id}", other, again.theta[int(np.argmin(again.loss))], problem.weights.sum())
     return tuple(found)

@@ -1,18 +1,22 @@
 """Tables of runs: anyone's CSV or parquet, or the tidy table of a sweep, with columns put into roles."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from harness.fit.problem import POSITIVE_ROLES, Warned, evaluate
+from harness.fit.law import Law
+from harness.fit.problem import Warned, evaluate
 from sweeps.errors import InputError
 
+# Roles that any table may fill, whatever the law; a law adds its own.
 ROLES = (
-    "N", "D", "U", "L", "L_train", "G", "G_se", "B", "lr", "flops", "step", "group", "epochs", "seed", "cluster",
+    "N", "D", "U", "L", "L_train", "L_se", "G", "G_se", "B", "lr", "flops", "step", "group", "run", "epochs", "seed",
+    "cluster",
 )  # fmt: skip
-NUMERIC_ROLES = (*POSITIVE_ROLES, "G", "G_se")
+LABELS = ("group", "run", "seed", "cluster")
+SIGNED = ("G",)
 ESTIMATORS = ("best", "online", "probe", "control", "twin")
 UNITS = ("tokens", "bytes")
 TWIN_COLUMNS = ("half", "gap_twin", "gap_twin_se", "gap_twin_bpb", "gap_twin_bpb_se", "gap_probe_se")
@@ -41,19 +45,19 @@ def read_table(
     roles: Mapping[str, str] | None = None,
     where: str | None = None,
     holdout: str | None = None,
-    default_roles: Mapping[str, str] | None = None,
+    laws: Sequence[Law] = (),
 ) -> tuple[pd.DataFrame, tuple[Warned, ...]]:
     """A CSV or parquet file as a table with role columns beside its own.
 
     Args:
-        roles: role -> column name.
-        default_roles: the same for roles that `roles` does not name, such as those a law needs. Every role of the two
-            has to have a usable value in a row; other columns stay as they are.
+        roles: role -> column name, or names with commas between them for a role of several columns.
         where: a pandas condition on the file's columns; rows for which it fails are left out.
         holdout: a condition too; its rows get `holdout = True` and are scored, not fitted.
+        laws: those the table is for. They may name further roles, and what they read is taken from columns of the same
+            name where `roles` says nothing else.
 
     Returns:
-        the rows that have every role's value, and warnings that count the others.
+        the rows that have a usable value in every role, and warnings that count the others.
 
     Raises:
         InputError: no such file, an unknown role or column, a condition that does not parse, or no row left.
@@ -65,8 +69,7 @@ def read_table(
         raise InputError(path, "SOURCE", str(source), "a CSV or parquet file of runs") from None
     except (ValueError, OSError, UnicodeDecodeError) as error:
         raise InputError(path, "SOURCE", str(error).splitlines()[0], "a readable CSV or parquet file") from None
-    chosen = dict(default_roles or {}) | dict(roles or {})
-    return assign_roles(frame, chosen, where=where, holdout=holdout, source=str(source))
+    return assign_roles(frame, dict(roles or {}), where=where, holdout=holdout, laws=laws, source=str(source))
 
 
 def assign_roles(
@@ -75,30 +78,43 @@ def assign_roles(
     *,
     where: str | None = None,
     holdout: str | None = None,
+    laws: Sequence[Law] = (),
     source: str = "table",
 ) -> tuple[pd.DataFrame, tuple[Warned, ...]]:
     """`read_table` for a table in memory: same arguments, same errors."""
-    for role, column in roles.items():
-        if role not in ROLES:
-            raise InputError(source, "--set", f"{role}={column}", f"one of the roles {', '.join(ROLES)}")
-        if column not in frame.columns:
-            raise InputError(
-                source, f"--set {role}", column, f"one of the columns {', '.join(map(str, frame.columns))}"
-            )
+    needed = {role for law in laws for role in (*law.roles, f"{law.response}_se")}
+    known = dict.fromkeys((*ROLES, *sorted(needed)))
+    chosen = {role: role for role in sorted(needed) if role in frame.columns} | dict(roles)
+    vectors = {role for law in laws for role in law.vectors}
+    signed = {*SIGNED, *(role for law in laws for role in law.signed)}
+    labels = {*LABELS, *(role for law in laws for role in law.labels)}
+    filled: dict[str, str] = {}
+    for role, column in chosen.items():
+        if role not in known:
+            raise InputError(source, "--set", f"{role}={column}", f"one of the roles {', '.join(known)}")
+        for name in column.split(",") if role in vectors else [column]:
+            if name not in frame.columns:
+                raise InputError(
+                    source, f"--set {role}", name, f"one of the columns {', '.join(map(str, frame.columns))}"
+                )
+            filled[f"{role}[{name}]" if role in vectors else role] = name
     kept = np.ones(len(frame), bool) if where is None else evaluate(frame, where, "--where", source)
     marked = np.zeros(len(frame), bool) if holdout is None else evaluate(frame, holdout, "--holdout", source)
-    table = frame.assign(**{role: frame[column] for role, column in roles.items()}, holdout=marked).loc[kept]
+    table = frame.assign(**{role: frame[column] for role, column in filled.items()}, holdout=marked).loc[kept]
     if table.empty:
         raise InputError(source, "--where", where, "a condition that leaves some rows")
     warnings = []
-    for role in [name for name in NUMERIC_ROLES if name in roles and name != "G_se"]:
-        numbers = _numbers(table, role, source)
-        bad = ~np.isfinite(numbers) | ((numbers <= 0) if role in POSITIVE_ROLES else False)
-        table = table.assign(**{role: numbers})
+    for column in filled:
+        role = column.split("[")[0]
+        if role in labels or role.endswith("_se"):
+            continue
+        numbers = _numbers(table, column, source)
+        bad = ~np.isfinite(numbers) | (False if role in signed else numbers <= 0)
+        table = table.assign(**{column: numbers})
         if bad.any():
-            problem = "missing or not positive" if role in POSITIVE_ROLES else "missing"
+            problem = "missing" if role in signed else "missing or not positive"
             warnings.append(
-                Warned("rows_dropped", f"{int(bad.sum())} of {len(table)} rows dropped: {role} is {problem}")
+                Warned("rows_dropped", f"{int(bad.sum())} of {len(table)} rows dropped: {column} is {problem}")
             )
             table = table.loc[~bad]
     if table.empty:

@@ -49,12 +49,12 @@ def resample(
     found = minimise(
         problem,
         np.tile(starts, (draws, 1)),
-        np.repeat(weights, runs, axis=0),
+        lambda run: weights[run // runs],
         np.tile(identified.free, (draws * runs, 1)),
     )
     best = found.loss.reshape(draws, runs).argmin(axis=1) + runs * np.arange(draws)
     theta = found.theta[best]
-    low, high = bounds_of(problem.law)
+    low, high = bounds_of(problem.model)
     ends = np.where(theta - low < 1e-6, -1, np.where(high - theta < 1e-6, 1, 0)) * identified.free
     return theta, ends
 

@@ -24,7 +24,7 @@ def warnings_of(
     found = []
     if status in STATUS_MESSAGES:
         found.append(Warned(status.value, STATUS_MESSAGES[status]))
-    if problem.law.likelihood == "gap" and not identified.identified.any():
+    if problem.law.response == "G" and not identified.identified.any():
         found.append(
             Warned("no_detectable_gap", "the gaps are not shown to lie above zero (one-sided sign-flip test at 1 %)")
         )
@@ -38,7 +38,7 @@ def warnings_of(
     clusters = len(np.unique(problem.cluster[problem.fitted]))
     if clusters < FEWEST_CLUSTERS:
         found.append(Warned("few_clusters", f"{clusters} clusters: bootstrap intervals from so few are too narrow"))
-    if problem.law.likelihood == "gap":
+    if problem.law.response == "G":
         noise = problem.noise[problem.fitted]
         small = np.mean(np.abs(problem.response[problem.fitted]) < 2 * noise)
         if small > 0.5:

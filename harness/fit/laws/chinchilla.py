@@ -7,11 +7,9 @@ from harness.fit.law import Columns, Combination, Law, Parameter, Parameters, Sc
 
 
 def predict(parameters: Parameters, columns: Columns) -> Float[Array, "rows"]:
-    """exp of a log-sum-exp, so that far starts neither overflow nor vanish."""
     p = parameters
-    capacity = jnp.log(p["A"]) - p["alpha"] * jnp.log(columns["N"])
-    data = jnp.log(p["B"]) - p["beta"] * jnp.log(columns["D"])
-    return jnp.exp(jnp.logaddexp(jnp.log(p["E"]), jnp.logaddexp(capacity, data)))
+    capacity = p["A"] * jnp.exp(-p["alpha"] * jnp.log(columns["N"]))
+    return p["E"] + capacity + p["B"] * jnp.exp(-p["beta"] * jnp.log(columns["D"]))
 
 
 def rescale(parameters: Parameters, scales: Scales) -> dict[str, Float[Array, ""]]:
@@ -28,16 +26,17 @@ LAW = Law(
     formula="L = E + A/N^alpha + B/D^beta",
     response="L",
     parameters=(
-        Parameter("E", "log", 1e-8, 1.5, (0.3, 0.8), published=1.8172),
-        Parameter("A", "log", 1e-8, 1e4, (0.05, 0.3), published=482.01),
-        Parameter("B", "log", 1e-8, 1e4, (0.05, 0.3), published=2085.43),
-        Parameter("alpha", "identity", 0.0, 4.0, (0.2, 0.4, 0.9), published=0.3478),
-        Parameter("beta", "identity", 0.0, 4.0, (0.2, 0.4, 0.9), published=0.3658),
+        Parameter("E", "log", 1e-8, 1.5, (0.5,), published=1.8172),
+        Parameter("A", "log", 1e-8, 1e4, (0.1,), published=482.01),
+        Parameter("B", "log", 1e-8, 1e4, (0.1,), published=2085.43),
+        Parameter("alpha", "identity", 0.0, 4.0, (0.05, 0.15, 0.3, 0.5, 0.8, 1.3, 2.0), published=0.3478),
+        Parameter("beta", "identity", 0.0, 4.0, (0.05, 0.15, 0.3, 0.5, 0.8, 1.3, 2.0), published=0.3658),
     ),
     columns=("N", "D"),
     predict=predict,
     source="form: Hoffmann et al. 2022 (arXiv 2203.15556); constants: Besiroglu et al. 2024 (arXiv 2404.10102)",
-    likelihood="log_huber",
+    objective="log_huber",
+    linear=("E", "A", "B"),
     rescale=rescale,
     combinations=(
         Combination("beta/(alpha + beta)", lambda p: p["beta"] / (p["alpha"] + p["beta"]), 0.3658 / (0.3478 + 0.3658)),

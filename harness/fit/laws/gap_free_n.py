@@ -28,6 +28,6 @@ LAW = Law(
     columns=("N", "D"),
     predict=predict,
     source="the crossover-free rival; `gap` with every u above u_star has c = z*beta - alpha and b = beta",
-    likelihood="gap",
+    objective="normal",
     rescale=rescale,
 )

@@ -25,6 +25,6 @@ LAW = Law(
     columns=("D",),
     predict=predict,
     source="the simplest rival; `gap` reduces to it where alpha = z*beta and every u exceeds u_star",
-    likelihood="gap",
+    objective="normal",
     rescale=rescale,
 )

@@ -45,6 +45,6 @@ LAW = Law(
     columns=("N", "D", "U"),
     predict=predict,
     source="form: Bryant and Liu 2026 (arXiv 2605.09189); D tokens processed, U unique; L0 the uninformed baseline",
-    likelihood="log_huber",
+    objective="log_huber",
     rescale=rescale,
 )

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from harness.fit.law import get_law, law_ids, natural, with_factor
-from harness.fit.likelihood import parameters_of
+from harness.fit.objective import OBJECTIVES
 from harness.fit.predict import predict_gap
 from sweeps.errors import InputError
 
@@ -37,7 +37,7 @@ def test_centring_changes_units_and_nothing_else(law_id):
 
 @pytest.mark.parametrize("law_id", law_ids())
 def test_starts_lie_inside_the_ranges(law_id):
-    for parameter in parameters_of(get_law(law_id)):
+    for parameter in get_law(law_id).parameters:
         assert all(parameter.low <= start <= parameter.high for start in parameter.starts)
 
 
@@ -91,5 +91,7 @@ def test_an_unknown_law_is_the_users_error():
 def test_coordinates_are_logs_where_declared():
     law = get_law("gap_n_free")
     with jax.enable_x64(True):
-        values = natural(parameters_of(law), jnp.log(jnp.array([2.0, np.e**0.3, 0.08])))
+        values = natural(
+            (*law.parameters, *OBJECTIVES["normal"].parameters), jnp.log(jnp.array([2.0, np.e**0.3, 0.08]))
+        )
     assert [float(values[name]) for name in ("a", "b", "tau")] == pytest.approx([2.0, 0.3, 0.08])
