@@ -1,5 +1,8 @@
 """Tables from known truths, as functions of a seed, for the tests of harness/fit."""
 
+import os
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -7,6 +10,7 @@ import pytest
 from harness import predict_gap
 
 ROWS = 174
+PUBLIC = Path(os.environ.get("ISOGAP_PUBLIC_DATA", Path(__file__).parents[3] / ".." / "shared" / "data"))
 
 
 def _crossing(seed: int, rows: int = ROWS, scatter: float = 0.08) -> pd.DataFrame:
@@ -47,3 +51,16 @@ def ordinary():
 @pytest.fixture(scope="session")
 def losses():
     return _losses
+
+
+def _public(name: str) -> pd.DataFrame:
+    path = PUBLIC / name
+    if not path.exists():
+        pytest.skip(f"no table of public runs at {path} (set ISOGAP_PUBLIC_DATA)")
+    return pd.read_csv(path)
+
+
+@pytest.fixture(scope="session")
+def public():
+    """A table of public runs by its file name; the test is skipped where they are not, for they are not the project's."""
+    return _public

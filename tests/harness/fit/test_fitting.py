@@ -1,6 +1,4 @@
 import dataclasses
-import os
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -9,8 +7,6 @@ import pytest
 from harness.fit.fitting import fit
 from harness.fit.result import FitResult, render
 from sweeps.errors import InputError
-
-FOLDER = Path(os.environ.get("ISOGAP_PUBLIC_DATA", Path(__file__).parents[3] / ".." / "shared" / "data"))
 
 
 @pytest.mark.parametrize("seed", [11, 12, 13])
@@ -115,12 +111,9 @@ def test_unusable_conditions_are_the_users_error(crossing, condition):
 
 
 @pytest.mark.public_data
-def test_the_extracted_points_of_chinchilla_reach_the_known_optimum():
+def test_the_extracted_points_of_chinchilla_reach_the_known_optimum(public):
     """240 points of Besiroglu et al. 2024: the global optimum of their objective is 1.018274e-3."""
-    path = FOLDER / "chinchilla_epoch.csv"
-    if not path.exists():
-        pytest.skip(f"no table of public runs at {path} (set ISOGAP_PUBLIC_DATA)")
-    table = pd.read_csv(path).query("used_in_published_fit == 1")
+    table = public("chinchilla_epoch.csv").query("used_in_published_fit == 1")
     table = table.rename(columns={"params_N": "N", "tokens_D": "D", "loss": "L"})
     result = fit("chinchilla", table, bootstrap=0, sensitivity=False)
     assert result.objective["value"] <= 1.01828e-3
