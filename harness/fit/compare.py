@@ -1,4 +1,4 @@
-"""Several laws on the same rows: information criteria, and log scores on rows that the fit did not see."""
+"""Several laws on the same rows: how well they extrapolate first, then information criteria and cross-validation."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -7,6 +7,8 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
+from harness.fit import extrapolate
+from harness.fit.extrapolate import Extrapolated
 from harness.fit.fitting import Fitted, solve
 from harness.fit.information import log_likelihood_rows
 from harness.fit.law import get_law
@@ -15,6 +17,7 @@ from harness.fit.solver import best_and_runners_up, minimise
 from sweeps.errors import InputError
 
 FOLDS = 5
+RANKINGS = 2000
 
 
 @dataclass(frozen=True)
@@ -26,7 +29,12 @@ class Compared:
         aicc, bic: smaller is better; aicc is Akaike's criterion with the correction for few rows.
         cv_log_score: summed log density of every row under the fit that left its fold out; larger is better.
         delta_cv, delta_cv_se: difference to the best law, and its standard error over clusters.
-        holdout_log_score: summed log density of the held-out rows; None if there are none.
+        holdout_log_score: summed log density of the rows held out by the user; None if there are none.
+        heldout_score: mean score of rows larger than those fitted, which ranks the laws: of the user's held-out rows,
+            else of expanding windows by scale (`harness.fit.extrapolate`); None if neither is there.
+        heldout_error: their mean |prediction/response - 1|; None where a response is zero.
+        p_best: share of resamplings of the held-out clusters in which the law has the best score.
+        reach: by how much the held-out scale exceeds the fitted one.
     """
 
     law: str
@@ -42,6 +50,10 @@ class Compared:
     delta_cv: float
     delta_cv_se: float
     holdout_log_score: float | None
+    heldout_score: float | None = None
+    heldout_error: float | None = None
+    p_best: float | None = None
+    reach: float | None = None
 
     def to_dict(self) -> dict:
         return asdict(self)
@@ -76,18 +88,19 @@ def cross_validated(fitted: Fitted, seed: int = 0) -> Float[np.ndarray, "rows"]:
 
 
 def compare_fitted(fits: Sequence[Fitted], seed: int = 0) -> tuple[Compared, ...]:
-    """The table of solved fits to the same rows, best AICc first."""
+    """The table of solved fits to the same rows: best extrapolation first, AICc where that ties or is not there."""
     rows = int(fits[0].problem.fitted.sum())
     cluster = fits[0].problem.cluster[fits[0].problem.fitted]
     scores = [cross_validated(fitted, seed) for fitted in fits]
     best = int(np.argmax([score.sum() for score in scores]))
     criteria = [aicc(fitted.log_likelihood, fitted.degrees, rows) for fitted in fits]
     bics = [fitted.degrees * np.log(rows) - 2 * fitted.log_likelihood for fitted in fits]
+    beyond = held_out_scores(fits, seed)
     table = []
-    for fitted, score, criterion, bic in zip(fits, scores, criteria, bics, strict=True):
+    for fitted, score, criterion, bic, outside in zip(fits, scores, criteria, bics, beyond, strict=True):
         held = ~fitted.problem.fitted
         lost = np.bincount(cluster, weights=score - scores[best])
-        outside = log_likelihood_rows(fitted.problem, fitted.identified.theta)[held]
+        density = log_likelihood_rows(fitted.problem, fitted.identified.theta)[held]
         table.append(
             Compared(
                 fitted.problem.law.id,
@@ -102,10 +115,46 @@ def compare_fitted(fits: Sequence[Fitted], seed: int = 0) -> tuple[Compared, ...
                 float(score.sum()),
                 float(lost.sum()),
                 float(np.sqrt(len(lost) * lost.var())),
-                float(outside.sum()) if held.any() else None,
+                float(density.sum()) if held.any() else None,
+                **outside,
             )
         )
-    return tuple(sorted(table, key=lambda row: row.aicc))
+    return tuple(sorted(table, key=lambda row: (-(row.heldout_score or 0.0), row.aicc)))
+
+
+def held_out_scores(fits: Sequence[Fitted], seed: int = 0) -> list[dict]:
+    """The fields of `Compared` about rows that are larger than those fitted, for each fit."""
+    held = ~fits[0].problem.fitted
+    if held.any():
+        parts = [extrapolate.scores(fitted.problem, fitted.identified.theta) for fitted in fits]
+        scale = extrapolate.scale_of(fits[0].problem)
+        found = [Extrapolated(held, a[held], b[held], scale[held].max() / scale[~held].max()) for a, b in parts]
+    else:
+        windows = [extrapolate.extrapolate(fitted.problem, fitted.solutions) for fitted in fits]
+        found = [window for window in windows if window is not None]
+        if len(found) < len(windows):
+            return [{}] * len(fits)
+    # Laws with more constants may need a wider first window: only rows that every law could be scored on count.
+    common = np.logical_and.reduce([one.rows for one in found])
+    score = np.array([one.score[common[one.rows]] for one in found])
+    if not common.any() or not np.isfinite(score).all():
+        return [{}] * len(fits)
+    cluster = np.unique(fits[0].problem.cluster[common], return_inverse=True)[1]
+    sums = np.stack([np.bincount(cluster, weights=row) for row in score])
+    draws = np.random.default_rng(seed).multinomial(sums.shape[1], np.full(sums.shape[1], 1 / sums.shape[1]), RANKINGS)
+    first = np.argmax(sums @ draws.T, axis=0)
+    result = []
+    for index, one in enumerate(found):
+        relative = one.relative[common[one.rows]]
+        result.append(
+            {
+                "heldout_score": float(score[index].mean()),
+                "heldout_error": float(relative.mean()) if np.isfinite(relative).all() else None,
+                "p_best": float(np.mean(first == index)),
+                "reach": float(one.reach),
+            }
+        )
+    return result
 
 
 def compare(
