@@ -4,10 +4,10 @@ import numpy as np
 
 from harness.fit.identify import Identified
 from harness.fit.information import function_of_raw, raw_coordinates, raw_map, raw_values
-from harness.fit.law import Law
+from harness.fit.law import Law, stacked
 from harness.fit.problem import Problem
 from harness.fit.result import Estimate
-from harness.fit.uncertainty import covariance, interval
+from harness.fit.uncertainty import covariance, interval, tail
 
 LARGEST_STEP = 100.0
 
@@ -17,6 +17,7 @@ def estimates_of(problem: Problem, identified: Identified, sampled, ends) -> dic
     point = {name: float(value[0]) for name, value in raw_values(problem, identified.theta[None]).items()}
     errors = np.sqrt(np.maximum(np.diag(covariance(problem, identified)), 0.0))
     draws = raw_values(problem, sampled) if len(sampled) else {}
+    share = _share(problem, identified)
     found = {}
     for index, parameter in enumerate(parameters):
         name, logs = parameter.name, parameter.transform == "log"
@@ -26,7 +27,7 @@ def estimates_of(problem: Problem, identified: Identified, sampled, ends) -> dic
         if name in draws:
             spread = np.log(draws[name]) if logs else draws[name]
             se = float(np.subtract(*np.percentile(spread, [84.135, 15.865])) / 2 * unit)
-            low, high = interval(draws[name], ends[:, index])
+            low, high = interval(draws[name], ends[:, index], share)
         else:
             step = min(1.96 * errors[index], LARGEST_STEP)
             low, high = (
@@ -48,7 +49,7 @@ def combinations_of(problem: Problem, identified: Identified, sampled) -> list[d
     if identified.rank == 0:
         return []
     point = raw_map(problem, identified.theta)[0]
-    spread = covariance(problem, identified)
+    spread, share = covariance(problem, identified), _share(problem, identified)
     values = raw_values(problem, sampled) if len(sampled) else {}
     found = []
     for combination in problem.law.combinations:
@@ -56,14 +57,15 @@ def combinations_of(problem: Problem, identified: Identified, sampled) -> list[d
         lost = np.linalg.norm(identified.null @ gradient[:count]) if len(identified.null) else 0.0
         if not np.isfinite(value) or lost > 1e-2 * np.linalg.norm(gradient):
             continue
-        draws = np.asarray(combination.value(values)) if values else np.empty(0)
-        found.append(_combination(combination.label, value, gradient, spread, draws, combination.published))
+        named = stacked(problem.model.parameters, values) if values else {}
+        draws = np.asarray(combination.value(named)) if values else np.empty(0)
+        found.append(_combination(combination.label, value, gradient, spread, draws, combination.published, share))
     if not problem.law.combinations and len(identified.null):
         points = raw_coordinates(problem, sampled) if len(sampled) else np.empty((0, len(point)))
         for direction in _identified_directions(identified, count):
             gradient = np.concatenate([direction, np.zeros(len(point) - count)])
             label = _direction_label(problem.law, direction)
-            found.append(_combination(label, float(gradient @ point), gradient, spread, points @ gradient, None))
+            found.append(_combination(label, float(gradient @ point), gradient, spread, points @ gradient, None, share))
     return found
 
 
@@ -82,12 +84,16 @@ def _direction_label(law: Law, direction: np.ndarray) -> str:
     return " ".join(terms)
 
 
-def _combination(label: str, value: float, gradient, spread, draws, published: float | None) -> dict:
+def _share(problem: Problem, identified: Identified) -> float:
+    return tail(len(np.unique(problem.cluster[problem.fitted])), identified.degrees + 1)
+
+
+def _combination(label: str, value: float, gradient, spread, draws, published: float | None, share: float) -> dict:
     se = float(np.sqrt(max(gradient @ spread @ gradient, 0.0)))
     low, high = value - 1.96 * se, value + 1.96 * se
     if len(draws):
         se = float(np.subtract(*np.percentile(draws, [84.135, 15.865])) / 2)
-        low, high = interval(draws)
+        low, high = interval(draws, None, share)
     return {
         "combination": label,
         "estimate": value,

@@ -1,20 +1,23 @@
 """One entry: a law and a table in, a result with its certainty out."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
 
+from harness.fit.checklist import checklist
 from harness.fit.detect import detect
 from harness.fit.estimates import combinations_of, estimates_of
 from harness.fit.identify import Identified, identify, nothing_identified
 from harness.fit.information import log_likelihood_rows, raw_values
+from harness.fit.inspect import oddities
 from harness.fit.law import Law, get_law
 from harness.fit.objective import DEFAULTS, Options
 from harness.fit.problem import Problem, centre
+from harness.fit.profile import profile as profile_of
 from harness.fit.result import FitResult
 from harness.fit.scores import holdout_scores, scatter
-from harness.fit.sensitivity import cases
+from harness.fit.sensitivity import cases, robustness
 from harness.fit.solver import Solutions, minimise, status_of
 from harness.fit.starts import grid_of_starts
 from harness.fit.status import FitStatus
@@ -59,6 +62,7 @@ def solve(
     """
     law = get_law(law) if isinstance(law, str) else law
     problem = centre(law, frame, holdout=holdout, objective=objective, options=options, source=source)
+    problem = replace(problem, warnings=(*problem.warnings, *oddities(problem, frame)))
     solutions = minimise(problem, grid_of_starts(problem))
     status = status_of(problem, solutions)
     if status is FitStatus.FAILED:
@@ -80,6 +84,7 @@ def fit(
     objective: str | None = None,
     options: Options = DEFAULTS,
     sensitivity: bool = True,
+    profile: bool = False,
     source: str = "table",
 ) -> FitResult:
     """Fit a law to a table with columns in roles.
@@ -94,12 +99,13 @@ def fit(
         objective: one of `harness.fit.objective`, instead of the law's own.
         options: the corner of Huber's loss, and the quantile.
         sensitivity: whether to refit under other reasonable choices.
+        profile: whether to add intervals of the profile likelihood.
 
     Raises:
         InputError: unusable columns, too few rows, or a condition that does not parse.
     """
     fitted = solve(law, frame, holdout=holdout, objective=objective, options=options, source=source)
-    return complete(fitted, frame, draws=bootstrap, seed=seed, sensitivity=sensitivity, source=source)
+    return complete(fitted, frame, draws=bootstrap, seed=seed, sensitivity=sensitivity, profile=profile, source=source)
 
 
 def complete(
@@ -109,6 +115,7 @@ def complete(
     draws: int = 200,
     seed: int = 0,
     sensitivity: bool = True,
+    profile: bool = False,
     source: str = "table",
 ) -> FitResult:
     """Errors, scores and warnings of a solved fit."""
@@ -116,10 +123,14 @@ def complete(
     law = problem.law
     sampled, ends = resample(problem, solutions, identified, draws, seed)
     estimates = estimates_of(problem, identified, sampled, ends)
+    if profile:
+        for name, (low, high) in profile_of(problem, identified, fitted.degrees).items():
+            estimates[name] = replace(estimates[name], profile_low=low, profile_high=high)
     combinations = combinations_of(problem, identified, sampled)
     reported = [name for name, value in estimates.items() if value.identified]
     reported += [entry["combination"] for entry in combinations]
     moved = cases(problem, frame, solutions, identified, reported) if sensitivity and reported else ()
+    robust = robustness(problem, identified, moved) if moved else {}
     condition = identified.condition if np.isfinite(identified.condition) else None
     loss = solutions.loss
     best, normal = float(np.min(loss)), problem.model.objective.id == "normal"
@@ -136,6 +147,7 @@ def complete(
             "given_up_for_fewer_directions": (identified.loss - best) * problem.unit,
             "starts": len(loss),
             "starts_within_1_percent": float(np.mean(near)),
+            "distance_from_start": float(solutions.distance[int(np.argmin(loss))]),
         },
         status=fitted.status,
         parameters=estimates,
@@ -150,7 +162,9 @@ def complete(
         scatter=scatter(problem, identified.theta, fitted.degrees),
         holdout=holdout_scores(problem, identified.theta),
         sensitivity=moved,
-        warnings=(*problem.warnings, *warnings_of(fitted.status, problem, identified, estimates, moved)),
+        robustness=robust,
+        checklist=checklist(problem, frame, solutions, identified, draws),
+        warnings=(*problem.warnings, *warnings_of(fitted.status, problem, identified, estimates, robust)),
         log_likelihood=fitted.log_likelihood,
         degrees=fitted.degrees,
         draws={name: tuple(map(float, values)) for name, values in raw_values(problem, sampled).items()}

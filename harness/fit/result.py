@@ -17,7 +17,8 @@ class Estimate:
     """A parameter in raw units with its standard error and 95 % interval.
 
     `ci_low` or `ci_high` is None where the data set no limit; `se_fisher` comes from the curvature, `se` from the
-    bootstrap (from the curvature if there was none). `published` is the source's constant, for comparison only.
+    bootstrap (from the curvature if there was none); `profile_low` and `profile_high` are the interval of the profile
+    likelihood, where it was asked for. `published` is the source's constant, for comparison only.
     """
 
     estimate: float | None
@@ -27,6 +28,8 @@ class Estimate:
     identified: bool
     published: float | None
     se_fisher: float | None = None
+    profile_low: float | None = None
+    profile_high: float | None = None
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,7 @@ class FitResult:
     Attributes:
         objective: name, value, the share of starts that ended within 1 % of the best, the number of starts.
         identifiability: rank, parameters, condition, identified_combinations, regimes, unbounded.
+        sensitivity: the fit under other choices; robustness: what they amount to; checklist: what a referee asks.
         log_likelihood: of the fitted rows in raw units; `degrees`: directions fitted, for AICc and BIC.
         draws: bootstrap draws of every raw parameter; intervals of predictions come from them.
     """
@@ -51,6 +55,8 @@ class FitResult:
     scatter: dict
     holdout: dict
     sensitivity: tuple[dict, ...]
+    robustness: dict
+    checklist: dict
     warnings: tuple[Warned, ...]
     log_likelihood: float
     degrees: int
@@ -122,9 +128,13 @@ def render(result: FitResult, width: int = 110) -> str:
     console.print(f"scatter: {described}")
     if holdout["rows"]:
         console.print("held out: " + ", ".join(f"{key} {number(value)}" for key, value in holdout.items()))
-    for case in result.sensitivity:
-        changed = ", ".join(f"{name} {number(value)}" for name, value in case["estimates"].items())
-        console.print(f"sensitivity, {case['case']}: {changed}", markup=False)
+    if result.robustness:
+        ranges = result.robustness["ranges"]
+        console.print(
+            f"{result.robustness['verdict']} under {len(result.sensitivity) - 1} other choices:", markup=False
+        )
+        for name, (low, at_low, high, at_high) in ranges.items():
+            console.print(f"  {name}: {number(low)} ({at_low}) to {number(high)} ({at_high})", markup=False)
     for warning in result.warnings:
         console.print(f"warning ({warning.code}): {warning.message}", markup=False)
     return console.export_text()

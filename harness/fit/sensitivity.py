@@ -1,4 +1,8 @@
-"""The same fit under other reasonable choices: how far the answer moves is part of the answer."""
+"""The same fit under other reasonable choices: how far the answer moves is part of the answer.
+
+The choices are those that move published fits ((Mis)Fitting, arXiv 2502.18969): rows, the robustness of
+the objective, the definition of N, checkpoints or final losses, the form of the law.
+"""
 
 from dataclasses import replace
 
@@ -6,21 +10,51 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
+from harness.fit.extrapolate import scale_of
 from harness.fit.identify import Identified
-from harness.fit.information import raw_values
-from harness.fit.law import get_law
+from harness.fit.information import predictions, raw_values
+from harness.fit.law import get_law, stacked
+from harness.fit.objective import OBJECTIVES, Model
 from harness.fit.problem import Problem, centre
+from harness.fit.program import float64
 from harness.fit.solver import Solutions, best_and_runners_up, minimise
 from harness.fit.starts import grid_of_starts
 
-OTHER_DELTAS = (1e-4, 1e-2)
+OTHER_DELTAS = (1e-4, 1e-3, 1e-2)
 N_DEFINITIONS = ("N_total", "N_nonembedding", "N_active", "N_trainable")
+SIZES = ("N", "D", "U", "flops")
+FEW_SIZES = 12
+# How far beyond the largest run the answer is asked for: sqrt(10) in N and in D, 10 in their product.
+BEYOND = np.sqrt(10.0)
+EXPONENT_RANGE = 0.1
+NOISES = 3.0
 
 
 def values_at(problem: Problem, theta: Float[np.ndarray, "parameters"]) -> dict[str, float]:
     """Every raw parameter and declared combination at a point."""
     found = {name: float(value[0]) for name, value in raw_values(problem, theta[None]).items()}
-    return found | {c.label: float(c.value(found)) for c in problem.law.combinations}
+    named = stacked(problem.model.parameters, found)
+    return found | {c.label: float(c.value(named)) for c in problem.law.combinations}
+
+
+def prediction_beyond(problem: Problem, theta: Float[np.ndarray, "parameters"]) -> float | None:
+    """The response at sqrt(10) times the largest N, D and U of the fitted rows, 10 times the flops (raw units).
+
+    Other columns are those of the largest run. None for laws whose columns come from whole series.
+    """
+    law, raw = problem.law, problem.raw_columns
+    if law.derive is not None or not any(name in raw for name in SIZES):
+        return None
+    largest = int(np.argmax(np.where(problem.fitted, scale_of(problem), -np.inf)))
+    point = {name: values[[largest]] for name, values in raw.items()}
+    for name in SIZES:
+        if name in point:
+            factor = BEYOND**2 if name == "flops" else BEYOND
+            point[name] = np.array([raw[name][problem.fitted].max() * factor])
+    values = {name: value[0] for name, value in raw_values(problem, theta[None]).items()}
+    with float64():
+        found = float(np.ravel(law.predict(stacked(problem.model.parameters, values), point))[0])
+    return found if np.isfinite(found) else None
 
 
 def _refit(problem: Problem, starts, free, weights=None) -> Float[np.ndarray, "parameters"]:
@@ -29,26 +63,40 @@ def _refit(problem: Problem, starts, free, weights=None) -> Float[np.ndarray, "p
     return found.theta[int(np.argmin(found.loss))]
 
 
-def _edges(values: Float[np.ndarray, "rows"], fitted: np.ndarray) -> dict[str, np.ndarray]:
-    """Rows of the smallest and of the largest value; where values hardly repeat, the lowest and highest tenth."""
-    distinct = np.unique(values[fitted])
-    if len(distinct) < 3:
-        return {}
-    few = len(distinct) <= fitted.sum() / 3
-    low, high = (distinct[0], distinct[-1]) if few else np.quantile(values[fitted], [0.1, 0.9])
-    return {"smallest": values <= low, "largest": values >= high}
+def _row_choices(problem: Problem, frame: pd.DataFrame) -> dict[str, np.ndarray]:
+    """Name -> the rows that are fitted: without an end, without one size, final losses only."""
+    found = {}
+    for role in (name for name in SIZES if name in problem.columns):
+        values = problem.columns[role]
+        distinct = np.unique(values[problem.fitted])
+        if len(distinct) < 3:
+            continue
+        few = len(distinct) <= problem.fitted.sum() / 3
+        low, high = (distinct[0], distinct[-1]) if few else np.quantile(values[problem.fitted], [0.1, 0.9])
+        found[f"without the smallest {role}"] = values > low
+        found[f"without the largest {role}"] = values < high
+        if role == "N" and len(distinct) <= FEW_SIZES:
+            raw = problem.raw_columns[role]
+            found |= {f"without N = {size:.3g}": raw != size for size in np.unique(raw[problem.fitted])[1:-1]}
+    if "run" in frame.columns and "D" in problem.columns:
+        last = frame.assign(_d=problem.columns["D"]).groupby("run")["_d"].transform("max").to_numpy(float)
+        final = problem.columns["D"] >= last
+        if (~final & problem.fitted).any():
+            found["final losses only"] = final
+    return found
 
 
 def cases(
     problem: Problem, frame: pd.DataFrame, solutions: Solutions, identified: Identified, reported: list[str]
 ) -> tuple[dict, ...]:
-    """Refits with rows dropped, another definition of N, another corner of Huber's loss, or an alternative law.
+    """Refits with rows dropped, other objectives, another definition of N, or an alternative law.
 
     Args:
         reported: parameters and combinations that are identified; the others would only show noise.
 
     Returns:
-        per case: its name, the rows fitted, and the estimates.
+        per case, the fit itself first: its name, the rows fitted, the estimates, and the response predicted at sqrt(10)
+        times the largest N and D (`prediction_beyond`).
     """
     starts = np.vstack([identified.theta, best_and_runners_up(solutions, 3)])
     starts[:, ~identified.free] = identified.theta[~identified.free]
@@ -57,18 +105,21 @@ def cases(
     def add(case: str, other: Problem, theta, rows: float) -> None:
         values = values_at(other, theta)
         estimates = {name: values[name] for name in reported if name in values and np.isfinite(values[name])}
-        found.append({"case": case, "rows": int(rows), "estimates": estimates})
+        beyond = prediction_beyond(other, theta)
+        found.append({"case": case, "rows": int(rows), "estimates": estimates, "prediction": beyond})
 
-    for role in (name for name in ("N", "D") if name in problem.columns):
-        for end, mask in _edges(problem.columns[role], problem.fitted).items():
-            weights = problem.weights * ~mask
-            if np.sum(weights) > len(starts[0]) + 2:
-                theta = _refit(problem, starts, identified.free, weights)
-                add(f"without the {end} {role}", problem, theta, np.sum(weights))
+    add("as fitted", problem, identified.theta, problem.weights.sum())
+    for case, kept in _row_choices(problem, frame).items():
+        weights = problem.weights * kept
+        if np.sum(weights) > len(starts[0]) + 2:
+            add(case, problem, _refit(problem, starts, identified.free, weights), np.sum(weights))
     if problem.model.objective.id == "log_huber":
         for delta in OTHER_DELTAS:
-            other = replace(problem, options=problem.options._replace(delta=delta))
-            add(f"Huber delta {delta:g}", other, _refit(other, starts, identified.free), problem.weights.sum())
+            if delta != problem.options.delta:
+                other = replace(problem, options=problem.options._replace(delta=delta))
+                add(f"Huber delta {delta:g}", other, _refit(other, starts, identified.free), problem.weights.sum())
+        other = replace(problem, model=Model(problem.law, OBJECTIVES["log_squares"]))
+        add("least squares on logs", other, _refit(other, starts, identified.free), problem.weights.sum())
     marked, objective = frame.assign(holdout=~problem.fitted), problem.model.objective.id
     for name in N_DEFINITIONS if "N" in problem.columns else ():
         if name not in frame.columns or not pd.api.types.is_numeric_dtype(frame[name]):
@@ -83,3 +134,54 @@ def cases(
         again = minimise(other, grid_of_starts(other))
         add(f"law {law_id}", other, again.theta[int(np.argmin(again.loss))], problem.weights.sum())
     return tuple(found)
+
+
+def noise_of(problem: Problem, identified: Identified) -> float:
+    """Relative spread about the law: between the seeds of a cell where there are several, else of all rows."""
+    predicted = predictions(problem, identified.theta[None])[0]
+    observed = problem.response * problem.scales[problem.law.response]
+    with np.errstate(all="ignore"):
+        residual = (observed / predicted - 1.0)[problem.fitted]
+    cluster = np.unique(problem.cluster[problem.fitted], return_inverse=True)[1]
+    counts = np.bincount(cluster)
+    spare = float(np.sum(counts - 1))
+    if spare >= 3 and len(counts) > 1 and counts.max() <= 10:
+        mean = np.bincount(cluster, weights=residual) / counts
+        return float(np.sqrt(np.sum((residual - mean[cluster]) ** 2) / spare))
+    return float(1.4826 * np.median(np.abs(residual - np.median(residual))))
+
+
+def robustness(problem: Problem, identified: Identified, moved: tuple[dict, ...]) -> dict:
+    """The verdict `fragile` or `stable`, by rule.
+
+    Fragile: over the cases an exponent (or a combination of exponents) ranges over more than 0.1, or the prediction at
+    sqrt(10) times the largest N and D over more than three times the noise of a run. Alternative laws count for the
+    prediction only: a constant of the same name need not be the same constant.
+
+    Returns:
+        verdict, reasons (one a range that is too wide), ranges (name -> [low, case, high, case]).
+    """
+    exponents = {
+        p.name for p in problem.law.parameters if p.transform == "identity" and p.name not in problem.law.linear
+    }
+    ranges: dict[str, list] = {}
+    reasons = []
+    labels = [c.label for c in problem.law.combinations if not c.label.startswith("log ")]
+    own = [case for case in moved if not case["case"].startswith("law ")]
+    for name in dict.fromkeys(name for case in own for name in case["estimates"]):
+        values = [(case["estimates"][name], case["case"]) for case in own if name in case["estimates"]]
+        (low, at_low), (high, at_high) = min(values), max(values)
+        ranges[name] = [low, at_low, high, at_high]
+        if high - low > EXPONENT_RANGE and (name in exponents or name in labels):
+            reasons.append(f"{name} ranges from {low:.3g} ({at_low}) to {high:.3g} ({at_high})")
+    told = [(case["prediction"], case["case"]) for case in moved if case["prediction"] is not None]
+    if told:
+        (low, at_low), (high, at_high) = min(told), max(told)
+        noise = noise_of(problem, identified) * abs(told[0][0])
+        ranges["prediction"] = [low, at_low, high, at_high]
+        if high - low > NOISES * noise:
+            reasons.append(
+                f"the prediction at sqrt(10) times the largest sizes ranges from {low:.4g} ({at_low}) to {high:.4g}"
+                f" ({at_high}), more than {NOISES:g} times the noise of a run ({noise:.2g})"
+            )
+    return {"verdict": "fragile" if reasons else "stable", "reasons": reasons, "ranges": ranges}

@@ -119,7 +119,10 @@ def assign_roles(
             table = table.loc[~bad]
     if table.empty:
         raise InputError(source, "rows", 0, "at least one row in which every role has a usable value")
-    return table.reset_index(drop=True), tuple(warnings)
+    table = table.reset_index(drop=True)
+    table.attrs["roles"] = filled
+    table.attrs["dropped"] = [warning.message for warning in warnings]
+    return table, tuple(warnings)
 
 
 def _numbers(table: pd.DataFrame, role: str, source: str) -> np.ndarray:

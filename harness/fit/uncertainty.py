@@ -2,6 +2,8 @@
 
 import numpy as np
 from jaxtyping import Float
+from scipy.stats import norm
+from scipy.stats import t as student
 
 from harness.fit.identify import Identified
 from harness.fit.information import raw_map, whitened_jacobian
@@ -59,12 +61,24 @@ def resample(
     return theta, ends
 
 
-def interval(draws: Float[np.ndarray, "draws"], at_end: np.ndarray | None = None) -> tuple[float | None, float | None]:
-    """Percentile interval; None on a side where more than 2.5 % of the draws stopped at an end of the range.
+def tail(clusters: int, degrees: int) -> float:
+    """The share of draws on either side of a 95 % interval: 2.5 % with many clusters, less with few.
+
+    Resampling n clusters gives a spread too small by sqrt((n - p)/n), and a normal's quantile where Student's is due:
+    the expanded percentile interval of Hesterberg 2015 (The American Statistician 69, 371).
+    """
+    spare = max(clusters - degrees, 1)
+    return float(norm.cdf(-np.sqrt(clusters / spare) * student.ppf(0.5 + LEVEL / 200, spare)))
+
+
+def interval(
+    draws: Float[np.ndarray, "draws"], at_end: np.ndarray | None = None, share: float = (1 - LEVEL / 100) / 2
+) -> tuple[float | None, float | None]:
+    """Percentile interval with `share` of the draws beyond either end; None where 2.5 % or more stopped at the range's.
 
     A percentile of draws that the range cut off describes the range, not the data.
     """
-    low, high = np.percentile(draws, [(100 - LEVEL) / 2, (100 + LEVEL) / 2])
+    low, high = np.quantile(draws, [share, 1 - share])
     at_end = np.zeros(len(draws), int) if at_end is None else at_end
     return (
         None if np.mean(at_end < 0) > AT_BOUND_SHARE else float(low),

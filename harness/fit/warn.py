@@ -7,7 +7,6 @@ from harness.fit.problem import Problem, Warned
 from harness.fit.result import Estimate
 from harness.fit.status import FitStatus
 
-FRAGILE_SHIFT = 3.0
 FEWEST_CLUSTERS = 12
 
 STATUS_MESSAGES = {
@@ -18,7 +17,7 @@ STATUS_MESSAGES = {
 
 
 def warnings_of(
-    status: FitStatus, problem: Problem, identified: Identified, estimates: dict[str, Estimate], moved: tuple[dict, ...]
+    status: FitStatus, problem: Problem, identified: Identified, estimates: dict[str, Estimate], robust: dict
 ) -> tuple[Warned, ...]:
     """Warnings about the end of the search, identifiability, thin regimes, few clusters and fragile estimates."""
     found = []
@@ -43,13 +42,5 @@ def warnings_of(
         small = np.mean(np.abs(problem.response[problem.fitted]) < 2 * noise)
         if small > 0.5:
             found.append(Warned("noise_dominates", f"{small:.0%} of the gaps are smaller than two standard errors"))
-    for case in moved:
-        for name, value in case["estimates"].items():
-            estimate = estimates.get(name)
-            if estimate is None or not estimate.se or estimate.estimate is None:
-                continue
-            shift = abs(value - estimate.estimate) / estimate.se
-            if shift > FRAGILE_SHIFT and name != "tau":
-                message = f"{name} moves by {shift:.1f} standard errors: {case['case']}"
-                found.append(Warned("fragile", message))
+    found += [Warned("fragile", reason) for reason in robust.get("reasons", ())]
     return tuple(found)

@@ -62,5 +62,5 @@ def _public(name: str) -> pd.DataFrame:
 
 @pytest.fixture(scope="session")
 def public():
-    """A table of public runs by its file name; the test is skipped where they are not, for they are not the project's."""
+    """A table of public runs by its file name; where there is none (they are not the project's) the test is skipped."""
     return _public
