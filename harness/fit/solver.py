@@ -1,8 +1,8 @@
 """The minimiser: many Levenberg-Marquardt searches at once, in float64, over slots that are refilled.
 
 One compiled program serves multi-start, bootstrap, profile and cross-validation: a run has its own start, its own row
-weights, its own responses and its own set of free parameters. A slot whose run has ended takes the next one, so that no run waits for the
-slowest of a batch; every core has its own slots. A step solves
+weights, its own responses and its own set of free parameters. A slot whose run has ended takes the next one, so that no
+run waits for the slowest of a batch; every core has its own slots. A step solves
 
     (J' (c + damping * b) J) step = -J' s
 
