@@ -78,6 +78,8 @@ class Law:
         regimes: (raw parameters, columns) -> row masks. Parameters that only a nearly empty regime pins down are not
             identified, however well the optimiser converged.
         alternatives: ids of laws that the sensitivity block fits beside this one.
+        shapes: constants without a unit that are no exponents, such as the sharpness of a crossover: whether two groups
+            share them is asked by likelihood, not by a margin on their difference.
     """
 
     id: str
@@ -97,6 +99,7 @@ class Law:
     combinations: tuple[Combination, ...] = ()
     regimes: Callable[[Parameters, Columns], dict[str, Float[Array, "rows"]]] | None = None
     alternatives: tuple[str, ...] = ()
+    shapes: tuple[str, ...] = ()
 
     @property
     def roles(self) -> tuple[str, ...]:

@@ -1,8 +1,8 @@
 """The minimiser: many Levenberg-Marquardt searches at once, in float64, over slots that are refilled.
 
 One compiled program serves multi-start, bootstrap, profile and cross-validation: a run has its own start, its own row
-weights and its own set of free parameters. A slot whose run has ended takes the next one, so that no run waits for the
-slowest of a batch; every core has its own slots. A step solves
+weights, its own responses and its own set of free parameters. A slot whose run has ended takes the next one, so that no
+run waits for the slowest of a batch; every core has its own slots. A step solves
 
     (J' (c + damping * b) J) step = -J' s
 
@@ -201,15 +201,15 @@ def _advance(model: Model, slot: _Slots, features, slopes, weight, free, target,
 
 
 @program
-def _advance_slots(model: Model, once, slots, weights, free, columns, target, noise, options, low, high):
-    def one(slot: _Slots, weight, may_move) -> _Slots:
+def _advance_slots(model: Model, once, slots, weights, free, targets, columns, noise, options, low, high):
+    def one(slot: _Slots, weight, may_move, target) -> _Slots:
         def step(_, state: _Slots) -> _Slots:
             features, slopes = _tangents(model, state.values, columns, noise, once)
             return _advance(model, state, features, slopes, weight, may_move, target, noise, options, low, high)
 
         return jax.lax.fori_loop(0, STEPS_PER_CALL, step, slot)
 
-    return jax.vmap(one)(slots, weights, free)
+    return jax.vmap(one)(slots, weights, free, targets)
 
 
 def slots_for(problem: Problem) -> int:
@@ -223,6 +223,7 @@ def minimise(
     starts: Float[np.ndarray, "runs parameters"],
     weights: Callable[[int], Float[np.ndarray, "rows"]] | None = None,
     free: np.ndarray | None = None,
+    targets: Callable[[int], Float[np.ndarray, "rows"]] | None = None,
 ) -> Solutions:
     """Minimise sum of weight * row loss from every start.
 
@@ -230,6 +231,7 @@ def minimise(
         starts: in the coordinates of the search, centred.
         weights: run -> a weight per row (bootstrap counts, zeros for rows left out); `problem.weights` if not given.
         free: which parameters may move, per run; all of them if not given.
+        targets: run -> what it is fitted to, such as simulated responses; `problem.target` if not given.
     """
     model, runs, count = problem.model, len(starts), len(problem.model.parameters)
     low, high = bounds_of(model)
@@ -253,6 +255,7 @@ def minimise(
             np.ones(slots, bool),
         )  # fmt: skip
         weight, may_move = np.tile(problem.weights, (slots, 1)), np.ones((slots, count), bool)
+        target = np.tile(problem.target, (slots, 1))
         while True:
             for slot in np.flatnonzero(running < 0):
                 with lock:
@@ -262,14 +265,15 @@ def minimise(
                 running[slot], may_move[slot] = run, free[run]
                 if weights is not None:
                     weight[slot] = weights(run)
+                if targets is not None:
+                    target[slot] = targets(run)
                 fresh = (starts[run], np.inf, 0.0, 0.0, 0.0, starts[run], values[run], 1.0, blur, 0, False)
                 for field, value in zip(state, fresh, strict=True):
                     field[slot] = value
             if np.all(running < 0):
                 return
             after = _advance_slots(
-                model, 1, state, weight, may_move, problem.columns, problem.target, problem.noise, problem.options,
-                low, high,
+                model, 1, state, weight, may_move, target, problem.columns, problem.noise, problem.options, low, high,
             )  # fmt: skip
             state = _Slots(*(np.array(part) for part in after))
             for slot in np.flatnonzero((running >= 0) & (state.finished | (state.steps >= MAX_STEPS))):

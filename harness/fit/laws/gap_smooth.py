@@ -26,4 +26,5 @@ LAW = replace(
     predict=predict,
     source="the kinked law of clawRxiv 2604.02022, rounded; the kink is the limit s to infinity",
     alternatives=(),
+    shapes=("s",),
 )
