@@ -186,7 +186,8 @@ def centre(
     response = column_of(frame, law.response, source, signed)
     noise, warnings = _noise(law, frame) if chosen.id == "normal" else (np.zeros(len(frame)), ())
     fitted = ~held_out(frame, holdout, source)
-    needed = len(law.parameters) + 2
+    model = Model(law, chosen)
+    needed = len(model.parameters) + 1
     if fitted.sum() < needed:
         raise InputError(source, "rows", int(fitted.sum()), f"at least {needed} rows to fit the law {law.id}")
     scales = {name: 1.0 for name in (*law.columns, law.response)}
@@ -197,7 +198,7 @@ def centre(
         scales[law.response] = float(np.exp(np.median(np.log(magnitude)))) if len(magnitude) else 1.0
     labels = frame["cluster"] if "cluster" in frame.columns else pd.Series(np.arange(len(frame)))
     return Problem(
-        Model(law, chosen),
+        model,
         {name: values / scales[name] if name in scales else values for name, values in columns.items()},
         response / scales[law.response],
         noise / scales[law.response],

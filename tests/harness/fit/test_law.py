@@ -29,9 +29,10 @@ def test_centring_changes_units_and_nothing_else(law_id):
     columns = {name: COLUMNS.get(name, np.array([1.0, 2.0, 5.0])) for name in law.columns}
     scales = {name: SCALES.get(name, 1.0) for name in (*law.columns, law.response)}
     values = some_values(law)
+    derived = law.derive(columns) if law.derive else {}
     with jax.enable_x64(True):
-        raw = law.predict(law.rescale(values, scales), columns)
-        centred = law.predict(values, {name: column / scales[name] for name, column in columns.items()})
+        raw = law.predict(law.rescale(values, scales), columns | derived)
+        centred = law.predict(values, {name: column / scales[name] for name, column in columns.items()} | derived)
     np.testing.assert_allclose(raw, scales[law.response] * np.asarray(centred), rtol=1e-9)
 
 
