@@ -11,6 +11,7 @@ from harness.fit.estimates import combinations_of, estimates_of
 from harness.fit.identify import Identified, identify, nothing_identified
 from harness.fit.information import log_likelihood_rows, raw_values
 from harness.fit.inspect import oddities
+from harness.fit.large import draws_from_sandwich, extend, is_large, part_of, said
 from harness.fit.law import Law, get_law
 from harness.fit.objective import DEFAULTS, Options
 from harness.fit.problem import Problem, centre
@@ -63,12 +64,19 @@ def solve(
     law = get_law(law) if isinstance(law, str) else law
     problem = centre(law, frame, holdout=holdout, objective=objective, options=options, source=source)
     problem = replace(problem, warnings=(*problem.warnings, *oddities(problem, frame)))
-    solutions = minimise(problem, grid_of_starts(problem))
+    large = is_large(problem)
+    searched, _ = part_of(problem, frame) if large else (problem, frame)
+    solutions = minimise(searched, grid_of_starts(searched))
     status = status_of(problem, solutions)
     if status is FitStatus.FAILED:
         raise InputError(source, law.response, f"{len(frame)} rows", f"numbers for which {law.formula} is finite")
-    silent = law.response == "G" and not detect(problem).detected
-    identified = nothing_identified(problem, solutions) if silent else identify(problem, solutions)
+    if law.response == "G" and not detect(problem).detected:
+        identified = nothing_identified(problem, solutions)
+    elif large:
+        problem = replace(problem, warnings=(*problem.warnings, said(problem)))
+        solutions, identified = extend(problem, searched, solutions)
+    else:
+        identified = identify(problem, solutions)
     if not identified.identified.all() and status in (FitStatus.CONVERGED, FitStatus.AT_BOUND):
         status = FitStatus.NOT_IDENTIFIED
     return Fitted(problem, solutions, identified, status)
@@ -121,7 +129,12 @@ def complete(
     """Errors, scores and warnings of a solved fit."""
     problem, solutions, identified = fitted.problem, fitted.solutions, fitted.identified
     law = problem.law
-    sampled, ends = resample(problem, solutions, identified, draws, seed)
+    if is_large(problem):
+        sampled, ends = draws_from_sandwich(problem, identified, draws, seed)
+        searched, searched_frame = part_of(problem, frame)
+    else:
+        sampled, ends = resample(problem, solutions, identified, draws, seed)
+        searched, searched_frame = problem, frame
     estimates = estimates_of(problem, identified, sampled, ends)
     if profile:
         for name, (low, high) in profile_of(problem, identified, fitted.degrees).items():
@@ -129,7 +142,7 @@ def complete(
     combinations = combinations_of(problem, identified, sampled)
     reported = [name for name, value in estimates.items() if value.identified]
     reported += [entry["combination"] for entry in combinations]
-    moved = cases(problem, frame, solutions, identified, reported) if sensitivity and reported else ()
+    moved = cases(searched, searched_frame, solutions, identified, reported) if sensitivity and reported else ()
     robust = robustness(problem, identified, moved) if moved else {}
     condition = identified.condition if np.isfinite(identified.condition) else None
     loss = solutions.loss

@@ -40,6 +40,19 @@ def _whitened_jacobian(model: Model, theta, columns, target, noise, options, wei
 
 
 @program
+def _scores_and_curvature(model: Model, theta, columns, target, noise, options, weights):
+    def features(t):
+        return features_of(model, t, columns, noise)
+
+    costs = model.objective.costs(features(theta), target, noise, options)
+    scores, curvature = 0.0, 0.0
+    for cost, slope in zip(costs, jax.jacfwd(features)(theta), strict=True):
+        scores += cost.slope[:, None] * slope
+        curvature += (slope * (weights * cost.curvature)[:, None]).T @ slope
+    return scores, curvature
+
+
+@program
 def _raw_map(model: Model, theta, scales):
     return _raw_coordinates(model, theta, scales), jax.jacfwd(lambda t: _raw_coordinates(model, t, scales))(theta)
 
@@ -104,6 +117,16 @@ def whitened_jacobian(
             problem.model, theta, problem.columns, problem.target, problem.noise, problem.options, weights
         )
         return np.asarray(jacobian)
+
+
+def scores_and_curvature(
+    problem: Problem, theta: Float[np.ndarray, "parameters"]
+) -> tuple[Float[np.ndarray, "rows parameters"], Float[np.ndarray, "parameters parameters"]]:
+    """The slope of every row's loss in the coordinates of the search, and the sum of the curvatures of the fitted."""
+    arrays = (problem.columns, problem.target, problem.noise, problem.options, problem.weights)
+    with float64():
+        scores, curvature = _scores_and_curvature(problem.model, theta, *arrays)
+        return np.asarray(scores), np.asarray(curvature)
 
 
 def log_likelihood_rows(

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from sweeps.errors import InputError
@@ -163,9 +164,12 @@ def with_factor(law: Law, column: str) -> Law:
     """
     name = f"rho_{column}"
 
+    def derive(columns: Columns) -> dict[str, Any]:
+        logs = np.log(columns[column])
+        return (law.derive(columns) if law.derive else {}) | {f"centred_log_{column}": logs - logs.mean()}
+
     def predict(parameters: Parameters, columns: Columns) -> Float[Array, "rows"]:
-        log_column = jnp.log(columns[column])
-        return law.predict(parameters, columns) * jnp.exp(parameters[name] * (log_column - jnp.mean(log_column)))
+        return law.predict(parameters, columns) * jnp.exp(parameters[name] * columns[f"centred_log_{column}"])
 
     def rescale(parameters: Parameters, scales: Scales) -> dict[str, Float[Array, ""]]:
         raw = law.rescale(parameters, scales) if law.rescale else dict(parameters)
@@ -178,6 +182,7 @@ def with_factor(law: Law, column: str) -> Law:
         parameters=(*law.parameters, Parameter(name, "identity", -5.0, 5.0, (0.0,), published=0.0)),
         columns=tuple(dict.fromkeys((*law.columns, column))),
         predict=predict,
+        derive=derive,
         rescale=rescale,
         linear=(),
         alternatives=(),

@@ -212,6 +212,14 @@ def _advance_slots(model: Model, once, slots, weights, free, targets, columns, n
     return jax.vmap(one)(slots, weights, free, targets)
 
 
+def padded_length(rows: int) -> int:
+    """The next of 2^k times 1, 1.25, 1.5, 1.75: tables of nearly one length share a compiled program."""
+    if rows <= 16:
+        return 16
+    quarter = 2 ** (int(np.floor(np.log2(rows - 1))) - 2)
+    return int(quarter * np.ceil(rows / quarter))
+
+
 def slots_for(problem: Problem) -> int:
     """How many runs a core carries at once: enough to fill vectors, few enough to stay in its cache."""
     numbers = sum(np.size(values) for values in problem.columns.values()) / max(len(problem.columns), 1)
@@ -242,6 +250,14 @@ def minimise(
     finished, steps = np.zeros(runs, bool), np.zeros(runs, int)
     cores = min(len(os.sched_getaffinity(0)), runs)
     slots = slots_for(problem)
+    rows = len(problem.target)
+    extra = padded_length(rows) - rows
+
+    def padded(values: np.ndarray, fill: float | None = None) -> np.ndarray:
+        more = np.repeat(values[:1], extra, axis=0) if fill is None else np.full((extra, *values.shape[1:]), fill)
+        return np.concatenate([values, more])
+
+    columns, noise = {name: padded(column) for name, column in problem.columns.items()}, padded(problem.noise)
     blur = FIRST_BLUR if model.objective.id == "log_huber" else 1.0
     waiting, lock = iter(range(runs)), threading.Lock()
 
@@ -254,8 +270,8 @@ def minimise(
             np.zeros(slots, int),
             np.ones(slots, bool),
         )  # fmt: skip
-        weight, may_move = np.tile(problem.weights, (slots, 1)), np.ones((slots, count), bool)
-        target = np.tile(problem.target, (slots, 1))
+        weight, may_move = np.tile(padded(problem.weights, 0.0), (slots, 1)), np.ones((slots, count), bool)
+        target = np.tile(padded(problem.target), (slots, 1))
         while True:
             for slot in np.flatnonzero(running < 0):
                 with lock:
@@ -264,16 +280,16 @@ def minimise(
                     break
                 running[slot], may_move[slot] = run, free[run]
                 if weights is not None:
-                    weight[slot] = weights(run)
+                    weight[slot, :rows] = weights(run)
                 if targets is not None:
-                    target[slot] = targets(run)
+                    target[slot, :rows] = targets(run)
                 fresh = (starts[run], np.inf, 0.0, 0.0, 0.0, starts[run], values[run], 1.0, blur, 0, False)
                 for field, value in zip(state, fresh, strict=True):
                     field[slot] = value
             if np.all(running < 0):
                 return
             after = _advance_slots(
-                model, 1, state, weight, may_move, target, problem.columns, problem.noise, problem.options, low, high,
+                model, 1, state, weight, may_move, target, columns, noise, problem.options, low, high,
             )  # fmt: skip
             state = _Slots(*(np.array(part) for part in after))
             for slot in np.flatnonzero((running >= 0) & (state.finished | (state.steps >= MAX_STEPS))):
