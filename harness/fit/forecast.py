@@ -35,8 +35,9 @@ def predict(result: FitResult, points: pd.DataFrame, *, source: str = "points") 
         points: the law's columns by role, raw counts.
 
     Returns:
-        the points with `prediction`, `low`, `high`: a 95 % interval of the law's mean from the bootstrap draws (nan
-        without draws). It does not contain the scatter of a single run.
+        the points with `prediction`; `low`, `high`: a 95 % confidence interval of the law's mean, from the bootstrap
+        draws (nan without draws); `run_low`, `run_high`: a 95 % prediction interval for one new run, which has the
+        scatter of the fitted runs on top (that of its measurement is not known and not in it).
 
     Raises:
         InputError: a column of the law is missing or unusable.
@@ -56,7 +57,19 @@ def predict(result: FitResult, points: pd.DataFrame, *, source: str = "points") 
         draws = {name: np.asarray(values) for name, values in result.draws.items()}
         sampled = np.asarray(jax.vmap(of)(draws)) if draws else np.empty((0, len(points)))
     low, high = _interval(sampled, len(points))
-    return points.assign(prediction=center, low=low, high=high)
+    run_low, run_high = _interval(_with_scatter(result, sampled), len(points))
+    return points.assign(prediction=center, low=low, high=high, run_low=run_low, run_high=run_high)
+
+
+def _with_scatter(result: FitResult, sampled: Float[np.ndarray, "draws points"]) -> np.ndarray:
+    """Draws of single runs: relative scatter where the objective has one, in logs where it works on logs."""
+    normal = np.random.default_rng(0).standard_normal(sampled.shape)
+    kind = result.objective["name"]
+    if kind == "negative_log_likelihood":
+        return sampled * (1.0 + (result.scatter["tau_unbiased"] or 0.0) * normal)
+    if kind == "sum_squares":
+        return sampled + result.scatter["residual_sd"] * normal
+    return sampled * np.exp((result.scatter["log_residual_sd"] or 0.0) * normal)
 
 
 def _optimum(flops, A, B, alpha, beta):

@@ -35,6 +35,7 @@ def scatter(problem: Problem, theta: Float[np.ndarray, "parameters"], parameters
         "tau_unbiased": None if tau is None else float(tau * shrink),
         "log_residual_sd": spread,
         "log_residual_sd_without_noise": None if spread is None else float(np.sqrt(max(spread**2 - noise_part, 0.0))),
+        "residual_sd": _sd(observed - predicted),
         "median_abs_relative": float(np.median(relative)),
         "median_noise_relative": float(np.median(noise / predicted)),
         "rows_not_positive": int((~positive).sum()),
@@ -44,13 +45,19 @@ def scatter(problem: Problem, theta: Float[np.ndarray, "parameters"], parameters
 def holdout_scores(problem: Problem, theta: Float[np.ndarray, "parameters"]) -> dict[str, float | int | None]:
     """Errors on the rows that the fit did not see, in the response's own units; empty scores if there are none."""
     rows = ~problem.fitted
-    if not rows.any():
-        return {"rows": 0, "mean_abs_relative_error": None, "rmse": None, "r2": None}
     predicted = predictions(problem, theta[None])[0][rows]
-    observed = problem.response[rows] * problem.scales[problem.law.response]
+    return errors_of(problem.response[rows] * problem.scales[problem.law.response], predicted)
+
+
+def errors_of(
+    observed: Float[np.ndarray, "rows"], predicted: Float[np.ndarray, "rows"]
+) -> dict[str, float | int | None]:
+    """Mean absolute relative error, root mean square error and R^2 of predictions; empty if there are none."""
+    if not len(observed):
+        return {"rows": 0, "mean_abs_relative_error": None, "rmse": None, "r2": None}
     total = np.sum((observed - observed.mean()) ** 2)
     return {
-        "rows": int(rows.sum()),
+        "rows": len(observed),
         "mean_abs_relative_error": float(np.mean(np.abs(predicted / observed - 1.0))) if np.all(observed) else None,
         "rmse": float(np.sqrt(np.mean((observed - predicted) ** 2))),
         "r2": float(1.0 - np.sum((observed - predicted) ** 2) / total) if total > 0 else None,

@@ -1,0 +1,52 @@
+"""One fit per group of a table: per corpus, per model, per tokenizer."""
+
+import numpy as np
+import pandas as pd
+
+from harness.fit.fitting import fit
+from harness.fit.forecast import predict
+from harness.fit.law import Law, get_law
+from harness.fit.problem import Warned, column_of, held_out
+from harness.fit.result import FitResult
+from harness.fit.scores import errors_of
+from sweeps.errors import InputError
+
+
+def fit_by(
+    law: str | Law, frame: pd.DataFrame, by: str, *, holdout: str | None = None, source: str = "table", **choices
+) -> tuple[dict[str, FitResult], dict, tuple[Warned, ...]]:
+    """A fit per value of a column, and the errors on the held-out rows of all groups together.
+
+    Args:
+        by: a column of the table.
+        choices: what `fit` takes beside these.
+
+    Returns:
+        fits by group, the pooled errors as in a fit's `holdout`, and a warning per group that could not be fitted.
+
+    Raises:
+        InputError: no such column, or no group that can be fitted.
+    """
+    law = get_law(law) if isinstance(law, str) else law
+    if by not in frame.columns:
+        raise InputError(source, "--by", by, f"one of the columns {', '.join(map(str, frame.columns))}")
+    marked = frame.assign(holdout=held_out(frame, holdout, source))
+    fits: dict[str, FitResult] = {}
+    warnings, observed, predicted = [], [], []
+    for name, rows in marked.groupby(by, sort=True):
+        rows = rows.reset_index(drop=True)
+        try:
+            fits[str(name)] = fit(law, rows, source=f"{source}, {by} {name}", **choices)
+        except InputError as error:
+            warnings.append(Warned("group_left_out", str(error)))
+            continue
+        beyond = rows.loc[rows["holdout"]].reset_index(drop=True)
+        if len(beyond):
+            observed.append(column_of(beyond, law.response, source, signed=True))
+            predicted.append(predict(fits[str(name)], beyond)["prediction"].to_numpy(float))
+    if not fits:
+        raise InputError(
+            source, "--by", by, f"at least one group that {law.id} can be fitted to ({warnings[0].message})"
+        )
+    pooled = errors_of(np.concatenate(observed or [np.empty(0)]), np.concatenate(predicted or [np.empty(0)]))
+    return fits, pooled, tuple(warnings)
