@@ -37,7 +37,8 @@ class Runs:
 
     Attributes:
         n, d, flops, loss: parameters, tokens, training FLOPs, nats per token.
-        curve: rows with the same number lie on one curve of loss against compute.
+        curve: rows with the same number lie on one curve of loss against compute: those of one run, or of one N.
+        labelled: whether the table names the runs, so that rows of one may be checkpoints.
         counted: how FLOPs were counted, in words.
     """
 
@@ -46,6 +47,7 @@ class Runs:
     flops: Float[np.ndarray, "rows"]
     loss: Float[np.ndarray, "rows"]
     curve: np.ndarray
+    labelled: bool
     counted: str
 
 
@@ -107,8 +109,9 @@ def runs_of(frame: pd.DataFrame, source: str = "table") -> Runs:
     given = "flops" in frame.columns
     flops = column_of(frame, "flops", source) if given else FLOPS_PER_PARAMETER_TOKEN * n * d
     counted = "the column flops" if given else SIX_ND
-    labels = frame["run"].astype(str) if "run" in frame.columns else pd.Series(n)
-    return Runs(n, d, flops, loss, pd.factorize(labels)[0], counted)
+    labelled = "run" in frame.columns
+    labels = frame["run"].astype(str) if labelled else pd.Series(n)
+    return Runs(n, d, flops, loss, pd.factorize(labels)[0], labelled, counted)
 
 
 def check_design(n: Float[np.ndarray, "rows"], d: Float[np.ndarray, "rows"], source: str) -> tuple[Warned, ...]:
