@@ -71,7 +71,10 @@ def answer(
     if source.endswith(".json"):
         if approach not in (None, 3) or settings or where:
             raise InputError("allocate", "SOURCE", source, "a table of runs for --approach 1 or 2, --set or --where")
-        found, rows = None, shifted(_rows(allocate(read_fit(Path(source)), list(flops))), z, anchor)
+        result, found = read_fit(Path(source)), None
+        rows = shifted(_rows(allocate(result, list(flops))), z, anchor)
+        if to != "-":
+            print(_about_fit(result) + f"; C is {SIX_ND}")
     else:
         # What was dropped of the table is printed, and is no JSON.
         with redirect_stdout(sys.stderr) if to == "-" else nullcontext(), working("fitting"):
@@ -110,9 +113,14 @@ def from_runs(
         warnings = check_design(frame["N"].to_numpy(float), frame["D"].to_numpy(float), str(source))
         result = fit(law, frame, bootstrap=draws, sensitivity=False, source=str(source))
         found = allocate(result, list(flops))
-        told = f"approach 3, {result.formula}, status {result.status}"
         return Allocation(
-            told, SIX_ND, result.rows, _exponents_of(result, found), [], _rows(found), (*warnings, *result.warnings)
+            _about_fit(result),
+            SIX_ND,
+            result.rows,
+            _exponents_of(result, found),
+            [],
+            _rows(found),
+            (*warnings, *result.warnings),
         )
     runs = runs_of(frame, str(source))
     if approach == 1:
@@ -126,6 +134,10 @@ def from_runs(
         edge.method, runs.counted, len(frame), exponents, _rows(_optima(edge)), _rows(table),
         (*edge.warnings, *warnings),
     )  # fmt: skip
+
+
+def _about_fit(result: FitResult) -> str:
+    return f"approach 3, {result.formula}, status {result.status}"
 
 
 def _noise(noise: str | None, frame: pd.DataFrame, source: str) -> np.ndarray:

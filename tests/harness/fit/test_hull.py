@@ -12,35 +12,19 @@ E, A, B, ALPHA, BETA = 1.8172, 482.01, 2085.43, 0.3478, 0.3658
 EXPONENT = BETA / (ALPHA + BETA)
 
 
-def optimal_size(flops):
-    return (ALPHA * A / (BETA * B)) ** (1 / (ALPHA + BETA)) * (flops / 6) ** EXPONENT
-
-
 def losses(n, d):
     return E + A * n**-ALPHA + B * d**-BETA
 
 
-def profiles(seed: int, scatter: float = 0.002) -> pd.DataFrame:
-    rng, grid = np.random.default_rng(seed), np.geomspace(3e7, 3e10, 25)
-    flops, n = np.repeat(np.geomspace(1e18, 1e21, 10), len(grid)), np.tile(grid, 10)
-    near = np.abs(np.log(n / optimal_size(flops))) < np.log(10)
-    n, d = n[near], flops[near] / 6 / n[near]
-    return pd.DataFrame({"N": n, "D": d, "L": losses(n, d) * np.exp(scatter * rng.standard_normal(len(n)))})
-
-
-def curves(scatter: float = 0.0, seed: int = 0) -> pd.DataFrame:
+def curves() -> pd.DataFrame:
     """Sixteen sizes with sixty checkpoints each, at .5 to 300 tokens per parameter."""
     n, ratio = (part.ravel() for part in np.meshgrid(np.geomspace(3e7, 3e10, 16), np.geomspace(0.5, 300, 60)))
-    noise = np.random.default_rng(seed).standard_normal(len(n))
-    table = pd.DataFrame({"N": n, "D": ratio * n, "L": losses(n, ratio * n) * np.exp(scatter * noise)})
-    flops = 6 * table.N * table.D
-    return table.loc[(flops > 1e18) & (flops < 1e21)].assign(
-        run=[f"run {size:.3g}" for size in table.N[table.index][(flops > 1e18) & (flops < 1e21)]]
-    )
+    table = pd.DataFrame({"N": n, "D": ratio * n, "L": losses(n, ratio * n), "run": [f"of {size:.3g}" for size in n]})
+    return table.loc[(6 * n**2 * ratio > 1e18) & (6 * n**2 * ratio < 1e21)]
 
 
 @pytest.mark.parametrize("method", ["envelope", "hull"])
-def test_intervals_hold_the_true_exponent(method):
+def test_intervals_hold_the_true_exponent(method, profiles):
     held = 0
     for seed in range(30):
         (low,), (high,) = limits(frontier(runs_of(profiles(seed)), method, draws=300).n.draws[:, 1:])
@@ -48,7 +32,7 @@ def test_intervals_hold_the_true_exponent(method):
     assert held >= 26  # of 30 at 95 %: fewer has a probability of 1.6 %
 
 
-def test_the_envelope_of_curves_finds_the_exponent_and_a_hull_is_bent_by_its_first_corner():
+def test_the_envelope_of_curves_finds_the_exponent_and_a_hull_is_bent_by_its_first_corner(optimal_size):
     envelope, hull = (frontier(runs_of(curves()), method) for method in ("envelope", "hull"))
     assert envelope.n.exponent == pytest.approx(EXPONENT, abs=0.015)
     assert envelope.n.exponent + envelope.d.exponent == pytest.approx(1.0, abs=0.01)
@@ -67,7 +51,7 @@ def test_corners_of_a_hull_by_hand():
     assert edge.n.exponent == pytest.approx(1.0)
 
 
-def test_budgets_get_sizes_tokens_and_loss_with_limits():
+def test_budgets_get_sizes_tokens_and_loss_with_limits(profiles, optimal_size):
     edge = frontier(runs_of(profiles(0)))
     table, warnings = at_budgets(edge, [1e20, 1e23])
     n, d = optimal_size(table.flops), table.flops / 6 / optimal_size(table.flops)
@@ -79,7 +63,7 @@ def test_budgets_get_sizes_tokens_and_loss_with_limits():
     assert [warning.code for warning in warnings] == ["extrapolated"]
 
 
-def test_a_fixed_ratio_of_tokens_is_refused_and_a_narrow_one_warned_of():
+def test_a_fixed_ratio_of_tokens_is_refused_and_a_narrow_one_warned_of(profiles, optimal_size):
     n = np.geomspace(1e7, 1e9, 40)
     with pytest.raises(InputError, match="D varies"):
         frontier(runs_of(pd.DataFrame({"N": n, "D": 20 * n, "L": losses(n, 20 * n)})))

@@ -4,12 +4,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from harness.fit.isoflop import isoflop, profiles
-from harness.fit.optimal import Runs, limits, power_law, runs_of
+from harness.fit.isoflop import isoflop
+from harness.fit.isoflop import profiles as profiles_of
+from harness.fit.optimal import limits, power_law, runs_of
 from sweeps.errors import InputError
 
-E, A, B, ALPHA, BETA = 1.8172, 482.01, 2085.43, 0.3478, 0.3658
-EXPONENT = BETA / (ALPHA + BETA)
+EXPONENT = 0.3658 / (0.3478 + 0.3658)
 # dataset, hparams, warmup, decay, parameters counted; published exponent and interval; in the order of the steps.
 STEPS = [
     ("rw", "base", "long", "kaplan", "kaplan", 0.835, (0.824, 0.846)),
@@ -27,27 +27,11 @@ STEPS = [
 NOISE = {"rw": 0.002, "owt2": 0.01}
 
 
-def optimal_size(flops):
-    return (ALPHA * A / (BETA * B)) ** (1 / (ALPHA + BETA)) * (flops / 6) ** EXPONENT
-
-
-def simulated(seed: int, scatter: float = 0.002) -> Runs:
-    """Ten budgets, on each the sizes of one grid within a factor of ten of its optimum."""
-    rng, grid = np.random.default_rng(seed), np.geomspace(3e7, 3e10, 25)
-    flops = np.repeat(np.geomspace(1e18, 1e21, 10), len(grid))
-    n = np.tile(grid, 10)
-    near = np.abs(np.log(n / optimal_size(flops))) < np.log(10)
-    n, flops = n[near], flops[near]
-    d = flops / 6 / n
-    loss = (E + A * n**-ALPHA + B * d**-BETA) * np.exp(scatter * rng.standard_normal(len(n)))
-    return runs_of(pd.DataFrame({"N": n, "D": d, "L": loss}))
-
-
 @pytest.mark.parametrize("method", ["akima", "quadratic"])
-def test_intervals_hold_the_true_exponent(method):
+def test_intervals_hold_the_true_exponent(method, profiles):
     held, estimates = 0, []
     for seed in range(20):
-        runs = simulated(seed)
+        runs = runs_of(profiles(seed))
         line = isoflop(runs, 0.002 * runs.loss, method, draws=200).n
         (low,), (high,) = limits(line.draws[:, 1:])
         held += low < EXPONENT < high
@@ -56,8 +40,8 @@ def test_intervals_hold_the_true_exponent(method):
     assert np.mean(estimates) == pytest.approx(EXPONENT, abs=0.01)
 
 
-def test_without_noise_optima_and_ratio_are_the_closed_forms():
-    runs = simulated(0, scatter=0.0)
+def test_without_noise_optima_and_ratio_are_the_closed_forms(profiles, optimal_size):
+    runs = runs_of(profiles(0, scatter=0.0))
     edge = isoflop(runs, np.zeros(len(runs.loss)), draws=10)
     np.testing.assert_allclose(np.exp(edge.log_n), optimal_size(edge.flops), rtol=0.06)  # a twentieth of a size's step
     np.testing.assert_allclose(6 * np.exp(edge.log_n + edge.log_d), edge.flops, rtol=1e-9)
@@ -66,24 +50,24 @@ def test_without_noise_optima_and_ratio_are_the_closed_forms():
     assert edge.n.exponent + edge.d.exponent == pytest.approx(1.0)
 
 
-def test_noise_is_found_from_the_scatter():
-    told = [isoflop(simulated(seed, 0.004), draws=10).warnings[0].message for seed in range(5)]
+def test_noise_is_found_from_the_scatter(profiles):
+    told = [isoflop(runs_of(profiles(seed, 0.004)), draws=10).warnings[0].message for seed in range(5)]
     found = [float(message.split()[-1].rstrip("%")) for message in told]
     assert np.mean(found) == pytest.approx(0.4, abs=0.06)
 
 
-def test_a_minimum_at_an_end_is_left_out_and_said():
-    runs = simulated(1, scatter=0.0)
-    keep = (runs.flops > 2e18) | (runs.n > 1.2 * optimal_size(runs.flops))
-    cut = Runs(*(part[keep] for part in (runs.n, runs.d, runs.flops, runs.loss, runs.curve)), False, runs.counted)
+def test_a_minimum_at_an_end_is_left_out_and_said(profiles, optimal_size):
+    table = profiles(1, scatter=0.0)
+    flops = 6 * table.N * table.D
+    cut = runs_of(table.loc[(flops > 2e18) | (table.N > 1.2 * optimal_size(flops))])
     edge = isoflop(cut, np.full(len(cut.n), 1e-4), draws=20)
-    assert len(profiles(cut)) == 10 and len(edge.flops) == 9 and edge.flops.min() > 2e18
+    assert len(profiles_of(cut)) == 10 and len(edge.flops) == 9 and edge.flops.min() > 2e18
     assert any(warning.code == "minimum_at_edge" and "1e+18" in warning.message for warning in edge.warnings)
 
 
 def test_of_runs_of_one_size_and_budget_the_best_counts():
     frame = pd.DataFrame({"N": [1e6, 1e6, 2e6, 4e6], "D": [4e8, 4e8, 2e8, 1e8], "L": [3.2, 3.0, 2.9, 3.1]})
-    (rows,) = profiles(runs_of(frame))
+    (rows,) = profiles_of(runs_of(frame))
     assert list(rows) == [1, 2, 3]
 
 
@@ -96,8 +80,8 @@ def test_designs_without_profiles_are_refused():
             isoflop(runs_of(frame))
 
 
-def test_an_own_count_of_flops_is_used():
-    runs = simulated(2)
+def test_an_own_count_of_flops_is_used(profiles):
+    runs = runs_of(profiles(2))
     frame = pd.DataFrame({"N": runs.n, "D": runs.d, "L": runs.loss, "flops": 2 * runs.flops})
     doubled = isoflop(runs_of(frame), np.full(len(frame), 0.005), draws=50)
     plain = isoflop(runs, np.full(len(frame), 0.005), draws=50)

@@ -55,6 +55,14 @@ def test_limits_hold_the_truth_and_the_exponent_is_beta_over_the_sum(fitted):
         assert np.all((found[f"{name}_low"] < value) & (value < found[f"{name}_high"])), name
 
 
+def test_intervals_hold_the_true_exponent(profiles):
+    held = 0
+    for seed in range(8):
+        found = allocate(fit("chinchilla", profiles(seed), bootstrap=60, sensitivity=False), 1e20).iloc[0]
+        held += found.N_exponent_low < TRUTH["beta"] / (TRUTH["alpha"] + TRUTH["beta"]) < found.N_exponent_high
+    assert held >= 6  # of 8 at 95 %: fewer has a probability of .6 %
+
+
 def test_numbers_alone_find_what_the_closed_form_finds():
     """Draws of different constants at once, to the precision of a flat minimum."""
     values = {name: np.array([value, value * 1.1, value * 0.8]) for name, value in TRUTH.items()}

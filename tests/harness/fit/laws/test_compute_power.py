@@ -42,6 +42,7 @@ def test_constants_are_recovered():
 def test_centring_changes_units_and_nothing_else():
     law, scales = get_law("compute_power"), {"flops": 3e19, "L": 2.7}
     flops, values = np.array([1e17, 4e20]), {"E": 0.6, "A": 0.4, "alpha": 0.2}
+    assert law.rescale is not None
     with jax.enable_x64(True):
         raw = law.predict(law.rescale(values, scales), {"flops": flops})
         centred = law.predict(values, {"flops": flops / 3e19})
