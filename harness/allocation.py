@@ -14,8 +14,17 @@ import pandas as pd
 from harness.fit.fitting import fit
 from harness.fit.hull import frontier
 from harness.fit.isoflop import isoflop
-from harness.fit.optimal import SIX_ND, Frontier, at_budgets, check_design, limits, runs_of, shift_from_half
-from harness.fit.parametric import allocate
+from harness.fit.optimal import (
+    SIX_ND,
+    Frontier,
+    at_budgets,
+    check_budgets,
+    check_design,
+    limits,
+    runs_of,
+    shift_from_half,
+)
+from harness.fit.parametric import allocate, loss_law
 from harness.fit.problem import Warned, column_of
 from harness.fit.result import FitResult, number, span
 from harness.fit.table import read_table
@@ -68,6 +77,7 @@ def answer(
         InputError: unusable input.
     """
     _check_shift(z, anchor)
+    check_budgets(list(flops))
     if source.endswith(".json"):
         if approach not in (None, 3) or settings or where:
             raise InputError("allocate", "SOURCE", source, "a table of runs for --approach 1 or 2, --set or --where")
@@ -107,6 +117,8 @@ def from_runs(
         raise InputError("--method", "value", method, known)
     if noise is not None and approach != 2:
         raise InputError("--noise", "value", noise, "none but with --approach 2")
+    if approach == 3:
+        loss_law(law, "--law")
     draws = REPLICATES[approach] if bootstrap is None else bootstrap
     frame = read_source(source, [law if approach == 3 else "chinchilla"], settings, where, None, estimator, units)
     if approach == 3:
@@ -124,10 +136,10 @@ def from_runs(
         )
     runs = runs_of(frame, str(source))
     if approach == 1:
-        edge = frontier(runs, method or METHODS[1][0], draws, source=str(source))  # pyright: ignore
+        edge = frontier(runs, method or METHODS[1][0], draws, source=str(source))
     else:
         sd = None if noise is None and "L_se" not in frame else _noise(noise, frame, str(source))
-        edge = isoflop(runs, sd, method or METHODS[2][0], draws, source=str(source))  # pyright: ignore
+        edge = isoflop(runs, sd, method or METHODS[2][0], draws, source=str(source))
     table, warnings = at_budgets(edge, list(flops))
     exponents = {name: _exponent(line.exponent, line.draws[:, 1]) for name, line in (("N", edge.n), ("D", edge.d))}
     return Allocation(

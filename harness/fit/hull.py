@@ -9,8 +9,6 @@ The 95 % intervals held the truth in 90 to 100 % of 40 simulations each, at a no
 profiles and on curves; at the smaller noise they are several times wider than need be.
 """
 
-from typing import Literal
-
 import numpy as np
 from jaxtyping import Float
 
@@ -18,15 +16,11 @@ from harness.fit.isoflop import FEWEST_SIZES, profiles
 from harness.fit.optimal import FEWEST_BUDGETS, Frontier, Runs, check_design
 from sweeps.errors import InputError
 
-Method = Literal["envelope", "hull"]
-
 # Budgets of an envelope where runs do not share budgets.
 BUDGETS = 60
 
 
-def frontier(
-    runs: Runs, method: Method = "envelope", draws: int = 1000, seed: int = 0, source: str = "table"
-) -> Frontier:
+def frontier(runs: Runs, method: str = "envelope", draws: int = 1000, seed: int = 0, source: str = "table") -> Frontier:
     """The optima on the lower edge.
 
     Replicates are the lines with errors drawn anew, one per budget where runs share budgets, else one per size on the

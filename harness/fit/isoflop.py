@@ -7,8 +7,6 @@ behind their published intervals is the table's lowest sd everywhere: .002 nats 
 The other method is the parabola of Hoffmann et al. (arXiv 2203.15556) about the lowest loss.
 """
 
-from typing import Literal
-
 import numpy as np
 from jaxtyping import Float
 from scipy.interpolate import Akima1DInterpolator
@@ -16,8 +14,6 @@ from scipy.interpolate import Akima1DInterpolator
 from harness.fit.optimal import FEWEST_BUDGETS, Frontier, Runs, check_design
 from harness.fit.problem import Warned
 from sweeps.errors import InputError
-
-Method = Literal["akima", "quadratic"]
 
 # Runs whose FLOPs differ by less belong to one budget.
 SAME_BUDGET = 0.02
@@ -46,12 +42,13 @@ def profiles(runs: Runs) -> list[np.ndarray]:
 
 
 def isoflop(
-    runs: Runs, sd: Float[np.ndarray, "rows"] | None = None, method: Method = "akima", draws: int = 1000,
+    runs: Runs, sd: Float[np.ndarray, "rows"] | None = None, method: str = "akima", draws: int = 1000,
     seed: int = 0, source: str = "table",
 ) -> Frontier:  # fmt: skip
     """The optima of all isoFLOP profiles.
 
     Args:
+        method: akima or quadratic.
         sd: standard deviation of each loss (what another seed would change), nats; without it the scatter of the
             profiles about cubics stands in.
 

@@ -33,9 +33,7 @@ def allocate(result: FitResult, flops: ArrayLike) -> pd.DataFrame:
     Raises:
         InputError: a law that is no loss in N and D alone, a budget that is not positive, or a fit without an optimum.
     """
-    law = get_law(result.law)
-    if set(law.columns) != {"N", "D"} or law.vectors or law.labels or law.response != "L":
-        raise InputError(result.source, "law", result.law, "a loss law that reads N and D alone, such as chinchilla")
+    law = loss_law(result.law, result.source)
     budgets = check_budgets(flops)
     one = {name: np.array([value]) for name, value in estimates(result).items()}
     point = {name: values[0] for name, values in optimum(law, one, budgets).items()}
@@ -45,6 +43,18 @@ def allocate(result: FitResult, flops: ArrayLike) -> pd.DataFrame:
     if not result.draws:
         return table_of(budgets, point, dict.fromkeys(point, np.empty((0, len(budgets)))))
     return table_of(budgets, point, optimum(law, {name: np.asarray(v) for name, v in result.draws.items()}, budgets))
+
+
+def loss_law(law_id: str, source: str) -> Law:
+    """The law, if a budget decides between its columns.
+
+    Raises:
+        InputError: it is unknown, or no loss in N and D alone.
+    """
+    law = get_law(law_id)
+    if set(law.columns) != {"N", "D"} or law.vectors or law.labels or law.response != "L":
+        raise InputError(source, "law", law_id, "a loss law that reads N and D alone, such as chinchilla")
+    return law
 
 
 def optimum(law: Law, values: Values, budgets: Float[np.ndarray, "budgets"]) -> dict[str, np.ndarray]:

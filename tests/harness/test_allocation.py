@@ -106,7 +106,7 @@ REFUSED = [
     ("runs.csv --approach 2 --noise missing.csv", "missing.csv"),
     ("runs.csv --approach 2 --noise {folder}/other.csv", "role sd"),
     ("runs.csv --approach 2 --where size>>", "--where"),
-    ("runs.csv --approach 3 --law gap", "role G"),
+    ("runs.csv --approach 3 --law gap", "chinchilla"),
     ("runs.csv --approach 1 --z .74", "--anchor"),
     ("runs.csv --approach 1 --z -2 --anchor 1e18", "--z"),
     ("missing.csv --approach 1", "missing.csv"),
