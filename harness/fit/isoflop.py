@@ -62,6 +62,11 @@ def isoflop(
             source, "flops", f"{len(found)} budgets of {FEWEST_SIZES} sizes or more",
             f"at least {FEWEST_BUDGETS} (approach 2 compares sizes at one budget; --approach 3 needs no budgets)",
         )  # fmt: skip
+    if 2 * (used := sum(map(len, found))) < len(runs.n):
+        message = (
+            f"{used} of {len(runs.n)} rows are profiles: the others share no budget, or are not the best of a size"
+        )
+        warnings.append(Warned("few_on_budgets", message))
     if sd is None:
         typical = scatter(runs, found)
         sd = typical * runs.loss

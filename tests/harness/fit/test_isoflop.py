@@ -65,6 +65,15 @@ def test_a_minimum_at_an_end_is_left_out_and_said(profiles, optimal_size):
     assert any(warning.code == "minimum_at_edge" and "1e+18" in warning.message for warning in edge.warnings)
 
 
+def test_runs_on_budgets_of_their_own_are_left_out_and_said(profiles):
+    table, flops = profiles(3), np.geomspace(3e21, 3e26, 200)
+    n = 10 ** np.random.default_rng(3).uniform(9, 11, len(flops))
+    more = pd.concat([table, pd.DataFrame({"N": n, "D": flops / 6 / n, "L": 1.9})])
+    alone, among = (isoflop(runs_of(rows), np.full(len(rows), 0.004), draws=50) for rows in (table, more))
+    assert not alone.warnings and [warning.code for warning in among.warnings] == ["few_on_budgets"]
+    np.testing.assert_allclose(alone.flops, among.flops)
+
+
 def test_of_runs_of_one_size_and_budget_the_best_counts():
     frame = pd.DataFrame({"N": [1e6, 1e6, 2e6, 4e6], "D": [4e8, 4e8, 2e8, 1e8], "L": [3.2, 3.0, 2.9, 3.1]})
     (rows,) = profiles_of(runs_of(frame))
