@@ -10,6 +10,8 @@ from typing import Annotated, Any
 
 import typer
 
+from harness.optional import OptionalFile
+
 app = typer.Typer(
     name="isogap", help=__import__("harness").__doc__, no_args_is_help=True, add_completion=False,
     pretty_exceptions_enable=False, rich_markup_mode=None,
@@ -262,19 +264,38 @@ def predict(
     print(_json(rows)) if json_ else print_rows(rows)
 
 
-@app.command()
+@app.command(cls=OptionalFile)
 def allocate(
-    fitted: FitArgument,
+    source: Annotated[
+        str, typer.Argument(metavar="SOURCE", help="FIT.json of a loss law, or a sweep's folder, or a table of runs")
+    ],
     flops: Annotated[list[float], typer.Option(help="training budget in FLOPs; may be repeated")],
-    json_: JsonFlag = False,
+    approach: Annotated[
+        int | None, typer.Option(help="of runs: 1 lowest curve, 2 isoFLOP profiles, 3 fitted loss")
+    ] = None,
+    set_: SetOption = [],  # noqa: B006
+    where: Where = None,
+    method: Annotated[str | None, typer.Option(help="1: envelope or hull; 2: akima or quadratic")] = None,
+    noise: Annotated[
+        str | None, typer.Option(help="2: sd of a loss in nats, or a CSV of loss and sd; else from their scatter")
+    ] = None,
+    law: Annotated[str, typer.Option(help="3: a loss law in N and D")] = "chinchilla",
+    bootstrap: Annotated[int | None, typer.Option(min=0, help="replicates; by default 1000, of refits 200")] = None,
+    z: Annotated[float | None, typer.Option(help="also: how far the rule D ~ N^z moves N from D ~ N")] = None,
+    anchor: Annotated[float | None, typer.Option(help="the budget where those two rules agree")] = None,
+    estimator: Estimator = "best",
+    units: Units = "tokens",
+    json_: Annotated[
+        str | None, typer.Option("--json", metavar="[FILE]", help="write JSON, to the terminal without FILE")
+    ] = None,
 ) -> None:
-    """Compute-optimal N and D of a fitted loss law, with 95 % intervals."""
-    from harness.fit.forecast import allocate as allocate_budgets
-    from harness.show import print_rows
-    from harness.source import read_fit
+    """Compute-optimal N and D for a budget, of a fitted loss law or straight from runs, with 95 % intervals."""
+    from harness.allocation import answer
 
-    rows = allocate_budgets(read_fit(fitted), flops).to_dict("records")
-    print(_json(rows)) if json_ else print_rows(rows)
+    options = {"method": method, "noise": noise, "law": law, "bootstrap": bootstrap}
+    answer(
+        source, approach, flops, set_, where, z=z, anchor=anchor, to=json_, estimator=estimator, units=units, **options
+    )
 
 
 @app.command()

@@ -53,6 +53,32 @@ def losses():
     return _losses
 
 
+def _optimal_size(flops: np.ndarray) -> np.ndarray:
+    """N* of Chinchilla's loss at published constants: g (C/6)^a, a = beta/(alpha + beta) = .5126."""
+    g = (0.3478 * 482.01 / (0.3658 * 2085.43)) ** (1 / (0.3478 + 0.3658))
+    return g * (flops / 6) ** (0.3658 / (0.3478 + 0.3658))
+
+
+def _profiles(seed: int, scatter: float = 0.002) -> pd.DataFrame:
+    """The same loss on ten budgets, on each at the sizes of one grid within a factor of ten of the optimum."""
+    rng, grid = np.random.default_rng(seed), np.geomspace(3e7, 3e10, 25)
+    flops, n = np.repeat(np.geomspace(1e18, 1e21, 10), len(grid)), np.tile(grid, 10)
+    near = np.abs(np.log(n / _optimal_size(flops))) < np.log(10)
+    n, d = n[near], flops[near] / 6 / n[near]
+    loss = 1.8172 + 482.01 * n**-0.3478 + 2085.43 * d**-0.3658
+    return pd.DataFrame({"N": n, "D": d, "L": loss * np.exp(scatter * rng.standard_normal(len(n)))})
+
+
+@pytest.fixture(scope="session")
+def optimal_size():
+    return _optimal_size
+
+
+@pytest.fixture(scope="session")
+def profiles():
+    return _profiles
+
+
 def _public(name: str) -> pd.DataFrame:
     path = PUBLIC / name
     if not path.exists():
