@@ -2,15 +2,15 @@
 
 import dataclasses
 import json
-import math
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from harness.optional import OptionalFile
+from harness import cli_fit
+from harness.cli_options import Cache, FolderArgument, JsonFlag, SweepArgument, open_named
 
 app = typer.Typer(
     name="isogap", help=__import__("harness").__doc__, no_args_is_help=True, add_completion=False,
@@ -19,31 +19,7 @@ app = typer.Typer(
 
 fetch_app = typer.Typer(help="Bring text and tokenizers, checked by hash, kept for good.", no_args_is_help=True)
 app.add_typer(fetch_app, name="fetch")
-
-SweepArgument = Annotated[str, typer.Argument(metavar="SWEEP", help="a sweep's YAML file, or a preset's name")]
-# Text, not a path: "s3://bucket" as a path would lose a slash.
-FolderArgument = Annotated[str, typer.Argument(metavar="DIR", help="a sweep's folder, or its URL: s3://BUCKET/NAME")]
-SourceArgument = Annotated[
-    str, typer.Argument(metavar="SOURCE", help="a sweep's folder or its URL, or a CSV or parquet of runs")
-]
-JsonFlag = Annotated[bool, typer.Option("--json", help="print JSON instead of a table")]
-JsonFile = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="write the result as JSON")]
-Cache = Annotated[Path | None, typer.Option(help="folder of prepared data and compiled programs")]
-SetOption = Annotated[list[str], typer.Option("--set", metavar="ROLE=COLUMN", help="put a column in a role")]
-Where = Annotated[
-    str | None, typer.Option(help="use the rows with this condition on the file's own columns, e.g. 'params > 1e5'")
-]
-Holdout = Annotated[str | None, typer.Option(help="score the rows with this condition, do not fit them")]
-Estimator = Annotated[
-    str, typer.Option(help="which gap of a sweep's folder: best (twin, else probe), twin, control, probe or online")
-]
-Units = Annotated[str, typer.Option(help="of a sweep's folder: tokens, or bytes for several tokenizers")]
-
-
-def _folder(name: str) -> Path:
-    from harness.record.files import open_folder
-
-    return open_folder(name)
+cli_fit.add_commands(app)
 
 
 @app.command()
@@ -90,7 +66,7 @@ def run(
     if executor not in ("local", "ray"):
         raise InputError("--executor", "value", executor, "local or ray")
     status = run_sweep(
-        sweep, _folder(out),
+        sweep, open_named(out),
         Options(
             cache, workers, executor, address, hosts, fail_fast, max_minutes, retry_failed, tuple(track)
         ),
@@ -107,7 +83,7 @@ def status(out: FolderArgument, json_: JsonFlag = False) -> None:
     """One line a run: where it stands, its loss, why it failed; progress and time to go."""
     from harness.show import print_status, sweep_status
 
-    folder = _folder(out)
+    folder = open_named(out)
     rows, progress = sweep_status(folder)
     if json_:
         # Without indent: with it Python's own encoder takes 0.8 s for 10,000 runs.
@@ -128,7 +104,7 @@ def export(
 
     if what not in ("runs", "series", "evals", "documents"):
         raise InputError("--what", "value", what, "runs, series, evals or documents")
-    print(f"{write(_folder(out), what, to)} rows in {to}")
+    print(f"{write(open_named(out), what, to)} rows in {to}")
 
 
 @app.command()
@@ -142,7 +118,7 @@ def gaps(
     from harness.record.table import runs_table
     from harness.show import print_gap_details, print_gaps, working
 
-    folder = _folder(out)
+    folder = open_named(out)
     with working("measuring"):
         if run_id is None:
             found = [row for row, _ in gap_rows(folder, runs_table(folder))]
@@ -186,119 +162,6 @@ def estimators(
 
 
 @app.command()
-def fit(
-    source: SourceArgument,
-    law: Annotated[str, typer.Option(help="a law's id; `isogap laws` lists them")],
-    set_: SetOption = [],  # noqa: B006
-    where: Where = None,
-    holdout: Holdout = None,
-    estimator: Estimator = "best",
-    units: Units = "tokens",
-    bootstrap: Annotated[int, typer.Option(min=0, help="refits to resampled clusters")] = 200,
-    json_: JsonFile = None,
-) -> None:
-    """Fit a law, and say what the runs identify and what they do not."""
-    from harness.fit.fitting import fit as fit_law
-    from harness.fit.result import render
-    from harness.show import working
-    from harness.source import read_source
-
-    frame = read_source(_folder(source), [law], set_, where, holdout, estimator, units)
-    with working("fitting"):
-        result = fit_law(law, frame, bootstrap=bootstrap, source=str(source))
-    print(render(result), end="")
-    if json_:
-        json_.write_text(result.to_json())
-
-
-@app.command()
-def compare(
-    source: SourceArgument,
-    laws: Annotated[str, typer.Option(metavar="A,B,C", help="laws of one response")],
-    set_: SetOption = [],  # noqa: B006
-    where: Where = None,
-    holdout: Holdout = None,
-    estimator: Estimator = "best",
-    units: Units = "tokens",
-    json_: JsonFile = None,
-) -> None:
-    """Fit several laws to the same rows and rank them."""
-    from harness.fit.compare import compare as compare_laws
-    from harness.show import print_rows, working
-    from harness.source import read_source
-
-    ids = [law.strip() for law in laws.split(",")]
-    frame = read_source(_folder(source), ids, set_, where, holdout, estimator, units)
-    with working("fitting"):
-        rows = [row.to_dict() for row in compare_laws(ids, frame, source=str(source))]
-    print_rows(rows)
-    if json_:
-        json_.write_text(_json(rows))
-
-
-def _json(rows: list[dict[Any, Any]]) -> str:
-    """Rows as strict JSON: null for numbers that are not finite, such as limits without bootstrap draws."""
-    finite = [
-        {name: None if isinstance(value, float) and not math.isfinite(value) else value for name, value in row.items()}
-        for row in rows
-    ]
-    return json.dumps(finite, indent=1, allow_nan=False)
-
-
-FitArgument = Annotated[Path, typer.Argument(metavar="FIT.json", help="what `isogap fit --json` wrote")]
-
-
-@app.command()
-def predict(
-    fitted: FitArgument,
-    at: Annotated[list[str], typer.Option(metavar="N=..,D=..", help="one point; may be repeated")] = [],  # noqa: B006
-    points: Annotated[Path | None, typer.Option(metavar="FILE", help="points as CSV or parquet")] = None,
-    json_: JsonFlag = False,
-) -> None:
-    """A fitted law at new points, with 95 % intervals."""
-    from harness.fit.forecast import predict as predict_points
-    from harness.show import print_rows
-    from harness.source import read_fit, read_points
-
-    rows = predict_points(read_fit(fitted), read_points(at, points)).to_dict("records")
-    print(_json(rows)) if json_ else print_rows(rows)
-
-
-@app.command(cls=OptionalFile)
-def allocate(
-    source: Annotated[
-        str, typer.Argument(metavar="SOURCE", help="FIT.json of a loss law, or a sweep's folder, or a table of runs")
-    ],
-    flops: Annotated[list[float], typer.Option(help="training budget in FLOPs; may be repeated")],
-    approach: Annotated[
-        int | None, typer.Option(help="of runs: 1 lowest curve, 2 isoFLOP profiles, 3 fitted loss")
-    ] = None,
-    set_: SetOption = [],  # noqa: B006
-    where: Where = None,
-    method: Annotated[str | None, typer.Option(help="1: envelope or hull; 2: akima or quadratic")] = None,
-    noise: Annotated[
-        str | None, typer.Option(help="2: sd of a loss in nats, or a CSV of loss and sd; else from their scatter")
-    ] = None,
-    law: Annotated[str, typer.Option(help="3: a loss law in N and D")] = "chinchilla",
-    bootstrap: Annotated[int | None, typer.Option(min=0, help="replicates; by default 1000, of refits 200")] = None,
-    z: Annotated[float | None, typer.Option(help="also: how far the rule D ~ N^z moves N from D ~ N")] = None,
-    anchor: Annotated[float | None, typer.Option(help="the budget where those two rules agree")] = None,
-    estimator: Estimator = "best",
-    units: Units = "tokens",
-    json_: Annotated[
-        str | None, typer.Option("--json", metavar="[FILE]", help="write JSON, to the terminal without FILE")
-    ] = None,
-) -> None:
-    """Compute-optimal N and D for a budget, of a fitted loss law or straight from runs, with 95 % intervals."""
-    from harness.allocation import answer
-
-    options = {"method": method, "noise": noise, "law": law, "bootstrap": bootstrap}
-    answer(
-        source, approach, flops, set_, where, z=z, anchor=anchor, to=json_, estimator=estimator, units=units, **options
-    )
-
-
-@app.command()
 def report(
     out: FolderArgument,
     to: Annotated[Path | None, typer.Option(metavar="FILE.html", help="default DIR/report.html")] = None,
@@ -308,16 +171,8 @@ def report(
     from harness.show import working
 
     with working("fitting the laws and drawing the page"):
-        path = write_report(_folder(out), to)
+        path = write_report(open_named(out), to)
     print(path)
-
-
-@app.command()
-def laws(law: Annotated[str | None, typer.Argument(metavar="ID")] = None) -> None:
-    """The laws there are, or one of them in full."""
-    from harness.show import print_law, print_laws
-
-    print_laws() if law is None else print_law(law)
 
 
 @app.command()

@@ -20,6 +20,7 @@ from scipy.optimize import fminbound
 from scipy.special import erf
 
 from harness.fit.law import Law, Parameter, Parameters
+from sweeps.errors import InputError
 
 HUBER_DELTA = 1e-3
 TAU = Parameter("tau", "log", 1e-4, 30.0, (0.2,))
@@ -165,6 +166,20 @@ OBJECTIVES = {
                   _plain_feature, _square_rows, _square_costs, lambda options: 2.0),
     )
 }  # fmt: skip
+
+
+def check(objective: str | None, delta: float, quantile: float) -> None:
+    """Refuse what no objective can do.
+
+    Raises:
+        InputError: an unknown objective, a corner that is not above zero, or a quantile outside 0 to 1.
+    """
+    if objective is not None and objective not in OBJECTIVES:
+        raise InputError("fit", "--objective", objective, f"one of {', '.join(OBJECTIVES)}")
+    if not delta > 0:
+        raise InputError("fit", "--delta", delta, "a number above zero")
+    if not 0.0 < quantile < 1.0:
+        raise InputError("fit", "--quantile", quantile, "a number between 0 and 1")
 
 
 def whitened(

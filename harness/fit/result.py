@@ -102,12 +102,18 @@ def parameter_table(result: FitResult) -> Table:
     table = Table(title=f"{result.law}: {result.formula}", title_justify="left")
     for heading in ("parameter", "estimate", "s.e.", "95 % interval", "published"):
         table.add_column(heading, justify="left" if heading == "parameter" else "right")
+    profiled = any(
+        value.profile_low is not None or value.profile_high is not None for value in result.parameters.values()
+    )
+    if profiled:
+        table.add_column("profile", justify="right")
     for name, value in result.parameters.items():
         if value.identified:
             cells = (number(value.estimate), number(value.se), span(value.ci_low, value.ci_high))
         else:
             cells = ("not identified", "", "")
-        table.add_row(name, *map(Text, cells), number(value.published))  # markup would swallow an interval
+        more = (Text(span(value.profile_low, value.profile_high)),) if profiled else ()
+        table.add_row(Text(name), *map(Text, cells), number(value.published), *more)  # markup would swallow an interval
     for combination in result.identifiability["identified_combinations"]:
         interval = span(combination["ci_low"], combination["ci_high"])
         numbers = (number(combination["estimate"]), number(combination["se"]), interval)
@@ -136,5 +142,28 @@ def render(result: FitResult, width: int = 110) -> str:
         for name, (low, at_low, high, at_high) in ranges.items():
             console.print(f"  {name}: {number(low)} ({at_low}) to {number(high)} ({at_high})", markup=False)
     for warning in result.warnings:
+        console.print(f"warning ({warning.code}): {warning.message}", markup=False)
+    return console.export_text()
+
+
+def render_groups(fits: dict[str, FitResult], pooled: dict, warnings: tuple[Warned, ...]) -> str:
+    """Fits of several groups as text: a line a group, then the errors on all held-out rows together."""
+    console = Console(width=160, record=True, file=io.StringIO())
+    first = next(iter(fits.values()))
+    table = Table(title=f"{first.law}: {first.formula}", title_justify="left")
+    names = list(dict.fromkeys(name for result in fits.values() for name in result.parameters))
+    for heading in ("group", "rows", "status", *names, "r2 held out"):
+        table.add_column(heading, justify="left" if heading in ("group", "status") else "right")
+    for group, result in fits.items():
+        cells = []
+        for name in names:
+            value = result.parameters.get(name)
+            known = value is not None and value.identified
+            cells.append(f"{number(value.estimate)} +- {number(value.se)}" if known and value is not None else "-")
+        table.add_row(Text(group), str(result.rows), result.status, *cells, number(result.holdout["r2"]))
+    console.print(table)
+    if pooled["rows"]:
+        console.print("held out, all groups: " + ", ".join(f"{key} {number(value)}" for key, value in pooled.items()))
+    for warning in warnings:
         console.print(f"warning ({warning.code}): {warning.message}", markup=False)
     return console.export_text()

@@ -245,7 +245,7 @@ def minimise(
     low, high = bounds_of(model)
     starts = np.clip(starts, low, high)
     free = np.ones(starts.shape, bool) if free is None else free
-    values = np.where(_logs(model), np.exp(starts), starts)
+    values = np.where(_logs(model), np.exp(np.where(_logs(model), starts, 0.0)), starts)
     theta, loss = starts.copy(), np.full(runs, np.inf)
     finished, steps = np.zeros(runs, bool), np.zeros(runs, int)
     cores = min(len(os.sched_getaffinity(0)), runs)
@@ -322,7 +322,8 @@ def status_of(problem: Problem, solutions: Solutions) -> FitStatus:
     best = int(np.argmin(solutions.loss))
     if not np.isfinite(solutions.loss[best]):
         return FitStatus.FAILED
-    if not solutions.moved[best]:
+    # Where every constant is linear, the start is solved exactly: there is nowhere to go.
+    if not solutions.moved[best] and not _linear(problem.model).all():
         return FitStatus.DID_NOT_MOVE
     if not solutions.finished[best]:
         return FitStatus.MAX_ITER
