@@ -29,7 +29,7 @@ def rescale(parameters: Parameters, scales: Scales) -> dict[str, Float[Array, ""
 
 
 PARAMETERS = (
-    Parameter("a", "identity", -1e3, 1e3, (1.0,)),
+    Parameter("a", "identity", -300.0, 300.0, (1.0,)),
     Parameter("b", "identity", -10.0, 10.0, (0.02,)),
 )
 
