@@ -7,15 +7,18 @@ costs 6 N_bar D FLOPs. D counts tokens, L is in nats per token. The paper's own 
 from collections.abc import Mapping
 from dataclasses import replace
 
+import numpy as np
 from jaxtyping import Array, Float
 
 from harness.fit.law import Columns, Parameters, Scales
 from harness.fit.laws import chinchilla
 
+Numbers = float | Float[np.ndarray, "runs"]
+
 
 def average_count(
-    dense: float, sparsity: float, start: float = 0.25, end: float = 0.75, power: float = 3.0, kept: float = 0.0
-) -> float:
+    dense: Numbers, sparsity: Numbers, start: Numbers = 0.25, end: Numbers = 0.75, power: float = 3.0, kept: Numbers = 0
+) -> Numbers:
     """N_bar of a run pruned from no sparsity at `start` to `sparsity` at `end`, both as shares of its tokens.
 
     Args:

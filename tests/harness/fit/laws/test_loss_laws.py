@@ -121,7 +121,7 @@ def test_farseer_foretells_larger_models_of_its_kind_and_is_no_worse_on_chinchil
     assert share > 0.3 and error < 0.0015 and rival > 5 * error
     plain = noisy("chinchilla", BESIROGLU, table, 0.001)
     own, theta, _ = searched("farseer", plain)
-    assert holdout_scores(own, theta)["mean_abs_relative_error"] < 0.001 + 0.0005
+    assert holdout_scores(own, theta)["mean_abs_relative_error"] == pytest.approx(0.0, abs=0.0015)
 
 
 @pytest.mark.public_data
@@ -148,7 +148,7 @@ def test_the_curvature_at_a_given_compute_refutes_compute_only():
     table = table.assign(L=predicted("chinchilla", BESIROGLU, N=n, D=d) + 0.002 * rng.standard_normal(len(n)))
     curved = fit("compute_only_curved", table, bootstrap=0, sensitivity=False)
     q = curved.parameters["q"]
-    assert q.identified and q.ci_low > 0.04
+    assert q.identified and q.ci_low is not None and q.ci_low > 0.04
     assert q.estimate == pytest.approx(0.034 / np.log(2) ** 2, rel=0.15)
 
 
@@ -158,7 +158,7 @@ def test_where_only_compute_matters_the_best_size_means_nothing():
     table = table.assign(L=table.L + 0.01 * np.random.default_rng(1).standard_normal(60))
     curved = fit("compute_only_curved", table, bootstrap=0, sensitivity=False)
     assert not curved.parameters["k"].identified and not curved.parameters["g"].identified
-    assert curved.parameters["q"].estimate < 0.002
+    assert curved.parameters["q"].estimate == pytest.approx(0.0, abs=0.002)
     straight = fit("compute_only", table, bootstrap=0, sensitivity=False)
     assert straight.status == "converged"
     assert straight.parameters["a"].estimate == pytest.approx(9.0, abs=0.1)

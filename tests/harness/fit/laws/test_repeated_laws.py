@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pandas as pd
 import pytest
-from scipy.optimize import brentq
+from scipy.optimize import root_scalar
 
 from harness.fit.fitting import fit
 from harness.fit.information import predictions, raw_values
@@ -112,7 +112,7 @@ def random_features(n, p, spectrum, task, variance):
         z, _, kappa = parts(np.exp(log_g))
         return z + ridge / kappa - p if z < n else 1e12
 
-    g = np.exp(brentq(surplus, -40, 10, xtol=1e-13))
+    g = np.exp(root_scalar(surplus, bracket=(-40, 10), xtol=1e-13).root)
     z, q, kappa = parts(g)
     bias = np.sum(task * (g / (spectrum + g) - kappa * spectrum / (spectrum + g) ** 2 * n / (n - q)))
     test = (bias + variance) / (1 - (q * (n - 2 * z) + z**2) / (p * (n - q)))
