@@ -5,6 +5,7 @@ import numpy as np
 from harness.fit.identify import FEWEST_ROWS, FEWEST_SHARE, Identified
 from harness.fit.problem import Problem, Warned
 from harness.fit.result import Estimate
+from harness.fit.solver import bounds_of
 from harness.fit.status import FitStatus
 
 FEWEST_CLUSTERS = 12
@@ -16,6 +17,17 @@ STATUS_MESSAGES = {
 }
 
 
+def _at_ends(problem: Problem, identified: Identified) -> list[str]:
+    """Constants of the law that no data held back: a floor gone to zero, an exponent as steep as is allowed."""
+    low, high = bounds_of(problem.model)
+    named = []
+    for index, parameter in enumerate(problem.law.parameters):
+        for end, value in (("lowest", low[index]), ("highest", high[index])):
+            if abs(identified.theta[index] - value) < 1e-6:
+                named.append(f"{parameter.name} ({end})")
+    return named
+
+
 def warnings_of(
     status: FitStatus, problem: Problem, identified: Identified, estimates: dict[str, Estimate], robust: dict
 ) -> tuple[Warned, ...]:
@@ -23,6 +35,11 @@ def warnings_of(
     found = []
     if status in STATUS_MESSAGES:
         found.append(Warned(status.value, STATUS_MESSAGES[status]))
+    ends = _at_ends(problem, identified)
+    if ends:
+        found.append(
+            Warned("at_end", f"at an end of its range, where its term is lost or too steep: {', '.join(ends)}")
+        )
     if problem.law.response == "G" and not identified.identified.any():
         found.append(
             Warned("no_detectable_gap", "the gaps are not shown to lie above zero (one-sided sign-flip test at 1 %)")
