@@ -8,11 +8,13 @@ from typing import Annotated, Any
 import typer
 
 from harness.cli_options import (
+    Bootstrap,
     Estimator,
     FitArgument,
     Holdout,
     JsonFile,
     JsonFlag,
+    LawOption,
     SetOption,
     SourceArgument,
     Units,

@@ -1,5 +1,7 @@
 """What is odd about a table before any law is fitted to it."""
 
+import itertools
+
 import numpy as np
 import pandas as pd
 from jaxtyping import Float
@@ -9,8 +11,9 @@ from harness.fit.problem import Problem, Warned
 SIZES = ("N", "D", "U", "flops")
 # Bits per byte and nats per token differ by a factor of two and more: a quarter in logs is far beyond any scatter.
 UNIT_GAP = 0.25
-CLEAR = 4.0
+CLEAR = 2.0
 FEWEST_SHARE = 0.05
+MANY_ROWS = 30
 
 
 def oddities(problem: Problem, frame: pd.DataFrame) -> tuple[Warned, ...]:
@@ -36,11 +39,12 @@ def oddities(problem: Problem, frame: pd.DataFrame) -> tuple[Warned, ...]:
 
 
 def _two_groups(problem: Problem) -> tuple[float, float] | None:
-    """Medians of two groups of responses that remain apart when a plane in the log sizes is taken out; None if one."""
+    """Medians of two groups of responses that remain apart when a parabola in the log sizes is taken out; None if one."""
     fitted = problem.fitted
     response = np.log(problem.response[fitted])
     sizes = [np.log(problem.columns[n][fitted]) for n in SIZES if n in problem.columns]
-    design = np.stack([np.ones(len(response)), *sizes], axis=1)
+    squares = [a * b for a, b in itertools.combinations_with_replacement(sizes, 2)] if len(response) > MANY_ROWS else []
+    design = np.stack([np.ones(len(response)), *sizes, *squares], axis=1)
     above = _sorted_gap(response - design @ np.linalg.lstsq(design, response, rcond=None)[0])
     if above is None:
         return None

@@ -12,7 +12,7 @@ from jaxtyping import Float
 
 from harness.fit.extrapolate import scale_of
 from harness.fit.identify import Identified
-from harness.fit.information import predictions, raw_values
+from harness.fit.information import log_likelihood_rows, predictions, raw_values
 from harness.fit.law import get_law, stacked
 from harness.fit.objective import OBJECTIVES, Model
 from harness.fit.problem import Problem, centre
@@ -28,6 +28,7 @@ FEW_SIZES = 12
 BEYOND = np.sqrt(10.0)
 EXPONENT_RANGE = 0.1
 NOISES = 3.0
+REFUTED = 10.0
 
 
 def values_at(problem: Problem, theta: Float[np.ndarray, "parameters"]) -> dict[str, float]:
@@ -132,8 +133,14 @@ def cases(
     for law_id in problem.law.alternatives:
         other = centre(get_law(law_id), marked, objective=objective, options=problem.options)
         again = minimise(other, grid_of_starts(other))
-        add(f"law {law_id}", other, again.theta[int(np.argmin(again.loss))], problem.weights.sum())
+        theta = again.theta[int(np.argmin(again.loss))]
+        add(f"law {law_id}", other, theta, problem.weights.sum())
+        found[-1]["aic_behind"] = _aic(other, theta) - _aic(problem, identified.theta)
     return tuple(found)
+
+
+def _aic(problem: Problem, theta) -> float:
+    return 2.0 * (len(problem.model.parameters) - float(log_likelihood_rows(problem, theta)[problem.fitted].sum()))
 
 
 def noise_of(problem: Problem, identified: Identified) -> float:
@@ -156,7 +163,8 @@ def robustness(problem: Problem, identified: Identified, moved: tuple[dict, ...]
 
     Fragile: over the cases an exponent (or a combination of exponents) ranges over more than 0.1, or the prediction at
     sqrt(10) times the largest N and D over more than three times the noise of a run. Alternative laws count for the
-    prediction only: a constant of the same name need not be the same constant.
+    prediction only (a constant of the same name need not be the same constant), and only if their AIC is at most 10
+    behind: a law that the rows refute says nothing about what lies beyond them.
 
     Returns:
         verdict, reasons (one a range that is too wide), ranges (name -> [low, case, high, case]).
@@ -174,7 +182,8 @@ def robustness(problem: Problem, identified: Identified, moved: tuple[dict, ...]
         ranges[name] = [low, at_low, high, at_high]
         if high - low > EXPONENT_RANGE and (name in exponents or name in labels):
             reasons.append(f"{name} ranges from {low:.3g} ({at_low}) to {high:.3g} ({at_high})")
-    told = [(case["prediction"], case["case"]) for case in moved if case["prediction"] is not None]
+    likely = [case for case in moved if case.get("aic_behind", 0.0) <= REFUTED]
+    told = [(case["prediction"], case["case"]) for case in likely if case["prediction"] is not None]
     if told:
         (low, at_low), (high, at_high) = min(told), max(told)
         noise = noise_of(problem, identified) * abs(told[0][0])

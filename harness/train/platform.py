@@ -15,6 +15,11 @@ def configure_jax(cache: Path, cpu_devices: int | None = None) -> None:
             a pack of tiny models faster than one device of two cores, whose threads wait for each other at every op.
     """
     jax.config.update("jax_num_cpu_devices", cpu_devices or len(os.sched_getaffinity(0)))
+    keep_programs(cache)
+
+
+def keep_programs(cache: Path) -> None:
+    """Keep compiled programs on disk, in a folder of `cache`."""
     jax.config.update("jax_compilation_cache_dir", str(cache / "xla"))
     # Every program is worth keeping: sweeps of short runs spend their time compiling.
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)

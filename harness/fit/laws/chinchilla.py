@@ -41,4 +41,5 @@ LAW = Law(
     combinations=(
         Combination("beta/(alpha + beta)", lambda p: p["beta"] / (p["alpha"] + p["beta"]), 0.3658 / (0.3478 + 0.3658)),
     ),
+    alternatives=("tied", "skaling", "kaplan"),
 )

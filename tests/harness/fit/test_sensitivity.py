@@ -1,0 +1,54 @@
+import numpy as np
+import pandas as pd
+import pytest
+
+from harness.fit.fitting import fit
+
+
+def test_an_exact_law_is_stable_and_a_mixture_of_two_is_fragile(losses):
+    """Losses of the law itself do not move; where small runs obey other constants than large ones, they do."""
+    exact = fit("chinchilla", losses(1, scatter=1e-3), bootstrap=0)
+    assert exact.robustness["verdict"] == "stable", exact.robustness["reasons"]
+    table = losses(1, scatter=1e-3)
+    bent = table.assign(L=np.where(table.N < 1e7, 1.2 + 40 * table.N**-0.2 + 900 * table.D**-0.3, table.L))
+    found = fit("chinchilla", bent, bootstrap=0)
+    assert found.robustness["verdict"] == "fragile"
+    assert "fragile" in {warning.code for warning in found.warnings}
+
+
+def test_the_choices_tried_are_those_of_the_checklist(losses):
+    table = losses(2).assign(N_total=lambda t: t.N + 1e6, flops=lambda t: 6 * t.N * t.D)
+    cases = [case["case"] for case in fit("chinchilla", table, bootstrap=0).sensitivity]
+    assert cases[0] == "as fitted"
+    assert {"without the smallest N", "without the largest D", "Huber delta 0.0001", "Huber delta 0.01"} <= set(cases)
+    assert {"least squares on logs", "N = N_total", "law tied", "law skaling", "law kaplan"} <= set(cases)
+
+
+def test_checkpoints_are_told_from_final_losses(losses):
+    """Three checkpoints a run; the final ones alone are one of the choices, and their share is in the checklist."""
+    final = losses(3, rows=60).assign(run=np.arange(60))
+    rows = pd.concat([final.assign(D=final.D * share, cluster=final.run) for share in (0.25, 0.5, 1.0)])
+    rows["L"] = 1.8172 + 482.01 * rows.N**-0.3478 + 2085.43 * rows.D**-0.3658
+    result = fit("chinchilla", rows.reset_index(drop=True), bootstrap=0)
+    cases = {case["case"]: case for case in result.sensitivity}
+    assert cases["final losses only"]["rows"] == 60
+    assert result.checklist["collection"]["share of intermediate checkpoints"] == pytest.approx(2 / 3, abs=1e-3)
+
+
+def test_the_checklist_counts_what_a_referee_asks(losses):
+    table = losses(4).assign(seed=1, domain="web")
+    answers = fit("chinchilla", table, holdout="N > 5e8", bootstrap=0).checklist
+    assert answers["runs"]["rows fitted"] + answers["collection"]["rows held out"] == len(table)
+    assert answers["runs"]["decades of N"] == pytest.approx(np.log10(5e8 / 1e6), abs=0.1)
+    assert answers["runs"]["domain"] == ["web"] and answers["runs"]["tokenizer"] == "not in the table"
+    assert answers["fit"]["distance of the solution from its start"] > 1e-3
+
+
+def test_a_missing_term_shows_in_the_residuals(losses):
+    """Losses with a U in log D/N, as from mis-sized models, which the law cannot follow."""
+    table = losses(5)
+    tpp = np.log(table.D / table.N)
+    bent = table.assign(L=table.L * np.exp(0.01 * (tpp - tpp.mean()) ** 2))
+    answers = fit("chinchilla", bent, bootstrap=0).checklist["residuals"]
+    assert answers["trends that a plot would show"]
+    assert not fit("chinchilla", table, bootstrap=0).checklist["residuals"]["trends that a plot would show"]
