@@ -1,19 +1,18 @@
 """What is odd about a table before any law is fitted to it."""
 
-import itertools
-
 import numpy as np
 import pandas as pd
-from jaxtyping import Float
+from scipy.spatial import KDTree
 
 from harness.fit.problem import Problem, Warned
 
 SIZES = ("N", "D", "U", "flops")
 # Bits per byte and nats per token differ by a factor of two and more: a quarter in logs is far beyond any scatter.
 UNIT_GAP = 0.25
-CLEAR = 2.0
 FEWEST_SHARE = 0.05
-MANY_ROWS = 30
+NEIGHBOURS = 4
+# No loss falls faster than this in a log size: Chinchilla's exponents are below 0.4, and the floor slows them.
+STEEPEST = 0.5
 
 
 def oddities(problem: Problem, frame: pd.DataFrame) -> tuple[Warned, ...]:
@@ -39,29 +38,26 @@ def oddities(problem: Problem, frame: pd.DataFrame) -> tuple[Warned, ...]:
 
 
 def _two_groups(problem: Problem) -> tuple[float, float] | None:
-    """Medians of two groups of responses that remain apart when a parabola in the log sizes is taken out; None if one."""
+    """Medians of two groups of responses, if runs of nearly one size are often apart, and always by about one factor."""
     fitted = problem.fitted
     response = np.log(problem.response[fitted])
     sizes = [np.log(problem.columns[n][fitted]) for n in SIZES if n in problem.columns]
-    squares = [a * b for a, b in itertools.combinations_with_replacement(sizes, 2)] if len(response) > MANY_ROWS else []
-    design = np.stack([np.ones(len(response)), *sizes, *squares], axis=1)
-    above = _sorted_gap(response - design @ np.linalg.lstsq(design, response, rcond=None)[0])
-    if above is None:
+    if not sizes or len(response) <= NEIGHBOURS:
+        return None
+    points = np.stack(sizes, axis=1)
+    distance, near = KDTree(points).query(points, NEIGHBOURS + 1, p=1)
+    difference = np.abs(response[near[:, 1:]] - response[:, None])
+    apart = difference - STEEPEST * distance[:, 1:]
+    far, half = np.mean(apart > UNIT_GAP), np.mean((apart > UNIT_GAP / 2) & (apart <= UNIT_GAP))
+    if far < FEWEST_SHARE or half > far / 4:
+        return None
+    # Diverged runs are apart by any factor: their quartiles are.
+    low, middle, high = np.percentile(difference[apart > UNIT_GAP], [25, 50, 75])
+    if high - low > middle / 3:
         return None
     raw = problem.response[fitted] * problem.scales[problem.law.response]
-    return float(np.median(raw[~above])), float(np.median(raw[above]))
-
-
-def _sorted_gap(values: Float[np.ndarray, "rows"]) -> np.ndarray | None:
-    """Which values lie above the widest gap, if it is wide enough to part two groups."""
-    order = np.sort(values)
-    gaps = np.diff(order)
-    few = max(int(FEWEST_SHARE * len(values)), 2)
-    if len(values) < 2 * few + 1:
+    above = np.median(response[near[:, 1:]], axis=1) < response - UNIT_GAP / 2
+    below = np.median(response[near[:, 1:]], axis=1) > response + UNIT_GAP / 2
+    if not above.any() or not below.any():
         return None
-    inner = gaps[few - 1 : len(gaps) - few + 1]
-    at = few - 1 + int(np.argmax(inner))
-    low, high = order[: at + 1], order[at + 1 :]
-    if gaps[at] < UNIT_GAP or gaps[at] < CLEAR * max(np.std(low), np.std(high)):
-        return None
-    return values > order[at]
+    return float(np.median(raw[below])), float(np.median(raw[above]))
