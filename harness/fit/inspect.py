@@ -38,7 +38,7 @@ def oddities(problem: Problem, frame: pd.DataFrame) -> tuple[Warned, ...]:
 
 
 def _two_groups(problem: Problem) -> tuple[float, float] | None:
-    """Medians of two groups of responses, if runs of nearly one size are often apart, and always by about one factor."""
+    """Medians of two groups of responses, if runs of nearly one size are often apart, always by about one factor."""
     fitted = problem.fitted
     response = np.log(problem.response[fitted])
     sizes = [np.log(problem.columns[n][fitted]) for n in SIZES if n in problem.columns]
