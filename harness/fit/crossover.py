@@ -31,7 +31,7 @@ class Crossover:
         recipes: their names; differences are the first's loss minus the second's.
         fits: their fits.
         shared: the least and the most compute at which both were run.
-        flops: where the best fits cross within the searched range, None if nowhere; the last crossing if several.
+        flops: where the best fits cross: the last place within `shared`, else the first beyond; None if nowhere.
         interval: 95 % of the draws' crossings, of those that cross; None if fewer than half do.
         crosses_within: share of draws that cross within `shared`.
         crosses: share of draws that cross within the searched range, from `shared[0]` to `reach` times `shared[1]`.
@@ -69,24 +69,35 @@ def curves(result: FitResult, flops: Float[np.ndarray, "points"]):
         return center, np.asarray(jax.vmap(of)({name: np.asarray(values) for name, values in result.draws.items()}))
 
 
-def crossing(flops: Float[np.ndarray, "points"], difference: Float[np.ndarray, "points"]) -> float | None:
-    """The last compute at which a difference changes its sign, between points of a grid."""
+def crossing(flops: Float[np.ndarray, "points"], difference: Float[np.ndarray, "points"], most: float) -> float | None:
+    """Where a difference changes its sign, between points of a grid: the last place up to `most`, else the first after.
+
+    Floors that differ by their errors alone make curves meet again far outside the data; that is not the crossing.
+    """
     changes = np.flatnonzero(np.sign(difference[1:]) * np.sign(difference[:-1]) < 0)
     if not len(changes):
         return None
-    i = changes[-1]
+    within = changes[flops[changes + 1] <= most]
+    i = within[-1] if len(within) else changes[0]
     share = difference[i] / (difference[i] - difference[i + 1])
     return float(flops[i] ** (1.0 - share) * flops[i + 1] ** share)
 
 
 def crossover(
-    frame: pd.DataFrame, *, law: str = "compute_floor", bootstrap: int = 200, seed: int = 0, reach: float = 10.0
+    frame: pd.DataFrame,
+    *,
+    law: str = "compute_floor",
+    objective: str | None = None,
+    bootstrap: int = 200,
+    seed: int = 0,
+    reach: float = 10.0,
 ) -> Crossover:
     """Fit two recipes and find where their curves cross.
 
     Args:
         frame: columns `flops`, `L` and `group`, which names two recipes.
         law: of compute alone: `compute_floor`, `frontier` or `henighan_c`.
+        objective: instead of the law's own.
         bootstrap: draws for each recipe, at least 1.
         reach: how far beyond the shared compute a crossing is looked for.
 
@@ -106,21 +117,21 @@ def crossover(
     if not 0.0 < low < high:
         raise InputError("crossover", "flops", (low, high), "recipes whose ranges of compute overlap")
     first, second = (
-        fit(law, table, bootstrap=bootstrap, seed=seed + i, sensitivity=False, source=names[i])
+        fit(law, table, objective=objective, bootstrap=bootstrap, seed=seed + i, sensitivity=False, source=names[i])
         for i, table in enumerate(tables)
     )
     grid = np.geomspace(low, reach * high, GRID)
     (center1, draws1), (center2, draws2) = curves(first, grid), curves(second, grid)
-    found = [crossing(grid, difference) for difference in draws1 - draws2]
+    found = [crossing(grid, difference, high) for difference in draws1 - draws2]
     places = np.array([place for place in found if place is not None])
     found_interval = None
     if 2 * len(places) >= len(found):
         lower, upper = np.percentile(places, LIMITS)
         found_interval = (float(lower), float(upper))
-    ends = np.stack([curves(first, np.array([low, high]))[1] - curves(second, np.array([low, high]))[1]])[0]
+    ends = curves(first, np.array([low, high]))[1] - curves(second, np.array([low, high]))[1]
     limits = np.percentile(ends, LIMITS, axis=0)
     clear = np.where(limits[0] > 0.0, 1, np.where(limits[1] < 0.0, -1, 0))
     return Crossover(
-        (names[0], names[1]), (first, second), (low, high), crossing(grid, center1 - center2), found_interval,
+        (names[0], names[1]), (first, second), (low, high), crossing(grid, center1 - center2, high), found_interval,
         float(np.sum(places <= high) / len(found)), len(places) / len(found), bool(clear[0] * clear[1] < 0),
     )  # fmt: skip

@@ -44,7 +44,7 @@ LAW = Law(
     parameters=(
         Parameter("A", "log", 1e-8, 1e12, (1.0,)),
         Parameter("c", "log", 1e-6, 1e3, (0.1, 0.5, 2.0)),
-        Parameter("x_c", "identity", -10.0, 1e3, ONSETS),
+        Parameter("x_c", "identity", -10.0, 1.0, ONSETS),
     ),
     columns=("x",),
     predict=predict,

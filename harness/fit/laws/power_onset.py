@@ -30,7 +30,7 @@ LAW = Law(
     parameters=(
         Parameter("A", "log", 1e-12, 1e12, (1.0,)),
         Parameter("beta", "log", 0.01, 30.0, (0.3, 1.0, 3.0)),
-        Parameter("x_c", "identity", -10.0, 1e3, ONSETS),
+        Parameter("x_c", "identity", -10.0, 1.0, ONSETS),
     ),
     columns=("x",),
     predict=predict,
