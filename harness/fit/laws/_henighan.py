@@ -1,6 +1,6 @@
 """What the laws of Henighan et al. (arXiv 2010.14701) share: L = L_inf + (x0/x)^alpha, and its published constants."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float
@@ -47,15 +47,17 @@ def optimal_parameters(modality: str, pf_days: float) -> float:
     return (pf_days / published[0]) ** published[1]
 
 
-def _listed(axis: str) -> str:
-    def one(name: str, constants: tuple[float, float, float] | None) -> str | None:
-        return constants and f"{name} {constants[0]:g} + ({constants[1]:g}/x)^{constants[2]:g}"
+def published(axis: str, x0: str) -> tuple[dict[str, Any], ...]:
+    """The constants of one axis, a row a modality."""
+    found = {name: getattr(constants, axis) for name, constants in MODALITIES.items()}
+    return tuple(
+        {"modality": name, "L_inf": values[0], x0: values[1], "alpha": values[2]}
+        for name, values in found.items()
+        if values is not None
+    )
 
-    found = [one(name, getattr(published, axis)) for name, published in MODALITIES.items()]
-    return "; ".join(text for text in found if text)
 
-
-def law(law_id: str, role: str, x0: str, axis: str, unit: str) -> Law:
+def law(law_id: str, role: str, x0: str, unit: str) -> Law:
     """The law on one axis."""
 
     def predict(parameters: Parameters, columns: Columns) -> Float[Array, "rows"]:
@@ -80,7 +82,7 @@ def law(law_id: str, role: str, x0: str, axis: str, unit: str) -> Law:
         ),
         columns=(role,),
         predict=predict,
-        source=f"Henighan et al. 2020 (arXiv 2010.14701), table 1, x = {unit}: {_listed(axis)}",
+        source=f"Henighan et al. 2020 (arXiv 2010.14701), table 1, {x0} published in {unit}",
         objective="log_huber",
         linear=("L_inf",),
         rescale=rescale,

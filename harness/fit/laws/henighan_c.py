@@ -7,4 +7,5 @@ that they agree is a test (for mathematics they are published as .14 and .28).
 
 from harness.fit.laws import _henighan
 
-LAW = _henighan.law("henighan_c", "flops", "C_c", "c", "compute in PF-days of 8.64e19 FLOPs")
+LAW = _henighan.law("henighan_c", "flops", "C_c", "PF-days of 8.64e19 FLOPs")
+PUBLISHED = _henighan.published("c", "C_c")

@@ -7,4 +7,5 @@ data do not matter. Published constants per modality: `isogap laws henighan_n`, 
 
 from harness.fit.laws import _henighan
 
-LAW = _henighan.law("henighan_n", "N", "N_c", "n", "N without embeddings")
+LAW = _henighan.law("henighan_n", "N", "N_c", "parameters without embeddings")
+PUBLISHED = _henighan.published("n", "N_c")

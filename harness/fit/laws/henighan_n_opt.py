@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from harness.fit.law import Columns, Law, Parameter, Parameters, Scales
+from harness.fit.laws import _henighan
 
 
 def predict(parameters: Parameters, columns: Columns) -> Float[Array, "rows"]:
@@ -30,8 +31,13 @@ LAW = Law(
     ),
     columns=("flops",),
     predict=predict,
-    source="Henighan et al. 2020 (arXiv 2010.14701): a = .73 for language, .64 to .75 for the others",
+    source="Henighan et al. 2020 (arXiv 2010.14701), table 1, as (C/C0)^a, C0 in PF-days of 8.64e19 FLOPs",
     objective="log_squares",
     linear=("k",),
     rescale=rescale,
+)
+PUBLISHED = tuple(
+    {"modality": name, "C0": constants.optimum[0], "a": constants.optimum[1]}
+    for name, constants in _henighan.MODALITIES.items()
+    if constants.optimum
 )

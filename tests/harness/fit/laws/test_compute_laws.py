@@ -8,7 +8,7 @@ from harness.fit.compare import compare
 from harness.fit.crossover import crossover
 from harness.fit.exponents import contrast
 from harness.fit.fitting import fit
-from harness.fit.law import get_law
+from harness.fit.law import published_cases
 from harness.fit.laws._henighan import MODALITIES, PF_DAY, optimal_parameters
 from harness.fit.pareto import binned, frontier, hull, naive
 from sweeps.errors import InputError
@@ -31,8 +31,9 @@ def test_a_loss_with_a_floor_is_recovered_from_eight_sizes(seed):
 
 def test_published_constants_are_shown_and_recovered():
     """Video, without noise, in compute; the table of the paper is in what `isogap laws` prints."""
-    law, video = get_law("henighan_c"), MODALITIES["video VQ"]
-    assert "video VQ 0.95 + (2.2e-05/x)^0.14" in law.source and "language 0 + (3.47e+08/x)^0.048" in law.source
+    video = MODALITIES["video VQ"]
+    assert {"modality": "video VQ", "L_inf": 0.95, "C_c": 2.2e-5, "alpha": 0.14} in published_cases("henighan_c")
+    assert len(published_cases("henighan_n")) == 12 and published_cases("chinchilla") == []
     assert video.c is not None
     floor, scale, alpha = video.c
     compute = np.geomspace(1e-4, 1e1, 8)
@@ -149,9 +150,10 @@ def test_each_recipe_has_its_own_frontier_and_mistakes_are_named():
     flops, loss = RUNS
     table = pd.DataFrame({"flops": flops, "L": loss, "group": list("aaabbb"), "name": list("uvwxyz")})
     assert frontier(table, "naive")["name"].tolist() == ["v", "w", "u", "x", "y"]
-    for arguments, words in (({"method": "pareto"}, "--method"), ({"method": "binned", "bins": 0}, "--bins")):
-        with pytest.raises(InputError, match=words):
-            frontier(table, **arguments)
+    with pytest.raises(InputError, match="--method"):
+        frontier(table, "pareto")
+    with pytest.raises(InputError, match="--bins"):
+        frontier(table, "binned", 0)
 
 
 @pytest.fixture(scope="module")
@@ -180,24 +182,24 @@ def test_a_crossing_is_found_within_its_error(recipes, seed):
 
 
 def test_the_winner_beyond_the_crossing_is_known_where_curves_are_two_sigma_apart(recipes):
-    """The frontier's law, 1 % noise: in 95 % of draws or more, up to ten times the compute that was run."""
-    found = crossover(recipes(3, 16, 0.01), law="frontier", bootstrap=100)
+    """The frontier's law, 1.5 % noise: in 95 % of draws or more, up to ten times the compute that was run."""
+    found = crossover(recipes(3, 40, 0.015), law="frontier", bootstrap=100)
     budgets = np.array([3e19, 1e21, 1e22])
     truth = 0.8 * (1e19 / budgets) ** 0.15 - 0.8 * (1e19 / budgets) ** 0.30
-    assert np.all(truth > 2 * 0.01 * (0.3 + 0.8 * (1e19 / budgets) ** 0.15))
+    assert np.all(truth > 2 * 0.015 * (0.3 + 0.8 * (1e19 / budgets) ** 0.15))
     assert np.all(found.first_wins(budgets) >= 0.95)
 
 
 def test_no_flip_is_claimed_where_recipes_do_not_cross(recipes):
     """A crossing at a thousandth of the least compute that was run, and one in the noise."""
-    assert not crossover(recipes(4, 12, 0.02, crosses=1e14), bootstrap=40).flips
-    same = recipes(5, 12, 0.05).query("group == 'a'")
+    assert not crossover(recipes(4, 24, 0.02, crosses=1e14), bootstrap=40).flips
+    same = recipes(5, 24, 0.05).query("group == 'a'")
     twins = pd.concat([same, same.assign(group="b", L=noisy(same["L"].to_numpy(), 0.05, 6))])
     assert not crossover(twins, bootstrap=40).flips
 
 
 def test_the_joint_law_of_recipes_is_the_two_fits(recipes):
-    table = recipes(6, 12, 0.01)
+    table = recipes(6, 24, 0.01)
     joint = fit("crossover", table, bootstrap=0, sensitivity=False)
     alone = crossover(table, bootstrap=1)
     for name, result in zip("ab", alone.fits, strict=True):
@@ -215,9 +217,10 @@ def test_a_crossing_needs_two_recipes_and_draws(recipes):
     ):
         with pytest.raises(InputError, match=words):
             crossover(*arguments)
-    for options, words in (({"law": "chinchilla"}, "flops"), ({"bootstrap": 0}, "draw")):
-        with pytest.raises(InputError, match=words):
-            crossover(table, **options)
+    with pytest.raises(InputError, match="flops"):
+        crossover(table, law="chinchilla")
+    with pytest.raises(InputError, match="draw"):
+        crossover(table, bootstrap=0)
 
 
 def test_both_ends_of_a_frontier_are_recovered():
