@@ -234,6 +234,25 @@ def compare(
         json_.write_text(_json(rows))
 
 
+@app.command()
+def frontier(
+    source: SourceArgument,
+    to: Annotated[Path, typer.Option(metavar="FILE", help="FILE.csv or FILE.parquet")],
+    set_: SetOption = [],  # noqa: B006
+    where: Where = None,
+    method: Annotated[str, typer.Option(help="naive: every record; binned: one a bin of compute; hull")] = "naive",
+    bins: Annotated[int, typer.Option(help="of the method binned")] = 20,
+) -> None:
+    """Write the runs that no other beats with as much compute or less (roles flops and L; of each group if given)."""
+    from harness.fit.pareto import frontier as runs_on_frontier
+    from harness.record.table import write_table
+    from harness.source import read_source
+
+    frame = read_source(_folder(source), ["frontier"], set_, where, None, "best", "tokens")
+    rows = runs_on_frontier(frame, method, bins, source).drop(columns="holdout")
+    print(f"{write_table(rows, to)} of {len(frame)} runs in {to}")
+
+
 def _json(rows: list[dict[Any, Any]]) -> str:
     """Rows as strict JSON: null for numbers that are not finite, such as limits without bootstrap draws."""
     finite = [

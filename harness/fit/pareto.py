@@ -50,7 +50,7 @@ def _turns_up(x, y, a: int, b: int, c: int) -> float:
     return (x[b] - x[a]) * (y[c] - y[a]) - (y[b] - y[a]) * (x[c] - x[a])
 
 
-def frontier(frame: pd.DataFrame, method: str = "hull", bins: int = BINS, source: str = "table") -> pd.DataFrame:
+def frontier(frame: pd.DataFrame, method: str = "naive", bins: int = BINS, source: str = "table") -> pd.DataFrame:
     """The rows on the frontier, of each `group` if there is such a column, by growing compute.
 
     Args:
