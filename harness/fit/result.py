@@ -93,7 +93,7 @@ def span(low: float | None, high: float | None) -> str:
 
 def parameter_table(result: FitResult) -> Table:
     """Estimates with errors; `not identified` stands in the place of a number that the data do not give."""
-    table = Table(title=f"{result.law}: {result.formula}", title_justify="left")
+    table = Table(title=Text(f"{result.law}: {result.formula}", "italic"), title_justify="left")
     for heading in ("parameter", "estimate", "s.e.", "95 % interval", "published"):
         table.add_column(heading, justify="left" if heading == "parameter" else "right")
     for name, value in result.parameters.items():
@@ -101,11 +101,11 @@ def parameter_table(result: FitResult) -> Table:
             cells = (number(value.estimate), number(value.se), span(value.ci_low, value.ci_high))
         else:
             cells = ("not identified", "", "")
-        table.add_row(name, *map(Text, cells), number(value.published))  # markup would swallow an interval
+        table.add_row(*map(Text, (name, *cells)), number(value.published))  # markup would swallow what is in brackets
     for combination in result.identifiability["identified_combinations"]:
         interval = span(combination["ci_low"], combination["ci_high"])
         numbers = (number(combination["estimate"]), number(combination["se"]), interval)
-        table.add_row(combination["combination"], *map(Text, numbers), number(combination["published"]))
+        table.add_row(*map(Text, (combination["combination"], *numbers)), number(combination["published"]))
     return table
 
 
