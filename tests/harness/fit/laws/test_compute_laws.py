@@ -11,6 +11,7 @@ from harness.fit.fitting import fit
 from harness.fit.law import published_cases
 from harness.fit.laws._henighan import MODALITIES, PF_DAY, optimal_parameters
 from harness.fit.pareto import binned, frontier, hull, naive
+from harness.fit.result import render
 from sweeps.errors import InputError
 
 
@@ -201,6 +202,7 @@ def test_no_flip_is_claimed_where_recipes_do_not_cross(recipes):
 def test_the_joint_law_of_recipes_is_the_two_fits(recipes):
     table = recipes(6, 24, 0.01)
     joint = fit("crossover", table, bootstrap=0, sensitivity=False)
+    assert "alpha[a]" in render(joint) and "alpha[group]" in render(joint)
     alone = crossover(table, bootstrap=1)
     for name, result in zip("ab", alone.fits, strict=True):
         assert joint.parameters[f"alpha[{name}]"].estimate == pytest.approx(

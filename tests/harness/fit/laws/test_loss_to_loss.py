@@ -13,12 +13,12 @@ NOISE = 0.003
 
 @pytest.fixture(scope="module")
 def pairs():
-    """Eight budgets of 11 sizes; L0 by Kaplan's law with a floor, L by K = .9, kappa = 1.2, with .3 % noise on both."""
+    """Eight budgets of 24 sizes, as published; L0 by `kaplan_floor`, L by K = .9, kappa = 1.2; .3 % noise on both."""
 
     def simulated(seed: int) -> pd.DataFrame:
         rng = np.random.default_rng(seed)
-        flops = np.repeat(10 ** np.linspace(17.3, 19.7, 8), 11)
-        n = np.sqrt(flops / 120) * np.tile(np.exp(np.linspace(-1.4, 1.4, 11)), 8)
+        flops = np.repeat(10 ** np.linspace(17.3, 19.7, 8), 24)
+        n = np.sqrt(flops / 120) * np.tile(np.exp(np.linspace(-1.4, 1.4, 24)), 8)
         d = flops / 6 / n
         excess = ((7.4e7 / n) ** (0.394 / 0.434) + 1.056e9 / d) ** 0.434
         first, second = 2.13 + excess, 1.97 + 0.9 * excess**1.2
@@ -51,7 +51,7 @@ def test_the_base_law_is_recovered(pairs):
 
 
 def test_the_exponent_of_simulated_pairs_is_recovered_with_its_error(pairs):
-    """kappa within .03 (about 1.7 standard errors of this design), and the truth within the joint interval."""
+    """kappa within .03 (1.6 standard errors of this design), and the truth within the joint interval."""
     found = transfer(pairs(0), bootstrap=60)
     assert found.kappa == pytest.approx(1.2, abs=0.03) and found.K == pytest.approx(0.9, abs=0.05)
     low, high = found.intervals["kappa"]
