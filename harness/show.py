@@ -180,12 +180,17 @@ def print_laws() -> None:
 
 
 def print_law(law_id: str) -> None:
-    """One law: formula, columns, parameters with their published values."""
-    from harness.fit.law import get_law
+    """One law: formula, columns, parameters with their published values, and those of several cases where there are."""
+    from harness.fit.law import get_law, published_cases
 
     law = get_law(law_id)
-    print(f"{law.id}: {law.formula}\nresponse {law.response}; columns {', '.join(law.columns)}\nsource: {law.source}")
+    print(
+        f"{law.id}: {law.formula}\nresponse {law.response}; columns {', '.join(law.roles[:-1])}\nsource: {law.source}"
+    )
     print_rows([{"parameter": p.name, "published": p.published, "low": p.low, "high": p.high} for p in law.parameters])
+    if cases := published_cases(law_id):
+        print("published constants")
+        print_rows(cases)
 
 
 def print_gaps(rows: Sequence[dict[str, Any]]) -> None:

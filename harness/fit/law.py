@@ -125,6 +125,11 @@ def get_law(law_id: str) -> Law:
     return importlib.import_module(f"harness.fit.laws.{law_id}").LAW
 
 
+def published_cases(law_id: str) -> list[dict[str, Any]]:
+    """Constants published for several cases, a row a case: `PUBLISHED` in the file of a law that has such a table."""
+    return list(getattr(importlib.import_module(f"harness.fit.laws.{law_id}"), "PUBLISHED", ()))
+
+
 def bind(law: Law, names: Mapping[str, Sequence[str]]) -> Law:
     """`law` with one parameter per column of its vector roles, and per group; `names` has the columns' names."""
     parameters = []

@@ -99,7 +99,7 @@ def span(low: float | None, high: float | None) -> str:
 
 def parameter_table(result: FitResult) -> Table:
     """Estimates with errors; `not identified` stands in the place of a number that the data do not give."""
-    table = Table(title=f"{result.law}: {result.formula}", title_justify="left")
+    table = Table(title=Text(f"{result.law}: {result.formula}", "italic"), title_justify="left")
     for heading in ("parameter", "estimate", "s.e.", "95 % interval", "published"):
         table.add_column(heading, justify="left" if heading == "parameter" else "right")
     profiled = any(
@@ -117,7 +117,7 @@ def parameter_table(result: FitResult) -> Table:
     for combination in result.identifiability["identified_combinations"]:
         interval = span(combination["ci_low"], combination["ci_high"])
         numbers = (number(combination["estimate"]), number(combination["se"]), interval)
-        table.add_row(combination["combination"], *map(Text, numbers), number(combination["published"]))
+        table.add_row(*map(Text, (combination["combination"], *numbers)), number(combination["published"]))
     return table
 
 

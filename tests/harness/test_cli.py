@@ -95,6 +95,8 @@ REFUSED = [
     ("allocate {tmp}/other.json --flops 1e20", "other.json"),
     ("report {tmp}/empty", "manifest.json"),
     ("laws nonesuch", "nonesuch"),
+    ("frontier {table} --to {tmp}/a.csv --set flops=D --method best", "--method"),
+    ("frontier {table} --to {tmp}/a.xlsx --set flops=D", ".xlsx"),
 ]
 
 
@@ -167,6 +169,15 @@ def test_compare_ranks_the_laws(table, isogap, tmp_path):
     assert ended.status == 0, ended.err
     rows = json.loads(path.read_text())
     assert [row["law"] for row in rows][0] == "chinchilla" and len(rows) == 2
+
+
+def test_a_frontier_is_written_as_a_table(table, isogap, tmp_path):
+    ended = isogap("frontier", table, "--to", tmp_path / "front.csv", "--set", "flops=D")
+    assert ended.status == 0, ended.err
+    front = pd.read_csv(tmp_path / "front.csv")
+    assert 1 < len(front) < 40 and front["flops"].is_monotonic_increasing
+    assert front["L"].is_monotonic_decreasing
+    assert min(front["L"].tolist()) == min(pd.read_csv(table)["L"].tolist())
 
 
 def test_predict_and_allocate(fits, isogap, tmp_path):

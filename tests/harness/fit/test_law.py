@@ -13,11 +13,12 @@ SCALES = {"N": 4e7, "D": 9e8, "U": 5e8, "G": 3e-3, "L": 2.5}
 
 
 def some_values(law):
-    """The middle of a law's starts, moved off any symmetric point."""
-    return {
+    """The middle of a law's starts, moved off any symmetric point; several of a constant that each group has."""
+    values = {
         p.name: p.starts[len(p.starts) // 2] * 1.1 + (0.03 if p.transform == "identity" else 0.0)
         for p in law.parameters
     }
+    return values | {p.name: values[p.name] * np.array([1.0, 0.9, 0.8]) for p in law.parameters if p.each}
 
 
 @pytest.mark.parametrize("law_id", law_ids())
@@ -27,12 +28,14 @@ def test_centring_changes_units_and_nothing_else(law_id):
     if law.rescale is None:
         pytest.skip("fitted on raw columns")
     columns = {name: COLUMNS.get(name, np.array([1.0, 2.0, 5.0])) for name in law.columns}
+    labels = {name: np.array([0, 1, 2]) for name in law.labels}
     scales = {name: SCALES.get(name, 1.0) for name in (*law.columns, law.response)}
     values = some_values(law)
-    derived = law.derive(columns) if law.derive else {}
+    derived = law.derive(columns | labels) if law.derive else {}
     with jax.enable_x64(True):
-        raw = law.predict(law.rescale(values, scales), columns | derived)
-        centred = law.predict(values, {name: column / scales[name] for name, column in columns.items()} | derived)
+        raw = law.predict(law.rescale(values, scales), columns | labels | derived)
+        scaled = {name: column / scales[name] for name, column in columns.items()}
+        centred = law.predict(values, scaled | labels | derived)
     np.testing.assert_allclose(raw, scales[law.response] * np.asarray(centred), rtol=1e-9)
 
 

@@ -1,0 +1,72 @@
+"""Probabilities of passing, measured by sampling until r answers pass (Hu et al., arXiv 2310.03262).
+
+The count K of samples is negative binomial. r/K is the maximum-likelihood estimate and too high by about (1-p)/r of
+itself; (r-1)/(K-1) is unbiased for r >= 2 (Haldane 1945). Its relative error is about sqrt((1-p)/r) however rare
+passing is, where a fixed number of samples resolves nothing below its inverse.
+"""
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float
+from numpy.typing import ArrayLike
+
+from sweeps.errors import InputError
+
+
+def _counts(passes: ArrayLike, samples: ArrayLike, least: int) -> tuple[np.ndarray, np.ndarray]:
+    r, k = np.broadcast_arrays(np.asarray(passes, float), np.asarray(samples, float))
+    if not np.all(np.isfinite(r) & np.isfinite(k) & (r >= least) & (k >= r)):
+        raise InputError(
+            "pass_until", "passes, samples", (r.min(), k.min()), f"at least {least} passes in K >= r samples"
+        )
+    return r, k
+
+
+def most_likely(passes: ArrayLike, samples: ArrayLike) -> Float[np.ndarray, "..."]:
+    """r/K, the maximum-likelihood estimate.
+
+    Raises:
+        InputError: no pass, or fewer samples than passes.
+    """
+    r, k = _counts(passes, samples, 1)
+    return r / k
+
+
+def unbiased(passes: ArrayLike, samples: ArrayLike) -> Float[np.ndarray, "..."]:
+    """(r-1)/(K-1), whose expectation is the probability when sampling ended with the r-th pass.
+
+    Raises:
+        InputError: fewer than two passes, or fewer samples than passes.
+    """
+    r, k = _counts(passes, samples, 2)
+    return (r - 1.0) / (k - 1.0)
+
+
+def standard_error(passes: ArrayLike, samples: ArrayLike) -> Float[np.ndarray, "..."]:
+    """Of `unbiased`: the square root of p (1-p)/(K-2), itself an unbiased estimate of the variance (r >= 3).
+
+    Raises:
+        InputError: fewer than three passes, or fewer samples than passes.
+    """
+    r, k = _counts(passes, samples, 3)
+    p = (r - 1.0) / (k - 1.0)
+    return np.sqrt(p * (1.0 - p) / (k - 2.0))
+
+
+def of_models(frame: pd.DataFrame, by: str = "N") -> pd.DataFrame:
+    """A table of questions to one of models, ready for the law `pass_until`.
+
+    Args:
+        frame: a row a question of a model: `by`, `passes` (r) and `samples` (K at the r-th pass).
+
+    Returns:
+        `by`, PU (mean over questions of the unbiased estimate), PU_se (of that mean, given these questions), questions.
+
+    Raises:
+        InputError: fewer than three passes in a row, or fewer samples than passes.
+    """
+    p = unbiased(frame["passes"], frame["samples"])
+    variance = standard_error(frame["passes"], frame["samples"]) ** 2
+    table = frame.assign(PU=p, variance=variance, questions=1).groupby(by, sort=True)
+    found = table.agg(PU=("PU", "mean"), PU_se=("variance", "sum"), questions=("questions", "sum"))
+    return found.assign(PU_se=np.sqrt(found["PU_se"]) / found["questions"]).reset_index()
