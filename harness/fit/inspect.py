@@ -45,9 +45,10 @@ def _two_groups(problem: Problem) -> tuple[float, float] | None:
     if not sizes or len(response) <= NEIGHBOURS:
         return None
     points = np.stack(sizes, axis=1)
-    distance, near = KDTree(points).query(points, NEIGHBOURS + 1, p=1)
-    difference = np.abs(response[near[:, 1:]] - response[:, None])
-    apart = difference - STEEPEST * distance[:, 1:]
+    found = KDTree(points).query(points, NEIGHBOURS + 1, p=1)
+    distance, near = (np.asarray(part)[:, 1:] for part in found)
+    difference = np.abs(response[near] - response[:, None])
+    apart = difference - STEEPEST * distance
     far, half = np.mean(apart > UNIT_GAP), np.mean((apart > UNIT_GAP / 2) & (apart <= UNIT_GAP))
     if far < FEWEST_SHARE or half > far / 4:
         return None
@@ -56,8 +57,8 @@ def _two_groups(problem: Problem) -> tuple[float, float] | None:
     if high - low > middle / 3:
         return None
     raw = problem.response[fitted] * problem.scales[problem.law.response]
-    above = np.median(response[near[:, 1:]], axis=1) < response - UNIT_GAP / 2
-    below = np.median(response[near[:, 1:]], axis=1) > response + UNIT_GAP / 2
+    above = np.median(response[near], axis=1) < response - UNIT_GAP / 2
+    below = np.median(response[near], axis=1) > response + UNIT_GAP / 2
     if not above.any() or not below.any():
         return None
     return float(np.median(raw[below])), float(np.median(raw[above]))

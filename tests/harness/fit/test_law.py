@@ -79,6 +79,7 @@ def test_a_factor_multiplies_by_a_centred_power():
     law = get_law("gap_n_free")
     wider = with_factor(law, "epochs")
     columns = {"D": COLUMNS["D"], "epochs": np.array([1.0, 2.0, 4.0])}
+    assert wider.derive is not None
     columns |= wider.derive(columns)
     values = {"a": 0.5, "b": 0.4}
     with jax.enable_x64(True):

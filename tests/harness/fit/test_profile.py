@@ -45,6 +45,6 @@ def test_a_prefactor_is_profiled_in_raw_units(losses):
     result = fit("chinchilla", losses(1), bootstrap=0, sensitivity=False, profile=True)
     for name, truth in (("A", 482.01), ("B", 2085.43), ("E", 1.8172), ("alpha", 0.3478)):
         value = result.parameters[name]
-        assert value.profile_low is not None and value.profile_high is not None
+        assert value.estimate is not None and value.profile_low is not None and value.profile_high is not None
         assert value.profile_low < value.estimate < value.profile_high
         assert value.profile_low * 0.97 < truth < value.profile_high * 1.03
