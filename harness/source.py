@@ -6,12 +6,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from harness.data.cache import default_cache
 from harness.fit.law import get_law, law_ids
 from harness.fit.result import FitResult
 from harness.fit.table import assign_roles, read_table, roles_for_runs
 from harness.record.table import runs_table
-from harness.train.platform import keep_programs
 from sweeps.errors import InputError
 
 
@@ -36,7 +34,6 @@ def read_source(
     Raises:
         InputError: no such source, role, column or law, a condition that does not parse, or no row left.
     """
-    keep_programs(default_cache())  # what reads a source fits it: half of a short fit is compiling
     roles, declared = parse_roles(settings), [get_law(law) for law in laws]
     if source.is_dir():
         frame, warnings = roles_for_runs(runs_table(source), estimator, units)
