@@ -13,9 +13,11 @@ import numpy as np
 from jaxtyping import Float
 from scipy.stats import norm
 
+from harness.fit.estimates import estimates_of
 from harness.fit.fitting import Fitted
 from harness.fit.information import function_of_raw, raw_map, raw_values
 from harness.fit.nested import Constants, Nested
+from harness.fit.result import Estimate
 from harness.fit.uncertainty import AT_BOUND_SHARE, resample
 
 LEVEL = 0.90
@@ -71,9 +73,10 @@ class Ratio:
 
 @dataclass(frozen=True)
 class Drawn:
-    """A group's own fit: point and bootstrap draws of the quantities that it identifies, and its row count."""
+    """A group's own fit: its rows and constants, and point and draws of the quantities that it identifies."""
 
     rows: int
+    estimates: dict[str, Estimate]
     point: dict[str, float]
     draws: dict[str, Float[np.ndarray, "draws"]]
 
@@ -106,6 +109,7 @@ def drawn(fitted: Fitted, kinds: Constants, free: Sequence[str], draws: int, see
             found[combination.label] = (value, np.asarray(combination.value(sampled)))
     return Drawn(
         rows,
+        estimates_of(problem, identified, thetas, ends),
         {name: value for name, (value, _) in found.items()},
         {name: several.mean() + wider * (several - several.mean()) for name, (_, several) in found.items()},
     )

@@ -142,18 +142,18 @@ def nest(
     """
     kinds = constants_of(law)
     every = tuple(p.name for p in law.parameters)
-    steps = {SHARED: (), LEVEL: kinds.level, PREFACTORS: kinds.prefactors}
-    steps |= {f"{PREFACTORS}, {name}": (*kinds.prefactors, name) for name in (*kinds.exponents, *kinds.shapes)}
-    steps[OWN] = every
+    one_more = {f"{PREFACTORS}, {name}": (*kinds.prefactors, name) for name in (*kinds.exponents, *kinds.shapes)}
+    ladder = {SHARED: (), LEVEL: kinds.level, PREFACTORS: kinds.prefactors, **one_more, OWN: every}
+    # Of models with the same constants the last name stays.
+    steps = {frozenset(own): name for name, own in ladder.items()}
     found: dict[str, Nested] = {}
-    for name, own in steps.items():
-        if name != SHARED and any(set(own) == set(model.own) for model in found.values()):
-            continue
+    for own, name in steps.items():
         if not own:
             theta = whole.solutions.theta[int(np.argmin(whole.solutions.loss))]
-            found[name] = Nested(name, own, whole.problem, whole.solutions, _degrees(whole.problem, theta))
+            found[name] = Nested(name, (), whole.problem, whole.solutions, _degrees(whole.problem, theta))
             continue
-        problem = centre(by_group(law, tuple(n for n in every if n in own)), frame, objective=objective, source=source)
+        ordered = tuple(n for n in every if n in own)
+        problem = centre(by_group(law, ordered), frame, objective=objective, source=source)
         base = found[PREFACTORS] if PREFACTORS in found else found[SHARED]
         starts = [widened(base.problem, best_and_runners_up(base.solutions, 3), problem)]
         starts.append(_from_groups(problem, groups)[None])
@@ -163,7 +163,7 @@ def nest(
         theta = solutions.theta[int(np.argmin(solutions.loss))]
         if not np.isfinite(solutions.loss).any():
             raise InputError(source, law.response, f"{len(frame)} rows", f"numbers for which {law.formula} is finite")
-        found[name] = Nested(name, own, problem, solutions, _degrees(problem, theta))
+        found[name] = Nested(name, ordered, problem, solutions, _degrees(problem, theta))
     return found
 
 

@@ -13,7 +13,6 @@ from dataclasses import asdict, dataclass
 import numpy as np
 import pandas as pd
 
-from harness.fit.assess import quick_estimates
 from harness.fit.equivalence import Difference, Ratio, differences, drawn, ratios
 from harness.fit.fitting import Fitted, solve
 from harness.fit.identify import identify
@@ -139,7 +138,7 @@ def decide(
     tests: Sequence[Step], found: Sequence[Difference], exponents: Sequence[str], margin: float
 ) -> tuple[Universal, str]:
     """The word, and the reason in a clause."""
-    step = next(test for test in tests if (test.smaller, test.larger) == (PREFACTORS, OWN))
+    step = next(test for test in tests if test.larger == OWN)
     told = f"likelihood ratio {step.likelihood_ratio:.1f}, p = {step.p_value:.2g} of {step.draws} simulated"
     rejected = step.p_value <= SIGNIFICANT
     apart = [d for d in found if d.differs]
@@ -212,8 +211,10 @@ def universality(
     law = get_law(law) if isinstance(law, str) else law
     if law.labels or any(p.each for p in law.parameters):
         raise InputError(source, "--law", law.id, "a law whose constants are single numbers")
-    frame, warnings = _grouped(law, frame, by, source)
     kinds = constants_of(law)
+    if not kinds.exponents:
+        raise InputError(source, "--law", law.id, "a law with an exponent: a constant that has no unit")
+    frame, warnings = _grouped(law, frame, by, source)
     names = sorted(frame["group"].unique())
     whole = solve(law, frame, objective=objective, source=source)
     groups = {
@@ -224,6 +225,7 @@ def universality(
     tests, apart = _tested(models, bootstrap, seed)
     free = _free_combinations(law)
     spread = {name: drawn(fitted, kinds, free, bootstrap, seed + i) for i, (name, fitted) in enumerate(groups.items())}
+    together = drawn(whole, kinds, free, bootstrap, seed + len(groups))
     known = [name for name in free if name not in kinds.exponents and any(name in d.point for d in spread.values())]
     unknown = any(exponent not in d.point for exponent in kinds.exponents for d in spread.values())
     found = differences(spread, (*kinds.exponents, *(known if unknown else ())), margin)
@@ -245,7 +247,7 @@ def universality(
         tests=tuple(tests),
         differences=found,
         ratios=apart,
-        estimates={name: quick_estimates(fitted) for name, fitted in {"all": whole, **groups}.items()},
+        estimates={name: d.estimates for name, d in {"all": together, **spread}.items()},
         warnings=(*warnings, *_warned(groups)),
     )
 

@@ -13,7 +13,9 @@ import pandas as pd
 
 from harness.fit.assess import assess, quick_estimates
 from harness.fit.decide import Word
+from harness.fit.nested import OWN
 from harness.fit.predict import predict_gap
+from harness.fit.universality import universality
 
 ROWS = 174
 SCATTER = 0.08
@@ -107,3 +109,55 @@ def trial(world: World, tables: int, seed: int = 0) -> Trial:
     return Trial(
         world.id, world.expected.value, tables, dict(said), said[world.expected.value] / tables, claimed / tables
     )
+
+
+def draw_groups(
+    seed: int, *, rows: int = ROWS, groups: int = 2, ratio: float = 1.0, apart: float = 0.0, scatter: float = SCATTER
+) -> pd.DataFrame:
+    """The law on the same design in groups `a`, `b`, ... in turn; the last has `ratio` times A, and alpha + `apart`."""
+    table = draw(get_world("law"), seed, rows, scatter)
+    code = np.arange(rows) % groups
+    last = code == groups - 1
+    factor = np.where(last, ratio * (table["N"] / 1e7) ** -apart, 1.0)
+    return table.assign(G=table["G"] * factor, group=[chr(ord("a") + c) for c in code])
+
+
+@dataclass(frozen=True)
+class GroupTrial:
+    """What `universality` said of groups whose truth is known.
+
+    Attributes:
+        rejected: the share of the tables of which shared exponents were rejected at 5 %.
+        covered: the share of their 90 % intervals of a difference that hold the true one.
+    """
+
+    tables: int
+    rows: int
+    groups: int
+    ratio: float
+    apart: float
+    said: dict[str, int]
+    rejected: float
+    covered: dict[str, float]
+
+
+def trial_of_groups(
+    tables: int, seed: int = 0, *, bootstrap: int = 99, rows: int = ROWS, groups: int = 2, ratio: float = 1.0,
+    apart: float = 0.0,
+) -> GroupTrial:  # fmt: skip
+    """The words of `universality` on independent tables."""
+    said: Counter[str] = Counter()
+    rejected, held = 0, {name: [] for name in ("alpha", "z", "beta")}
+    for index in range(tables):
+        table = draw_groups(seed + index, rows=rows, groups=groups, ratio=ratio, apart=apart)
+        found = universality(table, "group", bootstrap=bootstrap, seed=index)
+        said[found.verdict.value] += 1
+        step = next(test for test in found.tests if test.larger == OWN)
+        rejected += step.p_value <= 0.05
+        last = max(found.groups)
+        for d in found.differences:
+            truth = -apart if d.quantity == "alpha" and d.groups[1] == last else 0.0
+            if d.ci_low is not None and d.ci_high is not None:
+                held[d.quantity].append(d.ci_low <= truth <= d.ci_high)
+    covered = {name: float(np.mean(values)) for name, values in held.items()}
+    return GroupTrial(tables, rows, groups, ratio, apart, dict(said), rejected / tables, covered)
