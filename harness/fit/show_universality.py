@@ -74,10 +74,10 @@ def _ratios(found: Universality) -> Table:
 
 
 def _estimates(found: Universality) -> Table:
-    table = _table("fitted apart, with 95 % intervals", "group", "rows", *(found.estimates["all"]))
+    table = _table("fitted apart, with 95 % intervals", "group", "rows", *found.shared)
     for group, values in found.estimates.items():
-        rows = found.rows if group == "all" else found.groups[group]
-        table.add_row(*_cells(group, str(rows), *map(_estimate, values.values())))
+        table.add_row(*_cells(group, str(found.groups[group]), *map(_estimate, values.values())))
+    table.add_row(*_cells("(together)", str(found.rows), *map(_estimate, found.shared.values())))
     return table
 
 

@@ -65,7 +65,7 @@ class Universality:
         tests: of each model against the larger ones.
         differences: exponents (and identified combinations of them) of every two groups.
         ratios: of the prefactors, the exponents being shared.
-        estimates: group -> constant -> its own estimate; `all` has those of the law fitted to all rows.
+        shared: the law fitted to all rows, constant -> estimate; `estimates` has those of every group fitted alone.
     """
 
     law: str
@@ -83,6 +83,7 @@ class Universality:
     tests: tuple[Step, ...]
     differences: tuple[Difference, ...]
     ratios: tuple[Ratio, ...]
+    shared: dict[str, Estimate]
     estimates: dict[str, dict[str, Estimate]]
     warnings: tuple[Warned, ...]
 
@@ -225,7 +226,6 @@ def universality(
     tests, apart = _tested(models, bootstrap, seed)
     free = _free_combinations(law)
     spread = {name: drawn(fitted, kinds, free, bootstrap, seed + i) for i, (name, fitted) in enumerate(groups.items())}
-    together = drawn(whole, kinds, free, bootstrap, seed + len(groups))
     known = [name for name in free if name not in kinds.exponents and any(name in d.point for d in spread.values())]
     unknown = any(exponent not in d.point for exponent in kinds.exponents for d in spread.values())
     found = differences(spread, (*kinds.exponents, *(known if unknown else ())), margin)
@@ -247,7 +247,8 @@ def universality(
         tests=tuple(tests),
         differences=found,
         ratios=apart,
-        estimates={name: d.estimates for name, d in {"all": together, **spread}.items()},
+        shared=drawn(whole, kinds, free, bootstrap, seed + len(groups)).estimates,
+        estimates={name: group.estimates for name, group in spread.items()},
         warnings=(*warnings, *_warned(groups)),
     )
 

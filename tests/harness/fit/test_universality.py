@@ -75,13 +75,13 @@ def test_on_one_branch_only_combinations_are_compared(ordinary):
     known = {d.quantity for d in found.differences if d.identified}
     assert "beta" in known and "alpha - z*beta" in known and "z" not in known
     level = next(r for r in found.ratios if (r.model, r.parameter) == ("own level", "A"))
-    assert level.ci_low < 1 < level.ci_high
+    assert level.ratio is not None and abs(level.ratio - 1) < 0.05
 
 
 def test_the_result_is_strict_json_and_a_page_of_tables(level):
     data = json.loads(level.to_json())
     assert data["verdict"] == "universal" and data["groups"] == {"a": 120, "b": 120}
-    assert set(data["estimates"]) == {"all", "a", "b"}
+    assert set(data["estimates"]) == {"a", "b"} and data["shared"]["tau"]["estimate"] > 0.1  # prefactors differ
     assert data["estimates"]["a"]["alpha"]["identified"] is True
     text = render(level)
     assert text.startswith("gap by group: universal")
