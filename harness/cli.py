@@ -10,6 +10,22 @@ from typing import Annotated, Any
 
 import typer
 
+from harness.cli_groups import collapse, universality
+from harness.cli_options import (
+    Cache,
+    Estimator,
+    FolderArgument,
+    Holdout,
+    JsonFile,
+    JsonFlag,
+    SetOption,
+    SourceArgument,
+    SweepArgument,
+    Units,
+    Where,
+    open_source,
+)  # fmt: skip
+
 app = typer.Typer(
     name="isogap", help=__import__("harness").__doc__, no_args_is_help=True, add_completion=False,
     pretty_exceptions_enable=False, rich_markup_mode=None,
@@ -17,31 +33,6 @@ app = typer.Typer(
 
 fetch_app = typer.Typer(help="Bring text and tokenizers, checked by hash, kept for good.", no_args_is_help=True)
 app.add_typer(fetch_app, name="fetch")
-
-SweepArgument = Annotated[str, typer.Argument(metavar="SWEEP", help="a sweep's YAML file, or a preset's name")]
-# Text, not a path: "s3://bucket" as a path would lose a slash.
-FolderArgument = Annotated[str, typer.Argument(metavar="DIR", help="a sweep's folder, or its URL: s3://BUCKET/NAME")]
-SourceArgument = Annotated[
-    str, typer.Argument(metavar="SOURCE", help="a sweep's folder or its URL, or a CSV or parquet of runs")
-]
-JsonFlag = Annotated[bool, typer.Option("--json", help="print JSON instead of a table")]
-JsonFile = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="write the result as JSON")]
-Cache = Annotated[Path | None, typer.Option(help="folder of prepared data and compiled programs")]
-SetOption = Annotated[list[str], typer.Option("--set", metavar="ROLE=COLUMN", help="put a column in a role")]
-Where = Annotated[
-    str | None, typer.Option(help="use the rows with this condition on the file's own columns, e.g. 'params > 1e5'")
-]
-Holdout = Annotated[str | None, typer.Option(help="score the rows with this condition, do not fit them")]
-Estimator = Annotated[
-    str, typer.Option(help="which gap of a sweep's folder: best (twin, else probe), twin, control, probe or online")
-]
-Units = Annotated[str, typer.Option(help="of a sweep's folder: tokens, or bytes for several tokenizers")]
-
-
-def _folder(name: str) -> Path:
-    from harness.record.files import open_folder
-
-    return open_folder(name)
 
 
 @app.command()
@@ -88,7 +79,7 @@ def run(
     if executor not in ("local", "ray"):
         raise InputError("--executor", "value", executor, "local or ray")
     status = run_sweep(
-        sweep, _folder(out),
+        sweep, open_source(out),
         Options(
             cache, workers, executor, address, hosts, fail_fast, max_minutes, retry_failed, tuple(track)
         ),
@@ -105,7 +96,7 @@ def status(out: FolderArgument, json_: JsonFlag = False) -> None:
     """One line a run: where it stands, its loss, why it failed; progress and time to go."""
     from harness.show import print_status, sweep_status
 
-    folder = _folder(out)
+    folder = open_source(out)
     rows, progress = sweep_status(folder)
     if json_:
         # Without indent: with it Python's own encoder takes 0.8 s for 10,000 runs.
@@ -126,7 +117,7 @@ def export(
 
     if what not in ("runs", "series", "evals", "documents"):
         raise InputError("--what", "value", what, "runs, series, evals or documents")
-    print(f"{write(_folder(out), what, to)} rows in {to}")
+    print(f"{write(open_source(out), what, to)} rows in {to}")
 
 
 @app.command()
@@ -140,7 +131,7 @@ def gaps(
     from harness.record.table import runs_table
     from harness.show import print_gap_details, print_gaps, working
 
-    folder = _folder(out)
+    folder = open_source(out)
     with working("measuring"):
         if run_id is None:
             found = [row for row, _ in gap_rows(folder, runs_table(folder))]
@@ -201,7 +192,7 @@ def fit(
     from harness.show import working
     from harness.source import read_source
 
-    frame = read_source(_folder(source), [law], set_, where, holdout, estimator, units)
+    frame = read_source(open_source(source), [law], set_, where, holdout, estimator, units)
     with working("fitting"):
         result = fit_law(law, frame, bootstrap=bootstrap, source=str(source))
     print(render(result), end="")
@@ -226,64 +217,12 @@ def compare(
     from harness.source import read_source
 
     ids = [law.strip() for law in laws.split(",")]
-    frame = read_source(_folder(source), ids, set_, where, holdout, estimator, units)
+    frame = read_source(open_source(source), ids, set_, where, holdout, estimator, units)
     with working("fitting"):
         rows = [row.to_dict() for row in compare_laws(ids, frame, source=str(source))]
     print_rows(rows)
     if json_:
         json_.write_text(_json(rows))
-
-
-@app.command()
-def universality(
-    source: SourceArgument,
-    by: Annotated[str, typer.Option(metavar="COLUMN", help="tokenizer, architecture, batch, domain or any column")],
-    law: Annotated[str, typer.Option(help="a law's id; `isogap laws` lists them")] = "gap",
-    set_: SetOption = [],  # noqa: B006
-    where: Where = None,
-    margin: Annotated[float, typer.Option(min=0, help="within which two exponents are as good as equal")] = 0.05,
-    estimator: Estimator = "best",
-    units: Units = "tokens",
-    bootstrap: Annotated[int, typer.Option(min=19, help="simulated tables a test, and resampled ones a fit")] = 200,
-    json_: JsonFile = None,
-) -> None:
-    """Whether groups of runs share a law's exponents: nested fits, tests of difference and of equality."""
-    from harness.fit.show_universality import render
-    from harness.fit.universality import universality as test_groups
-    from harness.show import working
-    from harness.source import read_source
-
-    frame = read_source(_folder(source), [law], set_, where, None, estimator, units)
-    with working("fitting"):
-        found = test_groups(frame, by, law=law, margin=margin, bootstrap=bootstrap, source=str(source))
-    print(render(found), end="")
-    if json_:
-        json_.write_text(found.to_json())
-
-
-@app.command()
-def collapse(
-    source: SourceArgument,
-    set_: SetOption = [],  # noqa: B006
-    where: Where = None,
-    estimator: Estimator = "best",
-    units: Units = "tokens",
-    permutations: Annotated[int, typer.Option(min=19, help="shuffles of N over the curves")] = 199,
-    json_: JsonFile = None,
-) -> None:
-    """Whether the gap's curves over D fall on one curve of D/N^z, and whether that says anything about z."""
-    from harness.fit.collapse import collapse as judge
-    from harness.show import working
-    from harness.source import read_source
-
-    frame = read_source(_folder(source), ["gap_spline"], set_, where, None, estimator, units)
-    with working("fitting"):
-        found = judge(frame, permutations=permutations, source=str(source))
-    print(found.finding)
-    for warning in found.warnings:
-        print(f"warning ({warning.code}): {warning.message}")
-    if json_:
-        json_.write_text(found.to_json())
 
 
 def _json(rows: list[dict[Any, Any]]) -> str:
@@ -294,6 +233,9 @@ def _json(rows: list[dict[Any, Any]]) -> str:
     ]
     return json.dumps(finite, indent=1, allow_nan=False)
 
+
+app.command()(universality)
+app.command()(collapse)
 
 FitArgument = Annotated[Path, typer.Argument(metavar="FIT.json", help="what `isogap fit --json` wrote")]
 
@@ -339,7 +281,7 @@ def report(
     from harness.show import working
 
     with working("fitting the laws and drawing the page"):
-        path = write_report(_folder(out), to)
+        path = write_report(open_source(out), to)
     print(path)
 
 
