@@ -28,7 +28,8 @@ COARSE = 41
 FINE = 21
 FEWEST_OVERLAP = 0.5
 MOST_CURVES = 8
-FEWEST_POINTS = 4
+FEWEST_POINTS = 4  # of a curve
+FEWEST_ROWS = 12
 PERMUTATIONS = 199
 
 
@@ -188,6 +189,8 @@ def collapse(
     if not shown.all():
         message = f"{int((~shown).sum())} of {len(gap)} gaps are not above zero and have no place on log axes"
         warnings.append(Warned("not_positive", message))
+    if shown.sum() < FEWEST_ROWS:
+        raise InputError(source, "G", f"{int(shown.sum())} gaps above zero", f"at least {FEWEST_ROWS} of them")
     curve, binned = curves_of(n[shown])
     spread = (noise[shown] / gap[shown]) ** 2 + (0.0 if measured else tau**2)
     curves = Curves(np.log(n[shown]), np.log(d[shown]), np.log(gap[shown]), np.maximum(spread, 1e-12), curve)
@@ -233,4 +236,6 @@ def _finding(best: Quality, p_value: float, errors: str, low: float, high: float
             f" {number(z.estimate)} {span(z.ci_low, z.ci_high)}."
         )
     unknown = " and ".join(name for name, value in (("alpha", alpha), ("z", z)) if not value.identified)
-    return text + f" With any decreasing f, these rows do not identify {unknown}: one power law fits at every z."
+    return (
+        text + f" With any decreasing f, these rows do not identify {unknown}, as where every u lies on one power law."
+    )

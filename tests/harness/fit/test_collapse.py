@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from harness.fit.collapse import Curves, collapse, curves_of, quality, scan_of, shuffled
+from sweeps.errors import InputError
 
 
 def curves(table, scatter=0.08) -> Curves:
@@ -108,4 +109,6 @@ def test_gaps_that_are_not_positive_are_counted(crossing):
     table.loc[:4, "G"] = -1e-4
     found = collapse(table.assign(G_se=1e-4 + 0.08 * table.G.abs()), permutations=19)
     assert found.rows == 169 and found.errors == "measured"
+    with pytest.raises(InputError, match="at least 12"):
+        collapse(table.head(16))
     assert "not_positive" in {warning.code for warning in found.warnings}
