@@ -237,5 +237,5 @@ def _finding(best: Quality, p_value: float, errors: str, low: float, high: float
         )
     unknown = " and ".join(name for name, value in (("alpha", alpha), ("z", z)) if not value.identified)
     return (
-        text + f" With any decreasing f, these rows do not identify {unknown}, as where every u lies on one power law."
+        text + f" With any decreasing f, these rows do not identify {unknown}, as on one power law."
     )
