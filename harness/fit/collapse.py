@@ -236,6 +236,4 @@ def _finding(best: Quality, p_value: float, errors: str, low: float, high: float
             f" {number(z.estimate)} {span(z.ci_low, z.ci_high)}."
         )
     unknown = " and ".join(name for name, value in (("alpha", alpha), ("z", z)) if not value.identified)
-    return (
-        text + f" With any decreasing f, these rows do not identify {unknown}, as on one power law."
-    )
+    return text + f" With any decreasing f, these rows do not identify {unknown}, as on one power law."
