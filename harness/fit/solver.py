@@ -15,7 +15,7 @@ import os
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import jax
@@ -218,6 +218,22 @@ def slots_for(problem: Problem) -> int:
     return int(2 ** np.clip(np.floor(np.log2(32 * 256 / numbers)), 0, 5))
 
 
+def _without_held_out(problem: Problem, weights):
+    """The same search over fitted rows alone: rows of weight zero cost as much time as others."""
+    rows = problem.fitted
+    if rows.all():
+        return problem, weights
+    fitted = replace(
+        problem,
+        columns={name: values[rows] for name, values in problem.columns.items()},
+        response=problem.response[rows],
+        noise=problem.noise[rows],
+        cluster=problem.cluster[rows],
+        fitted=rows[rows],
+    )
+    return fitted, None if weights is None else lambda run: weights(run)[rows]
+
+
 def minimise(
     problem: Problem,
     starts: Float[np.ndarray, "runs parameters"],
@@ -231,6 +247,7 @@ def minimise(
         weights: run -> a weight per row (bootstrap counts, zeros for rows left out); `problem.weights` if not given.
         free: which parameters may move, per run; all of them if not given.
     """
+    problem, weights = _without_held_out(problem, weights)
     model, runs, count = problem.model, len(starts), len(problem.model.parameters)
     low, high = bounds_of(model)
     starts = np.clip(starts, low, high)
