@@ -234,6 +234,40 @@ def compare(
         json_.write_text(_json(rows))
 
 
+@app.command()
+def optima(
+    table: Annotated[Path, typer.Argument(metavar="FILE", help="a CSV or parquet of runs")],
+    by: Annotated[str, typer.Option(metavar="A,B", help="columns or roles; a row for each combination, e.g. N,D")],
+    over: Annotated[str, typer.Option(metavar="A,B", help="the settings whose best values are looked for, e.g. lr,B")],
+    set_: SetOption = [],  # noqa: B006
+    where: Where = None,
+    response: Annotated[str, typer.Option(help="what is least at the best setting")] = "L",
+    method: Annotated[str, typer.Option(help="quadratic, mean, near or minimum")] = "quadratic",
+    window: Annotated[
+        float | None, typer.Option(min=0, help="share above the least; 0.02, or 0.0025 for means")
+    ] = None,
+    bootstrap: Annotated[int, typer.Option(min=0, help="resamplings of each group's runs")] = 200,
+    to: Annotated[Path | None, typer.Option(metavar="FILE", help="FILE.csv or FILE.parquet, for `isogap fit`")] = None,
+) -> None:
+    """The best settings of every group of runs, such as learning rate and batch of every size."""
+    from harness.fit.optima import optima as find_optima
+    from harness.fit.table import read_table
+    from harness.record.table import write_table
+    from harness.show import print_rows
+    from harness.source import parse_roles
+
+    frame, warnings = read_table(table, parse_roles(set_), where)
+    for warning in warnings:
+        print(f"{table}: {warning.message}")
+    groups, settings = ([name.strip() for name in text.split(",")] for text in (by, over))
+    rows = find_optima(
+        frame, groups, settings, response, method=method, window=window, draws=bootstrap, source=str(table)
+    )
+    print_rows(rows.to_dict("records"))
+    if to:
+        write_table(rows, to)
+
+
 def _json(rows: list[dict[Any, Any]]) -> str:
     """Rows as strict JSON: null for numbers that are not finite, such as limits without bootstrap draws."""
     finite = [
