@@ -32,9 +32,9 @@ class Stretches(NamedTuple):
 
     @property
     def area(self) -> Float[np.ndarray, "stretches"]:
-        """Sum of the rate over the steps."""
+        """Sum of the rate over the steps, from the one after the last row to that of the row itself."""
         mean = np.where(self.jump, self.lr_from, 0.5 * (self.lr_from + self.lr_to))
-        return mean * self.steps
+        return mean * self.steps + np.where(self.jump, 1.0, 0.5) * (self.lr_to - self.lr_from)
 
 
 def runs_of(columns: Columns) -> Iterator[Stretches]:
