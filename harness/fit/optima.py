@@ -66,28 +66,31 @@ def optima(
     for name in by:
         if name not in frame.columns:
             raise InputError(source, "--by", name, f"one of the columns {', '.join(map(str, frame.columns))}")
-    logs = np.log(np.stack([column_of(frame, name, source) for name in over], axis=1))
+    values = np.stack([column_of(frame, name, source) for name in over], axis=1)
+    logs = np.log(values)
     loss = column_of(frame, response, source)
     rng = np.random.default_rng(seed)
     rows = []
     for key, indices in frame.groupby(list(by), sort=True).indices.items():
-        values = key if isinstance(key, tuple) else (key,)
+        group = key if isinstance(key, tuple) else (key,)
         least = float(loss[indices].min())
         grid = _Grid(logs[indices], np.log(loss[indices] / least))
-        common = dict(zip(by, values, strict=True))
+        common = dict(zip(by, group, strict=True))
         near = int(np.sum(grid.excess <= width))
-        at = grid.settings[np.argmin(grid.excess)]
+        best = np.argmin(grid.excess)
+        at = grid.settings[best]
         edge = np.any((at <= grid.settings.min(axis=0)) | (at >= grid.settings.max(axis=0)))
         if method == "near":
-            label = ",".join(map(str, values))
+            label = ",".join(map(str, group))
             for index in indices[grid.excess <= width]:
-                settings = dict(zip(over, np.exp(logs[index]), strict=True))
+                settings = dict(zip(over, values[index], strict=True))
                 rows.append(common | settings | {response: loss[index], "cluster": label, "runs": near})
             continue
         found, status = _optimum(grid, method, width)
         status = "edge" if edge and status == "ok" else status
         spread = _spread(grid, method, width, draws, rng)
-        settings = dict(zip(over, np.exp(found), strict=True))
+        found = values[indices[best]] if method == "minimum" else np.exp(found)
+        settings = dict(zip(over, found, strict=True))
         errors = dict(zip((f"{name}_sd" for name in over), spread, strict=True)) if draws else {}
         rows.append(common | settings | errors | {response: least, "runs": near, "status": status})
     return pd.DataFrame(rows)

@@ -2,8 +2,8 @@
 
 Three runs do not identify all seven constants of `multi_power`: its exact optimum lets beta go to 0, where the gain of
 annealing grows without bound, and predicts unseen schedules worse than the published constants, which come from a
-search that was stopped early. On curves of 25 and 100 million parameters, trained on each of five choices of two or
-three schedules, this law had R2 of 0.998 and more on the others every time, and `multi_power` 0.93 to 0.998.
+search that was stopped early. On curves of 25 and 100 million parameters, trained on each of five choices of three
+schedules, this law had R2 of 0.998 and more on the others every time, and `multi_power` 0.93 to 0.998.
 """
 
 from dataclasses import replace

@@ -44,8 +44,9 @@ def test_other_methods():
     runs = grid().set_index(["N", "D", "lr", "B"])["L"]
     assert [runs[key] for key in zip(best.N, best.D, best.lr, best.B, strict=True)] == list(best["L"])
     near = optima(grid(), ["N", "D"], ["lr", "B"], method="near", window=0.01)
-    for _, runs_near in near.groupby("cluster"):
-        assert runs_near["L"].max() <= 1.0101 * runs_near["L"].min() and len(runs_near) > 5
+    least = np.asarray(near.groupby(["N", "D"])["L"].transform("min"), dtype=float)
+    assert np.all(near["L"].to_numpy() <= 1.0101 * least)
+    assert len(near) > 30
     means = optima(grid(), ["N", "D"], ["lr", "B"], method="mean", window=0.01, draws=0)
     assert np.allclose(means["B"], near.groupby(["N", "D"])["B"].apply(lambda b: np.exp(np.log(b).mean())))
 
