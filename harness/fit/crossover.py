@@ -86,7 +86,7 @@ def crossing(flops: Float[np.ndarray, "points"], difference: Float[np.ndarray, "
 def crossover(
     frame: pd.DataFrame,
     *,
-    law: str = "compute_floor",
+    law: str = "compute_power",
     objective: str | None = None,
     bootstrap: int = 200,
     seed: int = 0,
@@ -96,7 +96,7 @@ def crossover(
 
     Args:
         frame: columns `flops`, `L` and `group`, which names two recipes.
-        law: of compute alone: `compute_floor`, `frontier` or `henighan_c`.
+        law: of compute alone: `compute_power`, `frontier` or `henighan_c`.
         objective: instead of the law's own.
         bootstrap: draws for each recipe, at least 1.
         reach: how far beyond the shared compute a crossing is looked for.
@@ -105,7 +105,7 @@ def crossover(
         InputError: other than two groups, no shared range of compute, no draws, or unusable columns.
     """
     if get_law(law).columns != ("flops",):
-        raise InputError("crossover", "law", law, "a law of flops alone: compute_floor, frontier, henighan_c")
+        raise InputError("crossover", "law", law, "a law of flops alone: compute_power, frontier, henighan_c")
     if bootstrap < 1:
         raise InputError("crossover", "bootstrap", bootstrap, "at least 1 draw")
     names = sorted(frame["group"].astype(str).unique()) if "group" in frame.columns else []

@@ -15,7 +15,7 @@ import os
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import jax
@@ -226,6 +226,22 @@ def slots_for(problem: Problem) -> int:
     return int(2 ** np.clip(np.floor(np.log2(32 * 256 / numbers)), 0, 5))
 
 
+def _without_held_out(problem: Problem, *of_runs: Callable[[int], np.ndarray] | None):
+    """The same search over fitted rows alone (rows of weight zero cost as much time), with what is given by run."""
+    rows = problem.fitted
+    if rows.all():
+        return problem, *of_runs
+    fitted = replace(
+        problem,
+        columns={name: values[rows] for name, values in problem.columns.items()},
+        response=problem.response[rows],
+        noise=problem.noise[rows],
+        cluster=problem.cluster[rows],
+        fitted=rows[rows],
+    )
+    return fitted, *(None if of is None else lambda run, of=of: of(run)[rows] for of in of_runs)
+
+
 def minimise(
     problem: Problem,
     starts: Float[np.ndarray, "runs parameters"],
@@ -241,6 +257,7 @@ def minimise(
         free: which parameters may move, per run; all of them if not given.
         targets: run -> what it is fitted to, such as simulated responses; `problem.target` if not given.
     """
+    problem, weights, targets = _without_held_out(problem, weights, targets)
     model, runs, count = problem.model, len(starts), len(problem.model.parameters)
     low, high = bounds_of(model)
     starts = np.clip(starts, low, high)

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from harness.fit.law import Columns, Law, Parameter, Parameters, Scales
-from harness.fit.laws import _power
+from harness.fit.laws import _one_variable
 
 PF_DAY = 8.64e19  # FLOPs: 1e15 a second for a day
 
@@ -76,7 +76,7 @@ def law(law_id: str, role: str, x0: str, unit: str) -> Law:
         formula=f"L = L_inf + ({x0}/{role})^alpha",
         response="L",
         parameters=(
-            _power.floor_parameter("L_inf"),
+            _one_variable.floor_parameter("L_inf"),
             Parameter(x0, "log", 1e-80, 1e20, (1e-20, 1e-8, 1e-4, 1e-2, 1.0)),
             Parameter("alpha", "log", 0.01, 4.0, (0.05, 0.15, 0.4, 1.0)),
         ),

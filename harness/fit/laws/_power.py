@@ -1,47 +1,48 @@
-"""Pieces that laws of one variable share: their parameters' ranges and starts in centred units, and their units."""
+"""Pure power laws: a prefactor times powers of one or more columns, as optima of hyperparameters are described."""
 
-from collections.abc import Callable
+from collections.abc import Mapping
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from harness.fit.law import Columns, Parameter, Parameters, Scales
-
-EXPONENTS = (0.03, 0.1, 0.2, 0.4, 0.8, 1.6)
+from harness.fit.law import Columns, Law, Parameter, Parameters, Scales
 
 
-def floor_parameter(name: str) -> Parameter:
-    return Parameter(name, "log", 1e-8, 1.5, (0.5,))
+def power_law(
+    law_id: str, response: str, exponents: Mapping[str, str], *, source: str, prefactor: str = "c",
+    published: Mapping[str, float] | None = None,
+) -> Law:  # fmt: skip
+    """response = prefactor * product of column ** exponent, fitted by least squares on logs.
 
-
-def amplitude_parameter(name: str) -> Parameter:
-    return Parameter(name, "log", 1e-8, 1e4, (0.1,))
-
-
-def exponent_parameter(name: str, published: float | None = None) -> Parameter:
-    return Parameter(name, "identity", 0.0, 4.0, EXPONENTS, published)
-
-
-def floor_and_power(
-    role: str, floor: str, amplitude: str, exponent: str
-) -> Callable[[Parameters, Columns], Float[Array, "rows"]]:
-    """predict of `floor + amplitude role^-exponent`."""
+    Args:
+        exponents: column -> name of its exponent, which may have either sign.
+        published: constants of the source by name, in raw units.
+    """
+    known = published or {}
 
     def predict(parameters: Parameters, columns: Columns) -> Float[Array, "rows"]:
-        p = parameters
-        return p[floor] + p[amplitude] * jnp.exp(-p[exponent] * jnp.log(columns[role]))
-
-    return predict
-
-
-def units(role: str, response: str, floor: str, amplitude: str, exponent: str):
-    """rescale of `floor + amplitude role^-exponent`."""
+        powers = sum(parameters[name] * jnp.log(columns[column]) for column, name in exponents.items())
+        return parameters[prefactor] * jnp.exp(powers)
 
     def rescale(parameters: Parameters, scales: Scales) -> dict[str, Float[Array, ""]]:
         p = dict(parameters)
-        return p | {
-            floor: p[floor] * scales[response],
-            amplitude: p[amplitude] * scales[response] * scales[role] ** p[exponent],
-        }
+        p[prefactor] = p[prefactor] * scales[response]
+        for column, name in exponents.items():
+            p[prefactor] = p[prefactor] / scales[column] ** p[name]
+        return p
 
-    return rescale
+    return Law(
+        id=law_id,
+        formula=f"{response} = {prefactor} " + " ".join(f"{column}^{name}" for column, name in exponents.items()),
+        response=response,
+        parameters=(
+            Parameter(prefactor, "log", 1e-8, 1e8, (1.0,), known.get(prefactor)),
+            *(Parameter(name, "identity", -8.0, 8.0, (0.5,), known.get(name)) for name in exponents.values()),
+        ),
+        columns=tuple(exponents),
+        predict=predict,
+        source=source,
+        objective="log_squares",
+        linear=(prefactor,),
+        rescale=rescale,
+    )

@@ -1,35 +1,26 @@
-"""The loss of compute-optimal models as compute grows: a floor, and a power law above it (C in FLOPs, L in nats)."""
+"""A loss that falls with training compute to a floor: of one recipe, or of compute-optimal models.
 
-import jax.numpy as jnp
-from jaxtyping import Array, Float
+C is the role `flops`, training FLOPs (any fixed unit); L is nats per token, or an error. `crossover` compares two of
+them (Xiao, arXiv 2409.15156), `frontier` also saturates at small compute.
+"""
 
-from harness.fit.law import Columns, Law, Parameter, Parameters, Scales
-
-
-def predict(parameters: Parameters, columns: Columns) -> Float[Array, "rows"]:
-    p = parameters
-    return p["E"] + p["A"] * jnp.exp(-p["alpha"] * jnp.log(columns["flops"]))
-
-
-def rescale(parameters: Parameters, scales: Scales) -> dict[str, Float[Array, ""]]:
-    p = dict(parameters)
-    return p | {"E": p["E"] * scales["L"], "A": p["A"] * scales["L"] * scales["flops"] ** p["alpha"]}
-
+from harness.fit.law import Law
+from harness.fit.laws import _one_variable
 
 LAW = Law(
     id="compute_power",
     formula="L = E + A/C^alpha, C in the role flops",
     response="L",
     parameters=(
-        Parameter("E", "log", 1e-8, 1.5, (0.5,)),
-        Parameter("A", "log", 1e-8, 1e4, (0.3,)),
-        Parameter("alpha", "identity", 0.0, 4.0, (0.02, 0.06, 0.15, 0.3, 0.6, 1.2)),
+        _one_variable.floor_parameter("E"),
+        _one_variable.amplitude_parameter("A"),
+        _one_variable.exponent_parameter("alpha"),
     ),
     columns=("flops",),
-    predict=predict,
-    source="form: Henighan et al. 2020 (arXiv 2010.14701), and Porian et al. 2024 (arXiv 2406.19146) on the optima of "
-    "isoFLOP profiles",
+    predict=_one_variable.floor_and_power("flops", "E", "A", "alpha"),
+    source="form: Hestness et al. 2017 (arXiv 1712.00409), Henighan et al. 2020 (arXiv 2010.14701), and Porian et al. "
+    "2024 (arXiv 2406.19146) on the optima of isoFLOP profiles",
     objective="log_huber",
     linear=("E", "A"),
-    rescale=rescale,
+    rescale=_one_variable.units("flops", "L", "E", "A", "alpha"),
 )

@@ -9,10 +9,10 @@ curves cross, and how sure that is.
 from dataclasses import replace
 
 from harness.fit.law import by_group
-from harness.fit.laws import compute_floor
+from harness.fit.laws import compute_power
 
 LAW = replace(
-    by_group(compute_floor.LAW, ("E", "A", "alpha")),
+    by_group(compute_power.LAW, ("E", "A", "alpha")),
     id="crossover",
     formula="L = E[group] + A[group]/flops^alpha[group]",
     source="Xiao 2024 (arXiv 2409.15156): claim; form from memory, no constants published that could be checked",

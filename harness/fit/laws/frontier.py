@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from harness.fit.law import Columns, Law, Parameter, Parameters, Scales
-from harness.fit.laws import _power
+from harness.fit.laws import _one_variable
 
 
 def predict(parameters: Parameters, columns: Columns) -> Float[Array, "rows"]:
@@ -18,7 +18,7 @@ def predict(parameters: Parameters, columns: Columns) -> Float[Array, "rows"]:
 
 
 def rescale(parameters: Parameters, scales: Scales) -> dict[str, Float[Array, ""]]:
-    p = _power.units("flops", "L", "E", "A", "alpha")(parameters, scales)
+    p = _one_variable.units("flops", "L", "E", "A", "alpha")(parameters, scales)
     return p | {"B": p["B"] * scales["flops"]}
 
 
@@ -27,10 +27,10 @@ LAW = Law(
     formula="L = A (flops + B)^-alpha + E",
     response="L",
     parameters=(
-        _power.amplitude_parameter("A"),
+        _one_variable.amplitude_parameter("A"),
         Parameter("B", "log", 1e-8, 1e3, (1e-4, 1e-2, 0.3)),
-        _power.exponent_parameter("alpha"),
-        _power.floor_parameter("E"),
+        _one_variable.exponent_parameter("alpha"),
+        _one_variable.floor_parameter("E"),
     ),
     columns=("flops",),
     predict=predict,
@@ -38,5 +38,5 @@ LAW = Law(
     objective="log_huber",
     linear=("A", "E"),
     rescale=rescale,
-    alternatives=("compute_floor",),
+    alternatives=("compute_power",),
 )

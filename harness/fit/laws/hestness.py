@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from harness.fit.law import Columns, Law, Parameter, Parameters, Scales
-from harness.fit.laws import _power
+from harness.fit.laws import _one_variable
 
 
 def predict(parameters: Parameters, columns: Columns) -> Float[Array, "rows"]:
@@ -30,9 +30,9 @@ LAW = Law(
     formula="L = alpha D^beta + gamma",
     response="L",
     parameters=(
-        _power.amplitude_parameter("alpha"),
-        Parameter("beta", "identity", -4.0, 0.0, tuple(-x for x in _power.EXPONENTS)),
-        _power.floor_parameter("gamma"),
+        _one_variable.amplitude_parameter("alpha"),
+        Parameter("beta", "identity", -4.0, 0.0, tuple(-x for x in _one_variable.EXPONENTS)),
+        _one_variable.floor_parameter("gamma"),
     ),
     columns=("D",),
     predict=predict,

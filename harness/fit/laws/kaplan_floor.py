@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from harness.fit.law import Columns, Combination, Law, Parameter, Parameters, Scales
-from harness.fit.laws import _power
+from harness.fit.laws import _one_variable
 
 
 def predict(parameters: Parameters, columns: Columns) -> Float[Array, "rows"]:
@@ -33,7 +33,7 @@ LAW = Law(
     formula="L = E + ((A/N)^(alpha/beta) + B/D)^beta",
     response="L",
     parameters=(
-        _power.floor_parameter("E"),
+        _one_variable.floor_parameter("E"),
         Parameter("A", "log", 1e-40, 1e10, (1e-8, 1e-4, 1e-2, 1.0)),
         Parameter("B", "log", 1e-40, 1e10, (1e-8, 1e-4, 1e-2, 1.0)),
         Parameter("alpha", "log", 0.01, 4.0, (0.1, 0.3, 0.7)),

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from harness.fit.law import Columns, Law, Parameters, Scales
-from harness.fit.laws import _power
+from harness.fit.laws import _one_variable
 
 ALPHA, BETA = 0.34, 0.28
 
@@ -34,9 +34,9 @@ LAW = Law(
     formula=f"L = E + A/N^{ALPHA} + B/(T/t)^{BETA}",
     response="L",
     parameters=(
-        _power.floor_parameter("E"),
-        _power.amplitude_parameter("A"),
-        _power.amplitude_parameter("B"),
+        _one_variable.floor_parameter("E"),
+        _one_variable.amplitude_parameter("A"),
+        _one_variable.amplitude_parameter("B"),
     ),
     columns=("N", "T", "t"),
     predict=predict,

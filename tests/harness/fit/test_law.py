@@ -9,7 +9,8 @@ from harness.fit.predict import predict_gap
 from sweeps.errors import InputError
 
 COLUMNS = {"N": np.array([1e6, 3e7, 2e9]), "D": np.array([2e4, 5e8, 7e10]), "U": np.array([2e4, 1e8, 7e10])}
-SCALES = {"N": 4e7, "D": 9e8, "U": 5e8, "G": 3e-3, "L": 2.5}
+COLUMNS |= {"step": np.array([1e3, 2e4, 9e5]), "B": np.array([3e4, 5e5, 4e6])}
+SCALES = {"N": 4e7, "D": 9e8, "U": 5e8, "G": 3e-3, "L": 2.5, "step": 3e4, "B": 2e5, "M": 3.0, "lr": 2e-3, "tau": 0.2}
 
 
 def some_values(law):

@@ -1,0 +1,78 @@
+"""What laws of whole training curves read of a learning-rate schedule: its sums up to every row of a series.
+
+A series has rows (run, step, lr, loss), in any order and not at every step. Between two rows the rate is taken to go
+along a line; a change between two flat stretches is a jump at the row that first shows the new rate. A series whose
+first row stands at a step after 1 is taken to have warmed up along a line from rate 0 at step 0 to that row.
+"""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from harness.fit.law import Columns
+
+
+class Stretches(NamedTuple):
+    """Of one run: the stretches between its rows, in order of time; the first is the warm-up, or of no length.
+
+    Attributes:
+        rows: row of the table at which a stretch ends.
+        steps: its length.
+        lr_from, lr_to: the rate at both ends.
+        jump: whether the rate keeps to `lr_from` until the last step.
+    """
+
+    rows: Int[np.ndarray, "stretches"]
+    steps: Float[np.ndarray, "stretches"]
+    lr_from: Float[np.ndarray, "stretches"]
+    lr_to: Float[np.ndarray, "stretches"]
+    jump: np.ndarray
+
+    @property
+    def area(self) -> Float[np.ndarray, "stretches"]:
+        """Sum of the rate over the steps, from the one after the last row to that of the row itself."""
+        mean = np.where(self.jump, self.lr_from, 0.5 * (self.lr_from + self.lr_to))
+        return mean * self.steps + np.where(self.jump, 1.0, 0.5) * (self.lr_to - self.lr_from)
+
+
+def runs_of(columns: Columns) -> Iterator[Stretches]:
+    """The schedule of every run of a table with the columns `run`, `step` and `lr`."""
+    for run in np.unique(columns["run"]):
+        rows = np.flatnonzero(columns["run"] == run)
+        rows = rows[np.argsort(columns["step"][rows], kind="stable")]
+        step, lr = columns["step"][rows], columns["lr"][rows]
+        warm = step[0] > 1
+        before = np.concatenate([[0.0 if warm else lr[0]], lr[:-1]])
+        flat = before == lr
+        flat_around = np.concatenate([[False], flat[:-1]]) & np.concatenate([flat[1:], [True]])
+        steps = np.diff(step, prepend=0.0 if warm else step[0])
+        yield Stretches(rows, steps, before, lr, flat_around & ~flat)
+
+
+def summed_rates(columns: Columns) -> Float[np.ndarray, "rows"]:
+    """S1, the sum of the rate over all steps up to each row, warm-up included."""
+    total = np.zeros(len(columns["step"]))
+    for run in runs_of(columns):
+        total[run.rows] = np.cumsum(run.area)
+    return total
+
+
+def annealed(columns: Columns, decay: Float[np.ndarray, "decays"]) -> Float[np.ndarray, "rows decays"]:
+    """S2 of Tissue et al. times 1 - decay, for several decays: the momentum m_i = decay m_(i-1) + lr_(i-1) - lr_i,
+    summed over the steps up to each row. Long after an annealing by d it grows by d a step. The warm-up adds nothing.
+    """
+    total = np.zeros((len(columns["step"]), len(decay)))
+    for run in runs_of(columns):
+        momentum, area = np.zeros(len(decay)), np.zeros(len(decay))
+        for k, (row, steps) in enumerate(zip(run.rows, run.steps, strict=True)):
+            drop = 0.0 if k == 0 else run.lr_from[k] - run.lr_to[k]
+            sudden = drop if run.jump[k] else 0.0
+            rate = 0.0 if run.jump[k] else drop / max(steps, 1.0)
+            left = decay**steps
+            spread = decay * (1.0 - left) / (1.0 - decay)
+            area = area + momentum * spread + rate / (1.0 - decay) * (steps - spread) + sudden
+            momentum = momentum * left + rate * (1.0 - left) / (1.0 - decay) + sudden
+            total[row] = area * (1.0 - decay)
+    return total
