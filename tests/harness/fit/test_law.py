@@ -9,15 +9,17 @@ from harness.fit.predict import predict_gap
 from sweeps.errors import InputError
 
 COLUMNS = {"N": np.array([1e6, 3e7, 2e9]), "D": np.array([2e4, 5e8, 7e10]), "U": np.array([2e4, 1e8, 7e10])}
+COLUMNS |= {"h": np.array([[0.2, 0.8], [0.5, 0.5], [1.0, 0.0]])}
 SCALES = {"N": 4e7, "D": 9e8, "U": 5e8, "G": 3e-3, "L": 2.5}
 
 
 def some_values(law):
-    """The middle of a law's starts, moved off any symmetric point."""
-    return {
+    """The middle of a law's starts, moved off any symmetric point; two values for a constant of each domain."""
+    middle = {
         p.name: p.starts[len(p.starts) // 2] * 1.1 + (0.03 if p.transform == "identity" else 0.0)
         for p in law.parameters
     }
+    return middle | {p.name: middle[p.name] * jnp.array([1.0, 1.3]) for p in law.parameters if p.each}
 
 
 @pytest.mark.parametrize("law_id", law_ids())
@@ -26,12 +28,14 @@ def test_centring_changes_units_and_nothing_else(law_id):
     law = get_law(law_id)
     if law.rescale is None:
         pytest.skip("fitted on raw columns")
-    columns = {name: COLUMNS.get(name, np.array([1.0, 2.0, 5.0])) for name in law.columns}
+    columns = {name: COLUMNS.get(name, np.array([1.0, 2.0, 5.0])) for name in (*law.columns, *law.vectors)}
     scales = {name: SCALES.get(name, 1.0) for name in (*law.columns, law.response)}
-    values = some_values(law)
+    scales |= {name: 1.0 for name in law.columns if name in law.signed}
+    derived = law.derive(columns) if law.derive else {}
     with jax.enable_x64(True):
-        raw = law.predict(law.rescale(values, scales), columns)
-        centred = law.predict(values, {name: column / scales[name] for name, column in columns.items()})
+        values = some_values(law)
+        raw = law.predict(law.rescale(values, scales), columns | derived)
+        centred = law.predict(values, {name: c / scales.get(name, 1.0) for name, c in columns.items()} | derived)
     np.testing.assert_allclose(raw, scales[law.response] * np.asarray(centred), rtol=1e-9)
 
 
