@@ -5,8 +5,8 @@ from jaxtyping import Array, Float
 
 from harness.fit.law import Columns, Parameter, Parameters, Scales
 
-# Exponents above 1 would let a domain help ever more with its share; without the limit, fits to few mixtures use them to
-# predict enormous losses for shares that they did not see.
+# An exponent above 1 would let a domain help ever more with its share; without the limit, fits to few mixtures use it,
+# and predict enormous losses for shares that they did not see.
 DOMAINS = (
     Parameter("C", "log", 1e-4, 1e4, (1.0, 5.0), each="h"),
     Parameter("g", "log", 0.02, 1.0, (0.1, 0.3, 0.6), each="h"),

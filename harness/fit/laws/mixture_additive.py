@@ -33,9 +33,9 @@ LAW = Law(
     parameters=(
         Parameter("E", "log", 1e-8, 1.5, (0.5,)),
         Parameter("A", "log", 1e-8, 1e4, (0.1,)),
-        Parameter("alpha", "identity", 0.0, 4.0, (0.1, 0.3, 0.8)),
+        Parameter("alpha", "identity", 0.0, 4.0, (0.1, 0.4)),
         Parameter("B", "log", 1e-8, 1e4, (0.1,)),
-        Parameter("beta", "identity", 0.0, 4.0, (0.1, 0.3, 0.8)),
+        Parameter("beta", "identity", 0.0, 4.0, (0.1, 0.4)),
         *DOMAINS,
     ),
     columns=("N", "D"),

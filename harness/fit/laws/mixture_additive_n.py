@@ -28,7 +28,7 @@ LAW = Law(
     parameters=(
         Parameter("E", "log", 1e-8, 1.5, (0.5,)),
         Parameter("A", "log", 1e-8, 1e4, (0.1,)),
-        Parameter("alpha", "identity", 0.0, 4.0, (0.1, 0.3, 0.8)),
+        Parameter("alpha", "identity", 0.0, 4.0, (0.1, 0.4)),
         *DOMAINS,
     ),
     columns=("N",),

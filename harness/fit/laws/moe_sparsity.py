@@ -34,10 +34,10 @@ LAW = Law(
     response="L",
     parameters=(
         Parameter("E", "log", 1e-8, 1.5, (0.3,)),
-        Parameter("A", "log", 1e-12, 1e6, (1e-2, 1.0)),
+        Parameter("A", "log", 1e-12, 1e6, (0.1, 1.0)),
         Parameter("alpha", "identity", 0.01, 4.0, (0.1, 0.3)),
         Parameter("rho", "identity", -2.0, 3.0, (0.0, 0.3)),
-        Parameter("B", "log", 1e-12, 1e6, (1e-2, 1.0)),
+        Parameter("B", "log", 1e-12, 1e6, (0.3,)),
         Parameter("beta", "identity", 0.01, 4.0, (0.1, 0.3)),
     ),
     columns=("N", "P", "D"),

@@ -45,4 +45,5 @@ LAW = Law(
     objective="log_huber",
     linear=("E",),
     rescale=rescale,
+    alternatives=("parallel_additive",),
 )

@@ -51,8 +51,6 @@ LAW = Law(
     source="Clark et al. 2022 (arXiv 2202.01169); constants: S-Base routing",
     objective="log_squares",
     rescale=rescale,
-    combinations=(
-        Combination("log10 of N_cutoff = -b/c", lambda p: -p["b"] / p["c"], math.log10(937e9)),
-        Combination("c", lambda p: p["c"], 0.009),
-    ),
+    combinations=(Combination("log10 of N_cutoff = -b/c", lambda p: -p["b"] / p["c"], math.log10(937e9)),),
+    alternatives=("routed_floor",),
 )

@@ -36,9 +36,9 @@ LAW = Law(
     response="L",
     parameters=(
         Parameter("E", "identity", -100.0, 10.0, (-1.5,)),
-        Parameter("A", "log", 1e-8, 1e4, (0.3, 1.0)),
+        Parameter("A", "log", 1e-8, 1e4, (0.5,)),
         Parameter("alpha", "identity", 0.0, 4.0, (0.05, 0.2, 0.5)),
-        Parameter("B", "log", 1e-8, 1e4, (0.3, 1.0)),
+        Parameter("B", "log", 1e-8, 1e4, (0.5,)),
         Parameter("beta", "identity", 0.01, 4.0, (0.1, 0.3, 0.8)),
         Parameter("phi", "identity", -5.0, 5.0, (-0.2,)),
     ),
