@@ -101,11 +101,13 @@ def parameter_table(result: FitResult) -> Table:
             cells = (number(value.estimate), number(value.se), span(value.ci_low, value.ci_high))
         else:
             cells = ("not identified", "", "")
-        table.add_row(name, *map(Text, cells), number(value.published))  # markup would swallow an interval
+        table.add_row(
+            Text(name), *map(Text, cells), number(value.published)
+        )  # markup would swallow what is in brackets
     for combination in result.identifiability["identified_combinations"]:
         interval = span(combination["ci_low"], combination["ci_high"])
         numbers = (number(combination["estimate"]), number(combination["se"]), interval)
-        table.add_row(combination["combination"], *map(Text, numbers), number(combination["published"]))
+        table.add_row(Text(combination["combination"]), *map(Text, numbers), number(combination["published"]))
     return table
 
 

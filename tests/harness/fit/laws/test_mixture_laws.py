@@ -5,6 +5,7 @@ import pytest
 
 from harness.fit.fitting import fit
 from harness.fit.law import get_law
+from harness.fit.result import render
 
 SHAPE = {"C": np.array([2.0, 0.8, 1.2]), "g": np.array([0.4, 0.6, 0.3])}
 ADDITIVE = SHAPE | {"E": 1.2, "A": 300.0, "alpha": 0.34, "B": 400.0, "beta": 0.3}
@@ -92,6 +93,7 @@ def test_exponential_mixing_is_recovered():
     table = as_table({"h": weights}, loss * np.exp(0.001 * rng.standard_normal(40)))
     found = fit("mixture_exponential", table, bootstrap=0, sensitivity=False)
     assert found.parameters["c"].estimate == pytest.approx(1.8, abs=0.02)
+    assert "t[0]" in render(found)
     steepness = np.array([found.parameters[f"t[{i}]"].estimate for i in range(3)], float)
     assert steepness - np.log(0.9) == pytest.approx([-4.0, -0.5, 0.3], abs=0.2)
 
