@@ -3,7 +3,8 @@
 N: active parameters; P: total over active parameters; D: tokens that the weights were trained on, those of the dense
 checkpoint included where a model was upcycled from one; L: nats per token. The effective size N P^rho stands in the
 loss of Kaplan et al. 2020 (arXiv 2001.08361), whose terms do not add up: with few tokens, size stops helping. On
-upcycled models (arXiv 2502.03009) it predicts larger sizes and more tokens better than sums of terms do.
+upcycled models (Liew et al. 2025, arXiv 2502.03009) it predicts the largest base model and more tokens better than sums
+of terms do, and a smaller step in size about as well.
 """
 
 import jax.numpy as jnp
