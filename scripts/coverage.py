@@ -1,4 +1,4 @@
-"""How often the 95 % intervals of fits cover the truth, on simulated sweeps: `python scripts/coverage.py [--sweeps 200]`.
+"""How often 95 % intervals of fits cover the truth, on simulated sweeps: `python scripts/coverage.py [--sweeps 200]`.
 
 Three worlds: Chinchilla's law with 0.3 % and with 1 % noise on the loss (174 runs, N 1e6 to 1e9, 2 to 600 tokens a
 parameter), and the gap law on a design that crosses u = 1 with 8 % scatter (174 runs). One line per parameter: the

@@ -9,17 +9,21 @@ from harness.fit.predict import predict_gap
 from sweeps.errors import InputError
 
 COLUMNS = {"N": np.array([1e6, 3e7, 2e9]), "D": np.array([2e4, 5e8, 7e10]), "U": np.array([2e4, 1e8, 7e10])}
+COLUMNS |= {"h": np.array([[0.2, 0.8], [0.5, 0.5], [1.0, 0.0]])}
 COLUMNS |= {"step": np.array([1e3, 2e4, 9e5]), "B": np.array([3e4, 5e5, 4e6])}
 SCALES = {"N": 4e7, "D": 9e8, "U": 5e8, "G": 3e-3, "L": 2.5, "step": 3e4, "B": 2e5, "M": 3.0, "lr": 2e-3, "tau": 0.2}
 
 
 def some_values(law):
-    """The middle of a law's starts, moved off any symmetric point; several of a constant that each group has."""
+    """The middle of a law's starts, moved off any symmetric point; several of a constant of each group or domain."""
     values = {
         p.name: p.starts[len(p.starts) // 2] * 1.1 + (0.03 if p.transform == "identity" else 0.0)
         for p in law.parameters
     }
-    return values | {p.name: values[p.name] * np.array([1.0, 0.9, 0.8]) for p in law.parameters if p.each}
+    several = {"group": np.array([1.0, 0.9, 0.8])}
+    return values | {
+        p.name: values[p.name] * several.get(p.each, np.array([1.0, 1.3])) for p in law.parameters if p.each
+    }
 
 
 @pytest.mark.parametrize("law_id", law_ids())
@@ -28,14 +32,15 @@ def test_centring_changes_units_and_nothing_else(law_id):
     law = get_law(law_id)
     if law.rescale is None:
         pytest.skip("fitted on raw columns")
-    columns = {name: COLUMNS.get(name, np.array([1.0, 2.0, 5.0])) for name in law.columns}
+    columns = {name: COLUMNS.get(name, np.array([1.0, 2.0, 5.0])) for name in (*law.columns, *law.vectors)}
     labels = {name: np.array([0, 1, 2]) for name in law.labels}
     scales = {name: SCALES.get(name, 1.0) for name in (*law.columns, law.response)}
+    scales |= {name: 1.0 for name in law.columns if name in law.signed}
     values = some_values(law)
     derived = law.derive(columns | labels) if law.derive else {}
     with jax.enable_x64(True):
         raw = law.predict(law.rescale(values, scales), columns | labels | derived)
-        scaled = {name: column / scales[name] for name, column in columns.items()}
+        scaled = {name: column / scales.get(name, 1.0) for name, column in columns.items()}
         centred = law.predict(values, scaled | labels | derived)
     np.testing.assert_allclose(raw, scales[law.response] * np.asarray(centred), rtol=1e-9)
 
