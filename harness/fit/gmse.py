@@ -2,7 +2,7 @@
 
 import numpy as np
 from scipy.integrate import quad
-from scipy.optimize import minimize_scalar
+from scipy.optimize import fminbound
 from scipy.special import comb, erfc
 from scipy.stats import norm
 
@@ -21,7 +21,7 @@ def uniform_gmse(bits: int) -> float:
         second = mass + low * norm.pdf(low) - np.append(high[:-1] * norm.pdf(high[:-1]), 0.0)
         return 2.0 * float(np.sum(second - 2.0 * levels * first + levels**2 * mass))
 
-    return error(minimize_scalar(error, bounds=(1e-3, 4.0), method="bounded", options={"xatol": 1e-10})["x"])
+    return error(float(np.ravel(fminbound(error, 1e-3, 4.0, xtol=1e-10))[0]))
 
 
 def sparse_gmse(sparsity: float) -> float:
