@@ -62,7 +62,7 @@ def _runs(problem: Problem, frame: pd.DataFrame) -> dict[str, Any]:
             values = raw[role][fitted]
             found[f"distinct {role}"] = len(np.unique(values))
             found[f"decades of {role}"] = round(_decades(values), 2)
-    if {"N", "D"} <= raw.keys():
+    if {"N", "D"} <= raw.keys() and not {"N", "D"} & set(problem.law.signed):
         n, d = raw["N"][fitted], raw["D"][fitted]
         found["tokens per parameter"] = [float(f"{x:.3g}") for x in (np.min(d / n), np.median(d / n), np.max(d / n))]
         if min(np.ptp(np.log(n)), np.ptp(np.log(d))) > 1e-9:
@@ -121,7 +121,8 @@ def _residuals(problem: Problem, identified: Identified) -> dict[str, Any]:
     observed = problem.response * problem.scales[problem.law.response]
     residual = ((observed - predicted) / np.maximum(np.abs(predicted), 1e-300))[problem.fitted]
     raw, found, seen = problem.raw_columns, {}, []
-    axes = {f"log {name}": np.log(raw[name][problem.fitted]) for name in ("N", "D", "U") if name in raw}
+    sizes = [name for name in ("N", "D", "U") if name in raw and name not in problem.law.signed]
+    axes = {f"log {name}": np.log(raw[name][problem.fitted]) for name in sizes}
     if {"log N", "log D"} <= axes.keys():
         axes["log D/N"] = axes["log D"] - axes["log N"]
     ranks = pd.Series(residual).rank().to_numpy(float)

@@ -41,7 +41,7 @@ def _two_groups(problem: Problem) -> tuple[float, float] | None:
     """Medians of two groups of responses, if runs of nearly one size are often apart, always by about one factor."""
     fitted = problem.fitted
     response = np.log(problem.response[fitted])
-    sizes = [np.log(problem.columns[n][fitted]) for n in SIZES if n in problem.columns]
+    sizes = [np.log(problem.columns[n][fitted]) for n in SIZES if n in problem.columns and n not in problem.law.signed]
     if not sizes or len(response) <= NEIGHBOURS:
         return None
     points = np.stack(sizes, axis=1)

@@ -55,11 +55,11 @@ class FitResult:
     scatter: dict
     holdout: dict
     sensitivity: tuple[dict, ...]
-    robustness: dict
-    checklist: dict
     warnings: tuple[Warned, ...]
     log_likelihood: float
     degrees: int
+    robustness: dict = field(default_factory=dict)
+    checklist: dict = field(default_factory=dict)
     draws: dict[str, tuple[float, ...]] = field(default_factory=dict, repr=False)
 
     def to_dict(self) -> dict:

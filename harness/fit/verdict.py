@@ -86,7 +86,7 @@ def verdict(
         InputError: N, D or G is missing or unusable, or there are too few rows.
     """
     for role in ("N", "D", "G"):
-        column_of(frame, role, source)
+        column_of(frame, role, source, signed=role == "G")
     found = assess(frame, LAWS, source=source)
     epochs = epochs_test(frame, found.fits["gap"], source)
     results = {

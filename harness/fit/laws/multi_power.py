@@ -3,7 +3,11 @@
 L(t) = L0 + A S1^-alpha - B sum_k (lr_(k-1) - lr_k) (1 - (1 + C lr_k^-gamma S_k(t))^-beta), S_k(t) the sum of the rate
 from change k to t. Rows as in `lr_anneal`; the rises of the rate in the warm-up are changes like any other.
 
-Few runs do not identify beta and gamma; `multi_power_fixed` holds them.
+Three runs do not identify beta and gamma: the exact optimum lets beta go to 0, where the gain of annealing grows
+without bound, and predicts unseen schedules worse than the published constants, which come from a search stopped early.
+Their ranges here were chosen by that: fitted to each of four choices of three schedules at 25 and 100 million
+parameters, the law has an R2 of 0.9982 and more on the others; with free ranges (`multi_power_free`) 0.97 to 0.998. The
+published beta lies below the range. A fit that stops at these ends says so: beta and gamma are then not estimates.
 
 The changes before a row are gathered in cells of (log S_k, log lr_k), some twenty a row instead of one a step: the
 loss is met to 1e-5 nats on average, 6e-4 in the first steps after a warm-up.
@@ -93,9 +97,9 @@ LAW = Law(
         Parameter("A", "log", 1e-8, 1e6, (0.5,), published=0.60115),
         Parameter("alpha", "identity", 0.0, 4.0, (0.3, 0.6), published=0.45296),
         Parameter("B", "log", 1e-6, 1e8, (300.0,), published=437.946),
-        Parameter("C", "log", 1e-8, 1e6, (0.3, 3.0), published=2.13246),
-        Parameter("beta", "identity", 0.0, 8.0, (0.3, 0.8), published=0.59785),
-        Parameter("gamma", "identity", -2.0, 4.0, (0.3, 0.8), published=0.65524),
+        Parameter("C", "log", 1e-8, 1e6, (0.03, 0.3, 3.0), published=2.13246),
+        Parameter("beta", "identity", 1.5, 8.0, (2.0,), published=0.59785),
+        Parameter("gamma", "identity", 0.5, 0.7, (0.6,), published=0.65524),
     ),
     columns=("step", "lr"),
     predict=predict,
@@ -105,5 +109,5 @@ LAW = Law(
     signed=("step", "lr"),
     derive=derive,
     linear=("L0", "A", "B"),
-    alternatives=("multi_power_fixed",),
+    alternatives=("multi_power_free",),
 )
