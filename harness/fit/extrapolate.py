@@ -8,7 +8,6 @@ from jaxtyping import Float
 from harness.fit.information import log_likelihood_rows, predictions
 from harness.fit.problem import Problem
 from harness.fit.solver import Solutions, best_and_runners_up, minimise
-from harness.fit.starts import grid_of_starts
 
 WINDOWS = 4
 # The first window is fitted to this share of the runs: with less, most laws are not identified there.
@@ -72,7 +71,7 @@ def extrapolate(problem: Problem, solutions: Solutions) -> Extrapolated | None:
     windows = windows_of(problem)
     if not windows:
         return None
-    grid = grid_of_starts(problem)
+    grid = solutions.starts
     starts = np.vstack([best_and_runners_up(solutions, 3), grid[:: max(1, len(grid) // STARTS_PER_WINDOW)]])
     runs = len(starts)
     found = minimise(problem, np.tile(starts, (len(windows), 1)), lambda run: windows[run // runs][0].astype(float))

@@ -19,7 +19,6 @@ from jaxtyping import Float
 from harness.fit.information import evidence_per_loss, raw_map, raw_values, whitened_jacobian
 from harness.fit.problem import Problem
 from harness.fit.solver import Solutions, best_and_runners_up, bounds_of, minimise
-from harness.fit.starts import grid_of_starts
 
 RANK_TOLERANCE = 1e-3
 PROFILE_DROP = 3.84
@@ -84,7 +83,7 @@ def _orthonormal(directions: Float[np.ndarray, "directions parameters"]) -> Floa
 def _ends(problem: Problem, solutions: Solutions) -> tuple[Solutions, np.ndarray]:
     """The best fits with each parameter of the law held at either end of its range, and which was held."""
     low, high = bounds_of(problem.model)
-    grid = grid_of_starts(problem)
+    grid = solutions.starts
     spread = grid[np.linspace(0, len(grid) - 1, min(STARTS_PER_END - 3, len(grid))).astype(int)]
     starts = np.concatenate([best_and_runners_up(solutions, 3), spread])
     held, free, begin = [], [], []

@@ -49,6 +49,7 @@ class Solutions:
         steps: evaluations of the loss.
     """
 
+    starts: Float[np.ndarray, "runs parameters"]
     theta: Float[np.ndarray, "runs parameters"]
     loss: Float[np.ndarray, "runs"]
     distance: Float[np.ndarray, "runs"]
@@ -319,7 +320,7 @@ def minimise(
         for worker in [pool.submit(work) for _ in range(cores)]:
             worker.result()
     loss[~np.isfinite(loss)] = np.inf
-    return Solutions(theta, loss, np.abs(theta - starts).max(axis=1), finished, steps)
+    return Solutions(starts, theta, loss, np.abs(theta - starts).max(axis=1), finished, steps)
 
 
 def best_and_runners_up(solutions: Solutions, count: int) -> Float[np.ndarray, "count parameters"]:

@@ -2,13 +2,16 @@
 
 import itertools
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 from scipy.optimize import nnls
 
 from harness.fit.law import stacked
+from harness.fit.objective import Model
 from harness.fit.problem import Problem
-from harness.fit.program import float64
+from harness.fit.program import program
 from harness.fit.solver import bounds_of
 
 MOST_STARTS = 256
@@ -44,36 +47,42 @@ def grid_of_starts(problem: Problem, seed: int = 0) -> Float[np.ndarray, "runs p
     return _projected(problem, np.clip(points, low, high)) if linear else np.clip(points, low, high)
 
 
+@program
+def _responses(model: Model, values, columns, noise):
+    def rows(point):
+        named = stacked(model.parameters, {p.name: point[i] for i, p in enumerate(model.parameters)})
+        return model.law.predict(named, columns) + jnp.zeros(noise.shape)
+
+    return jax.lax.map(rows, values)
+
+
 def _projected(problem: Problem, points: Float[np.ndarray, "runs parameters"]) -> Float[np.ndarray, "runs parameters"]:
     """The points with the linear constants solved: non-negative where they are searched in logs."""
     law, parameters = problem.law, problem.model.parameters
     low, high = bounds_of(problem.model)
     linear = [i for i, p in enumerate(parameters) if (p.of or p.name) in law.linear]
+    logs = np.array([p.transform == "log" for p in parameters])
     weight = problem.weights / (problem.response if problem.model.objective.log else 1.0)
     target = weight * problem.response
-
-    def response(values: dict) -> np.ndarray:
-        return np.broadcast_to(np.asarray(law.predict(stacked(parameters, values), problem.columns)), target.shape)
-
+    # Each point without its linear constants, then with one of them alone at 1.
+    values = np.where(logs, np.exp(np.where(logs, points, 0.0)), points)
+    values[:, linear] = 0.0
+    each = np.repeat(values[:, None], len(linear) + 1, axis=1)
+    for column, i in enumerate(linear):
+        each[:, column + 1, i] = 1.0
+    flat = each.reshape(-1, len(parameters))
+    found = np.asarray(_responses(problem.model, flat, problem.columns, problem.noise))
+    found = found.reshape(*each.shape[:2], len(target))
     points = points.copy()
-    with float64():
-        for point in points:
-            values = {
-                p.name: float(np.exp(x) if p.transform == "log" else x) for p, x in zip(parameters, point, strict=True)
-            }
-            without = {**values, **{parameters[i].name: 0.0 for i in linear}}
-            rest = response(without)
-            basis = np.stack([response(without | {parameters[i].name: 1.0}) - rest for i in linear], axis=1)
-            signed = [parameters[i].transform == "identity" for i in linear]
-            design, right = np.nan_to_num(basis * weight[:, None]), np.nan_to_num(target - weight * rest)
-            norms = np.maximum(np.linalg.norm(design, axis=0), 1e-300)
-            if any(signed):
-                solved = np.linalg.lstsq(design / norms, right, rcond=None)[0] / norms
-            else:
-                solved = nnls(design / norms, right)[0] / norms
-            for i, value in zip(linear, solved, strict=True):
-                log = parameters[i].transform == "log"
-                # A term solved away would have no slope to come back by.
-                least = 0.3 * parameters[i].starts[0]
-                point[i] = np.log(max(value, least)) if log else value
+    for point, rows in zip(points, found, strict=True):
+        rest, basis = rows[0], (rows[1:] - rows[0]).T
+        design, right = np.nan_to_num(basis * weight[:, None]), np.nan_to_num(target - weight * rest)
+        norms = np.maximum(np.linalg.norm(design, axis=0), 1e-300)
+        if logs[linear].all():
+            solved = nnls(design / norms, right)[0] / norms
+        else:
+            solved = np.linalg.lstsq(design / norms, right, rcond=None)[0] / norms
+        for i, value in zip(linear, solved, strict=True):
+            # A term solved away would have no slope to come back by.
+            point[i] = np.log(max(value, 0.3 * parameters[i].starts[0])) if logs[i] else value
     return np.clip(points, low, high)
