@@ -172,11 +172,12 @@ def _rounded(cell: PlannedCell) -> dict[str, Any]:
 
 
 def print_laws() -> None:
-    """A line a law."""
+    """Every law with what it reads (a role of several columns has a star), its formula and source."""
     from harness.fit.law import get_law, law_ids
 
-    laws = [get_law(law_id) for law_id in law_ids()]
-    print_rows([{"id": law.id, "response": law.response, "formula": law.formula, "source": law.source} for law in laws])
+    for law in map(get_law, law_ids()):
+        reads = ", ".join((*law.columns, *(f"{role}*" for role in law.vectors), *law.labels))
+        print(f"{law.id}: {law.response} of {reads}\n    {law.formula}\n    {law.source}")
 
 
 def print_law(law_id: str) -> None:

@@ -154,9 +154,17 @@ def _epochs(epochs: Epochs | None) -> Claim:
 
 def _comparison(comparison: Sequence[Compared], in_unique: Sequence[str]) -> Claim:
     names = {row.law: f"{row.law} (unique tokens)" if row.law in in_unique else row.law for row in comparison}
-    ranked = ", ".join(f"{names[row.law]} +{row.delta_aicc:.1f}" for row in comparison)
+    ranked = ", ".join(
+        f"{names[row.law]} +{row.delta_aicc:.1f}" for row in sorted(comparison, key=lambda row: row.delta_aicc)
+    )
     score = max(comparison, key=lambda row: row.cv_log_score)
     text = f"AICc above the best: {ranked}. Best cross-validated log score: {score.law} ({score.cv_log_score:.1f})."
+    beyond = comparison[0]
+    if beyond.p_best is not None and beyond.reach is not None:
+        text += (
+            f" Fitted to the smaller runs and scored on the larger (by a factor {beyond.reach:.2g} in N D),"
+            f" {names[beyond.law]} is best, in {beyond.p_best:.0%} of resamplings."
+        )
     return Claim("rivals", "the law beats its rivals", text)
 
 

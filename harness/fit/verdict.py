@@ -30,7 +30,7 @@ class Verdict:
         claims: the same findings, each with the claim it answers.
         coverage: rows by u = D/N^z at the published and, where z is identified, the fitted exponent.
         fits: law id -> result; all on the same rows.
-        comparison: the laws ranked by AICc.
+        comparison: the laws, best extrapolation to larger runs first, then by AICc.
         nulls: what the rule says of three simulated truths on this design.
     """
 

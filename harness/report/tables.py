@@ -115,18 +115,18 @@ def _interval(low: float | None, high: float | None) -> str:
 
 
 def comparison_table(comparison: Sequence[Compared]) -> str:
-    """The laws on the same rows, best AICc first."""
+    """The laws on the same rows, best extrapolation to the larger runs first."""
     headings = (
-        "law", "AICc above best", "BIC above best", "cross-validated log score", "against best", "± s.e.",
-        "directions fitted", "status",
+        "law", "score on larger runs", "best in % of resamplings", "AICc above best", "BIC above best",
+        "cross-validated log score", "against best", "± s.e.", "directions fitted", "status",
     )  # fmt: skip
-    rows = [
-        [
-            row.law, *(round(v, 1) + 0.0 for v in (row.delta_aicc, row.delta_bic, row.cv_log_score, row.delta_cv,
-            row.delta_cv_se)), row.degrees, row.status.replace("_", " "),
-        ]
-        for row in comparison
-    ]  # fmt: skip
+    rows = []
+    for row in comparison:
+        beyond = None if row.heldout_score is None else round(row.heldout_score, 3) + 0.0
+        best = None if row.p_best is None else round(100 * row.p_best)
+        others = (row.delta_aicc, row.delta_bic, row.cv_log_score, row.delta_cv, row.delta_cv_se)
+        numbers = [round(value, 1) + 0.0 for value in others]
+        rows.append([row.law, beyond, best, *numbers, row.degrees, row.status.replace("_", " ")])
     return table(headings, rows)
 
 

@@ -118,7 +118,7 @@ def test_runs_without_a_result_are_listed_with_their_reasons(read, material):
 
 def test_rivals_are_ranked_as_the_comparison_ranks_them(read, material):
     assert [row[0] for row in read.rows["rivals"][1:]] == [row.law for row in material.verdict.comparison]
-    assert [float(row[1]) for row in read.rows["rivals"][1:]] == pytest.approx(
+    assert [float(row[3]) for row in read.rows["rivals"][1:]] == pytest.approx(
         [row.delta_aicc for row in material.verdict.comparison], abs=0.051
     )
 
