@@ -32,6 +32,16 @@ class Extrapolated:
     relative: Float[np.ndarray, "scored"]
     reach: float
 
+    def summary(self) -> dict:
+        """As a fit's result has it."""
+        known = bool(np.isfinite(self.relative).all())
+        return {
+            "rows": int(self.rows.sum()),
+            "reach": self.reach,
+            "mean_abs_relative_error": float(self.relative.mean()) if known else None,
+            "mean_score": float(self.score.mean()) if np.isfinite(self.score).all() else None,
+        }
+
 
 def scale_of(problem: Problem) -> Float[np.ndarray, "rows"]:
     """What a run costs, for order only: flops; else the product of N and D; else of what sizes the law reads."""

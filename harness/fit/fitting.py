@@ -8,6 +8,7 @@ import pandas as pd
 from harness.fit.checklist import checklist
 from harness.fit.detect import detect
 from harness.fit.estimates import combinations_of, estimates_of
+from harness.fit.extrapolate import extrapolate
 from harness.fit.identify import Identified, identify, nothing_identified
 from harness.fit.information import log_likelihood_rows, raw_values
 from harness.fit.inspect import oddities
@@ -144,6 +145,7 @@ def complete(
     reported += [entry["combination"] for entry in combinations]
     moved = cases(searched, searched_frame, solutions, identified, reported) if sensitivity and reported else ()
     robust = robustness(problem, identified, moved) if moved else {}
+    beyond = extrapolate(searched, solutions) if sensitivity else None
     condition = identified.condition if np.isfinite(identified.condition) else None
     loss = solutions.loss
     best, normal = float(np.min(loss)), problem.model.objective.id == "normal"
@@ -176,6 +178,7 @@ def complete(
         holdout=holdout_scores(problem, identified.theta),
         sensitivity=moved,
         robustness=robust,
+        extrapolation=beyond.summary() if beyond else {},
         checklist=checklist(problem, frame, solutions, identified, draws),
         warnings=(*problem.warnings, *warnings_of(fitted.status, problem, identified, estimates, robust)),
         log_likelihood=fitted.log_likelihood,

@@ -39,7 +39,8 @@ class FitResult:
     Attributes:
         objective: name, value, the share of starts that ended within 1 % of the best, the number of starts.
         identifiability: rank, parameters, condition, identified_combinations, regimes, unbounded.
-        sensitivity: the fit under other choices; robustness: what they amount to; checklist: what a referee asks.
+        sensitivity: the fit under other choices; robustness: what they amount to; extrapolation: how
+            fits to the smaller runs meet the larger ones; checklist: what a referee asks.
         log_likelihood: of the fitted rows in raw units; `degrees`: directions fitted, for AICc and BIC.
         draws: bootstrap draws of every raw parameter; intervals of predictions come from them.
     """
@@ -59,6 +60,7 @@ class FitResult:
     log_likelihood: float
     degrees: int
     robustness: dict = field(default_factory=dict)
+    extrapolation: dict = field(default_factory=dict)
     checklist: dict = field(default_factory=dict)
     draws: dict[str, tuple[float, ...]] = field(default_factory=dict, repr=False)
 
@@ -141,6 +143,12 @@ def render(result: FitResult, width: int = 110) -> str:
         )
         for name, (low, at_low, high, at_high) in ranges.items():
             console.print(f"  {name}: {number(low)} ({at_low}) to {number(high)} ({at_high})", markup=False)
+    if result.extrapolation and result.extrapolation["mean_abs_relative_error"] is not None:
+        told = result.extrapolation
+        console.print(
+            f"extrapolation: fits to the smaller runs meet {told['rows']} up to {told['reach']:.3g} times larger to "
+            f"{told['mean_abs_relative_error']:.2%} on average"
+        )
     for warning in result.warnings:
         console.print(f"warning ({warning.code}): {warning.message}", markup=False)
     return console.export_text()

@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from harness.fit.law import get_law, law_ids, natural, with_factor
+from harness.fit.law import bind, get_law, law_ids, natural, with_factor
 from harness.fit.objective import OBJECTIVES
 from harness.fit.predict import predict_gap
 from sweeps.errors import InputError
@@ -12,6 +12,8 @@ COLUMNS = {"N": np.array([1e6, 3e7, 2e9]), "D": np.array([2e4, 5e8, 7e10]), "U":
 COLUMNS |= {"h": np.array([[0.2, 0.8], [0.5, 0.5], [1.0, 0.0]])}
 COLUMNS |= {"step": np.array([1e3, 2e4, 9e5]), "B": np.array([3e4, 5e5, 4e6])}
 SCALES = {"N": 4e7, "D": 9e8, "U": 5e8, "G": 3e-3, "L": 2.5, "step": 3e4, "B": 2e5, "M": 3.0, "lr": 2e-3, "tau": 0.2}
+
+VECTORS = np.array([[0.2, 0.8], [0.5, 0.5], [0.9, 0.1]])
 
 
 def some_values(law):
@@ -43,6 +45,33 @@ def test_centring_changes_units_and_nothing_else(law_id):
         scaled = {name: column / scales.get(name, 1.0) for name, column in columns.items()}
         centred = law.predict(values, scaled | labels | derived)
     np.testing.assert_allclose(raw, scales[law.response] * np.asarray(centred), rtol=1e-9)
+
+
+@pytest.mark.parametrize("law_id", law_ids())
+def test_derivatives_are_those_of_finite_differences(law_id):
+    """What the search goes by, against central differences of the law itself, in every constant of every law."""
+    law = get_law(law_id)
+    names = {role: ["a", "b"] for role in law.vectors} | {role: ["a", "b", "c"] for role in law.labels}
+    bound = bind(law, names)
+    columns = {name: COLUMNS.get(name, np.array([1.0, 2.0, 5.0])) for name in (*law.columns, *law.vectors)}
+    columns |= {name: VECTORS for name in law.vectors if columns[name].ndim == 1}
+    columns |= {name: np.array([0, 1, 2]) for name in law.labels}
+    columns |= law.derive(columns) if law.derive else {}
+    away = {"log": 0.0, "identity": 0.02}
+    middle = [p.starts[len(p.starts) // 2] * 1.07 + away[p.transform] for p in bound.parameters]
+    with jax.enable_x64(True):
+        logs = [p.transform == "log" for p in bound.parameters]
+        theta = jnp.array([np.log(x) if log else x for x, log in zip(middle, logs, strict=True)])
+
+        def response(t):
+            return bound.predict(natural(bound.parameters, t), columns) + jnp.zeros(3)
+
+        slopes = np.asarray(jax.jacfwd(response)(theta))
+        step = 1e-6 * np.eye(len(theta))
+        both = np.asarray(jax.vmap(response)(jnp.concatenate([theta + step, theta - step])))
+        differences = (both[: len(theta)] - both[len(theta) :]).T / 2e-6
+    assert np.isfinite(slopes).all() and np.abs(slopes).max() > 0
+    np.testing.assert_allclose(slopes, differences, rtol=1e-5, atol=1e-6 * np.abs(both).max())
 
 
 @pytest.mark.parametrize("law_id", law_ids())
