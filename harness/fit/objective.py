@@ -8,6 +8,7 @@
 - `log_squares`, `squares`: least squares on log residuals, or on residuals: normal with an unknown standard deviation.
 """
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -78,10 +79,24 @@ class Model:
     law: Law
     objective: Objective
 
-    @property
+    @functools.cached_property
     def parameters(self) -> tuple[Parameter, ...]:
         """The law's constants, then those of the objective: the coordinates of the search."""
         return (*self.law.parameters, *self.objective.parameters)
+
+    def __hash__(self) -> int:
+        """Kept: JAX asks with every call of a program, and a law's own hash takes as long as a step of 32 searches."""
+        return self._hash
+
+    @functools.cached_property
+    def _hash(self) -> int:
+        return hash((self.law, self.objective))
+
+
+@functools.cache
+def one(model: Model) -> Model:
+    """The same object for equal models, so that JAX compares identities."""
+    return model
 
 
 def _log_feature(prediction, noise, parameters: Parameters):

@@ -8,7 +8,7 @@ import pandas as pd
 from jaxtyping import Float
 
 from harness.fit.law import Law, bind
-from harness.fit.objective import DEFAULTS, OBJECTIVES, Model, Options
+from harness.fit.objective import DEFAULTS, OBJECTIVES, Model, Options, one
 from sweeps.errors import InputError
 
 
@@ -186,7 +186,7 @@ def centre(
     response = column_of(frame, law.response, source, signed)
     noise, warnings = _noise(law, frame) if chosen.id == "normal" else (np.zeros(len(frame)), ())
     fitted = ~held_out(frame, holdout, source)
-    model = Model(law, chosen)
+    model = one(Model(law, chosen))
     needed = len(model.parameters) + 1
     if fitted.sum() < needed:
         raise InputError(source, "rows", int(fitted.sum()), f"at least {needed} rows to fit the law {law.id}")

@@ -35,7 +35,7 @@ STEPS_PER_CALL = 8
 LARGEST_STEP = 3.0
 # Huber's corner is first this many times as wide, then narrowed by the factor each time a search has nearly ended.
 FIRST_BLUR = 1000.0
-NARROWING = 10.0
+NARROWING = 31.7
 NEARLY = 1e-2
 RESTART = 1.0
 
