@@ -98,8 +98,10 @@ def compare(
     frame = read_source(open_named(source), ids, set_, where, holdout, estimator, units)
     with working("fitting"):
         rows = [row.to_dict() for row in compare_laws(ids, frame, source=str(source))]
-    shown = ("law", "status", "heldout_score", "heldout_error", "p_best", "reach", "delta_aicc", "delta_bic", "delta_cv",
-             "delta_cv_se", "rows", "degrees")  # fmt: skip
+    shown = (
+        "law", "status", "heldout_score", "heldout_error", "p_best", "reach", "delta_aicc", "delta_bic", "delta_cv",
+        "delta_cv_se", "rows", "degrees",
+    )  # fmt: skip
     print_rows([{name: row[name] for name in shown} for row in rows])
     if json_:
         json_.write_text(_json(rows))
