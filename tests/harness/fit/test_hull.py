@@ -75,7 +75,7 @@ def test_a_fixed_ratio_of_tokens_is_refused_and_a_narrow_one_warned_of(profiles,
 
 
 def test_the_shift_of_a_rule_depends_on_its_anchor():
-    """laws_a 1.4: z = .74 has N ~ C^.5747; x1.05 per doubling, x1.19 per decade, x2.81 per six decades."""
+    """In closed form: z = .74 has N ~ C^.5747; x1.05 per doubling, x1.19 per decade, x2.81 per six decades."""
     found = shift_from_half([1e18, 2e18, 1e19, 1e20, 1e24], 0.74, 1e18)
     np.testing.assert_allclose(found, [1.0, 1.05, 1.19, 1.41, 2.81], atol=0.005)
     assert shift_from_half(1e20, 1.0, 3e17)[0] == pytest.approx(1.0)
