@@ -4,13 +4,13 @@ from typing import Annotated
 
 import typer
 
-from harness.cli_options import Estimator, JsonFile, SetOption, SourceArgument, Units, Where, open_named
+from harness.cli_options import Estimator, JsonFile, LawOption, SetOption, SourceArgument, Units, Where, open_named
 
 
 def universality(
     source: SourceArgument,
     by: Annotated[str, typer.Option(metavar="COLUMN", help="tokenizer, architecture, batch, domain or any column")],
-    law: Annotated[str, typer.Option(help="a law's id; `isogap laws` lists them")] = "gap",
+    law: LawOption = "gap",
     set_: SetOption = [],  # noqa: B006
     where: Where = None,
     margin: Annotated[float, typer.Option(min=0, help="within which two exponents are as good as equal")] = 0.05,

@@ -7,15 +7,14 @@ the compute that both recipes were run at, with opposite signs; a crossing of be
 
 from dataclasses import dataclass
 
-import jax
 import numpy as np
 import pandas as pd
 from jaxtyping import Float
 from numpy.typing import ArrayLike
 
 from harness.fit.fitting import fit
+from harness.fit.forecast import curves
 from harness.fit.law import get_law
-from harness.fit.program import float64
 from harness.fit.result import FitResult
 from sweeps.errors import InputError
 
@@ -49,7 +48,7 @@ class Crossover:
 
     def differences(self, flops: ArrayLike) -> Float[np.ndarray, "draws points"]:
         """Loss of the first recipe minus that of the second, a row a bootstrap draw."""
-        first, second = (curves(result, np.atleast_1d(np.asarray(flops, float)))[1] for result in self.fits)
+        first, second = (_curves(result, np.atleast_1d(np.asarray(flops, float)))[1] for result in self.fits)
         return first - second
 
     def first_wins(self, flops: ArrayLike) -> Float[np.ndarray, "points"]:
@@ -57,16 +56,8 @@ class Crossover:
         return np.mean(self.differences(flops) < 0.0, axis=0)
 
 
-def curves(result: FitResult, flops: Float[np.ndarray, "points"]):
-    """A fitted compute law at these budgets: at its estimates, and a row a draw."""
-    law = get_law(result.law)
-
-    def of(values):
-        return law.predict(values, {"flops": flops})
-
-    with float64():
-        center = np.asarray(of({name: value.estimate for name, value in result.parameters.items()}))
-        return center, np.asarray(jax.vmap(of)({name: np.asarray(values) for name, values in result.draws.items()}))
+def _curves(result: FitResult, flops: Float[np.ndarray, "points"]):
+    return curves(result, pd.DataFrame({"flops": flops}), "budgets")
 
 
 def crossing(flops: Float[np.ndarray, "points"], difference: Float[np.ndarray, "points"], most: float) -> float | None:
@@ -121,14 +112,14 @@ def crossover(
         for i, table in enumerate(tables)
     )
     grid = np.geomspace(low, reach * high, GRID)
-    (center1, draws1), (center2, draws2) = curves(first, grid), curves(second, grid)
+    (center1, draws1), (center2, draws2) = _curves(first, grid), _curves(second, grid)
     found = [crossing(grid, difference, high) for difference in draws1 - draws2]
     places = np.array([place for place in found if place is not None])
     found_interval = None
     if 2 * len(places) >= len(found):
         lower, upper = np.percentile(places, LIMITS)
         found_interval = (float(lower), float(upper))
-    ends = curves(first, np.array([low, high]))[1] - curves(second, np.array([low, high]))[1]
+    ends = _curves(first, np.array([low, high]))[1] - _curves(second, np.array([low, high]))[1]
     limits = np.percentile(ends, LIMITS, axis=0)
     clear = np.where(limits[0] > 0.0, 1, np.where(limits[1] < 0.0, -1, 0))
     return Crossover(

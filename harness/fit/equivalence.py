@@ -13,9 +13,9 @@ import numpy as np
 from jaxtyping import Float
 from scipy.stats import norm
 
-from harness.fit.estimates import estimates_of
+from harness.fit.estimates import estimates_of, fixed_value
 from harness.fit.fitting import Fitted
-from harness.fit.information import function_of_raw, raw_map, raw_values
+from harness.fit.information import raw_map, raw_values
 from harness.fit.nested import Constants, Nested
 from harness.fit.result import Estimate
 from harness.fit.uncertainty import AT_BOUND_SHARE, resample
@@ -102,11 +102,9 @@ def drawn(fitted: Fitted, kinds: Constants, free: Sequence[str], draws: int, see
     for combination in problem.law.combinations:
         if combination.label in found or combination.label not in free:
             continue
-        value, gradient = function_of_raw(problem, raw, combination.value)
-        gradient = gradient[: len(problem.law.parameters)]
-        lost = np.linalg.norm(identified.null @ gradient) if len(identified.null) else 0.0
-        if identified.rank and np.isfinite(value) and lost <= 1e-2 * np.linalg.norm(gradient):
-            found[combination.label] = (value, np.asarray(combination.value(sampled)))
+        fixed = fixed_value(problem, identified, raw, combination)
+        if fixed is not None:
+            found[combination.label] = (fixed[0], np.asarray(combination.value(sampled)))
     return Drawn(
         rows,
         estimates_of(problem, identified, thetas, ends),

@@ -1,13 +1,14 @@
 """Estimates with their errors, in raw units: of the parameters, and of the combinations that are identified."""
 
 import numpy as np
+from jaxtyping import Float
 
 from harness.fit.identify import Identified
 from harness.fit.information import function_of_raw, raw_coordinates, raw_map, raw_values
-from harness.fit.law import Law, stacked
+from harness.fit.law import Combination, Law, stacked
 from harness.fit.problem import Problem
 from harness.fit.result import Estimate
-from harness.fit.uncertainty import covariance, interval, tail
+from harness.fit.uncertainty import covariance, deviation, interval, tail
 
 LARGEST_STEP = 100.0
 
@@ -26,7 +27,7 @@ def estimates_of(problem: Problem, identified: Identified, sampled, ends) -> dic
         curvature = float(errors[index] * unit)
         if name in draws:
             spread = np.log(draws[name]) if logs else draws[name]
-            se = float(np.subtract(*np.percentile(spread, [84.135, 15.865])) / 2 * unit)
+            se = deviation(spread) * unit
             low, high = interval(draws[name], ends[:, index], share)
         else:
             step = min(1.96 * errors[index], LARGEST_STEP)
@@ -43,6 +44,18 @@ def estimates_of(problem: Problem, identified: Identified, sampled, ends) -> dic
     return found
 
 
+def fixed_value(
+    problem: Problem, identified: Identified, point: Float[np.ndarray, "parameters"], combination: Combination
+) -> tuple[float, Float[np.ndarray, "parameters"]] | None:
+    """A combination and its gradient at a point (raw coordinates); None unless the rows fix its direction."""
+    value, gradient = function_of_raw(problem, point, combination.value)
+    along = gradient[: len(problem.law.parameters)]
+    lost = np.linalg.norm(identified.null @ along) if len(identified.null) else 0.0
+    if not identified.rank or not np.isfinite(value) or lost > 1e-2 * np.linalg.norm(gradient):
+        return None
+    return value, gradient
+
+
 def combinations_of(problem: Problem, identified: Identified, sampled) -> list[dict]:
     """Declared combinations whose gradient lies in the identified directions; with none declared, those directions."""
     count = len(problem.law.parameters)
@@ -53,10 +66,10 @@ def combinations_of(problem: Problem, identified: Identified, sampled) -> list[d
     values = raw_values(problem, sampled) if len(sampled) else {}
     found = []
     for combination in problem.law.combinations:
-        value, gradient = function_of_raw(problem, point, combination.value)
-        lost = np.linalg.norm(identified.null @ gradient[:count]) if len(identified.null) else 0.0
-        if not np.isfinite(value) or lost > 1e-2 * np.linalg.norm(gradient):
+        fixed = fixed_value(problem, identified, point, combination)
+        if fixed is None:
             continue
+        value, gradient = fixed
         named = stacked(problem.model.parameters, values) if values else {}
         draws = np.asarray(combination.value(named)) if values else np.empty(0)
         found.append(_combination(combination.label, value, gradient, spread, draws, combination.published, share))
@@ -92,7 +105,7 @@ def _combination(label: str, value: float, gradient, spread, draws, published: f
     se = float(np.sqrt(max(gradient @ spread @ gradient, 0.0)))
     low, high = value - 1.96 * se, value + 1.96 * se
     if len(draws):
-        se = float(np.subtract(*np.percentile(draws, [84.135, 15.865])) / 2)
+        se = deviation(draws)
         low, high = interval(draws, None, share)
     return {
         "combination": label,

@@ -14,7 +14,7 @@ import pandas as pd
 from harness.fit.fitting import fit
 from harness.fit.law import Law, by_group, get_law
 from harness.fit.result import FitResult
-from harness.fit.uncertainty import interval
+from harness.fit.uncertainty import deviation, interval
 from sweeps.errors import InputError
 
 
@@ -81,7 +81,7 @@ def contrast(
         (first, second),
         (interval(drawn[0]), interval(drawn[1])),
         second - first,
-        float(np.subtract(*np.percentile(difference, [84.135, 15.865])) / 2),
+        deviation(difference),
         interval(difference),
         second / first,
         interval(ratio),

@@ -39,6 +39,20 @@ def predict(result: FitResult, points: pd.DataFrame, *, source: str = "points") 
     Raises:
         InputError: a column of the law is missing or unusable.
     """
+    center, sampled = curves(result, points, source)
+    low, high = _interval(sampled, len(points))
+    run_low, run_high = _interval(_with_scatter(result, sampled), len(points))
+    return points.assign(prediction=center, low=low, high=high, run_low=run_low, run_high=run_high)
+
+
+def curves(
+    result: FitResult, points: pd.DataFrame, source: str = "points"
+) -> tuple[Float[np.ndarray, "points"], Float[np.ndarray, "draws points"]]:
+    """The fitted law at new points: at its estimates, and a row a draw.
+
+    Raises:
+        InputError: a column of the law is missing or unusable.
+    """
     law = get_law(result.law)
     columns, names = read_columns(law, points, source)
     parameters = bind(law, names).parameters
@@ -52,10 +66,7 @@ def predict(result: FitResult, points: pd.DataFrame, *, source: str = "points") 
     with float64():
         center = np.asarray(of(estimates(result)))
         draws = {name: np.asarray(values) for name, values in result.draws.items()}
-        sampled = np.asarray(jax.vmap(of)(draws)) if draws else np.empty((0, len(points)))
-    low, high = _interval(sampled, len(points))
-    run_low, run_high = _interval(_with_scatter(result, sampled), len(points))
-    return points.assign(prediction=center, low=low, high=high, run_low=run_low, run_high=run_high)
+        return center, np.asarray(jax.vmap(of)(draws)) if draws else np.empty((0, len(points)))
 
 
 def _with_scatter(result: FitResult, sampled: Float[np.ndarray, "draws points"]) -> np.ndarray:

@@ -14,6 +14,7 @@ from jaxtyping import Float
 
 from harness.fit.isoflop import FEWEST_SIZES, profiles
 from harness.fit.optimal import FEWEST_BUDGETS, Frontier, Runs, check_design
+from harness.fit.pareto import hull as lower_hull
 from sweeps.errors import InputError
 
 # Budgets of an envelope where runs do not share budgets.
@@ -90,21 +91,9 @@ def _envelope(runs: Runs) -> Float[np.ndarray, "4 budgets"]:
 
 
 def _corners(runs: Runs) -> Float[np.ndarray, "4 corners"]:
-    """The falling corners of the lower convex hull of log L against log C (Andrew's chain)."""
-    x, y = np.log(runs.flops), np.log(runs.loss)
-    chain: list[int] = []
-    for row in np.lexsort((y, x)):
-        if chain and x[row] == x[chain[-1]]:
-            continue
-        while len(chain) > 1:
-            a, b = chain[-2:]
-            if (y[b] - y[a]) * (x[row] - x[a]) < (y[row] - y[a]) * (x[b] - x[a]):
-                break
-            chain.pop()
-        chain.append(row)
-    corners = np.array(chain)
-    corners = corners[np.concatenate([[True], np.diff(y[corners]) < 0])]
-    return np.stack([x[corners], np.log(runs.n[corners]), np.log(runs.d[corners]), y[corners]])
+    """The falling corners of the lower convex hull of log L against log C."""
+    corners = lower_hull(runs.flops, runs.loss)
+    return np.log(np.stack([values[corners] for values in (runs.flops, runs.n, runs.d, runs.loss)]))
 
 
 def _drawn_anew(

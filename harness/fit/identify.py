@@ -65,6 +65,12 @@ def _spectrum(problem: Problem, theta, weights=None):
     return values, vectors
 
 
+def rank_of(problem: Problem, theta: Float[np.ndarray, "parameters"]) -> int:
+    """How many directions of the law's own parameters the fitted rows fix at a point."""
+    values, _ = _spectrum(problem, theta)
+    return int(np.sum(values >= RANK_TOLERANCE * values[0]))
+
+
 def _null_directions(problem: Problem, theta, weights=None):
     """Right singular vectors below the rank tolerance, carried to raw coordinates (rows, not yet orthonormal)."""
     values, vectors = _spectrum(problem, theta, weights)
@@ -127,8 +133,7 @@ def identify(problem: Problem, solutions: Solutions) -> Identified:
     for end, index in enumerate(held):
         if not np.isfinite(ends.loss[end]):
             continue
-        spectrum, _ = _spectrum(problem, ends.theta[end])
-        end_rank = int(np.sum(spectrum >= RANK_TOLERANCE * spectrum[0]))
+        end_rank = rank_of(problem, ends.theta[end])
         allowed = max(PROFILE_DROP, (len(names) - end_rank) * np.log(rows))
         if unit * (ends.loss[end] - loss) < allowed:
             accepted.append((end_rank, float(ends.loss[end]), end, index))

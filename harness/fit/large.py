@@ -13,9 +13,9 @@ from harness.fit.identify import Identified, identify
 from harness.fit.information import scores_and_curvature
 from harness.fit.problem import Problem, Warned
 from harness.fit.solver import Solutions, best_and_runners_up, bounds_of, minimise
+from harness.fit.uncertainty import RANK_FLOOR
 
 MOST_ROWS = 16_384
-RANK_FLOOR = 1e-6
 
 
 def is_large(problem: Problem) -> bool:

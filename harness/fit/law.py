@@ -206,7 +206,12 @@ def backward(parameter: Parameter, coordinate: Float[Array, "..."]) -> Float[Arr
 
 def natural(parameters: tuple[Parameter, ...], theta: Float[Array, "parameters"]) -> dict[str, jax.Array]:
     """A coordinate vector as named values in natural units, as `predict` takes them."""
-    return stacked(parameters, {p.name: backward(p, theta[i]) for i, p in enumerate(parameters)})
+    return named(parameters, [backward(p, theta[i]) for i, p in enumerate(parameters)])
+
+
+def named(parameters: tuple[Parameter, ...], values: Any) -> dict[str, Any]:
+    """Values in natural units, in the order of the parameters, as `predict` takes them."""
+    return stacked(parameters, {p.name: values[i] for i, p in enumerate(parameters)})
 
 
 def stacked(parameters: tuple[Parameter, ...], values: Mapping[str, Any]) -> dict[str, Any]:

@@ -16,8 +16,8 @@ from jaxtyping import Float
 
 from harness.fit.compare import aicc
 from harness.fit.fitting import Fitted
-from harness.fit.identify import RANK_TOLERANCE
-from harness.fit.information import log_likelihood_rows, predictions, whitened_jacobian
+from harness.fit.identify import rank_of
+from harness.fit.information import log_likelihood_rows, predictions
 from harness.fit.law import Law, Parameter, by_group, forward
 from harness.fit.problem import Problem, centre
 from harness.fit.program import float64
@@ -90,12 +90,6 @@ class Nested:
         return aicc(self.log_likelihood, self.degrees, len(self.problem.response))
 
 
-def _degrees(problem: Problem, theta: Float[np.ndarray, "parameters"]) -> int:
-    jacobian = np.nan_to_num(whitened_jacobian(problem, theta)[:, : len(problem.law.parameters)])
-    values = np.linalg.svd(jacobian, compute_uv=False)
-    return int(np.sum(values >= RANK_TOLERANCE * values[0])) + 1
-
-
 def recentred(fitted: Fitted, theta: Float[np.ndarray, "parameters"], scales: dict[str, float]) -> dict[str, float]:
     """A point of one fit in the coordinates of a search on columns centred otherwise, by name."""
     law = fitted.problem.law
@@ -150,7 +144,7 @@ def nest(
     for own, name in steps.items():
         if not own:
             theta = whole.solutions.theta[int(np.argmin(whole.solutions.loss))]
-            found[name] = Nested(name, (), whole.problem, whole.solutions, _degrees(whole.problem, theta))
+            found[name] = Nested(name, (), whole.problem, whole.solutions, rank_of(whole.problem, theta) + 1)
             continue
         ordered = tuple(n for n in every if n in own)
         problem = centre(by_group(law, ordered), frame, objective=objective, source=source)
@@ -163,7 +157,7 @@ def nest(
         theta = solutions.theta[int(np.argmin(solutions.loss))]
         if not np.isfinite(solutions.loss).any():
             raise InputError(source, law.response, f"{len(frame)} rows", f"numbers for which {law.formula} is finite")
-        found[name] = Nested(name, ordered, problem, solutions, _degrees(problem, theta))
+        found[name] = Nested(name, ordered, problem, solutions, rank_of(problem, theta) + 1)
     return found
 
 

@@ -23,10 +23,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from harness.fit.law import backward, forward, stacked
+from harness.fit.law import backward, named
 from harness.fit.objective import Model, Options
 from harness.fit.problem import Problem
-from harness.fit.program import float64, program
+from harness.fit.program import program
 from harness.fit.status import FitStatus
 
 MAX_STEPS = 400
@@ -79,10 +79,10 @@ class _Slots(NamedTuple):
 
 def bounds_of(model: Model) -> tuple[Float[np.ndarray, "parameters"], Float[np.ndarray, "parameters"]]:
     """The edges of the search in the coordinates of the search."""
-    with float64():
-        low = np.array([float(forward(p, jnp.asarray(p.low))) for p in model.parameters])
-        high = np.array([float(forward(p, jnp.asarray(p.high))) for p in model.parameters])
-    return low, high
+    ends = np.array([(p.low, p.high) for p in model.parameters], float)
+    logs = _logs(model)
+    ends[logs] = np.log(ends[logs])
+    return ends[:, 0], ends[:, 1]
 
 
 def features_of(model: Model, theta, columns, noise) -> tuple[Float[Array, "rows"], ...]:
@@ -92,9 +92,9 @@ def features_of(model: Model, theta, columns, noise) -> tuple[Float[Array, "rows
 
 def _features(model: Model, values: Float[Array, "parameters"], columns, noise):
     """The same of the parameters themselves, in natural units."""
-    named = stacked(model.parameters, {p.name: values[i] for i, p in enumerate(model.parameters)})
+    by_name = named(model.parameters, values)
     rows = jnp.zeros(noise.shape)  # a law may not depend on the row
-    return model.objective.features(model.law.predict(named, columns) + rows, noise, named)
+    return model.objective.features(model.law.predict(by_name, columns) + rows, noise, by_name)
 
 
 def row_losses(model: Model, theta, columns, target, noise, options: Options) -> Float[Array, "rows"]:

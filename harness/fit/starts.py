@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float
 from scipy.optimize import nnls
 
-from harness.fit.law import stacked
+from harness.fit.law import named
 from harness.fit.objective import Model
 from harness.fit.problem import Problem
 from harness.fit.program import program
@@ -50,8 +50,7 @@ def grid_of_starts(problem: Problem, seed: int = 0) -> Float[np.ndarray, "runs p
 @program
 def _responses(model: Model, values, columns, noise):
     def rows(point):
-        named = stacked(model.parameters, {p.name: point[i] for i, p in enumerate(model.parameters)})
-        return model.law.predict(named, columns) + jnp.zeros(noise.shape)
+        return model.law.predict(named(model.parameters, point), columns) + jnp.zeros(noise.shape)
 
     return jax.lax.map(rows, values)
 
