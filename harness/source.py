@@ -8,7 +8,7 @@ import pandas as pd
 
 from harness.fit.law import get_law, law_ids
 from harness.fit.result import FitResult
-from harness.fit.table import assign_roles, read_table, roles_for_runs
+from harness.fit.table import assign_roles, is_runs_table, read_file, read_table, roles_for_runs
 from harness.record.table import runs_table
 from sweeps.errors import InputError
 
@@ -31,17 +31,17 @@ def read_source(
 ) -> pd.DataFrame:  # fmt: skip
     """The rows of a folder or file with the columns of the laws in their roles; what was dropped is printed.
 
+    A file with the columns of a sweep's runs, exported or simulated, is read as a sweep's folder is.
+
     Raises:
         InputError: no such source, role, column or law, a condition that does not parse, or no row left.
     """
-    roles, declared = parse_roles(settings), [get_law(law) for law in laws]
-    if source.is_dir():
-        frame, warnings = roles_for_runs(runs_table(source), estimator, units)
-        frame, more = assign_roles(frame, roles, where=where, holdout=holdout, laws=declared, source=str(source))
-        warnings = (*warnings, *more)
-    else:
-        frame, warnings = read_table(source, roles, where, holdout, declared)
-    for warning in warnings:
+    roles, declared, warnings = parse_roles(settings), [get_law(law) for law in laws], ()
+    frame = runs_table(source) if source.is_dir() else read_file(source)
+    if source.is_dir() or is_runs_table(frame):
+        frame, warnings = roles_for_runs(frame, estimator, units)
+    frame, more = assign_roles(frame, roles, where=where, holdout=holdout, laws=declared, source=str(source))
+    for warning in (*warnings, *more):
         print(f"{source}: {warning.message}")
     return frame
 

@@ -62,14 +62,27 @@ def read_table(
     Raises:
         InputError: no such file, an unknown role or column, a condition that does not parse, or no row left.
     """
-    path = Path(source) if isinstance(source, str) else source  # a URL of an object store is no Path
+    frame = read_file(Path(source) if isinstance(source, str) else source)  # a URL of an object store is no Path
+    return assign_roles(frame, dict(roles or {}), where=where, holdout=holdout, laws=laws, source=str(source))
+
+
+def read_file(path: Path) -> pd.DataFrame:
+    """A CSV or parquet file as it is.
+
+    Raises:
+        InputError: no such file, or one that cannot be read.
+    """
     try:
-        frame = pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path)
+        return pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path)
     except FileNotFoundError:
-        raise InputError(path, "SOURCE", str(source), "a CSV or parquet file of runs") from None
+        raise InputError(path, "SOURCE", str(path), "a CSV or parquet file of runs") from None
     except (ValueError, OSError, UnicodeDecodeError) as error:
         raise InputError(path, "SOURCE", str(error).splitlines()[0], "a readable CSV or parquet file") from None
-    return assign_roles(frame, dict(roles or {}), where=where, holdout=holdout, laws=laws, source=str(source))
+
+
+def is_runs_table(frame: pd.DataFrame) -> bool:
+    """Whether a table is one of a sweep's runs, exported or simulated."""
+    return {"run_id", "status", RUN_ROLES["N"], "D"} <= set(frame.columns)
 
 
 def assign_roles(
@@ -141,7 +154,7 @@ def roles_for_runs(
     Runs of one configuration that differ only in their seed share a `cluster`. Twins have one gap, and one row.
 
     Args:
-        frame: the table `runs` of a sweep (a row a run).
+        frame: the table `runs` of a sweep (a row a run); one that no column of a gap is in has losses only.
         estimator: `probe` (same parameters, seen against held-out documents), `online`, `control`, `twin`; or `best`,
             the twin gap of runs that have one and the probe gap of the others.
         units: `tokens`, or `bytes`: D and U in bytes of text and gaps in bits per byte, in which runs on different
@@ -159,7 +172,9 @@ def roles_for_runs(
         raise InputError("runs", "units", units, "tokens or bytes; bytes for any estimator but online")
     warnings, suffix = [], "_bpb" if units == "bytes" else ""
     gap = f"gap_{estimator}{suffix}"
-    if estimator == "best":
+    if not any(column.startswith("gap_") for column in frame.columns):
+        gap = RUN_ROLES["L"]
+    elif estimator == "best":
         frame, gap = _best(frame, suffix), "G"
     elif estimator == "twin":
         frame = frame.loc[frame["half"] != "b"]
@@ -185,10 +200,11 @@ def roles_for_runs(
         )
     chosen = RUN_ROLES | ({"D": "D_bytes", "U": "U_bytes"} if units == "bytes" else {})
     roles = {role: column for role, column in chosen.items() if column in frame.columns}
-    table = measured.assign(**{role: measured[column] for role, column in roles.items()}, G=measured[gap])
-    if f"{gap}_se" in frame.columns:
-        table["G_se"] = measured[f"{gap}_se"]
-    table["estimator"] = measured["estimator"] if "estimator" in measured else estimator
+    table = measured.assign(**{role: measured[column] for role, column in roles.items()})
+    if gap != RUN_ROLES["L"]:
+        table["G"], table["estimator"] = measured[gap], measured.get("estimator", estimator)
+        if f"{gap}_se" in frame.columns:
+            table["G_se"] = measured[f"{gap}_se"]
     family = [column for column in FAMILY if column in frame.columns]
     table["cluster"] = ["|".join(map(str, values)) for values in measured[family].to_numpy()]
     return table.reset_index(drop=True), tuple(warnings)
