@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from harness import cli_fit
+from harness import cli_fit, cli_simulate
 from harness.cli_options import Cache, FolderArgument, JsonFlag, SweepArgument, open_named
 
 app = typer.Typer(
@@ -19,6 +19,7 @@ app = typer.Typer(
 
 fetch_app = typer.Typer(help="Bring text and tokenizers, checked by hash, kept for good.", no_args_is_help=True)
 app.add_typer(fetch_app, name="fetch")
+app.add_typer(cli_simulate.app, name="simulate")
 cli_fit.add_commands(app)
 
 
@@ -132,46 +133,19 @@ def gaps(
         print_gaps(found)
 
 
-simulate_app = typer.Typer(help="Data from worlds whose answers are known.", no_args_is_help=True)
-app.add_typer(simulate_app, name="simulate")
-
-
-@simulate_app.command()
-def estimators(
-    documents: Annotated[int, typer.Option(min=2, help="on each side")] = 2000,
-    document_sd: Annotated[float, typer.Option(min=0, help="of documents' losses, nats per token")] = 0.5,
-    paired_sd: Annotated[float, typer.Option(min=0, help="of the differences between twins")] = 0.07,
-    gap: Annotated[float, typer.Option(help="the true one, nats per token")] = 0.01,
-    replicates: Annotated[int, typer.Option(min=2)] = 500,
-    seed: Annotated[int, typer.Option(min=0)] = 0,
-    to: Annotated[Path | None, typer.Option(metavar="FILE", help="FILE.csv or FILE.parquet")] = None,
-) -> None:
-    """Bias, coverage and errors of every estimator of the gap, on simulated losses through the real measurement."""
-    import pandas as pd
-
-    from harness.record.table import write_table
-    from harness.show import print_rows, working
-    from harness.theory.documents import World, trial
-
-    world = World(documents=documents, document_sd=document_sd, paired_sd=paired_sd, gap=gap)
-    with working("simulating"):
-        rows = trial(world, replicates, seed)
-    print_rows(rows)
-    if to:
-        write_table(pd.DataFrame(rows), to)
-
-
 @app.command()
 def report(
-    out: FolderArgument,
-    to: Annotated[Path | None, typer.Option(metavar="FILE.html", help="default DIR/report.html")] = None,
+    source: Annotated[str, typer.Argument(metavar="DIR", help="a sweep's folder or its URL, or a simulated table")],
+    to: Annotated[
+        Path | None, typer.Option(metavar="FILE.html", help="default DIR/report.html, or beside the table")
+    ] = None,
 ) -> None:
     """One self-contained page: the verdict, the figures, the runs, the provenance."""
     from harness.report.write import write_report
     from harness.show import working
 
     with working("fitting the laws and drawing the page"):
-        path = write_report(open_named(out), to)
+        path = write_report(open_named(source), to)
     print(path)
 
 

@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -46,6 +47,9 @@ def fit(
     quantile: Annotated[float, typer.Option(help="of log_huber: 0.5 is the middle, 0.1 a frontier of the best")] = 0.5,
     profile: Annotated[bool, typer.Option("--profile", help="intervals of the profile likelihood as well")] = False,
     sensitivity: Annotated[bool, typer.Option(help="refit under other reasonable choices")] = True,
+    truth: Annotated[
+        Path | None, typer.Option(metavar="FILE.truth.json", help="what is true of a simulated table, to compare with")
+    ] = None,
     estimator: Estimator = "best",
     units: Units = "tokens",
     bootstrap: Bootstrap = 200,
@@ -56,10 +60,16 @@ def fit(
     from harness.fit.groups import fit_by
     from harness.fit.objective import Options, check
     from harness.fit.result import render, render_groups
+    from harness.fit.truth import compare as compare_truth
+    from harness.fit.truth import read_truth, render_truth
     from harness.show import working
     from harness.source import read_source
+    from sweeps.errors import InputError
 
     check(objective, delta, quantile)
+    if truth is not None and by is not None:
+        raise InputError("--truth", "value", truth, "no --by: the truth is of the table as a whole")
+    known = None if truth is None else read_truth(truth)
     frame = read_source(open_named(source), [law], set_, where, holdout, estimator, units)
     choices: dict[str, Any] = {
         "bootstrap": bootstrap, "objective": objective, "options": Options(delta, quantile), "profile": profile,
@@ -68,15 +78,20 @@ def fit(
     with working("fitting"):
         if by is None:
             result = fit_law(law, frame, **choices)
-            text, written = render(result), result.to_json()
+            text = render(result)
+            if known is not None:
+                found = compare_truth(result, known)
+                text += render_truth(found, known)
+                result = replace(result, truth=tuple(map(asdict, found)))
+            written = result.to_dict()
         else:
             fits, pooled, warnings = fit_by(law, frame, by, **choices)
             text = render_groups(fits, pooled, warnings)
             groups = {name: result.to_dict() for name, result in fits.items()}
-            written = json.dumps({"by": by, "groups": groups, "holdout": pooled}, indent=1, allow_nan=False)
+            written = {"by": by, "groups": groups, "holdout": pooled}
     print(text, end="")
     if json_:
-        json_.write_text(written)
+        json_.write_text(json.dumps(written, indent=1, allow_nan=False))
 
 
 def compare(

@@ -43,6 +43,7 @@ class FitResult:
             fits to the smaller runs meet the larger ones; checklist: what a referee asks.
         log_likelihood: of the fitted rows in raw units; `degrees`: directions fitted, for AICc and BIC.
         draws: bootstrap draws of every raw parameter; intervals of predictions come from them.
+        truth: of a simulated table, each known constant beside its estimate (`harness.fit.truth`).
     """
 
     law: str
@@ -63,6 +64,7 @@ class FitResult:
     extrapolation: dict = field(default_factory=dict)
     checklist: dict = field(default_factory=dict)
     draws: dict[str, tuple[float, ...]] = field(default_factory=dict, repr=False)
+    truth: tuple[dict, ...] = ()
 
     def to_dict(self) -> dict:
         """Plain dictionaries, lists, numbers and strings."""
@@ -83,6 +85,7 @@ class FitResult:
                 "sensitivity": tuple(data["sensitivity"]),
                 "warnings": tuple(Warned(**warning) for warning in data["warnings"]),
                 "draws": {name: tuple(values) for name, values in data["draws"].items()},
+                "truth": tuple(data.get("truth", ())),
             }
         )
 

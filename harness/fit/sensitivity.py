@@ -131,6 +131,8 @@ def cases(
         other = centre(problem.law, marked.assign(N=other_n), objective=objective, options=problem.options)
         add(f"N = {name}", other, _refit(other, starts, identified.free), problem.weights.sum())
     for law_id in problem.law.alternatives:
+        if problem.fitted.sum() <= len(get_law(law_id).parameters) + 1:
+            continue  # an alternative with more constants than rows says nothing, and would end the fit
         other = centre(get_law(law_id), marked, objective=objective, options=problem.options)
         again = minimise(other, grid_of_starts(other))
         theta = again.theta[int(np.argmin(again.loss))]

@@ -1,11 +1,16 @@
 """What is known to be true of a simulated table, and what a fit of that table made of it."""
 
+import io
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from harness.fit.result import FitResult
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from harness.fit.result import FitResult, number, span
 from sweeps.errors import InputError
 
 
@@ -77,6 +82,21 @@ def compare(result: FitResult, truth: Truth) -> list[Found]:
     if not rows:
         raise InputError("--truth", "parameters", ", ".join(truth.parameters), f"constants of the law {result.law}")
     return rows
+
+
+def render_truth(found: list[Found], truth: Truth) -> str:
+    """The comparison as text for a terminal."""
+    console = Console(width=110, record=True, file=io.StringIO())
+    table = Table(title=Text(f"beside the truth of {truth.oracle}: {truth.regime}", "italic"), title_justify="left")
+    for heading in ("constant", "truth", "estimate", "error", "95 % interval", "holds the truth"):
+        table.add_column(heading, justify="left" if heading == "constant" else "right")
+    for row in found:
+        told = "not identified" if row.estimate is None else number(row.estimate)
+        held = "" if row.covered is None else ("yes" if row.covered else "no")
+        interval = "" if row.estimate is None else span(row.ci_low, row.ci_high)
+        table.add_row(*map(Text, (row.name, number(row.truth), told, number(row.error), interval, held)))
+    console.print(table)
+    return console.export_text()
 
 
 def path_of(table: Path) -> Path:

@@ -9,12 +9,18 @@ two standard errors of twelve draws. Losses are mean squares, noise included. Th
 the same parameters, as in a sweep. P samples, read until they are learned, are D; time has no place here.
 """
 
+import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 from jaxtyping import Float
 
-from harness.theory.spectrum import Spectrum
+from harness.fit.truth import Truth
+from harness.theory.oracle import runs_like
+from harness.theory.spectrum import Spectrum, every_mode, power_law
+from sweeps.errors import InputError
 
 # Rows of a block: 512 rows of 400 nodes are 1.6 MB, and stay in a core's cache.
 BLOCK = 512
@@ -51,11 +57,11 @@ def losses(
     """The losses at a ridge; 0 is its limit, where N = P has an infinite test loss.
 
     Args:
-        N, P: features and samples, each > 0; math.inf for as many as one likes.
+        N, P: features and samples, each > 0; N may be infinite.
         noise: variance of the labels' noise.
     """
     n, p, delta = (np.asarray(v, float) for v in np.broadcast_arrays(N, P, ridge))
-    return _in_blocks(lambda *rows: _at(spectrum, *rows, noise, _solve(spectrum, *rows)), n, p, delta)
+    return _in_blocks(lambda n, p, r: _at(spectrum, n, p, r, noise, _solve(spectrum, n, p, r)), n, p, delta)
 
 
 def best_ridge(
@@ -63,7 +69,7 @@ def best_ridge(
 ) -> Losses:
     """The losses at each row's own best ridge, that of the smallest test loss; finite N and P."""
     n, p = (np.asarray(v, float) for v in np.broadcast_arrays(N, P))
-    return _in_blocks(lambda *rows: _best(spectrum, *rows, noise), n, p)
+    return _in_blocks(lambda n, p: _best(spectrum, n, p, noise), n, p)
 
 
 def _in_blocks(function, *columns: np.ndarray) -> Losses:
@@ -170,7 +176,7 @@ def _test(spectrum: Spectrum, n, p, noise: float, x) -> Float[np.ndarray, "rows"
     return np.where((z < np.minimum(n, p)) & (variance > 0), test, np.inf)
 
 
-def simulate(
+def experiment(
     spectrum: Spectrum, N: int, P: int, ridge: float, noise: float, draws: int, rng: np.random.Generator
 ) -> tuple[Float[np.ndarray, "draws"], Float[np.ndarray, "draws"]]:
     """(test, train) losses of as many experiments: fresh features, samples and signs of the task.
@@ -195,3 +201,67 @@ def simulate(
         test[draw] = np.sum(np.square(task - features.T @ student)) + noise
         train[draw] = np.mean(np.square(labels - seen @ student))
     return test, train
+
+
+def simulate(
+    *, a: float = 1.5, b: float = 1.5, modes: float = 1e12, noise: float = 0.0, ridge: float | None = None,
+    sizes: Sequence[int] = (100, 300, 1000, 3000, 10000, 30000, 100000, 300000, 1000000), draws: int = 0, seed: int = 0,
+) -> tuple[pd.DataFrame, Truth]:  # fmt: skip
+    """The losses of every pair of sizes, beside experiments if asked for.
+
+    Args:
+        ridge: of all rows; each row's best if None.
+        draws: experiments of each row; each costs about 4 M N P floating-point operations and memory for (N + P) M.
+
+    Returns:
+        table: N features, D = P samples once each, losses and gap of the theory; `degrees`, `ridge`, `apart` (the
+            larger of N/P and P/N), and with draws `simulated_test`, `simulated_train` and their standard errors.
+        truth: L = E + A/N^alpha + B/D^beta where one of N and P is far larger than the other.
+
+    Raises:
+        InputError: exponents at most 1, fewer than 2 modes, a size below 1, one draw, or experiments on more than 10^5
+            modes.
+    """
+    for field, value, right, expected in (
+        ("--a", a, a > 1, "a number above 1"),
+        ("--b", b, b > 1, "a number above 1"),
+        ("--modes", modes, modes >= 2 and (draws == 0 or modes <= 1e5), "at least 2, and at most 1e5 with --draws"),
+        ("--sizes", min(sizes, default=0), min(sizes, default=0) >= 1, "whole numbers of at least 1"),
+        ("--draws", draws, draws != 1, "0, or at least 2: one draw has no error"),
+    ):
+        if not right:
+            raise InputError("simulate random_features", field, value, expected)
+    started = time.perf_counter()
+    spectrum = power_law(modes, b, a)
+    n, p = (values.ravel() for values in np.meshgrid(np.asarray(sizes, float), np.asarray(sizes, float)))
+    found = best_ridge(spectrum, n, p, noise) if ridge is None else losses(spectrum, n, p, ridge, noise)
+    cost = f"theory of {n.size} rows in {time.perf_counter() - started:.2f} s"
+    measured: dict[str, np.ndarray] = {}
+    if draws:
+        started, rng, full = time.perf_counter(), np.random.default_rng(seed), every_mode(int(modes), b, a)
+        results = np.asarray(
+            [experiment(full, int(i), int(j), r, noise, draws, rng) for i, j, r in zip(n, p, found.ridge, strict=True)]
+        )
+        for place, name in enumerate(("simulated_test", "simulated_train")):
+            measured[name] = results[:, place].mean(axis=1)
+            measured[f"{name}_se"] = results[:, place].std(axis=1, ddof=1) / np.sqrt(draws)
+        cost += f", {draws} experiments of each in {time.perf_counter() - started:.1f} s"
+    table = runs_like(
+        "random_features", n, p, loss=found.test, train_loss=found.train, gap=found.gap, seed=seed,
+        degrees=found.degrees, ridge=found.ridge, apart=np.maximum(n / p, p / n), **measured,
+    )  # fmt: skip
+    slope = min(a - 1.0, 2.0 * b)
+    regime = (
+        "random features with ridge, exact for large N and P below the number of modes; the exponents are those of the"
+        " limits N << D and N >> D (--where 'apart > 300'): where N and D are alike the loss is not a sum of two powers"
+    )
+    settings = {
+        "a": a,
+        "b": b,
+        "modes": modes,
+        "noise": noise,
+        "ridge": "best" if ridge is None else ridge,
+        "seed": seed,
+    }
+    truth = Truth("random_features", regime, "chinchilla", {"E": noise, "alpha": slope, "beta": slope}, settings, cost)
+    return table, truth

@@ -3,8 +3,8 @@
 With v = u/u*, a share y of the N features is learned, y^b = v (1 - y), and f = (y/v)^beta: a power v^-beta_0 far below
 u*, where data and time limit what is learned, and v^-beta far above, where N does; b = 1/(1 - beta_0/beta). With
 beta = 1 and b the exponent of the spectrum it follows from the deterministic equivalent of random features at many
-samples, z + ridge/kappa = P with kappa = g (1 - z/N) and z ~ g^(-1/b). It approaches its two branches at different rates
-(v^(1/b) and 1/v), which `gap_broken` cannot: there 0.3 % of the gap is left, and beta_0 is high by 0.015.
+samples: z + ridge/kappa = P, kappa = g (1 - z/N) and z ~ g^(-1/b). It approaches its two branches at different rates,
+v^(1/b) and 1/v, which `gap_broken` cannot: there 0.3 % of the gap is left, and beta_0 is high by 0.015.
 """
 
 from dataclasses import replace
