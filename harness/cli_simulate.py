@@ -36,7 +36,7 @@ def _counts(text: str, field: str) -> list[int]:
 
 def _give(table: "pd.DataFrame", truth: "Truth", to: Path) -> None:
     """Write both, and say what there is and how to go on."""
-    from harness.fit.truth import path_of, write_truth
+    from harness.fit.truth import fit_command, path_of, write_truth
     from harness.record.table import write_table
 
     rows = write_table(table, to)
@@ -44,7 +44,7 @@ def _give(table: "pd.DataFrame", truth: "Truth", to: Path) -> None:
     print(f"{rows} rows in {to}, the truth in {path_of(to)} ({truth.cost})\n{truth.regime}")
     for name, value in truth.parameters.items():
         print(f"    {name} = {value:.6g}")
-    print(f"isogap fit {to} --law {truth.law} --truth {path_of(to)}\nisogap report {to}")
+    print(f"{fit_command(to, truth)}\nisogap report {to}")
 
 
 @app.command()
@@ -166,3 +166,45 @@ def lottery(
         table, truth = simulate(_counts(widths, "--widths"), seeds=seeds, activation=activation, steps=steps, seed=seed)
     _give(table, truth, to)
     print(slope(table))
+
+
+@app.command(name="gradient_flow")
+def gradient_flow(
+    to: To,
+    a: Annotated[float, typer.Option(help="task powers fall as i^-a")] = 1.5,
+    b: Annotated[float, typer.Option(help="eigenvalues fall as i^-b")] = 1.25,
+    noise: Annotated[float, typer.Option(min=0, help="standard deviation of the labels' noise")] = 0.0,
+    modes: Annotated[int, typer.Option(min=2, help="of the latent")] = 2000,
+    sizes: Annotated[str, typer.Option(help="N, features")] = "16,32,64,128,256",
+    samples: Annotated[str, typer.Option(help="P, distinct samples")] = "400,800,1600",
+    draws: Annotated[int, typer.Option(min=2, help="of features and samples")] = 6,
+    seed: Seed = 0,
+) -> None:
+    """Gradient flow on reused samples, by one decomposition, beside the flow on fresh ones, whose gap is zero."""
+    from harness.show import working
+    from harness.theory.gradient_flow import simulate
+
+    with working("decomposing"):
+        found = simulate(
+            a=a, b=b, noise=noise, modes=modes, sizes=_counts(sizes, "--sizes"), samples=_counts(samples, "--samples"),
+            draws=draws, seed=seed,
+        )  # fmt: skip
+    _give(*found, to)
+
+
+@app.command()
+def plrf(
+    to: To,
+    alpha: Annotated[float, typer.Option(help="features are x_j = j^-alpha z_j")] = 0.75,
+    beta: Annotated[float, typer.Option(help="the target is sum_j j^-beta x_j")] = 0.25,
+    sizes: Annotated[str, typer.Option(help="d, rising")] = "32,45,64,91,128,181,256,362,512",
+    seeds: Annotated[int, typer.Option(min=0, help="draws of the features; 0 for their limit")] = 20,
+    batch: Annotated[int, typer.Option(min=1)] = 1,
+) -> None:
+    """One-pass SGD on power-law random features: exact risks of every size and budget, in one of seven phases."""
+    from harness.show import working
+    from harness.theory.plrf import simulate
+
+    with working("solving"):
+        found = simulate(alpha=alpha, beta=beta, sizes=_numbers(sizes, "--sizes"), batch=batch, seeds=seeds)
+    _give(*found, to)

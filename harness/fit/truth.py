@@ -3,7 +3,7 @@
 import io
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from rich.console import Console
@@ -25,6 +25,8 @@ class Truth:
         parameters: true values, by the names of that law's parameters or identified combinations.
         settings: what the simulator was asked for.
         cost: what the simulation took, with its unit.
+        where: the rows of the table in which that law holds, as `isogap fit --where` takes it; None for all.
+        roles: columns of the table that fill roles of the law, as `--set` takes them.
     """
 
     oracle: str
@@ -33,6 +35,8 @@ class Truth:
     parameters: Mapping[str, float]
     settings: Mapping[str, float | int | str]
     cost: str
+    where: str | None = None
+    roles: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -102,6 +106,13 @@ def render_truth(found: list[Found], truth: Truth) -> str:
 def path_of(table: Path) -> Path:
     """Where the truth of a table stands: `gaps.truth.json` beside `gaps.csv`."""
     return table.with_name(f"{table.stem}.truth.json")
+
+
+def fit_command(table: Path | str, truth: Truth) -> str:
+    """The command that fits the true law to the table and compares."""
+    options = "".join(f" --set {role}={column}" for role, column in truth.roles.items())
+    options += "" if truth.where is None else f' --where "{truth.where}"'
+    return f"isogap fit {table} --law {truth.law}{options} --truth {path_of(Path(table))}"
 
 
 def write_truth(truth: Truth, table: Path) -> None:

@@ -1,19 +1,24 @@
 """What the page is made from: the tables of a sweep's folder, how its runs stand, and the verdict on their gaps."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
-from harness.fit.table import roles_for_runs
+from harness.fit.fitting import fit
+from harness.fit.law import get_law
+from harness.fit.result import FitResult
+from harness.fit.table import assign_roles, roles_for_runs
+from harness.fit.truth import Truth, compare
 from harness.fit.verdict import Verdict, verdict
 from harness.gap_report import details, gap_rows
 from harness.record.configs import read_configs
 from harness.record.lock import is_live
 from harness.record.segments import read_segments
 from harness.record.status import read_status, run_folder
-from harness.record.table import runs_table, segments_table
+from harness.record.table import MEASURED, runs_table, segments_table
 from harness.report.axes import numbers
 from sweeps.errors import InputError
 
@@ -29,7 +34,8 @@ class Material:
         verdict: None where nothing can be fitted; `missing` says what was lacking.
         cells: of finished twins, every estimator's gap, and of each cell what `harness.gap_report.details` tells.
         notes: what was left out of the fit, in sentences.
-        environment: environment.json, None before the first run began.
+        environment: environment.json, None before the first run began or for a table.
+        truth: of a simulated table, its world and the fit of that world's own law; None for a sweep.
     """
 
     name: str
@@ -43,6 +49,37 @@ class Material:
     notes: tuple[str, ...]
     environment: dict | None
     spec: str
+    truth: tuple[Truth, FitResult] | None = None
+
+
+def gather_table(
+    source: Path, table: pd.DataFrame, truth: Truth, *, bootstrap: int = 100, nulls: bool = True
+) -> Material:
+    """Judge the gaps of a simulated table as those of a sweep, and fit the law that is true of it.
+
+    Raises:
+        InputError: too few rows for the law.
+    """
+    runs = table.assign(**{name: np.nan for name in MEASURED if name not in table})
+    rows, warnings = roles_for_runs(runs)
+    return Material(
+        name=source.name, runs=table, series=pd.DataFrame(), evals=pd.DataFrame(), rows=rows,
+        verdict=verdict(rows, bootstrap=bootstrap, nulls=nulls, source=source.name), missing="", cells=(),
+        notes=tuple(warning.message for warning in warnings), environment=None, spec="",
+        truth=(truth, fit_true(source, table, truth, bootstrap=bootstrap)),
+    )  # fmt: skip
+
+
+def fit_true(source: Path, table: pd.DataFrame, truth: Truth, *, bootstrap: int = 100) -> FitResult:
+    """The law that is true of a simulated table, fitted to the rows in which it is, beside the true constants.
+
+    Raises:
+        InputError: the law cannot be fitted to that table.
+    """
+    rows, _ = roles_for_runs(table)
+    rows, _ = assign_roles(rows, dict(truth.roles), where=truth.where, laws=[get_law(truth.law)], source=str(source))
+    fitted = fit(truth.law, rows, bootstrap=bootstrap, sensitivity=False, source=source.name)
+    return replace(fitted, truth=tuple(asdict(found) for found in compare(fitted, truth)))
 
 
 def gather(out: Path, *, bootstrap: int = 100, nulls: bool = True) -> Material:

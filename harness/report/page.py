@@ -1,16 +1,12 @@
 """The page: sections in the order of a reader's questions, each figure with what to see in it."""
 
 import json
-import re
 from collections import Counter
 from html import escape
 from pathlib import PurePath
-from typing import cast
 
 import numpy as np
 import pandas as pd
-import plotly.graph_objects as go
-from plotly.offline import get_plotlyjs
 
 from harness.fit.findings import SOURCE_D, SOURCE_N, source_ranges
 from harness.fit.law import get_law
@@ -20,34 +16,18 @@ from harness.report.axes import numbers
 from harness.report.curves import curve_figures
 from harness.report.estimators import BEYOND, EXPECTED, estimator_figure, placebo_figure, placebo_scores
 from harness.report.gather import Material
-from harness.report.style import CSS, JS
+from harness.report.shell import Drawn, bullets, prose, shell
+from harness.report.truth import provenance_of_table, truth_section
 
 LAW = "gap"
 
 
-class Drawn:
-    """Figures in the order they are placed; gives each its place and keeps its data for the page's end."""
-
-    def __init__(self):
-        self.count = 0
-
-    def place(self, figure: go.Figure, caption: str) -> str:
-        self.count += 1
-        name = f"figure-{self.count}"
-        height = cast(int, figure.layout["height"])  # plotly types no attribute of a layout
-        data = (figure.to_json() or "").replace("</", "<\\/")
-        return (
-            f'<figure><div class="plot" data-figure="{name}" style="height:{height}px" role="img"></div>'
-            f"<figcaption><b>Figure {self.count}.</b> {caption}</figcaption></figure>"
-            f'<script type="application/json" id="{name}">{data}</script>'
-        )
-
-
 def page(material: Material) -> str:
-    """The whole page as HTML; the plotting library stands in it once."""
+    """The whole page as HTML."""
     drawn = Drawn()
     sections = [
         ("verdict", "Verdict", _verdict(material, drawn)),
+        ("truth", "The truth", "" if material.truth is None else truth_section(*material.truth)),
         ("constants", "The constants", _constants(material)),
         ("collapse", "The collapse", _collapse(material, drawn)),
         ("gaps", "Gap against tokens", _gaps(material, drawn)),
@@ -59,26 +39,9 @@ def page(material: Material) -> str:
         ("runs", "All runs", _runs(material)),
         ("provenance", "Provenance", _provenance(material)),
     ]
-    sections = [section for section in sections if section[2]]
-    links = "".join(f'<a href="#{name}">{title}</a>' for name, title, _ in sections[1:])
-    headline = escape(_headline(material))
-    first, *rest = sections
-    body = "".join(f'<section id="{name}"><h2>{title}</h2>{text}</section>' for name, title, text in rest)
-    return (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{escape(material.name)}: {headline}</title><style>{CSS}</style></head><body><main>"
-        f'<header id="{first[0]}"><p class="kicker">isogap report on the sweep <b>{escape(material.name)}</b>,'
-        f" {_states(material.runs)}</p><h1>{_prose(_headline(material))}</h1><nav>{links}</nav></header>"
-        f"{first[2]}{body}"
-        "<noscript><p>The figures need JavaScript; the numbers stand in the tables.</p></noscript></main>"
-        f"<script>{get_plotlyjs()}</script><script>{JS}</script></body></html>\n"
-    )
-
-
-def _prose(text: str) -> str:
-    """Escaped, a formula's exponents kept on one line."""
-    return re.sub(r"\S*\^\S*", lambda found: f'<span class="formula">{found[0]}</span>', escape(text))
+    what = "a simulated table" if material.truth else "the sweep"
+    kicker = f"isogap report on {what} <b>{escape(material.name)}</b>, {_states(material.runs)}"
+    return shell(material.name, kicker, _headline(material), sections)
 
 
 def _states(runs: pd.DataFrame) -> str:
@@ -98,18 +61,14 @@ def _fit(material: Material) -> FitResult | None:
     return None if material.verdict is None else material.verdict.fits[LAW]
 
 
-def _list(items: list[str]) -> str:
-    return f'<ul class="notes">{"".join(f"<li>{item}</li>" for item in items)}</ul>' if items else ""
-
-
 def _verdict(material: Material, drawn: Drawn) -> str:
     found, law = material.verdict, get_law(LAW)
-    text = f"<p>The law under test is <code>{_prose(law.formula)}</code>, from {escape(law.source)}.</p>"
+    text = f"<p>The law under test is <code>{prose(law.formula)}</code>, from {escape(law.source)}.</p>"
     claims = (source_ranges(),) if found is None else found.claims
     if found is None:
         text += f'<p class="lead">Nothing was fitted: {escape(material.missing)}.</p>'
     items = "".join(
-        f'<li>{_prose(claim.finding)}<span class="claim">on the claim: {_prose(claim.claim)}</span></li>'
+        f'<li>{prose(claim.finding)}<span class="claim">on the claim: {prose(claim.claim)}</span></li>'
         for claim in claims
     )
     text += f'<ol class="findings">{items}</ol>'
@@ -124,7 +83,7 @@ def _verdict(material: Material, drawn: Drawn) -> str:
         mixed = len(set(material.rows["tokenizer"]))
         if mixed > 1:
             notes.append(f"Tokens and nats per token of {mixed} tokenizers are pooled as they are.")
-    text += _list(notes)
+    text += bullets(notes)
     if len(material.runs):
         text += drawn.place(
             figures.coverage_figure(material.runs),
@@ -227,7 +186,7 @@ def _rivals(material: Material) -> str:
         "<p>All laws are fitted to the same rows. Smaller AICc and BIC are better, differences of 10 are decisive; the"
         " cross-validated log score (larger is better) comes from rows that the fit did not see.</p>"
         + tables.comparison_table(found.comparison)
-        + _list([f"<b>{row.law}</b>: {_prose(get_law(row.law).formula)}" for row in found.comparison])
+        + bullets([f"<b>{row.law}</b>: {prose(get_law(row.law).formula)}" for row in found.comparison])
     )
     if found.nulls:
         text += (
@@ -259,7 +218,7 @@ def _losses(material: Material, drawn: Drawn) -> str:
 
 def _measurement(material: Material, drawn: Drawn) -> str:
     rows = material.rows
-    if rows.empty:
+    if rows.empty or material.truth is not None:
         return ""
     both = rows.loc[np.isfinite(numbers(rows, "gap_online"))]
     parts = []
@@ -310,7 +269,7 @@ def _twins(material: Material, drawn: Drawn) -> str:
 
 
 def _cost(material: Material) -> str:
-    if material.runs.empty:
+    if material.runs.empty or material.truth is not None:
         return ""
     text = (
         "<p>Tokens and FLOPs of the steps taken; seconds are each run's share of the training and"
@@ -333,6 +292,8 @@ def _runs(material: Material) -> str:
 
 def _provenance(material: Material) -> str:
     environment, text = material.environment, ""
+    if material.truth is not None:
+        return provenance_of_table(material.name, material.truth[0])
     if environment is None:
         text += "<p>No run has begun: there is no environment to record.</p>"
     else:

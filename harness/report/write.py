@@ -1,18 +1,23 @@
-"""`isogap report`: a sweep's folder as one page of HTML."""
+"""`isogap report`: a sweep's folder, or a simulated table, as one page of HTML."""
 
 from pathlib import Path
 
+from harness.fit.law import get_law
+from harness.fit.table import is_runs_table, read_file
+from harness.fit.truth import path_of, read_truth
 from harness.record.files import write_text
-from harness.report.gather import gather
+from harness.report.gather import gather, gather_table
+from harness.report.oracle import oracle_page
 from harness.report.page import page
+from sweeps.errors import InputError
 
 
-def write_report(out: Path, to: Path | None = None, *, bootstrap: int = 100, nulls: bool = True) -> Path:
-    """Judge a sweep's gaps and write everything known of the sweep as one file that needs nothing else.
+def write_report(source: Path, to: Path | None = None, *, bootstrap: int = 100, nulls: bool = True) -> Path:
+    """Judge the gaps and write everything known of them as one file that needs nothing else.
 
     Args:
-        out: the sweep's folder; any number of its runs may be finished.
-        to: the page; DIR/report.html by default.
+        source: a sweep's folder, any number of its runs finished; or a table of `isogap simulate`, its truth beside it.
+        to: the page; by default DIR/report.html, or the table's name with .html.
         bootstrap: cluster bootstrap draws behind the intervals.
         nulls: whether to put simulated truths to the same rule.
 
@@ -20,8 +25,19 @@ def write_report(out: Path, to: Path | None = None, *, bootstrap: int = 100, nul
         the page's path.
 
     Raises:
-        InputError: the folder holds no sweep.
+        InputError: a folder that holds no sweep, or a file that is no simulated table.
     """
-    path = out / "report.html" if to is None else to
-    write_text(path, page(gather(out, bootstrap=bootstrap, nulls=nulls)))
+    if source.suffix not in (".csv", ".parquet"):
+        path = source / "report.html" if to is None else to
+        text = page(gather(source, bootstrap=bootstrap, nulls=nulls))
+    else:
+        path = source.with_suffix(".html") if to is None else to
+        table, truth = read_file(source), read_truth(path_of(source))
+        if not is_runs_table(table):
+            raise InputError(source, "columns", ", ".join(map(str, table.columns)), "those of `isogap simulate`")
+        if get_law(truth.law).response == "G":
+            text = page(gather_table(source, table, truth, bootstrap=bootstrap, nulls=nulls))
+        else:
+            text = oracle_page(source, table, truth, bootstrap=bootstrap)
+    write_text(path, text)
     return path

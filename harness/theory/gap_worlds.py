@@ -128,7 +128,7 @@ def simulate(name: str, *, z: float = 1.5, scatter: float = 0.05, seed: int = 0)
         f"gap_{name}", rows["N"].to_numpy(), rows["D"].to_numpy(), gap=measured, seed=seed,
         loss=None if world.solve is None else rows["test"].to_numpy(),
         train_loss=None if world.solve is None else rows["train"].to_numpy(),
-        u=rows["u"], gap_exact=rows["gap"],
+        converged=True, u=rows["u"], gap_exact=rows["gap"],
     )  # fmt: skip
     settings = {"world": name, "z": world.truth(z)["z"], "scatter": scatter, "seed": seed}
     cost = f"{len(rows)} runs in {time.perf_counter() - started:.2f} s"

@@ -253,7 +253,7 @@ def simulate(
     slope = min(a - 1.0, 2.0 * b)
     regime = (
         "random features with ridge, exact for large N and P below the number of modes; the exponents are those of the"
-        " limits N << D and N >> D (--where 'apart > 300'): where N and D are alike the loss is not a sum of two powers"
+        " limits N << D and N >> D: where N and D are alike the loss is not a sum of two powers"
     )
     settings = {
         "a": a,
@@ -263,5 +263,5 @@ def simulate(
         "ridge": "best" if ridge is None else ridge,
         "seed": seed,
     }
-    truth = Truth("random_features", regime, "chinchilla", {"E": noise, "alpha": slope, "beta": slope}, settings, cost)
-    return table, truth
+    constants = {"E": noise, "alpha": slope, "beta": slope}
+    return table, Truth("random_features", regime, "chinchilla", constants, settings, cost, "apart > 300")

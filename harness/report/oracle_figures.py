@@ -1,0 +1,212 @@
+"""The figures of simulated tables, by oracle: a headline, and figures with what to see in them."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+from jaxtyping import Float
+
+from harness.fit.truth import Truth
+from harness.report.axes import ACCENT, FAINT, INK, blank, log_axis, numbers, short, size_colours
+from harness.theory import lottery, students
+
+LOSS, TRAIN = "val_loss_final100", "train_loss_final100"
+Drawing = tuple[go.Figure, str]
+
+
+def _curves(
+    table: pd.DataFrame, x: str, y: str, by: str, titles: tuple[str, str], *, dash: str = "solid", mode: str = "lines",
+    figure: go.Figure | None = None, legend: bool = True,
+) -> go.Figure:  # fmt: skip
+    """A line for each value of `by`, darker for the larger ones, on two logarithmic axes."""
+    figure = blank(440) if figure is None else figure
+    sizes = np.unique(numbers(table, by))
+    for size, colour in zip(sizes, size_colours(sizes, sizes.min(), sizes.max()), strict=True):
+        own = table.loc[numbers(table, by) == size].sort_values(x)
+        figure.add_scatter(
+            x=numbers(own, x), y=numbers(own, y), mode=mode, name=f"{by} {short(size)}", showlegend=legend,
+            line={"color": colour, "width": 1.6, "dash": dash}, marker={"color": colour, "size": 6},
+            hovertemplate=f"{by} {short(size)}<br>{x} %{{x:.4g}}<br>%{{y:.4g}}<extra></extra>",
+        )  # fmt: skip
+    return _axes(figure, titles, numbers(table, x), numbers(table, y))
+
+
+def _axes(figure: go.Figure, titles: tuple[str, str], x: np.ndarray, y: np.ndarray) -> go.Figure:
+    figure.update_xaxes(log_axis(titles[0], x[np.isfinite(x)]))
+    figure.update_yaxes(log_axis(titles[1], y[np.isfinite(y)]))
+    return figure
+
+
+def _line(figure: go.Figure, x: Float[np.ndarray, "2"], y: Float[np.ndarray, "2"], name: str) -> None:
+    figure.add_scatter(
+        x=x, y=y, mode="lines", name=name, line={"color": INK, "width": 1.3, "dash": "dash"}, hoverinfo="skip"
+    )
+
+
+def _power(figure: go.Figure, x: np.ndarray, at: tuple[float, float], exponent: float, name: str) -> None:
+    """A dashed power law through a point."""
+    ends = np.asarray([x.min(), x.max()])
+    _line(figure, ends, at[1] * (ends / at[0]) ** exponent, name)
+
+
+def _jeon_van_roy(table: pd.DataFrame, truth: Truth) -> tuple[str, list[Drawing]]:
+    curves, best = (table.loc[table["kind"] == kind] for kind in ("curve", "optimum"))
+    left = _curves(curves, "n", LOSS, "flops", ("n, width", "bound on the excess log-loss, nats a sample"))
+    left.add_scatter(
+        x=numbers(best, "n"),
+        y=numbers(best, LOSS),
+        mode="markers",
+        name="best width",
+        marker={"color": ACCENT, "size": 8},
+    )
+    p, t = numbers(best, "N_total"), numbers(best, "T")
+    right = blank(440)
+    right.add_scatter(
+        x=p, y=t, mode="lines+markers", name="compute-optimal", line={"color": ACCENT}, customdata=numbers(best, "flops"),
+        hovertemplate="p* %{x:.4g}<br>T* %{y:.4g}<br>C %{customdata:.3g}<extra></extra>",
+    )  # fmt: skip
+    _power(right, p, (float(p[-1]), float(t[-1])), 1.0, "slope 1")
+    d, k = (truth.settings[name] for name in ("d", "K"))
+    return f"The best split of compute between width and data tends to equal shares (d = {d}, K = {k:g})", [
+        (
+            left,
+            "The bound along curves of equal compute C = d n T. Each has its best width; a wrong split of more compute"
+            " can be worse than the right one of less.",
+        ),
+        (
+            _axes(right, ("p* = d n*, parameters", "T*, samples"), p, t),
+            "Parameters and samples at the optima, with a line of slope 1 through the last: the local slope falls"
+            " towards 1 from above.",
+        ),
+    ]
+
+
+def _students(table: pd.DataFrame, truth: Truth) -> tuple[str, list[Drawing]]:
+    cells = students.cells(table)
+    violated = int(cells["violated"].sum())
+    left = _curves(
+        cells, "T", "loss", "n", ("T, samples, each read once", "excess log-loss, nats a sample"), mode="lines+markers"
+    )
+    _curves(
+        cells,
+        "T",
+        "bound",
+        "n",
+        ("T, samples, each read once", "excess log-loss, nats a sample"),
+        dash="dot",
+        figure=left,
+        legend=False,
+    )
+    _axes(
+        left,
+        ("T, samples, each read once", "excess log-loss, nats a sample"),
+        numbers(cells, "T"),
+        np.concatenate([numbers(cells, "loss"), numbers(cells, "bound")]),
+    )
+    right = _curves(
+        cells, "n", "stream_loss", "T", ("n, width", "excess log-loss averaged over the stream"), mode="lines+markers"
+    )
+    try:
+        found = students.frontier_slope(table)
+        said = (
+            f"Along the students' own compute-optimal frontier T* grows as p*^{found.slope:.2f}"
+            f" (95 % interval {found.low:.2f} to {found.high:.2f})."
+        )
+    except ValueError:
+        said = "Too few widths, samples or teachers for a frontier."
+    told = "nowhere" if violated == 0 else f"in {violated} of {len(cells)} cells"
+    return f"Trained students exceed the bound {told}", [
+        (left, f"Excess log-loss of trained students, exact against their teachers (solid), and the bound (dotted). {said}"),
+        (right, "The quantity the theorem is about: the excess at each sample before it was learned from, averaged."),
+    ]  # fmt: skip
+
+
+def _random_features(table: pd.DataFrame, truth: Truth) -> tuple[str, list[Drawing]]:
+    titles = ("N, features", "test loss, mean square")
+    left = _curves(table, "N_total", LOSS, "D", titles)
+    if "simulated_test" in table:
+        left.add_scatter(
+            x=numbers(table, "N_total"), y=numbers(table, "simulated_test"), mode="markers", name="experiments",
+            marker={"color": INK, "size": 4},
+            error_y={"type": "data", "array": 2 * numbers(table, "simulated_test_se"), "thickness": 1},
+        )  # fmt: skip
+    right = _curves(table, "D", "gap_probe", "N_total", ("D, samples", "gap, test minus training loss"))
+    return "Random features: a loss symmetric in N and D, a gap that falls with D", [
+        (
+            left,
+            "Test loss by number of samples; lines are the theory, dots with bars of two standard errors experiments.",
+        ),
+        (right, "The gap of the same students by number of features."),
+    ]
+
+
+def _gradient_flow(table: pd.DataFrame, truth: Truth) -> tuple[str, list[Drawing]]:
+    reused, fresh = (table.loc[table["data"] == kind] for kind in ("reused", "fresh"))
+    largest = numbers(table, "N_total").max()
+    wide = reused.loc[numbers(reused, "N_total") == largest]
+    left = _curves(wide, "t", LOSS, "P", ("t, passes over the samples at rate 1", "loss (dotted: training)"))
+    _curves(wide, "t", TRAIN, "P", ("", ""), dash="dot", figure=left, legend=False)
+    _axes(
+        left,
+        ("t, passes over the samples at rate 1", "loss (dotted: training)"),
+        numbers(wide, "t"),
+        np.concatenate([numbers(wide, LOSS), np.maximum(numbers(wide, TRAIN), 1e-6)]),
+    )
+    middle = _curves(
+        wide.loc[numbers(wide, "gap_probe") > 0], "t", "gap_probe", "P", ("t", "gap, test minus training loss")
+    )
+    right = _curves(fresh, "t", LOSS, "N_total", ("t, on fresh samples", "loss"))
+    return "Reused samples open a gap that grows with time; fresh ones leave none", [
+        (
+            left,
+            f"Test and training losses of N = {short(largest)} by number of reused samples P, exact by one decomposition.",
+        ),
+        (middle, "The gap of the same runs, less that of the initial model; on fresh samples it is 0."),
+        (right, "The same flow on fresh samples: time is the bottleneck first, then the number of features."),
+    ]
+
+
+def _plrf(table: pd.DataFrame, truth: Truth) -> tuple[str, list[Drawing]]:
+    figure = _curves(table, "flops", LOSS, "N_total", ("C = d r B, FLOPs", "expected risk"))
+    best = table.loc[table["frontier"].astype(bool)].sort_values("flops")
+    x, y = numbers(best, "flops"), numbers(best, LOSS)
+    figure.add_scatter(x=x, y=y, mode="markers", name="frontier", marker={"color": ACCENT, "size": 6})
+    alpha = truth.parameters["alpha"]
+    _power(figure, x, (float(x[-1]), float(y[-1])), -alpha, f"C^-{alpha:.3g}, the phase's exponent")
+    return f"One-pass SGD on power-law data: {truth.regime.split(';')[0]}", [
+        (
+            figure,
+            "Exact expected risk of every size d against compute, and the frontier beside the exponent of its phase.",
+        )
+    ]
+
+
+def _lottery(table: pd.DataFrame, truth: Truth) -> tuple[str, list[Drawing]]:
+    single = table.loc[table["members"] == 1]
+    figure = blank(440)
+    figure.add_scatter(
+        x=numbers(single, "width"), y=numbers(single, LOSS), mode="markers", name="networks",
+        marker={"color": FAINT, "size": 4, "opacity": 0.5},
+    )  # fmt: skip
+    means = single.groupby("width")[LOSS].mean()
+    x, y = np.asarray(means.index, float), means.to_numpy(float)
+    figure.add_scatter(x=x, y=y, mode="lines+markers", name="mean", line={"color": ACCENT})
+    found = lottery.slope(single)
+    _power(figure, x, (float(x[0]), float(y[0])), -truth.parameters["alpha"], f"width^-{truth.parameters['alpha']:g}")
+    return f"The mean error falls as width^{found.slope:.2f} (95 % interval {found.low:.2f} to {found.high:.2f})", [
+        (
+            _axes(figure, ("width", "mean square error of x²"), x, numbers(single, LOSS)),
+            f"Networks of every width and seed, their mean, and the power law {truth.regime[0].lower()}{truth.regime[1:]}",
+        )
+    ]
+
+
+FIGURES: dict[str, Callable[[pd.DataFrame, Truth], tuple[str, list[Drawing]]]] = {
+    "jeon_van_roy": _jeon_van_roy,
+    "students": _students,
+    "random_features": _random_features,
+    "gradient_flow": _gradient_flow,
+    "plrf": _plrf,
+    "lottery": _lottery,
+}

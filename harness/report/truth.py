@@ -1,0 +1,36 @@
+"""A simulated table's world on the page: what is true, what a fit of the true law made of it, how to repeat it."""
+
+from html import escape
+
+from harness.fit.law import get_law
+from harness.fit.result import FitResult, number, span
+from harness.fit.truth import Truth, fit_command
+from harness.report import tables
+from harness.report.shell import prose
+
+
+def truth_section(truth: Truth, fitted: FitResult) -> str:
+    """The regime, the true law, its true constants beside those of its fit."""
+    rows = []
+    for found in fitted.truth:
+        told = tables.NOT_IDENTIFIED if found["estimate"] is None else number(found["estimate"])
+        held = {None: "", True: "yes", False: "no"}[found["covered"]]
+        interval = "" if found["estimate"] is None else span(found["ci_low"], found["ci_high"])
+        rows.append([found["name"], number(found["truth"]), told, interval, held])
+    only = "" if truth.where is None else f" (rows with <code>{escape(truth.where)}</code>)"
+    return (
+        f"<p>{prose(truth.regime[0].upper() + truth.regime[1:])}.</p><p>The law <code>{escape(truth.law)}</code>,"
+        f" <code>{prose(get_law(truth.law).formula)}</code>, is true of this table{only}. Fitted to"
+        f" {fitted.rows} rows (status {fitted.status.value.replace('_', ' ')}):</p>"
+        + tables.table(("constant", "truth", "estimate", "95 % interval", "holds the truth"), rows)
+    )
+
+
+def provenance_of_table(name: str, truth: Truth) -> str:
+    """What the simulator was asked for, what it took, and how to fit the table."""
+    commands = [fit_command(name, truth), f"isogap report {name}"]
+    return (
+        f"<p>Simulated by the oracle <code>{escape(truth.oracle)}</code>: {escape(truth.cost)}.</p>"
+        + tables.facts_table(dict(truth.settings))
+        + f"<pre>{escape(chr(10).join(commands))}</pre>"
+    )
