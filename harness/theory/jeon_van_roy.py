@@ -1,0 +1,195 @@
+"""Bound on the loss of the best learner of given width on given data, and how it is best split between the two.
+
+Jeon and Van Roy, Information-Theoretic Foundations for Neural Scaling Laws (arXiv 2407.01456). X ~ N(0, I_d),
+P(Y = 1 | X) = sigmoid F(X), where F is a two-layer ReLU network of infinite width (`harness.theory.teacher`); K says
+how many neurons matter. The learner's network has n neurons, p = d n parameters; training on T samples costs
+C = d n T. The excess log-loss, averaged over the stream, is at most
+
+    [1 + K ln(1 + (n-1)/K)] [ln(2n) + (d/2) ln(9/eps^2)] / T + K/(8n) + (eps^2/4) (1 + (K+1)/n),  eps^2 = min(1, K/n)
+
+nats that the learner must find out per sample, and what its width cannot express. The structure is the paper's, the
+constants are of our own derivation. First bracket: the mean number of distinct neurons among n draws from the teacher,
+at most n. Second: sign and multiplicity of a neuron, and its place in an eps-net of the sphere of (3/eps)^d points.
+The rest: KL of two Bernoullis is at most (difference of logits)^2/8; drawing n neurons costs K/(2n) of squared logit,
+rounding them to the net at most eps^2 (1 + (K+1)/n), and (a + b)^2 <= 2a^2 + 2b^2.
+
+Regime: an upper bound for every n, T >= 1, exact as a formula; no claim that a learner attains it. The optimum has
+p and T both of order sqrt(C) up to logarithms only: the slope of ln T* on ln p* tends to 1 from above (1.39 at
+C = 1e10..1e12, 1.09 at 1e24..1e30 with d = 10, K = 100).
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float
+
+from harness.fit.truth import Truth
+from harness.theory.oracle import runs_like
+from sweeps.errors import InputError
+
+# The objective has one least point on ln n in [0, ln(C/d)]. It is bracketed on a grid, then halved by golden section
+# until ln n is right to 1e-8 (at which the bound, flat there, is right to its last digit).
+GRID = 400
+REFINEMENTS = 40
+
+
+@dataclass(frozen=True)
+class Optimum:
+    """The best split of budgets; every field has the shape of the budgets.
+
+    Attributes:
+        n: width, T: samples, p: d n parameters; all continuous.
+        L: the bound there, nats per sample, the sum of
+        estimation: what the data have not told, and
+        misspecification: what the width cannot express.
+    """
+
+    n: Float[np.ndarray, "*budgets"]
+    T: Float[np.ndarray, "*budgets"]
+    p: Float[np.ndarray, "*budgets"]
+    L: Float[np.ndarray, "*budgets"]
+    estimation: Float[np.ndarray, "*budgets"]
+    misspecification: Float[np.ndarray, "*budgets"]
+
+
+def general_bound(
+    information: Float[np.ndarray, "*rows"] | float,
+    misspecification: Float[np.ndarray, "*rows"] | float,
+    T: Float[np.ndarray, "*rows"] | float,
+) -> Float[np.ndarray, "*rows"]:
+    """Theorem 3.1: the best learner's average excess log-loss over T samples is at most I(F; F~)/T + E KL(P* || P^).
+
+    Args:
+        information: I(F; F~) in nats, of the truth and the learner's version of it.
+        misspecification: mean KL of the predictions of F from those with F~ in its place, nats per sample.
+        T: samples.
+    """
+    return np.asarray(information) / np.asarray(T) + misspecification
+
+
+def estimation(
+    n: Float[np.ndarray, "*rows"] | float, T: Float[np.ndarray, "*rows"] | float, d: int, K: float
+) -> Float[np.ndarray, "*rows"]:
+    """First term of the module's bound, nats per sample; n and T broadcast."""
+    n = np.asarray(n, float)
+    atoms = np.minimum(1.0 + K * np.log1p((n - 1.0) / K), n)
+    nats = np.log(2.0 * n) + d / 2 * np.log(9.0 / _net(n, K))
+    return general_bound(atoms * nats, 0.0, T)
+
+
+def misspecification(n: Float[np.ndarray, "*rows"] | float, K: float) -> Float[np.ndarray, "*rows"]:
+    """The rest of the module's bound, nats per sample, the same for every d."""
+    n = np.asarray(n, float)
+    return K / (8.0 * n) + _net(n, K) / 4.0 * (1.0 + (K + 1.0) / n)
+
+
+def bound(
+    n: Float[np.ndarray, "*rows"] | float, T: Float[np.ndarray, "*rows"] | float, d: int, K: float
+) -> Float[np.ndarray, "*rows"]:
+    """The module's bound, nats per sample.
+
+    Args:
+        n: width, at least 1; T: samples; the two broadcast.
+        d: dimension of the input.
+        K: scale of the Dirichlet process.
+    """
+    return estimation(n, T, d, K) + misspecification(n, K)
+
+
+def _net(n: Float[np.ndarray, "*rows"], K: float) -> Float[np.ndarray, "*rows"]:
+    """eps^2."""
+    return np.minimum(1.0, K / n)
+
+
+def optimal(C: Float[np.ndarray, "*budgets"] | float, d: int = 10, K: float = 100.0) -> Optimum:
+    """The width at which the bound is least at d n T = C.
+
+    Raises:
+        InputError: d below 1, K not positive, or a budget that does not pay for 100 neurons' samples (below 100 d).
+    """
+    budgets = np.asarray(C, float)
+    _check(budgets, d, K)
+    most = np.log(budgets / d)
+
+    def at(log_n: Float[np.ndarray, "*budgets"]) -> Float[np.ndarray, "*budgets"]:
+        return bound(np.exp(log_n), budgets / (d * np.exp(log_n)), d, K)
+
+    shares = np.linspace(0.0, 1.0, GRID + 1)
+    best = np.argmin([at(share * most) for share in shares], axis=0)
+    low, high = (shares[np.clip(best + side, 0, GRID)] * most for side in (-1, 1))
+    golden = (math.sqrt(5.0) - 1.0) / 2.0
+    for _ in range(REFINEMENTS):
+        left, right = high - golden * (high - low), low + golden * (high - low)
+        less = at(left) < at(right)
+        low, high = np.where(less, low, left), np.where(less, right, high)
+    n = np.exp((low + high) / 2.0)
+    T = budgets / (d * n)
+    known, expressed = estimation(n, T, d, K), misspecification(n, K)
+    return Optimum(n, T, d * n, known + expressed, known, expressed)
+
+
+def _check(budgets: Float[np.ndarray, "*budgets"], d: int, K: float) -> None:
+    if d < 1:
+        raise InputError("jeon_van_roy", "d", d, "a dimension of at least 1")
+    if not 0.0 < K < math.inf:
+        raise InputError("jeon_van_roy", "K", K, "a positive scale")
+    if budgets.size == 0 or not np.all((budgets >= 100.0 * d) & np.isfinite(budgets)):
+        raise InputError("jeon_van_roy", "budgets", budgets.tolist(), f"FLOPs of at least 100 d = {100 * d}")
+
+
+def local_slope(x: Float[np.ndarray, "rows"], y: Float[np.ndarray, "rows"]) -> Float[np.ndarray, "rows-1"]:
+    """d ln y/d ln x between neighbours."""
+    return np.diff(np.log(y)) / np.diff(np.log(x))
+
+
+def simulate(
+    budgets: Sequence[float] = (1e6, 1e8, 1e10, 1e12, 1e14, 1e16, 1e18, 1e20),
+    widths: int = 25,
+    d: int = 10,
+    K: float = 100.0,
+) -> tuple[pd.DataFrame, Truth]:
+    """Curves of equal compute and their optima.
+
+    Args:
+        budgets: d n T of each curve, in increasing order.
+        widths: points of each curve, spaced evenly in ln n from a 30th of the best width to 30 times it, where that
+            leaves at least one neuron and one sample.
+
+    Returns:
+        table: a row a point, `kind` "curve" or "optimum"; N = d n, D = T, flops = d n T, the loss is the bound, nats a
+            sample; n, T, estimation and misspecification.
+        truth: see the module.
+
+    Raises:
+        InputError: see `optimal`; budgets that do not increase; fewer than 3 widths.
+    """
+    C = np.asarray(budgets, float)
+    best = optimal(C, d, K)
+    if np.any(np.diff(C) <= 0.0):
+        raise InputError("jeon_van_roy", "budgets", list(budgets), "budgets in increasing order")
+    if widths < 3:
+        raise InputError("jeon_van_roy", "widths", widths, "at least 3 points a curve")
+    low, high = np.maximum(best.n / 30.0, 1.0), np.minimum(best.n * 30.0, C / d)
+    curves = np.exp(np.linspace(np.log(low), np.log(high), widths, axis=1))
+    n = np.concatenate([curves.ravel(), best.n])
+    flops = np.concatenate([np.repeat(C, widths), C])
+    T = flops / (d * n)
+    known, expressed = estimation(n, T, d, K), misspecification(n, K)
+    kind = ["curve"] * curves.size + ["optimum"] * len(C)
+    more = {"n": n, "T": T, "kind": kind, "estimation": known, "misspecification": expressed}
+    table = runs_like("jeon_van_roy", d * n, T, flops=flops, loss=known + expressed, **more)
+    slopes = ", ".join(f"{slope:.3f}" for slope in local_slope(best.p, best.T))
+    truth = Truth(
+        oracle="jeon_van_roy",
+        regime="An upper bound of the best learner's excess log-loss, nats a sample, averaged over the stream; exact as "
+        "a formula. Its exponents are 1 up to logarithms only: at the optima the slope of ln T* on ln p* tends to 1 from "
+        f"above, between the budgets of this table {slopes}.",
+        law="chinchilla",
+        parameters={"E": 0.0, "alpha": 1.0, "beta": 1.0},
+        settings={"d": d, "K": K, "widths": widths, "budgets": " ".join(f"{budget:g}" for budget in C)},
+        cost="under 0.1 s on a CPU: a formula",
+    )
+    return table, truth

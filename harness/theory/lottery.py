@@ -1,0 +1,200 @@
+"""Wide networks as ensembles of narrow ones: the error of fitting y = x^2 by one hidden layer falls as width^-1.
+
+Liu and Tegmark, A Neural Scaling Law from Lottery Ticket Ensembling (arXiv 2310.02258): SiLU networks on this problem
+do not follow the approximation theory's N^-4, which ReLU networks do; width works by averaging independent errors. The
+N^-1 is empirical: the authors say on arXiv that their theory is questionable and their measurements stand.
+
+A network of n neurons, f(x) = sum_i v_i act(w_i x + b_i) + c, learns from the whole interval [-1, 1] at every step:
+the mean of squares by Gauss's rule of `POINTS` nodes. Adam, its rate falling to zero. w and b start as N(0, scale^2), v
+and c at zero, so that what differs between seeds is made by training.
+
+Regime: an experiment; how steep it is depends on the start. At scale 10, the default, most of the error is independent
+between networks and the law is there. At scale 1 (and as PyTorch starts its layers) nearly all of the error is common
+to all seeds, averaging does not help, and neither does width beyond some 30 neurons; at scale 30 the law is steeper
+over the same steps. The tables say so themselves: `floor` is what the average of ever more networks would still miss.
+"""
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pandas as pd
+from jaxtyping import Array, Float, Key
+
+from harness.fit.truth import Truth
+from harness.theory import pack
+from harness.theory.oracle import runs_like
+from sweeps.errors import InputError
+
+POINTS = 64
+# Places at which the error is measured, evenly spaced.
+PLACES = 1001
+ACTIVATIONS = {"silu": jax.nn.silu, "relu": jax.nn.relu}
+# The published slope, and that of approximation by piecewise linear functions of one variable.
+EXPONENTS = {"silu": 1.0, "relu": 4.0}
+REGIMES = {
+    "silu": "An experiment: loss ~ width^-1 of single networks is empirical, with no proof, and depends on the scale at "
+    "the start (1 instead of 10: no law) and less on rate and steps.",
+    "relu": "Loss ~ width^-4 is the best approximation; training comes near it in networks of some 30 neurons at most.",
+}
+
+
+def network(activation: str, params: dict[str, Array], x: Float[Array, "samples"]) -> Float[Array, "samples"]:
+    """f at the inputs; w, b and v have the axis n, c none."""
+    return ACTIVATIONS[activation](x[:, None] * params["w"] + params["b"]) @ params["v"] + params["c"]
+
+
+def _task(activation: str) -> pack.Task:
+    def loss(params: dict[str, Array], batch: tuple[Array, Array]) -> tuple[Float[Array, ""], tuple[()]]:
+        x, weight = batch
+        return weight @ (network(activation, params, x) - x**2) ** 2, ()
+
+    return pack.Task(loss, lambda stream, step: stream)
+
+
+TASKS = {activation: _task(activation) for activation in ACTIVATIONS}
+
+
+def errors(
+    activation: str, n: int, seeds: int, *, scale: float, rate: float, steps: int, key: Key[Array, ""]
+) -> Float[np.ndarray, "seeds places"]:
+    """f(x) - x^2 of trained networks, at PLACES evenly spaced points of [-1, 1]."""
+    nodes, weights = np.polynomial.legendre.leggauss(POINTS)
+    stream = jnp.asarray(nodes, jnp.float32)[None], jnp.asarray(weights / 2, jnp.float32)[None]
+    inputs = scale * jax.random.normal(key, (2, 1, seeds, n))
+    params = {"w": inputs[0], "b": inputs[1], "v": jnp.zeros((1, seeds, n)), "c": jnp.zeros((1, seeds))}
+    state, _ = pack.train(TASKS[activation], params, stream, jnp.full((1, seeds), rate, jnp.float32), steps)
+    x = jnp.linspace(-1.0, 1.0, PLACES)
+    told = jax.lax.map(lambda one: network(activation, one, x), jax.tree.map(lambda leaf: leaf[0], state.params))
+    return np.asarray(told - x**2, float)
+
+
+def floor_of(residuals: Float[np.ndarray, "seeds places"]) -> float:
+    """Mean square of what all networks have in common, unbiased: what the average of ever more of them would miss.
+
+    The mean square of the average of k independent networks is this plus (mean square of one, less this)/k. May come
+    out negative where there is next to nothing in common.
+    """
+    seeds = len(residuals)
+    return float(np.mean(residuals.mean(axis=0) ** 2 - residuals.var(axis=0, ddof=1) / seeds))
+
+
+def simulate(
+    widths: Sequence[int] = (32, 64, 128, 256, 512, 1024),
+    *,
+    seeds: int = 30,
+    members: Sequence[int] = (2, 3, 5),
+    activation: str = "silu",
+    scale: float = 10.0,
+    rate: float = 0.003,
+    steps: int = 30000,
+    seed: int = 0,
+) -> tuple[pd.DataFrame, Truth]:
+    """Networks of every width, and averages of some of them.
+
+    Args:
+        seeds: networks of each width.
+        members: sizes of the ensembles, made of networks of one width, each in one ensemble of a size.
+        activation: silu, or relu as the control (its law shows at widths 4 to 64).
+        scale: standard deviation of the input weights and biases at the start.
+        rate: of Adam, at the first step.
+
+    Returns:
+        table: a row a network (`members` 1), then a row an ensemble; N counts its parameters, 3 n + 1 a network; D the
+            places of the interval its networks saw, once a step; the loss the mean square of f(x) - x^2; `width`;
+            `floor`, of the networks of this width (see `floor_of`).
+        truth: the empirical exponent, of single networks.
+
+    Raises:
+        InputError: an unknown activation; no width; fewer than two seeds; an ensemble of more members than seeds; a
+            scale, rate or number of steps that is not positive.
+    """
+    _check(widths, seeds, members, activation, {"scale": scale, "rate": rate, "steps": steps})
+    began = time.monotonic()
+    rows = []
+    for n in widths:
+        made = jax.random.fold_in(jax.random.key(seed), n)
+        residuals = errors(activation, n, seeds, scale=scale, rate=rate, steps=steps, key=made)
+        floor = floor_of(residuals)
+        for k in (1, *members):
+            count = seeds // k
+            averages = residuals[: count * k].reshape(count, k, -1).mean(axis=1)
+            found = (averages**2).mean(axis=1)
+            rows += [(n, k, index, loss, floor) for index, loss in enumerate(found)]
+    rows.sort(key=lambda row: row[1] > 1)
+    width, together, number, loss, floors = (np.asarray(column) for column in zip(*rows, strict=True))
+    size, seen = together * (3 * width + 1), together * float(steps * POINTS)
+    more = {"width": width, "members": together, "floor": floors}
+    table = runs_like("lottery", size, seen, loss=loss, seed=number, **more)
+    exponent = EXPONENTS[activation]
+    truth = Truth(
+        oracle="lottery",
+        regime=REGIMES[activation] + " Ensembles (members > 1) fall as members^-1 to the floor.",
+        law="henighan_n",
+        parameters={"alpha": exponent},
+        settings={
+            "widths": " ".join(map(str, widths)),
+            "members": " ".join(map(str, members)),
+            "seeds": seeds,
+            "activation": activation,
+            "scale": scale,
+            "rate": rate,
+            "steps": steps,
+            "seed": seed,
+        },
+        cost=f"{time.monotonic() - began:.0f} s on {jax.default_backend()}",
+    )
+    return table, truth
+
+
+def _check(widths, seeds: int, members, activation: str, positive: dict[str, float]) -> None:
+    if activation not in ACTIVATIONS:
+        raise InputError("lottery", "activation", activation, f"one of {', '.join(ACTIVATIONS)}")
+    if not widths or min(widths) < 1:
+        raise InputError("lottery", "widths", list(widths), "at least one, all positive")
+    if seeds < 2:
+        raise InputError("lottery", "seeds", seeds, "at least two")
+    if any(not 1 < k <= seeds for k in members):
+        raise InputError("lottery", "members", list(members), f"from 2 to {seeds}, the number of seeds")
+    for name, value in positive.items():
+        if not 0 < value < math.inf:
+            raise InputError("lottery", name, value, "a positive number")
+
+
+class Slope(NamedTuple):
+    """Attributes:
+    slope: d ln mean loss/d ln axis, by least squares.
+    low, high: 95 % interval, by resampling seeds.
+    medians: the same of median losses.
+    """
+
+    slope: float
+    low: float
+    high: float
+    medians: float
+
+
+def slope(table: pd.DataFrame, axis: str = "width", *, draws: int = 1000, seed: int = 0) -> Slope:
+    """How the loss falls along `width` or `members` of (part of) a table of `simulate`.
+
+    Raises:
+        InputError: fewer than two values along the axis.
+    """
+    values = np.unique(table[axis].to_numpy(float))
+    if len(values) < 2:
+        raise InputError("lottery", axis, len(values), "at least two values")
+    losses = [table.loc[table[axis] == at, "val_loss_final100"].to_numpy(float) for at in values]
+    x = np.log(values)
+    x -= x.mean()
+
+    def fitted(of: Callable[[np.ndarray], float], losses: Sequence[np.ndarray]) -> float:
+        return float(x @ np.log([of(rows) for rows in losses]) / (x @ x))
+
+    rng = np.random.default_rng(seed)
+    drawn = [fitted(np.mean, [rng.choice(rows, len(rows)) for rows in losses]) for _ in range(draws)]
+    low, high = np.quantile(drawn, [0.025, 0.975])
+    return Slope(fitted(np.mean, losses), float(low), float(high), fitted(np.median, losses))

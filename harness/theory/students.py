@@ -1,0 +1,274 @@
+"""Trained networks beside the bound of Jeon and Van Roy: what width and data buy a student of a known teacher.
+
+A student of width n, f(x) = n^-1/2 sum_i v_i relu(w_i.x), learns from T fresh samples of a teacher
+(`harness.theory.teacher`) in one pass of Adam whose rate falls to zero. Its excess log-loss is measured exactly at
+every input, as KL of the teacher's Bernoulli from its own: after training on held-out inputs, and during training on
+each sample before it is learned from. The average of the latter over the stream is what the theorem bounds, L_T.
+
+Regime: the bound is of the best learner, which this one is not; where the student is below it, the bound holds of what
+can be trained too, and where the bound exceeds the loss of always guessing (`guessing`) it says nothing. The frontier
+that `frontier_slope` finds is of this range of widths and samples, and no limit.
+"""
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pandas as pd
+from jaxtyping import Array, Float, Int, Key
+from scipy.optimize import least_squares
+
+from harness.fit.truth import Truth
+from harness.theory import jeon_van_roy, pack, teacher
+from harness.theory.oracle import runs_like
+from sweeps.errors import InputError
+
+# Samples a step. Half as many take twice the time.
+BATCH = 16
+# Inputs on which the learning rate is chosen, and as many others on which the loss is reported.
+HELD_OUT = 4096
+NO_STEP = 2**32 - 1
+
+
+class Stream(NamedTuple):
+    """A teacher and the key of its samples."""
+
+    key: Key[Array, "*streams"]
+    teacher: teacher.Teacher
+
+
+Batch = tuple[Float[Array, "samples d"], Float[Array, "samples"], Float[Array, "samples"]]
+
+
+def student(params: dict[str, Array], x: Float[Array, "samples d"]) -> Float[Array, "samples"]:
+    """Logits of the student with the weights w [d, n] and v [n]."""
+    return jax.nn.relu(x @ params["w"]) @ params["v"] / math.sqrt(len(params["v"]))
+
+
+def initial(key: Key[Array, ""], n: int, d: int) -> dict[str, Array]:
+    """Input weights of the size of the teacher's, output weights zero: the first guess is 1/2 everywhere."""
+    return {"w": jax.random.normal(key, (d, n)) / math.sqrt(d), "v": jnp.zeros(n)}
+
+
+def sample(stream: Stream, step: Int[Array, ""]) -> Batch:
+    """Inputs, labels, and the teacher's logits."""
+    inputs, labels = jax.random.split(jax.random.fold_in(stream.key, step))
+    x = jax.random.normal(inputs, (BATCH, stream.teacher.atoms.shape[-1]))
+    truth = teacher.logits(stream.teacher, x)
+    return x, jax.random.bernoulli(labels, jax.nn.sigmoid(truth)).astype(x.dtype), truth
+
+
+def loss(params: dict[str, Array], batch: Batch) -> tuple[Float[Array, ""], Float[Array, ""]]:
+    """Mean log-loss of the labels; beside it the exact excess."""
+    x, label, truth = batch
+    told = student(params, x)
+    return jnp.mean(jax.nn.softplus(told) - label * told), jnp.mean(teacher.bernoulli_kl(truth, told))
+
+
+TASK = pack.Task(loss, sample)
+
+
+class Cell(NamedTuple):
+    """Students of one width on one number of samples, by teacher.
+
+    Attributes:
+        loss: final excess, on inputs of its own, at the learning rate that is best for the cell.
+        stream: average excess over the stream of the same students.
+        rate: that learning rate.
+    """
+
+    loss: Float[np.ndarray, "teachers"]
+    stream: Float[np.ndarray, "teachers"]
+    rate: float
+
+
+def train_cell(streams: Stream, n: int, T: int, rates: Sequence[float], key: Key[Array, ""]) -> Cell:
+    """Train a student for each teacher and learning rate.
+
+    One learning rate is chosen for the cell, by the mean over teachers on the validation inputs; a run that was frozen
+    is as bad as its last parameters are.
+    """
+    count, d = len(streams.key), streams.teacher.atoms.shape[-1]
+    keys = jax.random.split(key, (count, 1))
+    one = jax.vmap(jax.vmap(lambda key: initial(key, n, d)))(keys)
+    # The students of a teacher start alike: only their learning rates differ.
+    params = jax.tree.map(lambda leaf: jnp.repeat(leaf, len(rates), axis=1), one)
+    peak = jnp.broadcast_to(jnp.asarray(rates, jnp.float32), (count, len(rates)))
+    state, stream = pack.train(TASK, params, streams, peak, T // BATCH)
+    validation, test = (np.asarray(side, float) for side in _held_out(streams, state.params))
+    best = int(np.argmin(validation.mean(axis=0)))
+    return Cell(test[:, best], np.asarray(stream, float)[:, best], float(rates[best]))
+
+
+@jax.jit
+def _held_out(streams: Stream, params) -> Float[Array, "sides teachers runs"]:
+    """Excess of every student on validation and on test inputs."""
+
+    def of_stream(pair):
+        stream, runs = pair
+        x = jax.random.normal(jax.random.fold_in(stream.key, NO_STEP), (2, HELD_OUT, stream.teacher.atoms.shape[-1]))
+        truth = jax.vmap(lambda side: teacher.logits(stream.teacher, side))(x)
+        told = jax.vmap(lambda run: jax.vmap(lambda side: student(run, side))(x))(runs)
+        return jnp.moveaxis(teacher.bernoulli_kl(truth, told).mean(axis=-1), 1, 0)
+
+    # One teacher after another: the activations of its 1851 neurons on these inputs (K = 100) take 60 MB.
+    return jnp.moveaxis(jax.lax.map(of_stream, (streams, params)), 1, 0)
+
+
+def simulate_students(
+    widths: Sequence[int] = (4, 8, 16, 32, 64, 128, 256),
+    samples: Sequence[int] = (1024, 4096, 16384, 65536, 262144),
+    *,
+    teachers: int = 8,
+    d: int = 10,
+    K: float = 100.0,
+    rates: Sequence[float] = (0.003, 0.01, 0.03, 0.1, 0.3),
+    seed: int = 0,
+) -> tuple[pd.DataFrame, Truth]:
+    """Students of every width on every number of samples, of the same teachers.
+
+    Args:
+        samples: T, multiples of the 16 samples of a step.
+        rates: learning rates, of which the best is chosen for each width and T.
+
+    Returns:
+        table: a row a student, `seed` being its teacher's number: N = d n, D = T, flops = d n T, the loss its final
+            excess, nats a sample; n, T, `stream_loss`, the same average over the stream; `bound` of the means over
+            teachers of either; `guessing`, the loss of the student that always says 1/2; `lr`.
+        truth: that the excess has no floor, and no more: `frontier_slope` measures, it is not told.
+
+    Raises:
+        InputError: no width, teacher or learning rate, or T that is no multiple of 16.
+    """
+    _check(widths, samples, teachers, rates, d, K)
+    began = time.monotonic()
+    made, data, start = jax.random.split(jax.random.key(seed), 3)
+    drawn = jax.jit(jax.vmap(lambda key: teacher.draw(key, d, K)))(jax.random.split(made, teachers))
+    streams = Stream(jax.random.split(data, teachers), drawn)
+    nothing = {"w": jnp.zeros((teachers, 1, d, 1)), "v": jnp.zeros((teachers, 1, 1))}
+    guessing = np.asarray(_held_out(streams, nothing), float)[1, :, 0]
+    rows = []
+    for n in widths:
+        for T in samples:
+            cell = train_cell(streams, n, T, rates, jax.random.fold_in(start, n))
+            told = float(jeon_van_roy.bound(n, T, d, K))
+            rows += [
+                {"n": n, "T": T, "seed": index, "loss": loss, "stream_loss": stream, "guessing": guess}
+                | {"bound": told, "lr": cell.rate}
+                for index, (loss, stream, guess) in enumerate(zip(cell.loss, cell.stream, guessing, strict=True))
+            ]
+    columns = {name: np.asarray([row[name] for row in rows]) for name in rows[0]}
+    n, T = columns["n"], columns["T"]
+    table = runs_like("students", d * n, T, flops=d * n * T, batch_tokens=float(BATCH), **columns)
+    truth = Truth(
+        oracle="students",
+        regime="Networks trained in one pass, not the best learners of which the bound speaks. The excess falls to "
+        "zero as width and samples grow together, so that E = 0; its exponents depend on the range of either.",
+        law="chinchilla",
+        parameters={"E": 0.0},
+        settings={
+            "widths": " ".join(map(str, widths)),
+            "samples": " ".join(map(str, samples)),
+            "rates": " ".join(f"{rate:g}" for rate in rates),
+            "teachers": teachers,
+            "d": d,
+            "K": K,
+            "seed": seed,
+        },
+        cost=f"{time.monotonic() - began:.0f} s on {jax.default_backend()}",
+    )
+    return table, truth
+
+
+def _check(widths, samples, teachers: int, rates, d: int, K: float) -> None:
+    for name, values in (("widths", widths), ("samples", samples), ("rates", rates)):
+        if not values or min(values) <= 0:
+            raise InputError("students", name, list(values), "at least one, all positive")
+    if any(T % BATCH for T in samples):
+        raise InputError("students", "samples", list(samples), f"multiples of {BATCH}, the samples of a step")
+    if teachers < 1:
+        raise InputError("students", "teachers", teachers, "at least one")
+    if d < 1:
+        raise InputError("students", "d", d, "a dimension of at least 1")
+    if not 0.0 < K < math.inf:
+        raise InputError("students", "K", K, "a positive scale")
+
+
+def cells(table: pd.DataFrame) -> pd.DataFrame:
+    """Means over teachers, a row for each n and T.
+
+    Returns:
+        columns: n, T, loss, loss_se, stream_loss, stream_loss_se (standard errors over teachers), guessing, bound, lr,
+        violated: whether either mean exceeds the bound.
+    """
+    losses = {"loss": "val_loss_final100", "stream_loss": "stream_loss"}
+    means = losses | {name: name for name in ("guessing", "bound", "lr")}
+    aggregates = {name: (column, "mean") for name, column in means.items()}
+    aggregates |= {f"{name}_se": (column, "sem") for name, column in losses.items()}
+    found = table.groupby(["n", "T"]).agg(**aggregates).reset_index()
+    found["violated"] = found[list(losses)].max(axis=1) > found["bound"]
+    return found
+
+
+@dataclass(frozen=True)
+class Frontier:
+    """How the trained students say that compute is best split: L = A n^-a + B T^-b, so that T* grows as n*^(a/b).
+
+    Attributes:
+        slope: d ln T*/d ln p*, a/b.
+        low, high: 95 % interval, by resampling teachers.
+        a, b: exponents of width and samples.
+        residual: root mean square of the fit's error in ln L.
+    """
+
+    slope: float
+    low: float
+    high: float
+    a: float
+    b: float
+    residual: float
+
+
+def frontier_slope(
+    table: pd.DataFrame, loss: str = "val_loss_final100", *, draws: int = 200, seed: int = 0
+) -> Frontier:
+    """The slope of the frontier by a fit to the means over teachers, in logs.
+
+    Args:
+        table: of `simulate_students`.
+        loss: the column that is fitted; "stream_loss" for the loss of the theorem.
+
+    Raises:
+        InputError: fewer than three widths, numbers of samples or teachers.
+    """
+    by = table.pivot(index=["n", "T"], columns="seed", values=loss)
+    n, T = (by.index.get_level_values(name).to_numpy(float) for name in ("n", "T"))
+    for name, values in (("widths", n), ("samples", T), ("teachers", by.columns)):
+        if len(np.unique(values)) < 3:
+            raise InputError("students", name, len(np.unique(values)), "at least three for a frontier")
+    x, y = np.log(n), np.log(T)
+    x, y = x - x.mean(), y - y.mean()
+    losses = by.to_numpy(float)
+
+    def fitted(mean: Float[np.ndarray, "cells"], start: Float[np.ndarray, "4"]):
+        def error(p: Float[np.ndarray, "4"]) -> Float[np.ndarray, "cells"]:
+            return np.logaddexp(p[0] - p[1] * x, p[2] - p[3] * y) - np.log(mean)
+
+        return least_squares(error, start, bounds=([-np.inf, 0.01] * 2, [np.inf, 5.0] * 2))
+
+    level = float(np.log(losses.mean())) - 1.0
+    best = fitted(losses.mean(axis=1), np.array([level, 0.7, level, 0.7]))
+    rng = np.random.default_rng(seed)
+    slopes = []
+    for _ in range(draws):
+        chosen = rng.integers(0, losses.shape[1], losses.shape[1])
+        p = fitted(losses[:, chosen].mean(axis=1), best.x).x
+        slopes.append(p[1] / p[3])
+    low, high = np.quantile(slopes, [0.025, 0.975])
+    a, b = float(best.x[1]), float(best.x[3])
+    return Frontier(a / b, float(low), float(high), a, b, float(np.sqrt(np.mean(best.fun**2))))
