@@ -20,7 +20,7 @@ import math
 from collections.abc import Callable
 
 import numpy as np
-from jaxtyping import Complex, Float
+from jaxtyping import Complex, Float, Inexact
 
 from harness.theory.spectrum import Spectrum
 
@@ -32,26 +32,26 @@ TURN = math.pi / 8
 NEWTON = 200
 
 
-def freedom(spectrum: Spectrum, g: Float[np.ndarray, "*s"]) -> Float[np.ndarray, "*s"]:
-    """z(g) = sum lambda/(lambda + g), also for complex g."""
+def freedom(spectrum: Spectrum, g: Inexact[np.ndarray, "*s"]) -> Inexact[np.ndarray, "*s"]:
+    """z(g) = sum lambda/(lambda + g)."""
     return _over(spectrum, g) @ (spectrum.count * spectrum.eigenvalue)
 
 
-def _over(spectrum: Spectrum, g: np.ndarray) -> np.ndarray:
+def _over(spectrum: Spectrum, g: Inexact[np.ndarray, "*s"]) -> Inexact[np.ndarray, "*s nodes"]:
     """1/(lambda + g), the nodes on the last axis."""
     return 1.0 / (spectrum.eigenvalue + np.asarray(g)[..., None])
 
 
 def ridge(spectrum: Spectrum, z: float) -> float:
-    """The g at which z(g) = z: the effective ridge of z features, or of z samples.
+    """The g at which z(g) = z: the effective ridge of z features, or of z samples; 0 for as many as modes or more.
 
     Raises:
-        ValueError: z is not between 0 and the number of modes; infinity has g = 0.
+        ValueError: z of 0 or less.
     """
-    if math.isinf(z):
+    if z <= 0:
+        raise ValueError(f"{z} features or samples")
+    if z >= spectrum.modes:
         return 0.0
-    if not 0 < z < spectrum.modes:
-        raise ValueError(f"{z} of {spectrum.modes} modes")
     low, high = math.log(spectrum.eigenvalue.min()) - 40.0, math.log(spectrum.eigenvalue.max() * spectrum.modes / z)
     for _ in range(100):
         middle = (low + high) / 2
@@ -68,7 +68,6 @@ def solve(spectrum: Spectrum, N: float, s: Complex[np.ndarray, "*s"]) -> Complex
     Raises:
         ArithmeticError: the iteration found no root in the half plane of s.
     """
-    s = np.asarray(s, complex)
     radius, angle = np.abs(s), np.angle(s)
     # g - g z(g)/N is convex and rises beyond its largest root, left of this: Newton cannot miss from here.
     g = _newton(spectrum, N, radius.astype(complex), radius + np.sum(spectrum.count * spectrum.eigenvalue) / N + 0j)
@@ -77,12 +76,14 @@ def solve(spectrum: Spectrum, N: float, s: Complex[np.ndarray, "*s"]) -> Complex
         share = turn / turns
         g = _newton(spectrum, N, radius * np.exp(1j * angle * share), g * np.exp(1j * angle / turns))
     # The root is unique in the half plane of s (Silverstein and Bai 1995); both are real together.
-    if np.any(g.imag * np.sign(s.imag) < -1e-9 * np.abs(g)):
+    if np.any(np.imag(g) * np.sign(angle) < -1e-9 * np.abs(g)):
         raise ArithmeticError("the resolvent's root left the half plane")
     return g
 
 
-def _newton(spectrum: Spectrum, N: float, s: np.ndarray, g: np.ndarray) -> np.ndarray:
+def _newton(
+    spectrum: Spectrum, N: float, s: Complex[np.ndarray, "*s"], g: Complex[np.ndarray, "*s"]
+) -> Complex[np.ndarray, "*s"]:
     weight = spectrum.count * spectrum.eigenvalue
     for _ in range(NEWTON):
         over = _over(spectrum, g)
@@ -96,12 +97,12 @@ def _newton(spectrum: Spectrum, N: float, s: np.ndarray, g: np.ndarray) -> np.nd
     raise ArithmeticError(f"no root of the resolvent within {NEWTON} steps")
 
 
-def error(spectrum: Spectrum, s: np.ndarray, g: np.ndarray) -> np.ndarray:
+def error(spectrum: Spectrum, s: Complex[np.ndarray, "*s"], g: Complex[np.ndarray, "*s"]) -> Complex[np.ndarray, "*s"]:
     """u^T (H + s)^-1 u at g = g(s)."""
     return g / s * (_over(spectrum, g) @ spectrum.power)
 
 
-def heat(spectrum: Spectrum, s: np.ndarray, g: np.ndarray) -> np.ndarray:
+def heat(spectrum: Spectrum, s: Complex[np.ndarray, "*s"], g: Complex[np.ndarray, "*s"]) -> Complex[np.ndarray, "*s"]:
     """tr H^2 (H + s)^-1 at g = g(s)."""
     return np.sum(spectrum.count * spectrum.eigenvalue) - s * freedom(spectrum, g)
 
