@@ -21,7 +21,6 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 from jaxtyping import Float
-from scipy.interpolate import CubicSpline
 
 from harness.fit.truth import Truth
 from harness.theory import resolvent
@@ -183,22 +182,6 @@ def expected_risk(
     return resolvent.inverse_laplace(transform, steps)
 
 
-@dataclass(frozen=True)
-class Envelope:
-    """The least risk of all sizes at each number of FLOPs.
-
-    Attributes:
-        d: the size that has it; nan where it is not within the sizes tried.
-        size_slope, loss_slope: d log d* / d log f and -d log P* / d log f there.
-    """
-
-    flops: Float[np.ndarray, "flops"]
-    d: Float[np.ndarray, "flops"]
-    risk: Float[np.ndarray, "flops"]
-    size_slope: Float[np.ndarray, "flops"]
-    loss_slope: Float[np.ndarray, "flops"]
-
-
 def isoflops(
     alpha: float,
     beta: float,
@@ -226,26 +209,6 @@ def isoflops(
         else:
             row[enough] = expected_risk(spectrum(alpha, beta, v), d, steps[enough], gamma, batch)
     return risks
-
-
-def envelope(
-    sizes: Sequence[float] | Float[np.ndarray, "sizes"],
-    flops: Float[np.ndarray, "flops"],
-    risks: Float[np.ndarray, "sizes flops"],
-) -> Envelope:
-    """By a cubic spline of log risk in log d at each number of FLOPs, which needs four sizes or more."""
-    best, least = np.full(len(flops), np.nan), np.full(len(flops), np.nan)
-    for index, column in enumerate(risks.T):
-        known = np.isfinite(column)
-        if known.sum() < 4:
-            continue
-        spline = CubicSpline(np.log(np.asarray(sizes)[known]), np.log(column[known]))
-        places = spline.derivative().roots(extrapolate=False)
-        if len(places) and np.exp(spline(places)).min() < column[known].min() * (1 + 1e-12):
-            at = places[np.argmin(spline(places))]
-            best[index], least[index] = math.exp(at), math.exp(spline(at))
-    logs = np.log(flops)
-    return Envelope(flops, best, least, np.gradient(np.log(best), logs), -np.gradient(np.log(least), logs))
 
 
 def simulate(
@@ -291,7 +254,7 @@ def simulate(
     d, f, loss = np.asarray(sizes, float)[row], grid[column], risks[row, column]
     more = {"steps": f / (d * batch), "frontier": frontier[row, column]}
     table = runs_like("plrf", d, f / d, flops=f, loss=loss, train_loss=loss, gap=np.zeros(len(d)), **more)
-    if table["frontier"].sum() < 3:
+    if np.sum(table["frontier"].to_numpy()) < 3:
         raise InputError(name, "flops", (min(flops), max(flops)), "such that a size within `sizes` is the best")
     return table, Truth(
         oracle="plrf",

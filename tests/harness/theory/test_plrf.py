@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from harness.theory import plrf
+from harness.theory.envelope import envelope
 from sweeps.errors import InputError
 
 POINTS = {
@@ -131,7 +132,7 @@ def test_envelopes_come_nearer_to_the_predicted_slopes_at_larger_d(name, small, 
     for scale, most in ((1, small), (1024, large)):
         sizes, flops = np.geomspace(32, 512, 7) * scale, np.geomspace(most / 10, most, 5)
         risks = plrf.isoflops(alpha, beta, sizes, flops, seeds=0)
-        best = plrf.envelope(sizes, flops, risks)
+        best = envelope(sizes, flops, risks)
         slopes = np.asarray([np.mean(best.loss_slope[1:-1]), np.mean(best.size_slope[1:-1])])
         misses.append(np.abs(slopes / [found.loss, found.size] - 1))
     assert np.all(misses[0] < 0.15) and np.all(misses[1] < 0.5 * misses[0])
@@ -139,8 +140,8 @@ def test_envelopes_come_nearer_to_the_predicted_slopes_at_larger_d(name, small, 
 
 def test_an_optimum_beyond_the_sizes_is_not_one():
     sizes, flops = [32, 45, 64, 91, 128], np.asarray([1e4, 1e9])
-    best = plrf.envelope(sizes, flops, plrf.isoflops(0.75, 0.25, sizes, flops, seeds=0))
-    assert 32 < best.d[0] < 128 and np.isnan(best.d[1])
+    best = envelope(sizes, flops, plrf.isoflops(0.75, 0.25, sizes, flops, seeds=0))
+    assert 32 < best.N[0] < 128 and np.isnan(best.N[1])
 
 
 def test_a_simulated_table_has_the_phase_s_frontier():
