@@ -1,0 +1,146 @@
+"""Random features of power-law data by one-point resolvents: what does not depend on the draw of the features.
+
+The model has N features A x, A (N x M) with iid entries N(0, 1/N), of data x with variances lambda_i. In the basis of
+the data its population Hessian is H = Lambda^(1/2) A^T A Lambda^(1/2) (M x M, of rank N), and u, u_i^2 = power_i, is
+what it starts with as its error. With g the root of s = g (1 - z(g)/N), z(g) = sum lambda/(lambda + g),
+
+    u^T (H + s)^-1 u   ->  sum power g / (s (lambda + g))
+    tr H^2 (H + s)^-1  ->  sum lambda - s z(g)
+
+(Silverstein and Bai 1995; Maloney et al. 2022, arXiv 2210.16859; Bordelon et al. 2024, arXiv 2402.01092; Paquette et
+al. 2024, arXiv 2405.15074). Whatever is a function of H in between is an inverse Laplace transform of these, by a
+contour of few complex s: neither a density of eigenvalues nor a draw is needed, nor time that grows with M, N or t.
+
+Regime: the limit of large N, and exact at N = infinity. At finite N the mean loss over draws of A is higher by O(1/N):
+at b = 1.25, a = 1.5 by 0.8 % at N = 32 and 0.1 % at N = 300 at all times. One draw differs by 6 % at N = 32 and by 0.5
+to 2 % at N = 300 (more where the first modes hold more of the power).
+"""
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+from jaxtyping import Complex, Float, Inexact
+
+from harness.theory.spectrum import Spectrum
+
+# Nodes of half the contour. Errors over the loss at t = 0: 1e-12 with 10, 1e-14 with 14, 2e-13 by rounding with 16.
+NODES = 14
+# From the positive axis to a node by steps of this angle: ten times quicker than by pi/4 or pi/2, where Newton's steps
+# are cut short; pi/24 is slower again.
+TURN = math.pi / 8
+NEWTON = 200
+
+
+def freedom(spectrum: Spectrum, g: Inexact[np.ndarray, "*s"]) -> Inexact[np.ndarray, "*s"]:
+    """z(g) = sum lambda/(lambda + g)."""
+    return _over(spectrum, g) @ (spectrum.count * spectrum.eigenvalue)
+
+
+def _over(spectrum: Spectrum, g: Inexact[np.ndarray, "*s"]) -> Inexact[np.ndarray, "*s nodes"]:
+    """1/(lambda + g), the nodes on the last axis."""
+    return 1.0 / (spectrum.eigenvalue + np.asarray(g)[..., None])
+
+
+def ridge(spectrum: Spectrum, z: float) -> float:
+    """The g at which z(g) = z: the effective ridge of z features, or of z samples; 0 for as many as modes or more.
+
+    Raises:
+        ValueError: z of 0 or less.
+    """
+    if z <= 0:
+        raise ValueError(f"{z} features or samples")
+    if z >= spectrum.modes:
+        return 0.0
+    low, high = math.log(spectrum.eigenvalue.min()) - 40.0, math.log(spectrum.eigenvalue.max() * spectrum.modes / z)
+    for _ in range(100):
+        middle = (low + high) / 2
+        if freedom(spectrum, np.asarray(math.exp(middle))) > z:
+            low = middle
+        else:
+            high = middle
+    return math.exp((low + high) / 2)
+
+
+def solve(spectrum: Spectrum, N: float, s: Complex[np.ndarray, "*s"]) -> Complex[np.ndarray, "*s"]:
+    """g(s), for s off the negative axis and not 0.
+
+    Raises:
+        ArithmeticError: the iteration found no root in the half plane of s.
+    """
+    radius, angle = np.abs(s), np.angle(s)
+    # g - g z(g)/N is convex and rises beyond its largest root, left of this: Newton cannot miss from here.
+    g = _newton(spectrum, N, radius.astype(complex), radius + np.sum(spectrum.count * spectrum.eigenvalue) / N + 0j)
+    turns = max(1, math.ceil(float(np.max(np.abs(angle), initial=0.0)) / TURN))
+    for turn in range(1, turns + 1):
+        share = turn / turns
+        g = _newton(spectrum, N, radius * np.exp(1j * angle * share), g * np.exp(1j * angle / turns))
+    # The root is unique in the half plane of s (Silverstein and Bai 1995); both are real together.
+    if np.any(np.imag(g) * np.sign(angle) < -1e-9 * np.abs(g)):
+        raise ArithmeticError("the resolvent's root left the half plane")
+    return g
+
+
+def _newton(
+    spectrum: Spectrum, N: float, s: Complex[np.ndarray, "*s"], g: Complex[np.ndarray, "*s"]
+) -> Complex[np.ndarray, "*s"]:
+    weight = spectrum.count * spectrum.eigenvalue
+    for _ in range(NEWTON):
+        over = _over(spectrum, g)
+        z, q = over @ weight, over**2 @ (weight * spectrum.eigenvalue)
+        change = (g * (1 - z / N) - s) / (1 - q / N)
+        # A step of more than half of g may leave the half plane.
+        change = change * np.minimum(1.0, 0.5 * np.abs(g) / np.maximum(np.abs(change), 1e-300))
+        g = g - change
+        if np.all(np.abs(change) <= 1e-13 * np.abs(g)):
+            return g
+    raise ArithmeticError(f"no root of the resolvent within {NEWTON} steps")
+
+
+def error(spectrum: Spectrum, s: Complex[np.ndarray, "*s"], g: Complex[np.ndarray, "*s"]) -> Complex[np.ndarray, "*s"]:
+    """u^T (H + s)^-1 u at g = g(s)."""
+    return g / s * (_over(spectrum, g) @ spectrum.power)
+
+
+def heat(spectrum: Spectrum, s: Complex[np.ndarray, "*s"], g: Complex[np.ndarray, "*s"]) -> Complex[np.ndarray, "*s"]:
+    """tr H^2 (H + s)^-1 at g = g(s)."""
+    return np.sum(spectrum.count * spectrum.eigenvalue) - s * freedom(spectrum, g)
+
+
+def floor(spectrum: Spectrum, N: float) -> float:
+    """What N features cannot fit: sum power g/(lambda + g) at z(g) = N."""
+    g = ridge(spectrum, N)
+    return float(np.sum(spectrum.power * g / (spectrum.eigenvalue + g)))
+
+
+def inverse_laplace(
+    transform: Callable[[Complex[np.ndarray, "times nodes"]], Complex[np.ndarray, "times nodes"]],
+    t: Float[np.ndarray, "times"],
+) -> Float[np.ndarray, "times"]:
+    """The real function whose Laplace transform this is, at times t > 0; the transform is analytic off (-inf, 0].
+
+    By the midpoint rule on the cotangent contour of Weideman 2006 (SIAM J. Numer. Anal. 44), 2 NODES in all.
+    """
+    count = 2 * NODES
+    theta = (np.arange(NODES) + 0.5) * 2 * math.pi / count
+    cot = 1 / np.tan(0.6407 * theta)
+    place = count * (0.5017 * theta * cot - 0.6122 + 0.2645j * theta)
+    slope = count * (0.5017 * cot - 0.5017 * 0.6407 * theta / np.sin(0.6407 * theta) ** 2 + 0.2645j)
+    p = place / np.asarray(t, float)[:, None]
+    # The half below the axis is the conjugate: twice the real part of (1/2 pi i) sum f e^p dp, dp = 2 pi/count slope.
+    return np.imag(transform(p) @ (np.exp(place) * slope)) * 2 / count / np.asarray(t, float)
+
+
+def excess(spectrum: Spectrum, N: float, t: Float[np.ndarray, "times"]) -> Float[np.ndarray, "times"]:
+    """u^T exp(-2 H t) u: the loss, without noise, after population gradient flow dw/dt = -H w for a time t >= 0.
+
+    This is the flow of half the squared error; N may be math.inf.
+    """
+    t = np.asarray(t, float)
+    loss = np.full(len(t), spectrum.power.sum())
+
+    def transform(s):
+        return error(spectrum, s, solve(spectrum, N, s))
+
+    loss[t > 0] = inverse_laplace(transform, 2 * t[t > 0])
+    return loss

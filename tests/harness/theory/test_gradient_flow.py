@@ -1,0 +1,140 @@
+"""Gradient flow on reused and on fresh samples: against small steps, closed forms and the published exponents."""
+
+import math
+
+import numpy as np
+import pytest
+
+from harness.theory import gradient_flow, resolvent
+from harness.theory.gradient_flow import World, mean_and_error
+from harness.theory.spectrum import every_mode, power_law
+from sweeps.errors import InputError
+
+ENDLESS = power_law(math.inf, 1.25, 1.5)
+
+
+def slopes(x, y):
+    return np.diff(np.log(y)) / np.diff(np.log(x))
+
+
+@pytest.mark.parametrize("N, P", [(8, 20), (20, 8), (math.inf, 8)])
+def test_one_decomposition_gives_what_small_steps_give(N, P):
+    world, t = World(modes=30, noise=0.3), np.asarray([0.5, 3.0])
+    found = gradient_flow.reused(world, N, P, t, draws=1, seed=5)
+    rng = np.random.default_rng(5)
+    features, teachers = gradient_flow._features(world, N, rng), gradient_flow._teachers(world, rng)
+    inputs, noise = gradient_flow._samples(world, P, rng)
+    phi, labels = inputs @ features.T, inputs @ teachers + noise
+    weights, step = np.zeros((phi.shape[1], labels.shape[1])), 1e-3
+    for index in range(2):
+        for _ in range(round((t[index] - (t[index - 1] if index else 0.0)) / step)):
+            half = weights + step / 2 * phi.T @ (labels - phi @ weights) / P
+            weights += step * phi.T @ (labels - phi @ half) / P
+        train = np.mean((labels - phi @ weights) ** 2)
+        test = world.unlearned + np.mean(np.sum((teachers - features.T @ weights) ** 2, axis=0))
+        assert found.train[0, index] == pytest.approx(train, rel=1e-5)
+        assert found.test[0, index] == pytest.approx(test, rel=1e-5)
+        assert found.raw_gap[0, index] == pytest.approx(test - train, abs=1e-4)
+
+
+def test_fresh_samples_leave_no_gap_and_the_curve_of_the_resolvent():
+    world, t = World(modes=400), np.asarray([1.0, 30.0, 1e3])
+    curves = gradient_flow.online(world, 80, 200, t, draws=40)
+    gap, error = mean_and_error(curves.gap)
+    assert np.all(np.abs(gap) < 2.02 * error) and np.all(error < 0.02 * curves.test.mean(axis=0))
+    told = resolvent.excess(every_mode(400, 1.25, 1.5), 80, t) + world.unlearned
+    loss, error = mean_and_error(curves.test)
+    assert np.all(np.abs(loss - told) < 3 * error + 0.004 * told)
+
+
+def test_the_gap_of_reused_samples_grows_and_starts_as_one_over_their_number():
+    world, t = World(modes=1000), np.asarray([1.0, 3.0, 10.0, 30.0, 100.0, 300.0])
+    gaps = []
+    for P in (400, 800, 1600):
+        curves = gradient_flow.reused(world, 150, P, t, draws=4)
+        gap, error = mean_and_error(curves.gap)
+        assert np.all(np.diff(gap) > 0) and gap[0] > 3 * error[0] > 0
+        # What the twin takes away is most of the early noise, and nothing on average.
+        raw, raw_error = mean_and_error(curves.raw_gap)
+        assert raw_error[0] > 3 * error[0] and np.all(np.abs(raw - gap) < 4 * raw_error)
+        gaps.append(gap * P)
+    at_30 = np.asarray(gaps)[:, 3]
+    assert np.ptp(at_30) < 0.2 * at_30.mean()
+
+
+@pytest.mark.parametrize(
+    "N, P, noise", [(40, 200, 0.0), (40, 200, 0.5), (200, 40, 0.0), (200, 40, 0.5), (math.inf, 60, 0.3)]
+)
+def test_after_long_training_the_loss_is_that_of_the_deterministic_equivalent(N, P, noise):
+    world = World(modes=300, noise=noise)
+    curves = gradient_flow.reused(world, N, P, np.asarray([1e9]), draws=16, seed=1)
+    told = gradient_flow.floor(every_mode(300, 1.25, 1.5), N, P, world.unlearned)
+    loss, error = mean_and_error(curves.test)
+    assert abs(loss[0] - told) < 3 * error[0] + 0.02 * told
+    # Generalized cross-validation: the training loss is smaller by (1 - min(N, P)/P)^2.
+    assert curves.train.mean() == pytest.approx(max(0.0, 1 - N / P) ** 2 * told, rel=0.06, abs=1e-6)
+
+
+def test_floors_and_times_have_the_published_exponents():
+    t, n = np.geomspace(1e2, 1e6, 5), np.geomspace(1e3, 1e6, 4)
+    assert slopes(t, resolvent.excess(ENDLESS, math.inf, t)) == pytest.approx(-0.4, rel=0.03)
+    assert slopes(n, [gradient_flow.floor(ENDLESS, x, math.inf) for x in n]) == pytest.approx(-0.5, rel=0.03)
+    assert slopes(n, [gradient_flow.floor(ENDLESS, math.inf, x) for x in n]) == pytest.approx(-0.5, rel=0.03)
+    # Easy tasks: a - 1 = 3 exceeds 2 b for samples, and b for features.
+    easy = power_law(math.inf, 1.25, 4.0)
+    assert slopes(n, [gradient_flow.floor(easy, math.inf, x) for x in n]) == pytest.approx(-2.5, rel=0.03)
+    assert slopes(n, [gradient_flow.floor(easy, x, math.inf) for x in n]) == pytest.approx(-1.25, rel=0.03)
+
+
+def test_simulated_floors_fall_with_samples_as_published():
+    world, P = World(modes=600), np.asarray([16.0, 32.0, 64.0])
+    world_floor = world.unlearned
+    losses = [
+        gradient_flow.reused(world, 300, int(p), np.asarray([1e8]), draws=12).test.mean() - world_floor for p in P
+    ]
+    told = [gradient_flow.floor(every_mode(600, 1.25, 1.5), 300, p, world_floor) - world_floor for p in P]
+    assert losses == pytest.approx(told, rel=0.06)
+
+
+def test_compute_optimal_sizes_and_losses_have_the_published_exponents():
+    best = gradient_flow.compute_optimal(ENDLESS, np.geomspace(10, 3e4, 15), np.geomspace(1e5, 1e9, 9))
+    assert best.size_slope == pytest.approx(1 / 2.25, rel=0.02)
+    assert best.loss_slope == pytest.approx(0.5 / 2.25, rel=0.02)
+    assert np.all(np.abs(best.size_slope - 0.444) < 0.04) and np.all(np.abs(best.loss_slope - 0.222) < 0.02)
+
+
+def test_one_wide_model_beats_four_narrow_ones_which_beat_one():
+    world, t = World(modes=600), np.asarray([30.0, 1e3])
+    losses = [
+        gradient_flow.ensemble(world, N, models, t, draws=4).mean(axis=0) for N, models in ((160, 1), (40, 4), (40, 1))
+    ]
+    assert np.all(losses[0] < 0.97 * losses[1]) and np.all(losses[1] < 0.97 * losses[2])
+
+
+def test_a_simulated_table_has_gaps_where_samples_are_reused_and_none_where_they_are_fresh():
+    table, truth = gradient_flow.simulate(modes=300, sizes=(16, 64), samples=(100, 300), draws=4)
+    assert truth.parameters == pytest.approx({"E": 0, "alpha": 0.5, "beta": 0.4, "beta/(alpha + beta)": 1 / 2.25})
+    again, fresh = table[table["data"] == "reused"], table[table["data"] == "fresh"]
+    assert np.all(again["gap_probe"] > 0) and np.all(again["U"] == again["P"])
+    assert np.all(np.abs(fresh["gap_probe"]) < 6 * fresh["gap_probe_se"]) and np.all(fresh["U"] == fresh["D"])
+    np.testing.assert_allclose(table["raw_gap"], table["val_loss_final100"] - table["train_loss_final100"], atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    "settings, field",
+    [
+        ({"a": 1.0}, "a, b, noise"),
+        ({"sizes": (2000,)}, "sizes"),
+        ({"times": (0.1,)}, "samples, times, draws"),
+        ({"draws": 1}, "samples, times, draws"),
+    ],
+)
+def test_unusable_settings_are_named(settings, field):
+    with pytest.raises(InputError) as error:
+        gradient_flow.simulate(**settings)
+    assert error.value.field == field
+
+
+def test_as_many_features_as_samples_have_no_floor():
+    with pytest.raises(ValueError, match="as many"):
+        gradient_flow.floor(ENDLESS, 100, 100)
