@@ -129,20 +129,28 @@ def _solve(spectrum: Spectrum, n: np.ndarray, p: np.ndarray, ridge: np.ndarray) 
     return np.where(free & (least >= spectrum.modes), 0.0, np.exp(x))
 
 
+def _losses_at(spectrum: Spectrum, n, p, noise: float, g, z):
+    """(test, train) at g and its z; the test loss is infinite where the variance is.
+
+    1/P times (P - z) + (z - q)(1 - z/N)/(1 - q/N) is what the source's 1 - (q (N - 2z) + z^2)/(P (N - q)) becomes
+    without its cancellation: exactly 0 at N = P without a ridge.
+    """
+    q, (unlearned, slope) = np.minimum(_degrees(spectrum, g)[1], z), _unlearned(spectrum, g)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        free = np.where(z < n, (1.0 - z / n) / (1.0 - q / n), 0.0)
+        share = 1.0 - z / p
+        variance = share + (z - q) * free / p
+        test = np.where(variance > 0, (unlearned - g * slope * free + noise) / variance, np.inf)
+        # The identity of generalised cross-validation.
+        return test, np.where(share > 0, np.square(share) * test, 0.0)
+
+
 def _at(spectrum: Spectrum, n, p, ridge, noise: float, g) -> Losses:
-    (z, q), (unlearned, slope) = _degrees(spectrum, g), _unlearned(spectrum, g)
-    # Without a ridge the fixed point says so itself; rounding would leave 1e-16 of either limit.
-    z = np.where(ridge == 0, np.minimum(np.minimum(n, p), spectrum.modes), z)
-    kappa = g * (1.0 - z / n)
-    with np.errstate(divide="ignore"):
-        spread = 1.0 / (1.0 - q / n)
-        variance = 1.0 - (q * (1.0 - 2.0 * z / n) + z * z / n) / p * spread
-        test = np.where(variance > 0, (unlearned - kappa * slope * spread + noise) / variance, np.inf)
-    share = z / p
-    with np.errstate(invalid="ignore"):
-        # (1 - z/P)^2 test: the identity of generalised cross-validation.
-        train = np.where(share < 1.0, np.square(1.0 - share) * test, 0.0)
-    return Losses(test, train, test - train, z, np.asarray(ridge, float))
+    # Without a ridge z is known; rounding would leave 1e-16 of either limit.
+    z = np.where(ridge == 0, np.minimum(np.minimum(n, p), spectrum.modes), _degrees(spectrum, g)[0])
+    test, train = _losses_at(spectrum, n, p, noise, g, z)
+    share = z / p  # the difference of the losses would leave 0 of a gap of 1e-16 of them
+    return Losses(test, train, test * share * (2.0 - share), z, np.asarray(ridge, float))
 
 
 def _best(spectrum: Spectrum, n, p, noise: float) -> Losses:
@@ -167,13 +175,9 @@ def _best(spectrum: Spectrum, n, p, noise: float) -> Losses:
 
 def _test(spectrum: Spectrum, n, p, noise: float, x) -> Float[np.ndarray, "rows"]:
     """The test loss at g = e^x, infinite where no ridge gives it."""
-    g = np.exp(x)
-    (z, q), (unlearned, slope) = _degrees(spectrum, g), _unlearned(spectrum, g)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        spread = 1.0 / (1.0 - q / n)
-        variance = 1.0 - (q * (1.0 - 2.0 * z / n) + z * z / n) / p * spread
-        test = (unlearned - g * (1.0 - z / n) * slope * spread + noise) / variance
-    return np.where((z < np.minimum(n, p)) & (variance > 0), test, np.inf)
+    z = _degrees(spectrum, np.exp(x))[0]
+    test, _ = _losses_at(spectrum, n, p, noise, np.exp(x), z)
+    return np.where(z < np.minimum(n, p), test, np.inf)
 
 
 def experiment(

@@ -1,0 +1,101 @@
+"""The worlds' gaps beside closed forms and limits, and fits that find their constants."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from harness import predict_gap
+from harness.fit.fitting import fit
+from harness.fit.law import get_law
+from harness.fit.truth import compare
+from harness.theory.gap_worlds import SIZES, WORLDS, exact, simulate
+from harness.theory.random_features import losses
+from harness.theory.spectrum import power_law
+from sweeps.errors import InputError
+
+
+def by_size(name: str, z: float = 1.5) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """u of a size, and D and gaps by size and u."""
+    rows = exact(name, z)
+    shape = (len(SIZES), -1)
+    return rows["u"].to_numpy().reshape(shape)[0], *(rows[c].to_numpy().reshape(shape) for c in ("D", "gap"))
+
+
+def test_the_classical_gap_grows_with_n_and_falls_with_d():
+    rows = exact("classical")
+    v = rows["N"] / rows["D"]
+    assert rows["gap"].to_numpy() == pytest.approx((2 * v - v**2) / (1 - v), rel=2e-3)
+    n, d = np.geomspace(1e6, 1e8, 4), np.geomspace(3e10, 3e12, 4)
+    grid = losses(power_law(1e15, 1.5, 1.6), n[:, None], d[None, :], 0.0, noise=1.0).gap
+    assert np.all(np.diff(grid, axis=0) > 0) and np.all(np.diff(grid, axis=1) < 0)
+    assert np.diff(np.log(grid), axis=1) / np.log(d[1] / d[0]) == pytest.approx(-1.0, abs=0.01)
+
+
+def test_the_best_ridge_has_no_peak_and_slopes_of_both_limits():
+    u, _, gap = by_size("optimal_ridge")
+    slopes = np.diff(np.log(gap), axis=1) / np.diff(np.log(u))
+    assert slopes[:, 0] == pytest.approx(-0.5, abs=0.01) and slopes[:, -1] == pytest.approx(-1.0, abs=0.01)
+    assert np.all(slopes < 0)
+    collapsed = gap * SIZES[:, None] ** 0.5
+    assert collapsed == pytest.approx(np.tile(collapsed[0], (len(SIZES), 1)), rel=0.01)
+
+
+@pytest.mark.parametrize("z", [1.2, 1.5, 2.5])
+def test_the_crossover_is_at_any_z(z):
+    u, _, gap = by_size("crossover", z)
+    slopes = np.diff(np.log(gap), axis=1) / np.diff(np.log(u))
+    assert slopes[:, 0] == pytest.approx(-(1 - 1 / z), abs=0.03) and slopes[:, -1] == pytest.approx(-1.0, abs=0.01)
+    collapsed = gap * SIZES[:, None] ** (z - 1)
+    assert collapsed == pytest.approx(np.tile(collapsed[-1], (len(SIZES), 1)), rel=0.01)
+
+
+def test_the_crossovers_f_is_the_law_gap_ridges():
+    """Without noise that law leaves 2e-5 of the gap; D/N^1.5 of 266 = 1000 ((pi/b)/sin(pi/b))^-b is where it turns."""
+    rows = exact("crossover")
+    turn = 1000 * ((np.pi / 1.5) / np.sin(np.pi / 1.5)) ** -1.5
+    constants = {"A": 2 / turn, "alpha": 0.5, "z": 1.5, "beta": 1.0, "u_star": turn, "beta_0": 1 / 3}
+    law = np.asarray(get_law("gap_ridge").predict(constants, {"N": rows["N"].to_numpy(), "D": rows["D"].to_numpy()}))
+    assert law == pytest.approx(rows["gap"].to_numpy(), rel=2e-3)
+
+
+def test_the_sources_world_is_the_published_law():
+    table, truth = simulate("source", scatter=0.0)
+    assert table["gap_probe"].to_numpy() == pytest.approx(
+        predict_gap(table["N_total"].to_numpy(), table["D"].to_numpy())
+    )
+    assert truth.parameters == {"A": 0.86, "alpha": 0.31, "z": 0.74, "beta": 0.42, "u_star": 1.0}
+
+
+def found(name: str, law: str, seed: int) -> dict:
+    table, truth = simulate(name, seed=seed)
+    rows = pd.DataFrame({"N": table["N_nonembedding"], "D": table["D"], "G": table["gap_probe"]})
+    return {each.name: each for each in compare(fit(law, rows, bootstrap=0, sensitivity=False), truth)}
+
+
+@pytest.mark.parametrize(
+    ("name", "law"), [("classical", "gap_threshold"), ("optimal_ridge", "gap_broken"), ("crossover", "gap_broken")]
+)
+def test_a_fit_finds_the_exponents_under_noise(name, law):
+    for seed in (1, 2):
+        rows = found(name, law, seed)
+        for constant, tolerance in (("alpha", 0.1), ("z", 0.07), ("beta", 0.05)):
+            error = rows[constant].error
+            assert error is not None and abs(error) < tolerance * max(abs(rows[constant].truth), 0.5), (constant, error)
+
+
+def test_the_classical_world_does_not_tell_alpha_from_z_by_slopes_alone():
+    """Far above the threshold it is a power law in N and D: beta and alpha - z beta, and no more."""
+    table, truth = simulate("classical", seed=3)
+    far = table.loc[table["D"] > 30 * table["N_total"]]
+    rows = pd.DataFrame({"N": far["N_total"], "D": far["D"], "G": far["gap_probe"]})
+    known = {each.name: each for each in compare(fit("gap", rows, bootstrap=60, sensitivity=False), truth)}
+    assert known["alpha"].estimate is None and known["z"].estimate is None and known["A"].estimate is None
+    for name in ("beta", "alpha - z*beta"):
+        assert known[name].error == pytest.approx(0.0, abs=0.05)
+
+
+def test_unusable_values_are_refused():
+    for asked in ({"name": "nowhere"}, {"name": "crossover", "z": 1.0}, {"name": "source", "scatter": -0.1}):
+        with pytest.raises(InputError, match="simulate gap"):
+            simulate(**asked)
+    assert set(WORLDS) == {"classical", "optimal_ridge", "crossover", "source"}
