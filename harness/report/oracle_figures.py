@@ -63,7 +63,8 @@ def _jeon_van_roy(table: pd.DataFrame, truth: Truth) -> tuple[str, list[Drawing]
     p, t = numbers(best, "N_total"), numbers(best, "T")
     right = blank(440)
     right.add_scatter(
-        x=p, y=t, mode="lines+markers", name="compute-optimal", line={"color": ACCENT}, customdata=numbers(best, "flops"),
+        x=p, y=t, mode="lines+markers", name="compute-optimal", line={"color": ACCENT},
+        customdata=numbers(best, "flops"),
         hovertemplate="p* %{x:.4g}<br>T* %{y:.4g}<br>C %{customdata:.3g}<extra></extra>",
     )  # fmt: skip
     _power(right, p, (float(p[-1]), float(t[-1])), 1.0, "slope 1")
@@ -117,7 +118,7 @@ def _students(table: pd.DataFrame, truth: Truth) -> tuple[str, list[Drawing]]:
         said = "Too few widths, samples or teachers for a frontier."
     told = "nowhere" if violated == 0 else f"in {violated} of {len(cells)} cells"
     return f"Trained students exceed the bound {told}", [
-        (left, f"Excess log-loss of trained students, exact against their teachers (solid), and the bound (dotted). {said}"),
+        (left, f"Excess log-loss of trained students, exact against their teachers, and the bound (dotted). {said}"),
         (right, "The quantity the theorem is about: the excess at each sample before it was learned from, averaged."),
     ]  # fmt: skip
 
@@ -160,7 +161,7 @@ def _gradient_flow(table: pd.DataFrame, truth: Truth) -> tuple[str, list[Drawing
     return "Reused samples open a gap that grows with time; fresh ones leave none", [
         (
             left,
-            f"Test and training losses of N = {short(largest)} by number of reused samples P, exact by one decomposition.",
+            f"Test and training losses of N = {short(largest)} by number of reused samples P.",
         ),
         (middle, "The gap of the same runs, less that of the initial model; on fresh samples it is 0."),
         (right, "The same flow on fresh samples: time is the bottleneck first, then the number of features."),
@@ -197,7 +198,7 @@ def _lottery(table: pd.DataFrame, truth: Truth) -> tuple[str, list[Drawing]]:
     return f"The mean error falls as width^{found.slope:.2f} (95 % interval {found.low:.2f} to {found.high:.2f})", [
         (
             _axes(figure, ("width", "mean square error of x²"), x, numbers(single, LOSS)),
-            f"Networks of every width and seed, their mean, and the power law {truth.regime[0].lower()}{truth.regime[1:]}",
+            f"Networks of every width and seed, their mean, and a power law. {truth.regime}",
         )
     ]
 

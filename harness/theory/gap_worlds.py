@@ -43,14 +43,14 @@ class World:
     Attributes:
         regime: what is exact, in a sentence.
         law: that has the right f.
-        ratios: the smallest and largest D/N^z, and how many.
+        ratios: z -> the D/N^z of every size.
         solve: (N, D, z) -> losses; None where only the gap is defined.
         truth: z -> constants by name.
     """
 
     regime: str
     law: str
-    ratios: tuple[float, float, int]
+    ratios: Callable[[float], Rows]
     solve: Callable[[Rows, Rows, float], Losses] | None
     truth: Callable[[float], dict[str, float]]
 
@@ -63,8 +63,13 @@ def _optimal(n: Rows, d: Rows, z: float) -> Losses:
     return best_ridge(power_law(MODES, RIDGE_B, RIDGE_A), n, d)
 
 
+def _stretch(z: float) -> float:
+    """The share of features that is learned goes as D^(1/z): at a larger z the same shares take more decades of D."""
+    return z / CROSSOVER_B
+
+
 def _crossover(n: Rows, d: Rows, z: float) -> Losses:
-    ridge = d * (d / CROSSOVER_D) ** (-CROSSOVER_B / z)
+    ridge = d * (d / CROSSOVER_D ** _stretch(z)) ** (-CROSSOVER_B / z)
     return losses(power_law(MODES, CROSSOVER_B, CROSSOVER_A), n, d, ridge, noise=1.0)
 
 
@@ -79,18 +84,21 @@ def _two_slopes(alpha: float, z: float, beta_0: float) -> dict[str, float]:
 WORLDS = {
     "classical": World(
         "ridgeless random features on noisy labels at D > N, to 1e-3 of the gap at these N", "gap_threshold",
-        (1.1, 1e3, 13), _classical,
+        lambda z: np.geomspace(1.1, 1e3, 13), _classical,
         lambda z: {"A": 1.0, "alpha": 0.0, "z": 1.0, "beta": 1.0, "u_star": 1.0, "alpha - z*beta": -1.0},
     ),
     "optimal_ridge": World(
         "random features at the best ridge without noise; the exponents are those of the limits of D/N", "gap_broken",
-        (1e-3, 1e3, 13), _optimal, lambda z: _two_slopes(RIDGE_A - 1.0, 1.0, RIDGE_A - 1.0),
+        lambda z: np.geomspace(1e-3, 1e3, 13), _optimal, lambda z: _two_slopes(RIDGE_A - 1.0, 1.0, RIDGE_A - 1.0),
     ),
     "crossover": World(
         "random features with noise and a ridge ~ D^(1 - b/z); the exponents are those of the limits of D/N^z",
-        "gap_ridge", (1.0, 1e7, 15), _crossover, lambda z: _two_slopes(z - 1.0, z, 1.0 - 1.0 / z),
+        "gap_ridge", lambda z: np.geomspace(1.0, 1e7, 15) ** _stretch(z), _crossover,
+        lambda z: _two_slopes(z - 1.0, z, 1.0 - 1.0 / z),
     ),
-    "source": World("the law of clawRxiv 2604.02022 itself", "gap", (1e-2, 1e3, 13), None, _source),
+    "source": World(
+        "the law of clawRxiv 2604.02022 itself", "gap", lambda z: np.geomspace(1e-2, 1e3, 13), None, _source
+    ),
 }  # fmt: skip
 
 
@@ -98,7 +106,7 @@ def exact(name: str, z: float = 1.5) -> pd.DataFrame:
     """N, D, u = D/N^z, test, train and gap of a world on its grid; the source's law has no test and train losses."""
     world = WORLDS[name]
     true_z = world.truth(z)["z"]
-    n, u = (values.ravel() for values in np.meshgrid(SIZES, np.geomspace(*world.ratios), indexing="ij"))
+    n, u = (values.ravel() for values in np.meshgrid(SIZES, world.ratios(z), indexing="ij"))
     d = u * n**true_z
     if world.solve is None:
         return pd.DataFrame({"N": n, "D": d, "u": u, "gap": predict_gap(n, d)})
