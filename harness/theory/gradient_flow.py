@@ -147,8 +147,8 @@ def _unseen(
     noise: Float[np.ndarray, "P labels"],
 ) -> tuple[Float[np.ndarray, "times labels"], Float[np.ndarray, "times labels"]]:
     """The population's loss, and the mean of it over samples that these errors do not depend on."""
-    sample = np.stack([np.mean((inputs @ error + noise) ** 2, axis=0) for error in errors])
-    return world.unlearned + np.sum(errors**2, axis=1), sample
+    wrong = (inputs @ np.concatenate(list(errors), axis=1)).reshape(len(inputs), len(errors), -1) + noise[:, None]
+    return world.unlearned + np.sum(errors**2, axis=1), np.mean(wrong**2, axis=0)
 
 
 def online(world: World, N: float, P: int, t: Float[np.ndarray, "times"], draws: int = 8, seed: int = 0) -> Curves:

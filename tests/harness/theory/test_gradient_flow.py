@@ -48,10 +48,10 @@ def test_fresh_samples_leave_no_gap_and_the_curve_of_the_resolvent():
 
 
 def test_the_gap_of_reused_samples_grows_and_starts_as_one_over_their_number():
-    world, t = World(modes=1000), np.asarray([1.0, 3.0, 10.0, 30.0, 100.0, 300.0])
+    world, t = World(modes=500), np.asarray([1.0, 3.0, 10.0, 30.0, 100.0, 300.0])
     gaps = []
     for P in (400, 800, 1600):
-        curves = gradient_flow.reused(world, 150, P, t, draws=4)
+        curves = gradient_flow.reused(world, 120, P, t, draws=16)
         gap, error = mean_and_error(curves.gap)
         assert np.all(np.diff(gap) > 0) and gap[0] > 3 * error[0] > 0
         # What the twin takes away is most of the early noise, and nothing on average.
@@ -87,20 +87,15 @@ def test_floors_and_times_have_the_published_exponents():
 
 
 def test_simulated_floors_fall_with_samples_as_published():
-    world, P = World(modes=600), np.asarray([16.0, 32.0, 64.0])
-    world_floor = world.unlearned
-    losses = [
-        gradient_flow.reused(world, 300, int(p), np.asarray([1e8]), draws=12).test.mean() - world_floor for p in P
-    ]
-    told = [gradient_flow.floor(every_mode(600, 1.25, 1.5), 300, p, world_floor) - world_floor for p in P]
-    assert losses == pytest.approx(told, rel=0.06)
+    P = np.asarray([12, 24, 48, 96])
+    losses = [gradient_flow.reused(World(modes=600), math.inf, p, np.asarray([1e8]), draws=16).test.mean() for p in P]
+    assert np.polyfit(np.log(P), np.log(losses), 1)[0] == pytest.approx(-0.5, rel=0.08)
 
 
 def test_compute_optimal_sizes_and_losses_have_the_published_exponents():
-    best = gradient_flow.compute_optimal(ENDLESS, np.geomspace(10, 3e4, 15), np.geomspace(1e5, 1e9, 9))
+    best = gradient_flow.compute_optimal(ENDLESS, np.geomspace(30, 3e5, 17), np.geomspace(1e5, 1e8, 7))
     assert best.size_slope == pytest.approx(1 / 2.25, rel=0.02)
     assert best.loss_slope == pytest.approx(0.5 / 2.25, rel=0.02)
-    assert np.all(np.abs(best.size_slope - 0.444) < 0.04) and np.all(np.abs(best.loss_slope - 0.222) < 0.02)
 
 
 def test_one_wide_model_beats_four_narrow_ones_which_beat_one():
