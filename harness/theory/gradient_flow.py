@@ -251,7 +251,8 @@ def simulate(
     if not sizes or min(sizes) < 1 or 2 * max(sizes) > modes:
         raise InputError(name, "sizes", list(sizes), f"whole numbers from 1 to half of the {modes} modes")
     if not samples or min(samples) < 2 or not times or min(times) < 1 or draws < 2:
-        raise InputError(name, "samples, times, draws", (min(samples, default=0), min(times, default=0), draws), ">= 2")
+        least = (min(samples, default=0), min(times, default=0.0), draws)
+        raise InputError(name, "samples, times, draws", least, "samples and draws of 2 or more, times of 1 or more")
     world, t, tables = World(a, b, modes, noise), np.asarray(times, float), []
     for size in sizes:
         for count in samples:
