@@ -11,9 +11,10 @@ from scipy.interpolate import CubicSpline
 
 @dataclass(frozen=True)
 class Envelope:
-    """The least risk of all sizes at each number of FLOPs.
+    """The least loss of all sizes at each number of FLOPs.
 
     Attributes:
+        flops: C, in whatever unit it was counted.
         N: the size that has it, not one of the sizes; nan where it is not within those tried.
         size_slope, loss_slope: d log N / d log C and -d log loss / d log C there.
     """

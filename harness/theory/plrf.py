@@ -83,7 +83,7 @@ def spectrum(alpha: float, beta: float, v: float) -> Spectrum:
 
 
 def stable_rate(alpha: float, v: float) -> float:
-    """gamma = 1/2 of 1/trace: half of what diverges at B = 1."""
+    """gamma = 1/2 over the trace, which converges at every B: see `expected_risk`."""
     modes = spectrum(alpha, 1.0, v)
     return 0.5 / float(np.sum(modes.count * modes.eigenvalue))
 
