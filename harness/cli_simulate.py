@@ -173,7 +173,7 @@ def gradient_flow(
     to: To,
     a: Annotated[float, typer.Option(help="task powers fall as i^-a")] = 1.5,
     b: Annotated[float, typer.Option(help="eigenvalues fall as i^-b")] = 1.25,
-    noise: Annotated[float, typer.Option(min=0, help="standard deviation of the labels' noise")] = 0.0,
+    noise: Annotated[float, typer.Option(min=0, help="variance of the labels' noise")] = 0.0,
     modes: Annotated[int, typer.Option(min=2, help="of the latent")] = 2000,
     sizes: Annotated[str, typer.Option(help="N, features")] = "16,32,64,128,256",
     samples: Annotated[str, typer.Option(help="P, distinct samples")] = "400,800,1600",
@@ -197,8 +197,10 @@ def plrf(
     to: To,
     alpha: Annotated[float, typer.Option(help="features are x_j = j^-alpha z_j")] = 0.75,
     beta: Annotated[float, typer.Option(help="the target is sum_j j^-beta x_j")] = 0.25,
-    sizes: Annotated[str, typer.Option(help="d, rising")] = "32,45,64,91,128,181,256,362,512",
-    seeds: Annotated[int, typer.Option(min=0, help="draws of the features; 0 for their limit")] = 20,
+    sizes: Annotated[str, typer.Option(help="d, rising")] = "1024,2048,4096,8192,16384,32768,65536,131072,262144",
+    seeds: Annotated[
+        int, typer.Option(min=0, help="draws of the features (at d <= 512, say); 0 for their limit at large d")
+    ] = 0,
     batch: Annotated[int, typer.Option(min=1)] = 1,
 ) -> None:
     """One-pass SGD on power-law random features: exact risks of every size and budget, in one of seven phases."""

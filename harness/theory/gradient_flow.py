@@ -9,8 +9,9 @@ Regime: `reused` and `online` are exact at every t for each draw of features, sa
 stepping; population risks, not estimates of them. M modes are drawn each by itself; those beyond are noise of labels
 and, together, of every feature, so that losses are those of infinitely many modes within 1 % (M = 500, N to M/2).
 
-At N or P -> infinity (`resolvent.excess`, `floor`) and large t, L ~ t^-(a-1)/b, N^-min(a-1, b) (the floor of arXiv
-2405.15074) and P^-min(a-1, 2b); compute-optimally at C = N t, N* ~ C^1/(1+b) and L* ~ C^-(a-1)/(1+b) where a - 1 < b.
+At N or P -> infinity (`resolvent.excess`, `random_features.losses` without a ridge) and large t, L ~ t^-(a-1)/b,
+N^-min(a-1, b) (the floor of arXiv 2405.15074) and P^-min(a-1, 2b); compute-optimally at C = N t, N* ~ C^1/(1+b) and
+L* ~ C^-(a-1)/(1+b) where a - 1 < b.
 All of these are met to 1.5 % by N or P = 10^4, t = 10^2, C = 10^4. Where N and t both matter, L(N, t) bends more
 sharply than the sum of its two powers: a fit of `chinchilla` finds twice the true exponent of t, that of `kaplan_floor`
 comes within 8 % of either. No closed curve is given for finite N, P and t together: `reused` simulates it.
@@ -42,7 +43,7 @@ class World:
     """Attributes:
     a, b: exponents of power and variance, both above 1.
     modes: M; the loss is of infinitely many for N up to M/2.
-    noise: standard deviation of the labels' own noise.
+    noise: variance of the labels' own noise.
     """
 
     a: float = 1.5
@@ -53,7 +54,7 @@ class World:
     @property
     def unlearned(self) -> float:
         """The noise's variance with the power of the modes beyond M."""
-        return self.noise**2 + float(zeta(self.a, self.modes + 1))
+        return self.noise + float(zeta(self.a, self.modes + 1))
 
 
 @dataclass(frozen=True)
@@ -187,29 +188,6 @@ def ensemble(
     return np.asarray(losses)
 
 
-def floor(modes: Spectrum, N: float, P: float, noise: float = 0.0) -> float:
-    """Test loss of N features fitted to P samples to the end, at large N and P; either may be math.inf.
-
-    The ridgeless limit of the deterministic equivalent of random-feature regression (Simon et al. 2023, arXiv
-    2311.14646; Atanasov et al. 2024, arXiv 2405.00592), at z(g) = min(N, P).
-
-    Args:
-        noise: variance of the labels' noise.
-
-    Raises:
-        ValueError: N = P, where it is infinite.
-    """
-    if N == P:
-        raise ValueError(f"as many features as samples ({N})")
-    z = min(N, P)
-    g = resolvent.ridge(modes, z)
-    share = modes.eigenvalue / (modes.eigenvalue + g)
-    q = float(np.sum(modes.count * share**2))
-    ridge = g * (1 - z / N)
-    left = modes.power * (g - ridge * share / (1 - q / N)) / (modes.eigenvalue + g)
-    return (float(left.sum()) + noise) / (1 - (q * (1 - 2 * z / N) + z**2 / N) / (P * (1 - q / N)))
-
-
 def compute_optimal(
     modes: Spectrum, sizes: Float[np.ndarray, "sizes"], compute: Float[np.ndarray, "compute"]
 ) -> Envelope:
@@ -240,7 +218,7 @@ def simulate(
     Returns:
         rows: N; data = "reused" (U = P distinct samples, epochs = t, D = P t) or "fresh" (D = U = P t, one epoch); P;
         t; flops = N D; loss, train_loss (fresh: on P samples not seen), gap, gap_se; raw_gap without control variate.
-        truth: `kaplan_floor` of the loss of fresh rows in N and t (`--where 'data == "fresh"' --set D=t`).
+        truth: `kaplan_floor` of the loss of fresh rows in N and t (`where`), t in the role of D.
 
     Raises:
         InputError: unusable values.
@@ -276,7 +254,9 @@ def simulate(
             "at N of 16 to 256 and t to 1000 find them within 8 %, those of a sum of powers (chinchilla) twice the beta"
         ),
         law="kaplan_floor",
-        parameters={"E": noise**2, "alpha": alpha, "beta": beta, "beta/(alpha + beta)": beta / (alpha + beta)},
+        parameters={"E": noise, "alpha": alpha, "beta": beta, "beta/(alpha + beta)": beta / (alpha + beta)},
         settings={"a": a, "b": b, "noise": noise, "modes": modes, "draws": draws, "seed": seed},
         cost=f"{time.perf_counter() - started:.1f} s for {len(table)} rows",
+        where="data == 'fresh'",
+        roles={"D": "t"},
     )

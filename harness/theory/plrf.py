@@ -25,11 +25,14 @@ from jaxtyping import Float
 from harness.fit.truth import Truth
 from harness.theory import resolvent
 from harness.theory.oracle import runs_like
+from harness.theory.random_features import losses
 from harness.theory.spectrum import Spectrum, power_law
 from sweeps.errors import InputError
 
 # The contour of `expected_risk` must fit between the logs of the recursion's rates and +-i pi.
 LEAST_STEPS = 32
+# From where the exponents of phases Ia, II and III are met to 2 % on.
+SIZES = (1024, 2048, 4096, 8192, 16384, 32768, 65536, 131072, 262144)
 
 
 @dataclass(frozen=True)
@@ -124,7 +127,7 @@ def instance(alpha: float, beta: float, d: int, v: int, seed: int) -> Instance:
 
 def expected_limit(alpha: float, beta: float, d: float, v: float = math.inf) -> float:
     """P_inf of large d: sum_j b_j^2 kappa lambda_j/(lambda_j + kappa) at sum lambda/(lambda + kappa) = d."""
-    return resolvent.floor(spectrum(alpha, beta, v), d)
+    return float(losses(spectrum(alpha, beta, v), np.asarray(d), np.asarray(math.inf), 0.0).test)
 
 
 def risk(
@@ -215,16 +218,17 @@ def simulate(
     *,
     alpha: float = 0.75,
     beta: float = 0.25,
-    sizes: Sequence[float] = (32, 45, 64, 91, 128, 181, 256, 362, 512),
-    flops: Sequence[float] = tuple(np.geomspace(4e3, 4e5, 21)),
+    sizes: Sequence[float] = SIZES,
+    flops: Sequence[float] | None = None,
     ratio: float = 10.0,
     batch: int = 1,
-    seeds: int = 20,
+    seeds: int = 0,
 ) -> tuple[pd.DataFrame, Truth]:
     """Runs of every size at every number of FLOPs, for `compute_power` at `--where frontier`.
 
     Args:
         sizes: d, rising, four or more.
+        flops: by default so many that each phase has the best sizes of some of them within `sizes`.
         ratio, batch, seeds: of `isoflops`.
 
     Returns:
@@ -242,11 +246,13 @@ def simulate(
         raise InputError(name, "alpha, beta", (alpha, beta), "alpha > 0 and 2 (alpha + beta) > 1")
     if len(sizes) < 4 or sizes[0] < 2 or np.any(np.diff(sizes) <= 0):
         raise InputError(name, "sizes", list(sizes), "four or more rising whole numbers from 2")
-    if not np.min(flops) > 0 or batch < 1 or seeds < 0:
-        raise InputError(name, "flops, batch, seeds", (min(flops), batch, seeds), "positive ones, seeds from 0")
+    grid = np.geomspace(100 * sizes[0], sizes[-1] ** 3.5, 61) if flops is None else np.asarray(flops, float)
+    if not np.min(grid) > 0 or batch < 1 or seeds < 0:
+        raise InputError(
+            name, "flops, batch, seeds", (float(np.min(grid)), batch, seeds), "positive ones, seeds from 0"
+        )
     if ratio < 1.1 or (math.isinf(ratio) and (seeds > 0 or 2 * alpha <= 1)):
         raise InputError(name, "ratio", ratio, "1.1 or more; infinity with 2 alpha > 1 and no seeds")
-    grid = np.asarray(flops, float)
     risks = isoflops(alpha, beta, sizes, grid, ratio=ratio, batch=batch, seeds=seeds)
     best = np.where(np.isfinite(risks), risks, np.inf).argmin(axis=0)
     frontier = (np.arange(len(sizes))[:, None] == best) & (best > 0) & (best < len(sizes) - 1)
@@ -255,7 +261,9 @@ def simulate(
     more = {"steps": f / (d * batch), "frontier": frontier[row, column]}
     table = runs_like("plrf", d, f / d, flops=f, loss=loss, train_loss=loss, gap=np.zeros(len(d)), **more)
     if np.sum(table["frontier"].to_numpy()) < 3:
-        raise InputError(name, "flops", (min(flops), max(flops)), "such that a size within `sizes` is the best")
+        raise InputError(
+            name, "flops", (float(grid.min()), float(grid.max())), "such that a size within `sizes` is the best"
+        )
     return table, Truth(
         oracle="plrf",
         regime=(
@@ -268,4 +276,5 @@ def simulate(
         parameters={"alpha": point.loss},
         settings={"alpha": alpha, "beta": beta, "ratio": ratio, "batch": batch, "seeds": seeds},
         cost=f"{time.perf_counter() - started:.2f} s for {len(table)} runs",
+        where="frontier",
     )

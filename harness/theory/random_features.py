@@ -57,7 +57,7 @@ def losses(
     """The losses at a ridge; 0 is its limit, where N = P has an infinite test loss.
 
     Args:
-        N, P: features and samples, each > 0; N may be infinite.
+        N, P: features and samples, each > 0; math.inf for as many as one likes, P only without a ridge.
         noise: variance of the labels' noise.
     """
     n, p, delta = (np.asarray(v, float) for v in np.broadcast_arrays(N, P, ridge))
@@ -97,11 +97,12 @@ def _solve(spectrum: Spectrum, n: np.ndarray, p: np.ndarray, ridge: np.ndarray) 
 
     Without a ridge z is min(N, P), and g = 0 where the modes are fewer.
     """
-    free, least = ridge == 0, np.minimum(n, p)
+    free, least = ridge == 0, np.minimum(np.minimum(n, p), spectrum.modes)
 
     def beyond(g, z):
         """Positive above the root, and near it convex in log g."""
-        return np.where(free, np.log(least / z), np.where(z < least, (p - z) * g * (1.0 - z / n), 0.0) - ridge)
+        with np.errstate(invalid="ignore"):  # infinitely many samples have no ridge
+            return np.where(free, np.log(least / z), np.where(z < least, (p - z) * g * (1.0 - z / n), 0.0) - ridge)
 
     trace = float(spectrum.count @ spectrum.eigenvalue)
     # z < trace/g: from 2 trace/min(N, P) on both factors are above a half, and the rest is for the ridge.

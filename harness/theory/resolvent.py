@@ -44,26 +44,6 @@ def _over(spectrum: Spectrum, g: Inexact[np.ndarray, "*s"]) -> Inexact[np.ndarra
     return 1.0 / (spectrum.eigenvalue + np.asarray(g)[..., None])
 
 
-def ridge(spectrum: Spectrum, z: float) -> float:
-    """The g at which z(g) = z: the effective ridge of z features, or of z samples; 0 for as many as modes or more.
-
-    Raises:
-        ValueError: z of 0 or less.
-    """
-    if z <= 0:
-        raise ValueError(f"{z} features or samples")
-    if z >= spectrum.modes:
-        return 0.0
-    low, high = math.log(spectrum.eigenvalue.min()) - 40.0, math.log(spectrum.eigenvalue.max() * spectrum.modes / z)
-    for _ in range(100):
-        middle = (low + high) / 2
-        if freedom(spectrum, np.asarray(math.exp(middle))) > z:
-            low = middle
-        else:
-            high = middle
-    return math.exp((low + high) / 2)
-
-
 def solve(spectrum: Spectrum, N: float, s: Complex[np.ndarray, "*s"]) -> Complex[np.ndarray, "*s"]:
     """g(s), for s off the negative axis and not 0.
 
@@ -112,12 +92,6 @@ def error(spectrum: Spectrum, s: Complex[np.ndarray, "*s"], g: Complex[np.ndarra
 def heat(spectrum: Spectrum, s: Complex[np.ndarray, "*s"], g: Complex[np.ndarray, "*s"]) -> Complex[np.ndarray, "*s"]:
     """tr H^2 (H + s)^-1 at g = g(s)."""
     return np.sum(spectrum.count * spectrum.eigenvalue) - s * freedom(spectrum, g)
-
-
-def floor(spectrum: Spectrum, N: float) -> float:
-    """What N features cannot fit: sum power g/(lambda + g) at z(g) = N."""
-    g = ridge(spectrum, N)
-    return float(np.sum(spectrum.power * g / (spectrum.eigenvalue + g)))
 
 
 def inverse_laplace(

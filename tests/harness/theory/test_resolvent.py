@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from harness.theory import resolvent
+from harness.theory.random_features import losses
 from harness.theory.spectrum import Spectrum, every_mode, power_law
 
 TIMES = np.asarray([0.0, 1.0, 10.0, 1e2, 1e4])
@@ -21,10 +22,15 @@ def drawn(modes, N, seed):
     return np.append(left + np.exp(-2 * rate * TIMES[:, None]) @ share, left)
 
 
+def floor(modes: Spectrum, N: float) -> float:
+    """What N features cannot fit of endless samples, by the theory of `random_features`."""
+    return float(losses(modes, np.asarray(N), np.asarray(math.inf), 0.0).test)
+
+
 def test_curves_and_floors_are_those_of_drawn_features():
     modes = every_mode(1000, 1.25, 1.5)
     draws = np.asarray([drawn(modes, 150, seed) for seed in range(16)])
-    told = np.append(resolvent.excess(modes, 150, TIMES), resolvent.floor(modes, 150))
+    told = np.append(resolvent.excess(modes, 150, TIMES), floor(modes, 150))
     se = draws.std(axis=0, ddof=1) / 4
     assert np.all(np.abs(draws.mean(axis=0) - told) <= 3 * se + 0.004 * told)
     assert np.all(se < 0.01 * told)
@@ -59,15 +65,4 @@ def test_the_curve_falls_to_the_floor_and_a_trillion_modes_are_as_quick_as_a_tho
     many = power_law(1e12, 1.25, 1.5)
     curve = resolvent.excess(many, 1e6, np.geomspace(1.0, 1e12, 25))
     assert np.all(np.diff(curve) < 1e-12)
-    assert curve[-1] == pytest.approx(resolvent.floor(many, 1e6), rel=1e-9)
-
-
-def test_the_effective_ridge_leaves_as_many_degrees_of_freedom_as_features():
-    modes = power_law(1e6, 2.0, 2.0)
-    g = resolvent.ridge(modes, 50.0)
-    assert float(resolvent.freedom(modes, np.asarray(g))) == pytest.approx(50.0)
-    # sum lambda/(lambda + g) over i^-2 is (pi/2) g^-1/2 - 1/2 for small g.
-    assert g == pytest.approx((math.pi / 2 / 50.5) ** 2, rel=1e-4)
-    assert resolvent.ridge(modes, 2e6) == 0.0
-    with pytest.raises(ValueError, match="features"):
-        resolvent.ridge(modes, 0.0)
+    assert curve[-1] == pytest.approx(floor(many, 1e6), rel=1e-9)
