@@ -37,8 +37,8 @@ ACTIVATIONS = {"silu": jax.nn.silu, "relu": jax.nn.relu}
 # The published slope, and that of approximation by piecewise linear functions of one variable.
 EXPONENTS = {"silu": 1.0, "relu": 4.0}
 REGIMES = {
-    "silu": "An experiment: loss ~ width^-1 of single networks is empirical, with no proof, and depends on the scale at "
-    "the start (1 instead of 10: no law) and less on rate and steps.",
+    "silu": "An experiment: loss ~ width^-1 of single networks is empirical, with no proof, and depends on the scale "
+    "at the start (1 instead of 10: no law) and less on rate and steps.",
     "relu": "Loss ~ width^-4 is the best approximation; training comes near it in networks of some 30 neurons at most.",
 }
 
