@@ -30,7 +30,7 @@ from harness.theory import pack
 from harness.theory.oracle import runs_like
 from sweeps.errors import InputError
 
-POINTS = 64
+POINTS = 32
 # Places at which the error is measured, evenly spaced.
 PLACES = 1001
 ACTIVATIONS = {"silu": jax.nn.silu, "relu": jax.nn.relu}
@@ -84,7 +84,7 @@ def floor_of(residuals: Float[np.ndarray, "seeds places"]) -> float:
 
 
 def simulate(
-    widths: Sequence[int] = (32, 64, 128, 256, 512, 1024),
+    widths: Sequence[int] = (16, 32, 64, 128, 256, 512),
     *,
     seeds: int = 30,
     members: Sequence[int] = (2, 3, 5),
@@ -99,7 +99,7 @@ def simulate(
     Args:
         seeds: networks of each width.
         members: sizes of the ensembles, made of networks of one width, each in one ensemble of a size.
-        activation: silu, or relu as the control (its law shows at widths 4 to 64).
+        activation: silu, or relu as the control (its law shows at widths 4 to 32).
         scale: standard deviation of the input weights and biases at the start.
         rate: of Adam, at the first step.
 
