@@ -184,9 +184,9 @@ def simulate(
     slopes = ", ".join(f"{slope:.3f}" for slope in local_slope(best.p, best.T))
     truth = Truth(
         oracle="jeon_van_roy",
-        regime="An upper bound of the best learner's excess log-loss, nats a sample, averaged over the stream; exact as "
-        "a formula. Its exponents are 1 up to logarithms only: at the optima the slope of ln T* on ln p* tends to 1 from "
-        f"above, between the budgets of this table {slopes}.",
+        regime="An upper bound of the best learner's excess log-loss, nats a sample, averaged over the stream; exact "
+        "as a formula. Its exponents are 1 up to logarithms only: at the optima the slope of ln T* on ln p* tends to 1 "
+        f"from above, between the budgets of this table {slopes}.",
         law="chinchilla",
         parameters={"E": 0.0, "alpha": 1.0, "beta": 1.0},
         settings={"d": d, "K": K, "widths": widths, "budgets": " ".join(f"{budget:g}" for budget in C)},

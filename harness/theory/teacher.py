@@ -41,15 +41,15 @@ def draw(key: Key[Array, ""], d: int, K: float) -> Teacher:
     """A teacher by stick-breaking: each atom takes a Beta(1, K) share of what those before it left, until less than
     LEFT_OUT is left.
     """
-    sticks, signs, directions = jax.random.split(key, 3)
+    sticks, directions = jax.random.split(key)
     size = places(K)
     # What a stick leaves is U^(1/K) of it.
     left = jnp.exp(jnp.cumsum(jnp.log(jax.random.uniform(sticks, (size,), minval=1e-30))) / K)
     before = jnp.concatenate([jnp.ones(1), left[:-1]])
     probability = jnp.where(before < LEFT_OUT, 0.0, before - left)
-    atoms = jax.random.normal(directions, (size, d))
-    atoms /= jnp.linalg.norm(atoms, axis=1, keepdims=True)
-    return Teacher(math.sqrt(K + 1.0) * jax.random.rademacher(signs, (size,), jnp.float32) * probability, atoms)
+    normal = jax.random.normal(directions, (size, d + 1))
+    atoms = normal[:, :d] / jnp.linalg.norm(normal[:, :d], axis=1, keepdims=True)
+    return Teacher(math.sqrt(K + 1.0) * jnp.sign(normal[:, d]) * probability, atoms)
 
 
 def logits(teacher: Teacher, x: Float[Array, "samples d"]) -> Float[Array, "samples"]:

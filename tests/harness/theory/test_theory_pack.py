@@ -10,6 +10,8 @@ import pytest
 
 from harness.theory.pack import Task, dispatch, start, train
 
+pytestmark = pytest.mark.usefixtures("quick_compile")
+
 STEPS = 23
 
 
