@@ -18,10 +18,10 @@ def truth_section(truth: Truth, fitted: FitResult) -> str:
         interval = "" if found["estimate"] is None else span(found["ci_low"], found["ci_high"])
         rows.append([found["name"], number(found["truth"]), told, interval, held])
     only = "" if truth.where is None else f" (rows with <code>{escape(truth.where)}</code>)"
+    regime, status = truth.regime[0].upper() + truth.regime[1:].rstrip("."), fitted.status.value.replace("_", " ")
     return (
-        f"<p>{prose(truth.regime[0].upper() + truth.regime[1:])}.</p><p>The law <code>{escape(truth.law)}</code>,"
-        f" <code>{prose(get_law(truth.law).formula)}</code>, is true of this table{only}. Fitted to"
-        f" {fitted.rows} rows (status {fitted.status.value.replace('_', ' ')}):</p>"
+        f"<p>{prose(regime)}.</p><p>Constants are known of the law <code>{escape(truth.law)}</code>{only},"
+        f" <code>{prose(get_law(truth.law).formula)}</code>. Fitted to {fitted.rows} rows (status {status}):</p>"
         + tables.table(("constant", "truth", "estimate", "95 % interval", "holds the truth"), rows)
     )
 

@@ -133,11 +133,11 @@ def optimal(C: Float[np.ndarray, "*budgets"] | float, d: int = 10, K: float = 10
 
 def _check(budgets: Float[np.ndarray, "*budgets"], d: int, K: float) -> None:
     if d < 1:
-        raise InputError("jeon_van_roy", "d", d, "a dimension of at least 1")
+        raise InputError("simulate jeon_van_roy", "d", d, "a dimension of at least 1")
     if not 0.0 < K < math.inf:
-        raise InputError("jeon_van_roy", "K", K, "a positive scale")
+        raise InputError("simulate jeon_van_roy", "K", K, "a positive scale")
     if budgets.size == 0 or not np.all((budgets >= 100.0 * d) & np.isfinite(budgets)):
-        raise InputError("jeon_van_roy", "budgets", budgets.tolist(), f"FLOPs of at least 100 d = {100 * d}")
+        raise InputError("simulate jeon_van_roy", "budgets", budgets.tolist(), f"FLOPs of at least 100 d = {100 * d}")
 
 
 def local_slope(x: Float[np.ndarray, "rows"], y: Float[np.ndarray, "rows"]) -> Float[np.ndarray, "rows-1"]:
@@ -169,9 +169,9 @@ def simulate(
     C = np.asarray(budgets, float)
     best = optimal(C, d, K)
     if np.any(np.diff(C) <= 0.0):
-        raise InputError("jeon_van_roy", "budgets", list(budgets), "budgets in increasing order")
+        raise InputError("simulate jeon_van_roy", "budgets", list(budgets), "budgets in increasing order")
     if widths < 3:
-        raise InputError("jeon_van_roy", "widths", widths, "at least 3 points a curve")
+        raise InputError("simulate jeon_van_roy", "widths", widths, "at least 3 points a curve")
     low, high = np.maximum(best.n / 30.0, 1.0), np.minimum(best.n * 30.0, C / d)
     curves = np.exp(np.linspace(np.log(low), np.log(high), widths, axis=1))
     n = np.concatenate([curves.ravel(), best.n])

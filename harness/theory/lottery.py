@@ -156,16 +156,16 @@ def simulate(
 
 def _check(widths, seeds: int, members, activation: str, positive: dict[str, float]) -> None:
     if activation not in ACTIVATIONS:
-        raise InputError("lottery", "activation", activation, f"one of {', '.join(ACTIVATIONS)}")
+        raise InputError("simulate lottery", "activation", activation, f"one of {', '.join(ACTIVATIONS)}")
     if not widths or min(widths) < 1:
-        raise InputError("lottery", "widths", list(widths), "at least one, all positive")
+        raise InputError("simulate lottery", "widths", list(widths), "at least one, all positive")
     if seeds < 2:
-        raise InputError("lottery", "seeds", seeds, "at least two")
+        raise InputError("simulate lottery", "seeds", seeds, "at least two")
     if any(not 1 < k <= seeds for k in members):
-        raise InputError("lottery", "members", list(members), f"from 2 to {seeds}, the number of seeds")
+        raise InputError("simulate lottery", "members", list(members), f"from 2 to {seeds}, the number of seeds")
     for name, value in positive.items():
         if not 0 < value < math.inf:
-            raise InputError("lottery", name, value, "a positive number")
+            raise InputError("simulate lottery", name, value, "a positive number")
 
 
 class Slope(NamedTuple):
@@ -189,7 +189,7 @@ def slope(table: pd.DataFrame, axis: str = "width", *, draws: int = 1000, seed: 
     """
     values = np.unique(table[axis].to_numpy(float))
     if len(values) < 2:
-        raise InputError("lottery", axis, len(values), "at least two values")
+        raise InputError("simulate lottery", axis, len(values), "at least two values")
     losses = [table.loc[table[axis] == at, "val_loss_final100"].to_numpy(float) for at in values]
     x = np.log(values)
     x -= x.mean()

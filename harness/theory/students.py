@@ -193,15 +193,15 @@ def simulate_students(
 def _check(widths, samples, teachers: int, rates, d: int, K: float) -> None:
     for name, values in (("widths", widths), ("samples", samples), ("rates", rates)):
         if not values or min(values) <= 0:
-            raise InputError("students", name, list(values), "at least one, all positive")
+            raise InputError("simulate students", name, list(values), "at least one, all positive")
     if any(T % BATCH for T in samples):
-        raise InputError("students", "samples", list(samples), f"multiples of {BATCH}, the samples of a step")
+        raise InputError("simulate students", "samples", list(samples), f"multiples of {BATCH}, the samples of a step")
     if teachers < 1:
-        raise InputError("students", "teachers", teachers, "at least one")
+        raise InputError("simulate students", "teachers", teachers, "at least one")
     if d < 1:
-        raise InputError("students", "d", d, "a dimension of at least 1")
+        raise InputError("simulate students", "d", d, "a dimension of at least 1")
     if not 0.0 < K < math.inf:
-        raise InputError("students", "K", K, "a positive scale")
+        raise InputError("simulate students", "K", K, "a positive scale")
 
 
 def cells(table: pd.DataFrame) -> pd.DataFrame:
@@ -256,7 +256,7 @@ def frontier_slope(
     n, T = (by.index.get_level_values(name).to_numpy(float) for name in ("n", "T"))
     for name, values in (("widths", n), ("samples", T), ("teachers", by.columns)):
         if len(np.unique(values)) < 3:
-            raise InputError("students", name, len(np.unique(values)), "at least three for a frontier")
+            raise InputError("simulate students", name, len(np.unique(values)), "at least three for a frontier")
     x, y = np.log(n), np.log(T)
     x, y = x - x.mean(), y - y.mean()
     losses = by.to_numpy(float)

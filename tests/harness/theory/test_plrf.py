@@ -162,7 +162,7 @@ def test_a_simulated_table_has_the_phase_s_frontier():
         ({"alpha": 0.2, "beta": 0.2}, "alpha, beta"),
         ({"sizes": (32, 64)}, "sizes"),
         ({"seeds": -1}, "flops, batch, seeds"),
-        ({"ratio": math.inf}, "ratio"),
+        ({"ratio": math.inf, "seeds": 2}, "ratio"),
         ({"flops": (1e9, 1e10), "seeds": 0}, "flops"),
     ],
 )
