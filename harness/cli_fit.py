@@ -58,10 +58,11 @@ def fit(
     """Fit a law, and say what the runs identify and what they do not."""
     from harness.fit.fitting import fit as fit_law
     from harness.fit.groups import fit_by
+    from harness.fit.law import get_law
     from harness.fit.objective import Options, check
     from harness.fit.result import render, render_groups
+    from harness.fit.truth import check_law, read_truth, render_truth
     from harness.fit.truth import compare as compare_truth
-    from harness.fit.truth import read_truth, render_truth
     from harness.show import working
     from harness.source import read_source
     from sweeps.errors import InputError
@@ -70,6 +71,8 @@ def fit(
     if truth is not None and by is not None:
         raise InputError("--truth", "value", truth, "no --by: the truth is of the table as a whole")
     known = None if truth is None else read_truth(truth)
+    if known is not None:
+        check_law(known, get_law(law))
     frame = read_source(open_named(source), [law], set_, where, holdout, estimator, units)
     choices: dict[str, Any] = {
         "bootstrap": bootstrap, "objective": objective, "options": Options(delta, quantile), "profile": profile,

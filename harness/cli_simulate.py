@@ -1,5 +1,6 @@
 """`isogap simulate`: data from worlds whose answers are known, each with the truth that a fit of it should find."""
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,7 +13,19 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="Data from worlds whose answers are known.", no_args_is_help=True)
 
-To = Annotated[Path, typer.Option(metavar="FILE", help="FILE.csv or FILE.parquet; the truth goes beside it")]
+
+def _table(path: Path | None) -> Path | None:
+    """A wrong ending is refused before the work, not after."""
+    from harness.record.table import check_ending
+
+    if path is not None:
+        check_ending(path)
+    return path
+
+
+To = Annotated[
+    Path, typer.Option(metavar="FILE", callback=_table, help="FILE.csv or FILE.parquet; the truth goes beside it")
+]
 Seed = Annotated[int, typer.Option(min=0)]
 
 
@@ -20,9 +33,12 @@ def _numbers(text: str, field: str) -> list[float]:
     from sweeps.errors import InputError
 
     try:
-        return [float(part) for part in text.split(",")]
+        values = [float(part) for part in text.split(",")]
     except ValueError:
-        raise InputError("isogap simulate", field, text, "numbers with commas between them") from None
+        values = [math.nan]
+    if not all(map(math.isfinite, values)):
+        raise InputError("isogap simulate", field, text, "numbers with commas between them")
+    return values
 
 
 def _counts(text: str, field: str) -> list[int]:
@@ -39,8 +55,8 @@ def _give(table: "pd.DataFrame", truth: "Truth", to: Path) -> None:
     from harness.fit.truth import fit_command, path_of, write_truth
     from harness.record.table import write_table
 
-    rows = write_table(table, to)
     write_truth(truth, to)
+    rows = write_table(table, to)
     print(f"{rows} rows in {to}, the truth in {path_of(to)} ({truth.cost})\n{truth.regime}")
     for name, value in truth.parameters.items():
         print(f"    {name} = {value:.6g}")
@@ -55,7 +71,7 @@ def estimators(
     gap: Annotated[float, typer.Option(help="the true one, nats per token")] = 0.01,
     replicates: Annotated[int, typer.Option(min=2)] = 500,
     seed: Annotated[int, typer.Option(min=0)] = 0,
-    to: Annotated[Path | None, typer.Option(metavar="FILE", help="FILE.csv or FILE.parquet")] = None,
+    to: Annotated[Path | None, typer.Option(metavar="FILE", callback=_table, help="FILE.csv or FILE.parquet")] = None,
 ) -> None:
     """Bias, coverage and errors of every estimator of the gap, on simulated losses through the real measurement."""
     import pandas as pd
@@ -182,7 +198,7 @@ def gradient_flow(
     a: Annotated[float, typer.Option(help="task powers fall as i^-a")] = 1.5,
     b: Annotated[float, typer.Option(help="eigenvalues fall as i^-b")] = 1.25,
     noise: Annotated[float, typer.Option(min=0, help="variance of the labels' noise")] = 0.0,
-    modes: Annotated[int, typer.Option(min=2, help="of the latent")] = 2000,
+    modes: Annotated[int, typer.Option(min=2, help="of the latent, drawn each by itself")] = 600,
     sizes: Annotated[str, typer.Option(help="N, features")] = "16,32,64,128,256",
     samples: Annotated[str, typer.Option(help="P, distinct samples")] = "400,800,1600",
     draws: Annotated[int, typer.Option(min=2, help="of features and samples")] = 6,
@@ -216,5 +232,5 @@ def plrf(
     from harness.theory.plrf import simulate
 
     with working("solving"):
-        found = simulate(alpha=alpha, beta=beta, sizes=_numbers(sizes, "--sizes"), batch=batch, seeds=seeds)
+        found = simulate(alpha=alpha, beta=beta, sizes=_counts(sizes, "--sizes"), batch=batch, seeds=seeds)
     _give(*found, to)

@@ -13,6 +13,7 @@ import pandas as pd
 
 from harness.fit.fitting import fit
 from harness.fit.predict import predict_gap
+from harness.fit.truth import holds
 
 TRUTH = {
     "chinchilla": {"E": 1.8172, "A": 482.01, "B": 2085.43, "alpha": 0.3478, "beta": 0.3658},
@@ -51,9 +52,7 @@ def main() -> None:
             for name, truth in TRUTH[law].items():
                 value = result.parameters[name]
                 if value.identified:
-                    low = -np.inf if value.ci_low is None else value.ci_low
-                    high = np.inf if value.ci_high is None else value.ci_high
-                    found[name].append(low <= truth <= high)
+                    found[name].append(holds(value.ci_low, value.ci_high, truth) is not False)
         seconds = time.perf_counter() - began
         print(f"{law}, noise {noise:g}: {args.sweeps} sweeps in {seconds:.0f} s")
         for name, covered in found.items():

@@ -128,7 +128,9 @@ def features() -> None:
 
 
 def gaps(replicates: int) -> None:
-    worlds = (("classical", "gap_threshold"), ("optimal_ridge", "gap_broken"), ("crossover", "gap_broken"))
+    worlds = (
+        ("classical", "gap_threshold"), ("optimal_ridge", "gap_broken"), ("crossover", "gap_broken"), ("source", "gap"),
+    )  # fmt: skip
     for name, law in worlds:
         found = []
         for seed in range(replicates):
@@ -140,7 +142,8 @@ def gaps(replicates: int) -> None:
             errors = np.asarray([each.error for each in mine if each.error is not None])
             say(
                 f"world {name} by {law}: {constant} = {truth.parameters[constant]}", "covered in 90 of 100",
-                fits=len(mine), identified=len(errors), mean_error=errors.mean(), largest_error=np.abs(errors).max(),
+                fits=len(mine), identified=len(errors), mean_error=errors.mean() if len(errors) else None,
+                largest_error=np.abs(errors).max(initial=0.0),
                 covered=[each.covered for each in mine].count(True),
             )  # fmt: skip
 
@@ -194,6 +197,10 @@ def flow() -> None:
         simulated=slope(counts, drawn),
         theory=slope(counts, told),
     )
+    world, late = gradient_flow.World(), np.asarray([1000.0])
+    losses = {f"{models} of {size}": float(gradient_flow.ensemble(world, size, models, late).mean())
+              for size, models in ((64, 1), (64, 4), (256, 1))}  # fmt: skip
+    say("models averaged, loss at t = 1000", "4 of 64 above 1 of 256", **losses)
     compute = np.geomspace(1e5, 1e8, 13)
     found = gradient_flow.compute_optimal(endless, np.geomspace(30, 3e4, 25), compute)
     known = np.isfinite(found.N)

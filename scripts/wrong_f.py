@@ -4,7 +4,8 @@ python scripts/wrong_f.py [--replicates 40] [--scatter 0.05] [--figure FILE.html
 
 Random features with noise (b = 1.5, sigma^2 = 1) and a fixed ridge: G = N^-alpha f(D/N^z) with alpha = 0.5, z = 1.5,
 slopes from 1/3 to 1. Design `small`: N of 100 to 3,000, D of 10^3 to 10^7, where that is true to some percent only, as
-of any real sweep; design `large`: N of 10^6 to 10^8 and ridges of a thousand samples, where it is true to 10^-4.
+of any real sweep; design `large`: N of 10^6 to 10^8 and ridges of a thousand samples, where it is true to 10^-4; design
+`aligned`: the same sizes, each at the same D/N^1.5.
 """
 
 import argparse
@@ -18,6 +19,7 @@ from plotly.subplots import make_subplots
 
 from harness.fit.fitting import fit
 from harness.fit.forecast import predict
+from harness.fit.truth import holds
 from harness.report.axes import ACCENT, FAINT, INK, numbers, size_colours
 from harness.theory.random_features import losses
 from harness.theory.spectrum import power_law
@@ -33,8 +35,9 @@ def design(name: str) -> pd.DataFrame:
         sizes, samples, modes = np.geomspace(100, 3000, 6), np.geomspace(1e3, 1e7, 12), 1e6
     else:
         sizes, modes = np.geomspace(1e6, 1e8, 5), 1e15
-        samples = 266.0 * 1e7**1.5 * np.geomspace(0.1, 10.0, 12)
+        samples = 266.0 * np.geomspace(0.1, 10.0, 12) * (1e7**1.5 if name == "large" else 1.0)
     n, d = (values.ravel() for values in np.meshgrid(sizes, samples, indexing="ij"))
+    d = d * n**1.5 if name == "aligned" else d
     ridge, a = (1.0, 1.8) if name == "small" else (1e3, 2.0)
     return pd.DataFrame({"N": n, "D": d, "G": losses(power_law(modes, 1.5, a), n, d, ridge, noise=1.0).gap})
 
@@ -55,7 +58,7 @@ def study(name: str, law: str, replicates: int, scatter: float) -> dict:
     for constant, truth in TRUTH.items():
         known = [each.parameters[constant] for each in found if each.parameters[constant].identified]
         values = np.asarray([value.estimate for value in known], float)
-        held = [(v.ci_low is None or v.ci_low <= truth) and (v.ci_high is None or truth <= v.ci_high) for v in known]
+        held = [holds(value.ci_low, value.ci_high, truth) is not False for value in known]
         row[constant] = {
             "truth": truth, "without_noise": clean.parameters[constant].estimate, "mean": float(values.mean()),
             "sd": float(values.std(ddof=1)), "coverage": float(np.mean(held)), "identified": len(known),
@@ -116,7 +119,7 @@ def main() -> None:
     parser.add_argument("--figure", type=Path)
     given = parser.parse_args()
     rows = []
-    for name in ("small", "large"):
+    for name in ("small", "large", "aligned"):
         for law in LAWS:
             rows.append(study(name, law, given.replicates, given.scatter))
             print(json.dumps(rows[-1]), flush=True)

@@ -2,14 +2,17 @@
 
 import io
 import json
+import math
+import shlex
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from harness.fit.law import Law, get_law, law_ids
 from harness.fit.result import FitResult, number, span
 from sweeps.errors import InputError
 
@@ -59,12 +62,30 @@ class Found:
     error: float | None
 
 
-def compare(result: FitResult, truth: Truth) -> list[Found]:
-    """What a fit says of every true value; a constant of which the fit knows nothing is left out.
+def check_law(truth: Truth, law: Law) -> None:
+    """Whether a fit of the law can be compared: it has some of the constants, of the same response and columns.
 
     Raises:
-        InputError: the fitted law has none of the constants.
+        InputError: it cannot.
     """
+    names = {p.name for p in law.parameters} | {c.label for c in law.combinations}
+    known = get_law(truth.law)
+    if not names & truth.parameters.keys():
+        raise InputError("--truth", "parameters", ", ".join(truth.parameters), f"constants of the law {law.id}")
+    if (law.response, set(law.columns)) != (known.response, set(known.columns)):
+        told = f"{known.response} of {', '.join(known.columns)}"
+        raise InputError("--truth", "law", f"{known.id} ({told})", f"one of {law.response} of {', '.join(law.columns)}")
+
+
+def holds(low: float | None, high: float | None, value: float) -> bool | None:
+    """Whether an interval, perhaps open on a side, holds a value; None where it is open on both."""
+    if low is None and high is None:
+        return None
+    return (low is None or low <= value) and (high is None or value <= high)
+
+
+def compare(result: FitResult, truth: Truth) -> list[Found]:
+    """What a fit says of every true value; a constant of which its law knows nothing is left out."""
     known = {
         name: (value.estimate if value.identified else None, value.se, value.ci_low, value.ci_high)
         for name, value in result.parameters.items()
@@ -79,26 +100,30 @@ def compare(result: FitResult, truth: Truth) -> list[Found]:
         if estimate is None:
             rows.append(Found(name, value, None, None, None, None, None, None))
             continue
-        held = None if low is None and high is None else (low is None or low <= value) and (
-            high is None or value <= high
-        )  # fmt: skip
-        rows.append(Found(name, value, estimate, se, low, high, held, estimate - value))
-    if not rows:
-        raise InputError("--truth", "parameters", ", ".join(truth.parameters), f"constants of the law {result.law}")
+        rows.append(Found(name, value, estimate, se, low, high, holds(low, high, value), estimate - value))
     return rows
+
+
+HEADINGS = ("constant", "truth", "estimate", "error", "95 % interval", "holds the truth")
+
+
+def cells(row: Found) -> tuple[str, ...]:
+    """One constant under HEADINGS."""
+    known = row.estimate is not None
+    told = number(row.estimate) if known else "not identified"
+    held = {None: "", True: "yes", False: "no"}[row.covered]
+    interval = span(row.ci_low, row.ci_high) if known else ""
+    return row.name, number(row.truth), told, number(row.error), interval, held
 
 
 def render_truth(found: list[Found], truth: Truth) -> str:
     """The comparison as text for a terminal."""
     console = Console(width=110, record=True, file=io.StringIO())
     table = Table(title=Text(f"beside the truth of {truth.oracle}: {truth.regime}", "italic"), title_justify="left")
-    for heading in ("constant", "truth", "estimate", "error", "95 % interval", "holds the truth"):
+    for heading in HEADINGS:
         table.add_column(heading, justify="left" if heading == "constant" else "right")
     for row in found:
-        told = "not identified" if row.estimate is None else number(row.estimate)
-        held = "" if row.covered is None else ("yes" if row.covered else "no")
-        interval = "" if row.estimate is None else span(row.ci_low, row.ci_high)
-        table.add_row(*map(Text, (row.name, number(row.truth), told, number(row.error), interval, held)))
+        table.add_row(*map(Text, cells(row)))
     console.print(table)
     return console.export_text()
 
@@ -112,10 +137,12 @@ def fit_command(table: Path | str, truth: Truth) -> str:
     """The command that fits the true law to the table and compares."""
     options = "".join(f" --set {role}={column}" for role, column in truth.roles.items())
     options += "" if truth.where is None else f' --where "{truth.where}"'
-    return f"isogap fit {table} --law {truth.law}{options} --truth {path_of(Path(table))}"
+    source, beside = shlex.quote(str(table)), shlex.quote(str(path_of(Path(table))))
+    return f"isogap fit {source} --law {truth.law}{options} --truth {beside}"
 
 
 def write_truth(truth: Truth, table: Path) -> None:
+    """Beside the table."""
     path_of(table).write_text(json.dumps(asdict(truth), indent=1, allow_nan=False) + "\n")
 
 
@@ -124,13 +151,21 @@ def read_truth(path: Path) -> Truth:
     Raises:
         InputError: no such file, or one that `isogap simulate` did not write.
     """
-    expected = "a truth.json written by `isogap simulate`"
+    expected = "written by `isogap simulate` beside its table"
     try:
         truth = Truth(**json.loads(path.read_text()))
-        values = dict(truth.parameters)
     except (OSError, ValueError, TypeError) as error:
-        raise InputError(path, "--truth", type(error).__name__, expected) from None
-    for name, value in values.items():
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            raise InputError(path, f"parameters.{name}", value, "a number")
+        raise InputError(path, "truth", type(error).__name__, expected) from None
+    for each in fields(Truth):
+        value = getattr(truth, each.name)
+        wanted = dict if each.name in ("parameters", "settings", "roles") else str
+        if not (isinstance(value, wanted) and (value or wanted is dict)) and not (
+            each.name == "where" and value is None
+        ):
+            raise InputError(path, each.name, value, "an object" if wanted is dict else "text")
+    if truth.law not in law_ids():
+        raise InputError(path, "law", truth.law, "a law's id; `isogap laws` lists them")
+    for name, value in truth.parameters.items():
+        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+            raise InputError(path, f"parameters.{name}", value, "a finite number")
     return truth

@@ -112,14 +112,22 @@ def export(out: Path, what: What, path: Path) -> int:
     return write_table(table, path)
 
 
+def check_ending(path: Path) -> None:
+    """
+    Raises:
+        InputError: neither .csv nor .parquet.
+    """
+    if path.suffix not in (".csv", ".parquet"):
+        raise InputError(path, "ending", path.suffix, ".csv or .parquet")
+
+
 def write_table(table: pd.DataFrame, path: Path) -> int:
     """Write a table as CSV (full precision) or parquet, by the file's ending.
 
     Raises:
         InputError: another ending.
     """
-    if path.suffix not in (".csv", ".parquet"):
-        raise InputError(path, "ending", path.suffix, ".csv or .parquet")
+    check_ending(path)
     if path.suffix == ".csv":
         content = table.to_csv(index=False).encode()
     else:

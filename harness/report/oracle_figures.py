@@ -10,6 +10,7 @@ from jaxtyping import Float
 from harness.fit.truth import Truth
 from harness.report.axes import ACCENT, FAINT, INK, blank, log_axis, numbers, short, size_colours
 from harness.theory import lottery, students
+from sweeps.errors import InputError
 
 # Columns that read better under another name.
 NAMES = {"N_total": "N", "flops": "C"}
@@ -18,21 +19,25 @@ Drawing = tuple[go.Figure, str]
 
 
 def _curves(
-    table: pd.DataFrame, x: str, y: str, by: str, titles: tuple[str, str], *, dash: str = "solid", mode: str = "lines",
-    figure: go.Figure | None = None, legend: bool = True,
+    table: pd.DataFrame, x: str, y: str, by: str, titles: tuple[str, str], *, mode: str = "lines",
+    dotted: str | None = None,
 ) -> go.Figure:  # fmt: skip
-    """A line for each value of `by`, darker for the larger ones, on two logarithmic axes."""
-    figure = blank(440) if figure is None else figure
+    """A line for each value of `by`, lighter for the larger ones, on two logarithmic axes; another column dotted."""
+    figure = blank(440)
     sizes = np.unique(numbers(table, by))
     for size, colour in zip(sizes, size_colours(sizes, sizes.min(), sizes.max()), strict=True):
         said = f"{NAMES.get(by, by)} {short(size) if size < 1e15 else f'{size:.3g}'}"
         own = table.loc[numbers(table, by) == size].sort_values(x)
-        figure.add_scatter(
-            x=numbers(own, x), y=numbers(own, y), mode=mode, name=said, showlegend=legend,
-            line={"color": colour, "width": 1.6, "dash": dash}, marker={"color": colour, "size": 6},
-            hovertemplate=f"{said}<br>{NAMES.get(x, x)} %{{x:.4g}}<br>%{{y:.4g}}<extra></extra>",
-        )  # fmt: skip
-    return _axes(figure, titles, numbers(table, x), numbers(table, y))
+        hover = f"{said}<br>{NAMES.get(x, x)} %{{x:.4g}}<br>%{{y:.4g}}<extra></extra>"
+        for column, dash in ((y, "solid"), (dotted, "dot")):
+            if column is not None:
+                figure.add_scatter(
+                    x=numbers(own, x), y=numbers(own, column), mode=mode if column == y else "lines", name=said,
+                    line={"color": colour, "width": 1.6, "dash": dash}, marker={"color": colour, "size": 6},
+                    showlegend=column == y, hovertemplate=hover,
+                )  # fmt: skip
+    values = [numbers(table, column) for column in (y, dotted) if column is not None]
+    return _axes(figure, titles, numbers(table, x), np.concatenate(values))
 
 
 def _axes(figure: go.Figure, titles: tuple[str, str], x: np.ndarray, y: np.ndarray) -> go.Figure:
@@ -89,25 +94,8 @@ def _jeon_van_roy(table: pd.DataFrame, truth: Truth) -> tuple[str, list[Drawing]
 def _students(table: pd.DataFrame, truth: Truth) -> tuple[str, list[Drawing]]:
     cells = students.cells(table)
     violated = cells["violated"].tolist().count(True)
-    left = _curves(
-        cells, "T", "loss", "n", ("T, samples, each read once", "excess log-loss, nats a sample"), mode="lines+markers"
-    )
-    _curves(
-        cells,
-        "T",
-        "bound",
-        "n",
-        ("T, samples, each read once", "excess log-loss, nats a sample"),
-        dash="dot",
-        figure=left,
-        legend=False,
-    )
-    _axes(
-        left,
-        ("T, samples, each read once", "excess log-loss, nats a sample"),
-        numbers(cells, "T"),
-        np.concatenate([numbers(cells, "loss"), numbers(cells, "bound")]),
-    )
+    titles = ("T, samples, each read once", "excess log-loss, nats a sample")
+    left = _curves(cells, "T", "loss", "n", titles, mode="lines+markers", dotted="bound")
     right = _curves(
         cells, "n", "stream_loss", "T", ("n, width", "excess log-loss averaged over the stream"), mode="lines+markers"
     )
@@ -117,7 +105,7 @@ def _students(table: pd.DataFrame, truth: Truth) -> tuple[str, list[Drawing]]:
             f"Along the students' own compute-optimal frontier T* grows as p*^{found.slope:.2f}"
             f" (95 % interval {found.low:.2f} to {found.high:.2f})."
         )
-    except ValueError:
+    except InputError:
         said = "Too few widths, samples or teachers for a frontier."
     told = "nowhere" if violated == 0 else f"in {violated} of {len(cells)} cells"
     return f"Trained students exceed the bound {told}", [
@@ -136,12 +124,12 @@ def _random_features(table: pd.DataFrame, truth: Truth) -> tuple[str, list[Drawi
             error_y={"type": "data", "array": 2 * numbers(table, "simulated_test_se"), "thickness": 1},
         )  # fmt: skip
     right = _curves(table, "D", "gap_probe", "N_total", ("D, samples", "gap, test minus training loss"))
-    return "Random features: a loss symmetric in N and D, a gap that falls with D", [
+    return "Random features with ridge: test loss and gap by features and samples", [
         (
             left,
-            "Test loss by number of samples; lines are the theory, dots with bars of two standard errors experiments.",
+            "Test loss, a line for each number of samples; dots with bars of two standard errors are experiments.",
         ),
-        (right, "The gap of the same students by number of features."),
+        (right, "The gap of the same students, a line for each number of features."),
     ]
 
 
@@ -150,19 +138,13 @@ def _gradient_flow(table: pd.DataFrame, truth: Truth) -> tuple[str, list[Drawing
     largest = numbers(table, "N_total").max()
     fresh = fresh.loc[numbers(fresh, "P") == numbers(fresh, "P").max()]  # P is only how many measure the null
     wide = reused.loc[numbers(reused, "N_total") == largest]
-    left = _curves(wide, "t", LOSS, "P", ("t, passes over the samples at rate 1", "loss (dotted: training)"))
-    _curves(wide, "t", TRAIN, "P", ("", ""), dash="dot", figure=left, legend=False)
-    _axes(
-        left,
-        ("t, passes over the samples at rate 1", "loss (dotted: training)"),
-        numbers(wide, "t"),
-        np.concatenate([numbers(wide, LOSS), np.maximum(numbers(wide, TRAIN), 1e-6)]),
-    )
+    titles = ("t, passes over the samples at rate 1", "loss (dotted: training)")
+    left = _curves(wide, "t", LOSS, "P", titles, dotted=TRAIN)
     middle = _curves(
         wide.loc[numbers(wide, "gap_probe") > 0], "t", "gap_probe", "P", ("t", "gap, test minus training loss")
     )
     right = _curves(fresh, "t", LOSS, "N_total", ("t, on fresh samples", "loss"))
-    return "Reused samples open a gap that grows with time; fresh ones leave none", [
+    return "Gradient flow on reused samples, and on fresh ones", [
         (
             left,
             f"Test and training losses of N = {short(largest)} by number of reused samples P.",

@@ -284,10 +284,10 @@ def _cost(material: Material) -> str:
 def _runs(material: Material) -> str:
     if material.runs.empty:
         return "<p>The sweep has no runs.</p>"
-    return (
-        "<p>A click on a heading sorts. D, U and batch in tokens; losses and gaps in nats per token.</p>"
-        + tables.runs_html(material.runs)
-    )
+    units = "D, U and batch in tokens; losses and gaps in nats per token."
+    if material.truth is not None:
+        units = "D and U in samples; losses and gaps in the oracle's own unit."
+    return f"<p>A click on a heading sorts. {units}</p>" + tables.runs_html(material.runs)
 
 
 def _provenance(material: Material) -> str:

@@ -3,26 +3,21 @@
 from html import escape
 
 from harness.fit.law import get_law
-from harness.fit.result import FitResult, number, span
-from harness.fit.truth import Truth, fit_command
+from harness.fit.result import FitResult
+from harness.fit.truth import HEADINGS, Found, Truth, cells, fit_command
 from harness.report import tables
 from harness.report.shell import prose
 
 
 def truth_section(truth: Truth, fitted: FitResult) -> str:
     """The regime, the true law, its true constants beside those of its fit."""
-    rows = []
-    for found in fitted.truth:
-        told = tables.NOT_IDENTIFIED if found["estimate"] is None else number(found["estimate"])
-        held = {None: "", True: "yes", False: "no"}[found["covered"]]
-        interval = "" if found["estimate"] is None else span(found["ci_low"], found["ci_high"])
-        rows.append([found["name"], number(found["truth"]), told, interval, held])
+    rows = [cells(Found(**found)) for found in fitted.truth]
     only = "" if truth.where is None else f" (rows with <code>{escape(truth.where)}</code>)"
     regime, status = truth.regime[0].upper() + truth.regime[1:].rstrip("."), fitted.status.value.replace("_", " ")
     return (
         f"<p>{prose(regime)}.</p><p>Constants are known of the law <code>{escape(truth.law)}</code>{only},"
         f" <code>{prose(get_law(truth.law).formula)}</code>. Fitted to {fitted.rows} rows (status {status}):</p>"
-        + tables.table(("constant", "truth", "estimate", "95 % interval", "holds the truth"), rows)
+        + tables.table(HEADINGS, rows)
     )
 
 

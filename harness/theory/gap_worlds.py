@@ -1,16 +1,17 @@
 """Worlds whose gap law is known: random features trained in three ways, and the source document's law.
 
-The gaps are exact (`random_features.losses`: no time, distinct samples) at N from 10^6 on and 10^15 modes, so that the
+The gaps are exact (`random_features.losses`: no time, distinct samples) at N from 10^6 on and 10^15 modes or more, so that the
 limiting law holds better than a fit can tell. D counts distinct samples.
 
 - `classical`: no ridge, D > N, the noise of the labels dominates: G = E (2v - v^2)/(1 - v), v = N/D. The gap grows
   with N and falls with D; z = 1, alpha = 0, beta = 1, and it is infinite at D = N.
 - `optimal_ridge`: each run at its best ridge, no noise: G = N^-(a-1) f(D/N), f from u^-(a-1) to u^-1, without a peak.
-- `crossover`: noise, and a ridge D (D/1000)^(-b/z), as if trained for a time that grows as D^(b/z):
-  G = N^(1-z) f(D/N^z), f from u^-(1-1/z) to u^-1, for any z > 1.
+- `crossover`: noise, and a ridge that does not grow with D: what is learned is D^(1/b) features until it is all N of
+  them: G = N^(1-z) f(D/N^z) with z = b, f from u^-(1-1/z) to u^-1; f is that of the law `gap_ridge`.
 - `source`: G = A N^-alpha f(D/N^z), f = 1 up to u* and then a power, with the constants of clawRxiv 2604.02022.
 """
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,17 +23,16 @@ from jaxtyping import Float
 from harness.fit.law import get_law
 from harness.fit.predict import predict_gap
 from harness.fit.truth import Truth
-from harness.theory.oracle import runs_like
+from harness.theory.oracle import check, runs_like
 from harness.theory.random_features import Losses, best_ridge, losses
 from harness.theory.spectrum import power_law
-from sweeps.errors import InputError
 
 MODES = 1e15
 SIZES = np.geomspace(1e6, 1e9, 6)
-# Exponents of the spectrum and of the task. At D/CROSSOVER_D samples' worth of ridge less than 1e-4 of the crossover's
-# gaps is the finite number of samples' doing; without that factor z comes out low by 0.003.
-CROSSOVER_B, CROSSOVER_A, CROSSOVER_D = 1.5, 2.0, 1e3
+# Exponents of spectrum and task.
 RIDGE_B, RIDGE_A = 2.0, 1.5
+# Of the crossover. With a ridge of 1 the finite number of samples moves its z by 0.003.
+RIDGE = 1e4
 Rows = Float[np.ndarray, "rows"]
 
 
@@ -55,22 +55,23 @@ class World:
     truth: Callable[[float], dict[str, float]]
 
 
-def _classical(n: Rows, d: Rows, z: float) -> Losses:
+def _classical(n: Rows, d: Rows, _: float) -> Losses:
     return losses(power_law(MODES, 1.5, 1.6), n, d, 0.0, noise=1.0)
 
 
-def _optimal(n: Rows, d: Rows, z: float) -> Losses:
+def _optimal(n: Rows, d: Rows, _: float) -> Losses:
     return best_ridge(power_law(MODES, RIDGE_B, RIDGE_A), n, d)
 
 
-def _stretch(z: float) -> float:
-    """The share of features that is learned goes as D^(1/z): at a larger z the same shares take more decades of D."""
-    return z / CROSSOVER_B
+def turn(z: float) -> float:
+    """u* of the crossover in `gap_ridge`: z features of k (ridge/D)^-1/b, k = (pi/b)/sin(pi/b), are all N, b = z."""
+    k = (np.pi / z) / np.sin(np.pi / z)
+    return RIDGE * k**-z
 
 
 def _crossover(n: Rows, d: Rows, z: float) -> Losses:
-    ridge = d * (d / CROSSOVER_D ** _stretch(z)) ** (-CROSSOVER_B / z)
-    return losses(power_law(MODES, CROSSOVER_B, CROSSOVER_A), n, d, ridge, noise=1.0)
+    # At a larger z the same shares of features take more decades of D. What is not learned is 1e-8 of the noise.
+    return losses(power_law(math.inf, z, 3.0), n, d, RIDGE, noise=1.0)
 
 
 def _source(z: float) -> dict[str, float]:
@@ -92,8 +93,8 @@ WORLDS = {
         lambda z: np.geomspace(1e-3, 1e3, 13), _optimal, lambda z: _two_slopes(RIDGE_A - 1.0, 1.0, RIDGE_A - 1.0),
     ),
     "crossover": World(
-        "random features with noise and a ridge ~ D^(1 - b/z); the exponents are those of the limits of D/N^z",
-        "gap_ridge", lambda z: np.geomspace(1.0, 1e7, 15) ** _stretch(z), _crossover,
+        "random features with noise and a fixed ridge, to 2e-5 of the gap from z = 1.5 on, 8e-4 at 1.1",
+        "gap_ridge", lambda z: turn(z) * np.geomspace(1 / 300, 3e4, 15) ** (z / 1.5), _crossover,
         lambda z: _two_slopes(z - 1.0, z, 1.0 - 1.0 / z),
     ),
     "source": World(
@@ -121,14 +122,14 @@ def simulate(name: str, *, z: float = 1.5, scatter: float = 0.05, seed: int = 0)
         z: of the world `crossover`; the others have their own.
 
     Raises:
-        InputError: no such world, z not above 1, or a negative scatter.
+        InputError: no such world, z outside of 1.1 to 4, or a scatter outside of 0 to 1.
     """
-    if name not in WORLDS:
-        raise InputError("simulate gap", "WORLD", name, f"one of {', '.join(WORLDS)}")
-    if z <= 1.0:
-        raise InputError("simulate gap", "--z", z, "a number above 1")
-    if scatter < 0.0:
-        raise InputError("simulate gap", "--scatter", scatter, "a number of at least 0")
+    check(
+        "simulate gap",
+        ("WORLD", name, name in WORLDS, f"one of {', '.join(WORLDS)}"),
+        ("--z", z, 1.1 <= z <= 4.0, "a number from 1.1 to 4"),
+        ("--scatter", scatter, 0.0 <= scatter <= 1.0, "a number from 0 to 1"),
+    )
     world, started = WORLDS[name], time.perf_counter()
     rows, rng = exact(name, z), np.random.default_rng(seed)
     measured = rows["gap"].to_numpy() * np.exp(scatter * rng.standard_normal(len(rows)))

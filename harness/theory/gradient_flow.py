@@ -30,9 +30,8 @@ from scipy.special import zeta
 from harness.fit.truth import Truth
 from harness.theory import resolvent
 from harness.theory.envelope import Envelope, envelope
-from harness.theory.oracle import runs_like
+from harness.theory.oracle import check, runs_like
 from harness.theory.spectrum import Spectrum
-from sweeps.errors import InputError
 
 # Independent teachers and label noises for each draw of features and samples: their decomposition is what costs.
 LABELS = 8
@@ -224,13 +223,17 @@ def simulate(
         InputError: unusable values.
     """
     started, name = time.perf_counter(), "simulate gradient_flow"
-    if not (1 < a and 1 < b and noise >= 0):
-        raise InputError(name, "a, b, noise", (a, b, noise), "a and b above 1, noise of 0 or more")
-    if not sizes or min(sizes) < 1 or 2 * max(sizes) > modes:
-        raise InputError(name, "sizes", list(sizes), f"whole numbers from 1 to half of the {modes} modes")
-    if not samples or min(samples) < 2 or not times or min(times) < 1 or draws < 2:
-        least = (min(samples, default=0), min(times, default=0.0), draws)
-        raise InputError(name, "samples, times, draws", least, "samples and draws of 2 or more, times of 1 or more")
+    fitting = bool(sizes) and min(sizes) >= 1 and 2 * max(sizes) <= modes
+    check(
+        name,
+        ("--a", a, 1 < a <= 10, "a number above 1, of 10 at most"),
+        ("--b", b, 1 < b <= 10, "a number above 1, of 10 at most"),
+        ("--noise", noise, 0 <= noise <= 1e6, "a variance from 0 to 1e6"),
+        ("--sizes", list(sizes), fitting, f"whole numbers from 1 to half of the {modes} modes"),
+        ("--samples", list(samples), min(samples, default=0) >= 2, "whole numbers of at least 2"),
+        ("times", list(times), min(times, default=0.0) >= 1, "numbers of at least 1"),
+        ("--draws", draws, draws >= 2, "at least 2"),
+    )
     world, t, tables = World(a, b, modes, noise), np.asarray(times, float), []
     for size in sizes:
         for count in samples:

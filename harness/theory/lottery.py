@@ -29,7 +29,7 @@ from jaxtyping import Array, Float, Key
 
 from harness.fit.truth import Truth
 from harness.theory import pack
-from harness.theory.oracle import runs_like
+from harness.theory.oracle import check, runs_like
 from sweeps.errors import InputError
 
 # 128 instead of 32 leave the errors at scale 10 as they are, within the noise of 6 seeds, and take four times as long.
@@ -117,7 +117,7 @@ def simulate(
             scale, rate or number of steps that is not positive.
     """
     _check(widths, seeds, members, activation, {"scale": scale, "rate": rate, "steps": steps})
-    began = time.monotonic()
+    began = time.perf_counter()
     rows = []
     for n in widths:
         made = jax.random.fold_in(jax.random.key(seed), n)
@@ -149,23 +149,22 @@ def simulate(
             "steps": steps,
             "seed": seed,
         },
-        cost=f"{time.monotonic() - began:.0f} s on {jax.default_backend()}",
+        cost=f"{time.perf_counter() - began:.0f} s on {jax.default_backend()}",
+        where="members == 1",
     )
     return table, truth
 
 
 def _check(widths, seeds: int, members, activation: str, positive: dict[str, float]) -> None:
-    if activation not in ACTIVATIONS:
-        raise InputError("simulate lottery", "activation", activation, f"one of {', '.join(ACTIVATIONS)}")
-    if not widths or min(widths) < 1:
-        raise InputError("simulate lottery", "widths", list(widths), "at least one, all positive")
-    if seeds < 2:
-        raise InputError("simulate lottery", "seeds", seeds, "at least two")
-    if any(not 1 < k <= seeds for k in members):
-        raise InputError("simulate lottery", "members", list(members), f"from 2 to {seeds}, the number of seeds")
-    for name, value in positive.items():
-        if not 0 < value < math.inf:
-            raise InputError("simulate lottery", name, value, "a positive number")
+    several = len(set(widths)) == len(widths) > 1 and min(widths) >= 1
+    check(
+        "simulate lottery",
+        ("--activation", activation, activation in ACTIVATIONS, f"one of {', '.join(ACTIVATIONS)}"),
+        ("--widths", list(widths), several, "two or more whole numbers of at least 1, all different"),
+        ("--seeds", seeds, seeds >= 2, "at least two"),
+        ("members", list(members), all(1 < k <= seeds for k in members), f"from 2 to {seeds}, the number of seeds"),
+        *((f"--{name}", value, 0 < value < math.inf, "a positive number") for name, value in positive.items()),
+    )
 
 
 class Slope(NamedTuple):

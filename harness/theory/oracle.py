@@ -8,6 +8,8 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float, Int
 
+from sweeps.errors import InputError
+
 
 def runs_like(
     oracle: str,
@@ -53,3 +55,14 @@ def runs_like(
     }
     unknown = [name for name, value in columns.items() if value is None]
     return pd.DataFrame({name: value for name, value in columns.items() if name not in unknown} | more)
+
+
+def check(command: str, *settings: tuple[str, Any, bool, str]) -> None:
+    """Refuse the first setting (option, value, whether it is usable, what was expected) that is not usable.
+
+    Raises:
+        InputError: there is one.
+    """
+    for option, value, usable, expected in settings:
+        if not usable:
+            raise InputError(command, option, value, expected)

@@ -18,15 +18,15 @@ import pandas as pd
 from jaxtyping import Float
 
 from harness.fit.truth import Truth
-from harness.theory.oracle import runs_like
+from harness.theory.minimum import argmin
+from harness.theory.oracle import check, runs_like
 from harness.theory.spectrum import Spectrum, every_mode, power_law
-from sweeps.errors import InputError
 
 # Rows of a block: 512 rows of 400 nodes are 1.6 MB, and stay in a core's cache.
 BLOCK = 512
 TABLE = 100
 ITERATIONS = 60
-GOLDEN = (np.sqrt(5.0) - 1.0) / 2
+PLACES = 60
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ def losses(
 def best_ridge(
     spectrum: Spectrum, N: Float[np.ndarray, "rows"], P: Float[np.ndarray, "rows"], noise: float = 0.0
 ) -> Losses:
-    """The losses at each row's own best ridge, that of the smallest test loss; finite N and P."""
+    """The losses at each row's own best ridge, that of the smallest test loss; P is finite."""
     n, p = (np.asarray(v, float) for v in np.broadcast_arrays(N, P))
     return _in_blocks(lambda n, p: _best(spectrum, n, p, noise), n, p)
 
@@ -156,29 +156,17 @@ def _at(spectrum: Spectrum, n, p, ridge, noise: float, g) -> Losses:
 
 def _best(spectrum: Spectrum, n, p, noise: float) -> Losses:
     """Each g belongs to one ridge, (P - z) kappa: the best is looked for over g, and nothing is solved."""
+
+    def test(x):
+        z = _degrees(spectrum, np.exp(x))[0]
+        return np.where(z < np.minimum(n, p), _losses_at(spectrum, n, p, noise, np.exp(x), z)[0], np.inf)
+
     lowest = _solve(spectrum, n, p, np.zeros_like(n))
     low = np.log(np.maximum(lowest, spectrum.eigenvalue[-1] * 1e-6))
     high = np.full_like(low, np.log(10 * float(spectrum.count @ spectrum.eigenvalue)))
-    places = np.linspace(0.0, 1.0, 60)[1:-1]
-    found = np.stack([_test(spectrum, n, p, noise, low + place * (high - low)) for place in places])
-    at = np.argmin(found, axis=0)
-    step = (high - low) * (places[1] - places[0])
-    left = low + places[at] * (high - low) - step
-    right = left + 2 * step
-    for _ in range(40):
-        inner = (right - GOLDEN * (right - left), left + GOLDEN * (right - left))
-        first, second = (_test(spectrum, n, p, noise, x) for x in inner)
-        left, right = np.where(first < second, left, inner[0]), np.where(first < second, inner[1], right)
-    g = np.exp((left + right) / 2)
+    g = np.exp(argmin(test, low, high, PLACES))
     z = _degrees(spectrum, g)[0]
     return _at(spectrum, n, p, (p - z) * g * (1.0 - z / n), noise, g)
-
-
-def _test(spectrum: Spectrum, n, p, noise: float, x) -> Float[np.ndarray, "rows"]:
-    """The test loss at g = e^x, infinite where no ridge gives it."""
-    z = _degrees(spectrum, np.exp(x))[0]
-    test, _ = _losses_at(spectrum, n, p, noise, np.exp(x), z)
-    return np.where(z < np.minimum(n, p), test, np.inf)
 
 
 def experiment(
@@ -224,18 +212,19 @@ def simulate(
         truth: L = E + A/N^alpha + B/D^beta where one of N and P is far larger than the other.
 
     Raises:
-        InputError: exponents at most 1, fewer than 2 modes, a size below 1, one draw, or experiments on more than 10^5
-            modes.
+        InputError: exponents at most 1, fewer than 2 modes, a size below 1, one draw, experiments on more than 10^5
+            modes, or numbers beyond all use.
     """
-    for field, value, right, expected in (
-        ("--a", a, a > 1, "a number above 1"),
-        ("--b", b, b > 1, "a number above 1"),
-        ("--modes", modes, modes >= 2 and (draws == 0 or modes <= 1e5), "at least 2, and at most 1e5 with --draws"),
-        ("--sizes", min(sizes, default=0), min(sizes, default=0) >= 1, "whole numbers of at least 1"),
-        ("--draws", draws, draws != 1, "0, or at least 2: one draw has no error"),
-    ):
-        if not right:
-            raise InputError("simulate random_features", field, value, expected)
+    check(
+        "simulate random_features",
+        ("--a", a, 1 < a <= 10, "a number above 1, of 10 at most"),
+        ("--b", b, 1 < b <= 10, "a number above 1, of 10 at most"),
+        ("--modes", modes, 2 <= modes <= (1e5 if draws else 1e40), "from 2 to 1e40, with --draws to 1e5"),
+        ("--noise", noise, 0 <= noise <= 1e6, "a variance from 0 to 1e6"),
+        ("--ridge", ridge, ridge is None or 0 <= ridge <= 1e12, "from 0 to 1e12"),
+        ("--sizes", list(sizes), min(sizes, default=0) >= 1, "whole numbers of at least 1"),
+        ("--draws", draws, draws >= 0 and draws != 1, "0, or at least 2: one draw has no error"),
+    )
     started = time.perf_counter()
     spectrum = power_law(modes, b, a)
     n, p = (values.ravel() for values in np.meshgrid(np.asarray(sizes, float), np.asarray(sizes, float)))
@@ -255,7 +244,6 @@ def simulate(
         "random_features", n, p, loss=found.test, train_loss=found.train, gap=found.gap, seed=seed,
         degrees=found.degrees, ridge=found.ridge, apart=np.maximum(n / p, p / n), **measured,
     )  # fmt: skip
-    slope = min(a - 1.0, 2.0 * b)
     regime = (
         "random features with ridge, exact for large N and P below the number of modes; the exponents are those of the"
         " limits N << D and N >> D: where N and D are alike the loss is not a sum of two powers"
@@ -268,5 +256,19 @@ def simulate(
         "ridge": "best" if ridge is None else ridge,
         "seed": seed,
     }
-    constants = {"E": noise, "alpha": slope, "beta": slope}
+    constants = _exponents(a, b, noise, ridge)
     return table, Truth("random_features", regime, "chinchilla", constants, settings, cost, "apart > 300")
+
+
+def _exponents(a: float, b: float, noise: float, ridge: float | None) -> dict[str, float]:
+    """What is known of L = E + A/N^alpha + B/D^beta.
+
+    N features leave N^-min(a-1, b). Samples leave D^-s, s = min(a-1, 2b), without noise at the best ridge or none; with
+    noise, the best ridge trades this bias, z^-s, for a variance z/D, and D^-s/(s+1) is left; a fixed ridge is no best
+    one of many samples, and noise without a ridge never leaves N >> D, so that neither has a beta here.
+    """
+    s = min(a - 1.0, 2.0 * b)
+    known = {"E": noise, "alpha": min(a - 1.0, b)}
+    if ridge is None:
+        return known | {"beta": s / (s + 1.0) if noise else s}
+    return known | {"beta": s} if ridge == 0 and not noise else {"alpha": known["alpha"]}

@@ -28,7 +28,7 @@ from scipy.stats import t as student_t
 
 from harness.fit.truth import Truth
 from harness.theory import jeon_van_roy, pack, teacher
-from harness.theory.oracle import runs_like
+from harness.theory.oracle import check, runs_like
 from sweeps.errors import InputError
 
 # Samples a step. At n = 32, T = 16384, K = 2 four times as many, or as few, lost 10 % more.
@@ -36,8 +36,8 @@ BATCH = 16
 # Inputs on which the learning rate is chosen, and as many others on which the loss is reported.
 HELD_OUT = 4096
 NO_STEP = 2**32 - 1
-# Exponents of the frontier's fit are sought up to here.
-STEEPEST = 5.0
+# Exponents of the frontier's fit are sought in between.
+FLATTEST, STEEPEST = 0.01, 5.0
 
 
 class Stream(NamedTuple):
@@ -151,7 +151,7 @@ def simulate_students(
         InputError: no width, teacher or learning rate, or T that is no multiple of 16.
     """
     _check(widths, samples, teachers, rates, d, K)
-    began = time.monotonic()
+    began = time.perf_counter()
     made, data, start = jax.random.split(jax.random.key(seed), 3)
     drawn = jax.jit(jax.vmap(lambda key: teacher.draw(key, d, K)))(jax.random.split(made, teachers))
     streams = Stream(jax.random.split(data, teachers), drawn)
@@ -185,23 +185,20 @@ def simulate_students(
             "K": K,
             "seed": seed,
         },
-        cost=f"{time.monotonic() - began:.0f} s on {jax.default_backend()}",
+        cost=f"{time.perf_counter() - began:.0f} s on {jax.default_backend()}",
     )
     return table, truth
 
 
 def _check(widths, samples, teachers: int, rates, d: int, K: float) -> None:
-    for name, values in (("widths", widths), ("samples", samples), ("rates", rates)):
-        if not values or min(values) <= 0:
-            raise InputError("simulate students", name, list(values), "at least one, all positive")
-    if any(T % BATCH for T in samples):
-        raise InputError("simulate students", "samples", list(samples), f"multiples of {BATCH}, the samples of a step")
-    if teachers < 1:
-        raise InputError("simulate students", "teachers", teachers, "at least one")
-    if d < 1:
-        raise InputError("simulate students", "d", d, "a dimension of at least 1")
-    if not 0.0 < K < math.inf:
-        raise InputError("simulate students", "K", K, "a positive scale")
+    jeon_van_roy.check_teacher("simulate students", d, K)
+    settings = []
+    for name, values in (("--widths", widths), ("--samples", samples), ("rates", rates)):
+        usable = len(set(values)) == len(values) > 0 and min(values) > 0
+        settings.append((name, list(values), usable, "at least one, all positive and different"))
+    whole = all(T % BATCH == 0 for T in samples)
+    settings.append(("--samples", list(samples), whole, f"multiples of {BATCH}, the samples of a step"))
+    check("simulate students", *settings, ("--teachers", teachers, teachers >= 1, "at least one"))
 
 
 def cells(table: pd.DataFrame) -> pd.DataFrame:
@@ -226,8 +223,8 @@ class Frontier:
 
     Attributes:
         slope: d ln T*/d ln p*, a/b.
-        low, high: 95 % interval, by resampling teachers; 0 and infinity where an exponent is at its limit of 5, that
-            is where width or samples hardly matter on this grid.
+        low, high: 95 % interval, by resampling teachers; 0 and infinity where an exponent is at a limit, 0.01 or 5:
+            where width or samples hardly matter on this grid.
         a, b: exponents of width and samples.
         residual: root mean square of the fit's error in ln L.
     """
@@ -265,7 +262,7 @@ def frontier_slope(
         def error(p: Float[np.ndarray, "4"]) -> Float[np.ndarray, "cells"]:
             return np.logaddexp(p[0] - p[1] * x, p[2] - p[3] * y) - np.log(mean)
 
-        return least_squares(error, start, bounds=([-np.inf, 0.01] * 2, [np.inf, STEEPEST] * 2))
+        return least_squares(error, start, bounds=([-np.inf, FLATTEST] * 2, [np.inf, STEEPEST] * 2))
 
     level = float(np.log(losses.mean())) - 1.0
     best = fitted(losses.mean(axis=1), np.array([level, 0.7, level, 0.7]))
@@ -278,7 +275,7 @@ def frontier_slope(
         logs.append(math.log(p[1] / p[3]))
     # Resampled teachers vary less than teachers, by (m-1)/m; with eight of them the plain quantiles covered 85 %.
     half = student_t.ppf(0.975, teachers - 1) * np.std(logs) * math.sqrt(teachers / (teachers - 1))
-    if max(a, b) > 0.99 * STEEPEST:
+    if max(a, b) > 0.99 * STEEPEST or min(a, b) < 1.01 * FLATTEST:
         half = math.inf
     residual = float(np.sqrt(np.mean(best.fun**2)))
     return Frontier(a / b, a / b * math.exp(-half), a / b * math.exp(half), a, b, residual)

@@ -13,10 +13,16 @@ from jaxtyping import Array, Float
 from harness.fit.law import Columns, Combination, Law, Parameter, Parameters, Scales
 
 
+def shape(u: Float[Array, "rows"]) -> Float[Array, "rows"]:
+    """(2u - u^2)/(1 - u), the gap over E; infinite from u = 1 on."""
+    inside = jnp.where(u < 1.0, u, 0.5)  # the branch not taken must have a derivative too
+    return jnp.where(u < 1.0, inside * (2.0 - inside) / (1.0 - inside), jnp.inf)
+
+
 def predict(parameters: Parameters, columns: Columns) -> Float[Array, "rows"]:
     p = parameters
     u = jnp.exp(jnp.log(p["k"]) + p["p"] * jnp.log(columns["N"]) - jnp.log(columns["D"]))
-    return jnp.where(u < 1.0, p["E"] * u * (2.0 - u) / (1.0 - u), jnp.inf)
+    return p["E"] * shape(u)
 
 
 def rescale(parameters: Parameters, scales: Scales) -> dict[str, Float[Array, ""]]:

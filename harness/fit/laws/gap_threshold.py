@@ -12,23 +12,24 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from harness.fit.law import Columns, Parameters
-from harness.fit.laws import gap
+from harness.fit.laws import gap, gap_classical
 
 
 def predict(parameters: Parameters, columns: Columns) -> Float[Array, "rows"]:
     p = parameters
     log_n, log_d = jnp.log(columns["N"]), jnp.log(columns["D"])
     v = jnp.exp(-p["beta"] * (log_d - p["z"] * log_n - jnp.log(p["u_star"])))
-    inside = jnp.where(v < 1.0, v, 0.5)
-    shape = inside * (2.0 - inside) / (1.0 - inside)
-    return jnp.where(v < 1.0, jnp.exp(jnp.log(p["A"]) - p["alpha"] * log_n) * shape, jnp.inf)
+    return jnp.exp(jnp.log(p["A"]) - p["alpha"] * log_n) * gap_classical.shape(v)
 
 
 LAW = replace(
     gap.LAW,
     id="gap_threshold",
     formula="G = A N^-alpha (2v - v^2)/(1 - v), v = (u/u_star)^-beta, u = D/N^z; -> 2 A N^-alpha v for u >> u_star",
-    parameters=tuple(replace(p, published=None) for p in gap.PARAMETERS),
+    parameters=tuple(
+        replace(p, published=None, starts=(1e-5, 1e-3, 5e-2, 1.0) if p.name == "u_star" else p.starts)
+        for p in gap.PARAMETERS
+    ),
     predict=predict,
     source="degrees of freedom over rows (Akaike; Craven and Wahba's GCV); exact for ridgeless random features",
     combinations=tuple(replace(c, published=None) for c in gap.COMBINATIONS[:3]),

@@ -7,7 +7,8 @@ import pytest
 
 from harness.fit.fitting import fit
 from harness.fit.result import FitResult
-from harness.fit.truth import Truth, compare, fit_command, path_of, read_truth, render_truth, write_truth
+from harness.fit.law import get_law
+from harness.fit.truth import Truth, check_law, compare, fit_command, path_of, read_truth, render_truth, write_truth
 from sweeps.errors import InputError
 
 
@@ -36,9 +37,13 @@ def test_what_a_fit_does_not_identify_is_neither(ordinary):
     assert rows["beta"].covered is not None
 
 
-def test_a_law_without_the_constants_is_refused(fitted):
+def test_laws_that_cannot_be_compared_are_refused():
+    check_law(truth_of(alpha=0.3), get_law("skaling"))
     with pytest.raises(InputError, match="--truth: parameters: got 'kappa'.*chinchilla"):
-        compare(fitted, truth_of(kappa=1.0))
+        check_law(truth_of(kappa=1.0), get_law("chinchilla"))
+    # An exponent of compute is not one of N, whatever its name.
+    with pytest.raises(InputError, match="--truth: law: got 'chinchilla .L of N, D.'.*flops"):
+        check_law(truth_of(alpha=0.3), get_law("compute_power"))
 
 
 def test_a_truth_stands_beside_its_table(tmp_path):
@@ -59,6 +64,11 @@ def test_a_truth_stands_beside_its_table(tmp_path):
         "{}",
         json.dumps({"oracle": "x"}),
         json.dumps(truth_of(alpha=0.5).__dict__ | {"parameters": {"alpha": "half"}}),
+        json.dumps(truth_of(alpha=float("nan")).__dict__),
+        json.dumps(truth_of(alpha=0.5).__dict__ | {"parameters": [["alpha", 0.5]]}),
+        json.dumps(truth_of(alpha=0.5).__dict__ | {"roles": ["D"]}),
+        json.dumps(truth_of(alpha=0.5).__dict__ | {"regime": ""}),
+        json.dumps(truth_of(alpha=0.5).__dict__ | {"law": "nonesuch"}),
     ],
 )
 def test_other_files_are_refused(tmp_path, text):

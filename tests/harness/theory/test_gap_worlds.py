@@ -1,5 +1,6 @@
 """The worlds' gaps beside closed forms and limits, and fits that find their constants."""
 
+import jax
 import numpy as np
 import pandas as pd
 import pytest
@@ -49,13 +50,16 @@ def test_the_crossover_is_at_any_z(z):
     assert collapsed == pytest.approx(np.tile(collapsed[-1], (len(SIZES), 1)), rel=0.01)
 
 
-def test_the_crossovers_f_is_the_law_gap_ridges():
-    """Without noise that law leaves 2e-5 of the gap; D/N^1.5 of 266 = 1000 ((pi/b)/sin(pi/b))^-b is where it turns."""
-    rows = exact("crossover")
-    turn = 1000 * ((np.pi / 1.5) / np.sin(np.pi / 1.5)) ** -1.5
-    constants = {"A": 2 / turn, "alpha": 0.5, "z": 1.5, "beta": 1.0, "u_star": turn, "beta_0": 1 / 3}
-    law = np.asarray(get_law("gap_ridge").predict(constants, {"N": rows["N"].to_numpy(), "D": rows["D"].to_numpy()}))
-    assert law == pytest.approx(rows["gap"].to_numpy(), rel=2e-3)
+@pytest.mark.parametrize(("z", "left"), [(1.1, 1e-3), (1.2, 2e-4), (1.5, 3e-5), (2.5, 3e-5), (4.0, 3e-5)])
+def test_the_crossovers_f_is_that_of_gap_ridge(z, left):
+    """The law with its constants in closed form, against the sums over the spectrum."""
+    rows = exact("crossover", z)
+    turn = 1e4 * ((np.pi / z) / np.sin(np.pi / z)) ** -z
+    constants = {"A": 2 / turn, "alpha": z - 1, "z": z, "beta": 1.0, "u_star": turn, "beta_0": 1 - 1 / z}
+    columns = {name: rows[name].to_numpy() for name in ("N", "D")}
+    with jax.enable_x64(True):
+        law = np.asarray(get_law("gap_ridge").predict(constants, columns))
+    assert law == pytest.approx(rows["gap"].to_numpy(), rel=left)
 
 
 def test_the_sources_world_is_the_published_law():

@@ -119,10 +119,10 @@ def test_a_simulated_table_has_gaps_where_samples_are_reused_and_none_where_they
 @pytest.mark.parametrize(
     "settings, field",
     [
-        ({"a": 1.0}, "a, b, noise"),
-        ({"sizes": (2000,)}, "sizes"),
-        ({"times": (0.1,)}, "samples, times, draws"),
-        ({"draws": 1}, "samples, times, draws"),
+        ({"a": 1.0}, "--a"),
+        ({"sizes": (2000,)}, "--sizes"),
+        ({"times": (0.1,)}, "times"),
+        ({"draws": 1}, "--draws"),
     ],
 )
 def test_unusable_settings_are_named(settings, field):

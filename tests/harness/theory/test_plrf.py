@@ -159,9 +159,9 @@ def test_a_simulated_table_has_the_phase_s_frontier():
 @pytest.mark.parametrize(
     "settings, field",
     [
-        ({"alpha": 0.2, "beta": 0.2}, "alpha, beta"),
-        ({"sizes": (32, 64)}, "sizes"),
-        ({"seeds": -1}, "flops, batch, seeds"),
+        ({"alpha": 0.2, "beta": 0.2}, "--alpha, --beta"),
+        ({"sizes": (32, 64)}, "--sizes"),
+        ({"seeds": -1}, "--seeds"),
         ({"ratio": math.inf, "seeds": 2}, "ratio"),
         ({"flops": (1e9, 1e10), "seeds": 0}, "flops"),
     ],

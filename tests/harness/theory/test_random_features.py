@@ -128,7 +128,27 @@ def test_a_table_with_experiments_and_its_truth():
     )
     error = np.abs(table["val_loss_final100"] - table["simulated_test"]) / table["simulated_test_se"]
     assert np.all(error < 4)
-    assert truth.parameters == {"E": 0.1, "alpha": 0.5, "beta": 0.5} and truth.where == "apart > 300"
+    assert truth.where == "apart > 300"
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "noise", "ridge"),
+    [(1.5, 1.5, 0.0, None), (1.5, 1.5, 0.1, None), (4.0, 1.25, 0.0, None), (4.0, 1.25, 0.0, 0.0), (1.8, 1.5, 0.2, 1.0)],
+)
+def test_the_exponents_told_are_the_slopes_of_the_limits(a, b, noise, ridge):
+    told = simulate(a=a, b=b, noise=noise, ridge=ridge, sizes=(100, 1000))[1].parameters
+    spectrum, sizes, many = power_law(math.inf, b, a), np.geomspace(1e8, 1e10, 3), np.full(3, 1e15)
+
+    def excess(n, p):
+        found = best_ridge(spectrum, n, p, noise) if ridge is None else losses(spectrum, n, p, ridge, noise)
+        return found.test - noise
+
+    assert slopes(np.geomspace(1e2, 1e4, 3), excess(np.geomspace(1e2, 1e4, 3), many)) == pytest.approx(
+        -told["alpha"], rel=0.05
+    )
+    assert "beta" in told or ridge == 1.0
+    if "beta" in told:
+        assert slopes(sizes, excess(np.full(3, math.inf), sizes)) == pytest.approx(-told["beta"], rel=0.05)
 
 
 @pytest.mark.parametrize(

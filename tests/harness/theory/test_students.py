@@ -68,6 +68,8 @@ def test_a_frontier_that_width_hardly_moves_is_not_told():
     table = known(0.0)
     told = frontier_slope(table.assign(val_loss_final100=(table.n == 4) * 0.1 + 30 * table["T"] ** -0.6), draws=5)
     assert (told.low, told.high) == (0.0, np.inf)
+    flat = frontier_slope(table.assign(val_loss_final100=0.02 + 30 * table["T"] ** -0.6), draws=5)
+    assert (flat.low, flat.high) == (0.0, np.inf)
 
 
 @pytest.mark.parametrize("bad", [{"widths": ()}, {"samples": (1000,)}, {"teachers": 0}, {"K": -1.0}, {"d": 0}])
