@@ -1,7 +1,7 @@
 """Worlds whose gap law is known: random features trained in three ways, and the source document's law.
 
-The gaps are exact (`random_features.losses`: no time, distinct samples) at N from 10^6 on and 10^15 modes or more, so that the
-limiting law holds better than a fit can tell. D counts distinct samples.
+The gaps are exact (`random_features.losses`: no time, distinct samples) at N from 10^6 on and 10^15 modes or more, so
+that the limiting law holds better than a fit can tell. D counts distinct samples.
 
 - `classical`: no ridge, D > N, the noise of the labels dominates: G = E (2v - v^2)/(1 - v), v = N/D. The gap grows
   with N and falls with D; z = 1, alpha = 0, beta = 1, and it is infinite at D = N.
