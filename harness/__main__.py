@@ -6,8 +6,8 @@ from harness.pages import ask_for_huge_pages
 
 # They train, or measure how fast this machine does.
 COMPUTING = ("run", "plan")
-# They fit: half of a short fit is compiling.
-FITTING = ("fit", "compare", "universality", "collapse", "allocate", "optima", "report")
+# They fit, or train small networks: half of a short fit is compiling.
+FITTING = ("fit", "compare", "universality", "collapse", "allocate", "optima", "report", "simulate")
 
 
 def start() -> None:

@@ -69,7 +69,7 @@ def fit(
 
     check(objective, delta, quantile)
     if truth is not None and by is not None:
-        raise InputError("--truth", "value", truth, "no --by: the truth is of the table as a whole")
+        raise InputError("--truth", "value", str(truth), "no --by: the truth is of the table as a whole")
     known = None if truth is None else read_truth(truth)
     if known is not None:
         check_law(known, get_law(law))

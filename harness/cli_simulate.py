@@ -37,7 +37,7 @@ def _numbers(text: str, field: str) -> list[float]:
     except ValueError:
         values = [math.nan]
     if not all(map(math.isfinite, values)):
-        raise InputError("isogap simulate", field, text, "numbers with commas between them")
+        raise InputError("simulate", field, text, "numbers with commas between them")
     return values
 
 
@@ -46,7 +46,7 @@ def _counts(text: str, field: str) -> list[int]:
 
     values = _numbers(text, field)
     if any(value != int(value) for value in values):
-        raise InputError("isogap simulate", field, text, "whole numbers with commas between them")
+        raise InputError("simulate", field, text, "whole numbers with commas between them")
     return [int(value) for value in values]
 
 

@@ -93,7 +93,7 @@ def features() -> None:
         ]
 
     given = ((200, 400, 1e-3), (300, 300, 1.0), (100, 800, 0.1), (400, 200, 1e-3), (150, 150, 0.3), (60, 500, 10.0))
-    six = [scores(every_mode(2000, 1.5, 1.8), n, p, ridge, 0.05, 40) for n, p, ridge in given]
+    six = [scores(every_mode(2000, 1.5, 1.8), n, p, ridge, 0.05, 200) for n, p, ridge in given]
     say("six settings, theory less experiment in standard errors (test, train)", "within 2", scores=six)
     twenty = []
     for _ in range(20):

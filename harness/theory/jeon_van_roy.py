@@ -127,15 +127,15 @@ def _check(budgets: Float[np.ndarray, "*budgets"], d: int, K: float) -> None:
         raise InputError("simulate jeon_van_roy", "--budgets", budgets.tolist(), f"FLOPs of at least 100 d = {100 * d}")
 
 
-def check_teacher(command: str, d: int, K: float) -> None:
+def check_teacher(command: str, d: int, K: float, most: float = 1e9) -> None:
     """
     Raises:
-        InputError: a teacher without inputs or of a scale that no arrays hold (10^6 needs 18 million atoms).
+        InputError: a teacher without inputs, or of a scale that is not positive or above `most`.
     """
     if d < 1:
         raise InputError(command, "--d", d, "a dimension of at least 1")
-    if not 0.0 < K <= 1e6:
-        raise InputError(command, "--K", K, "a scale above 0, of 1e6 at most")
+    if not 0.0 < K <= most:
+        raise InputError(command, "--K", K, f"a scale above 0, of {most:g} at most")
 
 
 def local_slope(x: Float[np.ndarray, "rows"], y: Float[np.ndarray, "rows"]) -> Float[np.ndarray, "rows-1"]:

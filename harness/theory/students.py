@@ -191,7 +191,8 @@ def simulate_students(
 
 
 def _check(widths, samples, teachers: int, rates, d: int, K: float) -> None:
-    jeon_van_roy.check_teacher("simulate students", d, K)
+    # A teacher of scale 10^4 has 180,000 atoms.
+    jeon_van_roy.check_teacher("simulate students", d, K, most=1e4)
     settings = []
     for name, values in (("--widths", widths), ("--samples", samples), ("rates", rates)):
         usable = len(set(values)) == len(values) > 0 and min(values) > 0
