@@ -8,8 +8,8 @@ import plotly.graph_objects as go
 from jaxtyping import Float
 
 from harness.fit.truth import Truth
-from harness.report.axes import ACCENT, FAINT, INK, blank, log_axis, numbers, short, size_colours
-from harness.theory import lottery, students
+from harness.report.axes import ACCENT, FAINT, INK, SIZES, blank, line_axis, log_axis, numbers, short, size_colours
+from harness.theory import lottery, plrf, students
 from sweeps.errors import InputError
 
 # Columns that read better under another name.
@@ -157,18 +157,42 @@ def _gradient_flow(table: pd.DataFrame, truth: Truth) -> tuple[str, list[Drawing
     ]
 
 
+def phase_map(alpha: float, beta: float) -> go.Figure:
+    """The phases of one-pass SGD over both exponents, a point marked; white where the risk is infinite."""
+    across = np.linspace(0.02, max(1.2, 1.2 * alpha), 160)
+    up = np.linspace(0.0, max(1.4, 1.2 * beta), 160)
+    found = [[plrf.phase(float(a), float(b)) for a in across] for b in up]
+    names = sorted({each.name for row in found for each in row if each is not None})
+    code = np.asarray([[np.nan if each is None else names.index(each.name) for each in row] for row in found])
+    text = [["" if e is None else f"{e.name}: d* ~ C^{e.size:.3g}, P* ~ C^-{e.loss:.3g}" for e in row] for row in found]
+    figure = blank(440)
+    figure.add_heatmap(
+        x=across, y=up, z=code, text=text, showscale=False, opacity=0.55, hovertemplate="%{text}<extra></extra>",
+        colorscale=SIZES,
+    )  # fmt: skip
+    for place, name in enumerate(names):
+        rows, columns = np.nonzero(code == place)
+        figure.add_annotation(x=across[columns].mean(), y=up[rows].mean(), text=name, showarrow=False)
+    figure.add_scatter(x=[alpha], y=[beta], mode="markers", name="here", marker={"color": ACCENT, "size": 10})
+    figure.update_xaxes(line_axis("alpha, of features x_j ~ j<sup>-alpha</sup>"))
+    figure.update_yaxes(line_axis("beta, of the target, j<sup>-beta</sup>"))
+    return figure
+
+
 def _plrf(table: pd.DataFrame, truth: Truth) -> tuple[str, list[Drawing]]:
     figure = _curves(table, "flops", LOSS, "N_total", ("C = d r B, FLOPs", "expected risk"))
     best = table.loc[table["frontier"].astype(bool)].sort_values("flops")
     x, y = numbers(best, "flops"), numbers(best, LOSS)
     figure.add_scatter(x=x, y=y, mode="markers", name="frontier", marker={"color": ACCENT, "size": 6})
-    alpha = truth.parameters["alpha"]
-    _power(figure, x, (float(x[-1]), float(y[-1])), -alpha, f"C^-{alpha:.3g}, the phase's exponent")
+    exponent = truth.parameters["alpha"]
+    _power(figure, x, (float(x[-1]), float(y[-1])), -exponent, f"C^-{exponent:.3g}")
+    alpha, beta = (float(truth.settings[name]) for name in ("alpha", "beta"))
     return f"One-pass SGD on power-law data: {truth.regime.split(';')[0]}", [
         (
             figure,
-            "Exact expected risk of every size d against compute, and the frontier beside the exponent of its phase.",
-        )
+            "Expected risk of every size d against compute, and the frontier beside the power law of its phase (dashed).",
+        ),
+        (phase_map(alpha, beta), "The phases; point at one for its compute-optimal exponents there."),
     ]
 
 
@@ -184,7 +208,7 @@ def _lottery(table: pd.DataFrame, truth: Truth) -> tuple[str, list[Drawing]]:
     figure.add_scatter(x=x, y=y, mode="lines+markers", name="mean", line={"color": ACCENT})
     found = lottery.slope(single)
     _power(figure, x, (float(x[0]), float(y[0])), -truth.parameters["alpha"], f"width^-{truth.parameters['alpha']:g}")
-    return f"The mean error falls as width^{found.slope:.2f} (95 % interval {found.low:.2f} to {found.high:.2f})", [
+    return f"The mean error falls as width^{found.slope:.2f} (95 % interval {found.low:.2f} to {found.high:.2f})", [
         (
             _axes(figure, ("width", "mean square error of x²"), x, numbers(single, LOSS)),
             f"Networks of every width and seed, their mean, and a power law. {truth.regime}",

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from harness.fit.truth import Truth, write_truth
-from harness.report.oracle_figures import FIGURES
+from harness.report.oracle_figures import FIGURES, phase_map
 from harness.report.write import write_report
 from harness.theory import gap_worlds, jeon_van_roy, random_features
 from sweeps.errors import InputError
@@ -65,3 +65,32 @@ def test_tables_that_no_simulator_wrote_are_refused(tmp_path):
         write_report(path)
     with pytest.raises(InputError, match="SOURCE"):
         write_report(tmp_path / "absent.csv")
+
+
+@pytest.mark.parametrize(("alpha", "beta", "name"), [(0.75, 0.25, "Ia"), (0.7, 1.3, "III"), (0.4, 0.8, "IVa")])
+def test_the_map_of_phases_has_the_published_borders(alpha, beta, name):
+    """Ia, II and III lie at 2 alpha > 1, II and III at 2 beta > 1, divided by beta = alpha."""
+    figure = phase_map(alpha, beta)
+    (heat, point) = figure.data
+    assert (point.x[0], point.y[0]) == (alpha, beta)
+    column, row = np.argmin(np.abs(heat.x - alpha)), np.argmin(np.abs(heat.y - beta))
+    assert heat.text[row][column].startswith(f"{name}: ")
+    across, up = np.meshgrid(heat.x, heat.y)
+    shown = np.vectorize(lambda text: text.split(":")[0])(np.asarray(heat.text))
+    inside = (np.abs(2 * across - 1) > 0.05) & (np.abs(2 * up - 1) > 0.05) & (np.abs(up - across) > 0.02)
+    for phase, where in (
+        ("Ia", (2 * across > 1) & (2 * up < 1)),
+        ("II", (2 * across > 1) & (2 * up > 1) & (up < across)),
+        ("III", (2 * across > 1) & (2 * up > 1) & (up > across)),
+        ("", (2 * (across + up) < 0.98)),
+    ):
+        assert set(shown[where & inside]) == {phase}
+    assert {note["text"] for note in figure.to_dict()["layout"]["annotations"]} == {
+        "Ia",
+        "Ib",
+        "Ic",
+        "II",
+        "III",
+        "IVa",
+        "IVb",
+    }
