@@ -190,7 +190,7 @@ def _plrf(table: pd.DataFrame, truth: Truth) -> tuple[str, list[Drawing]]:
     return f"One-pass SGD on power-law data: {truth.regime.split(';')[0]}", [
         (
             figure,
-            "Expected risk of every size d against compute, and the frontier beside the power law of its phase (dashed).",
+            "Expected risk of every size d against compute; the frontier, and the power law of its phase (dashed).",
         ),
         (phase_map(alpha, beta), "The phases; point at one for its compute-optimal exponents there."),
     ]
