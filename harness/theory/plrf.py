@@ -56,7 +56,8 @@ class Phase:
 
 def phase(alpha: float, beta: float) -> Phase | None:
     """The phase of a point, None where 2 (alpha + beta) <= 1 (infinite risk at v = infinity); a point on a border
-    belongs to the phase of larger alpha, or smaller beta. Table 2 of arXiv 2405.15074.
+    belongs to the phase of larger alpha, or smaller beta. Derived from the four terms of the risk that arXiv 2405.15074
+    gives (F_pp, F_ac, F_0, K_pp/gamma), two of which are equal and larger than the others at the optimum.
     """
     a, b = alpha, beta
     excess = 2 * a + 2 * b - 1
