@@ -70,7 +70,7 @@ def estimators(
     paired_sd: Annotated[float, typer.Option(min=0, help="of the differences between twins")] = 0.07,
     gap: Annotated[float, typer.Option(help="the true one, nats per token")] = 0.01,
     replicates: Annotated[int, typer.Option(min=2)] = 500,
-    seed: Annotated[int, typer.Option(min=0)] = 0,
+    seed: Seed = 0,
     to: Annotated[Path | None, typer.Option(metavar="FILE", callback=_table, help="FILE.csv or FILE.parquet")] = None,
 ) -> None:
     """Bias, coverage and errors of every estimator of the gap, on simulated losses through the real measurement."""

@@ -99,7 +99,7 @@ def figure(rows: list[dict], scatter: float) -> go.Figure:
                     mode="markers", showlegend=False, row=1, col=column,
                     marker={"size": 9, "color": colour, "symbol": "circle" if filled else "circle-open"},
                 )  # fmt: skip
-        drawn.add_hline(y=truth, line={"color": FAINT, "dash": "dash", "width": 1}, row=1, col=column)  # type: ignore[arg-type]
+        drawn.add_hline(y=truth, line={"color": FAINT, "dash": "dash", "width": 1}, row=1, col=column)
         drawn.update_xaxes(
             tickvals=[0, 1, 2], ticktext=["kink", "rounded", "two<br>powers"], range=[-0.5, 2.5], row=1, col=column
         )

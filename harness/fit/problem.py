@@ -162,6 +162,11 @@ def _noise(law: Law, frame: pd.DataFrame) -> tuple[np.ndarray, tuple[Warned, ...
     return noise, (Warned("no_standard_error", message),)
 
 
+def rows_needed(law: Law, objective: str | None = None) -> int:
+    """Rows without which the law is not fitted: one more than there are parameters, the objective's among them."""
+    return len(one(Model(law, OBJECTIVES[objective or law.objective])).parameters) + 1
+
+
 def centre(
     law: Law, frame: pd.DataFrame, *, holdout: str | None = None, objective: str | None = None,
     options: Options = DEFAULTS, source: str = "table",
@@ -186,8 +191,7 @@ def centre(
     response = column_of(frame, law.response, source, signed)
     noise, warnings = _noise(law, frame) if chosen.id == "normal" else (np.zeros(len(frame)), ())
     fitted = ~held_out(frame, holdout, source)
-    model = one(Model(law, chosen))
-    needed = len(model.parameters) + 1
+    model, needed = one(Model(law, chosen)), rows_needed(law, objective)
     if fitted.sum() < needed:
         raise InputError(source, "rows", int(fitted.sum()), f"at least {needed} rows to fit the law {law.id}")
     scales = {name: 1.0 for name in (*law.columns, law.response)}

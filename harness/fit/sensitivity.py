@@ -15,7 +15,7 @@ from harness.fit.identify import Identified
 from harness.fit.information import log_likelihood_rows, predictions, raw_values
 from harness.fit.law import get_law, stacked
 from harness.fit.objective import OBJECTIVES, Model
-from harness.fit.problem import Problem, centre
+from harness.fit.problem import Problem, centre, rows_needed
 from harness.fit.program import float64
 from harness.fit.solver import Solutions, best_and_runners_up, minimise
 from harness.fit.starts import grid_of_starts
@@ -131,8 +131,8 @@ def cases(
         other = centre(problem.law, marked.assign(N=other_n), objective=objective, options=problem.options)
         add(f"N = {name}", other, _refit(other, starts, identified.free), problem.weights.sum())
     for law_id in problem.law.alternatives:
-        if problem.fitted.sum() <= len(get_law(law_id).parameters) + 1:
-            continue  # an alternative with more constants than rows says nothing, and would end the fit
+        if problem.fitted.sum() < rows_needed(get_law(law_id), objective):
+            continue
         other = centre(get_law(law_id), marked, objective=objective, options=problem.options)
         again = minimise(other, grid_of_starts(other))
         theta = again.theta[int(np.argmin(again.loss))]

@@ -66,17 +66,19 @@ def gather_table(
         name=source.name, runs=table, series=pd.DataFrame(), evals=pd.DataFrame(), rows=rows,
         verdict=verdict(rows, bootstrap=bootstrap, nulls=nulls, source=source.name), missing="", cells=(),
         notes=tuple(warning.message for warning in warnings), environment=None, spec="",
-        truth=(truth, fit_true(source, table, truth, bootstrap=bootstrap)),
+        truth=(truth, fit_true(source, rows, truth, bootstrap=bootstrap)),
     )  # fmt: skip
 
 
-def fit_true(source: Path, table: pd.DataFrame, truth: Truth, *, bootstrap: int = 100) -> FitResult:
+def fit_true(source: Path, rows: pd.DataFrame, truth: Truth, *, bootstrap: int = 100) -> FitResult:
     """The law that is true of a simulated table, fitted to the rows in which it is, beside the true constants.
+
+    Args:
+        rows: of the table, in roles.
 
     Raises:
         InputError: the law cannot be fitted to that table.
     """
-    rows, _ = roles_for_runs(table)
     rows, _ = assign_roles(rows, dict(truth.roles), where=truth.where, laws=[get_law(truth.law)], source=str(source))
     fitted = fit(truth.law, rows, bootstrap=bootstrap, sensitivity=False, source=source.name)
     return replace(fitted, truth=tuple(asdict(found) for found in compare(fitted, truth)))

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from harness.fit.table import roles_for_runs
 from harness.fit.truth import Truth, path_of
 from harness.report import tables
 from harness.report.gather import fit_true
@@ -28,7 +29,7 @@ def oracle_page(source: Path, table: pd.DataFrame, truth: Truth, *, bootstrap: i
     except KeyError as error:
         raise InputError(source, "table or truth", "another", f"{error.args[0]}, as {truth.oracle} gives it") from None
     try:
-        told = truth_section(truth, fit_true(source, table, truth, bootstrap=bootstrap))
+        told = truth_section(truth, fit_true(source, roles_for_runs(table)[0], truth, bootstrap=bootstrap))
     except InputError as error:  # a small table is drawn all the same
         told = f"<p>The law {escape(truth.law)} cannot be fitted to this table: {escape(str(error))}.</p>"
     figures = "".join(drawn.place(figure, caption) for figure, caption in drawings)

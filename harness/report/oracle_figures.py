@@ -5,7 +5,6 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
-from jaxtyping import Float
 
 from harness.fit.truth import Truth
 from harness.report.axes import ACCENT, FAINT, INK, SIZES, blank, line_axis, log_axis, numbers, short, size_colours
@@ -46,16 +45,13 @@ def _axes(figure: go.Figure, titles: tuple[str, str], x: np.ndarray, y: np.ndarr
     return figure
 
 
-def _line(figure: go.Figure, x: Float[np.ndarray, "2"], y: Float[np.ndarray, "2"], name: str) -> None:
-    figure.add_scatter(
-        x=x, y=y, mode="lines", name=name, line={"color": INK, "width": 1.3, "dash": "dash"}, hoverinfo="skip"
-    )
-
-
 def _power(figure: go.Figure, x: np.ndarray, at: tuple[float, float], exponent: float, name: str) -> None:
     """A dashed power law through a point."""
     ends = np.asarray([x.min(), x.max()])
-    _line(figure, ends, at[1] * (ends / at[0]) ** exponent, name)
+    figure.add_scatter(
+        x=ends, y=at[1] * (ends / at[0]) ** exponent, mode="lines", name=name, hoverinfo="skip",
+        line={"color": INK, "width": 1.3, "dash": "dash"},
+    )  # fmt: skip
 
 
 def _jeon_van_roy(table: pd.DataFrame, truth: Truth) -> tuple[str, list[Drawing]]:

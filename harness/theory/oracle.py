@@ -53,8 +53,7 @@ def runs_like(
         "gap_probe": gap,
         "gap_probe_se": gap_se,
     }
-    unknown = [name for name, value in columns.items() if value is None]
-    return pd.DataFrame({name: value for name, value in columns.items() if name not in unknown} | more)
+    return pd.DataFrame({name: value for name, value in columns.items() if value is not None} | more)
 
 
 def check(command: str, *settings: tuple[str, Any, bool, str]) -> None:

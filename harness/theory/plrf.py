@@ -88,8 +88,7 @@ def spectrum(alpha: float, beta: float, v: float) -> Spectrum:
 
 def stable_rate(alpha: float, v: float) -> float:
     """gamma = 1/2 over the trace, which converges at every B: see `expected_risk`."""
-    modes = spectrum(alpha, 1.0, v)
-    return 0.5 / float(np.sum(modes.count * modes.eigenvalue))
+    return 0.5 / spectrum(alpha, 1.0, v).trace
 
 
 @dataclass(frozen=True)
@@ -168,8 +167,7 @@ def expected_risk(
         ValueError: fewer than LEAST_STEPS steps, or gamma sum lambda of 2B/(B + 2) or more, where the risk may diverge.
     """
     steps = np.asarray(steps, float)
-    trace = float(np.sum(modes.count * modes.eigenvalue))
-    most = 2 * batch / (batch + 2) / trace
+    most = 2 * batch / (batch + 2) / modes.trace
     if np.any(steps < LEAST_STEPS) or not 0 < gamma < most:
         raise ValueError(f"at least {LEAST_STEPS} steps, and gamma = {gamma} below {most}")
     curve = (1 + 1 / batch) * gamma

@@ -16,16 +16,16 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 from jaxtyping import Float
+from scipy.optimize.elementwise import find_root
 
 from harness.fit.truth import Truth
 from harness.theory.minimum import argmin
 from harness.theory.oracle import check, runs_like
-from harness.theory.spectrum import Spectrum, every_mode, power_law
+from harness.theory.spectrum import Spectrum, degrees, every_mode, power_law
 
-# Rows of a block: 512 rows of 400 nodes are 1.6 MB, and stay in a core's cache.
-BLOCK = 512
-TABLE = 100
-ITERATIONS = 60
+# Rows of a block, 6 MB a copy at 400 nodes: at fewer the root finder's own work shows (512 take 1.6 times as long).
+BLOCK = 2048
+# Of the grid on which the best ridge is first looked for.
 PLACES = 60
 
 
@@ -80,12 +80,6 @@ def _in_blocks(function, *columns: np.ndarray) -> Losses:
     return Losses(*(np.concatenate([getattr(part, name) for part in parts]).reshape(shape) for name in fields))
 
 
-def _degrees(spectrum: Spectrum, g: Float[np.ndarray, "rows"]):
-    """(z, q): sums of lambda/(lambda + g) and of its squares."""
-    learned = spectrum.eigenvalue / (spectrum.eigenvalue + g[:, None])
-    return learned @ spectrum.count, np.square(learned) @ spectrum.count
-
-
 def _unlearned(spectrum: Spectrum, g: Float[np.ndarray, "rows"]):
     """(v^2 g/(lambda + g), v^2 lambda/(lambda + g)^2), summed over the modes."""
     inverse = 1.0 / (spectrum.eigenvalue + g[:, None])
@@ -93,41 +87,25 @@ def _unlearned(spectrum: Spectrum, g: Float[np.ndarray, "rows"]):
 
 
 def _solve(spectrum: Spectrum, n: np.ndarray, p: np.ndarray, ridge: np.ndarray) -> Float[np.ndarray, "rows"]:
-    """g with ridge = (P - z) kappa, kappa = g (1 - z/N): a bracket from a table of z, then Newton's steps on log g.
+    """g with ridge = (P - z) kappa, kappa = g (1 - z/N).
 
     Without a ridge z is min(N, P), and g = 0 where the modes are fewer.
     """
-    free, least = ridge == 0, np.minimum(np.minimum(n, p), spectrum.modes)
+    least = np.minimum(np.minimum(n, p), spectrum.modes)
 
-    def beyond(g, z):
-        """Positive above the root, and near it convex in log g."""
+    def beyond(log_g, n, p, ridge, least):
+        """Positive above the root, and there rising with g."""
+        g = np.exp(log_g)
+        z = degrees(spectrum, g)[0]
         with np.errstate(invalid="ignore"):  # infinitely many samples have no ridge
-            return np.where(free, np.log(least / z), np.where(z < least, (p - z) * g * (1.0 - z / n), 0.0) - ridge)
+            given = np.where(z < least, (p - z) * g * (1.0 - z / n), 0.0)
+            return np.where(ridge == 0, np.log(least / z), given - ridge)
 
-    trace = float(spectrum.count @ spectrum.eigenvalue)
+    low = np.full_like(n, np.log(spectrum.eigenvalue[-1]) - 30.0)
     # z < trace/g: from 2 trace/min(N, P) on both factors are above a half, and the rest is for the ridge.
-    highest = np.log(2 * trace / least.min() + 4 * np.max(ridge / p))
-    table = np.linspace(np.log(spectrum.eigenvalue[-1]) - 30.0, highest + 1.0, TABLE)
-    counted = _degrees(spectrum, np.exp(table))[0]
-    after = beyond(np.exp(table)[:, None], counted[:, None]) > 0
-    first = np.clip(TABLE - np.sum(after, axis=0), 1, TABLE - 1)
-    low, high = table[first - 1], table[first]
-    x = high
-    for _ in range(ITERATIONS):
-        g = np.exp(x)
-        z, q = _degrees(spectrum, g)
-        height = beyond(g, z)
-        # d z/d log g = q - z.
-        slope = (z - q) / z
-        slope = np.where(free, slope, g * ((p - z) * (1.0 - q / n) + (z - q) * (1.0 - z / n)))
-        newton = x - height / slope
-        low, high = np.where(height < 0, x, low), np.where(height < 0, high, x)
-        # At the root rounding throws a step over the bracket's end: it must not begin to halve the bracket.
-        settled = np.abs(newton - x) < 1e-10
-        x = np.where(((newton > low) & (newton < high)) | settled, newton, (low + high) / 2)
-        if settled.all():
-            break
-    return np.where(free & (least >= spectrum.modes), 0.0, np.exp(x))
+    high = np.log(2 * spectrum.trace / least + 4 * ridge / p) + 1.0
+    g = np.exp(find_root(beyond, (low, high), args=(n, p, ridge, least)).x)
+    return np.where((ridge == 0) & (least >= spectrum.modes), 0.0, g)
 
 
 def _losses_at(spectrum: Spectrum, n, p, noise: float, g, z):
@@ -136,7 +114,7 @@ def _losses_at(spectrum: Spectrum, n, p, noise: float, g, z):
     1/P times (P - z) + (z - q)(1 - z/N)/(1 - q/N) is what the source's 1 - (q (N - 2z) + z^2)/(P (N - q)) becomes
     without its cancellation: exactly 0 at N = P without a ridge.
     """
-    q, (unlearned, slope) = np.minimum(_degrees(spectrum, g)[1], z), _unlearned(spectrum, g)
+    q, (unlearned, slope) = np.minimum(degrees(spectrum, g)[1], z), _unlearned(spectrum, g)
     with np.errstate(divide="ignore", invalid="ignore"):
         free = np.where(z < n, (1.0 - z / n) / (1.0 - q / n), 0.0)
         share = 1.0 - z / p
@@ -148,7 +126,7 @@ def _losses_at(spectrum: Spectrum, n, p, noise: float, g, z):
 
 def _at(spectrum: Spectrum, n, p, ridge, noise: float, g) -> Losses:
     # Without a ridge z is known; rounding would leave 1e-16 of either limit.
-    z = np.where(ridge == 0, np.minimum(np.minimum(n, p), spectrum.modes), _degrees(spectrum, g)[0])
+    z = np.where(ridge == 0, np.minimum(np.minimum(n, p), spectrum.modes), degrees(spectrum, g)[0])
     test, train = _losses_at(spectrum, n, p, noise, g, z)
     share = z / p  # the difference of the losses would leave 0 of a gap of 1e-16 of them
     return Losses(test, train, test * share * (2.0 - share), z, np.asarray(ridge, float))
@@ -158,14 +136,14 @@ def _best(spectrum: Spectrum, n, p, noise: float) -> Losses:
     """Each g belongs to one ridge, (P - z) kappa: the best is looked for over g, and nothing is solved."""
 
     def test(x):
-        z = _degrees(spectrum, np.exp(x))[0]
+        z = degrees(spectrum, np.exp(x))[0]
         return np.where(z < np.minimum(n, p), _losses_at(spectrum, n, p, noise, np.exp(x), z)[0], np.inf)
 
     lowest = _solve(spectrum, n, p, np.zeros_like(n))
     low = np.log(np.maximum(lowest, spectrum.eigenvalue[-1] * 1e-6))
-    high = np.full_like(low, np.log(10 * float(spectrum.count @ spectrum.eigenvalue)))
+    high = np.full_like(low, np.log(10 * spectrum.trace))
     g = np.exp(argmin(test, low, high, PLACES))
-    z = _degrees(spectrum, g)[0]
+    z = degrees(spectrum, g)[0]
     return _at(spectrum, n, p, (p - z) * g * (1.0 - z / n), noise, g)
 
 

@@ -20,9 +20,9 @@ import math
 from collections.abc import Callable
 
 import numpy as np
-from jaxtyping import Complex, Float, Inexact
+from jaxtyping import Complex, Float
 
-from harness.theory.spectrum import Spectrum
+from harness.theory.spectrum import Spectrum, degrees
 
 # Nodes of half the contour. Errors over the loss at t = 0: 1e-12 with 10, 1e-14 with 14, 2e-13 by rounding with 16.
 NODES = 14
@@ -34,16 +34,6 @@ NEWTON = 200
 NEAR, EXACT = 1e-2, 1e-8
 
 
-def freedom(spectrum: Spectrum, g: Inexact[np.ndarray, "*s"]) -> Inexact[np.ndarray, "*s"]:
-    """z(g) = sum lambda/(lambda + g)."""
-    return np.einsum("...k,k->...", _over(spectrum, g), spectrum.count * spectrum.eigenvalue)
-
-
-def _over(spectrum: Spectrum, g: Inexact[np.ndarray, "*s"]) -> Inexact[np.ndarray, "*s nodes"]:
-    """1/(lambda + g), the nodes on the last axis."""
-    return 1.0 / (spectrum.eigenvalue + np.asarray(g)[..., None])
-
-
 def solve(spectrum: Spectrum, N: float, s: Complex[np.ndarray, "*s"]) -> Complex[np.ndarray, "*s"]:
     """g(s), for s off the negative axis and not 0.
 
@@ -52,8 +42,7 @@ def solve(spectrum: Spectrum, N: float, s: Complex[np.ndarray, "*s"]) -> Complex
     """
     radius, angle = np.abs(s), np.angle(s)
     # g - g z(g)/N is convex and rises beyond its largest root, left of this: Newton cannot miss from here.
-    trace = np.sum(spectrum.count * spectrum.eigenvalue)
-    g = _newton(spectrum, N, radius.astype(complex), radius + trace / N + 0j, NEAR)
+    g = _newton(spectrum, N, radius.astype(complex), radius + spectrum.trace / N + 0j, NEAR)
     turns = max(1, math.ceil(float(np.max(np.abs(angle), initial=0.0)) / TURN))
     for turn in range(1, turns + 1):
         share = turn / turns
@@ -69,12 +58,8 @@ def _newton(
     spectrum: Spectrum, N: float, s: Complex[np.ndarray, "*s"], g: Complex[np.ndarray, "*s"], last: float
 ) -> Complex[np.ndarray, "*s"]:
     """Steps until one is shorter than `last` of g."""
-    weight = spectrum.count * spectrum.eigenvalue
     for _ in range(NEWTON):
-        over = _over(spectrum, g)
-        # By einsum, for BLAS takes two threads to these few numbers: three times the work, and on busy cores ten.
-        z = np.einsum("...k,k->...", over, weight)
-        q = np.einsum("...k,...k,k->...", over, over, weight * spectrum.eigenvalue)
+        z, q = degrees(spectrum, g)
         change = (g * (1 - z / N) - s) / (1 - q / N)
         # A step of more than half of g may leave the half plane.
         change = change * np.minimum(1.0, 0.5 * np.abs(g) / np.maximum(np.abs(change), 1e-300))
@@ -86,12 +71,12 @@ def _newton(
 
 def error(spectrum: Spectrum, s: Complex[np.ndarray, "*s"], g: Complex[np.ndarray, "*s"]) -> Complex[np.ndarray, "*s"]:
     """u^T (H + s)^-1 u at g = g(s)."""
-    return g / s * np.einsum("...k,k->...", _over(spectrum, g), spectrum.power)
+    return g / s * np.einsum("...k,k->...", 1.0 / (spectrum.eigenvalue + g[..., None]), spectrum.power)
 
 
 def heat(spectrum: Spectrum, s: Complex[np.ndarray, "*s"], g: Complex[np.ndarray, "*s"]) -> Complex[np.ndarray, "*s"]:
     """tr H^2 (H + s)^-1 at g = g(s)."""
-    return np.sum(spectrum.count * spectrum.eigenvalue) - s * freedom(spectrum, g)
+    return spectrum.trace - s * degrees(spectrum, g)[0]
 
 
 def inverse_laplace(

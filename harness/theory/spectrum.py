@@ -10,7 +10,7 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Inexact
 
 # The first modes stand for themselves. After them a sum over i is an integral from i - 1/2 to i + 1/2 of each, by
 # Gauss's rule of POINTS on intervals of log i. At EXACT = 256 the sum of i^-2 over 10^6 modes is right to 3e-9.
@@ -34,6 +34,11 @@ class Spectrum:
     count: Float[np.ndarray, "nodes"]
     power: Float[np.ndarray, "nodes"]
     modes: float
+
+    @property
+    def trace(self) -> float:
+        """The sum of the eigenvalues of all modes."""
+        return float(self.count @ self.eigenvalue)
 
 
 def power_law(modes: float, b: float, a: float) -> Spectrum:
@@ -62,3 +67,15 @@ def every_mode(modes: int, b: float, a: float) -> Spectrum:
     """`power_law` with a node for each mode."""
     index = np.arange(1.0, modes + 1)
     return Spectrum(index**-b, np.ones(modes), index**-a, float(modes))
+
+
+def degrees(
+    spectrum: Spectrum, g: Inexact[np.ndarray, "*rows"]
+) -> tuple[Inexact[np.ndarray, "*rows"], Inexact[np.ndarray, "*rows"]]:
+    """(z, q): sums over the modes of lambda/(lambda + g) and of its squares, at real or complex g.
+
+    By einsum, for BLAS takes two threads to these few numbers: three times the work, and on busy cores ten.
+    """
+    learned = spectrum.eigenvalue / (spectrum.eigenvalue + np.asarray(g)[..., None])
+    z = np.einsum("...k,k->...", learned, spectrum.count)
+    return z, np.einsum("...k,...k,k->...", learned, learned, spectrum.count)

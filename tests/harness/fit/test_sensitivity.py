@@ -52,3 +52,10 @@ def test_a_missing_term_shows_in_the_residuals(losses):
     answers = fit("chinchilla", bent, bootstrap=0).checklist["residuals"]
     assert answers["trends that a plot would show"]
     assert not fit("chinchilla", table, bootstrap=0).checklist["residuals"]["trends that a plot would show"]
+
+
+@pytest.mark.parametrize(("rows", "tried"), [(6, False), (7, True)])
+def test_an_alternative_law_with_too_few_rows_is_not_tried(losses, rows, tried):
+    """Six rows fit the five constants of Chinchilla's law and not the six of `skaling`: the fit stands all the same."""
+    result = fit("chinchilla", losses(6, rows=rows), bootstrap=0)
+    assert ("law skaling" in [case["case"] for case in result.sensitivity]) == tried

@@ -49,6 +49,15 @@ def test_fresh_samples_leave_no_gap_and_the_curve_of_the_resolvent():
     assert np.all(np.abs(loss - told) < 3 * error + 0.01 * told)
 
 
+def test_the_control_is_the_flow_on_fresh_samples_to_the_bit():
+    world, t = World(modes=60), np.asarray([1.0, 30.0])
+    reused, fresh = gradient_flow.together(world, 12, 40, t, draws=3, seed=5)
+    alone = gradient_flow.online(world, 12, 40, t, draws=3, seed=5)
+    for name in ("test", "train", "gap", "raw_gap"):
+        np.testing.assert_array_equal(getattr(fresh, name), getattr(alone, name))
+    np.testing.assert_array_equal(reused.gap, reused.raw_gap - fresh.gap)
+
+
 def test_the_gap_of_reused_samples_grows_and_starts_as_one_over_their_number():
     world, t = World(modes=300), np.asarray([1.0, 3.0, 10.0, 30.0, 100.0, 300.0])
     gaps = []
