@@ -105,7 +105,8 @@ def _solve(spectrum: Spectrum, n: np.ndarray, p: np.ndarray, ridge: np.ndarray) 
     # z < trace/g: from 2 trace/min(N, P) on both factors are above a half, and the rest is for the ridge.
     high = np.log(2 * spectrum.trace / least + 4 * ridge / p) + 1.0
     g = np.exp(find_root(beyond, (low, high), args=(n, p, ridge, least)).x)
-    return np.where((ridge == 0) & (least >= spectrum.modes), 0.0, g)
+    # Between `low` and no g at all, 1e-13 of the modes are left to learn.
+    return np.where((ridge == 0) & (least >= spectrum.modes * (1.0 - 1e-12)), 0.0, g)
 
 
 def _losses_at(spectrum: Spectrum, n, p, noise: float, g, z):
@@ -119,7 +120,9 @@ def _losses_at(spectrum: Spectrum, n, p, noise: float, g, z):
         free = np.where(z < n, (1.0 - z / n) / (1.0 - q / n), 0.0)
         share = 1.0 - z / p
         variance = share + (z - q) * free / p
-        test = np.where(variance > 0, (unlearned - g * slope * free + noise) / variance, np.inf)
+        error = unlearned - g * slope * free + noise
+        # As many samples as modes, and more features, learn everything.
+        test = np.where(variance > 0, error / variance, np.where((error == 0) & (n != p), 0.0, np.inf))
         # The identity of generalised cross-validation.
         return test, np.where(share > 0, np.square(share) * test, 0.0)
 
@@ -144,7 +147,10 @@ def _best(spectrum: Spectrum, n, p, noise: float) -> Losses:
     high = np.full_like(low, np.log(10 * spectrum.trace))
     g = np.exp(argmin(test, low, high, PLACES))
     z = degrees(spectrum, g)[0]
-    return _at(spectrum, n, p, (p - z) * g * (1.0 - z / n), noise, g)
+    # Without noise, and with features and samples for every mode, none is best, and no g is as small.
+    none = _at(spectrum, n, p, np.zeros_like(n), noise, lowest).test <= _losses_at(spectrum, n, p, noise, g, z)[0]
+    ridge = np.where(none, 0.0, (p - z) * g * (1.0 - z / n))
+    return _at(spectrum, n, p, ridge, noise, np.where(none, lowest, g))
 
 
 def experiment(

@@ -27,7 +27,7 @@ class Spectrum:
         eigenvalue: lambda of a node.
         count: how many modes the node stands for; not an integer.
         power: task power sum of (w*)^2 lambda over these modes.
-        modes: M, the sum of the counts.
+        modes: M; the counts add up to it within 1e-15 of it.
     """
 
     eigenvalue: Float[np.ndarray, "nodes"]
@@ -60,7 +60,7 @@ def power_law(modes: float, b: float, a: float) -> Spectrum:
         places = np.exp((edges[:-1, None] + half * (1 + nodes)).ravel())
         index = np.concatenate([index, places])
         count = np.concatenate([count, (half * weights).ravel() * places])
-    return Spectrum(index**-b, count, count * index**-a, float(count.sum()))
+    return Spectrum(index**-b, count, count * index**-a, float(last))
 
 
 def every_mode(modes: int, b: float, a: float) -> Spectrum:

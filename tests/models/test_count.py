@@ -137,7 +137,7 @@ def test_mixtures_match_the_dense_compute_up_to_the_router(architecture):
     st.sampled_from(["gelu", "swiglu"]),
     st.booleans(),
 )
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_orders_that_always_hold(architecture, depth, pairs, activation, tied):
     config = make_config(
         architecture, vocab=300, context=64, width=8 * pairs, depth=depth, heads=2, activation=activation, tied=tied

@@ -43,7 +43,7 @@ def routings(draw):
     return wanted, experts, batch, capacity
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(routings())
 def test_every_assignment_has_one_slot_of_its_expert_or_is_dropped(routing):
     choices, experts, batch, capacity = routing
@@ -81,7 +81,7 @@ def test_dropless_serves_the_worst_imbalance_with_little_padding(expert):
     assert len(found.assignment) <= 1.25 * 512
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(arrays.arrays(np.int8, (12, 2), elements=st.integers(-1, 3)), st.sampled_from([1, 3]))
 def test_priority_is_by_position_whichever_the_sequence(choices, batch):
     wanted = one_hot(choices, 4)

@@ -23,7 +23,7 @@ PAIRS = [(layer_normalise, layer_norm), (rms_normalise, rms_norm)]
 
 
 @pytest.mark.parametrize(("norm", "formula"), PAIRS)
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(seed=st.integers(0, 2**32 - 1), size=st.sampled_from([1e-3, 1.0, 1e4]), offset=st.sampled_from([0.0, 10.0]))
 def test_values_are_those_of_the_formula(norm, formula, seed, size, offset):
     rng = np.random.default_rng(seed)

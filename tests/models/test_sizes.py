@@ -19,7 +19,7 @@ KINDS = ["total", "nonembedding", "active"]
     st.sampled_from(["gelu", "swiglu"]),
     st.booleans(),
 )
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_every_target_is_met_or_refused(exponent, which, architecture, vocab, activation, tied):
     target = round(10**exponent)
     try:
@@ -39,7 +39,7 @@ def test_every_target_is_met_or_refused(exponent, which, architecture, vocab, ac
 
 
 @given(st.floats(4.5, 9), st.sampled_from(ARCHITECTURES))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_shapes_are_sensible_where_the_vocabulary_leaves_room(exponent, architecture):
     config = shape_for(round(10**exponent), "nonembedding", architecture, 257, 128)
     head_width = config.width // config.heads

@@ -78,7 +78,7 @@ def test_a_value_that_is_not_there_is_told_apart():
 
 
 @given(st.text(alphabet="Nu depth<>=!()[],.'\"0123456789+-*/%andornotin", max_size=30))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_any_text_is_an_expression_or_refused(text):
     try:
         assert holds(parse_expression(text, VALUES), VALUES) in (True, False)

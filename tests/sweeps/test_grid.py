@@ -76,7 +76,7 @@ def test_token_rules_speak_of_the_named_n_as_the_shape_has_it(kind):
     st.sampled_from([16, 128, 1000]),
     st.floats(0, 0.99),
 )
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_lengths_are_rounded_honestly(tokens, epochs, batch, context, warmup):
     (cell,) = sweep_of(
         {"grid": {"tokens": tokens, "epochs": epochs, "batch": batch, "context": context, "warmup": warmup}}
@@ -279,7 +279,7 @@ BLOCKS = st.fixed_dictionaries(
 
 
 @given(st.fixed_dictionaries({"name": st.just("x"), "blocks": st.lists(BLOCKS, min_size=1, max_size=2)}) | TREES)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_any_tree_is_a_sweep_or_refused(tree):
     if isinstance(tree, dict) and "blocks" in tree:
         tree = tree | {"defaults": BASE}
@@ -292,7 +292,7 @@ def test_any_tree_is_a_sweep_or_refused(tree):
 
 
 @given(st.text(max_size=200) | st.text(alphabet="{}[]:,&*!|>-? \n\t'\"#%@`0aN~<", max_size=60))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_any_text_is_a_sweep_or_refused(text):
     with pytest.raises(InputError):
         read_spec(text, "spec.yaml")

@@ -57,7 +57,7 @@ def test_the_makespan_is_that_of_a_loop_that_refills_its_slots(lengths, slots):
 
 
 @given(RUNS, st.randoms(), st.integers(1, 3))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_packs_hold_every_run_once_in_slots_that_end_soonest(values, shuffle: random.Random, parts):
     configs = [run(*value) for value in values]
     slots = choose_slots(configs, MICRO, gain)

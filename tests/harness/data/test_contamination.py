@@ -20,7 +20,7 @@ def tuples(document: Document) -> list[tuple[str, ...]]:
     return [tuple(words[k : k + 13]) for k in range(len(words) - 12)]
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.integers(0, 2**32).map(Random))
 def test_the_report_is_that_of_sets_of_thirteen_words(random):
     passages = [text(random, random.randint(10, 30)) for _ in range(8)]

@@ -35,7 +35,7 @@ def copies_with_changes(random: Random, originals: int) -> list[Document]:
     return documents
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.integers(0, 2**32).map(Random))
 def test_near_copies_are_those_of_the_exact_jaccard_index(random):
     texts = {d.text: d for d in copies_with_changes(random, 12)}
@@ -65,7 +65,7 @@ def owners(document: Document, stayed: dict[int, Document]) -> list[int]:
     return [numbers[0] for numbers in having if numbers]
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.integers(0, 2**32).map(Random))
 def test_shared_passages_are_those_of_sets_of_thirteen_words(random):
     passages = [random.choices(WORDS, k=random.randint(13, 30)) for _ in range(6)]
@@ -95,7 +95,7 @@ def test_a_group_may_repeat_itself():
     assert len(clean(moved).documents) == 1
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(st.integers(0, 2**32).map(Random))
 def test_cleaning_does_not_depend_on_the_order_of_reading(random):
     documents = copies_with_changes(random, 10)

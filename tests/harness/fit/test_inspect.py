@@ -42,7 +42,7 @@ def test_rows_that_stand_twice_are_counted(losses):
     assert [w.message[:7] for w in fitted.problem.warnings if w.code == "duplicated_rows"] == ["7 rows "]
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(
     fault=st.sampled_from(["missing", "nan", "negative", "text", "one_n", "twice", "few", "units", "infinite", "zero"]),
     column=st.sampled_from(["N", "D", "L"]),

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from harness.theory.random_features import best_ridge, experiment, losses, simulate
@@ -68,7 +68,9 @@ def test_interpolation_has_no_training_loss_and_an_infinite_peak():
     assert found.train[0] == 0.0 and math.isinf(found.test[1]) and found.test[2] > 10 * found.test[0]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
+@example(1e4, 1e4, 1.0, 0.0, 2.0, 2.0)  # features and samples for every mode, and no noise
+@example(1e5, 1e5, 1e-8, 0.0, 2.0, 1.2)
 @given(
     st.floats(1.0, 5.0).map(lambda x: 10**x), st.floats(1.0, 5.0).map(lambda x: 10**x),
     st.floats(-8.0, 4.0).map(lambda x: 10**x), st.floats(0.0, 2.0), st.floats(1.2, 2.5), st.floats(1.2, 2.5),
@@ -83,6 +85,14 @@ def test_losses_keep_their_order(n, p, ridge, noise, a, b):
     # The ridge it names gives these losses.
     again = losses(spectrum, *rows, best.ridge, noise)
     assert again.test == pytest.approx(best.test, rel=1e-5) and again.train == pytest.approx(best.train, rel=1e-3)
+
+
+def test_as_many_samples_as_modes_learn_a_task_without_noise():
+    spectrum = power_law(1e4, 1.5, 1.6)
+    sizes = np.asarray([1e4, 1e5]), np.asarray([1e5, 1e4])
+    assert losses(spectrum, *sizes, 0.0).test == pytest.approx(0.0, abs=0.0)
+    assert best_ridge(spectrum, *sizes).test == pytest.approx(0.0, abs=0.0)
+    assert losses(spectrum, *sizes, 1e-13).test == pytest.approx(0.0, abs=1e-7)
 
 
 def test_a_small_ridge_tends_to_none():

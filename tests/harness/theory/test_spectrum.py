@@ -11,7 +11,7 @@ from scipy.special import zeta
 from harness.theory.spectrum import every_mode, power_law
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     st.integers(1, 200_000), st.floats(1.05, 3.0), st.floats(1.05, 3.0), st.floats(-12.0, 0.0).map(lambda x: 10.0**x)
 )
