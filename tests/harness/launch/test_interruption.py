@@ -145,6 +145,7 @@ def test_a_worker_that_is_told_to_stop_alone_is_replaced(run, finished, tables, 
 def test_a_crew_is_taken_where_it_is_faster_and_goes_on_with_its_devices(run, lab, tables, tmp_path, monkeypatch):
     cache = tmp_path / "cache"
     cache.mkdir()
+    (cache / "xla").symlink_to(lab.cache / "xla")
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1})  # the child's
     fast = dataclasses.replace(TWO_CORES, crew=Crew(2, 0.0, 0.5, {32: {1: 2.0, 2: 10.0}}))
     calibration_path(cache).write_text(fast.to_json())
