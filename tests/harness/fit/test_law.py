@@ -66,9 +66,9 @@ def test_derivatives_are_those_of_finite_differences(law_id):
         def response(t):
             return bound.predict(natural(bound.parameters, t), columns) + jnp.zeros(3)
 
-        slopes = np.asarray(jax.jacfwd(response)(theta))
+        slopes = np.asarray(jax.jit(jax.jacfwd(response))(theta))
         step = 1e-6 * np.eye(len(theta))
-        both = np.asarray(jax.vmap(response)(jnp.concatenate([theta + step, theta - step])))
+        both = np.asarray(jax.jit(jax.vmap(response))(jnp.concatenate([theta + step, theta - step])))
         differences = (both[: len(theta)] - both[len(theta) :]).T / 2e-6
     assert np.isfinite(slopes).all() and np.abs(slopes).max() > 0
     np.testing.assert_allclose(slopes, differences, rtol=1e-5, atol=1e-6 * np.abs(both).max())
