@@ -1,8 +1,12 @@
 """What every test shares: no network, two CPU devices, no compiled programs or corpora of the user's own, and the same
 examples of hypothesis in every run (others: --hypothesis-profile search)."""
 
+import contextlib
 import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
 
+import pytest
 from hypothesis import settings
 
 # Read by JAX when it is first imported, here or in a test's child process; after that the number is fixed.
@@ -16,3 +20,30 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 settings.register_profile("search", deadline=None, print_blob=True)
 settings.register_profile("same", deadline=None, derandomize=True)
 settings.load_profile("same")
+
+WORKER = os.environ.get("PYTEST_XDIST_WORKER", "").removeprefix("gw")
+CORES = sorted(os.sched_getaffinity(0))
+# Whose tests are of several processes.
+MANY = [Path(__file__).parent / "harness" / folder for folder in ("launch", "record")]
+
+
+def _keep_to(cores: Iterable[int]) -> None:
+    """All threads of this process, and those it will start."""
+    for thread in os.listdir("/proc/self/task"):
+        with contextlib.suppress(ProcessLookupError):  # it has ended
+            os.sched_setaffinity(int(thread), cores)
+
+
+@pytest.fixture(scope="session")
+def cores() -> list[int]:
+    """All that the tests have."""
+    return CORES
+
+
+@pytest.fixture(autouse=True, scope="module")
+def own_core(request: pytest.FixtureRequest) -> Iterator[None]:
+    """A worker's core to itself: the threads of two workers wait for each other, 70 s for what is done in 52."""
+    if WORKER and not any(folder in request.path.parents for folder in MANY):
+        _keep_to({CORES[int(WORKER) % len(CORES)]})
+    yield
+    _keep_to(CORES)

@@ -105,13 +105,17 @@ def text_corpus() -> Callable[[Path, int], Path]:
 
 
 @pytest.fixture(scope="session")
-def lab(tmp_path_factory: pytest.TempPathFactory) -> Lab:
+def lab(tmp_path_factory: pytest.TempPathFactory, cores: list[int]) -> Lab:
     root = tmp_path_factory.mktemp("lab")
     text = write_text_corpus(root / "text", 1)
     (root / "tiny.yaml").write_text(SPEC.format(text=text))
     (root / "child.py").write_text(CHILD)
     configure_jax(root / "cache", 2)
-    write_text(calibration_path(root / "cache"), TWO_CORES.to_json())  # whatever machine this is
+    mine = os.sched_getaffinity(0)
+    for some in (cores, cores[:1]):  # tests are given all cores or one, and are to be told of two, whatever these are
+        os.sched_setaffinity(0, some)
+        write_text(calibration_path(root / "cache"), TWO_CORES.to_json())
+    os.sched_setaffinity(0, mine)
     compilation_cache.reset_cache()  # other tests may have compiled, and JAX looks for the folder only once
     assert len(jax.devices()) == 2
     return Lab(text, root / "cache", root / "tiny.yaml", root / "child.py")
