@@ -41,9 +41,21 @@ def cores() -> list[int]:
 
 
 @pytest.fixture(autouse=True, scope="module")
-def own_core(request: pytest.FixtureRequest) -> Iterator[None]:
+def own_core(request: pytest.FixtureRequest) -> None:
     """A worker's core to itself: the threads of two workers wait for each other, 70 s for what is done in 52."""
-    if WORKER and not any(folder in request.path.parents for folder in MANY):
-        _keep_to({CORES[int(WORKER) % len(CORES)]})
+    alone = WORKER and not any(folder in request.path.parents for folder in MANY)
+    _keep_to({CORES[int(WORKER) % len(CORES)]} if alone else CORES)
+
+
+def _compile_in_a_hurry() -> Iterator[None]:
+    """Programs that run for milliseconds compile in two thirds of the time."""
+    import jax
+
+    before = jax.config.read("jax_disable_most_optimizations")
+    jax.config.update("jax_disable_most_optimizations", True)
     yield
-    _keep_to(CORES)
+    jax.config.update("jax_disable_most_optimizations", before)
+
+
+hurried = pytest.fixture(name="hurried")(_compile_in_a_hurry)
+hurried_module = pytest.fixture(name="hurried_module", scope="module")(_compile_in_a_hurry)

@@ -147,10 +147,11 @@ def _best(spectrum: Spectrum, n, p, noise: float) -> Losses:
     high = np.full_like(low, np.log(10 * spectrum.trace))
     g = np.exp(argmin(test, low, high, PLACES))
     z = degrees(spectrum, g)[0]
+    found = _at(spectrum, n, p, (p - z) * g * (1.0 - z / n), noise, g)
     # Without noise, and with features and samples for every mode, none is best, and no g is as small.
-    none = _at(spectrum, n, p, np.zeros_like(n), noise, lowest).test <= _losses_at(spectrum, n, p, noise, g, z)[0]
-    ridge = np.where(none, 0.0, (p - z) * g * (1.0 - z / n))
-    return _at(spectrum, n, p, ridge, noise, np.where(none, lowest, g))
+    none = _at(spectrum, n, p, np.zeros_like(n), noise, lowest)
+    pairs = zip(vars(none).values(), vars(found).values(), strict=True)
+    return Losses(*(np.where(none.test <= found.test, without, best) for without, best in pairs))
 
 
 def experiment(

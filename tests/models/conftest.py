@@ -22,15 +22,10 @@ from models.transformer import Compute, init, logits, token_losses
 
 
 @pytest.fixture(autouse=True, scope="module")
-def strict():
-    """No silent promotion of dtypes or ranks; programs that run for milliseconds compile in half the time."""
-    before = jax.config.read("jax_disable_most_optimizations")
-    jax.config.update("jax_disable_most_optimizations", True)
-    try:
-        with jax.numpy_dtype_promotion("strict"), jax.numpy_rank_promotion("raise"):
-            yield
-    finally:
-        jax.config.update("jax_disable_most_optimizations", before)
+def strict(hurried_module):
+    """No silent promotion of dtypes or ranks."""
+    with jax.numpy_dtype_promotion("strict"), jax.numpy_rank_promotion("raise"):
+        yield
 
 
 def filled(shapes, seed: int):

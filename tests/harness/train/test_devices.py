@@ -1,4 +1,4 @@
-"""Eight devices compute what one does: a pack over `run` and `data`, and a run whose parameters are split."""
+"""Eight devices compute what one does: packs over `run`, a run over `data`, its parameters whole or split."""
 
 import json
 import os
@@ -10,7 +10,14 @@ import numpy as np
 
 STEPS, SLOTS, BATCH = 30, 4, 8
 # What is trained: architecture, slots, whether its parameters are split over `data`.
-CASES = [("dense", SLOTS, False), ("dense", 1, True), ("top2", 1, True)]
+CASES = [
+    ("dense", 8, False),
+    ("dense", SLOTS, False),
+    ("dense", 1, False),
+    ("dense", 1, True),
+    ("top2", 1, False),
+    ("top2", 1, True),
+]
 
 
 def trained(architecture: str, slots: int, sharded: bool, devices: int) -> dict:
@@ -47,7 +54,7 @@ def trained(architecture: str, slots: int, sharded: bool, devices: int) -> dict:
 
 
 def test_eight_devices_compute_what_one_does():
-    # Compiling is what takes the time: four fifths of it are left.
+    # Compiling is what takes the time: 49 s of tests instead of 61.
     environment = os.environ | {"XLA_FLAGS": "--xla_backend_optimization_level=0"}
     root = Path(__file__).parents[3]
     ended = subprocess.run([sys.executable, __file__], cwd=root, env=environment, capture_output=True, text=True)

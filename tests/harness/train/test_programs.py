@@ -192,7 +192,7 @@ def test_pieces_are_whole_sequences_and_a_mixture_is_one():
 
 
 @pytest.mark.usefixtures("hurried")
-@pytest.mark.parametrize("architecture", ["top2", "fine_grained_shared"])
+@pytest.mark.parametrize("architecture", ["top2", "fine_grained_shared", "switch_top1"])
 def test_a_mixture_split_over_two_devices_computes_what_one_does(config, architecture):
     """Loads, balance and selection biases are those of the whole batch. A few steps: a token near a tie would change
     experts by a rounding, and the runs part."""
