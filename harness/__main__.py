@@ -2,7 +2,7 @@
 
 import sys
 
-from harness.pages import ask_for_huge_pages
+from harness.machine.huge_pages import ask_for_huge_pages
 
 # They train, or measure how fast this machine does.
 COMPUTING = ("run", "plan")
@@ -16,10 +16,10 @@ def start() -> None:
         ask_for_huge_pages()
     if sys.argv[1:2] and sys.argv[1] in FITTING and "--help" not in sys.argv:
         from harness.data.cache import default_cache
-        from harness.train.platform import keep_programs
+        from harness.machine.platform import keep_programs
 
         keep_programs(default_cache())
-    from harness.cli import main
+    from harness.cli.main import main
 
     main()
 

@@ -20,7 +20,7 @@ from typing import Any
 from bench_sweep import sweep
 from bench_tokenize import tokenize
 
-from harness.pages import ask_for_huge_pages
+from harness.machine.huge_pages import ask_for_huge_pages
 
 CALLS = 5
 FIT_ROUNDS = 92  # of the 49 starts of the law: as many as the grid of the published fits has, 4,500
@@ -30,8 +30,8 @@ def train(args: argparse.Namespace) -> dict:
     """Tokens per second of training steps as `isogap run` takes them, on random tokens; compiling told apart."""
     import jax
 
+    from harness.machine.trial import try_out
     from harness.train.programs import mesh_for
-    from harness.train.trial import try_out
     from models.config import make_config
     from models.count import count
     from sweeps.shape import Shape
@@ -73,13 +73,13 @@ def fit(args: argparse.Namespace) -> dict:
     import numpy as np
     import pandas as pd
 
+    from harness.fit.certainty.uncertainty import resample
     from harness.fit.fitting import complete, solve
-    from harness.fit.law import get_law
-    from harness.fit.problem import centre
-    from harness.fit.solver import minimise
-    from harness.fit.starts import grid_of_starts
+    from harness.fit.laws.law import get_law
+    from harness.fit.problem.problem import centre
+    from harness.fit.search.solver import minimise
+    from harness.fit.search.starts import grid_of_starts
     from harness.fit.table import read_table
-    from harness.fit.uncertainty import resample
 
     law = get_law("chinchilla")
     if args.source:

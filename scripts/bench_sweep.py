@@ -35,8 +35,8 @@ def sweep(args: argparse.Namespace) -> dict[str, Any]:
     """Where the time of `--runs` runs goes, cold and warm, and how long the commands take that read their folder."""
     from harness.data.cache import default_cache
     from harness.data.store import prepare
-    from harness.plan import calibration_of, calibration_path
-    from harness.record.files import write_text
+    from harness.files import write_text
+    from harness.launch.planning import calibration_of, calibration_path
 
     with tempfile.TemporaryDirectory(prefix="isogap-bench-", dir=args.folder) as name:
         folder = Path(name)
@@ -93,7 +93,7 @@ def _pass(spec: Path, out: Path, cache: Path) -> dict[str, float]:
 def _isogap(*arguments: object) -> float:
     """Seconds of `isogap ARGUMENTS`, whose display goes to standard error."""
     began = time.perf_counter()
-    code = "from harness.cli import main; main()"
+    code = "from harness.cli.main import main; main()"
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])}
     quiet = subprocess.DEVNULL if arguments[0] != "run" else sys.stderr
     subprocess.run([sys.executable, "-c", code, *map(str, arguments)], check=True, stdout=quiet, env=environment)

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from harness.fit.fitting import fit
-from harness.fit.predict import predict_gap
+from harness.fit.gap_law.published import predict_gap
 from harness.fit.truth import holds
 
 TRUTH = {

@@ -31,8 +31,8 @@ from pathlib import Path
 
 from soak_tools import contents, damage, full, isogap, lose_power, run_arguments, steps_of, tables, wait, workers_of
 
+from harness.cli.show import sweep_status
 from harness.record.status import read_status
-from harness.show import sweep_status
 from sweeps.errors import InputError
 
 HERE = Path(__file__).resolve().parent

@@ -55,7 +55,7 @@ if told["clock"]:
     time.time = lambda: now() + rng.choice([-1e7, -3600.0, -0.5, 0.0, 0.5, 1e7])
 
 if __name__ == "__main__":
-    from harness.cli import main
+    from harness.cli.main import main
 
     if told["armed"]:
         sys.addaudithook(count_down)

@@ -92,7 +92,7 @@ def full(out: Path, left: int):
 
 def isogap(*arguments: str) -> list[str]:
     """The command as it is."""
-    return [sys.executable, "-c", "from harness.cli import main; main()", *arguments]
+    return [sys.executable, "-c", "from harness.cli.main import main; main()", *arguments]
 
 
 def run_arguments(out: Path, cache: Path, *options: str) -> list[str]:

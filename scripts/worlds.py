@@ -9,7 +9,7 @@ import json
 import time
 from dataclasses import asdict
 
-from harness.fit.worlds import ROWS, WORLDS, get_world, trial, trial_of_groups
+from harness.fit.gap_law.worlds import ROWS, WORLDS, get_world, trial, trial_of_groups
 
 
 def main() -> None:

@@ -41,7 +41,7 @@ from harness.data.tokenizers import (
     read_ranks,
     write_ranks,
 )
-from harness.record.files import naming, sync
+from harness.files import naming, sync
 
 
 @dataclass(frozen=True)

@@ -91,8 +91,8 @@ def named_corpora(cache: Path | None = None) -> tuple[Corpus, ...]:
 
 def _fetched_corpus(name: str, cache: Path | None) -> Corpus:
     # Imported late: they import this module.
+    from harness.data import fetched
     from harness.data.cache import default_cache
-    from harness.fetch import fetched
 
     folder = default_cache() if cache is None else cache
     description, licence = FETCHED[name]

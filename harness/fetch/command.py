@@ -9,11 +9,11 @@ from harness.data.cache import CorpusFacts, corpus_facts, default_cache, split_c
 from harness.data.catalog import HELDOUT
 from harness.data.contamination import Contamination
 from harness.data.corpora import find_corpus
+from harness.data.fetched import Manifest
 from harness.fetch.fetch import fetch_corpus
-from harness.fetch.fetched import Manifest
 from harness.fetch.hub import fetch_hub
 from harness.fetch.sources import SOURCES
-from harness.show import print_rows, working
+from harness.terminal import print_rows, working
 from sweeps.errors import InputError
 
 # Of each domain a study takes as much: 45 MB are 10 M tokens of GPT-2's.

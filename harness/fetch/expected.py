@@ -9,7 +9,7 @@ import sys
 from functools import cache
 from pathlib import Path
 
-from harness.fetch.fetched import read_manifest
+from harness.data.fetched import read_manifest
 
 FILE = Path(__file__).with_name("expected.json")
 

@@ -18,11 +18,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from rich.console import Console
 
 from harness.data.documents import Document, make_document
+from harness.data.fetched import Manifest, Record, read_record, write_manifest, write_source
 from harness.data.pieces import cut_code, parse, split_lines
 from harness.data.readers import hub_revision
-from harness.fetch.fetched import Manifest, Record, read_record, write_manifest, write_source
 from harness.fetch.pages import SHORTEST_PAGE, cut, tidy
-from harness.show import working
+from harness.terminal import working
 from sweeps.errors import InputError, reason_of
 
 

@@ -7,13 +7,13 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
-from harness.fit import extrapolate
-from harness.fit.extrapolate import Extrapolated
+from harness.fit.certainty.information import log_likelihood_rows
 from harness.fit.fitting import Fitted, solve
-from harness.fit.information import log_likelihood_rows
-from harness.fit.law import get_law
-from harness.fit.problem import Problem
-from harness.fit.solver import best_and_runners_up, minimise
+from harness.fit.laws.law import get_law
+from harness.fit.problem.problem import Problem
+from harness.fit.referee import extrapolate
+from harness.fit.referee.extrapolate import Extrapolated
+from harness.fit.search.solver import best_and_runners_up, minimise
 from sweeps.errors import InputError
 
 FOLDS = 5
@@ -31,7 +31,7 @@ class Compared:
         delta_cv, delta_cv_se: difference to the best law, and its standard error over clusters.
         holdout_log_score: summed log density of the rows held out by the user; None if there are none.
         heldout_score: mean score of rows larger than those fitted, which ranks the laws: of the user's held-out rows,
-            else of expanding windows by scale (`harness.fit.extrapolate`); None if neither is there.
+            else of expanding windows by scale (`harness.fit.referee.extrapolate`); None if neither is there.
         heldout_error: their mean |prediction/response - 1|; None where a response is zero.
         p_best: share of resamplings of the held-out clusters in which the law has the best score.
         reach: by how much the held-out scale exceeds the fitted one.

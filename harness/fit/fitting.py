@@ -5,26 +5,26 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 
-from harness.fit.checklist import checklist
-from harness.fit.detect import detect
-from harness.fit.estimates import combinations_of, estimates_of
-from harness.fit.extrapolate import extrapolate
-from harness.fit.identify import Identified, identify, nothing_identified
-from harness.fit.information import log_likelihood_rows, raw_values
-from harness.fit.inspect import oddities
-from harness.fit.large import draws_from_sandwich, extend, is_large, part_of, said
-from harness.fit.law import Law, get_law
-from harness.fit.objective import DEFAULTS, Options
-from harness.fit.problem import Problem, centre
-from harness.fit.profile import profile as profile_of
+from harness.fit.certainty.estimates import combinations_of, estimates_of
+from harness.fit.certainty.identify import Identified, identify, nothing_identified
+from harness.fit.certainty.information import log_likelihood_rows, raw_values
+from harness.fit.certainty.large import draws_from_sandwich, extend, is_large, part_of, said
+from harness.fit.certainty.profile import profile as profile_of
+from harness.fit.certainty.sign_flip import detect
+from harness.fit.certainty.uncertainty import resample
+from harness.fit.laws.law import Law, get_law
+from harness.fit.problem.inspect import oddities
+from harness.fit.problem.objective import DEFAULTS, Options
+from harness.fit.problem.problem import Problem, centre
+from harness.fit.referee.checklist import checklist
+from harness.fit.referee.extrapolate import extrapolate
+from harness.fit.referee.scores import holdout_scores, scatter
+from harness.fit.referee.sensitivity import cases, robustness
+from harness.fit.referee.warn import warnings_of
 from harness.fit.result import FitResult
-from harness.fit.scores import holdout_scores, scatter
-from harness.fit.sensitivity import cases, robustness
-from harness.fit.solver import Solutions, minimise, status_of
-from harness.fit.starts import grid_of_starts
-from harness.fit.status import FitStatus
-from harness.fit.uncertainty import resample
-from harness.fit.warn import warnings_of
+from harness.fit.search.solver import Solutions, minimise, status_of
+from harness.fit.search.starts import grid_of_starts
+from harness.fit.search.status import FitStatus
 from sweeps.errors import InputError
 
 
@@ -105,7 +105,7 @@ def fit(
         holdout: a condition on the columns, in place of the column `holdout`.
         bootstrap: refits to resampled clusters; 0 takes standard errors from the curvature.
         seed: of the bootstrap.
-        objective: one of `harness.fit.objective`, instead of the law's own.
+        objective: one of `harness.fit.problem.objective`, instead of the law's own.
         options: the corner of Huber's loss, and the quantile.
         sensitivity: whether to refit under other reasonable choices.
         profile: whether to add intervals of the profile likelihood.

@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
-from harness.fit.law import bind, get_law, stacked
-from harness.fit.problem import read_columns
-from harness.fit.program import float64
+from harness.fit.laws.law import bind, get_law, stacked
+from harness.fit.problem.problem import read_columns
+from harness.fit.problem.program import float64
 from harness.fit.result import FitResult
 from sweeps.errors import InputError
 

@@ -5,10 +5,10 @@ import pandas as pd
 
 from harness.fit.fitting import fit
 from harness.fit.forecast import predict
-from harness.fit.law import Law, get_law
-from harness.fit.problem import Warned, column_of, held_out
+from harness.fit.laws.law import Law, get_law
+from harness.fit.problem.problem import Warned, column_of, held_out
+from harness.fit.referee.scores import errors_of
 from harness.fit.result import FitResult
-from harness.fit.scores import errors_of
 from sweeps.errors import InputError
 
 

@@ -8,8 +8,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from harness.fit.problem import Warned
-from harness.fit.status import FitStatus
+from harness.fit.problem.problem import Warned
+from harness.fit.search.status import FitStatus
 
 
 @dataclass(frozen=True)

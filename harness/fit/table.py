@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from harness.fit.law import Law
-from harness.fit.problem import Warned, evaluate
+from harness.fit.laws.law import Law
+from harness.fit.problem.problem import Warned, evaluate
 from sweeps.errors import InputError
 
 # Roles that any table may fill, whatever the law; a law adds its own.

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from harness.fit.law import Law, get_law, law_ids
+from harness.fit.laws.law import Law, get_law, law_ids
 from harness.fit.result import FitResult, number, span
 from sweeps.errors import InputError
 

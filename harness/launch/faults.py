@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-from harness.record.files import write_text
+from harness.files import write_text
 from harness.record.status import ENDED, State, Status, read_status, run_folder, write_status
 from sweeps.config import RunConfig
 from sweeps.packs import Pack, make_pack

@@ -248,7 +248,7 @@ def _serve(connection: Connection, job: Job, number: int, cores: list[int], dead
     signal.signal(signal.SIGTERM, stop.take)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     os.sched_setaffinity(0, cores)
-    from harness.train.platform import configure_jax
+    from harness.machine.platform import configure_jax
 
     # As many devices as one process for all cores would have: another split of the slots would round otherwise, and
     # the tables would depend on the number of workers. Two devices on one core cost no more than one; four, 15 %.

@@ -13,7 +13,7 @@ from typing import Annotated
 
 from pydantic import Field, PositiveInt, TypeAdapter, ValidationError
 
-from harness.record.files import read_bytes, write_json
+from harness.files import read_bytes, write_json
 from sweeps.calibration import Calibration
 from sweeps.config import RunConfig
 from sweeps.errors import InputError

@@ -22,9 +22,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from harness.files import is_local
 from harness.launch.faults import Outcome
 from harness.launch.local import Job, Stop, settle, train_pack_here
-from harness.record.files import is_local
 from harness.record.heartbeat import Pulse
 from harness.record.lock import sweep_lock
 from harness.record.sweep_folder import PACKAGES
@@ -195,7 +195,7 @@ def _train_as_task(pack: Pack, job: Job, directory: str, versions: dict[str, str
 @functools.cache
 def _prepare_process(cache: Path, devices: int, directory: str) -> None:
     """Once in a process: JAX can be configured only before it has computed."""
-    from harness.train.platform import configure_jax
+    from harness.machine.platform import configure_jax
 
     # A corpus may be named by a path from where the command was given.
     with contextlib.suppress(OSError):

@@ -136,9 +136,9 @@ def follow(out: Path, cache: Path) -> int:
     """
     import jax
 
+    from harness.machine.platform import configure_jax
     from harness.train import hosts
     from harness.train.clock import Spent
-    from harness.train.platform import configure_jax
 
     stop, runs = Stop(), dict[str, RunConfig]()
     job: Job | None = None

@@ -11,13 +11,13 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from harness.data.cache import default_cache
+from harness.files import is_local, remove_tree
 from harness.launch.local import Job, Stop, run_packs
 from harness.launch.packing import Packing, memory_limit_of, read_packing, settle_packing
+from harness.launch.planning import known_calibration
 from harness.launch.ray_cluster import run_packs_on_ray
 from harness.launch.several import CPU_DEVICES, follow, joined, lead, order
 from harness.launch.watch import watching
-from harness.plan import known_calibration
-from harness.record.files import is_local, remove_tree
 from harness.record.lock import sweep_lock
 from harness.record.status import ENDED, Status, read_statuses, run_folder, write_status
 from harness.record.sweep_folder import check_data, lay_out, record_environment, with_standing
@@ -133,7 +133,7 @@ def _train(
     recorded = read_packing(out)
     remaining = [run for run in runs if statuses[run.run_id].state not in ENDED]
     workers, calibration = _workers(remaining, recorded, known_calibration(cache), options)
-    from harness.train.platform import configure_jax
+    from harness.machine.platform import configure_jax
 
     if options.hosts is not None:
         order("devices", None)

@@ -13,11 +13,11 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from harness.record.files import read_bytes
+from harness.files import read_bytes
 from harness.record.heartbeat import Beat, Beats, InSlot, clear_beats
 from harness.record.progress import Reached, Tally
 from harness.record.status import ENDED, Status, read_status, run_folder
-from harness.show import header, lines
+from harness.terminal import duration, lines
 from models.count import count
 from sweeps.config import RunConfig
 
@@ -187,3 +187,23 @@ def watching(console: Console, out: Path, runs: Sequence[RunConfig], statuses: M
         over.set()
         thread.join()
         watch.close()
+
+
+def eta(reached: Reached) -> str:
+    """The time to go, to the second."""
+    if reached.eta_seconds is None:
+        return "ETA: not known yet"
+    return f"ETA: {duration(reached.eta_seconds)}"
+
+
+def header(reached: Reached) -> str:
+    """One line for who watches: runs, speed, utilisation, time."""
+    states = reached.states
+    parts = [f"{states.get('done', 0):,} of {sum(states.values()):,} runs done"]
+    parts += [f"{states[name]:,} {name}" for name in ("running", "diverged", "failed") if states.get(name)]
+    parts.append(f"{reached.tokens_per_second or 0.0:,.0f} tokens/s")
+    if reached.utilisation is not None:
+        parts.append(f"{reached.utilisation:.0%} inside compiled steps")
+    if reached.elapsed_seconds is not None:
+        parts.append(f"{duration(reached.elapsed_seconds)} elapsed")
+    return ", ".join([*parts, eta(reached)])

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from harness.record.files import read_bytes
+from harness.files import read_bytes
 from harness.record.status import run_folder
 from sweeps.config import RunConfig
 from sweeps.errors import InputError

@@ -19,7 +19,7 @@ from typing import Protocol
 
 from pydantic import TypeAdapter, ValidationError
 
-from harness.record.files import is_local, read_bytes, write_json
+from harness.files import is_local, read_bytes, write_json
 from models.count import flops
 from sweeps.config import RunConfig
 

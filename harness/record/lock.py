@@ -19,7 +19,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
-from harness.record.files import is_local, read_bytes, write_json
+from harness.files import is_local, read_bytes, write_json
 from sweeps.errors import InputError
 
 # Of a lease: seconds between two beats; after how many without one it is dead; and how long who writes it waits before

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.record.files import parquet_bytes, read_parquet, remove_leftovers, write_files
+from harness.files import parquet_bytes, read_parquet, remove_leftovers, write_files
 from sweeps.errors import InputError
 
 if TYPE_CHECKING:

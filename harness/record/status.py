@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal, get_args
 
-from harness.record.files import json_bytes, read_bytes, write_files
+from harness.files import json_bytes, read_bytes, write_files
 from harness.record.segments import series_end
 from sweeps.config import RunConfig
 

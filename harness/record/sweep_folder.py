@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from harness.files import is_local, remove_leftovers, write_bytes, write_files, write_json, write_text
 from harness.record.configs import read_configs
-from harness.record.files import is_local, remove_leftovers, write_bytes, write_files, write_json, write_text
 from harness.record.status import run_folder
 from sweeps.config import RunConfig
 from sweeps.errors import InputError

@@ -7,8 +7,8 @@ from typing import Literal
 import pandas as pd
 import pyarrow as pa
 
+from harness.files import parquet_bytes, read_bytes, write_bytes
 from harness.record.configs import read_configs
-from harness.record.files import parquet_bytes, read_bytes, write_bytes
 from harness.record.lock import is_live
 from harness.record.segments import read_segments
 from harness.record.status import read_status, run_folder

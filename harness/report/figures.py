@@ -8,13 +8,13 @@ import pandas as pd
 import plotly.graph_objects as go
 from jaxtyping import Float
 
-from harness.fit.findings import SOURCE_D, SOURCE_N
 from harness.fit.forecast import predict
-from harness.fit.predict import predict_gap
+from harness.fit.gap_law.findings import SOURCE_D, SOURCE_N
+from harness.fit.gap_law.published import predict_gap
+from harness.fit.gap_law.verdict import PUBLISHED_Z
 from harness.fit.result import FitResult, number
 from harness.fit.table import RUN_ROLES
-from harness.fit.verdict import PUBLISHED_Z
-from harness.gaps import DETECTABLE
+from harness.gaps.contrast import DETECTABLE
 from harness.report.axes import (
     ACCENT,
     FAINT,

@@ -8,12 +8,12 @@ import numpy as np
 import pandas as pd
 
 from harness.fit.fitting import fit
-from harness.fit.law import get_law
+from harness.fit.gap_law.verdict import Verdict, verdict
+from harness.fit.laws.law import get_law
 from harness.fit.result import FitResult
 from harness.fit.table import assign_roles, roles_for_runs
 from harness.fit.truth import Truth, compare
-from harness.fit.verdict import Verdict, verdict
-from harness.gap_report import details, gap_rows
+from harness.gaps.cells import details, gap_rows
 from harness.record.configs import read_configs
 from harness.record.lock import is_live
 from harness.record.segments import read_segments
@@ -32,7 +32,7 @@ class Material:
         series, evals: all recorded rows.
         rows: finished runs in roles (N, D, G, G_se, ...), what the verdict is about; empty without any.
         verdict: None where nothing can be fitted; `missing` says what was lacking.
-        cells: of finished twins, every estimator's gap, and of each cell what `harness.gap_report.details` tells.
+        cells: of finished twins, every estimator's gap, and of each cell what `harness.gaps.cells.details` tells.
         notes: what was left out of the fit, in sentences.
         environment: environment.json, None before the first run began or for a table.
         truth: of a simulated table, its world and the fit of that world's own law; None for a sweep.

@@ -8,8 +8,8 @@ from pathlib import PurePath
 import numpy as np
 import pandas as pd
 
-from harness.fit.findings import SOURCE_D, SOURCE_N, source_ranges
-from harness.fit.law import get_law
+from harness.fit.gap_law.findings import SOURCE_D, SOURCE_N, source_ranges
+from harness.fit.laws.law import get_law
 from harness.fit.result import FitResult, number
 from harness.report import figures, measured, tables
 from harness.report.axes import numbers

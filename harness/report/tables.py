@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 
 from harness.fit.compare import Compared
-from harness.fit.law import get_law
-from harness.fit.nulls import Null
+from harness.fit.gap_law.nulls import Null
+from harness.fit.laws.law import get_law
 from harness.fit.result import FitResult, number, span
 from harness.fit.table import RUN_ROLES
 from harness.report.axes import numbers, short

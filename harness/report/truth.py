@@ -2,7 +2,7 @@
 
 from html import escape
 
-from harness.fit.law import get_law
+from harness.fit.laws.law import get_law
 from harness.fit.result import FitResult
 from harness.fit.truth import HEADINGS, Found, Truth, cells, fit_command
 from harness.report import tables

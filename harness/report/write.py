@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-from harness.fit.law import get_law
+from harness.files import write_text
+from harness.fit.laws.law import get_law
 from harness.fit.table import is_runs_table, read_file
 from harness.fit.truth import path_of, read_truth
-from harness.record.files import write_text
 from harness.report.gather import gather, gather_table
 from harness.report.oracle import oracle_page
 from harness.report.page import page

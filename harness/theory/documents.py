@@ -13,10 +13,10 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float, Int
 
-from harness.gaps import effective_number
-from harness.record.documents import Documents, Rows
-from harness.record.measure import TextFacts, measure
-from harness.record.pairs import measure_pair
+from harness.gaps.contrast import effective_number
+from harness.gaps.document_losses import Documents, Rows
+from harness.gaps.one_run import TextFacts, measure
+from harness.gaps.twins import measure_pair
 from harness.record.table import ESTIMATORS
 from models.config import make_config
 from sweeps.config import DataConfig, OptimizerConfig, RunConfig, online_span

@@ -20,8 +20,8 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
-from harness.fit.law import get_law
-from harness.fit.predict import predict_gap
+from harness.fit.gap_law.published import predict_gap
+from harness.fit.laws.law import get_law
 from harness.fit.truth import Truth
 from harness.theory.oracle import check, runs_like
 from harness.theory.random_features import Losses, best_ridge, losses

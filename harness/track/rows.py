@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from harness.record.files import read_parquet
+from harness.files import read_parquet
 from harness.record.segments import bounds, segment_paths
 
 

@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from harness.record.files import write_json
+from harness.files import write_json
 from harness.record.status import ENDED, read_status, run_folder
 from harness.track.rows import committed_segments, last_step, scalars
 from sweeps.config import RunConfig

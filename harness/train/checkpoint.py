@@ -24,7 +24,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
-from harness.record.files import is_local, read_bytes, remove_tree, sync, write_json
+from harness.files import is_local, read_bytes, remove_tree, sync, write_json
 from harness.record.segments import whole_ends
 from harness.record.status import run_folder
 from sweeps.config import RunConfig

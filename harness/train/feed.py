@@ -9,9 +9,9 @@ import numpy as np
 from jaxtyping import Float, Int32
 
 from harness.data.mixture import Mixture, mixture_of, stores_of, train_batches
-from harness.data.probes import Probe, effective_groups, probe_sets
 from harness.data.store import TokenStore, prepare
-from harness.record.measure import TextFacts
+from harness.gaps.one_run import TextFacts
+from harness.gaps.probes import Probe, effective_groups, probe_sets
 from sweeps.config import DataConfig, RunConfig, online_span
 
 
@@ -41,7 +41,7 @@ class Feed:
         }
 
     def text_facts(self) -> TextFacts:
-        """What `harness.record.measure` asks of the text."""
+        """What `harness.gaps.one_run` asks of the text."""
         config, mixture = self.config, self.mixture
         groups = [
             effective_groups(config, mixture, online_span(end)[0], end) for end in (config.steps, config.first_epoch)

@@ -22,7 +22,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from harness.record.files import write_text
+from harness.files import write_text
 from harness.record.status import ENDED, Status, read_status, run_folder, write_status
 from harness.train import hosts
 from harness.train.checkpoint import PackCheckpoints, resume_states, save_final

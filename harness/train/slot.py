@@ -5,10 +5,10 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float
 
-from harness.record.documents import Rows, evaluated, read_documents, segment_columns
-from harness.record.files import json_bytes, write_files
-from harness.record.measure import evaluation_rows, measure
-from harness.record.pairs import pair_files
+from harness.files import json_bytes, write_files
+from harness.gaps.document_losses import Rows, evaluated, read_documents, segment_columns
+from harness.gaps.one_run import evaluation_rows, measure
+from harness.gaps.twins import pair_files
 from harness.record.segments import read_segments, segment_files
 from harness.record.status import State, Status, status_file, write_status
 from harness.train.feed import Feed

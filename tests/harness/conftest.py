@@ -18,13 +18,13 @@ import jax
 import pytest
 from jax.experimental.compilation_cache import compilation_cache
 
-import harness.train.platform
-from harness import cli
-from harness.plan import calibration_path
+import harness.machine.platform
+from harness.cli import main as cli
+from harness.files import write_text
+from harness.launch.planning import calibration_path
+from harness.machine.platform import configure_jax
 from harness.record.configs import read_configs
-from harness.record.files import write_text
 from harness.record.table import WALL_CLOCK, runs_table, segments_table
-from harness.train.platform import configure_jax
 from sweeps.calibration import TWO_CORES
 from sweeps.config import RunConfig
 
@@ -49,7 +49,7 @@ from harness.record import heartbeat
 from harness.train import pack
 local.SAVE_SECONDS, pack.REPORT_SECONDS, heartbeat.BEAT_SECONDS = 0.25, 0.02, 0.02
 if __name__ == "__main__":
-    from harness.cli import main
+    from harness.cli.main import main
     main()
 """
 
@@ -126,7 +126,7 @@ def call(*arguments: object) -> int:
     handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "argv", ["isogap", *map(str, arguments)])
-        patch.setattr(harness.train.platform, "configure_jax", lambda cache, devices=None: None)
+        patch.setattr(harness.machine.platform, "configure_jax", lambda cache, devices=None: None)
         try:
             cli.main()
         except SystemExit as ended:

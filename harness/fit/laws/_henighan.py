@@ -5,8 +5,8 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from harness.fit.law import Columns, Law, Parameter, Parameters, Scales
 from harness.fit.laws import _one_variable
+from harness.fit.laws.law import Columns, Law, Parameter, Parameters, Scales
 
 PF_DAY = 8.64e19  # FLOPs: 1e15 a second for a day
 

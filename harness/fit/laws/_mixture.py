@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from harness.fit.law import Columns, Parameter, Parameters, Scales
+from harness.fit.laws.law import Columns, Parameter, Parameters, Scales
 
 # An exponent above 1 would let a domain help ever more with its share; without the limit, fits to few mixtures use it,
 # and predict enormous losses for shares that they did not see.

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from harness.fit.law import Columns, Parameter, Parameters, Scales
+from harness.fit.laws.law import Columns, Parameter, Parameters, Scales
 
 EXPONENTS = (0.03, 0.1, 0.2, 0.4, 0.8, 1.6)
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from harness.fit.law import Columns, Law, Parameter, Parameters, Scales
+from harness.fit.laws.law import Columns, Law, Parameter, Parameters, Scales
 
 
 def power_law(

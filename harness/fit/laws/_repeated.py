@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from harness.fit.law import Columns, Parameters
+from harness.fit.laws.law import Columns, Parameters
 
 
 def derive(columns: Columns) -> dict[str, Float[Array, "rows"]]:

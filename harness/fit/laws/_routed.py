@@ -8,7 +8,7 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from harness.fit.law import Parameters
+from harness.fit.laws.law import Parameters
 
 
 def saturated(experts_less_one: Any, parameters: Parameters) -> Any:

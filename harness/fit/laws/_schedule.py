@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float, Int
 
-from harness.fit.law import Columns
+from harness.fit.laws.law import Columns
 
 
 class Stretches(NamedTuple):

@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from harness.fit.law import Columns, Law, Parameter, Parameters, Scales
+from harness.fit.laws.law import Columns, Law, Parameter, Parameters, Scales
 
 # The column of a power law, its coefficient and its exponent.
 TERMS = {"w": ("A_w", "alpha_w"), "d": ("A_d", "alpha_d"), "N": ("A_N", "alpha_N"), "D": ("B", "beta")}

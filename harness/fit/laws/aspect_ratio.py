@@ -8,8 +8,8 @@ law cannot have a best shape, and residuals that are U-shaped in R speak against
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from harness.fit.law import Columns, Law, Parameter, Parameters, Scales
 from harness.fit.laws import chinchilla
+from harness.fit.laws.law import Columns, Law, Parameter, Parameters, Scales
 
 
 def predict(parameters: Parameters, columns: Columns) -> Float[Array, "rows"]:

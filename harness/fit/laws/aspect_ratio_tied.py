@@ -4,8 +4,8 @@ from dataclasses import replace
 
 from jaxtyping import Array, Float
 
-from harness.fit.law import Columns, Parameters, Scales
 from harness.fit.laws import aspect_ratio
+from harness.fit.laws.law import Columns, Parameters, Scales
 
 
 def _free(parameters: Parameters) -> dict:

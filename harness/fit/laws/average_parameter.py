@@ -10,8 +10,8 @@ from dataclasses import replace
 import numpy as np
 from jaxtyping import Array, Float
 
-from harness.fit.law import Columns, Parameters, Scales
 from harness.fit.laws import chinchilla
+from harness.fit.laws.law import Columns, Parameters, Scales
 
 Numbers = float | Float[np.ndarray, "runs"]
 

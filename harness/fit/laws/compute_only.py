@@ -8,7 +8,7 @@ of its constants is used. It has no floor, and it says that every shape of a bud
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from harness.fit.law import Columns, Law, Parameter, Parameters, Scales
+from harness.fit.laws.law import Columns, Law, Parameter, Parameters, Scales
 
 
 def log_compute(columns: Columns) -> Float[Array, "rows"]:

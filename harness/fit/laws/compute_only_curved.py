@@ -8,8 +8,8 @@ and .138 for four times.
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from harness.fit.law import Columns, Combination, Law, Parameter, Parameters, Scales
 from harness.fit.laws import compute_only
+from harness.fit.laws.law import Columns, Combination, Law, Parameter, Parameters, Scales
 
 # Twice the standard deviation between seeds of a small language model, in nats per token.
 VISIBLE = 0.01

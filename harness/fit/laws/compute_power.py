@@ -4,8 +4,8 @@ C is the role `flops`, training FLOPs (any fixed unit); L is nats per token, or 
 them (Xiao, arXiv 2409.15156), `frontier` also saturates at small compute.
 """
 
-from harness.fit.law import Law
 from harness.fit.laws import _one_variable
+from harness.fit.laws.law import Law
 
 LAW = Law(
     id="compute_power",

@@ -8,9 +8,9 @@ the law cannot follow overfitting.
 
 from jaxtyping import Array, Float
 
-from harness.fit.law import Columns, Law, Parameter, Parameters, Scales
 from harness.fit.laws import chinchilla
 from harness.fit.laws._repeated import derive, effective
+from harness.fit.laws.law import Columns, Law, Parameter, Parameters, Scales
 
 
 def _free(parameters: Parameters) -> dict:

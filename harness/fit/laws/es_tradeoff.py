@@ -10,8 +10,8 @@ from dataclasses import replace
 
 from jaxtyping import Array, Float
 
-from harness.fit.law import Columns, Combination, Parameter, Parameters, Scales
 from harness.fit.laws import cbs_steps
+from harness.fit.laws.law import Columns, Combination, Parameter, Parameters, Scales
 
 
 def _renamed(parameters: Parameters) -> Parameters:

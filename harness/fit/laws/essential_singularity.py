@@ -11,7 +11,7 @@ The published way is the same one: (ln A/y)^-2 is a straight line in x, with its
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from harness.fit.law import Columns, Law, Parameter, Parameters, Scales
+from harness.fit.laws.law import Columns, Law, Parameter, Parameters, Scales
 
 # In units of the geometric mean of x. Starts beyond the smallest x fail at once and cost nothing.
 ONSETS = (-1.0, 0.0, 0.3, 0.5, 0.7, 0.8, 0.9, 0.95)

@@ -14,7 +14,7 @@ of D (tokens), for the exponent of D depends on N; so it is fitted on raw column
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from harness.fit.law import Columns, Combination, Law, Parameter, Parameters
+from harness.fit.laws.law import Columns, Combination, Law, Parameter, Parameters
 
 TYPICAL_N = 1e9
 

@@ -1,8 +1,8 @@
 """How a memorised gap decays against the bound of weight decay: G = G0 w^gamma. Ours, not published.
 
 Bordt et al. (arXiv 2410.03249) bound forgetting by the cumulative weight decay of AdamW, w = prod(1 - eta_t lambda):
-the share of an early update that decay alone leaves in the weights (`harness.fit.forgetting`). They give no law of the
-gap. This one asks for its speed: gamma >= 1 is forgetting at least as fast as the bound, gamma < 1 a gap that outlives
+the share of an early update that decay alone leaves in the weights (`harness.fit.laws.forgetting_bound`).
+They give no law of the gap. This one asks for its speed: gamma >= 1 is forgetting at least as fast as the bound, gamma < 1 a gap that outlives
 the weights' decay. G is loss on unseen minus loss on contaminated text (nats per token), measured at several w after
 the same exposure; rows before the last exposure do not belong in it.
 """
@@ -10,7 +10,7 @@ the same exposure; rows before the last exposure do not belong in it.
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from harness.fit.law import Columns, Law, Parameter, Parameters, Scales
+from harness.fit.laws.law import Columns, Law, Parameter, Parameters, Scales
 
 
 def predict(parameters: Parameters, columns: Columns) -> Float[Array, "rows"]:

@@ -2,14 +2,15 @@
 
 Nezhurina et al. (arXiv 2506.04598) compare procedures by such curves through the Pareto-optimal runs of each, and
 extrapolate them. C is the role `flops`; L is an error or a loss; B is the compute below which training changes nothing.
-`harness.fit.pareto` finds the frontier of a table of runs: fitting every run instead answers another question.
+`harness.fit.allocation.pareto` finds the frontier of a table of runs: fitting every run instead answers another
+question.
 """
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from harness.fit.law import Columns, Law, Parameter, Parameters, Scales
 from harness.fit.laws import _one_variable
+from harness.fit.laws.law import Columns, Law, Parameter, Parameters, Scales
 
 
 def predict(parameters: Parameters, columns: Columns) -> Float[Array, "rows"]:

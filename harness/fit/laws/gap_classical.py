@@ -10,7 +10,7 @@ The law has no meaning at u >= 1, and no fit goes there.
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from harness.fit.law import Columns, Combination, Law, Parameter, Parameters, Scales
+from harness.fit.laws.law import Columns, Combination, Law, Parameter, Parameters, Scales
 
 
 def shape(u: Float[Array, "rows"]) -> Float[Array, "rows"]:

@@ -13,8 +13,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from harness.fit.law import Columns, Parameters
 from harness.fit.laws import gap_broken
+from harness.fit.laws.law import Columns, Parameters
 
 # Newton's steps on an increasing function that is all but two lines: from the nearer one 5 end at 2e-14 for b up to 10.
 STEPS = 5

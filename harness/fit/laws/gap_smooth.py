@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from harness.fit.law import Columns, Parameter, Parameters
 from harness.fit.laws import gap
+from harness.fit.laws.law import Columns, Parameter, Parameters
 
 
 def predict(parameters: Parameters, columns: Columns) -> Float[Array, "rows"]:

@@ -8,7 +8,7 @@ f(u_0) = 1. Where every u lies on one power law, alpha and z are not identified,
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from harness.fit.law import Columns, Combination, Law, Parameter, Parameters, Scales
+from harness.fit.laws.law import Columns, Combination, Law, Parameter, Parameters, Scales
 
 SLOPES = ("beta_1", "beta_2", "beta_3", "beta_4", "beta_5")
 MIDDLE = len(SLOPES) // 2

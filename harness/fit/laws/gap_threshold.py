@@ -11,8 +11,8 @@ from dataclasses import replace
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from harness.fit.law import Columns, Parameters
 from harness.fit.laws import gap, gap_classical
+from harness.fit.laws.law import Columns, Parameters
 
 
 def predict(parameters: Parameters, columns: Columns) -> Float[Array, "rows"]:

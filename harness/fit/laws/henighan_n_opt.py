@@ -8,8 +8,8 @@ Porian et al. (arXiv 2406.19146) later corrected to .50; `by_group` of this law 
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from harness.fit.law import Columns, Law, Parameter, Parameters, Scales
 from harness.fit.laws import _henighan
+from harness.fit.laws.law import Columns, Law, Parameter, Parameters, Scales
 
 
 def predict(parameters: Parameters, columns: Columns) -> Float[Array, "rows"]:

@@ -8,8 +8,8 @@ where it is: fit `by_group`. Below some D the error is that of guessing, and the
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from harness.fit.law import Columns, Law, Parameter, Parameters, Scales
 from harness.fit.laws import _one_variable
+from harness.fit.laws.law import Columns, Law, Parameter, Parameters, Scales
 
 
 def predict(parameters: Parameters, columns: Columns) -> Float[Array, "rows"]:

@@ -8,7 +8,7 @@ the range of its rows it foretells too low a loss. `skaling` is the same sum wit
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from harness.fit.law import Columns, Combination, Law, Parameter, Parameters, Scales
+from harness.fit.laws.law import Columns, Combination, Law, Parameter, Parameters, Scales
 
 
 def predict(parameters: Parameters, columns: Columns) -> Float[Array, "rows"]:

@@ -8,8 +8,8 @@ being their N_c and D_c. N parameters, D tokens, L nats per token. The paper fit
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from harness.fit.law import Columns, Combination, Law, Parameter, Parameters, Scales
 from harness.fit.laws import _one_variable
+from harness.fit.laws.law import Columns, Combination, Law, Parameter, Parameters, Scales
 
 
 def predict(parameters: Parameters, columns: Columns) -> Float[Array, "rows"]:

@@ -3,13 +3,14 @@
 Brandfonbrener et al. (arXiv 2411.12925): L = K (L0 - E0)^kappa + E1. L0 is the loss on one corpus (or of the model that
 was trained on it), L that on another, paired by parameters and compute; both in nats per token. E0 and E1 are the
 floors of the two base laws (`kaplan_floor`). The pairs alone hold them only through the curvature, of which there is
-little: where N and D are known, `harness.fit.transfer` takes the floors from the base laws, jointly bootstrapped.
+little: where N and D are known, `harness.fit.shared.transfer` takes the floors from the base laws, jointly
+bootstrapped.
 """
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from harness.fit.law import Columns, Combination, Law, Parameter, Parameters, Scales
+from harness.fit.laws.law import Columns, Combination, Law, Parameter, Parameters, Scales
 
 
 def predict(parameters: Parameters, columns: Columns) -> Float[Array, "rows"]:

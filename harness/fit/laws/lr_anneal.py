@@ -14,8 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from harness.fit.law import Columns, Law, Parameter, Parameters
 from harness.fit.laws._schedule import annealed, summed_rates
+from harness.fit.laws.law import Columns, Law, Parameter, Parameters
 
 DECAY = 0.999
 

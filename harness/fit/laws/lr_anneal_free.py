@@ -13,9 +13,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from harness.fit.law import Columns, Combination, Parameter, Parameters
 from harness.fit.laws import lr_anneal
 from harness.fit.laws._schedule import annealed, summed_rates
+from harness.fit.laws.law import Columns, Combination, Parameter, Parameters
 
 SHORTEST, LONGEST = 2.0, 2e4
 # S2 is computed once, at Chebyshev nodes of log memory, and interpolated by the barycentric formula: exact to 1e-4.

@@ -7,8 +7,8 @@ D: tokens; L: nats per token on one target. One fit per target. Of tables at one
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from harness.fit.law import Columns, Law, Parameter, Parameters, Scales
 from harness.fit.laws._mixture import DOMAINS, domain_term, rescaled_domains
+from harness.fit.laws.law import Columns, Law, Parameter, Parameters, Scales
 
 
 def predict(parameters: Parameters, columns: Columns) -> Float[Array, "rows"]:

@@ -6,8 +6,8 @@ Shukor et al. 2025 (arXiv 2507.09404). Roles as in `mixture_additive`. The best 
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from harness.fit.law import Columns, Law, Parameter, Parameters, Scales
 from harness.fit.laws._mixture import DOMAINS, domain_term, rescaled_domains
+from harness.fit.laws.law import Columns, Law, Parameter, Parameters, Scales
 
 
 def predict(parameters: Parameters, columns: Columns) -> Float[Array, "rows"]:

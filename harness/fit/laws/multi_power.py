@@ -17,8 +17,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from harness.fit.law import Columns, Law, Parameter, Parameters
 from harness.fit.laws._schedule import runs_of, summed_rates
+from harness.fit.laws.law import Columns, Law, Parameter, Parameters
 
 CELL = 0.7
 # A stretch between two rows over which the rate changes is cut into this many.

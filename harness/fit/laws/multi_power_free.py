@@ -2,8 +2,8 @@
 
 from dataclasses import replace
 
-from harness.fit.law import Parameter
 from harness.fit.laws import multi_power
+from harness.fit.laws.law import Parameter
 
 FREE = {
     "beta": Parameter("beta", "identity", 0.0, 8.0, (0.3, 0.8), published=0.59785),

@@ -14,9 +14,9 @@ tokens a parameter, and a term of h/(1 + h) as in `saturating` does not gain fro
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from harness.fit.law import Columns, Law, Parameter, Parameters, Scales
 from harness.fit.laws import chinchilla
 from harness.fit.laws._repeated import derive, saturated
+from harness.fit.laws.law import Columns, Law, Parameter, Parameters, Scales
 
 
 def predict(parameters: Parameters, columns: Columns) -> Float[Array, "rows"]:

@@ -2,7 +2,7 @@
 
 Hu et al. (arXiv 2310.03262): sampling until r answers pass measures probabilities far below one in a hundred, and
 ln(-ln PU) is then a straight line in ln N: ln c - alpha ln N. N parameters; PU in (0, 1], from
-`harness.fit.pass_until`. Least squares on ln PU, whose error is the same at every N, about 1/sqrt(r).
+`harness.fit.laws.pass_rates`. Least squares on ln PU, whose error is the same at every N, about 1/sqrt(r).
 
 N_c is the size at which PU is 1/e. Unlike c it can be searched for in raw counts: c and alpha would be correlated to
 .99 and more, and a probability cannot be centred.
@@ -11,7 +11,7 @@ N_c is the size at which PU is 1/e. Unlike c it can be searched for in raw count
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from harness.fit.law import Columns, Combination, Law, Parameter, Parameters
+from harness.fit.laws.law import Columns, Combination, Law, Parameter, Parameters
 
 
 def predict(parameters: Parameters, columns: Columns) -> Float[Array, "rows"]:

@@ -9,8 +9,8 @@ from dataclasses import replace
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from harness.fit.law import Columns, Parameter, Parameters
 from harness.fit.laws import pass_until
+from harness.fit.laws.law import Columns, Parameter, Parameters
 
 
 def predict(parameters: Parameters, columns: Columns) -> Float[Array, "rows"]:

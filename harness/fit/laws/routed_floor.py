@@ -8,8 +8,8 @@ term: experts help a large model less because less is left to gain. On the publi
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from harness.fit.law import Columns, Law, Parameter, Parameters, Scales
 from harness.fit.laws._routed import saturated
+from harness.fit.laws.law import Columns, Law, Parameter, Parameters, Scales
 from harness.fit.laws.routed import derive
 
 

@@ -8,7 +8,7 @@ The loss falls as N^-(alpha k) and D^-(beta k) where one term is alone.
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from harness.fit.law import Columns, Combination, Law, Parameter, Parameters, Scales
+from harness.fit.laws.law import Columns, Combination, Law, Parameter, Parameters, Scales
 
 
 def predict(parameters: Parameters, columns: Columns) -> Float[Array, "rows"]:

@@ -9,7 +9,7 @@ not negative: a copy takes no less than no time.
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from harness.fit.law import Columns, Law, Parameter, Parameters
+from harness.fit.laws.law import Columns, Law, Parameter, Parameters
 
 
 def predict(parameters: Parameters, columns: Columns) -> Float[Array, "rows"]:

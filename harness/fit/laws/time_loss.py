@@ -8,8 +8,8 @@ predicts it, over its tokens); L nats per token. A table with tokens instead of 
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from harness.fit.law import Columns, Law, Parameters, Scales
 from harness.fit.laws import _one_variable
+from harness.fit.laws.law import Columns, Law, Parameters, Scales
 
 ALPHA, BETA = 0.34, 0.28
 

@@ -2,13 +2,13 @@
 
 Yao et al. (arXiv 2410.12360): X is parameters, tokens or compute (`--set X=...`), L the negative log likelihood or a
 percentage error, above zero; in distribution and out of it separately (`group`), for each architecture. No floor.
-`harness.fit.exponents` fits groups together and tests the ratio of their exponents.
+`harness.fit.shared.exponents` fits groups together and tests the ratio of their exponents.
 """
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from harness.fit.law import Columns, Law, Parameter, Parameters, Scales
+from harness.fit.laws.law import Columns, Law, Parameter, Parameters, Scales
 
 
 def predict(parameters: Parameters, columns: Columns) -> Float[Array, "rows"]:

@@ -7,8 +7,8 @@ for random features do help; a negative one says that frozen parameters do harm.
 
 from jaxtyping import Array, Float
 
-from harness.fit.law import Columns, Law, Parameter, Parameters, Scales
 from harness.fit.laws import average_parameter, chinchilla
+from harness.fit.laws.law import Columns, Law, Parameter, Parameters, Scales
 
 
 def derive(columns: Columns) -> dict[str, Float[Array, "rows"]]:

@@ -9,7 +9,7 @@ gaining at once. The power 4 is fixed; left free it moves with E along a valley 
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from harness.fit.law import Columns, Law, Parameter, Parameters, Scales
+from harness.fit.laws.law import Columns, Law, Parameter, Parameters, Scales
 
 SHARPNESS = 4.0
 

@@ -8,7 +8,7 @@ vocabulary's unigram model, nats per token, usually negative.
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from harness.fit.law import Columns, Law, Parameter, Parameters, Scales
+from harness.fit.laws.law import Columns, Law, Parameter, Parameters, Scales
 
 
 def predict(parameters: Parameters, columns: Columns) -> Float[Array, "rows"]:

@@ -14,10 +14,10 @@ import pyarrow.parquet as pq
 import pytest
 from rich.console import Console
 
+from harness.data.fetched import documents, facts, manifest_file, read_manifest, source_file
 from harness.fetch import fetch
 from harness.fetch.expected import expected
 from harness.fetch.fetch import fetch_corpus
-from harness.fetch.fetched import documents, facts, manifest_file, read_manifest, source_file
 from harness.fetch.readers import code, people
 from harness.fetch.registries import archive_folder
 from harness.fetch.sources import SOURCES, Source
@@ -142,7 +142,7 @@ def test_damaged_text_is_read_again(damage, tiny, cache):
 
 
 def test_text_of_another_recipe_is_read_again(tiny, cache, monkeypatch):
-    from harness.fetch import fetched
+    from harness.data import fetched
 
     monkeypatch.setattr(fetched, "RECIPE", fetched.RECIPE + 1)
     with pytest.raises(InputError, match="a fetched corpus"):

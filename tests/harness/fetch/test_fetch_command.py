@@ -3,8 +3,8 @@ import pytest
 from harness.data.catalog import corpora
 from harness.data.corpora import find_corpus
 from harness.data.documents import make_document
+from harness.data.fetched import Manifest, Record, write_manifest, write_source
 from harness.fetch import command
-from harness.fetch.fetched import Manifest, Record, write_manifest, write_source
 from sweeps.errors import InputError
 
 

@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from harness.data.corpora import find_corpus
-from harness.fetch.fetched import documents
+from harness.data.fetched import documents
 from harness.fetch.hub import HUB, fetch_hub, hub_source
 from sweeps.errors import InputError
 

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 
 from harness.fit.compare import aicc, compare, folds_of
-from harness.fit.law import get_law
-from harness.fit.problem import centre
+from harness.fit.laws.law import get_law
+from harness.fit.problem.problem import centre
 from sweeps.errors import InputError
 
 

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from harness.fit.fitting import fit
-from harness.fit.law import get_law
+from harness.fit.laws.law import get_law
 from harness.fit.result import FitResult
 from harness.fit.truth import Truth, check_law, compare, fit_command, path_of, read_truth, render_truth, write_truth
 from sweeps.errors import InputError

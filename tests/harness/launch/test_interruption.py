@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from harness.launch.packing import read_packing
-from harness.plan import calibration_path
+from harness.launch.planning import calibration_path
 from harness.record.status import read_status, run_folder
 from sweeps.calibration import TWO_CORES, Crew
 

@@ -3,10 +3,10 @@
 import pandas as pd
 import pytest
 
+from harness.files import open_folder
 from harness.launch.ray_cluster import _alone
 from harness.record import lock
 from harness.record.configs import read_configs
-from harness.record.files import open_folder
 from harness.record.status import read_statuses
 
 

@@ -7,9 +7,9 @@ import json
 import pytest
 from rich.console import Console
 
+from harness.files import write_json
 from harness.launch import watch as module
 from harness.launch.watch import Watch, time_shares, watching
-from harness.record.files import write_json
 from harness.record.heartbeat import Beat, Pulse, read_beats
 from harness.record.status import Status, run_folder, write_status
 from models.config import make_config

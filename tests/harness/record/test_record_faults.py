@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from harness.record import files
+from harness import files
+from harness.files import write_bytes, write_files, write_json
 from harness.record.configs import read_configs
-from harness.record.files import write_bytes, write_files, write_json
 from harness.record.segments import read_segments, segment_files, whole_ends, write_segment
 from harness.record.status import Status, read_status, run_folder, write_status
 from harness.record.sweep_folder import lay_out

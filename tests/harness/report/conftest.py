@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from harness import predict_gap
-from harness.record.files import write_json
+from harness.files import write_json
 from harness.record.segments import write_segment
 from harness.record.status import Status, run_folder, write_status
 from harness.record.sweep_folder import lay_out, record_environment

@@ -3,7 +3,7 @@ import math
 
 import pytest
 
-from harness.fit.nulls import Null
+from harness.fit.gap_law.nulls import Null
 from harness.report.tables import cell_text, constants_table, cost_table, nulls_table, table
 
 

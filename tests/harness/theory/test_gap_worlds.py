@@ -7,7 +7,7 @@ import pytest
 
 from harness import predict_gap
 from harness.fit.fitting import fit
-from harness.fit.law import get_law
+from harness.fit.laws.law import get_law
 from harness.fit.truth import compare
 from harness.theory.gap_worlds import SIZES, exact, simulate
 from harness.theory.random_features import losses

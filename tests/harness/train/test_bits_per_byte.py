@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from harness.data.store import prepare
-from harness.record.documents import evaluated
-from harness.record.measure import evaluation_rows
+from harness.gaps.document_losses import evaluated
+from harness.gaps.one_run import evaluation_rows
 from harness.train.feed import open_feed, stores_of
 from models.config import make_config
 from models.transformer import Compute, init, logits, token_losses

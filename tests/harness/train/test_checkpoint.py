@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from harness.record.files import write_json
+from harness.files import write_json
 from harness.train.checkpoint import PackCheckpoints, find_states, save_final
 
 

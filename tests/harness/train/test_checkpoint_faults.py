@@ -9,7 +9,7 @@ import shutil
 import numpy as np
 import pytest
 
-from harness.record.files import write_json
+from harness.files import write_json
 from harness.record.segments import drop_segments_beyond, read_segments, write_segment
 from harness.record.status import run_folder
 from harness.train import checkpoint

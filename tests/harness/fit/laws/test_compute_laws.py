@@ -4,14 +4,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from harness.fit.allocation.pareto import binned, frontier, hull, naive
 from harness.fit.compare import compare
-from harness.fit.crossover import crossover
-from harness.fit.exponents import contrast
 from harness.fit.fitting import fit
-from harness.fit.law import published_cases
 from harness.fit.laws._henighan import MODALITIES, PF_DAY, optimal_parameters
-from harness.fit.pareto import binned, frontier, hull, naive
+from harness.fit.laws.law import published_cases
 from harness.fit.result import render
+from harness.fit.shared.crossover import crossover
+from harness.fit.shared.exponents import contrast
 from sweeps.errors import InputError
 
 

@@ -5,14 +5,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from harness.fit.certainty.information import raw_values
 from harness.fit.fitting import solve
-from harness.fit.information import raw_values
-from harness.fit.law import forward, get_law
-from harness.fit.objective import DEFAULTS
-from harness.fit.problem import centre
-from harness.fit.solver import minimise, row_losses, status_of
-from harness.fit.starts import grid_of_starts
-from harness.fit.status import FitStatus
+from harness.fit.laws.law import forward, get_law
+from harness.fit.problem.objective import DEFAULTS
+from harness.fit.problem.problem import centre
+from harness.fit.search.solver import minimise, row_losses, status_of
+from harness.fit.search.starts import grid_of_starts
+from harness.fit.search.status import FitStatus
 
 TRUTH = {"E": 1.8172, "A": 1070.0, "alpha": 0.1783}
 

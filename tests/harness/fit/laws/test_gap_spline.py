@@ -2,8 +2,8 @@ import jax
 import numpy as np
 import pytest
 
-from harness.fit.law import get_law
 from harness.fit.laws.gap_spline import SLOPES
+from harness.fit.laws.law import get_law
 
 LAW = get_law("gap_spline")
 TOKENS = np.exp(np.linspace(-30, 30, 4001))

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from harness.fit.fitting import fit
-from harness.fit.transfer import transfer
+from harness.fit.shared.transfer import transfer
 from sweeps.errors import InputError
 
 NOISE = 0.003

@@ -6,7 +6,7 @@ import pytest
 
 from harness.fit.compare import aicc
 from harness.fit.fitting import fit, solve
-from harness.fit.pass_until import most_likely, of_models, standard_error, unbiased
+from harness.fit.laws.pass_rates import most_likely, of_models, standard_error, unbiased
 from sweeps.errors import InputError
 
 R, ALPHA, C = 20, 0.35, 7.0 * 3e7**0.35

@@ -6,12 +6,12 @@ import pandas as pd
 import pytest
 from scipy.optimize import root_scalar
 
+from harness.fit.certainty.information import predictions, raw_values
 from harness.fit.fitting import fit
-from harness.fit.information import predictions, raw_values
-from harness.fit.law import get_law
-from harness.fit.problem import centre
-from harness.fit.solver import best_and_runners_up, minimise
-from harness.fit.starts import grid_of_starts
+from harness.fit.laws.law import get_law
+from harness.fit.problem.problem import centre
+from harness.fit.search.solver import best_and_runners_up, minimise
+from harness.fit.search.starts import grid_of_starts
 
 
 def loss(law_id, values, table):

@@ -6,8 +6,8 @@ import pandas as pd
 import pytest
 
 from harness.fit.fitting import fit
-from harness.fit.law import get_law
 from harness.fit.laws._routed import cutoff, effective_parameters
+from harness.fit.laws.law import get_law
 from harness.fit.laws.routed import derive, rescale
 
 ROUTED = get_law("routed")

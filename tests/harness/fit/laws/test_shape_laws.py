@@ -5,14 +5,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from harness.fit.certainty.information import predictions, raw_values
 from harness.fit.fitting import fit
-from harness.fit.gmse import bits_of, block_sparse_gmse, sparse_gmse, uniform_gmse
-from harness.fit.information import predictions, raw_values
-from harness.fit.law import get_law
 from harness.fit.laws.average_parameter import average_count
-from harness.fit.problem import centre
-from harness.fit.solver import minimise
-from harness.fit.starts import grid_of_starts
+from harness.fit.laws.gmse import bits_of, block_sparse_gmse, sparse_gmse, uniform_gmse
+from harness.fit.laws.law import get_law
+from harness.fit.problem.problem import centre
+from harness.fit.search.solver import minimise
+from harness.fit.search.starts import grid_of_starts
 
 BESIROGLU = {"E": 1.8172, "A": 482.01, "B": 2085.43, "alpha": 0.3478, "beta": 0.3658}
 

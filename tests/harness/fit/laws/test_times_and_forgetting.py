@@ -4,9 +4,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from harness.fit.allocation.time_budget import loss_at_budget
 from harness.fit.fitting import fit
-from harness.fit.forgetting import cosine_rates, forgetting_time, observed_time, remaining, with_bound
-from harness.fit.time_budget import loss_at_budget
+from harness.fit.laws.forgetting_bound import cosine_rates, forgetting_time, observed_time, remaining, with_bound
 from sweeps.errors import InputError
 
 

@@ -1,0 +1,1 @@
+"""The command `isogap`: its commands, and what they print."""

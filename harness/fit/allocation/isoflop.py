@@ -1,0 +1,150 @@
+"""Approach 2: at each budget, the N of the lowest loss along the sizes that spent it (an isoFLOP profile).
+
+As in Porian et al. (arXiv 2406.19146) and their code: an Akima curve of log L against log N, its minimum, minima at
+the end of the sizes discarded, the same for 1,000 noisy copies of the losses, and a regression of log N* on log C with
+weights 1/sd^2. Their code compares log L with the thresholds of its noise table, which are losses, so that the noise
+behind their published intervals is the table's lowest sd everywhere: .002 nats on RefinedWeb and .01 on OpenWebText2.
+The other method is the parabola of Hoffmann et al. (arXiv 2203.15556) about the lowest loss.
+"""
+
+import numpy as np
+from jaxtyping import Float
+from scipy.interpolate import Akima1DInterpolator
+
+from harness.fit.allocation.optimal import FEWEST_BUDGETS, Frontier, Runs, check_design
+from harness.fit.problem.problem import Warned
+from sweeps.errors import InputError
+
+# Runs whose FLOPs differ by less belong to one budget.
+SAME_BUDGET = 0.02
+FEWEST_SIZES = 3
+# Points of the curve per interval between two sizes.
+FINENESS = 25
+# A curve through sizes a factor apart places no minimum better than a third of that factor, however small the noise.
+LEAST_SD = 0.33
+# A parabola goes through the sizes within this factor of the best: profiles are steeper toward small N.
+WITHIN = 3.0
+
+
+def profiles(runs: Runs) -> list[np.ndarray]:
+    """Rows of each budget with at least three sizes, in order of N; of rows of one size the one of the lowest loss."""
+    order = np.argsort(runs.flops, kind="stable")
+    apart = np.diff(np.log(runs.flops[order])) > SAME_BUDGET
+    found = []
+    for rows in np.split(order, np.flatnonzero(apart) + 1):
+        if np.ptp(np.log(runs.flops[rows])) > 2 * SAME_BUDGET:
+            continue  # a chain of near neighbours is a curve and not a budget
+        rows = rows[np.lexsort((runs.loss[rows], runs.n[rows]))]
+        best = rows[np.unique(runs.n[rows], return_index=True)[1]]
+        if len(best) >= FEWEST_SIZES:
+            found.append(best)
+    return found
+
+
+def isoflop(
+    runs: Runs, sd: Float[np.ndarray, "rows"] | None = None, method: str = "akima", draws: int = 1000,
+    seed: int = 0, source: str = "table",
+) -> Frontier:  # fmt: skip
+    """The optima of all isoFLOP profiles.
+
+    Args:
+        method: akima or quadratic.
+        sd: standard deviation of each loss (what another seed would change), nats; without it the scatter of the
+            profiles about cubics stands in.
+
+    Raises:
+        InputError: fewer than three profiles, or than three with their lowest loss inside the range of sizes.
+    """
+    warnings = list(check_design(runs.n, runs.d, source))
+    found = profiles(runs)
+    if len(found) < FEWEST_BUDGETS:
+        raise InputError(
+            source, "flops", f"{len(found)} budgets of {FEWEST_SIZES} sizes or more",
+            f"at least {FEWEST_BUDGETS} (approach 2 compares sizes at one budget; --approach 3 needs no budgets)",
+        )  # fmt: skip
+    if 2 * (used := sum(map(len, found))) < len(runs.n):
+        message = (
+            f"{used} of {len(runs.n)} rows are profiles: the others share no budget, or are not the best of a size"
+        )
+        warnings.append(Warned("few_on_budgets", message))
+    if sd is None:
+        typical = scatter(runs, found)
+        sd = typical * runs.loss
+        warnings.append(
+            Warned("noise_from_scatter", f"the losses' noise is taken from their scatter about cubics: {typical:.2%}")
+        )
+    rng, kept, lost = np.random.default_rng(seed), [], []
+    for rows in found:
+        log_n, loss = np.log(runs.n[rows]), runs.loss[rows]
+        noisy = loss[:, None] + sd[rows][:, None] * rng.standard_normal((len(rows), draws))
+        log_l = np.log(np.maximum(np.column_stack([loss, noisy]), 1e-300))
+        best, lowest = (_akima if method == "akima" else _parabola)(log_n, log_l)
+        inside = np.isfinite(best[1:])
+        budget = float(np.exp(np.log(runs.flops[rows]).mean()))
+        if not np.isfinite(best[0]) or (draws and inside.mean() < 0.5):
+            lost.append(budget)
+            continue
+        # Log D is linear in log N on a budget, exactly so for 6 N D.
+        log_d = np.interp(best, log_n, np.log(runs.d[rows]))
+        log_d[~np.isfinite(best)] = np.nan
+        spread = float(np.std(best[1:][inside])) if draws else 0.0
+        least = LEAST_SD * float(np.mean(np.diff(log_n))) if method == "akima" else 1e-3
+        error = max(spread, least) / (float(inside.mean()) if draws else 1.0)
+        kept.append((budget, best, log_d, lowest, error))
+    if lost:
+        told = ", ".join(f"{budget:.3g}" for budget in lost)
+        warnings.append(
+            Warned("minimum_at_edge", f"{len(lost)} of {len(found)} budgets left out, lowest at an end of N: {told}")
+        )
+    if len(kept) < FEWEST_BUDGETS:
+        raise InputError(
+            source, "flops", f"{len(kept)} of {len(found)} budgets with their lowest loss inside the range of sizes",
+            f"at least {FEWEST_BUDGETS}",
+        )  # fmt: skip
+    flops, best, log_d, lowest, error = (np.array(values) for values in zip(*kept, strict=True))
+    # The median of the replicates is steadier than the one curve through the losses as they are.
+    log_n, log_d_ = (np.nanmedian(v[:, 1:], axis=1) if draws else v[:, 0] for v in (best, log_d))
+    return Frontier(
+        flops, log_n, log_d_, np.exp(lowest), best[:, 1:].T, log_d[:, 1:].T, error**-2.0,
+        f"approach 2, {'Akima curves' if method == 'akima' else 'parabolas'} of log L in log N", tuple(warnings),
+    )  # fmt: skip
+
+
+def _akima(log_n: Float[np.ndarray, "sizes"], log_l: Float[np.ndarray, "sizes draws"]) -> tuple[np.ndarray, float]:
+    """Minima of Akima curves, nan where at an end; and the lowest log loss of the first."""
+    grid = np.linspace(log_n[0], log_n[-1], (len(log_n) - 1) * FINENESS)
+    curves = Akima1DInterpolator(log_n, log_l)(grid)
+    at = curves.argmin(axis=0)
+    inside = (at > 0) & (at < len(grid) - 1)
+    return np.where(inside, grid[at], np.nan), float(curves[at[0], 0])
+
+
+def _parabola(log_n: Float[np.ndarray, "sizes"], log_l: Float[np.ndarray, "sizes draws"]) -> tuple[np.ndarray, float]:
+    """Minima of parabolas through the sizes near the lowest loss, nan where outside the sizes or if open downward."""
+    near = _near(log_n, log_l[:, 0])
+    center = log_n[near].mean()
+    curvature, slope, level = np.polyfit(log_n[near] - center, log_l[near], 2)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        best = np.where(curvature > 0, center - slope / (2 * curvature), np.nan)
+        lowest = level - slope**2 / (4 * curvature)
+    inside = (best > log_n[0]) & (best < log_n[-1])
+    return np.where(inside, best, np.nan), float(lowest[0])
+
+
+def _near(log_n: Float[np.ndarray, "sizes"], log_l: Float[np.ndarray, "sizes"]) -> np.ndarray:
+    """Sizes within a factor of the best, or the four nearest to it."""
+    distance = np.abs(log_n - log_n[log_l.argmin()])
+    return distance <= max(np.log(WITHIN), np.sort(distance)[: FEWEST_SIZES + 1][-1])
+
+
+def scatter(runs: Runs, found: list[np.ndarray]) -> float:
+    """Relative standard deviation of the losses about cubics near their minima, over all profiles; 0 if too few."""
+    squares, degrees = 0.0, 0
+    for rows in found:
+        log_n, log_l = np.log(runs.n[rows]), np.log(runs.loss[rows])
+        near = _near(log_n, log_l)
+        if (left := int(near.sum()) - 4) > 0:
+            x = log_n[near] - log_n[near].mean()
+            residuals = log_l[near] - np.polyval(np.polyfit(x, log_l[near], 3), x)
+            squares, degrees = squares + float(residuals @ residuals), degrees + left
+    return float(np.sqrt(squares / degrees)) if degrees else 0.0

@@ -1,0 +1,245 @@
+"""Compute-optimal N and D: what the three approaches of Hoffmann et al. (arXiv 2203.15556) share.
+
+Approaches 1 (`hull`) and 2 (`isoflop`) find the optimum at each measured budget and draw lines through the optima,
+N* ~ C^a and D* ~ C^b; approach 3 (`parametric`) minimises a fitted loss along a budget. Here are the lines and what
+they say at other budgets, the check of the design, and the loss along the optima.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float
+from numpy.typing import ArrayLike
+
+from harness.fit.fitting import fit
+from harness.fit.forecast import predict
+from harness.fit.problem.problem import Warned, column_of
+from harness.fit.search.status import FitStatus
+from sweeps.errors import InputError
+
+FLOPS_PER_PARAMETER_TOKEN = 6.0
+SIX_ND = "6 N D"
+# Of log D about its line in log N. Where D follows N the optimum among the runs is whatever the design made it.
+FIXED_DESIGN, NARROW_DESIGN = 0.1, 0.7
+FEWEST_BUDGETS = 3
+FEWEST_LOSSES = 5
+# A line is taken this many times beyond the largest measured budget without a word.
+FAR = 3.0
+# A share of replicates without an optimum above which limits are not told.
+MOST_WITHOUT = 0.025
+
+
+@dataclass(frozen=True)
+class Runs:
+    """Losses with their sizes and budgets, a row a run or a checkpoint of one.
+
+    Attributes:
+        n, d, flops, loss: parameters, tokens, training FLOPs, nats per token.
+        curve: rows with the same number lie on one curve of loss against compute: those of one run, or of one N.
+        labelled: whether the table names the runs, so that rows of one may be checkpoints.
+        counted: how FLOPs were counted, in words.
+    """
+
+    n: Float[np.ndarray, "rows"]
+    d: Float[np.ndarray, "rows"]
+    flops: Float[np.ndarray, "rows"]
+    loss: Float[np.ndarray, "rows"]
+    curve: np.ndarray
+    labelled: bool
+    counted: str
+
+
+@dataclass(frozen=True)
+class PowerLaw:
+    """log y = log_mean + exponent (log C - center), with draws of both."""
+
+    center: float
+    log_mean: float
+    exponent: float
+    draws: Float[np.ndarray, "draws 2"]
+
+    def log_at(self, log_flops: ArrayLike) -> np.ndarray:
+        return self.log_mean + self.exponent * (np.asarray(log_flops) - self.center)
+
+    def log_draws_at(self, log_flops: Float[np.ndarray, "budgets"]) -> Float[np.ndarray, "draws budgets"]:
+        return self.draws[:, :1] + self.draws[:, 1:] * (np.asarray(log_flops) - self.center)
+
+
+@dataclass(frozen=True)
+class Frontier:
+    """The optima that approach 1 or 2 found, one a budget.
+
+    Attributes:
+        log_n, log_d: logs of the best N and of its D.
+        log_n_draws, log_d_draws: the same in replicates; nan where a replicate has no optimum.
+        weights: of the budgets in the regressions.
+        method: how the optima were found, in words.
+    """
+
+    flops: Float[np.ndarray, "budgets"]
+    log_n: Float[np.ndarray, "budgets"]
+    log_d: Float[np.ndarray, "budgets"]
+    loss: Float[np.ndarray, "budgets"]
+    log_n_draws: Float[np.ndarray, "draws budgets"]
+    log_d_draws: Float[np.ndarray, "draws budgets"]
+    weights: Float[np.ndarray, "budgets"]
+    method: str
+    warnings: tuple[Warned, ...] = field(default=())
+
+    @property
+    def n(self) -> PowerLaw:
+        """N* against C."""
+        return power_law(self.flops, self.log_n, self.weights, self.log_n_draws)
+
+    @property
+    def d(self) -> PowerLaw:
+        """D* against C."""
+        return power_law(self.flops, self.log_d, self.weights, self.log_d_draws)
+
+
+def runs_of(frame: pd.DataFrame, source: str = "table") -> Runs:
+    """The rows of a table with columns in roles: N, D, L; `flops` if there is such a column, else 6 N D; `run`.
+
+    Raises:
+        InputError: a column is missing or unusable.
+    """
+    n, d, loss = (column_of(frame, role, source) for role in ("N", "D", "L"))
+    given = "flops" in frame.columns
+    flops = column_of(frame, "flops", source) if given else FLOPS_PER_PARAMETER_TOKEN * n * d
+    counted = "the column flops" if given else SIX_ND
+    labelled = "run" in frame.columns
+    labels = frame["run"].astype(str) if labelled else pd.Series(n)
+    return Runs(n, d, flops, loss, pd.factorize(labels)[0], labelled, counted)
+
+
+def check_design(n: Float[np.ndarray, "rows"], d: Float[np.ndarray, "rows"], source: str) -> tuple[Warned, ...]:
+    """A warning where D nearly follows N.
+
+    Raises:
+        InputError: D is a power of N in all rows, such as a fixed number of tokens per parameter.
+    """
+    log_n, log_d = np.log(n), np.log(d)
+    slope = 0.0 if np.ptp(log_n) < 1e-6 else float(np.polyfit(log_n - log_n.mean(), log_d, 1)[0])
+    spread = float(np.std(log_d - slope * log_n))
+    if np.ptp(log_n) < FIXED_DESIGN:
+        raise InputError(source, "N", f"{n.min():.4g} to {n.max():.4g}", "runs of several sizes")
+    if spread < FIXED_DESIGN:
+        raise InputError(
+            source, "N, D", f"D ~ N^{slope:.2f} in all rows, to {np.expm1(spread):.1%}",
+            "a design in which D varies at given N: in this one every budget has one size, and an optimum is not to be "
+            "told from the design",
+        )  # fmt: skip
+    if spread < NARROW_DESIGN:
+        message = f"D follows N^{slope:.2f} to a factor of {np.exp(spread):.2f} (one s.d.): optima are poorly separated"
+        return (Warned("narrow_design", message),)
+    return ()
+
+
+def regress(
+    log_x: Float[np.ndarray, "points"], log_y: Float[np.ndarray, "*draws points"], weights: Float[np.ndarray, "points"]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Weighted least squares: the mean of y at the origin of x, and the slope; points that are nan have no weight."""
+    weight = np.where(np.isfinite(log_y), weights, 0.0)
+    y, total = np.where(weight > 0, log_y, 0.0), weight.sum(axis=-1)
+    with np.errstate(invalid="ignore", divide="ignore"):  # a replicate may have no optimum at all
+        mean_x, mean_y = (weight * log_x).sum(axis=-1) / total, (weight * y).sum(axis=-1) / total
+        away = log_x - mean_x[..., None]
+        slope = (weight * away * y).sum(axis=-1) / (weight * away**2).sum(axis=-1)
+    return mean_y - slope * mean_x, slope
+
+
+def power_law(
+    flops: Float[np.ndarray, "budgets"], log_y: Float[np.ndarray, "budgets"],
+    weights: Float[np.ndarray, "budgets"] | None = None, log_draws: Float[np.ndarray, "draws budgets"] | None = None,
+) -> PowerLaw:  # fmt: skip
+    """y ~ C^exponent by weighted regression of logs, once for the optima and once for every draw of them."""
+    weights = np.ones(len(flops)) if weights is None else weights
+    center = float(np.mean(np.log(flops)))
+    log_mean, exponent = regress(np.log(flops) - center, log_y, weights)
+    drawn = np.empty((0, len(flops))) if log_draws is None else log_draws
+    draws = np.stack(regress(np.log(flops) - center, drawn, weights), axis=-1)
+    return PowerLaw(center, float(log_mean), float(exponent), draws)
+
+
+def limits(draws: Float[np.ndarray, "draws values"]) -> tuple[np.ndarray, np.ndarray]:
+    """95 % percentile limits; nan without draws, or where more than 2.5 % of them have no value."""
+    found = np.full((2, draws.shape[1]), np.nan)
+    for i, values in enumerate(draws.T):
+        finite = values[np.isfinite(values)]
+        if len(finite) and len(finite) >= (1 - MOST_WITHOUT) * len(values):
+            found[:, i] = np.percentile(finite, [2.5, 97.5])
+    return found[0], found[1]
+
+
+def check_budgets(flops: ArrayLike) -> Float[np.ndarray, "budgets"]:
+    """Budgets to allocate, as an array.
+
+    Raises:
+        InputError: one is not a positive number.
+    """
+    budgets = np.atleast_1d(np.asarray(flops, float))
+    if not np.all(np.isfinite(budgets) & (budgets > 0)):
+        raise InputError("allocate", "flops", flops, "positive numbers")
+    return budgets
+
+
+def table_of(
+    budgets: Float[np.ndarray, "budgets"], point: Mapping[str, np.ndarray], draws: Mapping[str, np.ndarray]
+) -> pd.DataFrame:
+    """A row per budget with each quantity and its 95 % limits, NAME_low and NAME_high, from the draws."""
+    columns = {"flops": budgets}
+    for name, values in point.items():
+        low, high = limits(draws[name])
+        columns |= {name: values, f"{name}_low": low, f"{name}_high": high}
+    return pd.DataFrame(columns)
+
+
+def at_budgets(frontier: Frontier, flops: ArrayLike) -> tuple[pd.DataFrame, tuple[Warned, ...]]:
+    """N*, D*, D*/N* and the loss along the lines through the optima, with 95 % limits; and what to beware of.
+
+    The loss is that of the law `compute_power`, fitted to the losses at the optima; its limits are from a bootstrap.
+
+    Raises:
+        InputError: a budget that is not positive.
+    """
+    budgets = check_budgets(flops)
+    n, d, logs = frontier.n, frontier.d, np.log(budgets)
+    point = {"N": n.log_at(logs), "D": d.log_at(logs)}
+    draws = {"N": n.log_draws_at(logs), "D": d.log_draws_at(logs)}
+    point["tokens_per_parameter"] = point["D"] - point["N"]
+    draws["tokens_per_parameter"] = draws["D"] - draws["N"]
+    table = table_of(
+        budgets, {name: np.exp(v) for name, v in point.items()}, {name: np.exp(v) for name, v in draws.items()}
+    )
+    warnings = []
+    largest = frontier.flops.max()
+    if (beyond := budgets.max() / largest) > FAR:
+        message = f"{budgets.max():.3g} FLOPs is {beyond:.3g} times the largest measured budget, {largest:.3g}"
+        warnings.append(Warned("extrapolated", message))
+    losses = pd.DataFrame({"flops": frontier.flops, "L": frontier.loss, "cluster": frontier.log_n})
+    if len(losses) < FEWEST_LOSSES:
+        warnings.append(Warned("no_loss", f"{len(losses)} optima are too few for L = E + A/C^alpha"))
+        return table.assign(loss=np.nan, loss_low=np.nan, loss_high=np.nan), tuple(warnings)
+    fitted = fit("compute_power", losses, sensitivity=False, source="optima")
+    if fitted.status is not FitStatus.CONVERGED:
+        warnings.append(Warned("loss_fit", f"L = E + A/C^alpha along the optima: {fitted.status}"))
+    loss = predict(fitted, pd.DataFrame({"flops": budgets}))
+    return table.assign(loss=loss["prediction"], loss_low=loss["low"], loss_high=loss["high"]), tuple(warnings)
+
+
+def shift_from_half(flops: ArrayLike, z: float, anchor: float) -> np.ndarray:
+    """How much larger N is under D = kappa N^z than under D ~ N, at C = 6 N D: (C/C0)^(1/(1+z) - 1/2).
+
+    C0, the anchor, is the budget where the two rules agree: there is no shift without one. D = kappa N^z holds D/N^z
+    fixed; that is a rule for sizes and not an optimum, for it minimises no loss.
+
+    Raises:
+        InputError: z is not above -1, or the anchor is not positive.
+    """
+    if not z > -1:
+        raise InputError("allocate", "--z", z, "a number above -1")
+    if not 0 < anchor < np.inf:
+        raise InputError("allocate", "--anchor", anchor, "a positive number of FLOPs")
+    return (check_budgets(flops) / anchor) ** (1.0 / (1.0 + z) - 0.5)

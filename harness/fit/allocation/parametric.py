@@ -1,0 +1,121 @@
+"""Approach 3: the N and D that minimise a fitted loss on a budget C = 6 N D, with intervals from the fit's draws."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pandas as pd
+from jaxtyping import Float
+from numpy.typing import ArrayLike
+
+from harness.fit.allocation.optimal import FLOPS_PER_PARAMETER_TOKEN, check_budgets, table_of
+from harness.fit.forecast import estimates
+from harness.fit.laws.law import Law, bind, get_law, stacked
+from harness.fit.problem.program import float64
+from harness.fit.result import FitResult
+from sweeps.errors import InputError
+
+# Sizes looked at between one parameter and one token, then between the neighbours of the best, and so on.
+COARSE, FINE, ROUNDS = 512, 33, 6
+# Half the step in log C over which a local exponent is taken.
+STEP = 0.05
+
+Values = dict[str, np.ndarray]  # parameter -> one value a draw
+
+
+def allocate(result: FitResult, flops: ArrayLike) -> pd.DataFrame:
+    """Compute-optimal N and D of a fitted loss law in N and D for budgets of training FLOPs, C = 6 N D.
+
+    Returns:
+        a row per budget: flops, then N, D, tokens_per_parameter, loss (nats per token) and N_exponent (d log N*
+        / d log C there; beta/(alpha+beta) at every budget for `chinchilla`), each with NAME_low and NAME_high: 95 %
+        limits from the bootstrap draws, nan without draws.
+
+    Raises:
+        InputError: a law that is no loss in N and D alone, a budget that is not positive, or a fit without an optimum.
+    """
+    law = loss_law(result.law, result.source)
+    budgets = check_budgets(flops)
+    one = {name: np.array([value]) for name, value in estimates(result).items()}
+    point = {name: values[0] for name, values in optimum(law, one, budgets).items()}
+    if not np.all(np.isfinite(point["N"])):
+        told = ", ".join(f"{name} {values[0]:.4g}" for name, values in one.items())
+        raise InputError(result.source, "parameters", told, "positive exponents, without which no optimum exists")
+    if not result.draws:
+        return table_of(budgets, point, dict.fromkeys(point, np.empty((0, len(budgets)))))
+    return table_of(budgets, point, optimum(law, {name: np.asarray(v) for name, v in result.draws.items()}, budgets))
+
+
+def loss_law(law_id: str, source: str) -> Law:
+    """The law, if a budget decides between its columns.
+
+    Raises:
+        InputError: it is unknown, or no loss in N and D alone.
+    """
+    law = get_law(law_id)
+    if set(law.columns) != {"N", "D"} or law.vectors or law.labels or law.response != "L":
+        raise InputError(source, "law", law_id, "a loss law that reads N and D alone, such as chinchilla")
+    return law
+
+
+def optimum(law: Law, values: Values, budgets: Float[np.ndarray, "budgets"]) -> dict[str, np.ndarray]:
+    """N, D, tokens_per_parameter, loss and N_exponent, [draws, budgets]; nan where the loss has no minimum in N."""
+    if law.id == "chinchilla":
+        log_n, exponent = _closed(values, budgets)
+    else:
+        around = np.concatenate([budgets, budgets * np.exp(-STEP), budgets * np.exp(STEP)])
+        log_n, below, above = np.split(_lowest(law, values, around), 3, axis=1)
+        exponent = (above - below) / (2 * STEP)
+    n = np.exp(log_n)
+    d = budgets / (FLOPS_PER_PARAMETER_TOKEN * n)
+    loss = _losses(law, values, log_n, budgets[None])
+    return {"N": n, "D": d, "tokens_per_parameter": d / n, "loss": loss, "N_exponent": exponent}
+
+
+def _closed(values: Values, budgets: Float[np.ndarray, "budgets"]) -> tuple[np.ndarray, np.ndarray]:
+    """argmin of A/N^alpha + B/D^beta at C = 6 N D: N = g (C/6)^(beta/s), g^s = alpha A/(beta B), s = alpha + beta."""
+    A, B, alpha, beta = (values[name][:, None] for name in ("A", "B", "alpha", "beta"))
+    exists = (alpha > 0) & (beta > 0) & (A > 0) & (B > 0)
+    A, B, alpha, beta = (np.where(exists, value, np.nan) for value in (A, B, alpha, beta))
+    exponent = beta / (alpha + beta)
+    log_n = np.log(alpha * A / (beta * B)) / (alpha + beta) + exponent * np.log(budgets / FLOPS_PER_PARAMETER_TOKEN)
+    return log_n, np.broadcast_to(exponent, log_n.shape)
+
+
+def _lowest(law: Law, values: Values, budgets: Float[np.ndarray, "budgets"]) -> Float[np.ndarray, "draws budgets"]:
+    """log N of the lowest minimum between one parameter and one token; a loss that falls to an end there has none."""
+    draws, count = len(next(iter(values.values()))), len(budgets)
+    top = np.log(budgets / FLOPS_PER_PARAMETER_TOKEN)[None, :, None]
+    low, width, points = np.zeros((draws, count, 1)), np.broadcast_to(top, (draws, count, 1)), COARSE
+    found = np.full((draws, count), True)
+    for turn in range(ROUNDS):
+        grid = low + width * np.linspace(0.0, 1.0, points)
+        loss = _losses(law, values, grid.reshape(draws, -1), np.repeat(budgets, points)[None]).reshape(grid.shape)
+        loss = np.where(np.isfinite(loss), loss, np.inf)
+        if turn == 0:
+            inner = loss[..., 1:-1]
+            minima = (inner <= loss[..., :-2]) & (inner <= loss[..., 2:]) & np.isfinite(inner)
+            # A plateau that underflow makes has no minimum either.
+            minima &= (inner < loss[..., :1]) | (inner < loss[..., -1:])
+            found = minima.any(axis=-1)
+            at = 1 + np.where(minima, inner, np.inf).argmin(axis=-1)
+        else:
+            at = loss.argmin(axis=-1)
+        best = np.take_along_axis(grid, at[..., None], axis=-1)
+        step = width / (points - 1)
+        low, width, points = best - step, 2 * step, FINE
+    return np.where(found, best[..., 0], np.nan)
+
+
+def _losses(law: Law, values: Values, log_n: Float[np.ndarray, "draws points"], budgets) -> np.ndarray:
+    """The law at sizes of a draw's own, on their budgets."""
+    n = np.exp(log_n)
+    d = np.broadcast_to(budgets / FLOPS_PER_PARAMETER_TOKEN, n.shape) / n
+    columns = {"N": n, "D": d}
+    if law.derive:
+        derived = law.derive({name: column.ravel() for name, column in columns.items()})
+        columns |= {name: np.reshape(part, (*n.shape, *np.shape(part)[1:])) for name, part in derived.items()}
+    parameters = bind(law, {}).parameters
+    named = {p.name: values[p.name] for p in parameters}
+    with float64():
+        at = jax.vmap(lambda own, rows: law.predict(stacked(parameters, own), rows) + jnp.zeros(n.shape[1]))
+        return np.asarray(at(named, columns))

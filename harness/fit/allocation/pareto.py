@@ -1,0 +1,75 @@
+"""The compute frontier of a table of runs: those that no other run beats with as much compute or less.
+
+Three ways in use. `naive` keeps every run that sets a record as compute grows; `binned` only the records that are the
+best of their bin of log compute, so that dense stretches do not outweigh others; `hull` the lower convex hull of
+log loss in log compute, which lies on or below every run and drops records that a line between two others undercuts.
+Naive records are the least of noisy numbers: the more runs there are at a compute, the lower the frontier.
+"""
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float
+
+from harness.fit.problem.problem import column_of
+from sweeps.errors import InputError
+
+METHODS = ("naive", "binned", "hull")
+BINS = 20
+
+
+def naive(flops: Float[np.ndarray, "runs"], loss: Float[np.ndarray, "runs"]) -> np.ndarray:
+    """Positions of the runs that set a record, by growing compute."""
+    order = np.lexsort((loss, flops))
+    before = np.concatenate([[np.inf], np.minimum.accumulate(loss[order])[:-1]])
+    return order[loss[order] < before]
+
+
+def binned(flops: Float[np.ndarray, "runs"], loss: Float[np.ndarray, "runs"], bins: int = BINS) -> np.ndarray:
+    """Positions of the records that are the best of one of `bins` equal parts of the range of log compute."""
+    records = naive(flops, loss)
+    log = np.log(flops)
+    edges = np.linspace(log.min(), log.max(), bins + 1)[1:-1]
+    part = np.searchsorted(edges, log[records], side="right")
+    # Records fall as compute grows, so the last one of a bin is its best.
+    return records[np.append(part[1:] != part[:-1], True)]
+
+
+def hull(flops: Float[np.ndarray, "runs"], loss: Float[np.ndarray, "runs"]) -> np.ndarray:
+    """Positions of the vertices of the lower convex hull of log loss in log compute, as far as it falls."""
+    x, y = np.log(flops), np.log(loss)
+    kept: list[int] = []
+    for run in naive(flops, loss):
+        while len(kept) > 1 and _turns_up(x, y, kept[-2], kept[-1], run) <= 0.0:
+            kept.pop()
+        kept.append(int(run))
+    return np.array(kept)
+
+
+def _turns_up(x, y, a: int, b: int, c: int) -> float:
+    """Above zero if the path a, b, c turns upwards at b."""
+    return (x[b] - x[a]) * (y[c] - y[a]) - (y[b] - y[a]) * (x[c] - x[a])
+
+
+def frontier(frame: pd.DataFrame, method: str = "naive", bins: int = BINS, source: str = "table") -> pd.DataFrame:
+    """The rows on the frontier, of each `group` if there is such a column, by growing compute.
+
+    Args:
+        frame: columns `flops` and `L`.
+        method: one of `METHODS`.
+        bins: of the method `binned`.
+
+    Raises:
+        InputError: an unknown method, fewer than one bin, or an unusable column.
+    """
+    if method not in METHODS:
+        raise InputError(source, "--method", method, f"one of {', '.join(METHODS)}")
+    if bins < 1:
+        raise InputError(source, "--bins", bins, "at least 1")
+    flops, loss = (column_of(frame, role, source) for role in ("flops", "L"))
+    groups = pd.factorize(frame["group"].astype(str))[0] if "group" in frame.columns else np.zeros(len(frame), int)
+    chosen = []
+    for group in range(groups.max() + 1):
+        rows = np.flatnonzero(groups == group)
+        found = {"naive": naive, "hull": hull}.get(method, lambda c, y: binned(c, y, bins))(flops[rows], loss[rows])
+        chosen.append(rows[found])
+    return frame.iloc[np.concatenate(chosen)].reset_index(drop=True)

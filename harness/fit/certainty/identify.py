@@ -1,0 +1,170 @@
+"""Which parameters the data identify, and which combinations of them where they do not.
+
+Three questions are asked, none of which knows a law by name.
+1. Rank: are the columns of the whitened Jacobian independent (sigma_min/sigma_max >= 1e-3)?
+2. Profile: does the likelihood fall when a parameter goes to either end of its range and the others follow? A profile
+   that does not is an unbounded confidence interval. Where the far end has fewer directions (a kink beyond all the
+   data has no position), the fall must beat log(rows) for every direction gained (BIC): a kink fitted to noise gains
+   more than the 3.84 of a regular parameter.
+3. Regimes: does the rank hold without the rows of a regime that is nearly empty?
+
+If a point with fewer directions explains the data as well, it becomes the fit: the simplest of the confidence set.
+"""
+
+from dataclasses import dataclass, fields
+
+import numpy as np
+from jaxtyping import Float
+
+from harness.fit.certainty.information import evidence_per_loss, raw_map, raw_values, whitened_jacobian
+from harness.fit.problem.problem import Problem
+from harness.fit.search.solver import Solutions, best_and_runners_up, bounds_of, minimise
+
+RANK_TOLERANCE = 1e-3
+PROFILE_DROP = 3.84
+FEWEST_ROWS = 5
+FEWEST_SHARE = 0.03
+STARTS_PER_END = 6
+
+
+@dataclass(frozen=True)
+class Identified:
+    """What is identified at the adopted point.
+
+    Attributes:
+        theta: the adopted point, in centred coordinates.
+        free: the parameters that were not held at an end of their range.
+        loss: the minimised loss there.
+        null: orthonormal directions, in raw coordinates, along which the data say nothing.
+        identified: per parameter.
+        rank: directions of the law's own parameters that the data fix.
+        condition: largest over smallest singular value at the best point; inf if nothing is identified.
+        degrees: directions of the law's own parameters that the fit used.
+        regime_rows: fitted rows per regime of the law.
+        unbounded: parameters whose 95% profile interval reaches an end of their range.
+    """
+
+    theta: Float[np.ndarray, "parameters"]
+    free: np.ndarray
+    loss: float
+    null: Float[np.ndarray, "directions parameters"]
+    identified: np.ndarray
+    rank: int
+    condition: float
+    degrees: int
+    regime_rows: dict[str, int]
+    unbounded: tuple[str, ...]
+
+
+def _spectrum(problem: Problem, theta, weights=None):
+    """Singular values and right vectors of the whitened Jacobian in the law's own parameters."""
+    count = len(problem.law.parameters)
+    jacobian = whitened_jacobian(problem, theta, weights)[:, :count]
+    _, values, vectors = np.linalg.svd(np.nan_to_num(jacobian), full_matrices=False)
+    values = np.maximum(values, 1e-300)
+    return values, vectors
+
+
+def rank_of(problem: Problem, theta: Float[np.ndarray, "parameters"]) -> int:
+    """How many directions of the law's own parameters the fitted rows fix at a point."""
+    values, _ = _spectrum(problem, theta)
+    return int(np.sum(values >= RANK_TOLERANCE * values[0]))
+
+
+def _null_directions(problem: Problem, theta, weights=None):
+    """Right singular vectors below the rank tolerance, carried to raw coordinates (rows, not yet orthonormal)."""
+    values, vectors = _spectrum(problem, theta, weights)
+    count = len(problem.law.parameters)
+    slope = np.nan_to_num(raw_map(problem, theta)[1][:count, :count])
+    return vectors[values < RANK_TOLERANCE * values[0]] @ slope.T
+
+
+def _orthonormal(directions: Float[np.ndarray, "directions parameters"]) -> Float[np.ndarray, "directions parameters"]:
+    if not len(directions):
+        return directions
+    _, values, vectors = np.linalg.svd(directions, full_matrices=False)
+    return vectors[values > 1e-8 * values[0]]
+
+
+def _ends(problem: Problem, solutions: Solutions) -> tuple[Solutions, np.ndarray]:
+    """The best fits with each parameter of the law held at either end of its range, and which was held."""
+    low, high = bounds_of(problem.model)
+    grid = solutions.starts
+    spread = grid[np.linspace(0, len(grid) - 1, min(STARTS_PER_END - 3, len(grid))).astype(int)]
+    starts = np.concatenate([best_and_runners_up(solutions, 3), spread])
+    held, free, begin = [], [], []
+    for index in range(len(problem.law.parameters)):
+        for end in (low[index], high[index]):
+            points = starts.copy()
+            points[:, index] = end
+            mask = np.ones(points.shape, bool)
+            mask[:, index] = False
+            begin.append(points)
+            free.append(mask)
+            held.append((index, len(points)))
+    found = minimise(problem, np.concatenate(begin), free=np.concatenate(free))
+    edges = np.cumsum([0] + [size for _, size in held])
+    best = [first + int(np.argmin(found.loss[first:last])) for first, last in zip(edges, edges[1:], strict=False)]
+    chosen = Solutions(*(getattr(found, f.name)[best] for f in fields(Solutions)))
+    return chosen, np.array([index for index, _ in held])
+
+
+def _regimes(problem: Problem, theta) -> dict[str, np.ndarray]:
+    if problem.law.regimes is None:
+        return {}
+    raw = {name: value[0] for name, value in raw_values(problem, theta[None]).items()}
+    masks = problem.law.regimes(raw, problem.raw_columns)
+    return {name: np.asarray(mask) & problem.fitted for name, mask in masks.items()}
+
+
+def identify(problem: Problem, solutions: Solutions) -> Identified:
+    """Ask the three questions about the best of a multi-start's solutions."""
+    law = problem.law
+    names = [p.name for p in law.parameters]
+    best = int(np.argmin(solutions.loss))
+    theta, loss = solutions.theta[best], float(solutions.loss[best])
+    values, _ = _spectrum(problem, theta)
+    rank = int(np.sum(values >= RANK_TOLERANCE * values[0]))
+    rows = problem.weights.sum()
+    unit = 2 * evidence_per_loss(problem, theta)
+
+    ends, held = _ends(problem, solutions)
+    accepted = []
+    for end, index in enumerate(held):
+        if not np.isfinite(ends.loss[end]):
+            continue
+        end_rank = rank_of(problem, ends.theta[end])
+        allowed = max(PROFILE_DROP, (len(names) - end_rank) * np.log(rows))
+        if unit * (ends.loss[end] - loss) < allowed:
+            accepted.append((end_rank, float(ends.loss[end]), end, index))
+    free, degrees = np.ones(len(theta), bool), len(names)
+    adopted_rank, adopted_loss, end, index = min(accepted, default=(rank, loss, -1, -1))
+    if adopted_rank < rank:
+        theta, loss, degrees = ends.theta[end], adopted_loss, adopted_rank
+        free[index] = False
+
+    null = [_null_directions(problem, theta)]
+    regimes = _regimes(problem, theta)
+    for mask in regimes.values():
+        if mask.sum() < max(FEWEST_ROWS, FEWEST_SHARE * rows):
+            null.append(_null_directions(problem, theta, problem.weights * ~mask))
+    unbounded = tuple(dict.fromkeys(names[i] for _, _, _, i in accepted))
+    null = _orthonormal(np.concatenate(null))
+    reach = np.linalg.norm(null, axis=0) if len(null) else np.zeros(len(names))
+    alone = np.array([name in unbounded and adopted_rank == len(names) for name in names])
+    identified = np.ones(len(problem.model.parameters), bool)
+    identified[: len(names)] = (reach < 1e-2) & ~alone
+    return Identified(
+        theta, free, loss, null, identified, len(names) - len(null), float(values[0] / values[-1]), degrees,
+        {name: int(mask.sum()) for name, mask in regimes.items()}, unbounded,
+    )  # fmt: skip
+
+
+def nothing_identified(problem: Problem, solutions: Solutions) -> Identified:
+    """For rows that show no response at all: the best point, none of whose parameters means anything."""
+    best = int(np.argmin(solutions.loss))
+    count, size = len(problem.law.parameters), solutions.theta.shape[1]
+    nothing = np.zeros(size, bool)
+    return Identified(
+        solutions.theta[best], ~nothing, float(solutions.loss[best]), np.eye(count), nothing, 0, np.inf, count, {}, ()
+    )

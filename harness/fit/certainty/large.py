@@ -1,0 +1,86 @@
+"""Tables of many rows: the search and the checks see a part of them, the answer and its errors see all.
+
+A million checkpoints of 500 runs say hardly more than every 60th of them, but a multi-start over all takes minutes.
+"""
+
+from dataclasses import fields, replace
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float
+
+from harness.fit.certainty.identify import Identified, identify
+from harness.fit.certainty.information import scores_and_curvature
+from harness.fit.certainty.uncertainty import RANK_FLOOR
+from harness.fit.problem.problem import Problem, Warned
+from harness.fit.search.solver import Solutions, best_and_runners_up, bounds_of, minimise
+
+MOST_ROWS = 16_384
+
+
+def is_large(problem: Problem) -> bool:
+    return len(problem.response) > MOST_ROWS
+
+
+def part_of(problem: Problem, frame: pd.DataFrame, seed: int = 0) -> tuple[Problem, pd.DataFrame]:
+    """A random part of the rows, in their order: of every run about the same share."""
+    rows = np.sort(np.random.default_rng(seed).choice(len(problem.response), MOST_ROWS, replace=False))
+    part = replace(
+        problem,
+        columns={name: values[rows] for name, values in problem.columns.items()},
+        response=problem.response[rows],
+        noise=problem.noise[rows],
+        cluster=np.unique(problem.cluster[rows], return_inverse=True)[1],
+        fitted=problem.fitted[rows],
+    )
+    return part, frame.iloc[rows].reset_index(drop=True)
+
+
+def said(problem: Problem) -> Warned:
+    share = MOST_ROWS / len(problem.response)
+    text = (
+        f"{len(problem.response)} rows: multi-start, identifiability and other choices on {share:.2%} of them, the fit"
+        " itself on all; errors from the curvature and the scores of whole clusters (sandwich)"
+    )
+    return Warned("large_table", text)
+
+
+def extend(problem: Problem, part: Problem, found: Solutions) -> tuple[Solutions, Identified]:
+    """From the searches on a part to the fit of all rows: the best end points go on from where they stood."""
+    identified = identify(part, found)
+    starts = np.vstack([identified.theta, best_and_runners_up(found, 2)])
+    starts[:, ~identified.free] = identified.theta[~identified.free]
+    whole = minimise(problem, starts, free=np.tile(identified.free, (len(starts), 1)))
+    best, first = int(np.argmin(whole.loss)), int(np.argmin(found.loss))
+    # Runs that did not go on keep their distance to the best, on the scale of all rows.
+    scale = problem.weights.sum() / part.weights.sum()
+    parts = {field.name: getattr(found, field.name).copy() for field in fields(Solutions)}
+    parts["loss"] = float(whole.loss[best]) + scale * (found.loss - found.loss[first])
+    parts["theta"][first] = whole.theta[best]
+    parts["finished"][first] &= whole.finished[best]
+    return Solutions(**parts), replace(identified, theta=whole.theta[best], loss=float(whole.loss[best]))
+
+
+def draws_from_sandwich(
+    problem: Problem, identified: Identified, draws: int, seed: int
+) -> tuple[Float[np.ndarray, "draws parameters"], np.ndarray]:
+    """Draws of a normal with the cluster-robust covariance H^-1 (sum s s') H^-1 about the fit (Huber 1967, White 1980).
+
+    In the place of a bootstrap of whole clusters, whose limit it is with many clusters.
+    """
+    scores, curvature = scores_and_curvature(problem, identified.theta)
+    labels, cluster = np.unique(problem.cluster[problem.fitted], return_inverse=True)
+    sums = np.stack([np.bincount(cluster, weights=column) for column in scores[problem.fitted].T], axis=1)
+    middle = sums.T @ sums * len(labels) / max(len(labels) - 1, 1)
+    free = identified.free
+    size = np.sqrt(np.maximum(np.diag(curvature), 1e-300))
+    values, vectors = np.linalg.eigh((curvature / size / size[:, None])[np.ix_(free, free)])
+    kept = values > RANK_FLOOR * values[-1]
+    inverse = (vectors[:, kept] / values[kept]) @ vectors[:, kept].T / size[free] / size[free][:, None]
+    spread = inverse @ middle[np.ix_(free, free)] @ inverse
+    rng = np.random.default_rng(seed)
+    theta = np.tile(identified.theta, (draws, 1))
+    theta[:, free] += rng.multivariate_normal(np.zeros(int(free.sum())), spread, draws, method="eigh")
+    low, high = bounds_of(problem.model)
+    theta = np.clip(theta, low, high)
+    return theta, np.where(theta <= low, -1, np.where(theta >= high, 1, 0)) * free

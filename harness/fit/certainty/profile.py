@@ -1,0 +1,87 @@
+"""Profile likelihood: how far a constant can go, the others following, before the rows object."""
+
+from dataclasses import replace
+
+import numpy as np
+from scipy.stats import t as student
+
+from harness.fit.certainty.identify import Identified
+from harness.fit.certainty.information import evidence_per_loss, raw_coordinates
+from harness.fit.certainty.uncertainty import covariance
+from harness.fit.problem.objective import Model
+from harness.fit.problem.problem import Problem
+from harness.fit.search.solver import minimise
+
+# In standard errors: a parabola crosses its 95 % limit at 1.96, a banana much later.
+STEPS = np.array([0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 6.0, 9.0, 14.0])
+CONFIDENCE = 0.975
+WIDEST = 1e250
+
+
+def raw_problem(problem: Problem) -> Problem:
+    """The same rows in raw units: a prefactor is then a coordinate of the search, which can be held."""
+    law = problem.law
+    wide = [replace(p, low=1.0 / WIDEST, high=WIDEST) if p.transform == "log" else p for p in law.parameters]
+    scale = problem.scales[law.response]
+    return replace(
+        problem,
+        model=Model(replace(law, parameters=tuple(wide), rescale=None), problem.model.objective),
+        columns=problem.raw_columns,
+        response=problem.response * scale,
+        noise=problem.noise * scale,
+        scales={name: 1.0 for name in problem.scales},
+    )
+
+
+def limit_of(rows: float, degrees: int) -> float:
+    """The fall of 2 log L at the end of a 95 % interval: that of a t test, 3.84 with many rows."""
+    spare = max(rows - degrees, 1.0)
+    return float(rows * np.log1p(student.ppf(CONFIDENCE, spare) ** 2 / spare))
+
+
+def profile(problem: Problem, identified: Identified, degrees: int) -> dict[str, tuple[float | None, float | None]]:
+    """95 % interval of every identified constant of the law, in raw units; None on a side that the rows leave open.
+
+    Intervals of gaps are exact in the limit of many rows; those of Huber fits take the density that the loss implies.
+    """
+    raw = raw_problem(problem)
+    point = raw_coordinates(problem, identified.theta[None])[0]
+    spread = covariance(problem, identified)
+    best = minimise(raw, point[None])
+    start, loss = best.theta[0], float(best.loss[0])
+    unit = 2 * evidence_per_loss(raw, start)
+    limit = limit_of(problem.weights.sum(), degrees)
+    chosen = [i for i, known in enumerate(identified.identified[: len(problem.law.parameters)]) if known]
+    points, free = [], []
+    for i in chosen:
+        error = np.sqrt(max(spread[i, i], 1e-300))
+        for offset in (*-STEPS, *STEPS):
+            # The others begin where a parabola would have them.
+            points.append(start + spread[:, i] / max(spread[i, i], 1e-300) * offset * error)
+            free.append(np.arange(len(start)) != i)
+    if not points:
+        return {}
+    found = minimise(raw, np.array(points), free=np.array(free))
+    falls = (unit * (found.loss - loss)).reshape(len(chosen), 2, len(STEPS))
+    intervals: dict[str, tuple[float | None, float | None]] = {}
+    for row, i in enumerate(chosen):
+        parameter, error = problem.law.parameters[i], np.sqrt(spread[i, i])
+        ends = []
+        for side, sign in enumerate((-1.0, 1.0)):
+            steps = _crossing(falls[row, side], limit)
+            value = None if steps is None else start[i] + sign * steps * error
+            ends.append(None if value is None else float(np.exp(value) if parameter.transform == "log" else value))
+        intervals[parameter.name] = (ends[0], ends[1])
+    return intervals
+
+
+def _crossing(falls: np.ndarray, limit: float) -> float | None:
+    """Where the profile crosses the limit, in standard errors: its square root is nearly straight."""
+    beyond = np.flatnonzero(falls > limit)
+    if not len(beyond):
+        return None
+    last = beyond[0]
+    low_step, low_root = (0.0, 0.0) if last == 0 else (STEPS[last - 1], np.sqrt(max(falls[last - 1], 0.0)))
+    high_root = np.sqrt(falls[last]) if np.isfinite(falls[last]) else np.inf
+    share = 1.0 if not np.isfinite(high_root) else (np.sqrt(limit) - low_root) / max(high_root - low_root, 1e-12)
+    return float(low_step + share * (STEPS[last] - low_step))

@@ -1,0 +1,42 @@
+"""Is there a gap at all? A test that holds whatever the noise is, so long as it is symmetric about zero."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from harness.fit.problem.problem import Problem
+
+FLIPS = 1999
+LEVEL = 0.01
+POWERS = (0.0, 0.25, 0.5, 1.0)
+
+
+@dataclass(frozen=True)
+class Signal:
+    """Whether the gaps differ from zero, with the p value of the sign-flip test and the share of positive rows."""
+
+    detected: bool
+    p_value: float
+    positive_share: float
+
+
+def detect(problem: Problem, seed: int = 0) -> Signal:
+    """Sign-flip test of "every gap is zero": clusters flip together, exact for symmetric noise of unknown size.
+
+    The statistic is the largest of self-normalised sums S_b = sum(w G)/sqrt(sum((w G)^2)) with weights
+    w = D^-b / (SE^2 + median(G^2)), so that a gap seen only at few tokens is not drowned by the rest.
+    """
+    fitted = problem.fitted
+    gap = problem.response[fitted]
+    noise = problem.noise[fitted]
+    labels, cluster = np.unique(problem.cluster[fitted], return_inverse=True)
+    tokens = problem.columns["D"][fitted] if "D" in problem.columns else np.ones(len(gap))
+    floor = np.median(gap**2) + 1e-300
+    weighted = np.stack([tokens**-b / (noise**2 + floor) * gap for b in POWERS])
+    sums = np.stack([np.bincount(cluster, weights=row, minlength=len(labels)) for row in weighted])
+    sums /= np.sqrt(np.sum(sums**2, axis=1, keepdims=True)) + 1e-300
+    flips = np.random.default_rng(seed).choice([-1.0, 1.0], size=(FLIPS, len(labels)))
+    null = (flips @ sums.T).max(axis=1)
+    observed = sums.sum(axis=1).max()
+    p_value = float((1 + np.sum(null >= observed)) / (1 + FLIPS))
+    return Signal(p_value < LEVEL, p_value, float(np.mean(gap > 0)))

@@ -1,0 +1,1 @@
+"""What is fitted: a law, a table with columns in roles, and an objective, as arrays."""

@@ -1,0 +1,141 @@
+"""What a referee asks of a scaling-law fit, answered from the fit and its table: the groups of laws' known pitfalls.
+
+Form, set-up, collection and fit follow the checklist of (Mis)Fitting (arXiv 2502.18969). A question that the table
+cannot answer is answered `not in the table`: it is for the author of the runs.
+"""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from harness.fit.certainty.identify import Identified
+from harness.fit.certainty.information import predictions
+from harness.fit.problem.problem import Problem
+from harness.fit.search.solver import Solutions, bounds_of
+
+UNKNOWN = "not in the table"
+DESCRIBED = ("architecture", "tokenizer", "domain", "schedule", "optimizer", "lr", "batch_tokens", "warmup", "seed")
+# Correlation of a residual with a log size, or with its square, that a referee would see in a plot.
+VISIBLE = 0.3
+
+
+def checklist(
+    problem: Problem, frame: pd.DataFrame, solutions: Solutions, identified: Identified, draws: int
+) -> dict[str, dict[str, Any]]:
+    """Answers by group: name -> question -> answer (numbers, texts, or lists of them)."""
+    return {
+        "form": _form(problem, frame, identified),
+        "runs": _runs(problem, frame),
+        "collection": _collection(problem, frame),
+        "fit": _fit(problem, solutions, identified, draws),
+        "residuals": _residuals(problem, identified),
+    }
+
+
+def _form(problem: Problem, frame: pd.DataFrame, identified: Identified) -> dict[str, Any]:
+    law = problem.law
+    held = [p.name for p, free in zip(problem.model.parameters, identified.free, strict=True) if not free]
+    roles = frame.attrs.get("roles", {})
+    return {
+        "law": law.formula,
+        "free parameters": len(law.parameters) - len(held),
+        "held at an end of their range": held,
+        "columns in roles": {role: roles.get(role, role) for role in law.roles if role in roles or role in frame},
+        "response": law.response,
+        "units": frame.attrs.get("units", UNKNOWN),
+    }
+
+
+def _decades(values: np.ndarray) -> float:
+    return float(np.log10(values.max() / values.min())) if len(values) and values.min() > 0 else float("nan")
+
+
+def _runs(problem: Problem, frame: pd.DataFrame) -> dict[str, Any]:
+    raw, fitted = problem.raw_columns, problem.fitted
+    found: dict[str, Any] = {
+        "rows fitted": int(fitted.sum()),
+        "clusters (resampled together)": len(np.unique(problem.cluster[fitted])),
+    }
+    for role in ("N", "D", "U", "flops"):
+        if role in raw:
+            values = raw[role][fitted]
+            found[f"distinct {role}"] = len(np.unique(values))
+            found[f"decades of {role}"] = round(_decades(values), 2)
+    if {"N", "D"} <= raw.keys() and not {"N", "D"} & set(problem.law.signed):
+        n, d = raw["N"][fitted], raw["D"][fitted]
+        found["tokens per parameter"] = [float(f"{x:.3g}") for x in (np.min(d / n), np.median(d / n), np.max(d / n))]
+        if min(np.ptp(np.log(n)), np.ptp(np.log(d))) > 1e-9:
+            found["correlation of log N and log D"] = round(float(np.corrcoef(np.log(n), np.log(d))[0, 1]), 3)
+    for column in DESCRIBED:
+        if column in frame.columns:
+            values = pd.unique(pd.Series(frame[column].to_numpy()[fitted]).dropna())
+            found[column] = [str(v) for v in values[:5]] + ([f"and {len(values) - 5} more"] if len(values) > 5 else [])
+        else:
+            found[column] = UNKNOWN
+    return found
+
+
+def _collection(problem: Problem, frame: pd.DataFrame) -> dict[str, Any]:
+    found: dict[str, Any] = {
+        "rows held out": int((~problem.fitted).sum()),
+        "rows dropped": list(frame.attrs.get("dropped", [])),
+        "share of intermediate checkpoints": UNKNOWN,
+        "known standard errors": bool(np.any(problem.noise > 0)),
+    }
+    if "run" in frame.columns and ("D" in problem.columns or "step" in problem.columns):
+        order = problem.columns.get("D", problem.columns.get("step"))
+        last = pd.Series(order).groupby(frame["run"].to_numpy()).transform("max").to_numpy(float)
+        found["share of intermediate checkpoints"] = round(float(np.mean((order < last)[problem.fitted])), 3)
+    return found
+
+
+def _fit(problem: Problem, solutions: Solutions, identified: Identified, draws: int) -> dict[str, Any]:
+    best = int(np.argmin(solutions.loss))
+    low, high = bounds_of(problem.model)
+    count = len(problem.law.parameters)
+    theta = identified.theta
+    at_bound = [
+        p.name
+        for i, p in enumerate(problem.model.parameters[:count])
+        if theta[i] - low[i] < 1e-6 or high[i] - theta[i] < 1e-6
+    ]
+    huber = problem.model.objective.id == "log_huber"
+    condition = float(f"{identified.condition:.3g}") if np.isfinite(identified.condition) else None
+    return {
+        "objective": problem.model.objective.name + " (a sum, not a mean)",
+        "Huber delta": problem.options.delta if huber else None,
+        "quantile": problem.options.quantile if huber else None,
+        "starts": len(solutions.loss),
+        "starts that ended": round(float(np.mean(solutions.finished)), 3),
+        "distance of the solution from its start": float(f"{solutions.distance[best]:.3g}"),
+        "parameters at a bound": at_bound,
+        "condition of the scaled Jacobian": condition,
+        "intervals": f"percentiles of {draws} refits to resampled clusters" if draws else "curvature",
+    }
+
+
+def _residuals(problem: Problem, identified: Identified) -> dict[str, Any]:
+    """Correlations of the residuals with log sizes and with their squares: a trend is a missing term."""
+    predicted = predictions(problem, identified.theta[None])[0]
+    observed = problem.response * problem.scales[problem.law.response]
+    residual = ((observed - predicted) / np.maximum(np.abs(predicted), 1e-300))[problem.fitted]
+    raw, found, seen = problem.raw_columns, {}, []
+    sizes = [name for name in ("N", "D", "U") if name in raw and name not in problem.law.signed]
+    axes = {f"log {name}": np.log(raw[name][problem.fitted]) for name in sizes}
+    if {"log N", "log D"} <= axes.keys():
+        axes["log D/N"] = axes["log D"] - axes["log N"]
+    ranks = pd.Series(residual).rank().to_numpy(float)
+    for name, axis in axes.items():
+        centred = axis - axis.mean()
+        if np.ptp(centred) < 1e-9:
+            continue
+        for label, feature in ((name, centred), (f"({name})^2", centred**2)):
+            if np.ptp(feature) < 1e-9:
+                continue
+            value = float(np.corrcoef(ranks, feature)[0, 1])
+            found[f"correlation with {label}"] = round(value, 3)
+            if abs(value) > VISIBLE:
+                seen.append(label)
+    found["trends that a plot would show"] = seen
+    return found

@@ -1,0 +1,108 @@
+"""Extrapolation: a law is fitted to the smaller runs and scored on the larger ones, window after window."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from jaxtyping import Float
+
+from harness.fit.certainty.information import log_likelihood_rows, predictions
+from harness.fit.problem.problem import Problem
+from harness.fit.search.solver import Solutions, best_and_runners_up, minimise
+
+WINDOWS = 4
+# The first window is fitted to this share of the runs: with less, most laws are not identified there.
+FIRST_SHARE = 0.5
+STARTS_PER_WINDOW = 24
+
+
+@dataclass(frozen=True)
+class Extrapolated:
+    """What became of the rows beyond the windows.
+
+    Attributes:
+        rows: which rows were scored, each once, by the fit to all smaller ones.
+        score: per scored row, larger is better: the log density of a gap; of other responses minus the absolute error
+            of the log, or minus the absolute error where the response may be negative.
+        relative: per scored row, |prediction/response - 1|.
+        reach: by how much the largest scale of a window exceeds the largest that was fitted: geometric mean.
+    """
+
+    rows: np.ndarray
+    score: Float[np.ndarray, "scored"]
+    relative: Float[np.ndarray, "scored"]
+    reach: float
+
+    def summary(self) -> dict:
+        """As a fit's result has it."""
+        known = bool(np.isfinite(self.relative).all())
+        return {
+            "rows": int(self.rows.sum()),
+            "reach": self.reach,
+            "mean_abs_relative_error": float(self.relative.mean()) if known else None,
+            "mean_score": float(self.score.mean()) if np.isfinite(self.score).all() else None,
+        }
+
+
+def scale_of(problem: Problem) -> Float[np.ndarray, "rows"]:
+    """What a run costs, for order only: flops; else the product of N and D; else of what sizes the law reads."""
+    raw = problem.raw_columns
+    if "flops" in raw:
+        return raw["flops"]
+    sizes = [name for name in ("N", "N_bar", "N_nonvocab", "D", "U") if name in raw][:2]
+    if "N" not in raw and "N_bar" not in raw and "D" not in raw:
+        sizes = [name for name in problem.law.columns if name not in problem.law.signed][:1]
+    values = np.ones(len(problem.response))
+    for name in sizes:
+        values = values * raw[name]
+    return values
+
+
+def windows_of(problem: Problem) -> list[tuple[np.ndarray, np.ndarray]]:
+    """(rows to fit, rows to score) by scale; rows of one cluster stay on one side, held-out rows stay out."""
+    scale = scale_of(problem)
+    labels, cluster = np.unique(problem.cluster, return_inverse=True)
+    largest = np.full(len(labels), -np.inf)
+    np.maximum.at(largest, cluster, np.where(problem.fitted, scale, -np.inf))
+    of_row = largest[cluster]
+    distinct = np.sort(largest[np.isfinite(largest)])
+    shares = np.linspace(FIRST_SHARE, 1.0, WINDOWS + 1)
+    edges = np.unique(np.quantile(distinct, shares, method="lower"))
+    found = []
+    for low, high in zip(edges, edges[1:], strict=False):
+        train = problem.fitted & (of_row <= low)
+        test = problem.fitted & (of_row > low) & (of_row <= high)
+        if test.any() and train.sum() >= len(problem.law.parameters) + 1:
+            found.append((train, test))
+    return found
+
+
+def extrapolate(problem: Problem, solutions: Solutions) -> Extrapolated | None:
+    """Scores of every window; None if the scales are too few to make one."""
+    windows = windows_of(problem)
+    if not windows:
+        return None
+    grid = solutions.starts
+    starts = np.vstack([best_and_runners_up(solutions, 3), grid[:: max(1, len(grid) // STARTS_PER_WINDOW)]])
+    runs = len(starts)
+    found = minimise(problem, np.tile(starts, (len(windows), 1)), lambda run: windows[run // runs][0].astype(float))
+    score, relative = np.full(len(problem.response), np.nan), np.full(len(problem.response), np.nan)
+    for k, (train, test) in enumerate(windows):
+        theta = found.theta[k * runs + int(np.argmin(found.loss[k * runs : (k + 1) * runs]))]
+        score[test], relative[test] = (part[test] for part in scores(replace(problem, fitted=train), theta))
+    scale, rows = scale_of(problem), np.isfinite(score)
+    reach = [np.log(scale[test].max() / scale[train].max()) for train, test in windows]
+    return Extrapolated(rows, score[rows], relative[rows], float(np.exp(np.mean(reach))))
+
+
+def scores(problem: Problem, theta) -> tuple[Float[np.ndarray, "rows"], Float[np.ndarray, "rows"]]:
+    """Score and relative error of every row under a fit to the problem's fitted rows; see `Extrapolated`."""
+    law = problem.law
+    predicted = predictions(problem, theta[None])[0]
+    observed = problem.response * problem.scales[law.response]
+    with np.errstate(all="ignore"):
+        relative = np.abs(predicted / observed - 1.0)
+        if law.response == "G":
+            return log_likelihood_rows(problem, theta), relative
+        if law.response in law.signed:
+            return -np.abs(predicted - observed), relative
+        return -np.abs(np.log(np.maximum(predicted, 1e-300)) - np.log(observed)), relative

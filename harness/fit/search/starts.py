@@ -1,0 +1,87 @@
+"""Where the searches of a fit begin: the starts that a law declares, with its linear constants solved exactly."""
+
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float
+from scipy.optimize import nnls
+
+from harness.fit.laws.law import named
+from harness.fit.problem.objective import Model
+from harness.fit.problem.problem import Problem
+from harness.fit.problem.program import program
+from harness.fit.search.solver import bounds_of
+
+MOST_STARTS = 256
+# Spread of the constants of several columns or groups about their common start, in the coordinates of the search.
+JITTER = 0.3
+
+
+def grid_of_starts(problem: Problem, seed: int = 0) -> Float[np.ndarray, "runs parameters"]:
+    """Every combination of the starts that the law declares, in the coordinates of the search; a sample of very many.
+
+    Constants of several columns or groups share a start and are spread about it. Where the response is linear in some
+    constants, their starts are replaced by the least-squares solution given the others (the projection of Golub and
+    Pereyra 1973), relative to the response where the objective works on logs.
+    """
+    parameters = problem.model.parameters
+    linear = set(problem.law.linear)
+    keys = list(dict.fromkeys(p.of or p.name for p in parameters))
+    axes = {}
+    for p in parameters:
+        starts = np.log(p.starts) if p.transform == "log" else np.asarray(p.starts, float)
+        axes[p.of or p.name] = starts[:1] if (p.of or p.name) in linear else starts
+    rng = np.random.default_rng(seed)
+    sizes = [len(axes[key]) for key in keys]
+    if np.prod(sizes, dtype=float) <= MOST_STARTS:
+        chosen = np.array(list(itertools.product(*(axes[key] for key in keys))))
+    else:
+        chosen = np.stack([rng.choice(axes[key], MOST_STARTS) for key in keys], axis=1)
+    columns = [keys.index(p.of or p.name) for p in parameters]
+    points = chosen[:, columns]
+    spread = np.array([p.of is not None for p in parameters])
+    points[1:, spread] += JITTER * rng.standard_normal((len(points) - 1, int(spread.sum())))
+    low, high = bounds_of(problem.model)
+    return _projected(problem, np.clip(points, low, high)) if linear else np.clip(points, low, high)
+
+
+@program
+def _responses(model: Model, values, columns, noise):
+    def rows(point):
+        return model.law.predict(named(model.parameters, point), columns) + jnp.zeros(noise.shape)
+
+    return jax.lax.map(rows, values)
+
+
+def _projected(problem: Problem, points: Float[np.ndarray, "runs parameters"]) -> Float[np.ndarray, "runs parameters"]:
+    """The points with the linear constants solved: non-negative where they are searched in logs."""
+    law, parameters = problem.law, problem.model.parameters
+    low, high = bounds_of(problem.model)
+    linear = [i for i, p in enumerate(parameters) if (p.of or p.name) in law.linear]
+    logs = np.array([p.transform == "log" for p in parameters])
+    weight = problem.weights / (problem.response if problem.model.objective.log else 1.0)
+    target = weight * problem.response
+    # Each point without its linear constants, then with one of them alone at 1.
+    values = np.where(logs, np.exp(np.where(logs, points, 0.0)), points)
+    values[:, linear] = 0.0
+    each = np.repeat(values[:, None], len(linear) + 1, axis=1)
+    for column, i in enumerate(linear):
+        each[:, column + 1, i] = 1.0
+    flat = each.reshape(-1, len(parameters))
+    found = np.asarray(_responses(problem.model, flat, problem.columns, problem.noise))
+    found = found.reshape(*each.shape[:2], len(target))
+    points = points.copy()
+    for point, rows in zip(points, found, strict=True):
+        rest, basis = rows[0], (rows[1:] - rows[0]).T
+        design, right = np.nan_to_num(basis * weight[:, None]), np.nan_to_num(target - weight * rest)
+        norms = np.maximum(np.linalg.norm(design, axis=0), 1e-300)
+        if logs[linear].all():
+            solved = nnls(design / norms, right)[0] / norms
+        else:
+            solved = np.linalg.lstsq(design / norms, right, rcond=None)[0] / norms
+        for i, value in zip(linear, solved, strict=True):
+            # A term solved away would have no slope to come back by.
+            point[i] = np.log(max(value, 0.3 * parameters[i].starts[0])) if logs[i] else value
+    return np.clip(points, low, high)

@@ -1,0 +1,239 @@
+"""Do curves of the gap over D, one for each N, fall on one curve of u = D/N^z when they are scaled by N^alpha?
+
+Two measures, neither of which takes a plateau or a power law for granted.
+- S of Houdayer and Hartmann (Phys. Rev. B 70, 014418, 2004): the mean squared distance of each point from the line
+  through its neighbours on the other curves, in units of its error; here in logs of both axes. About 1 is a collapse.
+- the law `gap_spline`, whose f is any decreasing curve: alpha and z with errors, and whether they are identified.
+
+A small S alone is no evidence: on one power law every z collapses the curves as well. So S is compared with that of the
+same curves whose N are shuffled, and its range of z is given.
+"""
+
+import json
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float
+
+from harness.fit.fitting import solve
+from harness.fit.gap_law.assess import quick_estimates
+from harness.fit.problem.problem import Warned, column_of
+from harness.fit.result import Estimate, number, span
+from sweeps.errors import InputError
+
+# Of z: the exponent is positive by the law's meaning, and shuffled curves may not collapse with their order reversed.
+LARGEST_Z = 2.0
+COARSE = 41
+FINE = 21
+FEWEST_OVERLAP = 0.5
+MOST_CURVES = 8
+FEWEST_POINTS = 4  # of a curve
+FEWEST_ROWS = 12
+PERMUTATIONS = 199
+
+
+@dataclass(frozen=True)
+class Quality:
+    """The least S, where it is, and the share of points that had neighbours on other curves there."""
+
+    s: float
+    alpha: float
+    z: float
+    overlap: float
+
+
+@dataclass(frozen=True)
+class Collapse:
+    """How well a table's curves collapse, and what that is worth.
+
+    Attributes:
+        curves: the N (geometric means) of the curves; `binned` says that N hardly repeats and curves are bins of it.
+        errors: `measured` (every gap has a standard error) or `fitted scatter`, with which S is near 1 by construction.
+        best: the least S.
+        published: S at the published exponents; None if too few points overlap there.
+        z_low, z_high: the z with S within 1 of the least.
+        p_value: the share of shuffles of N over the curves with an S as small.
+        alpha, z: of the shape-free law, with 95 % intervals.
+        tau: its scatter.
+        finding: the same in a sentence.
+    """
+
+    rows: int
+    curves: tuple[float, ...]
+    binned: bool
+    errors: str
+    best: Quality
+    published: Quality | None
+    z_low: float
+    z_high: float
+    p_value: float
+    permutations: int
+    alpha: Estimate
+    z: Estimate
+    tau: float
+    finding: str
+    warnings: tuple[Warned, ...]
+
+    def to_dict(self) -> dict:
+        return json.loads(self.to_json())
+
+    def to_json(self) -> str:
+        """Strict JSON of every field."""
+        return json.dumps(asdict(self), indent=1, allow_nan=False)
+
+
+@dataclass(frozen=True)
+class Curves:
+    """Points of several curves in logs, and the variance of log G."""
+
+    log_n: Float[np.ndarray, "points"]
+    log_d: Float[np.ndarray, "points"]
+    log_g: Float[np.ndarray, "points"]
+    variance: Float[np.ndarray, "points"]
+    curve: np.ndarray
+
+
+def curves_of(n: Float[np.ndarray, "points"]) -> tuple[np.ndarray, bool]:
+    """A curve per point: its N where N repeats, else its bin of N, all of as many points; and whether it is a bin."""
+    values, codes, counts = np.unique(n, return_inverse=True, return_counts=True)
+    if 3 * len(values) <= len(n) and len(values) > 1 and np.median(counts) >= FEWEST_POINTS:
+        return codes, False
+    bins = int(np.clip(len(n) // 12, 2, MOST_CURVES))
+    ranks = np.argsort(np.argsort(n, kind="stable"), kind="stable")
+    return ranks * bins // len(n), True
+
+
+def _distances(curves: Curves, z: float):
+    """Of the points with neighbours: r0, r1, v with (r0 + alpha r1)^2 / v the squared distance in errors; and which.
+
+    A point's neighbours are the two of every other curve that its u lies between. The line through them is a weighted
+    one, and linear in the heights of the points: so the distance is linear in alpha, and S quadratic.
+    """
+    order = np.argsort(curves.log_d - z * curves.log_n, kind="stable")
+    x = (curves.log_d - z * curves.log_n)[order]
+    own = curves.curve[order] == np.unique(curves.curve)[:, None]
+    index = np.arange(len(x))
+    before = np.maximum.accumulate(np.where(own, index, -1), axis=1)
+    after = np.minimum.accumulate(np.where(own, index, len(x))[:, ::-1], axis=1)[:, ::-1]
+    between = (before >= 0) & (after < len(x)) & ~own
+    at = np.stack([np.where(between, before, 0), np.where(between, after, 0)])
+    weight = between / curves.variance[order][at]
+    away = (x[at] - x) * weight
+    values = np.stack([curves.log_g[order], curves.log_n[order]])
+    total, first, second = weight.sum((0, 1)), away.sum((0, 1)), np.sum(away * (x[at] - x), (0, 1))
+    flat, sloped = np.sum(weight * values[:, at], (1, 2)), np.sum(away * values[:, at], (1, 2))
+    known = total > 0
+    spread = total * second - first**2
+    # Neighbours at one x have no slope: their mean.
+    line = known & (spread > 1e-9 * total * second)
+    safe, total = np.where(line, spread, 1.0), np.where(known, total, 1.0)
+    r = values - np.where(line, (second * flat - first * sloped) / safe, flat / total)
+    v = curves.variance[order] + np.where(line, second / safe, 1.0 / total)
+    return r[0, known], r[1, known], v[known], float(known.mean())
+
+
+def quality(curves: Curves, z: float, alpha: float | None = None) -> Quality | None:
+    """S at one z, and at the alpha that makes it least unless one is given; None if too few points overlap."""
+    r0, r1, v, overlap = _distances(curves, z)
+    if overlap < FEWEST_OVERLAP:
+        return None
+    if alpha is None:
+        alpha = float(-np.sum(r0 * r1 / v) / max(np.sum(r1**2 / v), 1e-300))
+    return Quality(float(np.mean((r0 + alpha * r1) ** 2 / v)), alpha, z, overlap)
+
+
+def scan_of(curves: Curves) -> list[Quality]:
+    """S over z, at the best alpha of each, where enough points overlap."""
+    return [found for z in np.linspace(0.0, LARGEST_Z, COARSE) if (found := quality(curves, float(z)))]
+
+
+def _least(scan: list[Quality]) -> float:
+    return min((found.s for found in scan), default=np.inf)
+
+
+def best_collapse(curves: Curves, scan: list[Quality]) -> Quality:
+    """The least S, by a second scan about the least of the first, for S has corners."""
+    best = min(scan, key=lambda found: found.s)
+    step = LARGEST_Z / (COARSE - 1)
+    places = np.linspace(max(best.z - step, 0.0), min(best.z + step, LARGEST_Z), FINE)
+    return min([best, *(found for z in places if (found := quality(curves, float(z))))], key=lambda found: found.s)
+
+
+def shuffled(curves: Curves, rng: np.random.Generator) -> Curves:
+    """The same curves with their N exchanged; within a bin, N keeps its distance from the bin's mean."""
+    labels, codes = np.unique(curves.curve, return_inverse=True)
+    means = np.bincount(codes, curves.log_n) / np.bincount(codes)
+    moved = means[rng.permutation(len(labels))]
+    log_n = curves.log_n - means[codes] + moved[codes]
+    return Curves(log_n, curves.log_d, curves.log_g, curves.variance, curves.curve)
+
+
+def collapse(
+    frame: pd.DataFrame, *, permutations: int = PERMUTATIONS, seed: int = 0, source: str = "table"
+) -> Collapse:
+    """Both measures on the rows of a table with roles N, D, G, and G_se if it is known.
+
+    Raises:
+        InputError: N, D or G is missing or unusable, there are too few rows, or the curves overlap at no z.
+    """
+    n, d = column_of(frame, "N", source), column_of(frame, "D", source)
+    gap = column_of(frame, "G", source, signed=True)
+    fitted = solve("gap_spline", frame, source=source)
+    estimates = quick_estimates(fitted)
+    tau = float(estimates["tau"].estimate or 0.0)
+    noise = fitted.problem.noise * fitted.problem.scales["G"]
+    measured = bool(np.all(noise > 0))
+    shown = gap > 0
+    warnings = list(fitted.problem.warnings)
+    if not shown.all():
+        message = f"{int((~shown).sum())} of {len(gap)} gaps are not above zero and have no place on log axes"
+        warnings.append(Warned("not_positive", message))
+    if shown.sum() < FEWEST_ROWS:
+        raise InputError(source, "G", f"{int(shown.sum())} gaps above zero", f"at least {FEWEST_ROWS} of them")
+    curve, binned = curves_of(n[shown])
+    spread = (noise[shown] / gap[shown]) ** 2 + (0.0 if measured else tau**2)
+    curves = Curves(np.log(n[shown]), np.log(d[shown]), np.log(gap[shown]), np.maximum(spread, 1e-12), curve)
+    scan = scan_of(curves)
+    if not scan:
+        raise InputError(source, "N", f"{len(np.unique(curve))} curves", "curves that overlap in D/N^z at some z")
+    best = best_collapse(curves, scan)
+    rng = np.random.default_rng(seed)
+    null = [_least(scan_of(shuffled(curves, rng))) for _ in range(permutations)]
+    p_value = float((1 + np.sum(np.array(null) <= _least(scan))) / (1 + permutations))
+    good = [found.z for found in scan if found.s <= best.s + 1.0] + [best.z]
+    errors = "measured" if measured else "fitted scatter"
+    alpha, z = estimates["alpha"], estimates["z"]
+    return Collapse(
+        rows=int(shown.sum()),
+        curves=tuple(float(np.exp(curves.log_n[curve == k].mean())) for k in np.unique(curve)),
+        binned=binned,
+        errors=errors,
+        best=best,
+        published=quality(curves, 0.74, 0.31),
+        z_low=min(good),
+        z_high=max(good),
+        p_value=p_value,
+        permutations=permutations,
+        alpha=alpha,
+        z=z,
+        tau=tau,
+        finding=_finding(best, p_value, errors, min(good), max(good), alpha, z),
+        warnings=tuple(warnings),
+    )
+
+
+def _finding(best: Quality, p_value: float, errors: str, low: float, high: float, alpha: Estimate, z: Estimate) -> str:
+    better = "less than" if p_value <= 0.05 else "not less than"
+    text = (
+        f"The curves collapse with S = {best.s:.2f} (errors: {errors}) at alpha {best.alpha:.3f}, z {best.z:.3f}, where"
+        f" {best.overlap:.0%} of the points overlap with other curves: {better} with N shuffled (p = {p_value:.2g});"
+        f" S stays within 1 of that for z from {low:.2f} to {high:.2f}."
+    )
+    if alpha.identified and z.identified:
+        return text + (
+            f" With any decreasing f, alpha is {number(alpha.estimate)} {span(alpha.ci_low, alpha.ci_high)} and z"
+            f" {number(z.estimate)} {span(z.ci_low, z.ci_high)}."
+        )
+    unknown = " and ".join(name for name, value in (("alpha", alpha), ("z", z)) if not value.identified)
+    return text + f" With any decreasing f, these rows do not identify {unknown}, as on one power law."

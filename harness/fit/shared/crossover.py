@@ -1,0 +1,128 @@
+"""Do the learning curves of two recipes cross, where, and how sure is that?
+
+Each recipe's curve is fitted on its own and bootstrapped on its own: rows are resampled within a recipe, so that no
+draw loses one. A flip of ranks is claimed only where the 95 % interval of the difference excludes zero at both ends of
+the compute that both recipes were run at, with opposite signs; a crossing of best fits alone shows none.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float
+from numpy.typing import ArrayLike
+
+from harness.fit.fitting import fit
+from harness.fit.forecast import curves
+from harness.fit.laws.law import get_law
+from harness.fit.result import FitResult
+from sweeps.errors import InputError
+
+GRID = 400
+LIMITS = (2.5, 97.5)
+
+
+@dataclass(frozen=True)
+class Crossover:
+    """Two fitted curves of loss in compute.
+
+    Attributes:
+        recipes: their names; differences are the first's loss minus the second's.
+        fits: their fits.
+        shared: the least and the most compute at which both were run.
+        flops: where the best fits cross: the last place within `shared`, else the first beyond; None if nowhere.
+        interval: 95 % of the draws' crossings, of those that cross; None if fewer than half do.
+        crosses_within: share of draws that cross within `shared`.
+        crosses: share of draws that cross within the searched range, from `shared[0]` to `reach` times `shared[1]`.
+        flips: whether the difference is beyond doubt, with opposite signs, at the two ends of `shared`.
+    """
+
+    recipes: tuple[str, str]
+    fits: tuple[FitResult, FitResult]
+    shared: tuple[float, float]
+    flops: float | None
+    interval: tuple[float, float] | None
+    crosses_within: float
+    crosses: float
+    flips: bool
+
+    def differences(self, flops: ArrayLike) -> Float[np.ndarray, "draws points"]:
+        """Loss of the first recipe minus that of the second, a row a bootstrap draw."""
+        first, second = (_curves(result, np.atleast_1d(np.asarray(flops, float)))[1] for result in self.fits)
+        return first - second
+
+    def first_wins(self, flops: ArrayLike) -> Float[np.ndarray, "points"]:
+        """Share of draws in which the first recipe has the lower loss."""
+        return np.mean(self.differences(flops) < 0.0, axis=0)
+
+
+def _curves(result: FitResult, flops: Float[np.ndarray, "points"]):
+    return curves(result, pd.DataFrame({"flops": flops}), "budgets")
+
+
+def crossing(flops: Float[np.ndarray, "points"], difference: Float[np.ndarray, "points"], most: float) -> float | None:
+    """Where a difference changes its sign, between points of a grid: the last place up to `most`, else the first after.
+
+    Floors that differ by their errors alone make curves meet again far outside the data; that is not the crossing.
+    """
+    changes = np.flatnonzero(np.sign(difference[1:]) * np.sign(difference[:-1]) < 0)
+    if not len(changes):
+        return None
+    within = changes[flops[changes + 1] <= most]
+    i = within[-1] if len(within) else changes[0]
+    share = difference[i] / (difference[i] - difference[i + 1])
+    return float(flops[i] ** (1.0 - share) * flops[i + 1] ** share)
+
+
+def crossover(
+    frame: pd.DataFrame,
+    *,
+    law: str = "compute_power",
+    objective: str | None = None,
+    bootstrap: int = 200,
+    seed: int = 0,
+    reach: float = 10.0,
+) -> Crossover:
+    """Fit two recipes and find where their curves cross.
+
+    Args:
+        frame: columns `flops`, `L` and `group`, which names two recipes.
+        law: of compute alone: `compute_power`, `frontier` or `henighan_c`.
+        objective: instead of the law's own.
+        bootstrap: draws for each recipe, at least 1.
+        reach: how far beyond the shared compute a crossing is looked for.
+
+    Raises:
+        InputError: other than two groups, no shared range of compute, no draws, or unusable columns.
+    """
+    if get_law(law).columns != ("flops",):
+        raise InputError("crossover", "law", law, "a law of flops alone: compute_power, frontier, henighan_c")
+    if bootstrap < 1:
+        raise InputError("crossover", "bootstrap", bootstrap, "at least 1 draw")
+    names = sorted(frame["group"].astype(str).unique()) if "group" in frame.columns else []
+    if len(names) != 2:
+        raise InputError("crossover", "group", ", ".join(names) or "none", "a column that names two recipes")
+    tables = [frame.loc[frame["group"].astype(str) == name] for name in names]
+    low = max(float(table["flops"].min()) for table in tables)
+    high = min(float(table["flops"].max()) for table in tables)
+    if not 0.0 < low < high:
+        raise InputError("crossover", "flops", (low, high), "recipes whose ranges of compute overlap")
+    first, second = (
+        fit(law, table, objective=objective, bootstrap=bootstrap, seed=seed + i, sensitivity=False, source=names[i])
+        for i, table in enumerate(tables)
+    )
+    grid = np.geomspace(low, reach * high, GRID)
+    (center1, draws1), (center2, draws2) = _curves(first, grid), _curves(second, grid)
+    found = [crossing(grid, difference, high) for difference in draws1 - draws2]
+    places = np.array([place for place in found if place is not None])
+    found_interval = None
+    if 2 * len(places) >= len(found):
+        lower, upper = np.percentile(places, LIMITS)
+        found_interval = (float(lower), float(upper))
+    ends = _curves(first, np.array([low, high]))[1] - _curves(second, np.array([low, high]))[1]
+    limits = np.percentile(ends, LIMITS, axis=0)
+    clear = np.where(limits[0] > 0.0, 1, np.where(limits[1] < 0.0, -1, 0))
+    return Crossover(
+        (names[0], names[1]), (first, second), (low, high), crossing(grid, center1 - center2, high), found_interval,
+        float(np.sum(places <= high) / len(found)), len(places) / len(found), bool(clear[0] * clear[1] < 0),
+    )  # fmt: skip

@@ -1,0 +1,89 @@
+"""One constant in two groups of a law: its difference and its ratio, with errors.
+
+The questions are those of Hestness et al. (does an architecture change the exponent, or only the prefactor?) and of
+Yao et al. (is the exponent out of distribution that in distribution?). Groups measured on the same runs share their
+noise: a column `cluster` that names the run makes the bootstrap draw both together.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from harness.fit.certainty.uncertainty import deviation, interval
+from harness.fit.fitting import fit
+from harness.fit.laws.law import Law, by_group, get_law
+from harness.fit.result import FitResult
+from sweeps.errors import InputError
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """A constant in two groups.
+
+    Attributes:
+        groups: their names; the difference is the second minus the first, the ratio the second over the first.
+        values, value_intervals: the constant in each, with 95 % intervals.
+        difference, difference_se, difference_interval: with the bootstrap's errors.
+        ratio, ratio_interval: the same of the ratio.
+        fit: the joint fit.
+    """
+
+    groups: tuple[str, str]
+    values: tuple[float, float]
+    value_intervals: tuple[tuple[float | None, float | None], tuple[float | None, float | None]]
+    difference: float
+    difference_se: float
+    difference_interval: tuple[float | None, float | None]
+    ratio: float
+    ratio_interval: tuple[float | None, float | None]
+    fit: FitResult
+
+
+def contrast(
+    law: str | Law,
+    frame: pd.DataFrame,
+    parameter: str,
+    groups: tuple[str, str],
+    *,
+    own: Sequence[str] | None = None,
+    bootstrap: int = 200,
+    seed: int = 0,
+) -> Contrast:
+    """Fit a law to two groups at once and compare one of its constants.
+
+    Args:
+        frame: the law's columns and `group`; rows of other groups are left out.
+        own: the constants that each group has for itself; all of them by default.
+        bootstrap: draws, at least 2.
+
+    Raises:
+        InputError: a group without rows, a constant that is not one of `own`, or unusable columns.
+    """
+    law = get_law(law) if isinstance(law, str) else law
+    own = tuple(own or (p.name for p in law.parameters))
+    if parameter not in own:
+        raise InputError("contrast", "parameter", parameter, f"one of {', '.join(own)}")
+    labels = frame["group"].astype(str) if "group" in frame.columns else pd.Series("", index=frame.index)
+    known = set(labels)
+    for group in groups:
+        if group not in known:
+            raise InputError("contrast", "group", group, f"one of {', '.join(sorted(known))}")
+    rows = frame.loc[labels.isin(groups)].reset_index(drop=True)
+    result = fit(by_group(law, own), rows, bootstrap=max(bootstrap, 2), seed=seed, sensitivity=False)
+    names = [f"{parameter}[{group}]" for group in groups]
+    first, second = (float(result.parameters[name].estimate or np.nan) for name in names)
+    drawn = [np.asarray(result.draws[name]) for name in names]
+    difference, ratio = drawn[1] - drawn[0], drawn[1] / drawn[0]
+    return Contrast(
+        groups,
+        (first, second),
+        (interval(drawn[0]), interval(drawn[1])),
+        second - first,
+        deviation(difference),
+        interval(difference),
+        second / first,
+        interval(ratio),
+        result,
+    )

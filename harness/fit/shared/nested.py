@@ -1,0 +1,261 @@
+"""One law for groups of rows: shared, with own prefactors, or all its own; and what the steps between are worth.
+
+Which constants are which is asked of the law's `rescale`. A constant that changes with a unit is a prefactor: two
+tokenizers count tokens differently, so it cannot be the same for both. One without a unit is an exponent, or declared
+a shape. The likelihood ratio of two such models has no chi-squared distribution (a kink is not regular, and constants
+that the rows do not identify count for nothing), so it is compared with its own: tables simulated from the smaller
+model, with its scatter and the rows' known errors, are fitted by both.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float
+
+from harness.fit.certainty.identify import rank_of
+from harness.fit.certainty.information import log_likelihood_rows, predictions
+from harness.fit.compare import aicc
+from harness.fit.fitting import Fitted
+from harness.fit.laws.law import Law, Parameter, by_group, forward
+from harness.fit.problem.problem import Problem, centre
+from harness.fit.problem.program import float64
+from harness.fit.search.solver import Solutions, best_and_runners_up, bounds_of, minimise
+from harness.fit.search.starts import grid_of_starts
+from sweeps.errors import InputError
+
+SHARED, LEVEL, PREFACTORS, OWN = "shared", "own level", "own prefactors", "all own"
+
+
+@dataclass(frozen=True)
+class Constants:
+    """A law's constants by what their unit is: the level changes with the response's, a prefactor with any."""
+
+    level: tuple[str, ...]
+    prefactors: tuple[str, ...]
+    exponents: tuple[str, ...]
+    shapes: tuple[str, ...]
+
+
+def _units(law: Law, columns: Sequence[str], values: dict[str, float]) -> tuple[str, ...]:
+    """The constants that change with the units of some columns."""
+    assert law.rescale is not None
+    factor = 1.7
+    scales = {name: factor if name in columns else 1.0 for name in (*law.columns, law.response)}
+    with float64():
+        moved = law.rescale(values, scales)
+        return tuple(name for name, value in values.items() if not np.isclose(float(moved[name]), value, rtol=1e-9))
+
+
+def constants_of(law: Law) -> Constants:
+    """Without a `rescale` the logs are taken for prefactors."""
+    values = {p.name: 1.1 * p.starts[len(p.starts) // 2] + 0.03 for p in law.parameters}
+    if law.rescale is None:
+        level = prefactors = tuple(p.name for p in law.parameters if p.transform == "log" and p.name not in law.shapes)
+    else:
+        level = _units(law, (law.response,), values)
+        found = [_units(law, (column,), values) for column in (*law.columns, law.response)]
+        prefactors = tuple(name for name in values if any(name in part for part in found))
+    exponents = tuple(name for name in values if name not in (*prefactors, *law.shapes))
+    return Constants(level, prefactors, exponents, law.shapes)
+
+
+@dataclass(frozen=True)
+class Nested:
+    """One of the nested models, solved.
+
+    Attributes:
+        own: constants of which every group has its own.
+        theta: the best point.
+        degrees: directions that the rows fix, and one scale.
+    """
+
+    id: str
+    own: tuple[str, ...]
+    problem: Problem
+    solutions: Solutions
+    degrees: int
+
+    @property
+    def theta(self) -> Float[np.ndarray, "parameters"]:
+        return self.solutions.theta[int(np.argmin(self.solutions.loss))]
+
+    @property
+    def log_likelihood(self) -> float:
+        return float(np.sum(log_likelihood_rows(self.problem, self.theta)))
+
+    @property
+    def aicc(self) -> float:
+        return aicc(self.log_likelihood, self.degrees, len(self.problem.response))
+
+
+def recentred(fitted: Fitted, theta: Float[np.ndarray, "parameters"], scales: dict[str, float]) -> dict[str, float]:
+    """A point of one fit in the coordinates of a search on columns centred otherwise, by name."""
+    law = fitted.problem.law
+    values = {p.name: np.exp(x) if p.transform == "log" else x for p, x in zip(law.parameters, theta, strict=False)}
+    with float64():
+        moved = values
+        if law.rescale is not None:
+            moved = values | dict(law.rescale(values, {k: v / scales[k] for k, v in fitted.problem.scales.items()}))
+        return {p.name: float(forward(p, moved[p.name])) for p in law.parameters}
+
+
+def widened(
+    smaller: Problem, theta: Float[np.ndarray, "... parameters"], larger: Problem
+) -> Float[np.ndarray, "... wider"]:
+    """A point of a smaller model as one of a larger: every group takes what it shared."""
+    names = [p.name for p in smaller.model.parameters]
+    index = [names.index(p.name if p.name in names else p.of or p.name) for p in larger.model.parameters]
+    return theta[..., index]
+
+
+def _from_groups(problem: Problem, groups: Sequence[Fitted]) -> Float[np.ndarray, "parameters"]:
+    """The groups' own fits as a start: their own constants, and the mean of those that are shared."""
+    points = []
+    for fitted in groups:
+        best = fitted.solutions.theta[int(np.argmin(fitted.solutions.loss))]
+        added = {p.name: x for p, x in zip(fitted.problem.model.parameters, best, strict=True)}
+        points.append(added | recentred(fitted, best, problem.scales))
+
+    def start(p: Parameter) -> float:
+        return points[p.index][p.of] if p.of else float(np.mean([point[p.name] for point in points]))
+
+    return np.array([start(p) for p in problem.model.parameters])
+
+
+def nest(
+    law: Law, frame: pd.DataFrame, objective: str | None, whole: Fitted, groups: Sequence[Fitted], source: str
+) -> dict[str, Nested]:
+    """The nested models by id, each started from the one before, from the groups' own fits, and from the law's starts.
+
+    Args:
+        frame: with a column `group`, in the codes of which `groups` are ordered.
+        whole: the law fitted to all rows.
+        groups: the law fitted to each group alone.
+    """
+    kinds = constants_of(law)
+    every = tuple(p.name for p in law.parameters)
+    one_more = {f"{PREFACTORS}, {name}": (*kinds.prefactors, name) for name in (*kinds.exponents, *kinds.shapes)}
+    ladder = {SHARED: (), LEVEL: kinds.level, PREFACTORS: kinds.prefactors, **one_more, OWN: every}
+    # Of models with the same constants the last name stays.
+    steps = {frozenset(own): name for name, own in ladder.items()}
+    found: dict[str, Nested] = {}
+    for own, name in steps.items():
+        if not own:
+            theta = whole.solutions.theta[int(np.argmin(whole.solutions.loss))]
+            found[name] = Nested(name, (), whole.problem, whole.solutions, rank_of(whole.problem, theta) + 1)
+            continue
+        ordered = tuple(n for n in every if n in own)
+        problem = centre(by_group(law, ordered), frame, objective=objective, source=source)
+        base = found[PREFACTORS] if PREFACTORS in found else found[SHARED]
+        starts = [widened(base.problem, best_and_runners_up(base.solutions, 3), problem)]
+        starts.append(_from_groups(problem, groups)[None])
+        if name in (LEVEL, PREFACTORS):
+            starts.append(grid_of_starts(problem))
+        solutions = minimise(problem, np.concatenate(starts))
+        theta = solutions.theta[int(np.argmin(solutions.loss))]
+        if not np.isfinite(solutions.loss).any():
+            raise InputError(source, law.response, f"{len(frame)} rows", f"numbers for which {law.formula} is finite")
+        found[name] = Nested(name, ordered, problem, solutions, rank_of(problem, theta) + 1)
+    return found
+
+
+def _correlation(residuals: Float[np.ndarray, "rows"], cluster: np.ndarray) -> float:
+    """Of the rows of a cluster about the fit: the analysis-of-variance estimate, 0 if every row is its own cluster."""
+    _, codes, sizes = np.unique(cluster, return_inverse=True, return_counts=True)
+    rows, clusters = len(residuals), len(sizes)
+    if rows == clusters or clusters < 2:
+        return 0.0
+    means = np.bincount(codes, residuals) / sizes
+    within = np.sum((residuals - means[codes]) ** 2) / (rows - clusters)
+    between = np.sum(sizes * (means - residuals.mean()) ** 2) / (clusters - 1)
+    typical = (rows - np.sum(sizes**2) / rows) / (clusters - 1)
+    return float(np.clip((between - within) / max(between + (typical - 1) * within, 1e-300), 0.0, 1.0))
+
+
+def simulate(model: Nested, draws: int, seed: int) -> Float[np.ndarray, "draws rows"]:
+    """Responses (centred) as the fitted model would give them again on the same rows.
+
+    With the objective `normal`: from its normal of known error and fitted scatter, rows of a cluster as correlated as
+    their residuals are. Otherwise, where no error is declared: the fitted residuals with random signs, one a cluster.
+    """
+    problem, rng = model.problem, np.random.default_rng(seed)
+    mean = predictions(problem, model.theta[None])[0] / problem.scales[problem.law.response]
+    clusters = problem.cluster.max() + 1
+    shape = (draws, len(mean))
+    if problem.model.objective.id == "normal":
+        spread = np.sqrt(problem.noise**2 + (np.exp(model.theta[-1]) * mean) ** 2)
+        shared = _correlation((problem.response - mean) / spread, problem.cluster)
+        normal = np.sqrt(1 - shared) * rng.standard_normal(shape)
+        normal += np.sqrt(shared) * rng.standard_normal((draws, clusters))[:, problem.cluster]
+        return mean + spread * normal
+    sign = rng.choice([-1.0, 1.0], (draws, clusters))[:, problem.cluster]
+    if problem.model.objective.log:
+        return mean * np.exp(sign * (np.log(problem.response) - np.log(mean)))
+    return mean + sign * (problem.response - mean)
+
+
+def refit(
+    problem: Problem, responses: Float[np.ndarray, "draws rows"], starts: Float[np.ndarray, "draws starts parameters"]
+) -> Float[np.ndarray, "draws parameters"]:
+    """The best fit to every row of responses."""
+    targets = np.log(responses) if problem.model.objective.log else responses
+    draws, runs, count = starts.shape
+    low, high = bounds_of(problem.model)
+    points = np.clip(starts, low, high).reshape(draws * runs, count)
+    found = minimise(problem, points, targets=lambda run: targets[run // runs])
+    best = found.loss.reshape(draws, runs).argmin(axis=1) + runs * np.arange(draws)
+    return found.theta[best]
+
+
+def _likelihoods(
+    problem: Problem, responses: Float[np.ndarray, "draws rows"], thetas: Float[np.ndarray, "draws parameters"]
+) -> Float[np.ndarray, "draws"]:
+    return np.array(
+        [
+            np.sum(log_likelihood_rows(replace(problem, response=response), theta))
+            for response, theta in zip(responses, thetas, strict=True)
+        ]
+    )
+
+
+@dataclass(frozen=True)
+class Step:
+    """A test of a smaller model against a larger one that contains it.
+
+    Attributes:
+        likelihood_ratio: 2 (log L of the larger - of the smaller).
+        p_value: the share of tables simulated from the smaller model with at least this ratio.
+        reference: the mean of their ratios; chi-squared would have the number of `directions`.
+        directions: that the larger fixes beyond the smaller.
+    """
+
+    smaller: str
+    larger: str
+    likelihood_ratio: float
+    p_value: float
+    reference: float
+    directions: int
+    draws: int
+
+
+def steps_from(
+    smaller: Nested, larger: Sequence[Nested], draws: int, seed: int
+) -> tuple[list[Step], Float[np.ndarray, "draws parameters"]]:
+    """Tests of a model against larger ones, on one set of simulated tables; and its refits to them."""
+    responses = simulate(smaller, draws, seed)
+    own = np.tile(best_and_runners_up(smaller.solutions, 2), (draws, 1, 1))
+    refits = refit(smaller.problem, responses, own)
+    base = _likelihoods(smaller.problem, responses, refits)
+    found = []
+    for model in larger:
+        again = widened(smaller.problem, refits, model.problem)[:, None]
+        starts = np.concatenate([again, np.broadcast_to(model.theta, again.shape)], axis=1)
+        wider = _likelihoods(model.problem, responses, refit(model.problem, responses, starts))
+        null = np.maximum(2 * (wider - base), 0.0)
+        ratio = max(2 * (model.log_likelihood - smaller.log_likelihood), 0.0)
+        p_value = float((1 + np.sum(null >= ratio)) / (1 + draws))
+        directions = model.degrees - smaller.degrees
+        found.append(Step(smaller.id, model.id, ratio, p_value, float(null.mean()), directions, draws))
+    return found, refits

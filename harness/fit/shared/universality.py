@@ -1,0 +1,267 @@
+"""Is a law universal: do groups of runs share its exponents, while their prefactors may differ?
+
+Three questions, in this order. Do own exponents describe the rows better than shared ones (likelihood ratio against its
+simulated distribution)? Are the exponents of every two groups equal to within a margin (two one-sided tests)? How far
+are the prefactors apart? Not to reject the first is not an answer: only the second can say `universal`.
+"""
+
+import enum
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import pandas as pd
+
+from harness.fit.certainty.identify import identify
+from harness.fit.fitting import Fitted, solve
+from harness.fit.laws.law import Law, get_law
+from harness.fit.problem.problem import Warned
+from harness.fit.problem.program import float64
+from harness.fit.referee.scores import scatter
+from harness.fit.referee.warn import FEWEST_CLUSTERS
+from harness.fit.result import Estimate, number, span
+from harness.fit.shared.equivalence import Difference, Ratio, differences, drawn, ratios
+from harness.fit.shared.nested import LEVEL, OWN, PREFACTORS, SHARED, Nested, Step, constants_of, nest, steps_from
+from sweeps.errors import InputError
+
+MARGIN = 0.05
+SIGNIFICANT = 0.05
+UNEQUAL = 1.5
+COLUMNS = {"batch": ("batch", "batch_tokens", "B")}
+
+
+class Universal(enum.StrEnum):
+    """Whether the groups share the exponents."""
+
+    UNIVERSAL = "universal"
+    """Every exponent of every two groups is shown to be equal to within the margin."""
+    NOT_UNIVERSAL = "not_universal"
+    """Shared exponents are rejected, and two groups differ in one of them by more than the margin."""
+    NOT_RESOLVED = "not_resolved"
+    """Neither is shown."""
+
+
+@dataclass(frozen=True)
+class Model:
+    """One of the nested models: which constants every group has of its own, and how well it describes the rows."""
+
+    id: str
+    own: tuple[str, ...]
+    degrees: int
+    log_likelihood: float
+    aicc: float
+    delta_aicc: float
+
+
+@dataclass(frozen=True)
+class Universality:
+    """What a table says about a law's being the same for several groups of its rows.
+
+    Attributes:
+        groups: name -> rows.
+        prefactors, exponents, shapes: the law's constants by what their unit is.
+        models: the nested models; `delta_aicc` is to the best of them.
+        tests: of each model against the larger ones.
+        differences: exponents (and identified combinations of them) of every two groups.
+        ratios: of the prefactors, the exponents being shared.
+        shared: the law fitted to all rows, constant -> estimate; `estimates` has those of every group fitted alone.
+    """
+
+    law: str
+    by: str
+    source: str
+    rows: int
+    groups: dict[str, int]
+    verdict: Universal
+    reason: str
+    margin: float
+    prefactors: tuple[str, ...]
+    exponents: tuple[str, ...]
+    shapes: tuple[str, ...]
+    models: tuple[Model, ...]
+    tests: tuple[Step, ...]
+    differences: tuple[Difference, ...]
+    ratios: tuple[Ratio, ...]
+    shared: dict[str, Estimate]
+    estimates: dict[str, dict[str, Estimate]]
+    warnings: tuple[Warned, ...]
+
+    def to_dict(self) -> dict:
+        return json.loads(self.to_json())
+
+    def to_json(self) -> str:
+        """Strict JSON of every field."""
+        return json.dumps(asdict(self), indent=1, allow_nan=False)
+
+
+def _group_column(frame: pd.DataFrame, by: str, source: str) -> str:
+    for column in COLUMNS.get(by, (by,)):
+        if column in frame.columns:
+            return column
+    raise InputError(source, "--by", by, f"one of the columns {', '.join(map(str, frame.columns))}")
+
+
+def _grouped(law: Law, frame: pd.DataFrame, by: str, source: str) -> tuple[pd.DataFrame, list[Warned]]:
+    """The rows with a column `group`; without groups too small for a fit of their own, and rows in no group.
+
+    Raises:
+        InputError: no such column, or fewer than two groups that are large enough.
+    """
+    column = _group_column(frame, by, source)
+    warnings = []
+    known = frame.loc[frame[column].notna()]
+    if len(known) < len(frame):
+        warnings.append(Warned("rows_left_out", f"{len(frame) - len(known)} of {len(frame)} rows have no {column}"))
+    known = known.assign(group=known[column].astype(str), holdout=False)
+    needed = len(law.parameters) + 2
+    sizes = known["group"].value_counts()
+    for name, size in sizes[sizes < needed].items():
+        message = f"{column} {name} left out: {size} rows, and a fit of its own takes {needed}"
+        warnings.append(Warned("small_group", message))
+    large = sizes.index[sizes >= needed]
+    if len(large) < 2:
+        found = ", ".join(f"{name} ({size} rows)" for name, size in sizes.items())
+        raise InputError(source, "--by", found, f"at least two values of {column} with {needed} rows each")
+    return known.loc[known["group"].isin(large)].reset_index(drop=True), warnings
+
+
+def _free_combinations(law: Law) -> tuple[str, ...]:
+    """Declared combinations that no unit changes."""
+    values = {p.name: 1.1 * p.starts[len(p.starts) // 2] + 0.03 for p in law.parameters}
+    scales = {name: 1.7 + 0.1 * i for i, name in enumerate((*law.columns, law.response))}
+    with float64():
+        moved = law.rescale(values, scales) if law.rescale else values
+        return tuple(c.label for c in law.combinations if np.isclose(float(c.value(moved)), float(c.value(values))))
+
+
+def decide(
+    tests: Sequence[Step], found: Sequence[Difference], exponents: Sequence[str], margin: float
+) -> tuple[Universal, str]:
+    """The word, and the reason in a clause."""
+    step = next(test for test in tests if test.larger == OWN)
+    told = f"likelihood ratio {step.likelihood_ratio:.1f}, p = {step.p_value:.2g} of {step.draws} simulated"
+    rejected = step.p_value <= SIGNIFICANT
+    apart = [d for d in found if d.differs]
+    if rejected and apart:
+        worst = max(apart, key=lambda d: abs(d.difference or 0.0))
+        return Universal.NOT_UNIVERSAL, f"shared exponents are rejected ({told}), and {_said(worst)}"
+    tested = [d for d in found if d.quantity in exponents]
+    unknown = list(dict.fromkeys(d.quantity for d in tested if not d.identified))
+    open_ = [d for d in tested if d.identified and not d.equivalent]
+    if not unknown and not open_:
+        but = "; exact equality is rejected, but differs by less" if rejected else ""
+        return Universal.UNIVERSAL, f"every exponent of every two groups is equal to within {margin:g}{but} ({told})"
+    reasons = []
+    if unknown:
+        reasons.append(f"not every group identifies {', '.join(unknown)}")
+        held = list(dict.fromkeys(d.quantity for d in found if d.equivalent))
+        held = [name for name in held if all(d.equivalent for d in found if d.quantity == name)]
+        if held:
+            reasons.append(f"equal to within {margin:g} are {', '.join(held)}")
+    if open_:
+        widest = max(open_, key=lambda d: d.margin_shown or 0.0)
+        reasons.append(f"{_said(widest)} (this design shows equality to within {widest.margin_shown:.2g})")
+    end = "shared exponents are rejected" if rejected else "shared exponents are not rejected"
+    return Universal.NOT_RESOLVED, f"{'; '.join(reasons)}; {end} ({told})"
+
+
+def _said(d: Difference) -> str:
+    between = f"{d.groups[0]} and {d.groups[1]}"
+    return f"{d.quantity} differs by {number(d.difference)} {span(d.ci_low, d.ci_high)} between {between}"
+
+
+def _warned(groups: dict[str, Fitted]) -> list[Warned]:
+    """Groups of few clusters, and groups whose scatters differ: the tests simulate one scatter for all."""
+    warnings = []
+    for name, fitted in groups.items():
+        clusters = len(np.unique(fitted.problem.cluster[fitted.problem.fitted]))
+        if clusters < FEWEST_CLUSTERS:
+            message = f"{name}: {clusters} clusters; bootstrap intervals from so few are too narrow"
+            warnings.append(Warned("few_clusters", message))
+    spread = {name: scatter(f.problem, f.identified.theta, f.degrees) for name, f in groups.items()}
+    taus = {name: found["tau"] for name, found in spread.items() if found["tau"]}
+    if len(taus) > 1 and max(taus.values()) > UNEQUAL * min(taus.values()):
+        told = ", ".join(f"{name} {tau:.3g}" for name, tau in taus.items())
+        warnings.append(Warned("unequal_scatter", f"the tests take one scatter for all groups, which have {told}"))
+    return warnings
+
+
+def universality(
+    frame: pd.DataFrame,
+    by: str,
+    *,
+    law: str | Law = "gap",
+    margin: float = MARGIN,
+    bootstrap: int = 200,
+    seed: int = 0,
+    objective: str | None = None,
+    source: str = "table",
+) -> Universality:
+    """Fit a law shared, with own prefactors and all its own per group, and say whether its exponents are universal.
+
+    Args:
+        frame: columns by role, as for `fit`, and the column of the groups.
+        by: that column; `batch` stands for the batch in tokens.
+        margin: within which two exponents are as good as equal.
+        bootstrap: simulated tables for each test, and resampled ones for each interval.
+
+    Raises:
+        InputError: unusable columns, fewer than two groups with enough rows, or a law that has constants per group.
+    """
+    law = get_law(law) if isinstance(law, str) else law
+    if law.labels or any(p.each for p in law.parameters):
+        raise InputError(source, "--law", law.id, "a law whose constants are single numbers")
+    kinds = constants_of(law)
+    if not kinds.exponents:
+        raise InputError(source, "--law", law.id, "a law with an exponent: a constant that has no unit")
+    frame, warnings = _grouped(law, frame, by, source)
+    names = sorted(frame["group"].unique())
+    whole = solve(law, frame, objective=objective, source=source)
+    groups = {
+        name: solve(law, frame.assign(holdout=frame["group"] != name), objective=objective, source=source)
+        for name in names
+    }
+    models = nest(law, frame, objective, whole, list(groups.values()), source)
+    tests, apart = _tested(models, bootstrap, seed)
+    free = _free_combinations(law)
+    spread = {name: drawn(fitted, kinds, free, bootstrap, seed + i) for i, (name, fitted) in enumerate(groups.items())}
+    known = [name for name in free if name not in kinds.exponents and any(name in d.point for d in spread.values())]
+    unknown = any(exponent not in d.point for exponent in kinds.exponents for d in spread.values())
+    found = differences(spread, (*kinds.exponents, *(known if unknown else ())), margin)
+    word, reason = decide(tests, found, kinds.exponents, margin)
+    best = min(model.aicc for model in models.values())
+    return Universality(
+        law=law.id,
+        by=by,
+        source=source,
+        rows=len(frame),
+        groups={name: spread[name].rows for name in names},
+        verdict=word,
+        reason=reason,
+        margin=margin,
+        prefactors=kinds.prefactors,
+        exponents=kinds.exponents,
+        shapes=kinds.shapes,
+        models=tuple(Model(m.id, m.own, m.degrees, m.log_likelihood, m.aicc, m.aicc - best) for m in models.values()),
+        tests=tuple(tests),
+        differences=found,
+        ratios=apart,
+        shared=drawn(whole, kinds, free, bootstrap, seed + len(groups)).estimates,
+        estimates={name: group.estimates for name, group in spread.items()},
+        warnings=(*warnings, *_warned(groups)),
+    )
+
+
+def _tested(models: dict[str, Nested], draws: int, seed: int) -> tuple[list[Step], tuple[Ratio, ...]]:
+    """Each of the models with shared exponents against the larger ones, and the ratios of their prefactors."""
+    base = [models[name] for name in (SHARED, LEVEL, PREFACTORS) if name in models]
+    rest = [model for name, model in models.items() if name not in (SHARED, LEVEL, PREFACTORS)]
+    tests, apart = [], ()
+    for index, model in enumerate(base):
+        larger = base[index + 1 :] or rest
+        steps, refits = steps_from(model, larger, draws, seed + index)
+        tests += steps
+        if model.own:
+            apart += ratios(model, identify(model.problem, model.solutions).null, refits)
+    return tests, apart

@@ -1,0 +1,162 @@
+"""`isogap gaps`: every estimator of every cell side by side, with its error, and what stands behind it."""
+
+import math
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from harness.fit.gap_law.published import predict_gap
+from harness.gaps.contrast import DETECTABLE, Gap, Side, contrast, tokens_needed
+from harness.gaps.document_losses import Documents, read_documents
+from harness.gaps.one_run import finite, named
+from harness.gaps.twins import differences, placebo_gaps, recency, trajectory
+from harness.record.configs import read_configs
+from harness.record.status import run_folder
+from harness.record.table import ESTIMATORS, runs_table
+from sweeps.config import RunConfig
+from sweeps.errors import InputError
+
+PLACEBO_PAIRS = 20
+
+
+@dataclass(frozen=True)
+class Cell:
+    """Finished runs that differ only in their seed, and their twins.
+
+    Attributes:
+        runs: a run of each seed; of twins the first half's.
+        documents: by run id, of the runs and their twins.
+    """
+
+    runs: tuple[RunConfig, ...]
+    documents: Mapping[str, Documents]
+
+    def of(self, run: RunConfig) -> tuple[Documents, Documents | None]:
+        """The documents of a run and of its twin, if that has ended too."""
+        twin = None if run.data.half is None else self.documents.get(run.twin().run_id)
+        return self.documents[run.run_id], twin
+
+
+def read_cells(out: Path, table: pd.DataFrame, run_id: str | None = None) -> Iterator[Cell]:
+    """The cells of a sweep's folder, in its order, read one at a time; only what has ended.
+
+    Args:
+        table: the folder's runs.
+        run_id: of a run or its twin, whose cell alone is read; None for all.
+    """
+    done = set(table.loc[table["status"] == "done", "run_id"])
+    cells: dict[RunConfig, list[RunConfig]] = defaultdict(list)
+    for run in read_configs(out):
+        if run.run_id in done and (run.data.half != "b" or run.twin().run_id not in done):
+            cells[run.model_copy(update={"seed": 0})].append(run)
+    for runs in cells.values():
+        twins = [run.twin() for run in runs if run.data.half is not None]
+        ids = {run.run_id for run in (*runs, *twins)}
+        if run_id is None or run_id in ids:
+            yield Cell(tuple(runs), {name: read_documents(run_folder(out, name)) for name in sorted(ids & done)})
+
+
+def gap_rows(out: Path, table: pd.DataFrame) -> Iterator[tuple[dict[str, Any], Cell]]:
+    """A row a cell, with the cell: its sizes, every estimator's gap averaged over seeds with its standard error (of the
+    documents, and between the seeds where there are several), the minimum detectable gap of the best, the published
+    law's prediction and how many evaluation tokens a side would make it detectable, the placebos' scores, the spreads
+    of documents, the noise scale and whether the gap had settled.
+
+    Args:
+        table: the folder's runs.
+    """
+    by_id = {row["run_id"]: row for row in table.to_dict("records")}
+    for cell in read_cells(out, table):
+        yield _row(cell, [by_id[run.run_id] for run in cell.runs]), cell
+
+
+def _row(cell: Cell, measured: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    names = ("run_id", "architecture", "domain", "tokenizer", "N_nonembedding", "D", "U", "epochs", "D_bytes")
+    row: dict[str, Any] = {name: measured[0][name] for name in names} | {"seeds": len(cell.runs)}
+    for name in ESTIMATORS:
+        row |= finite(named(f"gap_{name}", _over_seeds(name, cell, measured)))
+    known = [float(row[f"gap_{name}_se"]) for name in ESTIMATORS[1:] if row[f"gap_{name}_se"] is not None]
+    row["minimum_detectable_gap"] = DETECTABLE * min(known) if known else None
+    row["predicted_gap"] = float(predict_gap(N=row["N_nonembedding"], D=row["D"]))
+    tokens = int(cell.of(cell.runs[0])[0].at(cell.runs[0].steps, "seen").tokens.sum())
+    needed = tokens_needed(tokens, min(known), row["predicted_gap"] / DETECTABLE) if known else None
+    row["eval_tokens_needed"] = None if needed is None else float(f"{needed:.2g}")
+    for name in ("online", "", "control", "twin"):
+        column = f"placebo_{name}" if name else "placebo"
+        scores = [run[column] / run[f"{column}_se"] for run in measured if _known(run[column])]
+        row[f"placebo_{name or 'probe'}_z"] = max(scores, key=abs) if scores else None
+    means = ("online_lag", "gap_online_first", "document_sd", "paired_sd", "noise_scale", "contamination", "gap_drift")
+    for name in means:
+        values = [run[name] for run in measured if _known(run[name])]
+        row[name] = float(np.mean(values)) if values else None
+    return row | {"converged": all(run["converged"] for run in measured)}
+
+
+def _known(value: float | None) -> bool:
+    """In a table of runs, where missing is None or NaN."""
+    return value is not None and math.isfinite(value)
+
+
+def _over_seeds(name: str, cell: Cell, measured: Sequence[dict[str, Any]]) -> Gap:
+    """The mean over the seeds of a cell. Its error holds that of the documents, which seeds share where their probes
+    are the same, and that between the seeds."""
+    values = [run[f"gap_{name}"] for run in measured]
+    errors = [run[f"gap_{name}_se"] for run in measured]
+    if not all(map(_known, values)):
+        return Gap(math.nan, math.inf)
+    if len(values) == 1:
+        return Gap(values[0], errors[0])
+    between = float(np.var(values, ddof=1)) / len(values)
+    return Gap(float(np.mean(values)), math.hypot(_documents_error(name, cell, errors), math.sqrt(between)))
+
+
+def _documents_error(name: str, cell: Cell, errors: Sequence[float]) -> float:
+    """Of the mean over seeds: their rows together, a document with all its rows being one cluster."""
+    if name == "online":  # its training text differs from seed to seed, its held-out text does not
+        return float(np.mean(errors))
+    sides: list[Side] = []
+    for run in cell.runs:
+        own, twin = cell.of(run)
+        step, weight = run.steps, 1.0 / len(cell.runs)
+        if name == "probe" or twin is None:
+            seen, plus = own.at(step, "seen").side(), own.at(step, "heldout").side()
+        else:
+            seen, other, held = differences(own, twin, step)
+            plus, weight = (other, weight / 2) if name == "twin" else (held, weight)
+        sides += [plus._replace(weight=weight), seen._replace(weight=-weight)]
+    return contrast(*sides).se
+
+
+def cell_of(out: Path, run_id: str) -> Cell:
+    """The cell of a run.
+
+    Raises:
+        InputError: the folder holds no sweep, or no such run that has ended.
+    """
+    for cell in read_cells(out, runs_table(out), run_id):
+        return cell
+    raise InputError("--run", "ID", run_id, f"a finished run of {out}")
+
+
+def details(cell: Cell) -> dict[str, Any]:
+    """Of the first seed of a cell: the gap by recency and number of visits, after every evaluation, and how many of 20
+    placebos of each estimator are beyond two standard errors."""
+    run = cell.runs[0]
+    own, twin = cell.of(run)
+    return {
+        "run_id": run.run_id,
+        "recency": recency(run, own, twin),
+        "trajectory": trajectory(run, own, twin),
+        "placebos": false_alarms(run, own, twin),
+    }
+
+
+def false_alarms(run: RunConfig, own: Documents, twin: Documents | None) -> dict[str, int]:
+    """Of 20 pairs of halves of the held-out documents, drawn by hash, those that an estimator tells apart at 5 %."""
+    drawn = [placebo_gaps(own, twin, run.steps, seed) for seed in range(PLACEBO_PAIRS)]
+    return {name: sum(abs(gaps[name].gap) > 1.96 * gaps[name].se for gaps in drawn) for name in drawn[0]}

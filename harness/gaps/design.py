@@ -1,0 +1,74 @@
+"""Whether a design could see the gap that the published law predicts: what `isogap plan` says of each cell."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+from harness.data.mixture import stores_of
+from harness.data.store import TokenStore
+from harness.fit.gap_law.published import predict_gap
+from harness.gaps.contrast import DETECTABLE, tokens_needed
+from models.count import count
+from sweeps.config import RunConfig
+from sweeps.errors import InputError
+
+# Standard deviations over groups of documents, in nats per token: of mean losses, and of the difference between twins'.
+# Of twins of 150,000 parameters after one epoch of 2 M tokens they were 0.27, 0.55 and 0.35, and 0.15, 0.35 and 0.044,
+# on web, code and science; `isogap gaps` prints those of finished runs. They grow with the gap.
+DOCUMENT_SD, PAIRED_SD = 0.4, 0.15
+
+
+def occupied(draws: float, places: float) -> float:
+    """Expected number of different places among so many random draws."""
+    return places * -math.expm1(draws * math.log1p(-1 / places)) if places > 1 else min(draws, places)
+
+
+def expectation(opened: Callable[..., TokenStore]) -> Callable[[RunConfig], dict[str, Any]]:
+    """`expect` with the texts that are here; of runs whose text is not, nothing is expected.
+
+    Args:
+        opened: `harness.data.store.prepare` with its cache, which opens each text once.
+    """
+
+    def of(config: RunConfig) -> dict[str, Any]:
+        try:
+            return expect(config, stores_of(opened, config.data))
+        except InputError:
+            return {}
+
+    return of
+
+
+def expect(config: RunConfig, stores: tuple[TokenStore, ...]) -> dict[str, Any]:
+    """What a run's design can see.
+
+    Returns:
+        predicted_gap: of the published law at this N (without embeddings) and D, nats per token.
+        detectable_gap: that the design's best estimator, twins if it has them, finds in four of five repetitions.
+        detectable: whether the predicted gap is one.
+        eval_tokens_needed: on each side, for the predicted gap to be detectable, at as many tokens a document as here.
+    """
+    predicted = float(predict_gap(N=count(config.model).nonembedding, D=config.tokens))
+    parts = zip(stores, config.data.parts, strict=True)
+    seen = sum(_groups(store, share * config.data.unique_tokens) for store, (share, _) in parts)
+    held = sum(store.groups_held_out for store in stores)
+    windows = config.probe.windows
+    on_seen, on_held = occupied(windows, seen), occupied(windows, held)
+    if config.data.half is None:
+        se, sd = DOCUMENT_SD * math.sqrt(1 / on_seen + 1 / on_held), DOCUMENT_SD * math.sqrt(2)
+    else:
+        se, sd = PAIRED_SD / 2 * math.sqrt(2 / on_seen), PAIRED_SD / math.sqrt(2)
+    # A side of n documents has the error sd / sqrt(n).
+    needed = tokens_needed(windows * config.model.context, sd / math.sqrt(on_seen), predicted / DETECTABLE)
+    return {
+        "predicted_gap": predicted,
+        "detectable_gap": DETECTABLE * se,
+        "detectable": predicted >= DETECTABLE * se,
+        "eval_tokens_needed": float(f"{needed:.2g}"),
+    }
+
+
+def _groups(store: TokenStore, tokens: float) -> float:
+    """Groups of documents in so many tokens of the train stream."""
+    documents = tokens / len(store.train) * len(store.train_groups)
+    return max(1.0, occupied(documents, store.groups_trained_on))

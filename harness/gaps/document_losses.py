@@ -1,0 +1,141 @@
+"""Losses document by document: what is recorded of every evaluation, and read again to measure gaps."""
+
+import dataclasses
+import math
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Bool, Float, Int
+
+from harness.data.batches import window_visits
+from harness.gaps.contrast import Side
+from harness.gaps.probes import Probe
+from harness.record.segments import read_segments
+from sweeps.config import RunConfig
+
+LN2 = math.log(2.0)
+
+
+@dataclasses.dataclass(frozen=True)
+class Rows:
+    """One probe after one step; a row is what one document has in one evaluated window.
+
+    Attributes:
+        window, document, group, source: by number, see `harness.gaps.probes.Probe`.
+        visits: how often the run (of `other`: its twin) has read the window so far.
+        since: tokens that it has read since the last time, -1 for never.
+        tokens, bytes: of the targets.
+        loss: nats of all of them.
+    """
+
+    window: Int[np.ndarray, "rows"]
+    document: Int[np.ndarray, "rows"]
+    group: Int[np.ndarray, "rows"]
+    source: Int[np.ndarray, "rows"]
+    visits: Int[np.ndarray, "rows"]
+    since: Int[np.ndarray, "rows"]
+    tokens: Int[np.ndarray, "rows"]
+    bytes: Int[np.ndarray, "rows"]
+    loss: Float[np.ndarray, "rows"]
+
+    def __len__(self) -> int:
+        return len(self.window)
+
+    def only(self, chosen: Bool[np.ndarray, "rows"]) -> "Rows":
+        """Some of the rows."""
+        return Rows(*(getattr(self, name)[chosen] for name in COLUMNS))
+
+    def side(self, less: "Rows | None" = None, *, bits: bool = False, by: str = "group") -> Side:
+        """The losses as one side of a contrast.
+
+        Args:
+            less: the same rows of another model or another step, whose losses are taken off.
+            bits: per byte, in bits.
+            by: the column of clusters.
+
+        Raises:
+            ValueError: the rows of `less` are others.
+        """
+        losses = self.loss
+        if less is not None:
+            for name in ("window", "document", "tokens"):
+                if not np.array_equal(getattr(self, name), getattr(less, name)):
+                    raise ValueError("losses of other windows")
+            losses = losses - less.loss
+        counts = self.bytes if bits else self.tokens
+        return Side(1.0, losses / LN2 if bits else losses, counts, getattr(self, by))
+
+
+COLUMNS = tuple(field.name for field in dataclasses.fields(Rows))
+_NONE = Rows(*(np.empty(0, np.float64 if name == "loss" else np.int64) for name in COLUMNS))
+
+
+@dataclasses.dataclass(frozen=True)
+class Documents:
+    """The documents of a run, by step and probe."""
+
+    parts: Mapping[tuple[int, str], Rows]
+
+    def at(self, step: int, probe: str) -> Rows:
+        """The rows of one probe after a step; none where it was not evaluated."""
+        return self.parts.get((step, probe), _NONE)
+
+    @property
+    def steps(self) -> list[int]:
+        """The steps after which the run was evaluated."""
+        return sorted({step for step, _ in self.parts})
+
+
+def evaluated(
+    config: RunConfig, step: int, probes: Mapping[str, Probe], losses: Mapping[str, Float[np.ndarray, "windows T"]]
+) -> dict[str, Rows]:
+    """The rows of each probe after a step.
+
+    Args:
+        losses: nats of each probe's targets.
+    """
+    found = {}
+    for name, probe in probes.items():
+        visits, since = np.zeros(len(probe.window), np.int64), np.full(len(probe.window), -1)
+        if name != "heldout":
+            # A twin reads in the same order: batch, seed and number of windows are the same.
+            visits, last = window_visits(probe.window, step * config.batch, config.windows, config.seed)
+            since = np.where(last >= 0, (step * config.batch - 1 - last) * config.model.context, -1)
+        found[name] = Rows(
+            probe.window, probe.document, probe.group, probe.source, visits.astype(np.int32), since,
+            probe.token_counts.astype(np.int32), probe.byte_counts.astype(np.int32), probe.sums(losses[name]),
+        )  # fmt: skip
+    return found
+
+
+def segment_columns(evaluations: Iterable[tuple[int, Mapping[str, Rows]]]) -> dict[str, list | np.ndarray]:
+    """Evaluations as the columns of a segment: step, probe, and those of Rows."""
+    flat = [(step, name, rows) for step, found in evaluations for name, rows in found.items()]
+    if not flat:
+        return {}
+    columns: dict[str, list | np.ndarray] = {
+        "step": np.repeat([step for step, _, _ in flat], [len(rows) for _, _, rows in flat]),
+        "probe": [name for _, name, rows in flat for _ in range(len(rows))],
+    }
+    return columns | {name: np.concatenate([getattr(rows, name) for _, _, rows in flat]) for name in COLUMNS}
+
+
+def documents_of(table: pd.DataFrame) -> Documents:
+    """The documents in a table with the columns of a segment."""
+    parts = {}
+    for key, group in table.groupby(["step", "probe"], sort=False) if len(table) else ():
+        step, probe = cast(tuple[int, str], key)
+        parts[int(step), probe] = Rows(*(np.asarray(group[name]) for name in COLUMNS))
+    return Documents(parts)
+
+
+def read_documents(folder: Path) -> Documents:
+    """The documents of a run's folder.
+
+    Raises:
+        InputError: a segment is damaged.
+    """
+    return documents_of(read_segments(folder, "documents"))

@@ -1,0 +1,135 @@
+"""Fixed sets of windows on which a run is measured: seen in training, held out, and seen by its twin alone."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float, Int, Int32, Int64
+
+from harness.data.batches import window_index
+from harness.data.mixture import Mixture, cut, heldout_windows, locate, share_out
+from harness.data.permutation import mix
+from harness.gaps.contrast import effective_number
+from sweeps.config import RunConfig
+
+
+@dataclass(frozen=True)
+class Probe:
+    """Windows to evaluate, cut exactly as in training. What one document has in one window is a row.
+
+    Attributes:
+        tokens: inputs and targets, one window a line.
+        target_row: row of each target.
+        window: of each row, its number in the mixture's stream.
+        document, group, source: of each row, numbered over the parts of the mixture; the two halves of twins and both
+            sides of the split number groups and sources alike.
+        token_counts, byte_counts: of each row, targets and their UTF-8 bytes.
+    """
+
+    tokens: Int32[np.ndarray, "windows context+1"]
+    target_row: Int32[np.ndarray, "windows context"]
+    window: Int32[np.ndarray, "rows"]
+    document: Int32[np.ndarray, "rows"]
+    group: Int32[np.ndarray, "rows"]
+    source: Int32[np.ndarray, "rows"]
+    token_counts: Int64[np.ndarray, "rows"]
+    byte_counts: Int64[np.ndarray, "rows"]
+
+    def sums(self, losses: Float[np.ndarray, "windows context"]) -> Float[np.ndarray, "rows"]:
+        """Losses of each row's targets, added up."""
+        return np.bincount(self.target_row.ravel(), losses.astype(np.float64).ravel(), len(self.window))
+
+
+def probe_sets(config: RunConfig, mixture: Mixture, other: Mixture | None = None) -> dict[str, Probe]:
+    """The probes `seen` and `heldout` of a run, and `other`, what its twin sees.
+
+    `seen` is a uniform sample of the windows that the run consumes, in a mixture as many of each part as its share;
+    after less than one epoch only those are eligible. `heldout` is a uniform sample of the held-out windows in the same
+    shares. Samples are drawn by hash of the window, so runs that consume the same windows are measured on the same
+    ones, and a run's `other` is its twin's `seen`.
+
+    Args:
+        mixture: what the run reads.
+        other: what its twin reads, if it has one.
+
+    Raises:
+        InputError: the held-out text is shorter than one window.
+    """
+    size = config.probe.windows
+    held = heldout_windows(mixture)
+    wanted = share_out(size, tuple(map(float, mixture.windows)))
+    starts = np.cumsum((0, *held[:-1]))
+    heldout = [start + _sample(np.arange(most), count) for start, most, count in zip(starts, held, wanted, strict=True)]
+    sets = {
+        "seen": _probe(mixture, "train", _seen(config, mixture.windows), mixture.windows),
+        "heldout": _probe(mixture, "heldout", np.concatenate(heldout), held),
+    }
+    if other is not None:
+        sets["other"] = _probe(other, "train", _seen(config.twin(), other.windows), other.windows)
+    return sets
+
+
+def effective_groups(config: RunConfig, mixture: Mixture, first: int, stop: int) -> float:
+    """The effective number of groups of documents that the steps first .. stop - 1 read, by their windows, each of the
+    group that its middle is of."""
+    positions = np.arange(first * config.batch, stop * config.batch)
+    part, number = locate(window_index(positions, config.windows, config.seed), mixture.windows)
+    counts = []
+    for which, store in enumerate(mixture.stores):
+        middles = number[part == which] * mixture.context + mixture.context // 2
+        documents = np.searchsorted(store.train_offsets, middles, side="right") - 1
+        counts.append(np.bincount(store.train_groups[documents], minlength=1))
+    return effective_number(np.concatenate(counts))
+
+
+def _seen(config: RunConfig, windows: tuple[int, ...]) -> Int[np.ndarray, "sampled"]:
+    consumed, total = np.arange(sum(windows)), config.steps * config.batch
+    if total < len(consumed):
+        consumed = np.sort(window_index(np.arange(total), len(consumed), config.seed))
+    part, number = locate(consumed, windows)
+    starts = np.cumsum((0, *windows[:-1]))
+    of_parts = [number[part == which] for which in range(len(windows))]
+    wanted = share_out(config.probe.windows, tuple(float(len(mine)) for mine in of_parts))
+    sampled = [start + _sample(mine, n) for start, mine, n in zip(starts, of_parts, wanted, strict=True)]
+    return np.concatenate(sampled)
+
+
+def _sample(windows: Int[np.ndarray, "candidates"], size: int) -> Int[np.ndarray, "windows"]:
+    """The `size` windows with the smallest hashes, in the order of the stream."""
+    order = np.argsort(mix(windows.astype(np.uint64) + np.uint64(0x5851F42D4C957F2D)), kind="stable")
+    return np.sort(windows[order[:size]])
+
+
+def _probe(mixture: Mixture, side: str, index: Int[np.ndarray, "windows"], windows: tuple[int, ...]) -> Probe:
+    part, number = locate(index, windows)
+    tokens = cut(mixture, side, index, windows)
+    context = mixture.context
+    places = number[:, None] * context + np.arange(1, context + 1)
+    document, group, source = (np.empty(places.shape, np.int64) for _ in range(3))
+    sizes = np.zeros(places.shape, np.int64)
+    documents_before = groups_before = sources_before = 0
+    for which, store in enumerate(mixture.stores):
+        mine = part == which
+        offsets, groups = getattr(store, f"{side}_offsets"), getattr(store, f"{side}_groups")
+        found = np.searchsorted(offsets, places[mine], side="right") - 1
+        document[mine] = documents_before + found
+        group[mine] = groups_before + groups[found]
+        source[mine] = sources_before + store.group_sources[groups[found]]
+        sizes[mine] = store.token_bytes[tokens[mine, 1:]]
+        documents_before += len(groups)
+        groups_before += len(store.group_names)
+        sources_before += len(store.source_names)
+    # Within a window documents follow one another: a row begins where the document changes.
+    begins = np.ones(document.shape, bool)
+    begins[:, 1:] = document[:, 1:] != document[:, :-1]
+    row = np.cumsum(begins.ravel()) - 1
+    first = np.flatnonzero(begins)
+    return Probe(
+        tokens=tokens,
+        target_row=row.reshape(places.shape).astype(np.int32),
+        window=np.repeat(index, context)[first].astype(np.int32),
+        document=document.ravel()[first].astype(np.int32),
+        group=group.ravel()[first].astype(np.int32),
+        source=source.ravel()[first].astype(np.int32),
+        token_counts=np.bincount(row, minlength=len(first)),
+        byte_counts=np.bincount(row, sizes.ravel(), len(first)).astype(np.int64),
+    )

@@ -1,0 +1,1 @@
+"""What this computer is: its devices, its memory, how fast it trains."""

@@ -1,0 +1,118 @@
+"""What this machine does: a few short programs, timed, as the numbers that `isogap plan` predicts with and by which
+`isogap run` chooses how many runs train side by side."""
+
+import time
+from collections.abc import Callable
+
+import jax
+
+from harness.machine.trial import try_out
+from harness.machine.workers import measure_crew
+from models.config import ARCHITECTURES, make_config
+from models.count import flops
+from sweeps.calibration import Calibration, Crew
+from sweeps.shape import Shape
+
+CONTEXT, BATCH, PROBE = 128, 8, 64
+SECONDS = 0.6
+
+
+def _shape(architecture: str, width: int, depth: int) -> Shape:
+    model = make_config(architecture, vocab=257, context=CONTEXT, width=width, depth=depth, heads=width // 16)
+    return Shape(model, BATCH, False, "adamw", PROBE)
+
+
+def _seconds(call: Callable[[], object], least: int = 5) -> float:
+    """Of the fastest call: what neighbours take of a shared machine is not the machine's."""
+    times: list[float] = []
+    while len(times) < least or sum(times) < SECONDS:
+        began = time.perf_counter()
+        jax.block_until_ready(call())
+        times.append(time.perf_counter() - began)
+    return min(times)
+
+
+def _measure(shape: Shape, slots: int) -> dict[str, float]:
+    """Seconds to compile, of one turn, of one run's evaluation, and of a dispatch of no turns."""
+    trial = try_out(shape, slots)
+    dispatch = _seconds(lambda: trial.advance(0))
+    turn = (_seconds(lambda: trial.advance(trial.turns)) - dispatch) / trial.turns
+    evaluation = _seconds(trial.evaluate)
+    measured = {"compile": trial.compile_seconds, "turn": turn, "evaluation": evaluation, "dispatch": dispatch}
+    return measured | {"turns": trial.turns, "speed": slots * shape.turn_flops / turn}
+
+
+def _gains(shape: Shape, alone: float, devices: int, progress: Callable[[str], None]) -> dict[int, float]:
+    """Of packs of one run each device, and of more until they gain no more."""
+    gains = {1: 1.0}
+    for slots in sorted({devices, min(64, 4 * devices), min(64, 16 * devices)} - {1}):
+        progress(f"dense, width {shape.model.width}, {slots} slots")
+        gains[slots] = _measure(shape, slots)["speed"] / alone
+        if gains[slots] < 1.1 * gains[max(s for s in gains if s < slots)]:
+            break
+    return gains
+
+
+def _crew(
+    alone: dict[int, tuple[Shape, dict[str, float]]], devices: int, progress: Callable[[str], None]
+) -> Crew | None:
+    """Of one process a device.
+
+    Args:
+        alone: width -> what was measured of one run alone.
+    """
+    if devices == 1 or jax.default_backend() != "cpu":
+        return None
+    progress(f"{devices} processes of one core each")
+    smallest = min(alone)
+    cases = [(shape, slots) for shape, _ in alone.values() for slots in (1, 4)]
+    start, compiling, speeds = measure_crew(cases, devices)
+    gain: dict[int, dict[int, float]] = {width: {} for width in alone}
+    for (shape, slots), speed in zip(cases, speeds, strict=True):
+        gain[shape.model.width][slots] = speed / alone[shape.model.width][1]["speed"]
+    return Crew(devices, start, compiling[0] / alone[smallest][1]["compile"], gain)
+
+
+def calibrate(progress: Callable[[str], None]) -> Calibration:
+    """Time about a dozen programs, one to three minutes on 2 cores, nearly all of it compiling.
+
+    Must run in a process without a cache of compiled programs, or the compile times mean nothing, whose main module can
+    be imported without harm: a crew's processes do.
+
+    Args:
+        progress: told what is measured next.
+    """
+    alone, wide = _shape("dense", 32, 2), _shape("dense", 128, 4)
+    devices, platform = len(jax.devices()), jax.default_backend()
+    progress("dense, width 32, alone")
+    small = _measure(alone, 1)
+    progress("dense, width 128, alone")
+    large = _measure(wide, 1)
+    gains = {
+        width: _gains(shape, measured["speed"], devices, progress)
+        for width, shape, measured in ((32, alone, small), (128, wide, large))
+    }
+    slots = max(gains[32], key=lambda size: gains[32][size])
+    others: dict[str, dict[str, float]] = {}
+    for architecture in ARCHITECTURES:
+        progress(f"{architecture}, width 32, {slots} slots")
+        others[architecture] = _measure(_shape(architecture, 32, 2), slots)
+    per_layer = max(0.0, (large["compile"] - small["compile"]) / (wide.model.depth - alone.model.depth))
+    fixed = max(0.0, small["compile"] - per_layer * alone.model.depth)
+    forward = flops(alone.model).forward * PROBE * CONTEXT
+    return Calibration(
+        device=f"{devices} x {jax.devices()[0].device_kind}",
+        platform=platform,
+        devices=devices,
+        training_flops={32: small["speed"], 128: large["speed"]},
+        architecture_time={a: others["dense"]["speed"] / m["speed"] for a, m in others.items()},
+        packing_gain=gains,
+        dispatch_seconds=others["dense"]["dispatch"],
+        steps_per_dispatch=int(others["dense"]["turns"]),
+        compile_seconds=fixed,
+        # The dense pack's programs were compiled before, for its gain.
+        compile_seconds_per_layer={a: max(0.0, m["compile"] - fixed) / 2 for a, m in others.items()}
+        | {"dense": per_layer},
+        evaluation_speed=forward / small["evaluation"] / small["speed"],
+        crew=_crew({32: (alone, small), 128: (wide, large)}, devices, progress),
+    )

@@ -1,0 +1,87 @@
+"""What `isogap status` prints, of a folder made by hand."""
+
+import json
+
+import pytest
+
+from harness.record.heartbeat import Pulse
+from harness.record.lock import sweep_lock
+from harness.record.status import Status, run_folder, write_status
+from harness.record.sweep_folder import lay_out
+from harness.terminal import duration, lines
+from models.config import make_config
+from sweeps.config import DataConfig, OptimizerConfig, RunConfig
+
+
+def run(seed: int) -> RunConfig:
+    model = make_config("dense", vocab=257, context=16, width=16, depth=1, heads=2)
+    data = DataConfig(domain="", tokenizer="bytes", unique_tokens=1000)
+    return RunConfig(model=model, data=data, optimizer=OptimizerConfig(lr=0.1), steps=100, batch=2, seed=seed)
+
+
+RUNS = [run(seed) for seed in range(3)]
+
+
+class Spent:
+    training, evaluation, compiling, tokens, total = 60.0, 30.0, 5.0, 0, 100.0
+
+
+class Slot:
+    config, step, last_loss = RUNS[1], 40, 3.5
+
+
+@pytest.fixture
+def sweep(tmp_path):
+    out = tmp_path / "sweep"
+    lay_out(out, "name: a\n", RUNS)
+    write_status(run_folder(out, RUNS[0].run_id), Status("failed", 7, 100, reason="[red]no memory"))
+    return out
+
+
+def test_a_live_sweep_shows_its_processes(sweep, isogap):
+    pulse = Pulse(sweep, Spent(), "a")
+    pulse.follow([Slot()])
+    pulse.beat()
+    with sweep_lock(sweep):
+        text, told = isogap("status", sweep).out, json.loads(isogap("status", sweep, "--json").out)
+    printed = text.splitlines()
+    assert len(printed) == 4 + 3 and "[red]no memory" in printed[1]
+    assert "1 failed, 1 pending, 1 running" in text
+    assert "0 of 3 runs done, 1 running, 1 failed, 0 tokens/s, 90% inside compiled steps, 0:01:40 elapsed" in text
+    progress, rows = told["progress"], told["runs"]
+    assert rows[1]["state"] == "running" and rows[1]["step"] == 40 and rows[1]["train_loss"] == 3.5
+    assert progress["utilisation"] == pytest.approx(0.9) and progress["live"] and progress["tokens"] == 32 * 47
+    (worker,) = progress["workers"]
+    assert worker["compile_seconds"] == 5.0 and worker["slots"][0]["run_id"] == RUNS[1].run_id
+    assert "not running" in isogap("status", sweep).out
+    assert json.loads(isogap("status", sweep, "--json").out)["progress"]["tokens_per_second"] is None
+
+
+def test_a_sweep_in_preparation_is_said_to_be(tmp_path, isogap):
+    with sweep_lock(tmp_path):
+        ended, told = isogap("status", tmp_path), json.loads(isogap("status", tmp_path, "--json").out)
+    assert ended.status == 0 and ended.out.count("\n") == 1 and "prepared" in ended.out
+    assert told["runs"] == [] and told["progress"]["live"] and told["progress"]["eta_seconds"] is None
+    assert isogap("status", tmp_path).status == 2
+
+
+def test_lines_are_in_columns():
+    told = lines([{"name": "a", "N": None, "why": ""}, {"name": "bcd", "N": 12345, "why": "x [y]"}])
+    assert told == ["name       N  why", "a", "bcd   12,345  x [y]"]
+
+
+def test_a_plan_is_a_line_a_run_and_a_line_a_pack(lab, isogap, tmp_path):
+    spec = tmp_path / "wide.yaml"
+    spec.write_text(lab.spec.read_text() + "  - {name: odd, defaults: {tokens: 1600, lr: 0.1, width: 15}}\n")
+    printed = isogap("plan", spec, "--cache", lab.cache).out.split("\n")
+    told = json.loads(isogap("plan", spec, "--cache", lab.cache, "--json").out)
+    running = [cell for cell in told["cells"] if cell["reason"] is None]
+    assert [line.split()[0] for line in printed[2:8]] == [cell["run_id"] for cell in running] and len(running) == 6
+    assert printed[0] == "cells" and printed[8:10] == ["", "packs"]
+    assert [line.split()[0] for line in printed[11:13]] == [pack["pack_id"] for pack in told["packs"]]
+    assert printed[14].startswith("infeasible: odd seed 0: ") and printed[15].startswith("tiny: 6 runs in 2 packs")
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(0.0, "0:00:00"), (59.2, "0:01:00"), (90000.0, "1 day, 1:00:00")])
+def test_durations(seconds, text):
+    assert duration(seconds) == text

@@ -1,0 +1,31 @@
+import numpy as np
+import pandas as pd
+
+from harness.fit.certainty.sign_flip import detect
+from harness.fit.laws.law import get_law
+from harness.fit.problem.problem import centre
+
+
+def table(seed, gap, clusters=60):
+    rng = np.random.default_rng(seed)
+    tokens = 10 ** rng.uniform(6, 10, clusters)
+    return pd.DataFrame({"D": tokens, "G": gap(tokens) + 1e-3 * rng.standard_normal(clusters), "G_se": 1e-3})
+
+
+def found(frame):
+    return detect(centre(get_law("gap_n_free"), frame))
+
+
+def test_noise_alone_is_called_a_gap_as_often_as_the_level_says():
+    p_values = [found(table(seed, np.zeros_like)).p_value for seed in range(200)]
+    assert np.mean(np.array(p_values) < 0.01) <= 0.03
+    assert 0.35 < np.median(p_values) < 0.65
+
+
+def test_gaps_of_two_standard_errors_at_few_tokens_are_found():
+    power = [found(table(seed, lambda d: 2e-3 * (d / 1e6) ** -0.4)).detected for seed in range(40)]
+    assert np.mean(power) > 0.8
+
+
+def test_negative_gaps_are_no_gap():
+    assert not found(table(0, lambda d: -5e-3 * np.ones_like(d))).detected
