@@ -15,7 +15,7 @@ def start() -> None:
     if sys.argv[1:2] and sys.argv[1] in COMPUTING:
         ask_for_huge_pages()
     if sys.argv[1:2] and sys.argv[1] in FITTING and "--help" not in sys.argv:
-        from harness.data.cache import default_cache
+        from harness.files import default_cache
         from harness.machine.platform import keep_programs
 
         keep_programs(default_cache())

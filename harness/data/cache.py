@@ -10,15 +10,11 @@
 Everything is written beside its place and renamed into it, so that processes may prepare the same thing at once.
 """
 
-import os
-import shutil
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator
 from dataclasses import dataclass
 from hashlib import blake2b
 from itertools import chain
 from pathlib import Path
-from uuid import uuid4
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -27,7 +23,7 @@ from pydantic import TypeAdapter
 from harness.data import bpe
 from harness.data.contamination import Contamination, contamination
 from harness.data.corpora import Corpus, find_corpus
-from harness.data.documents import Document, content_hash
+from harness.data.documents import SCHEMA, Document, content_hash, documents_table
 from harness.data.duplicates import Cleaned, Removal, clean
 from harness.data.split import split
 from harness.data.streams import in_batches
@@ -41,7 +37,7 @@ from harness.data.tokenizers import (
     read_ranks,
     write_ranks,
 )
-from harness.files import naming, sync
+from harness.files import atomically
 
 
 @dataclass(frozen=True)
@@ -94,50 +90,6 @@ class CorpusFacts:
 
 _FACTS = TypeAdapter(CorpusFacts)
 _CONTAMINATION = TypeAdapter(Contamination)
-SCHEMA = pa.schema(
-    [
-        ("id", pa.string()),
-        ("group", pa.string()),
-        ("source", pa.string()),
-        ("licence", pa.string()),
-        ("bytes", pa.int64()),
-        ("text", pa.large_string()),
-    ]
-)
-
-
-def default_cache() -> Path:
-    """The folder `isogap` of the user's cache folder: XDG_CACHE_HOME, or ~/.cache."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "isogap"
-
-
-@contextmanager
-def atomically(path: Path) -> Iterator[Path]:
-    """A path to write a file or folder at, which takes the place of `path` once the block is done and all is on disk.
-
-    Where another process has put a folder there in the meantime, that one stays: same name, same content.
-
-    Raises:
-        OSError: it cannot be written; `filename` is set.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{uuid4().hex}")
-    try:
-        with naming(path):
-            yield beside
-            for written in [*beside.glob("*"), beside]:
-                sync(written)
-            try:
-                beside.replace(path)
-            except OSError:
-                if not path.is_dir():
-                    raise
-            sync(path.parent)
-    finally:
-        if beside.is_dir():
-            shutil.rmtree(beside)
-        else:
-            beside.unlink(missing_ok=True)
 
 
 def known_facts(corpus: Corpus, cache: Path) -> CorpusFacts | None:
@@ -250,12 +202,6 @@ def _batches(corpus: Corpus, cache: Path, columns: list[str]) -> Iterator[pa.Rec
     with pq.ParquetFile(_corpus_file(corpus_facts(corpus, cache), cache)) as file:
         for number in range(file.num_row_groups):
             yield from file.read_row_group(number, columns=columns, use_threads=False).select(columns).to_batches()
-
-
-def documents_table(documents: Sequence[Document]) -> pa.Table:
-    """Documents as they are kept in parquet, with their bytes as UTF-8."""
-    columns = {name: [getattr(d, name) for d in documents] for name in ("id", "group", "source", "licence", "text")}
-    return pa.table(columns | {"bytes": [len(text.encode()) for text in columns["text"]]}, schema=SCHEMA)
 
 
 def _facts(cleaned: Cleaned) -> CorpusFacts:

@@ -3,9 +3,10 @@
 from pathlib import Path
 from typing import Any
 
-from harness.data.cache import CorpusFacts, default_cache, known_contamination, known_facts
+from harness.data.cache import CorpusFacts, known_contamination, known_facts
 from harness.data.corpora import named_corpora
 from harness.data.tokenizers import FETCHED_AS
+from harness.files import default_cache
 from sweeps.errors import InputError
 from sweeps.rules import PUBLISHED_VOCAB
 

@@ -8,8 +8,9 @@ from functools import partial
 from hashlib import blake2b
 from pathlib import Path
 
-from harness.data import installed, readers
+from harness.data import fetched, installed, readers
 from harness.data.documents import Document
+from harness.files import default_cache
 from sweeps.errors import InputError
 
 # Must change when the same sources would give other documents: prepared corpora are cached under it.
@@ -91,8 +92,6 @@ def named_corpora(cache: Path | None = None) -> tuple[Corpus, ...]:
 
 def _fetched_corpus(name: str, cache: Path | None) -> Corpus:
     # Imported late: they import this module.
-    from harness.data import fetched
-    from harness.data.cache import default_cache
 
     folder = default_cache() if cache is None else cache
     description, licence = FETCHED[name]

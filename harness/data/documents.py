@@ -1,8 +1,22 @@
 """A corpus is a list of documents; a document is named by its content and grouped by the source file it came from."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
+
+import pyarrow as pa
+
+# The columns of a table of documents, as parquet keeps them.
+SCHEMA = pa.schema(
+    [
+        ("id", pa.string()),
+        ("group", pa.string()),
+        ("source", pa.string()),
+        ("licence", pa.string()),
+        ("bytes", pa.int64()),
+        ("text", pa.large_string()),
+    ]
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,3 +52,9 @@ def content_hash(documents: Iterable[Document]) -> str:
     for d in documents:
         digest.update(f"{d.id}\t{d.group}\t{d.source}\t{d.licence}\n".encode())
     return digest.hexdigest()
+
+
+def documents_table(documents: Sequence[Document]) -> pa.Table:
+    """Documents as a table with the columns of `SCHEMA`; `bytes` counts the UTF-8 bytes of each text."""
+    columns = {name: [getattr(d, name) for d in documents] for name in ("id", "group", "source", "licence", "text")}
+    return pa.table(columns | {"bytes": [len(text.encode()) for text in columns["text"]]}, schema=SCHEMA)

@@ -14,8 +14,8 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from harness.data.cache import atomically, documents_table
-from harness.data.documents import Document
+from harness.data.documents import Document, documents_table
+from harness.files import atomically
 from sweeps.errors import InputError
 
 # Must change when the readers would give other text: what was read under another number is read again.

@@ -12,11 +12,9 @@ import numpy as np
 from jaxtyping import Int, Int32, Int64, UInt16
 
 from harness.data.cache import (
-    atomically,
     corpus_documents,
     corpus_facts,
     corpus_groups,
-    default_cache,
     digest,
     load_tokenizer,
     split_contamination,
@@ -27,6 +25,7 @@ from harness.data.documents import Document
 from harness.data.split import Half, split
 from harness.data.streams import in_batches, map_in_order
 from harness.data.tokenizers import Tokenizer
+from harness.files import atomically, default_cache
 
 # Changes of the files of a store must change this number.
 FORMAT = 3

@@ -5,7 +5,7 @@ from typing import Any
 
 from rich.console import Console
 
-from harness.data.cache import CorpusFacts, corpus_facts, default_cache, split_contamination
+from harness.data.cache import CorpusFacts, corpus_facts, split_contamination
 from harness.data.catalog import HELDOUT
 from harness.data.contamination import Contamination
 from harness.data.corpora import find_corpus
@@ -13,6 +13,7 @@ from harness.data.fetched import Manifest
 from harness.fetch.fetch import fetch_corpus
 from harness.fetch.hub import fetch_hub
 from harness.fetch.sources import SOURCES
+from harness.files import default_cache
 from harness.terminal import print_rows, working
 from sweeps.errors import InputError
 

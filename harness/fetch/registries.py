@@ -17,8 +17,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from threading import Lock
 
-from harness.data.cache import atomically
 from harness.fetch.sources import Source
+from harness.files import atomically
 from sweeps.errors import InputError
 
 # One wheel for every machine: that of the Python and the system that all these packages build for.

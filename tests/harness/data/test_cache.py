@@ -8,11 +8,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from harness.data.cache import (
-    atomically,
     corpus_documents,
     corpus_facts,
     corpus_groups,
-    default_cache,
     known_facts,
     load_tokenizer,
     split_contamination,
@@ -21,6 +19,7 @@ from harness.data.cache import (
 from harness.data.corpora import Corpus, find_corpus
 from harness.data.documents import make_document
 from harness.data.split import place_in_order, split
+from harness.files import atomically, default_cache
 from sweeps.errors import InputError
 
 
