@@ -16,6 +16,7 @@ from typing import Any
 
 from harness.launch.faults import Outcome, after_fault, all_ended, any_bad
 from harness.launch.packing import Packing, read_packing, write_packing
+from harness.machine.processes import spawn
 from harness.record.heartbeat import Pulse
 from sweeps.errors import reason_of
 from sweeps.packs import Pack
@@ -164,22 +165,13 @@ class _Worker:
     pack: Pack | None = None
 
 
-def _start(context: Any, job: Job, number: int, cores: list[int], deadline: float | None) -> _Worker:
-    mine, theirs = context.Pipe()
-    process = context.Process(target=_serve, args=(theirs, job, number, cores, deadline), daemon=True)
-    process.start()
-    theirs.close()  # so that its end is seen here
-    return _Worker(process, mine)
-
-
 def _run_in_workers(
     todo: deque[Pack], job: Job, workers: int, stop: Stop, ended: Callable[[Iterable[str]], None]
 ) -> None:
-    context = multiprocessing.get_context("spawn")
     cores = sorted(os.sched_getaffinity(0))
 
     def started(number: int) -> _Worker:
-        return _start(context, job, number, cores[number::workers] or cores, stop.deadline)
+        return _Worker(*spawn(_serve, job, number, cores[number::workers] or cores, stop.deadline))
 
     crew: dict[int, _Worker] = {}
     told = False

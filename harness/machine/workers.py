@@ -2,7 +2,6 @@
 device a core. On two cores they trained 5 to 23 % more tokens at width 32 and 3 to 6 % at width 128: the threads of one
 process wait for each other."""
 
-import multiprocessing
 import os
 import time
 from collections.abc import Sequence
@@ -11,6 +10,7 @@ from typing import Any
 
 import jax
 
+from harness.machine.processes import spawn
 from harness.machine.trial import try_out
 from sweeps.shape import Shape
 
@@ -27,16 +27,9 @@ def measure_crew(cases: Sequence[tuple[Shape, int]], processes: int) -> tuple[fl
         seconds until a process was ready to compile; for each case the longest time to compile, and the FLOP/s of all
         processes together.
     """
-    context = multiprocessing.get_context("spawn")
     cores = sorted(os.sched_getaffinity(0))
     began = time.perf_counter()
-    members: list[tuple[Any, Connection]] = []
-    for number in range(processes):
-        mine, theirs = context.Pipe()
-        process = context.Process(target=_member, args=(theirs, cores[number], cases), daemon=True)
-        process.start()
-        theirs.close()
-        members.append((process, mine))
+    members = [spawn(_member, core, cases) for core in cores[:processes]]
 
     def all_say() -> list[Any]:
         return [connection.recv() for _, connection in members]

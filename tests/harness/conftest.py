@@ -99,6 +99,15 @@ def write_text_corpus(folder: Path, seed: int) -> Path:
     return folder
 
 
+@pytest.fixture
+def foreign_folder(tmp_path: Path) -> Path:
+    """A user's folder that holds packages with isogap's names, which cannot be imported."""
+    for package in ("models", "sweeps"):
+        (tmp_path / "foreign" / package).mkdir(parents=True)
+        (tmp_path / "foreign" / package / "__init__.py").write_text("raise RuntimeError('the package of the user')")
+    return tmp_path / "foreign"
+
+
 @pytest.fixture(scope="session")
 def text_corpus() -> Callable[[Path, int], Path]:
     return write_text_corpus

@@ -6,14 +6,17 @@ import os
 import random
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import yaml
 
 from harness.launch.packing import read_packing
 from harness.launch.planning import calibration_path
+from harness.machine.processes import HOME
 from harness.record.status import read_status, run_folder
 from sweeps.calibration import TWO_CORES, Crew
 
@@ -163,3 +166,19 @@ def test_a_crew_is_taken_where_it_is_faster_and_goes_on_with_its_devices(run, la
     status, _, err = finish(run(cut, "--cache", cache, "--workers", 1))
     assert status == 3, err
     assert tables(cut) == tables(whole)
+
+
+def test_workers_import_isogap_from_a_folder_with_packages_of_its_names(lab, tmp_path, foreign_folder, ended_children):
+    spec = yaml.safe_load(lab.spec.read_text())
+    spec["blocks"] = [{"defaults": {"tokens": 1600, "lr": 0.01}, "seeds": 2}]
+    (foreign_folder / "sweep.yaml").write_text(yaml.safe_dump(spec))
+    arguments = ["run", "sweep.yaml", "--out", "out", "--cache", str(lab.cache), "--workers", "2"]
+    command = [sys.executable, "-P", "-m", "harness", *arguments]
+    child = subprocess.Popen(
+        command, cwd=foreign_folder, env=os.environ | {"PYTHONPATH": str(HOME)}, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    ended_children.append(child)
+    status, _, err = finish(child)
+    assert status == 0, err
+    assert {path.stem for path in (foreign_folder / "out" / "workers").iterdir()} >= {"worker-0"}
