@@ -14,10 +14,11 @@ import pandas as pd
 from harness.fit.fitting import fit
 from harness.fit.gap_law.published import predict_gap
 from harness.fit.truth import holds
+from sweeps.published_gap import PUBLISHED_GAP
 
 TRUTH = {
     "chinchilla": {"E": 1.8172, "A": 482.01, "B": 2085.43, "alpha": 0.3478, "beta": 0.3658},
-    "gap": {"A": 0.86, "alpha": 0.31, "z": 0.74, "beta": 0.42, "u_star": 1.0},
+    "gap": PUBLISHED_GAP._asdict(),
 }
 RUNS = 174
 
@@ -36,7 +37,7 @@ def gaps(seed: int, scatter: float) -> pd.DataFrame:
     """The gap law with its published constants, u log-uniform in 1e-2 to 1e3."""
     rng = np.random.default_rng(seed)
     n = 10 ** rng.uniform(5, 9, RUNS)
-    d = 10 ** rng.uniform(-2, 3, RUNS) * n**0.74
+    d = 10 ** rng.uniform(-2, 3, RUNS) * n**PUBLISHED_GAP.z
     return pd.DataFrame({"N": n, "D": d, "G": predict_gap(n, d) * (1 + scatter * rng.standard_normal(RUNS))})
 
 

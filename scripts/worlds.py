@@ -9,23 +9,24 @@ import json
 import time
 from dataclasses import asdict
 
-from harness.fit.gap_law.worlds import ROWS, WORLDS, get_world, trial, trial_of_groups
+from harness.fit.gap_law.published import SOURCE_RUNS
+from harness.theory.verdict_worlds import VERDICT_WORLDS, try_universality, try_verdict
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("worlds", nargs="*", default=[world.id for world in WORLDS])
+    parser.add_argument("worlds", nargs="*", default=list(VERDICT_WORLDS))
     parser.add_argument("--tables", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--groups", type=int, default=0, help="of runs; the law is true in each")
-    parser.add_argument("--rows", type=int, default=ROWS)
+    parser.add_argument("--rows", type=int, default=SOURCE_RUNS)
     parser.add_argument("--ratio", type=float, default=1.0, help="of the last group's A to the others'")
     parser.add_argument("--apart", type=float, default=0.0, help="the last group's alpha above the others'")
     parser.add_argument("--bootstrap", type=int, default=99)
     given = parser.parse_args()
     if given.groups:
         start = time.perf_counter()
-        found = trial_of_groups(
+        found = try_universality(
             given.tables, given.seed, bootstrap=given.bootstrap, rows=given.rows, groups=given.groups,
             ratio=given.ratio, apart=given.apart,
         )  # fmt: skip
@@ -33,7 +34,7 @@ def main() -> None:
         return
     for name in given.worlds:
         start = time.perf_counter()
-        found = trial(get_world(name), given.tables, given.seed)
+        found = try_verdict(VERDICT_WORLDS[name], given.tables, given.seed)
         print(json.dumps(asdict(found) | {"seconds": round(time.perf_counter() - start)}), flush=True)
 
 

@@ -12,11 +12,10 @@ from models.count import Counts, Which, count, flops
 from models.sizes import choose_heads, shape_for
 from sweeps.config import DataConfig, OptimizerConfig, ProbeConfig, RunConfig
 from sweeps.expression import Scalar
+from sweeps.published_gap import PUBLISHED_GAP
 from sweeps.rules import RateRule, vocab_of
 from sweeps.spec import Settings
 
-# The exponent of u = D / N^z, the variable the published gap law collapses on; plans print u for orientation.
-CROSSOVER_EXPONENT = 0.74
 LONGEST_RUN = 10**15
 DEFAULTS: Mapping[str, Any] = {
     "architecture": "dense",
@@ -140,7 +139,7 @@ def derived(config: RunConfig, which: Which) -> dict[str, Scalar]:
         "D": config.tokens,
         "U": config.data.unique_tokens,
         "epochs": config.epochs,
-        "u": config.tokens / n**CROSSOVER_EXPONENT,
+        "u": config.tokens / n**PUBLISHED_GAP.z,  # the variable of the published gap law, for orientation
         "steps": config.steps,
         "vocab": model.vocab,
         "flops": work.train * config.tokens,

@@ -21,7 +21,7 @@ from harness.fit.referee.extrapolate import extrapolate
 from harness.fit.referee.scores import holdout_scores, scatter
 from harness.fit.referee.sensitivity import cases, robustness
 from harness.fit.referee.warn import warnings_of
-from harness.fit.result import FitResult
+from harness.fit.result import Estimate, FitResult
 from harness.fit.search.solver import Solutions, minimise, status_of
 from harness.fit.search.starts import grid_of_starts
 from harness.fit.search.status import FitStatus
@@ -81,6 +81,12 @@ def solve(
     if not identified.identified.all() and status in (FitStatus.CONVERGED, FitStatus.AT_BOUND):
         status = FitStatus.NOT_IDENTIFIED
     return Fitted(problem, solutions, identified, status)
+
+
+def curvature_estimates(fitted: Fitted) -> dict[str, Estimate]:
+    """The parameters of a solved fit with errors from the curvature of the likelihood alone, without a bootstrap."""
+    no_draws = resample(fitted.problem, fitted.solutions, fitted.identified, 0, 0)
+    return estimates_of(fitted.problem, fitted.identified, *no_draws)
 
 
 def fit(

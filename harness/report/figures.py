@@ -9,9 +9,7 @@ import plotly.graph_objects as go
 from jaxtyping import Float
 
 from harness.fit.forecast import predict
-from harness.fit.gap_law.findings import SOURCE_D, SOURCE_N
-from harness.fit.gap_law.published import predict_gap
-from harness.fit.gap_law.verdict import PUBLISHED_Z
+from harness.fit.gap_law.published import SOURCE_D, SOURCE_N, predict_gap
 from harness.fit.result import FitResult, number
 from harness.fit.table import RUN_ROLES
 from harness.gaps.contrast import DETECTABLE
@@ -30,6 +28,7 @@ from harness.report.axes import (
     size_scale,
     symbols_of,
 )
+from sweeps.published_gap import PUBLISHED_GAP
 
 PUBLISHED_U_STAR = 1.0
 CONSTANTS = ("A", "alpha", "z", "beta", "u_star")
@@ -83,8 +82,8 @@ def _legend_only(figure: go.Figure, name: str, symbol: str, group: str | None) -
 
 def coverage_figure(runs: pd.DataFrame) -> go.Figure:
     """Which part of u = D/N^z the runs cover, at the published z, beside the source's own ranges."""
-    u = numbers(runs, "D") / numbers(runs, RUN_ROLES["N"]) ** PUBLISHED_Z
-    source = (SOURCE_D[0] / SOURCE_N[1] ** PUBLISHED_Z, SOURCE_D[1] / SOURCE_N[0] ** PUBLISHED_Z)
+    u = numbers(runs, "D") / numbers(runs, RUN_ROLES["N"]) ** PUBLISHED_GAP.z
+    source = (SOURCE_D[0] / SOURCE_N[1] ** PUBLISHED_GAP.z, SOURCE_D[1] / SOURCE_N[0] ** PUBLISHED_GAP.z)
     done = np.asarray(runs["status"] == "done")
     figure = blank(220)
     figure.add_scatter(
@@ -139,11 +138,11 @@ def drawn_constants(rows: pd.DataFrame, fit: FitResult) -> dict[str, float] | No
     slope, height = known.get("alpha - z*beta"), known.get("log A + beta*log u_star")
     if not beta.identified or beta.estimate is None or slope is None or height is None:
         return None
-    u_star = float(np.min(numbers(rows, "D") / numbers(rows, RUN_ROLES["N"]) ** PUBLISHED_Z)) / 10
+    u_star = float(np.min(numbers(rows, "D") / numbers(rows, RUN_ROLES["N"]) ** PUBLISHED_GAP.z)) / 10
     return {
         "A": float(np.exp(height - beta.estimate * np.log(u_star))),
-        "alpha": slope + PUBLISHED_Z * beta.estimate,
-        "z": PUBLISHED_Z,
+        "alpha": slope + PUBLISHED_GAP.z * beta.estimate,
+        "z": PUBLISHED_GAP.z,
         "beta": beta.estimate,
         "u_star": u_star,
     }

@@ -8,7 +8,8 @@ from pathlib import PurePath
 import numpy as np
 import pandas as pd
 
-from harness.fit.gap_law.findings import SOURCE_D, SOURCE_N, source_ranges
+from harness.fit.gap_law.findings import source_ranges
+from harness.fit.gap_law.published import SOURCE_D, SOURCE_N
 from harness.fit.laws.law import get_law
 from harness.fit.result import FitResult, number
 from harness.report import figures, measured, tables

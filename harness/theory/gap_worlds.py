@@ -21,11 +21,11 @@ import pandas as pd
 from jaxtyping import Float
 
 from harness.fit.gap_law.published import predict_gap
-from harness.fit.laws.law import get_law
 from harness.fit.truth import Truth
 from harness.theory.oracle import check, runs_like
 from harness.theory.random_features import Losses, best_ridge, losses
 from harness.theory.spectrum import power_law
+from sweeps.published_gap import PUBLISHED_GAP
 
 MODES = 1e15
 SIZES = np.geomspace(1e6, 1e9, 6)
@@ -75,7 +75,7 @@ def _crossover(n: Rows, d: Rows, z: float) -> Losses:
 
 
 def _source(z: float) -> dict[str, float]:
-    return {p.name: p.published for p in get_law("gap").parameters if p.published is not None}
+    return PUBLISHED_GAP._asdict()
 
 
 def _two_slopes(alpha: float, z: float, beta_0: float) -> dict[str, float]:

@@ -1,1 +1,1 @@
-"""The gap law under test: its published constants, the evidence, and the rule from evidence to a verdict."""
+"""The gap law under test: what its source published, the rule from evidence to one word, and the verdict on a table."""

@@ -1,10 +1,10 @@
-"""What the rule says about three simulated truths on the same design: what this design could have found.
+"""What the rule says of three simulated truths on the same design, which tells what this design could have found.
 
-One table is drawn of each truth, fitted like the real one but for the rounded crossover, the epochs test (the truths
-have none) and the bootstrap, in whose place stand errors from the curvature.
+One table is drawn from each truth and fitted like the real one, with three differences: the rounded crossover is left
+out, epochs are not tested (the truths have no such term), and errors come from the curvature, not from a bootstrap.
 
-If the rule does not say `supported` where the law is true, a failure to support it is the design's; if it says
-`supported` of a truth without N, support means nothing.
+If the rule does not say `supported` where the law is true, then the design is why it cannot be supported. If the rule
+says `supported` of a truth without N, then support means nothing on this design.
 """
 
 from dataclasses import dataclass
@@ -13,19 +13,21 @@ import numpy as np
 import pandas as pd
 
 from harness.fit.certainty.information import raw_values
-from harness.fit.gap_law.assess import Assessment, assess
-from harness.fit.gap_law.published import predict_gap
-
-SCATTER = 0.08
+from harness.fit.fitting import Fitted, curvature_estimates
+from harness.fit.gap_law.contest import solve_contest
+from harness.fit.gap_law.coverage import GapRows
+from harness.fit.gap_law.judge import ErrorKind, Judgement, judge
+from harness.fit.gap_law.published import SOURCE_SCATTER, predict_gap
+from harness.fit.gap_law.rule import RIVALS, TESTED_LAW, Word
 
 
 @dataclass(frozen=True)
 class Null:
-    """A simulated truth, what the rule should say on a design that can tell, and what it says on this one."""
+    """A simulated truth, the word for it on a design that can tell, and the word and its reason on this design."""
 
     truth: str
-    expected: str
-    verdict: str
+    expected: Word
+    verdict: Word
     reason: str
 
     @property
@@ -33,30 +35,38 @@ class Null:
         return self.verdict == self.expected
 
 
-def simulate_nulls(frame: pd.DataFrame, assessment: Assessment, seed: int = 0) -> tuple[Null, ...]:
-    """Replace the gaps of a table by three simulated ones and assess each.
+def judge_simulated(frame: pd.DataFrame) -> tuple[Judgement, dict[str, Fitted]]:
+    """Judge a simulated table with errors from the curvature; also its fits of the law and the rivals."""
+    fits = solve_contest(frame, (TESTED_LAW, *RIVALS)).fits
+    return judge(fits, curvature_estimates(fits[TESTED_LAW]), None, ErrorKind.CURVATURE), fits
 
-    The noise of a row is its standard error; without one, in the truth without a gap, the median |G| of the table.
+
+def simulate_nulls(frame: pd.DataFrame, rows: GapRows, without_n: Fitted, seed: int = 0) -> tuple[Null, ...]:
+    """Replace the gaps of a table by three simulated ones and judge each.
+
+    The noise of a row is its standard error. Where a row has none, the truth without a gap takes the median |G| of the
+    table, and the other truths take no noise.
+
+    Args:
+        rows: the same table as arrays.
+        without_n: the fit of G = a D^-b to the table, whose constants are the second truth.
     """
     rng = np.random.default_rng(seed)
-    rows = len(frame)
-    noise = frame["G_se"].fillna(0.0).to_numpy(float) if "G_se" in frame.columns else np.zeros(rows)
-    floor = float(np.median(np.abs(frame["G"])))
-    tokens_only = assessment.fits["gap_n_free"]
-    value = {
-        name: float(v[0]) for name, v in raw_values(tokens_only.problem, tokens_only.identified.theta[None]).items()
-    }
-    tokens = frame["D"].to_numpy(float)
-    fitted_tokens = tokens_only.problem.raw_columns["D"]  # processed or unique
-    means = {
-        ("no gap, noise only", "no_detectable_gap"): np.zeros(rows),
-        ("G = a D^-b as fitted here", "n_free"): value["a"] * fitted_tokens ** -value["b"],
-        ("the law with its published constants", "supported"): predict_gap(frame["N"], tokens),
-    }
-    found = []
-    for (truth, expected), mean in means.items():
+    noise = np.where(np.isnan(rows.se), 0.0, rows.se)
+    floor = float(np.median(np.abs(rows.gap)))
+    problem = without_n.problem
+    constants = {name: float(v[0]) for name, v in raw_values(problem, without_n.identified.theta[None]).items()}
+    tokens = problem.raw_columns["D"]  # processed or unique, whichever that law was fitted in
+    truths = (
+        ("no gap, noise only", Word.NO_DETECTABLE_GAP, np.zeros(len(noise))),
+        ("G = a D^-b as fitted here", Word.N_FREE, constants["a"] * tokens ** -constants["b"]),
+        ("the law with its published constants", Word.SUPPORTED, predict_gap(rows.n, rows.d)),
+    )
+    nulls = []
+    for truth, expected, mean in truths:
         spread = noise if mean.any() or (noise > 0).all() else np.where(noise > 0, noise, floor)
-        gap = mean * (1.0 + SCATTER * rng.standard_normal(rows)) + spread * rng.standard_normal(rows)
-        said = assess(frame.assign(G=gap))
-        found.append(Null(truth, expected, said.word.value, said.reason))
-    return tuple(found)
+        scatter = 1.0 + SOURCE_SCATTER * rng.standard_normal(len(noise))
+        gap = mean * scatter + spread * rng.standard_normal(len(noise))
+        judgement, _ = judge_simulated(frame.assign(G=gap))
+        nulls.append(Null(truth, expected, judgement.word, judgement.reason))
+    return tuple(nulls)

@@ -1,132 +1,138 @@
 """The verdict on the gap law from a table of gaps: one word, short sentences with their numbers, and all the fits."""
 
+import html
 import json
 from dataclasses import asdict, dataclass
 
-import numpy as np
 import pandas as pd
 
 from harness.fit.compare import Compared, compare_fitted
 from harness.fit.fitting import complete
-from harness.fit.gap_law.assess import assess, epochs_test, exponents, slope_in_n, unique_tokens
-from harness.fit.gap_law.decide import HEADLINES, RIVALS, Evidence, decide
-from harness.fit.gap_law.findings import Claim, findings
+from harness.fit.gap_law.contest import epochs_test, solve_contest
+from harness.fit.gap_law.coverage import coverage_at, gap_rows_of, magnitude_of
+from harness.fit.gap_law.findings import Claim, Findings, claims_of
+from harness.fit.gap_law.judge import ErrorKind, Judgement, judge
 from harness.fit.gap_law.nulls import Null, simulate_nulls
-from harness.fit.problem.problem import Problem, Warned, column_of
+from harness.fit.gap_law.rule import HEADLINES, RIVALS, ROUNDED_LAW, TESTED_LAW
+from harness.fit.problem.problem import Warned
 from harness.fit.result import FitResult
-
-LAWS = ("gap", "gap_smooth", *RIVALS)
-PUBLISHED_Z = 0.74
+from sweeps.published_gap import PUBLISHED_GAP
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a table says about the gap law.
+    """What a table says about the gap law. A notebook shows it as its headline and its sentences.
 
     Attributes:
-        headline: the verdict in a sentence.
-        verdict: a member of `Word`.
-        sentences: the findings, each with its number; the first is about the source's own ranges.
-        claims: the same findings, each with the claim it answers.
-        coverage: rows by u = D/N^z at the published and, where z is identified, the fitted exponent.
-        fits: law id -> result; all on the same rows.
-        comparison: the laws, best extrapolation to larger runs first, then by AICc.
-        nulls: what the rule says of three simulated truths on this design.
+        judgement: the word, its reason and its evidence.
+        findings: what the sentences are made from: coverage, fits, comparison, simulated truths.
+        claims: every finding in a sentence, with the claim of the source that it answers; the first is about the
+            source's own ranges.
     """
 
-    headline: str
-    verdict: str
-    reason: str
-    sentences: tuple[str, ...]
+    judgement: Judgement
+    findings: Findings
     claims: tuple[Claim, ...]
-    coverage: dict
-    fits: dict[str, FitResult]
-    comparison: tuple[Compared, ...]
-    nulls: tuple[Null, ...]
-    warnings: tuple[Warned, ...]
+
+    @property
+    def verdict(self) -> str:
+        """A member of `harness.fit.gap_law.rule.Word`."""
+        return self.judgement.word.value
+
+    @property
+    def headline(self) -> str:
+        """The verdict in a sentence."""
+        return f"{HEADLINES[self.judgement.word]}: {self.judgement.reason}."
+
+    @property
+    def sentences(self) -> tuple[str, ...]:
+        return tuple(claim.finding for claim in self.claims)
+
+    @property
+    def fits(self) -> dict[str, FitResult]:
+        """Law id -> result, all of the same rows."""
+        return self.findings.fits
+
+    @property
+    def fit(self) -> FitResult:
+        """The result of the law under test."""
+        return self.fits[TESTED_LAW]
+
+    @property
+    def comparison(self) -> tuple[Compared, ...]:
+        """The laws: best extrapolation to larger runs first, then by AICc."""
+        return self.findings.comparison
+
+    @property
+    def nulls(self) -> tuple[Null, ...]:
+        """What the rule says of three simulated truths on this design; empty if they were not asked for."""
+        return self.findings.nulls
+
+    @property
+    def warnings(self) -> tuple[Warned, ...]:
+        return self.fit.warnings
 
     def to_dict(self) -> dict:
-        return json.loads(self.to_json())
+        """The verdict as plain dictionaries, lists, numbers and strings; the fits as in the JSON of a fit."""
+        coverage, fitted = self.findings.coverage, self.findings.fitted_coverage
+        return {
+            "headline": self.headline,
+            "verdict": self.verdict,
+            "reason": self.judgement.reason,
+            "sentences": list(self.sentences),
+            "claims": [asdict(claim) for claim in self.claims],
+            "coverage": {
+                "published_z": coverage.to_dict(),
+                "fitted_z": None if fitted is None else fitted.to_dict(),
+            },
+            "fits": {law: result.to_dict() for law, result in self.fits.items()},
+            "comparison": [row.to_dict() for row in self.comparison],
+            "nulls": [asdict(null) for null in self.nulls],
+            "warnings": [asdict(warning) for warning in self.warnings],
+        }
 
     def to_json(self) -> str:
-        """Strict JSON of every field; the fits as in the JSON of a fit."""
-        return json.dumps(asdict(self), indent=1, allow_nan=False)
+        """Strict JSON of `to_dict`."""
+        return json.dumps(self.to_dict(), indent=1, allow_nan=False)
 
-
-def coverage_at(frame: pd.DataFrame, z: float) -> dict[str, float | int]:
-    """Rows on either side of the crossover for an exponent: u = D/N^z in raw counts."""
-    u = frame["D"].to_numpy(float) / frame["N"].to_numpy(float) ** z
-    return {
-        "z": z,
-        "u_below_0.3": int(np.sum(u < 0.3)),
-        "u_below_1": int(np.sum(u < 1.0)),
-        "u_above_1": int(np.sum(u > 1.0)),
-        "u_above_3": int(np.sum(u > 3.0)),
-        "u_min": float(u.min()),
-        "u_max": float(u.max()),
-    }
-
-
-def _reads(problem: Problem, frame: pd.DataFrame) -> bool:
-    return bool(np.allclose(problem.raw_columns["D"], frame["D"].to_numpy(float), rtol=1e-6))
+    def _repr_html_(self) -> str:
+        items = "".join(f"<li>{html.escape(sentence)}</li>" for sentence in self.sentences)
+        return f"<p><b>{html.escape(self.headline)}</b></p><ol>{items}</ol>"
 
 
 def verdict(
     frame: pd.DataFrame, *, bootstrap: int = 200, seed: int = 0, nulls: bool = True, source: str = "table"
 ) -> Verdict:
-    """Fit the gap law and its rivals to the same rows, and say what follows.
+    """Fit the gap law and its rivals to the same rows, judge them, and say what follows.
 
     Args:
         frame: roles N, D, G (nats per token); optional G_se, epochs or U, cluster.
-        bootstrap: cluster bootstrap draws for the gap law's intervals.
+        bootstrap: cluster bootstrap draws for the gap law's intervals; 0 takes errors from the curvature.
         seed: of bootstrap, folds and simulations.
-        nulls: whether to run the three simulated truths.
+        nulls: whether to judge the three simulated truths.
 
     Raises:
         InputError: N, D or G is missing or unusable, or there are too few rows.
     """
-    for role in ("N", "D", "G"):
-        column_of(frame, role, source, signed=role == "G")
-    found = assess(frame, LAWS, source=source)
-    epochs = epochs_test(frame, found.fits["gap"], source)
-    results = {
-        law: complete(
-            fitted,
-            frame,
-            draws=bootstrap if law == "gap" else 0,
-            seed=seed,
-            sensitivity=law == "gap",
-            source=source,
-        )
-        for law, fitted in found.fits.items()
-    }
-    comparison = compare_fitted(list(found.fits.values()), seed)
-    evidence = Evidence(
-        found.signal.detected,
-        {row.law: row.aicc for row in comparison},
-        exponents(results["gap"].parameters),
-        slope_in_n(found.fits),
-        None if epochs is None else epochs.matter,
-    )
-    word, reason = decide(evidence)
-    simulated = simulate_nulls(frame, found, seed) if nulls else ()
-    z = results["gap"].parameters["z"]
-    coverage = {
-        "published_z": coverage_at(frame, PUBLISHED_Z),
-        "fitted_z": coverage_at(frame, z.estimate) if z.identified and z.estimate is not None else None,
-    }
-    unique = unique_tokens(frame)
-    in_unique = tuple(law for law in RIVALS if unique is not None and _reads(found.fits[law].problem, unique))
-    claims = findings(frame, results, comparison, found.signal, epochs, coverage, simulated, in_unique)
-    return Verdict(
-        headline=f"{HEADLINES[word]}: {reason}.",
-        verdict=word.value,
-        reason=reason,
-        sentences=tuple(claim.finding for claim in claims),
-        claims=claims,
-        coverage=coverage,
+    contest = solve_contest(frame, (TESTED_LAW, ROUNDED_LAW, *RIVALS), source)
+    fits = contest.fits
+    epochs = epochs_test(frame, fits[TESTED_LAW], source)
+    results = {}
+    for law, fitted in fits.items():
+        tested = law == TESTED_LAW
+        draws = bootstrap if tested else 0
+        results[law] = complete(fitted, frame, draws=draws, seed=seed, sensitivity=tested, source=source)
+    estimates = results[TESTED_LAW].parameters
+    judgement = judge(fits, estimates, epochs, ErrorKind.BOOTSTRAP if bootstrap else ErrorKind.CURVATURE)
+    rows, z = gap_rows_of(frame), estimates["z"]
+    findings = Findings(
+        coverage=coverage_at(rows, PUBLISHED_GAP.z),
+        fitted_coverage=coverage_at(rows, z.estimate) if z.identified and z.estimate is not None else None,
+        magnitude=magnitude_of(rows),
+        shared_text=rows.shared_text,
         fits=results,
-        comparison=comparison,
-        nulls=simulated,
-        warnings=results["gap"].warnings,
+        comparison=compare_fitted(list(fits.values()), seed),
+        in_unique_tokens=contest.in_unique_tokens,
+        nulls=simulate_nulls(frame, rows, fits["gap_n_free"], seed) if nulls else (),
     )
+    return Verdict(judgement, findings, claims_of(judgement, findings))

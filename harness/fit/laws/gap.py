@@ -4,6 +4,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from harness.fit.laws.law import Columns, Combination, Law, Parameter, Parameters, Scales
+from sweeps.published_gap import PUBLISHED_GAP
 
 
 def predict(parameters: Parameters, columns: Columns) -> Float[Array, "rows"]:
@@ -26,16 +27,20 @@ def regimes(parameters: Parameters, columns: Columns) -> dict[str, Float[Array, 
 
 
 PARAMETERS = (
-    Parameter("A", "log", 1e-8, 1e8, (1.0,), published=0.86),
-    Parameter("alpha", "identity", -4.0, 4.0, (0.0, 0.4), published=0.31),
-    Parameter("z", "identity", -3.0, 5.0, (0.4, 0.8, 1.4), published=0.74),
-    Parameter("beta", "identity", -2.0, 5.0, (0.3, 1.0), published=0.42),
-    Parameter("u_star", "log", 1e-9, 1e9, (3e-3, 5e-2, 1.0, 20.0, 300.0), published=1.0),
+    Parameter("A", "log", 1e-8, 1e8, (1.0,), published=PUBLISHED_GAP.A),
+    Parameter("alpha", "identity", -4.0, 4.0, (0.0, 0.4), published=PUBLISHED_GAP.alpha),
+    Parameter("z", "identity", -3.0, 5.0, (0.4, 0.8, 1.4), published=PUBLISHED_GAP.z),
+    Parameter("beta", "identity", -2.0, 5.0, (0.3, 1.0), published=PUBLISHED_GAP.beta),
+    Parameter("u_star", "log", 1e-9, 1e9, (3e-3, 5e-2, 1.0, 20.0, 300.0), published=PUBLISHED_GAP.u_star),
 )
 
 COMBINATIONS = (
-    Combination("beta", lambda p: p["beta"], 0.42),
-    Combination("alpha - z*beta", lambda p: p["alpha"] - p["z"] * p["beta"], 0.31 - 0.74 * 0.42),
+    Combination("beta", lambda p: p["beta"], PUBLISHED_GAP.beta),
+    Combination(
+        "alpha - z*beta",
+        lambda p: p["alpha"] - p["z"] * p["beta"],
+        PUBLISHED_GAP.alpha - PUBLISHED_GAP.z * PUBLISHED_GAP.beta,
+    ),
     Combination("log A + beta*log u_star", lambda p: jnp.log(p["A"]) + p["beta"] * jnp.log(p["u_star"]), -0.15082),
     Combination("z - beta - alpha", lambda p: p["z"] - p["beta"] - p["alpha"], 0.01),
 )

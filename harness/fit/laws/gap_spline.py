@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from harness.fit.laws.law import Columns, Combination, Law, Parameter, Parameters, Scales
+from sweeps.published_gap import PUBLISHED_GAP
 
 SLOPES = ("beta_1", "beta_2", "beta_3", "beta_4", "beta_5")
 MIDDLE = len(SLOPES) // 2
@@ -49,8 +50,8 @@ LAW = Law(
     response="G",
     parameters=(
         Parameter("A", "log", 1e-8, 1e8, (1.0,)),
-        Parameter("alpha", "identity", -4.0, 4.0, (0.0, 0.4), published=0.31),
-        Parameter("z", "identity", -3.0, 5.0, (0.4, 0.8, 1.4), published=0.74),
+        Parameter("alpha", "identity", -4.0, 4.0, (0.0, 0.4), published=PUBLISHED_GAP.alpha),
+        Parameter("z", "identity", -3.0, 5.0, (0.4, 0.8, 1.4), published=PUBLISHED_GAP.z),
         Parameter("u_0", "log", 1e-4, 1e4, (0.1, 1.0, 10.0)),
         Parameter("step", "log", 0.3, 6.0, (0.8, 2.5)),
         *(Parameter(name, "identity", 0.0, 3.0, (0.3,)) for name in SLOPES),

@@ -16,11 +16,11 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
-from harness.fit.fitting import solve
-from harness.fit.gap_law.assess import quick_estimates
+from harness.fit.fitting import curvature_estimates, solve
 from harness.fit.problem.problem import Warned, column_of
 from harness.fit.result import Estimate, number, span
 from sweeps.errors import InputError
+from sweeps.published_gap import PUBLISHED_GAP
 
 # Of z: the exponent is positive by the law's meaning, and shuffled curves may not collapse with their order reversed.
 LARGEST_Z = 2.0
@@ -180,7 +180,7 @@ def collapse(
     n, d = column_of(frame, "N", source), column_of(frame, "D", source)
     gap = column_of(frame, "G", source, signed=True)
     fitted = solve("gap_spline", frame, source=source)
-    estimates = quick_estimates(fitted)
+    estimates = curvature_estimates(fitted)
     tau = float(estimates["tau"].estimate or 0.0)
     noise = fitted.problem.noise * fitted.problem.scales["G"]
     measured = bool(np.all(noise > 0))
@@ -210,7 +210,7 @@ def collapse(
         binned=binned,
         errors=errors,
         best=best,
-        published=quality(curves, 0.74, 0.31),
+        published=quality(curves, PUBLISHED_GAP.z, PUBLISHED_GAP.alpha),
         z_low=min(good),
         z_high=max(good),
         p_value=p_value,

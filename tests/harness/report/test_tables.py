@@ -4,6 +4,7 @@ import math
 import pytest
 
 from harness.fit.gap_law.nulls import Null
+from harness.fit.gap_law.rule import Word
 from harness.report.tables import cell_text, constants_table, cost_table, nulls_table, table
 
 
@@ -42,7 +43,9 @@ def test_costs_add_up(material):
 
 
 def test_simulated_truths_say_whether_the_design_tells_them():
-    html = nulls_table([Null("none", "no_detectable_gap", "n_free", ""), Null("law", "supported", "supported", "")])
+    html = nulls_table(
+        [Null("none", Word.NO_DETECTABLE_GAP, Word.N_FREE, ""), Null("law", Word.SUPPORTED, Word.SUPPORTED, "")]
+    )
     missed, told = html.split("<tr>")[2:]
     assert "<td>no detectable gap</td><td>n free</td><td>no</td>" in missed
     assert "<td>supported</td><td>supported</td><td>yes</td>" in told

@@ -4,8 +4,11 @@ import numpy as np
 import pytest
 
 from harness.fit.fitting import solve
-from harness.fit.gap_law.assess import assess, epochs_test
-from harness.fit.gap_law.verdict import coverage_at, verdict
+from harness.fit.gap_law.contest import epochs_test
+from harness.fit.gap_law.coverage import coverage_at, gap_rows_of
+from harness.fit.gap_law.judge import ErrorKind
+from harness.fit.gap_law.nulls import judge_simulated
+from harness.fit.gap_law.verdict import verdict
 
 
 @pytest.fixture(scope="module")
@@ -34,15 +37,31 @@ def test_the_verdict_is_strict_json(found):
     assert data["coverage"]["published_z"]["u_below_1"] + data["coverage"]["published_z"]["u_above_1"] == 174
 
 
+def test_the_judgement_names_its_errors(found, crossing):
+    """The table is judged with intervals of the bootstrap, what is simulated with those of the curvature."""
+    assert found.judgement.errors is ErrorKind.BOOTSTRAP
+    beta, estimate = found.judgement.evidence.exponents["beta"], found.fit.parameters["beta"]
+    assert (beta.ci_low, beta.ci_high) == (estimate.ci_low, estimate.ci_high)
+    quick, _ = judge_simulated(crossing(21))
+    assert quick.errors is ErrorKind.CURVATURE and quick.word == found.judgement.word
+    assert quick.evidence.exponents["beta"].ci_low != beta.ci_low
+
+
+def test_a_notebook_shows_the_headline_and_every_sentence(found):
+    shown = found._repr_html_()
+    assert found.headline in shown and shown.count("<li>") == len(found.sentences)
+
+
 def test_rows_are_counted_on_both_sides(crossing):
     table = crossing(0)
     u = table.D / table.N**0.74
-    found = coverage_at(table, 0.74)
-    assert (found["u_below_0.3"], found["u_above_3"]) == (int((u < 0.3).sum()), int((u > 3).sum()))
+    found = coverage_at(gap_rows_of(table), 0.74)
+    assert (found.u_below_03, found.u_above_3) == (int((u < 0.3).sum()), int((u > 3).sum()))
+    assert found.to_dict()["u_below_0.3"] == found.u_below_03
 
 
 def test_ordinary_runs_cannot_tell_the_law_from_one_without_n(ordinary):
-    assert assess(ordinary(3)).word == "n_free"
+    assert judge_simulated(ordinary(3))[0].word == "n_free"
 
 
 def test_a_gap_that_grows_with_n_refutes_the_law(ordinary):
@@ -50,7 +69,8 @@ def test_a_gap_that_grows_with_n_refutes_the_law(ordinary):
     table = ordinary(4)
     grown = table.assign(G=0.3 * table.N**0.5 * table.D**-0.8 * (table.G / table.G.mean()) ** 0)
     rng = np.random.default_rng(4)
-    assert assess(grown.assign(G=grown.G * (1 + 0.08 * rng.standard_normal(174)))).word != "supported"
+    judgement, _ = judge_simulated(grown.assign(G=grown.G * (1 + 0.08 * rng.standard_normal(174))))
+    assert judgement.word != "supported"
 
 
 def test_a_dependence_on_epochs_is_found_and_its_absence_too(crossing):

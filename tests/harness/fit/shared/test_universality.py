@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 
 from harness.cli.universality import render
-from harness.fit.gap_law.worlds import draw_groups
 from harness.fit.shared.equivalence import Difference
 from harness.fit.shared.nested import OWN, PREFACTORS, Step
 from harness.fit.shared.universality import Universal, decide, universality
+from harness.theory.verdict_worlds import draw_groups
 from sweeps.errors import InputError
 
 DESIGN = {"rows": 240, "scatter": 0.04}

@@ -1,15 +1,19 @@
-"""From numbers to one word: the rule by which a table supports the gap law, refutes it, or cannot tell."""
+"""The rule from numbers to one word: whether they support the gap law, refute it, or cannot tell."""
 
 import enum
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
+TESTED_LAW, ROUNDED_LAW = "gap", "gap_smooth"
+RIVALS = ("gap_n_free", "gap_free_n", "gap_kaplan")
+TESTED_EXPONENTS = ("alpha", "z", "beta")
+# A difference in AICc from which one law is clearly better than another.
 CLEARLY_BETTER = 10.0
+# Exponents this close to each other are equivalent for use.
 EQUIVALENCE = 0.05
 # An interval that reaches further than this from the published value is too wide to support it.
 RESOLUTION = 0.1
-TESTED = ("alpha", "z", "beta")
-RIVALS = ("gap_n_free", "gap_free_n", "gap_kaplan")
 
 
 class Word(enum.StrEnum):
@@ -18,7 +22,8 @@ class Word(enum.StrEnum):
     SUPPORTED = "supported"
     """Every exponent is known to within 0.1 and agrees with the published one, and every rival is clearly worse."""
     NOT_SUPPORTED = "not_supported"
-    """A rival describes the rows better, an identified exponent disagrees, or epochs matter, which the law has not."""
+    """A rival describes the rows better, an identified exponent disagrees, or epochs matter, for which the law has no
+    term."""
     N_FREE = "n_free"
     """A law in tokens alone describes the rows, and the slope in N at fixed tokens is known to be within 0.05 of 0."""
     NOT_IDENTIFIED = "not_identified"
@@ -36,41 +41,55 @@ HEADLINES = {
 }
 
 
+class ExponentEvidence(NamedTuple):
+    """An identified exponent with its 95 % interval, an open side of which is None, and the published value."""
+
+    estimate: float
+    ci_low: float | None
+    ci_high: float | None
+    published: float
+
+    @property
+    def contradicts(self) -> bool:
+        """Whether the interval leaves the published value out and the estimate is not within 0.05 of it."""
+        above_low = self.ci_low is None or self.ci_low <= self.published
+        below_high = self.ci_high is None or self.published <= self.ci_high
+        return not (above_low and below_high) and abs(self.estimate - self.published) > EQUIVALENCE
+
+
 @dataclass(frozen=True)
 class Evidence:
     """What the rule looks at.
 
     Attributes:
         detected: whether the gaps lie above zero.
-        aicc: law id -> AICc on the same rows; `gap` and the rivals at least.
-        exponents: name -> (estimate, ci_low, ci_high, published), only those identified.
+        aicc: law id -> AICc on the same rows; of the law under test and the rivals at least.
+        exponents: the exponents under test by name, only those that are identified.
         slope: 95 % interval of the slope of log G in log N at fixed tokens; None if it is not identified.
         epochs_matter: whether a factor epochs^rho improves the law significantly; None if epochs do not vary.
     """
 
     detected: bool
     aicc: Mapping[str, float]
-    exponents: Mapping[str, tuple[float, float | None, float | None, float]]
+    exponents: Mapping[str, ExponentEvidence]
     slope: tuple[float | None, float | None] | None = None
     epochs_matter: bool | None = None
 
 
-def contradicts(estimate: float, low: float | None, high: float | None, published: float) -> bool:
-    """The interval leaves the published value out, and the estimate is not within 0.05 of it (equivalent for use)."""
-    inside = (low is None or low <= published) and (high is None or published <= high)
-    return not inside and abs(estimate - published) > EQUIVALENCE
+def lies_within(low: float | None, high: float | None, centre: float, margin: float) -> bool:
+    """Whether a closed interval lies within the margin of the centre, which shows equivalence.
 
-
-def within(low: float | None, high: float | None, centre: float, margin: float) -> bool:
-    """The interval is closed and lies within the margin: equivalence, where overlap would only be no rejection."""
+    An interval that merely overlaps the margin would show only that a difference is not detected.
+    """
     return low is not None and high is not None and centre - margin <= low and high <= centre + margin
 
 
-def decide(evidence: Evidence) -> tuple[Word, str]:
-    """The word, and the reason in a clause."""
+def apply_rule(evidence: Evidence) -> tuple[Word, str]:
+    """Return the word, and the reason for it in a clause."""
     if not evidence.detected:
         return Word.NO_DETECTABLE_GAP, "the gaps are not shown to lie above zero (one-sided sign-flip test at 1 %)"
-    # Before the rivals, none of which knows epochs either: being free of N is no description of gaps that epochs make.
+    # This comes before the rivals, which have no term for epochs either: a good fit without N is no description of
+    # gaps that depend on epochs.
     if evidence.epochs_matter:
         return Word.NOT_SUPPORTED, "the gap depends on epochs at fixed N and D, and the law has no such term"
     aicc = evidence.aicc
@@ -79,23 +98,23 @@ def decide(evidence: Evidence) -> tuple[Word, str]:
     ahead = aicc[rival] - form
     behind = aicc["gap_n_free"] - form
     free = aicc["gap_n_free"] <= min(aicc.values()) + CLEARLY_BETTER
-    if free and evidence.slope is not None and within(*evidence.slope, 0.0, EQUIVALENCE):
+    if free and evidence.slope is not None and lies_within(*evidence.slope, 0.0, EQUIVALENCE):
         return Word.N_FREE, f"G = a D^-b, which does not know N, has an AICc {behind:+.1f} against the law's"
     if ahead < -CLEARLY_BETTER:
         return Word.NOT_SUPPORTED, f"the rival {rival} describes the rows better (AICc {ahead:+.1f})"
     if free:
         text = f"whether the gap depends on N is not resolved (without N, AICc {behind:+.1f} against the law's)"
         return Word.NOT_IDENTIFIED, text
-    missing = [name for name in TESTED if name not in evidence.exponents]
+    missing = [name for name in TESTED_EXPONENTS if name not in evidence.exponents]
     if missing:
         return Word.NOT_IDENTIFIED, f"these rows do not identify {', '.join(missing)}"
-    apart = [name for name in TESTED if contradicts(*evidence.exponents[name])]
+    apart = [name for name in TESTED_EXPONENTS if evidence.exponents[name].contradicts]
     if apart:
         return Word.NOT_SUPPORTED, f"{', '.join(apart)} disagree with the published values"
     wide = []
-    for name in TESTED:
+    for name in TESTED_EXPONENTS:
         _, low, high, published = evidence.exponents[name]
-        if not within(low, high, published, RESOLUTION):
+        if not lies_within(low, high, published, RESOLUTION):
             wide.append(name)
     if wide:
         return Word.NOT_IDENTIFIED, f"{', '.join(wide)} may lie further than {RESOLUTION} from the published values"

@@ -1,0 +1,85 @@
+"""The gap law, its rounded form and its rivals, each fitted to the same rows."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from harness.fit.fitting import Fitted, curvature_estimates, solve
+from harness.fit.gap_law.rule import RIVALS, TESTED_LAW
+from harness.fit.laws.law import get_law, with_factor
+from harness.fit.result import Estimate
+
+# 1 % of chi-squared with one degree of freedom.
+LIKELIHOOD_DROP = 6.63
+
+
+@dataclass(frozen=True)
+class Contest:
+    """Solved fits to the same rows by law id, and the rivals that describe the rows better in unique tokens."""
+
+    fits: dict[str, Fitted]
+    in_unique_tokens: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class EpochsTest:
+    """Whether epochs D/U explain gaps beyond N and D: the gap law is fitted once more, times epochs^rho.
+
+    `likelihood_ratio` is the gain in 2 log L. `matter` says whether that gain is significant.
+    """
+
+    rho: Estimate
+    likelihood_ratio: float
+    matter: bool
+
+
+def _with_unique_tokens(frame: pd.DataFrame) -> pd.DataFrame | None:
+    """The rows with unique tokens U in the place of D; None if U is unknown or equals D in every row."""
+    if "U" not in frame.columns and "epochs" in frame.columns:
+        frame = frame.assign(U=frame["D"] / frame["epochs"])
+    if "U" not in frame.columns or np.allclose(frame["U"], frame["D"], rtol=1e-3):
+        return None
+    return frame.assign(D=frame["U"])
+
+
+def solve_contest(frame: pd.DataFrame, laws: tuple[str, ...], source: str = "table") -> Contest:
+    """Solve each law on the rows, a rival also in unique tokens, of which the better fit is kept.
+
+    The rivals' sources mean the size of the data set by D. The gap law's source does not say what it means: that law
+    is tested as it is written, in processed tokens.
+
+    Args:
+        laws: ids; the first must be the law under test, so that its refusal of unusable rows comes first.
+
+    Raises:
+        InputError: N, D or G is missing or unusable, or there are too few rows.
+    """
+    first, *others = laws
+    fits = {first: solve(first, frame, source=source)}
+    unique = _with_unique_tokens(frame)
+    in_unique = []
+    for law in others:
+        fits[law] = solve(law, frame, source=source)
+        if law in RIVALS and unique is not None:
+            other = solve(law, unique, source=source)
+            if other.log_likelihood > fits[law].log_likelihood:
+                fits[law] = other
+                in_unique.append(law)
+    return Contest(fits, tuple(in_unique))
+
+
+def epochs_test(frame: pd.DataFrame, gap: Fitted, source: str) -> EpochsTest | None:
+    """Fit the gap law times epochs^rho; None if the table has no epochs or they hardly vary.
+
+    Epochs matter if the likelihood ratio passes 6.63 (1 % of chi-squared) and the 95 % interval of rho excludes 0.
+    """
+    if "epochs" not in frame.columns and "U" in frame.columns:
+        frame = frame.assign(epochs=frame["D"] / frame["U"])
+    if "epochs" not in frame.columns or np.ptp(np.log(frame["epochs"].to_numpy(float))) < 0.01:
+        return None
+    wider = solve(with_factor(get_law(TESTED_LAW), "epochs"), frame, source=source)
+    ratio = 2.0 * (wider.log_likelihood - gap.log_likelihood)
+    rho = curvature_estimates(wider)["rho_epochs"]
+    excludes_zero = rho.identified and not (rho.ci_low or 0.0) <= 0.0 <= (rho.ci_high or 0.0)
+    return EpochsTest(rho, float(ratio), bool(ratio > LIKELIHOOD_DROP and excludes_zero))

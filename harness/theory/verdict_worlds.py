@@ -1,0 +1,176 @@
+"""How often the verdict's rule, and `universality`, are right on tables drawn from worlds whose answer is known.
+
+The design is one that can tell: 174 runs whose u = D/N^z, at the published z, is log-uniform from 0.01 to 1000, so that
+both branches of the law are seen. `harness.fit.gap_law.nulls` does the same once, on the design of a given table.
+"""
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from harness.fit.fitting import curvature_estimates
+from harness.fit.gap_law.nulls import judge_simulated
+from harness.fit.gap_law.published import SOURCE_RUNS, SOURCE_SCATTER, predict_gap
+from harness.fit.gap_law.rule import TESTED_EXPONENTS, TESTED_LAW, Word
+from harness.fit.shared.nested import OWN
+from harness.fit.shared.universality import universality
+from sweeps.published_gap import PUBLISHED_GAP
+
+NOISE = 1e-3  # standard error in nats of a gap that is measured where there is none
+LAG = 0.05  # share of a run by which the middle of the last steps' average precedes its end
+
+
+@dataclass(frozen=True)
+class VerdictWorld:
+    """A truth, and the word that the rule should say of it.
+
+    Attributes:
+        mean: (N, D) -> the true mean of the measured gap, nats per token.
+        noise: (N, D) -> its standard error.
+        gives_errors: whether the table has a column of standard errors.
+    """
+
+    id: str
+    truth: str
+    expected: Word
+    mean: Callable[[np.ndarray, np.ndarray], np.ndarray]
+    noise: Callable[[np.ndarray, np.ndarray], np.ndarray] = lambda n, d: np.zeros(len(n))
+    gives_errors: bool = False
+
+
+def _nothing(n: np.ndarray, d: np.ndarray) -> np.ndarray:
+    return np.zeros(len(n))
+
+
+def _lag(n: np.ndarray, d: np.ndarray) -> np.ndarray:
+    """The bias of a gap whose training loss is an average over the last steps: below zero, and a power law in D.
+
+    The loss is the data term of Chinchilla's law with the constants of Besiroglu et al. 2024.
+    """
+    return -LAG * 0.3658 * 2085.43 * d**-0.3658
+
+
+VERDICT_WORLDS = {
+    world.id: world
+    for world in (
+        VerdictWorld(
+            "no_gap", "no gap, noise of known size", Word.NO_DETECTABLE_GAP, _nothing, lambda n, d: NOISE + 0 * n, True
+        ),
+        VerdictWorld(
+            "no_gap_shrinking_noise",
+            "no gap, noise that falls as D^-1/2, whose size the table does not give: it is a power law in D",
+            Word.NO_DETECTABLE_GAP,
+            _nothing,
+            lambda n, d: NOISE * (d / 1e6) ** -0.5,
+        ),
+        VerdictWorld("lag", "no gap but the lag of an average over the last steps", Word.NO_DETECTABLE_GAP, _lag),
+        VerdictWorld(
+            "tokens_only",
+            "G = A D^-beta with the published constants",
+            Word.N_FREE,
+            lambda n, d: PUBLISHED_GAP.A * d**-PUBLISHED_GAP.beta,
+        ),
+        VerdictWorld("law", "the law with its published constants", Word.SUPPORTED, predict_gap),
+    )
+}
+
+
+def draw_world(
+    world: VerdictWorld, seed: int, rows: int = SOURCE_RUNS, scatter: float = SOURCE_SCATTER
+) -> pd.DataFrame:
+    """Draw one table of a world, with roles N, D, G and perhaps G_se."""
+    rng = np.random.default_rng(seed)
+    n = 10 ** rng.uniform(5, 9, rows)
+    d = 10 ** rng.uniform(-2, 3, rows) * n**PUBLISHED_GAP.z
+    noise = world.noise(n, d)
+    gap = world.mean(n, d) * (1 + scatter * rng.standard_normal(rows)) + noise * rng.standard_normal(rows)
+    table = pd.DataFrame({"N": n, "D": d, "G": gap})
+    return table.assign(G_se=noise) if world.gives_errors else table
+
+
+@dataclass(frozen=True)
+class VerdictTrial:
+    """What the rule said of the tables of one world.
+
+    Attributes:
+        words: how many tables got each word.
+        right: the share of the tables that got the expected word.
+        slope_claimed: the share of the tables for which the law's beta had an interval that leaves 0 out.
+    """
+
+    world: str
+    expected: str
+    tables: int
+    words: dict[str, int]
+    right: float
+    slope_claimed: float
+
+
+def try_verdict(world: VerdictWorld, tables: int, seed: int = 0) -> VerdictTrial:
+    """Judge independent tables of a world."""
+    words: Counter[str] = Counter()
+    claimed = 0
+    for index in range(tables):
+        judgement, fits = judge_simulated(draw_world(world, seed + index))
+        words[judgement.word.value] += 1
+        beta = curvature_estimates(fits[TESTED_LAW])["beta"]
+        claimed += beta.identified and not (beta.ci_low or 0.0) <= 0.0 <= (beta.ci_high or 0.0)
+    expected = world.expected.value
+    return VerdictTrial(world.id, expected, tables, dict(words), words[expected] / tables, claimed / tables)
+
+
+def draw_groups(
+    seed: int, *, rows: int = SOURCE_RUNS, groups: int = 2, ratio: float = 1.0, apart: float = 0.0,
+    scatter: float = SOURCE_SCATTER,
+) -> pd.DataFrame:  # fmt: skip
+    """Draw the law on the same design in groups `a`, `b`, ... in turn; the last has `ratio` A and alpha + `apart`."""
+    table = draw_world(VERDICT_WORLDS["law"], seed, rows, scatter)
+    code = np.arange(rows) % groups
+    last = code == groups - 1
+    factor = np.where(last, ratio * (table["N"] / 1e7) ** -apart, 1.0)
+    return table.assign(G=table["G"] * factor, group=[chr(ord("a") + c) for c in code])
+
+
+@dataclass(frozen=True)
+class GroupTrial:
+    """What `universality` said of groups whose truth is known.
+
+    Attributes:
+        words: how many tables got each word.
+        rejected: the share of the tables of which shared exponents were rejected at 5 %.
+        covered: the share of their 90 % intervals of a difference that hold the true one.
+    """
+
+    tables: int
+    rows: int
+    groups: int
+    ratio: float
+    apart: float
+    words: dict[str, int]
+    rejected: float
+    covered: dict[str, float]
+
+
+def try_universality(
+    tables: int, seed: int = 0, *, bootstrap: int = 99, rows: int = SOURCE_RUNS, groups: int = 2, ratio: float = 1.0,
+    apart: float = 0.0,
+) -> GroupTrial:  # fmt: skip
+    """Ask `universality` of independent tables of groups."""
+    words: Counter[str] = Counter()
+    rejected, holds_truth = 0, {name: [] for name in TESTED_EXPONENTS}
+    for index in range(tables):
+        table = draw_groups(seed + index, rows=rows, groups=groups, ratio=ratio, apart=apart)
+        found = universality(table, "group", bootstrap=bootstrap, seed=index)
+        words[found.verdict.value] += 1
+        step = next(test for test in found.tests if test.larger == OWN)
+        rejected += step.p_value <= 0.05
+        last = max(found.groups)
+        for d in found.differences:
+            truth = -apart if d.quantity == "alpha" and d.groups[1] == last else 0.0
+            if d.ci_low is not None and d.ci_high is not None:
+                holds_truth[d.quantity].append(d.ci_low <= truth <= d.ci_high)
+    covered = {name: float(np.mean(values)) for name, values in holds_truth.items()}
+    return GroupTrial(tables, rows, groups, ratio, apart, dict(words), rejected / tables, covered)
