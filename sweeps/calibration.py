@@ -9,22 +9,22 @@ from pydantic import Field, TypeAdapter, ValidationError
 
 from models.config import ModelConfig
 from models.count import flops
+from sweeps.config import Positive
 from sweeps.errors import InputError
 from sweeps.shape import Shape, micro_tokens_of
 
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
 @dataclasses.dataclass(frozen=True)
-class Crew:
-    """What several processes do at the same time, each pinned to a core of its own and with one device.
+class PinnedWorkers:
+    """What several workers do at the same time, each pinned to a core of its own and with one device.
 
     Attributes:
-        processes: how many.
-        start_seconds: until each of them is ready to compile.
-        compile_time: of a signature in each of them, all compiling, relative to one process on all cores.
-        gain: width -> slots of each -> tokens per second of all together relative to one run alone on all cores.
+        processes: the number of workers.
+        start_seconds: seconds until each of them is ready to compile.
+        compile_time: time to compile a program while all of them compile, relative to one process on all cores.
+        gain: width -> slots of each worker -> tokens per second of all together, relative to one run on all cores.
     """
 
     processes: Annotated[int, Field(gt=1)]
@@ -49,7 +49,7 @@ class Calibration:
         compile_seconds: fixed part of compiling the training and evaluation programs of one signature.
         compile_seconds_per_layer: architecture -> compile seconds for each layer; `dense` for those not named.
         evaluation_speed: FLOP/s of the forward passes of an evaluation relative to training.
-        crew: None where it was not measured, as on accelerators.
+        workers: what one worker a core does; None where it was not measured, as on accelerators.
     """
 
     device: str
@@ -63,11 +63,12 @@ class Calibration:
     compile_seconds: NotNegative
     compile_seconds_per_layer: dict[str, NotNegative]
     evaluation_speed: Positive
-    crew: Crew | None = None
+    # Calibrations that users have kept call it crew.
+    workers: Annotated[PinnedWorkers | None, Field(alias="crew")] = None
 
     def to_json(self) -> str:
         """The text `from_json` reads."""
-        return _ADAPTER.dump_json(self, indent=1).decode()
+        return _ADAPTER.dump_json(self, indent=1, by_alias=True).decode()
 
     @classmethod
     def from_json(cls, text: str, where: object) -> "Calibration":
@@ -115,17 +116,18 @@ class Calibration:
         by_width = {width: interpolated(table, slots) for width, table in self.packing_gain.items()}
         return interpolated(by_width, shape.model.width)
 
-    def member(self) -> "Calibration":
-        """Of one process of the crew, while the others work as well.
+    def one_worker(self) -> "Calibration":
+        """What one of the pinned workers does while the others work as well.
 
         Raises:
-            ValueError: none was measured.
+            ValueError: pinned workers were not measured.
         """
-        if self.crew is None:
-            raise ValueError("no crew was measured")
-        processes, slower = self.crew.processes, self.crew.compile_time
+        if self.workers is None:
+            raise ValueError("pinned workers were not measured")
+        processes, slower = self.workers.processes, self.workers.compile_time
         gains = {
-            width: {slots: gain / processes for slots, gain in table.items()} for width, table in self.crew.gain.items()
+            width: {slots: gain / processes for slots, gain in table.items()}
+            for width, table in self.workers.gain.items()
         }
         alone = interpolated(gains[min(gains)], 1)
         return dataclasses.replace(
@@ -135,11 +137,11 @@ class Calibration:
             compile_seconds=slower * self.compile_seconds,
             compile_seconds_per_layer={a: slower * one for a, one in self.compile_seconds_per_layer.items()},
             evaluation_speed=alone * self.evaluation_speed,
-            crew=None,
+            workers=None,
         )
 
     def together(self, processes: int, devices: int) -> "Calibration":
-        """Of that many such hosts that share the slots of a pack, and have so many devices in all."""
+        """What several such hosts do that share the slots of a pack and have `devices` devices in all."""
         gains = {
             width: {1: 1.0} | {processes * slots: processes * gain for slots, gain in table.items()}
             for width, table in self.packing_gain.items()

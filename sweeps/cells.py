@@ -1,4 +1,4 @@
-"""One cell of a sweep: its settings resolved into a run, or the reason why there is none."""
+"""One cell of a sweep: its settings resolved into a run, or the reason why it cannot run."""
 
 import dataclasses
 import functools
@@ -33,16 +33,16 @@ DEFAULTS: Mapping[str, Any] = {
     "lr": RateRule(rule="width", c=0.02),
     "warmup": 0.05,
 }
-# Settings handed on under their own names; what is not given keeps RunConfig's defaults.
+# These settings go to the optimizer under their own names. Those that are not given keep the defaults of RunConfig.
 _OPTIMIZER = "weight_decay beta1 beta2 eps momentum clip schedule final_lr_ratio decay_fraction".split()
 DERIVED = "N N_total N_nonembedding N_active N_trainable D U u steps vocab flops flops_6nd".split()
 # What a filter may read. `tokens` and `unique_tokens` are rules, not numbers: the numbers are D and U.
-NAMES = frozenset([*DERIVED, "half"]) | Settings.__annotations__.keys() - {"tokens", "unique_tokens"}
+FILTER_NAMES = frozenset([*DERIVED, "half"]) | Settings.__annotations__.keys() - {"tokens", "unique_tokens"}
 
 
 @dataclasses.dataclass(frozen=True)
 class Cell:
-    """One run, or the reason why there is none.
+    """A point of the grid with one seed: the run, or the reason why it cannot run.
 
     Attributes:
         block: the block's name, or its place in the spec.
@@ -67,17 +67,17 @@ class Cell:
 
     @functools.cached_property
     def values(self) -> Mapping[str, Scalar]:
-        """A value for every one of NAMES, as the run has it; of an infeasible cell only what the spec says."""
-        plain = {key: self.settings.get(key) for key in NAMES}
+        """A value for every one of FILTER_NAMES, as the run has it; of an infeasible cell only what the spec says."""
+        plain = {key: self.settings.get(key) for key in FILTER_NAMES}
         plain = {key: value for key, value in plain.items() if isinstance(value, (str, int, float))}
         return plain | derived(self.config, self.params_kind) if self.config else plain
 
 
 def resolve(settings: Mapping[str, Any]) -> tuple[RunConfig | None, Counts | None, str | None]:
-    """(run with seed 0, parameters, why not) of one cell.
+    """The run with seed 0 of one cell, its parameters, and the reason if it cannot run.
 
-    D is rounded to whole steps, and U to whole windows of which one epoch visits each once, so that R = D / U comes
-    out; `RunConfig` then says what D, U and R really are.
+    D is rounded to whole steps. U is rounded to whole windows, so that D / U is the number of epochs that was asked for
+    as nearly as possible. `RunConfig` says what D, U and the epochs are after rounding.
     """
     try:
         model = _model(settings)

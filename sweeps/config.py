@@ -11,35 +11,35 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from models.config import ModelConfig
 from sweeps.rules import parse_domain
 
-Positive = Annotated[float, Field(gt=0)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1)]
-# Of the source document's estimator.
+# The source document averages the training loss over the last 100 steps.
 FINAL_STEPS = 100
-# Steps below which a first epoch has no online gap of its own: the loss falls too fast for three evaluations.
+# A first epoch of fewer steps has no online gap of its own: the loss falls too fast for three evaluations.
 SHORTEST_EPOCH = 32
 
 
 def online_span(end: int) -> tuple[int, int, int]:
-    """The steps before, amid and after the last 100 up to `end`; of short runs, its second half."""
+    """The first, middle and last step of the last 100 steps up to `end`, or of the second half of a shorter run."""
     start = max(end - FINAL_STEPS, end // 2)
     return start, (start + end) // 2, end
 
 
-# `frozen` stands on every class: to a type checker it is not inherited, and only what is frozen can be hashed.
+# Every class repeats `frozen`: type checkers do not inherit it, and only frozen values can be hashed.
 class _Strict(BaseModel, frozen=True):
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
 
 class DataConfig(_Strict, frozen=True):
-    """What is read.
+    """What a run reads.
 
     Attributes:
         domain: a corpus name (`stdlib_code`, `jsonl:PATH`, `hf:NAME`, ...), or a mixture: `0.5 code + 0.5 web`.
         tokenizer: `bytes`, `bpe:V`, `tiktoken:NAME`, ...
         unique_tokens: U, the prefix of the train pool that the run may see, in tokens.
         heldout_fraction: share of the documents' groups withheld before anything else.
-        split_seed: which ones.
-        half: of the other groups, the half that the run may see; its twin sees the other half.
+        split_seed: decides which groups are withheld.
+        half: the half of the other groups that the run may see; its twin sees the other half.
     """
 
     domain: str
@@ -51,17 +51,17 @@ class DataConfig(_Strict, frozen=True):
 
     @property
     def parts(self) -> tuple[tuple[float, str], ...]:
-        """(share, corpus) of what is mixed."""
+        """The share and the corpus of each part of the mixture."""
         return parse_domain(self.domain)
 
     @property
     def split(self) -> dict[str, Any]:
-        """Which of each corpus is held out and which trained on: the arguments of the harness that say so."""
+        """The arguments by which `harness.data` chooses the documents that are held out and trained on."""
         return {"heldout_fraction": self.heldout_fraction, "split_seed": self.split_seed, "half": self.half}
 
 
 class OptimizerConfig(_Strict, frozen=True):
-    """How it is trained. Decay is decoupled and, for AdamW, multiplied by the learning rate (Loshchilov and Hutter).
+    """How a run is trained. Weight decay is decoupled, and AdamW multiplies it by the rate (Loshchilov, Hutter).
 
     Attributes:
         kind: `adamw`, or `sgd` with momentum.
@@ -128,7 +128,7 @@ class RunConfig(_Strict, frozen=True):
         return self
 
     def canonical_json(self) -> str:
-        """The one JSON text of this value: sorted keys, no spaces."""
+        """The canonical JSON of this value: keys sorted, no spaces."""
         return json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
 
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
@@ -159,7 +159,7 @@ class RunConfig(_Strict, frozen=True):
 
     @property
     def epochs(self) -> float:
-        """D over the tokens one epoch predicts."""
+        """The epochs: D over the tokens that one epoch predicts."""
         return self.steps * self.batch / self.windows
 
     @property
@@ -169,11 +169,11 @@ class RunConfig(_Strict, frozen=True):
 
     @property
     def first_epoch(self) -> int:
-        """Steps that read text never read before."""
+        """The number of steps of the first epoch, in which no text is read twice."""
         return min(self.steps, self.windows // self.batch)
 
     def twin(self) -> "RunConfig":
-        """The run on the other half of the documents.
+        """This run on the other half of the documents.
 
         Raises:
             ValueError: the run is on no half.

@@ -1,5 +1,4 @@
-"""The one error a user can cause, unusable input, which the command line prints as one line, exiting with status 2; and
-the line on any other."""
+"""Unusable input, which the command line prints as one line with exit status 2; and one line about any other error."""
 
 
 class InputError(ValueError):
@@ -18,6 +17,6 @@ class InputError(ValueError):
 
 
 def reason_of(error: BaseException) -> str:
-    """One line on any error: its kind, and the first line of what it says."""
+    """One line about any error: its kind, and the first line of its message."""
     first = str(error).splitlines()[0] if str(error) else ""
     return f"{type(error).__name__}: {first}".strip(": ")

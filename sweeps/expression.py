@@ -1,4 +1,4 @@
-"""Filters such as `N_total < 1e6 and tokenizer == "bytes"`: parsed by Python, walked here, never executed."""
+"""Filters such as `N_total < 1e6 and tokenizer == "bytes"`: Python parses them, and nothing in them is executed."""
 
 import ast
 import operator
@@ -16,7 +16,7 @@ _ARITHMETIC: dict[type[ast.operator], Callable[[float, float], float]] = {
     ast.Pow: operator.pow,
 }
 _ORDER = {ast.Lt: operator.lt, ast.LtE: operator.le, ast.Gt: operator.gt, ast.GtE: operator.ge}
-# Longer or deeper expressions would only serve to exhaust Python's parser.
+# A longer expression could exhaust Python's parser, and no filter needs one.
 LONGEST = 1000
 
 
@@ -24,7 +24,7 @@ class ExpressionError(ValueError):
     """The text is no expression that can be evaluated; the message says why, in a phrase."""
 
 
-class Missing(Exception):
+class MissingValue(Exception):
     """The expression reads a name that has no value here."""
 
 
@@ -49,7 +49,7 @@ def holds(tree: ast.expr, values: Mapping[str, Scalar]) -> bool:
     """Whether the expression is true of these values.
 
     Raises:
-        Missing: a value it needs is None or absent.
+        MissingValue: a value it needs is None or absent.
         ExpressionError: a division by zero, an overflow, or a comparison of text with a number.
     """
     try:
@@ -92,7 +92,7 @@ def _value(node: ast.AST, values: Mapping[str, Scalar]) -> Any:
         case ast.Name(id=name):
             value = values.get(name)
             if value is None:
-                raise Missing(name)
+                raise MissingValue(name)
             return value
         case ast.Tuple(elts=elements) | ast.List(elts=elements):
             return [_value(element, values) for element in elements]

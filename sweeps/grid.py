@@ -10,22 +10,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from sweeps.cells import DEFAULTS, NAMES, Cell, resolve
+from sweeps.axes import axes_of, override
+from sweeps.cells import DEFAULTS, FILTER_NAMES, Cell, resolve
+from sweeps.complaints import shorten
 from sweeps.config import RunConfig
 from sweeps.errors import InputError
-from sweeps.expression import ExpressionError, Missing, holds, parse_expression
-from sweeps.spec import (
-    MOST_CELLS,
-    Block,
-    ExtraSeeds,
-    Spec,
-    key_text,
-    override,
-    read_axis,
-    read_file,
-    read_spec,
-    shorten,
-)
+from sweeps.expression import ExpressionError, MissingValue, holds, parse_expression
+from sweeps.spec import MOST_CELLS, Block, ExtraSeeds, Spec, read_spec, read_utf8
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,7 +46,7 @@ def read_sweep_text(source: str | Path) -> str:
         InputError: no such file or preset, or an unreadable file.
     """
     if os.path.exists(source):  # False, not an error, for names that no file can have
-        return read_file(Path(source))
+        return read_utf8(Path(source))
     if str(source) not in preset_names():
         raise InputError("sweep", "SWEEP", str(source), f"a YAML file, or a preset: {', '.join(preset_names())}")
     return (importlib.resources.files("sweeps") / "presets" / f"{source}.yaml").read_text(encoding="utf-8")
@@ -85,7 +76,7 @@ def expand(spec: Spec, where: object) -> Sweep:
 
 
 def _refuse_equal(cells: list[Cell], where: object) -> None:
-    """Merging would make a run count for two cells, of which one then seems not to have been run."""
+    """Refuse two cells that are the same run: if they were merged, one of them would seem not to have been run."""
     seen: dict[str, Cell] = {}
     for cell in cells:
         if cell.config is None:
@@ -102,7 +93,7 @@ def _refuse_equal(cells: list[Cell], where: object) -> None:
 
 def _block_cells(block: Block, base: Mapping[str, Any], where: object, path: str, room: int) -> list[Cell]:
     base = override(base, block.defaults, where, f"{path}.defaults")
-    axes = _axes(block, where, path)
+    axes = axes_of(block, where, path)
     size = math.prod(len(axis) for axis in axes) * _most_seeds(block)
     if size > room:
         raise InputError(where, path, f"{shorten(size)} cells", f"at most {MOST_CELLS:,} in a sweep")
@@ -117,26 +108,6 @@ def _block_cells(block: Block, base: Mapping[str, Any], where: object, path: str
     return _seeded(cells, block, where, path)
 
 
-def _axes(block: Block, where: object, path: str) -> list[list[dict[str, Any]]]:
-    """The axes to multiply, each a list of settings to take in turn; a zip group is one axis of several fields."""
-    axes = [read_axis(values, key, where, f"{path}.grid.{key_text(key)}") for key, values in block.grid.items()]
-    groups = block.zip if isinstance(block.zip, list) else [block.zip]
-    for index, group in enumerate(groups):
-        place = f"{path}.zip[{index}]" if isinstance(block.zip, list) else f"{path}.zip"
-        columns = {key: read_axis(values, key, where, f"{place}.{key_text(key)}") for key, values in group.items()}
-        if len({len(column) for column in columns.values()}) > 1:
-            told = ", ".join(f"{key} has {len(column)}" for key, column in columns.items())
-            raise InputError(where, place, told, "lists of equal length")
-        rows = zip(*columns.values(), strict=True)
-        if columns:
-            axes.append([{key: value for part in row for key, value in part.items()} for row in rows])
-    names = [name for axis in axes for name in axis[0]]
-    twice = next((name for name in names if names.count(name) > 1), None)
-    if twice:
-        raise InputError(where, path, twice, "each field in one axis only")
-    return axes
-
-
 def _check_complete(settings: Mapping[str, Any], where: object, path: str) -> None:
     if not {"tokens", "flops"} & settings.keys():
         raise InputError(where, f"{path}.tokens", "nothing", "tokens, or flops, here or in the defaults")
@@ -146,7 +117,7 @@ def _check_complete(settings: Mapping[str, Any], where: object, path: str) -> No
 
 def _filter(cells: list[Cell], expression: str, where: object, path: str) -> list[Cell]:
     try:
-        tree = parse_expression(expression, NAMES)
+        tree = parse_expression(expression, FILTER_NAMES)
         kept = [cell for cell in cells if _keeps(tree, cell)]
     except ExpressionError as error:
         expected = f"a comparison of a cell's fields ({error})"
@@ -157,10 +128,10 @@ def _filter(cells: list[Cell], expression: str, where: object, path: str) -> lis
 
 
 def _keeps(tree: ast.expr, cell: Cell) -> bool:
-    """An infeasible cell without the value that is asked for stays, to be listed with its reason."""
+    """Whether the filter keeps a cell. An infeasible cell that lacks a value is kept: the plan gives its reason."""
     try:
         return holds(tree, cell.values)
-    except Missing:
+    except MissingValue:
         return True
 
 
@@ -178,12 +149,12 @@ def _seeded(cells: list[Cell], block: Block, where: object, path: str) -> list[C
         further = range(max(seeds) + 1, max(seeds) + 1 + extra.count)
         if further[-1] >= 2**31:
             raise InputError(where, f"{path}.extra_seeds.count", extra.count, "seeds below 2^31")
-    lucky = set() if extra is None else _spread(cells, extra, where, f"{path}.extra_seeds")
+    chosen = set() if extra is None else _spread(cells, extra, where, f"{path}.extra_seeds")
     return [
-        one
+        run
         for index, cell in enumerate(cells)
-        for seed in (*seeds, *(further if index in lucky else ()))
-        for one in _with_twin(_with_seed(cell, seed))
+        for seed in (*seeds, *(further if index in chosen else ()))
+        for run in _with_twin(_with_seed(cell, seed))
     ]
 
 
@@ -204,6 +175,6 @@ def _with_twin(cell: Cell) -> list[Cell]:
 
 
 def _with_seed(cell: Cell, seed: int) -> Cell:
-    # The seed is valid: copying spares validating every configuration again.
+    # The seed has been checked: a copy avoids validating the whole configuration again.
     config = cell.config.model_copy(update={"seed": seed}) if cell.config else None
     return dataclasses.replace(cell, seed=seed, config=config)

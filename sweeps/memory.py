@@ -1,6 +1,6 @@
 """How many bytes a run needs: its state exactly, its activations by a rule of thumb.
 
-The rule came within a factor 1.5 of the temporary memory that XLA reports for the compiled gradient on CPU, for dense
+The rule was within a factor of 1.5 of the temporary memory that XLA reports for the compiled gradient on CPU, for dense
 models of width 32 to 128, the four mixtures at width 64, and vocabularies of 257 to 32,000.
 """
 

@@ -1,5 +1,5 @@
-"""Which runs train together: one compiled program trains the slots of a pack, and a slot that falls free is taken by
-the pack's next run."""
+"""Which runs train together. One compiled program trains all slots of a pack; when a run ends, the pack's next run
+takes its slot."""
 
 import dataclasses
 import hashlib
@@ -13,7 +13,7 @@ from sweeps.memory import run_bytes
 from sweeps.shape import Shape, shape_of, turns_of
 
 SLOTS = (1, 2, 4, 8, 16, 32, 64)
-# Turns per second of a pack of that many slots, times slots, relative to one run alone.
+# (shape, slots) -> throughput of a pack of that many slots, relative to one run trained alone.
 Gain = Callable[[Shape, int], float]
 
 
@@ -56,12 +56,14 @@ def packs(
     parts: int = 1,
     pays: Callable[[Shape], float] = lambda _: 0.0,
 ) -> tuple[Pack, ...]:
-    """The runs in packs, whatever their order: shapes by falling FLOPs, the runs of each dealt to `parts` packs.
+    """The runs in packs, the same for any order of `configs`.
+
+    Shapes with the most FLOPs come first. The runs of a shape are dealt to at most `parts` packs.
 
     Args:
         slots_of: signature -> slots, as `choose_slots` gives them.
         parts: processes that train packs at the same time; a shape is cut into no more packs than it fills.
-        pays: turns of a pack from which on it is worth the compilation of its program in a process of its own.
+        pays: shape -> the fewest turns for which another process should compile the program of that shape as well.
     """
     made = []
     for shape, runs in by_shape(configs, micro_tokens).items():
@@ -72,7 +74,7 @@ def packs(
             fills = max(1, min(fills, int(turns // max(1.0, pays(shape)))))
         hands: list[list[RunConfig]] = [[] for _ in range(fills)]
         loads = [(0, hand) for hand in range(len(hands))]
-        for run in runs:  # longest first, to whoever has least
+        for run in runs:  # the longest first, each to the pack with the least work
             load, hand = heapq.heappop(loads)
             hands[hand].append(run)
             heapq.heappush(loads, (load + turns_of(run, shape), hand))
@@ -97,12 +99,12 @@ def choose_slots(
     memory_limit: int | None = None,
     mixture_slots: int = 1,
 ) -> dict[str, int]:
-    """For each signature the number of slots that ends its runs soonest, the smaller at ties.
+    """For each signature the number of slots with which its runs end soonest, the smaller number at ties.
 
     Args:
         mixture_slots: the fewest for mixtures of experts, see `sweeps.calibration.Calibration.mixture_slots`.
         gain: measured, see `sweeps.calibration.Calibration.gain`.
-        memory_limit: bytes a pack may need; None for any. One run alone is always packed, even beyond it.
+        memory_limit: the bytes a pack may need; None for no limit. A single run is packed even if it needs more.
     """
     return {
         shape.signature: _slots(shape, runs, gain, memory_limit, mixture_slots if shape.model.moe else 1)
@@ -120,7 +122,7 @@ def _slots(shape: Shape, runs: Sequence[RunConfig], gain: Gain, memory_limit: in
 
 
 def makespan(lengths: Sequence[int], slots: int) -> int:
-    """Turns until runs of these lengths have ended, each taking the slot that falls free first."""
+    """The number of turns until runs of these lengths have ended, each in the slot that falls free first."""
     ends = [0] * slots
     for length in lengths:
         heapq.heapreplace(ends, ends[0] + length)

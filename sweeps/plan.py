@@ -1,4 +1,4 @@
-"""What a sweep will cost before it costs anything: sizes, FLOPs, memory, packs, compiles, time, and what cannot run."""
+"""What a sweep will cost before it runs: sizes, FLOPs, memory, packs, compiles, time, and cells that cannot run."""
 
 import dataclasses
 import functools
@@ -17,10 +17,10 @@ from sweeps.memory import run_bytes
 from sweeps.packs import Pack, choose_slots, packs
 from sweeps.shape import Shape, shape_of
 
-# What is read, whatever its unique tokens -> tokens of the pool a run may train on.
+# A text, tokenizer and split -> the tokens that a run may train on.
 AvailableTokens = Callable[[DataConfig], int]
-# Texts are told apart whatever of them is read.
-UNASKED = 2
+# A placeholder for U: cells that differ only in their unique tokens share one look-up of the available tokens.
+ANY_UNIQUE_TOKENS = 2
 _QUANTITIES = (
     "N N_total N_nonembedding N_active N_trainable D U epochs u steps batch batch_tokens width depth heads lr vocab "
     "flops flops_6nd"
@@ -67,7 +67,7 @@ class PlannedCell:
 
 @dataclasses.dataclass(frozen=True)
 class Seconds:
-    """Estimated time, in seconds, of the process that is busy longest; starting it counts as compiling."""
+    """The estimated seconds of the process that is busy longest. Its start counts as compiling."""
 
     compile: float
     training: float
@@ -173,7 +173,7 @@ def plan(
 
 
 def _held(available_tokens: AvailableTokens, data: DataConfig) -> int | str:
-    """The tokens, or why there are none: returned, because a cache keeps no exceptions."""
+    """The available tokens, or the reason why there are none. It is returned because a cache keeps no exceptions."""
     try:
         return available_tokens(data)
     except InputError as error:
@@ -191,7 +191,7 @@ def _planned(
     if machine_bytes is not None and memory > machine_bytes:
         reason = f"needs {memory / 1e9:.2g} GB, more than the machine's {machine_bytes / 1e9:.2g} GB"
     elif held is not None:
-        pool = held(data.model_copy(update={"unique_tokens": UNASKED}))
+        pool = held(data.model_copy(update={"unique_tokens": ANY_UNIQUE_TOKENS}))
         if isinstance(pool, str):
             reason = pool
         elif data.unique_tokens > pool:
@@ -204,7 +204,7 @@ class Division:
     """Runs dealt to processes.
 
     Attributes:
-        calibration: of each of the processes.
+        calibration: what each of the processes does.
     """
 
     processes: int
@@ -213,23 +213,23 @@ class Division:
     seconds: Seconds
 
 
-# A crew must be faster by more than its estimate is off: pinned processes and one process on two cores came out within
-# 3 % of each other where nothing told them apart.
+# Pinned workers are chosen only if they are faster by more than the error of the estimate: where they should have been
+# equal, they and one process on two cores came out within 3 % of each other.
 CLEARLY = 0.95
 
 
 def divide(configs: Sequence[RunConfig], calibration: Calibration, memory_limit: int | None = None) -> Division:
-    """Runs to one process on all cores, or to a crew of one a core if, by what was measured, it ends them sooner.
+    """Deal the runs to one process on all cores, or to pinned workers if by the calibration these end sooner.
 
     Args:
         memory_limit: bytes that the packs of all processes may need together; None for any.
     """
     whole = _division(configs, calibration, 1, 0.0, memory_limit)
-    crew = calibration.crew
-    if crew is None:
+    workers = calibration.workers
+    if workers is None:
         return whole
-    limit = None if memory_limit is None else memory_limit // crew.processes
-    shared = _division(configs, calibration.member(), crew.processes, crew.start_seconds, limit)
+    limit = None if memory_limit is None else memory_limit // workers.processes
+    shared = _division(configs, calibration.one_worker(), workers.processes, workers.start_seconds, limit)
     return shared if shared.seconds.total < CLEARLY * whole.seconds.total else whole
 
 
@@ -239,7 +239,7 @@ def _division(
     micro_tokens = calibration.micro_tokens
     slots = choose_slots(configs, micro_tokens, calibration.gain, memory_limit, calibration.mixture_slots)
     made = packs(configs, micro_tokens, slots, processes, pays_for_another(calibration, slots))
-    # As `harness.launch.local` does it: whoever has ended a pack takes the next one.
+    # As in `harness.launch.local`: a worker that has ended a pack takes the next one.
     busy = [(start, process, Seconds(start, 0.0, 0.0)) for process in range(processes)]
     for pack in made:
         _, process, spent = heapq.heappop(busy)
@@ -251,7 +251,7 @@ def _division(
 
 
 def pays_for_another(calibration: Calibration, slots: Mapping[str, int]) -> Callable[[Shape], float]:
-    """For each shape the turns that take as long as compiling its program: less is not worth another process."""
+    """For each shape, the turns that take as long as compiling its program: fewer do not pay for another process."""
 
     def turns(shape: Shape) -> float:
         return calibration.compile_time(shape.model) / calibration.turn_time(shape, slots[shape.signature])
@@ -260,7 +260,7 @@ def pays_for_another(calibration: Calibration, slots: Mapping[str, int]) -> Call
 
 
 def pack_time(pack: Pack, calibration: Calibration) -> tuple[float, float]:
-    """(training, evaluation) seconds of a pack, compiled already."""
+    """The seconds of training and of evaluation of a pack whose program is compiled."""
     evaluations = sum(len(run.evaluation_steps()) for run in pack.runs)
     training = pack.turns * calibration.turn_time(pack.shape, pack.slots)
     return training, evaluations * calibration.evaluation_time(pack.shape)

@@ -1,5 +1,5 @@
-"""The small languages inside a spec: numbers, token counts such as `20 N`, learning-rate rules, mixtures of corpora,
-tokenizer names."""
+"""What a spec's values may be: numbers, token counts such as `20 N`, learning-rate rules, mixtures of corpora, and the
+names of tokenizers."""
 
 import math
 import re
@@ -13,8 +13,8 @@ _NUMBER = r"(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d{1,3})?"
 _MULTIPLE = re.compile(rf"({_NUMBER})?\s*\*?\s*N\s*(?:(?:\^|\*\*)\s*({_NUMBER}))?")
 # 256 bytes and the end of the document; below that a vocabulary cannot carry every text.
 SMALLEST_VOCAB = 257
-# tiktoken's names, with the largest ids + 2 of the published files: the end of the document is the last id (p50k_base
-# leaves id 50256 free).
+# tiktoken's names with their numbers of ids: the largest id of the published file, plus 1, plus 1 for the end of the
+# document, which is the last id (p50k_base leaves id 50256 free).
 PUBLISHED_VOCAB = {
     "gpt2": 50_257,
     "r50k_base": 50_257,
@@ -143,7 +143,7 @@ class RateRule(BaseModel):
         return self
 
     def rate(self, n: float, width: int) -> float:
-        """The peak learning rate, to six significant digits: an id must not hang on the last bit of a power."""
+        """The peak learning rate, rounded to six digits: a run's id must not depend on the last bit of a power."""
         value = self.c / math.sqrt(width) if self.rule == "width" else self.c * (n / 1e6) ** -(self.p or 0.0)
         return float(f"{value:.6g}")
 

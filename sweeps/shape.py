@@ -10,8 +10,8 @@ from models.config import ModelConfig
 from models.count import flops
 from sweeps.config import RunConfig
 
-# Tokens of a batch that are computed at once, by platform. On two cores a longer batch is no faster a token, its
-# activations only leave the caches; on accelerators it fills the device.
+# Tokens of a micro-batch, by platform. On two cores a longer one does not lower the time for each token, because its
+# activations no longer fit the caches; on accelerators a longer one fills the device.
 MICRO_TOKENS = {"cpu": 2048}
 MICRO_TOKENS_ELSEWHERE = 2**15
 
@@ -21,10 +21,10 @@ class Shape:
     """All that shapes a compiled program; seeds, optimizer's numbers, data and lengths are arrays inside it.
 
     Attributes:
-        micro_batch: sequences computed at once, a turn. A batch is one turn or a power of two of them.
-        accumulates: whether batches take more than one turn, their gradients added up.
-        optimizer: its kind.
-        probe_windows: evaluated at once, of all probe sets together.
+        micro_batch: sequences whose gradient is computed at once, in one turn. A batch is 1, 2, 4, ... of them.
+        accumulates: whether batches are longer than one micro-batch, so that gradients are added up.
+        optimizer: the kind of optimizer.
+        probe_windows: windows that an evaluation computes at once, of all probes together.
     """
 
     model: ModelConfig
@@ -58,7 +58,7 @@ def shape_of(config: RunConfig, micro_tokens: int) -> Shape:
     """The shape of the program that trains a run.
 
     The batch is halved while it is even and longer than `micro_tokens`, so that runs whose batches differ by powers of
-    two share a program. A mixture's batch stays whole: its balance and its capacities are those of a batch.
+    two share a program. A mixture of experts keeps its batch whole: loads and capacities are those of a batch.
     """
     micro = config.batch
     while config.model.moe is None and micro % 2 == 0 and micro * config.model.context > micro_tokens:
@@ -67,15 +67,15 @@ def shape_of(config: RunConfig, micro_tokens: int) -> Shape:
     return _shape(config.model, micro, micro != config.batch, kind, windows)
 
 
-# One object for equal shapes: a sweep of 10,000 runs hashes each shape once.
+# Equal shapes are one object, so that a sweep of 10,000 runs hashes each shape once.
 _shape = functools.lru_cache(maxsize=1 << 12)(Shape)
 
 
 def turns_per_step(config: RunConfig, shape: Shape) -> int:
-    """Turns of one optimizer step of a run."""
+    """The number of turns of one step of a run."""
     return config.batch // shape.micro_batch
 
 
 def turns_of(config: RunConfig, shape: Shape) -> int:
-    """Turns of a whole run."""
+    """The number of turns of a whole run."""
     return config.steps * turns_per_step(config, shape)

@@ -14,9 +14,6 @@ A later level (sweep's defaults, block's defaults, axes) overrides an earlier on
 level's way.
 """
 
-import difflib
-import math
-import reprlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -38,15 +35,16 @@ from typing_extensions import TypedDict
 
 from models.config import ARCHITECTURES, Activation
 from models.count import Which
+from sweeps.complaints import input_error, shorten, yaml_place
 from sweeps.errors import InputError
 from sweeps.rules import RateRule, Real, Tokens, Whole, mixture_name, vocab_of
 
 MOST_CELLS = 100_000
-Positive = Annotated[Real, Field(gt=0)]
-Share = Annotated[Real, Field(ge=0, le=1)]
-Size = Annotated[Whole, Field(gt=0, le=1_000_000)]
-Seed = Annotated[Whole, Field(ge=0, lt=2**31)]
-SeedCount = Annotated[Whole, Field(ge=1, le=MOST_CELLS)]
+_Positive = Annotated[Real, Field(gt=0)]
+_Share = Annotated[Real, Field(ge=0, le=1)]
+_Size = Annotated[Whole, Field(gt=0, le=1_000_000)]
+_Seed = Annotated[Whole, Field(ge=0, lt=2**31)]
+_SeedCount = Annotated[Whole, Field(ge=1, le=MOST_CELLS)]
 
 
 def _line(text: str) -> str:
@@ -73,7 +71,7 @@ def _is_rule(value: object) -> str:
     return "<rule>" if isinstance(value, (dict, RateRule)) else "<number>"
 
 
-Rate = Annotated[Annotated[Positive, Tag("<number>")] | Annotated[RateRule, Tag("<rule>")], Discriminator(_is_rule)]
+Rate = Annotated[Annotated[_Positive, Tag("<number>")] | Annotated[RateRule, Tag("<rule>")], Discriminator(_is_rule)]
 
 
 @with_config(ConfigDict(extra="forbid"))
@@ -98,50 +96,41 @@ class Settings(TypedDict, total=False):
     params: Annotated[Whole, Field(gt=0, le=10**13)]
     params_kind: Which
     aspect: Annotated[Real, Field(ge=1, le=1000)]
-    width: Size
+    width: _Size
     depth: Annotated[Whole, Field(gt=0, le=10_000)]
-    heads: Size
-    ffn_width: Size
+    heads: _Size
+    ffn_width: _Size
     activation: Activation
     tied: Annotated[bool, Field(strict=True)]
     qk_norm: Annotated[bool, Field(strict=True)]
     experts: Annotated[Whole, Field(gt=0, le=100_000)]
     domain: Annotated[Line, BeforeValidator(mixture_name)]
     tokenizer: Annotated[Line, AfterValidator(_tokenizer)]
-    context: Size
-    batch: Size
+    context: _Size
+    batch: _Size
     batch_tokens: Annotated[Whole, Field(gt=0, le=10**9)]
     tokens: Tokens
-    flops: Positive
-    epochs: Positive
+    flops: _Positive
+    epochs: _Positive
     unique_tokens: Tokens
     heldout_fraction: Annotated[Real, Field(gt=0, lt=1)]
-    split_seed: Seed
+    split_seed: _Seed
     twins: Annotated[bool, Field(strict=True)]
     optimizer: Literal["adamw", "sgd"]
     lr: Rate
     weight_decay: Annotated[Real, Field(ge=0)]
-    beta1: Share
-    beta2: Share
-    eps: Positive
-    momentum: Share
-    clip: Positive
+    beta1: _Share
+    beta2: _Share
+    eps: _Positive
+    momentum: _Share
+    clip: _Positive
     warmup: Annotated[Real, Field(ge=0, lt=1)]
     schedule: Literal["constant", "cosine", "wsd"]
-    final_lr_ratio: Share
-    decay_fraction: Share
-    probe_windows: Size
-    probes_per_octave: Size
+    final_lr_ratio: _Share
+    decay_fraction: _Share
+    probe_windows: _Size
+    probes_per_octave: _Size
     keep: Literal["final", "none"]
-
-
-# Of each pair, one way or the other; a level that says one makes the earlier levels' other void.
-ALTERNATIVES: tuple[tuple[frozenset[str], frozenset[str]], ...] = (
-    (frozenset({"batch"}), frozenset({"batch_tokens"})),
-    (frozenset({"tokens"}), frozenset({"flops"})),
-    (frozenset({"epochs"}), frozenset({"unique_tokens"})),
-    (frozenset({"params", "aspect"}), frozenset({"width", "depth", "heads", "ffn_width"})),
-)
 
 
 class _Part(BaseModel):
@@ -151,7 +140,7 @@ class _Part(BaseModel):
 class ExtraSeeds(_Part):
     """`count` further seeds for a `share` of the cells, evenly spread over those for which `where` holds."""
 
-    count: SeedCount
+    count: _SeedCount
     share: Annotated[Real, Field(gt=0, le=1)] = 1.0
     where: str | None = None
 
@@ -165,7 +154,7 @@ class Block(_Part):
     zip: dict[str, Any] | list[dict[str, Any]] = {}
     where: str | None = None
     seeds: Annotated[
-        Annotated[SeedCount, Tag("<number>")] | Annotated[list[Seed], Field(min_length=1), Tag("<list>")],
+        Annotated[_SeedCount, Tag("<number>")] | Annotated[list[_Seed], Field(min_length=1), Tag("<list>")],
         Discriminator(lambda value: "<list>" if isinstance(value, list) else "<number>"),
     ] = 1
     extra_seeds: ExtraSeeds | None = None
@@ -180,9 +169,9 @@ class Spec(_Part):
     blocks: Annotated[list[Block], Field(min_length=1)]
 
 
-_SETTINGS: TypeAdapter[Settings] = TypeAdapter(Settings)
+SETTINGS: TypeAdapter[Settings] = TypeAdapter(Settings)
 # The names to suggest from, by the last name on the way to an unknown key.
-_KNOWN: Mapping[str, tuple[str, ...]] = {
+KNOWN_KEYS: Mapping[str, tuple[str, ...]] = {
     "": tuple(Spec.model_fields),
     "blocks": tuple(Block.model_fields),
     "defaults": tuple(Settings.__annotations__),
@@ -213,7 +202,7 @@ def read_spec(text: str, where: object) -> Spec:
     try:
         raw = yaml.load(text, Loader=_Loader)
     except yaml.YAMLError as error:
-        raise InputError(where, "YAML", _yaml_place(error), "well-formed YAML") from None
+        raise InputError(where, "YAML", yaml_place(error), "well-formed YAML") from None
     except Exception as error:  # PyYAML lets AttributeError, ValueError and others out for hostile scalars and depths
         raise InputError(where, "YAML", shorten(str(error)), "plain numbers, texts, lists and mappings") from None
     if not isinstance(raw, dict):
@@ -221,10 +210,10 @@ def read_spec(text: str, where: object) -> Spec:
     try:
         return Spec.model_validate(raw)
     except (ValidationError, RecursionError) as error:
-        raise _input_error(where, "", error) from None
+        raise input_error(where, "", error, KNOWN_KEYS) from None
 
 
-def read_file(path: Path) -> str:
+def read_utf8(path: Path) -> str:
     """The text of a spec.
 
     Raises:
@@ -235,97 +224,3 @@ def read_file(path: Path) -> str:
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
         raise InputError(path, "file", reason, "a readable YAML file in UTF-8") from None
-
-
-def read_axis(values: object, field: str, where: object, path: str) -> list[dict[str, Any]]:
-    """One axis, `field: values`, as the settings it takes in turn. A value that is no list is a list of one.
-
-    Raises:
-        InputError: an unknown field, no values, or a value the field does not take.
-    """
-    if field not in Settings.__annotations__:
-        raise InputError(where, path, field, _nearest(field, tuple(Settings.__annotations__)))
-    values = values if isinstance(values, list) else [values]
-    if not values:
-        raise InputError(where, path, values, "at least one value")
-    taken = []
-    for index, value in enumerate(values):
-        try:
-            taken.append(dict(_SETTINGS.validate_python({field: value})))
-        except (ValidationError, RecursionError) as error:
-            raise _input_error(where, path, error, index) from None
-    return taken
-
-
-def override(earlier: Mapping[str, Any], later: Mapping[str, Any], where: object, path: str) -> dict[str, Any]:
-    """The settings of `earlier`, with those of `later` in their place.
-
-    Raises:
-        InputError: `later` says one thing in two ways.
-    """
-    void: set[str] = set()
-    for one, other in ALTERNATIVES:
-        for chosen, left in ((one, other), (other, one)):
-            if chosen & later.keys():
-                if left & later.keys():
-                    both = sorted((chosen | left) & later.keys())
-                    raise InputError(where, path, ", ".join(both), "one way of saying it, not both")
-                void |= left
-    return {**{key: value for key, value in earlier.items() if key not in void}, **later}
-
-
-def shorten(value: object) -> Any:
-    """The value, or a short text where it is a long or nested thing."""
-    if value is None or isinstance(value, (bool, float)) or (isinstance(value, int) and abs(value) < 10**15):
-        return value
-    short = reprlib.Repr()
-    short.maxstring = short.maxother = 60
-    if isinstance(value, str):
-        return value if len(value) <= 80 else value[:77] + "..."
-    return short.repr(value) if not isinstance(value, int) else f"about 1e{int(math.log10(abs(value)))}"
-
-
-def key_text(key: str) -> str:
-    """A key as it stands in a path: quoted unless it is a plain name."""
-    return key if key.isidentifier() else repr(shorten(key))
-
-
-def _input_error(where: object, path: str, error: ValidationError | RecursionError, index: int | None = None):
-    """One complaint of pydantic in our words; for an axis, `path` and `index` replace the field's own name."""
-    if isinstance(error, RecursionError):
-        return InputError(where, path or "YAML", "...", "less nesting")
-    complaints = error.errors(include_url=False, include_context=False)
-    # A misspelled key may be why another is missing.
-    first = next((complaint for complaint in complaints if complaint["type"] == "extra_forbidden"), complaints[0])
-    # The tags of unions are ours, not the author's.
-    tagged = first["loc"]
-    parts = [part for part in tagged if part not in ("<number>", "<rule>", "<list>", "[key]")]
-    unknown = first["type"] == "extra_forbidden"
-    expected = _expected(first["msg"])
-    if unknown:
-        names = [part for part in tagged[:-1] if isinstance(part, str)]
-        expected = _nearest(str(tagged[-1]), _KNOWN.get(names[-1] if names else "", ()))
-    if index is not None:
-        path, parts = f"{path}[{index}]", parts[1:]
-    for part in parts:
-        path += f"[{part}]" if isinstance(part, int) else f".{key_text(part)}" if path else key_text(part)
-    value = "nothing" if first["type"] == "missing" else shorten(first["input"])
-    return InputError(where, path or "YAML", value, expected)
-
-
-def _expected(message: str) -> str:
-    for prefix in ("Input should be ", "Value error, "):
-        message = message.removeprefix(prefix)
-    message = message.split(" or instance of")[0].replace("valid dictionary", "mapping")
-    return "this field" if message == "Field required" else message[:1].lower() + message[1:]
-
-
-def _nearest(name: str, known: tuple[str, ...]) -> str:
-    close = difflib.get_close_matches(name, known, n=1)
-    return f"a known key; did you mean {close[0]!r}?" if close else f"one of {', '.join(sorted(known))}"
-
-
-def _yaml_place(error: yaml.YAMLError) -> str:
-    mark = getattr(error, "problem_mark", None)
-    problem = getattr(error, "problem", None) or str(error).splitlines()[0]
-    return f"line {mark.line + 1}, column {mark.column + 1}: {problem}" if mark else str(problem)

@@ -177,8 +177,8 @@ def _workers(
     each, sharing = calibration, 1
     if recorded is not None and recorded.devices == 1 and calibration.platform == "cpu":
         sharing = len(os.sched_getaffinity(0))
-        each = calibration if calibration.crew is None else calibration.member()
-    elif recorded is None and calibration.crew is not None and not elsewhere and options.workers is None:
+        each = calibration if calibration.workers is None else calibration.one_worker()
+    elif recorded is None and calibration.workers is not None and not elsewhere and options.workers is None:
         division = divide(runs, calibration, memory_limit_of(calibration.platform))
         each, sharing = division.calibration, division.processes
     return 1 if elsewhere else options.workers or sharing, each

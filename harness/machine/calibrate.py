@@ -10,7 +10,7 @@ from harness.machine.trial import try_out
 from harness.machine.workers import measure_crew
 from models.config import ARCHITECTURES, make_config
 from models.count import flops
-from sweeps.calibration import Calibration, Crew
+from sweeps.calibration import Calibration, PinnedWorkers
 from sweeps.shape import Shape
 
 CONTEXT, BATCH, PROBE = 128, 8, 64
@@ -55,7 +55,7 @@ def _gains(shape: Shape, alone: float, devices: int, progress: Callable[[str], N
 
 def _crew(
     alone: dict[int, tuple[Shape, dict[str, float]]], devices: int, progress: Callable[[str], None]
-) -> Crew | None:
+) -> PinnedWorkers | None:
     """Of one process a device.
 
     Args:
@@ -70,7 +70,7 @@ def _crew(
     gain: dict[int, dict[int, float]] = {width: {} for width in alone}
     for (shape, slots), speed in zip(cases, speeds, strict=True):
         gain[shape.model.width][slots] = speed / alone[shape.model.width][1]["speed"]
-    return Crew(devices, start, compiling[0] / alone[smallest][1]["compile"], gain)
+    return PinnedWorkers(devices, start, compiling[0] / alone[smallest][1]["compile"], gain)
 
 
 def calibrate(progress: Callable[[str], None]) -> Calibration:
@@ -114,5 +114,5 @@ def calibrate(progress: Callable[[str], None]) -> Calibration:
         compile_seconds_per_layer={a: max(0.0, m["compile"] - fixed) / 2 for a, m in others.items()}
         | {"dense": per_layer},
         evaluation_speed=forward / small["evaluation"] / small["speed"],
-        crew=_crew({32: (alone, small), 128: (wide, large)}, devices, progress),
+        workers=_crew({32: (alone, small), 128: (wide, large)}, devices, progress),
     )

@@ -7,7 +7,7 @@ import pytest
 
 from models.config import make_config
 from models.count import flops
-from sweeps.calibration import TWO_CORES, Calibration, Crew
+from sweeps.calibration import TWO_CORES, Calibration, PinnedWorkers
 from sweeps.config import DataConfig, OptimizerConfig, ProbeConfig, RunConfig
 from sweeps.errors import InputError
 from sweeps.packs import packs
@@ -85,24 +85,24 @@ def test_a_slot_that_falls_free_is_taken():
     assert pack_time(pack, DEVICE)[0] == pytest.approx(130 * DEVICE.turn_time(shape(), 2))
 
 
-CREW = dataclasses.replace(DEVICE, crew=Crew(2, 7.0, 1.5, {32: {1: 1.2, 4: 3.0}, 128: {1: 2.0}}))
+PINNED = dataclasses.replace(DEVICE, workers=PinnedWorkers(2, 7.0, 1.5, {32: {1: 1.2, 4: 3.0}, 128: {1: 2.0}}))
 
 
-def test_a_member_of_a_crew_has_its_share_of_what_all_train():
-    member = CREW.member()
-    assert member.devices == 1 and member.crew is None and member.mixture_slots == 1
-    assert 2 * 4 / member.turn_time(shape(), 4) == pytest.approx(
+def test_a_pinned_worker_has_its_share_of_what_all_train():
+    worker = PINNED.one_worker()
+    assert worker.devices == 1 and worker.workers is None and worker.mixture_slots == 1
+    assert 2 * 4 / worker.turn_time(shape(), 4) == pytest.approx(
         4 * 2 / (4 * 4 * 64 * flops(run().model).train / 1.5e9 + 0.05)
     )
-    assert member.compile_time(run(architecture="top2").model) == 1.5 * 11.0
+    assert worker.compile_time(run(architecture="top2").model) == 1.5 * 11.0
     # It evaluates as much slower than all cores as it trains one run.
-    assert member.evaluation_time(shape()) - 0.5 == pytest.approx((DEVICE.evaluation_time(shape()) - 0.5) / 0.6)
-    with pytest.raises(ValueError, match="crew"):
-        member.member()
+    assert worker.evaluation_time(shape()) - 0.5 == pytest.approx((DEVICE.evaluation_time(shape()) - 0.5) / 0.6)
+    with pytest.raises(ValueError, match="pinned workers"):
+        worker.one_worker()
 
 
 def test_json_round_trip():
-    for calibration in (DEVICE, CREW, TWO_CORES):
+    for calibration in (DEVICE, PINNED, TWO_CORES):
         assert Calibration.from_json(calibration.to_json(), "here") == calibration
 
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sweeps.expression import ExpressionError, Missing, holds, parse_expression
+from sweeps.expression import ExpressionError, MissingValue, holds, parse_expression
 
 VALUES = {"N": 1e6, "u": 0.25, "depth": 4, "tokenizer": "bytes", "tied": True}
 
@@ -72,7 +72,7 @@ def test_huge_powers_are_floats_and_cannot_fill_the_memory():
 
 
 def test_a_value_that_is_not_there_is_told_apart():
-    with pytest.raises(Missing):
+    with pytest.raises(MissingValue):
         holds(parse_expression("u < 1", {"u"}), {"u": None})
     assert holds(parse_expression("depth == 4 or u < 1", {"u", "depth"}), {"depth": 4})
 

@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from models.count import count, flops
-from sweeps.calibration import TWO_CORES, Crew
+from sweeps.calibration import TWO_CORES, PinnedWorkers
 from sweeps.config import DataConfig
 from sweeps.errors import InputError
 from sweeps.grid import expand
@@ -112,11 +112,13 @@ def test_ten_thousand_cells_can_be_planned():
     assert len(made.runs) == 10_000 and made.compiles == 2
 
 
-def crew(gain: float, compile_time: float = 1.0, start: float = 0.0):
-    """Two cores on which a pack gains nothing, and a crew that much."""
+def pinned(gain: float, compile_time: float = 1.0, start: float = 0.0):
+    """Two cores on which a pack gains nothing, and pinned workers gain that much."""
     alone = {32: {1: 1.0}, 128: {1: 1.0}}
     return dataclasses.replace(
-        TWO_CORES, packing_gain=alone, crew=Crew(2, start, compile_time, {width: {1: gain} for width in alone})
+        TWO_CORES,
+        packing_gain=alone,
+        workers=PinnedWorkers(2, start, compile_time, {width: {1: gain} for width in alone}),
     )
 
 
@@ -126,18 +128,18 @@ LONG = {"grid": {"params": [2e4, 1e5], "tokens": ["400 N", "800 N"]}, "seeds": 3
 def test_whoever_ends_a_sweep_sooner_trains_it():
     whole = plan(sweep_of(LONG))
     for gain, processes in ((0.9, 1), (1.0, 1), (1.2, 2)):
-        assert plan(sweep_of(LONG), calibration=crew(gain)).processes == processes
+        assert plan(sweep_of(LONG), calibration=pinned(gain)).processes == processes
     assert whole.processes == 1 and whole.calibration == TWO_CORES
-    assert plan(sweep_of(LONG), calibration=crew(1.2, start=1e5)).processes == 1
+    assert plan(sweep_of(LONG), calibration=pinned(1.2, start=1e5)).processes == 1
     # Nothing but compiling, and each compiles by itself as fast as one on all cores: twice as fast together.
     short = {"grid": {"params": [2e4, 1e5], "batch": [4, 8]}, "seeds": 1}
-    made = plan(sweep_of(short), calibration=crew(1.0))
+    made = plan(sweep_of(short), calibration=pinned(1.0))
     assert made.processes == 2 and made.compiles == len(made.packs) == 4
     assert made.seconds.compile == pytest.approx(plan(sweep_of(short)).seconds.compile / 2, rel=0.2)
 
 
-def test_a_crew_shares_the_work_and_ends_together():
-    calibration = crew(1.2)
+def test_pinned_workers_share_the_work_and_end_together():
+    calibration = pinned(1.2)
     made = plan(sweep_of(LONG), calibration=calibration)
     each = [
         made.calibration.compile_time(pack.shape.model) + sum(pack_time(pack, made.calibration)) for pack in made.packs
@@ -149,4 +151,4 @@ def test_a_crew_shares_the_work_and_ends_together():
 def test_a_shape_is_not_compiled_twice_for_less_than_that_takes():
     for tokens, compiles in (("4 N", 1), ("8000 N", 2)):
         block = {"grid": {"params": [2e4], "tokens": [tokens]}, "seeds": 4}
-        assert plan(sweep_of(block), calibration=crew(1.5)).compiles == compiles
+        assert plan(sweep_of(block), calibration=pinned(1.5)).compiles == compiles

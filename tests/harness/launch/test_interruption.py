@@ -18,7 +18,7 @@ from harness.launch.packing import read_packing
 from harness.launch.planning import calibration_path
 from harness.machine.processes import HOME
 from harness.record.status import read_status, run_folder
-from sweeps.calibration import TWO_CORES, Crew
+from sweeps.calibration import TWO_CORES, PinnedWorkers
 
 PATIENCE = 300.0
 
@@ -150,7 +150,7 @@ def test_a_crew_is_taken_where_it_is_faster_and_goes_on_with_its_devices(run, la
     cache.mkdir()
     (cache / "xla").symlink_to(lab.cache / "xla")
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1})  # the child's
-    fast = dataclasses.replace(TWO_CORES, crew=Crew(2, 0.0, 0.5, {32: {1: 2.0, 2: 10.0}}))
+    fast = dataclasses.replace(TWO_CORES, workers=PinnedWorkers(2, 0.0, 0.5, {32: {1: 2.0, 2: 10.0}}))
     calibration_path(cache).write_text(fast.to_json())
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     status, _, err = finish(run(whole, "--cache", cache))
