@@ -1,6 +1,9 @@
 """The parametric loss of Hoffmann et al.: a floor, and the cost of few parameters and of few tokens."""
 
+from typing import Any
+
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from harness.fit.laws.law import Columns, Combination, Law, Parameter, Parameters, Scales
@@ -19,6 +22,16 @@ def rescale(parameters: Parameters, scales: Scales) -> dict[str, Float[Array, ""
         "A": p["A"] * scales["L"] * scales["N"] ** p["alpha"],
         "B": p["B"] * scales["L"] * scales["D"] ** p["beta"],
     }
+
+
+def optimum(parameters: Parameters, product: Any) -> tuple[Float[np.ndarray, "..."], Float[np.ndarray, "..."]]:
+    """N = g (N D)^(beta/s) minimises A/N^alpha + B/D^beta, with g^s = alpha A/(beta B) and s = alpha + beta."""
+    A, B, alpha, beta = (np.asarray(parameters[name]) for name in ("A", "B", "alpha", "beta"))
+    exists = (alpha > 0) & (beta > 0) & (A > 0) & (B > 0)
+    A, B, alpha, beta = (np.where(exists, value, np.nan) for value in (A, B, alpha, beta))
+    exponent = beta / (alpha + beta)
+    log_n = np.log(alpha * A / (beta * B)) / (alpha + beta) + exponent * np.log(product)
+    return log_n, np.broadcast_to(exponent, log_n.shape)
 
 
 LAW = Law(
@@ -42,4 +55,5 @@ LAW = Law(
         Combination("beta/(alpha + beta)", lambda p: p["beta"] / (p["alpha"] + p["beta"]), 0.3658 / (0.3478 + 0.3658)),
     ),
     alternatives=("tied", "skaling", "kaplan"),
+    optimum=optimum,
 )

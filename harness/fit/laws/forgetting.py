@@ -2,7 +2,8 @@
 
 Bordt et al. (arXiv 2410.03249) bound forgetting by the cumulative weight decay of AdamW, w = prod(1 - eta_t lambda):
 the share of an early update that decay alone leaves in the weights (`harness.fit.laws.forgetting_bound`).
-They give no law of the gap. This one asks for its speed: gamma >= 1 is forgetting at least as fast as the bound, gamma < 1 a gap that outlives
+They give no law of the gap. This one asks for its speed: gamma >= 1 is forgetting at least as fast as the bound,
+gamma < 1 a gap that outlives
 the weights' decay. G is loss on unseen minus loss on contaminated text (nats per token), measured at several w after
 the same exposure; rows before the last exposure do not belong in it.
 """
@@ -34,5 +35,6 @@ LAW = Law(
     predict=predict,
     source="ours; w: cumulative weight decay of Bordt et al. 2024 (arXiv 2410.03249)",
     objective="normal",
+    contrast=True,
     rescale=rescale,
 )

@@ -54,6 +54,7 @@ LAW = Law(
     predict=predict,
     source="clawRxiv 2604.02022 (N, D taken as raw counts, G in nats per token)",
     objective="normal",
+    contrast=True,
     rescale=rescale,
     combinations=COMBINATIONS,
     regimes=regimes,

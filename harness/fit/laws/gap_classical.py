@@ -43,6 +43,7 @@ LAW = Law(
     predict=predict,
     source="degrees of freedom over rows (Akaike; Craven and Wahba's GCV); exact for ridgeless random features",
     objective="normal",
+    contrast=True,
     rescale=rescale,
     combinations=(
         Combination("p", lambda p: p["p"], 1.0),

@@ -29,5 +29,6 @@ LAW = Law(
     predict=predict,
     source="the crossover-free rival; `gap` with every u above u_star has c = z*beta - alpha and b = beta",
     objective="normal",
+    contrast=True,
     rescale=rescale,
 )

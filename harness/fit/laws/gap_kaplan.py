@@ -36,6 +36,7 @@ LAW = Law(
     predict=predict,
     source="Kaplan et al. 2020 (arXiv 2001.08361), equation for L(N, D): N_c 6.4e13 non-embedding, D_c 1.8e13 tokens",
     objective="normal",
+    contrast=True,
     rescale=rescale,
     combinations=(Combination("alpha_N/alpha_D", lambda p: p["alpha_N"] / p["alpha_D"], 0.076 / 0.103),),
 )

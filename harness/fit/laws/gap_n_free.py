@@ -26,5 +26,6 @@ LAW = Law(
     predict=predict,
     source="the simplest rival; `gap` reduces to it where alpha = z*beta and every u exceeds u_star",
     objective="normal",
+    contrast=True,
     rescale=rescale,
 )

@@ -60,6 +60,7 @@ LAW = Law(
     predict=predict,
     source="form: clawRxiv 2604.02022; f free but monotone, after Ramsay 1988 (monotone regression splines)",
     objective="normal",
+    contrast=True,
     rescale=rescale,
     combinations=(Combination("alpha - z*beta_5", lambda p: p["alpha"] - p["z"] * p["beta_5"]),),
     shapes=("step", *SLOPES),

@@ -66,7 +66,7 @@ class Law:
         columns: the roles it reads, a number a row each.
         predict: (parameters, columns) -> the response in its own units, a JAX function.
         source: where the formula and the published constants come from.
-        objective: the id of the objective (`harness.fit.problem.objective`) it is fitted by unless another is asked for.
+        objective: the id of the objective (`harness.fit.problem.objective`) it is fitted by by default.
         vectors: roles of several columns (`--set h=web,code`), read as one array.
         labels: roles of names, such as the run a row belongs to; read as whole numbers from 0.
         signed: roles, the response among them if need be, whose values may be zero or negative.
@@ -81,6 +81,11 @@ class Law:
         alternatives: ids of laws that the sensitivity block fits beside this one.
         shapes: constants without a unit that are no exponents, such as the sharpness of a crossover: whether two groups
             share them is asked by likelihood, not by a margin on their difference.
+        contrast: the response is a measured difference of two losses, as gaps are: it may have either sign, its rows
+            have standard errors, and a fit means something only if the difference is shown to lie above zero first.
+        optimum: of a loss in N and D, (parameters, N D) -> log N of the lowest loss where the product of N and D is
+            given, and d log N / d log (N D), which is the same at every product. nan where there is no minimum. Laws
+            without it have their minimum searched for.
     """
 
     id: str
@@ -101,6 +106,13 @@ class Law:
     regimes: Callable[[Parameters, Columns], dict[str, Float[Array, "rows"]]] | None = None
     alternatives: tuple[str, ...] = ()
     shapes: tuple[str, ...] = ()
+    contrast: bool = False
+    optimum: Callable[[Parameters, Any], tuple[Any, Any]] | None = None
+
+    @property
+    def signed_response(self) -> bool:
+        """Whether the response may be zero or negative, so that it has no logarithm."""
+        return self.contrast or self.response in self.signed
 
     @property
     def roles(self) -> tuple[str, ...]:
@@ -108,10 +120,14 @@ class Law:
         return (*self.columns, *self.vectors, *self.labels, self.response)
 
 
+NOT_LAWS = ("law", "forgetting_bound", "gmse", "pass_rates")
+
+
 def law_ids() -> list[str]:
     """The ids of all declared laws, in alphabetical order: one per file of `harness/fit/laws/`."""
     laws = importlib.import_module("harness.fit.laws")
-    return sorted(module.name for module in pkgutil.iter_modules(laws.__path__) if not module.name.startswith("_"))
+    names = [module.name for module in pkgutil.iter_modules(laws.__path__)]
+    return sorted(name for name in names if name not in NOT_LAWS and not name.startswith("_"))
 
 
 def get_law(law_id: str) -> Law:
