@@ -1,20 +1,25 @@
-"""SOURCE on the command line: a sweep's folder, or anyone's table, as rows in roles for `harness.fit`."""
+"""Reading runs from a sweep's folder or anyone's table, as rows in roles for `harness.fit`; and stored fits."""
 
 import json
-from collections.abc import Sequence
+import warnings
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
 
+from harness.files import open_folder
 from harness.fit.laws.law import get_law, law_ids
 from harness.fit.result import FitResult
 from harness.fit.table import assign_roles, is_runs_table, read_file, read_table, roles_for_runs
 from harness.record.table import runs_table
 from sweeps.errors import InputError
 
+# A sweep's folder, a file of runs, the URL of either, or a table in memory.
+Runs = str | Path | pd.DataFrame
+
 
 def parse_roles(settings: Sequence[str]) -> dict[str, str]:
-    """`ROLE=COLUMN` options as role -> column.
+    """Turn options `ROLE=COLUMN` into role -> column.
 
     Raises:
         InputError: an option without `=`.
@@ -25,29 +30,54 @@ def parse_roles(settings: Sequence[str]) -> dict[str, str]:
     return dict(setting.split("=", 1) for setting in settings)
 
 
-def read_source(
-    source: Path, laws: Sequence[str], settings: Sequence[str], where: str | None, holdout: str | None,
-    estimator: str, units: str,
-) -> pd.DataFrame:  # fmt: skip
-    """The rows of a folder or file with the columns of the laws in their roles; what was dropped is printed.
+def read_runs(
+    source: Runs,
+    laws: str | Sequence[str] = (),
+    *,
+    set: Mapping[str, str] | None = None,
+    where: str | None = None,
+    holdout: str | None = None,
+    estimator: str = "best",
+    units: str = "tokens",
+    tell: Callable[[str], object] = warnings.warn,
+) -> pd.DataFrame:
+    """Read runs, with the columns that laws need in their roles.
 
-    A file with the columns of a sweep's runs, exported or simulated, is read as a sweep's folder is.
+    A table with the columns of a sweep's runs, exported or simulated, is read as a sweep's folder is. A table that this
+    function returned is taken as it is.
+
+    Args:
+        source: a sweep's folder, a CSV or parquet file, the URL of either on an object store, or a table.
+        laws: ids of the laws that the rows are for; they may name further roles.
+        set: role -> column; a column that has a role's name is taken for it.
+        where: a condition on the table's own columns, such as `params > 1e5`; other rows are left out.
+        holdout: rows with this condition are scored and not fitted.
+        estimator: which gap of a sweep's runs: best (of twins, else of the probe), twin, control, probe or online.
+        units: tokens, or bytes to compare several tokenizers.
+        tell: called with a sentence about rows that are left out.
 
     Raises:
         InputError: no such source, role, column or law, a condition that does not parse, or no row left.
     """
-    roles, declared, warnings = parse_roles(settings), [get_law(law) for law in laws], ()
-    frame = runs_table(source) if source.is_dir() else read_file(source)
-    if source.is_dir() or is_runs_table(frame):
-        frame, warnings = roles_for_runs(frame, estimator, units)
-    frame, more = assign_roles(frame, roles, where=where, holdout=holdout, laws=declared, source=str(source))
-    for warning in (*warnings, *more):
-        print(f"{source}: {warning.message}")
+    declared = [get_law(law) for law in ([laws] if isinstance(laws, str) else laws)]
+    if isinstance(source, pd.DataFrame):
+        if "roles" in source.attrs and not (set or where or holdout):
+            return source
+        name, frame, is_sweep = "table", source, is_runs_table(source)
+    else:
+        path = open_folder(str(source))
+        name, is_sweep = str(path), path.is_dir()
+        frame = runs_table(path) if is_sweep else read_file(path)
+        is_sweep = is_sweep or is_runs_table(frame)
+    frame, warned = roles_for_runs(frame, estimator, units) if is_sweep else (frame, ())
+    frame, more = assign_roles(frame, set or {}, where=where, holdout=holdout, laws=declared, source=name)
+    for warning in (*warned, *more):
+        tell(f"{name}: {warning.message}")
     return frame
 
 
 def read_fit(path: Path) -> FitResult:
-    """A result that `isogap fit --json` wrote.
+    """Read a result that `isogap fit --json` wrote.
 
     Raises:
         InputError: another file, an unknown law, or one without all its parameters.
@@ -70,7 +100,7 @@ def read_fit(path: Path) -> FitResult:
 
 
 def read_points(at: Sequence[str], points: Path | None) -> pd.DataFrame:
-    """Points given as `N=1e6,D=1e8` or in a file.
+    """Read points given as `N=1e6,D=1e8` or in a file.
 
     Raises:
         InputError: neither or both given, or a value that is no number.

@@ -50,6 +50,12 @@ def lines(rows: Sequence[dict[str, Any]]) -> list[str]:
     return [line.format(*text).rstrip() for text in texts]
 
 
+def print_lines(title: str, rows: Sequence[dict[str, Any]]) -> None:
+    """Print rows in columns below a title; nothing without rows."""
+    if rows:
+        print("\n".join([title, *lines(rows), ""]))
+
+
 def duration(seconds: float) -> str:
     """h:mm:ss, and days before them."""
     return str(datetime.timedelta(seconds=math.ceil(seconds)))

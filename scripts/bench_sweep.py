@@ -35,7 +35,7 @@ def sweep(args: argparse.Namespace) -> dict[str, Any]:
     """Where the time of `--runs` runs goes, cold and warm, and how long the commands take that read their folder."""
     from harness.data.store import prepare
     from harness.files import default_cache, write_text
-    from harness.launch.planning import calibration_of, calibration_path
+    from harness.machine.calibration_file import calibration_of, calibration_path
 
     with tempfile.TemporaryDirectory(prefix="isogap-bench-", dir=args.folder) as name:
         folder = Path(name)

@@ -31,7 +31,7 @@ from pathlib import Path
 
 from soak_tools import contents, damage, full, isogap, lose_power, run_arguments, steps_of, tables, wait, workers_of
 
-from harness.cli.show import sweep_status
+from harness.cli.show_status import sweep_status
 from harness.record.status import read_status
 from sweeps.errors import InputError
 

@@ -29,7 +29,7 @@ from harness.fit.fitting import fit
 from harness.fit.problem.problem import Warned, column_of
 from harness.fit.result import FitResult, number, span
 from harness.fit.table import read_table
-from harness.source import read_fit, read_source
+from harness.source import parse_roles, read_fit, read_runs
 from harness.terminal import print_rows, working
 from sweeps.errors import InputError
 
@@ -62,15 +62,15 @@ class Allocation:
 
 
 def answer(
-    source: str, approach: int | None, flops: Sequence[float], settings: Sequence[str], where: str | None, *,
-    z: float | None = None, anchor: float | None = None, to: str | None = None, **options: Any,
+    source: str, approach: int | None, flops: Sequence[float], set_: Sequence[str], where: str | None, *,
+    z: float | None = None, anchor: float | None = None, json_: str | None = None, **options: Any,
 ) -> None:  # fmt: skip
     """The command: allocate, print, write.
 
     Args:
         source: FIT.json, or what `from_runs` reads.
         z, anchor: add `shifted`.
-        to: a file for JSON, or `-` for the terminal in place of the tables.
+        json_: a file for JSON, or `-` for the terminal in place of the tables.
         options: of `from_runs`.
 
     Raises:
@@ -79,25 +79,25 @@ def answer(
     _check_shift(z, anchor)
     check_budgets(list(flops))
     if source.endswith(".json"):
-        if approach not in (None, 3) or settings or where:
+        if approach not in (None, 3) or set_ or where:
             raise InputError("allocate", "SOURCE", source, "a table of runs for --approach 1 or 2, --set or --where")
         result, found = read_fit(Path(source)), None
         rows = shifted(_rows(allocate(result, list(flops))), z, anchor)
-        if to != "-":
+        if json_ != "-":
             print(_about_fit(result) + f"; C is {SIX_ND}")
     else:
         # What was dropped of the table is printed, and is no JSON.
-        with redirect_stdout(sys.stderr) if to == "-" else nullcontext(), working("fitting"):
-            found = from_runs(open_folder(source), approach, flops, settings, where, **options)
+        with redirect_stdout(sys.stderr) if json_ == "-" else nullcontext(), working("fitting"):
+            found = from_runs(open_folder(source), approach, flops, set_, where, **options)
         found = replace(found, budgets=shifted(found.budgets, z, anchor))
         rows = found.budgets
-    if to != "-":
+    if json_ != "-":
         print_allocation(found) if found else print_budgets(rows)
         if z is not None and anchor is not None:
             print(about_shift(z, anchor))
-    if to:
+    if json_:
         text = json.dumps(found.to_dict() if found else rows, indent=1, allow_nan=False)
-        print(text) if to == "-" else Path(to).write_text(text)
+        print(text) if json_ == "-" else Path(json_).write_text(text)
 
 
 def from_runs(
@@ -120,7 +120,10 @@ def from_runs(
     if approach == 3:
         loss_law(law, "--law")
     draws = REPLICATES[approach] if bootstrap is None else bootstrap
-    frame = read_source(source, [law if approach == 3 else "chinchilla"], settings, where, None, estimator, units)
+    frame = read_runs(
+        source, law if approach == 3 else "chinchilla", set=parse_roles(settings), where=where, estimator=estimator,
+        units=units, tell=print,
+    )  # fmt: skip
     if approach == 3:
         warnings = check_design(frame["N"].to_numpy(float), frame["D"].to_numpy(float), str(source))
         result = fit(law, frame, bootstrap=draws, sensitivity=False, source=str(source))

@@ -1,4 +1,4 @@
-"""What the commands of `isogap` have in common: arguments and options, and the opening of a folder by its name."""
+"""Arguments and options that several commands of `isogap` take."""
 
 from pathlib import Path
 from typing import Annotated
@@ -28,9 +28,3 @@ Units = Annotated[str, typer.Option(help="of a sweep's folder: tokens, or bytes 
 FitArgument = Annotated[Path, typer.Argument(metavar="FIT.json", help="what `isogap fit --json` wrote")]
 LawOption = Annotated[str, typer.Option(help="a law's id; `isogap laws` lists them")]
 Bootstrap = Annotated[int, typer.Option(min=0, help="refits to resampled clusters")]
-
-
-def open_named(name: str) -> Path:
-    from harness.files import open_folder
-
-    return open_folder(name)

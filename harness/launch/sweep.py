@@ -13,10 +13,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from harness.files import default_cache, is_local, remove_tree
 from harness.launch.local import Job, Stop, run_packs
 from harness.launch.packing import Packing, memory_limit_of, read_packing, settle_packing
-from harness.launch.planning import known_calibration
 from harness.launch.ray_cluster import run_packs_on_ray
 from harness.launch.several import CPU_DEVICES, follow, joined, lead, order
 from harness.launch.watch import watching
+from harness.machine.calibration_file import known_calibration
 from harness.record.lock import sweep_lock
 from harness.record.status import ENDED, Status, read_statuses, run_folder, write_status
 from harness.record.sweep_folder import check_data, lay_out, record_environment, with_standing

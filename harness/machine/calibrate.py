@@ -1,11 +1,19 @@
-"""What this machine does: a few short programs, timed, as the numbers that `isogap plan` predicts with and by which
-`isogap run` chooses how many runs train side by side."""
+"""How fast this machine trains: a few short programs, timed.
 
+`isogap plan` predicts with these numbers, and `isogap run` chooses by them how many runs train side by side. As a
+program of its own, `python -m harness.machine.calibrate FILE`, this module measures and writes the numbers.
+"""
+
+import os
+import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import jax
+from rich.console import Console
 
+from harness.files import write_text
 from harness.machine.trial import try_out
 from harness.machine.workers import measure_crew
 from models.config import ARCHITECTURES, make_config
@@ -23,7 +31,7 @@ def _shape(architecture: str, width: int, depth: int) -> Shape:
 
 
 def _seconds(call: Callable[[], object], least: int = 5) -> float:
-    """Of the fastest call: what neighbours take of a shared machine is not the machine's."""
+    """Time of the fastest of several calls; slower ones were delayed by other programs."""
     times: list[float] = []
     while len(times) < least or sum(times) < SECONDS:
         began = time.perf_counter()
@@ -33,7 +41,7 @@ def _seconds(call: Callable[[], object], least: int = 5) -> float:
 
 
 def _measure(shape: Shape, slots: int) -> dict[str, float]:
-    """Seconds to compile, of one turn, of one run's evaluation, and of a dispatch of no turns."""
+    """Seconds to compile, of one turn, of one run's evaluation, of a dispatch without turns; and FLOPs a second."""
     trial = try_out(shape, slots)
     dispatch = _seconds(lambda: trial.advance(0))
     turn = (_seconds(lambda: trial.advance(trial.turns)) - dispatch) / trial.turns
@@ -43,7 +51,7 @@ def _measure(shape: Shape, slots: int) -> dict[str, float]:
 
 
 def _gains(shape: Shape, alone: float, devices: int, progress: Callable[[str], None]) -> dict[int, float]:
-    """Of packs of one run each device, and of more until they gain no more."""
+    """Throughput of packs relative to one run alone: of one run each device, and of larger packs while they gain."""
     gains = {1: 1.0}
     for slots in sorted({devices, min(64, 4 * devices), min(64, 16 * devices)} - {1}):
         progress(f"dense, width {shape.model.width}, {slots} slots")
@@ -53,20 +61,20 @@ def _gains(shape: Shape, alone: float, devices: int, progress: Callable[[str], N
     return gains
 
 
-def _crew(
+def _pinned_workers(
     alone: dict[int, tuple[Shape, dict[str, float]]], devices: int, progress: Callable[[str], None]
 ) -> PinnedWorkers | None:
-    """Of one process a device.
+    """Measure processes of one core each that train side by side; None where there is only one device, or no CPU.
 
     Args:
-        alone: width -> what was measured of one run alone.
+        alone: width -> the shape, and what was measured of one run alone.
     """
     if devices == 1 or jax.default_backend() != "cpu":
         return None
     progress(f"{devices} processes of one core each")
     smallest = min(alone)
     cases = [(shape, slots) for shape, _ in alone.values() for slots in (1, 4)]
-    start, compiling, speeds = measure_crew(cases, devices)
+    start, compiling, speeds = measure_pinned_workers(cases, devices)
     gain: dict[int, dict[int, float]] = {width: {} for width in alone}
     for (shape, slots), speed in zip(cases, speeds, strict=True):
         gain[shape.model.width][slots] = speed / alone[shape.model.width][1]["speed"]
@@ -76,11 +84,11 @@ def _crew(
 def calibrate(progress: Callable[[str], None]) -> Calibration:
     """Time about a dozen programs, one to three minutes on 2 cores, nearly all of it compiling.
 
-    Must run in a process without a cache of compiled programs, or the compile times mean nothing, whose main module can
-    be imported without harm: a crew's processes do.
+    The process must have no cache of compiled programs, or the compile times mean nothing. Its main module must be
+    importable without side effects, because the processes of `measure_crew` import it again.
 
     Args:
-        progress: told what is measured next.
+        progress: called with a description of what is measured next.
     """
     alone, wide = _shape("dense", 32, 2), _shape("dense", 128, 4)
     devices, platform = len(jax.devices()), jax.default_backend()
@@ -114,5 +122,11 @@ def calibrate(progress: Callable[[str], None]) -> Calibration:
         compile_seconds_per_layer={a: max(0.0, m["compile"] - fixed) / 2 for a, m in others.items()}
         | {"dense": per_layer},
         evaluation_speed=forward / small["evaluation"] / small["speed"],
-        workers=_crew({32: (alone, small), 128: (wide, large)}, devices, progress),
+        workers=_pinned_workers({32: (alone, small), 128: (wide, large)}, devices, progress),
     )
+
+
+if __name__ == "__main__":
+    jax.config.update("jax_num_cpu_devices", len(os.sched_getaffinity(0)))
+    console = Console(stderr=True)
+    write_text(Path(sys.argv[1]), calibrate(lambda what: console.print(f"  {what}")).to_json())

@@ -18,10 +18,11 @@ import jax
 import pytest
 from jax.experimental.compilation_cache import compilation_cache
 
+import harness.cli.table
 import harness.machine.platform
 from harness.cli import main as cli
 from harness.files import write_text
-from harness.launch.planning import calibration_path
+from harness.machine.calibration_file import calibration_path
 from harness.machine.platform import configure_jax
 from harness.record.configs import read_configs
 from harness.record.table import WALL_CLOCK, runs_table, segments_table
@@ -135,6 +136,7 @@ def call(*arguments: object) -> int:
     handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "argv", ["isogap", *map(str, arguments)])
+        patch.setattr(harness.cli.table, "prepare", lambda command: None)
         patch.setattr(harness.machine.platform, "configure_jax", lambda cache, devices=None: None)
         try:
             cli.main()

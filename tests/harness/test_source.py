@@ -4,18 +4,18 @@ import pandas as pd
 import pytest
 
 from harness.record.table import runs_table
-from harness.source import parse_roles, read_points, read_source
+from harness.source import parse_roles, read_points, read_runs
 from sweeps.errors import InputError
 
 
 def test_a_sweeps_folder_gives_its_finished_runs(finished, capsys):
-    frame = read_source(finished, ["gap"], [], None, None, "probe", "tokens")
+    frame = read_runs(finished, "gap", estimator="probe", tell=print)
     runs = runs_table(finished)
     done = runs[runs["status"] == "done"]
     assert frame["G"].tolist() == done["gap_probe"].tolist() and frame["G_se"].tolist() == done["gap_probe_se"].tolist()
     assert frame["N"].tolist() == done["N_nonembedding"].tolist() and frame["D"].tolist() == done["D"].tolist()
     assert str(finished) in capsys.readouterr().out  # the diverged run's absence is told
-    online = read_source(finished, ["gap"], ["N=N_total"], "seed == 0", None, "online", "tokens")
+    online = read_runs(finished, "gap", set={"N": "N_total"}, where="seed == 0", estimator="online", tell=print)
     chosen = done[done["seed"] == 0]
     assert online["N"].tolist() == chosen["N_total"].tolist()
     assert online["G"].tolist() == chosen["gap_online"].tolist()
@@ -26,7 +26,7 @@ def test_a_tables_columns_named_as_roles_need_no_setting(tmp_path, ending):
     table = pd.DataFrame({"N": [1e6, 2e6, 3e6], "tokens": [1e8, 2e8, 4e8], "L": [3.0, 2.9, 2.7]})
     path = tmp_path / f"runs{ending}"
     table.to_csv(path, index=False) if ending == ".csv" else table.to_parquet(path)
-    frame = read_source(path, ["chinchilla"], ["D=tokens"], None, "N > 2.5e6", "probe", "tokens")
+    frame = read_runs(path, "chinchilla", set={"D": "tokens"}, holdout="N > 2.5e6")
     assert frame[["N", "D", "L"]].to_numpy().tolist() == table[["N", "tokens", "L"]].to_numpy().tolist()
     assert frame["holdout"].tolist() == [False, False, True]
 

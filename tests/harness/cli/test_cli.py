@@ -1,5 +1,6 @@
 """The command line: one line for unusable input, JSON that parses, and no heavy imports for help."""
 
+import inspect
 import json
 import math
 import subprocess
@@ -9,8 +10,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import typer
 
 from harness import predict_gap
+from harness.cli.commands import app
+from harness.cli.table import COMMANDS, work_of
 
 ROOT = Path(__file__).parents[3]
 
@@ -114,7 +118,33 @@ def test_unusable_input_is_one_line_and_status_2(arguments, word, files, finishe
     assert not (files["tmp"] / "out").exists()
 
 
-@pytest.mark.parametrize("command", ["", "run", "fit"])
+def options_of(group: typer.Typer, before: str = "") -> dict[str, list[str]]:
+    """Every command with the names of its options, as Typer hands them over."""
+    options = {
+        before + str(command.name): list(inspect.signature(command.callback).parameters)
+        for command in group.registered_commands if command.callback
+    }  # fmt: skip
+    for inner in group.registered_groups:
+        options |= options_of(inner.typer_instance, f"{inner.name} ")
+    return options
+
+
+def test_every_declared_command_has_work_that_takes_its_options():
+    declared = {name: options for name, options in options_of(app).items() if not name.startswith("simulate ")}
+    assert declared.keys() == COMMANDS.keys()
+    for name, options in declared.items():
+        inspect.signature(work_of(COMMANDS[name])).bind(**dict.fromkeys(options))
+
+
+def test_a_missing_extra_is_one_line(monkeypatch, isogap, tmp_path):
+    monkeypatch.setitem(sys.modules, "mwparserfromhell", None)
+    for name in [name for name in sys.modules if name.startswith("harness.fetch")]:
+        monkeypatch.delitem(sys.modules, name)
+    ended = isogap("fetch", "corpus", "web", "--cache", tmp_path)
+    assert ended.status == 2 and "pip install 'isogap[text]'" in ended.err and ended.err.count("\n") == 1
+
+
+@pytest.mark.parametrize("command", ["", "run", "fit", "simulate gap", "fetch corpus"])
 def test_help_imports_nothing_heavy(command):
     code = f"""
 import sys

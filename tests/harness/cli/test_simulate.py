@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
-from harness.cli.main import app
+from harness.cli.commands import app
 from sweeps.errors import InputError
 
 

@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from harness.launch.packing import read_packing
-from harness.launch.planning import calibration_path
+from harness.machine.calibration_file import calibration_path
 from harness.machine.processes import HOME
 from harness.record.status import read_status, run_folder
 from sweeps.calibration import TWO_CORES, PinnedWorkers

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
-from harness.cli.main import app
+from harness.cli.commands import app
 from harness.fit.allocation.optima import optima
 from harness.fit.fitting import fit
 from sweeps.errors import InputError

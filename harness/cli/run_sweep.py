@@ -1,0 +1,38 @@
+"""`isogap run`: train a sweep, and leave with the status of its end."""
+
+import os
+import sys
+from typing import Any, NoReturn
+
+import typer
+
+from harness.files import open_folder
+from harness.launch.sweep import Options, run_sweep
+from harness.train.hosts import PeerError
+from sweeps.errors import InputError
+
+
+def train_sweep(sweep: str, out: str, track: list[str], executor: str, **options: Any) -> None:
+    """Train what has not ended yet, and end the process with the sweep's status.
+
+    Raises:
+        InputError: a bad spec or option, or a folder that cannot be used.
+        typer.Exit: always otherwise, with the exit status.
+    """
+    if executor not in ("local", "ray"):
+        raise InputError("--executor", "value", executor, "local or ray")
+    try:
+        status = run_sweep(sweep, open_folder(out), Options(track=tuple(track), executor=executor, **options))
+    except PeerError as error:
+        print(f"isogap: {error}".replace("\n", " "), file=sys.stderr)
+        _leave(1)  # the interpreter's end would wait for the other processes
+    if status in (130, 143):
+        _leave(status)  # a thread may be compiling, and the interpreter's end would wait for it
+    raise typer.Exit(status)
+
+
+def _leave(status: int) -> NoReturn:
+    """End this process without waiting for threads or other processes."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)

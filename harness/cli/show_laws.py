@@ -1,0 +1,26 @@
+"""`isogap laws`: the laws there are, or one of them in full."""
+
+from harness.fit.laws.law import get_law, law_ids, published_cases
+from harness.terminal import print_rows
+
+
+def show_laws(law: str | None) -> None:
+    """Print every law with what it reads (a role of several columns has a star), its formula and source; or one law."""
+    if law is not None:
+        _print_law(law)
+        return
+    for each in map(get_law, law_ids()):
+        reads = ", ".join((*each.columns, *(f"{role}*" for role in each.vectors), *each.labels))
+        print(f"{each.id}: {each.response} of {reads}\n    {each.formula}\n    {each.source}")
+
+
+def _print_law(law_id: str) -> None:
+    """Print a law: formula, columns, and parameters with their published values, of several cases where there are."""
+    law = get_law(law_id)
+    print(
+        f"{law.id}: {law.formula}\nresponse {law.response}; columns {', '.join(law.roles[:-1])}\nsource: {law.source}"
+    )
+    print_rows([{"parameter": p.name, "published": p.published, "low": p.low, "high": p.high} for p in law.parameters])
+    if cases := published_cases(law_id):
+        print("published constants")
+        print_rows(cases)
