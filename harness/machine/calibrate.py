@@ -15,7 +15,6 @@ from rich.console import Console
 
 from harness.files import write_text
 from harness.machine.trial import try_out
-from harness.machine.workers import measure_crew
 from models.config import ARCHITECTURES, make_config
 from models.count import flops
 from sweeps.calibration import Calibration, PinnedWorkers
@@ -85,7 +84,7 @@ def calibrate(progress: Callable[[str], None]) -> Calibration:
     """Time about a dozen programs, one to three minutes on 2 cores, nearly all of it compiling.
 
     The process must have no cache of compiled programs, or the compile times mean nothing. Its main module must be
-    importable without side effects, because the processes of `measure_crew` import it again.
+    importable without side effects, because the processes of `measure_pinned_workers` import it again.
 
     Args:
         progress: called with a description of what is measured next.

@@ -14,8 +14,11 @@ SWITCH = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 
 
 def ask_for_huge_pages() -> None:
-    """Start this process anew with an allocator that asks for them: the C library reads its settings only once. To be
-    called first of all; returns where that is done already, or does not help."""
+    """Start this process anew with an allocator that asks for huge pages.
+
+    A new start is needed because the C library reads its settings only once; call this function before any other work.
+    It returns where the allocator asks for them already, or where asking does not help.
+    """
     before = os.environ.get("GLIBC_TUNABLES", "")
     if "glibc.malloc.hugetlb" in before or not _on_request():
         return
@@ -24,7 +27,7 @@ def ask_for_huge_pages() -> None:
 
 
 def _on_request() -> bool:
-    """Whether the system gives them to those that ask, neither to all nor to none."""
+    """Whether the system gives huge pages to processes that ask for them, neither to all nor to none."""
     try:
         return "[madvise]" in SWITCH.read_text()
     except OSError:

@@ -1,4 +1,4 @@
-"""Making JAX ready: devices, and the cache of compiled programs. To be called before anything computes."""
+"""Preparing JAX: its devices, and its cache of compiled programs. Call these functions before anything computes."""
 
 import os
 from pathlib import Path
@@ -10,9 +10,10 @@ def configure_jax(cache: Path, cpu_devices: int | None = None) -> None:
     """Split the CPU into devices and keep compiled programs on disk.
 
     Args:
-        cache: folder of compiled programs. Whoever can write to it can run code here: it must be the user's own.
-        cpu_devices: devices the CPU is shown as; one per usable core by default. Two devices of one core each trained
-            a pack of tiny models faster than one device of two cores, whose threads wait for each other at every op.
+        cache: folder of compiled programs. Whoever can write to it can run code here, so it must be the user's own.
+        cpu_devices: the number of devices that the CPU appears as; by default one for each usable core. Two devices of
+            one core each trained a pack of tiny models faster than one device of two cores, whose threads wait for each
+            other at every operation.
     """
     jax.config.update("jax_num_cpu_devices", cpu_devices or len(os.sched_getaffinity(0)))
     keep_programs(cache)
@@ -21,6 +22,6 @@ def configure_jax(cache: Path, cpu_devices: int | None = None) -> None:
 def keep_programs(cache: Path) -> None:
     """Keep compiled programs on disk, in a folder of `cache`."""
     jax.config.update("jax_compilation_cache_dir", str(cache / "xla"))
-    # Every program is worth keeping: sweeps of short runs spend their time compiling.
+    # Every program is kept, because sweeps of short runs spend their time compiling.
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)

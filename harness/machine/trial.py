@@ -1,4 +1,4 @@
-"""A shape compiled and at work on random tokens, to be timed."""
+"""A compiled shape that trains on random tokens, so that it can be timed."""
 
 import dataclasses
 import time
@@ -17,11 +17,12 @@ from sweeps.shape import Shape
 
 @dataclasses.dataclass(frozen=True)
 class Trial:
-    """A compiled shape at work.
+    """A compiled shape, and functions that run it. Both return before the device is done: wait for their results.
 
     Attributes:
-        compile_seconds: that it took.
-        advance: trains a number of turns, `turns` at most; the result is to be waited for.
+        compile_seconds: time that compiling took.
+        turns: most turns that one call of `advance` can train.
+        advance: trains a number of turns.
         evaluate: evaluates one run.
     """
 
@@ -32,7 +33,7 @@ class Trial:
 
 
 def try_out(shape: Shape, slots: int) -> Trial:
-    """Compile a shape and train it on random tokens."""
+    """Compile a shape for so many slots, and train it for one turn on random tokens."""
     platform = jax.default_backend()
     began = time.perf_counter()
     compiled = programs(Key(shape, slots, compute_for(platform), mesh_for(slots, shape.micro_batch)))

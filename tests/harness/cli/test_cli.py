@@ -125,6 +125,7 @@ def options_of(group: typer.Typer, before: str = "") -> dict[str, list[str]]:
         for command in group.registered_commands if command.callback
     }  # fmt: skip
     for inner in group.registered_groups:
+        assert inner.typer_instance is not None
         options |= options_of(inner.typer_instance, f"{inner.name} ")
     return options
 
