@@ -15,6 +15,7 @@ from rich.console import Console
 
 from harness.files import write_text
 from harness.machine.trial import try_out
+from harness.machine.workers import measure_pinned_workers
 from models.config import ARCHITECTURES, make_config
 from models.count import flops
 from sweeps.calibration import Calibration, PinnedWorkers
