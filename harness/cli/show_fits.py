@@ -1,4 +1,4 @@
-"""`isogap fit`, `isogap compare` and `isogap predict`: fits, their ranking, and what they say of new points."""
+"""`isogap fit`, `compare`, `predict`, `optima` and `frontier`: what is fitted to runs, or chosen among them."""
 
 import json
 import math
@@ -7,6 +7,8 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from harness.fit.allocation.optima import optima
+from harness.fit.allocation.pareto import frontier
 from harness.fit.compare import compare
 from harness.fit.fitting import fit
 from harness.fit.forecast import predict
@@ -14,8 +16,9 @@ from harness.fit.groups import fit_by
 from harness.fit.laws.law import get_law
 from harness.fit.problem.objective import Options, check
 from harness.fit.result import render, render_groups
-from harness.fit.truth import check_law, read_truth, render_truth
-from harness.fit.truth import compare as compare_truth
+from harness.fit.table import read_table
+from harness.fit.truth import check_law, compare as compare_truth, read_truth, render_truth
+from harness.record.table import write_table
 from harness.source import parse_roles, read_fit, read_points, read_runs
 from harness.terminal import print_rows, working
 from sweeps.errors import InputError
@@ -80,6 +83,28 @@ def show_predictions(fitted: Path, at: Sequence[str], points: Path | None, json_
     """Print what a stored fit says of new points."""
     rows = predict(read_fit(fitted), read_points(at, points)).to_dict("records")
     print(_json(rows)) if json_ else print_rows(rows)
+
+
+def show_optima(
+    table: Path, by: str, over: str, set_: Sequence[str], where: str | None, response: str, method: str,
+    window: float | None, bootstrap: int, to: Path | None,
+) -> None:  # fmt: skip
+    """Print the best settings of every group of runs, and write them as a table."""
+    frame, warnings = read_table(table, parse_roles(set_), where)
+    for warning in warnings:
+        print(f"{table}: {warning.message}")
+    groups, settings = ([name.strip() for name in text.split(",")] for text in (by, over))
+    rows = optima(frame, groups, settings, response, method=method, window=window, draws=bootstrap, source=str(table))
+    print_rows(rows.to_dict("records"))
+    if to:
+        write_table(rows, to)
+
+
+def write_frontier(source: str, to: Path, set_: Sequence[str], where: str | None, method: str, bins: int) -> None:
+    """Write the runs that no other beats with as much compute or less."""
+    frame = read_runs(source, "frontier", set=parse_roles(set_), where=where, tell=print)
+    rows = frontier(frame, method, bins, source).drop(columns="holdout")
+    print(f"{write_table(rows, to)} of {len(frame)} runs in {to}")
 
 
 def _json(rows: list[dict[Any, Any]]) -> str:

