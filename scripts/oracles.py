@@ -27,7 +27,7 @@ from harness.theory import (
     teacher,
 )
 from harness.theory.envelope import envelope
-from harness.theory.spectrum import every_mode, power_law
+from harness.theory.spectrum import every_mode, power_law_spectrum
 
 
 def say(what: str, wanted: str, **measured) -> None:
@@ -44,7 +44,7 @@ def slope(x, y) -> float:
 
 def frontier() -> None:
     budgets = 10.0 ** np.asarray([10, 12, 14, 16, 18, 20, 24, 30])
-    best = jeon_van_roy.optimal(budgets, 10, 100.0)
+    best = jeon_van_roy.best_split(budgets, 10, 100.0)
     say("n* and L* at C = 1e10", "1674 and .03933 within 1 %", n=best.n[0], L=best.L[0])
     say("d ln T*/d ln p*", "1.39 1.26 1.20 1.17 1.14 1.115 1.09", slopes=jeon_van_roy.local_slope(best.p, best.T))
     say("d ln L*/d ln C", "-.418 -.437 -.450 -.459 -.465 _ -.478", slopes=jeon_van_roy.local_slope(budgets, best.L))
@@ -56,9 +56,9 @@ def teachers() -> None:
 
     def one(key):
         made, drawn, inputs = jax.random.split(key, 3)
-        full = teacher.draw(made, d, scale)
+        full = teacher.draw_teacher(made, d, scale)
         x = jax.random.normal(inputs, (samples, d))
-        truth, told = teacher.logits(full, x), teacher.logits(teacher.monte_carlo(drawn, full, n), x)
+        truth, told = teacher.teacher_logits(full, x), teacher.teacher_logits(teacher.monte_carlo(drawn, full, n), x)
         return (truth**2).mean(), ((truth - told) ** 2).mean(), teacher.bernoulli_kl(truth, told).mean()
 
     found = np.asarray(jax.lax.map(one, jax.random.split(jax.random.key(0), 2000), batch_size=50)).mean(axis=1)
@@ -70,7 +70,7 @@ def teachers() -> None:
 def trained() -> None:
     for scale in (100.0, 2.0):
         table, truth = students.simulate_students(K=scale)
-        cells, found = students.cells(table), students.frontier_slope(table)
+        cells, found = students.cell_means(table), students.frontier_slope(table)
         tight = cells.loc[cells["bound"] < cells["guessing"]]
         share = tight[["loss", "stream_loss"]].max(axis=1) / tight["bound"]
         say(
@@ -108,7 +108,7 @@ def features() -> None:
         largest=float(np.max(np.abs(twenty))),
     )
     for alpha in (0.3, 0.5, 0.8):
-        spectrum, sizes = power_law(1e12, 1 + alpha, 1 + alpha), np.geomspace(100, 1e4, 5)
+        spectrum, sizes = power_law_spectrum(1e12, 1 + alpha, 1 + alpha), np.geomspace(100, 1e4, 5)
         many = np.full(5, 1e8)
         by_n = random_features.best_ridge(spectrum, sizes, many).test
         by_t = random_features.best_ridge(spectrum, many, sizes).test
@@ -119,7 +119,7 @@ def features() -> None:
             alpha_N=-slope(sizes, by_n), alpha_T=-slope(sizes, by_t), asymmetry=np.abs(square / square.T - 1).max(),
         )  # fmt: skip
     beyond = np.geomspace(1000, 1e5, 8)
-    flat = random_features.best_ridge(power_law(1000, 1.5, 1.5), beyond, np.full(8, 1e4), 0.1).test
+    flat = random_features.best_ridge(power_law_spectrum(1000, 1.5, 1.5), beyond, np.full(8, 1e4), 0.1).test
     say(
         "slope in N beyond the latent dimension",
         "0 +- .02",
@@ -134,7 +134,7 @@ def gaps(replicates: int) -> None:
     for name, law in worlds:
         found = []
         for seed in range(replicates):
-            table, truth = gap_worlds.simulate(name, seed=seed)
+            table, truth = gap_worlds.simulate_gaps(name, seed=seed)
             rows = pd.DataFrame({"N": table["N_nonembedding"], "D": table["D"], "G": table["gap_probe"]})
             found.append({each.name: each for each in compare(fit(law, rows, sensitivity=False), truth)})
         for constant in ("alpha", "z", "beta"):
@@ -178,13 +178,13 @@ def one_pass() -> None:
 
 
 def flow() -> None:
-    endless, many = power_law(math.inf, 1.25, 1.5), np.asarray(math.inf)
+    endless, many = power_law_spectrum(math.inf, 1.25, 1.5), np.asarray(math.inf)
     times, sizes = np.geomspace(1e2, 1e5, 7), np.geomspace(1e3, 1e5, 7)
     say("t-bottleneck", "-.4 within 3 %", slope=slope(times, resolvent.excess(endless, math.inf, times)))
     say("data floor", "-.5 within 8 %", slope=slope(sizes, random_features.losses(endless, many, sizes, 0.0).test))
     drawn = []
     for count in (32, 64, 128, 256):
-        curves = gradient_flow.reused(gradient_flow.World(), 4 * count, count, np.asarray([1e8]), draws=24)
+        curves = gradient_flow.reused(gradient_flow.FlowWorld(), 4 * count, count, np.asarray([1e8]), draws=24)
         drawn.append(curves.test.mean())
     told = [
         float(random_features.losses(endless, np.asarray(4.0 * p), np.asarray(float(p)), 0.0).test)
@@ -197,7 +197,7 @@ def flow() -> None:
         simulated=slope(counts, drawn),
         theory=slope(counts, told),
     )
-    world, late = gradient_flow.World(), np.asarray([1000.0])
+    world, late = gradient_flow.FlowWorld(), np.asarray([1000.0])
     losses = {f"{models} of {size}": float(gradient_flow.ensemble(world, size, models, late).mean())
               for size, models in ((64, 1), (64, 4), (256, 1))}  # fmt: skip
     say("models averaged, loss at t = 1000", "4 of 64 above 1 of 256", **losses)
@@ -213,8 +213,8 @@ def lotteries() -> None:
         ("silu", (16, 32, 64, 128, 256, 512), "-1 +- .2"),
         ("relu", (4, 8, 16, 32), "below -2"),
     ):
-        table, truth = lottery.simulate(widths, activation=activation)
-        found = lottery.slope(table.loc[table["members"] == 1])
+        table, truth = lottery.simulate_lottery(widths, activation=activation)
+        found = lottery.loss_slope(table.loc[table["members"] == 1])
         say(
             f"lottery, {activation}, widths {widths[0]} to {widths[-1]}, 30 seeds", wanted, slope=found.slope,
             interval=[found.low, found.high], of_medians=found.medians, cost=truth.cost,
@@ -228,7 +228,7 @@ def cost() -> None:
     started = time.perf_counter()
     plrf.risk(draw, np.arange(1, 30001), plrf.stable_rate(0.75, 5120), 1)
     say("PLRF, d = 512, 30,000 steps", "below 2 s", seconds=time.perf_counter() - started, seconds_of_the_draw=made)
-    rng, spectrum = np.random.default_rng(0), power_law(1e6, 1.5, 1.8)
+    rng, spectrum = np.random.default_rng(0), power_law_spectrum(1e6, 1.5, 1.8)
     n, p, ridge = 10 ** rng.uniform(1, 6, 20000), 10 ** rng.uniform(1, 6, 20000), 10 ** rng.uniform(-6, 2, 20000)
     for name, given in (("a ridge each", ridge), ("no ridge", 0.0)):
         started = time.perf_counter()

@@ -22,7 +22,7 @@ from harness.fit.forecast import predict
 from harness.fit.truth import holds
 from harness.report.axes import ACCENT, FAINT, INK, numbers, size_colours
 from harness.theory.random_features import losses
-from harness.theory.spectrum import power_law
+from harness.theory.spectrum import power_law_spectrum
 
 TRUTH = {"alpha": 0.5, "z": 1.5, "beta": 1.0}
 # Flat and then a power with a kink, the same rounded, and two powers rounded, which is right to 0.3 %.
@@ -39,7 +39,7 @@ def design(name: str) -> pd.DataFrame:
     n, d = (values.ravel() for values in np.meshgrid(sizes, samples, indexing="ij"))
     d = d * n**1.5 if name == "aligned" else d
     ridge, a = (1.0, 1.8) if name == "small" else (1e3, 2.0)
-    return pd.DataFrame({"N": n, "D": d, "G": losses(power_law(modes, 1.5, a), n, d, ridge, noise=1.0).gap})
+    return pd.DataFrame({"N": n, "D": d, "G": losses(power_law_spectrum(modes, 1.5, a), n, d, ridge, noise=1.0).gap})
 
 
 def measured(exact: pd.DataFrame, seed: int, scatter: float) -> pd.DataFrame:

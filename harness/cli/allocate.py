@@ -12,19 +12,19 @@ import numpy as np
 import pandas as pd
 
 from harness.files import open_folder
-from harness.fit.allocation.hull import frontier
-from harness.fit.allocation.isoflop import isoflop
-from harness.fit.allocation.optimal import (
+from harness.fit.allocation.isoflop import isoflop_optima
+from harness.fit.allocation.lines import (
     SIX_ND,
-    Frontier,
+    BudgetOptima,
     at_budgets,
     check_budgets,
     check_design,
     limits,
-    runs_of,
+    runs_to_allocate,
     shift_from_half,
 )
-from harness.fit.allocation.parametric import allocate, loss_law
+from harness.fit.allocation.lower_edge import lower_edge
+from harness.fit.allocation.parametric import allocate_by_fit, loss_law
 from harness.fit.fitting import fit
 from harness.fit.problem.problem import Warned, column_of
 from harness.fit.result import FitResult, number, span
@@ -33,8 +33,8 @@ from harness.source import parse_roles, read_fit, read_runs
 from harness.terminal import print_rows, working
 from sweeps.errors import InputError
 
-METHODS = {1: ("envelope", "hull"), 2: ("akima", "quadratic"), 3: ()}
-REPLICATES = {1: 1000, 2: 1000, 3: 200}
+_METHODS = {1: ("envelope", "hull"), 2: ("akima", "quadratic"), 3: ()}
+_REPLICATES = {1: 1000, 2: 1000, 3: 200}
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ def answer(
         if approach not in (None, 3) or set_ or where:
             raise InputError("allocate", "SOURCE", source, "a table of runs for --approach 1 or 2, --set or --where")
         result, found = read_fit(Path(source)), None
-        rows = shifted(_rows(allocate(result, list(flops))), z, anchor)
+        rows = shifted(_rows(allocate_by_fit(result, list(flops))), z, anchor)
         if json_ != "-":
             print(_about_fit(result) + f"; C is {SIX_ND}")
     else:
@@ -110,16 +110,16 @@ def from_runs(
     Raises:
         InputError: unusable rows, or an option that the approach does not take.
     """
-    if approach not in METHODS:
+    if approach not in _METHODS:
         raise InputError("--approach", "value", approach, "1 (lower edge), 2 (isoFLOP profiles) or 3 (fitted loss)")
-    if method is not None and method not in METHODS[approach]:
-        known = " or ".join(METHODS[approach]) or "none with approach 3"
+    if method is not None and method not in _METHODS[approach]:
+        known = " or ".join(_METHODS[approach]) or "none with approach 3"
         raise InputError("--method", "value", method, known)
     if noise is not None and approach != 2:
         raise InputError("--noise", "value", noise, "none but with --approach 2")
     if approach == 3:
         loss_law(law, "--law")
-    draws = REPLICATES[approach] if bootstrap is None else bootstrap
+    draws = _REPLICATES[approach] if bootstrap is None else bootstrap
     frame = read_runs(
         source, law if approach == 3 else "chinchilla", set=parse_roles(settings), where=where, estimator=estimator,
         units=units, tell=print,
@@ -127,7 +127,7 @@ def from_runs(
     if approach == 3:
         warnings = check_design(frame["N"].to_numpy(float), frame["D"].to_numpy(float), str(source))
         result = fit(law, frame, bootstrap=draws, sensitivity=False, source=str(source))
-        found = allocate(result, list(flops))
+        found = allocate_by_fit(result, list(flops))
         return Allocation(
             _about_fit(result),
             SIX_ND,
@@ -137,12 +137,12 @@ def from_runs(
             _rows(found),
             (*warnings, *result.warnings),
         )
-    runs = runs_of(frame, str(source))
+    runs = runs_to_allocate(frame, str(source))
     if approach == 1:
-        edge = frontier(runs, method or METHODS[1][0], draws, source=str(source))
+        edge = lower_edge(runs, method or _METHODS[1][0], draws, source=str(source))
     else:
         sd = None if noise is None and "L_se" not in frame else _noise(noise, frame, str(source))
-        edge = isoflop(runs, sd, method or METHODS[2][0], draws, source=str(source))
+        edge = isoflop_optima(runs, sd, method or _METHODS[2][0], draws, source=str(source))
     table, warnings = at_budgets(edge, list(flops))
     exponents = {name: _exponent(line.exponent, line.draws[:, 1]) for name, line in (("N", edge.n), ("D", edge.d))}
     return Allocation(
@@ -173,7 +173,7 @@ def _noise(noise: str | None, frame: pd.DataFrame, source: str) -> np.ndarray:
     return np.full(len(loss), sd)
 
 
-def _optima(edge: Frontier) -> pd.DataFrame:
+def _optima(edge: BudgetOptima) -> pd.DataFrame:
     (n_low, n_high), n, d = limits(edge.log_n_draws), np.exp(edge.log_n), np.exp(edge.log_d)
     return pd.DataFrame(
         {"flops": edge.flops, "N": n, "N_low": np.exp(n_low), "N_high": np.exp(n_high), "D": d,

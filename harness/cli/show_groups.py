@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from harness.cli.universality import render
-from harness.fit.shared.collapse import collapse
-from harness.fit.shared.universality import universality
+from harness.cli.universality import render_universality
+from harness.fit.shared.collapse import judge_collapse
+from harness.fit.shared.universality import judge_universality
 from harness.source import parse_roles, read_runs
 from harness.terminal import working
 
@@ -18,8 +18,8 @@ def show_universality(
     """Test whether groups of runs share a law's exponents, print the tests, and write them as JSON."""
     frame = read_runs(source, law, set=parse_roles(set_), tell=print, **choices)
     with working("fitting"):
-        tested = universality(frame, by, law=law, margin=margin, bootstrap=bootstrap, source=source)
-    print(render(tested), end="")
+        tested = judge_universality(frame, by, law=law, margin=margin, bootstrap=bootstrap, source=source)
+    print(render_universality(tested), end="")
     if json_:
         json_.write_text(tested.to_json())
 
@@ -28,7 +28,7 @@ def show_collapse(source: str, permutations: int, set_: Sequence[str], json_: Pa
     """Test whether the gap's curves fall on one curve of D/N^z, print the finding, and write it as JSON."""
     frame = read_runs(source, "gap_spline", set=parse_roles(set_), tell=print, **choices)
     with working("fitting"):
-        tested = collapse(frame, permutations=permutations, source=source)
+        tested = judge_collapse(frame, permutations=permutations, source=source)
     print(tested.finding)
     for warning in tested.warnings:
         print(f"warning ({warning.code}): {warning.message}")

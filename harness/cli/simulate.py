@@ -78,11 +78,11 @@ def estimators(
 
     from harness.record.table import write_table
     from harness.terminal import print_rows, working
-    from harness.theory.documents import World, trial
+    from harness.theory.twin_worlds import TwinWorld, try_estimators
 
-    world = World(documents=documents, document_sd=document_sd, paired_sd=paired_sd, gap=gap)
+    world = TwinWorld(documents=documents, document_sd=document_sd, paired_sd=paired_sd, gap=gap)
     with working("simulating"):
-        rows = trial(world, replicates, seed)
+        rows = try_estimators(world, replicates, seed)
     print_rows(rows)
     if to:
         write_table(pd.DataFrame(rows), to)
@@ -98,10 +98,10 @@ def gap(
 ) -> None:
     """Gaps of known laws: of random features trained in three ways, and the law of the source document."""
     from harness.terminal import working
-    from harness.theory.gap_worlds import simulate
+    from harness.theory.gap_worlds import simulate_gaps
 
     with working("solving"):
-        found = simulate(world, z=z, scatter=scatter, seed=seed)
+        found = simulate_gaps(world, z=z, scatter=scatter, seed=seed)
     _give(*found, to)
 
 
@@ -121,10 +121,10 @@ def random_features(
 ) -> None:
     """Ridge regression on random features: test and training loss of every N and P, with experiments beside them."""
     from harness.terminal import working
-    from harness.theory.random_features import simulate
+    from harness.theory.random_features import simulate_random_features
 
     with working("solving"):
-        found = simulate(
+        found = simulate_random_features(
             a=a, b=b, modes=modes, noise=noise, ridge=ridge, sizes=_counts(sizes, "--sizes"), draws=draws, seed=seed
         )
     _give(*found, to)
@@ -138,9 +138,9 @@ def jeon_van_roy(
     k: Annotated[float, typer.Option("--K", help="scale of the Dirichlet process: the teacher's complexity")] = 100.0,
 ) -> None:
     """The bound of Jeon and Van Roy along curves of equal compute, and its best splits between width and samples."""
-    from harness.theory.jeon_van_roy import simulate
+    from harness.theory.jeon_van_roy import simulate_bound
 
-    _give(*simulate(budgets=_numbers(budgets, "--budgets"), d=d, K=k), to)
+    _give(*simulate_bound(budgets=_numbers(budgets, "--budgets"), d=d, K=k), to)
 
 
 @app.command()
@@ -155,14 +155,14 @@ def students(
 ) -> None:
     """Networks trained in one pass on random teachers of that theory, their excess loss exact, beside its bound."""
     from harness.terminal import working
-    from harness.theory.students import cells, frontier_slope, simulate_students
+    from harness.theory.students import cell_means, frontier_slope, simulate_students
 
     with working("training"):
         table, truth = simulate_students(
             _counts(widths, "--widths"), _counts(samples, "--samples"), teachers=teachers, d=d, K=k, seed=seed
         )
     _give(table, truth, to)
-    grid = cells(table)
+    grid = cell_means(table)
     print(f"the bound is exceeded in {grid['violated'].tolist().count(True)} of {len(grid)} cells of n and T")
     if len(set(table["n"])) > 2 and len(set(table["T"])) > 2 and teachers > 2:
         found = frontier_slope(table)
@@ -180,15 +180,15 @@ def lottery(
 ) -> None:
     """Small networks of many widths fitted to x^2: their errors average like those of independent neurons."""
     from harness.terminal import working
-    from harness.theory.lottery import simulate, slope
+    from harness.theory.lottery import loss_slope, simulate_lottery
 
     with working("training"):
-        table, truth = simulate(
+        table, truth = simulate_lottery(
             _counts(widths, "--widths"), seeds=seeds, members=[k for k in (2, 3, 5) if k <= seeds],
             activation=activation, steps=steps, seed=seed,
         )  # fmt: skip
     _give(table, truth, to)
-    found = slope(table.loc[table["members"] == 1])
+    found = loss_slope(table.loc[table["members"] == 1])
     print(f"the mean error falls as width^{found.slope:.3f} [{found.low:.3f}, {found.high:.3f}]")
 
 
@@ -206,10 +206,10 @@ def gradient_flow(
 ) -> None:
     """Gradient flow on reused samples, by one decomposition, beside the flow on fresh ones, whose gap is zero."""
     from harness.terminal import working
-    from harness.theory.gradient_flow import simulate
+    from harness.theory.gradient_flow import simulate_gradient_flow
 
     with working("decomposing"):
-        found = simulate(
+        found = simulate_gradient_flow(
             a=a, b=b, noise=noise, modes=modes, sizes=_counts(sizes, "--sizes"), samples=_counts(samples, "--samples"),
             draws=draws, seed=seed,
         )  # fmt: skip
@@ -229,8 +229,8 @@ def plrf(
 ) -> None:
     """One-pass SGD on power-law random features: exact risks of every size and budget, in one of seven phases."""
     from harness.terminal import working
-    from harness.theory.plrf import simulate
+    from harness.theory.plrf import simulate_plrf
 
     with working("solving"):
-        found = simulate(alpha=alpha, beta=beta, sizes=_counts(sizes, "--sizes"), batch=batch, seeds=seeds)
+        found = simulate_plrf(alpha=alpha, beta=beta, sizes=_counts(sizes, "--sizes"), batch=batch, seeds=seeds)
     _give(*found, to)

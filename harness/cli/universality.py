@@ -81,7 +81,7 @@ def _estimates(found: Universality) -> Table:
     return table
 
 
-def render(found: Universality) -> str:
+def render_universality(found: Universality) -> str:
     """Everything as text."""
     console = Console(width=WIDTH, record=True, file=io.StringIO())
     console.print(f"{found.law} by {found.by}: {found.verdict}: {found.reason}", markup=False, highlight=False)

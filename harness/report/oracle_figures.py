@@ -88,7 +88,7 @@ def _jeon_van_roy(table: pd.DataFrame, truth: Truth) -> tuple[str, list[Drawing]
 
 
 def _students(table: pd.DataFrame, truth: Truth) -> tuple[str, list[Drawing]]:
-    cells = students.cells(table)
+    cells = students.cell_means(table)
     violated = cells["violated"].tolist().count(True)
     titles = ("T, samples, each read once", "excess log-loss, nats a sample")
     left = _curves(cells, "T", "loss", "n", titles, mode="lines+markers", dotted="bound")
@@ -202,7 +202,7 @@ def _lottery(table: pd.DataFrame, truth: Truth) -> tuple[str, list[Drawing]]:
     means = single.groupby("width")[LOSS].mean()
     x, y = np.asarray(means.index, float), means.to_numpy(float)
     figure.add_scatter(x=x, y=y, mode="lines+markers", name="mean", line={"color": ACCENT})
-    found = lottery.slope(single)
+    found = lottery.loss_slope(single)
     _power(figure, x, (float(x[0]), float(y[0])), -truth.parameters["alpha"], f"width^-{truth.parameters['alpha']:g}")
     return f"The mean error falls as width^{found.slope:.2f} (95 % interval {found.low:.2f} to {found.high:.2f})", [
         (

@@ -22,22 +22,22 @@ from jaxtyping import Float
 
 from harness.fit.gap_law.published import predict_gap
 from harness.fit.truth import Truth
-from harness.theory.oracle import check, runs_like
 from harness.theory.random_features import Losses, best_ridge, losses
-from harness.theory.spectrum import power_law
+from harness.theory.simulated_runs import check_settings, runs_like
+from harness.theory.spectrum import power_law_spectrum
 from sweeps.published_gap import PUBLISHED_GAP
 
 MODES = 1e15
-SIZES = np.geomspace(1e6, 1e9, 6)
+GAP_SIZES = np.geomspace(1e6, 1e9, 6)
 # Exponents of spectrum and task.
 RIDGE_B, RIDGE_A = 2.0, 1.5
 # Of the crossover. With a ridge of 1 the finite number of samples moves its z by 0.003.
 RIDGE = 1e4
-Rows = Float[np.ndarray, "rows"]
+_Rows = Float[np.ndarray, "rows"]
 
 
 @dataclass(frozen=True)
-class World:
+class GapWorld:
     """A way to train, and the law that its gaps obey.
 
     Attributes:
@@ -50,28 +50,28 @@ class World:
 
     regime: str
     law: str
-    ratios: Callable[[float], Rows]
-    solve: Callable[[Rows, Rows, float], Losses] | None
+    ratios: Callable[[float], _Rows]
+    solve: Callable[[_Rows, _Rows, float], Losses] | None
     truth: Callable[[float], dict[str, float]]
 
 
-def _classical(n: Rows, d: Rows, _: float) -> Losses:
-    return losses(power_law(MODES, 1.5, 1.6), n, d, 0.0, noise=1.0)
+def _classical(n: _Rows, d: _Rows, _: float) -> Losses:
+    return losses(power_law_spectrum(MODES, 1.5, 1.6), n, d, 0.0, noise=1.0)
 
 
-def _optimal(n: Rows, d: Rows, _: float) -> Losses:
-    return best_ridge(power_law(MODES, RIDGE_B, RIDGE_A), n, d)
+def _optimal(n: _Rows, d: _Rows, _: float) -> Losses:
+    return best_ridge(power_law_spectrum(MODES, RIDGE_B, RIDGE_A), n, d)
 
 
-def turn(z: float) -> float:
+def crossover_of(z: float) -> float:
     """u* of the crossover in `gap_ridge`: z features of k (ridge/D)^-1/b, k = (pi/b)/sin(pi/b), are all N, b = z."""
     k = (np.pi / z) / np.sin(np.pi / z)
     return RIDGE * k**-z
 
 
-def _crossover(n: Rows, d: Rows, z: float) -> Losses:
+def _crossover(n: _Rows, d: _Rows, z: float) -> Losses:
     # At a larger z the same shares of features take more decades of D. What is not learned is 1e-8 of the noise.
-    return losses(power_law(math.inf, z, 3.0), n, d, RIDGE, noise=1.0)
+    return losses(power_law_spectrum(math.inf, z, 3.0), n, d, RIDGE, noise=1.0)
 
 
 def _source(z: float) -> dict[str, float]:
@@ -83,31 +83,31 @@ def _two_slopes(alpha: float, z: float, beta_0: float) -> dict[str, float]:
 
 
 WORLDS = {
-    "classical": World(
+    "classical": GapWorld(
         "ridgeless random features on noisy labels at D > N, to 1e-3 of the gap at these N", "gap_threshold",
         lambda z: np.geomspace(1.1, 1e3, 13), _classical,
         lambda z: {"A": 1.0, "alpha": 0.0, "z": 1.0, "beta": 1.0, "u_star": 1.0, "alpha - z*beta": -1.0},
     ),
-    "optimal_ridge": World(
+    "optimal_ridge": GapWorld(
         "random features at the best ridge without noise; the exponents are those of the limits of D/N", "gap_broken",
         lambda z: np.geomspace(1e-3, 1e3, 13), _optimal, lambda z: _two_slopes(RIDGE_A - 1.0, 1.0, RIDGE_A - 1.0),
     ),
-    "crossover": World(
+    "crossover": GapWorld(
         "random features with noise and a fixed ridge, to 2e-5 of the gap from z = 1.5 on, 8e-4 at 1.1",
-        "gap_ridge", lambda z: turn(z) * np.geomspace(1 / 300, 3e4, 15) ** (z / 1.5), _crossover,
+        "gap_ridge", lambda z: crossover_of(z) * np.geomspace(1 / 300, 3e4, 15) ** (z / 1.5), _crossover,
         lambda z: _two_slopes(z - 1.0, z, 1.0 - 1.0 / z),
     ),
-    "source": World(
+    "source": GapWorld(
         "the law of clawRxiv 2604.02022 itself", "gap", lambda z: np.geomspace(1e-2, 1e3, 13), None, _source
     ),
 }  # fmt: skip
 
 
-def exact(name: str, z: float = 1.5) -> pd.DataFrame:
+def exact_gaps(name: str, z: float = 1.5) -> pd.DataFrame:
     """N, D, u = D/N^z, test, train and gap of a world on its grid; the source's law has no test and train losses."""
     world = WORLDS[name]
     true_z = world.truth(z)["z"]
-    n, u = (values.ravel() for values in np.meshgrid(SIZES, world.ratios(z), indexing="ij"))
+    n, u = (values.ravel() for values in np.meshgrid(GAP_SIZES, world.ratios(z), indexing="ij"))
     d = u * n**true_z
     if world.solve is None:
         return pd.DataFrame({"N": n, "D": d, "u": u, "gap": predict_gap(n, d)})
@@ -115,7 +115,7 @@ def exact(name: str, z: float = 1.5) -> pd.DataFrame:
     return pd.DataFrame({"N": n, "D": d, "u": u, "test": found.test, "train": found.train, "gap": found.gap})
 
 
-def simulate(name: str, *, z: float = 1.5, scatter: float = 0.05, seed: int = 0) -> tuple[pd.DataFrame, Truth]:
+def simulate_gaps(name: str, *, z: float = 1.5, scatter: float = 0.05, seed: int = 0) -> tuple[pd.DataFrame, Truth]:
     """A table of runs whose gaps are the world's times e^(scatter x normal), and the truth about it.
 
     Args:
@@ -124,14 +124,14 @@ def simulate(name: str, *, z: float = 1.5, scatter: float = 0.05, seed: int = 0)
     Raises:
         InputError: no such world, z outside of 1.1 to 4, or a scatter outside of 0 to 1.
     """
-    check(
+    check_settings(
         "simulate gap",
         ("WORLD", name, name in WORLDS, f"one of {', '.join(WORLDS)}"),
         ("--z", z, 1.1 <= z <= 4.0, "a number from 1.1 to 4"),
         ("--scatter", scatter, 0.0 <= scatter <= 1.0, "a number from 0 to 1"),
     )
     world, started = WORLDS[name], time.perf_counter()
-    rows, rng = exact(name, z), np.random.default_rng(seed)
+    rows, rng = exact_gaps(name, z), np.random.default_rng(seed)
     measured = rows["gap"].to_numpy() * np.exp(scatter * rng.standard_normal(len(rows)))
     table = runs_like(
         f"gap_{name}", rows["N"].to_numpy(), rows["D"].to_numpy(), gap=measured, seed=seed,

@@ -30,15 +30,15 @@ from scipy.special import zeta
 from harness.fit.truth import Truth
 from harness.theory import resolvent
 from harness.theory.envelope import Envelope, envelope
-from harness.theory.oracle import check, runs_like
+from harness.theory.simulated_runs import check_settings, runs_like
 from harness.theory.spectrum import Spectrum
 
 # Independent teachers and label noises for each draw of features and samples: their decomposition is what costs.
-LABELS = 8
+TEACHERS = 8
 
 
 @dataclass(frozen=True)
-class World:
+class FlowWorld:
     """Attributes:
     a, b: exponents of power and variance, both above 1.
     modes: M; the loss is of infinitely many for N up to M/2.
@@ -57,7 +57,7 @@ class World:
 
 
 @dataclass(frozen=True)
-class Curves:
+class FlowLosses:
     """Losses at the times asked for; each draw is the mean over LABELS teachers.
 
     Attributes:
@@ -79,7 +79,7 @@ def mean_and_error(values: Float[np.ndarray, "draws times"]) -> tuple[Float[np.n
     return values.mean(axis=0), error
 
 
-def _features(world: World, N: int, rng: np.random.Generator) -> Float[np.ndarray, "N K"]:
+def _features(world: FlowWorld, N: int, rng: np.random.Generator) -> Float[np.ndarray, "N K"]:
     """A Lambda^(1/2), K = M + N.
 
     Of the modes beyond M a feature has a sum, which differs from feature to feature as if drawn anew: at b = 1.25 and
@@ -90,16 +90,16 @@ def _features(world: World, N: int, rng: np.random.Generator) -> Float[np.ndarra
     return np.hstack([rng.standard_normal((N, world.modes)) / math.sqrt(N) * half, sums])
 
 
-def _teachers(world: World, K: int, rng: np.random.Generator) -> Float[np.ndarray, "K labels"]:
+def _teachers(world: FlowWorld, K: int, rng: np.random.Generator) -> Float[np.ndarray, "K labels"]:
     """Lambda^(1/2) w*, zero in what the features have beyond M."""
     power = np.zeros(K)
     power[: world.modes] = np.arange(1.0, world.modes + 1) ** (-world.a / 2)
-    return power[:, None] * rng.choice([-1.0, 1.0], (K, LABELS))
+    return power[:, None] * rng.choice([-1.0, 1.0], (K, TEACHERS))
 
 
-def _samples(world: World, P: int, K: int, rng: np.random.Generator):
+def _samples(world: FlowWorld, P: int, K: int, rng: np.random.Generator):
     """White inputs (P x K), and the noise of their labels (P x labels)."""
-    return rng.standard_normal((P, K)), math.sqrt(world.unlearned) * rng.standard_normal((P, LABELS))
+    return rng.standard_normal((P, K)), math.sqrt(world.unlearned) * rng.standard_normal((P, TEACHERS))
 
 
 def _mean(values: list) -> Float[np.ndarray, "draws times"]:
@@ -107,9 +107,9 @@ def _mean(values: list) -> Float[np.ndarray, "draws times"]:
     return np.mean(values, axis=2)
 
 
-def together(
-    world: World, N: int, P: int, t: Float[np.ndarray, "times"], draws: int = 8, seed: int = 0
-) -> tuple[Curves, Curves]:
+def reused_and_fresh(
+    world: FlowWorld, N: int, P: int, t: Float[np.ndarray, "times"], draws: int = 8, seed: int = 0
+) -> tuple[FlowLosses, FlowLosses]:
     """The flow on P reused samples, by one SVD a draw of their features (P x N), and that on fresh ones, its control.
 
     The gap's control variate is test - train, on the same samples at the same t, of the student of the same features
@@ -133,19 +133,23 @@ def together(
         its_train.append(at_hand)
     fresh = _fresh(its_test, its_train)
     raw = _mean(test) - _mean(train)
-    return Curves(_mean(test), _mean(train), raw - fresh.raw_gap, raw), fresh
+    return FlowLosses(_mean(test), _mean(train), raw - fresh.raw_gap, raw), fresh
 
 
-def reused(world: World, N: int, P: int, t: Float[np.ndarray, "times"], draws: int = 8, seed: int = 0) -> Curves:
-    """Full-batch gradient flow on the same P samples: the first of `together`."""
-    return together(world, N, P, t, draws, seed)[0]
+def reused(
+    world: FlowWorld, N: int, P: int, t: Float[np.ndarray, "times"], draws: int = 8, seed: int = 0
+) -> FlowLosses:
+    """Full-batch gradient flow on the same P samples: the first of `reused_and_fresh`."""
+    return reused_and_fresh(world, N, P, t, draws, seed)[0]
 
 
-def online(world: World, N: int, P: int, t: Float[np.ndarray, "times"], draws: int = 8, seed: int = 0) -> Curves:
+def online(
+    world: FlowWorld, N: int, P: int, t: Float[np.ndarray, "times"], draws: int = 8, seed: int = 0
+) -> FlowLosses:
     """Gradient flow on ever fresh samples, which is that of the population loss (P = infinity): the null of the gap.
 
     Its gap is 0. `train` is the loss on P samples that it has not seen, so that `gap` is what measuring gives. The
-    second of `together`, without the work of the first.
+    second of `reused_and_fresh`, without the work of the first.
     """
     found = [
         _unseen(world, _errors(features, teachers, t), inputs, noise)
@@ -154,12 +158,12 @@ def online(world: World, N: int, P: int, t: Float[np.ndarray, "times"], draws: i
     return _fresh([test for test, _ in found], [train for _, train in found])
 
 
-def _fresh(test: list, train: list) -> Curves:
+def _fresh(test: list, train: list) -> FlowLosses:
     raw = _mean(test) - _mean(train)
-    return Curves(_mean(test), _mean(train), raw, raw)
+    return FlowLosses(_mean(test), _mean(train), raw, raw)
 
 
-def _draws(world: World, N: int, P: int, draws: int, seed: int):
+def _draws(world: FlowWorld, N: int, P: int, draws: int, seed: int):
     """Features, teachers, inputs and label noises of each draw."""
     rng = np.random.default_rng(seed)
     for _ in range(draws):
@@ -180,7 +184,7 @@ def _errors(
 
 
 def _unseen(
-    world: World,
+    world: FlowWorld,
     errors: Float[np.ndarray, "times K labels"],
     inputs: Float[np.ndarray, "P K"],
     noise: Float[np.ndarray, "P labels"],
@@ -191,7 +195,7 @@ def _unseen(
 
 
 def ensemble(
-    world: World, N: int, models: int, t: Float[np.ndarray, "times"], draws: int = 8, seed: int = 0
+    world: FlowWorld, N: int, models: int, t: Float[np.ndarray, "times"], draws: int = 8, seed: int = 0
 ) -> Float[np.ndarray, "draws times"]:
     """Loss of the mean prediction of several models of N features each, on fresh samples."""
     rng, losses = np.random.default_rng(seed), []
@@ -210,7 +214,7 @@ def compute_optimal(
     return envelope(sizes, compute, losses)
 
 
-def simulate(
+def simulate_gradient_flow(
     *,
     a: float = 1.5,
     b: float = 1.25,
@@ -239,7 +243,7 @@ def simulate(
     """
     started, name = time.perf_counter(), "simulate gradient_flow"
     fitting = bool(sizes) and min(sizes) >= 1 and 2 * max(sizes) <= modes
-    check(
+    check_settings(
         name,
         ("--a", a, 1 < a <= 10, "a number above 1, of 10 at most"),
         ("--b", b, 1 < b <= 10, "a number above 1, of 10 at most"),
@@ -249,10 +253,12 @@ def simulate(
         ("times", list(times), min(times, default=0.0) >= 1, "numbers of at least 1"),
         ("--draws", draws, draws >= 2, "at least 2"),
     )
-    world, t, tables = World(a, b, modes, noise), np.asarray(times, float), []
+    world, t, tables = FlowWorld(a, b, modes, noise), np.asarray(times, float), []
     for size in sizes:
         for count in samples:
-            for data, curves in zip(("reused", "fresh"), together(world, size, count, t, draws, seed), strict=True):
+            for data, curves in zip(
+                ("reused", "fresh"), reused_and_fresh(world, size, count, t, draws, seed), strict=True
+            ):
                 gap, gap_se = mean_and_error(curves.gap)
                 rows = {"loss": curves.test.mean(axis=0), "train_loss": curves.train.mean(axis=0), "gap": gap}
                 rows |= {"N": size, "P": count, "t": t, "data": data, "gap_se": gap_se}

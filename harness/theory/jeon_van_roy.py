@@ -27,15 +27,15 @@ from jaxtyping import Float
 
 from harness.fit.truth import Truth
 from harness.theory.minimum import argmin
-from harness.theory.oracle import runs_like
+from harness.theory.simulated_runs import runs_like
 from sweeps.errors import InputError
 
 # The objective has one least point on ln n in [0, ln(C/d)], far wider than a step of this grid.
-GRID = 400
+_WIDTHS_TRIED = 400
 
 
 @dataclass(frozen=True)
-class Optimum:
+class BestSplit:
     """The best split of budgets; every field has the shape of the budgets.
 
     Attributes:
@@ -102,7 +102,7 @@ def _net(n: Float[np.ndarray, "*rows"], K: float) -> Float[np.ndarray, "*rows"]:
     return np.minimum(1.0, K / n)
 
 
-def optimal(C: Float[np.ndarray, "*budgets"] | float, d: int = 10, K: float = 100.0) -> Optimum:
+def best_split(C: Float[np.ndarray, "*budgets"] | float, d: int = 10, K: float = 100.0) -> BestSplit:
     """The width at which the bound is least at d n T = C.
 
     Raises:
@@ -115,10 +115,10 @@ def optimal(C: Float[np.ndarray, "*budgets"] | float, d: int = 10, K: float = 10
     def at(log_n: Float[np.ndarray, "*budgets"]) -> Float[np.ndarray, "*budgets"]:
         return bound(np.exp(log_n), budgets / (d * np.exp(log_n)), d, K)
 
-    n = np.exp(argmin(at, np.zeros_like(most), most, GRID))
+    n = np.exp(argmin(at, np.zeros_like(most), most, _WIDTHS_TRIED))
     T = budgets / (d * n)
     known, expressed = estimation(n, T, d, K), misspecification(n, K)
-    return Optimum(n, T, d * n, known + expressed, known, expressed)
+    return BestSplit(n, T, d * n, known + expressed, known, expressed)
 
 
 def _check(budgets: Float[np.ndarray, "*budgets"], d: int, K: float) -> None:
@@ -143,7 +143,7 @@ def local_slope(x: Float[np.ndarray, "rows"], y: Float[np.ndarray, "rows"]) -> F
     return np.diff(np.log(y)) / np.diff(np.log(x))
 
 
-def simulate(
+def simulate_bound(
     budgets: Sequence[float] = (1e6, 1e8, 1e10, 1e12, 1e14, 1e16, 1e18, 1e20),
     widths: int = 25,
     d: int = 10,
@@ -165,7 +165,7 @@ def simulate(
         InputError: see `optimal`; budgets that do not increase; fewer than 3 widths.
     """
     C = np.asarray(budgets, float)
-    best = optimal(C, d, K)
+    best = best_split(C, d, K)
     if np.any(np.diff(C) <= 0.0):
         raise InputError("simulate jeon_van_roy", "--budgets", list(budgets), "budgets in increasing order")
     if widths < 3:

@@ -28,17 +28,17 @@ import pandas as pd
 from jaxtyping import Array, Float, Key
 
 from harness.fit.truth import Truth
-from harness.theory import pack
-from harness.theory.oracle import check, runs_like
+from harness.theory.simulated_runs import check_settings, runs_like
+from harness.theory.small_networks import Task, train_networks
 from sweeps.errors import InputError
 
 # 128 instead of 32 leave the errors at scale 10 as they are, within the noise of 6 seeds, and take four times as long.
-POINTS = 32
+QUADRATURE_POINTS = 32
 # Places at which the error is measured, evenly spaced.
-PLACES = 1001
+MEASURED_POINTS = 1001
 ACTIVATIONS = {"silu": jax.nn.silu, "relu": jax.nn.relu}
 # The published slope, and that of approximation by piecewise linear functions of one variable.
-EXPONENTS = {"silu": 1.0, "relu": 4.0}
+PUBLISHED_EXPONENTS = {"silu": 1.0, "relu": 4.0}
 REGIMES = {
     "silu": "An experiment: loss ~ width^-1 of single networks is empirical, with no proof, and depends on the scale "
     "at the start (1 instead of 10: no law), and on rate and steps: 1.0 to 1.3 were found.",
@@ -51,12 +51,12 @@ def network(activation: str, params: dict[str, Array], x: Float[Array, "samples"
     return ACTIVATIONS[activation](x[:, None] * params["w"] + params["b"]) @ params["v"] + params["c"]
 
 
-def _task(activation: str) -> pack.Task:
+def _task(activation: str) -> Task:
     def loss(params: dict[str, Array], batch: tuple[Array, Array]) -> tuple[Float[Array, ""], tuple[()]]:
         x, weight = batch
         return weight @ (network(activation, params, x) - x**2) ** 2, ()
 
-    return pack.Task(loss, lambda stream, step: stream)
+    return Task(loss, lambda stream, step: stream)
 
 
 TASKS = {activation: _task(activation) for activation in ACTIVATIONS}
@@ -66,12 +66,12 @@ def errors(
     activation: str, n: int, seeds: int, *, scale: float, rate: float, steps: int, key: Key[Array, ""]
 ) -> Float[np.ndarray, "seeds places"]:
     """f(x) - x^2 of trained networks, at PLACES evenly spaced points of [-1, 1]."""
-    nodes, weights = np.polynomial.legendre.leggauss(POINTS)
+    nodes, weights = np.polynomial.legendre.leggauss(QUADRATURE_POINTS)
     stream = jnp.asarray(nodes, jnp.float32)[None], jnp.asarray(weights / 2, jnp.float32)[None]
     inputs = scale * jax.random.normal(key, (2, 1, seeds, n))
     params = {"w": inputs[0], "b": inputs[1], "v": jnp.zeros((1, seeds, n)), "c": jnp.zeros((1, seeds))}
-    state, _ = pack.train(TASKS[activation], params, stream, jnp.full((1, seeds), rate, jnp.float32), steps)
-    x = jnp.linspace(-1.0, 1.0, PLACES)
+    state, _ = train_networks(TASKS[activation], params, stream, jnp.full((1, seeds), rate, jnp.float32), steps)
+    x = jnp.linspace(-1.0, 1.0, MEASURED_POINTS)
     told = jax.lax.map(lambda one: network(activation, one, x), jax.tree.map(lambda leaf: leaf[0], state.params))
     return np.asarray(told - x**2, float)
 
@@ -86,7 +86,7 @@ def floor_of(residuals: Float[np.ndarray, "seeds places"]) -> float:
     return float(np.mean(residuals.mean(axis=0) ** 2 - residuals.var(axis=0, ddof=1) / seeds))
 
 
-def simulate(
+def simulate_lottery(
     widths: Sequence[int] = (16, 32, 64, 128, 256, 512),
     *,
     seeds: int = 30,
@@ -130,10 +130,10 @@ def simulate(
             rows += [(n, k, index, loss, floor) for index, loss in enumerate(found)]
     rows.sort(key=lambda row: row[1] > 1)
     width, together, number, loss, floors = (np.asarray(column) for column in zip(*rows, strict=True))
-    size, seen = together * (3 * width + 1), together * float(steps * POINTS)
+    size, seen = together * (3 * width + 1), together * float(steps * QUADRATURE_POINTS)
     more = {"width": width, "members": together, "floor": floors}
     table = runs_like("lottery", size, seen, loss=loss, seed=number, **more)
-    exponent = EXPONENTS[activation]
+    exponent = PUBLISHED_EXPONENTS[activation]
     truth = Truth(
         oracle="lottery",
         regime=REGIMES[activation] + " Ensembles (members > 1) fall as members^-1 to the floor.",
@@ -157,7 +157,7 @@ def simulate(
 
 def _check(widths, seeds: int, members, activation: str, positive: dict[str, float]) -> None:
     several = len(set(widths)) == len(widths) > 1 and min(widths) >= 1
-    check(
+    check_settings(
         "simulate lottery",
         ("--activation", activation, activation in ACTIVATIONS, f"one of {', '.join(ACTIVATIONS)}"),
         ("--widths", list(widths), several, "two or more whole numbers of at least 1, all different"),
@@ -180,8 +180,8 @@ class Slope(NamedTuple):
     medians: float
 
 
-def slope(table: pd.DataFrame, axis: str = "width", *, draws: int = 1000, seed: int = 0) -> Slope:
-    """How the loss falls along `width` or `members` of (part of) a table of `simulate`.
+def loss_slope(table: pd.DataFrame, axis: str = "width", *, draws: int = 1000, seed: int = 0) -> Slope:
+    """How the loss falls along `width` or `members` of (part of) a table of `simulate_lottery`.
 
     Raises:
         InputError: fewer than two values along the axis.

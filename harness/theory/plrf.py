@@ -24,15 +24,15 @@ from jaxtyping import Float
 
 from harness.fit.truth import Truth
 from harness.theory import resolvent
-from harness.theory.oracle import check, runs_like
 from harness.theory.random_features import losses
-from harness.theory.spectrum import Spectrum, power_law
+from harness.theory.simulated_runs import check_settings, runs_like
+from harness.theory.spectrum import Spectrum, power_law_spectrum
 from sweeps.errors import InputError
 
 # The contour of `expected_risk` must fit between the logs of the recursion's rates and +-i pi.
 LEAST_STEPS = 32
 # From where the exponents of phases Ia, II and III are met to 2 % on.
-SIZES = (1024, 2048, 4096, 8192, 16384, 32768, 65536, 131072, 262144)
+PLRF_SIZES = (1024, 2048, 4096, 8192, 16384, 32768, 65536, 131072, 262144)
 
 
 @dataclass(frozen=True)
@@ -81,14 +81,14 @@ def phase(alpha: float, beta: float) -> Phase | None:
     return Phase("Ic", ("F_pp", "F_0"), excess / (2 * scale), a * excess / scale, floor)
 
 
-def spectrum(alpha: float, beta: float, v: float) -> Spectrum:
+def plrf_spectrum(alpha: float, beta: float, v: float) -> Spectrum:
     """Variances j^-2alpha and powers j^-(2 alpha + 2 beta)."""
-    return power_law(v, 2 * alpha, 2 * alpha + 2 * beta)
+    return power_law_spectrum(v, 2 * alpha, 2 * alpha + 2 * beta)
 
 
 def stable_rate(alpha: float, v: float) -> float:
     """gamma = 1/2 over the trace, which converges at every B: see `expected_risk`."""
-    return 0.5 / spectrum(alpha, 1.0, v).trace
+    return 0.5 / plrf_spectrum(alpha, 1.0, v).trace
 
 
 @dataclass(frozen=True)
@@ -127,7 +127,7 @@ def instance(alpha: float, beta: float, d: int, v: int, seed: int) -> Instance:
 
 def expected_limit(alpha: float, beta: float, d: float, v: float = math.inf) -> float:
     """P_inf of large d: sum_j b_j^2 kappa lambda_j/(lambda_j + kappa) at sum lambda/(lambda + kappa) = d."""
-    return float(losses(spectrum(alpha, beta, v), np.asarray(d), np.asarray(math.inf), 0.0).test)
+    return float(losses(plrf_spectrum(alpha, beta, v), np.asarray(d), np.asarray(math.inf), 0.0).test)
 
 
 def risk(
@@ -176,7 +176,7 @@ def expected_risk(
         x, grown = np.exp(-p), np.expm1(p)
         root = np.sqrt(1 + (1 + 1 / batch) * grown)
         near, far = grown / (gamma * (1 + root)), -(1 + root) / curve
-        g_near, g_far = (resolvent.solve(modes, d, s) for s in (near, far))
+        g_near, g_far = (resolvent.solve_resolvent(modes, d, s) for s in (near, far))
         scale = -1 / (x * curve * gamma * (far - near))
         start = scale * (resolvent.error(modes, near, g_near) - resolvent.error(modes, far, g_far))
         kernel = scale * (resolvent.heat(modes, near, g_near) - resolvent.heat(modes, far, g_far))
@@ -210,15 +210,15 @@ def isoflops(
             draws = (instance(alpha, beta, int(d), int(v), seed) for seed in range(seeds))
             row[enough] = np.mean([risk(draw, steps[enough], gamma, batch) for draw in draws], axis=0)
         else:
-            row[enough] = expected_risk(spectrum(alpha, beta, v), d, steps[enough], gamma, batch)
+            row[enough] = expected_risk(plrf_spectrum(alpha, beta, v), d, steps[enough], gamma, batch)
     return risks
 
 
-def simulate(
+def simulate_plrf(
     *,
     alpha: float = 0.75,
     beta: float = 0.25,
-    sizes: Sequence[float] = SIZES,
+    sizes: Sequence[float] = PLRF_SIZES,
     flops: Sequence[float] | None = None,
     ratio: float = 10.0,
     batch: int = 1,
@@ -245,7 +245,7 @@ def simulate(
     if point is None:
         raise InputError(name, "--alpha, --beta", (alpha, beta), "alpha > 0 and 2 (alpha + beta) > 1, 10 at most")
     rising = len(sizes) >= 4 and sizes[0] >= 2 and bool(np.all(np.diff(sizes) > 0))
-    check(
+    check_settings(
         name,
         ("--sizes", list(sizes), rising, "four or more rising whole numbers from 2"),
         ("--batch", batch, batch >= 1, "at least 1"),
@@ -254,7 +254,7 @@ def simulate(
         ("ratio", ratio, math.isfinite(ratio) or (seeds == 0 and 2 * alpha > 1), "finite with seeds or 2 alpha <= 1"),
     )
     grid = np.geomspace(100 * sizes[0], sizes[-1] ** 3.5, 61) if flops is None else np.asarray(flops, float)
-    check(name, ("flops", list(grid), bool(np.all(grid > 0)), "positive numbers"))
+    check_settings(name, ("flops", list(grid), bool(np.all(grid > 0)), "positive numbers"))
     risks = isoflops(alpha, beta, sizes, grid, ratio=ratio, batch=batch, seeds=seeds)
     best = np.where(np.isfinite(risks), risks, np.inf).argmin(axis=0)
     frontier = (np.arange(len(sizes))[:, None] == best) & (best > 0) & (best < len(sizes) - 1)

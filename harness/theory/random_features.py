@@ -20,13 +20,13 @@ from scipy.optimize.elementwise import find_root
 
 from harness.fit.truth import Truth
 from harness.theory.minimum import argmin
-from harness.theory.oracle import check, runs_like
-from harness.theory.spectrum import Spectrum, degrees, every_mode, power_law
+from harness.theory.simulated_runs import check_settings, runs_like
+from harness.theory.spectrum import Spectrum, degrees, every_mode, power_law_spectrum
 
 # Rows of a block, 6 MB a copy at 400 nodes: at fewer the root finder's own work shows (512 take 1.6 times as long).
 BLOCK = 2048
 # Of the grid on which the best ridge is first looked for.
-PLACES = 60
+_RIDGES_TRIED = 60
 
 
 @dataclass(frozen=True)
@@ -145,7 +145,7 @@ def _best(spectrum: Spectrum, n, p, noise: float) -> Losses:
     lowest = _solve(spectrum, n, p, np.zeros_like(n))
     low = np.log(np.maximum(lowest, spectrum.eigenvalue[-1] * 1e-6))
     high = np.full_like(low, np.log(10 * spectrum.trace))
-    g = np.exp(argmin(test, low, high, PLACES))
+    g = np.exp(argmin(test, low, high, _RIDGES_TRIED))
     z = degrees(spectrum, g)[0]
     found = _at(spectrum, n, p, (p - z) * g * (1.0 - z / n), noise, g)
     # Without noise, and with features and samples for every mode, none is best, and no g is as small.
@@ -181,7 +181,7 @@ def experiment(
     return test, train
 
 
-def simulate(
+def simulate_random_features(
     *, a: float = 1.5, b: float = 1.5, modes: float = 1e12, noise: float = 0.0, ridge: float | None = None,
     sizes: Sequence[int] = (100, 300, 1000, 3000, 10000, 30000, 100000, 300000, 1000000), draws: int = 0, seed: int = 0,
 ) -> tuple[pd.DataFrame, Truth]:  # fmt: skip
@@ -200,7 +200,7 @@ def simulate(
         InputError: exponents at most 1, fewer than 2 modes, a size below 1, one draw, experiments on more than 10^5
             modes, or numbers beyond all use.
     """
-    check(
+    check_settings(
         "simulate random_features",
         ("--a", a, 1 < a <= 10, "a number above 1, of 10 at most"),
         ("--b", b, 1 < b <= 10, "a number above 1, of 10 at most"),
@@ -211,7 +211,7 @@ def simulate(
         ("--draws", draws, draws >= 0 and draws != 1, "0, or at least 2: one draw has no error"),
     )
     started = time.perf_counter()
-    spectrum = power_law(modes, b, a)
+    spectrum = power_law_spectrum(modes, b, a)
     n, p = (values.ravel() for values in np.meshgrid(np.asarray(sizes, float), np.asarray(sizes, float)))
     found = best_ridge(spectrum, n, p, noise) if ridge is None else losses(spectrum, n, p, ridge, noise)
     cost = f"theory of {n.size} rows in {time.perf_counter() - started:.2f} s"

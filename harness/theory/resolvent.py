@@ -25,7 +25,7 @@ from jaxtyping import Complex, Float
 from harness.theory.spectrum import Spectrum, degrees
 
 # Nodes of half the contour. Errors over the loss at t = 0: 1e-12 with 10, 1e-14 with 14, 2e-13 by rounding with 16.
-NODES = 14
+_CONTOUR_NODES = 14
 # From the positive axis to a node by steps of this angle, so that Newton starts near the root; by pi/2 and by pi/24 the
 # roots of twenty spectra and sizes were the same.
 TURN = math.pi / 4
@@ -34,7 +34,7 @@ NEWTON = 200
 NEAR, EXACT = 1e-2, 1e-8
 
 
-def solve(spectrum: Spectrum, N: float, s: Complex[np.ndarray, "*s"]) -> Complex[np.ndarray, "*s"]:
+def solve_resolvent(spectrum: Spectrum, N: float, s: Complex[np.ndarray, "*s"]) -> Complex[np.ndarray, "*s"]:
     """g(s), for s off the negative axis and not 0.
 
     Raises:
@@ -87,8 +87,8 @@ def inverse_laplace(
 
     By the midpoint rule on the cotangent contour of Weideman 2006 (SIAM J. Numer. Anal. 44), 2 NODES in all.
     """
-    count = 2 * NODES
-    theta = (np.arange(NODES) + 0.5) * 2 * math.pi / count
+    count = 2 * _CONTOUR_NODES
+    theta = (np.arange(_CONTOUR_NODES) + 0.5) * 2 * math.pi / count
     cot = 1 / np.tan(0.6407 * theta)
     place = count * (0.5017 * theta * cot - 0.6122 + 0.2645j * theta)
     slope = count * (0.5017 * cot - 0.5017 * 0.6407 * theta / np.sin(0.6407 * theta) ** 2 + 0.2645j)
@@ -106,7 +106,7 @@ def excess(spectrum: Spectrum, N: float, t: Float[np.ndarray, "times"]) -> Float
     loss = np.full(len(t), spectrum.power.sum())
 
     def transform(s):
-        return error(spectrum, s, solve(spectrum, N, s))
+        return error(spectrum, s, solve_resolvent(spectrum, N, s))
 
     loss[t > 0] = inverse_laplace(transform, 2 * t[t > 0])
     return loss

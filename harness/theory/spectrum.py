@@ -15,7 +15,7 @@ from jaxtyping import Float, Inexact
 # The first modes stand for themselves. After them a sum over i is an integral from i - 1/2 to i + 1/2 of each, by
 # Gauss's rule of POINTS on intervals of log i. At EXACT = 256 the sum of i^-2 over 10^6 modes is right to 3e-9.
 EXACT = 256
-POINTS = 6
+_PANEL_POINTS = 6
 RATIO = 2.0
 
 
@@ -41,7 +41,7 @@ class Spectrum:
         return float(self.count @ self.eigenvalue)
 
 
-def power_law(modes: float, b: float, a: float) -> Spectrum:
+def power_law_spectrum(modes: float, b: float, a: float) -> Spectrum:
     """lambda_i = i^-b and (w*_i)^2 lambda_i = i^-a for i = 1..modes (math.inf stands for 10^40).
 
     Raises:
@@ -55,7 +55,7 @@ def power_law(modes: float, b: float, a: float) -> Spectrum:
     if last > EXACT:
         low, high = math.log(EXACT + 0.5), math.log(last + 0.5)
         edges = np.linspace(low, high, math.ceil((high - low) / math.log(RATIO)) + 1)
-        nodes, weights = np.polynomial.legendre.leggauss(POINTS)
+        nodes, weights = np.polynomial.legendre.leggauss(_PANEL_POINTS)
         half = np.diff(edges)[:, None] / 2
         places = np.exp((edges[:-1, None] + half * (1 + nodes)).ravel())
         index = np.concatenate([index, places])

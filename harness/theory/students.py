@@ -27,8 +27,9 @@ from scipy.optimize import least_squares
 from scipy.stats import t as student_t
 
 from harness.fit.truth import Truth
-from harness.theory import jeon_van_roy, pack, teacher
-from harness.theory.oracle import check, runs_like
+from harness.theory import jeon_van_roy, teacher
+from harness.theory.simulated_runs import check_settings, runs_like
+from harness.theory.small_networks import Task, train_networks
 from sweeps.errors import InputError
 
 # Samples a step. At n = 32, T = 16384, K = 2 four times as many, or as few, lost 10 % more.
@@ -64,7 +65,7 @@ def sample(stream: Stream, step: Int[Array, ""]) -> Batch:
     """Inputs, labels, and the teacher's logits."""
     inputs, labels = jax.random.split(jax.random.fold_in(stream.key, step))
     x = jax.random.normal(inputs, (BATCH, stream.teacher.atoms.shape[-1]))
-    truth = teacher.logits(stream.teacher, x)
+    truth = teacher.teacher_logits(stream.teacher, x)
     return x, jax.random.bernoulli(labels, jax.nn.sigmoid(truth)).astype(x.dtype), truth
 
 
@@ -75,10 +76,10 @@ def loss(params: dict[str, Array], batch: Batch) -> tuple[Float[Array, ""], Floa
     return jnp.mean(jax.nn.softplus(told) - label * told), jnp.mean(teacher.bernoulli_kl(truth, told))
 
 
-TASK = pack.Task(loss, sample)
+TASK = Task(loss, sample)
 
 
-class Cell(NamedTuple):
+class StudentCell(NamedTuple):
     """Students of one width on one number of samples, by teacher.
 
     Attributes:
@@ -92,7 +93,7 @@ class Cell(NamedTuple):
     rate: float
 
 
-def train_cell(streams: Stream, n: int, T: int, rates: Sequence[float], key: Key[Array, ""]) -> Cell:
+def train_cell(streams: Stream, n: int, T: int, rates: Sequence[float], key: Key[Array, ""]) -> StudentCell:
     """Train a student for each teacher and learning rate.
 
     One learning rate is chosen for the cell, by the mean over teachers on the validation inputs; a run that was frozen
@@ -104,10 +105,10 @@ def train_cell(streams: Stream, n: int, T: int, rates: Sequence[float], key: Key
     # The students of a teacher start alike: only their learning rates differ.
     params = jax.tree.map(lambda leaf: jnp.repeat(leaf, len(rates), axis=1), one)
     peak = jnp.broadcast_to(jnp.asarray(rates, jnp.float32), (count, len(rates)))
-    state, stream = pack.train(TASK, params, streams, peak, T // BATCH)
+    state, stream = train_networks(TASK, params, streams, peak, T // BATCH)
     validation, test = (np.asarray(side, float) for side in _held_out(streams, state.params))
     best = int(np.argmin(validation.mean(axis=0)))
-    return Cell(test[:, best], np.asarray(stream, float)[:, best], float(rates[best]))
+    return StudentCell(test[:, best], np.asarray(stream, float)[:, best], float(rates[best]))
 
 
 @jax.jit
@@ -117,7 +118,7 @@ def _held_out(streams: Stream, params) -> Float[Array, "sides teachers runs"]:
     def of_stream(pair):
         stream, runs = pair
         x = jax.random.normal(jax.random.fold_in(stream.key, NO_STEP), (2, HELD_OUT, stream.teacher.atoms.shape[-1]))
-        truth = jax.vmap(lambda side: teacher.logits(stream.teacher, side))(x)
+        truth = jax.vmap(lambda side: teacher.teacher_logits(stream.teacher, side))(x)
         told = jax.vmap(lambda run: jax.vmap(lambda side: student(run, side))(x))(runs)
         return jnp.moveaxis(teacher.bernoulli_kl(truth, told).mean(axis=-1), 1, 0)
 
@@ -153,7 +154,7 @@ def simulate_students(
     _check(widths, samples, teachers, rates, d, K)
     began = time.perf_counter()
     made, data, start = jax.random.split(jax.random.key(seed), 3)
-    drawn = jax.jit(jax.vmap(lambda key: teacher.draw(key, d, K)))(jax.random.split(made, teachers))
+    drawn = jax.jit(jax.vmap(lambda key: teacher.draw_teacher(key, d, K)))(jax.random.split(made, teachers))
     streams = Stream(jax.random.split(data, teachers), drawn)
     nothing = {"w": jnp.zeros((teachers, 1, d, 1)), "v": jnp.zeros((teachers, 1, 1))}
     guessing = np.asarray(_held_out(streams, nothing), float)[1, :, 0]
@@ -199,10 +200,10 @@ def _check(widths, samples, teachers: int, rates, d: int, K: float) -> None:
         settings.append((name, list(values), usable, "at least one, all positive and different"))
     whole = all(T % BATCH == 0 for T in samples)
     settings.append(("--samples", list(samples), whole, f"multiples of {BATCH}, the samples of a step"))
-    check("simulate students", *settings, ("--teachers", teachers, teachers >= 1, "at least one"))
+    check_settings("simulate students", *settings, ("--teachers", teachers, teachers >= 1, "at least one"))
 
 
-def cells(table: pd.DataFrame) -> pd.DataFrame:
+def cell_means(table: pd.DataFrame) -> pd.DataFrame:
     """Means over teachers, a row for each n and T.
 
     Returns:
@@ -219,7 +220,7 @@ def cells(table: pd.DataFrame) -> pd.DataFrame:
 
 
 @dataclass(frozen=True)
-class Frontier:
+class StudentFrontier:
     """How the trained students say that compute is best split: L = A n^-a + B T^-b, so that T* grows as n*^(a/b).
 
     Attributes:
@@ -240,7 +241,7 @@ class Frontier:
 
 def frontier_slope(
     table: pd.DataFrame, loss: str = "val_loss_final100", *, draws: int = 200, seed: int = 0
-) -> Frontier:
+) -> StudentFrontier:
     """The slope of the frontier by a fit to the means over teachers, in logs.
 
     Args:
@@ -279,4 +280,4 @@ def frontier_slope(
     if max(a, b) > 0.99 * STEEPEST or min(a, b) < 1.01 * FLATTEST:
         half = math.inf
     residual = float(np.sqrt(np.mean(best.fun**2)))
-    return Frontier(a / b, a / b * math.exp(-half), a / b * math.exp(half), a, b, residual)
+    return StudentFrontier(a / b, a / b * math.exp(-half), a / b * math.exp(half), a, b, residual)

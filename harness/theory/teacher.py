@@ -37,7 +37,7 @@ def places(K: float) -> int:
     return math.ceil(math.log(LEFT_OUT / 100.0) / math.log(K / (K + 1.0)))
 
 
-def draw(key: Key[Array, ""], d: int, K: float) -> Teacher:
+def draw_teacher(key: Key[Array, ""], d: int, K: float) -> Teacher:
     """A teacher by stick-breaking: each atom takes a Beta(1, K) share of what those before it left, until less than
     LEFT_OUT is left.
     """
@@ -52,7 +52,7 @@ def draw(key: Key[Array, ""], d: int, K: float) -> Teacher:
     return Teacher(math.sqrt(K + 1.0) * jnp.sign(normal[:, d]) * probability, atoms)
 
 
-def logits(teacher: Teacher, x: Float[Array, "samples d"]) -> Float[Array, "samples"]:
+def teacher_logits(teacher: Teacher, x: Float[Array, "samples d"]) -> Float[Array, "samples"]:
     """F at the inputs."""
     return jax.nn.relu(x @ teacher.atoms.T) @ teacher.output
 

@@ -15,8 +15,8 @@ from harness.fit.fitting import curvature_estimates
 from harness.fit.gap_law.nulls import judge_simulated
 from harness.fit.gap_law.published import SOURCE_RUNS, SOURCE_SCATTER, predict_gap
 from harness.fit.gap_law.rule import TESTED_EXPONENTS, TESTED_LAW, Word
-from harness.fit.shared.nested import OWN
-from harness.fit.shared.universality import universality
+from harness.fit.shared.nested import ALL_OWN
+from harness.fit.shared.universality import judge_universality
 from sweeps.published_gap import PUBLISHED_GAP
 
 NOISE = 1e-3  # standard error in nats of a gap that is measured where there is none
@@ -163,9 +163,9 @@ def try_universality(
     rejected, holds_truth = 0, {name: [] for name in TESTED_EXPONENTS}
     for index in range(tables):
         table = draw_groups(seed + index, rows=rows, groups=groups, ratio=ratio, apart=apart)
-        found = universality(table, "group", bootstrap=bootstrap, seed=index)
+        found = judge_universality(table, "group", bootstrap=bootstrap, seed=index)
         words[found.verdict.value] += 1
-        step = next(test for test in found.tests if test.larger == OWN)
+        step = next(test for test in found.tests if test.larger == ALL_OWN)
         rejected += step.p_value <= 0.05
         last = max(found.groups)
         for d in found.differences:

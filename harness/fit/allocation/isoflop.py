@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float
 from scipy.interpolate import Akima1DInterpolator
 
-from harness.fit.allocation.optimal import FEWEST_BUDGETS, Frontier, Runs, check_design
+from harness.fit.allocation.lines import FEWEST_BUDGETS, BudgetOptima, Runs, check_design
 from harness.fit.problem.problem import Warned
 from sweeps.errors import InputError
 
@@ -41,10 +41,10 @@ def profiles(runs: Runs) -> list[np.ndarray]:
     return found
 
 
-def isoflop(
+def isoflop_optima(
     runs: Runs, sd: Float[np.ndarray, "rows"] | None = None, method: str = "akima", draws: int = 1000,
     seed: int = 0, source: str = "table",
-) -> Frontier:  # fmt: skip
+) -> BudgetOptima:  # fmt: skip
     """The optima of all isoFLOP profiles.
 
     Args:
@@ -68,7 +68,7 @@ def isoflop(
         )
         warnings.append(Warned("few_on_budgets", message))
     if sd is None:
-        typical = scatter(runs, found)
+        typical = profile_scatter(runs, found)
         sd = typical * runs.loss
         warnings.append(
             Warned("noise_from_scatter", f"the losses' noise is taken from their scatter about cubics: {typical:.2%}")
@@ -104,7 +104,7 @@ def isoflop(
     flops, best, log_d, lowest, error = (np.array(values) for values in zip(*kept, strict=True))
     # The median of the replicates is steadier than the one curve through the losses as they are.
     log_n, log_d_ = (np.nanmedian(v[:, 1:], axis=1) if draws else v[:, 0] for v in (best, log_d))
-    return Frontier(
+    return BudgetOptima(
         flops, log_n, log_d_, np.exp(lowest), best[:, 1:].T, log_d[:, 1:].T, error**-2.0,
         f"approach 2, {'Akima curves' if method == 'akima' else 'parabolas'} of log L in log N", tuple(warnings),
     )  # fmt: skip
@@ -137,7 +137,7 @@ def _near(log_n: Float[np.ndarray, "sizes"], log_l: Float[np.ndarray, "sizes"]) 
     return distance <= max(np.log(WITHIN), np.sort(distance)[: FEWEST_SIZES + 1][-1])
 
 
-def scatter(runs: Runs, found: list[np.ndarray]) -> float:
+def profile_scatter(runs: Runs, found: list[np.ndarray]) -> float:
     """Relative standard deviation of the losses about cubics near their minima, over all profiles; 0 if too few."""
     squares, degrees = 0.0, 0
     for rows in found:

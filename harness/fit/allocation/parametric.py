@@ -7,7 +7,7 @@ import pandas as pd
 from jaxtyping import Float
 from numpy.typing import ArrayLike
 
-from harness.fit.allocation.optimal import FLOPS_PER_PARAMETER_TOKEN, check_budgets, table_of
+from harness.fit.allocation.lines import FLOPS_PER_PARAMETER_TOKEN, check_budgets, table_of
 from harness.fit.forecast import estimates
 from harness.fit.laws.law import Law, bind, get_law, stacked
 from harness.fit.problem.program import float64
@@ -22,7 +22,7 @@ STEP = 0.05
 Values = dict[str, np.ndarray]  # parameter -> one value a draw
 
 
-def allocate(result: FitResult, flops: ArrayLike) -> pd.DataFrame:
+def allocate_by_fit(result: FitResult, flops: ArrayLike) -> pd.DataFrame:
     """Compute-optimal N and D of a fitted loss law in N and D for budgets of training FLOPs, C = 6 N D.
 
     Returns:
@@ -36,13 +36,15 @@ def allocate(result: FitResult, flops: ArrayLike) -> pd.DataFrame:
     law = loss_law(result.law, result.source)
     budgets = check_budgets(flops)
     one = {name: np.array([value]) for name, value in estimates(result).items()}
-    point = {name: values[0] for name, values in optimum(law, one, budgets).items()}
+    point = {name: values[0] for name, values in optimum_on_budgets(law, one, budgets).items()}
     if not np.all(np.isfinite(point["N"])):
         told = ", ".join(f"{name} {values[0]:.4g}" for name, values in one.items())
         raise InputError(result.source, "parameters", told, "positive exponents, without which no optimum exists")
     if not result.draws:
         return table_of(budgets, point, dict.fromkeys(point, np.empty((0, len(budgets)))))
-    return table_of(budgets, point, optimum(law, {name: np.asarray(v) for name, v in result.draws.items()}, budgets))
+    return table_of(
+        budgets, point, optimum_on_budgets(law, {name: np.asarray(v) for name, v in result.draws.items()}, budgets)
+    )
 
 
 def loss_law(law_id: str, source: str) -> Law:
@@ -57,7 +59,7 @@ def loss_law(law_id: str, source: str) -> Law:
     return law
 
 
-def optimum(law: Law, values: Values, budgets: Float[np.ndarray, "budgets"]) -> dict[str, np.ndarray]:
+def optimum_on_budgets(law: Law, values: Values, budgets: Float[np.ndarray, "budgets"]) -> dict[str, np.ndarray]:
     """N, D, tokens_per_parameter, loss and N_exponent, [draws, budgets]; nan where the loss has no minimum in N."""
     if law.id == "chinchilla":
         log_n, exponent = _closed(values, budgets)

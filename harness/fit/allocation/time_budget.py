@@ -10,7 +10,7 @@ from harness.fit.result import FitResult
 from sweeps.errors import InputError
 
 
-def loss_at_budget(times: FitResult, losses: FitResult, shapes: pd.DataFrame, seconds: float) -> pd.DataFrame:
+def best_in_time(times: FitResult, losses: FitResult, shapes: pd.DataFrame, seconds: float) -> pd.DataFrame:
     """Shapes with the tokens and the loss that they reach in `seconds`, the best first.
 
     Args:

@@ -29,7 +29,7 @@ FINE = 21
 FEWEST_OVERLAP = 0.5
 MOST_CURVES = 8
 FEWEST_POINTS = 4  # of a curve
-FEWEST_ROWS = 12
+_FEWEST_GAPS = 12
 PERMUTATIONS = 199
 
 
@@ -84,7 +84,7 @@ class Collapse:
 
 
 @dataclass(frozen=True)
-class Curves:
+class LogCurves:
     """Points of several curves in logs, and the variance of log G."""
 
     log_n: Float[np.ndarray, "points"]
@@ -104,7 +104,7 @@ def curves_of(n: Float[np.ndarray, "points"]) -> tuple[np.ndarray, bool]:
     return ranks * bins // len(n), True
 
 
-def _distances(curves: Curves, z: float):
+def _distances(curves: LogCurves, z: float):
     """Of the points with neighbours: r0, r1, v with (r0 + alpha r1)^2 / v the squared distance in errors; and which.
 
     A point's neighbours are the two of every other curve that its u lies between. The line through them is a weighted
@@ -133,7 +133,7 @@ def _distances(curves: Curves, z: float):
     return r[0, known], r[1, known], v[known], float(known.mean())
 
 
-def quality(curves: Curves, z: float, alpha: float | None = None) -> Quality | None:
+def quality(curves: LogCurves, z: float, alpha: float | None = None) -> Quality | None:
     """S at one z, and at the alpha that makes it least unless one is given; None if too few points overlap."""
     r0, r1, v, overlap = _distances(curves, z)
     if overlap < FEWEST_OVERLAP:
@@ -143,7 +143,7 @@ def quality(curves: Curves, z: float, alpha: float | None = None) -> Quality | N
     return Quality(float(np.mean((r0 + alpha * r1) ** 2 / v)), alpha, z, overlap)
 
 
-def scan_of(curves: Curves) -> list[Quality]:
+def scan_of(curves: LogCurves) -> list[Quality]:
     """S over z, at the best alpha of each, where enough points overlap."""
     return [found for z in np.linspace(0.0, LARGEST_Z, COARSE) if (found := quality(curves, float(z)))]
 
@@ -152,7 +152,7 @@ def _least(scan: list[Quality]) -> float:
     return min((found.s for found in scan), default=np.inf)
 
 
-def best_collapse(curves: Curves, scan: list[Quality]) -> Quality:
+def best_collapse(curves: LogCurves, scan: list[Quality]) -> Quality:
     """The least S, by a second scan about the least of the first, for S has corners."""
     best = min(scan, key=lambda found: found.s)
     step = LARGEST_Z / (COARSE - 1)
@@ -160,16 +160,16 @@ def best_collapse(curves: Curves, scan: list[Quality]) -> Quality:
     return min([best, *(found for z in places if (found := quality(curves, float(z))))], key=lambda found: found.s)
 
 
-def shuffled(curves: Curves, rng: np.random.Generator) -> Curves:
+def shuffled(curves: LogCurves, rng: np.random.Generator) -> LogCurves:
     """The same curves with their N exchanged; within a bin, N keeps its distance from the bin's mean."""
     labels, codes = np.unique(curves.curve, return_inverse=True)
     means = np.bincount(codes, curves.log_n) / np.bincount(codes)
     moved = means[rng.permutation(len(labels))]
     log_n = curves.log_n - means[codes] + moved[codes]
-    return Curves(log_n, curves.log_d, curves.log_g, curves.variance, curves.curve)
+    return LogCurves(log_n, curves.log_d, curves.log_g, curves.variance, curves.curve)
 
 
-def collapse(
+def judge_collapse(
     frame: pd.DataFrame, *, permutations: int = PERMUTATIONS, seed: int = 0, source: str = "table"
 ) -> Collapse:
     """Both measures on the rows of a table with roles N, D, G, and G_se if it is known.
@@ -189,11 +189,11 @@ def collapse(
     if not shown.all():
         message = f"{int((~shown).sum())} of {len(gap)} gaps are not above zero and have no place on log axes"
         warnings.append(Warned("not_positive", message))
-    if shown.sum() < FEWEST_ROWS:
-        raise InputError(source, "G", f"{int(shown.sum())} gaps above zero", f"at least {FEWEST_ROWS} of them")
+    if shown.sum() < _FEWEST_GAPS:
+        raise InputError(source, "G", f"{int(shown.sum())} gaps above zero", f"at least {_FEWEST_GAPS} of them")
     curve, binned = curves_of(n[shown])
     spread = (noise[shown] / gap[shown]) ** 2 + (0.0 if measured else tau**2)
-    curves = Curves(np.log(n[shown]), np.log(d[shown]), np.log(gap[shown]), np.maximum(spread, 1e-12), curve)
+    curves = LogCurves(np.log(n[shown]), np.log(d[shown]), np.log(gap[shown]), np.maximum(spread, 1e-12), curve)
     scan = scan_of(curves)
     if not scan:
         raise InputError(source, "N", f"{len(np.unique(curve))} curves", "curves that overlap in D/N^z at some z")

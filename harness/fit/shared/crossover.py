@@ -18,7 +18,7 @@ from harness.fit.laws.law import get_law
 from harness.fit.result import FitResult
 from sweeps.errors import InputError
 
-GRID = 400
+_POINTS = 400
 LIMITS = (2.5, 97.5)
 
 
@@ -74,7 +74,7 @@ def crossing(flops: Float[np.ndarray, "points"], difference: Float[np.ndarray, "
     return float(flops[i] ** (1.0 - share) * flops[i + 1] ** share)
 
 
-def crossover(
+def find_crossover(
     frame: pd.DataFrame,
     *,
     law: str = "compute_power",
@@ -111,7 +111,7 @@ def crossover(
         fit(law, table, objective=objective, bootstrap=bootstrap, seed=seed + i, sensitivity=False, source=names[i])
         for i, table in enumerate(tables)
     )
-    grid = np.geomspace(low, reach * high, GRID)
+    grid = np.geomspace(low, reach * high, _POINTS)
     (center1, draws1), (center2, draws2) = _curves(first, grid), _curves(second, grid)
     found = [crossing(grid, difference, high) for difference in draws1 - draws2]
     places = np.array([place for place in found if place is not None])

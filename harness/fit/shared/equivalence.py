@@ -18,13 +18,13 @@ from harness.fit.certainty.information import raw_map, raw_values
 from harness.fit.certainty.uncertainty import AT_BOUND_SHARE, resample
 from harness.fit.fitting import Fitted
 from harness.fit.result import Estimate
-from harness.fit.shared.nested import Constants, Nested
+from harness.fit.shared.nested import Constants, NestedModel
 
-LEVEL = 0.90
+EQUIVALENCE_LEVEL = 0.90
 RATIO_LEVEL = 0.95
 POWER = 0.8
 # Of several standard errors: the margin within which two equal exponents are shown to be with that power.
-SHOWN = norm.ppf(0.5 + LEVEL / 2) + norm.ppf(0.5 + POWER / 2)
+SHOWN = norm.ppf(0.5 + EQUIVALENCE_LEVEL / 2) + norm.ppf(0.5 + POWER / 2)
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ class Ratio:
 
 
 @dataclass(frozen=True)
-class Drawn:
+class GroupDraws:
     """A group's own fit: its rows and constants, and point and draws of the quantities that it identifies."""
 
     rows: int
@@ -81,7 +81,7 @@ class Drawn:
     draws: dict[str, Float[np.ndarray, "draws"]]
 
 
-def drawn(fitted: Fitted, kinds: Constants, free: Sequence[str], draws: int, seed: int) -> Drawn:
+def draw_group(fitted: Fitted, kinds: Constants, free: Sequence[str], draws: int, seed: int) -> GroupDraws:
     """Exponents and combinations of them (`free`) that one group's rows identify, with a bootstrap over clusters.
 
     The draws are spread about their mean by sqrt(n/(n-p)): the residuals of a fit are smaller than its errors.
@@ -105,7 +105,7 @@ def drawn(fitted: Fitted, kinds: Constants, free: Sequence[str], draws: int, see
         fixed = fixed_value(problem, identified, raw, combination)
         if fixed is not None:
             found[combination.label] = (fixed[0], np.asarray(combination.value(sampled)))
-    return Drawn(
+    return GroupDraws(
         rows,
         estimates_of(problem, identified, thetas, ends),
         {name: value for name, (value, _) in found.items()},
@@ -113,7 +113,9 @@ def drawn(fitted: Fitted, kinds: Constants, free: Sequence[str], draws: int, see
     )
 
 
-def differences(groups: Mapping[str, Drawn], quantities: Sequence[str], margin: float) -> tuple[Difference, ...]:
+def group_differences(
+    groups: Mapping[str, GroupDraws], quantities: Sequence[str], margin: float
+) -> tuple[Difference, ...]:
     """Every quantity in every pair of groups; groups were fitted apart, so that their draws are independent."""
     found = []
     for quantity in quantities:
@@ -123,9 +125,9 @@ def differences(groups: Mapping[str, Drawn], quantities: Sequence[str], margin: 
                 continue
             apart = groups[one].point[quantity] - groups[other].point[quantity]
             spread = np.subtract.outer(groups[one].draws[quantity], groups[other].draws[quantity])
-            low, high = np.quantile(spread, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-            se = float((high - low) / 2 / norm.ppf(0.5 + LEVEL / 2))
-            power = max(0.0, 2 * norm.cdf(margin / max(se, 1e-12) - norm.ppf(0.5 + LEVEL / 2)) - 1)
+            low, high = np.quantile(spread, [(1 - EQUIVALENCE_LEVEL) / 2, (1 + EQUIVALENCE_LEVEL) / 2])
+            se = float((high - low) / 2 / norm.ppf(0.5 + EQUIVALENCE_LEVEL / 2))
+            power = max(0.0, 2 * norm.cdf(margin / max(se, 1e-12) - norm.ppf(0.5 + EQUIVALENCE_LEVEL / 2)) - 1)
             found.append(
                 Difference(
                     quantity,
@@ -143,8 +145,8 @@ def differences(groups: Mapping[str, Drawn], quantities: Sequence[str], margin: 
     return tuple(found)
 
 
-def ratios(
-    model: Nested, null: Float[np.ndarray, "directions parameters"], refits: Float[np.ndarray, "draws parameters"]
+def prefactor_ratios(
+    model: NestedModel, null: Float[np.ndarray, "directions parameters"], refits: Float[np.ndarray, "draws parameters"]
 ) -> tuple[Ratio, ...]:
     """Of the prefactors that groups have of their own, with the spread of refits to tables simulated from the model.
 

@@ -19,7 +19,7 @@ from sweeps.errors import InputError
 
 
 @dataclass(frozen=True)
-class Contrast:
+class ExponentComparison:
     """A constant in two groups.
 
     Attributes:
@@ -41,7 +41,7 @@ class Contrast:
     fit: FitResult
 
 
-def contrast(
+def compare_exponents(
     law: str | Law,
     frame: pd.DataFrame,
     parameter: str,
@@ -50,7 +50,7 @@ def contrast(
     own: Sequence[str] | None = None,
     bootstrap: int = 200,
     seed: int = 0,
-) -> Contrast:
+) -> ExponentComparison:
     """Fit a law to two groups at once and compare one of its constants.
 
     Args:
@@ -76,7 +76,7 @@ def contrast(
     first, second = (float(result.parameters[name].estimate or np.nan) for name in names)
     drawn = [np.asarray(result.draws[name]) for name in names]
     difference, ratio = drawn[1] - drawn[0], drawn[1] / drawn[0]
-    return Contrast(
+    return ExponentComparison(
         groups,
         (first, second),
         (interval(drawn[0]), interval(drawn[1])),

@@ -25,7 +25,7 @@ from harness.fit.search.solver import Solutions, best_and_runners_up, bounds_of,
 from harness.fit.search.starts import grid_of_starts
 from sweeps.errors import InputError
 
-SHARED, LEVEL, PREFACTORS, OWN = "shared", "own level", "own prefactors", "all own"
+ALL_SHARED, OWN_LEVEL, OWN_PREFACTORS, ALL_OWN = "shared", "own level", "own prefactors", "all own"
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ def _units(law: Law, columns: Sequence[str], values: dict[str, float]) -> tuple[
         return tuple(name for name, value in values.items() if not np.isclose(float(moved[name]), value, rtol=1e-9))
 
 
-def constants_of(law: Law) -> Constants:
+def kinds_of_constants(law: Law) -> Constants:
     """Without a `rescale` the logs are taken for prefactors."""
     values = {p.name: 1.1 * p.starts[len(p.starts) // 2] + 0.03 for p in law.parameters}
     if law.rescale is None:
@@ -62,7 +62,7 @@ def constants_of(law: Law) -> Constants:
 
 
 @dataclass(frozen=True)
-class Nested:
+class NestedModel:
     """One of the nested models, solved.
 
     Attributes:
@@ -126,7 +126,7 @@ def _from_groups(problem: Problem, groups: Sequence[Fitted]) -> Float[np.ndarray
 
 def nest(
     law: Law, frame: pd.DataFrame, objective: str | None, whole: Fitted, groups: Sequence[Fitted], source: str
-) -> dict[str, Nested]:
+) -> dict[str, NestedModel]:
     """The nested models by id, each started from the one before, from the groups' own fits, and from the law's starts.
 
     Args:
@@ -134,30 +134,30 @@ def nest(
         whole: the law fitted to all rows.
         groups: the law fitted to each group alone.
     """
-    kinds = constants_of(law)
+    kinds = kinds_of_constants(law)
     every = tuple(p.name for p in law.parameters)
-    one_more = {f"{PREFACTORS}, {name}": (*kinds.prefactors, name) for name in (*kinds.exponents, *kinds.shapes)}
-    ladder = {SHARED: (), LEVEL: kinds.level, PREFACTORS: kinds.prefactors, **one_more, OWN: every}
+    one_more = {f"{OWN_PREFACTORS}, {name}": (*kinds.prefactors, name) for name in (*kinds.exponents, *kinds.shapes)}
+    ladder = {ALL_SHARED: (), OWN_LEVEL: kinds.level, OWN_PREFACTORS: kinds.prefactors, **one_more, ALL_OWN: every}
     # Of models with the same constants the last name stays.
     steps = {frozenset(own): name for name, own in ladder.items()}
-    found: dict[str, Nested] = {}
+    found: dict[str, NestedModel] = {}
     for own, name in steps.items():
         if not own:
             theta = whole.solutions.theta[int(np.argmin(whole.solutions.loss))]
-            found[name] = Nested(name, (), whole.problem, whole.solutions, rank_of(whole.problem, theta) + 1)
+            found[name] = NestedModel(name, (), whole.problem, whole.solutions, rank_of(whole.problem, theta) + 1)
             continue
         ordered = tuple(n for n in every if n in own)
         problem = centre(by_group(law, ordered), frame, objective=objective, source=source)
-        base = found[PREFACTORS] if PREFACTORS in found else found[SHARED]
+        base = found[OWN_PREFACTORS] if OWN_PREFACTORS in found else found[ALL_SHARED]
         starts = [widened(base.problem, best_and_runners_up(base.solutions, 3), problem)]
         starts.append(_from_groups(problem, groups)[None])
-        if name in (LEVEL, PREFACTORS):
+        if name in (OWN_LEVEL, OWN_PREFACTORS):
             starts.append(grid_of_starts(problem))
         solutions = minimise(problem, np.concatenate(starts))
         theta = solutions.theta[int(np.argmin(solutions.loss))]
         if not np.isfinite(solutions.loss).any():
             raise InputError(source, law.response, f"{len(frame)} rows", f"numbers for which {law.formula} is finite")
-        found[name] = Nested(name, ordered, problem, solutions, rank_of(problem, theta) + 1)
+        found[name] = NestedModel(name, ordered, problem, solutions, rank_of(problem, theta) + 1)
     return found
 
 
@@ -174,7 +174,7 @@ def _correlation(residuals: Float[np.ndarray, "rows"], cluster: np.ndarray) -> f
     return float(np.clip((between - within) / max(between + (typical - 1) * within, 1e-300), 0.0, 1.0))
 
 
-def simulate(model: Nested, draws: int, seed: int) -> Float[np.ndarray, "draws rows"]:
+def simulate_responses(model: NestedModel, draws: int, seed: int) -> Float[np.ndarray, "draws rows"]:
     """Responses (centred) as the fitted model would give them again on the same rows.
 
     With the objective `normal`: from its normal of known error and fitted scatter, rows of a cluster as correlated as
@@ -221,7 +221,7 @@ def _likelihoods(
 
 
 @dataclass(frozen=True)
-class Step:
+class RatioTest:
     """A test of a smaller model against a larger one that contains it.
 
     Attributes:
@@ -240,11 +240,11 @@ class Step:
     draws: int
 
 
-def steps_from(
-    smaller: Nested, larger: Sequence[Nested], draws: int, seed: int
-) -> tuple[list[Step], Float[np.ndarray, "draws parameters"]]:
+def ratio_tests(
+    smaller: NestedModel, larger: Sequence[NestedModel], draws: int, seed: int
+) -> tuple[list[RatioTest], Float[np.ndarray, "draws parameters"]]:
     """Tests of a model against larger ones, on one set of simulated tables; and its refits to them."""
-    responses = simulate(smaller, draws, seed)
+    responses = simulate_responses(smaller, draws, seed)
     own = np.tile(best_and_runners_up(smaller.solutions, 2), (draws, 1, 1))
     refits = refit(smaller.problem, responses, own)
     base = _likelihoods(smaller.problem, responses, refits)
@@ -257,5 +257,5 @@ def steps_from(
         ratio = max(2 * (model.log_likelihood - smaller.log_likelihood), 0.0)
         p_value = float((1 + np.sum(null >= ratio)) / (1 + draws))
         directions = model.degrees - smaller.degrees
-        found.append(Step(smaller.id, model.id, ratio, p_value, float(null.mean()), directions, draws))
+        found.append(RatioTest(smaller.id, model.id, ratio, p_value, float(null.mean()), directions, draws))
     return found, refits

@@ -27,7 +27,7 @@ GIVEN_FLOORS = replace(
         replace(p, high=2.0) if p.name in ("E0", "E1") else p for p in loss_to_loss.LAW.parameters
     ),
 )  # fmt: skip
-NAMES = tuple(p.name for p in loss_to_loss.LAW.parameters)
+_CONSTANTS = tuple(p.name for p in loss_to_loss.LAW.parameters)
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ def _curve(losses, K, kappa, E0, E1):
     return E1 + K * np.maximum(losses - E0, 0.0) ** kappa
 
 
-def transfer(
+def transfer_loss(
     frame: pd.DataFrame, *, base: str = "kaplan_floor", holdout: str | None = None, bootstrap: int = 200, seed: int = 0
 ) -> Transfer:
     """Fit the transfer between the losses `L0` and `L` of runs paired by N and D.
@@ -85,8 +85,8 @@ def transfer(
     # One seed and one order of clusters: the three fits of a draw see the same pairs.
     drawn = np.stack([first.draws["E"], second.draws["E"]], axis=1) if bootstrap else np.empty((0, 2))
     weights = cluster_weights(problem.cluster, problem.fitted, bootstrap, seed)
-    sampled = _given(problem, drawn, weights) if bootstrap else np.empty((0, len(NAMES)))
-    draws = dict(zip(NAMES, sampled.T, strict=True))
+    sampled = _given(problem, drawn, weights) if bootstrap else np.empty((0, len(_CONSTANTS)))
+    draws = dict(zip(_CONSTANTS, sampled.T, strict=True))
     out = ~problem.fitted
     K, kappa, E0, E1 = map(float, point[0])
     error = None

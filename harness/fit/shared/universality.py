@@ -21,14 +21,24 @@ from harness.fit.problem.program import float64
 from harness.fit.referee.scores import scatter
 from harness.fit.referee.warn import FEWEST_CLUSTERS
 from harness.fit.result import Estimate, number, span
-from harness.fit.shared.equivalence import Difference, Ratio, differences, drawn, ratios
-from harness.fit.shared.nested import LEVEL, OWN, PREFACTORS, SHARED, Nested, Step, constants_of, nest, steps_from
+from harness.fit.shared.equivalence import Difference, Ratio, draw_group, group_differences, prefactor_ratios
+from harness.fit.shared.nested import (
+    ALL_OWN,
+    ALL_SHARED,
+    OWN_LEVEL,
+    OWN_PREFACTORS,
+    NestedModel,
+    RatioTest,
+    kinds_of_constants,
+    nest,
+    ratio_tests,
+)
 from sweeps.errors import InputError
 
 MARGIN = 0.05
 SIGNIFICANT = 0.05
 UNEQUAL = 1.5
-COLUMNS = {"batch": ("batch", "batch_tokens", "B")}
+_COLUMNS_OF = {"batch": ("batch", "batch_tokens", "B")}
 
 
 class Universal(enum.StrEnum):
@@ -43,7 +53,7 @@ class Universal(enum.StrEnum):
 
 
 @dataclass(frozen=True)
-class Model:
+class ModelScore:
     """One of the nested models: which constants every group has of its own, and how well it describes the rows."""
 
     id: str
@@ -79,8 +89,8 @@ class Universality:
     prefactors: tuple[str, ...]
     exponents: tuple[str, ...]
     shapes: tuple[str, ...]
-    models: tuple[Model, ...]
-    tests: tuple[Step, ...]
+    models: tuple[ModelScore, ...]
+    tests: tuple[RatioTest, ...]
     differences: tuple[Difference, ...]
     ratios: tuple[Ratio, ...]
     shared: dict[str, Estimate]
@@ -96,7 +106,7 @@ class Universality:
 
 
 def _group_column(frame: pd.DataFrame, by: str, source: str) -> str:
-    for column in COLUMNS.get(by, (by,)):
+    for column in _COLUMNS_OF.get(by, (by,)):
         if column in frame.columns:
             return column
     raise InputError(source, "--by", by, f"one of the columns {', '.join(map(str, frame.columns))}")
@@ -135,11 +145,11 @@ def _free_combinations(law: Law) -> tuple[str, ...]:
         return tuple(c.label for c in law.combinations if np.isclose(float(c.value(moved)), float(c.value(values))))
 
 
-def decide(
-    tests: Sequence[Step], found: Sequence[Difference], exponents: Sequence[str], margin: float
+def decide_universality(
+    tests: Sequence[RatioTest], found: Sequence[Difference], exponents: Sequence[str], margin: float
 ) -> tuple[Universal, str]:
     """The word, and the reason in a clause."""
-    step = next(test for test in tests if test.larger == OWN)
+    step = next(test for test in tests if test.larger == ALL_OWN)
     told = f"likelihood ratio {step.likelihood_ratio:.1f}, p = {step.p_value:.2g} of {step.draws} simulated"
     rejected = step.p_value <= SIGNIFICANT
     apart = [d for d in found if d.differs]
@@ -187,7 +197,7 @@ def _warned(groups: dict[str, Fitted]) -> list[Warned]:
     return warnings
 
 
-def universality(
+def judge_universality(
     frame: pd.DataFrame,
     by: str,
     *,
@@ -212,7 +222,7 @@ def universality(
     law = get_law(law) if isinstance(law, str) else law
     if law.labels or any(p.each for p in law.parameters):
         raise InputError(source, "--law", law.id, "a law whose constants are single numbers")
-    kinds = constants_of(law)
+    kinds = kinds_of_constants(law)
     if not kinds.exponents:
         raise InputError(source, "--law", law.id, "a law with an exponent: a constant that has no unit")
     frame, warnings = _grouped(law, frame, by, source)
@@ -225,11 +235,13 @@ def universality(
     models = nest(law, frame, objective, whole, list(groups.values()), source)
     tests, apart = _tested(models, bootstrap, seed)
     free = _free_combinations(law)
-    spread = {name: drawn(fitted, kinds, free, bootstrap, seed + i) for i, (name, fitted) in enumerate(groups.items())}
+    spread = {
+        name: draw_group(fitted, kinds, free, bootstrap, seed + i) for i, (name, fitted) in enumerate(groups.items())
+    }
     known = [name for name in free if name not in kinds.exponents and any(name in d.point for d in spread.values())]
     unknown = any(exponent not in d.point for exponent in kinds.exponents for d in spread.values())
-    found = differences(spread, (*kinds.exponents, *(known if unknown else ())), margin)
-    word, reason = decide(tests, found, kinds.exponents, margin)
+    found = group_differences(spread, (*kinds.exponents, *(known if unknown else ())), margin)
+    word, reason = decide_universality(tests, found, kinds.exponents, margin)
     best = min(model.aicc for model in models.values())
     return Universality(
         law=law.id,
@@ -243,25 +255,27 @@ def universality(
         prefactors=kinds.prefactors,
         exponents=kinds.exponents,
         shapes=kinds.shapes,
-        models=tuple(Model(m.id, m.own, m.degrees, m.log_likelihood, m.aicc, m.aicc - best) for m in models.values()),
+        models=tuple(
+            ModelScore(m.id, m.own, m.degrees, m.log_likelihood, m.aicc, m.aicc - best) for m in models.values()
+        ),
         tests=tuple(tests),
         differences=found,
         ratios=apart,
-        shared=drawn(whole, kinds, free, bootstrap, seed + len(groups)).estimates,
+        shared=draw_group(whole, kinds, free, bootstrap, seed + len(groups)).estimates,
         estimates={name: group.estimates for name, group in spread.items()},
         warnings=(*warnings, *_warned(groups)),
     )
 
 
-def _tested(models: dict[str, Nested], draws: int, seed: int) -> tuple[list[Step], tuple[Ratio, ...]]:
+def _tested(models: dict[str, NestedModel], draws: int, seed: int) -> tuple[list[RatioTest], tuple[Ratio, ...]]:
     """Each of the models with shared exponents against the larger ones, and the ratios of their prefactors."""
-    base = [models[name] for name in (SHARED, LEVEL, PREFACTORS) if name in models]
-    rest = [model for name, model in models.items() if name not in (SHARED, LEVEL, PREFACTORS)]
+    base = [models[name] for name in (ALL_SHARED, OWN_LEVEL, OWN_PREFACTORS) if name in models]
+    rest = [model for name, model in models.items() if name not in (ALL_SHARED, OWN_LEVEL, OWN_PREFACTORS)]
     tests, apart = [], ()
     for index, model in enumerate(base):
         larger = base[index + 1 :] or rest
-        steps, refits = steps_from(model, larger, draws, seed + index)
+        steps, refits = ratio_tests(model, larger, draws, seed + index)
         tests += steps
         if model.own:
-            apart += ratios(model, identify(model.problem, model.solutions).null, refits)
+            apart += prefactor_ratios(model, identify(model.problem, model.solutions).null, refits)
     return tests, apart

@@ -10,7 +10,7 @@ import pytest
 
 from harness.gaps.document_losses import Documents, documents_of
 from harness.gaps.twins import measure_pair, placebo_gaps, recency, trajectory
-from harness.theory.documents import World, simulate, trial
+from harness.theory.twin_worlds import TwinWorld, measure_twins, try_estimators
 from models.config import make_config
 from sweeps.config import DataConfig, OptimizerConfig, RunConfig
 
@@ -125,7 +125,7 @@ def test_placebos_are_differences_of_halves_that_nobody_saw():
 
 
 def test_every_estimator_is_unbiased_and_covers_the_truth():
-    rows = {row["estimator"]: row for row in trial(World(documents=800, gap=0.05), 200, seed=3)}
+    rows = {row["estimator"]: row for row in try_estimators(TwinWorld(documents=800, gap=0.05), 200, seed=3)}
     for row in rows.values():
         assert abs(row["bias"]) < 3 * row["bias_se"]
         assert 0.9 < row["coverage"] < 0.99  # 200 replicates: 0.95 +- 0.03 at two standard errors
@@ -134,5 +134,5 @@ def test_every_estimator_is_unbiased_and_covers_the_truth():
 
 
 def test_simulated_spreads_are_found():
-    found = simulate(World(documents=5000, document_sd=0.4, paired_sd=0.1), np.random.default_rng(0))
+    found = measure_twins(TwinWorld(documents=5000, document_sd=0.4, paired_sd=0.1), np.random.default_rng(0))
     assert found["document_sd"] == pytest.approx(0.4, rel=0.1) and found["paired_sd"] == pytest.approx(0.1, rel=0.1)

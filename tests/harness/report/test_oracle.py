@@ -19,7 +19,7 @@ def saved(folder, name: str, table: pd.DataFrame, truth: Truth):
 
 
 def test_a_gap_table_gets_the_verdicts_page_and_its_truth(tmp_path):
-    path = saved(tmp_path, "source", *gap_worlds.simulate("source", seed=2))
+    path = saved(tmp_path, "source", *gap_worlds.simulate_gaps("source", seed=2))
     written = write_report(path, bootstrap=20, nulls=False)
     html = written.read_text()
     assert written == tmp_path / "source.html"
@@ -34,7 +34,7 @@ def test_a_gap_table_gets_the_verdicts_page_and_its_truth(tmp_path):
 
 
 def test_figure_1_of_the_frontier(tmp_path):
-    table, truth = jeon_van_roy.simulate(budgets=(1e8, 1e10, 1e12), widths=15)
+    table, truth = jeon_van_roy.simulate_bound(budgets=(1e8, 1e10, 1e12), widths=15)
     _, ((left, _), (right, _)) = FIGURES["jeon_van_roy"](table, truth)
     curves = [trace for trace in left.data if trace.mode == "lines"]
     assert len(curves) == 3
@@ -49,7 +49,7 @@ def test_figure_1_of_the_frontier(tmp_path):
 
 
 def test_experiments_are_drawn_beside_the_theory():
-    table, truth = random_features.simulate(sizes=(10, 30), modes=100, noise=0.1, ridge=1.0, draws=3)
+    table, truth = random_features.simulate_random_features(sizes=(10, 30), modes=100, noise=0.1, ridge=1.0, draws=3)
     _, ((left, _), _) = FIGURES["random_features"](table, truth)
     dots = next(trace for trace in left.data if trace.name == "experiments")
     assert sorted(dots.y) == sorted(table["simulated_test"])

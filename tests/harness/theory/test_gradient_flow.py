@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 from harness.theory import gradient_flow, resolvent
-from harness.theory.gradient_flow import World, mean_and_error
+from harness.theory.gradient_flow import FlowWorld, mean_and_error
 from harness.theory.random_features import losses
-from harness.theory.spectrum import power_law
+from harness.theory.spectrum import power_law_spectrum
 from sweeps.errors import InputError
 
-ENDLESS = power_law(math.inf, 1.25, 1.5)
+ENDLESS = power_law_spectrum(math.inf, 1.25, 1.5)
 
 
 def slopes(x, y):
@@ -20,7 +20,7 @@ def slopes(x, y):
 
 @pytest.mark.parametrize("N, P", [(8, 20), (20, 8)])
 def test_one_decomposition_gives_what_small_steps_give(N, P):
-    world, t = World(modes=40, noise=0.09), np.asarray([0.5, 3.0])
+    world, t = FlowWorld(modes=40, noise=0.09), np.asarray([0.5, 3.0])
     found = gradient_flow.reused(world, N, P, t, draws=1, seed=5)
     rng = np.random.default_rng(5)
     features = gradient_flow._features(world, N, rng)
@@ -40,7 +40,7 @@ def test_one_decomposition_gives_what_small_steps_give(N, P):
 
 
 def test_fresh_samples_leave_no_gap_and_the_curve_of_the_resolvent():
-    world, t = World(modes=400), np.asarray([1.0, 30.0, 1e3])
+    world, t = FlowWorld(modes=400), np.asarray([1.0, 30.0, 1e3])
     curves = gradient_flow.online(world, 80, 200, t, draws=30)
     gap, error = mean_and_error(curves.gap)
     assert np.all(np.abs(gap) < 2.05 * error) and np.all(error < 0.02 * curves.test.mean(axis=0))
@@ -50,8 +50,8 @@ def test_fresh_samples_leave_no_gap_and_the_curve_of_the_resolvent():
 
 
 def test_the_control_is_the_flow_on_fresh_samples_to_the_bit():
-    world, t = World(modes=60), np.asarray([1.0, 30.0])
-    reused, fresh = gradient_flow.together(world, 12, 40, t, draws=3, seed=5)
+    world, t = FlowWorld(modes=60), np.asarray([1.0, 30.0])
+    reused, fresh = gradient_flow.reused_and_fresh(world, 12, 40, t, draws=3, seed=5)
     alone = gradient_flow.online(world, 12, 40, t, draws=3, seed=5)
     for name in ("test", "train", "gap", "raw_gap"):
         np.testing.assert_array_equal(getattr(fresh, name), getattr(alone, name))
@@ -59,7 +59,7 @@ def test_the_control_is_the_flow_on_fresh_samples_to_the_bit():
 
 
 def test_the_gap_of_reused_samples_grows_and_starts_as_one_over_their_number():
-    world, t = World(modes=300), np.asarray([1.0, 3.0, 10.0, 30.0, 100.0, 300.0])
+    world, t = FlowWorld(modes=300), np.asarray([1.0, 3.0, 10.0, 30.0, 100.0, 300.0])
     gaps = []
     for P in (200, 400, 800):
         curves = gradient_flow.reused(world, 60, P, t, draws=16)
@@ -75,7 +75,7 @@ def test_the_gap_of_reused_samples_grows_and_starts_as_one_over_their_number():
 
 @pytest.mark.parametrize("N, P, noise", [(40, 200, 0.0), (40, 200, 0.25), (150, 40, 0.0), (150, 40, 0.25)])
 def test_after_long_training_the_loss_is_that_of_the_deterministic_equivalent(N, P, noise):
-    world = World(modes=300, noise=noise)
+    world = FlowWorld(modes=300, noise=noise)
     curves = gradient_flow.reused(world, N, P, np.asarray([1e9]), draws=16, seed=1)
     told = float(losses(ENDLESS, np.asarray(N), np.asarray(P), 0.0, noise).test)
     loss, error = mean_and_error(curves.test)
@@ -90,7 +90,7 @@ def test_floors_and_times_have_the_published_exponents():
     assert slopes(n, losses(ENDLESS, n, np.asarray(math.inf), 0.0).test) == pytest.approx(-0.5, rel=0.03)
     assert slopes(n, losses(ENDLESS, np.asarray(math.inf), n, 0.0).test) == pytest.approx(-0.5, rel=0.03)
     # Easy tasks: a - 1 = 3 exceeds 2 b for samples, and b for features.
-    easy = power_law(math.inf, 1.25, 4.0)
+    easy = power_law_spectrum(math.inf, 1.25, 4.0)
     assert slopes(n, losses(easy, np.asarray(math.inf), n, 0.0).test) == pytest.approx(-2.5, rel=0.03)
     assert slopes(n, losses(easy, n, np.asarray(math.inf), 0.0).test) == pytest.approx(-1.25, rel=0.03)
 
@@ -98,7 +98,7 @@ def test_floors_and_times_have_the_published_exponents():
 def test_simulated_floors_fall_with_samples_as_published():
     # At few features a sample the floor of features joins in: their ratio is kept.
     P, t = np.asarray([16, 32, 64, 128]), np.asarray([1e8])
-    losses = [gradient_flow.reused(World(modes=500), 4 * p, p, t, draws=12).test.mean() for p in P]
+    losses = [gradient_flow.reused(FlowWorld(modes=500), 4 * p, p, t, draws=12).test.mean() for p in P]
     assert np.polyfit(np.log(P), np.log(losses), 1)[0] == pytest.approx(-0.5, rel=0.08)
 
 
@@ -109,7 +109,7 @@ def test_compute_optimal_sizes_and_losses_have_the_published_exponents():
 
 
 def test_one_wide_model_beats_four_narrow_ones_which_beat_one():
-    world, t = World(modes=600), np.asarray([30.0, 1e3])
+    world, t = FlowWorld(modes=600), np.asarray([30.0, 1e3])
     losses = [
         gradient_flow.ensemble(world, N, models, t, draws=4).mean(axis=0) for N, models in ((160, 1), (40, 4), (40, 1))
     ]
@@ -117,7 +117,7 @@ def test_one_wide_model_beats_four_narrow_ones_which_beat_one():
 
 
 def test_a_simulated_table_has_gaps_where_samples_are_reused_and_none_where_they_are_fresh():
-    table, truth = gradient_flow.simulate(modes=300, sizes=(16, 64), samples=(100, 300), draws=4)
+    table, truth = gradient_flow.simulate_gradient_flow(modes=300, sizes=(16, 64), samples=(100, 300), draws=4)
     assert truth.parameters == pytest.approx({"E": 0, "alpha": 0.5, "beta": 0.4, "beta/(alpha + beta)": 1 / 2.25})
     again, fresh = table[table["data"] == "reused"], table[table["data"] == "fresh"]
     assert np.all(again["gap_probe"] > 0) and np.all(again["U"] == again["P"])
@@ -136,5 +136,5 @@ def test_a_simulated_table_has_gaps_where_samples_are_reused_and_none_where_they
 )
 def test_unusable_settings_are_named(settings, field):
     with pytest.raises(InputError) as error:
-        gradient_flow.simulate(**settings)
+        gradient_flow.simulate_gradient_flow(**settings)
     assert error.value.field == field

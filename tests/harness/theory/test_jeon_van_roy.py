@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from harness.theory.jeon_van_roy import bound, general_bound, local_slope, misspecification, optimal, simulate
+from harness.theory.jeon_van_roy import best_split, bound, general_bound, local_slope, misspecification, simulate_bound
 from sweeps.errors import InputError
 
 
@@ -49,7 +49,7 @@ TABLE = [
 
 def test_optima_are_those_of_an_independent_implementation():
     C, n, T, L = np.array(TABLE).T
-    found = optimal(C)
+    found = best_split(C)
     for ours, theirs in ((found.n, n), (found.T, T), (found.L, L)):
         np.testing.assert_allclose(ours, theirs, rtol=0.01)
     np.testing.assert_allclose(found.p * found.T, C)
@@ -60,7 +60,7 @@ def test_optima_are_those_of_an_independent_implementation():
 
 def test_exponents_of_the_optima_tend_to_one_and_a_half_from_above():
     C = np.array([1e10, 1e12, 1e14, 1e16, 1e18, 1e20, 1e24, 1e30])
-    found = optimal(C)
+    found = best_split(C)
     slopes = local_slope(found.p, found.T)
     np.testing.assert_allclose(slopes, [1.39, 1.26, 1.20, 1.17, 1.14, 1.115, 1.09], atol=0.006)
     assert np.all(np.diff(slopes) < 0) and np.all(slopes > 1)
@@ -76,7 +76,7 @@ def test_a_budget_is_spent_worst_at_the_ends():
         falls = np.diff(bound(n, C / (10 * n), 10, 100.0)) < 0
         assert falls[0] and not falls[-1] and np.sum(np.diff(falls)) == 1
     misallocated = bound(50.0, 1e10 / 500, 10, 100.0)
-    assert misallocated > optimal(1e8).L  # a hundred times the compute, and worse
+    assert misallocated > best_split(1e8).L  # a hundred times the compute, and worse
 
 
 def test_limits_of_the_formula():
@@ -90,7 +90,7 @@ def test_limits_of_the_formula():
 
 
 def test_table_has_curves_and_their_least_points():
-    table, truth = simulate(budgets=(1e6, 1e8, 1e10), widths=15)
+    table, truth = simulate_bound(budgets=(1e6, 1e8, 1e10), widths=15)
     assert list(table.kind.value_counts()) == [45, 3]
     np.testing.assert_allclose(table.flops, table.N_total * table.D)
     best = table[table.kind == "optimum"].set_index("flops").val_loss_final100
@@ -101,4 +101,4 @@ def test_table_has_curves_and_their_least_points():
 @pytest.mark.parametrize("bad", [{"d": 0}, {"K": 0.0}, {"budgets": (10.0,)}, {"budgets": (1e9, 1e8)}, {"widths": 2}])
 def test_bad_settings_are_refused_in_a_line(bad):
     with pytest.raises(InputError):
-        simulate(**bad)
+        simulate_bound(**bad)

@@ -5,7 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from harness.theory.lottery import floor_of, network, simulate, slope
+from harness.theory.lottery import floor_of, loss_slope, network, simulate_lottery
 from sweeps.errors import InputError
 
 pytestmark = pytest.mark.usefixtures("quick_compile")
@@ -34,20 +34,20 @@ def test_slope_of_a_known_power_and_its_interval():
     inside = 0
     for seed in range(20):
         rows = [(n, n**-1.2 * rng.gamma(4) / 4) for n in (8, 32, 128) for _ in range(30)]
-        told = slope(pd.DataFrame(rows, columns=["width", "val_loss_final100"]), draws=200, seed=seed)
+        told = loss_slope(pd.DataFrame(rows, columns=["width", "val_loss_final100"]), draws=200, seed=seed)
         inside += told.low < -1.2 < told.high
         assert abs(told.slope + 1.2) < 0.25 and abs(told.medians + 1.2) < 0.3
     assert inside >= 15
 
 
 def test_wider_networks_and_ensembles_err_less():
-    table, truth = simulate((8, 64), seeds=8, members=(4,), steps=1500, rate=0.01)
+    table, truth = simulate_lottery((8, 64), seeds=8, members=(4,), steps=1500, rate=0.01)
     one = table.query("members == 1")
     assert len(table) == 2 * (8 + 2) and list(one.N_total.unique()) == [25, 193]
-    told = slope(one)
+    told = loss_slope(one)
     assert told.slope < -0.6 and one.val_loss_final100.max() < np.var(np.linspace(-1, 1, 1001) ** 2)
     # Of independent networks the average of four errs four times less, but for what they have in common.
-    assert slope(table.query("width == 64"), "members").slope < -0.5
+    assert loss_slope(table.query("width == 64"), "members").slope < -0.5
     assert truth.law == "henighan_n" and truth.parameters == {"alpha": 1.0}
 
 
@@ -57,9 +57,9 @@ def test_wider_networks_and_ensembles_err_less():
 )
 def test_bad_settings_are_refused_in_a_line(bad):
     with pytest.raises(InputError):
-        simulate(**bad)
+        simulate_lottery(**bad)
 
 
 def test_a_slope_takes_two_widths():
     with pytest.raises(InputError):
-        slope(pd.DataFrame({"width": [8, 8], "val_loss_final100": [1.0, 2.0]}))
+        loss_slope(pd.DataFrame({"width": [8, 8], "val_loss_final100": [1.0, 2.0]}))

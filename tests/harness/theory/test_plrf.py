@@ -96,7 +96,7 @@ def test_the_recursion_is_the_mean_of_real_sgd():
 @pytest.mark.parametrize("batch", [1, 5])
 def test_the_limit_of_large_d_is_exact_step_by_step(batch):
     # A student of many more features than modes learns each mode by itself.
-    modes, gamma = plrf.spectrum(0.7, 0.4, 50), plrf.stable_rate(0.7, 50)
+    modes, gamma = plrf.plrf_spectrum(0.7, 0.4, 50), plrf.stable_rate(0.7, 50)
     slow = stepped(modes.eigenvalue, modes.power / modes.eigenvalue, 0.0, 5000, gamma, batch)
     at = np.asarray([32, 33, 200, 5000])
     np.testing.assert_allclose(plrf.expected_risk(modes, 1e15, at, gamma, batch), slow[at], rtol=1e-8)
@@ -108,7 +108,7 @@ def test_the_limit_of_large_d_is_the_mean_of_draws(name):
     steps, gamma = np.asarray([32.0, 300.0, 1e4, 1e7]), plrf.stable_rate(alpha, 960)
     draws = [plrf.instance(alpha, beta, 96, 960, seed) for seed in range(20)]
     risks = np.asarray([np.append(plrf.risk(drawn, steps, gamma), drawn.limit) for drawn in draws])
-    told = plrf.expected_risk(plrf.spectrum(alpha, beta, 960), 96, steps, gamma)
+    told = plrf.expected_risk(plrf.plrf_spectrum(alpha, beta, 960), 96, steps, gamma)
     told = np.append(told, plrf.expected_limit(alpha, beta, 96, 960))
     se = risks.std(axis=0, ddof=1) / math.sqrt(len(draws))
     assert np.all(np.abs(risks.mean(axis=0) - told) < 3 * se + 0.01 * told)
@@ -145,7 +145,7 @@ def test_an_optimum_beyond_the_sizes_is_not_one():
 
 
 def test_a_simulated_table_has_the_phase_s_frontier():
-    table, truth = plrf.simulate(
+    table, truth = plrf.simulate_plrf(
         sizes=(32, 45, 64, 91, 128, 181, 256), flops=tuple(np.geomspace(4e3, 1e5, 12)), seeds=4
     )
     assert truth.law == "compute_power" and truth.parameters == {"alpha": 0.4}
@@ -168,7 +168,7 @@ def test_a_simulated_table_has_the_phase_s_frontier():
 )
 def test_unusable_settings_are_named(settings, field):
     with pytest.raises(InputError) as error:
-        plrf.simulate(**settings)
+        plrf.simulate_plrf(**settings)
     assert error.value.field == field
 
 
@@ -177,6 +177,6 @@ def test_what_diverges_is_refused():
     with pytest.raises(ValueError, match="diverges"):
         plrf.risk(drawn, np.asarray([10.0]), 8 * plrf.stable_rate(0.7, 64))
     with pytest.raises(ValueError, match="gamma"):
-        plrf.expected_risk(plrf.spectrum(0.7, 0.4, 64), 16, np.asarray([100.0]), 3 * plrf.stable_rate(0.7, 64))
+        plrf.expected_risk(plrf.plrf_spectrum(0.7, 0.4, 64), 16, np.asarray([100.0]), 3 * plrf.stable_rate(0.7, 64))
     with pytest.raises(ValueError, match="modes"):
         plrf.instance(0.7, 0.4, 16, 8, 0)

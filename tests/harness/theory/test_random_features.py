@@ -7,8 +7,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from harness.theory.random_features import best_ridge, experiment, losses, simulate
-from harness.theory.spectrum import every_mode, power_law
+from harness.theory.random_features import best_ridge, experiment, losses, simulate_random_features
+from harness.theory.spectrum import every_mode, power_law_spectrum
 from sweeps.errors import InputError
 
 # N, P, ridge at M = 2000, b = 1.5, a = 1.8, noise .05: fewer, as many and more features than samples.
@@ -63,7 +63,7 @@ def test_the_best_ridge_of_an_isotropic_prior_is_the_noise_over_the_signal():
 
 
 def test_interpolation_has_no_training_loss_and_an_infinite_peak():
-    spectrum = power_law(1e6, 1.5, 1.6)
+    spectrum = power_law_spectrum(1e6, 1.5, 1.6)
     found = losses(spectrum, np.asarray([500.0, 400.0, 400.0]), np.asarray([300.0, 400.0, 401.0]), 0.0, 0.1)
     assert found.train[0] == 0.0 and math.isinf(found.test[1]) and found.test[2] > 10 * found.test[0]
 
@@ -76,7 +76,7 @@ def test_interpolation_has_no_training_loss_and_an_infinite_peak():
     st.floats(-8.0, 4.0).map(lambda x: 10**x), st.floats(0.0, 2.0), st.floats(1.2, 2.5), st.floats(1.2, 2.5),
 )  # fmt: skip
 def test_losses_keep_their_order(n, p, ridge, noise, a, b):
-    spectrum = power_law(1e4, b, a)
+    spectrum = power_law_spectrum(1e4, b, a)
     rows = (np.asarray([n]), np.asarray([p]))
     found, best = losses(spectrum, *rows, ridge, noise), best_ridge(spectrum, *rows, noise)
     assert found.test[0] > noise and 0 <= found.train[0] < found.test[0]
@@ -88,7 +88,7 @@ def test_losses_keep_their_order(n, p, ridge, noise, a, b):
 
 
 def test_as_many_samples_as_modes_learn_a_task_without_noise():
-    spectrum = power_law(1e4, 1.5, 1.6)
+    spectrum = power_law_spectrum(1e4, 1.5, 1.6)
     sizes = np.asarray([1e4, 1e5]), np.asarray([1e5, 1e4])
     assert losses(spectrum, *sizes, 0.0).test == pytest.approx(0.0, abs=0.0)
     assert best_ridge(spectrum, *sizes).test == pytest.approx(0.0, abs=0.0)
@@ -96,7 +96,7 @@ def test_as_many_samples_as_modes_learn_a_task_without_noise():
 
 
 def test_a_small_ridge_tends_to_none():
-    spectrum = power_law(1e6, 1.5, 1.6)
+    spectrum = power_law_spectrum(1e6, 1.5, 1.6)
     n, p = np.asarray([1e3, 1e3, 50.0]), np.asarray([4e3, 2e2, 1e5])
     none, little = losses(spectrum, n, p, 0.0, 0.2), losses(spectrum, n, p, 1e-9, 0.2)
     assert little.test == pytest.approx(none.test, rel=1e-5)
@@ -109,7 +109,7 @@ def slopes(x, y):
 @pytest.mark.parametrize("alpha", [0.3, 0.5, 0.8])
 def test_one_exponent_for_features_and_samples(alpha):
     """Maloney et al.: L ~ min(N, T)^-alpha, symmetric in N and T, at spectra i^-(1 + alpha)."""
-    spectrum, sizes = power_law(1e12, 1 + alpha, 1 + alpha), np.geomspace(100, 1e4, 5)
+    spectrum, sizes = power_law_spectrum(1e12, 1 + alpha, 1 + alpha), np.geomspace(100, 1e4, 5)
     many = np.full(5, 1e8)
     by_n, by_t = best_ridge(spectrum, sizes, many).test, best_ridge(spectrum, many, sizes).test
     assert slopes(sizes, by_n) == pytest.approx(-alpha, rel=0.05) and slopes(sizes, by_t) == pytest.approx(
@@ -123,7 +123,7 @@ def test_one_exponent_for_features_and_samples(alpha):
 
 
 def test_a_plateau_beyond_the_latent_dimension():
-    spectrum, noise = power_law(1000, 1.5, 1.5), 0.1
+    spectrum, noise = power_law_spectrum(1000, 1.5, 1.5), 0.1
     n = np.geomspace(1000, 1e5, 8)
     assert slopes(n, best_ridge(spectrum, n, np.full(8, 1e4), noise).test) == pytest.approx(0.0, abs=0.02)
     assert slopes(n, losses(spectrum, n, np.full(8, 1e4), 0.0, noise).test) == pytest.approx(0.0, abs=1e-9)
@@ -132,7 +132,7 @@ def test_a_plateau_beyond_the_latent_dimension():
 
 
 def test_a_table_with_experiments_and_its_truth():
-    table, truth = simulate(sizes=(20, 60), modes=300, noise=0.1, ridge=0.5, draws=8, seed=3)
+    table, truth = simulate_random_features(sizes=(20, 60), modes=300, noise=0.1, ridge=0.5, draws=8, seed=3)
     assert len(table) == 4 and table["gap_probe"].to_numpy() == pytest.approx(
         table["val_loss_final100"] - table["train_loss_final100"]
     )
@@ -146,8 +146,8 @@ def test_a_table_with_experiments_and_its_truth():
     [(1.5, 1.5, 0.0, None), (1.5, 1.5, 0.1, None), (4.0, 1.25, 0.0, None), (4.0, 1.25, 0.0, 0.0), (1.8, 1.5, 0.2, 1.0)],
 )
 def test_the_exponents_told_are_the_slopes_of_the_limits(a, b, noise, ridge):
-    told = simulate(a=a, b=b, noise=noise, ridge=ridge, sizes=(100, 1000))[1].parameters
-    spectrum, sizes, many = power_law(math.inf, b, a), np.geomspace(1e8, 1e10, 3), np.full(3, 1e15)
+    told = simulate_random_features(a=a, b=b, noise=noise, ridge=ridge, sizes=(100, 1000))[1].parameters
+    spectrum, sizes, many = power_law_spectrum(math.inf, b, a), np.geomspace(1e8, 1e10, 3), np.full(3, 1e15)
 
     def excess(n, p):
         found = best_ridge(spectrum, n, p, noise) if ridge is None else losses(spectrum, n, p, ridge, noise)
@@ -166,4 +166,4 @@ def test_the_exponents_told_are_the_slopes_of_the_limits(a, b, noise, ridge):
 )
 def test_unusable_values_are_refused(asked):
     with pytest.raises(InputError, match="simulate random_features"):
-        simulate(**asked)
+        simulate_random_features(**asked)

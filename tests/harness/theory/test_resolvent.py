@@ -7,7 +7,7 @@ import pytest
 
 from harness.theory import resolvent
 from harness.theory.random_features import losses
-from harness.theory.spectrum import Spectrum, every_mode, power_law
+from harness.theory.spectrum import Spectrum, every_mode, power_law_spectrum
 
 TIMES = np.asarray([0.0, 1.0, 10.0, 1e2, 1e4])
 
@@ -41,7 +41,7 @@ def test_with_infinitely_many_features_each_mode_decays_by_itself():
     exact = np.exp(-2 * t[:, None] * modes.eigenvalue) @ modes.power
     np.testing.assert_allclose(resolvent.excess(modes, math.inf, t), exact, atol=1e-12 * exact[0])
     s = np.asarray([0.3 + 0.2j, -0.4 + 1e-3j, 2.0 - 1.0j])
-    g = resolvent.solve(modes, math.inf, s)
+    g = resolvent.solve_resolvent(modes, math.inf, s)
     np.testing.assert_allclose(
         resolvent.heat(modes, s, g), (modes.eigenvalue**2 / (modes.eigenvalue + s[:, None])).sum(axis=1)
     )
@@ -52,7 +52,7 @@ def test_equal_modes_follow_marchenko_and_pastur(N):
     modes = Spectrum(np.asarray([1.0]), np.asarray([100.0]), np.asarray([1.0]), 100.0)
     # Close to the cut on the negative axis, inside and outside the eigenvalues, and far away.
     s = np.asarray([1e-6 + 0j, 5.0 + 0j, -0.5 + 1e-4j, -1.0 - 1e-3j, -30.0 + 1e-5j, 1e4j])
-    g = resolvent.solve(modes, N, s)
+    g = resolvent.solve_resolvent(modes, N, s)
     roots = np.asarray([np.roots([1.0, 1 - x - 100 / N, -x]) for x in s])
     assert np.all(np.abs(roots - g[:, None]).min(axis=1) <= 1e-9 * np.abs(g))
     assert np.all(np.imag(g) * np.imag(s) >= 0) and np.all(np.real(g[:2]) > 0)
@@ -60,9 +60,9 @@ def test_equal_modes_follow_marchenko_and_pastur(N):
 
 
 def test_the_curve_falls_to_the_floor_and_a_trillion_modes_are_as_quick_as_a_thousand():
-    few = resolvent.excess(power_law(3000, 1.25, 1.5), 64, TIMES)
+    few = resolvent.excess(power_law_spectrum(3000, 1.25, 1.5), 64, TIMES)
     np.testing.assert_allclose(few, resolvent.excess(every_mode(3000, 1.25, 1.5), 64, TIMES), rtol=1e-6)
-    many = power_law(1e12, 1.25, 1.5)
+    many = power_law_spectrum(1e12, 1.25, 1.5)
     curve = resolvent.excess(many, 1e6, np.geomspace(1.0, 1e12, 25))
     assert np.all(np.diff(curve) < 1e-12)
     assert curve[-1] == pytest.approx(floor(many, 1e6), rel=1e-9)

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import zeta
 
-from harness.theory.spectrum import every_mode, power_law
+from harness.theory.spectrum import every_mode, power_law_spectrum
 
 
 @settings(max_examples=25)
@@ -16,7 +16,7 @@ from harness.theory.spectrum import every_mode, power_law
     st.integers(1, 200_000), st.floats(1.05, 3.0), st.floats(1.05, 3.0), st.floats(-12.0, 0.0).map(lambda x: 10.0**x)
 )
 def test_nodes_sum_like_modes(count, b, a, g):
-    nodes, modes = power_law(count, b, a), every_mode(count, b, a)
+    nodes, modes = power_law_spectrum(count, b, a), every_mode(count, b, a)
     assert nodes.modes == pytest.approx(count, rel=1e-12)
     for function in (lambda x: x / (x + g), lambda x: np.square(x / (x + g))):
         wanted = function(modes.eigenvalue).sum()
@@ -26,7 +26,7 @@ def test_nodes_sum_like_modes(count, b, a, g):
 
 
 def test_infinitely_many_modes():
-    spectrum = power_law(math.inf, 1.5, 2.0)
+    spectrum = power_law_spectrum(math.inf, 1.5, 2.0)
     assert spectrum.power.sum() == pytest.approx(math.pi**2 / 6, rel=1e-8)
     assert spectrum.count @ spectrum.eigenvalue == pytest.approx(float(zeta(1.5)), rel=1e-7)
     assert len(spectrum.count) < 1200
@@ -35,4 +35,4 @@ def test_infinitely_many_modes():
 @pytest.mark.parametrize(("modes", "b", "a"), [(0, 2.0, 2.0), (math.inf, 1.0, 2.0), (math.inf, 2.0, 0.9)])
 def test_a_spectrum_without_a_sum_is_refused(modes, b, a):
     with pytest.raises(ValueError, match="finite"):
-        power_law(modes, b, a)
+        power_law_spectrum(modes, b, a)

@@ -8,7 +8,16 @@ import pandas as pd
 import pytest
 
 from harness.theory import teacher
-from harness.theory.students import Stream, cells, frontier_slope, initial, loss, sample, simulate_students, student
+from harness.theory.students import (
+    Stream,
+    cell_means,
+    frontier_slope,
+    initial,
+    loss,
+    sample,
+    simulate_students,
+    student,
+)
 from sweeps.errors import InputError
 
 pytestmark = pytest.mark.usefixtures("quick_compile")
@@ -21,7 +30,7 @@ def world(quick_compile):
 
 def test_students_learn_and_stay_below_the_bound(world):
     table, truth = world
-    found = cells(table)
+    found = cell_means(table)
     assert len(table) == 8 and len(found) == 4
     assert list(found["violated"]) == [False] * 4
     # At best they would lose nothing, at worst what guessing does; eight times the data help.
@@ -36,7 +45,7 @@ def test_students_learn_and_stay_below_the_bound(world):
 
 def test_guessing_costs_what_simulated_labels_say(world):
     """KL of a Bernoulli from the fair coin is ln 2 less its entropy: here by an average over labels."""
-    stream = Stream(jax.random.key(5), teacher.draw(jax.random.key(4), 10, 2.0))
+    stream = Stream(jax.random.key(5), teacher.draw_teacher(jax.random.key(4), 10, 2.0))
     batch = jax.lax.map(lambda step: sample(stream, step), np.arange(400))
     x, label, truth = batch[0].reshape(-1, 10), batch[1].ravel(), batch[2].ravel()
     log_loss = np.logaddexp(0.0, truth) - label * truth

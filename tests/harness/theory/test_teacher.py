@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from harness.theory.teacher import LEFT_OUT, bernoulli_kl, draw, logits, monte_carlo
+from harness.theory.teacher import LEFT_OUT, bernoulli_kl, draw_teacher, monte_carlo, teacher_logits
 
 pytestmark = pytest.mark.usefixtures("quick_compile")
 
@@ -19,9 +19,9 @@ def test_moments_are_those_of_the_theory():
     @jax.vmap
     def one(key):
         made, drawn, at = jax.random.split(key, 3)
-        teacher = draw(made, D, K)
+        teacher = draw_teacher(made, D, K)
         x = jax.random.normal(at, (100, D))
-        F, student = logits(teacher, x), logits(monte_carlo(drawn, teacher, n), x)
+        F, student = teacher_logits(teacher, x), teacher_logits(monte_carlo(drawn, teacher, n), x)
         weight = jnp.abs(teacher.output)
         moments = [F**2, (F - student) ** 2, bernoulli_kl(F, student)]
         return [m.mean() for m in moments] + [weight.sum(), (weight**2).sum()]

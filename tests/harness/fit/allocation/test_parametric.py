@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy.optimize import fminbound
 
-from harness.fit.allocation.parametric import allocate, optimum
+from harness.fit.allocation.parametric import allocate_by_fit, optimum_on_budgets
 from harness.fit.fitting import fit
 from harness.fit.laws.law import Law, Parameter, get_law
 from sweeps.errors import InputError
@@ -28,7 +28,7 @@ def named(law: Law, law_id: str) -> Law:
 def test_the_allocation_minimises_the_loss_on_the_budget(fitted):
     p = {name: value.estimate for name, value in fitted.parameters.items()}
     budget = 1e21
-    found = allocate(fitted, budget).iloc[0]
+    found = allocate_by_fit(fitted, budget).iloc[0]
 
     def loss(log_n):
         n = np.exp(log_n)
@@ -43,7 +43,7 @@ def test_the_allocation_minimises_the_loss_on_the_budget(fitted):
 
 
 def test_limits_hold_the_truth_and_the_exponent_is_beta_over_the_sum(fitted):
-    found = allocate(fitted, [1e20, 1e24])
+    found = allocate_by_fit(fitted, [1e20, 1e24])
     a = TRUTH["beta"] / (TRUTH["alpha"] + TRUTH["beta"])
     g = (TRUTH["alpha"] * TRUTH["A"] / (TRUTH["beta"] * TRUTH["B"])) ** (1 / (TRUTH["alpha"] + TRUTH["beta"]))
     truth = {"N": g * (found.flops / 6) ** a, "N_exponent": a}
@@ -58,7 +58,7 @@ def test_limits_hold_the_truth_and_the_exponent_is_beta_over_the_sum(fitted):
 def test_intervals_hold_the_true_exponent(profiles):
     held = 0
     for seed in range(8):
-        found = allocate(fit("chinchilla", profiles(seed), bootstrap=60, sensitivity=False), 1e20).iloc[0]
+        found = allocate_by_fit(fit("chinchilla", profiles(seed), bootstrap=60, sensitivity=False), 1e20).iloc[0]
         held += found.N_exponent_low < TRUTH["beta"] / (TRUTH["alpha"] + TRUTH["beta"]) < found.N_exponent_high
     assert held >= 6  # of 8 at 95 %: fewer has a probability of .6 %
 
@@ -67,8 +67,8 @@ def test_numbers_alone_find_what_the_closed_form_finds():
     """Draws of different constants at once, to the precision of a flat minimum."""
     values = {name: np.array([value, value * 1.1, value * 0.8]) for name, value in TRUTH.items()}
     budgets = np.array([1e17, 6e21, 3e25])
-    closed = optimum(get_law("chinchilla"), values, budgets)
-    numeric = optimum(named(get_law("chinchilla"), "unheard_of"), values, budgets)
+    closed = optimum_on_budgets(get_law("chinchilla"), values, budgets)
+    numeric = optimum_on_budgets(named(get_law("chinchilla"), "unheard_of"), values, budgets)
     for name in ("N", "D", "loss", "tokens_per_parameter"):
         np.testing.assert_allclose(numeric[name], closed[name], rtol=1e-5)
     np.testing.assert_allclose(numeric["N_exponent"], closed["N_exponent"], atol=1e-5)
@@ -98,7 +98,7 @@ def test_kaplans_loss_has_its_optimum_where_its_terms_balance():
         "alpha_D": np.array([0.103]),
     }
     r = 0.076 / 0.103
-    found = {name: value[0] for name, value in optimum(KAPLAN, values, np.array([1e19, 1e23])).items()}
+    found = {name: value[0] for name, value in optimum_on_budgets(KAPLAN, values, np.array([1e19, 1e23])).items()}
     np.testing.assert_allclose(r * (6.4e13 / found["N"]) ** r, 1.8e13 / found["D"], rtol=1e-4)
     np.testing.assert_allclose(found["N_exponent"], 1 / (1 + r), atol=1e-4)
 
@@ -107,15 +107,15 @@ def test_a_loss_that_falls_to_an_end_has_no_optimum():
     law = named(get_law("chinchilla"), "unheard_of")
     values = {name: np.array([value]) for name, value in TRUTH.items()} | {"B": np.array([0.0])}
     for one in (law, get_law("chinchilla")):
-        assert np.isnan(optimum(one, values, np.array([1e20]))["N"]).all()
+        assert np.isnan(optimum_on_budgets(one, values, np.array([1e20]))["N"]).all()
     assert jnp.asarray(0.0).dtype == jnp.float32  # nothing global was changed
 
 
 def test_what_cannot_be_allocated_is_the_users_error(fitted):
     with pytest.raises(InputError, match="positive"):
-        allocate(fitted, -1.0)
+        allocate_by_fit(fitted, -1.0)
     with pytest.raises(InputError, match="chinchilla"):
-        allocate(replace(fitted, law="gap_n_free"), 1e20)
+        allocate_by_fit(replace(fitted, law="gap_n_free"), 1e20)
 
 
 @pytest.mark.public_data
@@ -123,6 +123,6 @@ def test_chinchillas_own_runs(public):
     """Besiroglu et al.: a = .5126, and about 18 to 20 tokens per parameter at Chinchilla's 5.76e23 FLOPs."""
     table = public("chinchilla_epoch.csv").query("used_in_published_fit == 1")
     frame = table.rename(columns={"params_N": "N", "tokens_D": "D", "loss": "L"})
-    found = allocate(fit("chinchilla", frame, bootstrap=0, sensitivity=False), 5.76e23).iloc[0]
+    found = allocate_by_fit(fit("chinchilla", frame, bootstrap=0, sensitivity=False), 5.76e23).iloc[0]
     assert found.N_exponent == pytest.approx(0.5126, abs=0.01)
     assert 17.5 < found.tokens_per_parameter < 20.5

@@ -4,14 +4,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from harness.fit.allocation.pareto import binned, frontier, hull, naive
+from harness.fit.allocation.frontier_runs import all_records, binned_records, hull_records, runs_on_frontier
 from harness.fit.compare import compare
 from harness.fit.fitting import fit
 from harness.fit.laws._henighan import MODALITIES, PF_DAY, optimal_parameters
 from harness.fit.laws.law import published_cases
 from harness.fit.result import render
-from harness.fit.shared.crossover import crossover
-from harness.fit.shared.exponents import contrast
+from harness.fit.shared.crossover import find_crossover
+from harness.fit.shared.exponents import compare_exponents
 from sweeps.errors import InputError
 
 
@@ -56,7 +56,7 @@ def test_the_exponent_of_optimal_sizes_is_told_apart_from_another():
     flops = np.geomspace(1e15, 1e20, 9)
     sizes = [noisy(1e-3 * flops**a, 0.05, seed) for seed, a in ((0, 0.73), (1, 0.5))]
     table = pd.concat([pd.DataFrame({"flops": flops, "N": n, "group": g}) for n, g in zip(sizes, "ab", strict=True)])
-    found = contrast("henighan_n_opt", table, "a", ("a", "b"), bootstrap=100)
+    found = compare_exponents("henighan_n_opt", table, "a", ("a", "b"), bootstrap=100)
     assert found.values == (pytest.approx(0.73, abs=0.02), pytest.approx(0.5, abs=0.02))
     assert found.difference_interval[1] is not None and found.difference_interval[1] < -0.15
 
@@ -79,16 +79,16 @@ def architectures():
 
 def test_architectures_share_the_exponent_and_not_the_prefactor(architectures):
     table = architectures(1)
-    exponent = contrast("hestness", table, "beta", ("x", "y"), bootstrap=100)
+    exponent = compare_exponents("hestness", table, "beta", ("x", "y"), bootstrap=100)
     assert abs(exponent.difference) < 2 * exponent.difference_se
     assert exponent.values == (pytest.approx(-0.3, abs=0.05), pytest.approx(-0.3, abs=0.05))
-    prefactor = contrast("hestness", table, "alpha", ("x", "y"), own=("alpha",), bootstrap=100)
+    prefactor = compare_exponents("hestness", table, "alpha", ("x", "y"), own=("alpha",), bootstrap=100)
     assert prefactor.ratio == pytest.approx(0.7, abs=0.03)
     assert prefactor.ratio_interval[1] is not None and prefactor.ratio_interval[1] < 0.8
 
 
 def test_architectures_with_other_exponents_are_told_apart(architectures):
-    found = contrast("hestness", architectures(2, exponents=(-0.45, -0.25)), "beta", ("x", "y"), bootstrap=100)
+    found = compare_exponents("hestness", architectures(2, exponents=(-0.45, -0.25)), "beta", ("x", "y"), bootstrap=100)
     assert found.difference > 3 * found.difference_se
 
 
@@ -118,8 +118,8 @@ def test_exponents_out_of_distribution_are_compared_on_the_same_models():
         for i, (g, a) in enumerate((("ID", 0.10), ("OOD", 0.08)))
     ]
     table = pd.concat(parts, ignore_index=True)
-    together = contrast("time_series", table, "alpha", ("ID", "OOD"), bootstrap=200)
-    apart = contrast("time_series", table.drop(columns="cluster"), "alpha", ("ID", "OOD"), bootstrap=200)
+    together = compare_exponents("time_series", table, "alpha", ("ID", "OOD"), bootstrap=200)
+    apart = compare_exponents("time_series", table.drop(columns="cluster"), "alpha", ("ID", "OOD"), bootstrap=200)
     assert all(low is not None and low > 0 for low, _ in together.value_intervals)
     low, high = together.ratio_interval
     assert low is not None and high is not None and 0.5 < low < 0.8 < high < 1.0
@@ -132,29 +132,29 @@ RUNS = (np.array([4.0, 1.0, 2.0, 8.0, 16.0, 16.0]), np.array([3.0, 4.0, 3.5, 3.1
 def test_frontiers_of_a_few_runs():
     """Records at C = 1, 2, 4, 16; the line from 1 to 16 runs below the record at 2, and below 4 in log-log."""
     flops, loss = RUNS
-    assert naive(flops, loss).tolist() == [1, 2, 0, 4]
-    assert hull(flops, loss).tolist() == [1, 4]
-    assert binned(flops, loss, 2).tolist() == [2, 4]
+    assert all_records(flops, loss).tolist() == [1, 2, 0, 4]
+    assert hull_records(flops, loss).tolist() == [1, 4]
+    assert binned_records(flops, loss, 2).tolist() == [2, 4]
 
 
 def test_no_run_lies_below_the_hull():
     rng = np.random.default_rng(8)
     flops = 10 ** rng.uniform(15, 20, 200)
     loss = 2.0 + (1e15 / flops) ** 0.2 * np.exp(rng.exponential(0.3, 200))
-    kept = hull(flops, loss)
+    kept = hull_records(flops, loss)
     below = np.interp(np.log(flops), np.log(flops[kept]), np.log(loss[kept]))
     assert np.all(np.log(loss) >= below - 1e-9) and len(kept) >= 4
-    assert set(kept) <= set(naive(flops, loss))
+    assert set(kept) <= set(all_records(flops, loss))
 
 
 def test_each_recipe_has_its_own_frontier_and_mistakes_are_named():
     flops, loss = RUNS
     table = pd.DataFrame({"flops": flops, "L": loss, "group": list("aaabbb"), "name": list("uvwxyz")})
-    assert frontier(table, "naive")["name"].tolist() == ["v", "w", "u", "x", "y"]
+    assert runs_on_frontier(table, "naive")["name"].tolist() == ["v", "w", "u", "x", "y"]
     with pytest.raises(InputError, match="--method"):
-        frontier(table, "pareto")
+        runs_on_frontier(table, "pareto")
     with pytest.raises(InputError, match="--bins"):
-        frontier(table, "binned", 0)
+        runs_on_frontier(table, "binned", 0)
 
 
 @pytest.fixture(scope="module")
@@ -176,7 +176,7 @@ def recipes():
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_a_crossing_is_found_within_its_error(recipes, seed):
     """2 % noise, 24 budgets: the crossing within 15 %, and the flip of ranks beyond doubt."""
-    found = crossover(recipes(seed, 24, 0.02), bootstrap=60)
+    found = find_crossover(recipes(seed, 24, 0.02), bootstrap=60)
     assert found.flops == pytest.approx(1e19, rel=0.15)
     assert found.interval is not None and found.interval[0] < 1e19 < found.interval[1]
     assert found.flips and found.crosses_within > 0.95
@@ -184,7 +184,7 @@ def test_a_crossing_is_found_within_its_error(recipes, seed):
 
 def test_the_winner_beyond_the_crossing_is_known_where_curves_are_two_sigma_apart(recipes):
     """The frontier's law, 1.5 % noise: in 95 % of draws or more, up to ten times the compute that was run."""
-    found = crossover(recipes(3, 40, 0.015), law="frontier", bootstrap=100)
+    found = find_crossover(recipes(3, 40, 0.015), law="frontier", bootstrap=100)
     budgets = np.array([3e19, 1e21, 1e22])
     truth = 0.8 * (1e19 / budgets) ** 0.15 - 0.8 * (1e19 / budgets) ** 0.30
     assert np.all(truth > 2 * 0.015 * (0.3 + 0.8 * (1e19 / budgets) ** 0.15))
@@ -193,17 +193,17 @@ def test_the_winner_beyond_the_crossing_is_known_where_curves_are_two_sigma_apar
 
 def test_no_flip_is_claimed_where_recipes_do_not_cross(recipes):
     """A crossing at a thousandth of the least compute that was run, and one in the noise."""
-    assert not crossover(recipes(4, 24, 0.02, crosses=1e14), bootstrap=40).flips
+    assert not find_crossover(recipes(4, 24, 0.02, crosses=1e14), bootstrap=40).flips
     same = recipes(5, 24, 0.05).query("group == 'a'")
     twins = pd.concat([same, same.assign(group="b", L=noisy(same["L"].to_numpy(), 0.05, 6))])
-    assert not crossover(twins, bootstrap=40).flips
+    assert not find_crossover(twins, bootstrap=40).flips
 
 
 def test_the_joint_law_of_recipes_is_the_two_fits(recipes):
     table = recipes(6, 24, 0.01)
     joint = fit("crossover", table, bootstrap=0, sensitivity=False)
     assert "alpha[a]" in render(joint) and "alpha[group]" in render(joint)
-    alone = crossover(table, bootstrap=1)
+    alone = find_crossover(table, bootstrap=1)
     for name, result in zip("ab", alone.fits, strict=True):
         assert joint.parameters[f"alpha[{name}]"].estimate == pytest.approx(
             result.parameters["alpha"].estimate, rel=1e-2
@@ -218,11 +218,11 @@ def test_a_crossing_needs_two_recipes_and_draws(recipes):
         ((table.assign(flops=table["flops"] * np.where(table["group"] == "a", 1.0, 1e9)),), "overlap"),
     ):
         with pytest.raises(InputError, match=words):
-            crossover(*arguments)
+            find_crossover(*arguments)
     with pytest.raises(InputError, match="flops"):
-        crossover(table, law="chinchilla")
+        find_crossover(table, law="chinchilla")
     with pytest.raises(InputError, match="draw"):
-        crossover(table, bootstrap=0)
+        find_crossover(table, bootstrap=0)
 
 
 def test_both_ends_of_a_frontier_are_recovered():
@@ -247,7 +247,7 @@ def test_frontiers_of_released_runs_extrapolate_four_times_in_compute(public, co
     """Records of the released sweeps: the frontier beyond a quarter of the largest compute, to 1 %."""
     table = public("losstoloss_kempner_sweep.csv").query("train_dataset == @corpus")
     table = table.assign(flops=6.0 * table["params_N"] * table["tokens_D"], L=table["val_loss_indist"])
-    records = frontier(table[["flops", "L"]], "naive")
+    records = runs_on_frontier(table[["flops", "L"]], "naive")
     found = fit("frontier", records, holdout=f"flops > {table['flops'].max() / 4}", bootstrap=0, sensitivity=False)
     inside = found.scatter["log_residual_sd"] * records["L"].mean()
     assert found.holdout["mean_abs_relative_error"] < 0.01

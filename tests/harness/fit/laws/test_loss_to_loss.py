@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from harness.fit.fitting import fit
-from harness.fit.shared.transfer import transfer
+from harness.fit.shared.transfer import transfer_loss
 from sweeps.errors import InputError
 
 NOISE = 0.003
@@ -52,7 +52,7 @@ def test_the_base_law_is_recovered(pairs):
 
 def test_the_exponent_of_simulated_pairs_is_recovered_with_its_error(pairs):
     """kappa within .03 (1.6 standard errors of this design), and the truth within the joint interval."""
-    found = transfer(pairs(0), bootstrap=60)
+    found = transfer_loss(pairs(0), bootstrap=60)
     assert found.kappa == pytest.approx(1.2, abs=0.03) and found.K == pytest.approx(0.9, abs=0.05)
     low, high = found.intervals["kappa"]
     assert low is not None and high is not None and low < 1.2 < high and high - low < 0.2
@@ -60,7 +60,7 @@ def test_the_exponent_of_simulated_pairs_is_recovered_with_its_error(pairs):
 
 def test_floors_and_exponent_move_together_in_the_joint_bootstrap(pairs):
     """A floor E1 too high for its E0 bends the other way: what resampling each fit on its own would miss."""
-    draws = transfer(pairs(2), bootstrap=60).draws
+    draws = transfer_loss(pairs(2), bootstrap=60).draws
     assert np.corrcoef(draws["E1"] - draws["E0"], draws["kappa"])[0, 1] > 0.5
 
 
@@ -83,19 +83,19 @@ def test_pairs_without_floors_give_the_exponent(pairs):
 
 
 def test_losses_at_their_floor_transfer_to_the_other_floor(pairs):
-    found = transfer(pairs(0), bootstrap=0)
+    found = transfer_loss(pairs(0), bootstrap=0)
     assert found.predict([found.E0, found.E0 - 1.0]) == pytest.approx([found.E1, found.E1])
 
 
 def test_pairs_need_both_losses(pairs):
     with pytest.raises(InputError, match="L0"):
-        transfer(pairs(0).drop(columns="L0").assign(L0=np.nan))
+        transfer_loss(pairs(0).drop(columns="L0").assign(L0=np.nan))
 
 
 @pytest.mark.public_data
 def test_the_exponent_between_two_webs_is_the_known_one(released):
     """fineweb to fineweb-edu: kappa 1.07 and K .92 recomputed from these runs by others, within .03."""
-    found = transfer(released("fineweb-100b", "fineweb-edu-100b"), bootstrap=0)
+    found = transfer_loss(released("fineweb-100b", "fineweb-edu-100b"), bootstrap=0)
     assert found.kappa == pytest.approx(1.07, abs=0.03) and found.K == pytest.approx(0.92, abs=0.03)
 
 
@@ -112,5 +112,5 @@ def test_the_exponent_between_two_webs_is_the_known_one(released):
 )
 def test_the_largest_budgets_are_predicted(released, corpus, most):
     """Two budgets (2.2 and 4.8 times the largest fitted) held out of all three fits."""
-    found = transfer(released("fineweb-100b", corpus), holdout="iso_flop > 2e19", bootstrap=0)
+    found = transfer_loss(released("fineweb-100b", corpus), holdout="iso_flop > 2e19", bootstrap=0)
     assert found.holdout_error is not None and found.holdout_error < most

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from harness.fit.allocation.time_budget import loss_at_budget
+from harness.fit.allocation.time_budget import best_in_time
 from harness.fit.fitting import fit
 from harness.fit.laws.forgetting_bound import cosine_rates, forgetting_time, observed_time, remaining, with_bound
 from sweeps.errors import InputError
@@ -60,7 +60,7 @@ def test_the_best_shape_of_a_time_budget_is_the_law_s(shapes):
     losses = fit("time_loss", times_and_losses(2), bootstrap=0, sensitivity=False)
     best = []
     for budget in (1e3, 1e7):
-        ranked = loss_at_budget(times, losses, shapes, budget)
+        ranked = best_in_time(times, losses, shapes, budget)
         seconds = 0.004 + 2e-12 * shapes["x[weights]"] + 5e-13 * shapes["x[activations]"]
         truth = 1.69 + 406.4 * shapes["N"] ** -0.34 + 410.7 * (shapes["B"] * budget / seconds) ** -0.28
         assert float(ranked["prediction"].iloc[0]) == pytest.approx(truth.min(), rel=0.02)
@@ -68,7 +68,7 @@ def test_the_best_shape_of_a_time_budget_is_the_law_s(shapes):
         assert truth[np.isclose(shapes["N"], best[-1])].min() < truth.min() * 1.01
     assert best[1] > best[0]
     with pytest.raises(InputError, match="time_law"):
-        loss_at_budget(losses, losses, shapes, 1.0)
+        best_in_time(losses, losses, shapes, 1.0)
 
 
 TOKENS_PER_STEP = 524_288

@@ -3,17 +3,17 @@ import json
 import numpy as np
 import pytest
 
-from harness.fit.shared.collapse import Curves, collapse, curves_of, quality, scan_of, shuffled
+from harness.fit.shared.collapse import LogCurves, curves_of, judge_collapse, quality, scan_of, shuffled
 from sweeps.errors import InputError
 
 
-def curves(table, scatter=0.08) -> Curves:
+def curves(table, scatter=0.08) -> LogCurves:
     n = table.N.to_numpy()
     variance = np.full(len(table), scatter**2)
-    return Curves(np.log(n), np.log(table.D.to_numpy()), np.log(table.G.to_numpy()), variance, curves_of(n)[0])
+    return LogCurves(np.log(n), np.log(table.D.to_numpy()), np.log(table.G.to_numpy()), variance, curves_of(n)[0])
 
 
-def houdayer_hartmann(found: Curves, alpha: float, z: float) -> tuple[float, float]:
+def houdayer_hartmann(found: LogCurves, alpha: float, z: float) -> tuple[float, float]:
     """S as it is printed (Phys. Rev. B 70, 014418, eqs. (A.1) to (A.6)), point by point; and the overlap."""
     x = found.log_d - z * found.log_n
     y = found.log_g + alpha * found.log_n
@@ -83,7 +83,7 @@ def test_a_shuffle_exchanges_whole_curves(crossing):
 
 @pytest.fixture(scope="module")
 def crossed(crossing):
-    return collapse(crossing(0), permutations=99)
+    return judge_collapse(crossing(0), permutations=99)
 
 
 def test_a_collapse_of_any_shape_finds_the_exponents(crossed):
@@ -97,7 +97,7 @@ def test_a_collapse_of_any_shape_finds_the_exponents(crossed):
 
 
 def test_on_one_branch_a_collapse_is_no_evidence(ordinary):
-    found = collapse(ordinary(1), permutations=99)
+    found = judge_collapse(ordinary(1), permutations=99)
     assert found.p_value > 0.05
     assert (found.z_low, found.z_high) == (0.0, 2.0)
     assert not found.z.identified
@@ -107,8 +107,8 @@ def test_on_one_branch_a_collapse_is_no_evidence(ordinary):
 def test_gaps_that_are_not_positive_are_counted(crossing):
     table = crossing(3)
     table.loc[:4, "G"] = -1e-4
-    found = collapse(table.assign(G_se=1e-4 + 0.08 * table.G.abs()), permutations=19)
+    found = judge_collapse(table.assign(G_se=1e-4 + 0.08 * table.G.abs()), permutations=19)
     assert found.rows == 169 and found.errors == "measured"
     with pytest.raises(InputError, match="at least 12"):
-        collapse(table.head(16))
+        judge_collapse(table.head(16))
     assert "not_positive" in {warning.code for warning in found.warnings}

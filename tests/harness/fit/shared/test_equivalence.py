@@ -1,17 +1,19 @@
 import numpy as np
 import pytest
 
-from harness.fit.shared.equivalence import Drawn, differences
+from harness.fit.shared.equivalence import GroupDraws, group_differences
 
 
-def drawn(value: float, se: float, seed: int) -> Drawn:
-    return Drawn(50, {}, {"alpha": value}, {"alpha": value + se * np.random.default_rng(seed).standard_normal(800)})
+def drawn(value: float, se: float, seed: int) -> GroupDraws:
+    return GroupDraws(
+        50, {}, {"alpha": value}, {"alpha": value + se * np.random.default_rng(seed).standard_normal(800)}
+    )
 
 
 def one(difference: float, se: float, margin: float = 0.05):
     """Two groups whose difference has the given standard error."""
     each = se / np.sqrt(2)
-    (found,) = differences({"a": drawn(difference, each, 0), "b": drawn(0.0, each, 1)}, ["alpha"], margin)
+    (found,) = group_differences({"a": drawn(difference, each, 0), "b": drawn(0.0, each, 1)}, ["alpha"], margin)
     return found
 
 
@@ -53,6 +55,6 @@ def test_the_margin_that_a_design_could_have_shown_has_a_power_of_80_percent():
 
 
 def test_what_a_group_does_not_identify_has_no_difference():
-    blank = Drawn(50, {}, {}, {})
-    (found,) = differences({"a": drawn(0.3, 0.01, 0), "b": blank}, ["alpha"], 0.05)
+    blank = GroupDraws(50, {}, {}, {})
+    (found,) = group_differences({"a": drawn(0.3, 0.01, 0), "b": blank}, ["alpha"], 0.05)
     assert not found.identified and not found.equivalent and found.margin_shown is None

@@ -7,7 +7,14 @@ from harness.fit.certainty.information import predictions
 from harness.fit.fitting import solve
 from harness.fit.laws.law import by_group, get_law
 from harness.fit.problem.problem import centre
-from harness.fit.shared.nested import SHARED, Nested, constants_of, recentred, simulate, widened
+from harness.fit.shared.nested import (
+    ALL_SHARED,
+    NestedModel,
+    kinds_of_constants,
+    recentred,
+    simulate_responses,
+    widened,
+)
 
 
 @pytest.mark.parametrize(
@@ -21,7 +28,7 @@ from harness.fit.shared.nested import SHARED, Nested, constants_of, recentred, s
     ],
 )
 def test_a_constants_unit_says_what_it_is(law, level, prefactors, exponents, shapes):
-    found = constants_of(get_law(law))
+    found = kinds_of_constants(get_law(law))
     assert (set(found.level), set(found.prefactors)) == (level, prefactors)
     assert (set(found.exponents), set(found.shapes)) == (exponents, shapes)
 
@@ -38,7 +45,7 @@ def fitted(table):
 
 @pytest.fixture(scope="module")
 def shared(fitted):
-    return Nested(SHARED, (), fitted.problem, fitted.solutions, 6)
+    return NestedModel(ALL_SHARED, (), fitted.problem, fitted.solutions, 6)
 
 
 def test_a_shared_point_is_the_same_prediction_in_a_wider_model(table, fitted):
@@ -63,7 +70,7 @@ def test_a_groups_point_is_the_same_prediction_in_other_units(table, fitted):
 
 def test_simulated_tables_have_the_scatter_and_the_rows_own_errors(shared):
     mean = predictions(shared.problem, shared.theta[None])[0]
-    simulated = simulate(shared, 4000, 0) * shared.problem.scales["G"]
+    simulated = simulate_responses(shared, 4000, 0) * shared.problem.scales["G"]
     expected = np.sqrt(0.01**2 + (np.exp(shared.theta[-1]) * mean) ** 2)
     np.testing.assert_allclose(simulated.std(axis=0), expected, rtol=0.06)
     np.testing.assert_allclose(simulated.mean(axis=0), mean, atol=float(5 * expected.max() / np.sqrt(4000)))
@@ -78,16 +85,16 @@ def test_rows_of_a_cluster_stay_as_correlated_as_they_are(shared):
     common, own = rng.standard_normal(120).repeat(2), rng.standard_normal(240)
     response = mean + spread * (np.sqrt(0.6) * common + np.sqrt(0.4) * own)
     paired = replace(problem, cluster=np.arange(240) // 2, response=response)
-    simulated = (simulate(replace(shared, problem=paired), 4000, 1) - mean) / spread
+    simulated = (simulate_responses(replace(shared, problem=paired), 4000, 1) - mean) / spread
     assert np.mean(simulated[:, ::2] * simulated[:, 1::2]) == pytest.approx(0.6, abs=0.12)
 
 
 def test_without_declared_errors_residuals_change_signs_cluster_by_cluster(losses):
     table = losses(1, 60).assign(cluster=np.arange(60) // 2)
     fitted = solve("chinchilla", table)
-    model = Nested(SHARED, (), fitted.problem, fitted.solutions, 6)
+    model = NestedModel(ALL_SHARED, (), fitted.problem, fitted.solutions, 6)
     mean = predictions(fitted.problem, model.theta[None])[0] / fitted.problem.scales["L"]
-    signs = np.log(simulate(model, 50, 0) / mean) / np.log(fitted.problem.response / mean)
+    signs = np.log(simulate_responses(model, 50, 0) / mean) / np.log(fitted.problem.response / mean)
     np.testing.assert_allclose(np.abs(signs), 1.0, rtol=1e-6)
     np.testing.assert_allclose(signs[:, ::2], signs[:, 1::2], rtol=1e-6)
     assert 0.4 < np.mean(signs > 0) < 0.6

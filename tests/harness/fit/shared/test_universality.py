@@ -4,10 +4,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from harness.cli.universality import render
+from harness.cli.universality import render_universality
 from harness.fit.shared.equivalence import Difference
-from harness.fit.shared.nested import OWN, PREFACTORS, Step
-from harness.fit.shared.universality import Universal, decide, universality
+from harness.fit.shared.nested import ALL_OWN, OWN_PREFACTORS, RatioTest
+from harness.fit.shared.universality import Universal, decide_universality, judge_universality
 from harness.theory.verdict_worlds import draw_groups
 from sweeps.errors import InputError
 
@@ -17,13 +17,13 @@ DESIGN = {"rows": 240, "scatter": 0.04}
 @pytest.fixture(scope="module")
 def level():
     """Equal exponents, prefactors 1.6 apart."""
-    return universality(draw_groups(3, ratio=1.6, **DESIGN), "group", bootstrap=59)
+    return judge_universality(draw_groups(3, ratio=1.6, **DESIGN), "group", bootstrap=59)
 
 
 @pytest.fixture(scope="module")
 def apart():
     """alpha differs by 0.1."""
-    return universality(draw_groups(4, apart=0.1, **DESIGN), "group", bootstrap=59)
+    return judge_universality(draw_groups(4, apart=0.1, **DESIGN), "group", bootstrap=59)
 
 
 def test_another_prefactor_does_not_break_universality(level):
@@ -47,7 +47,7 @@ def test_own_prefactors_are_what_the_rows_ask_for(level):
     steps = {(test.smaller, test.larger): test for test in level.tests}
     assert steps["shared", "own level"].p_value == pytest.approx(1 / 60)
     assert steps["own level", "own prefactors"].p_value > 0.05
-    assert steps[PREFACTORS, OWN].directions == 3
+    assert steps[OWN_PREFACTORS, ALL_OWN].directions == 3
 
 
 def test_an_exponent_apart_by_a_tenth_is_found(apart):
@@ -55,21 +55,21 @@ def test_an_exponent_apart_by_a_tenth_is_found(apart):
     assert "alpha differs by" in apart.reason
     (alpha,) = (d for d in apart.differences if d.quantity == "alpha")
     assert alpha.differs and alpha.difference == pytest.approx(-0.1, abs=0.02)
-    steps = {test.larger: test for test in apart.tests if test.smaller == PREFACTORS}
-    assert steps[OWN].p_value == steps[f"{PREFACTORS}, alpha"].p_value == pytest.approx(1 / 60)
-    assert steps[f"{PREFACTORS}, alpha"].likelihood_ratio > steps[f"{PREFACTORS}, beta"].likelihood_ratio
+    steps = {test.larger: test for test in apart.tests if test.smaller == OWN_PREFACTORS}
+    assert steps[ALL_OWN].p_value == steps[f"{OWN_PREFACTORS}, alpha"].p_value == pytest.approx(1 / 60)
+    assert steps[f"{OWN_PREFACTORS}, alpha"].likelihood_ratio > steps[f"{OWN_PREFACTORS}, beta"].likelihood_ratio
 
 
 def test_a_larger_model_is_never_less_likely(level, apart):
     for found in (level, apart):
         assert all(test.likelihood_ratio >= 0 for test in found.tests)
         by_id = {model.id: model.log_likelihood for model in found.models}
-        assert by_id[OWN] == max(by_id.values())
+        assert by_id[ALL_OWN] == max(by_id.values())
 
 
 def test_on_one_branch_only_combinations_are_compared(ordinary):
     table = ordinary(6, 240, 0.04).assign(group=np.tile(["a", "b"], 120))
-    found = universality(table, "group", bootstrap=59)
+    found = judge_universality(table, "group", bootstrap=59)
     assert found.verdict == "not_resolved"
     assert "not every group identifies alpha, z" in found.reason
     known = {d.quantity for d in found.differences if d.identified}
@@ -83,7 +83,7 @@ def test_the_result_is_strict_json_and_a_page_of_tables(level):
     assert data["verdict"] == "universal" and data["groups"] == {"a": 120, "b": 120}
     assert set(data["estimates"]) == {"a", "b"} and data["shared"]["tau"]["estimate"] > 0.1  # prefactors differ
     assert data["estimates"]["a"]["alpha"]["identified"] is True
-    text = render(level)
+    text = render_universality(level)
     assert text.startswith("gap by group: universal")
     for word in ("own prefactors", "90 % interval", "A: a / b", "margin shown"):
         assert word in text
@@ -92,11 +92,11 @@ def test_the_result_is_strict_json_and_a_page_of_tables(level):
 def test_groups_have_to_exist_and_be_large_enough(crossing):
     table = crossing(0, 40).assign(kind=["x"] * 33 + ["y"] * 6 + [None])
     with pytest.raises(InputError, match="--by"):
-        universality(table, "tokenizer")
+        judge_universality(table, "tokenizer")
     with pytest.raises(InputError, match="at least two values of kind with 7 rows each"):
-        universality(table, "kind")
+        judge_universality(table, "kind")
     with pytest.raises(InputError, match="single numbers"):
-        universality(table, "kind", law=replace(universality_law(), labels=("run",)))
+        judge_universality(table, "kind", law=replace(universality_law(), labels=("run",)))
 
 
 def universality_law():
@@ -130,6 +130,6 @@ UNKNOWN = Difference("z", ("a", "b"), None, None, None, None, False, False, 0.0,
     ],
 )
 def test_each_kind_of_evidence_has_its_word(p_value, found, word, said):
-    step = Step(PREFACTORS, OWN, 9.0, p_value, 3.0, 3, 199)
-    verdict, reason = decide([step], found, ("alpha", "z"), 0.05)
+    step = RatioTest(OWN_PREFACTORS, ALL_OWN, 9.0, p_value, 3.0, 3, 199)
+    verdict, reason = decide_universality([step], found, ("alpha", "z"), 0.05)
     assert verdict is word and said in reason

@@ -56,7 +56,7 @@ def runs_like(
     return pd.DataFrame({name: value for name, value in columns.items() if value is not None} | more)
 
 
-def check(command: str, *settings: tuple[str, Any, bool, str]) -> None:
+def check_settings(command: str, *settings: tuple[str, Any, bool, str]) -> None:
     """Refuse the first setting (option, value, whether it is usable, what was expected) that is not usable.
 
     Raises:

@@ -68,7 +68,7 @@ class PowerLaw:
 
 
 @dataclass(frozen=True)
-class Frontier:
+class BudgetOptima:
     """The optima that approach 1 or 2 found, one a budget.
 
     Attributes:
@@ -91,15 +91,15 @@ class Frontier:
     @property
     def n(self) -> PowerLaw:
         """N* against C."""
-        return power_law(self.flops, self.log_n, self.weights, self.log_n_draws)
+        return power_law_in_compute(self.flops, self.log_n, self.weights, self.log_n_draws)
 
     @property
     def d(self) -> PowerLaw:
         """D* against C."""
-        return power_law(self.flops, self.log_d, self.weights, self.log_d_draws)
+        return power_law_in_compute(self.flops, self.log_d, self.weights, self.log_d_draws)
 
 
-def runs_of(frame: pd.DataFrame, source: str = "table") -> Runs:
+def runs_to_allocate(frame: pd.DataFrame, source: str = "table") -> Runs:
     """The rows of a table with columns in roles: N, D, L; `flops` if there is such a column, else 6 N D; `run`.
 
     Raises:
@@ -150,7 +150,7 @@ def regress(
     return mean_y - slope * mean_x, slope
 
 
-def power_law(
+def power_law_in_compute(
     flops: Float[np.ndarray, "budgets"], log_y: Float[np.ndarray, "budgets"],
     weights: Float[np.ndarray, "budgets"] | None = None, log_draws: Float[np.ndarray, "draws budgets"] | None = None,
 ) -> PowerLaw:  # fmt: skip
@@ -196,7 +196,7 @@ def table_of(
     return pd.DataFrame(columns)
 
 
-def at_budgets(frontier: Frontier, flops: ArrayLike) -> tuple[pd.DataFrame, tuple[Warned, ...]]:
+def at_budgets(frontier: BudgetOptima, flops: ArrayLike) -> tuple[pd.DataFrame, tuple[Warned, ...]]:
     """N*, D*, D*/N* and the loss along the lines through the optima, with 95 % limits; and what to beware of.
 
     The loss is that of the law `compute_power`, fitted to the losses at the optima; its limits are from a bootstrap.

@@ -4,8 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from harness.fit.allocation.hull import frontier
-from harness.fit.allocation.optimal import Runs, at_budgets, limits, runs_of, shift_from_half
+from harness.fit.allocation.lines import Runs, at_budgets, limits, runs_to_allocate, shift_from_half
+from harness.fit.allocation.lower_edge import lower_edge
 from sweeps.errors import InputError
 
 E, A, B, ALPHA, BETA = 1.8172, 482.01, 2085.43, 0.3478, 0.3658
@@ -27,13 +27,13 @@ def curves() -> pd.DataFrame:
 def test_intervals_hold_the_true_exponent(method, profiles):
     held = 0
     for seed in range(30):
-        (low,), (high,) = limits(frontier(runs_of(profiles(seed)), method, draws=300).n.draws[:, 1:])
+        (low,), (high,) = limits(lower_edge(runs_to_allocate(profiles(seed)), method, draws=300).n.draws[:, 1:])
         held += low < EXPONENT < high
     assert held >= 26  # of 30 at 95 %: fewer has a probability of 1.6 %
 
 
 def test_the_envelope_of_curves_finds_the_exponent_and_a_hull_is_bent_by_its_first_corner(optimal_size):
-    envelope, hull = (frontier(runs_of(curves()), method) for method in ("envelope", "hull"))
+    envelope, hull = (lower_edge(runs_to_allocate(curves()), method) for method in ("envelope", "hull"))
     assert envelope.n.exponent == pytest.approx(EXPONENT, abs=0.015)
     assert envelope.n.exponent + envelope.d.exponent == pytest.approx(1.0, abs=0.01)
     assert hull.n.exponent < EXPONENT - 0.03
@@ -46,13 +46,13 @@ def test_corners_of_a_hull_by_hand():
     log_c, log_l = np.array([0.0, 1.0, 2.0, 3.0, 4.0, 2.5]), np.array([2.0, 1.0, 0.4, 0.1, 0.3, 0.9])
     n = np.exp([1.0, 2.0, 3.0, 4.0, 5.0, 9.0])
     runs = Runs(n, np.exp(log_c) / n, np.exp(log_c), np.exp(log_l), np.arange(6), False, "")
-    edge = frontier(runs, "hull", draws=10)
+    edge = lower_edge(runs, "hull", draws=10)
     np.testing.assert_allclose(edge.log_n, [1.0, 2.0, 3.0, 4.0])
     assert edge.n.exponent == pytest.approx(1.0)
 
 
 def test_budgets_get_sizes_tokens_and_loss_with_limits(profiles, optimal_size):
-    edge = frontier(runs_of(profiles(0)))
+    edge = lower_edge(runs_to_allocate(profiles(0)))
     table, warnings = at_budgets(edge, [1e20, 1e23])
     n, d = optimal_size(table.flops), table.flops / 6 / optimal_size(table.flops)
     for name, truth in (("N", n), ("D", d), ("tokens_per_parameter", d / n)):
@@ -66,12 +66,14 @@ def test_budgets_get_sizes_tokens_and_loss_with_limits(profiles, optimal_size):
 def test_a_fixed_ratio_of_tokens_is_refused_and_a_narrow_one_warned_of(profiles, optimal_size):
     n = np.geomspace(1e7, 1e9, 40)
     with pytest.raises(InputError, match="D varies"):
-        frontier(runs_of(pd.DataFrame({"N": n, "D": 20 * n, "L": losses(n, 20 * n)})))
+        lower_edge(runs_to_allocate(pd.DataFrame({"N": n, "D": 20 * n, "L": losses(n, 20 * n)})))
     with pytest.raises(InputError, match="several sizes"):
-        frontier(runs_of(pd.DataFrame({"N": np.full(9, 1e7), "D": np.geomspace(1e8, 1e9, 9), "L": np.full(9, 3.0)})))
+        lower_edge(
+            runs_to_allocate(pd.DataFrame({"N": np.full(9, 1e7), "D": np.geomspace(1e8, 1e9, 9), "L": np.full(9, 3.0)}))
+        )
     table = profiles(0)
     narrow = table.loc[np.abs(np.log(table.N / optimal_size(6 * table.N * table.D))) < 0.45]
-    assert [warning.code for warning in frontier(runs_of(narrow)).warnings] == ["narrow_design"]
+    assert [warning.code for warning in lower_edge(runs_to_allocate(narrow)).warnings] == ["narrow_design"]
 
 
 def test_the_shift_of_a_rule_depends_on_its_anchor():
@@ -97,7 +99,7 @@ def test_gemstones_hulls(subset, published, public):
     matrices = table.params_N - 50304 * table.width
     flops = (6 * matrices + 12 * table.depth * table.width * 2048) * table.tokens_D
     frame = table.rename(columns={"params_N": "N", "tokens_D": "D", "train_loss": "L", "run_name": "run"})
-    edge = frontier(runs_of(frame.assign(flops=flops)), "hull")
+    edge = lower_edge(runs_to_allocate(frame.assign(flops=flops)), "hull")
     assert edge.n.exponent == pytest.approx(published, abs=0.01)
     (low,), (high,) = limits(edge.n.draws[:, 1:])
     assert low < published < high

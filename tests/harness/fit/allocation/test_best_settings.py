@@ -6,7 +6,7 @@ import pytest
 from typer.testing import CliRunner
 
 from harness.cli.commands import app
-from harness.fit.allocation.optima import optima
+from harness.fit.allocation.best_settings import find_optima
 from harness.fit.fitting import fit
 from sweeps.errors import InputError
 
@@ -26,38 +26,38 @@ def grid(noise=0.0, seed=0):
 
 
 def test_a_quadratic_finds_optima_between_the_points_of_a_grid():
-    found = optima(grid(), ["N", "D"], ["lr", "B"], draws=0)
+    found = find_optima(grid(), ["N", "D"], ["lr", "B"], draws=0)
     np.testing.assert_allclose(found["lr"], 1.79 * found["N"] ** -0.713 * found["D"] ** 0.307, rtol=1e-9)
     np.testing.assert_allclose(found["B"], 0.58 * found["D"] ** 0.571, rtol=1e-9)
     assert set(found["status"]) == {"ok"}
 
 
 def test_errors_of_optima_are_those_of_repeated_experiments():
-    repeats = [optima(grid(1e-3, seed), ["N", "D"], ["lr", "B"], draws=0) for seed in range(30)]
+    repeats = [find_optima(grid(1e-3, seed), ["N", "D"], ["lr", "B"], draws=0) for seed in range(30)]
     spread = np.log([table["B"] for table in repeats]).std(axis=0)
-    told = optima(grid(1e-3), ["N", "D"], ["lr", "B"])["B_sd"]
+    told = find_optima(grid(1e-3), ["N", "D"], ["lr", "B"])["B_sd"]
     assert np.all((told > 0.4 * spread) & (told < 2.5 * spread))
 
 
 def test_other_methods():
-    best = optima(grid(), ["N", "D"], ["lr", "B"], method="minimum", draws=0)
+    best = find_optima(grid(), ["N", "D"], ["lr", "B"], method="minimum", draws=0)
     runs = grid().set_index(["N", "D", "lr", "B"])["L"]
     assert [runs[key] for key in zip(best.N, best.D, best.lr, best.B, strict=True)] == list(best["L"])
-    near = optima(grid(), ["N", "D"], ["lr", "B"], method="near", window=0.01)
+    near = find_optima(grid(), ["N", "D"], ["lr", "B"], method="near", window=0.01)
     least = np.asarray(near.groupby(["N", "D"])["L"].transform("min"), dtype=float)
     assert np.all(near["L"].to_numpy() <= 1.0101 * least)
     assert len(near) > 30
-    means = optima(grid(), ["N", "D"], ["lr", "B"], method="mean", window=0.01, draws=0)
+    means = find_optima(grid(), ["N", "D"], ["lr", "B"], method="mean", window=0.01, draws=0)
     assert np.allclose(means["B"], near.groupby(["N", "D"])["B"].apply(lambda b: np.exp(np.log(b).mean())))
 
 
 def test_optima_that_the_grid_does_not_hold_are_told():
     table = grid().query("lr < 3e-4")
-    assert set(optima(table, ["N", "D"], ["lr", "B"], draws=0)["status"]) <= {"edge", "no_minimum", "few"}
-    assert np.isnan(optima(table.iloc[:5], ["N", "D"], ["lr", "B"], draws=0)["lr"]).all()
+    assert set(find_optima(table, ["N", "D"], ["lr", "B"], draws=0)["status"]) <= {"edge", "no_minimum", "few"}
+    assert np.isnan(find_optima(table.iloc[:5], ["N", "D"], ["lr", "B"], draws=0)["lr"]).all()
     for by, over, method in ((["N"], ["lr"], "best"), (["M"], ["lr"], "mean"), (["N"], ["wd"], "mean")):
         with pytest.raises(InputError):
-            optima(table, by, over, method=method)
+            find_optima(table, by, over, method=method)
 
 
 def test_the_command_writes_a_table_that_a_fit_reads(tmp_path):
@@ -76,7 +76,7 @@ def test_step_laws_grids_give_its_exponents(public):
     table = public("steplaw_dense.csv").rename(
         columns={"params_N": "N", "tokens_D": "D", "batch_tokens": "B", "train_loss_smooth": "L"}
     )
-    found = optima(table, ["N", "D"], ["lr", "B"], draws=0)
+    found = find_optima(table, ["N", "D"], ["lr", "B"], draws=0)
     rate = fit("steplaw_lr", found, bootstrap=0, sensitivity=False).parameters
     batch = fit("steplaw_batch", found, bootstrap=0, sensitivity=False).parameters
     assert rate["a"].estimate == pytest.approx(-0.7122, abs=0.030)

@@ -8,7 +8,7 @@ import numpy as np
 import optax
 import pytest
 
-from harness.theory.pack import Task, dispatch, start, train
+from harness.theory.small_networks import Task, advance, initial_state, train_networks
 
 pytestmark = pytest.mark.usefixtures("quick_compile")
 
@@ -38,7 +38,7 @@ def pack():
 
 def test_a_run_is_what_optax_makes_of_it_alone(pack):
     params, streams, peak = pack
-    state, told = train(TASK, params, streams, peak, STEPS, count=10)
+    state, told = train_networks(TASK, params, streams, peak, STEPS, count=10)
     for s, r in ((0, 0), (1, 2)):
         alone = jax.tree.map(lambda leaf, s=s, r=r: leaf[s, r], params)
         adam = optax.adam(optax.cosine_decay_schedule(float(peak[s, r]), STEPS))
@@ -57,12 +57,12 @@ def test_a_run_is_what_optax_makes_of_it_alone(pack):
 
 def test_a_run_of_a_pack_is_that_run_alone_however_the_steps_are_dispatched(pack):
     params, streams, peak = pack
-    state, _ = train(TASK, params, streams, peak, STEPS, count=10)
+    state, _ = train_networks(TASK, params, streams, peak, STEPS, count=10)
     one = jax.tree.map(lambda leaf: leaf[1:, 1:2], params)
-    alone, _ = train(TASK, one, streams[1:], peak[1:, 1:2], STEPS, count=STEPS)
+    alone, _ = train_networks(TASK, one, streams[1:], peak[1:, 1:2], STEPS, count=STEPS)
     for name in params:
         np.testing.assert_allclose(alone.params[name][0, 0], state.params[name][1, 1], rtol=1e-5, atol=1e-6)
-    again, _ = train(TASK, params, streams, peak, STEPS, count=4)
+    again, _ = train_networks(TASK, params, streams, peak, STEPS, count=4)
     for name in params:
         np.testing.assert_array_equal(again.params[name], state.params[name])
 
@@ -70,8 +70,8 @@ def test_a_run_of_a_pack_is_that_run_alone_however_the_steps_are_dispatched(pack
 def test_a_run_that_is_not_finite_is_frozen_and_the_others_go_on(pack):
     params, streams, peak = pack
     sick = {"w": params["w"], "v": params["v"].at[0, 1].set(jnp.inf)}
-    state, _ = train(TASK, sick, streams, peak, STEPS)
-    well, _ = train(TASK, params, streams, peak, STEPS)
+    state, _ = train_networks(TASK, sick, streams, peak, STEPS)
+    well, _ = train_networks(TASK, params, streams, peak, STEPS)
     assert np.argwhere(~np.asarray(state.alive)).tolist() == [[0, 1]]
     np.testing.assert_array_equal(state.params["w"][0, 1], params["w"][0, 1])
     for s, r in ((0, 0), (0, 2), (1, 1)):
@@ -80,13 +80,13 @@ def test_a_run_that_is_not_finite_is_frozen_and_the_others_go_on(pack):
 
 def test_the_rate_falls_to_zero_and_steps_beyond_the_last_change_nothing(pack):
     params, streams, peak = pack
-    first, _ = dispatch(TASK, STEPS, start(params), streams, peak, jnp.int32(STEPS))
-    more, _ = dispatch(TASK, 5, first, streams, peak, jnp.int32(STEPS))
+    first, _ = advance(TASK, STEPS, initial_state(params), streams, peak, jnp.int32(STEPS))
+    more, _ = advance(TASK, 5, first, streams, peak, jnp.int32(STEPS))
     np.testing.assert_array_equal(more.params["w"], first.params["w"])
     assert np.asarray(more.alive).all()
 
 
 def test_the_program_is_one_for_every_accelerator(pack):
     params, streams, peak = pack
-    traced = jax.jit(dispatch, static_argnums=(0, 1)).trace(TASK, 3, start(params), streams, peak, jnp.int32(9))
+    traced = jax.jit(advance, static_argnums=(0, 1)).trace(TASK, 3, initial_state(params), streams, peak, jnp.int32(9))
     assert traced.lower(lowering_platforms=("cuda", "tpu")).as_text()

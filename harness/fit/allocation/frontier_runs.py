@@ -13,20 +13,20 @@ from jaxtyping import Float
 from harness.fit.problem.problem import column_of
 from sweeps.errors import InputError
 
-METHODS = ("naive", "binned", "hull")
-BINS = 20
+FRONTIER_METHODS = ("naive", "binned", "hull")
+_BINS = 20
 
 
-def naive(flops: Float[np.ndarray, "runs"], loss: Float[np.ndarray, "runs"]) -> np.ndarray:
+def all_records(flops: Float[np.ndarray, "runs"], loss: Float[np.ndarray, "runs"]) -> np.ndarray:
     """Positions of the runs that set a record, by growing compute."""
     order = np.lexsort((loss, flops))
     before = np.concatenate([[np.inf], np.minimum.accumulate(loss[order])[:-1]])
     return order[loss[order] < before]
 
 
-def binned(flops: Float[np.ndarray, "runs"], loss: Float[np.ndarray, "runs"], bins: int = BINS) -> np.ndarray:
+def binned_records(flops: Float[np.ndarray, "runs"], loss: Float[np.ndarray, "runs"], bins: int = _BINS) -> np.ndarray:
     """Positions of the records that are the best of one of `bins` equal parts of the range of log compute."""
-    records = naive(flops, loss)
+    records = all_records(flops, loss)
     log = np.log(flops)
     edges = np.linspace(log.min(), log.max(), bins + 1)[1:-1]
     part = np.searchsorted(edges, log[records], side="right")
@@ -34,11 +34,11 @@ def binned(flops: Float[np.ndarray, "runs"], loss: Float[np.ndarray, "runs"], bi
     return records[np.append(part[1:] != part[:-1], True)]
 
 
-def hull(flops: Float[np.ndarray, "runs"], loss: Float[np.ndarray, "runs"]) -> np.ndarray:
+def hull_records(flops: Float[np.ndarray, "runs"], loss: Float[np.ndarray, "runs"]) -> np.ndarray:
     """Positions of the vertices of the lower convex hull of log loss in log compute, as far as it falls."""
     x, y = np.log(flops), np.log(loss)
     kept: list[int] = []
-    for run in naive(flops, loss):
+    for run in all_records(flops, loss):
         while len(kept) > 1 and _turns_up(x, y, kept[-2], kept[-1], run) <= 0.0:
             kept.pop()
         kept.append(int(run))
@@ -50,7 +50,9 @@ def _turns_up(x, y, a: int, b: int, c: int) -> float:
     return (x[b] - x[a]) * (y[c] - y[a]) - (y[b] - y[a]) * (x[c] - x[a])
 
 
-def frontier(frame: pd.DataFrame, method: str = "naive", bins: int = BINS, source: str = "table") -> pd.DataFrame:
+def runs_on_frontier(
+    frame: pd.DataFrame, method: str = "naive", bins: int = _BINS, source: str = "table"
+) -> pd.DataFrame:
     """The rows on the frontier, of each `group` if there is such a column, by growing compute.
 
     Args:
@@ -61,8 +63,8 @@ def frontier(frame: pd.DataFrame, method: str = "naive", bins: int = BINS, sourc
     Raises:
         InputError: an unknown method, fewer than one bin, or an unusable column.
     """
-    if method not in METHODS:
-        raise InputError(source, "--method", method, f"one of {', '.join(METHODS)}")
+    if method not in FRONTIER_METHODS:
+        raise InputError(source, "--method", method, f"one of {', '.join(FRONTIER_METHODS)}")
     if bins < 1:
         raise InputError(source, "--bins", bins, "at least 1")
     flops, loss = (column_of(frame, role, source) for role in ("flops", "L"))
@@ -70,6 +72,8 @@ def frontier(frame: pd.DataFrame, method: str = "naive", bins: int = BINS, sourc
     chosen = []
     for group in range(groups.max() + 1):
         rows = np.flatnonzero(groups == group)
-        found = {"naive": naive, "hull": hull}.get(method, lambda c, y: binned(c, y, bins))(flops[rows], loss[rows])
+        found = {"naive": all_records, "hull": hull_records}.get(method, lambda c, y: binned_records(c, y, bins))(
+            flops[rows], loss[rows]
+        )
         chosen.append(rows[found])
     return frame.iloc[np.concatenate(chosen)].reset_index(drop=True)

@@ -35,7 +35,7 @@ class Task:
     sample: Callable[[Any, Int[Array, ""]], Any]
 
 
-class State(NamedTuple):
+class NetworkState(NamedTuple):
     """Attributes:
     params, moments: leaves with the axes S, R/S in front.
     step: updates so far, the same for all.
@@ -48,17 +48,17 @@ class State(NamedTuple):
     alive: Bool[Array, "S runs"]
 
 
-def start(params: PyTree) -> State:
+def initial_state(params: PyTree) -> NetworkState:
     """State before the first step of the networks `params`, whose leaves have the axes S, R/S in front."""
     runs = jax.tree.leaves(params)[0].shape[:2]
     moments = jax.vmap(jax.vmap(ADAM.init))(params)
     # A state is donated to its dispatch; the caller keeps its arrays.
-    return State(jax.tree.map(jnp.copy, params), moments, jnp.int32(0), jnp.ones(runs, bool))
+    return NetworkState(jax.tree.map(jnp.copy, params), moments, jnp.int32(0), jnp.ones(runs, bool))
 
 
-def dispatch(
-    task: Task, count: int, state: State, streams: PyTree, peak: Float[Array, "S runs"], steps: Int[Array, ""]
-) -> tuple[State, PyTree]:
+def advance(
+    task: Task, count: int, state: NetworkState, streams: PyTree, peak: Float[Array, "S runs"], steps: Int[Array, ""]
+) -> tuple[NetworkState, PyTree]:
     """`count` steps of a pack; those beyond `steps` change nothing.
 
     Args:
@@ -69,13 +69,13 @@ def dispatch(
         state and what `loss` recorded, with the axes count, S, R/S in front.
     """
 
-    def step(state: State, _):
+    def step(state: NetworkState, _):
         batches = jax.vmap(task.sample, (0, None))(streams, state.step)
         rate = peak * 0.5 * (1.0 + jnp.cos(jnp.pi * jnp.minimum(state.step / steps, 1.0)))
         update = jax.vmap(jax.vmap(functools.partial(_update, task), (0, 0, 0, 0, None)))
         alive = state.alive & (state.step < steps)
         params, moments, finite, told = update(state.params, state.moments, alive, rate, batches)
-        return State(params, moments, state.step + 1, state.alive & (finite | ~alive)), told
+        return NetworkState(params, moments, state.step + 1, state.alive & (finite | ~alive)), told
 
     return jax.lax.scan(step, state, length=count)
 
@@ -93,18 +93,18 @@ def _update(task: Task, params: PyTree, moments: PyTree, alive: Bool[Array, ""],
 
 @functools.cache
 def _compiled() -> Callable:
-    return jax.jit(dispatch, static_argnums=(0, 1), donate_argnums=2)
+    return jax.jit(advance, static_argnums=(0, 1), donate_argnums=2)
 
 
-def train(
+def train_networks(
     task: Task, params: PyTree, streams: PyTree, peak: Float[Array, "S runs"], steps: int, *, count: int = DISPATCH
-) -> tuple[State, PyTree]:
+) -> tuple[NetworkState, PyTree]:
     """All `steps` of a pack.
 
     Returns:
         state at the end, and the mean over the steps of what `loss` recorded, by run.
     """
-    state, total = start(params), None
+    state, total = initial_state(params), None
     for first in range(0, steps, count):
         state, told = _compiled()(task, min(count, steps - first), state, streams, peak, jnp.int32(steps))
         summed = jax.tree.map(lambda leaf: leaf.sum(axis=0), told)

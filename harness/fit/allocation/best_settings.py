@@ -14,7 +14,7 @@ from harness.fit.problem.problem import column_of
 from sweeps.errors import InputError
 
 # method -> the runs it looks at: those whose loss exceeds the least of the group by this share at most.
-WINDOWS = {"quadratic": 0.02, "mean": 0.0025, "near": 0.0025, "minimum": 0.0}
+_WINDOWS = {"quadratic": 0.02, "mean": 0.0025, "near": 0.0025, "minimum": 0.0}
 
 
 class _Grid(NamedTuple):
@@ -24,7 +24,7 @@ class _Grid(NamedTuple):
     excess: Float[np.ndarray, "runs"]
 
 
-def optima(
+def find_optima(
     frame: pd.DataFrame,
     by: Sequence[str],
     over: Sequence[str],
@@ -60,9 +60,9 @@ def optima(
     Raises:
         InputError: an unknown method, or a column that is missing, not numeric or not positive.
     """
-    if method not in WINDOWS:
-        raise InputError(source, "--method", method, f"one of {', '.join(WINDOWS)}")
-    width = WINDOWS[method] if window is None else window
+    if method not in _WINDOWS:
+        raise InputError(source, "--method", method, f"one of {', '.join(_WINDOWS)}")
+    width = _WINDOWS[method] if window is None else window
     for name in by:
         if name not in frame.columns:
             raise InputError(source, "--by", name, f"one of the columns {', '.join(map(str, frame.columns))}")

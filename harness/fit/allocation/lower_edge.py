@@ -12,16 +12,18 @@ profiles and on curves; at the smaller noise they are several times wider than n
 import numpy as np
 from jaxtyping import Float
 
+from harness.fit.allocation.frontier_runs import hull_records as lower_hull
 from harness.fit.allocation.isoflop import FEWEST_SIZES, profiles
-from harness.fit.allocation.optimal import FEWEST_BUDGETS, Frontier, Runs, check_design
-from harness.fit.allocation.pareto import hull as lower_hull
+from harness.fit.allocation.lines import FEWEST_BUDGETS, BudgetOptima, Runs, check_design
 from sweeps.errors import InputError
 
 # Budgets of an envelope where runs do not share budgets.
 BUDGETS = 60
 
 
-def frontier(runs: Runs, method: str = "envelope", draws: int = 1000, seed: int = 0, source: str = "table") -> Frontier:
+def lower_edge(
+    runs: Runs, method: str = "envelope", draws: int = 1000, seed: int = 0, source: str = "table"
+) -> BudgetOptima:
     """The optima on the lower edge.
 
     Replicates are the lines with errors drawn anew, one per budget where runs share budgets, else one per size on the
@@ -51,7 +53,7 @@ def frontier(runs: Runs, method: str = "envelope", draws: int = 1000, seed: int 
     independent = np.arange(len(log_c)) if on_budgets else size
     drawn = _drawn_anew(log_c, log_n, log_d, independent, gap, np.random.default_rng(seed), draws)
     told = "lowest curve at each budget" if method == "envelope" else "corners of the lower convex hull"
-    return Frontier(
+    return BudgetOptima(
         np.exp(log_c), log_n, log_d, np.exp(log_l), *drawn, np.ones(len(log_c)), f"approach 1, {told}", warnings
     )
 

@@ -27,7 +27,7 @@ LENGTH_SD = 1.0
 
 
 @dataclass(frozen=True)
-class World:
+class TwinWorld:
     """Attributes:
     documents: on each of the three sides: seen by the run, seen by its twin, held out.
     document_sd, paired_sd: see the module.
@@ -44,7 +44,7 @@ class World:
     fall: float = 0.05
 
 
-def simulate(world: World, rng: np.random.Generator) -> dict[str, Any]:
+def measure_twins(world: TwinWorld, rng: np.random.Generator) -> dict[str, Any]:
     """What gap.json and pair.json of one simulated run hold."""
     n = world.documents
     model = make_config("dense", vocab=257, context=CONTEXT, width=16, depth=1, heads=2)
@@ -71,7 +71,7 @@ def simulate(world: World, rng: np.random.Generator) -> dict[str, Any]:
     return measure(config, TextFacts(1.0, 0.0, *groups), series, own) | measure_pair(own, its, STEPS)
 
 
-def _drift(world: World, step: float) -> float:
+def _drift(world: TwinWorld, step: float) -> float:
     """A loss that falls by `fall` over the last 100 steps, ever slower."""
     left = (STEPS - step) / 100
     return world.fall * left * (1 + left / 20) / 1.05
@@ -91,7 +91,7 @@ def _documents(
     return Documents(parts)
 
 
-def trial(world: World, replicates: int, seed: int) -> list[dict[str, Any]]:
+def try_estimators(world: TwinWorld, replicates: int, seed: int) -> list[dict[str, Any]]:
     """How good each estimator is in a world.
 
     Returns:
@@ -100,7 +100,7 @@ def trial(world: World, replicates: int, seed: int) -> list[dict[str, Any]]:
         placebo_alarms, the share of its placebos beyond 1.96 standard errors.
     """
     rng = np.random.default_rng(seed)
-    found = pd.DataFrame([simulate(world, rng) for _ in range(replicates)])
+    found = pd.DataFrame([measure_twins(world, rng) for _ in range(replicates)])
     rows = []
     for name in ESTIMATORS:
         gaps, errors = found[f"gap_{name}"].to_numpy(), found[f"gap_{name}_se"].to_numpy()
