@@ -28,10 +28,10 @@ if TYPE_CHECKING:
     from harness.door.tables import list_laws as laws
     from harness.door.tables import predict_points as predict
     from harness.door.tables import transfer_losses as transfer
-    from harness.fit.allocation.time_budget import loss_at_budget
+    from harness.fit.allocation.time_budget import best_in_time
     from harness.fit.gap_law.published import predict_gap
     from harness.fit.laws.pass_rates import of_models as pass_rates
-    from harness.fit.shared.exponents import contrast
+    from harness.fit.shared.exponents import compare_exponents
     from harness.source import read_runs
     from sweeps.errors import InputError
 
@@ -51,16 +51,16 @@ _HOMES = {
     "plan": ("harness.door.folders", "plan_runs"),
     "report": ("harness.door.folders", "write_report_page"),
     "run": ("harness.door.folders", "train_runs"),
-    "contrast": ("harness.fit.shared.exponents", "contrast"),
-    "loss_at_budget": ("harness.fit.allocation.time_budget", "loss_at_budget"),
+    "compare_exponents": ("harness.fit.shared.exponents", "compare_exponents"),
+    "best_in_time": ("harness.fit.allocation.time_budget", "best_in_time"),
     "pass_rates": ("harness.fit.laws.pass_rates", "of_models"),
     "predict_gap": ("harness.fit.gap_law.published", "predict_gap"),
     "read_runs": ("harness.source", "read_runs"),
     "InputError": ("sweeps.errors", "InputError"),
 }
 __all__ = [
-    "InputError", "allocate", "collapse", "compare", "contrast", "crossover", "fit", "fit_by", "gaps", "laws",
-    "loss_at_budget", "pass_rates", "plan", "predict", "predict_gap", "read_runs", "report", "run", "transfer",
+    "InputError", "allocate", "best_in_time", "collapse", "compare", "compare_exponents", "crossover", "fit", "fit_by",
+    "gaps", "laws", "pass_rates", "plan", "predict", "predict_gap", "read_runs", "report", "run", "transfer",
     "universality",
 ]  # fmt: skip
 

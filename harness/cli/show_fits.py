@@ -7,8 +7,8 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from harness.fit.allocation.optima import optima
-from harness.fit.allocation.pareto import frontier
+from harness.fit.allocation.best_settings import find_optima
+from harness.fit.allocation.frontier_runs import runs_on_frontier
 from harness.fit.compare import compare
 from harness.fit.fitting import fit
 from harness.fit.forecast import predict
@@ -17,7 +17,8 @@ from harness.fit.laws.law import get_law
 from harness.fit.problem.objective import Options, check
 from harness.fit.result import render, render_groups
 from harness.fit.table import read_table
-from harness.fit.truth import check_law, compare as compare_truth, read_truth, render_truth
+from harness.fit.truth import check_law, read_truth, render_truth
+from harness.fit.truth import compare as compare_truth
 from harness.record.table import write_table
 from harness.source import parse_roles, read_fit, read_points, read_runs
 from harness.terminal import print_rows, working
@@ -94,7 +95,9 @@ def show_optima(
     for warning in warnings:
         print(f"{table}: {warning.message}")
     groups, settings = ([name.strip() for name in text.split(",")] for text in (by, over))
-    rows = optima(frame, groups, settings, response, method=method, window=window, draws=bootstrap, source=str(table))
+    rows = find_optima(
+        frame, groups, settings, response, method=method, window=window, draws=bootstrap, source=str(table)
+    )
     print_rows(rows.to_dict("records"))
     if to:
         write_table(rows, to)
@@ -103,7 +106,7 @@ def show_optima(
 def write_frontier(source: str, to: Path, set_: Sequence[str], where: str | None, method: str, bins: int) -> None:
     """Write the runs that no other beats with as much compute or less."""
     frame = read_runs(source, "frontier", set=parse_roles(set_), where=where, tell=print)
-    rows = frontier(frame, method, bins, source).drop(columns="holdout")
+    rows = runs_on_frontier(frame, method, bins, source).drop(columns="holdout")
     print(f"{write_table(rows, to)} of {len(frame)} runs in {to}")
 
 

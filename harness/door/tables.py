@@ -11,7 +11,7 @@ from typing import Any, TypedDict, Unpack
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from harness.fit.allocation.parametric import allocate
+from harness.fit.allocation.parametric import allocate_by_fit
 from harness.fit.compare import Compared, compare
 from harness.fit.fitting import fit
 from harness.fit.forecast import predict
@@ -19,10 +19,10 @@ from harness.fit.groups import fit_by
 from harness.fit.laws.law import get_law, law_ids
 from harness.fit.problem.objective import Options
 from harness.fit.result import FitResult
-from harness.fit.shared.collapse import Collapse, collapse
-from harness.fit.shared.crossover import Crossover, crossover
-from harness.fit.shared.transfer import Transfer, transfer
-from harness.fit.shared.universality import Universality, universality
+from harness.fit.shared.collapse import Collapse, judge_collapse
+from harness.fit.shared.crossover import Crossover, find_crossover
+from harness.fit.shared.transfer import Transfer, transfer_loss
+from harness.fit.shared.universality import Universality, judge_universality
 from harness.source import Runs, read_fit, read_runs
 
 
@@ -122,7 +122,7 @@ def allocate_compute(fitted: FitResult | str | Path, flops: ArrayLike) -> pd.Dat
     Raises:
         InputError: a law that is no loss in N and D, or a budget that is not positive.
     """
-    return allocate(_fitted(fitted), flops)
+    return allocate_by_fit(_fitted(fitted), flops)
 
 
 def group_universality(
@@ -135,7 +135,7 @@ def group_universality(
         InputError: unusable columns, or fewer than two groups.
     """
     frame = read_runs(source, law, **reading)
-    return universality(frame, by, law=law, margin=margin, bootstrap=bootstrap, seed=seed, source=_name(source))
+    return judge_universality(frame, by, law=law, margin=margin, bootstrap=bootstrap, seed=seed, source=_name(source))
 
 
 def collapse_runs(source: Runs, *, permutations: int = 199, seed: int = 0, **reading: Unpack[Reading]) -> Collapse:
@@ -145,7 +145,7 @@ def collapse_runs(source: Runs, *, permutations: int = 199, seed: int = 0, **rea
         InputError: unusable columns, or curves that overlap at no z.
     """
     frame = read_runs(source, "gap_spline", **reading)
-    return collapse(frame, permutations=permutations, seed=seed, source=_name(source))
+    return judge_collapse(frame, permutations=permutations, seed=seed, source=_name(source))
 
 
 def cross_recipes(
@@ -156,7 +156,7 @@ def cross_recipes(
     Raises:
         InputError: other than two groups, or ranges of compute that do not overlap.
     """
-    return crossover(read_runs(source, law, **reading), law=law, bootstrap=bootstrap)
+    return find_crossover(read_runs(source, law, **reading), law=law, bootstrap=bootstrap)
 
 
 def transfer_losses(
@@ -167,7 +167,7 @@ def transfer_losses(
     Raises:
         InputError: unusable columns or too few pairs.
     """
-    return transfer(read_runs(source, ("loss_to_loss", base), **reading), base=base, bootstrap=bootstrap)
+    return transfer_loss(read_runs(source, ("loss_to_loss", base), **reading), base=base, bootstrap=bootstrap)
 
 
 def list_laws() -> pd.DataFrame:
