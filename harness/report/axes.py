@@ -1,6 +1,7 @@
-"""Axes and colours that all figures share: the gap's axis, which has room for negative gaps, and N as a colour."""
+"""Axes and colours that all figures share: the gap's axis, which shows negative gaps too, and N as a colour."""
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,27 +13,31 @@ from plotly.colors import sample_colorscale, sequential
 
 INK, FAINT, GRID, BARS = "#222222", "#6b6b6b", "#e6e4df", "rgba(110,110,110,0.45)"
 ACCENT = "#b3541e"
-# Viridis without its light end, which vanishes on white paper. It is monotone in lightness: order survives without hue.
-SIZES = sequential.Viridis[:9]
+# Viridis without its light end, which cannot be seen on white paper. Its lightness is monotone, so that the order of
+# sizes can be read without hue.
+SIZE_COLOURS = sequential.Viridis[:9]
 SYMBOLS = ("circle", "square", "diamond", "triangle-up", "cross", "star", "pentagon", "hexagon", "bowtie")
-# A 95 % interval in standard errors.
-BAR = 1.96
+# Half a 95 % interval, in standard errors.
+HALF_INTERVAL = 1.96
 
 
 def numbers(frame: pd.DataFrame, column: str) -> Float[np.ndarray, "rows"]:
-    """A column as floats, nan where there is no number."""
+    """Read a column as floats, nan where there is no number."""
     return np.asarray(frame[column], dtype=float)
 
 
 @dataclass(frozen=True)
 class SignedLog:
-    """Logarithmic on both sides of zero, linear between: asinh(x / 2 scale) in decades. Negative gaps keep a place."""
+    """An axis that is logarithmic on both sides of zero and linear near it, so that negative gaps have a place.
+
+    A value x stands at asinh(x / (2 scale)) / log 10: far from zero a decade is one unit.
+    """
 
     scale: float
 
     @staticmethod
     def of(*values: Float[np.ndarray, "..."]) -> "SignedLog":
-        """A scale below most of the values; where all are positive, below all: the axis is then a log axis."""
+        """Choose a scale below nine in ten of the values; where all are positive, below all, which is a log axis."""
         pooled = np.concatenate([np.ravel(np.asarray(v, float)) for v in values])
         sizes = np.abs(pooled[np.isfinite(pooled) & (pooled != 0)])
         if not len(sizes):
@@ -40,17 +45,17 @@ class SignedLog:
         return SignedLog(float(sizes.min() / 3 if (pooled > 0).all() else np.quantile(sizes, 0.1)))
 
     def place(self, values: Float[np.ndarray, "..."]) -> Float[np.ndarray, "..."]:
-        """Where values stand on the axis."""
+        """Return where values stand on the axis."""
         return np.arcsinh(np.asarray(values, float) / (2 * self.scale)) / math.log(10)
 
     def bars(self, values: Float[np.ndarray, "rows"], se: Float[np.ndarray, "rows"]) -> dict[str, Any]:
-        """95 % error bars, unequal on this axis; none where there is no standard error."""
-        half = BAR * np.nan_to_num(np.asarray(se, float), posinf=0.0)
+        """Return 95 % error bars, whose sides differ on this axis; none where there is no standard error."""
+        half = HALF_INTERVAL * np.nan_to_num(np.asarray(se, float), posinf=0.0)
         up, down = self.place(values + half) - self.place(values), self.place(values) - self.place(values - half)
         return {"array": up, "arrayminus": down, "symmetric": False, "color": BARS, "thickness": 1, "width": 0}
 
     def axis(self, title: str, *values: Float[np.ndarray, "..."]) -> dict[str, Any]:
-        """An axis over the values, a tick a decade, or at 1, 2 and 5 where they are few."""
+        """Return an axis over the values with a tick a decade, or ticks at 1, 2 and 5 where the decades are few."""
         placed = self.place(np.concatenate([np.ravel(np.asarray(v, float)) for v in values]))
         placed = placed[np.isfinite(placed)]
         low, high = (placed.min(), placed.max()) if len(placed) else (-1.0, 1.0)
@@ -58,7 +63,6 @@ class SignedLog:
         low, high = low - pad, high + pad
         first = math.ceil(math.log10(self.scale) - 0.2)
         decades = [10.0**k for k in range(first, first + 20)]
-        # Few decades need more than one tick each.
         steps = (1, 2, 5) if high - low < 3 else (1,)
         marks = [0.0] + [sign * step * decade for decade in decades for step in steps for sign in (1, -1)]
         marks = sorted(m for m in marks if low <= self.place(np.asarray(m)) <= high)
@@ -71,7 +75,7 @@ class SignedLog:
 
 
 def line_axis(title: str) -> dict[str, Any]:
-    """A linear axis."""
+    """Return a linear axis as plotly's layout takes it."""
     return {
         "title": {"text": title, "standoff": 8, "font": {"size": 13}}, "tickfont": {"size": 12},
         "gridcolor": GRID, "linecolor": FAINT, "ticks": "outside",
@@ -80,11 +84,11 @@ def line_axis(title: str) -> dict[str, Any]:
 
 
 def log_axis(title: str, *values: Float[np.ndarray, "..."]) -> dict[str, Any]:
-    """A logarithmic axis over positive values, a tick a decade, or at 1, 2 and 5 where there is hardly one."""
+    """Return a logarithmic axis over positive values, with ticks at 1, 2 and 5 where there is hardly a decade."""
     pooled = np.concatenate([np.ravel(np.asarray(v, float)) for v in values])
     logs = np.log10(pooled[pooled > 0])
     low, high = (logs.min(), logs.max()) if len(logs) else (0.0, 1.0)
-    # A single value needs neighbours, or no tick falls beside it.
+    # A single value gets a whole decade around it: without one no tick would fall beside it.
     pad = max(0.05 * (high - low), (1.0 - (high - low)) / 2)
     low, high = low - pad, high + pad
     ticks = {"dtick": math.ceil((high - low) / 7), "exponentformat": "power"}
@@ -95,7 +99,7 @@ def log_axis(title: str, *values: Float[np.ndarray, "..."]) -> dict[str, Any]:
 
 
 def short(value: float) -> str:
-    """A count in words a person reads: 27.5k, 1.3M, 4T."""
+    """Write a count for a reader: 27.5k, 1.3M, 4T."""
     for unit, size in (("T", 1e12), ("B", 1e9), ("M", 1e6), ("k", 1e3)):
         if abs(value) >= size:
             return f"{value / size:.3g}{unit}"
@@ -103,14 +107,14 @@ def short(value: float) -> str:
 
 
 def size_colours(n: Float[np.ndarray, "sizes"], lowest: float, highest: float) -> list[str]:
-    """The colours of parameter counts between the lowest and the highest of a figure."""
+    """Return the colours of parameter counts between the lowest and the highest of a figure."""
     span = max(math.log10(highest / lowest), 1e-9)
     places = np.clip(np.log10(np.asarray(n, float) / lowest) / span, 0, 1)
-    return [str(colour) for colour in sample_colorscale(SIZES, places.tolist())]
+    return [str(colour) for colour in sample_colorscale(SIZE_COLOURS, places.tolist())]
 
 
 def size_scale(n: Float[np.ndarray, "rows"]) -> dict[str, Any]:
-    """The colour axis of N, its bar laid flat above the figure so that it costs no width."""
+    """Return the colour axis of N, with its bar flat above the figure, where it takes no width."""
     low, high = float(np.log10(np.min(n))), float(np.log10(np.max(n)))
     if high - low < 0.02:
         low, high = low - 0.1, high + 0.1
@@ -121,17 +125,17 @@ def size_scale(n: Float[np.ndarray, "rows"]) -> dict[str, Any]:
         "title": {"text": "N, parameters (non-embedding)", "side": "top", "font": {"size": 12}},
         "tickfont": {"size": 11},
     }  # fmt: skip
-    return {"colorscale": SIZES, "cmin": low, "cmax": high, "colorbar": bar}
+    return {"colorscale": SIZE_COLOURS, "cmin": low, "cmax": high, "colorbar": bar}
 
 
-def symbols_of(runs: pd.DataFrame) -> dict[str, str]:
-    """A marker per architecture, the same in every figure."""
-    names = sorted(set(runs["architecture"]))
+def symbols_of(architectures: Iterable[str]) -> dict[str, str]:
+    """Return a marker for each architecture, the same in every figure."""
+    names = sorted(set(architectures))
     return {name: SYMBOLS[i % len(SYMBOLS)] for i, name in enumerate(names)}
 
 
 def blank(height: int, **layout: Any) -> go.Figure:
-    """An empty figure in the page's dress."""
+    """Return an empty figure in the style of the page."""
     figure = go.Figure()
     figure.update_layout(
         template="none",

@@ -1,6 +1,9 @@
 """Loss curves: training loss and evaluations of every run, a figure for each kind of text and tokenizer."""
 
 import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import groupby
 
 import numpy as np
 import pandas as pd
@@ -10,14 +13,39 @@ from jaxtyping import Float
 from harness.fit.table import RUN_ROLES
 from harness.report.axes import INK, blank, line_axis, log_axis, numbers, short, size_colours, size_scale
 
-BINS = 60
+CURVE_BINS = 60
+# Kind of line, dash, width and opacity.
 LINES = (("training loss, smoothed", "solid", 0.8, 0.55), ("held-out", "solid", 2.0, 1.0), ("seen", "dot", 1.6, 1.0))
+Curve = tuple[Float[np.ndarray, "points"], Float[np.ndarray, "points"]]
+
+
+@dataclass(frozen=True)
+class LossCurves:
+    """The losses of one run over training.
+
+    Attributes:
+        text: its domain and its tokenizer, which name the figure it is drawn in.
+        n: parameters without embeddings.
+        label: what a reader sees on pointing at it.
+        bytes_per_token: of the run's text; nan where it was not measured.
+        trained: whether any step was recorded.
+        lines: by kind of line, tokens processed and the loss in nats per token. Step 0 is left out: it has no place on
+            a logarithmic axis.
+    """
+
+    text: str
+    tokenizer: str
+    n: float
+    label: str
+    bytes_per_token: float
+    trained: bool
+    lines: dict[str, Curve]
 
 
 def smooth(
-    tokens: Float[np.ndarray, "steps"], loss: Float[np.ndarray, "steps"], bins: int = BINS
+    tokens: Float[np.ndarray, "steps"], loss: Float[np.ndarray, "steps"], bins: int = CURVE_BINS
 ) -> tuple[Float[np.ndarray, "bins"], Float[np.ndarray, "bins"]]:
-    """Means of tokens and loss over equal ratios of tokens; values that are not finite are passed over."""
+    """Average tokens and loss over equal ratios of tokens; steps whose loss is not finite are left out."""
     finite = np.isfinite(loss)
     tokens, loss = tokens[finite].astype(float), loss[finite].astype(float)
     if len(tokens) <= bins:
@@ -31,7 +59,7 @@ def smooth(
 
 
 def bytes_per_token(runs: pd.DataFrame, evals: pd.DataFrame) -> dict[str, float]:
-    """Bytes per token of each run's text: of its corpus where measured, else of its own held-out probe."""
+    """Bytes per token of each run's text: of its corpus where that was measured, else of its own held-out probe."""
     held = evals.query("probe == 'heldout'")
     ratios = numbers(held, "probe_bytes") / numbers(held, "probe_tokens")
     probed = dict(zip(held["run_id"], ratios.tolist(), strict=True))
@@ -39,58 +67,64 @@ def bytes_per_token(runs: pd.DataFrame, evals: pd.DataFrame) -> dict[str, float]
     return {run: ratio if math.isfinite(ratio) else probed.get(run, math.nan) for run, ratio in known}
 
 
-def curve_figures(runs: pd.DataFrame, series: pd.DataFrame, evals: pd.DataFrame) -> dict[str, go.Figure]:
-    """A figure for each domain and tokenizer with recorded runs; bits per byte if the sweep has several tokenizers."""
+def loss_curves(runs: pd.DataFrame, series: pd.DataFrame, evals: pd.DataFrame) -> tuple[LossCurves, ...]:
+    """Read the curves of every run from a sweep's three tables; none if no step or no evaluation was recorded."""
     if series.empty or evals.empty:
-        return {}
-    shared = len(set(runs["tokenizer"])) == 1
-    ratio = {run: math.nan for run in runs["run_id"]} if shared else bytes_per_token(runs, evals)
-    unit = {run: 1.0 if shared else 1.0 / (math.log(2.0) * ratio[run]) for run in runs["run_id"]}
-    title = "loss, nats per token" if shared else "loss, bits per byte"
-    recorded = {
-        kind: {str(run): rows for run, rows in table.groupby("run_id")}
-        for kind, table in (("series", series), ("evals", evals))
-    }
-    figures = {}
-    for text, group in runs.groupby(runs["domain"] + ", " + runs["tokenizer"], sort=True):
-        if any(run in recorded["series"] for run in group["run_id"]):
-            figures[str(text)] = _figure(group, recorded, unit, title)
-    return figures
+        return ()
+    steps, probes = ({str(run): rows for run, rows in table.groupby("run_id")} for table in (series, evals))
+    ratios = bytes_per_token(runs, evals)
+    return tuple(
+        LossCurves(
+            text=f"{row['domain']}, {row['tokenizer']}",
+            tokenizer=row["tokenizer"],
+            n=float(row[RUN_ROLES["N"]]),
+            label=f"{row['run_id']}: {row['architecture']}, N {short(row[RUN_ROLES['N']])}, {row['epochs']:.3g} epochs",
+            bytes_per_token=ratios[row["run_id"]],
+            trained=row["run_id"] in steps,
+            lines=_lines(steps.get(row["run_id"]), probes.get(row["run_id"])),
+        )
+        for row in runs.to_dict("records")
+    )
 
 
-def _lines(run: str, recorded: dict[str, dict[str, pd.DataFrame]]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """(tokens, loss) of one run by kind of line, nats per token; step 0 has no place on a log axis."""
-    steps, found = recorded["series"].get(run), {}
+def _lines(steps: pd.DataFrame | None, probes: pd.DataFrame | None) -> dict[str, Curve]:
+    lines = {}
     if steps is not None:
-        found[LINES[0][0]] = smooth(numbers(steps, "tokens"), numbers(steps, "train_loss"))
-    probes = recorded["evals"].get(run)
-    for name, probe in ((LINES[1][0], "heldout"), (LINES[2][0], "seen")):
-        if probes is not None:
-            mine = probes.loc[(probes["probe"] == probe) & (probes["tokens"] > 0)]
-            found[name] = (numbers(mine, "tokens"), numbers(mine, "loss"))
-    return found
+        lines[LINES[0][0]] = smooth(numbers(steps, "tokens"), numbers(steps, "train_loss"))
+    if probes is not None:
+        for name, probe in ((LINES[1][0], "heldout"), (LINES[2][0], "seen")):
+            own = probes.loc[(probes["probe"] == probe) & (probes["tokens"] > 0)]
+            lines[name] = (numbers(own, "tokens"), numbers(own, "loss"))
+    return lines
 
 
-def _figure(runs: pd.DataFrame, recorded: dict[str, dict[str, pd.DataFrame]], unit: dict[str, float], title: str):
-    """One trace a size and kind of line, runs parted by gaps: traces stay few when runs are many."""
-    n = numbers(runs, RUN_ROLES["N"])
-    lines = {run: _lines(run, recorded) for run in runs["run_id"]}
+def curve_figures(curves: Sequence[LossCurves]) -> dict[str, go.Figure]:
+    """Draw a figure for each text with recorded runs, in bits per byte if the sweep has several tokenizers."""
+    in_bits = len({curve.tokenizer for curve in curves}) > 1
+    ordered = sorted(curves, key=lambda curve: curve.text)
+    groups = {text: list(group) for text, group in groupby(ordered, key=lambda curve: curve.text)}
+    return {text: _figure(group, in_bits) for text, group in groups.items() if any(curve.trained for curve in group)}
+
+
+def _figure(curves: Sequence[LossCurves], in_bits: bool) -> go.Figure:
+    """One trace for each size and kind of line, runs separated by gaps: traces stay few when runs are many."""
+    n = np.asarray([curve.n for curve in curves])
     figure, xs, ys = blank(520), [], []
     for name, dash, width, opacity in LINES:
         line = {"color": INK, "width": width, "dash": dash}
         figure.add_scatter(x=[None], y=[None], mode="lines", name=name, legendgroup=name, line=line, opacity=opacity)
     sizes = np.unique(n)
     for size, colour in zip(sizes, size_colours(sizes, n.min(), n.max()), strict=True):
-        group = runs.loc[n == size]
         for name, dash, width, opacity in LINES:
             x, y, text = [], [], []
-            for row in group.to_dict("records"):
-                tokens, loss = lines[row["run_id"]].get(name, (np.empty(0), np.empty(0)))
-                loss = loss * unit[row["run_id"]]
-                label = f"{row['run_id']}: {row['architecture']}, N {short(size)}, {row['epochs']:.3g} epochs"
+            for curve in curves:
+                if curve.n != size:
+                    continue
+                tokens, loss = curve.lines.get(name, (np.empty(0), np.empty(0)))
+                loss = loss * (1.0 / (math.log(2.0) * curve.bytes_per_token) if in_bits else 1.0)
                 x += [*tokens.tolist(), None]
                 y += [*loss.tolist(), None]
-                text += [label] * (len(tokens) + 1)
+                text += [curve.label] * (len(tokens) + 1)
                 xs.append(tokens)
                 ys.append(loss)
             figure.add_scatter(
@@ -107,5 +141,8 @@ def _figure(runs: pd.DataFrame, recorded: dict[str, dict[str, pd.DataFrame]], un
     low, high = (float(drawn.min()), float(drawn.max())) if len(drawn) else (0.0, 1.0)
     figure.update_layout(coloraxis=size_scale(n), margin={"t": 64})
     figure.update_xaxes(log_axis("tokens processed", *xs))
-    figure.update_yaxes(line_axis(title), range=[low - 0.04 * (high - low), high + 0.04 * (high - low)])
+    figure.update_yaxes(
+        line_axis("loss, bits per byte" if in_bits else "loss, nats per token"),
+        range=[low - 0.04 * (high - low), high + 0.04 * (high - low)],
+    )
     return figure

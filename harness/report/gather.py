@@ -1,122 +1,104 @@
-"""What the page is made from: the tables of a sweep's folder, how its runs stand, and the verdict on their gaps."""
+"""The first of a report's three acts, reading: a sweep's folder, or a simulated table, as typed records."""
 
 import json
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import pandas as pd
 
-from harness.fit.fitting import fit
-from harness.fit.gap_law.verdict import Verdict, verdict
-from harness.fit.laws.law import get_law
-from harness.fit.result import FitResult
-from harness.fit.table import assign_roles, roles_for_runs
-from harness.fit.truth import Truth, compare
+from harness.fit.table import RUN_ROLES
+from harness.fit.truth import Truth
 from harness.gaps.cells import details, gap_rows
 from harness.record.configs import read_configs
 from harness.record.lock import is_live
 from harness.record.segments import read_segments
 from harness.record.status import read_status, run_folder
-from harness.record.table import MEASURED, runs_table, segments_table
+from harness.record.table import runs_table, segments_table
 from harness.report.axes import numbers
-from sweeps.errors import InputError
+from harness.report.curves import LossCurves, loss_curves
+
+_PROGRESS = ("step", "steps", "seconds", "compile_seconds")
 
 
 @dataclass(frozen=True)
-class Material:
-    """Everything the page shows.
+class RunRecord:
+    """One run as the page lists it.
 
     Attributes:
-        runs: the tidy table of runs, and of every run `step` of `steps`, `seconds` and `compile_seconds` so far.
-        series, evals: all recorded rows.
-        rows: finished runs in roles (N, D, G, G_se, ...), what the verdict is about; empty without any.
-        verdict: None where nothing can be fitted; `missing` says what was lacking.
-        cells: of finished twins, every estimator's gap, and of each cell what `harness.gaps.cells.details` tells.
-        notes: what was left out of the fit, in sentences.
+        n, d: parameters without embeddings and tokens to process, raw counts.
+        row: every column of the tidy table of runs, with `step` of `steps` for a run of a sweep.
+        seconds, compile_seconds: what training and compiling have taken so far; 0 for a simulated run.
+    """
+
+    run_id: str
+    status: str
+    architecture: str
+    n: float
+    d: float
+    row: dict[str, Any]
+    seconds: float = 0.0
+    compile_seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class Records:
+    """What stands in a sweep's folder or a simulated table, read and not judged.
+
+    Attributes:
+        runs: every run, whatever its status.
+        curves: the losses of every run over training; empty if none was recorded.
+        cells: of finished twins, every estimator's gap, and of each cell what `harness.gaps.cells.details` gives.
         environment: environment.json, None before the first run began or for a table.
-        truth: of a simulated table, its world and the fit of that world's own law; None for a sweep.
+        spec: the text of sweep.yaml; empty for a table.
+        truth: the world of a simulated table; None for a sweep.
     """
 
     name: str
-    runs: pd.DataFrame
-    series: pd.DataFrame
-    evals: pd.DataFrame
-    rows: pd.DataFrame
-    verdict: Verdict | None
-    missing: str
+    runs: tuple[RunRecord, ...]
+    curves: tuple[LossCurves, ...]
     cells: tuple[tuple[dict, dict], ...]
-    notes: tuple[str, ...]
     environment: dict | None
     spec: str
-    truth: tuple[Truth, FitResult] | None = None
+    truth: Truth | None = None
 
 
-def gather_table(
-    source: Path, table: pd.DataFrame, truth: Truth, *, bootstrap: int = 100, nulls: bool = True
-) -> Material:
-    """Judge the gaps of a simulated table as those of a sweep, and fit the law that is true of it.
-
-    Raises:
-        InputError: too few rows for the law.
-    """
-    runs = table.assign(**{name: np.nan for name in MEASURED if name not in table})
-    rows, warnings = roles_for_runs(runs)
-    return Material(
-        name=source.name, runs=table, series=pd.DataFrame(), evals=pd.DataFrame(), rows=rows,
-        verdict=verdict(rows, bootstrap=bootstrap, nulls=nulls, source=source.name), missing="", cells=(),
-        notes=tuple(warning.message for warning in warnings), environment=None, spec="",
-        truth=(truth, fit_true(source, rows, truth, bootstrap=bootstrap)),
-    )  # fmt: skip
-
-
-def fit_true(source: Path, rows: pd.DataFrame, truth: Truth, *, bootstrap: int = 100) -> FitResult:
-    """The law that is true of a simulated table, fitted to the rows in which it is, beside the true constants.
-
-    Args:
-        rows: of the table, in roles.
-
-    Raises:
-        InputError: the law cannot be fitted to that table.
-    """
-    rows, _ = assign_roles(rows, dict(truth.roles), where=truth.where, laws=[get_law(truth.law)], source=str(source))
-    fitted = fit(truth.law, rows, bootstrap=bootstrap, sensitivity=False, source=source.name)
-    return replace(fitted, truth=tuple(asdict(found) for found in compare(fitted, truth)))
-
-
-def gather(out: Path, *, bootstrap: int = 100, nulls: bool = True) -> Material:
-    """Read a sweep's folder and judge its gaps.
-
-    Args:
-        bootstrap: cluster bootstrap draws behind the intervals.
-        nulls: whether to put simulated truths to the same rule.
+def read_sweep(out: Path) -> tuple[Records, pd.DataFrame]:
+    """Read a sweep's folder: its records, and the tidy table of its runs, which is to be judged.
 
     Raises:
         InputError: the folder holds no sweep.
     """
     measured = runs_table(out)
     runs = measured.join(_progress(out))
-    rows, found, missing, notes = pd.DataFrame(), None, "", ()
-    try:
-        rows, warnings = roles_for_runs(runs)
-        notes = tuple(warning.message for warning in warnings)
-        found = verdict(rows, bootstrap=bootstrap, nulls=nulls, source=out.name)
-    except InputError as error:
-        missing = f"{error.field}: {error.value} found, {error.expected} needed"
     environment = out / "environment.json"
-    return Material(
+    records = Records(
         name=out.resolve().name,
-        runs=runs,
-        series=segments_table(out, "series"),
-        evals=segments_table(out, "evals"),
-        rows=rows,
-        verdict=found,
-        missing=missing,
+        runs=_run_records(runs),
+        curves=loss_curves(runs, segments_table(out, "series"), segments_table(out, "evals")),
         cells=_twins(out, measured),
-        notes=notes,
         environment=json.loads(environment.read_text()) if environment.is_file() else None,
         spec=(out / "sweep.yaml").read_text(),
     )
+    return records, runs
+
+
+def records_of_table(name: str, table: pd.DataFrame, truth: Truth) -> Records:
+    """The records of a simulated table of runs: it has no curves, no twins and no machine."""
+    return Records(name, _run_records(table), curves=(), cells=(), environment=None, spec="", truth=truth)
+
+
+def _run_records(runs: pd.DataFrame) -> tuple[RunRecord, ...]:
+    records = []
+    for row in runs.to_dict("records"):
+        spent = {name: row.pop(name) for name in ("seconds", "compile_seconds") if name in row}
+        records.append(
+            RunRecord(
+                str(row["run_id"]), row["status"], row["architecture"], row[RUN_ROLES["N"]], row["D"],
+                {str(name): value for name, value in row.items()}, **spent,
+            )
+        )  # fmt: skip
+    return tuple(records)
 
 
 def _twins(out: Path, table: pd.DataFrame) -> tuple[tuple[dict, dict], ...]:
@@ -126,20 +108,13 @@ def _twins(out: Path, table: pd.DataFrame) -> tuple[tuple[dict, dict], ...]:
 
 
 def _progress(out: Path) -> pd.DataFrame:
-    live, found = is_live(out), []
+    """How far every run has come, and the seconds that its training and compiling have taken."""
+    live, rows = is_live(out), []
     for config in read_configs(out):
         folder = run_folder(out, config.run_id)
         timing = read_segments(folder, "timing")
-        spent = {
-            name: float(numbers(timing, name).sum()) if len(timing) else 0.0
-            for name in ("wall_seconds", "compile_seconds")
-        }
-        found.append(
-            {
-                "step": read_status(folder, config.steps, live=live).step,
-                "steps": config.steps,
-                "seconds": spent["wall_seconds"],
-                "compile_seconds": spent["compile_seconds"],
-            }
-        )
-    return pd.DataFrame(found)
+        spent = [
+            float(numbers(timing, name).sum()) if len(timing) else 0.0 for name in ("wall_seconds", "compile_seconds")
+        ]
+        rows.append((read_status(folder, config.steps, live=live).step, config.steps, *spent))
+    return pd.DataFrame(rows, columns=list(_PROGRESS))

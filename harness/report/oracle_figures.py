@@ -1,4 +1,4 @@
-"""The figures of simulated tables, by oracle: a headline, and figures with what to see in them."""
+"""The figures of simulated tables, by oracle: a headline, and figures with a caption that says what to see."""
 
 from collections.abc import Callable
 
@@ -7,12 +7,23 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from harness.fit.truth import Truth
-from harness.report.axes import ACCENT, FAINT, INK, SIZES, blank, line_axis, log_axis, numbers, short, size_colours
+from harness.report.axes import (
+    ACCENT,
+    FAINT,
+    INK,
+    SIZE_COLOURS,
+    blank,
+    line_axis,
+    log_axis,
+    numbers,
+    short,
+    size_colours,
+)
 from harness.theory import lottery, plrf, students
 from sweeps.errors import InputError
 
 # Columns that read better under another name.
-NAMES = {"N_total": "N", "flops": "C"}
+_SHORT_NAMES = {"N_total": "N", "flops": "C"}
 LOSS, TRAIN = "val_loss_final100", "train_loss_final100"
 Drawing = tuple[go.Figure, str]
 
@@ -21,17 +32,17 @@ def _curves(
     table: pd.DataFrame, x: str, y: str, by: str, titles: tuple[str, str], *, mode: str = "lines",
     dotted: str | None = None,
 ) -> go.Figure:  # fmt: skip
-    """A line for each value of `by`, lighter for the larger ones, on two logarithmic axes; another column dotted."""
+    """Draw a line for each value of `by`, lighter for larger ones, on logarithmic axes; another column is dotted."""
     figure = blank(440)
     sizes = np.unique(numbers(table, by))
     for size, colour in zip(sizes, size_colours(sizes, sizes.min(), sizes.max()), strict=True):
-        said = f"{NAMES.get(by, by)} {short(size) if size < 1e15 else f'{size:.3g}'}"
+        label = f"{_SHORT_NAMES.get(by, by)} {short(size) if size < 1e15 else f'{size:.3g}'}"
         own = table.loc[numbers(table, by) == size].sort_values(x)
-        hover = f"{said}<br>{NAMES.get(x, x)} %{{x:.4g}}<br>%{{y:.4g}}<extra></extra>"
+        hover = f"{label}<br>{_SHORT_NAMES.get(x, x)} %{{x:.4g}}<br>%{{y:.4g}}<extra></extra>"
         for column, dash in ((y, "solid"), (dotted, "dot")):
             if column is not None:
                 figure.add_scatter(
-                    x=numbers(own, x), y=numbers(own, column), mode=mode if column == y else "lines", name=said,
+                    x=numbers(own, x), y=numbers(own, column), mode=mode if column == y else "lines", name=label,
                     line={"color": colour, "width": 1.6, "dash": dash}, marker={"color": colour, "size": 6},
                     showlegend=column == y, hovertemplate=hover,
                 )  # fmt: skip
@@ -46,7 +57,7 @@ def _axes(figure: go.Figure, titles: tuple[str, str], x: np.ndarray, y: np.ndarr
 
 
 def _power(figure: go.Figure, x: np.ndarray, at: tuple[float, float], exponent: float, name: str) -> None:
-    """A dashed power law through a point."""
+    """Add a dashed power law through a point."""
     ends = np.asarray([x.min(), x.max()])
     figure.add_scatter(
         x=ends, y=at[1] * (ends / at[0]) ** exponent, mode="lines", name=name, hoverinfo="skip",
@@ -97,15 +108,15 @@ def _students(table: pd.DataFrame, truth: Truth) -> tuple[str, list[Drawing]]:
     )
     try:
         found = students.frontier_slope(table)
-        said = (
+        slope = (
             f"Along the students' own compute-optimal frontier T* grows as p*^{found.slope:.2f}"
             f" (95 % interval {found.low:.2f} to {found.high:.2f})."
         )
     except InputError:
-        said = "Too few widths, samples or teachers for a frontier."
-    told = "nowhere" if violated == 0 else f"in {violated} of {len(cells)} cells"
-    return f"Trained students exceed the bound {told}", [
-        (left, f"Excess log-loss of trained students, exact against their teachers, and the bound (dotted). {said}"),
+        slope = "Too few widths, samples or teachers for a frontier."
+    where = "nowhere" if violated == 0 else f"in {violated} of {len(cells)} cells"
+    return f"Trained students exceed the bound {where}", [
+        (left, f"Excess log-loss of trained students, exact against their teachers, and the bound (dotted). {slope}"),
         (right, "The quantity the theorem is about: the excess at each sample before it was learned from, averaged."),
     ]  # fmt: skip
 
@@ -132,7 +143,9 @@ def _random_features(table: pd.DataFrame, truth: Truth) -> tuple[str, list[Drawi
 def _gradient_flow(table: pd.DataFrame, truth: Truth) -> tuple[str, list[Drawing]]:
     reused, fresh = (table.loc[table["data"] == kind] for kind in ("reused", "fresh"))
     largest = numbers(table, "N_total").max()
-    fresh = fresh.loc[numbers(fresh, "P") == numbers(fresh, "P").max()]  # P is only how many measure the null
+    fresh = fresh.loc[
+        numbers(fresh, "P") == numbers(fresh, "P").max()
+    ]  # P there only says how many samples measure the null
     wide = reused.loc[numbers(reused, "N_total") == largest]
     titles = ("t, passes over the samples at rate 1", "loss (dotted: training)")
     left = _curves(wide, "t", LOSS, "P", titles, dotted=TRAIN)
@@ -154,7 +167,7 @@ def _gradient_flow(table: pd.DataFrame, truth: Truth) -> tuple[str, list[Drawing
 
 
 def phase_map(alpha: float, beta: float) -> go.Figure:
-    """The phases of one-pass SGD over both exponents, a point marked; white where the risk is infinite."""
+    """Draw the phases of one-pass SGD over both exponents with a point marked; white is where the risk is infinite."""
     across = np.linspace(0.02, max(1.2, 1.2 * alpha), 160)
     up = np.linspace(0.0, max(1.4, 1.2 * beta), 160)
     found = [[plrf.phase(float(a), float(b)) for a in across] for b in up]
@@ -164,7 +177,7 @@ def phase_map(alpha: float, beta: float) -> go.Figure:
     figure = blank(440)
     figure.add_heatmap(
         x=across, y=up, z=code, text=text, showscale=False, opacity=0.55, hovertemplate="%{text}<extra></extra>",
-        colorscale=SIZES,
+        colorscale=SIZE_COLOURS,
     )  # fmt: skip
     for place, name in enumerate(names):
         rows, columns = np.nonzero(code == place)

@@ -1,4 +1,4 @@
-"""The page's dress and its few lines of script; fonts are the reader's own, nothing is fetched."""
+"""The style sheet of the page and its few lines of script. Fonts are those of the reader; nothing is fetched."""
 
 CSS = """
 :root { color-scheme: light; --ink: #222; --faint: #6b6b6b; --rule: #dedad2; --paper: #fbfaf7; --accent: #b3541e; }

@@ -1,4 +1,4 @@
-"""The tables of the page as HTML: constants, rivals, simulated truths, costs, runs."""
+"""The tables of the page as HTML: constants, rivals, simulated truths, costs and runs."""
 
 import math
 from collections.abc import Sequence
@@ -6,33 +6,31 @@ from html import escape
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from harness.fit.compare import Compared
 from harness.fit.gap_law.nulls import Null
-from harness.fit.laws.law import get_law
+from harness.fit.laws.law import Law
 from harness.fit.result import FitResult, number, span
-from harness.fit.table import RUN_ROLES
-from harness.report.axes import numbers, short
+from harness.report.axes import short
+from harness.report.gather import RunRecord
 
-NOT_IDENTIFIED = "not identified"
-# Characters from which a cell is folded rather than widened.
+# A cell with more characters than this is folded onto several lines.
 LONG = 44
 
 
 class Html(str):
-    """Text that is markup already and goes into a cell as it is."""
+    """Text that is markup already, which a cell takes as it is."""
 
 
-def missing(value: Any) -> bool:
+def _missing(value: Any) -> bool:
     return value is None or (isinstance(value, float) and math.isnan(value))
 
 
 def cell_text(value: Any) -> str:
-    """A value as a reader wants it: four significant digits, thousands set apart, a dash for what is not known."""
+    """Write a value for a reader: four significant digits, groups of thousands, a dash for what is not known."""
     if isinstance(value, Html):
         return value
-    if missing(value):
+    if _missing(value):
         return "–"
     if isinstance(value, bool):
         return "yes" if value else "no"
@@ -47,12 +45,14 @@ def _plain(value: Any) -> Any:
     return value.item() if hasattr(value, "item") else value
 
 
-def table(headings: Sequence[str], rows: Sequence[Sequence[Any]], *, sortable: bool = False, tall: bool = False) -> str:
-    """A table in a box that scrolls by itself; numbers to the right, the first column heads its row."""
+def html_table(
+    headings: Sequence[str], rows: Sequence[Sequence[Any]], *, sortable: bool = False, tall: bool = False
+) -> str:
+    """Write a table in a box that scrolls by itself; numbers are to the right, the first column heads its row."""
     rows = [[_plain(value) for value in row] for row in rows]
     numeric = [
         any(isinstance(row[i], int | float) for row in rows)
-        and all(isinstance(row[i], int | float) or missing(row[i]) for row in rows)
+        and all(isinstance(row[i], int | float) or _missing(row[i]) for row in rows)
         for i in range(len(headings))
     ]
     number_class, sort = ' class="n"', ' class="sortable"' if sortable else ""
@@ -64,7 +64,7 @@ def table(headings: Sequence[str], rows: Sequence[Sequence[Any]], *, sortable: b
     for row in rows:
         cells = []
         for i, value in enumerate(row):
-            key = "" if missing(value) else str(float(value)) if numeric[i] else str(value)
+            key = "" if _missing(value) else str(float(value)) if numeric[i] else str(value)
             data = f' data-v="{escape(key)}"' if sortable else ""
             tag, scope = ("th", ' scope="row"') if i == 0 else ("td", "")
             kind = ' class="n"' if numeric[i] else ' class="w"' if i and len(str(value)) > LONG else ""
@@ -77,45 +77,37 @@ def table(headings: Sequence[str], rows: Sequence[Sequence[Any]], *, sortable: b
     )
 
 
-def constants_table(fit: FitResult | None, law_id: str) -> str:
-    """The law's constants and combinations beside the source's; words, not numbers, where they are not identified."""
-    law = get_law(law_id)
-    headings = ("constant", "this sweep", "95 % interval", "standard error", "source document")
-    rows: list[list[Any]] = []
-    if fit is None:
-        rows = [[p.name, "no fit", "", "", _figure(p.published)] for p in law.parameters]
-        named = {p.name for p in law.parameters}
-        rows += [[c.label, "no fit", "", "", _figure(c.published)] for c in law.combinations if c.label not in named]
-        return table(headings, rows)
-    for name, value in fit.parameters.items():
-        if value.identified:
-            shown = [_figure(value.estimate), _interval(value.ci_low, value.ci_high), _figure(value.se)]
-        else:
-            shown = [Html(f"<em>{NOT_IDENTIFIED}</em>"), "", ""]
-        rows.append([name, *shown, _figure(value.published)])
-    known = {entry["combination"]: entry for entry in fit.identifiability["identified_combinations"]}
-    for combination in law.combinations:
-        if combination.label in fit.parameters:
-            continue
-        entry = known.get(combination.label)
-        if entry is None:
-            shown = [Html(f"<em>{NOT_IDENTIFIED}</em>"), "", ""]
-        else:
-            shown = [_figure(entry["estimate"]), _interval(entry["ci_low"], entry["ci_high"]), _figure(entry["se"])]
-        rows.append([combination.label, *shown, _figure(combination.published)])
-    return table(headings, rows)
+def constants_table(law: Law, fit: FitResult | None) -> str:
+    """Write a law's constants and combinations beside the source's, with words for those that are not identified."""
+    names = list(fit.parameters) if fit is not None else [p.name for p in law.parameters]
+    published = {p.name: p.published for p in law.parameters}
+    combined = {c.label: c.published for c in law.combinations if c.label not in names}
+    known: dict[str, tuple[float | None, ...]] = {}
+    if fit is not None:
+        identified = {name: value for name, value in fit.parameters.items() if value.identified}
+        known = {name: (v.estimate, v.ci_low, v.ci_high, v.se) for name, v in identified.items()}
+        known |= {
+            entry["combination"]: (entry["estimate"], entry["ci_low"], entry["ci_high"], entry["se"])
+            for entry in fit.identifiability["identified_combinations"]
+            if entry["combination"] in combined
+        }
+    unknown = ["no fit" if fit is None else Html("<em>not identified</em>"), "", ""]
+    rows = []
+    for name, source in [*((name, published.get(name)) for name in names), *combined.items()]:
+        shown: list[Any] = unknown
+        if name in known:
+            estimate, low, high, se = known[name]
+            shown = [_figure(estimate), span(low, high).replace("-", "\N{MINUS SIGN}"), _figure(se)]
+        rows.append([name, *shown, _figure(source)])
+    return html_table(("constant", "this sweep", "95 % interval", "standard error", "source document"), rows)
 
 
 def _figure(value: float | None) -> Html:
     return Html("–" if value is None else number(value).replace("-", "\N{MINUS SIGN}"))
 
 
-def _interval(low: float | None, high: float | None) -> str:
-    return span(low, high).replace("-", "\N{MINUS SIGN}")
-
-
 def comparison_table(comparison: Sequence[Compared]) -> str:
-    """The laws on the same rows, best extrapolation to the larger runs first."""
+    """Write the laws on the same rows, best extrapolation to the larger runs first."""
     headings = (
         "law", "score on larger runs", "best in % of resamplings", "AICc above best", "BIC above best",
         "cross-validated log score", "against best", "± s.e.", "directions fitted", "status",
@@ -125,13 +117,13 @@ def comparison_table(comparison: Sequence[Compared]) -> str:
         beyond = None if row.heldout_score is None else round(row.heldout_score, 3) + 0.0
         best = None if row.p_best is None else round(100 * row.p_best)
         others = (row.delta_aicc, row.delta_bic, row.cv_log_score, row.delta_cv, row.delta_cv_se)
-        numbers = [round(value, 1) + 0.0 for value in others]
-        rows.append([row.law, beyond, best, *numbers, row.degrees, row.status.replace("_", " ")])
-    return table(headings, rows)
+        rounded = [round(value, 1) + 0.0 for value in others]
+        rows.append([row.law, beyond, best, *rounded, row.degrees, row.status.replace("_", " ")])
+    return html_table(headings, rows)
 
 
 def nulls_table(nulls: Sequence[Null]) -> str:
-    """What the rule says of simulated truths on these N, D and errors."""
+    """Write what the rule says of simulated truths on these N, D and errors."""
     rows = [
         [
             null.truth, null.expected.replace("_", " "), null.verdict.replace("_", " "),
@@ -139,49 +131,50 @@ def nulls_table(nulls: Sequence[Null]) -> str:
         ]
         for null in nulls
     ]  # fmt: skip
-    return table(("simulated truth", "a telling design says", "this design says", "tells it", "because"), rows)
+    return html_table(("simulated truth", "a telling design says", "this design says", "tells it", "because"), rows)
 
 
-def cost_table(runs: pd.DataFrame) -> str:
-    """Tokens, FLOPs and seconds of the steps taken, in all and by architecture and size."""
-    groups = runs.groupby(["architecture", RUN_ROLES["N"]], sort=True)
-    rows = [
-        [f"{g['architecture'].iloc[0]}, N {short(float(g[RUN_ROLES['N']].iloc[0]))}", *_costs(g)] for _, g in groups
-    ]
+def cost_table(runs: Sequence[RunRecord]) -> str:
+    """Write tokens, FLOPs and seconds of the steps taken, in all and by architecture and size."""
+    groups: dict[tuple[str, float], list[RunRecord]] = {}
+    for run in runs:
+        groups.setdefault((run.architecture, run.n), []).append(run)
+    rows = [[f"{name}, N {short(n)}", *_costs(groups[name, n])] for name, n in sorted(groups)]
     headings = ("runs of", "runs", "tokens", "FLOPs, exact", "FLOPs, 6ND", "training, s", "compiling, s", "tokens/s")
-    return table(headings, [["all", *_costs(runs)], *rows], tall=True)
+    return html_table(headings, [["all", *_costs(runs)], *rows], tall=True)
 
 
-def _costs(runs: pd.DataFrame) -> list[Any]:
-    share = numbers(runs, "step") / numbers(runs, "steps")
-    tokens, exact, six = (float(np.sum(numbers(runs, name) * share)) for name in ("D", "flops", "flops_6nd"))
-    seconds, compiling = (float(np.sum(numbers(runs, name))) for name in ("seconds", "compile_seconds"))
+def _costs(runs: Sequence[RunRecord]) -> list[Any]:
+    share = np.asarray([run.row["step"] / run.row["steps"] for run in runs])
+    tokens, exact, six = (
+        float(np.sum(np.asarray([run.row[name] for run in runs], float) * share))
+        for name in ("D", "flops", "flops_6nd")
+    )
+    seconds, compiling = sum(run.seconds for run in runs), sum(run.compile_seconds for run in runs)
     return [len(runs), round(tokens), exact, six, seconds, compiling, tokens / seconds if seconds else None]
 
 
-def unfinished_table(runs: pd.DataFrame) -> str:
-    """Failed, diverged, interrupted, running and pending runs with their reasons."""
+def unfinished_table(runs: Sequence[RunRecord]) -> str:
+    """Write the failed, diverged, interrupted, running and pending runs with their reasons."""
     order = ("failed", "diverged", "interrupted", "running", "pending")
-    left = sorted(runs.query("status in @order").to_dict("records"), key=lambda row: order.index(row["status"]))
     rows = [
         [
-            row["run_id"], row["status"], row["reason"] or "–", f"{row['step']} of {row['steps']}",
-            row["architecture"], row["domain"], row["tokenizer"], row[RUN_ROLES["N"]], row["D"],
+            run.run_id, run.status, run.row["reason"] or "–", f"{run.row['step']} of {run.row['steps']}",
+            run.architecture, run.row["domain"], run.row["tokenizer"], run.n, run.d,
         ]
-        for row in left
+        for run in sorted((run for run in runs if run.status in order), key=lambda run: order.index(run.status))
     ]  # fmt: skip
     headings = ("run", "status", "reason", "steps", "architecture", "domain", "tokenizer", "N", "D")
-    return table(headings, rows, tall=True)
+    return html_table(headings, rows, tall=True)
 
 
-def runs_html(runs: pd.DataFrame) -> str:
-    """Every run with every column, sortable."""
-    hidden = ("seconds", "compile_seconds")
-    columns = [name for name in runs.columns if name not in hidden]
-    rows = [[row[name] for name in columns] for row in runs.to_dict("records")]
-    return table([name.replace("_", " ") for name in columns], rows, sortable=True, tall=True)
+def runs_html(runs: Sequence[RunRecord]) -> str:
+    """Write every run with every column, sortable."""
+    columns = list(runs[0].row)
+    rows = [[run.row[name] for name in columns] for run in runs]
+    return html_table([name.replace("_", " ") for name in columns], rows, sortable=True, tall=True)
 
 
 def facts_table(facts: dict[str, Any]) -> str:
-    """Names and values, a row each."""
-    return table(("what", "value"), [[name, str(value)] for name, value in facts.items()])
+    """Write names and values, a row each."""
+    return html_table(("what", "value"), [[name, str(value)] for name, value in facts.items()])

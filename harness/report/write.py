@@ -6,14 +6,15 @@ from harness.files import write_text
 from harness.fit.laws.law import get_law
 from harness.fit.table import is_runs_table, read_file
 from harness.fit.truth import path_of, read_truth
-from harness.report.gather import gather, gather_table
-from harness.report.oracle import oracle_page
+from harness.report.gather import read_sweep, records_of_table
+from harness.report.judged import judge_simulated_table, judge_sweep
 from harness.report.page import page
+from harness.report.simulated import oracle_page
 from sweeps.errors import InputError
 
 
 def write_report(source: Path, to: Path | None = None, *, bootstrap: int = 100, nulls: bool = True) -> Path:
-    """Judge the gaps and write everything known of them as one file that needs nothing else.
+    """Read the runs, judge their gaps, and write everything known of them as one file that needs nothing else.
 
     Args:
         source: a sweep's folder, any number of its runs finished; or a table of `isogap simulate`, its truth beside it.
@@ -29,14 +30,16 @@ def write_report(source: Path, to: Path | None = None, *, bootstrap: int = 100, 
     """
     if source.suffix not in (".csv", ".parquet"):
         path = source / "report.html" if to is None else to
-        text = page(gather(source, bootstrap=bootstrap, nulls=nulls))
+        records, runs = read_sweep(source)
+        text = page(records, judge_sweep(runs, source.name, bootstrap=bootstrap, nulls=nulls))
     else:
         path = source.with_suffix(".html") if to is None else to
         table, truth = read_file(source), read_truth(path_of(source))
         if not is_runs_table(table):
             raise InputError(source, "columns", ", ".join(map(str, table.columns)), "those of `isogap simulate`")
-        if get_law(truth.law).response == "G":
-            text = page(gather_table(source, table, truth, bootstrap=bootstrap, nulls=nulls))
+        if get_law(truth.law).contrast:
+            judged = judge_simulated_table(source, table, truth, bootstrap=bootstrap, nulls=nulls)
+            text = page(records_of_table(source.name, table, truth), judged)
         else:
             text = oracle_page(source, table, truth, bootstrap=bootstrap)
     write_text(path, text)

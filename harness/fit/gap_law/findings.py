@@ -1,6 +1,6 @@
 """The findings of a verdict in sentences: what the law's source claims, and what these rows say of it in numbers.
 
-Every sentence is made from typed evidence: the table itself is not read here.
+Every sentence is made from typed evidence: the table itself is not read here. `Verdict.claims` has them in order.
 """
 
 from collections.abc import Sequence
@@ -12,10 +12,8 @@ from harness.fit.certainty.sign_flip import Signal
 from harness.fit.compare import Compared
 from harness.fit.gap_law.contest import EpochsTest
 from harness.fit.gap_law.coverage import Coverage, Magnitude
-from harness.fit.gap_law.judge import Judgement
 from harness.fit.gap_law.nulls import Null
 from harness.fit.gap_law.published import SOURCE_D, SOURCE_N, SOURCE_RUNS, SOURCE_SCATTER, source_reach
-from harness.fit.gap_law.rule import ROUNDED_LAW, TESTED_LAW
 from harness.fit.result import FitResult, number, span
 from sweeps.published_gap import PUBLISHED_GAP
 
@@ -29,49 +27,7 @@ class Claim:
     finding: str
 
 
-@dataclass(frozen=True)
-class Findings:
-    """What was found beside the judgement.
-
-    Attributes:
-        coverage: rows on either side of the crossover at the published z.
-        fitted_coverage: the same at the fitted z; None where z is not identified.
-        shared_text: whether runs on one text share its held-out documents.
-        fits: law id -> result, all of the same rows.
-        comparison: the laws, best extrapolation to larger runs first.
-        in_unique_tokens: the rivals that were fitted in unique instead of processed tokens.
-        nulls: the simulated truths; empty if they were not asked for.
-    """
-
-    coverage: Coverage
-    fitted_coverage: Coverage | None
-    magnitude: Magnitude
-    shared_text: bool
-    fits: dict[str, FitResult]
-    comparison: tuple[Compared, ...]
-    in_unique_tokens: tuple[str, ...]
-    nulls: tuple[Null, ...]
-
-
-def claims_of(judgement: Judgement, findings: Findings) -> tuple[Claim, ...]:
-    """Put every finding in a sentence, the one about the source's own design first."""
-    tested, rounded = findings.fits[TESTED_LAW], findings.fits[ROUNDED_LAW]
-    claims = (
-        source_ranges(),
-        _coverage(findings.coverage, findings.fitted_coverage, tested.rows),
-        _detection(judgement.signal, findings.shared_text),
-        _magnitude(findings.magnitude),
-        _comparison(findings.comparison, findings.in_unique_tokens),
-        _exponents(tested),
-        _kink(tested, rounded),
-        _scatter(tested),
-        _balance(tested),
-        _epochs(judgement.epochs),
-    )
-    return (*claims, _nulls(findings.nulls)) if findings.nulls else claims
-
-
-def source_ranges() -> Claim:
+def source_claim() -> Claim:
     """The range of u over the source's own N and D: its crossover at u = 1 lies below all of it."""
     low, high = source_reach()
     return Claim(
@@ -83,7 +39,9 @@ def source_ranges() -> Claim:
     )
 
 
-def _coverage(published: Coverage, fitted: Coverage | None, rows: int) -> Claim:
+def coverage_claim(published: Coverage, fitted: Coverage | None, rows: int) -> Claim:
+    """Say how many rows lie on either side of the crossover."""
+
     def counts(at: Coverage) -> str:
         return (
             f"{at.u_below_03} rows with u < 0.3, {at.u_below_1} below 1, {at.u_above_1} above 1, {at.u_above_3} above 3"
@@ -94,7 +52,8 @@ def _coverage(published: Coverage, fitted: Coverage | None, rows: int) -> Claim:
     return Claim("coverage", "the law has a branch on either side of u_star", text)
 
 
-def _detection(signal: Signal, shared_text: bool) -> Claim:
+def detection_claim(signal: Signal, shared_text: bool) -> Claim:
+    """Say whether there is a gap, and what that test takes for granted."""
     answer = "lie above zero" if signal.detected else "are not shown to lie above zero"
     text = (
         f"The gaps {answer}: one-sided sign-flip p = {signal.p_value:.2g},"
@@ -108,7 +67,8 @@ def _detection(signal: Signal, shared_text: bool) -> Claim:
     return Claim("detection", "there is a gap", text)
 
 
-def _magnitude(magnitude: Magnitude) -> Claim:
+def magnitude_claim(magnitude: Magnitude) -> Claim:
+    """Compare the size of the gaps with the published prediction."""
     return Claim(
         "magnitude",
         f"A = {PUBLISHED_GAP.A} and u_star = {PUBLISHED_GAP.u_star:g}",
@@ -118,7 +78,8 @@ def _magnitude(magnitude: Magnitude) -> Claim:
     )
 
 
-def _exponents(tested: FitResult) -> Claim:
+def exponents_claim(tested: FitResult) -> Claim:
+    """Give the constants of the law with their intervals, and name those that are not identified."""
     known, unknown = [], []
     for name in ("alpha", "z", "beta", "A", "u_star"):
         value = tested.parameters[name]
@@ -134,7 +95,8 @@ def _exponents(tested: FitResult) -> Claim:
     return Claim("S0-1", f"alpha {p.alpha}, z {p.z}, A {p.A}, beta {p.beta}, u_star {p.u_star:g}", text)
 
 
-def _kink(tested: FitResult, rounded: FitResult) -> Claim:
+def kink_claim(tested: FitResult, rounded: FitResult) -> Claim:
+    """Say whether a rounded crossover describes the rows better than a kink."""
     gain = 2 * (rounded.log_likelihood - tested.log_likelihood)
     gains = f"gains {gain:.1f}" if gain > 0.05 else "gains nothing"  # the kink is the limit of large s
     sharpness = rounded.parameters["s"]
@@ -149,7 +111,8 @@ def _kink(tested: FitResult, rounded: FitResult) -> Claim:
     return Claim("S0-2", "f has a kink at u_star: flat below, a power law above", text)
 
 
-def _scatter(tested: FitResult) -> Claim:
+def scatter_claim(tested: FitResult) -> Claim:
+    """Compare the scatter about the law with the one that the source states."""
     claim = f"residual scatter below {100 * SOURCE_SCATTER:g} %"
     scatter, tau = tested.scatter, tested.parameters["tau"]
     if not tau.identified:
@@ -165,7 +128,8 @@ def _scatter(tested: FitResult) -> Claim:
     return Claim("S0-5", claim, text)
 
 
-def _balance(tested: FitResult) -> Claim:
+def balance_claim(tested: FitResult) -> Claim:
+    """Say whether alpha = z beta, where the gap no longer depends on N above the crossover."""
     entries = {entry["combination"]: entry for entry in tested.identifiability["identified_combinations"]}
     entry = entries.get("alpha - z*beta")
     if entry is None:
@@ -179,7 +143,8 @@ def _balance(tested: FitResult) -> Claim:
     return Claim("alpha_z_beta", "alpha = z beta", text)
 
 
-def _epochs(epochs: EpochsTest | None) -> Claim:
+def epochs_claim(epochs: EpochsTest | None) -> Claim:
+    """Say whether repetition matters beyond N and D."""
     claim = "the gap depends on N and D alone, not on how often the data are repeated"
     if epochs is None:
         return Claim("epochs", claim, "Epochs do not vary here (or are not given): repetition is not tested.")
@@ -189,7 +154,8 @@ def _epochs(epochs: EpochsTest | None) -> Claim:
     return Claim("epochs", claim, f"A factor epochs^rho has rho {shown} and gains {ratio:.1f} in 2 log L: {meaning}.")
 
 
-def _comparison(comparison: Sequence[Compared], in_unique_tokens: Sequence[str]) -> Claim:
+def comparison_claim(comparison: Sequence[Compared], in_unique_tokens: Sequence[str]) -> Claim:
+    """Rank the law among its rivals."""
     names = {row.law: f"{row.law} (unique tokens)" if row.law in in_unique_tokens else row.law for row in comparison}
     ranked = ", ".join(
         f"{names[row.law]} +{row.delta_aicc:.1f}" for row in sorted(comparison, key=lambda row: row.delta_aicc)
@@ -205,7 +171,8 @@ def _comparison(comparison: Sequence[Compared], in_unique_tokens: Sequence[str])
     return Claim("rivals", "the law beats its rivals", text)
 
 
-def _nulls(nulls: Sequence[Null]) -> Claim:
+def nulls_claim(nulls: Sequence[Null]) -> Claim:
+    """Say what the rule says of the simulated truths."""
     words = "; ".join(f"{null.truth}: {null.verdict}" for null in nulls)
     text = f"On this design the same rule says, of one simulated table each: {words}."
     if not nulls[-1].passed:

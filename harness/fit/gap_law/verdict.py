@@ -8,13 +8,12 @@ import pandas as pd
 
 from harness.fit.compare import Compared, compare_fitted
 from harness.fit.fitting import complete
+from harness.fit.gap_law import findings
 from harness.fit.gap_law.contest import epochs_test, solve_contest
-from harness.fit.gap_law.coverage import coverage_at, gap_rows_of, magnitude_of
-from harness.fit.gap_law.findings import Claim, Findings, claims_of
+from harness.fit.gap_law.coverage import Coverage, Magnitude, coverage_at, gap_rows_of, magnitude_of
 from harness.fit.gap_law.judge import ErrorKind, Judgement, judge
 from harness.fit.gap_law.nulls import Null, simulate_nulls
 from harness.fit.gap_law.rule import HEADLINES, RIVALS, ROUNDED_LAW, TESTED_LAW
-from harness.fit.problem.problem import Warned
 from harness.fit.result import FitResult
 from sweeps.published_gap import PUBLISHED_GAP
 
@@ -25,14 +24,24 @@ class Verdict:
 
     Attributes:
         judgement: the word, its reason and its evidence.
-        findings: what the sentences are made from: coverage, fits, comparison, simulated truths.
-        claims: every finding in a sentence, with the claim of the source that it answers; the first is about the
-            source's own ranges.
+        coverage: rows on either side of the crossover at the published z.
+        fitted_coverage: the same at the fitted z; None where z is not identified.
+        shared_text: whether runs on one text share its held-out documents.
+        fits: law id -> result, all of the same rows.
+        comparison: the laws, best extrapolation to larger runs first, then by AICc.
+        in_unique_tokens: the rivals that were fitted in unique instead of processed tokens.
+        nulls: what the rule says of three simulated truths on this design; empty if they were not asked for.
     """
 
     judgement: Judgement
-    findings: Findings
-    claims: tuple[Claim, ...]
+    coverage: Coverage
+    fitted_coverage: Coverage | None
+    magnitude: Magnitude
+    shared_text: bool
+    fits: dict[str, FitResult]
+    comparison: tuple[Compared, ...]
+    in_unique_tokens: tuple[str, ...]
+    nulls: tuple[Null, ...]
 
     @property
     def verdict(self) -> str:
@@ -45,36 +54,34 @@ class Verdict:
         return f"{HEADLINES[self.judgement.word]}: {self.judgement.reason}."
 
     @property
-    def sentences(self) -> tuple[str, ...]:
-        return tuple(claim.finding for claim in self.claims)
-
-    @property
-    def fits(self) -> dict[str, FitResult]:
-        """Law id -> result, all of the same rows."""
-        return self.findings.fits
-
-    @property
     def fit(self) -> FitResult:
         """The result of the law under test."""
         return self.fits[TESTED_LAW]
 
     @property
-    def comparison(self) -> tuple[Compared, ...]:
-        """The laws: best extrapolation to larger runs first, then by AICc."""
-        return self.findings.comparison
+    def claims(self) -> tuple[findings.Claim, ...]:
+        """Every finding in a sentence, with the claim it answers; the first is about the source's own ranges."""
+        claims = (
+            findings.source_claim(),
+            findings.coverage_claim(self.coverage, self.fitted_coverage, self.fit.rows),
+            findings.detection_claim(self.judgement.signal, self.shared_text),
+            findings.magnitude_claim(self.magnitude),
+            findings.comparison_claim(self.comparison, self.in_unique_tokens),
+            findings.exponents_claim(self.fit),
+            findings.kink_claim(self.fit, self.fits[ROUNDED_LAW]),
+            findings.scatter_claim(self.fit),
+            findings.balance_claim(self.fit),
+            findings.epochs_claim(self.judgement.epochs),
+        )
+        return (*claims, findings.nulls_claim(self.nulls)) if self.nulls else claims
 
     @property
-    def nulls(self) -> tuple[Null, ...]:
-        """What the rule says of three simulated truths on this design; empty if they were not asked for."""
-        return self.findings.nulls
-
-    @property
-    def warnings(self) -> tuple[Warned, ...]:
-        return self.fit.warnings
+    def sentences(self) -> tuple[str, ...]:
+        return tuple(claim.finding for claim in self.claims)
 
     def to_dict(self) -> dict:
         """The verdict as plain dictionaries, lists, numbers and strings; the fits as in the JSON of a fit."""
-        coverage, fitted = self.findings.coverage, self.findings.fitted_coverage
+        fitted = self.fitted_coverage
         return {
             "headline": self.headline,
             "verdict": self.verdict,
@@ -82,13 +89,13 @@ class Verdict:
             "sentences": list(self.sentences),
             "claims": [asdict(claim) for claim in self.claims],
             "coverage": {
-                "published_z": coverage.to_dict(),
+                "published_z": self.coverage.to_dict(),
                 "fitted_z": None if fitted is None else fitted.to_dict(),
             },
             "fits": {law: result.to_dict() for law, result in self.fits.items()},
             "comparison": [row.to_dict() for row in self.comparison],
             "nulls": [asdict(null) for null in self.nulls],
-            "warnings": [asdict(warning) for warning in self.warnings],
+            "warnings": [asdict(warning) for warning in self.fit.warnings],
         }
 
     def to_json(self) -> str:
@@ -125,7 +132,8 @@ def verdict(
     estimates = results[TESTED_LAW].parameters
     judgement = judge(fits, estimates, epochs, ErrorKind.BOOTSTRAP if bootstrap else ErrorKind.CURVATURE)
     rows, z = gap_rows_of(frame), estimates["z"]
-    findings = Findings(
+    return Verdict(
+        judgement=judgement,
         coverage=coverage_at(rows, PUBLISHED_GAP.z),
         fitted_coverage=coverage_at(rows, z.estimate) if z.identified and z.estimate is not None else None,
         magnitude=magnitude_of(rows),
@@ -135,4 +143,3 @@ def verdict(
         in_unique_tokens=contest.in_unique_tokens,
         nulls=simulate_nulls(frame, rows, fits["gap_n_free"], seed) if nulls else (),
     )
-    return Verdict(judgement, findings, claims_of(judgement, findings))

@@ -2,17 +2,22 @@
 
 import itertools
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from harness import predict_gap
 from harness.files import write_json
+from harness.fit.gap_law.verdict import Verdict
 from harness.record.segments import write_segment
 from harness.record.status import Status, run_folder, write_status
 from harness.record.sweep_folder import lay_out, record_environment
-from harness.report.gather import gather
+from harness.report.gather import Records, read_sweep
+from harness.report.judged import Judged, judge_sweep
+from harness.report.marks import Marks
 from models.config import make_config
 from models.count import count
 from sweeps.config import DataConfig, OptimizerConfig, RunConfig
@@ -121,6 +126,18 @@ ENDS = (
 )
 
 
+@dataclass(frozen=True)
+class Material:
+    """A sweep as read and judged, and beside it the table it was read from: all runs, and the finished ones."""
+
+    records: Records
+    judged: Judged
+    verdict: Verdict
+    marks: Marks
+    runs: pd.DataFrame
+    rows: pd.DataFrame
+
+
 @pytest.fixture(scope="session")
 def sweep_of() -> Callable[..., Path]:
     """(folder, done) -> a sweep's folder with so many finished runs and one of every other end."""
@@ -128,7 +145,10 @@ def sweep_of() -> Callable[..., Path]:
 
 
 @pytest.fixture(scope="session")
-def material(tmp_path_factory):
+def material(tmp_path_factory) -> Material:
     """A sweep of 36 finished runs under the published law, its gaps noisy enough that some are negative."""
     out = write_sweep(tmp_path_factory.mktemp("sweep") / "simulated", 36, ENDS, relative_se=(0.1, 0.1, 2.0))
-    return gather(out, bootstrap=20, nulls=False)
+    records, table = read_sweep(out)
+    judged = judge_sweep(table, out.name, bootstrap=20, nulls=False)
+    assert judged.verdict is not None and judged.marks is not None
+    return Material(records, judged, judged.verdict, judged.marks, table, table.query("status == 'done'"))

@@ -4,13 +4,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from harness.report.curves import BINS, bytes_per_token, curve_figures, smooth
+from harness.report.curves import CURVE_BINS, bytes_per_token, curve_figures, loss_curves, smooth
 
 
 def test_smoothing_keeps_a_constant_and_averages_noise():
     tokens = np.arange(1, 20001) * 256.0
     position, loss = smooth(tokens, np.full(20000, 3.25))
-    assert len(loss) <= BINS and np.all(loss == 3.25)
+    assert len(loss) <= CURVE_BINS and np.all(loss == 3.25)
     assert np.all(np.diff(position) > 0)
     noisy = 3.25 + 0.5 * np.random.default_rng(0).standard_normal(20000)
     # The last bin of equal ratios holds about a sixth of all steps.
@@ -52,7 +52,7 @@ def titles_of(figure) -> str:
 
 
 def test_one_tokenizer_is_drawn_in_nats_per_token():
-    (name, figure), *rest = curve_figures(*runs_of("bytes", "bytes")).items()
+    (name, figure), *rest = curve_figures(loss_curves(*runs_of("bytes", "bytes"))).items()
     assert name == "d, bytes" and not rest
     assert values_of(figure, "held-out") == [2.2, 2.2] and values_of(figure, "seen") == [2.0, 2.0]
     assert values_of(figure, "training loss, smoothed") == [3.0, 2.0, 3.0, 2.0]
@@ -60,7 +60,7 @@ def test_one_tokenizer_is_drawn_in_nats_per_token():
 
 
 def test_several_tokenizers_are_drawn_in_bits_per_byte():
-    figures = curve_figures(*runs_of("bpe:9", "bytes"))
+    figures = curve_figures(loss_curves(*runs_of("bpe:9", "bytes")))
     assert set(figures) == {"d, bpe:9", "d, bytes"}
     assert values_of(figures["d, bpe:9"], "held-out") == pytest.approx([2.2 / math.log(2) / 4.0])
     assert values_of(figures["d, bytes"], "held-out") == pytest.approx([2.2 / math.log(2) / 3.0])
@@ -74,4 +74,4 @@ def test_bytes_per_token_come_from_the_corpus_or_the_probe():
 
 def test_nothing_recorded_draws_nothing():
     runs, _, _ = runs_of("bytes")
-    assert curve_figures(runs, pd.DataFrame(), pd.DataFrame()) == {}
+    assert curve_figures(loss_curves(runs, pd.DataFrame(), pd.DataFrame())) == {}

@@ -4,11 +4,15 @@ import numpy as np
 import pytest
 
 from harness import predict_gap
+from harness.fit.gap_law.constants import estimated_constants
 from harness.report import figures
+from sweeps.published_gap import PUBLISHED_GAP, GapConstants
 
 
-def fit_of(material):
-    return material.verdict.fits["gap"]
+def constants_of(material) -> GapConstants:
+    constants = estimated_constants(material.verdict.fit)
+    assert constants is not None
+    return constants
 
 
 def range_of(figure):
@@ -21,10 +25,9 @@ def runs_in(figure):
 
 def test_where_the_law_holds_every_run_lies_on_the_published_curve(material):
     """With A N^-alpha f(u) as the gap, G N^alpha is A f(u) for every run."""
-    rows = material.rows.assign(G=predict_gap(material.rows["N_nonembedding"], material.rows["D"]), G_se=0.0)
-    source = figures.constants_of(fit_of(material), published=True)
-    assert source is not None
-    figure = figures.collapse_figure(rows, source, source)
+    exact = predict_gap(material.rows["N_nonembedding"], material.rows["D"])
+    marks = dataclasses.replace(material.marks, gap=exact, se=np.zeros(len(exact)))
+    figure = figures.collapse_figure(marks, PUBLISHED_GAP)
     curve = figure.data[0]
     for trace in runs_in(figure):
         expected = np.interp(np.log(trace.x), np.log(curve.x), curve.y)
@@ -33,10 +36,7 @@ def test_where_the_law_holds_every_run_lies_on_the_published_curve(material):
 
 @pytest.mark.parametrize("published", [True, False])
 def test_every_gap_is_drawn_also_the_negative_ones(material, published):
-    constants = figures.constants_of(fit_of(material), published=published)
-    source = figures.constants_of(fit_of(material), published=True)
-    assert constants is not None and source is not None
-    figure = figures.collapse_figure(material.rows, constants, source)
+    figure = figures.collapse_figure(material.marks, PUBLISHED_GAP if published else constants_of(material))
     drawn = np.concatenate([trace.y for trace in runs_in(figure)])
     negative = int((material.rows["gap_probe"] < 0).sum())
     assert negative >= 2
@@ -45,68 +45,40 @@ def test_every_gap_is_drawn_also_the_negative_ones(material, published):
     assert low < drawn.min() and drawn.max() < high
 
 
-def known_only(fit, **combinations):
-    """The fit as if only beta and these combinations were identified."""
-    parameters = {name: dataclasses.replace(p, identified=name == "beta") for name, p in fit.parameters.items()}
-    entries = [{"combination": name, "estimate": value} for name, value in combinations.items()]
-    return dataclasses.replace(
-        fit, parameters=parameters, identifiability=fit.identifiability | {"identified_combinations": entries}
-    )
-
-
-def test_a_collapse_without_z_is_drawn_on_the_valley_of_equal_fits(material):
-    """Above the crossover G = exp(h) N^-s D^-beta, whatever z is."""
-    fit = fit_of(material)
-    valley = known_only(fit, **{"alpha - z*beta": 0.1, "log A + beta*log u_star": -0.7})
-    constants = figures.drawn_constants(material.rows, valley)
-    assert constants is not None and constants["z"] == 0.74
-    n, d, beta = material.rows["N_nonembedding"], material.rows["D"], fit.parameters["beta"].estimate
-    np.testing.assert_allclose(predict_gap(n, d, **constants), np.exp(-0.7) * n**-0.1 * d**-beta, rtol=1e-9)
-
-
-def test_where_too_little_is_known_no_fitted_collapse_is_drawn(material):
-    assert figures.drawn_constants(material.rows, known_only(fit_of(material), **{"alpha - z*beta": 0.1})) is None
-
-
 def test_gaps_below_what_is_detectable_are_hollow(material):
     rows = material.rows
     below = np.abs(rows["gap_probe"]) < rows["minimum_detectable_gap"]
     assert 0 < below.sum() < len(rows)
-    symbols = [s for trace in runs_in(figures.gap_figure(rows, fit_of(material))) for s in trace.marker.symbol]
+    symbols = [
+        s for trace in runs_in(figures.gap_figure(material.marks, constants_of(material))) for s in trace.marker.symbol
+    ]
     assert sum(symbol.endswith("-open") for symbol in symbols) == below.sum()
 
 
-def test_without_values_there_is_no_fitted_curve_and_no_residual(material):
-    fit = fit_of(material)
-    lost = dataclasses.replace(
-        fit, parameters=fit.parameters | {"z": dataclasses.replace(fit.parameters["z"], estimate=None)}
-    )
-    assert figures.constants_of(lost, published=False) is None
-    assert figures.residual_figures(material.rows, lost) == []
-    assert len(runs_in(figures.gap_figure(material.rows, lost))) == 3
+def test_without_constants_there_is_no_fitted_curve(material):
+    figure = figures.gap_figure(material.marks, None)
+    assert [trace for trace in figure.data if trace.mode == "lines"] == []
+    assert len(runs_in(figure)) == 3
 
 
 def test_residuals_are_the_gap_minus_the_law_over_its_spread(material):
-    rows, fit = material.rows, fit_of(material)
-    law = predict_gap(
-        rows["N_nonembedding"], rows["D"], **{name: fit.parameters[name].estimate for name in figures.CONSTANTS}
-    )
-    expected = (rows["gap_probe"] - law) / np.sqrt(rows["gap_probe_se"] ** 2 + (fit.scatter["tau"] * law) ** 2)
-    residual = figures.standardized_residuals(rows, fit)
-    assert residual is not None
-    np.testing.assert_allclose(residual, expected, rtol=1e-6)
+    rows, constants, tau = material.rows, constants_of(material), material.verdict.fit.scatter["tau"]
+    law = predict_gap(rows["N_nonembedding"], rows["D"], *constants)
+    expected = (rows["gap_probe"] - law) / np.sqrt(rows["gap_probe_se"] ** 2 + (tau * law) ** 2)
+    np.testing.assert_allclose(figures.standardized_residuals(material.marks, constants, tau), expected, rtol=1e-6)
 
 
 def test_a_run_that_lies_far_off_is_still_in_the_figure(material):
-    rows = material.rows.assign(G=material.rows["G"] + 50 * material.rows["gap_probe_se"])
-    figure = figures.residual_figures(rows, fit_of(material))[0]
+    far = dataclasses.replace(material.marks, gap=material.marks.gap + 50 * material.marks.se)
+    residual = figures.standardized_residuals(far, constants_of(material), material.verdict.fit.scatter["tau"])
+    figure = figures.residual_figures(far, residual)[0]
     drawn = np.concatenate([trace.y for trace in runs_in(figure)])
     low, high = range_of(figure)
     assert low < drawn.min() and drawn.max() < high
 
 
 def test_coverage_marks_every_run_at_its_u_and_the_source_above_one(material):
-    figure = figures.coverage_figure(material.runs)
+    figure = figures.coverage_figure(material.records.runs)
     source, *marks = figure.data
     # (1e9 tokens, 1.3e10 parameters) and (4e12, 7e7): the corners of the source's ranges.
     assert source.x == pytest.approx((33.3, 6.25e6), rel=0.02)

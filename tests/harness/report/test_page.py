@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
@@ -41,7 +42,7 @@ class Reader(HTMLParser):
 
 @pytest.fixture(scope="module")
 def html(material) -> str:
-    return page(material)
+    return page(material.records, material.judged)
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +79,7 @@ def test_the_verdict_and_its_sentences_are_said_the_sources_design_first(read, m
 
 
 def test_every_number_among_the_constants_is_the_fits(read, material):
-    fit = material.verdict.fits["gap"]
+    fit = material.verdict.fit
     rows = {row[0]: row[1:] for row in read.rows["constants"][1:]}
     assert list(rows)[: len(fit.parameters)] == list(fit.parameters)
     expected = {name: (v.estimate, v.ci_low, v.ci_high, v.se) for name, v in fit.parameters.items() if v.identified}
@@ -116,6 +117,14 @@ def test_runs_without_a_result_are_listed_with_their_reasons(read, material):
     assert {"interrupted", "pending"} <= reasons.keys()
 
 
+def test_a_fit_without_values_has_no_residuals(html, material):
+    fit, verdict = material.verdict.fit, material.verdict
+    lost = replace(fit, parameters=fit.parameters | {"z": replace(fit.parameters["z"], estimate=None)})
+    judged = replace(material.judged, verdict=replace(verdict, fits=verdict.fits | {"gap": lost}))
+    assert '<section id="residuals"' in html
+    assert '<section id="residuals"' not in page(material.records, judged)
+
+
 def test_rivals_are_ranked_as_the_comparison_ranks_them(read, material):
     assert [row[0] for row in read.rows["rivals"][1:]] == [row.law for row in material.verdict.comparison]
     assert [float(row[3]) for row in read.rows["rivals"][1:]] == pytest.approx(
@@ -133,5 +142,5 @@ def test_figures_parse_and_have_units(html):
 
 
 def test_the_spec_stands_there_to_the_letter(read, material):
-    assert material.spec in read.text and "<made> & told" in read.text
+    assert material.records.spec in read.text and "<made> & told" in read.text
     assert "c0ffee" in read.text and "isogap run sweep.yaml" in read.text

@@ -5,7 +5,8 @@ import pytest
 
 from harness.fit.gap_law.nulls import Null
 from harness.fit.gap_law.rule import Word
-from harness.report.tables import cell_text, constants_table, cost_table, nulls_table, table
+from harness.fit.laws.law import get_law
+from harness.report.tables import cell_text, constants_table, cost_table, html_table, nulls_table
 
 
 @pytest.mark.parametrize(
@@ -18,15 +19,15 @@ def test_values_as_a_reader_wants_them(value, text):
 
 
 def test_a_sortable_table_carries_its_values_in_full():
-    html = table(("run", "loss"), [["a", 1.23456789], ["b", None]], sortable=True)
+    html = html_table(("run", "loss"), [["a", 1.23456789], ["b", None]], sortable=True)
     assert 'data-v="1.23456789"' in html and 'data-v=""' in html
     assert html.count('class="n"') == 3
 
 
 def test_what_is_not_identified_has_no_number(material):
-    fit = material.verdict.fits["gap"]
+    fit = material.verdict.fit
     unknown = dataclasses.replace(fit.parameters["z"], identified=False, estimate=0.123456, ci_low=0.1, ci_high=0.2)
-    html = constants_table(dataclasses.replace(fit, parameters=fit.parameters | {"z": unknown}), "gap")
+    html = constants_table(get_law("gap"), dataclasses.replace(fit, parameters=fit.parameters | {"z": unknown}))
     row = next(part for part in html.split("<tr>") if part.startswith('<th scope="row">z<'))
     assert "not identified" in row and "0.12" not in row and "0.74" in row
 
@@ -34,7 +35,7 @@ def test_what_is_not_identified_has_no_number(material):
 def test_costs_add_up(material):
     """36 finished runs of D tokens and 6 N_active D operations; 3, 40 and 77 steps of 256 tokens of the others."""
     done = material.runs[material.runs["status"] == "done"]
-    html = cost_table(material.runs)
+    html = cost_table(material.records.runs)
     first = html.split("<tr>")[2].split("</tr>")[0]
     tokens = int(done["D"].sum()) + (3 + 40 + 77) * 256
     assert cell_text(tokens) in first

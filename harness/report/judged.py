@@ -1,0 +1,81 @@
+"""The second of a report's three acts, judging: a table of runs becomes a verdict and the rows it is about."""
+
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from harness.fit.fitting import fit
+from harness.fit.gap_law.verdict import Verdict, verdict
+from harness.fit.laws.law import get_law
+from harness.fit.result import FitResult
+from harness.fit.table import assign_roles, roles_for_runs
+from harness.fit.truth import Truth, compare
+from harness.record.table import MEASURED
+from harness.report.marks import Marks, marks_of
+from sweeps.errors import InputError
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What was made of the gaps of a table.
+
+    Attributes:
+        verdict: None where nothing can be fitted; `missing` says what was lacking.
+        marks: the finished runs that the verdict is about; None without any.
+        notes: what was left out of the fit, in sentences.
+        true_fit: of a simulated table, the fit of the law that is true of it; None for a sweep.
+    """
+
+    verdict: Verdict | None
+    marks: Marks | None
+    missing: str
+    notes: tuple[str, ...]
+    true_fit: FitResult | None = None
+
+
+def judge_sweep(runs: pd.DataFrame, name: str, *, bootstrap: int = 100, nulls: bool = True) -> Judged:
+    """Judge the gaps of a sweep's runs, any number of them finished.
+
+    Args:
+        runs: a row a run, as `harness.record.table.runs_table` gives it.
+        name: of the sweep, for messages.
+        bootstrap: cluster bootstrap draws behind the intervals.
+        nulls: whether to put simulated truths to the same rule.
+    """
+    marks, notes = None, ()
+    try:
+        rows, warnings = roles_for_runs(runs)
+        marks, notes = marks_of(rows), tuple(warning.message for warning in warnings)
+        return Judged(verdict(rows, bootstrap=bootstrap, nulls=nulls, source=name), marks, "", notes)
+    except InputError as error:
+        return Judged(None, marks, f"{error.field}: {error.value} found, {error.expected} needed", notes)
+
+
+def judge_simulated_table(
+    source: Path, table: pd.DataFrame, truth: Truth, *, bootstrap: int = 100, nulls: bool = True
+) -> Judged:
+    """Judge the gaps of a simulated table as those of a sweep, and fit the law that is true of it.
+
+    Raises:
+        InputError: too few rows for the law.
+    """
+    rows, warnings = roles_for_runs(table.assign(**{name: np.nan for name in MEASURED if name not in table}))
+    found = verdict(rows, bootstrap=bootstrap, nulls=nulls, source=source.name)
+    notes = tuple(warning.message for warning in warnings)
+    return Judged(found, marks_of(rows), "", notes, fit_true_law(source, rows, truth, bootstrap=bootstrap))
+
+
+def fit_true_law(source: Path, rows: pd.DataFrame, truth: Truth, *, bootstrap: int = 100) -> FitResult:
+    """Fit the law that is true of a simulated table to the rows in which it is, and compare with the true constants.
+
+    Args:
+        rows: of the table, in roles.
+
+    Raises:
+        InputError: the law cannot be fitted to that table.
+    """
+    rows, _ = assign_roles(rows, dict(truth.roles), where=truth.where, laws=[get_law(truth.law)], source=str(source))
+    fitted = fit(truth.law, rows, bootstrap=bootstrap, sensitivity=False, source=source.name)
+    return replace(fitted, truth=tuple(asdict(found) for found in compare(fitted, truth)))
