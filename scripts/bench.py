@@ -73,10 +73,10 @@ def fit(args: argparse.Namespace) -> dict:
     import numpy as np
     import pandas as pd
 
-    from harness.fit.certainty.uncertainty import resample
+    from harness.fit.certainty.bootstrap import resample
     from harness.fit.fitting import complete, solve
     from harness.fit.laws.law import get_law
-    from harness.fit.problem.problem import centre
+    from harness.fit.problem.centred import centre
     from harness.fit.search.solver import minimise
     from harness.fit.search.starts import grid_of_starts
     from harness.fit.table import read_table

@@ -13,7 +13,7 @@ import pandas as pd
 
 from harness.fit.fitting import fit
 from harness.fit.gap_law.published import predict_gap
-from harness.fit.truth import holds
+from harness.fit.known_truth import interval_holds
 from sweeps.published_gap import PUBLISHED_GAP
 
 TRUTH = {
@@ -53,7 +53,7 @@ def main() -> None:
             for name, truth in TRUTH[law].items():
                 value = result.parameters[name]
                 if value.identified:
-                    found[name].append(holds(value.ci_low, value.ci_high, truth) is not False)
+                    found[name].append(interval_holds(value.ci_low, value.ci_high, truth) is not False)
         seconds = time.perf_counter() - began
         print(f"{law}, noise {noise:g}: {args.sweeps} sweeps in {seconds:.0f} s")
         for name, covered in found.items():

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from harness.fit.fitting import fit
-from harness.fit.truth import compare
+from harness.fit.known_truth import compare_with_truth
 from harness.theory import (
     gap_worlds,
     gradient_flow,
@@ -136,7 +136,7 @@ def gaps(replicates: int) -> None:
         for seed in range(replicates):
             table, truth = gap_worlds.simulate_gaps(name, seed=seed)
             rows = pd.DataFrame({"N": table["N_nonembedding"], "D": table["D"], "G": table["gap_probe"]})
-            found.append({each.name: each for each in compare(fit(law, rows, sensitivity=False), truth)})
+            found.append({each.name: each for each in compare_with_truth(fit(law, rows, sensitivity=False), truth)})
         for constant in ("alpha", "z", "beta"):
             mine = [each[constant] for each in found]
             errors = np.asarray([each.error for each in mine if each.error is not None])

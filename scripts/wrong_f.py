@@ -19,7 +19,7 @@ from plotly.subplots import make_subplots
 
 from harness.fit.fitting import fit
 from harness.fit.forecast import predict
-from harness.fit.truth import holds
+from harness.fit.known_truth import interval_holds
 from harness.report.axes import ACCENT, FAINT, INK, numbers, size_colours
 from harness.theory.random_features import losses
 from harness.theory.spectrum import power_law_spectrum
@@ -58,7 +58,7 @@ def study(name: str, law: str, replicates: int, scatter: float) -> dict:
     for constant, truth in TRUTH.items():
         known = [each.parameters[constant] for each in found if each.parameters[constant].identified]
         values = np.asarray([value.estimate for value in known], float)
-        held = [holds(value.ci_low, value.ci_high, truth) is not False for value in known]
+        held = [interval_holds(value.ci_low, value.ci_high, truth) is not False for value in known]
         row[constant] = {
             "truth": truth, "without_noise": clean.parameters[constant].estimate, "mean": float(values.mean()),
             "sd": float(values.std(ddof=1)), "coverage": float(np.mean(held)), "identified": len(known),

@@ -26,7 +26,8 @@ from harness.fit.allocation.lines import (
 from harness.fit.allocation.lower_edge import lower_edge
 from harness.fit.allocation.parametric import allocate_by_fit, loss_law
 from harness.fit.fitting import fit
-from harness.fit.problem.problem import Warned, column_of
+from harness.fit.problem.columns import column_of
+from harness.fit.problem.fit_warning import FitWarning
 from harness.fit.result import FitResult, number, span
 from harness.fit.table import read_table
 from harness.source import parse_roles, read_fit, read_runs
@@ -55,7 +56,7 @@ class Allocation:
     exponents: dict[str, dict[str, float | None]]
     optima: list[dict[str, Any]]
     budgets: list[dict[str, Any]]
-    warnings: tuple[Warned, ...]
+    warnings: tuple[FitWarning, ...]
 
     def to_dict(self) -> dict[str, Any]:
         return {**vars(self), "warnings": [vars(warning) for warning in self.warnings]}

@@ -13,12 +13,12 @@ from harness.fit.compare import compare
 from harness.fit.fitting import fit
 from harness.fit.forecast import predict
 from harness.fit.groups import fit_by
+from harness.fit.known_truth import check_law, read_truth, render_truth
+from harness.fit.known_truth import compare_with_truth as compare_truth
 from harness.fit.laws.law import get_law
-from harness.fit.problem.objective import Options, check
+from harness.fit.problem.objective import HuberOptions, check_objective
 from harness.fit.result import render, render_groups
 from harness.fit.table import read_table
-from harness.fit.truth import check_law, read_truth, render_truth
-from harness.fit.truth import compare as compare_truth
 from harness.record.table import write_table
 from harness.source import parse_roles, read_fit, read_points, read_runs
 from harness.terminal import print_rows, working
@@ -40,7 +40,7 @@ def show_fit(
     Raises:
         InputError: unusable options or rows.
     """
-    check(objective, delta, quantile)
+    check_objective(objective, delta, quantile)
     if truth is not None and by is not None:
         raise InputError("--truth", "value", str(truth), "no --by: the truth is of the table as a whole")
     known = None if truth is None else read_truth(truth)
@@ -49,7 +49,7 @@ def show_fit(
     frame = read_runs(
         source, law, set=parse_roles(set_), where=where, holdout=holdout, estimator=estimator, units=units, tell=print
     )
-    choices |= {"objective": objective, "options": Options(delta, quantile), "source": source}
+    choices |= {"objective": objective, "options": HuberOptions(delta, quantile), "source": source}
     with working("fitting"):
         if by is None:
             result = fit(law, frame, **choices)

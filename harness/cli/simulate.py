@@ -9,7 +9,7 @@ import typer
 if TYPE_CHECKING:
     import pandas as pd
 
-    from harness.fit.truth import Truth
+    from harness.fit.known_truth import Truth
 
 app = typer.Typer(help="Data from worlds whose answers are known.", no_args_is_help=True)
 
@@ -52,7 +52,7 @@ def _counts(text: str, field: str) -> list[int]:
 
 def _give(table: "pd.DataFrame", truth: "Truth", to: Path) -> None:
     """Write both, and say what there is and how to go on."""
-    from harness.fit.truth import fit_command, path_of, write_truth
+    from harness.fit.known_truth import fit_command, path_of, write_truth
     from harness.record.table import write_table
 
     write_truth(truth, to)

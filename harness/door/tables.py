@@ -12,12 +12,12 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from harness.fit.allocation.parametric import allocate_by_fit
-from harness.fit.compare import Compared, compare
+from harness.fit.compare import ComparedLaw, compare
 from harness.fit.fitting import fit
 from harness.fit.forecast import predict
 from harness.fit.groups import fit_by
 from harness.fit.laws.law import get_law, law_ids
-from harness.fit.problem.objective import Options
+from harness.fit.problem.objective import HuberOptions
 from harness.fit.result import FitResult
 from harness.fit.shared.collapse import Collapse, judge_collapse
 from harness.fit.shared.crossover import Crossover, find_crossover
@@ -75,7 +75,7 @@ def fit_runs(
     """
     frame = read_runs(source, law, **reading)
     return fit(
-        law, frame, bootstrap=bootstrap, seed=seed, objective=objective, options=Options(delta, quantile),
+        law, frame, bootstrap=bootstrap, seed=seed, objective=objective, options=HuberOptions(delta, quantile),
         profile=profile, sensitivity=sensitivity, source=_name(source),
     )  # fmt: skip
 
@@ -94,7 +94,7 @@ def fit_groups(
 
 def compare_laws(
     source: Runs, laws: Sequence[str], *, seed: int = 0, **reading: Unpack[Reading]
-) -> tuple[Compared, ...]:
+) -> tuple[ComparedLaw, ...]:
     """Fit several laws of one response to the same runs, and rank them by how well they predict larger runs.
 
     Raises:

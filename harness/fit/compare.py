@@ -7,12 +7,12 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
-from harness.fit.certainty.information import log_likelihood_rows
-from harness.fit.fitting import Fitted, solve
+from harness.fit.fitting import SolvedFit, solve
 from harness.fit.laws.law import get_law
-from harness.fit.problem.problem import Problem
-from harness.fit.referee import extrapolate
-from harness.fit.referee.extrapolate import Extrapolated
+from harness.fit.problem.centred import Problem
+from harness.fit.problem.likelihood import log_likelihood_rows
+from harness.fit.referee import extrapolation
+from harness.fit.referee.extrapolation import Extrapolation
 from harness.fit.search.solver import best_and_runners_up, minimise
 from sweeps.errors import InputError
 
@@ -21,7 +21,7 @@ RANKINGS = 2000
 
 
 @dataclass(frozen=True)
-class Compared:
+class ComparedLaw:
     """One law of a comparison; differences are to the best law of that column.
 
     Attributes:
@@ -31,7 +31,7 @@ class Compared:
         delta_cv, delta_cv_se: difference to the best law, and its standard error over clusters.
         holdout_log_score: summed log density of the rows held out by the user; None if there are none.
         heldout_score: mean score of rows larger than those fitted, which ranks the laws: of the user's held-out rows,
-            else of expanding windows by scale (`harness.fit.referee.extrapolate`); None if neither is there.
+            else of expanding windows by scale (`harness.fit.referee.extrapolation`); None if neither is there.
         heldout_error: their mean |prediction/response - 1|; None where a response is zero.
         p_best: share of resamplings of the held-out clusters in which the law has the best score.
         reach: by how much the held-out scale exceeds the fitted one.
@@ -71,7 +71,7 @@ def folds_of(problem: Problem, seed: int, folds: int = FOLDS) -> np.ndarray:
     return (np.random.default_rng(seed).permutation(clusters) % folds)[problem.cluster]
 
 
-def cross_validated(fitted: Fitted, seed: int = 0) -> Float[np.ndarray, "rows"]:
+def cross_validated(fitted: SolvedFit, seed: int = 0) -> Float[np.ndarray, "rows"]:
     """Log density of every fitted row under the fit without its fold."""
     problem = fitted.problem
     fold = folds_of(problem, seed)
@@ -87,7 +87,7 @@ def cross_validated(fitted: Fitted, seed: int = 0) -> Float[np.ndarray, "rows"]:
     return scores[problem.fitted]
 
 
-def compare_fitted(fits: Sequence[Fitted], seed: int = 0) -> tuple[Compared, ...]:
+def compare_fitted(fits: Sequence[SolvedFit], seed: int = 0) -> tuple[ComparedLaw, ...]:
     """The table of solved fits to the same rows: best extrapolation first, AICc where that ties or is not there."""
     rows = int(fits[0].problem.fitted.sum())
     cluster = fits[0].problem.cluster[fits[0].problem.fitted]
@@ -102,7 +102,7 @@ def compare_fitted(fits: Sequence[Fitted], seed: int = 0) -> tuple[Compared, ...
         lost = np.bincount(cluster, weights=score - scores[best])
         density = log_likelihood_rows(fitted.problem, fitted.identified.theta)[held]
         table.append(
-            Compared(
+            ComparedLaw(
                 fitted.problem.law.id,
                 fitted.status.value,
                 rows,
@@ -122,15 +122,15 @@ def compare_fitted(fits: Sequence[Fitted], seed: int = 0) -> tuple[Compared, ...
     return tuple(sorted(table, key=lambda row: (-(row.heldout_score or 0.0), row.aicc)))
 
 
-def held_out_scores(fits: Sequence[Fitted], seed: int = 0) -> list[dict]:
-    """The fields of `Compared` about rows that are larger than those fitted, for each fit."""
+def held_out_scores(fits: Sequence[SolvedFit], seed: int = 0) -> list[dict]:
+    """The fields of `ComparedLaw` about rows that are larger than those fitted, for each fit."""
     held = ~fits[0].problem.fitted
     if held.any():
-        parts = [extrapolate.scores(fitted.problem, fitted.identified.theta) for fitted in fits]
-        scale = extrapolate.scale_of(fits[0].problem)
-        found = [Extrapolated(held, a[held], b[held], scale[held].max() / scale[~held].max()) for a, b in parts]
+        parts = [extrapolation.scores(fitted.problem, fitted.identified.theta) for fitted in fits]
+        scale = extrapolation.scale_of(fits[0].problem)
+        found = [Extrapolation(held, a[held], b[held], scale[held].max() / scale[~held].max()) for a, b in parts]
     else:
-        windows = [extrapolate.extrapolate(fitted.problem, fitted.solutions) for fitted in fits]
+        windows = [extrapolation.extrapolate(fitted.problem, fitted.solutions) for fitted in fits]
         found = [window for window in windows if window is not None]
         if len(found) < len(windows):
             return [{}] * len(fits)
@@ -159,7 +159,7 @@ def held_out_scores(fits: Sequence[Fitted], seed: int = 0) -> list[dict]:
 
 def compare(
     law_ids: Sequence[str], frame: pd.DataFrame, *, holdout: str | None = None, seed: int = 0, source: str = "table"
-) -> tuple[Compared, ...]:
+) -> tuple[ComparedLaw, ...]:
     """Fit several laws of one response to the same rows and rank them.
 
     Args:

@@ -5,31 +5,32 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 
-from harness.fit.certainty.estimates import combinations_of, estimates_of
-from harness.fit.certainty.identify import Identified, identify, nothing_identified
-from harness.fit.certainty.information import log_likelihood_rows, raw_values
-from harness.fit.certainty.large import draws_from_sandwich, extend, is_large, part_of, said
-from harness.fit.certainty.profile import profile as profile_of
+from harness.fit.certainty.bootstrap import resample
+from harness.fit.certainty.identifiability import Identified, identify, nothing_identified
+from harness.fit.certainty.intervals import combinations_of, estimates_of
+from harness.fit.certainty.large_tables import draws_from_sandwich, extend, is_large, large_table_warning, part_of
+from harness.fit.certainty.profile_likelihood import profile_intervals as profile_of
 from harness.fit.certainty.sign_flip import detect
-from harness.fit.certainty.uncertainty import resample
 from harness.fit.laws.law import Law, get_law
-from harness.fit.problem.inspect import oddities
-from harness.fit.problem.objective import DEFAULTS, Options
-from harness.fit.problem.problem import Problem, centre
+from harness.fit.problem.centred import Problem, centre
+from harness.fit.problem.likelihood import log_likelihood_rows
+from harness.fit.problem.objective import DEFAULT_OPTIONS, HuberOptions
+from harness.fit.problem.raw_units import raw_values
+from harness.fit.problem.table_checks import oddities
 from harness.fit.referee.checklist import checklist
-from harness.fit.referee.extrapolate import extrapolate
+from harness.fit.referee.extrapolation import extrapolate
+from harness.fit.referee.fit_warnings import warnings_of
 from harness.fit.referee.scores import holdout_scores, scatter
 from harness.fit.referee.sensitivity import cases, robustness
-from harness.fit.referee.warn import warnings_of
 from harness.fit.result import Estimate, FitResult
+from harness.fit.search.fit_status import FitStatus
 from harness.fit.search.solver import Solutions, minimise, status_of
 from harness.fit.search.starts import grid_of_starts
-from harness.fit.search.status import FitStatus
 from sweeps.errors import InputError
 
 
 @dataclass(frozen=True)
-class Fitted:
+class SolvedFit:
     """A solved fit before its errors: what bootstrap, comparison and verdict start from."""
 
     problem: Problem
@@ -54,9 +55,9 @@ def solve(
     *,
     holdout: str | None = None,
     objective: str | None = None,
-    options: Options = DEFAULTS,
+    options: HuberOptions = DEFAULT_OPTIONS,
     source: str = "table",
-) -> Fitted:
+) -> SolvedFit:
     """Multi-start and identifiability, without errors.
 
     Raises:
@@ -71,19 +72,19 @@ def solve(
     status = status_of(problem, solutions)
     if status is FitStatus.FAILED:
         raise InputError(source, law.response, f"{len(frame)} rows", f"numbers for which {law.formula} is finite")
-    if law.response == "G" and not detect(problem).detected:
+    if law.contrast and not detect(problem).detected:
         identified = nothing_identified(problem, solutions)
     elif large:
-        problem = replace(problem, warnings=(*problem.warnings, said(problem)))
+        problem = replace(problem, warnings=(*problem.warnings, large_table_warning(problem)))
         solutions, identified = extend(problem, searched, solutions)
     else:
         identified = identify(problem, solutions)
     if not identified.identified.all() and status in (FitStatus.CONVERGED, FitStatus.AT_BOUND):
         status = FitStatus.NOT_IDENTIFIED
-    return Fitted(problem, solutions, identified, status)
+    return SolvedFit(problem, solutions, identified, status)
 
 
-def curvature_estimates(fitted: Fitted) -> dict[str, Estimate]:
+def curvature_estimates(fitted: SolvedFit) -> dict[str, Estimate]:
     """The parameters of a solved fit with errors from the curvature of the likelihood alone, without a bootstrap."""
     no_draws = resample(fitted.problem, fitted.solutions, fitted.identified, 0, 0)
     return estimates_of(fitted.problem, fitted.identified, *no_draws)
@@ -97,7 +98,7 @@ def fit(
     bootstrap: int = 200,
     seed: int = 0,
     objective: str | None = None,
-    options: Options = DEFAULTS,
+    options: HuberOptions = DEFAULT_OPTIONS,
     sensitivity: bool = True,
     profile: bool = False,
     source: str = "table",
@@ -124,7 +125,7 @@ def fit(
 
 
 def complete(
-    fitted: Fitted,
+    fitted: SolvedFit,
     frame: pd.DataFrame,
     *,
     draws: int = 200,
@@ -154,9 +155,9 @@ def complete(
     beyond = extrapolate(searched, solutions) if sensitivity else None
     condition = identified.condition if np.isfinite(identified.condition) else None
     loss = solutions.loss
-    best, normal = float(np.min(loss)), problem.model.objective.id == "normal"
-    near = loss <= (best + 0.01 if normal else best * 1.01)
-    value = -fitted.log_likelihood if normal else identified.loss * problem.unit
+    best, likelihood = float(np.min(loss)), problem.model.objective.variance is not None
+    near = loss <= (best + 0.01 if likelihood else best * 1.01)
+    value = -fitted.log_likelihood if likelihood else identified.loss * problem.unit
     return FitResult(
         law=law.id,
         formula=law.formula,

@@ -1,5 +1,7 @@
 """What a stored fit says about new points, with intervals from its draws."""
 
+from types import SimpleNamespace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,7 +9,8 @@ import pandas as pd
 from jaxtyping import Float
 
 from harness.fit.laws.law import bind, get_law, stacked
-from harness.fit.problem.problem import read_columns
+from harness.fit.problem.columns import read_columns
+from harness.fit.problem.objective import objective_named
 from harness.fit.problem.program import float64
 from harness.fit.result import FitResult
 from sweeps.errors import InputError
@@ -72,9 +75,4 @@ def curves(
 def _with_scatter(result: FitResult, sampled: Float[np.ndarray, "draws points"]) -> np.ndarray:
     """Draws of single runs: relative scatter where the objective has one, in logs where it works on logs."""
     normal = np.random.default_rng(0).standard_normal(sampled.shape)
-    kind = result.objective["name"]
-    if kind == "negative_log_likelihood":
-        return sampled * (1.0 + (result.scatter["tau_unbiased"] or 0.0) * normal)
-    if kind == "sum_squares":
-        return sampled + result.scatter["residual_sd"] * normal
-    return sampled * np.exp((result.scatter["log_residual_sd"] or 0.0) * normal)
+    return objective_named(result.objective["name"]).new_runs(sampled, SimpleNamespace(**result.scatter), normal)

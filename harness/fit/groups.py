@@ -6,7 +6,8 @@ import pandas as pd
 from harness.fit.fitting import fit
 from harness.fit.forecast import predict
 from harness.fit.laws.law import Law, get_law
-from harness.fit.problem.problem import Warned, column_of, held_out
+from harness.fit.problem.columns import column_of, held_out
+from harness.fit.problem.fit_warning import FitWarning
 from harness.fit.referee.scores import errors_of
 from harness.fit.result import FitResult
 from sweeps.errors import InputError
@@ -14,7 +15,7 @@ from sweeps.errors import InputError
 
 def fit_by(
     law: str | Law, frame: pd.DataFrame, by: str, *, holdout: str | None = None, source: str = "table", **choices
-) -> tuple[dict[str, FitResult], dict, tuple[Warned, ...]]:
+) -> tuple[dict[str, FitResult], dict, tuple[FitWarning, ...]]:
     """A fit per value of a column, and the errors on the held-out rows of all groups together.
 
     Args:
@@ -38,7 +39,7 @@ def fit_by(
         try:
             fits[str(name)] = fit(law, rows, source=f"{source}, {by} {name}", **choices)
         except InputError as error:
-            warnings.append(Warned("group_left_out", str(error)))
+            warnings.append(FitWarning("group_left_out", str(error)))
             continue
         beyond = rows.loc[rows["holdout"]].reset_index(drop=True)
         if len(beyond):

@@ -8,8 +8,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from harness.fit.problem.problem import Warned
-from harness.fit.search.status import FitStatus
+from harness.fit.problem.fit_warning import FitWarning
+from harness.fit.search.fit_status import FitStatus
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class FitResult:
             fits to the smaller runs meet the larger ones; checklist: what a referee asks.
         log_likelihood: of the fitted rows in raw units; `degrees`: directions fitted, for AICc and BIC.
         draws: bootstrap draws of every raw parameter; intervals of predictions come from them.
-        truth: of a simulated table, each known constant beside its estimate (`harness.fit.truth`).
+        truth: of a simulated table, each known constant beside its estimate (`harness.fit.known_truth`).
     """
 
     law: str
@@ -57,7 +57,7 @@ class FitResult:
     scatter: dict
     holdout: dict
     sensitivity: tuple[dict, ...]
-    warnings: tuple[Warned, ...]
+    warnings: tuple[FitWarning, ...]
     log_likelihood: float
     degrees: int
     robustness: dict = field(default_factory=dict)
@@ -83,7 +83,7 @@ class FitResult:
                 "status": FitStatus(data["status"]),
                 "parameters": {name: Estimate(**value) for name, value in data["parameters"].items()},
                 "sensitivity": tuple(data["sensitivity"]),
-                "warnings": tuple(Warned(**warning) for warning in data["warnings"]),
+                "warnings": tuple(FitWarning(**warning) for warning in data["warnings"]),
                 "draws": {name: tuple(values) for name, values in data["draws"].items()},
                 "truth": tuple(data.get("truth", ())),
             }
@@ -157,7 +157,7 @@ def render(result: FitResult, width: int = 110) -> str:
     return console.export_text()
 
 
-def render_groups(fits: dict[str, FitResult], pooled: dict, warnings: tuple[Warned, ...]) -> str:
+def render_groups(fits: dict[str, FitResult], pooled: dict, warnings: tuple[FitWarning, ...]) -> str:
     """Fits of several groups as text: a line a group, then the errors on all held-out rows together."""
     console = Console(width=160, record=True, file=io.StringIO())
     first = next(iter(fits.values()))

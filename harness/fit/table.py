@@ -7,7 +7,8 @@ import numpy as np
 import pandas as pd
 
 from harness.fit.laws.law import Law
-from harness.fit.problem.problem import Warned, evaluate
+from harness.fit.problem.columns import evaluate
+from harness.fit.problem.fit_warning import FitWarning
 from sweeps.errors import InputError
 
 # Roles that any table may fill, whatever the law; a law adds its own.
@@ -46,7 +47,7 @@ def read_table(
     where: str | None = None,
     holdout: str | None = None,
     laws: Sequence[Law] = (),
-) -> tuple[pd.DataFrame, tuple[Warned, ...]]:
+) -> tuple[pd.DataFrame, tuple[FitWarning, ...]]:
     """A CSV or parquet file as a table with role columns beside its own.
 
     Args:
@@ -93,7 +94,7 @@ def assign_roles(
     holdout: str | None = None,
     laws: Sequence[Law] = (),
     source: str = "table",
-) -> tuple[pd.DataFrame, tuple[Warned, ...]]:
+) -> tuple[pd.DataFrame, tuple[FitWarning, ...]]:
     """`read_table` for a table in memory: same arguments, same errors."""
     needed = {role for law in laws for role in (*law.roles, f"{law.response}_se")}
     known = dict.fromkeys((*ROLES, *sorted(needed)))
@@ -127,7 +128,7 @@ def assign_roles(
         if bad.any():
             problem = "missing" if role in signed else "missing or not positive"
             warnings.append(
-                Warned("rows_dropped", f"{int(bad.sum())} of {len(table)} rows dropped: {column} is {problem}")
+                FitWarning("rows_dropped", f"{int(bad.sum())} of {len(table)} rows dropped: {column} is {problem}")
             )
             table = table.loc[~bad]
     if table.empty:
@@ -148,7 +149,7 @@ def _numbers(table: pd.DataFrame, role: str, source: str) -> np.ndarray:
 
 def roles_for_runs(
     frame: pd.DataFrame, estimator: str = "best", units: str = "tokens"
-) -> tuple[pd.DataFrame, tuple[Warned, ...]]:
+) -> tuple[pd.DataFrame, tuple[FitWarning, ...]]:
     """The tidy table of a sweep's runs in roles: finished runs only, the gap of one estimator with its error.
 
     Runs of one configuration that differ only in their seed share a `cluster`. Twins have one gap, and one row.
@@ -183,16 +184,16 @@ def roles_for_runs(
             raise InputError("runs", column, ", ".join(map(str, frame.columns)), f"a column {column}")
     done = frame.loc[frame["status"] == "done"]
     for status, count in frame.loc[frame["status"] != "done", "status"].value_counts().items():
-        warnings.append(Warned("runs_left_out", f"{count} of {len(frame)} runs left out: {status}"))
+        warnings.append(FitWarning("runs_left_out", f"{count} of {len(frame)} runs left out: {status}"))
     measured = done.loc[done[gap].notna()]
     if len(measured) < len(done):
-        warnings.append(Warned("runs_left_out", f"{len(done) - len(measured)} finished runs have no {gap}"))
+        warnings.append(FitWarning("runs_left_out", f"{len(done) - len(measured)} finished runs have no {gap}"))
     if measured.empty:
         raise InputError("runs", gap, 0, f"at least one finished run with a {gap}")
     if "contamination" in measured and (leaking := measured["contamination"] > CONTAMINATED).any():
         told = ", ".join(sorted(set(measured.loc[leaking, "domain"])))
         warnings.append(
-            Warned(
+            FitWarning(
                 "contaminated",
                 f"{int(leaking.sum())} of {len(measured)} gaps are of text that leaks: more than 1 % of the held-out "
                 f"13-grams stand in the training text of {told}",

@@ -7,8 +7,8 @@ from typing import Any
 
 import pandas as pd
 
+from harness.fit.known_truth import Truth
 from harness.fit.table import RUN_ROLES
-from harness.fit.truth import Truth
 from harness.gaps.cells import details, gap_rows
 from harness.record.configs import read_configs
 from harness.record.lock import is_live

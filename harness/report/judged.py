@@ -8,10 +8,10 @@ import pandas as pd
 
 from harness.fit.fitting import fit
 from harness.fit.gap_law.verdict import Verdict, verdict
+from harness.fit.known_truth import Truth, compare_with_truth
 from harness.fit.laws.law import get_law
 from harness.fit.result import FitResult
 from harness.fit.table import assign_roles, roles_for_runs
-from harness.fit.truth import Truth, compare
 from harness.record.table import MEASURED
 from harness.report.marks import Marks, marks_of
 from sweeps.errors import InputError
@@ -78,4 +78,4 @@ def fit_true_law(source: Path, rows: pd.DataFrame, truth: Truth, *, bootstrap: i
     """
     rows, _ = assign_roles(rows, dict(truth.roles), where=truth.where, laws=[get_law(truth.law)], source=str(source))
     fitted = fit(truth.law, rows, bootstrap=bootstrap, sensitivity=False, source=source.name)
-    return replace(fitted, truth=tuple(asdict(found) for found in compare(fitted, truth)))
+    return replace(fitted, truth=tuple(asdict(found) for found in compare_with_truth(fitted, truth)))

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from harness.fit.truth import Truth
+from harness.fit.known_truth import Truth
 from harness.report.axes import (
     ACCENT,
     FAINT,

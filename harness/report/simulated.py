@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pandas as pd
 
+from harness.fit.known_truth import HEADINGS, Truth, TruthCheck, fit_command, path_of, truth_cells
 from harness.fit.laws.law import get_law
 from harness.fit.result import FitResult
 from harness.fit.table import roles_for_runs
-from harness.fit.truth import HEADINGS, Found, Truth, cells, fit_command, path_of
 from harness.report.gather import records_of_table
 from harness.report.judged import fit_true_law
 from harness.report.oracle_figures import FIGURES
@@ -24,7 +24,7 @@ def truth_section(truth: Truth, fitted: FitResult) -> str:
     return (
         f"<p>{prose_html(regime)}.</p><p>Constants are known of the law <code>{escape(truth.law)}</code>{only},"
         f" <code>{prose_html(get_law(truth.law).formula)}</code>. Fitted to {fitted.rows} rows (status {status}):</p>"
-        + html_table(HEADINGS, [cells(Found(**found)) for found in fitted.truth])
+        + html_table(HEADINGS, [truth_cells(TruthCheck(**found)) for found in fitted.truth])
     )
 
 

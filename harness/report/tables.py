@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from harness.fit.compare import Compared
+from harness.fit.compare import ComparedLaw
 from harness.fit.gap_law.nulls import Null
 from harness.fit.laws.law import Law
 from harness.fit.result import FitResult, number, span
@@ -106,7 +106,7 @@ def _figure(value: float | None) -> Html:
     return Html("–" if value is None else number(value).replace("-", "\N{MINUS SIGN}"))
 
 
-def comparison_table(comparison: Sequence[Compared]) -> str:
+def comparison_table(comparison: Sequence[ComparedLaw]) -> str:
     """Write the laws on the same rows, best extrapolation to the larger runs first."""
     headings = (
         "law", "score on larger runs", "best in % of resamplings", "AICc above best", "BIC above best",

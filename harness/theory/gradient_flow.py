@@ -27,7 +27,7 @@ import pandas as pd
 from jaxtyping import Float
 from scipy.special import zeta
 
-from harness.fit.truth import Truth
+from harness.fit.known_truth import Truth
 from harness.theory import resolvent
 from harness.theory.envelope import Envelope, envelope
 from harness.theory.simulated_runs import check_settings, runs_like

@@ -25,7 +25,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
-from harness.fit.truth import Truth
+from harness.fit.known_truth import Truth
 from harness.theory.minimum import argmin
 from harness.theory.simulated_runs import runs_like
 from sweeps.errors import InputError

@@ -27,7 +27,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Array, Float, Key
 
-from harness.fit.truth import Truth
+from harness.fit.known_truth import Truth
 from harness.theory.simulated_runs import check_settings, runs_like
 from harness.theory.small_networks import Task, train_networks
 from sweeps.errors import InputError

@@ -22,7 +22,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
-from harness.fit.truth import Truth
+from harness.fit.known_truth import Truth
 from harness.theory import resolvent
 from harness.theory.random_features import losses
 from harness.theory.simulated_runs import check_settings, runs_like

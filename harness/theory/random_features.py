@@ -18,7 +18,7 @@ import pandas as pd
 from jaxtyping import Float
 from scipy.optimize.elementwise import find_root
 
-from harness.fit.truth import Truth
+from harness.fit.known_truth import Truth
 from harness.theory.minimum import argmin
 from harness.theory.simulated_runs import check_settings, runs_like
 from harness.theory.spectrum import Spectrum, degrees, every_mode, power_law_spectrum

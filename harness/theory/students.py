@@ -26,7 +26,7 @@ from jaxtyping import Array, Float, Int, Key
 from scipy.optimize import least_squares
 from scipy.stats import t as student_t
 
-from harness.fit.truth import Truth
+from harness.fit.known_truth import Truth
 from harness.theory import jeon_van_roy, teacher
 from harness.theory.simulated_runs import check_settings, runs_like
 from harness.theory.small_networks import Task, train_networks

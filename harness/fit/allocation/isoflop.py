@@ -12,7 +12,7 @@ from jaxtyping import Float
 from scipy.interpolate import Akima1DInterpolator
 
 from harness.fit.allocation.lines import FEWEST_BUDGETS, BudgetOptima, Runs, check_design
-from harness.fit.problem.problem import Warned
+from harness.fit.problem.fit_warning import FitWarning
 from sweeps.errors import InputError
 
 # Runs whose FLOPs differ by less belong to one budget.
@@ -66,12 +66,14 @@ def isoflop_optima(
         message = (
             f"{used} of {len(runs.n)} rows are profiles: the others share no budget, or are not the best of a size"
         )
-        warnings.append(Warned("few_on_budgets", message))
+        warnings.append(FitWarning("few_on_budgets", message))
     if sd is None:
         typical = profile_scatter(runs, found)
         sd = typical * runs.loss
         warnings.append(
-            Warned("noise_from_scatter", f"the losses' noise is taken from their scatter about cubics: {typical:.2%}")
+            FitWarning(
+                "noise_from_scatter", f"the losses' noise is taken from their scatter about cubics: {typical:.2%}"
+            )
         )
     rng, kept, lost = np.random.default_rng(seed), [], []
     for rows in found:
@@ -94,7 +96,9 @@ def isoflop_optima(
     if lost:
         told = ", ".join(f"{budget:.3g}" for budget in lost)
         warnings.append(
-            Warned("minimum_at_edge", f"{len(lost)} of {len(found)} budgets left out, lowest at an end of N: {told}")
+            FitWarning(
+                "minimum_at_edge", f"{len(lost)} of {len(found)} budgets left out, lowest at an end of N: {told}"
+            )
         )
     if len(kept) < FEWEST_BUDGETS:
         raise InputError(

@@ -15,8 +15,9 @@ from numpy.typing import ArrayLike
 
 from harness.fit.fitting import fit
 from harness.fit.forecast import predict
-from harness.fit.problem.problem import Warned, column_of
-from harness.fit.search.status import FitStatus
+from harness.fit.problem.columns import column_of
+from harness.fit.problem.fit_warning import FitWarning
+from harness.fit.search.fit_status import FitStatus
 from sweeps.errors import InputError
 
 FLOPS_PER_PARAMETER_TOKEN = 6.0
@@ -86,7 +87,7 @@ class BudgetOptima:
     log_d_draws: Float[np.ndarray, "draws budgets"]
     weights: Float[np.ndarray, "budgets"]
     method: str
-    warnings: tuple[Warned, ...] = field(default=())
+    warnings: tuple[FitWarning, ...] = field(default=())
 
     @property
     def n(self) -> PowerLaw:
@@ -114,7 +115,7 @@ def runs_to_allocate(frame: pd.DataFrame, source: str = "table") -> Runs:
     return Runs(n, d, flops, loss, pd.factorize(labels)[0], labelled, counted)
 
 
-def check_design(n: Float[np.ndarray, "rows"], d: Float[np.ndarray, "rows"], source: str) -> tuple[Warned, ...]:
+def check_design(n: Float[np.ndarray, "rows"], d: Float[np.ndarray, "rows"], source: str) -> tuple[FitWarning, ...]:
     """A warning where D nearly follows N.
 
     Raises:
@@ -133,7 +134,7 @@ def check_design(n: Float[np.ndarray, "rows"], d: Float[np.ndarray, "rows"], sou
         )  # fmt: skip
     if spread < NARROW_DESIGN:
         message = f"D follows N^{slope:.2f} to a factor of {np.exp(spread):.2f} (one s.d.): optima are poorly separated"
-        return (Warned("narrow_design", message),)
+        return (FitWarning("narrow_design", message),)
     return ()
 
 
@@ -196,7 +197,7 @@ def table_of(
     return pd.DataFrame(columns)
 
 
-def at_budgets(frontier: BudgetOptima, flops: ArrayLike) -> tuple[pd.DataFrame, tuple[Warned, ...]]:
+def at_budgets(frontier: BudgetOptima, flops: ArrayLike) -> tuple[pd.DataFrame, tuple[FitWarning, ...]]:
     """N*, D*, D*/N* and the loss along the lines through the optima, with 95 % limits; and what to beware of.
 
     The loss is that of the law `compute_power`, fitted to the losses at the optima; its limits are from a bootstrap.
@@ -217,14 +218,14 @@ def at_budgets(frontier: BudgetOptima, flops: ArrayLike) -> tuple[pd.DataFrame, 
     largest = frontier.flops.max()
     if (beyond := budgets.max() / largest) > FAR:
         message = f"{budgets.max():.3g} FLOPs is {beyond:.3g} times the largest measured budget, {largest:.3g}"
-        warnings.append(Warned("extrapolated", message))
+        warnings.append(FitWarning("extrapolated", message))
     losses = pd.DataFrame({"flops": frontier.flops, "L": frontier.loss, "cluster": frontier.log_n})
     if len(losses) < FEWEST_LOSSES:
-        warnings.append(Warned("no_loss", f"{len(losses)} optima are too few for L = E + A/C^alpha"))
+        warnings.append(FitWarning("no_loss", f"{len(losses)} optima are too few for L = E + A/C^alpha"))
         return table.assign(loss=np.nan, loss_low=np.nan, loss_high=np.nan), tuple(warnings)
     fitted = fit("compute_power", losses, sensitivity=False, source="optima")
     if fitted.status is not FitStatus.CONVERGED:
-        warnings.append(Warned("loss_fit", f"L = E + A/C^alpha along the optima: {fitted.status}"))
+        warnings.append(FitWarning("loss_fit", f"L = E + A/C^alpha along the optima: {fitted.status}"))
     loss = predict(fitted, pd.DataFrame({"flops": budgets}))
     return table.assign(loss=loss["prediction"], loss_low=loss["low"], loss_high=loss["high"]), tuple(warnings)
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from harness.fit.problem.problem import Problem
+from harness.fit.problem.centred import Problem
 
 FLIPS = 1999
 LEVEL = 0.01

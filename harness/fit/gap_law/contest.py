@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from harness.fit.fitting import Fitted, curvature_estimates, solve
+from harness.fit.fitting import SolvedFit, curvature_estimates, solve
 from harness.fit.gap_law.rule import RIVALS, TESTED_LAW
 from harness.fit.laws.law import get_law, with_factor
 from harness.fit.result import Estimate
@@ -18,7 +18,7 @@ LIKELIHOOD_DROP = 6.63
 class Contest:
     """Solved fits to the same rows by law id, and the rivals that describe the rows better in unique tokens."""
 
-    fits: dict[str, Fitted]
+    fits: dict[str, SolvedFit]
     in_unique_tokens: tuple[str, ...]
 
 
@@ -69,7 +69,7 @@ def solve_contest(frame: pd.DataFrame, laws: tuple[str, ...], source: str = "tab
     return Contest(fits, tuple(in_unique))
 
 
-def epochs_test(frame: pd.DataFrame, gap: Fitted, source: str) -> EpochsTest | None:
+def epochs_test(frame: pd.DataFrame, gap: SolvedFit, source: str) -> EpochsTest | None:
     """Fit the gap law times epochs^rho; None if the table has no epochs or they hardly vary.
 
     Epochs matter if the likelihood ratio passes 6.63 (1 % of chi-squared) and the 95 % interval of rho excludes 0.

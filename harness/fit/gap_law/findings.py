@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from harness.fit.certainty.sign_flip import Signal
-from harness.fit.compare import Compared
+from harness.fit.compare import ComparedLaw
 from harness.fit.gap_law.contest import EpochsTest
 from harness.fit.gap_law.coverage import Coverage, Magnitude
 from harness.fit.gap_law.nulls import Null
@@ -154,7 +154,7 @@ def epochs_claim(epochs: EpochsTest | None) -> Claim:
     return Claim("epochs", claim, f"A factor epochs^rho has rho {shown} and gains {ratio:.1f} in 2 log L: {meaning}.")
 
 
-def comparison_claim(comparison: Sequence[Compared], in_unique_tokens: Sequence[str]) -> Claim:
+def comparison_claim(comparison: Sequence[ComparedLaw], in_unique_tokens: Sequence[str]) -> Claim:
     """Rank the law among its rivals."""
     names = {row.law: f"{row.law} (unique tokens)" if row.law in in_unique_tokens else row.law for row in comparison}
     ranked = ", ".join(

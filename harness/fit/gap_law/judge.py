@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from harness.fit.certainty.sign_flip import Signal, detect
 from harness.fit.compare import aicc
-from harness.fit.fitting import Fitted, curvature_estimates
+from harness.fit.fitting import SolvedFit, curvature_estimates
 from harness.fit.gap_law.contest import EpochsTest
 from harness.fit.gap_law.rule import TESTED_EXPONENTS, TESTED_LAW, Evidence, ExponentEvidence, Word, apply_rule
 from harness.fit.result import Estimate
@@ -44,7 +44,7 @@ class Judgement:
 
 
 def judge(
-    fits: Mapping[str, Fitted], estimates: Mapping[str, Estimate], epochs: EpochsTest | None, errors: ErrorKind
+    fits: Mapping[str, SolvedFit], estimates: Mapping[str, Estimate], epochs: EpochsTest | None, errors: ErrorKind
 ) -> Judgement:
     """Apply the rule to fits of the gap law and its rivals.
 
@@ -91,7 +91,7 @@ def _exponents(estimates: Mapping[str, Estimate]) -> dict[str, ExponentEvidence]
     return known
 
 
-def _slope_in_n(fits: Mapping[str, Fitted]) -> tuple[float | None, float | None] | None:
+def _slope_in_n(fits: Mapping[str, SolvedFit]) -> tuple[float | None, float | None] | None:
     """The 95 % interval of c in G = a N^c D^-b, which every other law here has as a special or limiting slope."""
     c = curvature_estimates(fits["gap_free_n"])["c"]
     return (c.ci_low, c.ci_high) if c.identified else None

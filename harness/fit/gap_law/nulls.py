@@ -12,13 +12,13 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from harness.fit.certainty.information import raw_values
-from harness.fit.fitting import Fitted, curvature_estimates
+from harness.fit.fitting import SolvedFit, curvature_estimates
 from harness.fit.gap_law.contest import solve_contest
 from harness.fit.gap_law.coverage import GapRows
 from harness.fit.gap_law.judge import ErrorKind, Judgement, judge
 from harness.fit.gap_law.published import SOURCE_SCATTER, predict_gap
 from harness.fit.gap_law.rule import RIVALS, TESTED_LAW, Word
+from harness.fit.problem.raw_units import raw_values
 
 
 @dataclass(frozen=True)
@@ -35,13 +35,13 @@ class Null:
         return self.verdict == self.expected
 
 
-def judge_simulated(frame: pd.DataFrame) -> tuple[Judgement, dict[str, Fitted]]:
+def judge_simulated(frame: pd.DataFrame) -> tuple[Judgement, dict[str, SolvedFit]]:
     """Judge a simulated table with errors from the curvature; also its fits of the law and the rivals."""
     fits = solve_contest(frame, (TESTED_LAW, *RIVALS)).fits
     return judge(fits, curvature_estimates(fits[TESTED_LAW]), None, ErrorKind.CURVATURE), fits
 
 
-def simulate_nulls(frame: pd.DataFrame, rows: GapRows, without_n: Fitted, seed: int = 0) -> tuple[Null, ...]:
+def simulate_nulls(frame: pd.DataFrame, rows: GapRows, without_n: SolvedFit, seed: int = 0) -> tuple[Null, ...]:
     """Replace the gaps of a table by three simulated ones and judge each.
 
     The noise of a row is its standard error. Where a row has none, the truth without a gap takes the median |G| of the

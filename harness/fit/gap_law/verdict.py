@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 
 import pandas as pd
 
-from harness.fit.compare import Compared, compare_fitted
+from harness.fit.compare import ComparedLaw, compare_fitted
 from harness.fit.fitting import complete
 from harness.fit.gap_law import findings
 from harness.fit.gap_law.contest import epochs_test, solve_contest
@@ -39,7 +39,7 @@ class Verdict:
     magnitude: Magnitude
     shared_text: bool
     fits: dict[str, FitResult]
-    comparison: tuple[Compared, ...]
+    comparison: tuple[ComparedLaw, ...]
     in_unique_tokens: tuple[str, ...]
     nulls: tuple[Null, ...]
 

@@ -2,7 +2,7 @@
 
 gmse is the mean squared error of a standard normal number in the format (`harness.fit.laws.gmse` has it for integers
 and for sparsity); 0 is the uncompressed model. log_{1/4} gmse is the format's rate in bits for such numbers, and the
-format keeps the share rho of N, which rises from 0 to 1 with the rate. N counts parameters, D tokens, L in nats per token.
+format keeps the share rho of N, which rises from 0 to 1 with the rate. N counts parameters, D tokens, L nats per token.
 That the law is in rho of the GMSE is from the abstract; the form of rho from memory, with its height set to 1, which
 any other would give to A.
 """

@@ -10,7 +10,7 @@ import pandas as pd
 from jaxtyping import Float
 from numpy.typing import ArrayLike
 
-from harness.fit.problem.problem import column_of
+from harness.fit.problem.columns import column_of
 from sweeps.errors import InputError
 
 

@@ -1,17 +1,19 @@
-"""How a law meets data: what a residual is, and what it costs. A law declares one of these, and a fit may take another.
+"""Objectives: how the distance between a law and the rows is measured. A law declares one, and a fit may take another.
 
-- `normal`: normal on the response itself with a known standard error and a scatter: SE^2 + (tau m)^2. It keeps gaps
-  below zero, which a log would drop.
-- `log_huber`: sum of Huber's loss on log residuals, as in the Chinchilla papers. With a quantile q other than 1/2 the
-  loss of a residual is weighed 2q above the prediction and 2(1-q) below it: the q-th quantile's line (Koenker and
-  Bassett 1978, with the corner rounded).
-- `log_squares`, `squares`: least squares on log residuals, or on residuals: normal with an unknown standard deviation.
+- `normal`: the response is normal about the prediction m, with a known standard error SE and a scatter tau: its
+  variance is SE^2 + (tau m)^2. It keeps gaps below zero, which a logarithm would drop.
+- `log_huber`: the sum of Huber's loss on log residuals, as in the Chinchilla papers. With a quantile q other than 1/2
+  the loss of a residual has the weight 2q where the response lies above the prediction and 2(1 - q) where it lies
+  below: the fit is the line of the q-th quantile (Koenker and Bassett 1978, with the corner rounded).
+- `log_squares`, `squares`: least squares on log residuals, or on residuals: a normal of unknown standard deviation.
+
+Everything that depends on the objective is declared here: the losses that are minimised, the likelihood they imply,
+what the residuals say of its scale, the information in a row, and the scatter of new runs.
 """
 
-import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -20,25 +22,27 @@ from jaxtyping import Array, Float
 from scipy.optimize import fminbound
 from scipy.special import erf
 
-from harness.fit.laws.law import Law, Parameter, Parameters
+from harness.fit.laws.law import Parameter, Parameters
 from sweeps.errors import InputError
 
-HUBER_DELTA = 1e-3
+# The scatter: the standard deviation of a run about the law, relative to the prediction.
 TAU = Parameter("tau", "log", 1e-4, 30.0, (0.2,))
+# The least scale of a density: residuals that are exactly zero would make it infinite.
+SCALE_FLOOR = 1e-18
 
 
-class Options(NamedTuple):
-    """The corner of Huber's loss, and the quantile fitted."""
+class HuberOptions(NamedTuple):
+    """Options of `log_huber`: the residual `delta` at which the loss turns from square to linear, and the quantile."""
 
-    delta: float = HUBER_DELTA
+    delta: float = 1e-3
     quantile: float = 0.5
 
 
-DEFAULTS = Options()
+DEFAULT_OPTIONS = HuberOptions()
 
 
 class Cost(NamedTuple):
-    """Of one feature of every row: the loss's slope in it, its curvature, and a curvature that bounds the loss."""
+    """The loss as a function of one feature of every row: its slope, its curvature, and a curvature that bounds it."""
 
     slope: Float[Array, "rows"]
     curvature: Float[Array, "rows"]
@@ -47,56 +51,100 @@ class Cost(NamedTuple):
 
 @dataclass(frozen=True)
 class Objective:
-    """A way to weigh residuals. A `feature` is a function of the parameters that the loss of a row depends on.
+    """A way to weigh residuals. A `feature` is a function of the parameters on which the loss of a row depends.
 
     Attributes:
         id: its name in a law's declaration and on the command line.
         name: the name of the minimised quantity in a result.
-        parameters: constants it adds to those of the law.
         log: whether it works on logs, so that response and prediction have to be positive.
-        floor: the size of a loss that counts as none, in the unit of `rows`.
+        floor: a loss of this size counts as zero, in the unit of `rows`.
         features: (prediction, noise, parameters) -> one array of rows per feature.
-        rows: (features, target, noise, options) -> loss of each row; the target is the response, or its log.
+        rows: (features, target, noise, options) -> the loss of each row; the target is the response, or its log.
         costs: the same arguments -> a `Cost` per feature.
-        unit: options -> the factor from the sum of `rows` to the objective as the literature writes it.
+        whiten: (features, costs, weights) -> a vector whose Jacobian J in the parameters has J'J = the information.
+        log_density: (residuals, scale, options) -> the log density of each residual, if the density has this scale.
+        likely_scale: (residuals, options) -> the scale that makes the residuals most likely.
+        new_runs: (predictions, the fit's scatter, standard normal numbers) -> responses of single new runs.
+        parameters: constants it adds to those of the law.
+        variance: (predictions, noise, values of its own parameters) -> the variance of each row; None where the rows
+            share one scale, which is estimated from the residuals.
+        unit: options -> the factor from the sum of `rows` to the exponent of the density times its scale.
+        factor: from there to the objective as the literature writes it: sums of squares are minimised halved.
+        power: the power of the response's unit in which the loss is measured.
+        first_blur: the search begins with Huber's corner this many times as wide.
+        huber: whether it depends on `HuberOptions`.
+        least_squares: the id of the objective that differs from it only in that outliers count in full.
     """
 
     id: str
     name: str
-    parameters: tuple[Parameter, ...]
     log: bool
     floor: float
     features: Callable[..., tuple[Float[Array, "rows"], ...]]
     rows: Callable[..., Float[Array, "rows"]]
     costs: Callable[..., tuple[Cost, ...]]
-    unit: Callable[[Options], float]
+    whiten: Callable[..., Float[Array, "features"]]
+    log_density: Callable[..., Float[np.ndarray, "rows"]]
+    likely_scale: Callable[..., float]
+    new_runs: Callable[..., Float[np.ndarray, "draws points"]]
+    parameters: tuple[Parameter, ...] = ()
+    variance: Callable[..., Float[np.ndarray, "rows"]] | None = None
+    unit: Callable[[HuberOptions], float] = lambda options: 1.0
+    factor: float = 1.0
+    power: int = 0
+    first_blur: float = 1.0
+    huber: bool = False
+    least_squares: str | None = None
+
+    def residuals(self, predicted: Float[np.ndarray, "rows"], observed: Float[np.ndarray, "rows"]) -> np.ndarray:
+        """Prediction less response, or the difference of their logs."""
+        return np.log(predicted) - np.log(observed) if self.log else predicted - observed
+
+    def own_values(self, theta: Float[np.ndarray, "parameters"]) -> dict[str, float]:
+        """Its own parameters in natural units: the last of a point in the coordinates of the search, all in logs."""
+        count = len(self.parameters)
+        return {p.name: float(np.exp(x)) for p, x in zip(self.parameters, theta[len(theta) - count :], strict=True)}
 
 
-@dataclass(frozen=True)
-class Model:
-    """A law (bound to the columns of a table) and its objective: what a compiled program is made for."""
+def check_objective(objective: str | None, delta: float, quantile: float) -> None:
+    """Refuse options that no objective accepts.
 
-    law: Law
-    objective: Objective
-
-    @functools.cached_property
-    def parameters(self) -> tuple[Parameter, ...]:
-        """The law's constants, then those of the objective: the coordinates of the search."""
-        return (*self.law.parameters, *self.objective.parameters)
-
-    def __hash__(self) -> int:
-        """Kept: JAX asks with every call of a program, and a law's own hash takes as long as a step of 32 searches."""
-        return self._hash
-
-    @functools.cached_property
-    def _hash(self) -> int:
-        return hash((self.law, self.objective))
+    Raises:
+        InputError: an unknown objective, a corner that is not above zero, or a quantile outside 0 to 1.
+    """
+    if objective is not None and objective not in OBJECTIVES:
+        raise InputError("fit", "--objective", objective, f"one of {', '.join(OBJECTIVES)}")
+    if not delta > 0:
+        raise InputError("fit", "--delta", delta, "a number above zero")
+    if not 0.0 < quantile < 1.0:
+        raise InputError("fit", "--quantile", quantile, "a number between 0 and 1")
 
 
-@functools.cache
-def one(model: Model) -> Model:
-    """The same object for equal models, so that JAX compares identities."""
-    return model
+def whitened(
+    objective: Objective, features, target, noise, options: HuberOptions, weights: Float[Array, "rows"]
+) -> Float[Array, "features"]:
+    """A vector whose Jacobian J in the parameters has J'J = the information of the rows about them."""
+    costs = jax.lax.stop_gradient(objective.costs(features, target, noise, options))
+    return objective.whiten(features, costs, weights)
+
+
+def _fisher_whitened(features, costs, weights):
+    """For a likelihood whose scale is among the parameters: Fisher's information, the expected curvature."""
+    root = jnp.sqrt(weights)
+    return jnp.concatenate([root * jnp.sqrt(c.curvature) * f for f, c in zip(features, costs, strict=True)])
+
+
+def _residual_whitened(features, costs, weights):
+    """For a sum of losses of residuals, whose scale is unknown.
+
+    The covariance of an M-estimator is E[psi^2]/E[psi']^2 (J'J)^-1 (Huber 1964), so the feature is scaled by
+    E[psi']/sqrt(E[psi^2]). For least squares that is one over the standard deviation of the residuals.
+    """
+    total = jnp.sum(weights)
+    slope = jnp.maximum(jnp.sqrt(jnp.sum(weights * costs[0].slope ** 2) / total), 1e-12)
+    # One row is added inside Huber's corner, so that the information is above zero even if no residual lies there.
+    curvature = (jnp.sum(weights * costs[0].curvature) + jnp.max(costs[0].majoriser)) / (total + 1.0)
+    return jnp.sqrt(weights) * features[0] * curvature / slope
 
 
 def _log_feature(prediction, noise, parameters: Parameters):
@@ -111,13 +159,13 @@ def _normal_features(prediction, noise, parameters: Parameters):
     return prediction, jnp.log(noise**2 + (parameters["tau"] * prediction) ** 2)
 
 
-def _normal_rows(features, target, noise, options: Options):
+def _normal_rows(features, target, noise, options: HuberOptions):
     """-log Normal(y; m, SE^2 + (tau m)^2)."""
     mean, log_variance = features
     return 0.5 * ((target - mean) ** 2 * jnp.exp(-log_variance) + log_variance + jnp.log(2 * jnp.pi))
 
 
-def _normal_costs(features, target, noise, options: Options):
+def _normal_costs(features, target, noise, options: HuberOptions):
     """Curvatures are expected ones (Fisher's): those of a normal in its mean and in the log of its variance."""
     mean, log_variance = features
     precision = jnp.exp(-log_variance)
@@ -129,95 +177,41 @@ def _normal_costs(features, target, noise, options: Options):
     )
 
 
-def _side(residual, options: Options):
-    """What a residual (prediction less response, in logs) is weighed with: 1 on both sides for the median."""
+def _normal_variance(predicted, noise, own: Mapping[str, float]):
+    return noise**2 + (own["tau"] * predicted) ** 2
+
+
+def _normal_log_density(residuals, variance, options: HuberOptions):
+    return -0.5 * (residuals**2 / variance + np.log(2 * np.pi * variance))
+
+
+def _mean_square(residuals, options: HuberOptions) -> float:
+    return max(float(np.mean(residuals**2)), SCALE_FLOOR)
+
+
+def _quantile_weight(residual, options: HuberOptions):
+    """The weight of a residual's loss (prediction less response, in logs): 1 on both sides for the median."""
     return jnp.where(residual < 0.0, 2.0 * options.quantile, 2.0 - 2.0 * options.quantile)
 
 
-def _huber_rows(features, target, noise, options: Options):
+def _huber_rows(features, target, noise, options: HuberOptions):
     """Huber's loss divided by delta^2."""
     residual = features[0] - target
     scaled = jnp.abs(residual) / options.delta
-    return _side(residual, options) * jnp.where(scaled < 1.0, 0.5 * scaled**2, scaled - 0.5)
+    return _quantile_weight(residual, options) * jnp.where(scaled < 1.0, 0.5 * scaled**2, scaled - 0.5)
 
 
-def _huber_costs(features, target, noise, options: Options):
+def _huber_costs(features, target, noise, options: HuberOptions):
     residual = features[0] - target
     scaled = residual / options.delta
-    weight = _side(residual, options) / options.delta**2
+    weight = _quantile_weight(residual, options) / options.delta**2
     inside = jnp.abs(scaled) < 1.0
     slope = weight * options.delta * jnp.clip(scaled, -1.0, 1.0)
     return (Cost(slope, jnp.where(inside, weight, 0.0), weight / jnp.maximum(jnp.abs(scaled), 1.0)),)
 
 
-def _log_square_rows(features, target, noise, options: Options):
-    return 0.5 * (features[0] - target) ** 2
-
-
-def _log_square_costs(features, target, noise, options: Options):
-    ones = jnp.ones_like(features[0])
-    return (Cost(features[0] - target, ones, ones),)
-
-
-def _square_rows(features, target, noise, options: Options):
-    return 0.5 * (features[0] - target) ** 2
-
-
-def _square_costs(features, target, noise, options: Options):
-    ones = jnp.ones_like(features[0])
-    return (Cost(features[0] - target, ones, ones),)
-
-
-OBJECTIVES = {
-    found.id: found
-    for found in (
-        Objective("normal", "negative_log_likelihood", (TAU,), False, 1.0,
-                  _normal_features, _normal_rows, _normal_costs, lambda options: 1.0),
-        Objective("log_huber", "sum_huber_log", (), True, 1.0,
-                  _log_feature, _huber_rows, _huber_costs, lambda options: options.delta**2),
-        Objective("log_squares", "sum_squares_log", (), True, 1e-20,
-                  _log_feature, _log_square_rows, _log_square_costs, lambda options: 2.0),
-        Objective("squares", "sum_squares", (), False, 1e-20,
-                  _plain_feature, _square_rows, _square_costs, lambda options: 2.0),
-    )
-}  # fmt: skip
-
-
-def check(objective: str | None, delta: float, quantile: float) -> None:
-    """Refuse what no objective can do.
-
-    Raises:
-        InputError: an unknown objective, a corner that is not above zero, or a quantile outside 0 to 1.
-    """
-    if objective is not None and objective not in OBJECTIVES:
-        raise InputError("fit", "--objective", objective, f"one of {', '.join(OBJECTIVES)}")
-    if not delta > 0:
-        raise InputError("fit", "--delta", delta, "a number above zero")
-    if not 0.0 < quantile < 1.0:
-        raise InputError("fit", "--quantile", quantile, "a number between 0 and 1")
-
-
-def whitened(
-    model: Model, features, target, noise, options: Options, weights: Float[Array, "rows"]
-) -> Float[Array, "features"]:
-    """A vector whose Jacobian J in the parameters has J'J = the information of the rows about them.
-
-    For `normal` that is Fisher's. An M-estimator's covariance is E[psi^2]/E[psi']^2 (J'J)^-1 (Huber 1964), so its
-    features are scaled by E[psi']/sqrt(E[psi^2]), which for least squares is one over the residuals' deviation.
-    """
-    costs = jax.lax.stop_gradient(model.objective.costs(features, target, noise, options))
-    root = jnp.sqrt(weights)
-    if model.objective.id == "normal":
-        return jnp.concatenate([root * jnp.sqrt(c.curvature) * f for f, c in zip(features, costs, strict=True)])
-    total = jnp.sum(weights)
-    slope = jnp.maximum(jnp.sqrt(jnp.sum(weights * costs[0].slope ** 2) / total), 1e-12)
-    # One row more inside the corner than there is: with none there the information would be none.
-    curvature = (jnp.sum(weights * costs[0].curvature) + jnp.max(costs[0].majoriser)) / (total + 1.0)
-    return root * features[0] * curvature / slope
-
-
 def huber_log_density(
-    log_residuals: Float[np.ndarray, "rows"], scale: float, options: Options = DEFAULTS
+    log_residuals: Float[np.ndarray, "rows"], scale: float, options: HuberOptions = DEFAULT_OPTIONS
 ) -> Float[np.ndarray, "rows"]:
     """Log of the density proportional to exp(-loss/scale), normalised in closed form.
 
@@ -238,10 +232,60 @@ def huber_log_density(
     return -side * huber / scale - np.log(half(2.0 * q) + half(2.0 - 2.0 * q))
 
 
-def huber_scale(log_residuals: Float[np.ndarray, "rows"], options: Options = DEFAULTS) -> float:
-    """The scale of `huber_log_density` that makes the residuals most likely: it lets Huber fits be compared by AICc."""
+def huber_scale(log_residuals: Float[np.ndarray, "rows"], options: HuberOptions = DEFAULT_OPTIONS) -> float:
+    """The scale of `huber_log_density` that makes the residuals most likely: with it AICc can compare Huber fits."""
 
     def loss(log_scale: float) -> float:
         return -float(np.sum(huber_log_density(log_residuals, float(np.exp(log_scale)), options)))
 
-    return float(np.exp(fminbound(loss, -40.0, 2.0)))
+    return max(float(np.exp(fminbound(loss, -40.0, 2.0))), SCALE_FLOOR)
+
+
+def _half_squares(features, target, noise, options: HuberOptions):
+    return 0.5 * (features[0] - target) ** 2
+
+
+def _square_costs(features, target, noise, options: HuberOptions):
+    ones = jnp.ones_like(features[0])
+    return (Cost(features[0] - target, ones, ones),)
+
+
+def _with_relative_scatter(predicted, scatter: Any, normal):
+    return predicted * (1.0 + (scatter.tau_unbiased or 0.0) * normal)
+
+
+def _with_log_scatter(predicted, scatter: Any, normal):
+    return predicted * np.exp((scatter.log_residual_sd or 0.0) * normal)
+
+
+def _with_scatter(predicted, scatter: Any, normal):
+    return predicted + scatter.residual_sd * normal
+
+
+OBJECTIVES = {
+    objective.id: objective
+    for objective in (
+        Objective(
+            "normal", "negative_log_likelihood", False, 1.0, _normal_features, _normal_rows, _normal_costs,
+            _fisher_whitened, _normal_log_density, _mean_square, _with_relative_scatter, (TAU,), _normal_variance,
+        ),
+        Objective(
+            "log_huber", "sum_huber_log", True, 1.0, _log_feature, _huber_rows, _huber_costs, _residual_whitened,
+            huber_log_density, huber_scale, _with_log_scatter, unit=lambda options: options.delta**2,
+            first_blur=1000.0, huber=True, least_squares="log_squares",
+        ),
+        Objective(
+            "log_squares", "sum_squares_log", True, 1e-20, _log_feature, _half_squares, _square_costs,
+            _residual_whitened, _normal_log_density, _mean_square, _with_log_scatter, factor=2.0,
+        ),
+        Objective(
+            "squares", "sum_squares", False, 1e-20, _plain_feature, _half_squares, _square_costs, _residual_whitened,
+            _normal_log_density, _mean_square, _with_scatter, factor=2.0, power=2,
+        ),
+    )
+}  # fmt: skip
+
+
+def objective_named(name: str) -> Objective:
+    """The objective whose minimised quantity has this name in a result."""
+    return next(objective for objective in OBJECTIVES.values() if objective.name == name)

@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from harness.fit.certainty.identify import Identified
-from harness.fit.certainty.information import predictions
-from harness.fit.problem.problem import Problem
-from harness.fit.search.solver import Solutions, bounds_of
+from harness.fit.certainty.identifiability import Identified
+from harness.fit.problem.centred import Problem
+from harness.fit.problem.model import bounds_of
+from harness.fit.problem.raw_units import predictions
+from harness.fit.search.solver import Solutions
 
 UNKNOWN = "not in the table"
 DESCRIBED = ("architecture", "tokenizer", "domain", "schedule", "optimizer", "lr", "batch_tokens", "warmup", "seed")
@@ -100,12 +101,12 @@ def _fit(problem: Problem, solutions: Solutions, identified: Identified, draws: 
         for i, p in enumerate(problem.model.parameters[:count])
         if theta[i] - low[i] < 1e-6 or high[i] - theta[i] < 1e-6
     ]
-    huber = problem.model.objective.id == "log_huber"
+    objective = problem.model.objective
     condition = float(f"{identified.condition:.3g}") if np.isfinite(identified.condition) else None
     return {
-        "objective": problem.model.objective.name + " (a sum, not a mean)",
-        "Huber delta": problem.options.delta if huber else None,
-        "quantile": problem.options.quantile if huber else None,
+        "objective": objective.name + " (a sum, not a mean)",
+        "Huber delta": problem.options.delta if objective.huber else None,
+        "quantile": problem.options.quantile if objective.huber else None,
         "starts": len(solutions.loss),
         "starts that ended": round(float(np.mean(solutions.finished)), 3),
         "distance of the solution from its start": float(f"{solutions.distance[best]:.3g}"),

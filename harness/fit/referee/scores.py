@@ -3,8 +3,8 @@
 import numpy as np
 from jaxtyping import Float
 
-from harness.fit.certainty.information import predictions
-from harness.fit.problem.problem import Problem
+from harness.fit.problem.centred import Problem
+from harness.fit.problem.raw_units import predictions
 
 
 def _sd(values: Float[np.ndarray, "rows"]) -> float | None:
@@ -28,7 +28,7 @@ def scatter(problem: Problem, theta: Float[np.ndarray, "parameters"], parameters
     noise_part = np.mean((noise[positive] / predicted[positive]) ** 2) if positive.any() else 0.0
     spread = _sd(log_residual)
     rows = int(fitted.sum())
-    tau = float(np.exp(theta[-1])) if problem.model.objective.id == "normal" else None
+    tau = problem.model.objective.own_values(theta).get("tau")
     shrink = np.sqrt(rows / max(rows - parameters, 1))
     return {
         "tau": tau,

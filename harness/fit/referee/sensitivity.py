@@ -10,13 +10,15 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
-from harness.fit.certainty.identify import Identified
-from harness.fit.certainty.information import log_likelihood_rows, predictions, raw_values
+from harness.fit.certainty.identifiability import Identified
 from harness.fit.laws.law import get_law, stacked
-from harness.fit.problem.objective import OBJECTIVES, Model
-from harness.fit.problem.problem import Problem, centre, rows_needed
+from harness.fit.problem.centred import Problem, centre, rows_needed
+from harness.fit.problem.likelihood import log_likelihood_rows
+from harness.fit.problem.model import StatisticalModel
+from harness.fit.problem.objective import OBJECTIVES
 from harness.fit.problem.program import float64
-from harness.fit.referee.extrapolate import scale_of
+from harness.fit.problem.raw_units import predictions, raw_values
+from harness.fit.referee.extrapolation import scale_of
 from harness.fit.search.solver import Solutions, best_and_runners_up, minimise
 from harness.fit.search.starts import grid_of_starts
 
@@ -114,12 +116,13 @@ def cases(
         weights = problem.weights * kept
         if np.sum(weights) > len(starts[0]) + 2:
             add(case, problem, _refit(problem, starts, identified.free, weights), np.sum(weights))
-    if problem.model.objective.id == "log_huber":
+    if problem.model.objective.huber:
         for delta in OTHER_DELTAS:
             if delta != problem.options.delta:
                 other = replace(problem, options=problem.options._replace(delta=delta))
                 add(f"Huber delta {delta:g}", other, _refit(other, starts, identified.free), problem.weights.sum())
-        other = replace(problem, model=Model(problem.law, OBJECTIVES["log_squares"]))
+    if (squares := problem.model.objective.least_squares) is not None:
+        other = replace(problem, model=StatisticalModel(problem.law, OBJECTIVES[squares]))
         add("least squares on logs", other, _refit(other, starts, identified.free), problem.weights.sum())
     marked, objective = frame.assign(holdout=~problem.fitted), problem.model.objective.id
     for name in N_DEFINITIONS if "N" in problem.columns else ():

@@ -9,10 +9,9 @@ from jaxtyping import Float
 from scipy.optimize import nnls
 
 from harness.fit.laws.law import named
-from harness.fit.problem.objective import Model
-from harness.fit.problem.problem import Problem
+from harness.fit.problem.centred import Problem
+from harness.fit.problem.model import StatisticalModel, bounds_of
 from harness.fit.problem.program import program
-from harness.fit.search.solver import bounds_of
 
 MOST_STARTS = 256
 # Spread of the constants of several columns or groups about their common start, in the coordinates of the search.
@@ -48,7 +47,7 @@ def grid_of_starts(problem: Problem, seed: int = 0) -> Float[np.ndarray, "runs p
 
 
 @program
-def _responses(model: Model, values, columns, noise):
+def _responses(model: StatisticalModel, values, columns, noise):
     def rows(point):
         return model.law.predict(named(model.parameters, point), columns) + jnp.zeros(noise.shape)
 

@@ -17,7 +17,8 @@ import pandas as pd
 from jaxtyping import Float
 
 from harness.fit.fitting import curvature_estimates, solve
-from harness.fit.problem.problem import Warned, column_of
+from harness.fit.problem.columns import column_of
+from harness.fit.problem.fit_warning import FitWarning
 from harness.fit.result import Estimate, number, span
 from sweeps.errors import InputError
 from sweeps.published_gap import PUBLISHED_GAP
@@ -73,7 +74,7 @@ class Collapse:
     z: Estimate
     tau: float
     finding: str
-    warnings: tuple[Warned, ...]
+    warnings: tuple[FitWarning, ...]
 
     def to_dict(self) -> dict:
         return json.loads(self.to_json())
@@ -188,7 +189,7 @@ def judge_collapse(
     warnings = list(fitted.problem.warnings)
     if not shown.all():
         message = f"{int((~shown).sum())} of {len(gap)} gaps are not above zero and have no place on log axes"
-        warnings.append(Warned("not_positive", message))
+        warnings.append(FitWarning("not_positive", message))
     if shown.sum() < _FEWEST_GAPS:
         raise InputError(source, "G", f"{int(shown.sum())} gaps above zero", f"at least {_FEWEST_GAPS} of them")
     curve, binned = curves_of(n[shown])

@@ -13,10 +13,10 @@ import numpy as np
 from jaxtyping import Float
 from scipy.stats import norm
 
-from harness.fit.certainty.estimates import estimates_of, fixed_value
-from harness.fit.certainty.information import raw_map, raw_values
-from harness.fit.certainty.uncertainty import AT_BOUND_SHARE, resample
-from harness.fit.fitting import Fitted
+from harness.fit.certainty.bootstrap import resample
+from harness.fit.certainty.intervals import AT_BOUND_SHARE, estimates_of, fixed_value
+from harness.fit.fitting import SolvedFit
+from harness.fit.problem.raw_units import raw_map, raw_values
 from harness.fit.result import Estimate
 from harness.fit.shared.nested import Constants, NestedModel
 
@@ -81,7 +81,7 @@ class GroupDraws:
     draws: dict[str, Float[np.ndarray, "draws"]]
 
 
-def draw_group(fitted: Fitted, kinds: Constants, free: Sequence[str], draws: int, seed: int) -> GroupDraws:
+def draw_group(fitted: SolvedFit, kinds: Constants, free: Sequence[str], draws: int, seed: int) -> GroupDraws:
     """Exponents and combinations of them (`free`) that one group's rows identify, with a bootstrap over clusters.
 
     The draws are spread about their mean by sqrt(n/(n-p)): the residuals of a fit are smaller than its errors.

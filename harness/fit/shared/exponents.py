@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from harness.fit.certainty.uncertainty import deviation, interval
+from harness.fit.certainty.intervals import deviation, interval
 from harness.fit.fitting import fit
 from harness.fit.laws.law import Law, by_group, get_law
 from harness.fit.result import FitResult

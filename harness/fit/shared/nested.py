@@ -14,14 +14,16 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
-from harness.fit.certainty.identify import rank_of
-from harness.fit.certainty.information import log_likelihood_rows, predictions
+from harness.fit.certainty.identifiability import rank_of
 from harness.fit.compare import aicc
-from harness.fit.fitting import Fitted
+from harness.fit.fitting import SolvedFit
 from harness.fit.laws.law import Law, Parameter, by_group, forward
-from harness.fit.problem.problem import Problem, centre
+from harness.fit.problem.centred import Problem, centre
+from harness.fit.problem.likelihood import log_likelihood_rows
+from harness.fit.problem.model import bounds_of
 from harness.fit.problem.program import float64
-from harness.fit.search.solver import Solutions, best_and_runners_up, bounds_of, minimise
+from harness.fit.problem.raw_units import predictions
+from harness.fit.search.solver import Solutions, best_and_runners_up, minimise
 from harness.fit.search.starts import grid_of_starts
 from sweeps.errors import InputError
 
@@ -90,7 +92,7 @@ class NestedModel:
         return aicc(self.log_likelihood, self.degrees, len(self.problem.response))
 
 
-def recentred(fitted: Fitted, theta: Float[np.ndarray, "parameters"], scales: dict[str, float]) -> dict[str, float]:
+def recentred(fitted: SolvedFit, theta: Float[np.ndarray, "parameters"], scales: dict[str, float]) -> dict[str, float]:
     """A point of one fit in the coordinates of a search on columns centred otherwise, by name."""
     law = fitted.problem.law
     values = {p.name: np.exp(x) if p.transform == "log" else x for p, x in zip(law.parameters, theta, strict=False)}
@@ -110,7 +112,7 @@ def widened(
     return theta[..., index]
 
 
-def _from_groups(problem: Problem, groups: Sequence[Fitted]) -> Float[np.ndarray, "parameters"]:
+def _from_groups(problem: Problem, groups: Sequence[SolvedFit]) -> Float[np.ndarray, "parameters"]:
     """The groups' own fits as a start: their own constants, and the mean of those that are shared."""
     points = []
     for fitted in groups:
@@ -125,7 +127,7 @@ def _from_groups(problem: Problem, groups: Sequence[Fitted]) -> Float[np.ndarray
 
 
 def nest(
-    law: Law, frame: pd.DataFrame, objective: str | None, whole: Fitted, groups: Sequence[Fitted], source: str
+    law: Law, frame: pd.DataFrame, objective: str | None, whole: SolvedFit, groups: Sequence[SolvedFit], source: str
 ) -> dict[str, NestedModel]:
     """The nested models by id, each started from the one before, from the groups' own fits, and from the law's starts.
 
@@ -184,14 +186,15 @@ def simulate_responses(model: NestedModel, draws: int, seed: int) -> Float[np.nd
     mean = predictions(problem, model.theta[None])[0] / problem.scales[problem.law.response]
     clusters = problem.cluster.max() + 1
     shape = (draws, len(mean))
-    if problem.model.objective.id == "normal":
-        spread = np.sqrt(problem.noise**2 + (np.exp(model.theta[-1]) * mean) ** 2)
+    objective = problem.model.objective
+    if objective.variance is not None:
+        spread = np.sqrt(objective.variance(mean, problem.noise, objective.own_values(model.theta)))
         shared = _correlation((problem.response - mean) / spread, problem.cluster)
         normal = np.sqrt(1 - shared) * rng.standard_normal(shape)
         normal += np.sqrt(shared) * rng.standard_normal((draws, clusters))[:, problem.cluster]
         return mean + spread * normal
     sign = rng.choice([-1.0, 1.0], (draws, clusters))[:, problem.cluster]
-    if problem.model.objective.log:
+    if objective.log:
         return mean * np.exp(sign * (np.log(problem.response) - np.log(mean)))
     return mean + sign * (problem.response - mean)
 

@@ -13,10 +13,12 @@ import pandas as pd
 from jaxtyping import Float
 from numpy.typing import ArrayLike
 
-from harness.fit.certainty.uncertainty import cluster_weights, interval
+from harness.fit.certainty.bootstrap import cluster_weights
+from harness.fit.certainty.intervals import interval
 from harness.fit.fitting import fit
 from harness.fit.laws import loss_to_loss
-from harness.fit.problem.problem import Problem, centre, held_out
+from harness.fit.problem.centred import Problem, centre
+from harness.fit.problem.columns import held_out
 from harness.fit.result import FitResult
 from harness.fit.search.solver import Solutions, minimise
 

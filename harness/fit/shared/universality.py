@@ -13,13 +13,13 @@ from dataclasses import asdict, dataclass
 import numpy as np
 import pandas as pd
 
-from harness.fit.certainty.identify import identify
-from harness.fit.fitting import Fitted, solve
+from harness.fit.certainty.identifiability import identify
+from harness.fit.fitting import SolvedFit, solve
 from harness.fit.laws.law import Law, get_law
-from harness.fit.problem.problem import Warned
+from harness.fit.problem.fit_warning import FitWarning
 from harness.fit.problem.program import float64
+from harness.fit.referee.fit_warnings import FEWEST_CLUSTERS
 from harness.fit.referee.scores import scatter
-from harness.fit.referee.warn import FEWEST_CLUSTERS
 from harness.fit.result import Estimate, number, span
 from harness.fit.shared.equivalence import Difference, Ratio, draw_group, group_differences, prefactor_ratios
 from harness.fit.shared.nested import (
@@ -95,7 +95,7 @@ class Universality:
     ratios: tuple[Ratio, ...]
     shared: dict[str, Estimate]
     estimates: dict[str, dict[str, Estimate]]
-    warnings: tuple[Warned, ...]
+    warnings: tuple[FitWarning, ...]
 
     def to_dict(self) -> dict:
         return json.loads(self.to_json())
@@ -112,7 +112,7 @@ def _group_column(frame: pd.DataFrame, by: str, source: str) -> str:
     raise InputError(source, "--by", by, f"one of the columns {', '.join(map(str, frame.columns))}")
 
 
-def _grouped(law: Law, frame: pd.DataFrame, by: str, source: str) -> tuple[pd.DataFrame, list[Warned]]:
+def _grouped(law: Law, frame: pd.DataFrame, by: str, source: str) -> tuple[pd.DataFrame, list[FitWarning]]:
     """The rows with a column `group`; without groups too small for a fit of their own, and rows in no group.
 
     Raises:
@@ -122,13 +122,13 @@ def _grouped(law: Law, frame: pd.DataFrame, by: str, source: str) -> tuple[pd.Da
     warnings = []
     known = frame.loc[frame[column].notna()]
     if len(known) < len(frame):
-        warnings.append(Warned("rows_left_out", f"{len(frame) - len(known)} of {len(frame)} rows have no {column}"))
+        warnings.append(FitWarning("rows_left_out", f"{len(frame) - len(known)} of {len(frame)} rows have no {column}"))
     known = known.assign(group=known[column].astype(str), holdout=False)
     needed = len(law.parameters) + 2
     sizes = known["group"].value_counts()
     for name, size in sizes[sizes < needed].items():
         message = f"{column} {name} left out: {size} rows, and a fit of its own takes {needed}"
-        warnings.append(Warned("small_group", message))
+        warnings.append(FitWarning("small_group", message))
     large = sizes.index[sizes >= needed]
     if len(large) < 2:
         found = ", ".join(f"{name} ({size} rows)" for name, size in sizes.items())
@@ -181,19 +181,19 @@ def _said(d: Difference) -> str:
     return f"{d.quantity} differs by {number(d.difference)} {span(d.ci_low, d.ci_high)} between {between}"
 
 
-def _warned(groups: dict[str, Fitted]) -> list[Warned]:
+def _warned(groups: dict[str, SolvedFit]) -> list[FitWarning]:
     """Groups of few clusters, and groups whose scatters differ: the tests simulate one scatter for all."""
     warnings = []
     for name, fitted in groups.items():
         clusters = len(np.unique(fitted.problem.cluster[fitted.problem.fitted]))
         if clusters < FEWEST_CLUSTERS:
             message = f"{name}: {clusters} clusters; bootstrap intervals from so few are too narrow"
-            warnings.append(Warned("few_clusters", message))
+            warnings.append(FitWarning("few_clusters", message))
     spread = {name: scatter(f.problem, f.identified.theta, f.degrees) for name, f in groups.items()}
     taus = {name: found["tau"] for name, found in spread.items() if found["tau"]}
     if len(taus) > 1 and max(taus.values()) > UNEQUAL * min(taus.values()):
         told = ", ".join(f"{name} {tau:.3g}" for name, tau in taus.items())
-        warnings.append(Warned("unequal_scatter", f"the tests take one scatter for all groups, which have {told}"))
+        warnings.append(FitWarning("unequal_scatter", f"the tests take one scatter for all groups, which have {told}"))
     return warnings
 
 

@@ -3,7 +3,7 @@ import pytest
 
 from harness.fit.compare import aicc, compare, folds_of
 from harness.fit.laws.law import get_law
-from harness.fit.problem.problem import centre
+from harness.fit.problem.centred import centre
 from sweeps.errors import InputError
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from harness.fit.truth import Truth, write_truth
+from harness.fit.known_truth import Truth, write_truth
 from harness.report.oracle_figures import FIGURES, phase_map
 from harness.report.write import write_report
 from harness.theory import gap_worlds, jeon_van_roy, random_features

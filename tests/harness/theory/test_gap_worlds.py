@@ -7,8 +7,8 @@ import pytest
 
 from harness import predict_gap
 from harness.fit.fitting import fit
+from harness.fit.known_truth import compare_with_truth
 from harness.fit.laws.law import get_law
-from harness.fit.truth import compare
 from harness.theory.gap_worlds import GAP_SIZES, exact_gaps, simulate_gaps
 from harness.theory.random_features import losses
 from harness.theory.spectrum import power_law_spectrum
@@ -73,7 +73,7 @@ def test_the_sources_world_is_the_published_law():
 def found(name: str, law: str, seed: int) -> dict:
     table, truth = simulate_gaps(name, seed=seed)
     rows = pd.DataFrame({"N": table["N_nonembedding"], "D": table["D"], "G": table["gap_probe"]})
-    return {each.name: each for each in compare(fit(law, rows, bootstrap=0, sensitivity=False), truth)}
+    return {each.name: each for each in compare_with_truth(fit(law, rows, bootstrap=0, sensitivity=False), truth)}
 
 
 @pytest.mark.parametrize(
@@ -92,7 +92,7 @@ def test_the_classical_world_does_not_tell_alpha_from_z_by_slopes_alone():
     table, truth = simulate_gaps("classical", seed=3)
     far = table.loc[table["D"] > 30 * table["N_total"]]
     rows = pd.DataFrame({"N": far["N_total"], "D": far["D"], "G": far["gap_probe"]})
-    known = {each.name: each for each in compare(fit("gap", rows, bootstrap=60, sensitivity=False), truth)}
+    known = {each.name: each for each in compare_with_truth(fit("gap", rows, bootstrap=60, sensitivity=False), truth)}
     assert known["alpha"].estimate is None and known["z"].estimate is None and known["A"].estimate is None
     for name in ("beta", "alpha - z*beta"):
         assert known[name].error == pytest.approx(0.0, abs=0.05)

@@ -3,7 +3,7 @@ import pandas as pd
 
 from harness.fit.certainty.sign_flip import detect
 from harness.fit.laws.law import get_law
-from harness.fit.problem.problem import centre
+from harness.fit.problem.centred import centre
 
 
 def table(seed, gap, clusters=60):

@@ -5,14 +5,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from harness.fit.certainty.information import raw_values
 from harness.fit.fitting import solve
 from harness.fit.laws.law import forward, get_law
-from harness.fit.problem.objective import DEFAULTS
-from harness.fit.problem.problem import centre
-from harness.fit.search.solver import minimise, row_losses, status_of
+from harness.fit.problem.centred import centre
+from harness.fit.problem.model import row_losses
+from harness.fit.problem.objective import DEFAULT_OPTIONS
+from harness.fit.problem.raw_units import raw_values
+from harness.fit.search.fit_status import FitStatus
+from harness.fit.search.solver import minimise, status_of
 from harness.fit.search.starts import grid_of_starts
-from harness.fit.search.status import FitStatus
 
 TRUTH = {"E": 1.8172, "A": 1070.0, "alpha": 0.1783}
 
@@ -58,7 +59,7 @@ def stuck_start(problem, A: float, E: float, alpha: float) -> np.ndarray:
 
 def loss_at(problem, theta: np.ndarray) -> float:
     with jax.enable_x64(True):
-        rows = row_losses(problem.model, theta, problem.columns, problem.target, problem.noise, DEFAULTS)
+        rows = row_losses(problem.model, theta, problem.columns, problem.target, problem.noise, DEFAULT_OPTIONS)
         return float(rows.sum())
 
 

@@ -5,11 +5,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from harness.fit.certainty.information import predictions, raw_values
 from harness.fit.fitting import fit
 from harness.fit.laws.law import get_law
-from harness.fit.problem.objective import Options
-from harness.fit.problem.problem import centre
+from harness.fit.problem.centred import centre
+from harness.fit.problem.objective import HuberOptions
+from harness.fit.problem.raw_units import predictions, raw_values
 from harness.fit.referee.scores import holdout_scores
 from harness.fit.search.solver import minimise
 from harness.fit.search.starts import grid_of_starts
@@ -171,7 +171,7 @@ def test_gemstones_published_objectives_are_reached(public, delta, published):
     """As good as the published optimum or better; at delta 1e-3 the published constants, too."""
     table = public("gemstones_fit_points.csv").query("subset == 'hot'")
     table = table.rename(columns={"params_N": "N", "tokens_D": "D", "train_loss": "L"})
-    problem, theta, _ = searched("chinchilla", table, options=Options(delta=delta))
+    problem, theta, _ = searched("chinchilla", table, options=HuberOptions(delta=delta))
     reached = minimise(problem, theta[None]).loss[0] * problem.unit
     assert reached <= published * (1 + 1e-7)
     if delta == 1e-3:

@@ -5,9 +5,9 @@ import pandas as pd
 import pytest
 from scipy.stats import rankdata
 
-from harness.fit.certainty.information import predictions
 from harness.fit.fitting import fit, solve
 from harness.fit.laws.law import get_law
+from harness.fit.problem.raw_units import predictions
 
 SIZES = 200.0 * 2.0 ** np.arange(14)
 RECTIFIED = get_law("rectified")

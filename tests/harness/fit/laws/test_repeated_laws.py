@@ -6,10 +6,10 @@ import pandas as pd
 import pytest
 from scipy.optimize import root_scalar
 
-from harness.fit.certainty.information import predictions, raw_values
 from harness.fit.fitting import fit
 from harness.fit.laws.law import get_law
-from harness.fit.problem.problem import centre
+from harness.fit.problem.centred import centre
+from harness.fit.problem.raw_units import predictions, raw_values
 from harness.fit.search.solver import best_and_runners_up, minimise
 from harness.fit.search.starts import grid_of_starts
 

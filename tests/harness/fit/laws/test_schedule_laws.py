@@ -10,7 +10,7 @@ from harness.fit.fitting import fit, solve
 from harness.fit.laws._schedule import annealed, summed_rates
 from harness.fit.laws.law import get_law, natural
 from harness.fit.laws.lr_anneal_free import derive, interpolated
-from harness.fit.problem.problem import read_columns
+from harness.fit.problem.columns import read_columns
 
 WARM, PEAK, EVERY = 200, 1e-3, 40
 TISSUE = {"L0": 3.164, "A": 0.509, "alpha": 0.524, "C": 0.406}

@@ -5,12 +5,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from harness.fit.certainty.information import predictions, raw_values
 from harness.fit.fitting import fit
 from harness.fit.laws.average_parameter import average_count
 from harness.fit.laws.gmse import bits_of, block_sparse_gmse, sparse_gmse, uniform_gmse
 from harness.fit.laws.law import get_law
-from harness.fit.problem.problem import centre
+from harness.fit.problem.centred import centre
+from harness.fit.problem.raw_units import predictions, raw_values
 from harness.fit.search.solver import minimise
 from harness.fit.search.starts import grid_of_starts
 

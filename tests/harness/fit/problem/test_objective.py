@@ -4,14 +4,14 @@ import pytest
 from scipy.integrate import quad
 from scipy.stats import norm
 
-from harness.fit.problem.objective import OBJECTIVES, Options, huber_log_density, huber_scale
+from harness.fit.problem.objective import OBJECTIVES, HuberOptions, huber_log_density, huber_scale
 
 
 def test_normal_rows_are_normal_log_densities_and_keep_negative_gaps():
     prediction, response, noise = np.array([0.02, 0.01]), np.array([0.025, -0.004]), np.array([0.003, 0.01])
     with jax.enable_x64(True):
         normal = OBJECTIVES["normal"]
-        rows = normal.rows(normal.features(prediction, noise, {"tau": 0.2}), response, noise, Options())
+        rows = normal.rows(normal.features(prediction, noise, {"tau": 0.2}), response, noise, HuberOptions())
     expected = -norm.logpdf(response, prediction, np.sqrt(noise**2 + (0.2 * prediction) ** 2))
     np.testing.assert_allclose(rows, expected, rtol=1e-12)
 
@@ -20,9 +20,9 @@ def test_huber_rows_times_their_unit_are_hubers_loss():
     delta = 1e-3
     with jax.enable_x64(True):
         huber = OBJECTIVES["log_huber"]
-        rows = huber.rows((np.array([5e-4, -0.02]),), np.zeros(2), np.zeros(2), Options(delta))
+        rows = huber.rows((np.array([5e-4, -0.02]),), np.zeros(2), np.zeros(2), HuberOptions(delta))
     expected = [0.5 * 5e-4**2, delta * (0.02 - 0.5 * delta)]
-    np.testing.assert_allclose(np.asarray(rows) * huber.unit(Options(delta)), expected, rtol=1e-9)
+    np.testing.assert_allclose(np.asarray(rows) * huber.unit(HuberOptions(delta)), expected, rtol=1e-9)
 
 
 @pytest.mark.parametrize("scale", [1e-8, 1e-6, 1e-4])

@@ -3,10 +3,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from harness.fit.certainty.information import predictions
 from harness.fit.fitting import solve
 from harness.fit.laws.law import by_group, get_law
-from harness.fit.problem.problem import centre
+from harness.fit.problem.centred import centre
+from harness.fit.problem.raw_units import predictions
 from harness.fit.shared.nested import (
     ALL_SHARED,
     NestedModel,

@@ -5,11 +5,12 @@ from dataclasses import replace
 import numpy as np
 from scipy.stats import t as student
 
-from harness.fit.certainty.identify import Identified
-from harness.fit.certainty.information import evidence_per_loss, raw_coordinates
-from harness.fit.certainty.uncertainty import covariance
-from harness.fit.problem.objective import Model
-from harness.fit.problem.problem import Problem
+from harness.fit.certainty.identifiability import Identified
+from harness.fit.certainty.information import covariance
+from harness.fit.problem.centred import Problem
+from harness.fit.problem.likelihood import evidence_per_loss
+from harness.fit.problem.model import StatisticalModel
+from harness.fit.problem.raw_units import raw_coordinates
 from harness.fit.search.solver import minimise
 
 # In standard errors: a parabola crosses its 95 % limit at 1.96, a banana much later.
@@ -25,7 +26,7 @@ def raw_problem(problem: Problem) -> Problem:
     scale = problem.scales[law.response]
     return replace(
         problem,
-        model=Model(replace(law, parameters=tuple(wide), rescale=None), problem.model.objective),
+        model=StatisticalModel(replace(law, parameters=tuple(wide), rescale=None), problem.model.objective),
         columns=problem.raw_columns,
         response=problem.response * scale,
         noise=problem.noise * scale,
@@ -39,14 +40,16 @@ def limit_of(rows: float, degrees: int) -> float:
     return float(rows * np.log1p(student.ppf(CONFIDENCE, spare) ** 2 / spare))
 
 
-def profile(problem: Problem, identified: Identified, degrees: int) -> dict[str, tuple[float | None, float | None]]:
+def profile_intervals(
+    problem: Problem, identified: Identified, degrees: int
+) -> dict[str, tuple[float | None, float | None]]:
     """95 % interval of every identified constant of the law, in raw units; None on a side that the rows leave open.
 
     Intervals of gaps are exact in the limit of many rows; those of Huber fits take the density that the loss implies.
     """
     raw = raw_problem(problem)
     point = raw_coordinates(problem, identified.theta[None])[0]
-    spread = covariance(problem, identified)
+    spread = covariance(problem, identified.theta)
     best = minimise(raw, point[None])
     start, loss = best.theta[0], float(best.loss[0])
     unit = 2 * evidence_per_loss(raw, start)

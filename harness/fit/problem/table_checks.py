@@ -4,7 +4,8 @@ import numpy as np
 import pandas as pd
 from scipy.spatial import KDTree
 
-from harness.fit.problem.problem import Problem, Warned
+from harness.fit.problem.centred import Problem
+from harness.fit.problem.fit_warning import FitWarning
 
 SIZES = ("N", "D", "U", "flops")
 # Bits per byte and nats per token differ by a factor of two and more: a quarter in logs is far beyond any scatter.
@@ -15,20 +16,22 @@ NEIGHBOURS = 4
 STEEPEST = 0.5
 
 
-def oddities(problem: Problem, frame: pd.DataFrame) -> tuple[Warned, ...]:
+def oddities(problem: Problem, frame: pd.DataFrame) -> tuple[FitWarning, ...]:
     """Sizes that never vary, rows that stand twice, and losses that look like two units."""
     fitted, found = problem.fitted, []
     for role in (name for name in SIZES if name in problem.columns):
         if np.ptp(problem.columns[role][fitted]) == 0.0:
             value = float(problem.raw_columns[role][0])
-            found.append(Warned("one_value", f"{role} is {value:.4g} in every row: nothing can be said of it"))
+            found.append(FitWarning("one_value", f"{role} is {value:.4g} in every row: nothing can be said of it"))
     twice = int(frame.loc[fitted].drop(columns=["holdout", "cluster"], errors="ignore").duplicated().sum())
     if twice:
-        found.append(Warned("duplicated_rows", f"{twice} rows stand twice in the table: they count twice in the fit"))
+        found.append(
+            FitWarning("duplicated_rows", f"{twice} rows stand twice in the table: they count twice in the fit")
+        )
     if problem.model.objective.log and (split := _two_groups(problem)):
         low, high = split
         found.append(
-            Warned(
+            FitWarning(
                 "mixed_units",
                 f"at like sizes {problem.law.response} falls into two groups, around {low:.3g} and {high:.3g},"
                 " with nothing between: losses per byte beside losses per token?",

@@ -9,11 +9,12 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
-from harness.fit.certainty.identify import Identified, identify
-from harness.fit.certainty.information import scores_and_curvature
-from harness.fit.certainty.uncertainty import RANK_FLOOR
-from harness.fit.problem.problem import Problem, Warned
-from harness.fit.search.solver import Solutions, best_and_runners_up, bounds_of, minimise
+from harness.fit.certainty.identifiability import Identified, identify
+from harness.fit.certainty.information import RANK_FLOOR, scores_and_curvature
+from harness.fit.problem.centred import Problem
+from harness.fit.problem.fit_warning import FitWarning
+from harness.fit.problem.model import bounds_of
+from harness.fit.search.solver import Solutions, best_and_runners_up, minimise
 
 MOST_ROWS = 16_384
 
@@ -36,13 +37,13 @@ def part_of(problem: Problem, frame: pd.DataFrame, seed: int = 0) -> tuple[Probl
     return part, frame.iloc[rows].reset_index(drop=True)
 
 
-def said(problem: Problem) -> Warned:
+def large_table_warning(problem: Problem) -> FitWarning:
     share = MOST_ROWS / len(problem.response)
     text = (
         f"{len(problem.response)} rows: multi-start, identifiability and other choices on {share:.2%} of them, the fit"
         " itself on all; errors from the curvature and the scores of whole clusters (sandwich)"
     )
-    return Warned("large_table", text)
+    return FitWarning("large_table", text)
 
 
 def extend(problem: Problem, part: Problem, found: Solutions) -> tuple[Solutions, Identified]:

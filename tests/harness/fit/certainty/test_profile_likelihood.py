@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 from scipy.stats import t as student
 
-from harness.fit.certainty.profile import limit_of, profile
+from harness.fit.certainty.profile_likelihood import limit_of, profile_intervals
 from harness.fit.fitting import fit, solve
 
 
@@ -14,10 +14,10 @@ def power_law(seed: int, rows: int = 60) -> pd.DataFrame:
 
 
 def test_a_slope_in_logs_has_students_interval():
-    """Where the law is a line in logs, the profile interval is the textbook's, slope +- t se."""
+    """Where the law is a line in logs, the profile_intervals interval is the textbook's, slope +- t se."""
     table = power_law(0)
     fitted = solve("gap_n_free", table)
-    low, high = profile(fitted.problem, fitted.identified, fitted.degrees)["b"]
+    low, high = profile_intervals(fitted.problem, fitted.identified, fitted.degrees)["b"]
     x, y = np.log(table.D), np.log(table.G)
     centred = x - x.mean()
     slope = float(centred @ y / (centred @ centred))

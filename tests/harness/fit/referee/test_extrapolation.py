@@ -6,8 +6,8 @@ import pytest
 from harness.fit.compare import compare
 from harness.fit.fitting import fit, solve
 from harness.fit.laws.law import get_law
-from harness.fit.problem.problem import centre
-from harness.fit.referee.extrapolate import WINDOWS, extrapolate, scale_of, windows_of
+from harness.fit.problem.centred import centre
+from harness.fit.referee.extrapolation import WINDOWS, extrapolate, scale_of, windows_of
 
 
 def test_windows_grow_with_scale_and_keep_clusters_whole(losses):

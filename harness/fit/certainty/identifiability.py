@@ -16,9 +16,12 @@ from dataclasses import dataclass, fields
 import numpy as np
 from jaxtyping import Float
 
-from harness.fit.certainty.information import evidence_per_loss, raw_map, raw_values, whitened_jacobian
-from harness.fit.problem.problem import Problem
-from harness.fit.search.solver import Solutions, best_and_runners_up, bounds_of, minimise
+from harness.fit.certainty.information import whitened_jacobian
+from harness.fit.problem.centred import Problem
+from harness.fit.problem.likelihood import evidence_per_loss
+from harness.fit.problem.model import bounds_of
+from harness.fit.problem.raw_units import raw_map, raw_values
+from harness.fit.search.solver import Solutions, best_and_runners_up, minimise
 
 RANK_TOLERANCE = 1e-3
 PROFILE_DROP = 3.84

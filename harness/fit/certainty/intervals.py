@@ -1,14 +1,50 @@
-"""Estimates with their errors, in raw units: of the parameters, and of the combinations that are identified."""
+"""Estimates with standard errors and 95 % intervals."""
 
 import numpy as np
 from jaxtyping import Float
+from scipy.stats import norm
+from scipy.stats import t as student
 
-from harness.fit.certainty.identify import Identified
-from harness.fit.certainty.information import function_of_raw, raw_coordinates, raw_map, raw_values
-from harness.fit.certainty.uncertainty import covariance, deviation, interval, tail
+from harness.fit.certainty.identifiability import Identified
+from harness.fit.certainty.information import covariance
 from harness.fit.laws.law import Combination, Law, stacked
-from harness.fit.problem.problem import Problem
+from harness.fit.problem.centred import Problem
+from harness.fit.problem.raw_units import function_of_raw, raw_coordinates, raw_map, raw_values
 from harness.fit.result import Estimate
+
+LEVEL = 95.0
+AT_BOUND_SHARE = 0.025
+
+
+def deviation(draws: Float[np.ndarray, "draws"]) -> float:
+    """Half the span of the middle 68.27 %: a standard deviation that a few draws far out do not move."""
+    return float(np.subtract(*np.percentile(draws, [84.135, 15.865])) / 2)
+
+
+def tail(clusters: int, degrees: int) -> float:
+    """The share of draws on either side of a 95 % interval: 2.5 % with many clusters, less with few.
+
+    Resampling n clusters gives a spread too small by sqrt((n - p)/n), and a normal's quantile where Student's is due:
+    the expanded percentile interval of Hesterberg 2015 (The American Statistician 69, 371).
+    """
+    spare = max(clusters - degrees, 1)
+    return float(norm.cdf(-np.sqrt(clusters / spare) * student.ppf(0.5 + LEVEL / 200, spare)))
+
+
+def interval(
+    draws: Float[np.ndarray, "draws"], at_end: np.ndarray | None = None, share: float = (1 - LEVEL / 100) / 2
+) -> tuple[float | None, float | None]:
+    """Percentile interval with `share` of the draws beyond either end; None where 2.5 % or more stopped at the range's.
+
+    A percentile of draws that the range cut off describes the range, not the data.
+    """
+    low, high = np.quantile(draws, [share, 1 - share])
+    at_end = np.zeros(len(draws), int) if at_end is None else at_end
+    return (
+        None if np.mean(at_end < 0) > AT_BOUND_SHARE else float(low),
+        None if np.mean(at_end > 0) > AT_BOUND_SHARE else float(high),
+    )
+
 
 LARGEST_STEP = 100.0
 
@@ -16,7 +52,7 @@ LARGEST_STEP = 100.0
 def estimates_of(problem: Problem, identified: Identified, sampled, ends) -> dict[str, Estimate]:
     parameters = problem.model.parameters
     point = {name: float(value[0]) for name, value in raw_values(problem, identified.theta[None]).items()}
-    errors = np.sqrt(np.maximum(np.diag(covariance(problem, identified)), 0.0))
+    errors = np.sqrt(np.maximum(np.diag(covariance(problem, identified.theta)), 0.0))
     draws = raw_values(problem, sampled) if len(sampled) else {}
     share = _share(problem, identified)
     found = {}
@@ -62,7 +98,7 @@ def combinations_of(problem: Problem, identified: Identified, sampled) -> list[d
     if identified.rank == 0:
         return []
     point = raw_map(problem, identified.theta)[0]
-    spread, share = covariance(problem, identified), _share(problem, identified)
+    spread, share = covariance(problem, identified.theta), _share(problem, identified)
     values = raw_values(problem, sampled) if len(sampled) else {}
     found = []
     for combination in problem.law.combinations:

@@ -6,9 +6,18 @@ import pandas as pd
 import pytest
 
 from harness.fit.fitting import fit
+from harness.fit.known_truth import (
+    Truth,
+    check_law,
+    compare_with_truth,
+    fit_command,
+    path_of,
+    read_truth,
+    render_truth,
+    write_truth,
+)
 from harness.fit.laws.law import get_law
 from harness.fit.result import FitResult
-from harness.fit.truth import Truth, check_law, compare, fit_command, path_of, read_truth, render_truth, write_truth
 from sweeps.errors import InputError
 
 
@@ -22,7 +31,7 @@ def fitted(losses) -> FitResult:
 
 
 def test_constants_are_covered_or_missed(fitted):
-    rows = {each.name: each for each in compare(fitted, truth_of(alpha=0.3478, beta=0.9, kappa=1.0))}
+    rows = {each.name: each for each in compare_with_truth(fitted, truth_of(alpha=0.3478, beta=0.9, kappa=1.0))}
     assert set(rows) == {"alpha", "beta"}  # the law has no kappa
     assert rows["alpha"].covered is True and rows["beta"].covered is False
     estimate = fitted.parameters["beta"].estimate
@@ -32,7 +41,10 @@ def test_constants_are_covered_or_missed(fitted):
 
 
 def test_what_a_fit_does_not_identify_is_neither(ordinary):
-    rows = {each.name: each for each in compare(fit("gap", ordinary(4), bootstrap=30), truth_of(z=0.74, beta=0.42))}
+    rows = {
+        each.name: each
+        for each in compare_with_truth(fit("gap", ordinary(4), bootstrap=30), truth_of(z=0.74, beta=0.42))
+    }
     assert rows["z"].estimate is None and rows["z"].covered is None and rows["z"].error is None
     assert rows["beta"].covered is not None
 

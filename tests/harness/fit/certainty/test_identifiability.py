@@ -2,9 +2,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from harness.fit.certainty.identify import RANK_TOLERANCE
-from harness.fit.certainty.information import raw_values, whitened_jacobian
+from harness.fit.certainty.identifiability import RANK_TOLERANCE
+from harness.fit.certainty.information import whitened_jacobian
 from harness.fit.fitting import solve
+from harness.fit.problem.raw_units import raw_values
 
 
 def test_runs_on_both_sides_of_the_crossover_identify_everything(crossing):

@@ -43,7 +43,7 @@ class Truth:
 
 
 @dataclass(frozen=True)
-class Found:
+class TruthCheck:
     """One true value beside what the fit says of it.
 
     Attributes:
@@ -77,14 +77,14 @@ def check_law(truth: Truth, law: Law) -> None:
         raise InputError("--truth", "law", f"{known.id} ({told})", f"one of {law.response} of {', '.join(law.columns)}")
 
 
-def holds(low: float | None, high: float | None, value: float) -> bool | None:
+def interval_holds(low: float | None, high: float | None, value: float) -> bool | None:
     """Whether an interval, perhaps open on a side, holds a value; None where it is open on both."""
     if low is None and high is None:
         return None
     return (low is None or low <= value) and (high is None or value <= high)
 
 
-def compare(result: FitResult, truth: Truth) -> list[Found]:
+def compare_with_truth(result: FitResult, truth: Truth) -> list[TruthCheck]:
     """What a fit says of every true value; a constant of which its law knows nothing is left out."""
     known = {
         name: (value.estimate if value.identified else None, value.se, value.ci_low, value.ci_high)
@@ -98,16 +98,18 @@ def compare(result: FitResult, truth: Truth) -> list[Found]:
             continue
         estimate, se, low, high = known[name]
         if estimate is None:
-            rows.append(Found(name, value, None, None, None, None, None, None))
+            rows.append(TruthCheck(name, value, None, None, None, None, None, None))
             continue
-        rows.append(Found(name, value, estimate, se, low, high, holds(low, high, value), estimate - value))
+        rows.append(
+            TruthCheck(name, value, estimate, se, low, high, interval_holds(low, high, value), estimate - value)
+        )
     return rows
 
 
 HEADINGS = ("constant", "truth", "estimate", "error", "95 % interval", "holds the truth")
 
 
-def cells(row: Found) -> tuple[str, ...]:
+def truth_cells(row: TruthCheck) -> tuple[str, ...]:
     """One constant under HEADINGS."""
     known = row.estimate is not None
     told = number(row.estimate) if known else "not identified"
@@ -116,14 +118,14 @@ def cells(row: Found) -> tuple[str, ...]:
     return row.name, number(row.truth), told, number(row.error), interval, held
 
 
-def render_truth(found: list[Found], truth: Truth) -> str:
+def render_truth(found: list[TruthCheck], truth: Truth) -> str:
     """The comparison as text for a terminal."""
     console = Console(width=110, record=True, file=io.StringIO())
     table = Table(title=Text(f"beside the truth of {truth.oracle}: {truth.regime}", "italic"), title_justify="left")
     for heading in HEADINGS:
         table.add_column(heading, justify="left" if heading == "constant" else "right")
     for row in found:
-        table.add_row(*map(Text, cells(row)))
+        table.add_row(*map(Text, truth_cells(row)))
     console.print(table)
     return console.export_text()
 

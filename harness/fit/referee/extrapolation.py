@@ -5,8 +5,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 from jaxtyping import Float
 
-from harness.fit.certainty.information import log_likelihood_rows, predictions
-from harness.fit.problem.problem import Problem
+from harness.fit.problem.centred import Problem
+from harness.fit.problem.likelihood import log_likelihood_rows
+from harness.fit.problem.raw_units import predictions
 from harness.fit.search.solver import Solutions, best_and_runners_up, minimise
 
 WINDOWS = 4
@@ -16,7 +17,7 @@ STARTS_PER_WINDOW = 24
 
 
 @dataclass(frozen=True)
-class Extrapolated:
+class Extrapolation:
     """What became of the rows beyond the windows.
 
     Attributes:
@@ -76,7 +77,7 @@ def windows_of(problem: Problem) -> list[tuple[np.ndarray, np.ndarray]]:
     return found
 
 
-def extrapolate(problem: Problem, solutions: Solutions) -> Extrapolated | None:
+def extrapolate(problem: Problem, solutions: Solutions) -> Extrapolation | None:
     """Scores of every window; None if the scales are too few to make one."""
     windows = windows_of(problem)
     if not windows:
@@ -91,17 +92,17 @@ def extrapolate(problem: Problem, solutions: Solutions) -> Extrapolated | None:
         score[test], relative[test] = (part[test] for part in scores(replace(problem, fitted=train), theta))
     scale, rows = scale_of(problem), np.isfinite(score)
     reach = [np.log(scale[test].max() / scale[train].max()) for train, test in windows]
-    return Extrapolated(rows, score[rows], relative[rows], float(np.exp(np.mean(reach))))
+    return Extrapolation(rows, score[rows], relative[rows], float(np.exp(np.mean(reach))))
 
 
 def scores(problem: Problem, theta) -> tuple[Float[np.ndarray, "rows"], Float[np.ndarray, "rows"]]:
-    """Score and relative error of every row under a fit to the problem's fitted rows; see `Extrapolated`."""
+    """Score and relative error of every row under a fit to the problem's fitted rows; see `Extrapolation`."""
     law = problem.law
     predicted = predictions(problem, theta[None])[0]
     observed = problem.response * problem.scales[law.response]
     with np.errstate(all="ignore"):
         relative = np.abs(predicted / observed - 1.0)
-        if law.response == "G":
+        if law.contrast:
             return log_likelihood_rows(problem, theta), relative
         if law.response in law.signed:
             return -np.abs(predicted - observed), relative

@@ -2,11 +2,12 @@
 
 import numpy as np
 
-from harness.fit.certainty.identify import FEWEST_ROWS, FEWEST_SHARE, Identified
-from harness.fit.problem.problem import Problem, Warned
+from harness.fit.certainty.identifiability import FEWEST_ROWS, FEWEST_SHARE, Identified
+from harness.fit.problem.centred import Problem
+from harness.fit.problem.fit_warning import FitWarning
+from harness.fit.problem.model import bounds_of
 from harness.fit.result import Estimate
-from harness.fit.search.solver import bounds_of
-from harness.fit.search.status import FitStatus
+from harness.fit.search.fit_status import FitStatus
 
 FEWEST_CLUSTERS = 12
 
@@ -30,34 +31,36 @@ def _at_ends(problem: Problem, identified: Identified) -> list[str]:
 
 def warnings_of(
     status: FitStatus, problem: Problem, identified: Identified, estimates: dict[str, Estimate], robust: dict
-) -> tuple[Warned, ...]:
+) -> tuple[FitWarning, ...]:
     """Warnings about the end of the search, identifiability, thin regimes, few clusters and fragile estimates."""
     found = []
     if status in STATUS_MESSAGES:
-        found.append(Warned(status.value, STATUS_MESSAGES[status]))
+        found.append(FitWarning(status.value, STATUS_MESSAGES[status]))
     ends = _at_ends(problem, identified)
     if ends:
         found.append(
-            Warned("at_end", f"at an end of its range, where its term is lost or too steep: {', '.join(ends)}")
+            FitWarning("at_end", f"at an end of its range, where its term is lost or too steep: {', '.join(ends)}")
         )
-    if problem.law.response == "G" and not identified.identified.any():
+    if problem.law.contrast and not identified.identified.any():
         found.append(
-            Warned("no_detectable_gap", "the gaps are not shown to lie above zero (one-sided sign-flip test at 1 %)")
+            FitWarning(
+                "no_detectable_gap", "the gaps are not shown to lie above zero (one-sided sign-flip test at 1 %)"
+            )
         )
     unknown = [name for name, value in estimates.items() if not value.identified]
     if unknown:
-        found.append(Warned("not_identified", f"not identified by these rows: {', '.join(unknown)}"))
+        found.append(FitWarning("not_identified", f"not identified by these rows: {', '.join(unknown)}"))
     rows = problem.fitted.sum()
     for regime, count in identified.regime_rows.items():
         if count < max(FEWEST_ROWS, FEWEST_SHARE * rows):
-            found.append(Warned("thin_regime", f"{count} of {rows} rows lie in the regime {regime}"))
+            found.append(FitWarning("thin_regime", f"{count} of {rows} rows lie in the regime {regime}"))
     clusters = len(np.unique(problem.cluster[problem.fitted]))
     if clusters < FEWEST_CLUSTERS:
-        found.append(Warned("few_clusters", f"{clusters} clusters: bootstrap intervals from so few are too narrow"))
-    if problem.law.response == "G":
+        found.append(FitWarning("few_clusters", f"{clusters} clusters: bootstrap intervals from so few are too narrow"))
+    if problem.law.contrast:
         noise = problem.noise[problem.fitted]
         small = np.mean(np.abs(problem.response[problem.fitted]) < 2 * noise)
         if small > 0.5:
-            found.append(Warned("noise_dominates", f"{small:.0%} of the gaps are smaller than two standard errors"))
-    found += [Warned("fragile", reason) for reason in robust.get("reasons", ())]
+            found.append(FitWarning("noise_dominates", f"{small:.0%} of the gaps are smaller than two standard errors"))
+    found += [FitWarning("fragile", reason) for reason in robust.get("reasons", ())]
     return tuple(found)

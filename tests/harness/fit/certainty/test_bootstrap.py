@@ -2,8 +2,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from harness.fit.certainty.estimates import estimates_of
-from harness.fit.certainty.uncertainty import cluster_weights, covariance, interval, resample
+from harness.fit.certainty.bootstrap import cluster_weights, resample
+from harness.fit.certainty.information import covariance
+from harness.fit.certainty.intervals import estimates_of, interval
 from harness.fit.fitting import solve
 
 ROWS, CLUSTERS = 174, 58
@@ -21,7 +22,7 @@ def power_law(seed: int, shared: float) -> pd.DataFrame:
 def test_fisher_errors_are_those_of_least_squares_in_logs():
     table = power_law(0, shared=0.0)
     fitted = solve("gap_n_free", table)
-    spread = covariance(fitted.problem, fitted.identified)
+    spread = covariance(fitted.problem, fitted.identified.theta)
     logs = np.log(table.D)
     tau = np.exp(fitted.identified.theta[-1])
     assert np.sqrt(spread[1, 1]) == pytest.approx(tau / np.sqrt(np.sum((logs - logs.mean()) ** 2)), rel=0.01)

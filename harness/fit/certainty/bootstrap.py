@@ -1,0 +1,43 @@
+"""A bootstrap that resamples whole clusters."""
+
+import numpy as np
+from jaxtyping import Float
+
+from harness.fit.certainty.identifiability import Identified
+from harness.fit.problem.centred import Problem
+from harness.fit.problem.model import bounds_of
+from harness.fit.search.solver import Solutions, best_and_runners_up, minimise
+
+
+def cluster_weights(cluster: np.ndarray, fitted: np.ndarray, draws: int, seed: int) -> Float[np.ndarray, "draws rows"]:
+    """How often each row is drawn when whole clusters are drawn with replacement; held-out rows never are."""
+    labels = np.unique(cluster[fitted])
+    position = np.searchsorted(labels, np.where(fitted, cluster, labels[0]))
+    counts = np.random.default_rng(seed).multinomial(len(labels), np.full(len(labels), 1 / len(labels)), size=draws)
+    return counts[:, position] * fitted.astype(float)
+
+
+def resample(
+    problem: Problem, solutions: Solutions, identified: Identified, draws: int, seed: int
+) -> tuple[Float[np.ndarray, "draws parameters"], np.ndarray]:
+    """Refits to resampled clusters, from the adopted point and the runners-up; and which ends were hit, per draw.
+
+    A parameter held at an end of its range (a kink beyond the data) stays there: draws describe what is identified.
+    """
+    if draws == 0:
+        return np.empty((0, len(identified.theta))), np.empty((0, len(identified.theta)), int)
+    weights = cluster_weights(problem.cluster, problem.fitted, draws, seed)
+    starts = np.vstack([identified.theta, best_and_runners_up(solutions, 2)[-1]])
+    starts[:, ~identified.free] = identified.theta[~identified.free]
+    runs = len(starts)
+    found = minimise(
+        problem,
+        np.tile(starts, (draws, 1)),
+        lambda run: weights[run // runs],
+        np.tile(identified.free, (draws * runs, 1)),
+    )
+    best = found.loss.reshape(draws, runs).argmin(axis=1) + runs * np.arange(draws)
+    theta = found.theta[best]
+    low, high = bounds_of(problem.model)
+    ends = np.where(theta - low < 1e-6, -1, np.where(high - theta < 1e-6, 1, 0)) * identified.free
+    return theta, ends

@@ -1,0 +1,85 @@
+"""Columns of a table in their roles, as checked arrays; and rows that a condition names."""
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float
+
+from harness.fit.laws.law import Law
+from sweeps.errors import InputError
+
+
+def column_of(frame: pd.DataFrame, role: str, source: str, signed: bool = False) -> Float[np.ndarray, "rows"]:
+    """The numbers of a role.
+
+    Args:
+        signed: whether zero and negative numbers are allowed.
+
+    Raises:
+        InputError: the column is missing, not numeric, not finite, or not positive where it has to be.
+    """
+    if role not in frame.columns:
+        raise InputError(
+            source, role, ", ".join(map(str, frame.columns)), f"a column for the role {role} (--set {role}=...)"
+        )
+    try:
+        values = frame[role].to_numpy(dtype=float, na_value=np.nan)
+    except (TypeError, ValueError):
+        raise InputError(source, role, str(frame[role].iloc[0]), "numbers") from None
+    bad = ~np.isfinite(values) | (False if signed else values <= 0)
+    if bad.any():
+        expected = "finite numbers" if signed else "finite numbers above zero"
+        raise InputError(source, role, float(values[np.argmax(bad)]), f"{expected} in every row ({bad.sum()} are not)")
+    return values
+
+
+def vector_columns(frame: pd.DataFrame, role: str) -> dict[str, str]:
+    """Of a role of several columns, which a table holds as `role[name]`: name -> column."""
+    start = f"{role}["
+    return {c[len(start) : -1]: c for c in map(str, frame.columns) if c.startswith(start) and c.endswith("]")}
+
+
+def read_columns(law: Law, frame: pd.DataFrame, source: str) -> tuple[dict[str, np.ndarray], dict[str, list[str]]]:
+    """What a law reads of a table, in raw units, with what it derives; and the names of vectors' columns and groups.
+
+    Raises:
+        InputError: a column is missing or unusable.
+    """
+    columns = {role: column_of(frame, role, source, role in law.signed) for role in law.columns}
+    names: dict[str, list[str]] = {}
+    for role in law.vectors:
+        found = vector_columns(frame, role)
+        if not found:
+            raise InputError(source, role, "none", f"columns for the role {role} (--set {role}=COLUMN,COLUMN,...)")
+        parts = [column_of(frame, column, source, role in law.signed) for column in found.values()]
+        columns[role], names[role] = np.stack(parts, axis=1), list(found)
+    for role in law.labels:
+        if role not in frame.columns:
+            raise InputError(
+                source, role, ", ".join(map(str, frame.columns)), f"a column for the role {role} (--set {role}=...)"
+            )
+        codes, labels = pd.factorize(frame[role].astype(str), sort=True)
+        columns[role], names[role] = codes, list(labels)
+    return columns | (law.derive(columns) if law.derive else {}), names
+
+
+def held_out(frame: pd.DataFrame, holdout: str | None, source: str) -> np.ndarray:
+    """Which rows an expression holds out of the fit; without one, those that a column `holdout` marks."""
+    if holdout is None:
+        return frame["holdout"].to_numpy(dtype=bool) if "holdout" in frame.columns else np.zeros(len(frame), bool)
+    return evaluate(frame, holdout, "--holdout", source)
+
+
+def evaluate(frame: pd.DataFrame, expression: str, option: str, source: str) -> np.ndarray:
+    """The rows for which a pandas expression over the column names holds.
+
+    Raises:
+        InputError: it does not parse, names no column, or gives no truth value per row.
+    """
+    columns = ", ".join(map(str, frame.columns))
+    try:
+        mask = frame.eval(expression)
+    except Exception as error:  # pandas raises a dozen kinds: SyntaxError, UndefinedVariableError, TypeError, ...
+        raise InputError(source, option, expression, f"a condition on the columns {columns} ({error})") from None
+    if not isinstance(mask, pd.Series) or mask.dtype != bool:
+        raise InputError(source, option, expression, f"a condition true or false in each row, on the columns {columns}")
+    return mask.to_numpy()

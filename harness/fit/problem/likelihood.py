@@ -1,0 +1,34 @@
+"""The log likelihood of a table's rows under a fit, in raw units, whatever the objective."""
+
+import numpy as np
+from jaxtyping import Float
+
+from harness.fit.problem.centred import Problem
+from harness.fit.problem.raw_units import predictions
+
+
+def log_likelihood_rows(problem: Problem, theta: Float[np.ndarray, "parameters"]) -> Float[np.ndarray, "rows"]:
+    """Log density of each row's response, in raw units, under the density that the objective implies.
+
+    Where the objective has no scale of its own, the density's is estimated from the fitted rows.
+    """
+    objective, unit = problem.model.objective, problem.scales[problem.law.response]
+    predicted = predictions(problem, theta[None])[0]
+    observed = problem.response * unit
+    residuals = objective.residuals(predicted, observed)
+    if objective.variance is not None:
+        scale = objective.variance(predicted, problem.noise * unit, objective.own_values(theta))
+    else:
+        scale = objective.likely_scale(residuals[problem.fitted], problem.options)
+    density = objective.log_density(residuals, scale, problem.options)
+    return density - np.log(observed) if objective.log else density
+
+
+def evidence_per_loss(problem: Problem, theta: Float[np.ndarray, "parameters"]) -> float:
+    """The fall of the log likelihood when the minimised loss rises by one, at a fit."""
+    objective = problem.model.objective
+    if objective.variance is not None:
+        return 1.0
+    fitted, unit = problem.fitted, problem.scales[problem.law.response]
+    residuals = objective.residuals(predictions(problem, theta[None])[0][fitted], (problem.response * unit)[fitted])
+    return objective.unit(problem.options) * unit**objective.power / objective.likely_scale(residuals, problem.options)

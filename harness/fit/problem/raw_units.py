@@ -1,0 +1,83 @@
+"""Parameters and predictions in the units of the table."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from harness.fit.laws.law import backward, forward, natural, value_of
+from harness.fit.problem.centred import Problem
+from harness.fit.problem.model import StatisticalModel
+from harness.fit.problem.program import float64, program
+
+
+def _raw_coordinates(model: StatisticalModel, theta, scales):
+    """The coordinates of the search for the raw columns: logs of the raw values where the transform is a log."""
+    values = natural(model.parameters, theta)
+    raw = values if model.law.rescale is None else dict(model.law.rescale(values, scales))
+    return jnp.stack([forward(p, value_of(p, raw)) for p in model.parameters])
+
+
+@program
+def _predict(model: StatisticalModel, thetas, columns, noise):
+    def rows(theta):
+        return model.law.predict(natural(model.parameters, theta), columns) + jnp.zeros(noise.shape)
+
+    return jax.lax.map(rows, thetas)
+
+
+@program
+def _raw_map(model: StatisticalModel, theta, scales):
+    return _raw_coordinates(model, theta, scales), jax.jacfwd(lambda t: _raw_coordinates(model, t, scales))(theta)
+
+
+@program
+def _raw_map_of_runs(model: StatisticalModel, thetas, scales):
+    return jax.vmap(lambda theta: _raw_coordinates(model, theta, scales))(thetas)
+
+
+def predictions(problem: Problem, thetas: Float[np.ndarray, "runs parameters"]) -> Float[np.ndarray, "runs rows"]:
+    """Predicted response of every row, in raw units."""
+    with float64():
+        scale = problem.scales[problem.law.response]
+        return scale * np.asarray(_predict(problem.model, thetas, problem.columns, problem.noise))
+
+
+def raw_map(
+    problem: Problem, theta: Float[np.ndarray, "parameters"]
+) -> tuple[Float[np.ndarray, "parameters"], Float[np.ndarray, "parameters parameters"]]:
+    """The coordinates of the search in raw units, and their Jacobian with respect to the centred ones."""
+    with float64():
+        point, slope = _raw_map(problem.model, theta, problem.scales)
+        return np.asarray(point), np.asarray(slope)
+
+
+def raw_coordinates(
+    problem: Problem, thetas: Float[np.ndarray, "runs parameters"]
+) -> Float[np.ndarray, "runs parameters"]:
+    """The coordinates of the search in raw units, a row a run."""
+    with float64():
+        return np.asarray(_raw_map_of_runs(problem.model, np.asarray(thetas), problem.scales))
+
+
+def raw_values(problem: Problem, thetas: Float[np.ndarray, "runs parameters"]) -> dict[str, Float[np.ndarray, "runs"]]:
+    """Named parameters in raw units, interned value a run."""
+    with float64():
+        points = _raw_map_of_runs(problem.model, np.asarray(thetas), problem.scales)
+        parameters = problem.model.parameters
+        return {p.name: np.asarray(backward(p, points[:, i])) for i, p in enumerate(parameters)}
+
+
+def function_of_raw(
+    problem: Problem, point: Float[np.ndarray, "parameters"], value: Callable[..., Float[Array, ""]]
+) -> tuple[float, Float[np.ndarray, "parameters"]]:
+    """A function of the raw parameters, and its gradient in the raw coordinates of the search."""
+
+    def of_coordinates(coordinates):
+        return value(natural(problem.model.parameters, coordinates))
+
+    with float64():
+        result, gradient = jax.value_and_grad(of_coordinates)(jnp.asarray(point))
+        return float(result), np.asarray(gradient)
