@@ -5,6 +5,7 @@ imported when the command is called, so that every `--help` answers at once.
 """
 
 import functools
+import gc
 import importlib
 from collections.abc import Callable
 from typing import Any
@@ -28,6 +29,8 @@ def prepare(trains: bool, compiles: bool) -> None:
     if trains:
         ask_for_huge_pages()
     if compiles:
+        # Looking for unreachable objects after every 700 new ones took 0.4 of the 4.4 s of a short fit.
+        gc.set_threshold(100_000)
         importlib.import_module("harness.machine.platform").keep_programs(default_cache())
 
 

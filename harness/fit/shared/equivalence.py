@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float
-from scipy.stats import norm
+from scipy.special import ndtr, ndtri
 
 from harness.fit.certainty.bootstrap import resample
 from harness.fit.certainty.intervals import AT_BOUND_SHARE, estimates_of, fixed_value
@@ -24,7 +24,7 @@ EQUIVALENCE_LEVEL = 0.90
 RATIO_LEVEL = 0.95
 POWER = 0.8
 # Of several standard errors: the margin within which two equal exponents are shown to be with that power.
-SHOWN = norm.ppf(0.5 + EQUIVALENCE_LEVEL / 2) + norm.ppf(0.5 + POWER / 2)
+SHOWN = ndtri(0.5 + EQUIVALENCE_LEVEL / 2) + ndtri(0.5 + POWER / 2)
 
 
 @dataclass(frozen=True)
@@ -126,8 +126,8 @@ def group_differences(
             apart = groups[one].point[quantity] - groups[other].point[quantity]
             spread = np.subtract.outer(groups[one].draws[quantity], groups[other].draws[quantity])
             low, high = np.quantile(spread, [(1 - EQUIVALENCE_LEVEL) / 2, (1 + EQUIVALENCE_LEVEL) / 2])
-            se = float((high - low) / 2 / norm.ppf(0.5 + EQUIVALENCE_LEVEL / 2))
-            power = max(0.0, 2 * norm.cdf(margin / max(se, 1e-12) - norm.ppf(0.5 + EQUIVALENCE_LEVEL / 2)) - 1)
+            se = float((high - low) / 2 / ndtri(0.5 + EQUIVALENCE_LEVEL / 2))
+            power = max(0.0, 2 * ndtr(margin / max(se, 1e-12) - ndtri(0.5 + EQUIVALENCE_LEVEL / 2)) - 1)
             found.append(
                 Difference(
                     quantity,
