@@ -2,8 +2,7 @@
 
 import numpy as np
 from jaxtyping import Float
-from scipy.stats import norm
-from scipy.stats import t as student
+from scipy.special import ndtr, stdtrit
 
 from harness.fit.certainty.identifiability import Identified
 from harness.fit.certainty.information import covariance
@@ -28,7 +27,7 @@ def tail(clusters: int, degrees: int) -> float:
     the expanded percentile interval of Hesterberg 2015 (The American Statistician 69, 371).
     """
     spare = max(clusters - degrees, 1)
-    return float(norm.cdf(-np.sqrt(clusters / spare) * student.ppf(0.5 + LEVEL / 200, spare)))
+    return float(ndtr(-np.sqrt(clusters / spare) * stdtrit(spare, 0.5 + LEVEL / 200)))
 
 
 def interval(

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import numpy as np
-from scipy.stats import t as student
+from scipy.special import stdtrit
 
 from harness.fit.certainty.identifiability import Identified
 from harness.fit.certainty.information import covariance
@@ -37,7 +37,7 @@ def raw_problem(problem: Problem) -> Problem:
 def limit_of(rows: float, degrees: int) -> float:
     """The fall of 2 log L at the end of a 95 % interval: that of a t test, 3.84 with many rows."""
     spare = max(rows - degrees, 1.0)
-    return float(rows * np.log1p(student.ppf(CONFIDENCE, spare) ** 2 / spare))
+    return float(rows * np.log1p(stdtrit(spare, CONFIDENCE) ** 2 / spare))
 
 
 def profile_intervals(
