@@ -128,6 +128,7 @@ def test_two_processes_record_what_one_does(begin, begin_two, spec_of, tables, t
     assert kept == [["final.json"]] * 2
 
 
+@pytest.mark.slow
 def test_what_dies_or_is_told_to_stop_goes_on_with_any_number_of_processes(begin, begin_two, spec_of, tables, tmp_path):
     spec, undisturbed = spec_of(DENSE), tmp_path / "undisturbed"
     ended, said = finish([begin(spec, undisturbed)])

@@ -50,6 +50,7 @@ def run(lab, ended_children) -> Callable[..., subprocess.Popen]:
     return start
 
 
+@pytest.mark.slow
 def test_killed_at_any_moment_a_sweep_ends_with_the_same_tables(lab, run, finished, finished_runs, tables, tmp_path):
     seed = int(os.environ.get("ISOGAP_KILL_SEED") or random.SystemRandom().randrange(10**6))
     print(f"ISOGAP_KILL_SEED={seed}")  # shown when the test fails, and sets the moments when it is given
@@ -93,6 +94,7 @@ def test_a_signal_ends_a_sweep_after_a_checkpoint_and_no_second_process_may_run_
     assert tables(out) == tables(finished)
 
 
+@pytest.mark.slow
 def test_workers_record_what_one_process_does_and_die_with_their_parent(run, finished, tables, tmp_path):
     out = tmp_path / "out"
     child = run(out, "--workers", 2)
@@ -135,6 +137,7 @@ def test_a_signal_that_comes_before_the_workers_listen_fails_no_run(lab, tmp_pat
     assert {read_status(folder, 0).state for folder in (out / "runs").glob("*")} == {"pending"}
 
 
+@pytest.mark.slow
 def test_a_worker_that_is_told_to_stop_alone_is_replaced(run, finished, tables, tmp_path):
     out = tmp_path / "out"
     child = run(out, "--workers", 2)
@@ -145,6 +148,7 @@ def test_a_worker_that_is_told_to_stop_alone_is_replaced(run, finished, tables, 
     assert tables(out) == tables(finished)
 
 
+@pytest.mark.slow
 def test_a_crew_is_taken_where_it_is_faster_and_goes_on_with_its_devices(run, lab, tables, tmp_path, monkeypatch):
     cache = tmp_path / "cache"
     cache.mkdir()

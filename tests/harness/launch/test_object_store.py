@@ -17,6 +17,7 @@ def url(bucket, request, monkeypatch) -> str:
     return f"{bucket}/{request.node.name}"
 
 
+@pytest.mark.slow
 def test_a_sweep_is_run_stopped_continued_and_read(url, lab, isogap, finished, tables, tmp_path):
     command = ("run", lab.spec, "--out", url, "--cache", lab.cache)
     assert isogap(*command, "--fail-fast").status == 3
@@ -58,6 +59,7 @@ def test_what_a_store_has_not_is_one_line_and_status_2(command, word, bucket, la
     assert ended.status == 2 and ended.err.count("\n") == 1 and word in ended.err and "://" in ended.err
 
 
+@pytest.mark.slow
 def test_a_store_that_does_not_answer_is_one_line(bucket, lab, monkeypatch):
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
     child = lab.spawn("status", f"{bucket}/nothing")  # of this process the connection stands

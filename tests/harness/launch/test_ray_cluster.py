@@ -183,6 +183,7 @@ def wait_until_both_train(out: Path, tasks: Callable[[], list], driver: subproce
     assert driver.poll() is None, driver.communicate()
 
 
+@pytest.mark.slow
 def test_a_node_killed_mid_run_changes_nothing_in_the_tables(
     cluster, drive, long_spec, long_finished, tables, rng, tmp_path
 ):
@@ -202,6 +203,7 @@ def test_a_node_killed_mid_run_changes_nothing_in_the_tables(
     cluster.start_node()
 
 
+@pytest.mark.slow
 def test_a_driver_stopped_or_killed_leaves_no_task_and_the_next_one_goes_on(
     cluster, drive, long_spec, long_finished, tables, rng, tmp_path
 ):
@@ -229,6 +231,7 @@ def test_a_driver_stopped_or_killed_leaves_no_task_and_the_next_one_goes_on(
     assert tables(out) == tables(long_finished)
 
 
+@pytest.mark.slow
 def test_a_pack_whose_processes_die_fails_with_the_reason_and_the_other_goes_on(
     cluster, drive, finished_runs, tmp_path
 ):

@@ -3,9 +3,12 @@
 import subprocess
 import time
 
+import pytest
+
 from harness.record.status import read_status
 
 
+@pytest.mark.slow
 def test_killed_and_damaged_a_sweep_ends_with_the_same_tables(lab, finished, tables, tmp_path, rng, ended_children):
     out = tmp_path / "out"
 
