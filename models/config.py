@@ -1,14 +1,16 @@
-"""What a model is: one frozen value for every member of the family, dense, parallel-block and mixture-of-experts."""
+"""What a model is: one frozen value for every architecture, whether dense, parallel-block or mixture of experts."""
 
 import dataclasses
 import math
 from typing import Literal, get_args
 
-Block = Literal["sequential", "parallel"]
+BlockKind = Literal["sequential", "parallel"]
 Activation = Literal["gelu", "swiglu"]
 Routing = Literal["switch_top1", "top2", "expert_choice", "fine_grained_shared"]
 
 ARCHITECTURES = ("dense", "parallel", "switch_top1", "top2", "expert_choice", "fine_grained_shared")
+# Logits of more elements than this (64 MB) are computed a chunk of rows at a time, and again in the backward pass.
+LOGITS_LIMIT = 2**24
 
 
 def _one_of(field: str, value: object, choices: object):
@@ -18,22 +20,22 @@ def _one_of(field: str, value: object, choices: object):
 
 @dataclasses.dataclass(frozen=True)
 class MoEConfig:
-    """One mixture-of-experts feed-forward layer.
+    """A mixture of experts in place of the dense feed-forward of some layers.
 
     Attributes:
-        routing: which router. `switch_top1` (Switch Transformer), `top2` (GShard gates, dropless dispatch),
+        routing: the router: `switch_top1` (Switch Transformer), `top2` (GShard gates, nothing dropped),
             `expert_choice` (each expert takes a fraction of the tokens, chosen causally), `fine_grained_shared`
             (DeepSeek-V3: many small experts, shared experts, sigmoid scores, bias balancing).
-        experts: routed experts.
-        experts_per_token: routed experts a token visits; on average, for `expert_choice`.
+        experts: number of routed experts.
+        experts_per_token: routed experts that a token visits; on average, for `expert_choice`.
         expert_width: hidden width of one expert.
-        shared_experts: experts every token visits, of the same width.
-        every: every how many layers a feed-forward is a mixture (2: layers 1, 3, ...).
-        capacity_factor: slots of an expert, in units of its mean load, when training; `None` drops nothing.
-        eval_capacity_factor: the same, when evaluating.
-        balance_weight: weight of the load-balance loss (1 x weight when the load is uniform).
+        shared_experts: experts that every token visits, of the same width.
+        every: 1 makes every layer a mixture, 2 every second one (0-based layers 1, 3, ...).
+        capacity_factor: slots of an expert in training, in units of its mean load; `None` drops nothing.
+        eval_capacity_factor: the same in evaluation.
+        balance_weight: weight of the load-balance loss, which is 1 when the load is uniform.
         z_weight: weight of the router z-loss, mean squared logsumexp of the router logits (ST-MoE).
-        bias_rate: step of the loss-free balancing of the selection bias; 0 has none.
+        bias_rate: step of the selection bias, which balances loads without a loss; 0 leaves the bias alone.
     """
 
     routing: Routing
@@ -68,16 +70,16 @@ class ModelConfig:
     """A decoder-only transformer.
 
     Attributes:
-        vocab: token ids, the end-of-document token included.
-        context: positions a window holds.
-        width: residual width.
-        depth: blocks.
+        vocab: number of token ids, the end-of-document token included.
+        context: positions of a window.
+        width: width of the residual stream.
+        depth: number of blocks.
         heads: attention heads; `width / heads` must be even (rotary position pairs).
-        ffn_width: hidden width of the dense feed-forward, and the active width a mixture is matched to.
+        ffn_width: hidden width of the dense feed-forward; a mixture's active width is matched to it.
         block: `sequential` (pre-LN) or `parallel` (attention and MLP read the same normalised input; GPT-J, PaLM).
         activation: `gelu` (two matrices) or `swiglu` (three).
-        tied: the head is the embedding, transposed.
-        qk_norm: normalise queries and keys per head.
+        tied: whether the head is the embedding, transposed.
+        qk_norm: whether queries and keys are normalised per head.
         rope_base: base of the rotary frequencies.
         moe: the mixture, or None for a dense feed-forward.
     """
@@ -88,7 +90,7 @@ class ModelConfig:
     depth: int
     heads: int
     ffn_width: int
-    block: Block = "sequential"
+    block: BlockKind = "sequential"
     activation: Activation = "gelu"
     tied: bool = True
     qk_norm: bool = False
@@ -96,7 +98,7 @@ class ModelConfig:
     moe: MoEConfig | None = None
 
     def __post_init__(self):
-        _one_of("block", self.block, Block)
+        _one_of("block", self.block, BlockKind)
         _one_of("activation", self.activation, Activation)
         for name in ("vocab", "context", "width", "depth", "heads", "ffn_width"):
             if getattr(self, name) < 1:
@@ -112,37 +114,36 @@ class ModelConfig:
 
     @property
     def architecture(self) -> str:
-        """The name in ARCHITECTURES; a parallel mixture is `parallel_` and its routing."""
-        routed = self.moe.routing if self.moe else ""
+        """The name in ARCHITECTURES; for a mixture in parallel blocks, `parallel_` and its routing."""
+        routing = self.moe.routing if self.moe else ""
         if self.block == "parallel":
-            return f"parallel_{routed}" if routed else "parallel"
-        return routed or "dense"
+            return f"parallel_{routing}" if routing else "parallel"
+        return routing or "dense"
+
+
+# The mixtures as published: the number of expert widths that a token visits, shared ones included, and the rest of the
+# constants. Switch (Fedus et al. 2022); GShard and Mixtral; expert choice (Zhou et al. 2022) at a mean of two experts;
+# DeepSeekMoE and V3: experts a quarter as wide, one of them shared, a sequence-wise balance loss.
+_PUBLISHED: dict[Routing, tuple[int, MoEConfig]] = {
+    "switch_top1": (1, MoEConfig("switch_top1", 8, 1, 1, 0, 2, 1.25, 2.0, balance_weight=1e-2, z_weight=1e-3)),
+    "top2": (2, MoEConfig("top2", 8, 2, 1, balance_weight=1e-2, z_weight=1e-3)),
+    "expert_choice": (2, MoEConfig("expert_choice", 8, 2, 1, capacity_factor=1.25, eval_capacity_factor=2.0)),
+    "fine_grained_shared": (4, MoEConfig("fine_grained_shared", 16, 3, 1, 1, balance_weight=1e-4, bias_rate=1e-3)),
+}
 
 
 def default_moe(routing: Routing, ffn_width: int, experts: int | None = None) -> MoEConfig:
-    """The mixture of that routing whose *active* feed-forward width equals a dense `ffn_width`.
-
-    Rules and constants as published: Switch (capacity 1.25/2.0, every second layer, balance 1e-2, z 1e-3), GShard and
-    Mixtral (two of E, renormalised), expert choice (mean two experts a token), DeepSeekMoE/V3 (experts a quarter as
-    wide, one of them shared, selection bias stepped by 1e-3, sequence-wise balance 1e-4).
+    """The published mixture of that routing, of an *active* width equal to a dense `ffn_width`.
 
     Raises:
         ValueError: `ffn_width` does not split into the experts' widths.
     """
     _one_of("routing", routing, Routing)
-    parts = {"switch_top1": 1, "top2": 2, "expert_choice": 2, "fine_grained_shared": 4}[routing]
-    if ffn_width % parts:
-        raise ValueError(f"ffn_width {ffn_width} must be a multiple of {parts} for {routing}")
-    width = ffn_width // parts
-    if experts is None:
-        experts = 16 if routing == "fine_grained_shared" else 8
-    if routing == "switch_top1":
-        return MoEConfig(routing, experts, 1, width, 0, 2, 1.25, 2.0, 1e-2, 1e-3)
-    if routing == "top2":
-        return MoEConfig(routing, experts, 2, width, balance_weight=1e-2, z_weight=1e-3)
-    if routing == "expert_choice":
-        return MoEConfig(routing, experts, 2, width, capacity_factor=1.25, eval_capacity_factor=2.0)
-    return MoEConfig(routing, experts, 3, width, 1, balance_weight=1e-4, bias_rate=1e-3)
+    visited, published = _PUBLISHED[routing]
+    if ffn_width % visited:
+        raise ValueError(f"ffn_width {ffn_width} must be a multiple of {visited} for {routing}")
+    experts = published.experts if experts is None else experts
+    return dataclasses.replace(published, experts=experts, expert_width=ffn_width // visited)
 
 
 def make_config(
@@ -159,13 +160,12 @@ def make_config(
     qk_norm: bool = False,
     experts: int | None = None,
 ) -> ModelConfig:
-    """The member of the family named `architecture`; the mixtures match a dense `ffn_width` in active width.
+    """The model of that architecture; a mixture is that of `default_moe`, as wide in active width as `ffn_width`.
 
-    Args:
-        ffn_width: 4 x width by default; 8/3 x width, in multiples of 8, for `swiglu`, so that the parameters agree.
+    By default `ffn_width` is 4 x width, or for `swiglu` 8/3 x width in multiples of 8, so that the parameters agree.
 
     Raises:
-        ValueError: an unknown architecture, or sizes that do not fit together.
+        ValueError: the architecture is unknown, or the sizes do not fit together.
     """
     if architecture not in ARCHITECTURES:
         raise ValueError(f"architecture {architecture!r} is none of {', '.join(ARCHITECTURES)}")

@@ -1,12 +1,12 @@
 """The one accountant: parameters and floating-point operations of a configuration, in every convention papers use.
 
 Sizes, plans, utilisation, isoFLOP budgets and fits all ask here, so that no two figures disagree on what was counted.
-A multiply and an add are two operations. Everything is per token unless said otherwise, in exact integers.
+A multiply and an add are two operations. Operations are counted per token, in exact integers.
 """
 
 import functools
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from models.config import ModelConfig
 
@@ -21,7 +21,7 @@ class Counts:
         total: every number in the parameter tree, norm scales and the selection bias of `fine_grained_shared` included.
         nonembedding: total without the token embedding and without an untied head; the final norm stays (Kaplan's N).
         active: total without the routed experts that a token does not visit (on average, for `expert_choice`).
-        active_nonembedding: both at once.
+        active_nonembedding: nonembedding without those experts.
         trainable: total without the selection biases, which no gradient reaches.
         embedding: of the token embedding; a tied head is this same matrix.
         head: of the matrix that makes the logits, tied or not.
@@ -37,7 +37,7 @@ class Counts:
 
     @property
     def head_share(self) -> float:
-        """Share of the total that the logits' matrix holds; near 1 says that N is mostly vocabulary."""
+        """Share of the total in the matrix that makes the logits; near 1, the model is mostly vocabulary."""
         return self.head / self.total
 
     def of(self, which: Which) -> int:
@@ -52,7 +52,7 @@ class Flops:
     Attributes:
         forward: all matrix products; attention over the full context x context mask; the embedding lookup is free.
         forward_causal: the same, with the (context + 1) / 2 keys that a token sees on average.
-        forward_padded: forward, when each expert computes all slots of its capacity: factor x visits instead of visits.
+        forward_padded: forward, where each expert computes all slots of its capacity: visits times the factor.
         head: the part of `forward` that makes the logits.
         train: 3 x forward.
         train_causal: 3 x forward_causal.
@@ -77,20 +77,6 @@ class Flops:
     def head_share(self) -> float:
         """Share of the forward pass spent on the logits."""
         return self.head / self.forward
-
-
-@dataclass(frozen=True)
-class _FeedForward:
-    """One feed-forward layer: its parameters, those no gradient reaches, and those a token visits.
-
-    `matrices` and `padded` are the elements of the matrices a token is multiplied by: visited, and with full capacity.
-    """
-
-    parameters: int
-    untrained: int
-    active: int
-    matrices: int
-    padded: float
 
 
 @functools.lru_cache(maxsize=1 << 16)
@@ -141,30 +127,32 @@ def flops(config: ModelConfig) -> Flops:
     )
 
 
+class _FeedForward(NamedTuple):
+    """The counts of one feed-forward layer.
+
+    `untrained` parameters get no gradient; `active` ones are visited by a token. `matrices` counts the elements of the
+    matrices that multiply a token, and `padded` those that multiply a slot where experts compute their full capacity.
+    """
+
+    parameters: int
+    untrained: int
+    active: int
+    matrices: int
+    padded: float
+
+
 def _layers(config: ModelConfig) -> list[_FeedForward]:
-    """The feed-forward of every block."""
-    mixtures = sum(config.is_moe_layer(layer) for layer in range(config.depth))
-    dense = _mlp(config, config.ffn_width)
-    plain = _FeedForward(dense, 0, dense, dense, dense)
-    return [plain] * (config.depth - mixtures) + [_mixture(config)] * mixtures
-
-
-def _mlp(config: ModelConfig, hidden: int) -> int:
-    return (3 if config.activation == "swiglu" else 2) * config.width * hidden
-
-
-def _mixture(config: ModelConfig) -> _FeedForward:
-    moe = config.moe
+    """The feed-forward of every block, the dense ones first."""
+    moe, matrix = config.moe, (3 if config.activation == "swiglu" else 2) * config.width
+    dense = matrix * config.ffn_width
+    layers = [_FeedForward(dense, 0, dense, dense, dense)] * config.depth
     if moe is None:
-        return _FeedForward(0, 0, 0, 0, 0)
-    expert = _mlp(config, moe.expert_width)
-    always = config.width * moe.experts + _mlp(config, moe.shared_experts * moe.expert_width)
+        return layers
+    expert = matrix * moe.expert_width
+    always = config.width * moe.experts + moe.shared_experts * expert
     bias = moe.experts if moe.routing == "fine_grained_shared" else 0
     visited = always + moe.experts_per_token * expert
-    return _FeedForward(
-        parameters=always + moe.experts * expert + bias,
-        untrained=bias,
-        active=visited + bias,
-        matrices=visited,
-        padded=always + (moe.capacity_factor or 1.0) * moe.experts_per_token * expert,
-    )
+    padded = always + (moe.capacity_factor or 1.0) * moe.experts_per_token * expert
+    mixture = _FeedForward(always + moe.experts * expert + bias, bias, visited + bias, visited, padded)
+    mixtures = sum(config.is_moe_layer(layer) for layer in range(config.depth))
+    return layers[mixtures:] + [mixture] * mixtures

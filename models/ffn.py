@@ -3,13 +3,13 @@
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
+from models.compute import ExpertsMethod
 from models.config import Activation
+from models.cpu.looped_experts import LOOPED_FROM, looped_feed_forward
+from models.cpu.padding import pad_hidden
 from models.weights import weight
-
-# Rows of so many float32 begin every 2 KiB: the first-level cache has two places for all their beginnings.
-ALIASED = 512
 
 
 def feed_forward(
@@ -24,12 +24,35 @@ def feed_forward(
     return jnp.matmul(hidden, down)
 
 
+def expert_feed_forward(
+    x: Float[Array, "blocks rows width"],
+    weights: tuple[
+        Float[Array, "E width hidden"], Float[Array, "E hidden width"], Float[Array, "E width hidden"] | None
+    ],
+    expert: Int[Array, " blocks"],
+    method: ExpertsMethod,
+) -> Float[Array, "blocks rows width"]:
+    """`feed_forward` of each block of rows by the matrices (up, down, gate) of its expert.
+
+    Batched products copy an expert's matrices for each of its blocks; the loop copies nothing. Both agree to rounding.
+    """
+    up, down, gate = weights
+    if uses_loop(up, method):
+        return looped_feed_forward(x, up, down, gate, expert)
+    return feed_forward(x, up[expert], down[expert], None if gate is None else gate[expert])
+
+
+def uses_loop(up: Float[Array, "E width hidden"], method: ExpertsMethod) -> bool:
+    """Whether `expert_feed_forward` takes the blocks one by one: if the method says so and the matrices are large."""
+    return method == "looped" and up.shape[1] * up.shape[2] >= LOOPED_FROM
+
+
 class FeedForward(nnx.Module):
     """One feed-forward, or with `experts` a stack of them along a leading axis.
 
     Attributes:
         up, gate: [experts, width, hidden] (no leading axis for a single one); gate only for swiglu.
-        down: [experts, hidden, width], drawn smaller by sqrt(2 depth) so that the residual's variance stays put.
+        down: [experts, hidden, width], drawn smaller by sqrt(2 depth) so that the residual's variance stays the same.
     """
 
     def __init__(self, width: int, hidden: int, depth: int, activation: Activation, experts: int | None = None):
@@ -39,19 +62,9 @@ class FeedForward(nnx.Module):
         self.gate = weight(*lead, width, hidden, std=width**-0.5) if activation == "swiglu" else None
 
     def weights(self) -> tuple[Array, Array, Array | None]:
-        """(up, down, gate or None), the arrays `feed_forward` takes."""
+        """(up, down, gate or None), the arrays that `feed_forward` takes."""
         return self.up[...], self.down[...], None if self.gate is None else self.gate[...]
 
-    def __call__(self, x: Float[Array, "*lead rows width"], spare: int = 0) -> Float[Array, "*lead rows width"]:
-        """Args: spare: see `models.transformer.Compute`."""
-        up, down, gate = self.weights()
-        if spare and up.shape[-1] % ALIASED == 0:
-            up, down = _padded(up, -1, spare), _padded(down, -2, spare)
-            gate = None if gate is None else _padded(gate, -1, spare)
-        return feed_forward(x, up, down, gate)
-
-
-def _padded(matrix: Float[Array, "*lead rows columns"], axis: int, spare: int) -> Float[Array, "*lead more columns"]:
-    widths = [(0, 0)] * matrix.ndim
-    widths[axis] = (0, spare)
-    return jnp.pad(matrix, widths)
+    def __call__(self, x: Float[Array, "*lead rows width"], padding: int = 0) -> Float[Array, "*lead rows width"]:
+        """`feed_forward` of x; for `padding` see `models.compute.Compute`."""
+        return feed_forward(x, *pad_hidden(*self.weights(), padding))

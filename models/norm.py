@@ -1,11 +1,11 @@
-"""Normalisations, computed in float32 whatever the dtype of their input."""
+"""Normalisations; their inputs may be narrower, but they compute in float32."""
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
-from models.rows import row_sum
+from models.cpu.rows import row_sum
 
 EPSILON = 1e-5
 
@@ -15,7 +15,7 @@ def _scaled(x: Float[Array, "*rows features"], scale: Float[Array, " features"],
 
 
 def layer_normalise(x: Float[Array, "*rows features"], scale: Float[Array, " features"]):
-    """Zero mean and unit variance over the features, times a scale; no shift (Xu et al. 2019 find it idle)."""
+    """Zero mean and unit variance over the features, times a scale; no shift, which Xu et al. (2019) find useless."""
     wide = x.astype(jnp.float32)
     centred = wide - _row_mean(wide)
     return _scaled(centred * jax.lax.rsqrt(_row_mean(jnp.square(centred)) + EPSILON), scale, x.dtype)

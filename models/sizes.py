@@ -1,26 +1,28 @@
 """From a target size to a shape: which width, depth and heads give a model of N parameters.
 
 The rule for the aspect ratio a = width / depth interpolates between a = 16 at 1e4 non-embedding parameters and GPT-3's
-table 2.1 (Brown et al. 2020): a = 64 at 8.5e7 (its Small), and it meets the table again at 1.2e9 (rule 96, XL 85);
-with N = 12 width^2 depth, depth grows as N^0.28, slowly. Kaplan et al. 2020 (figure 5) found the loss within a few per
-cent for aspect ratios from about 10 to 200, so that the exact value matters little: the size is met first.
+table 2.1 (Brown et al. 2020): a = 64 at 8.5e7 (its Small). It is near the table again at 1.2e9 (rule 96, XL 85). With
+N = 12 width^2 depth, depth grows slowly, as N^0.28. Kaplan et al. 2020 (figure 5) found the loss within a few per cent
+for aspect ratios from about 10 to 200. The exact value matters little, and so the size takes precedence over it.
 """
 
 import dataclasses
 import functools
+import itertools
 import math
 from collections.abc import Iterator
+from typing import NamedTuple
 
 from models.config import Activation, ModelConfig, make_config
 from models.count import Which, count
 
-# A shape further than this from its target is refused.
+# The largest relative error of a size.
 TOLERANCE = 0.10
 LARGEST = 1e13
-# An aspect ratio below 2 is a stack of slivers and never taken.
+# No shape has an aspect ratio below this.
 SMALLEST_ASPECT = 2.0
-# Searched in turn until something comes within 10%: which widths, feed-forward widths over width (None: the usual one),
-# and by what factor the aspect ratio may leave the rule.
+# Searches, tried in order until one finds a shape within 10%: the widths, the feed-forward widths over width (None is
+# the default one), and the factor by which the aspect ratio may differ from the rule.
 _FRIENDLY = (*range(8, 256, 8), *range(256, 1 << 16, 64))
 _EVEN = tuple(range(2, 512, 2))
 _STRETCHED = (2.0, 2.5, 3.0, 3.5, 4.5, 5.0, 6.0, 7.0, 8.0)
@@ -58,6 +60,14 @@ def choose_heads(width: int) -> int:
     return min(divisors, key=lambda heads: abs(math.log(width / heads / wanted)))
 
 
+class _Candidate(NamedTuple):
+    """A shape, its relative error in size, and a badness that weighs the error against the aspect ratio."""
+
+    config: ModelConfig
+    error: float
+    badness: float
+
+
 @functools.lru_cache(maxsize=1 << 14)
 def shape_for(
     target: int,
@@ -72,11 +82,11 @@ def shape_for(
     qk_norm: bool = False,
     experts: int | None = None,
 ) -> ModelConfig:
-    """The member of a family nearest to `target` parameters at a sensible aspect ratio.
+    """The shape of an architecture that is nearest to `target` parameters at a sensible aspect ratio.
 
     Widths are multiples of 8 (of 64 from 256 on) with the default feed-forward width and an aspect ratio within a
-    factor 2 of the rule. Only where none of these comes within 10% are all even widths tried, then feed-forwards from 2
-    to 8 times the width, and then aspect ratios within a factor 4.
+    factor 2 of the rule. Only where none of these comes within 10% does the search take all even widths, then
+    feed-forwards of 2 to 8 times the width, and then aspect ratios within a factor 4.
 
     Args:
         target: parameters, 1e3 to 1e13.
@@ -90,43 +100,24 @@ def shape_for(
     """
     if not 1 <= target <= LARGEST or (aspect is not None and not 1 <= aspect <= 1000):
         raise ValueError(f"target {target} must lie in 1..{LARGEST:.0e} and aspect {aspect} in 1..1000")
-    family = functools.partial(
-        make_config,
-        architecture,
-        vocab=vocab,
-        context=context,
-        activation=activation,
-        tied=tied,
-        qk_norm=qk_norm,
-        experts=experts,
-    )
-    closest = family(width=32, depth=1, heads=1)  # what is wrong at every width is said here
-    smallest_error = math.inf
+    family = functools.partial(make_config, architecture, vocab=vocab, context=context, activation=activation)
+    family = functools.partial(family, tied=tied, qk_norm=qk_norm, experts=experts)
+    # Arguments that are wrong at every width raise their error here.
+    closest = _Candidate(family(width=32, depth=1, heads=1), math.inf, math.inf)
     for widths, ratios, spread in _SEARCHES:
-        scored = [
-            (_badness(config, error, aspect), error, config)
-            for ratio in ratios
-            for config, error in _candidates(family, target, which, aspect, widths, ratio, spread)
-        ]
-        within = [entry for entry in scored if entry[1] < TOLERANCE]
+        each = (_candidates(family, target, which, aspect, widths, ratio, spread) for ratio in ratios)
+        candidates = list(itertools.chain.from_iterable(each))
+        within = [candidate for candidate in candidates if candidate.error < TOLERANCE]
         if within:
-            return min(within, key=lambda entry: (entry[0], entry[2].width))[2]
-        for _, error, config in scored:
-            if error < smallest_error:
-                closest, smallest_error = config, error
+            return min(within, key=lambda candidate: (candidate.badness, candidate.config.width)).config
+        closest = min([closest, *candidates], key=lambda candidate: candidate.error)
+    shape, error, _ = closest
     raise SizeError(
         f"no {architecture} model with a vocabulary of {vocab:,} has {target:,} {which} parameters within 10%: the "
-        f"closest, width {closest.width} and depth {closest.depth}, has {count(closest).of(which):,} "
-        f"({smallest_error:.0%} off)",
-        closest,
-        smallest_error,
+        f"closest, width {shape.width} and depth {shape.depth}, has {count(shape).of(which):,} ({error:.0%} off)",
+        shape,
+        error,
     )
-
-
-def _badness(config: ModelConfig, error: float, aspect: float | None) -> float:
-    """Twice the aspect costs as much as an error of 4%."""
-    wanted = aspect or aspect_ratio(count(config).active_nonembedding)
-    return (error / 0.04) ** 2 + math.log2(config.width / config.depth / wanted) ** 2
 
 
 def _candidates(
@@ -137,8 +128,8 @@ def _candidates(
     widths: tuple[int, ...],
     ratio: float | None,
     spread: float,
-) -> Iterator[tuple[ModelConfig, float]]:
-    """For each width, the two depths around the target, where the aspect ratio allows them, with their errors.
+) -> Iterator[_Candidate]:
+    """For each width, the two depths around the target, where the aspect ratio allows them.
 
     Parameters grow linearly with depth (in whole periods, when only every second feed-forward is a mixture), so two
     counts give the depth. The least depth is always a candidate.
@@ -156,9 +147,11 @@ def _candidates(
         depth = period + math.floor((target - base) / slope)
         for deep in sorted({min(max(depth + more, period), 10_000) for more in (0, 1)}):
             config = dataclasses.replace(first, depth=deep)
-            counts = count(config)
+            counts, actual = count(config), width / deep
             wanted = aspect or aspect_ratio(counts.active_nonembedding)
-            if deep == period or max(SMALLEST_ASPECT, wanted / spread) <= width / deep <= wanted * spread:
-                yield config, abs(counts.of(which) / target - 1)
+            if deep == period or max(SMALLEST_ASPECT, wanted / spread) <= actual <= wanted * spread:
+                error = abs(counts.of(which) / target - 1)
+                # Twice the aspect ratio costs as much as an error of 4%.
+                yield _Candidate(config, error, (error / 0.04) ** 2 + math.log2(actual / wanted) ** 2)
         if base > 2 * target:
             return

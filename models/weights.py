@@ -1,4 +1,4 @@
-"""Parameters are declared by shape and spread, and drawn all at once."""
+"""How parameters are drawn: each is declared by its shape and spread, and all are drawn at once."""
 
 import jax
 import jax.numpy as jnp
@@ -7,11 +7,11 @@ from jaxtyping import Array, Key
 
 
 def weight(*shape: int, std: float) -> nnx.Param:
-    """A float32 parameter that `draw` fills from N(0, std^2); until then it holds zeros."""
+    """A float32 parameter that `draw_parameters` fills from N(0, std^2); until then it holds zeros."""
     return nnx.Param(jnp.zeros(shape, jnp.float32), std=std)
 
 
-def draw(params: nnx.State, key: Key[Array, ""]) -> nnx.State:
+def draw_parameters(params: nnx.State, key: Key[Array, ""]) -> nnx.State:
     """Fresh values for declared parameters: those with a `std` are drawn, the rest (norm scales) are ones.
 
     One draw serves all: a generator for each of the 15 matrices of a 2-layer model took 4 to 6 s to compile on a CPU,

@@ -6,13 +6,11 @@ models of width 32 to 128, the four mixtures at width 64, and vocabularies of 25
 
 import functools
 
-from models.config import ModelConfig
+from models.config import LOGITS_LIMIT, ModelConfig
 from models.count import count
 from sweeps.shape import Shape
 
 FLOAT = 4
-# Logits beyond this many elements are computed in slices and again in the backward pass.
-LOGITS_AT_ONCE = 2**24
 
 
 def run_bytes(shape: Shape) -> int:
@@ -46,5 +44,5 @@ def _activation_bytes(model: ModelConfig, batch: int) -> int:
         hidden += gates * visited
     scores = 2 * model.heads * (model.context + 1) / 2
     blocks = hidden + model.depth * (16 * model.width + scores)
-    logits = min(3 * rows * model.vocab, 3 * LOGITS_AT_ONCE)
+    logits = min(3 * rows * model.vocab, 3 * LOGITS_LIMIT)
     return round(FLOAT * (rows * blocks + logits))

@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from harness.train.optimizer import hyper_of, stack_hyper
-from harness.train.programs import Key, evaluation_pieces, mesh_for, programs
-from models.transformer import compute_for
+from harness.train.programs import Key, evaluation_chunks, mesh_for, programs
+from models.compute import compute_for
 from sweeps.config import DataConfig, OptimizerConfig, RunConfig
 from sweeps.shape import Shape
 
@@ -46,7 +46,7 @@ def try_out(shape: Shape, slots: int) -> Trial:
     hyper = stack_hyper([hyper_of(run, 1)] * slots)
     draw, vocab, context = np.random.default_rng(0), shape.model.vocab, shape.model.context
     tokens = draw.integers(0, vocab, (compiled.turns, slots, shape.micro_batch, context + 1)).astype(np.int32)
-    windows = draw.integers(0, vocab, (*evaluation_pieces(shape, compiled.mesh), context + 1)).astype(np.int32)
+    windows = draw.integers(0, vocab, (*evaluation_chunks(shape, compiled.mesh), context + 1)).astype(np.int32)
 
     def advance(count: int) -> object:
         nonlocal state

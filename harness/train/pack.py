@@ -31,7 +31,7 @@ from harness.train.feed import Feed, opener
 from harness.train.programs import Key, Programs, compile_ahead, mesh_for
 from harness.train.slot import Slot
 from harness.train.training import Dispatch, Session, Training, dispatch, enter
-from models.transformer import compute_for
+from models.compute import compute_for
 from sweeps.config import RunConfig
 from sweeps.errors import reason_of
 from sweeps.memory import run_bytes

@@ -18,9 +18,9 @@ from harness.train.checkpoint import PackCheckpoints
 from harness.train.clock import Clock
 from harness.train.feed import Feed
 from harness.train.optimizer import Hyper, stack_hyper
-from harness.train.programs import Programs, evaluation_pieces
+from harness.train.programs import Programs, evaluation_chunks
 from harness.train.slot import Slot
-from harness.train.step import State
+from harness.train.step import TrainState
 from sweeps.config import RunConfig
 from sweeps.packs import Pack
 
@@ -88,7 +88,7 @@ class Training:
     waiting: Iterator[tuple[RunConfig, Feed]]
     saved: dict[str, tuple[int, list[np.ndarray]]]
     checkpoints: PackCheckpoints | None
-    state: State
+    state: TrainState
     slots: list[Slot | None]
     clock: Clock
     compile_seconds: float
@@ -169,15 +169,15 @@ def _place(training: Training, places: list[int]) -> None:
 
 def _evaluation(training: Training, place: int) -> Evaluation:
     slot, state, laid = _slot(training, place), training.state, training.programs.shardings
-    where, windows = hosts.put(np.int32(place), laid.replicated), hosts.put(_pieces(training, slot.feed), laid.pieces)
+    where, windows = hosts.put(np.int32(place), laid.replicated), hosts.put(_chunks(training, slot.feed), laid.windows)
     losses = training.programs.evaluate(state.params, state.biases, where, windows)
     return slot, slot.pending_evaluations.pop(0), losses, training.clock.time(losses)
 
 
-def _pieces(training: Training, feed: Feed) -> Int32[np.ndarray, "P n T+1"]:
-    """The windows of all probes in pieces, the last one filled up with the first windows."""
-    pieces, rows = evaluation_pieces(training.pack.shape, training.programs.mesh)
-    return np.resize(feed.probe_tokens, (pieces, rows, feed.probe_tokens.shape[-1]))
+def _chunks(training: Training, feed: Feed) -> Int32[np.ndarray, "P n T+1"]:
+    """The windows of all probes in chunks, the last one filled up with the first windows."""
+    chunks, rows = evaluation_chunks(training.pack.shape, training.programs.mesh)
+    return np.resize(feed.probe_tokens, (chunks, rows, feed.probe_tokens.shape[-1]))
 
 
 def dispatch(training: Training, evaluations: list[Evaluation]) -> Dispatch:
@@ -204,7 +204,7 @@ def dispatch(training: Training, evaluations: list[Evaluation]) -> Dispatch:
     return given
 
 
-def _of_slot(state: State, place: int) -> Any:
+def _of_slot(state: TrainState, place: int) -> Any:
     """Parameters and selection biases of the run in a slot; those of several processes' devices as numpy copies."""
     params = (state.params, state.biases) if hosts.alone() else hosts.fetch((state.params, state.biases))
     return jax.tree.map(lambda leaf: leaf[place], params)

@@ -16,9 +16,10 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from models.compute import Compute
 from models.config import ModelConfig, make_config
 from models.moe import MixtureOfExperts
-from models.transformer import Compute, init, logits, token_losses
+from models.transformer import init, logits, token_losses
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -114,7 +115,7 @@ def moe_layer():
     def build(config: ModelConfig, seed: int):
         graph, shapes = nnx.split(nnx.eval_shape(lambda: MixtureOfExperts(config)))
         apply = jax.jit(
-            lambda state, x, batch, training: nnx.merge(graph, state)(x, batch, training, "batched"),
+            lambda state, x, batch, training: nnx.merge(graph, state)(x, batch, training, Compute(experts="batched")),
             static_argnums=(2, 3),
         )
         return filled(shapes, seed), apply

@@ -5,9 +5,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from models.compute import Compute
 from models.config import ARCHITECTURES, ModelConfig, MoEConfig, make_config
 from models.count import count, flops
-from models.transformer import Compute, init, logits
+from models.transformer import init, logits
 
 WORKED = ModelConfig(vocab=256, context=128, width=64, depth=2, heads=4, ffn_width=256)
 

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from models.dispatch import from_slots, gather_rows, priority_positions, route, to_slots
-from models.experts import block_rows
+from models.cpu.rows import gather_rows
+from models.dispatch import block_rows, from_slots, priority_positions, route, to_slots
 
 # (rows, assignments a row, experts, sequences, capacity)
 SHAPES = [

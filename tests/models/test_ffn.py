@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from models.ffn import ALIASED, FeedForward, feed_forward
-from models.weights import draw
+from models.cpu.padding import ALIASED
+from models.ffn import FeedForward, feed_forward
+from models.weights import draw_parameters
 
 
 @pytest.mark.parametrize("gated", [False, True])
@@ -29,7 +30,7 @@ def test_a_stack_is_its_experts_one_by_one(plain):
 
 def test_initial_spreads_keep_the_variance_and_shrink_the_residual_branch_with_depth():
     graph, declared = nnx.split(nnx.eval_shape(lambda: FeedForward(64, 192, 8, "swiglu")))
-    up, down, gate = nnx.merge(graph, draw(declared, jax.random.key(1))).weights()
+    up, down, gate = nnx.merge(graph, draw_parameters(declared, jax.random.key(1))).weights()
     assert gate is not None
     for matrix, expected in ((up, 64**-0.5), (gate, 64**-0.5), (down, 192**-0.5 / 4)):
         assert float(matrix.std()) == pytest.approx(expected, rel=0.04)  # 3 standard errors of 12,288 draws are 2%

@@ -1,4 +1,4 @@
-"""The loss and its gradient in slices, against the formula in float64."""
+"""The loss and its gradient in chunks, against the formula in float64."""
 
 import jax
 import jax.numpy as jnp
@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 import models.loss as loss
-from models.loss import cross_entropy, mean_cross_entropy
+from models.cpu.one_pass_loss import mean_cross_entropy
+from models.loss import cross_entropy
 
 
 def inputs(seed: int, size: float, dtype: str):
@@ -25,8 +26,8 @@ def in_float64(hidden, unembedding, dtype: str):
 
 @pytest.mark.parametrize("limit", [5, 40, 100, 13 * 7])
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_a_loss_in_pieces_is_the_whole_one(monkeypatch, limit, dtype):
-    """13 rows of 7 logits: a row at a time (also where one row is too many), 3 pieces with a padded last, and whole."""
+def test_a_loss_in_chunks_is_the_whole_one(monkeypatch, limit, dtype):
+    """13 rows of 7 logits: a row at a time (also where one row is too many), 3 chunks with a padded last, and whole."""
     hidden, unembedding, targets = inputs(0, 1, dtype)
 
     def both(hidden, unembedding):

@@ -11,7 +11,8 @@ from flax import nnx
 
 from models.config import Activation, ModelConfig, MoEConfig, default_moe
 from models.ffn import feed_forward
-from models.moe import capacity, choose_biased, choose_by_expert, choose_top, step_bias
+from models.moe import expert_capacity, step_bias
+from models.routers import choose_biased, choose_by_expert, choose_top
 
 BATCH, TIME, WIDTH = 2, 12, 8
 MIXTURES = {
@@ -49,8 +50,13 @@ def test_a_layer_is_the_loop_over_its_tokens(moe_layer, plain, name, training):
     expected = plain.mixture(config, as_plain(state), x, BATCH, training)
     np.testing.assert_allclose(y, expected.y, atol=2e-5)
     np.testing.assert_array_equal(report.load, expected.load)
-    for field in ("loss", "dropped", "entropy"):
-        assert getattr(report, field) == pytest.approx(getattr(expected, field), rel=1e-5, abs=1e-6)
+    for field, value in (
+        ("load_cv", expected.load.std() / expected.load.mean()),
+        ("drop_fraction", expected.dropped),
+        ("router_entropy", expected.entropy),
+        ("aux_loss", expected.loss),
+    ):
+        assert getattr(report.stats, field) == pytest.approx(value, rel=1e-5, abs=1e-6)
     if training:
         assert (expected.dropped > 0) == (MIXTURES[name].capacity_factor is not None)
 
@@ -101,7 +107,7 @@ def test_gradients_are_those_of_the_dense_mixture_and_the_bias_has_none(moe_laye
 
     def sparse(state, x):
         y, report = apply(state, x, BATCH, True)
-        return (y * weights).sum() + report.loss
+        return (y * weights).sum() + report.stats.aux_loss
 
     def dense(state, x):
         y, loss = dense_mixture(MIXTURES[name], state, x, wanted, kept)
@@ -120,8 +126,8 @@ def test_a_uniform_router_has_a_balance_loss_of_its_weight(moe_layer, name):
     state = jax.tree.map(lambda leaf: leaf, state)
     state["router"] = state["router"].replace(jnp.zeros((WIDTH, moe.experts)))
     _, report = apply(state, jnp.asarray(rows(BATCH * TIME), jnp.float32), BATCH, True)
-    assert report.loss == pytest.approx(0.01, rel=1e-6)
-    assert report.entropy == pytest.approx(math.log(moe.experts), rel=1e-5)
+    assert report.stats.aux_loss == pytest.approx(0.01, rel=1e-6)
+    assert report.stats.router_entropy == pytest.approx(math.log(moe.experts), rel=1e-5)
 
 
 def test_gates_add_up_to_one():
@@ -144,8 +150,11 @@ def test_expert_choice_takes_its_share_of_a_long_sequence():
 
 def test_capacity_is_the_published_one():
     moe = default_moe("switch_top1", 8, 8)
-    assert (capacity(moe, 100, True), capacity(moe, 100, False)) == (16, 25)  # ceil(1.25 x 100 / 8), ceil(2 x 100 / 8)
-    assert capacity(default_moe("top2", 8), 100, True) is None
+    assert (expert_capacity(moe, 100, True), expert_capacity(moe, 100, False)) == (
+        16,
+        25,
+    )  # ceil(1.25 x 100 / 8), ceil(2 x 100 / 8)
+    assert expert_capacity(default_moe("top2", 8), 100, True) is None
 
 
 def test_one_expert_is_the_dense_feed_forward(moe_layer):
@@ -155,7 +164,7 @@ def test_one_expert_is_the_dense_feed_forward(moe_layer):
     x = jnp.asarray(rows(BATCH * TIME), jnp.float32)
     y, report = apply(state, x, BATCH, True)
     np.testing.assert_array_equal(y, jax.jit(feed_forward)(x, up[0], down[0], None))
-    assert report.dropped == 0.0 and report.loss == 0.0
+    assert report.stats.drop_fraction == 0.0 and report.stats.aux_loss == 0.0
 
 
 def test_the_bias_steps_by_the_sign_of_the_missing_load():

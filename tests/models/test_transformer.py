@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from models.compute import Compute, compute_for
 from models.config import ARCHITECTURES, make_config
-from models.transformer import Compute, compute_for, init, mean_loss, step_biases, token_losses
+from models.moe import step_biases
+from models.transformer import init, mean_loss, token_losses
 
 VARIANTS = [
     *((architecture, {}) for architecture in ARCHITECTURES),

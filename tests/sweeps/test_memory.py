@@ -7,8 +7,9 @@ import jax.numpy as jnp
 import optax
 import pytest
 
+from models.compute import Compute
 from models.config import make_config
-from models.transformer import Compute, init, token_losses
+from models.transformer import init, token_losses
 from sweeps.memory import run_bytes, state_bytes
 from sweeps.shape import Shape
 
@@ -44,7 +45,7 @@ def test_activations_are_near_what_xla_needs():
     assert 0.5 < (run_bytes(config) - state_bytes(config)) / needed < 2
 
 
-def test_memory_grows_with_batch_and_not_beyond_the_logits_slices():
+def test_memory_grows_with_batch_and_not_beyond_the_logits_chunks():
     small, large = run("top2", batch=8), run("top2", batch=64)
     activations = [run_bytes(config) - state_bytes(config) for config in (small, large)]
     assert 6 < activations[1] / activations[0] <= 8

@@ -12,8 +12,9 @@ from harness.data.store import prepare
 from harness.gaps.document_losses import evaluated
 from harness.gaps.one_run import evaluation_rows
 from harness.train.feed import open_feed, stores_of
+from models.compute import Compute
 from models.config import make_config
-from models.transformer import Compute, init, logits, token_losses
+from models.transformer import init, logits, token_losses
 from sweeps.config import DataConfig, OptimizerConfig, ProbeConfig, RunConfig
 
 TOKENIZERS = ("bytes", "bpe:270", "bpe:300")

@@ -26,9 +26,9 @@ def trained(architecture: str, slots: int, sharded: bool, devices: int) -> dict:
     import jax.numpy as jnp
 
     from harness.train.optimizer import hyper_of, stack_hyper
-    from harness.train.programs import Key, evaluation_pieces, mesh_for, programs
+    from harness.train.programs import Key, evaluation_chunks, mesh_for, programs
+    from models.compute import Compute
     from models.config import make_config
-    from models.transformer import Compute
     from sweeps.config import DataConfig, OptimizerConfig, RunConfig
     from sweeps.shape import Shape
 
@@ -40,7 +40,7 @@ def trained(architecture: str, slots: int, sharded: bool, devices: int) -> dict:
     compiled = programs(Key(shape, slots, Compute(), mesh, sharded))
     draw = np.random.default_rng(0)
     tokens = draw.integers(0, 12, (compiled.turns, 8, BATCH, 17)).astype(np.int32)[:, :slots]
-    windows = np.resize(draw.integers(0, 12, (200, 17)), (*evaluation_pieces(shape, mesh), 17)).astype(np.int32)
+    windows = np.resize(draw.integers(0, 12, (200, 17)), (*evaluation_chunks(shape, mesh), 17)).astype(np.int32)
     state = compiled.initialise(np.arange(slots, dtype=np.uint32))
     state, metrics = compiled.advance(state, stack_hyper([hyper_of(run, 1)] * slots), tokens, jnp.int32(STEPS))
     probes = [compiled.evaluate(state.params, state.biases, jnp.int32(slot), windows) for slot in range(slots)]

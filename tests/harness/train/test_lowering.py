@@ -4,8 +4,8 @@ import jax
 import pytest
 
 from harness.train.programs import Key, mesh_for, trace
+from models.compute import compute_for
 from models.config import ARCHITECTURES, make_config
-from models.transformer import compute_for
 from sweeps.shape import Shape
 
 

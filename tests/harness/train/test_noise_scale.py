@@ -7,8 +7,9 @@ import pytest
 
 from harness.train.optimizer import hyper_of
 from harness.train.step import new_state, train_turn
+from models.compute import Compute
 from models.config import make_config
-from models.transformer import Compute, mean_loss
+from models.transformer import mean_loss
 from sweeps.config import DataConfig, OptimizerConfig, RunConfig
 from sweeps.shape import Shape
 
@@ -60,12 +61,12 @@ def assert_unbiased(found, true: float):
 
 
 @pytest.mark.parametrize("loss", ["plain", "one_pass"])
-@pytest.mark.parametrize("pieces", [2, 8])
-def test_of_pieces(pieces, loss):
+@pytest.mark.parametrize("chunks", [2, 8])
+def test_of_chunks(chunks, loss):
     sequences = tokens_of(32)
     drawn = np.random.default_rng(1).integers(0, 32, (400, BATCH))
     shape, begun, numbers = Shape(MODEL, BATCH, False, "adamw", 8), state(), hyper(1)
-    turn = jax.jit(jax.vmap(lambda rows: train_turn(shape, Compute(loss=loss), begun, numbers, rows, pieces=pieces)[1]))
+    turn = jax.jit(jax.vmap(lambda rows: train_turn(shape, Compute(loss=loss), begun, numbers, rows, chunks=chunks)[1]))
     metrics = turn(sequences[drawn])
     signal, noise = population(sequences)
     assert_unbiased(metrics.gradient_signal, signal)

@@ -16,18 +16,19 @@ from harness.train.optimizer import hyper_of, stack_hyper
 from harness.train.programs import (
     Key,
     Programs,
+    chunks_of,
     compile_ahead,
     dispatch_turns,
-    evaluation_pieces,
+    evaluation_chunks,
     mesh_for,
-    pieces_of,
     programs,
     shardings_of,
     trace,
 )
-from harness.train.step import State
+from harness.train.step import TrainState
+from models.compute import Compute
 from models.config import make_config
-from models.transformer import Compute, token_losses
+from models.transformer import token_losses
 from sweeps.config import OptimizerConfig, RunConfig
 from sweeps.grid import load
 from sweeps.shape import Shape, shape_of
@@ -80,11 +81,11 @@ def windows(config: RunConfig, entry: Entry) -> np.ndarray:
     return np.random.default_rng(entry.data).integers(0, 12, shape).astype(np.int32)
 
 
-def initial(compiled: Programs, entries) -> State:
+def initial(compiled: Programs, entries) -> TrainState:
     return compiled.initialise(np.asarray([entry.seed for entry in entries], np.uint32))
 
 
-def train(compiled: Programs, config: RunConfig, entries, cuts=(STEPS,), state: State | None = None):
+def train(compiled: Programs, config: RunConfig, entries, cuts=(STEPS,), state: TrainState | None = None):
     """(leaves of the state, metrics by name [STEPS, R], state) after the steps, dispatched in these cuts."""
     configs = [config.model_copy(update={"optimizer": e.optimizer, "steps": e.steps, "seed": e.seed}) for e in entries]
     hyper = stack_hyper([hyper_of(run, 1) for run in configs])
@@ -162,18 +163,18 @@ def test_two_devices_compute_what_one_does(together, four, config):
 
 @pytest.mark.usefixtures("hurried")
 @pytest.mark.parametrize(("slots", "devices"), [(4, 2), (1, 2)])
-def test_a_turn_in_pieces_is_the_turn(monkeypatch, config, slots, devices):
+def test_a_turn_in_chunks_is_the_turn(monkeypatch, config, slots, devices):
     """Whether the devices have two runs each, or share one."""
     batched = config.model_copy(update={"batch": 8})
     shape = dataclasses.replace(SHAPE, micro_batch=8)
     mesh = mesh_for(slots, 8, jax.devices()[:devices])
     trained = []
-    for pieces, limit in ((2, 2**30), (4, None)):
+    for chunks, limit in ((2, 2**30), (4, None)):
         mine = slots // mesh.shape["run"], mesh.shape["data"]
         sequences = 8 // mine[1]
         limit = limit or mine[0] * sequences // 4 * shape.model.context * shape.model.ffn_width
-        monkeypatch.setattr(harness.train.programs, "PIECE", limit)
-        assert pieces_of(shape, *mine, True) == pieces
+        monkeypatch.setattr(harness.train.programs, "CHUNK_FEATURES", limit)
+        assert chunks_of(shape, *mine, True) == chunks
         compiled = {
             name: traced.lower().compile() for name, traced in trace(Key(shape, slots, Compute(), mesh), CHUNK).items()
         }
@@ -183,12 +184,12 @@ def test_a_turn_in_pieces_is_the_turn(monkeypatch, config, slots, devices):
         assert_close(one(trained[0], place), one(trained[1], place), 20)
 
 
-def test_pieces_are_whole_sequences_and_a_mixture_is_one():
+def test_chunks_are_whole_sequences_and_a_mixture_is_one():
     wide = make_config("dense", vocab=257, context=256, width=1024, depth=1, heads=8)
-    assert pieces_of(dataclasses.replace(SHAPE, model=wide, micro_batch=6), 2, 1, True) == 6
-    assert pieces_of(dataclasses.replace(SHAPE, model=wide, micro_batch=6), 1, 2, True) == 3
+    assert chunks_of(dataclasses.replace(SHAPE, model=wide, micro_batch=6), 2, 1, True) == 6
+    assert chunks_of(dataclasses.replace(SHAPE, model=wide, micro_batch=6), 1, 2, True) == 3
     routed = make_config("top2", vocab=257, context=256, width=1024, depth=1, heads=8)
-    assert pieces_of(dataclasses.replace(SHAPE, model=routed, micro_batch=6), 1, 2, True) == 1
+    assert chunks_of(dataclasses.replace(SHAPE, model=routed, micro_batch=6), 1, 2, True) == 1
 
 
 @pytest.mark.usefixtures("hurried")
@@ -242,10 +243,10 @@ def test_training_lowers_the_loss_and_records_its_own_rate(together):
     assert np.all(metrics["grad_norm"] > 0)
 
 
-def evaluated(compiled: Programs, state: State, slot: int, windows: np.ndarray) -> np.ndarray:
-    """Losses [P n, T] of windows that are put into the program's pieces, repeated as often as they fit."""
-    pieces = np.resize(windows, (*evaluation_pieces(SHAPE, compiled.mesh), windows.shape[-1]))
-    losses = np.asarray(compiled.evaluate(state.params, state.biases, jnp.int32(slot), pieces))
+def evaluated(compiled: Programs, state: TrainState, slot: int, windows: np.ndarray) -> np.ndarray:
+    """Losses [P n, T] of windows that are put into the program's chunks, repeated as often as they fit."""
+    chunks = np.resize(windows, (*evaluation_chunks(SHAPE, compiled.mesh), windows.shape[-1]))
+    losses = np.asarray(compiled.evaluate(state.params, state.biases, jnp.int32(slot), chunks))
     return losses.reshape(-1, losses.shape[-1])
 
 
@@ -318,9 +319,9 @@ def test_a_mesh_splits_the_slots_evenly_over_the_most_devices_and_then_the_batch
 )  # fmt: skip
 def test_all_windows_are_evaluated_about_4096_tokens_at_a_time(windows, context, run, data):
     shape = dataclasses.replace(SHAPE, model=dataclasses.replace(SHAPE.model, context=context), probe_windows=windows)
-    pieces, rows = evaluation_pieces(shape, Mesh(np.full((run, data), jax.devices()[0]), ("run", "data")))
-    assert pieces % run == 0 and rows % data == 0
-    assert 0 <= pieces * rows - windows < run * rows + data
+    chunks, rows = evaluation_chunks(shape, Mesh(np.full((run, data), jax.devices()[0]), ("run", "data")))
+    assert chunks % run == 0 and rows % data == 0
+    assert 0 <= chunks * rows - windows < run * rows + data
     assert rows < data + max(1, 4096 // context)
 
 

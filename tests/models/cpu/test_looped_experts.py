@@ -1,20 +1,21 @@
-"""Experts over blocks of rows: both ways to compute them against numpy, one block after another."""
+"""Experts over blocks of rows: both methods to compute them against numpy, one block after another."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from models.experts import LOOPED_FROM, expert_feed_forward
+from models.cpu.looped_experts import LOOPED_FROM
+from models.ffn import expert_feed_forward
 
 WIDTH, HIDDEN, EXPERTS = 64, 128, 3
 # Experts serve several blocks, one, or none.
 SERVED = np.asarray([0, 2, 2, 0, 2], np.int32)
 
 
-@pytest.mark.parametrize("way", ["looped", "batched"])
+@pytest.mark.parametrize("method", ["looped", "batched"])
 @pytest.mark.parametrize("gated", [False, True])
-def test_each_block_is_its_experts_feed_forward(plain, way, gated):
+def test_each_block_is_its_experts_feed_forward(plain, method, gated):
     assert WIDTH * HIDDEN >= LOOPED_FROM
     rng = np.random.default_rng(0)
     x, toward = rng.normal(size=(2, len(SERVED), 7, WIDTH))
@@ -24,7 +25,7 @@ def test_each_block_is_its_experts_feed_forward(plain, way, gated):
     weights = up, down, gate if gated else None
 
     def objective(x, weights):
-        y = expert_feed_forward(x, weights, jnp.asarray(SERVED), way)
+        y = expert_feed_forward(x, weights, jnp.asarray(SERVED), method)
         return (y * toward).sum(), y
 
     (_, found), (to_x, to_weights) = jax.jit(jax.value_and_grad(objective, argnums=(0, 1), has_aux=True))(x, weights)

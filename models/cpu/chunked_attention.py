@@ -1,0 +1,70 @@
+"""Causal attention for a CPU: queries in chunks, with the gradient written out."""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from models.cpu.rows import row_max, row_sum
+
+# Queries of a chunk; each chunk meets only the keys up to its end. Measured at context 256 on 2 cores, a whole training
+# step of 4 layers of width 128: without chunks 290 ms, with chunks of 128 248 ms, of 64 223 ms.
+QUERY_CHUNK = 64
+
+
+@jax.custom_vjp
+def chunked_attention(
+    q: Float[Array, "BH T head"], k: Float[Array, "BH T head"], v: Float[Array, "BH T head"]
+) -> Float[Array, "BH T head"]:
+    """Causal softmax attention of queries that are already scaled.
+
+    The gradient is written out so that the program passes over the [T, T] arrays as seldom as possible: the attention
+    weights stay unnormalised, and their normalisation is applied to the [T, head] arrays.
+    """
+    return _forward(q, k, v)[0]
+
+
+def _chunks(time: int) -> list[tuple[int, int]]:
+    return [(start, min(start + QUERY_CHUNK, time)) for start in range(0, time, QUERY_CHUNK)]
+
+
+def _forward(q, k, v):
+    outputs, saved = [], []
+    for start, end in _chunks(q.shape[1]):
+        scores = jnp.matmul(q[:, start:end], k[:, :end].swapaxes(1, 2), preferred_element_type=jnp.float32)
+        future = jnp.arange(end)[None, :] > jnp.arange(start, end)[:, None]
+        scores = jnp.where(future[None], -1e30, scores)
+        weights = jnp.exp(scores - row_max(scores))
+        scale = 1.0 / row_sum(weights)
+        weights = weights.astype(v.dtype)
+        mixed = jnp.matmul(weights, v[:, :end], preferred_element_type=jnp.float32)
+        outputs.append((mixed * scale).astype(v.dtype))
+        saved.append((weights, scale))
+    out = jnp.concatenate(outputs, axis=1)
+    return out, (q, k, v, out, saved)
+
+
+def _backward(residuals, cotangent):
+    q, k, v, out, saved = residuals
+    # Summed as [head, T] and transposed once, at the end: to transpose the [T, T] arrays took 33 of 184 ms a step.
+    d_keys = d_values = jnp.zeros(k.swapaxes(1, 2).shape, jnp.float32)
+    d_queries = []
+    for (start, end), (weights, scale) in zip(_chunks(q.shape[1]), saved, strict=True):
+        d_mixed = cotangent[:, start:end].astype(jnp.float32) * scale
+        inner = (d_mixed * out[:, start:end].astype(jnp.float32)).sum(-1, keepdims=True)
+        d_mixed = d_mixed.astype(v.dtype)
+        d_weights = jnp.matmul(d_mixed, v[:, :end].swapaxes(1, 2), preferred_element_type=jnp.float32)
+        d_scores = (weights.astype(jnp.float32) * (d_weights - inner)).astype(q.dtype)
+        d_queries.append(jnp.matmul(d_scores, k[:, :end]))
+        d_keys = d_keys.at[:, :, :end].add(_sum_over_queries(q[:, start:end], d_scores))
+        d_values = d_values.at[:, :, :end].add(_sum_over_queries(d_mixed, weights))
+    d_keys, d_values = (z.swapaxes(1, 2).astype(k.dtype) for z in (d_keys, d_values))
+    return jnp.concatenate(d_queries, axis=1), d_keys, d_values
+
+
+def _sum_over_queries(
+    left: Float[Array, "BH queries head"], right: Float[Array, "BH queries keys"]
+) -> Float[Array, "BH head keys"]:
+    return jnp.einsum("bqh,bqk->bhk", left, right, preferred_element_type=jnp.float32)
+
+
+chunked_attention.defvjp(_forward, _backward)

@@ -1,0 +1,71 @@
+"""The experts' feed-forwards for a CPU: block by block, so that no expert's matrices are copied.
+
+Sizes: E experts, hidden features of an expert.
+"""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+# Elements of an expert's matrix from which on the loop is faster than batched products. On two cores a step of top2
+# with 4 layers of 128 x 256 took 222 ms in the loop and 333 batched; with 2 layers of 32 x 64, 26.6 and 23.8.
+LOOPED_FROM = 2**13
+
+
+def looped_feed_forward(
+    x: Float[Array, "blocks rows width"],
+    up: Float[Array, "E width hidden"],
+    down: Float[Array, "E hidden width"],
+    gate: Float[Array, "E width hidden"] | None,
+    expert: Int[Array, " blocks"],
+) -> Float[Array, "blocks rows width"]:
+    """`models.ffn.feed_forward` of each block by the matrices of its expert."""
+    return _looped(x, up if gate is None else jnp.concatenate([up, gate], axis=2), down, expert)
+
+
+def _activate(pre: Float[Array, "rows both"], hidden: int) -> Float[Array, "rows hidden"]:
+    up, gate = pre[:, :hidden], pre[:, hidden:]
+    return jax.nn.silu(gate) * up if gate.shape[1] else jax.nn.gelu(up)
+
+
+@jax.custom_vjp
+def _looped(x, into, down, expert):
+    # `into` is up, or up and gate side by side. The gradient is written out so that an expert's sum over its blocks
+    # stays in place; the gradient of a gather would add up transposed copies of all blocks' matrices.
+    return _forward(x, into, down, expert)[0]
+
+
+def _forward(x, into, down, expert):
+    def block(_, inputs):
+        rows, e = inputs
+        pre = jnp.matmul(rows, into[e])
+        return None, (jnp.matmul(_activate(pre, down.shape[1]), down[e]), pre)
+
+    _, (y, pre) = jax.lax.scan(block, None, (x, expert))
+    return y, (x, into, down, expert, pre)
+
+
+def _backward(residuals, cotangent):
+    x, into, down, expert, pre = residuals
+    # Transposed once for all blocks: products that transpose a side ran at 34 GFLOP/s on one core, these at 58.
+    into_t, down_t = jax.lax.optimization_barrier((into.swapaxes(1, 2), down.swapaxes(1, 2)))
+
+    def block(sums, inputs):
+        rows, e, pre, d_y = inputs
+        d_into, d_down = sums
+        hidden, pullback = jax.vjp(lambda pre: _activate(pre, down.shape[1]), pre)
+        (d_pre,) = pullback(jnp.matmul(d_y, down_t[e]))
+        sums = d_into.at[e].add(_sum_over_rows(rows, d_pre)), d_down.at[e].add(_sum_over_rows(hidden, d_y))
+        return sums, jnp.matmul(d_pre, into_t[e])
+
+    zeros = jnp.zeros_like(into), jnp.zeros_like(down)
+    (d_into, d_down), d_x = jax.lax.scan(block, zeros, (x, expert, pre, cotangent))
+    return d_x, d_into, d_down, None
+
+
+def _sum_over_rows(left: Float[Array, "rows a"], right: Float[Array, "rows b"]) -> Float[Array, "a b"]:
+    # `left.T @ right` copies the transpose first: with 64 rows of 256, a tenth of the experts' time.
+    return jnp.einsum("ra,rb->ab", left, right)
+
+
+_looped.defvjp(_forward, _backward)

@@ -1,0 +1,78 @@
+"""The four routers of a mixture: which experts each token visits, and with which weight.
+
+Sizes: n rows (positions of all sequences, flattened), E experts, k experts that a token visits, J assignments of a row.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+
+class Choice(NamedTuple):
+    """The decision of a router.
+
+    Attributes:
+        wanted: the expert of each assignment, one-hot; all false where the assignment is absent.
+        gates: weight of each assignment's output.
+        balance: the load-balance loss, unweighted; 1 for a uniform router.
+    """
+
+    wanted: Bool[Array, "n J experts"]
+    gates: Float[Array, "n J"]
+    balance: Float[Array, ""]
+
+
+def balance_loss(fractions: Float[Array, " experts"], mean_probability: Float[Array, " experts"]) -> Float[Array, ""]:
+    """E sum_e f_e P_e (Fedus et al. 2022): f the share of assignments, P the mean router probability."""
+    return fractions.shape[0] * (fractions * mean_probability).sum()
+
+
+def choose_top(probability: Float[Array, "n experts"], k: int, batch_axis: str | None = None) -> Choice:
+    """Each token visits its k likeliest experts: Switch (k = 1, gate p) or GShard (k = 2, gates renormalised to 1).
+
+    With `batch_axis` (see `models.compute.Compute`) the balance loss takes the fractions of the whole batch. It is
+    linear in the probabilities, so that its mean over the devices is that of the whole batch, and so is its gradient.
+    """
+    gates, index = jax.lax.top_k(probability, k)
+    wanted = jax.nn.one_hot(index, probability.shape[1], dtype=jnp.bool_)
+    if k > 1:
+        gates = gates / gates.sum(-1, keepdims=True)
+    first = wanted[:, 0].astype(jnp.float32).mean(0)
+    if batch_axis is not None:
+        first = jax.lax.pmean(first, batch_axis)
+    return Choice(wanted, gates, balance_loss(first, probability.mean(0)))
+
+
+def choose_by_expert(probability: Float[Array, "n experts"], k: int, batch: int) -> Choice:
+    """Each expert takes the tokens that are among the best k/E of their sequence *so far*.
+
+    In expert choice (Zhou et al. 2022) an expert picks its tokens from the whole window, so that every position sees
+    the future. Here expert e takes position t if fewer than (k/E)(t + 1) earlier positions of the sequence score
+    higher. That is causal, does not depend on the rest of the batch, and is balanced in expectation for any order
+    without drift.
+    """
+    experts = probability.shape[1]
+    scores = probability.reshape(batch, -1, experts)
+    time = scores.shape[1]
+    earlier = jnp.arange(time)[None, :, None] > jnp.arange(time)[:, None, None]  # [s, t, 1]: s stands before t
+    higher = scores[:, :, None, :] > scores[:, None, :, :]  # [batch, s, t, expert]
+    rank = (higher & earlier[None]).sum(1).astype(jnp.float32)
+    taken = rank < (k / experts) * (jnp.arange(time, dtype=jnp.float32) + 1)[None, :, None]
+    wanted = taken.reshape(-1, experts)[:, :, None] & jnp.eye(experts, dtype=jnp.bool_)[None]
+    return Choice(wanted, probability, jnp.float32(1.0))
+
+
+def choose_biased(score: Float[Array, "n experts"], bias: Float[Array, " experts"], k: int, batch: int) -> Choice:
+    """Sigmoid scores, selection by score plus bias, gates the chosen scores over their sum (DeepSeek-V3).
+
+    The balance loss is computed per sequence: the mean over sequences of E sum_e f_e P_e.
+    """
+    experts = score.shape[1]
+    _, index = jax.lax.top_k(score + jax.lax.stop_gradient(bias)[None], k)
+    wanted = jax.nn.one_hot(index, experts, dtype=jnp.bool_)
+    chosen = jnp.take_along_axis(score, index, axis=1)
+    share = (wanted.any(1).astype(jnp.float32) / k).reshape(batch, -1, experts).mean(1)
+    normalised = (score / score.sum(-1, keepdims=True)).reshape(batch, -1, experts).mean(1)
+    return Choice(wanted, chosen / chosen.sum(-1, keepdims=True), jax.vmap(balance_loss)(share, normalised).mean())
