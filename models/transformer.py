@@ -144,7 +144,8 @@ def look_up(
         return Lookup()
     model = _model(config, params, biases, compute)
     table = model.unembedding()
-    return Lookup(table.T, (model.embed(tokens[:, :-1]), table[tokens[:, 1:].reshape(-1)]))
+    rows = model.embed(tokens[:, :-1]), table[tokens[:, 1:].reshape(-1)]
+    return Lookup(table.T, rows)
 
 
 def mean_loss(

@@ -16,8 +16,10 @@ SCHEDULES = ("constant", "cosine", "wsd")
 
 
 class Hyper(NamedTuple):
-    """The optimizer's numbers of one run; with a leading axis, of a pack. `schedule` indexes SCHEDULES, `steps` are the
-    run's and `turns` those of a step."""
+    """The optimizer's numbers of one run; with a leading axis, of a pack.
+
+    `schedule` is an index into SCHEDULES, `steps` counts those of the run and `turns` those of a step.
+    """
 
     lr: Float[Array, "*runs"]
     weight_decay: Float[Array, "*runs"]
@@ -39,11 +41,7 @@ FLOATS = 8
 
 
 def hyper_of(config: RunConfig, turns: int) -> Hyper:
-    """The numbers of one run, as numpy scalars.
-
-    Args:
-        turns: micro-batches of one step.
-    """
+    """The numbers of one run whose steps take that many turns, as numpy scalars."""
     o = config.optimizer
     floats = (o.lr, o.weight_decay, o.beta1, o.beta2, o.eps, o.momentum, o.clip, o.final_lr_ratio)
     decay_steps = max(1, round(o.decay_fraction * config.steps))
@@ -58,14 +56,14 @@ def hyper_like(slots: int) -> Hyper:
 
 
 def stack_hyper(slots: Sequence[Hyper]) -> Hyper:
-    """The numbers of the runs in their slots, with a leading axis of slots."""
+    """The numbers of all slots' runs, with a leading axis of slots."""
     return Hyper._make(np.stack(column) for column in zip(*slots, strict=True))
 
 
 def learning_rate(hyper: Hyper, step: Int[Array, ""]) -> Float[Array, ""]:
-    """The rate of the update that follows `step` finished updates.
+    """The learning rate of the next update after `step` updates.
 
-    Linear warm-up reaches the peak with update `warmup_steps`; cosine and wsd reach `final_lr_ratio` x peak with the
+    A linear warm-up reaches the peak with update `warmup_steps`; cosine and wsd reach `final_lr_ratio` x peak with the
     last update.
     """
     position = step.astype(jnp.float32)
@@ -81,16 +79,15 @@ def learning_rate(hyper: Hyper, step: Int[Array, ""]) -> Float[Array, ""]:
 
 
 def transform(kind: str, hyper: Hyper, rate: Float[Array, ""] | float) -> optax.GradientTransformation:
-    """Clip by global norm, Adam's or momentum's direction, decoupled decay of the matrices, times -rate.
+    """Clipping by the global norm, the direction of Adam or of momentum, decoupled weight decay, times -rate.
 
-    Norm scales and router biases (one axis) are not decayed.
+    Only matrices decay; norm scales, which have one axis, do not.
     """
     if kind == "adamw":
         direction = optax.scale_by_adam(hyper.beta1, hyper.beta2, hyper.eps)
     else:
         direction = optax.trace(hyper.momentum)
-    matrices = lambda params: jax.tree.map(lambda leaf: leaf.ndim > 1, params)  # noqa: E731
-    decay = optax.add_decayed_weights(hyper.weight_decay, matrices)
+    decay = optax.add_decayed_weights(hyper.weight_decay, lambda tree: jax.tree.map(lambda leaf: leaf.ndim > 1, tree))
     clip = optax.clip_by_global_norm(hyper.clip)
     return optax.chain(clip, direction, decay, optax.scale(-rate))
 

@@ -107,17 +107,11 @@ def programs(key: Key) -> Programs:
         return _made[key]
 
 
-def compile_ahead(key: Key) -> "concurrent.futures.Future[Programs]":
+def compile_ahead(key: Key) -> concurrent.futures.Future[Programs]:
     """The programs, compiled in a thread of their own; a process does not exit before the thread has ended."""
-    future: concurrent.futures.Future[Programs] = concurrent.futures.Future()
-
-    def work() -> None:
-        try:
-            future.set_result(programs(key))
-        except BaseException as error:
-            future.set_exception(error)
-
-    threading.Thread(target=work, name="isogap-compile").start()
+    executor = concurrent.futures.ThreadPoolExecutor(1, "isogap-compile")
+    future = executor.submit(programs, key)
+    executor.shutdown(wait=False)
     return future
 
 

@@ -203,12 +203,7 @@ def signal_and_noise(
 
 
 def apply_update(
-    shape: Shape,
-    hyper: Hyper,
-    rate: Float[Array, ""],
-    state: TrainState,
-    gradient: nnx.State,
-    loads: list[Float[Array, " experts"]],
+    shape: Shape, hyper: Hyper, rate: Float[Array, ""], state: TrainState, gradient: nnx.State, loads: list[Array]
 ) -> TrainState:
     """The state after the optimizer's step along the gradient, and the selection biases' along the loads."""
     updates, moments = transform(shape.optimizer, hyper, rate).update(gradient, state.moments, state.params)
