@@ -1,7 +1,7 @@
 """Checkpoints of packs: one save holds all slots, and a run is found by its slot whatever pack it goes on in.
 
-DIR/checkpoints/PACK/SAVE/state holds the leaves of the pack's TrainState (leading axis: slots) as orbax writes them, and
-SAVE counts the pack's saves. SAVE/manifest.json, written when all of them are on disk, makes the save one: it says which run
+DIR/checkpoints/PACK/SAVE/state holds the leaves of the pack's state (leading axis: slots) as orbax writes them; SAVE
+counts the pack's saves. SAVE/manifest.json, written when all of them are on disk, makes the save one: it says which run
 stands in which slot at which step, and the checksum of every leaf. DIR/checkpoints/PACK.json names the runs that the
 pack may come to hold, so that a process that looks for others never opens a folder in which another is writing.
 """

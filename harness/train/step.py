@@ -4,6 +4,7 @@ Sizes: R runs (slots), m sequences of a micro-batch, T context, n rows of a chun
 """
 
 import functools
+from collections.abc import Callable
 from typing import Any, NamedTuple, cast
 
 import jax
@@ -119,12 +120,7 @@ def _devices(compute: Compute) -> int:
 def micro_batch_gradient(
     model: ModelConfig, compute: Compute, state: TrainState, tokens: Int[Array, "m T+1"], chunks: int
 ) -> tuple[BatchGradient, RouterStats, list[Float[Array, " experts"]]]:
-    """The gradient of one turn, over all devices that share it; the routers' statistics; the loads of their layers.
-
-    Several chunks are computed one after another. They meet the vocabulary's tables only before and after all of them:
-    the tables of 50,304 ids of width 128 take 25 MB. Then `squares` is the square of the first chunk's gradient, an
-    unbiased estimate of the mean over all chunks; to square each of them took 3 to 5 of 70 ms.
-    """
+    """The gradient of one turn, over all devices that share it; the routers' statistics; the loads of their layers."""
     # Each chunk's share of the mean is a factor of its loss, which saves a pass over all gradients to divide their sum.
     share = 1 / (chunks * _devices(compute))
 
@@ -138,31 +134,49 @@ def micro_batch_gradient(
         (_, (loss, stats, loads)), (gradient, _) = gradient_of(state.params, None, tokens)
         squares = square_norm(gradient)
     else:
-        look_up_tokens = functools.partial(look_up, model, biases=state.biases, tokens=tokens, compute=compute)
-        lookup, to_tables = jax.vjp(look_up_tokens, state.params)
-
-        def add_chunk(total, chunk):
-            index, rows, tokens = chunk
-            (_, (loss, stats, _)), (d_params, d_lookup) = gradient_of(state.params, Lookup(lookup.head, rows), tokens)
-            square = jax.lax.cond(index == 0, lambda: chunks * square_norm(d_params), lambda: jnp.float32(0.0))
-            total = jax.tree.map(jnp.add, total, (d_params, d_lookup.head, loss, square))
-            return total, (d_lookup.rows, stats)
-
-        zeros = jax.tree.map(jnp.zeros_like, (state.params, lookup.head, jnp.float32(0.0), jnp.float32(0.0)))
-        split = jax.tree.map(lambda x: x.reshape(chunks, -1, x.shape[-1]), (lookup.rows, tokens))
-        (gradient, d_head, loss, squares), (d_rows, stats) = jax.lax.scan(
-            add_chunk, zeros, (jnp.arange(chunks), *split)
-        )
-        stats, loads = jax.tree.map(jnp.sum, stats), []
-        if d_head is not None:
-            d_rows = jax.tree.map(lambda x: x.reshape(-1, x.shape[-1]), d_rows)
-            (d_tables,) = to_tables(Lookup(d_head, d_rows))
-            gradient = jax.tree.map(jnp.add, gradient, d_tables)
+        look_up_tables = functools.partial(look_up, model, biases=state.biases, tokens=tokens, compute=compute)
+        loss, stats, gradient, squares = chunked_gradient(gradient_of, look_up_tables, state.params, tokens, chunks)
+        loads = []
     if compute.batch_axis is not None:
         flat, restore = ravel_pytree((gradient, loss, squares, stats))
         gradient, loss, squares, stats = restore(jax.lax.psum(flat, compute.batch_axis))
     # The share is a factor of each chunk's gradient, so that the squares add up to their mean times the share.
     return BatchGradient(gradient, loss, squares / share, jnp.int32(1)), stats, loads
+
+
+def chunked_gradient(
+    gradient_of: Callable[..., Any],
+    look_up_tables: Callable[[nnx.State], Lookup],
+    params: nnx.State,
+    tokens: Int[Array, "m T+1"],
+    chunks: int,
+) -> tuple[Float[Array, ""], RouterStats, nnx.State, Float[Array, ""]]:
+    """(Loss, statistics, gradient, squares) of tokens whose chunks are computed one after another.
+
+    The vocabulary's tables are met only before and after all chunks: those of 50,304 ids of width 128 take 25 MB. The
+    squares are that of the first chunk's gradient, an unbiased estimate of the mean over all, times the number of
+    chunks. To square each of them took 3 to 5 of 70 ms.
+
+    Args:
+        gradient_of: (params, lookup, tokens of a chunk) -> ((_, (loss, stats, _)), the gradients of the first two).
+    """
+    lookup, to_tables = jax.vjp(look_up_tables, params)
+
+    def add_chunk(total, chunk):
+        index, rows, tokens = chunk
+        (_, (loss, stats, _)), (d_params, d_lookup) = gradient_of(params, Lookup(lookup.head, rows), tokens)
+        square = jax.lax.cond(index == 0, lambda: chunks * square_norm(d_params), lambda: jnp.float32(0.0))
+        total = jax.tree.map(jnp.add, total, (d_params, d_lookup.head, loss, square))
+        return total, (d_lookup.rows, stats)
+
+    zeros = jax.tree.map(jnp.zeros_like, (params, lookup.head, jnp.float32(0.0), jnp.float32(0.0)))
+    rows, split = jax.tree.map(lambda x: x.reshape(chunks, -1, x.shape[-1]), (lookup.rows, tokens))
+    total, (d_rows, stats) = jax.lax.scan(add_chunk, zeros, (jnp.arange(chunks), rows, split))
+    gradient, d_head, loss, squares = total
+    if d_head is not None:
+        (d_tables,) = to_tables(Lookup(d_head, jax.tree.map(lambda x: x.reshape(-1, x.shape[-1]), d_rows)))
+        gradient = jax.tree.map(jnp.add, gradient, d_tables)
+    return loss, jax.tree.map(jnp.sum, stats), gradient, squares
 
 
 def accumulate(
