@@ -10,7 +10,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from models.cpu.rows import gather_rows
+from models.cpu.row_ops import gather_rows
 
 
 class Route(NamedTuple):

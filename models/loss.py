@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from models.config import LOGITS_LIMIT
-from models.cpu.rows import log_sum_exp
+from models.cpu.row_ops import log_sum_exp
 
 
 def cross_entropy(

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
-from models.cpu.rows import row_sum
+from models.cpu.row_ops import row_sum
 
 EPSILON = 1e-5
 

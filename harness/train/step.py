@@ -17,7 +17,7 @@ from jaxtyping import Array, Bool, Float, Int, UInt32
 from harness.train.optimizer import Hyper, init_moments, learning_rate, transform
 from models.compute import Compute
 from models.config import ModelConfig
-from models.cpu.rows import row_sum
+from models.cpu.row_ops import row_sum
 from models.moe import RouterStats, step_biases
 from models.transformer import Lookup, init, is_table, look_up, mean_loss
 from sweeps.shape import Shape

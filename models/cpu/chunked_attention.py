@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from models.cpu.rows import row_max, row_sum
+from models.cpu.row_ops import row_max, row_sum
 
 # Queries of a chunk; each chunk meets only the keys up to its end. Measured at context 256 on 2 cores, a whole training
 # step of 4 layers of width 128: without chunks 290 ms, with chunks of 128 248 ms, of 64 223 ms.

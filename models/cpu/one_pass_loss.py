@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from models.cpu.rows import row_max, row_sum
+from models.cpu.row_ops import row_max, row_sum
 from models.loss import row_chunks, split_rows
 
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from models.cpu.rows import gather_rows
+from models.cpu.row_ops import gather_rows
 from models.dispatch import block_rows, from_slots, priority_positions, route, to_slots
 
 # (rows, assignments a row, experts, sequences, capacity)

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from models.cpu.rows import log_sum_exp, row_max, row_sum
+from models.cpu.row_ops import log_sum_exp, row_max, row_sum
 
 
 @pytest.mark.parametrize("n", [1, 15, 16, 17, 48, 257])
