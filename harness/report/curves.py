@@ -27,18 +27,15 @@ class LossCurves:
         text: its domain and its tokenizer, which name the figure it is drawn in.
         n: parameters without embeddings.
         label: what a reader sees on pointing at it.
-        bytes_per_token: of the run's text; nan where it was not measured.
-        trained: whether any step was recorded.
-        lines: by kind of line, tokens processed and the loss in nats per token. Step 0 is left out: it has no place on
-            a logarithmic axis.
+        unit: of the loss.
+        lines: by kind of line, tokens processed and the loss. Step 0 is left out: it has no place on a logarithmic
+            axis.
     """
 
     text: str
-    tokenizer: str
     n: float
     label: str
-    bytes_per_token: float
-    trained: bool
+    unit: str
     lines: dict[str, Curve]
 
 
@@ -60,53 +57,57 @@ def smooth(
 
 def bytes_per_token(runs: pd.DataFrame, evals: pd.DataFrame) -> dict[str, float]:
     """Bytes per token of each run's text: of its corpus where that was measured, else of its own held-out probe."""
-    held = evals.query("probe == 'heldout'")
-    ratios = numbers(held, "probe_bytes") / numbers(held, "probe_tokens")
-    probed = dict(zip(held["run_id"], ratios.tolist(), strict=True))
+    heldout = evals.query("probe == 'heldout'")
+    ratios = numbers(heldout, "probe_bytes") / numbers(heldout, "probe_tokens")
+    probed = dict(zip(heldout["run_id"], ratios.tolist(), strict=True))
     known = zip(runs["run_id"], numbers(runs, "bytes_per_token").tolist(), strict=True)
     return {run: ratio if math.isfinite(ratio) else probed.get(run, math.nan) for run, ratio in known}
 
 
 def loss_curves(runs: pd.DataFrame, series: pd.DataFrame, evals: pd.DataFrame) -> tuple[LossCurves, ...]:
-    """Read the curves of every run from a sweep's three tables; none if no step or no evaluation was recorded."""
+    """Read the curves of every run from a sweep's three tables; none if no step or no evaluation was recorded.
+
+    Losses are in nats per token, or in bits per byte if the sweep has several tokenizers.
+    """
     if series.empty or evals.empty:
         return ()
     steps, probes = ({str(run): rows for run, rows in table.groupby("run_id")} for table in (series, evals))
-    ratios = bytes_per_token(runs, evals)
+    ratios = bytes_per_token(runs, evals) if len(set(runs["tokenizer"])) > 1 else None
     return tuple(
         LossCurves(
             text=f"{row['domain']}, {row['tokenizer']}",
-            tokenizer=row["tokenizer"],
             n=float(row[RUN_ROLES["N"]]),
             label=f"{row['run_id']}: {row['architecture']}, N {short(row[RUN_ROLES['N']])}, {row['epochs']:.3g} epochs",
-            bytes_per_token=ratios[row["run_id"]],
-            trained=row["run_id"] in steps,
-            lines=_lines(steps.get(row["run_id"]), probes.get(row["run_id"])),
+            unit="nats per token" if ratios is None else "bits per byte",
+            lines=_lines(
+                steps.get(row["run_id"]),
+                probes.get(row["run_id"]),
+                1.0 if ratios is None else 1.0 / (math.log(2.0) * ratios[row["run_id"]]),
+            ),
         )
         for row in runs.to_dict("records")
     )
 
 
-def _lines(steps: pd.DataFrame | None, probes: pd.DataFrame | None) -> dict[str, Curve]:
-    lines = {}
+def _lines(steps: pd.DataFrame | None, probes: pd.DataFrame | None, unit: float) -> dict[str, Curve]:
+    lines: dict[str, Curve] = {}
     if steps is not None:
         lines[LINES[0][0]] = smooth(numbers(steps, "tokens"), numbers(steps, "train_loss"))
     if probes is not None:
         for name, probe in ((LINES[1][0], "heldout"), (LINES[2][0], "seen")):
             own = probes.loc[(probes["probe"] == probe) & (probes["tokens"] > 0)]
             lines[name] = (numbers(own, "tokens"), numbers(own, "loss"))
-    return lines
+    return {name: (tokens, loss * unit) for name, (tokens, loss) in lines.items()}
 
 
 def curve_figures(curves: Sequence[LossCurves]) -> dict[str, go.Figure]:
-    """Draw a figure for each text with recorded runs, in bits per byte if the sweep has several tokenizers."""
-    in_bits = len({curve.tokenizer for curve in curves}) > 1
+    """Draw a figure for each text of which any step was recorded."""
     ordered = sorted(curves, key=lambda curve: curve.text)
     groups = {text: list(group) for text, group in groupby(ordered, key=lambda curve: curve.text)}
-    return {text: _figure(group, in_bits) for text, group in groups.items() if any(curve.trained for curve in group)}
+    return {text: _figure(group) for text, group in groups.items() if any(LINES[0][0] in own.lines for own in group)}
 
 
-def _figure(curves: Sequence[LossCurves], in_bits: bool) -> go.Figure:
+def _figure(curves: Sequence[LossCurves]) -> go.Figure:
     """One trace for each size and kind of line, runs separated by gaps: traces stay few when runs are many."""
     n = np.asarray([curve.n for curve in curves])
     figure, xs, ys = blank(520), [], []
@@ -121,7 +122,6 @@ def _figure(curves: Sequence[LossCurves], in_bits: bool) -> go.Figure:
                 if curve.n != size:
                     continue
                 tokens, loss = curve.lines.get(name, (np.empty(0), np.empty(0)))
-                loss = loss * (1.0 / (math.log(2.0) * curve.bytes_per_token) if in_bits else 1.0)
                 x += [*tokens.tolist(), None]
                 y += [*loss.tolist(), None]
                 text += [curve.label] * (len(tokens) + 1)
@@ -141,8 +141,6 @@ def _figure(curves: Sequence[LossCurves], in_bits: bool) -> go.Figure:
     low, high = (float(drawn.min()), float(drawn.max())) if len(drawn) else (0.0, 1.0)
     figure.update_layout(coloraxis=size_scale(n), margin={"t": 64})
     figure.update_xaxes(log_axis("tokens processed", *xs))
-    figure.update_yaxes(
-        line_axis("loss, bits per byte" if in_bits else "loss, nats per token"),
-        range=[low - 0.04 * (high - low), high + 0.04 * (high - low)],
-    )
+    pad = 0.04 * (high - low)
+    figure.update_yaxes(line_axis(f"loss, {curves[0].unit}"), range=[low - pad, high + pad])
     return figure

@@ -18,8 +18,6 @@ from harness.record.table import runs_table, segments_table
 from harness.report.axes import numbers
 from harness.report.curves import LossCurves, loss_curves
 
-_PROGRESS = ("step", "steps", "seconds", "compile_seconds")
-
 
 @dataclass(frozen=True)
 class RunRecord:
@@ -117,4 +115,4 @@ def _progress(out: Path) -> pd.DataFrame:
             float(numbers(timing, name).sum()) if len(timing) else 0.0 for name in ("wall_seconds", "compile_seconds")
         ]
         rows.append((read_status(folder, config.steps, live=live).step, config.steps, *spent))
-    return pd.DataFrame(rows, columns=list(_PROGRESS))
+    return pd.DataFrame(rows, columns=["step", "steps", "seconds", "compile_seconds"])

@@ -62,9 +62,9 @@ def judge_simulated_table(
         InputError: too few rows for the law.
     """
     rows, warnings = roles_for_runs(table.assign(**{name: np.nan for name in MEASURED if name not in table}))
-    found = verdict(rows, bootstrap=bootstrap, nulls=nulls, source=source.name)
+    judged = verdict(rows, bootstrap=bootstrap, nulls=nulls, source=source.name)
     notes = tuple(warning.message for warning in warnings)
-    return Judged(found, marks_of(rows), "", notes, fit_true_law(source, rows, truth, bootstrap=bootstrap))
+    return Judged(judged, marks_of(rows), "", notes, fit_true_law(source, rows, truth, bootstrap=bootstrap))
 
 
 def fit_true_law(source: Path, rows: pd.DataFrame, truth: Truth, *, bootstrap: int = 100) -> FitResult:

@@ -107,10 +107,10 @@ def _students(table: pd.DataFrame, truth: Truth) -> tuple[str, list[Drawing]]:
         cells, "n", "stream_loss", "T", ("n, width", "excess log-loss averaged over the stream"), mode="lines+markers"
     )
     try:
-        found = students.frontier_slope(table)
+        fitted = students.frontier_slope(table)
         slope = (
-            f"Along the students' own compute-optimal frontier T* grows as p*^{found.slope:.2f}"
-            f" (95 % interval {found.low:.2f} to {found.high:.2f})."
+            f"Along the students' own compute-optimal frontier T* grows as p*^{fitted.slope:.2f}"
+            f" (95 % interval {fitted.low:.2f} to {fitted.high:.2f})."
         )
     except InputError:
         slope = "Too few widths, samples or teachers for a frontier."
@@ -170,10 +170,12 @@ def phase_map(alpha: float, beta: float) -> go.Figure:
     """Draw the phases of one-pass SGD over both exponents with a point marked; white is where the risk is infinite."""
     across = np.linspace(0.02, max(1.2, 1.2 * alpha), 160)
     up = np.linspace(0.0, max(1.4, 1.2 * beta), 160)
-    found = [[plrf.phase(float(a), float(b)) for a in across] for b in up]
-    names = sorted({each.name for row in found for each in row if each is not None})
-    code = np.asarray([[np.nan if each is None else names.index(each.name) for each in row] for row in found])
-    text = [["" if e is None else f"{e.name}: d* ~ C^{e.size:.3g}, P* ~ C^-{e.loss:.3g}" for e in row] for row in found]
+    phases = [[plrf.phase(float(a), float(b)) for a in across] for b in up]
+    names = sorted({phase.name for row in phases for phase in row if phase is not None})
+    code = np.asarray([[np.nan if phase is None else names.index(phase.name) for phase in row] for row in phases])
+    text = [
+        ["" if p is None else f"{p.name}: d* ~ C^{p.size:.3g}, P* ~ C^-{p.loss:.3g}" for p in row] for row in phases
+    ]
     figure = blank(440)
     figure.add_heatmap(
         x=across, y=up, z=code, text=text, showscale=False, opacity=0.55, hovertemplate="%{text}<extra></extra>",
@@ -215,9 +217,9 @@ def _lottery(table: pd.DataFrame, truth: Truth) -> tuple[str, list[Drawing]]:
     means = single.groupby("width")[LOSS].mean()
     x, y = np.asarray(means.index, float), means.to_numpy(float)
     figure.add_scatter(x=x, y=y, mode="lines+markers", name="mean", line={"color": ACCENT})
-    found = lottery.loss_slope(single)
+    fitted = lottery.loss_slope(single)
     _power(figure, x, (float(x[0]), float(y[0])), -truth.parameters["alpha"], f"width^-{truth.parameters['alpha']:g}")
-    return f"The mean error falls as width^{found.slope:.2f} (95 % interval {found.low:.2f} to {found.high:.2f})", [
+    return f"The mean error falls as width^{fitted.slope:.2f} (95 % interval {fitted.low:.2f} to {fitted.high:.2f})", [
         (
             _axes(figure, ("width", "mean square error of x²"), x, numbers(single, LOSS)),
             f"Networks of every width and seed, their mean, and a power law. {truth.regime}",

@@ -54,7 +54,7 @@ def shell(name: str, kicker: str, headline: str, sections: list[tuple[str, str, 
 
 def prose_html(text: str) -> str:
     """Escape a text, and keep the exponents of a formula on one line."""
-    return re.sub(r"\S*\^\S*", lambda found: f'<span class="formula">{found[0]}</span>', escape(text))
+    return re.sub(r"\S*\^\S*", lambda match: f'<span class="formula">{match[0]}</span>', escape(text))
 
 
 def bullets(items: list[str]) -> str:

@@ -1,29 +1,11 @@
-"""The rows under test as arrays, and which part of the law's range they cover."""
+"""Which part of the law's range a table covers, and how large its gaps are beside the published prediction."""
 
 from dataclasses import dataclass
 
 import numpy as np
-import pandas as pd
 from jaxtyping import Float
 
 from harness.fit.gap_law.published import predict_gap, reduced_data
-
-
-@dataclass(frozen=True)
-class GapRows:
-    """The measured rows that a verdict is about, read from the table once.
-
-    Attributes:
-        n, d: parameters and tokens processed, raw counts.
-        gap, se: the gap and its standard error, nats per token; an error that is not known is nan.
-        shared_text: whether runs are of a sweep, where runs on one text share its held-out documents.
-    """
-
-    n: Float[np.ndarray, "rows"]
-    d: Float[np.ndarray, "rows"]
-    gap: Float[np.ndarray, "rows"]
-    se: Float[np.ndarray, "rows"]
-    shared_text: bool
 
 
 @dataclass(frozen=True)
@@ -55,16 +37,9 @@ class Magnitude:
     scaled: float
 
 
-def gap_rows_of(frame: pd.DataFrame) -> GapRows:
-    """Read a table with the roles N, D and G, and G_se where it is known."""
-    se = frame["G_se"].to_numpy(float, na_value=np.nan) if "G_se" in frame.columns else np.full(len(frame), np.nan)
-    n, d, gap = (frame[role].to_numpy(float) for role in ("N", "D", "G"))
-    return GapRows(n, d, gap, se, "domain" in frame.columns)
-
-
-def coverage_at(rows: GapRows, z: float) -> Coverage:
-    """Count the rows on either side of the crossover for an exponent."""
-    u = reduced_data(rows.n, rows.d, z)
+def coverage_at(n: Float[np.ndarray, "rows"], d: Float[np.ndarray, "rows"], z: float) -> Coverage:
+    """Count the rows on either side of the crossover for an exponent; n and d are raw counts."""
+    u = reduced_data(n, d, z)
     return Coverage(
         z=z,
         u_below_03=int(np.sum(u < 0.3)),
@@ -76,7 +51,9 @@ def coverage_at(rows: GapRows, z: float) -> Coverage:
     )
 
 
-def magnitude_of(rows: GapRows) -> Magnitude:
+def magnitude_of(
+    n: Float[np.ndarray, "rows"], d: Float[np.ndarray, "rows"], gap: Float[np.ndarray, "rows"]
+) -> Magnitude:
     """Compare the median gap with the medians that the published constants predict."""
-    raw, scaled = predict_gap(rows.n, rows.d), predict_gap(rows.n / 1e6, rows.d / 1e9)
-    return Magnitude(float(np.median(rows.gap)), float(np.median(raw)), float(np.median(scaled)))
+    raw, scaled = predict_gap(n, d), predict_gap(n / 1e6, d / 1e9)
+    return Magnitude(float(np.median(gap)), float(np.median(raw)), float(np.median(scaled)))

@@ -1,4 +1,4 @@
-"""What the rule says of three simulated truths on the same design, which tells what this design could have found.
+"""What the rule says of three simulated truths on the same design: it shows what this design could have found.
 
 One table is drawn from each truth and fitted like the real one, with three differences: the rounded crossover is left
 out, epochs are not tested (the truths have no such term), and errors come from the curvature, not from a bootstrap.
@@ -14,7 +14,6 @@ import pandas as pd
 
 from harness.fit.fitting import SolvedFit, curvature_estimates
 from harness.fit.gap_law.contest import solve_contest
-from harness.fit.gap_law.coverage import GapRows
 from harness.fit.gap_law.judge import ErrorKind, Judgement, judge
 from harness.fit.gap_law.published import SOURCE_SCATTER, predict_gap
 from harness.fit.gap_law.rule import RIVALS, TESTED_LAW, Word
@@ -41,26 +40,25 @@ def judge_simulated(frame: pd.DataFrame) -> tuple[Judgement, dict[str, SolvedFit
     return judge(fits, curvature_estimates(fits[TESTED_LAW]), None, ErrorKind.CURVATURE), fits
 
 
-def simulate_nulls(frame: pd.DataFrame, rows: GapRows, without_n: SolvedFit, seed: int = 0) -> tuple[Null, ...]:
+def simulate_nulls(frame: pd.DataFrame, without_n: SolvedFit, seed: int = 0) -> tuple[Null, ...]:
     """Replace the gaps of a table by three simulated ones and judge each.
 
     The noise of a row is its standard error. Where a row has none, the truth without a gap takes the median |G| of the
     table, and the other truths take no noise.
 
     Args:
-        rows: the same table as arrays.
         without_n: the fit of G = a D^-b to the table, whose constants are the second truth.
     """
     rng = np.random.default_rng(seed)
-    noise = np.where(np.isnan(rows.se), 0.0, rows.se)
-    floor = float(np.median(np.abs(rows.gap)))
+    noise = frame["G_se"].fillna(0.0).to_numpy(float) if "G_se" in frame.columns else np.zeros(len(frame))
+    floor = float(np.median(np.abs(frame["G"])))
     problem = without_n.problem
     constants = {name: float(v[0]) for name, v in raw_values(problem, without_n.identified.theta[None]).items()}
     tokens = problem.raw_columns["D"]  # processed or unique, whichever that law was fitted in
     truths = (
         ("no gap, noise only", Word.NO_DETECTABLE_GAP, np.zeros(len(noise))),
         ("G = a D^-b as fitted here", Word.N_FREE, constants["a"] * tokens ** -constants["b"]),
-        ("the law with its published constants", Word.SUPPORTED, predict_gap(rows.n, rows.d)),
+        ("the law with its published constants", Word.SUPPORTED, predict_gap(frame["N"], frame["D"])),
     )
     nulls = []
     for truth, expected, mean in truths:

@@ -10,7 +10,7 @@ from harness.fit.compare import ComparedLaw, compare_fitted
 from harness.fit.fitting import complete
 from harness.fit.gap_law import findings
 from harness.fit.gap_law.contest import epochs_test, solve_contest
-from harness.fit.gap_law.coverage import Coverage, Magnitude, coverage_at, gap_rows_of, magnitude_of
+from harness.fit.gap_law.coverage import Coverage, Magnitude, coverage_at, magnitude_of
 from harness.fit.gap_law.judge import ErrorKind, Judgement, judge
 from harness.fit.gap_law.nulls import Null, simulate_nulls
 from harness.fit.gap_law.rule import HEADLINES, RIVALS, ROUNDED_LAW, TESTED_LAW
@@ -26,7 +26,7 @@ class Verdict:
         judgement: the word, its reason and its evidence.
         coverage: rows on either side of the crossover at the published z.
         fitted_coverage: the same at the fitted z; None where z is not identified.
-        shared_text: whether runs on one text share its held-out documents.
+        shared_text: whether the table is of a sweep, whose runs on one text share its held-out documents.
         fits: law id -> result, all of the same rows.
         comparison: the laws, best extrapolation to larger runs first, then by AICc.
         in_unique_tokens: the rivals that were fitted in unique instead of processed tokens.
@@ -131,15 +131,16 @@ def verdict(
         results[law] = complete(fitted, frame, draws=draws, seed=seed, sensitivity=tested, source=source)
     estimates = results[TESTED_LAW].parameters
     judgement = judge(fits, estimates, epochs, ErrorKind.BOOTSTRAP if bootstrap else ErrorKind.CURVATURE)
-    rows, z = gap_rows_of(frame), estimates["z"]
+    n, d, gap = (frame[role].to_numpy(float) for role in ("N", "D", "G"))
+    z = estimates["z"]
     return Verdict(
         judgement=judgement,
-        coverage=coverage_at(rows, PUBLISHED_GAP.z),
-        fitted_coverage=coverage_at(rows, z.estimate) if z.identified and z.estimate is not None else None,
-        magnitude=magnitude_of(rows),
-        shared_text=rows.shared_text,
+        coverage=coverage_at(n, d, PUBLISHED_GAP.z),
+        fitted_coverage=coverage_at(n, d, z.estimate) if z.identified and z.estimate is not None else None,
+        magnitude=magnitude_of(n, d, gap),
+        shared_text="domain" in frame.columns,
         fits=results,
         comparison=compare_fitted(list(fits.values()), seed),
         in_unique_tokens=contest.in_unique_tokens,
-        nulls=simulate_nulls(frame, rows, fits["gap_n_free"], seed) if nulls else (),
+        nulls=simulate_nulls(frame, fits["gap_n_free"], seed) if nulls else (),
     )

@@ -5,7 +5,7 @@ import pytest
 
 from harness.fit.fitting import solve
 from harness.fit.gap_law.contest import epochs_test
-from harness.fit.gap_law.coverage import coverage_at, gap_rows_of
+from harness.fit.gap_law.coverage import coverage_at
 from harness.fit.gap_law.judge import ErrorKind
 from harness.fit.gap_law.nulls import judge_simulated
 from harness.fit.gap_law.verdict import verdict
@@ -55,7 +55,7 @@ def test_a_notebook_shows_the_headline_and_every_sentence(found):
 def test_rows_are_counted_on_both_sides(crossing):
     table = crossing(0)
     u = table.D / table.N**0.74
-    found = coverage_at(gap_rows_of(table), 0.74)
+    found = coverage_at(table.N.to_numpy(), table.D.to_numpy(), 0.74)
     assert (found.u_below_03, found.u_above_3) == (int((u < 0.3).sum()), int((u > 3).sum()))
     assert found.to_dict()["u_below_0.3"] == found.u_below_03
 
