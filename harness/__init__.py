@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from harness.door.folders import train_runs as run
     from harness.door.folders import write_report_page as report
     from harness.door.tables import allocate_compute as allocate
+    from harness.door.tables import allocate_table as allocate_runs
     from harness.door.tables import collapse_runs as collapse
     from harness.door.tables import compare_laws as compare
     from harness.door.tables import cross_recipes as crossover
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 
 # Where each function is defined, and its name there.
 _HOMES = {
+    "allocate_runs": ("harness.door.tables", "allocate_table"),
     "allocate": ("harness.door.tables", "allocate_compute"),
     "collapse": ("harness.door.tables", "collapse_runs"),
     "compare": ("harness.door.tables", "compare_laws"),
@@ -59,9 +61,9 @@ _HOMES = {
     "InputError": ("sweeps.errors", "InputError"),
 }
 __all__ = [
-    "InputError", "allocate", "best_in_time", "collapse", "compare", "compare_exponents", "crossover", "fit", "fit_by",
-    "gaps", "laws", "pass_rates", "plan", "predict", "predict_gap", "read_runs", "report", "run", "transfer",
-    "universality",
+    "InputError", "allocate", "allocate_runs", "best_in_time", "collapse", "compare", "compare_exponents", "crossover",
+    "fit", "fit_by", "gaps", "laws", "pass_rates", "plan", "predict", "predict_gap", "read_runs", "report", "run",
+    "transfer", "universality",
 ]  # fmt: skip
 
 

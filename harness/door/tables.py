@@ -11,7 +11,7 @@ from typing import Any, TypedDict, Unpack
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from harness.fit.allocation.parametric import allocate_by_fit
+from harness.fit.allocation.allocation import Allocation, allocate_fit, allocate_runs
 from harness.fit.compare import ComparedLaw, compare
 from harness.fit.fitting import fit
 from harness.fit.forecast import predict
@@ -116,13 +116,26 @@ def predict_points(fitted: FitResult | str | Path, points: pd.DataFrame | Mappin
     return predict(_fitted(fitted), pd.DataFrame(points))
 
 
-def allocate_compute(fitted: FitResult | str | Path, flops: ArrayLike) -> pd.DataFrame:
+def allocate_compute(fitted: FitResult | str | Path, flops: ArrayLike) -> Allocation:
     """Compute-optimal N and D of a fitted loss law for budgets of training FLOPs, with 95 % intervals.
 
     Raises:
         InputError: a law that is no loss in N and D, or a budget that is not positive.
     """
-    return allocate_by_fit(_fitted(fitted), flops)
+    return allocate_fit(_fitted(fitted), flops)
+
+
+def allocate_table(
+    source: Runs, flops: Sequence[float], approach: int, *, method: str | None = None, law: str = "chinchilla",
+    bootstrap: int | None = None, **reading: Unpack[Reading],
+) -> Allocation:  # fmt: skip
+    """Compute-optimal N and D straight from runs: 1 by the lowest curve, 2 by isoFLOP profiles, 3 by a fitted loss.
+
+    Raises:
+        InputError: unusable columns, or runs whose design cannot show an optimum.
+    """
+    frame = read_runs(source, law if approach == 3 else "chinchilla", **reading)
+    return allocate_runs(frame, flops, approach, method=method, law=law, bootstrap=bootstrap, source=_name(source))
 
 
 def group_universality(

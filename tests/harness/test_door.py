@@ -86,7 +86,7 @@ def test_a_fit_is_used_in_memory_and_from_its_file(runs, tmp_path):
         (row,) = harness.predict(source, {"N": [1e8], "D": [1e10]}).to_dict("records")
         assert row["prediction"] == pytest.approx(1.8 + 480 * 1e8**-0.35 + 2085 * 1e10**-0.37, rel=0.01)
         assert row["run_low"] < row["low"] < row["prediction"] < row["high"] < row["run_high"]
-        (budget,) = harness.allocate(source, [1e20]).to_dict("records")
+        (budget,) = harness.allocate(source, [1e20]).budgets.to_dict("records")
         assert 6 * budget["N"] * budget["D"] == pytest.approx(1e20, rel=1e-6)
 
 

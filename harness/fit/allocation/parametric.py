@@ -61,8 +61,10 @@ def loss_law(law_id: str, source: str) -> Law:
 
 def optimum_on_budgets(law: Law, values: Values, budgets: Float[np.ndarray, "budgets"]) -> dict[str, np.ndarray]:
     """N, D, tokens_per_parameter, loss and N_exponent, [draws, budgets]; nan where the loss has no minimum in N."""
-    if law.id == "chinchilla":
-        log_n, exponent = _closed(values, budgets)
+    if law.optimum:
+        parameters = {name: value[:, None] for name, value in values.items()}
+        log_n, exponent = law.optimum(parameters, budgets / FLOPS_PER_PARAMETER_TOKEN)
+        exponent = np.broadcast_to(exponent, log_n.shape)
     else:
         around = np.concatenate([budgets, budgets * np.exp(-STEP), budgets * np.exp(STEP)])
         log_n, below, above = np.split(_lowest(law, values, around), 3, axis=1)
@@ -71,16 +73,6 @@ def optimum_on_budgets(law: Law, values: Values, budgets: Float[np.ndarray, "bud
     d = budgets / (FLOPS_PER_PARAMETER_TOKEN * n)
     loss = _losses(law, values, log_n, budgets[None])
     return {"N": n, "D": d, "tokens_per_parameter": d / n, "loss": loss, "N_exponent": exponent}
-
-
-def _closed(values: Values, budgets: Float[np.ndarray, "budgets"]) -> tuple[np.ndarray, np.ndarray]:
-    """argmin of A/N^alpha + B/D^beta at C = 6 N D: N = g (C/6)^(beta/s), g^s = alpha A/(beta B), s = alpha + beta."""
-    A, B, alpha, beta = (values[name][:, None] for name in ("A", "B", "alpha", "beta"))
-    exists = (alpha > 0) & (beta > 0) & (A > 0) & (B > 0)
-    A, B, alpha, beta = (np.where(exists, value, np.nan) for value in (A, B, alpha, beta))
-    exponent = beta / (alpha + beta)
-    log_n = np.log(alpha * A / (beta * B)) / (alpha + beta) + exponent * np.log(budgets / FLOPS_PER_PARAMETER_TOKEN)
-    return log_n, np.broadcast_to(exponent, log_n.shape)
 
 
 def _lowest(law: Law, values: Values, budgets: Float[np.ndarray, "budgets"]) -> Float[np.ndarray, "draws budgets"]:

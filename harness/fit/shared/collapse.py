@@ -9,8 +9,10 @@ A small S alone is no evidence: on one power law every z collapses the curves as
 same curves whose N are shuffled, and its range of z is given.
 """
 
+import html
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -22,6 +24,9 @@ from harness.fit.problem.fit_warning import FitWarning
 from harness.fit.result import Estimate, number, span
 from sweeps.errors import InputError
 from sweeps.published_gap import PUBLISHED_GAP
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
 
 # Of z: the exponent is positive by the law's meaning, and shuffled curves may not collapse with their order reversed.
 LARGEST_Z = 2.0
@@ -58,6 +63,7 @@ class Collapse:
         alpha, z: of the shape-free law, with 95 % intervals.
         tau: its scatter.
         finding: the same in a sentence.
+        points: the gaps that were used, in logs; no part of the JSON.
     """
 
     rows: int
@@ -75,13 +81,33 @@ class Collapse:
     tau: float
     finding: str
     warnings: tuple[FitWarning, ...]
+    points: "LogCurves" = field(repr=False, compare=False)
 
     def to_dict(self) -> dict:
+        """Every field but the points, as plain dictionaries, lists, numbers and strings."""
         return json.loads(self.to_json())
 
     def to_json(self) -> str:
-        """Strict JSON of every field."""
-        return json.dumps(asdict(self), indent=1, allow_nan=False)
+        """Strict JSON of `to_dict`."""
+        fields = {name: value for name, value in asdict(self).items() if name != "points"}
+        return json.dumps(fields, indent=1, allow_nan=False)
+
+    def _repr_html_(self) -> str:
+        warnings = "".join(f"<li>{html.escape(warning.message)}</li>" for warning in self.warnings)
+        return f"<p>{html.escape(self.finding)}</p><ul>{warnings}</ul>"
+
+    def figure(self) -> "go.Figure":
+        """Draw the curves scaled at the best exponents: G N^alpha against D/N^z, one colour for each N."""
+        import plotly.graph_objects as go
+
+        figure, points = go.Figure(), self.points
+        x = np.exp(points.log_d - self.best.z * points.log_n)
+        y = np.exp(points.log_g + self.best.alpha * points.log_n)
+        for size, code in zip(self.curves, np.unique(points.curve), strict=True):
+            rows = points.curve == code
+            figure.add_scatter(x=x[rows], y=y[rows], mode="markers", name=f"N = {size:.3g}")
+        figure.update_xaxes(type="log", title=f"D / N^{self.best.z:.3f}")
+        return figure.update_yaxes(type="log", title=f"G N^{self.best.alpha:.3f}")
 
 
 @dataclass(frozen=True)
@@ -221,6 +247,7 @@ def judge_collapse(
         tau=tau,
         finding=_finding(best, p_value, errors, min(good), max(good), alpha, z),
         warnings=tuple(warnings),
+        points=curves,
     )
 
 

@@ -5,7 +5,9 @@ draw loses one. A flip of ranks is claimed only where the 95 % interval of the d
 the compute that both recipes were run at, with opposite signs; a crossing of best fits alone shows none.
 """
 
+import html
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -17,6 +19,9 @@ from harness.fit.forecast import curves
 from harness.fit.laws.law import get_law
 from harness.fit.result import FitResult
 from sweeps.errors import InputError
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
 
 _POINTS = 400
 LIMITS = (2.5, 97.5)
@@ -54,6 +59,30 @@ class Crossover:
     def first_wins(self, flops: ArrayLike) -> Float[np.ndarray, "points"]:
         """Share of draws in which the first recipe has the lower loss."""
         return np.mean(self.differences(flops) < 0.0, axis=0)
+
+    def _repr_html_(self) -> str:
+        first, second = map(html.escape, self.recipes)
+        place = "do not cross" if self.flops is None else f"cross at {self.flops:.3g} FLOPs"
+        span = "" if self.interval is None else f" (95 %: {self.interval[0]:.3g} to {self.interval[1]:.3g})"
+        ranks = "flips beyond doubt" if self.flips else "is not shown to flip"
+        return (
+            f"<p>The curves of <b>{first}</b> and <b>{second}</b> {place}{span}; the order {ranks} between"
+            f" {self.shared[0]:.3g} and {self.shared[1]:.3g} FLOPs.</p>"
+        )
+
+    def figure(self) -> "go.Figure":
+        """Draw the difference of the two losses against compute, with its 95 % band."""
+        import plotly.graph_objects as go
+
+        flops = np.geomspace(*self.shared, 100)
+        low, middle, high = np.percentile(self.differences(flops), (2.5, 50.0, 97.5), axis=0)
+        figure = go.Figure(go.Scatter(x=flops, y=low, line={"width": 0}, showlegend=False))
+        figure.add_scatter(x=flops, y=high, fill="tonexty", line={"width": 0}, name="95 %")
+        figure.add_scatter(x=flops, y=middle, name=f"{self.recipes[0]} - {self.recipes[1]}")
+        figure.add_hline(y=0.0)
+        return figure.update_xaxes(type="log", title="FLOPs").update_yaxes(
+            title="difference of losses (nats per token)"
+        )
 
 
 def _curves(result: FitResult, flops: Float[np.ndarray, "points"]):

@@ -6,9 +6,11 @@ are the prefactors apart? Not to reject the first is not an answer: only the sec
 """
 
 import enum
+import html
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -34,6 +36,9 @@ from harness.fit.shared.nested import (
     ratio_tests,
 )
 from sweeps.errors import InputError
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
 
 MARGIN = 0.05
 SIGNIFICANT = 0.05
@@ -103,6 +108,28 @@ class Universality:
     def to_json(self) -> str:
         """Strict JSON of every field."""
         return json.dumps(asdict(self), indent=1, allow_nan=False)
+
+    def _repr_html_(self) -> str:
+        rows = [
+            {"exponent": d.quantity, "groups": " - ".join(d.groups), "difference": number(d.difference),
+             "90 % interval": span(d.ci_low, d.ci_high), "equal": d.equivalent, "differs": d.differs}
+            for d in self.differences if d.identified
+        ]  # fmt: skip
+        title = f"{self.law} by {self.by}: {self.verdict}: {self.reason}"
+        return f"<p><b>{html.escape(title)}</b></p>{pd.DataFrame(rows).to_html(index=False)}"
+
+    def figure(self) -> "go.Figure":
+        """Draw the difference of every exponent between two groups with its 90 % interval, and the margin."""
+        import plotly.graph_objects as go
+
+        known = [d for d in self.differences if d.identified]
+        values = np.array([[d.difference, d.ci_low, d.ci_high] for d in known], float).reshape(-1, 3)
+        center, low, high = values.T
+        names = [f"{d.quantity}: {' - '.join(d.groups)}" for d in known]
+        errors = {"array": high - center, "arrayminus": center - low}
+        figure = go.Figure(go.Scatter(x=center, y=names, error_x=errors, mode="markers"))
+        figure.add_vrect(x0=-self.margin, x1=self.margin, opacity=0.2, fillcolor="gray", line_width=0)
+        return figure.update_xaxes(title="difference of the exponents; shaded: equal within the margin")
 
 
 def _group_column(frame: pd.DataFrame, by: str, source: str) -> str:

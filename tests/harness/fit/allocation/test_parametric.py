@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from scipy.optimize import fminbound
 
+from harness.fit.allocation.allocation import allocate_fit, allocate_runs
 from harness.fit.allocation.parametric import allocate_by_fit, optimum_on_budgets
 from harness.fit.fitting import fit
 from harness.fit.laws.law import Law, Parameter, get_law
@@ -18,11 +19,6 @@ TRUTH = {"E": 1.8172, "A": 482.01, "B": 2085.43, "alpha": 0.3478, "beta": 0.3658
 @pytest.fixture(scope="module")
 def fitted(losses):
     return fit("chinchilla", losses(3), bootstrap=60, sensitivity=False)
-
-
-def named(law: Law, law_id: str) -> Law:
-    """The same under a name whose closed form is not known."""
-    return Law(**{**vars(law), "id": law_id})
 
 
 def test_the_allocation_minimises_the_loss_on_the_budget(fitted):
@@ -68,7 +64,7 @@ def test_numbers_alone_find_what_the_closed_form_finds():
     values = {name: np.array([value, value * 1.1, value * 0.8]) for name, value in TRUTH.items()}
     budgets = np.array([1e17, 6e21, 3e25])
     closed = optimum_on_budgets(get_law("chinchilla"), values, budgets)
-    numeric = optimum_on_budgets(named(get_law("chinchilla"), "unheard_of"), values, budgets)
+    numeric = optimum_on_budgets(replace(get_law("chinchilla"), optimum=None), values, budgets)
     for name in ("N", "D", "loss", "tokens_per_parameter"):
         np.testing.assert_allclose(numeric[name], closed[name], rtol=1e-5)
     np.testing.assert_allclose(numeric["N_exponent"], closed["N_exponent"], atol=1e-5)
@@ -104,7 +100,7 @@ def test_kaplans_loss_has_its_optimum_where_its_terms_balance():
 
 
 def test_a_loss_that_falls_to_an_end_has_no_optimum():
-    law = named(get_law("chinchilla"), "unheard_of")
+    law = replace(get_law("chinchilla"), optimum=None)
     values = {name: np.array([value]) for name, value in TRUTH.items()} | {"B": np.array([0.0])}
     for one in (law, get_law("chinchilla")):
         assert np.isnan(optimum_on_budgets(one, values, np.array([1e20]))["N"]).all()
@@ -126,3 +122,15 @@ def test_chinchillas_own_runs(public):
     found = allocate_by_fit(fit("chinchilla", frame, bootstrap=0, sensitivity=False), 5.76e23).iloc[0]
     assert found.N_exponent == pytest.approx(0.5126, abs=0.01)
     assert 17.5 < found.tokens_per_parameter < 20.5
+
+
+def test_an_allocation_is_shown_drawn_and_written(profiles):
+    rows = profiles(0)
+    found = allocate_runs(rows, [1e20, 1e22], 2, bootstrap=50)
+    assert f"{found.budgets['N'][0]:.4g}" in found._repr_html_() and found.method in found._repr_html_()
+    measured, budgets = found.figure().data[:2]
+    assert list(measured.x) == list(found.optima["flops"]) and list(budgets.y) == list(found.budgets["N"])
+    assert [row["flops"] for row in found.to_dict()["budgets"]] == [1e20, 1e22]
+    assert allocate_fit(fit("chinchilla", rows, bootstrap=0, sensitivity=False), 1e20).exponents["N"].low is None
+    factor = found.shifted(1.2, 1e20).budgets["z_factor"]
+    assert factor.tolist() == pytest.approx([1.0, 100 ** (1 / 2.2 - 0.5)])

@@ -180,6 +180,7 @@ def test_a_crossing_is_found_within_its_error(recipes, seed):
     assert found.flops == pytest.approx(1e19, rel=0.15)
     assert found.interval is not None and found.interval[0] < 1e19 < found.interval[1]
     assert found.flips and found.crosses_within > 0.95
+    assert f"cross at {found.flops:.3g}" in found._repr_html_() and len(found.figure().data) == 3
 
 
 def test_the_winner_beyond_the_crossing_is_known_where_curves_are_two_sigma_apart(recipes):

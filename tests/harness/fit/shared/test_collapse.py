@@ -93,7 +93,9 @@ def test_a_collapse_of_any_shape_finds_the_exponents(crossed):
     assert crossed.p_value == 0.01
     assert crossed.z_low > 0.4 and crossed.z_high < 1.1
     assert crossed.best.overlap > 0.9
-    assert json.loads(crossed.to_json())["best"]["s"] == crossed.best.s
+    assert json.loads(crossed.to_json())["best"]["s"] == crossed.best.s and "points" not in crossed.to_dict()
+    assert sum(len(curve.x) for curve in crossed.figure().data) == crossed.rows
+    assert crossed.finding in crossed._repr_html_()
 
 
 def test_on_one_branch_a_collapse_is_no_evidence(ordinary):

@@ -65,6 +65,9 @@ def test_a_larger_model_is_never_less_likely(level, apart):
         assert all(test.likelihood_ratio >= 0 for test in found.tests)
         by_id = {model.id: model.log_likelihood for model in found.models}
         assert by_id[ALL_OWN] == max(by_id.values())
+        (points,) = found.figure().data
+        assert list(points.x) == [d.difference for d in found.differences if d.identified]
+        assert found.reason in found._repr_html_()
 
 
 def test_on_one_branch_only_combinations_are_compared(ordinary):

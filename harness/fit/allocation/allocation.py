@@ -1,0 +1,210 @@
+"""Compute-optimal N and D for given budgets, by one of the three approaches of Hoffmann et al. (arXiv 2203.15556).
+
+`allocate_runs` starts from a table of runs, `allocate_fit` from a fitted loss law. Both give an `Allocation`.
+"""
+
+import html
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float
+from numpy.typing import ArrayLike
+
+from harness.fit.allocation.isoflop import isoflop_optima
+from harness.fit.allocation.lines import (
+    SIX_ND,
+    BudgetOptima,
+    at_budgets,
+    check_budgets,
+    check_design,
+    limits,
+    runs_to_allocate,
+    shift_from_half,
+)
+from harness.fit.allocation.lower_edge import lower_edge
+from harness.fit.allocation.parametric import allocate_by_fit, loss_law
+from harness.fit.fitting import fit
+from harness.fit.laws.law import get_law
+from harness.fit.problem.columns import column_of
+from harness.fit.problem.fit_warning import FitWarning
+from harness.fit.result import FitResult
+from sweeps.errors import InputError
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+
+# approach -> the methods it can use, the default first.
+_METHODS = {1: ("envelope", "hull"), 2: ("akima", "quadratic"), 3: ()}
+_REPLICATES = {1: 1000, 2: 1000, 3: 200}
+
+
+@dataclass(frozen=True)
+class Exponent:
+    """The exponent of N* or D* in C with its 95 % limits; None where a number is not known."""
+
+    estimate: float | None
+    low: float | None
+    high: float | None
+
+
+@dataclass(frozen=True)
+class Allocation:
+    """The compute-optimal sizes for some budgets, and what they rest on.
+
+    Attributes:
+        method: the approach and how it found the optima, in words.
+        counted: how the FLOPs of the budgets are counted.
+        rows: how many runs were used.
+        exponents: of N* and D* in C; empty for a law whose exponents depend on C (they stand in `budgets`).
+        optima: the optimum of every measured budget; empty for approach 3.
+        budgets: a row per budget asked for: flops, then N, D, tokens_per_parameter and loss (nats per token), for
+            approach 3 also N_exponent, each with its 95 % limits NAME_low and NAME_high.
+    """
+
+    method: str
+    counted: str
+    rows: int
+    exponents: dict[str, Exponent]
+    optima: pd.DataFrame
+    budgets: pd.DataFrame
+    warnings: tuple[FitWarning, ...]
+
+    def shifted(self, z: float, anchor: float) -> "Allocation":
+        """Add to the budgets `z_factor`: how many times larger N is there under D ~ N^z than under D ~ N.
+
+        Raises:
+            InputError: z is not above -1, or the anchor is not a positive number of FLOPs.
+        """
+        factors = shift_from_half(self.budgets["flops"].to_numpy(), z, anchor)
+        return replace(self, budgets=self.budgets.assign(z_factor=factors))
+
+    def to_dict(self) -> dict[str, Any]:
+        """The allocation as plain dictionaries, lists, numbers and strings; None for numbers that are not finite."""
+        return {
+            "method": self.method,
+            "counted": self.counted,
+            "rows": self.rows,
+            "exponents": {name: asdict(exponent) for name, exponent in self.exponents.items()},
+            "optima": finite_rows(self.optima),
+            "budgets": finite_rows(self.budgets),
+            "warnings": [asdict(warning) for warning in self.warnings],
+        }
+
+    def _repr_html_(self) -> str:
+        warnings = "".join(f"<li>{html.escape(warning.message)}</li>" for warning in self.warnings)
+        table = self.budgets.to_html(index=False, float_format=lambda value: f"{value:.4g}")
+        return f"<p>{html.escape(self.method)}; C is {html.escape(self.counted)}</p>{table}<ul>{warnings}</ul>"
+
+    def figure(self) -> "go.Figure":
+        """Draw N* and D* against C: the measured optima, and the budgets with their 95 % limits."""
+        import plotly.graph_objects as go
+
+        figure = go.Figure()
+        for name in ("N", "D"):
+            if len(self.optima):
+                figure.add_scatter(
+                    x=self.optima["flops"], y=self.optima[name], mode="markers", name=f"{name}*, measured"
+                )
+            at = self.budgets
+            limits_of = {"array": at[f"{name}_high"] - at[name], "arrayminus": at[name] - at[f"{name}_low"]}
+            figure.add_scatter(x=at["flops"], y=at[name], error_y=limits_of, name=f"{name}*")
+        figure.update_xaxes(type="log", title=f"C (FLOPs, {self.counted})")
+        return figure.update_yaxes(type="log", title="parameters N, tokens D")
+
+
+def finite_rows(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """The rows of a table of numbers for JSON, with None for numbers that are not finite."""
+    return [
+        {str(name): value if np.isfinite(value) else None for name, value in row.items()}
+        for row in table.to_dict("records")
+    ]
+
+
+def check_approach(approach: int | None, method: str | None, law: str, noise: object) -> int:
+    """The approach, once it is known that it takes these options; to be called before the work.
+
+    Raises:
+        InputError: an unknown approach, or an option that it does not take.
+    """
+    if approach not in _METHODS:
+        raise InputError("--approach", "value", approach, "1 (lower edge), 2 (isoFLOP profiles) or 3 (fitted loss)")
+    if method is not None and method not in _METHODS[approach]:
+        known = " or ".join(_METHODS[approach]) or "none with approach 3"
+        raise InputError("--method", "value", method, known)
+    if noise is not None and approach != 2:
+        raise InputError("--noise", "value", noise, "none but with --approach 2")
+    if approach == 3:
+        loss_law(law, "--law")
+    return approach
+
+
+def allocate_runs(
+    frame: pd.DataFrame, flops: Sequence[float], approach: int, *, method: str | None = None,
+    sd: Float[np.ndarray, "rows"] | None = None, law: str = "chinchilla", bootstrap: int | None = None,
+    source: str = "table",
+) -> Allocation:  # fmt: skip
+    """Find the compute-optimal N and D from runs with columns N, D and L, and `flops` and `run` if they are known.
+
+    Args:
+        flops: budgets of training FLOPs.
+        approach: 1 takes the lowest loss at each budget, 2 the minimum of each isoFLOP profile, 3 a fitted loss law.
+        method: of approach 1 `envelope` or `hull`, of approach 2 `akima` or `quadratic`.
+        sd: standard deviation of each loss in nats, for approach 2; by default the column L_se if there is one, else
+            the scatter of the profiles.
+        law: of approach 3, a loss law in N and D.
+        bootstrap: replicates; by default 1000, of approach 3 200 refits.
+
+    Raises:
+        InputError: unusable rows, a design that cannot show an optimum, or an option that the approach does not take.
+    """
+    check_approach(approach, method, law, sd)
+    draws = _REPLICATES[approach] if bootstrap is None else bootstrap
+    if approach == 3:
+        warnings = check_design(frame["N"].to_numpy(float), frame["D"].to_numpy(float), source)
+        found = allocate_fit(fit(law, frame, bootstrap=draws, sensitivity=False, source=source), flops)
+        return replace(found, warnings=(*warnings, *found.warnings))
+    runs = runs_to_allocate(frame, source)
+    if approach == 1:
+        optima = lower_edge(runs, method or _METHODS[1][0], draws, source=source)
+    else:
+        sd = column_of(frame, "L_se", source) if sd is None and "L_se" in frame.columns else sd
+        optima = isoflop_optima(runs, sd, method or _METHODS[2][0], draws, source=source)
+    table, warnings = at_budgets(optima, flops)
+    exponents = {name: _exponent(line.exponent, line.draws[:, 1]) for name, line in (("N", optima.n), ("D", optima.d))}
+    return Allocation(
+        optima.method, runs.counted, len(frame), exponents, _optima_table(optima), table,
+        (*optima.warnings, *warnings),
+    )  # fmt: skip
+
+
+def allocate_fit(result: FitResult, flops: ArrayLike) -> Allocation:
+    """Find the compute-optimal N and D of a fitted loss law: approach 3 without the fit.
+
+    Raises:
+        InputError: a law that is no loss in N and D alone, a budget that is not positive, or a fit without an optimum.
+    """
+    table = allocate_by_fit(result, check_budgets(flops))
+    exponents = {}
+    if get_law(result.law).optimum is not None:
+        a = [float(table[name].iloc[0]) for name in ("N_exponent", "N_exponent_low", "N_exponent_high")]
+        estimate, low, high = (value if np.isfinite(value) else None for value in a)
+        flipped = (None if value is None else 1.0 - value for value in (estimate, high, low))
+        exponents = {"N": Exponent(estimate, low, high), "D": Exponent(*flipped)}
+    method = f"approach 3, {result.formula}, status {result.status}"
+    return Allocation(method, SIX_ND, result.rows, exponents, pd.DataFrame(), table, tuple(result.warnings))
+
+
+def _optima_table(optima: BudgetOptima) -> pd.DataFrame:
+    (n_low, n_high), n, d = limits(optima.log_n_draws), np.exp(optima.log_n), np.exp(optima.log_d)
+    return pd.DataFrame(
+        {"flops": optima.flops, "N": n, "N_low": np.exp(n_low), "N_high": np.exp(n_high), "D": d,
+         "tokens_per_parameter": d / n, "loss": optima.loss, "weight": optima.weights}
+    )  # fmt: skip
+
+
+def _exponent(estimate: float, draws: Float[np.ndarray, "draws"]) -> Exponent:
+    low, high = (float(limit[0]) for limit in limits(draws[:, None]))
+    return Exponent(*(value if np.isfinite(value) else None for value in (estimate, low, high)))
