@@ -128,7 +128,7 @@ def test_an_allocation_is_shown_drawn_and_written(profiles):
     rows = profiles(0)
     found = allocate_runs(rows, [1e20, 1e22], 2, bootstrap=50)
     assert f"{found.budgets['N'][0]:.4g}" in found._repr_html_() and found.method in found._repr_html_()
-    measured, budgets = found.figure().data[:2]
+    measured, budgets = (found.figure().data[i] for i in (0, 1))
     assert list(measured.x) == list(found.optima["flops"]) and list(budgets.y) == list(found.budgets["N"])
     assert [row["flops"] for row in found.to_dict()["budgets"]] == [1e20, 1e22]
     assert allocate_fit(fit("chinchilla", rows, bootstrap=0, sensitivity=False), 1e20).exponents["N"].low is None
