@@ -12,6 +12,7 @@ from rich.table import Table
 
 
 def _text(value: Any) -> str:
+    """A value as a cell shows it: four significant digits, or commas between thousands."""
     if value is None:
         return ""
     if isinstance(value, float):
@@ -20,21 +21,21 @@ def _text(value: Any) -> str:
 
 
 def print_rows(rows: Sequence[dict[str, Any]], title: str | None = None) -> None:
-    """Rows with the same keys, as a table; numbers to the right."""
+    """Print rows with the same keys as a table, numbers aligned to the right."""
     table = Table(title=title, title_justify="left")
     for name in rows[0] if rows else ():
         numeric = all(isinstance(row[name], int | float) or row[name] is None for row in rows)
         table.add_column(name, justify="right" if numeric else "left", overflow="fold")
     for row in rows:
         table.add_row(*(_text(value) for value in row.values()))
-    console = Console(markup=False)  # a reason or a path may hold brackets
-    # A table wider than a terminal is folded there, but goes whole into a pipe or file.
+    console = Console(markup=False)  # a reason or a path may contain brackets, which are no markup
+    # A terminal folds a table that is wider than itself; a pipe or a file gets the whole width.
     (console if console.is_terminal else Console(width=200, markup=False)).print(table)
 
 
 @contextmanager
 def working(what: str) -> Iterator[None]:
-    """A spinner with the time spent, for work whose length is not known; on stderr, and only in a terminal."""
+    """Show a spinner with the time spent, for work whose length is not known; on stderr, and only in a terminal."""
     columns, console = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn()), Console(stderr=True)
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         progress.add_task(what, total=None)
@@ -42,7 +43,7 @@ def working(what: str) -> Iterator[None]:
 
 
 def lines(rows: Sequence[dict[str, Any]]) -> list[str]:
-    """Rows with the same keys in columns, a line each below their names; 10,000 in 0.1 s, where a table takes 20."""
+    """Format rows with the same keys in columns, a line each below their names: 10,000 in 0.1 s (rich: 20 s)."""
     texts = [tuple(rows[0]), *(tuple(map(_text, row.values())) for row in rows)]
     widths = [max(map(len, column)) for column in zip(*texts, strict=True)]
     right = [all(isinstance(row[name], int | float | None) for row in rows) for name in rows[0]]
@@ -57,5 +58,5 @@ def print_lines(title: str, rows: Sequence[dict[str, Any]]) -> None:
 
 
 def duration(seconds: float) -> str:
-    """h:mm:ss, and days before them."""
+    """A duration as h:mm:ss, with the days before it."""
     return str(datetime.timedelta(seconds=math.ceil(seconds)))

@@ -1,7 +1,7 @@
 """A laboratory for the tests of the harness: a small text, one cache of compiled programs, and a finished sweep.
 
-Compiling is what these tests spend their time on. All of them share the two signatures of SPEC, in this process and in
-the processes they start, so that each program is compiled once.
+These tests spend their time on compiling. All of them share the two shapes of SPEC, in this process and in those that
+they start, so that each program is compiled once.
 """
 
 import os
@@ -41,7 +41,7 @@ blocks:
     defaults: {{optimizer: sgd, lr: 0.3, tokens: 19200, keep: final}}
     seeds: 2
 """
-# A child with at most two cores that saves and reports often; its workers import it again and do likewise.
+# A child with at most two cores that saves and reports often. Its workers import this program again and do the same.
 CHILD = """
 import os, sys
 os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:2])
@@ -66,11 +66,13 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Lab:
-    """Attributes:
-    text: a folder of generated words; the corpus `text:PATH`.
-    cache: of prepared text and compiled programs.
-    spec: the file of SPEC.
-    child: the program that a child process runs.
+    """The files that tests of sweeps share.
+
+    Attributes:
+        text: a folder of generated words, the corpus `text:PATH`.
+        cache: folder of prepared text and compiled programs.
+        spec: the file of SPEC.
+        child: the program that a child process runs.
     """
 
     text: Path
@@ -122,11 +124,11 @@ def lab(tmp_path_factory: pytest.TempPathFactory, cores: list[int]) -> Lab:
     (root / "child.py").write_text(CHILD)
     configure_jax(root / "cache", 2)
     mine = os.sched_getaffinity(0)
-    for some in (cores, cores[:1]):  # tests are given all cores or one, and are to be told of two, whatever these are
+    for some in (cores, cores[:1]):  # a test has all cores or one, and shall see two whichever it has
         os.sched_setaffinity(0, some)
         write_text(calibration_path(root / "cache"), TWO_CORES.to_json())
     os.sched_setaffinity(0, mine)
-    compilation_cache.reset_cache()  # other tests may have compiled, and JAX looks for the folder only once
+    compilation_cache.reset_cache()  # other tests may have compiled already, and JAX looks for the folder only once
     assert len(jax.devices()) == 2
     return Lab(text, root / "cache", root / "tiny.yaml", root / "child.py")
 
@@ -186,13 +188,13 @@ def _tables(out: Path) -> dict[str, bytes]:
 
 @pytest.fixture(scope="session")
 def tables() -> Callable[[Path], dict[str, bytes]]:
-    """All that a sweep recorded but the machine's doing, to the byte."""
+    """All that a sweep recorded, to the byte, without the columns of wall-clock time."""
     return _tables
 
 
 @pytest.fixture
 def rng() -> random.Random:
-    """For the moments of faults."""
+    """A generator that draws the moments of faults."""
     seed = int(os.environ.get("ISOGAP_FAULT_SEED") or random.SystemRandom().randrange(10**6))
     print(f"ISOGAP_FAULT_SEED={seed}")  # shown when the test fails, and sets the moments when it is given
     return random.Random(seed)

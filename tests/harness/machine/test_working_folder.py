@@ -11,16 +11,6 @@ import pytest
 from harness.machine.processes import run_module
 
 ROOT = Path(__file__).parents[3]
-RAISING = "raise RuntimeError('the user\\'s package')\n"
-
-
-@pytest.fixture
-def strange_folder(tmp_path):
-    """A working folder with packages of isogap's names that raise when they are imported."""
-    for name in ("models", "sweeps"):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "__init__.py").write_text(RAISING)
-    return tmp_path
 
 
 def python(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -30,14 +20,14 @@ def python(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, *arguments], cwd=folder, env=environment, capture_output=True, text=True)
 
 
-def test_plan_from_a_folder_with_such_packages(strange_folder, lab):
-    planned = python(strange_folder, "-m", "harness", "plan", str(lab.spec), "--cache", str(lab.cache), "--json")
+def test_plan_from_a_folder_with_such_packages(foreign_folder, lab):
+    planned = python(foreign_folder, "-m", "harness", "plan", str(lab.spec), "--cache", str(lab.cache), "--json")
     assert planned.returncode == 0, planned.stderr
     assert json.loads(planned.stdout)["runs"] == 6
 
 
-def test_the_process_that_measures_imports_isogap(strange_folder, monkeypatch):
-    monkeypatch.chdir(strange_folder)
+def test_the_process_that_measures_imports_isogap(foreign_folder, monkeypatch):
+    monkeypatch.chdir(foreign_folder)
     run_module("harness.machine.trial")  # what is measured, without the minutes of measuring
 
 
@@ -45,7 +35,7 @@ def test_the_process_that_measures_imports_isogap(strange_folder, monkeypatch):
 def test_a_session_there_is_told_which_folder_to_leave(tmp_path, kind):
     (tmp_path / "models").mkdir()
     if kind == "package":
-        (tmp_path / "models" / "__init__.py").write_text(RAISING)
+        (tmp_path / "models" / "__init__.py").write_text("raise RuntimeError")
     ended = python(tmp_path, "-c", "import harness")
     if kind == "folder" and not ended.returncode:
         return  # without __init__.py it stands behind a package, unless that is found by an editable installation
