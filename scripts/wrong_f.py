@@ -20,7 +20,7 @@ from plotly.subplots import make_subplots
 from harness.fit.fitting import fit
 from harness.fit.forecast import predict
 from harness.fit.known_truth import interval_holds
-from harness.report.axes import ACCENT, FAINT, INK, numbers, size_colours
+from harness.report.figure_axes import ACCENT, FAINT, INK, numbers, size_colours
 from harness.theory.random_features import losses
 from harness.theory.spectrum import power_law_spectrum
 

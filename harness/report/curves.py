@@ -11,7 +11,7 @@ import plotly.graph_objects as go
 from jaxtyping import Float
 
 from harness.fit.table import RUN_ROLES
-from harness.report.axes import INK, blank, line_axis, log_axis, numbers, short, size_colours, size_scale
+from harness.report.figure_axes import INK, blank, line_axis, log_axis, numbers, short, size_colours, size_scale
 
 CURVE_BINS = 60
 # Kind of line, dash, width and opacity.

@@ -6,7 +6,7 @@ import numpy as np
 import plotly.graph_objects as go
 from jaxtyping import Float
 
-from harness.report.axes import FAINT, SIZE_COLOURS, SignedLog, blank, line_axis
+from harness.report.figure_axes import FAINT, SIZE_COLOURS, SignedLog, blank, line_axis
 from harness.report.marks import Marks
 
 PLACEBO_LIMIT = 2.0

@@ -12,7 +12,7 @@ from jaxtyping import Float
 
 from harness.fit.gap_law.published import predict_gap, reduced_data, source_reach
 from harness.fit.result import number
-from harness.report.axes import (
+from harness.report.figure_axes import (
     ACCENT,
     FAINT,
     INK,

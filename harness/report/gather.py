@@ -15,8 +15,8 @@ from harness.record.lock import is_live
 from harness.record.segments import read_segments
 from harness.record.status import read_status, run_folder
 from harness.record.table import runs_table, segments_table
-from harness.report.axes import numbers
 from harness.report.curves import LossCurves, loss_curves
+from harness.report.figure_axes import numbers
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float
 from harness.fit.result import number
 from harness.fit.table import RUN_ROLES
 from harness.gaps.contrast import DETECTABLE
-from harness.report.axes import numbers, short
+from harness.report.figure_axes import numbers, short
 
 
 @dataclass(frozen=True)

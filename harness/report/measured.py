@@ -8,8 +8,8 @@ import plotly.graph_objects as go
 
 from harness.fit.result import number
 from harness.record.table import ESTIMATORS
-from harness.report.axes import HALF_INTERVAL, blank, line_axis, log_axis, short, size_colours
-from harness.report.tables import html_table
+from harness.report.figure_axes import HALF_INTERVAL, blank, line_axis, log_axis, short, size_colours
+from harness.report.page_tables import html_table
 
 COLOURS = {"online": "#b9b4a7", "probe": "#6b6b6b", "control": "#31688e", "twin": "#b3541e"}
 

@@ -7,7 +7,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from harness.fit.known_truth import Truth
-from harness.report.axes import (
+from harness.report.figure_axes import (
     ACCENT,
     FAINT,
     INK,

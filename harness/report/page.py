@@ -14,7 +14,7 @@ from harness.fit.gap_law.rule import TESTED_LAW
 from harness.fit.gap_law.verdict import Verdict
 from harness.fit.laws.law import Law, get_law
 from harness.fit.result import FitResult, number
-from harness.report import figures, measured, tables
+from harness.report import figures, measured, page_tables
 from harness.report.curves import LossCurves, curve_figures
 from harness.report.estimators import EXPECTED_BEYOND, PLACEBO_LIMIT, estimator_figure, placebo_figure, placebo_scores
 from harness.report.gather import Records, RunRecord
@@ -96,7 +96,7 @@ def _verdict(law: Law, judged: Judged, runs: tuple[RunRecord, ...], placed: Plac
 
 
 def _constants(law: Law, fit: FitResult | None) -> str:
-    text = tables.constants_table(law, fit)
+    text = page_tables.constants_table(law, fit)
     if fit is None:
         return text
     status = fit.status.value.replace("_", " ")
@@ -126,7 +126,7 @@ def _collapse(fit: FitResult, marks: Marks, placed: PlacedFigures) -> str:
     if "z" in unknown or "alpha" in unknown:
         caption += (
             f"Not identified: {', '.join(unknown)}. Drawn at the source's z = {PUBLISHED_GAP.z:g}, with the"
-            f" alpha = {tables.cell_text(fitted.alpha)} that the identified combinations then ask for; any other"
+            f" alpha = {page_tables.cell_text(fitted.alpha)} that the identified combinations then ask for; any other"
             " z collapses these rows as well, so the collapse is no evidence for the law."
         )
     elif unknown:
@@ -170,7 +170,7 @@ def _rivals(verdict: Verdict) -> str:
     text = (
         "<p>All laws are fitted to the same rows. Smaller AICc and BIC are better, differences of 10 are decisive; the"
         " cross-validated log score (larger is better) comes from rows that the fit did not see.</p>"
-        + tables.comparison_table(verdict.comparison)
+        + page_tables.comparison_table(verdict.comparison)
         + bullets([f"<b>{row.law}</b>: {prose_html(get_law(row.law).formula)}" for row in verdict.comparison])
     )
     if verdict.nulls:
@@ -178,7 +178,7 @@ def _rivals(verdict: Verdict) -> str:
             "<h3>What this design could have found</h3><p>The same rule on gaps simulated from known truths at"
             " these very N, D and errors. Where the law is true and the rule cannot say so, these runs cannot"
             " support it; where it is false and the rule supports it, support means nothing.</p>"
-            + tables.nulls_table(verdict.nulls)
+            + page_tables.nulls_table(verdict.nulls)
         )
     return text
 
@@ -251,12 +251,12 @@ def _twins(cells: tuple[tuple[dict, dict], ...], placed: PlacedFigures) -> str:
 def _cost(runs: tuple[RunRecord, ...]) -> str:
     text = (
         "<p>Tokens and FLOPs of the steps taken; seconds are each run's share of the training and"
-        " the compiling of its pack; evaluation is in neither.</p>" + tables.cost_table(runs)
+        " the compiling of its pack; evaluation is in neither.</p>" + page_tables.cost_table(runs)
     )
     states = Counter(run.status for run in runs)
     broken, left = states["failed"] + states["diverged"], states.total() - states["done"]
     text += f"<h3>Runs without a result</h3><p>{broken} failed or diverged, {left - broken} not finished.</p>"
-    return text + (tables.unfinished_table(runs) if left else "")
+    return text + (page_tables.unfinished_table(runs) if left else "")
 
 
 def _runs(runs: tuple[RunRecord, ...], *, simulated: bool) -> str:
@@ -265,7 +265,7 @@ def _runs(runs: tuple[RunRecord, ...], *, simulated: bool) -> str:
     units = "D, U and batch in tokens; losses and gaps in nats per token."
     if simulated:
         units = "D and U in samples; losses and gaps in the oracle's own unit."
-    return f"<p>A click on a heading sorts. {units}</p>" + tables.runs_html(runs)
+    return f"<p>A click on a heading sorts. {units}</p>" + page_tables.runs_html(runs)
 
 
 def _provenance(records: Records) -> str:
@@ -275,11 +275,13 @@ def _provenance(records: Records) -> str:
     else:
         plain = {name: value for name, value in environment.items() if not isinstance(value, dict)}
         plain = {name: ", ".join(value) if isinstance(value, list) else value for name, value in plain.items()}
-        text += tables.facts_table(plain) + tables.facts_table(environment["packages"])
+        text += page_tables.facts_table(plain) + page_tables.facts_table(environment["packages"])
         hashes = [[pair, *(facts[k] for k in ("corpus", "tokenizer", "tokens"))] for pair, facts in
                   environment["data"].items()]  # fmt: skip
         if hashes:
-            text += tables.html_table(("text and tokenizer", "corpus hash", "tokenizer hash", "tokens hash"), hashes)
+            text += page_tables.html_table(
+                ("text and tokenizer", "corpus hash", "tokenizer hash", "tokens hash"), hashes
+            )
     folder = PurePath(records.name).name
     commit = (environment or {}).get("git_commit")
     commands = [f"git checkout {commit}"] if commit else []

@@ -12,8 +12,8 @@ from harness.fit.table import roles_for_runs
 from harness.report.gather import records_of_table
 from harness.report.judged import fit_true_law
 from harness.report.oracle_figures import FIGURES
+from harness.report.page_tables import facts_table, html_table, runs_html
 from harness.report.shell import PlacedFigures, prose_html, shell
-from harness.report.tables import facts_table, html_table, runs_html
 from sweeps.errors import InputError
 
 

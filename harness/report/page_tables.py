@@ -11,7 +11,7 @@ from harness.fit.compare import ComparedLaw
 from harness.fit.gap_law.nulls import Null
 from harness.fit.laws.law import Law
 from harness.fit.result import FitResult, number, span
-from harness.report.axes import short
+from harness.report.figure_axes import short
 from harness.report.gather import RunRecord
 
 # A cell with more characters than this is folded onto several lines.

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.report.axes import SignedLog, log_axis, short, size_colours
+from harness.report.figure_axes import SignedLog, log_axis, short, size_colours
 
 finite = st.floats(-1e3, 1e3, allow_subnormal=False)
 
