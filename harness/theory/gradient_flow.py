@@ -33,16 +33,19 @@ from harness.theory.envelope import Envelope, envelope
 from harness.theory.simulated_runs import check_settings, runs_like
 from harness.theory.spectrum import Spectrum
 
-# Independent teachers and label noises for each draw of features and samples: their decomposition is what costs.
+# Independent teachers and label noises for each draw of features and samples. They share one decomposition, which is
+# the expensive part.
 TEACHERS = 8
 
 
 @dataclass(frozen=True)
 class FlowWorld:
-    """Attributes:
-    a, b: exponents of power and variance, both above 1.
-    modes: M; the loss is of infinitely many for N up to M/2.
-    noise: variance of the labels' own noise.
+    """The data and the targets that the students learn.
+
+    Attributes:
+        a, b: exponents of power and variance, both above 1.
+        modes: M; losses are those of infinitely many modes for N up to M/2.
+        noise: variance of the noise of the labels.
     """
 
     a: float = 1.5

@@ -41,7 +41,7 @@ class BestSplit:
     Attributes:
         n: width, T: samples, p: d n parameters; all continuous.
         L: the bound there, nats per sample, the sum of
-        estimation: what the data have not told, and
+        estimation: what the data leave unknown, and
         misspecification: what the width cannot express.
     """
 
@@ -128,7 +128,8 @@ def _check(budgets: Float[np.ndarray, "*budgets"], d: int, K: float) -> None:
 
 
 def check_teacher(command: str, d: int, K: float, most: float = 1e9) -> None:
-    """
+    """Check the two settings of a teacher.
+
     Raises:
         InputError: a teacher without inputs, or of a scale that is not positive or above `most`.
     """

@@ -23,7 +23,8 @@ from harness.theory.minimum import argmin
 from harness.theory.simulated_runs import check_settings, runs_like
 from harness.theory.spectrum import Spectrum, degrees, every_mode, power_law_spectrum
 
-# Rows of a block, 6 MB a copy at 400 nodes: at fewer the root finder's own work shows (512 take 1.6 times as long).
+# Rows that are solved together, 6 MB a copy at 400 nodes. With fewer rows the root finder's own work shows: blocks of
+# 512 take 1.6 times as long.
 BLOCK = 2048
 # Of the grid on which the best ridge is first looked for.
 _RIDGES_TRIED = 60

@@ -1,6 +1,4 @@
-"""What the oracles have in common: a table with the columns of the table of runs, so that fits take it as they take
-a sweep's.
-"""
+"""What the oracles share: the check of settings, and the table of simulated runs, which has a sweep's columns."""
 
 from typing import Any
 
@@ -25,10 +23,10 @@ def runs_like(
     seed: Int[np.ndarray, "rows"] | int = 0,
     **more: Any,
 ) -> pd.DataFrame:
-    """A row a simulated run.
+    """Build the table of simulated runs, one row for each.
 
     Args:
-        N, D: parameters and samples, for which tokens stand.
+        N, D: parameters and samples; a sample counts as a token.
         epochs: passes over the D/epochs distinct samples.
         flops: 6ND where the oracle has no count of its own.
         loss, train_loss, gap: in the oracle's unit of error (`more` may say which).

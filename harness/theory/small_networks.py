@@ -3,8 +3,9 @@
 A pack of R runs reads S streams of data, R/S runs a stream: what is costly about a batch (the answers of a teacher)
 is computed once for the runs that share it. Every leaf of the state has the leading axes S, R/S. One update of Adam
 a step, the rate falling to zero by a cosine over the `steps` of the pack; batches are a function of (stream, step)
-alone, so that it does not matter how many steps a dispatch takes: the result is the same to the bit. Beside other runs
-or alone, a run is the same to the last digit of float32 (5e-7 after 512 steps), for sums are taken in another order.
+alone, so that it does not matter how many steps a dispatch takes: the result is the same to the bit. A run beside
+others and the same run alone differ in the last digit of float32 only (5e-7 after 512 steps), because sums are taken in
+another order.
 """
 
 import functools
@@ -18,7 +19,7 @@ import optax
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
 ADAM = optax.scale_by_adam()
-# Steps of a dispatch, which costs the host 0.15 ms: more than a step of small networks (0.09 ms).
+# Steps of one dispatch. A dispatch costs the host 0.15 ms, which is more than a step of small networks (0.09 ms).
 DISPATCH = 64
 
 
@@ -36,10 +37,12 @@ class Task:
 
 
 class NetworkState(NamedTuple):
-    """Attributes:
-    params, moments: leaves with the axes S, R/S in front.
-    step: updates so far, the same for all.
-    alive: false once a loss or a gradient was not finite; the run is frozen as it was before that step.
+    """The state of a pack between two steps.
+
+    Attributes:
+        params, moments: leaves with the axes S, R/S in front.
+        step: updates so far, the same for all runs.
+        alive: false once a loss or a gradient was not finite; the run stays as it was before that step.
     """
 
     params: PyTree

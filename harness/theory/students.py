@@ -146,7 +146,7 @@ def simulate_students(
         table: a row a student, `seed` being its teacher's number: N = d n, D = T, flops = d n T, the loss its final
             excess, nats a sample; n, T, `stream_loss`, the same average over the stream; `bound` of the means over
             teachers of either; `guessing`, the loss of the student that always says 1/2; `lr`.
-        truth: that the excess has no floor, and no more: `frontier_slope` measures, it is not told.
+        truth: that the excess has no floor. The slope of the frontier is no known truth; `frontier_slope` measures it.
 
     Raises:
         InputError: no width, teacher or learning rate, or T that is no multiple of 16.

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
 LEFT_OUT = 1e-6
-# Below this difference of logits the closed form of the KL loses digits of float32 to cancellation (1e-5 of its value
+# Below this difference of logits, the closed form of the KL loses digits of float32 to cancellation (1e-5 of its value
 # here, all of it at 1e-3), and the series of five cumulants is right to 1e-5.
 NEAR = 0.25
 

@@ -1,8 +1,7 @@
 """A pair of twins whose gap is known: losses of documents with given spreads, through the measurement of real runs.
 
-The loss of document i at the parameters after step s is a_i + drift(s), less the gap where the run has seen it. What
-makes it hard, a_i, has the standard deviation `document_sd` over documents; the twin's loss of the same document
-differs by a lead that all documents share and by a deviation of its own, of standard deviation `paired_sd`.
+The loss of document i at the parameters after step s is a_i + drift(s), less the gap where the run has seen it. The
+difficulty a_i has the standard deviation `document_sd` over documents; the twin's loss of the same document differs by a lead that all documents share and by a deviation of its own, of standard deviation `paired_sd`.
 """
 
 import math
@@ -28,12 +27,14 @@ LENGTH_SD = 1.0
 
 @dataclass(frozen=True)
 class TwinWorld:
-    """Attributes:
-    documents: on each of the three sides: seen by the run, seen by its twin, held out.
-    document_sd, paired_sd: see the module.
-    gap: nats per token.
-    lead: of the twin, nats per token.
-    fall: of the loss over the last 100 steps, nats.
+    """The true losses of a run and its twin.
+
+    Attributes:
+        documents: how many are seen by the run, as many by its twin, and as many held out.
+        document_sd, paired_sd: spread of documents' losses, and of their differences between the twins.
+        gap: the true gap, nats per token.
+        lead: how much lower the twin's loss is, nats per token.
+        fall: how far the loss falls over the last 100 steps, nats.
     """
 
     documents: int = 2000

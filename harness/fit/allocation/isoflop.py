@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float
 from scipy.interpolate import Akima1DInterpolator
 
-from harness.fit.allocation.lines import FEWEST_BUDGETS, BudgetOptima, Runs, check_design
+from harness.fit.allocation.lines import FEWEST_BUDGETS, BudgetOptima, LossRuns, check_design
 from harness.fit.problem.fit_warning import FitWarning
 from sweeps.errors import InputError
 
@@ -20,13 +20,13 @@ SAME_BUDGET = 0.02
 FEWEST_SIZES = 3
 # Points of the curve per interval between two sizes.
 FINENESS = 25
-# A curve through sizes a factor apart places no minimum better than a third of that factor, however small the noise.
+# However small the noise, a curve places its minimum no better than to a third of the distance between two sizes.
 LEAST_SD = 0.33
 # A parabola goes through the sizes within this factor of the best: profiles are steeper toward small N.
 WITHIN = 3.0
 
 
-def profiles(runs: Runs) -> list[np.ndarray]:
+def profiles(runs: LossRuns) -> list[np.ndarray]:
     """Rows of each budget with at least three sizes, in order of N; of rows of one size the one of the lowest loss."""
     order = np.argsort(runs.flops, kind="stable")
     apart = np.diff(np.log(runs.flops[order])) > SAME_BUDGET
@@ -42,7 +42,7 @@ def profiles(runs: Runs) -> list[np.ndarray]:
 
 
 def isoflop_optima(
-    runs: Runs, sd: Float[np.ndarray, "rows"] | None = None, method: str = "akima", draws: int = 1000,
+    runs: LossRuns, sd: Float[np.ndarray, "rows"] | None = None, method: str = "akima", draws: int = 1000,
     seed: int = 0, source: str = "table",
 ) -> BudgetOptima:  # fmt: skip
     """The optima of all isoFLOP profiles.
@@ -141,7 +141,7 @@ def _near(log_n: Float[np.ndarray, "sizes"], log_l: Float[np.ndarray, "sizes"]) 
     return distance <= max(np.log(WITHIN), np.sort(distance)[: FEWEST_SIZES + 1][-1])
 
 
-def profile_scatter(runs: Runs, found: list[np.ndarray]) -> float:
+def profile_scatter(runs: LossRuns, found: list[np.ndarray]) -> float:
     """Relative standard deviation of the losses about cubics near their minima, over all profiles; 0 if too few."""
     squares, degrees = 0.0, 0
     for rows in found:

@@ -22,18 +22,18 @@ from sweeps.errors import InputError
 
 FLOPS_PER_PARAMETER_TOKEN = 6.0
 SIX_ND = "6 N D"
-# Of log D about its line in log N. Where D follows N the optimum among the runs is whatever the design made it.
+# Standard deviations of log D about its line in log N. Where D follows N, the design alone fixes the optimum.
 FIXED_DESIGN, NARROW_DESIGN = 0.1, 0.7
 FEWEST_BUDGETS = 3
 FEWEST_LOSSES = 5
-# A line is taken this many times beyond the largest measured budget without a word.
+# Budgets up to this many times the largest measured one give no warning.
 FAR = 3.0
-# A share of replicates without an optimum above which limits are not told.
+# Limits are not given where a larger share of replicates has no optimum.
 MOST_WITHOUT = 0.025
 
 
 @dataclass(frozen=True)
-class Runs:
+class LossRuns:
     """Losses with their sizes and budgets, a row a run or a checkpoint of one.
 
     Attributes:
@@ -100,7 +100,7 @@ class BudgetOptima:
         return power_law_in_compute(self.flops, self.log_d, self.weights, self.log_d_draws)
 
 
-def runs_to_allocate(frame: pd.DataFrame, source: str = "table") -> Runs:
+def runs_to_allocate(frame: pd.DataFrame, source: str = "table") -> LossRuns:
     """The rows of a table with columns in roles: N, D, L; `flops` if there is such a column, else 6 N D; `run`.
 
     Raises:
@@ -112,7 +112,7 @@ def runs_to_allocate(frame: pd.DataFrame, source: str = "table") -> Runs:
     counted = "the column flops" if given else SIX_ND
     labelled = "run" in frame.columns
     labels = frame["run"].astype(str) if labelled else pd.Series(n)
-    return Runs(n, d, flops, loss, pd.factorize(labels)[0], labelled, counted)
+    return LossRuns(n, d, flops, loss, pd.factorize(labels)[0], labelled, counted)
 
 
 def check_design(n: Float[np.ndarray, "rows"], d: Float[np.ndarray, "rows"], source: str) -> tuple[FitWarning, ...]:

@@ -14,7 +14,7 @@ from jaxtyping import Float
 
 from harness.fit.allocation.frontier_runs import hull_records as lower_hull
 from harness.fit.allocation.isoflop import FEWEST_SIZES, profiles
-from harness.fit.allocation.lines import FEWEST_BUDGETS, BudgetOptima, Runs, check_design
+from harness.fit.allocation.lines import FEWEST_BUDGETS, BudgetOptima, LossRuns, check_design
 from sweeps.errors import InputError
 
 # Budgets of an envelope where runs do not share budgets.
@@ -22,7 +22,7 @@ BUDGETS = 60
 
 
 def lower_edge(
-    runs: Runs, method: str = "envelope", draws: int = 1000, seed: int = 0, source: str = "table"
+    runs: LossRuns, method: str = "envelope", draws: int = 1000, seed: int = 0, source: str = "table"
 ) -> BudgetOptima:
     """The optima on the lower edge.
 
@@ -58,7 +58,7 @@ def lower_edge(
     )
 
 
-def _lowest(runs: Runs, shared: list[np.ndarray]) -> Float[np.ndarray, "4 budgets"]:
+def _lowest(runs: LossRuns, shared: list[np.ndarray]) -> Float[np.ndarray, "4 budgets"]:
     """log C, log N, log D, log L of each budget's run of the lowest loss; nan where it is the smallest or largest."""
     found = np.full((4, len(shared)), np.nan)
     for i, rows in enumerate(shared):
@@ -69,7 +69,7 @@ def _lowest(runs: Runs, shared: list[np.ndarray]) -> Float[np.ndarray, "4 budget
     return found
 
 
-def _envelope(runs: Runs) -> Float[np.ndarray, "4 budgets"]:
+def _envelope(runs: LossRuns) -> Float[np.ndarray, "4 budgets"]:
     """The same of curves interpolated at many budgets; nan where no smaller or no larger model reaches a budget."""
     levels = np.linspace(np.log(runs.flops.min()), np.log(runs.flops.max()), BUDGETS)
     curves = []
@@ -92,7 +92,7 @@ def _envelope(runs: Runs) -> Float[np.ndarray, "4 budgets"]:
     return found
 
 
-def _corners(runs: Runs) -> Float[np.ndarray, "4 corners"]:
+def _corners(runs: LossRuns) -> Float[np.ndarray, "4 corners"]:
     """The falling corners of the lower convex hull of log L against log C."""
     corners = lower_hull(runs.flops, runs.loss)
     return np.log(np.stack([values[corners] for values in (runs.flops, runs.n, runs.d, runs.loss)]))

@@ -28,7 +28,7 @@ from sweeps.published_gap import PUBLISHED_GAP
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
-# Of z: the exponent is positive by the law's meaning, and shuffled curves may not collapse with their order reversed.
+# The largest z that is tried. The least is 0: a negative z would let shuffled curves collapse in reversed order.
 LARGEST_Z = 2.0
 COARSE = 41
 FINE = 21
@@ -112,7 +112,7 @@ class Collapse:
 
 @dataclass(frozen=True)
 class LogCurves:
-    """Points of several curves in logs, and the variance of log G."""
+    """The points of several curves in logs, with the variance of log G."""
 
     log_n: Float[np.ndarray, "points"]
     log_d: Float[np.ndarray, "points"]

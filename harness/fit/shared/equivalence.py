@@ -23,13 +23,13 @@ from harness.fit.shared.nested import Constants, NestedModel
 EQUIVALENCE_LEVEL = 0.90
 RATIO_LEVEL = 0.95
 POWER = 0.8
-# Of several standard errors: the margin within which two equal exponents are shown to be with that power.
+# Two equal exponents are shown to be equal with that power within a margin of this many standard errors.
 SHOWN = ndtri(0.5 + EQUIVALENCE_LEVEL / 2) + ndtri(0.5 + POWER / 2)
 
 
 @dataclass(frozen=True)
 class Difference:
-    """A quantity without a unit, in one group less in another.
+    """The difference of a quantity without a unit between two groups.
 
     Attributes:
         quantity: an exponent, or a combination of exponents that is identified where they are not.

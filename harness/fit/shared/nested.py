@@ -1,6 +1,6 @@
 """One law for groups of rows: shared, with own prefactors, or all its own; and what the steps between are worth.
 
-Which constants are which is asked of the law's `rescale`. A constant that changes with a unit is a prefactor: two
+The law's `rescale` tells the kinds of constants apart. A constant that changes with a unit is a prefactor: two
 tokenizers count tokens differently, so it cannot be the same for both. One without a unit is an exponent, or declared
 a shape. The likelihood ratio of two such models has no chi-squared distribution (a kink is not regular, and constants
 that the rows do not identify count for nothing), so it is compared with its own: tables simulated from the smaller

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from harness.fit.allocation.lines import Runs, at_budgets, limits, runs_to_allocate, shift_from_half
+from harness.fit.allocation.lines import LossRuns, at_budgets, limits, runs_to_allocate, shift_from_half
 from harness.fit.allocation.lower_edge import lower_edge
 from sweeps.errors import InputError
 
@@ -45,7 +45,7 @@ def test_corners_of_a_hull_by_hand():
     """log L against log C: a falling convex chain, one point above it, and one where the loss rises again."""
     log_c, log_l = np.array([0.0, 1.0, 2.0, 3.0, 4.0, 2.5]), np.array([2.0, 1.0, 0.4, 0.1, 0.3, 0.9])
     n = np.exp([1.0, 2.0, 3.0, 4.0, 5.0, 9.0])
-    runs = Runs(n, np.exp(log_c) / n, np.exp(log_c), np.exp(log_l), np.arange(6), False, "")
+    runs = LossRuns(n, np.exp(log_c) / n, np.exp(log_c), np.exp(log_l), np.arange(6), False, "")
     edge = lower_edge(runs, "hull", draws=10)
     np.testing.assert_allclose(edge.log_n, [1.0, 2.0, 3.0, 4.0])
     assert edge.n.exponent == pytest.approx(1.0)
