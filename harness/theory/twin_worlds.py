@@ -1,7 +1,8 @@
 """A pair of twins whose gap is known: losses of documents with given spreads, through the measurement of real runs.
 
 The loss of document i at the parameters after step s is a_i + drift(s), less the gap where the run has seen it. The
-difficulty a_i has the standard deviation `document_sd` over documents; the twin's loss of the same document differs by a lead that all documents share and by a deviation of its own, of standard deviation `paired_sd`.
+difficulty a_i has the standard deviation `document_sd` over documents; the twin's loss of the same document
+differs by a lead that all documents share, and by a deviation of its own with standard deviation `paired_sd`.
 """
 
 import math
