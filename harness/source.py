@@ -15,7 +15,7 @@ from harness.record.table import runs_table
 from sweeps.errors import InputError
 
 # A sweep's folder, a file of runs, the URL of either, or a table in memory.
-Runs = str | Path | pd.DataFrame
+RunSource = str | Path | pd.DataFrame
 
 
 def parse_roles(settings: Sequence[str]) -> dict[str, str]:
@@ -31,7 +31,7 @@ def parse_roles(settings: Sequence[str]) -> dict[str, str]:
 
 
 def read_runs(
-    source: Runs,
+    source: RunSource,
     laws: str | Sequence[str] = (),
     *,
     set: Mapping[str, str] | None = None,

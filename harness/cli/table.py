@@ -19,7 +19,7 @@ from harness.machine.huge_pages import ask_for_huge_pages
 WORK: dict[str, str] = {}
 
 
-def prepare(trains: bool, compiles: bool) -> None:
+def make_ready(trains: bool, compiles: bool) -> None:
     """Make this process ready for a command; it may be started anew.
 
     Args:
@@ -49,7 +49,7 @@ def command(
         group: the program, or a part of it such as `isogap fetch`.
         name: of the command within its group.
         work: `module:function`, which takes the options by name. What it returns, if anything, is printed.
-        trains: see `prepare`, as for `compiles`.
+        trains: see `make_ready`, as for `compiles`.
         settings: what Typer takes beside these.
     """
 
@@ -58,7 +58,7 @@ def command(
 
         @functools.wraps(options)
         def call(**given: Any) -> None:
-            prepare(trains, compiles)
+            make_ready(trains, compiles)
             answer = work_of(name)(**given)
             if isinstance(answer, list):
                 importlib.import_module("harness.terminal").print_rows(answer)
@@ -76,7 +76,7 @@ def compiling(work: Callable[..., None] | None) -> Callable[..., None]:
 
     @functools.wraps(work)
     def call(**given: Any) -> None:
-        prepare(trains=False, compiles=True)
+        make_ready(trains=False, compiles=True)
         work(**given)
 
     return call

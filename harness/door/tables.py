@@ -23,7 +23,7 @@ from harness.fit.shared.collapse import Collapse, judge_collapse
 from harness.fit.shared.crossover import Crossover, find_crossover
 from harness.fit.shared.transfer import Transfer, transfer_loss
 from harness.fit.shared.universality import Universality, judge_universality
-from harness.source import Runs, read_fit, read_runs
+from harness.source import RunSource, read_fit, read_runs
 
 
 class Reading(TypedDict, total=False):
@@ -45,7 +45,7 @@ class Reading(TypedDict, total=False):
 
 
 def fit_runs(
-    source: Runs,
+    source: RunSource,
     law: str = "gap",
     *,
     bootstrap: int = 200,
@@ -81,7 +81,7 @@ def fit_runs(
 
 
 def fit_groups(
-    source: Runs, law: str, by: str, *, bootstrap: int = 200, sensitivity: bool = True, **reading: Unpack[Reading]
+    source: RunSource, law: str, by: str, *, bootstrap: int = 200, sensitivity: bool = True, **reading: Unpack[Reading]
 ) -> dict[str, FitResult]:
     """Fit a law to every group of runs: each value of the column `by`. Groups that cannot be fitted are left out.
 
@@ -93,7 +93,7 @@ def fit_groups(
 
 
 def compare_laws(
-    source: Runs, laws: Sequence[str], *, seed: int = 0, **reading: Unpack[Reading]
+    source: RunSource, laws: Sequence[str], *, seed: int = 0, **reading: Unpack[Reading]
 ) -> tuple[ComparedLaw, ...]:
     """Fit several laws of one response to the same runs, and rank them by how well they predict larger runs.
 
@@ -126,7 +126,7 @@ def allocate_compute(fitted: FitResult | str | Path, flops: ArrayLike) -> Alloca
 
 
 def allocate_table(
-    source: Runs, flops: Sequence[float], approach: int, *, method: str | None = None, law: str = "chinchilla",
+    source: RunSource, flops: Sequence[float], approach: int, *, method: str | None = None, law: str = "chinchilla",
     bootstrap: int | None = None, **reading: Unpack[Reading],
 ) -> Allocation:  # fmt: skip
     """Compute-optimal N and D straight from runs: 1 by the lowest curve, 2 by isoFLOP profiles, 3 by a fitted loss.
@@ -139,7 +139,7 @@ def allocate_table(
 
 
 def group_universality(
-    source: Runs, by: str, *, law: str = "gap", margin: float = 0.05, bootstrap: int = 200, seed: int = 0,
+    source: RunSource, by: str, *, law: str = "gap", margin: float = 0.05, bootstrap: int = 200, seed: int = 0,
     **reading: Unpack[Reading],
 ) -> Universality:  # fmt: skip
     """Test whether groups of runs share a law's exponents, by differences and by equality within a margin.
@@ -151,7 +151,7 @@ def group_universality(
     return judge_universality(frame, by, law=law, margin=margin, bootstrap=bootstrap, seed=seed, source=_name(source))
 
 
-def collapse_runs(source: Runs, *, permutations: int = 199, seed: int = 0, **reading: Unpack[Reading]) -> Collapse:
+def collapse_runs(source: RunSource, *, permutations: int = 199, seed: int = 0, **reading: Unpack[Reading]) -> Collapse:
     """Test whether the gap's curves over D fall on one curve of D/N^z, whatever its form.
 
     Raises:
@@ -162,7 +162,7 @@ def collapse_runs(source: Runs, *, permutations: int = 199, seed: int = 0, **rea
 
 
 def cross_recipes(
-    source: Runs, *, law: str = "compute_power", bootstrap: int = 200, **reading: Unpack[Reading]
+    source: RunSource, *, law: str = "compute_power", bootstrap: int = 200, **reading: Unpack[Reading]
 ) -> Crossover:
     """Find where the losses of two recipes cross in compute: columns flops, L, and `group`, which names two recipes.
 
@@ -173,7 +173,7 @@ def cross_recipes(
 
 
 def transfer_losses(
-    source: Runs, *, base: str = "kaplan_floor", bootstrap: int = 200, **reading: Unpack[Reading]
+    source: RunSource, *, base: str = "kaplan_floor", bootstrap: int = 200, **reading: Unpack[Reading]
 ) -> Transfer:
     """Fit how the loss L on one corpus follows from the loss L0 on another, from runs paired by N and D.
 
@@ -194,7 +194,7 @@ def list_laws() -> pd.DataFrame:
     return pd.DataFrame(rows, index=pd.Index([law.id for law in laws], name="law"))
 
 
-def _name(source: Runs) -> str:
+def _name(source: RunSource) -> str:
     """What a result calls its source."""
     return "table" if isinstance(source, pd.DataFrame) else str(source)
 

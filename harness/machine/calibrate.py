@@ -22,7 +22,7 @@ from sweeps.calibration import Calibration, PinnedWorkers
 from sweeps.shape import Shape
 
 CONTEXT, BATCH, PROBE = 128, 8, 64
-SECONDS = 0.6
+_SECONDS = 0.6
 
 
 def _shape(architecture: str, width: int, depth: int) -> Shape:
@@ -33,7 +33,7 @@ def _shape(architecture: str, width: int, depth: int) -> Shape:
 def _seconds(call: Callable[[], object], least: int = 5) -> float:
     """Time of the fastest of several calls; slower ones were delayed by other programs."""
     times: list[float] = []
-    while len(times) < least or sum(times) < SECONDS:
+    while len(times) < least or sum(times) < _SECONDS:
         began = time.perf_counter()
         jax.block_until_ready(call())
         times.append(time.perf_counter() - began)

@@ -16,7 +16,7 @@ from harness.machine.processes import spawn
 from harness.machine.trial import try_out
 from sweeps.shape import Shape
 
-SECONDS = 1.5
+_SECONDS = 1.5
 
 
 def measure_pinned_workers(
@@ -64,7 +64,7 @@ def _train_pinned(connection: Connection, core: int, cases: Sequence[tuple[Shape
         connection.recv()
         # All processes work for the same time, so that each is timed while the others work, too.
         began, times = time.perf_counter(), []
-        while time.perf_counter() - began < SECONDS:
+        while time.perf_counter() - began < _SECONDS:
             before = time.perf_counter()
             jax.block_until_ready(trial.advance(trial.turns))
             times.append((time.perf_counter() - before) / trial.turns)

@@ -138,7 +138,7 @@ def call(*arguments: object) -> int:
     handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "argv", ["isogap", *map(str, arguments)])
-        patch.setattr(harness.cli.table, "prepare", lambda trains, compiles: None)
+        patch.setattr(harness.cli.table, "make_ready", lambda trains, compiles: None)
         patch.setattr(harness.machine.platform, "configure_jax", lambda cache, devices=None: None)
         try:
             cli.main()
