@@ -4,17 +4,17 @@ from collections.abc import Iterable
 
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 
-from harness.data.tokenizers import WORDS
+from harness.data.tokenizers import WORD_PATTERN
 from sweeps.errors import InputError
 
-# Changes of the recipe below or of WORDS must change this number: trained merge lists are cached under it.
-RECIPE = 1
+# Change this number with the recipe below or the pattern of words: trained merge lists are cached under it.
+BPE_RECIPE = 1
 
 
 def train_library_tokenizer(texts: Iterable[str], vocab: int, where: str) -> Tokenizer:
     """A tokenizer of the `tokenizers` library with vocab - 1 ids: 256 bytes, then merges in order of training.
 
-    A pair must occur twice to be merged. No special tokens: they would shift the ids against the merges.
+    A pair must occur twice to be merged. There are no special tokens, which would shift the ids against the merges.
 
     Args:
         texts: documents of the train split.
@@ -25,7 +25,7 @@ def train_library_tokenizer(texts: Iterable[str], vocab: int, where: str) -> Tok
         InputError: the texts have too few repeated pairs for that many merges.
     """
     tokenizer = Tokenizer(models.BPE())
-    split = pre_tokenizers.Split(Regex(WORDS), behavior="isolated")
+    split = pre_tokenizers.Split(Regex(WORD_PATTERN), behavior="isolated")
     # The library's stubs miss that pre_tokenizer and decoder are assignable properties.
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence([split, pre_tokenizers.ByteLevel(False, use_regex=False)])
     tokenizer.decoder = decoders.ByteLevel()
@@ -44,7 +44,7 @@ def train_library_tokenizer(texts: Iterable[str], vocab: int, where: str) -> Tok
 
 
 def merge_ranks(tokenizer: Tokenizer) -> dict[bytes, int]:
-    """The ids of a byte-level tokenizer as tiktoken ranks, in order: its printable stand-ins turned back into bytes."""
+    """The ids of a byte-level tokenizer as tiktoken ranks, in order, as bytes."""
     decode = _stand_ins()
     vocabulary = sorted(tokenizer.get_vocab().items(), key=lambda item: item[1])
     return {bytes(decode[character] for character in token): rank for token, rank in vocabulary}

@@ -28,7 +28,7 @@ from harness.data.duplicates import Cleaned, Removal, clean
 from harness.data.split import split
 from harness.data.streams import in_batches
 from harness.data.tokenizers import (
-    WORDS,
+    WORD_PATTERN,
     Tokenizer,
     bytes_tokenizer,
     parse_tokenizer,
@@ -42,10 +42,7 @@ from harness.files import atomically
 
 @dataclass(frozen=True)
 class Amount:
-    """Attributes:
-    documents: their number.
-    bytes: UTF-8 bytes of their text.
-    """
+    """An amount of text: the number of documents, and the UTF-8 bytes of their text."""
 
     documents: int
     bytes: int
@@ -72,12 +69,14 @@ class SourceFacts:
 
 @dataclass(frozen=True)
 class CorpusFacts:
-    """Attributes:
-    hash: of the documents' ids, groups, sources and licences; the same on every machine.
-    documents, groups: their numbers.
-    bytes: UTF-8 bytes of all documents.
-    sources: what was read, removed and kept of each, in alphabetical order.
-    removals: on account of which source each removal was.
+    """What is known of a prepared corpus.
+
+    Attributes:
+        hash: of the documents' ids, groups, sources and licences; the same on every machine.
+        documents, groups: their numbers.
+        bytes: UTF-8 bytes of all documents.
+        sources: what was read, removed and kept of each source, in alphabetical order.
+        removals: what was removed, and which source had the copies that stayed.
     """
 
     hash: str
@@ -93,7 +92,7 @@ _CONTAMINATION = TypeAdapter(Contamination)
 
 
 def known_facts(corpus: Corpus, cache: Path) -> CorpusFacts | None:
-    """Hash, size and history of a corpus if it was prepared from its present sources; it is not read."""
+    """The facts of a corpus if it was prepared from its present sources. The corpus is not read."""
     try:
         return _FACTS.validate_json(_facts_file(corpus, cache).read_text())
     except FileNotFoundError:
@@ -101,8 +100,8 @@ def known_facts(corpus: Corpus, cache: Path) -> CorpusFacts | None:
 
 
 def corpus_facts(corpus: Corpus, cache: Path) -> CorpusFacts:
-    """Hash, size and history of a corpus; it is read, cleaned and written if its sources are new."""
-    # Taken before reading: files that change meanwhile will not pass for the ones that were read.
+    """The facts of a corpus, which is read, cleaned and written if its sources are new."""
+    # The fingerprint is taken before reading. If a file changes meanwhile, the corpus is read again next time.
     facts_file = _facts_file(corpus, cache)
     facts = known_facts(corpus, cache)
     if facts is None or not _corpus_file(facts, cache).exists():
@@ -138,7 +137,7 @@ def tokenizer_key(name: str, domain: str, cache: Path, heldout_fraction: float, 
     if spec.kind != "bpe":
         return name
     source = corpus_facts(find_corpus(spec.source or domain, cache), cache).hash
-    return digest("bpe", bpe.RECIPE, WORDS, source, heldout_fraction, split_seed, spec.vocab)
+    return digest("bpe", bpe.BPE_RECIPE, WORD_PATTERN, source, heldout_fraction, split_seed, spec.vocab)
 
 
 def load_tokenizer(name: str, domain: str, cache: Path, heldout_fraction: float, split_seed: int = 0) -> Tokenizer:
@@ -164,7 +163,7 @@ def load_tokenizer(name: str, domain: str, cache: Path, heldout_fraction: float,
         trained = bpe.train_library_tokenizer(texts, spec.vocab, source)
         with atomically(file) as beside:
             beside.write_text(write_ranks(bpe.merge_ranks(trained)))
-    return ranks_tokenizer(read_ranks(file.read_text()), WORDS)
+    return ranks_tokenizer(read_ranks(file.read_text()), WORD_PATTERN)
 
 
 def split_contamination(corpus: Corpus, cache: Path, heldout_fraction: float, split_seed: int = 0) -> Contamination:
@@ -186,7 +185,7 @@ def split_contamination(corpus: Corpus, cache: Path, heldout_fraction: float, sp
 
 
 def known_contamination(facts: CorpusFacts, cache: Path, heldout_fraction: float) -> Contamination | None:
-    """That of a prepared corpus' first split (seed 0) if it was measured."""
+    """The contamination of a prepared corpus' split with seed 0, if it was measured."""
     try:
         return _CONTAMINATION.validate_json(_contamination_file(facts, cache, heldout_fraction, 0).read_text())
     except FileNotFoundError:

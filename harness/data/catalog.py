@@ -10,8 +10,8 @@ from harness.files import default_cache
 from sweeps.errors import InputError
 from sweeps.rules import PUBLISHED_VOCAB
 
-# Bytes of the named corpora as measured with Python 3.11 and the package versions of 2026; shown until the corpus is
-# prepared here and its own size is known.
+# Bytes of the named corpora, measured with Python 3.11 and the package versions of 2026. They are shown until a corpus
+# has been prepared here and its size is known.
 TYPICAL_BYTES = {
     "stdlib_code": 10_000_000, "library_code": 44_000_000, "api_docs": 17_000_000, "installed": 71_000_000,
     "web": 165_000_000, "code": 104_000_000, "science": 49_000_000,

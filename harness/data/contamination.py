@@ -11,19 +11,21 @@ from harness.data.ngrams import ngrams
 from harness.data.streams import in_batches, map_in_order
 
 # Thirteen words, as in appendix C of Brown et al. 2020 (GPT-3).
-WORDS = 13
+_GRAM_WORDS = 13
 # Pairs of groups that a report names.
 LONGEST_LIST = 100
-# Buckets of a table that rules out, at one access each, all but a few of the n-grams that are not held out.
+# Buckets of a bit table. One look-up in it rules out nearly every n-gram that is not held out.
 _FILTER_BITS = 26
 
 
 @dataclass(frozen=True)
 class SourceShare:
-    """Attributes:
-    source: of held-out text.
-    grams: its 13-grams, counted once a position.
-    leaked: those that stand in the train text too.
+    """How much of one source's held-out text stands in the train text.
+
+    Attributes:
+        source: the source of the held-out text.
+        grams: its 13-grams, one for each position.
+        leaked: those that stand in the train text, too.
     """
 
     source: str
@@ -33,8 +35,10 @@ class SourceShare:
 
 @dataclass(frozen=True)
 class Leak:
-    """Held-out 13-grams that stand in train text of one group. A 13-gram that many train groups have is counted for the
-    first that has it, so that the counts of all pairs add up to all that leaked.
+    """Held-out 13-grams of one group that stand in the train text of another.
+
+    A 13-gram that several train groups have counts for the first of them, so that the counts of all pairs add up to
+    what leaked in all.
 
     Attributes:
         heldout_group, heldout_source: whose 13-grams they are.
@@ -51,12 +55,14 @@ class Leak:
 
 @dataclass(frozen=True)
 class Contamination:
-    """Attributes:
-    share: of the held-out 13-grams, the part that stands in the train text.
-    grams: held-out 13-grams, counted once a position.
-    by_source: the same of each source, in alphabetical order.
-    source_leaks: between which sources, the worst first.
-    group_leaks: between which groups, the worst hundred first.
+    """How much of the held-out text stands in the train text.
+
+    Attributes:
+        share: share of the held-out 13-grams that stand in the train text.
+        grams: held-out 13-grams, one for each position.
+        by_source: the same for each source, in alphabetical order.
+        source_leaks: leaks between sources, the worst first.
+        group_leaks: leaks between groups, the worst hundred.
     """
 
     share: float
@@ -77,7 +83,7 @@ def contamination(heldout: Iterable[Document], train: Iterable[Document]) -> Con
     sieve[_bucket(known)] = True
 
     def found(batch: list[Document]) -> tuple[list[Document], Int64[np.ndarray, "hits"], Int64[np.ndarray, "hits"]]:
-        hashes, counts = ngrams([document.text for document in batch], WORDS)
+        hashes, counts = ngrams([document.text for document in batch], _GRAM_WORDS)
         candidates = np.flatnonzero(sieve.take(_bucket(hashes)))
         index = np.searchsorted(known, hashes[candidates])
         hit = known[np.minimum(index, len(known) - 1)] == hashes[candidates]
@@ -89,7 +95,7 @@ def contamination(heldout: Iterable[Document], train: Iterable[Document]) -> Con
     for batch, index, documents in map_in_order(found, in_batches(train) if len(known) else ()):
         numbers = [train_names.setdefault((d.group, d.source), len(train_names)) for d in batch]
         new = first[index] < 0
-        # Assigned backwards, so that of several documents the first has the last word.
+        # The assignment runs backwards, so that the first of several documents is the one that stays.
         first[index[new][::-1]] = np.asarray(numbers, np.int32)[documents[new]][::-1]
     return _report(owners, first[place], list(train_names))
 
@@ -104,7 +110,7 @@ def _held_out(
     """(group, source, number of 13-grams) of each document, and the 13-grams of all."""
 
     def read(batch: list[Document]) -> tuple[list[tuple[str, str, int]], UInt64[np.ndarray, "grams"]]:
-        hashes, counts = ngrams([document.text for document in batch], WORDS)
+        hashes, counts = ngrams([document.text for document in batch], _GRAM_WORDS)
         return [(d.group, d.source, n) for d, n in zip(batch, counts.tolist(), strict=True)], hashes
 
     parts = list(map_in_order(read, in_batches(documents)))

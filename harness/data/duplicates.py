@@ -1,8 +1,8 @@
 """Text that a corpus has more than once: equal documents, near copies, and passages shared between groups.
 
-All of it is removed before, and without knowledge of, the split: seen and held-out text stay exchangeable. Were only
-the held-out side cleaned of what the train side has, it would hold rarer text, and its loss would exceed the seen loss
-without any overfitting.
+Copies are removed before the split and without knowledge of it, so that seen and held-out text stay exchangeable. If
+only the held-out text lost what the train text has, it would be rarer text, and its loss would exceed the loss on seen
+text without any overfitting.
 """
 
 from collections import Counter
@@ -35,7 +35,7 @@ WORTH_COMPARING = SIMILAR - 0.15
 # and remove 8, 10, 12 and 14 % of the manuals, 4, 5, 7 and 10 % of the code. Docstrings, which repeat each other most,
 # need 5 % to stay below 1 %: they have 0.8 % then, 1.4 % at 7 % and 2.9 % at 10 %.
 PASSAGE, SHARED = 13, 0.05
-# The 13-grams are sorted in so many parts, one after another: a sort takes 4 times the memory of what it sorts.
+# The 13-grams are sorted in this many parts, one after another: a sort needs 4 times the memory of what it sorts.
 PARTS = 16
 
 
@@ -45,8 +45,9 @@ class Removal:
 
     Attributes:
         stage: `exact`, equal texts; `near`, near copies; `shared`, passages that other groups have too.
-        source, kept_source: of the removed, and of those on whose account they were.
-        documents, bytes: removed, UTF-8.
+        source: of the removed documents.
+        kept_source: of the documents that stayed in their place.
+        documents, bytes: what was removed; UTF-8 bytes.
     """
 
     stage: Stage
@@ -58,9 +59,11 @@ class Removal:
 
 @dataclass(frozen=True)
 class Cleaned:
-    """Attributes:
-    documents: those that stayed, in hash order.
-    removals: for each stage and pair of sources, the most bytes first.
+    """A corpus without copies.
+
+    Attributes:
+        documents: the documents that stayed, in hash order.
+        removals: what was removed for each stage and pair of sources, the most bytes first.
     """
 
     documents: list[Document]
@@ -98,7 +101,7 @@ def clean(documents: Iterable[Document]) -> Cleaned:
 
 
 def _distinct(documents: Iterable[Document]) -> tuple[dict[str, Document], list[tuple[str, str, int]]]:
-    """Each text once, by id; and (id, source, bytes) of the others.
+    """Each text once, by id; and id, source and bytes of its copies.
 
     Of equal texts the one with the alphabetically first group stays, whatever the order of reading.
     """
@@ -122,7 +125,7 @@ def near_copies(documents: Sequence[Document]) -> Int64[np.ndarray, "documents"]
     signatures = _signatures(documents)
     bands = _bands(signatures)
     original = np.full(len(documents), -1, np.int64)
-    # The documents that may have a near copy, with the sets to compare: most have none.
+    # Only the documents that may have a near copy; most have none. Their sets are compared exactly.
     involved = np.flatnonzero((bands >= 0).any(axis=1))
     sets = _shingle_sets([documents[k] for k in involved.tolist()])
     stayed: dict[tuple[int, int], list[int]] = {}
@@ -188,8 +191,10 @@ def _jaccard(one: UInt64[np.ndarray, "one"], other: UInt64[np.ndarray, "other"])
 
 
 def shared_passages(documents: Sequence[Document]) -> Int64[np.ndarray, "documents"]:
-    """For each document with more than a twentieth of its word 13-grams in earlier ones of other groups that stayed,
-    the number of the one that was the first to have most of them; else -1.
+    """For each document, the earlier document of another group whose passages it shares, or -1.
+
+    A document shares passages if more than a twentieth of its word 13-grams stand in earlier documents of other groups
+    that stayed. The number is that of the document that was the first to have most of them.
 
     A document of fewer than thirteen words shares none.
     """

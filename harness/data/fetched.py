@@ -1,4 +1,4 @@
-"""Fetched text in the cache: a parquet file a source, and a manifest a corpus that says which make it up.
+"""Fetched text in the cache: a parquet file for each source, and a manifest for each corpus that lists its sources.
 
 CACHE/fetched/SOURCE.parquet    the documents of a source; its record stands in the file's metadata
 CACHE/fetched/NAME.json         the manifest of the corpus NAME: the records of its sources, and what is missing
@@ -18,8 +18,8 @@ from harness.data.documents import Document, documents_table
 from harness.files import atomically
 from sweeps.errors import InputError
 
-# Must change when the readers would give other text: what was read under another number is read again.
-RECIPE = 1
+# Change this number when the readers would give other text: what was read under another number is read again.
+READING_RECIPE = 1
 
 _RECORD = b"isogap"
 
@@ -30,10 +30,10 @@ class Record:
 
     Attributes:
         source, origin, version, licence: its name, where it came from, of what version, under which licence.
-        archive_sha256: of the archive it was read from; of a dataset of the hub, which is streamed, empty.
-        text_sha256: of its documents' groups and texts in the order of (group, id).
-        documents, bytes: their number, and their bytes as UTF-8.
-        recipe: RECIPE of when it was read.
+        archive_sha256: hash of the archive it was read from; empty for a dataset of the hub, which is streamed.
+        text_sha256: hash of its documents' groups and texts in the order of (group, id).
+        documents, bytes: the number of documents, and their UTF-8 bytes.
+        recipe: the READING_RECIPE when it was read.
     """
 
     source: str
@@ -44,7 +44,7 @@ class Record:
     text_sha256: str
     documents: int
     bytes: int
-    recipe: int = RECIPE
+    recipe: int = READING_RECIPE
 
 
 @dataclass(frozen=True)
@@ -93,9 +93,9 @@ def read_record(name: str, cache: Path, *, check: bool) -> Record | None:
     try:
         record = Record(**json.loads(pq.read_schema(file).metadata[_RECORD]))
         whole = not check or text_sha256(pq.read_table(file, columns=["group", "text"])) == record.text_sha256
-    except (OSError, ValueError, KeyError, TypeError):  # absent, cut off, or not ours
+    except (OSError, ValueError, KeyError, TypeError):  # The file is absent, truncated, or not of isogap.
         return None
-    return record if whole and record.recipe == RECIPE else None
+    return record if whole and record.recipe == READING_RECIPE else None
 
 
 def text_sha256(table: pa.Table) -> str:
@@ -123,7 +123,7 @@ def read_manifest(name: str, cache: Path) -> Manifest:
         records = tuple(Record(**record) for record in told["records"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise _not_fetched(name) from error
-    if any(record.recipe != RECIPE for record in records):
+    if any(record.recipe != READING_RECIPE for record in records):
         raise _not_fetched(name)
     return Manifest(name, records, tuple((source, reason) for source, reason in told["missing"]))
 

@@ -13,18 +13,18 @@ from harness.data.docstrings import docstrings, without_docstrings
 from harness.data.documents import Document, make_document
 from harness.data.pieces import cut_code, cut_text, parse, split_lines
 
-# What `pip install isogap` brings, directly or through its dependencies; those that are absent are passed over.
-# plotly is left out: 17 MB of generated validators that repeat each other.
-PACKAGES = (
+# Packages that `pip install isogap` brings, directly or through its dependencies. Those that are absent are skipped.
+# plotly is left out, because it is 17 MB of generated validators that repeat each other.
+TEXT_PACKAGES = (
     "absl", "anyio", "click", "datasets", "etils", "flax", "fsspec", "huggingface_hub", "jax", "jaxlib", "jaxtyping",
     "narwhals", "numpy", "optax", "orbax", "pandas", "pyarrow", "pydantic", "pygments", "rich", "scipy", "tokenizers",
     "treescope", "typer", "yaml",
 )  # fmt: skip
-# Tests repeat each other and what they test; vendored copies repeat packages; pydoc_data is text, not code.
+# Tests repeat each other and what they test, vendored copies repeat packages, and pydoc_data is text, not code.
 SKIPPED_FOLDERS = frozenset(
     "tests test testing idlelib lib2to3 site-packages dist-packages _vendor pydoc_data __pycache__".split()
 )
-SHORTEST_DOCSTRING = 100
+_SHORTEST_DOCSTRING = 100
 
 
 @cache
@@ -35,11 +35,11 @@ def stdlib_files() -> tuple[tuple[str, Path], ...]:
 
 @cache
 def package_files() -> tuple[tuple[str, Path], ...]:
-    """(group, file) of the sources of the installed packages in PACKAGES, tests and generated code left out.
+    """(group, file) of the sources of the installed packages in TEXT_PACKAGES, tests and generated code left out.
 
     A package is found, not imported.
     """
-    specs = [(name, importlib.util.find_spec(name)) for name in PACKAGES]
+    specs = [(name, importlib.util.find_spec(name)) for name in TEXT_PACKAGES]
     roots = [(name, Path(root)) for name, spec in specs if spec for root in spec.submodule_search_locations or ()]
     return tuple(item for name, root in roots for item in _sources(name, root))
 
@@ -63,7 +63,7 @@ def api_docs() -> Iterator[Document]:
     """The packages' docstrings, grouped by the file they stand in, and Python's language reference by topic."""
     for group, file in package_files():
         if (source := _read(file)) and (tree := parse(source)):
-            texts = [text for text in docstrings(tree) if len(text) >= SHORTEST_DOCSTRING]
+            texts = [text for text in docstrings(tree) if len(text) >= _SHORTEST_DOCSTRING]
             yield from _documents(group, [piece for text in texts for piece in cut_text(text)])
     for topic, text in pydoc_data.topics.topics.items():
         yield from _documents(f"python/topics/{topic}", cut_text(text))
@@ -78,7 +78,7 @@ def _sources(name: str, root: Path) -> Iterator[tuple[str, Path]]:
     for folder, inner, files in os.walk(root):
         inner[:] = sorted(set(inner) - SKIPPED_FOLDERS)
         for file in sorted(files):
-            # Generated: wrappers of every MLIR operation, 3 MB of one template (jaxlib/mlir/dialects).
+            # Generated wrappers of every MLIR operation, 3 MB of one template (jaxlib/mlir/dialects).
             if file.endswith(".py") and not file.startswith("test_") and not file.endswith(("_test.py", "_gen.py")):
                 path = Path(folder, file)
                 yield f"{name}/{path.relative_to(root).as_posix()}", path
@@ -86,7 +86,7 @@ def _sources(name: str, root: Path) -> Iterator[tuple[str, Path]]:
 
 def _read(file: Path) -> str | None:
     try:
-        with tokenize.open(file) as opened:  # honours the coding line
+        with tokenize.open(file) as opened:  # tokenize.open reads the encoding that the file declares.
             return opened.read()
     except (SyntaxError, UnicodeDecodeError):
         return None

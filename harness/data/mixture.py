@@ -1,8 +1,8 @@
 """What a run reads: the windows of one corpus, or of several in fixed shares, as one numbered stream.
 
-Of a mixture's W windows each part has its share, rounded to whole windows; they are numbered part after part, and the
-order of training permutes all of them. So every epoch visits each window once, in the shares asked for, and U unique
-tokens of the mixture are a prefix of each part's stream.
+Each part of a mixture has its share of the W windows, rounded to whole windows. The windows are numbered part after
+part, and training permutes all of them. So every epoch visits each window once, the shares are those that were asked
+for, and the U unique tokens of a mixture are a prefix of each part's stream.
 """
 
 from collections.abc import Callable
@@ -19,10 +19,12 @@ from sweeps.errors import InputError
 
 @dataclass(frozen=True)
 class Mixture:
-    """Attributes:
-    stores: of the parts, of one tokenizer.
-    windows: of the parts' train streams that the run may see.
-    context: tokens of input per window.
+    """The text of a run: windows of the train streams of its parts.
+
+    Attributes:
+        stores: the token store of each part, all of one tokenizer.
+        windows: how many windows of each part's train stream the run may see.
+        context: tokens of input of a window.
     """
 
     stores: tuple[TokenStore, ...]
@@ -37,7 +39,7 @@ class Mixture:
 
     @property
     def contamination(self) -> float:
-        """Share of the held-out 13-grams that stand in the training text, of the parts by their windows."""
+        """The contamination of the parts, averaged over their windows."""
         parts = zip(self.windows, self.stores, strict=True)
         return sum(windows * store.contamination for windows, store in parts) / sum(self.windows)
 
@@ -95,13 +97,13 @@ def train_batches(
         batch: windows a step.
     """
     position = np.arange(first * batch, stop * batch).reshape(stop - first, batch)
-    return cut(mixture, "train", window_index(position, sum(mixture.windows), seed), mixture.windows)
+    return read_windows(mixture, "train", window_index(position, sum(mixture.windows), seed), mixture.windows)
 
 
-def cut(
+def read_windows(
     mixture: Mixture, side: str, index: Int[np.ndarray, "*shape"], windows: tuple[int, ...]
 ) -> Int32[np.ndarray, "*shape context+1"]:
-    """Windows by their numbers in the mixture, of the `train` or the `heldout` streams.
+    """The windows with the given numbers in the mixture, from the `train` or the `heldout` streams.
 
     Args:
         windows: how many each part has.

@@ -24,7 +24,7 @@ _BASE = 0x5851F42D4C957F2D
 
 
 def ngrams(texts: Sequence[str], n: int) -> tuple[UInt64[np.ndarray, "grams"], Int64[np.ndarray, "texts"]]:
-    """Hashes of the word n-grams of texts, one a position, in order; and how many each text has.
+    """Hashes of the word n-grams of texts, one for each position, in order; and how many each text has.
 
     A text of w words has max(w - n + 1, 0): none reaches over the end of a text.
     """
@@ -46,7 +46,7 @@ def _words(texts: Sequence[str]) -> tuple[UInt64[np.ndarray, "words"], Int64[np.
     The hash of the bytes s .. e - 1 is the sum of value(byte k) base^(k - s), a difference of prefix sums.
     """
     encoded = [text.lower().encode() for text in texts]
-    # The line ends part the texts, and give the first and the last word an edge.
+    # Line ends separate the texts, and mark the edges of the first and the last word.
     joined = np.frombuffer(b"\n".join([b"", *encoded, b""]), dtype=np.uint8)
     in_word = _IN_WORD.take(joined)
     edges = np.flatnonzero(in_word[1:] != in_word[:-1]) + 1

@@ -1,10 +1,9 @@
-"""A permutation of 0..n-1 that is computed, not stored: position -> index, for any position, in any order."""
+"""A permutation of 0..n-1 that is computed, not stored: from any position to its index, and back."""
 
 import numpy as np
 from jaxtyping import Int, UInt64
 
-# Eight rounds: each half is mixed four times. It matters for the small domains of tests and tiny U, where a round
-# function has only one or two bits to work with.
+# Eight rounds mix each half four times. Fewer would show for a tiny U, where a round works on one or two bits.
 ROUNDS = 8
 
 

@@ -1,4 +1,4 @@
-"""Cutting long texts into documents of 1 to 4 kB, at the boundaries the text itself offers."""
+"""Long texts are cut into documents of 1 to 4 kB, at boundaries that the text itself has."""
 
 import ast
 import warnings
@@ -6,8 +6,8 @@ from bisect import bisect_right
 from collections.abc import Iterator
 from itertools import accumulate
 
-# A source file has 15 kB on average. Cut to 1-4 kB, the first 100 kB of a shuffled pool stem from some 40 files
-# instead of 7: a small U is then still a sample of the whole domain.
+# A source file has 15 kB on average. With documents of 1 to 4 kB, the first 100 kB of a shuffled pool come from about
+# 40 files instead of 7, so that a small U is still a sample of the whole domain.
 SHORTEST, LONGEST = 1000, 4000
 ANY_LINE = 1000
 
@@ -43,7 +43,7 @@ def cut_code(lines: list[str], tree: ast.Module) -> list[str]:
     depth: dict[int, int] = {}
     for statement, number, level in statements(tree.body):
         if number == 0 and level > 0:
-            continue  # the first statement of an inner block stays with the block's header
+            continue  # The first statement of an inner block stays with the header of the block.
         decorators = getattr(statement, "decorator_list", [])
         line = min([statement.lineno, *(decorator.lineno for decorator in decorators)]) - 1
         while line > 0 and lines[line - 1].lstrip().startswith("#"):
@@ -59,9 +59,9 @@ def split_lines(source: str) -> list[str]:
 
 
 def statements(body: list[ast.stmt]) -> Iterator[tuple[ast.stmt, int, int]]:
-    """(statement, its number in its block, depth of the block) for a block and all inside it, in no order.
+    """Each statement of a block and of the blocks inside it, with its number and the depth of its block; in no order.
 
-    Expressions are not entered: they are nine tenths of a tree, and `ast.walk` spends three times the parser's time.
+    Expressions are not entered. They are nine tenths of a tree, and `ast.walk` takes three times as long as parsing.
     """
     blocks = [(body, 0)]
     while blocks:

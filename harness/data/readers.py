@@ -10,9 +10,9 @@ from harness.data.documents import Document, make_document
 from harness.data.pieces import cut_text
 from sweeps.errors import InputError
 
-# Of a streamed dataset the first 256 MB are taken: with bytes that is 256 M tokens, more than small models consume.
+# The first 256 MB of a streamed dataset are taken: 256 M tokens of bytes, more than small models consume.
 STREAMED_BYTES = 256_000_000
-# Consecutive pieces of a single file that form a group, about 30 kB: neighbours stay on one side of the split.
+# Consecutive documents of a single file that form a group, about 30 kB, so that neighbours stay on one side of a split.
 PIECES_IN_GROUP = 10
 
 
@@ -97,15 +97,15 @@ def hub_revision(dataset: str) -> str:
     """The present revision of a dataset of the hub."""
     from huggingface_hub import HfApi
 
-    # Asked first because it fails at once without a network, where load_dataset tries for 23 seconds.
+    # This is asked first because it fails at once without a network, where load_dataset tries for 23 seconds.
     return HfApi().dataset_info(dataset, timeout=20).sha or "main"
 
 
 def _stream(where: object, load: Any) -> Iterator[Document]:
-    # Imported here: it takes 1.3 s, and most corpora do not need it.
+    # The import takes 1.3 s, and most corpora do not need it.
     import datasets
 
-    # Its log repeats, in several lines, what the error below says in one.
+    # The log of datasets repeats in several lines what the error below says in one.
     datasets.logging.set_verbosity(datasets.logging.CRITICAL)
     try:
         for row in load(datasets):
@@ -117,6 +117,6 @@ def _stream(where: object, load: Any) -> Iterator[Document]:
                 yield document if group is not None else replace(document, group=document.id)
     except InputError:
         raise
-    except Exception as error:  # the readers of any format and protocol: their errors share no base class
+    except Exception as error:  # Readers of many formats and protocols raise errors without a common base class.
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
         raise InputError(where, "domain", reason, "readable text, and a network for hf:") from error

@@ -1,4 +1,4 @@
-"""Which groups are held out, which of the others a twin reads, and the order of documents: decided by hashes alone."""
+"""Which groups are held out, which of the others each twin reads, and the order of documents. Hashes alone decide."""
 
 from collections.abc import Mapping
 from hashlib import blake2b
@@ -62,7 +62,7 @@ def split(
 
 
 def _share(groups: Mapping[str, str], fraction: float, salt: str, seed: int) -> set[str]:
-    """Of each source's groups the given share, those with the smallest hashes."""
+    """The given share of each source's groups: those with the smallest hashes."""
     by_source: dict[str, list[tuple[float, str]]] = {}
     for group, source in groups.items():
         by_source.setdefault(source, []).append((unit_hash(salt, f"{seed}/{group}"), group))

@@ -27,7 +27,7 @@ from harness.data.streams import in_batches, map_in_order
 from harness.data.tokenizers import Tokenizer
 from harness.files import atomically, default_cache
 
-# Changes of the files of a store must change this number.
+# Change this number when the files of a store change.
 FORMAT = 3
 
 
@@ -74,7 +74,7 @@ class TokenStore:
     source_names: tuple[str, ...]
     token_bytes: UInt16[np.ndarray, "vocab"]
 
-    # Asked once a run by a plan of thousands of them.
+    # Cached, because a plan of thousands of runs asks for it once for each.
     @cached_property
     def groups_trained_on(self) -> int:
         """Number of groups in the train stream."""
@@ -162,11 +162,11 @@ def write_streams(
     Returns:
         Bytes per token of the train side.
     """
-    names = sorted(groups)  # all of them: twins number groups alike, whichever half they read
+    names = sorted(groups)  # All groups are listed, so that twins number them alike whichever half they read.
     number = {name: index for index, name in enumerate(names)}
     source_names = sorted(set(groups.values()))
     source_number = {name: index for index, name in enumerate(source_names)}
-    # 16 bits hold ids up to 65,535: half the disk and memory of 32 for all but the largest vocabularies.
+    # Ids up to 65,535 fit 16 bits, which takes half the disk and memory of 32 bits for most vocabularies.
     width = np.uint16 if tokenizer.vocab <= 2**16 else np.uint32
     end = np.asarray([tokenizer.vocab - 1], dtype=np.uint32)
 

@@ -1,4 +1,4 @@
-"""Documents a few megabytes at a time, worked on by all cores, in order, with a bounded number in memory."""
+"""Documents in batches of a few megabytes, which all cores work on, in order and with a bounded number in memory."""
 
 import os
 from collections import deque
@@ -8,7 +8,8 @@ from typing import TypeVar
 
 from harness.data.documents import Document
 
-# Large against what a call of numpy costs, small against memory: 25 times as much lives beside it while it is hashed.
+# Large enough that the cost of a call of numpy does not matter, and small enough for memory: hashing needs 25 times
+# as much beside it.
 BATCH_BYTES = 2_000_000
 
 Item = TypeVar("Item")
@@ -34,9 +35,9 @@ def in_batches(documents: Iterable[Document]) -> Iterator[list[Document]]:
 
 
 def map_in_order(function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
-    """`map` by a thread for each core; of the items only as many are drawn in advance as keep the threads busy.
+    """`map` with a thread for each core. Only as many items are drawn in advance as keep the threads busy.
 
-    Worth its while for functions that leave Python's lock: numpy on large arrays, tiktoken.
+    It helps functions that release Python's lock: numpy on large arrays, tiktoken.
     """
     ahead = 2 * cores()
     with ThreadPoolExecutor(cores()) as pool:

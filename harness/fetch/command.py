@@ -17,7 +17,7 @@ from harness.files import default_cache
 from harness.terminal import print_rows, working
 from sweeps.errors import InputError
 
-# Of each domain a study takes as much: 45 MB are 10 M tokens of GPT-2's.
+# A study takes this much of each domain: 45 MB are 10 M tokens of GPT-2's vocabulary.
 STUDY_BYTES = 45_000_000
 
 
@@ -49,8 +49,7 @@ def fetch_named(name: str, via: str, cache: Path | None) -> None:
 
 
 def print_fetched(manifest: Manifest, facts: CorpusFacts, leaked: Contamination) -> None:
-    """A row a source with what was removed of it, the corpus as it was prepared, what of a held-out tenth stands in the
-    text to train on, what is missing and why."""
+    """Print a row for each source, the prepared corpus, the contamination of a held-out tenth, and what is missing."""
     print_rows(source_rows(manifest, facts), title=manifest.corpus)
     print(
         f"{manifest.corpus}: {facts.documents:,} documents in {facts.groups:,} groups, {facts.bytes / 1e6:.1f} MB "
@@ -68,8 +67,8 @@ def print_fetched(manifest: Manifest, facts: CorpusFacts, leaked: Contamination)
 
 
 def source_rows(manifest: Manifest, facts: CorpusFacts) -> list[dict[str, Any]]:
-    """A row a source: its name, version, documents, MB (1e6 bytes of UTF-8), documents removed as copies, near copies
-    and for what they share with others, first digits of its text's hash, licence."""
+    """A row for each source: name, version, documents, MB (1e6 bytes of UTF-8), documents removed as copies, as near
+    copies and for shared passages, the first digits of its text's hash, licence."""
     cleaned = {source.source: source for source in facts.sources}
     return [
         {

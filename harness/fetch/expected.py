@@ -1,7 +1,7 @@
 """The hashes that the pinned sources must have: of the archive, and of the text that the readers make of it.
 
-They stand in expected.json. `python -m harness.fetch.expected CACHE` writes them anew from what was fetched into CACHE,
-for who pins another version or changes a reader. Readings by Python 3.11, 3.12 and 3.13 are the same.
+They are in expected.json. Whoever pins another version or changes a reader writes them anew from what was fetched into
+CACHE by `python -m harness.fetch.expected CACHE`. Python 3.11, 3.12 and 3.13 read the same text.
 """
 
 import json
@@ -16,7 +16,7 @@ FILE = Path(__file__).with_name("expected.json")
 
 @cache
 def expected() -> dict[str, dict[str, str]]:
-    """Of each pinned source `archive` and `text`, as 64 hexadecimal digits."""
+    """The hashes `archive` and `text` of each pinned source, as 64 hexadecimal digits."""
     return json.loads(FILE.read_text())
 
 

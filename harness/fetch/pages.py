@@ -1,4 +1,4 @@
-"""A page: what is held out as one, cut into documents; and what pages of one source share without being its text."""
+"""Pages: text that is held out together, cut into documents, without what a site repeats around every page."""
 
 import re
 from collections import Counter
@@ -21,10 +21,12 @@ _WORD = re.compile(r"[^\W\d_]+")
 
 @dataclass(frozen=True)
 class Page:
-    """Attributes:
-    group: of a file, a paper, a mail, a directory of modules: unique within its source. Groups are held out.
-    pieces: its text, cut into documents of 1 to 4 kB.
-    licence: where it differs from its source's.
+    """A text that is held out as one.
+
+    Attributes:
+        group: its name, unique within its source: of a file, a paper, a mail, or a directory of modules.
+        pieces: its text, cut into documents of 1 to 4 kB.
+        licence: its licence where that differs from its source's.
     """
 
     group: str
@@ -37,28 +39,28 @@ def prose(texts: Iterable[tuple[str, str]]) -> Iterator[Page]:
     for group, text in texts:
         text = tidy(text)
         if len(text) >= SHORTEST_PAGE:
-            yield Page(group, cut(text))
+            yield Page(group, cut_page(text))
 
 
-def cut(text: str) -> tuple[str, ...]:
+def cut_page(text: str) -> tuple[str, ...]:
     """The text in pieces of 1 to 4 kB, none of them blank."""
     return tuple(piece for piece in cut_text(text) if piece.strip())
 
 
 def tidy(text: str) -> str:
-    """Without invisible characters and trailing blanks, at most one blank line in a row, one newline at the end."""
+    """The text without invisible characters and trailing blanks, with single blank lines and one newline at the end."""
     text = text.replace("\r\n", "\n").translate(_UNSEEN).replace("\u00a0", " ")
     return _BLANK_LINES.sub("\n\n", _TRAILING.sub("", text)).strip("\n") + "\n"
 
 
 def without_shared_edges(texts: Iterable[tuple[str, str]], share: float = 0.05) -> list[tuple[str, str]]:
-    """(group, text) without the lines at the head and foot of pages that many pages of the source have there.
+    """Group and text of each page, without lines at its head and foot that many pages of the source have there.
 
-    Menus, mottos, mailing lists' footers: what a site puts around its pages is found by its repetition, so that no
-    site's layout need be known. Only lines at the very edge go: the first that is the page's own ends the search.
+    Menus, mottos and footers of mailing lists are found because they repeat, so that no site's layout need be known.
+    Only lines at the very edge are removed: the first line that is the page's own ends the search.
 
     Args:
-        share: of the pages, above which a line at an edge is the site's; at least four pages.
+        share: share of the pages above which a line at an edge is the site's; at least four pages must have it.
     """
     pages = [(group, text.splitlines()) for group, text in texts]
     enough = max(4.0, share * len(pages))

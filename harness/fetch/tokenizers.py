@@ -11,7 +11,7 @@ from harness.data.tokenizers import FETCHED_AS, parse_tokenizer, tiktoken_folder
 from harness.files import atomically, default_cache
 from sweeps.errors import InputError
 
-# Of 41 MB; only unpacked, never imported. MIT, as the vocabularies.
+# The wheel has 41 MB. It is unpacked, never imported. Its licence, like that of the vocabularies, is MIT.
 PACKAGE = "litellm==1.109.1"
 INSIDE = "litellm/litellm_core_utils/tokenizers"
 # Address and SHA-256 of each file as tiktoken's own source (tiktoken_ext/openai_public.py) has them. tiktoken, and that

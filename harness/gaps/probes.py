@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Float, Int, Int32, Int64
 
 from harness.data.batches import window_index
-from harness.data.mixture import Mixture, cut, heldout_windows, locate, share_out
+from harness.data.mixture import Mixture, heldout_windows, locate, read_windows, share_out
 from harness.data.permutation import mix
 from harness.gaps.contrast import effective_number
 from sweeps.config import RunConfig
@@ -101,7 +101,7 @@ def _sample(windows: Int[np.ndarray, "candidates"], size: int) -> Int[np.ndarray
 
 def _probe(mixture: Mixture, side: str, index: Int[np.ndarray, "windows"], windows: tuple[int, ...]) -> Probe:
     part, number = locate(index, windows)
-    tokens = cut(mixture, side, index, windows)
+    tokens = read_windows(mixture, side, index, windows)
     context = mixture.context
     places = number[:, None] * context + np.arange(1, context + 1)
     document, group, source = (np.empty(places.shape, np.int64) for _ in range(3))

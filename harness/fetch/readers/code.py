@@ -8,27 +8,27 @@ from pathlib import Path, PurePosixPath
 from harness.data.docstrings import docstrings
 from harness.data.pieces import cut_code, parse, split_lines
 from harness.fetch.archives import members
-from harness.fetch.pages import SHORTEST_PAGE, Page, cut
+from harness.fetch.pages import SHORTEST_PAGE, Page, cut_page
 from harness.fetch.readers.markup import rst_text
 
 SUFFIXES = (".py", ".pyx", ".pxd", ".js", ".ts", ".c", ".h", ".cpp")
-# Larger files are tables and amalgamations.
+# Larger files are tables or several files joined into one.
 LONGEST_FILE = 400_000
-SHORTEST_DOCSTRING = 100
+_SHORTEST_DOCSTRING = 100
 
-# Parsers' tables, wrappers: one template over and over. Minified scripts have lines without end.
+# Generated code, such as tables of parsers and wrappers, repeats one template. Minified scripts have very long lines.
 _GENERATED = re.compile(r"(?:auto-?)?generated (?:by|from|using|file)|do not (?:edit|modify)", re.IGNORECASE)
 _LEGAL = re.compile(r"copyright|licen[sc]e|spdx|all rights reserved|public license", re.IGNORECASE)
 _BLOCK_COMMENT = re.compile(r"\s*/\*.*?\*/[ \t]*\n?", re.DOTALL)
 _TESTS = frozenset(("tests", "test", "testing"))
-# Copies of other packages.
+# Folders that hold copies of other packages.
 _COPIES = frozenset(("vendor", "_vendor", "vendored", "externals"))
 
 
 def modules(archive: Path) -> Iterator[Page]:
     """The source files of a wheel, grouped by the directory they stand in: Python's packages.
 
-    Files of one directory share code, so a file is no unit that could be held out; there are too few wheels.
+    Files of one directory share code, so that a single file cannot be held out. Whole wheels are too few.
     """
     for name, source in _sources(archive, SUFFIXES):
         text = without_licence(source, name)
@@ -38,7 +38,7 @@ def modules(archive: Path) -> Iterator[Page]:
 
 def _pieces(text: str, name: str) -> tuple[str, ...]:
     tree = parse(text) if name.endswith(".py") else None
-    pieces = cut(text) if tree is None else cut_code(split_lines(text), tree)
+    pieces = cut_page(text) if tree is None else cut_code(split_lines(text), tree)
     return tuple(piece for piece in pieces if piece.strip())
 
 
@@ -46,10 +46,10 @@ def documentation(archive: Path) -> Iterator[Page]:
     """The docstrings of a wheel's modules, tests apart: the text of its reference manual, a group a module."""
     for name, source in _sources(archive, (".py",)):
         if not _TESTS & set(PurePosixPath(name).parts) and (tree := parse(source)):
-            texts = [text for text in docstrings(tree) if len(text) >= SHORTEST_DOCSTRING and not _LEGAL.search(text)]
+            texts = [text for text in docstrings(tree) if len(text) >= _SHORTEST_DOCSTRING and not _LEGAL.search(text)]
             page = rst_text("\n\n".join(texts))
             if len(page) >= SHORTEST_PAGE:
-                yield Page(name, cut(page))
+                yield Page(name, cut_page(page))
 
 
 def without_licence(source: str, name: str) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from harness.fetch.archives import members
-from harness.fetch.pages import Page, cut, prose, tidy
+from harness.fetch.pages import Page, cut_page, prose, tidy
 
 # Tables, formulas and reference lists have no sentences; `sub-article` is correspondence about the paper.
 _NOT_TEXT = frozenset(
@@ -62,7 +62,7 @@ def journal(archive: Path, wanted: Callable[[str], bool]) -> Iterator[Page]:
     for name, content in members(archive, wanted):
         text, licence = jats_text(content)
         if licence:
-            yield Page(Path(name).stem, cut(tidy(text)), licence)
+            yield Page(Path(name).stem, cut_page(tidy(text)), licence)
 
 
 def jats_text(source: bytes) -> tuple[str, str]:

@@ -3,7 +3,7 @@ import pytest
 from harness.data.bpe import merge_ranks, train_library_tokenizer
 from harness.data.readers import read_text
 from harness.data.split import split
-from harness.data.tokenizers import WORDS, ranks_tokenizer
+from harness.data.tokenizers import WORD_PATTERN, ranks_tokenizer
 from sweeps.errors import InputError
 
 UNICODE = "naïve Ωmega 漢字 🙂 \t\r\n  x 12345 can't CAN'T <|endoftext|> \x00\x7f\xa0\xad"
@@ -25,7 +25,7 @@ def trained(sides):
 
 
 def test_tiktoken_gives_the_ids_of_the_library_that_trained(sides, trained):
-    ours = ranks_tokenizer(merge_ranks(trained), WORDS)
+    ours = ranks_tokenizer(merge_ranks(trained), WORD_PATTERN)
     assert ours.vocab == 600
     for text in (*sides[0], *sides[1]):
         ids = ours.encode(text)
@@ -37,7 +37,7 @@ def test_a_truncated_merge_list_is_the_tokenizer_trained_to_that_size(sides, tra
     short = merge_ranks(train_library_tokenizer(sides[0], 300, "sources"))
     long = merge_ranks(trained)
     assert short == {token: rank for token, rank in long.items() if rank < 299}
-    assert ranks_tokenizer(short, WORDS).hash == ranks_tokenizer(long, WORDS, 300).hash
+    assert ranks_tokenizer(short, WORD_PATTERN).hash == ranks_tokenizer(long, WORD_PATTERN, 300).hash
 
 
 def test_single_bytes_have_the_first_ranks(trained):

@@ -143,7 +143,7 @@ def test_a_prefix_of_the_stream_is_a_prefix_in_hash_order(store):
 
 def test_large_vocabularies_take_32_bits(tmp_path, monkeypatch):
     ranks = {bytes([value]): value for value in range(256)} | {b"ab": 70_000}
-    wide = tokenizers.ranks_tokenizer(ranks, tokenizers.WORDS)
+    wide = tokenizers.ranks_tokenizer(ranks, tokenizers.WORD_PATTERN)
     monkeypatch.setattr("harness.data.store.load_tokenizer", lambda *_: wide)
     (tmp_path / "texts").mkdir()
     for k in range(40):

@@ -9,7 +9,7 @@ from tiktoken.load import load_tiktoken_bpe
 
 from harness.data.tokenizers import (
     FOLDER_VARIABLES,
-    WORDS,
+    WORD_PATTERN,
     TokenizerSpec,
     bytes_tokenizer,
     parse_tokenizer,
@@ -23,7 +23,7 @@ from sweeps.errors import InputError
 SINGLE = {bytes([value]): value for value in range(256)}
 MERGES = [b"th", b"in", b" a", b"the", b"ing", b" the", b"\xc3\xa9", b"  ", b"thing"]
 RANKS = SINGLE | {token: 256 + number for number, token in enumerate(MERGES)}
-TOKENIZERS = [bytes_tokenizer(), ranks_tokenizer(RANKS, WORDS), ranks_tokenizer(RANKS, WORDS, 260)]
+TOKENIZERS = [bytes_tokenizer(), ranks_tokenizer(RANKS, WORD_PATTERN), ranks_tokenizer(RANKS, WORD_PATTERN, 260)]
 
 
 @settings(max_examples=50)
@@ -55,7 +55,7 @@ def test_special_looking_text_is_ordinary_text():
 
 def test_hashes_tell_vocabularies_and_patterns_apart():
     assert len({t.hash for t in (*TOKENIZERS, ranks_tokenizer(RANKS, r"\s+|\S+"))}) == 4
-    assert ranks_tokenizer(dict(RANKS), WORDS).hash == TOKENIZERS[1].hash
+    assert ranks_tokenizer(dict(RANKS), WORD_PATTERN).hash == TOKENIZERS[1].hash
 
 
 def test_merge_lists_survive_their_text_format(tmp_path):
@@ -82,7 +82,9 @@ def test_names_are_taken_apart(name, spec):
 def test_a_published_vocabulary_encodes_as_published(monkeypatch, tmp_path):
     # With special tokens and, like p50k_base, a rank that is left out.
     ranks = SINGLE | {b"th": 256, b"in": 258}
-    encoding = tiktoken.Encoding("own", pat_str=WORDS, mergeable_ranks=ranks, special_tokens={"<|endoftext|>": 257})
+    encoding = tiktoken.Encoding(
+        "own", pat_str=WORD_PATTERN, mergeable_ranks=ranks, special_tokens={"<|endoftext|>": 257}
+    )
     monkeypatch.setattr(tiktoken, "get_encoding", {"own": encoding}.__getitem__)
     tokenizer = published_tokenizer("own", 260, tmp_path)
     assert tokenizer.vocab == 260
@@ -100,7 +102,7 @@ def test_files_are_looked_for_in_the_cache_unless_the_user_has_chosen_another_fo
 
     def encoding(name):
         seen.append({variable: os.environ.get(variable) for variable in FOLDER_VARIABLES})
-        return tiktoken.Encoding(name, pat_str=WORDS, mergeable_ranks=SINGLE, special_tokens={})
+        return tiktoken.Encoding(name, pat_str=WORD_PATTERN, mergeable_ranks=SINGLE, special_tokens={})
 
     monkeypatch.setattr(tiktoken, "get_encoding", encoding)
     before = dict(os.environ)

@@ -144,7 +144,7 @@ def test_damaged_text_is_read_again(damage, tiny, cache):
 def test_text_of_another_recipe_is_read_again(tiny, cache, monkeypatch):
     from harness.data import fetched
 
-    monkeypatch.setattr(fetched, "RECIPE", fetched.RECIPE + 1)
+    monkeypatch.setattr(fetched, "READING_RECIPE", fetched.READING_RECIPE + 1)
     with pytest.raises(InputError, match="a fetched corpus"):
         read_manifest("tiny", cache)
 

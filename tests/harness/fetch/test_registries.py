@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from harness.fetch import registries
-from harness.fetch.registries import Missing, absent, archive_facts, archive_folder, fetch_archive
+from harness.fetch.registries import SourceMissing, absent, archive_facts, archive_folder, fetch_archive
 from harness.fetch.sources import Registry, Source
 from sweeps.errors import InputError
 
@@ -98,13 +98,13 @@ def test_apt_renews_its_lists_and_brings_the_package(debian, deb, indexed, tmp_p
     assert archive.read_bytes() == made.read_bytes()
     assert archive_facts(wanted, archive)["version"] == "3.2-1"
     assert "apt-get update" in capsys.readouterr().err
-    with pytest.raises(Missing, match="Debian 12 has it"):
+    with pytest.raises(SourceMissing, match="Debian 12 has it"):
         fetch_archive(source("apt", "nonesuch-doc", None), tmp_path / "cache")
 
 
 def test_apt_without_root_says_what_to_run(debian, monkeypatch, tmp_path):
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
-    with pytest.raises(Missing, match="sudo apt-get update"):
+    with pytest.raises(SourceMissing, match="sudo apt-get update"):
         fetch_archive(source("apt", "tiny-doc", None), tmp_path / "cache")
 
 
