@@ -1,0 +1,105 @@
+"""Abilities that appear at a scale: probabilities of passing by size, and onsets at a value of any variable."""
+
+import jax.numpy as jnp
+
+from harness.fit.laws.law import Combination, Parameter, law
+
+
+@law(
+    "PU = exp(-c N^-alpha) = exp(-(N_c/N)^alpha)",
+    response="PU",
+    parameters=(
+        Parameter("N_c", "log", 1e-6, 1e30, (1.0, 1e3, 1e6, 1e8, 1e10, 1e12)),
+        Parameter("alpha", "log", 1e-3, 10.0, (0.1, 0.3, 1.0)),
+    ),
+    source="Hu et al. 2023 (arXiv 2310.03262); form from memory, no constants published that could be checked",
+    objective="log_squares",
+    combinations=(Combination("log c", lambda p: p["alpha"] * jnp.log(p["N_c"])),),
+)
+def pass_until(N, *, N_c, alpha):
+    """Probability that a sampled answer passes, in model size: PU = exp(-c N^-alpha), written with c = N_c^alpha.
+
+    Hu et al. (arXiv 2310.03262): sampling until r answers pass measures probabilities far below one in a hundred, and
+    ln(-ln PU) is then a straight line in ln N: ln c - alpha ln N. N parameters; PU in (0, 1], from
+    `harness.fit.laws.pass_rates`. Least squares on ln PU, whose error is the same at every N, about 1/sqrt(r).
+
+    N_c is the size at which PU is 1/e. Unlike c it can be searched for in raw counts: c and alpha would be correlated
+    to .99 and more, and a probability cannot be centred.
+    """
+    return jnp.exp(-jnp.exp(alpha * (jnp.log(N_c) - N.log)))
+
+
+@law(
+    "PU = exp(-exp(s - q s^2)), s = alpha ln(N_c/N)",
+    like=pass_until,
+    parameters=(*pass_until.parameters, Parameter("q", "identity", -2.0, 2.0, (0.0,))),
+    source="ours: a test of the straight line of `pass_until` (the definition of emergence in arXiv 2310.03262)",
+    combinations=(),
+)
+def pass_until_bent(N, *, N_c, alpha, q):
+    """`pass_until` with a bend: ln(-ln PU) = s - q s^2 with s = alpha ln(N_c/N), no longer a straight line in ln N.
+
+    Hu et al. (arXiv 2310.03262) call an ability emergent if its curve accelerates against the straight line, which is a
+    q above zero whose interval excludes zero.
+    """
+    s = alpha * (jnp.log(N_c) - N.log)
+    return jnp.exp(-jnp.exp(s - q * s**2))
+
+
+# In units of the geometric mean of x. Starts beyond the smallest x fail at once and cost nothing.
+ONSETS = (-1.0, 0.0, 0.3, 0.5, 0.7, 0.8, 0.9, 0.95)
+
+
+def _above(x, x_c):
+    """Distance from the onset, 1 where there is none, and which rows lie above it."""
+    distance = x - x_c
+    return jnp.where(distance > 0.0, distance, 1.0), distance > 0.0
+
+
+@law(
+    "y = A exp(-c/(x - x_c)^(1/2)) above x_c, 0 below",
+    response="y",
+    parameters=(
+        Parameter("A", "log", 1e-8, 1e12, (1.0,), unit="y"),
+        Parameter("c", "log", 1e-6, 1e3, (0.1, 0.5, 2.0), unit="x^0.5"),
+        Parameter("x_c", "identity", -10.0, 1.0, ONSETS, unit="x"),
+    ),
+    source="form: abstract of the source's physics paper on a transition with an essential singularity; no constants",
+    objective="log_squares",
+    linear=("A",),
+    alternatives=("power_onset",),
+)
+def essential_singularity(x, *, A, c, x_c):
+    """An onset without any power of the distance: y = A exp(-c/(x - x_c)^(1/2)) above x_c, 0 below.
+
+    The abstract of a physics paper listed among the sources gives this form for an order parameter; here it is a
+    candidate for abilities that appear at a scale, beside `power_onset`. x is any positive variable, y a response above
+    zero.
+
+    The fit is on logs, in which the onset is a barrier: no row at or below x_c has a prediction, so x_c stays below
+    every row. Rows with y = 0 cannot be used (and are dropped with a warning); they say no more than that x_c is not
+    below them. The published way is the same one: (ln A/y)^-2 is a straight line in x, with its root at x_c.
+    """
+    distance, beyond = _above(x, x_c)
+    return jnp.where(beyond, A * jnp.exp(-c / jnp.sqrt(distance)), 0.0)
+
+
+@law(
+    "y = A (x - x_c)^beta above x_c, 0 below",
+    response="y",
+    parameters=(
+        Parameter("A", "log", 1e-12, 1e12, (1.0,), unit="y x^-beta"),
+        Parameter("beta", "log", 0.01, 30.0, (0.3, 1.0, 3.0)),
+        Parameter("x_c", "identity", -10.0, 1.0, ONSETS, unit="x"),
+    ),
+    source="the usual form of a continuous transition; the rival of `essential_singularity`",
+    objective="log_squares",
+    linear=("A",),
+)
+def power_onset(x, *, A, beta, x_c):
+    """An onset with a power of the distance, y = A (x - x_c)^beta: the rival of `essential_singularity`.
+
+    x is any positive variable, y a response above zero, fitted on logs; see there for rows with y = 0.
+    """
+    distance, beyond = _above(x, x_c)
+    return jnp.where(beyond, A * jnp.exp(beta * jnp.log(distance)), 0.0)

@@ -1,0 +1,67 @@
+"""All laws by id, family by family. A law that a family's module declares is found here without being listed again."""
+
+from types import ModuleType
+
+from harness.fit.laws import (
+    compute,
+    critical_batch,
+    effective_size,
+    fine_tuning,
+    gap_collapse,
+    gap_rivals,
+    hyperparameters,
+    mixtures,
+    mixtures_of_experts,
+    onsets,
+    repetition,
+    schedules,
+    sizes_and_tokens,
+    step_time,
+    vocabularies,
+    width_and_depth,
+)
+from harness.fit.laws.law import Law
+from sweeps.errors import InputError
+
+FAMILIES: dict[str, ModuleType] = {
+    "gaps that collapse": gap_collapse,
+    "other gaps": gap_rivals,
+    "parameters and tokens": sizes_and_tokens,
+    "one axis": compute,
+    "width and depth": width_and_depth,
+    "repeated tokens": repetition,
+    "mixtures of experts": mixtures_of_experts,
+    "effective size": effective_size,
+    "vocabularies": vocabularies,
+    "mixtures of text": mixtures,
+    "batch and steps": critical_batch,
+    "hyperparameters": hyperparameters,
+    "schedules": schedules,
+    "fine-tuning": fine_tuning,
+    "onsets": onsets,
+    "time": step_time,
+}
+
+
+def laws_of(family: str) -> list[Law]:
+    """The laws of a family, in the order in which its module declares them."""
+    return [law for law in vars(FAMILIES[family]).values() if isinstance(law, Law)]
+
+
+LAWS: dict[str, Law] = {law.id: law for family in FAMILIES for law in laws_of(family)}
+
+
+def law_ids() -> list[str]:
+    """The ids of all laws, those of one family beside one another."""
+    return list(LAWS)
+
+
+def get_law(law_id: str) -> Law:
+    """The law of that id.
+
+    Raises:
+        InputError: no family declares it.
+    """
+    if law_id not in LAWS:
+        raise InputError("fit", "law", law_id, f"one of {', '.join(LAWS)}")
+    return LAWS[law_id]
