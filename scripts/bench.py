@@ -75,7 +75,7 @@ def fit(args: argparse.Namespace) -> dict:
 
     from harness.fit.certainty.bootstrap import resample
     from harness.fit.fitting import complete, solve
-    from harness.fit.laws.law import get_law
+    from harness.fit.laws.registry import get_law
     from harness.fit.problem.centred import centre
     from harness.fit.search.solver import minimise
     from harness.fit.search.starts import grid_of_starts

@@ -15,7 +15,7 @@ from harness.fit.forecast import predict
 from harness.fit.groups import fit_by
 from harness.fit.known_truth import check_law, read_truth, render_truth
 from harness.fit.known_truth import compare_with_truth as compare_truth
-from harness.fit.laws.law import get_law
+from harness.fit.laws.registry import get_law
 from harness.fit.problem.objective import HuberOptions, check_objective
 from harness.fit.result import render, render_groups
 from harness.fit.table import read_table

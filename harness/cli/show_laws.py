@@ -1,6 +1,6 @@
 """`isogap laws`: the laws there are, or one of them in full."""
 
-from harness.fit.laws.law import get_law, law_ids, published_cases
+from harness.fit.laws.registry import get_law, law_ids
 from harness.terminal import print_rows
 
 
@@ -21,6 +21,6 @@ def _print_law(law_id: str) -> None:
         f"{law.id}: {law.formula}\nresponse {law.response}; columns {', '.join(law.roles[:-1])}\nsource: {law.source}"
     )
     print_rows([{"parameter": p.name, "published": p.published, "low": p.low, "high": p.high} for p in law.parameters])
-    if cases := published_cases(law_id):
+    if law.published_cases:
         print("published constants")
-        print_rows(cases)
+        print_rows(law.published_cases)

@@ -16,7 +16,7 @@ from harness.fit.compare import ComparedLaw, compare
 from harness.fit.fitting import fit
 from harness.fit.forecast import predict
 from harness.fit.groups import fit_by
-from harness.fit.laws.law import get_law, law_ids
+from harness.fit.laws.registry import get_law, law_ids
 from harness.fit.problem.objective import HuberOptions
 from harness.fit.result import FitResult
 from harness.fit.shared.collapse import Collapse, judge_collapse

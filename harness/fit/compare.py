@@ -8,7 +8,7 @@ import pandas as pd
 from jaxtyping import Float
 
 from harness.fit.fitting import SolvedFit, solve
-from harness.fit.laws.law import get_law
+from harness.fit.laws.registry import get_law
 from harness.fit.problem.centred import Problem
 from harness.fit.problem.likelihood import log_likelihood_rows
 from harness.fit.referee import extrapolation

@@ -11,7 +11,8 @@ from harness.fit.certainty.intervals import combinations_of, estimates_of
 from harness.fit.certainty.large_tables import draws_from_sandwich, extend, is_large, large_table_warning, part_of
 from harness.fit.certainty.profile_likelihood import profile_intervals as profile_of
 from harness.fit.certainty.sign_flip import detect
-from harness.fit.laws.law import Law, get_law
+from harness.fit.laws.law import Law
+from harness.fit.laws.registry import get_law
 from harness.fit.problem.centred import Problem, centre
 from harness.fit.problem.likelihood import log_likelihood_rows
 from harness.fit.problem.objective import DEFAULT_OPTIONS, HuberOptions

@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
-from harness.fit.laws.law import bind, get_law, stacked
+from harness.fit.laws.law import bind, stacked
+from harness.fit.laws.registry import get_law
 from harness.fit.problem.columns import read_columns
 from harness.fit.problem.objective import objective_named
 from harness.fit.problem.program import float64

@@ -5,7 +5,8 @@ import pandas as pd
 
 from harness.fit.fitting import fit
 from harness.fit.forecast import predict
-from harness.fit.laws.law import Law, get_law
+from harness.fit.laws.law import Law
+from harness.fit.laws.registry import get_law
 from harness.fit.problem.columns import column_of, held_out
 from harness.fit.problem.fit_warning import FitWarning
 from harness.fit.referee.scores import errors_of

@@ -12,7 +12,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from harness.fit.laws.law import Law, get_law, law_ids
+from harness.fit.laws.law import Law
+from harness.fit.laws.registry import get_law, law_ids
 from harness.fit.result import FitResult, number, span
 from sweeps.errors import InputError
 

@@ -12,7 +12,8 @@ from harness.fit.gap_law.findings import source_claim
 from harness.fit.gap_law.published import SOURCE_D, SOURCE_N, reduced_data
 from harness.fit.gap_law.rule import TESTED_LAW
 from harness.fit.gap_law.verdict import Verdict
-from harness.fit.laws.law import Law, get_law
+from harness.fit.laws.law import Law
+from harness.fit.laws.registry import get_law
 from harness.fit.result import FitResult, number
 from harness.report import figures, measured, page_tables
 from harness.report.curves import LossCurves, curve_figures

@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 
 from harness.fit.known_truth import HEADINGS, Truth, TruthCheck, fit_command, path_of, truth_cells
-from harness.fit.laws.law import get_law
+from harness.fit.laws.registry import get_law
 from harness.fit.result import FitResult
 from harness.fit.table import roles_for_runs
 from harness.report.gather import records_of_table

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from harness.files import write_text
 from harness.fit.known_truth import path_of, read_truth
-from harness.fit.laws.law import get_law
+from harness.fit.laws.registry import get_law
 from harness.fit.table import is_runs_table, read_file
 from harness.report.gather import read_sweep, records_of_table
 from harness.report.judged import judge_simulated_table, judge_sweep

@@ -27,7 +27,7 @@ from harness.fit.allocation.lines import (
 from harness.fit.allocation.lower_edge import lower_edge
 from harness.fit.allocation.parametric import allocate_by_fit, loss_law
 from harness.fit.fitting import fit
-from harness.fit.laws.law import get_law
+from harness.fit.laws.registry import get_law
 from harness.fit.problem.columns import column_of
 from harness.fit.problem.fit_warning import FitWarning
 from harness.fit.result import FitResult

@@ -9,7 +9,8 @@ from numpy.typing import ArrayLike
 
 from harness.fit.allocation.lines import FLOPS_PER_PARAMETER_TOKEN, check_budgets, table_of
 from harness.fit.forecast import estimates
-from harness.fit.laws.law import Law, bind, get_law, stacked
+from harness.fit.laws.law import Law, bind, stacked
+from harness.fit.laws.registry import get_law
 from harness.fit.problem.program import float64
 from harness.fit.result import FitResult
 from sweeps.errors import InputError

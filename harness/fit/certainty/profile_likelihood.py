@@ -26,7 +26,7 @@ def raw_problem(problem: Problem) -> Problem:
     scale = problem.scales[law.response]
     return replace(
         problem,
-        model=StatisticalModel(replace(law, parameters=tuple(wide), rescale=None), problem.model.objective),
+        model=StatisticalModel(law.on_raw_columns(tuple(wide)), problem.model.objective),
         columns=problem.raw_columns,
         response=problem.response * scale,
         noise=problem.noise * scale,

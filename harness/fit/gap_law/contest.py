@@ -7,7 +7,8 @@ import pandas as pd
 
 from harness.fit.fitting import SolvedFit, curvature_estimates, solve
 from harness.fit.gap_law.rule import RIVALS, TESTED_LAW
-from harness.fit.laws.law import get_law, with_factor
+from harness.fit.laws.law import with_factor
+from harness.fit.laws.registry import get_law
 from harness.fit.result import Estimate
 
 # 1 % of chi-squared with one degree of freedom.

@@ -70,8 +70,8 @@ def saturating_frontier(flops, *, A, B, alpha, E):
 
     Nezhurina et al. (arXiv 2506.04598) compare procedures by such curves through the Pareto-optimal runs of each, and
     extrapolate them. C is the role `flops`; L is an error or a loss; B is the compute below which training changes
-    nothing. `harness.fit.allocation.frontier_runs` finds the frontier of a table of runs: fitting every run instead answers
-    another question.
+    nothing. `harness.fit.allocation.frontier_runs` finds the frontier of a table of runs: fitting every run instead
+    answers another question.
     """
     return E + A * Positive(flops + B) ** -alpha
 

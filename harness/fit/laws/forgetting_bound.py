@@ -10,7 +10,6 @@ import pandas as pd
 from jaxtyping import Float
 from numpy.typing import ArrayLike
 
-from harness.fit.problem.columns import column_of
 from sweeps.errors import InputError
 
 
@@ -70,7 +69,12 @@ def with_bound(
     Raises:
         InputError: an unusable column, or steps beyond the rates.
     """
-    steps = column_of(frame, "step", source).astype(int)
+    if "step" not in frame.columns:
+        raise InputError(source, "step", ", ".join(map(str, frame.columns)), "a column step: steps taken")
+    taken = pd.to_numeric(frame["step"], errors="coerce").to_numpy(float)
+    if not np.all(taken >= 0):
+        raise InputError(source, "step", frame["step"][~(taken >= 0)].iloc[0], "steps taken, zero or more")
+    steps = taken.astype(int)
     later = steps >= exposed_until
     return frame.loc[later].assign(w=remaining(rates, weight_decay, exposed_until, steps[later]))
 

@@ -7,7 +7,9 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
-from harness.fit.laws.law import Law, Parameter, Positive, law
+import jax.numpy as jnp
+
+from harness.fit.laws.law import Law, Parameter, law
 
 
 def power_law(response: str, source: str, **published: float) -> Callable[[Callable[..., Any]], Law]:
@@ -109,7 +111,7 @@ def power_lines_tau(N, D, *, c, m):
     decay, B and D in one unit); its optimum falls with the tokens a parameter. The optimal weight decay then is
     B/(lr D tau).
     """
-    return c * Positive(D / N) ** m
+    return c * jnp.exp(m * (D.log - N.log))
 
 
 @power_law(

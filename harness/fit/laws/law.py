@@ -241,8 +241,8 @@ def law(formula: str, *, like: Law | None = None, **declared: Any) -> Callable[[
         arguments = inspect.signature(function).parameters.values()
         reads = tuple(a.name for a in arguments if a.kind is a.POSITIONAL_OR_KEYWORD)
         constants = {a.name: a.name.rstrip("_") for a in arguments if a.kind is a.KEYWORD_ONLY}
-        base = vars(like) if like else {"response": "L", "objective": "log_huber"}
-        known = base | {"id": function.__name__, "formula": formula, "about": inspect.getdoc(function) or ""} | declared
+        known: dict[str, Any] = dict(vars(like)) if like else {"response": "L", "objective": "log_huber"}
+        known |= {"id": function.__name__, "formula": formula, "about": inspect.getdoc(function) or ""} | declared
         known.setdefault("columns", tuple(name for name in reads if name not in known.get("vectors", ())))
         positive = set(known["columns"]) - set(known.get("signed", ()))
 

@@ -1,6 +1,8 @@
 """Losses L (nats per token) in a model's shape: w is the width (d_model), d the number of layers; N, D counts."""
 
-from harness.fit.laws.law import Parameter, Positive, coefficient, exponent, floor, law
+import jax.numpy as jnp
+
+from harness.fit.laws.law import Parameter, coefficient, exponent, floor, law
 
 GEMSTONES = "McLeish et al. 2025 (arXiv 2502.06857), form as in their code"
 GEMSTONE_EXPONENTS = (0.2, 0.5, 1.0)
@@ -71,7 +73,7 @@ def aspect_ratio(N, D, w, d, *, E, A, B, alpha, beta, eps, gamma):
     The factor is monotone in R: the law cannot have a best shape, and residuals that are U-shaped in R speak against
     it. The paper sets alpha = beta = gamma (`aspect_ratio_tied`, from a secondary source).
     """
-    return (E + A * N**-alpha + B * D**-beta) * (1.0 + eps * Positive(w / d) ** gamma)
+    return (E + A * N**-alpha + B * D**-beta) * (1.0 + eps * jnp.exp(gamma * (w.log - d.log)))
 
 
 @law(
@@ -88,4 +90,4 @@ def aspect_ratio(N, D, w, d, *, E, A, B, alpha, beta, eps, gamma):
 )
 def aspect_ratio_tied(N, D, w, d, *, E, A, B, alpha, eps):
     """`aspect_ratio` with one exponent for parameters, tokens and shape, as its authors fit it (arXiv 2501.18107)."""
-    return (E + A * N**-alpha + B * D**-alpha) * (1.0 + eps * Positive(w / d) ** alpha)
+    return (E + A * N**-alpha + B * D**-alpha) * (1.0 + eps * jnp.exp(alpha * (w.log - d.log)))

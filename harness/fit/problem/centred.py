@@ -113,7 +113,7 @@ def centre(
     if fitted.sum() < needed:
         raise InputError(source, "rows", int(fitted.sum()), f"at least {needed} rows to fit the law {law.id}")
     scales = {name: 1.0 for name in (*law.columns, law.response)}
-    if law.rescale is not None:
+    if law.centred:
         positive = [name for name in law.columns if name not in law.signed]
         scales |= {name: float(np.exp(np.mean(np.log(columns[name][fitted])))) for name in positive}
         magnitude = np.abs(response[fitted & (response != 0)])

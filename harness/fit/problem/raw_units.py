@@ -16,7 +16,7 @@ from harness.fit.problem.program import float64, program
 def _raw_coordinates(model: StatisticalModel, theta, scales):
     """The coordinates of the search for the raw columns: logs of the raw values where the transform is a log."""
     values = natural(model.parameters, theta)
-    raw = values if model.law.rescale is None else dict(model.law.rescale(values, scales))
+    raw = model.law.rescale(values, scales)
     return jnp.stack([forward(p, value_of(p, raw)) for p in model.parameters])
 
 

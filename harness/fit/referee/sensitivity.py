@@ -11,7 +11,8 @@ import pandas as pd
 from jaxtyping import Float
 
 from harness.fit.certainty.identifiability import Identified
-from harness.fit.laws.law import get_law, stacked
+from harness.fit.laws.law import stacked
+from harness.fit.laws.registry import get_law
 from harness.fit.problem.centred import Problem, centre, rows_needed
 from harness.fit.problem.likelihood import log_likelihood_rows
 from harness.fit.problem.model import StatisticalModel

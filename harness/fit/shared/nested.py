@@ -42,7 +42,6 @@ class Constants:
 
 def _units(law: Law, columns: Sequence[str], values: dict[str, float]) -> tuple[str, ...]:
     """The constants that change with the units of some columns."""
-    assert law.rescale is not None
     factor = 1.7
     scales = {name: factor if name in columns else 1.0 for name in (*law.columns, law.response)}
     with float64():
@@ -51,9 +50,9 @@ def _units(law: Law, columns: Sequence[str], values: dict[str, float]) -> tuple[
 
 
 def kinds_of_constants(law: Law) -> Constants:
-    """Without a `rescale` the logs are taken for prefactors."""
+    """The kinds of a law's constants; where columns are not centred, the logs are taken for prefactors."""
     values = {p.name: 1.1 * p.starts[len(p.starts) // 2] + 0.03 for p in law.parameters}
-    if law.rescale is None:
+    if not law.centred:
         level = prefactors = tuple(p.name for p in law.parameters if p.transform == "log" and p.name not in law.shapes)
     else:
         level = _units(law, (law.response,), values)
@@ -97,9 +96,7 @@ def recentred(fitted: SolvedFit, theta: Float[np.ndarray, "parameters"], scales:
     law = fitted.problem.law
     values = {p.name: np.exp(x) if p.transform == "log" else x for p, x in zip(law.parameters, theta, strict=False)}
     with float64():
-        moved = values
-        if law.rescale is not None:
-            moved = values | dict(law.rescale(values, {k: v / scales[k] for k, v in fitted.problem.scales.items()}))
+        moved = law.rescale(values, {k: v / scales[k] for k, v in fitted.problem.scales.items()})
         return {p.name: float(forward(p, moved[p.name])) for p in law.parameters}
 
 

@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike
 from harness.fit.certainty.bootstrap import cluster_weights
 from harness.fit.certainty.intervals import interval
 from harness.fit.fitting import fit
-from harness.fit.laws import loss_to_loss
+from harness.fit.laws.fine_tuning import loss_to_loss
 from harness.fit.problem.centred import Problem, centre
 from harness.fit.problem.columns import held_out
 from harness.fit.result import FitResult
@@ -24,12 +24,12 @@ from harness.fit.search.solver import Solutions, minimise
 
 # The floors are given here, so their range is no part of the fit.
 GIVEN_FLOORS = replace(
-    loss_to_loss.LAW,
+    loss_to_loss,
     parameters=tuple(
-        replace(p, high=2.0) if p.name in ("E0", "E1") else p for p in loss_to_loss.LAW.parameters
+        replace(p, high=2.0) if p.name in ("E0", "E1") else p for p in loss_to_loss.parameters
     ),
 )  # fmt: skip
-_CONSTANTS = tuple(p.name for p in loss_to_loss.LAW.parameters)
+_CONSTANTS = tuple(p.name for p in loss_to_loss.parameters)
 
 
 @dataclass(frozen=True)

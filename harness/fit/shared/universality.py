@@ -17,7 +17,8 @@ import pandas as pd
 
 from harness.fit.certainty.identifiability import identify
 from harness.fit.fitting import SolvedFit, solve
-from harness.fit.laws.law import Law, get_law
+from harness.fit.laws.law import Law
+from harness.fit.laws.registry import get_law
 from harness.fit.problem.fit_warning import FitWarning
 from harness.fit.problem.program import float64
 from harness.fit.referee.fit_warnings import FEWEST_CLUSTERS
@@ -168,7 +169,7 @@ def _free_combinations(law: Law) -> tuple[str, ...]:
     values = {p.name: 1.1 * p.starts[len(p.starts) // 2] + 0.03 for p in law.parameters}
     scales = {name: 1.7 + 0.1 * i for i, name in enumerate((*law.columns, law.response))}
     with float64():
-        moved = law.rescale(values, scales) if law.rescale else values
+        moved = law.rescale(values, scales)
         return tuple(c.label for c in law.combinations if np.isclose(float(c.value(moved)), float(c.value(values))))
 
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from harness.fit.compare import aicc, compare, folds_of
-from harness.fit.laws.law import get_law
+from harness.fit.laws.registry import get_law
 from harness.fit.problem.centred import centre
 from sweeps.errors import InputError
 

@@ -16,7 +16,7 @@ from harness.fit.known_truth import (
     render_truth,
     write_truth,
 )
-from harness.fit.laws.law import get_law
+from harness.fit.laws.registry import get_law
 from harness.fit.result import FitResult
 from sweeps.errors import InputError
 

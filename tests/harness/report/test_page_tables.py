@@ -5,7 +5,7 @@ import pytest
 
 from harness.fit.gap_law.nulls import Null
 from harness.fit.gap_law.rule import Word
-from harness.fit.laws.law import get_law
+from harness.fit.laws.registry import get_law
 from harness.report.page_tables import cell_text, constants_table, cost_table, html_table, nulls_table
 
 

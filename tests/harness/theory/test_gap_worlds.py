@@ -8,7 +8,7 @@ import pytest
 from harness import predict_gap
 from harness.fit.fitting import fit
 from harness.fit.known_truth import compare_with_truth
-from harness.fit.laws.law import get_law
+from harness.fit.laws.registry import get_law
 from harness.theory.gap_worlds import GAP_SIZES, exact_gaps, simulate_gaps
 from harness.theory.random_features import losses
 from harness.theory.spectrum import power_law_spectrum

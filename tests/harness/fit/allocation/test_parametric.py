@@ -10,7 +10,8 @@ from scipy.optimize import fminbound
 from harness.fit.allocation.allocation import allocate_fit, allocate_runs
 from harness.fit.allocation.parametric import allocate_by_fit, optimum_on_budgets
 from harness.fit.fitting import fit
-from harness.fit.laws.law import Law, Parameter, get_law
+from harness.fit.laws.law import Law, Parameter
+from harness.fit.laws.registry import get_law
 from sweeps.errors import InputError
 
 TRUTH = {"E": 1.8172, "A": 482.01, "B": 2085.43, "alpha": 0.3478, "beta": 0.3658}

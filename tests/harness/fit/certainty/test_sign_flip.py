@@ -2,7 +2,7 @@ import numpy as np
 import pandas as pd
 
 from harness.fit.certainty.sign_flip import detect
-from harness.fit.laws.law import get_law
+from harness.fit.laws.registry import get_law
 from harness.fit.problem.centred import centre
 
 

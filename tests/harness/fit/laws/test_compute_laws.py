@@ -7,8 +7,8 @@ import pytest
 from harness.fit.allocation.frontier_runs import all_records, binned_records, hull_records, runs_on_frontier
 from harness.fit.compare import compare
 from harness.fit.fitting import fit
-from harness.fit.laws._henighan import MODALITIES, PF_DAY, optimal_parameters
-from harness.fit.laws.law import published_cases
+from harness.fit.laws.compute import IN_COMPUTE, MODALITIES, PF_DAY, henighan_optimal_parameters
+from harness.fit.laws.registry import get_law
 from harness.fit.result import render
 from harness.fit.shared.crossover import find_crossover
 from harness.fit.shared.exponents import compare_exponents
@@ -32,11 +32,13 @@ def test_a_loss_with_a_floor_is_recovered_from_eight_sizes(seed):
 
 def test_published_constants_are_shown_and_recovered():
     """Video, without noise, in compute; the table of the paper is in what `isogap laws` prints."""
-    video = MODALITIES["video VQ"]
-    assert {"modality": "video VQ", "L_inf": 0.95, "C_c": 2.2e-5, "alpha": 0.14} in published_cases("henighan_c")
-    assert len(published_cases("henighan_n")) == 12 and published_cases("chinchilla") == []
-    assert video.c is not None
-    floor, scale, alpha = video.c
+    assert {"modality": "video VQ", "L_inf": 0.95, "C_c": 2.2e-5, "alpha": 0.14} in get_law(
+        "henighan_c"
+    ).published_cases
+    assert len(get_law("henighan_n").published_cases) == 12 and get_law("chinchilla").published_cases == ()
+    constants = MODALITIES["video VQ"][IN_COMPUTE]
+    assert constants is not None
+    floor, scale, alpha = constants
     compute = np.geomspace(1e-4, 1e1, 8)
     table = pd.DataFrame({"flops": compute, "L": floor + (scale / compute) ** alpha})
     found = fit("henighan_c", table, bootstrap=0, sensitivity=False).parameters
@@ -46,10 +48,10 @@ def test_published_constants_are_shown_and_recovered():
 
 def test_published_optimal_sizes():
     """Language at 1 PF-day: (1/3.3e-13)^.73 = 1.3e9 parameters; a PF-day is 1e15 FLOPs a second for a day."""
-    assert optimal_parameters("language", 1.0) == pytest.approx(1.3e9, rel=0.05)
+    assert henighan_optimal_parameters("language", 1.0) == pytest.approx(1.3e9, rel=0.05)
     assert PF_DAY == pytest.approx(1e15 * 24 * 3600)
     with pytest.raises(KeyError):
-        optimal_parameters("text-to-image, image", 1.0)
+        henighan_optimal_parameters("text-to-image, image", 1.0)
 
 
 def test_the_exponent_of_optimal_sizes_is_told_apart_from_another():

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from harness.fit.fitting import fit
-from harness.fit.laws.law import get_law
+from harness.fit.laws.registry import get_law
 from harness.fit.problem.centred import centre
 from harness.fit.problem.objective import HuberOptions
 from harness.fit.problem.raw_units import predictions, raw_values

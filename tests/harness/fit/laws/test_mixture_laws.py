@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 
 from harness.fit.fitting import fit
-from harness.fit.laws.law import get_law
+from harness.fit.laws.registry import get_law
 from harness.fit.result import render
 
 SHAPE = {"C": np.array([2.0, 0.8, 1.2]), "g": np.array([0.4, 0.6, 0.3])}

@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 
 from harness.fit.fitting import fit
-from harness.fit.laws.law import get_law
+from harness.fit.laws.registry import get_law
 
 
 def simulated(law_id, truth, columns, noise, seed):

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from harness.fit.fitting import fit
-from harness.fit.laws.law import get_law
+from harness.fit.laws.registry import get_law
 
 
 def at_published(law_id, **columns):

@@ -6,7 +6,7 @@ import pytest
 from scipy.stats import rankdata
 
 from harness.fit.fitting import fit, solve
-from harness.fit.laws.law import get_law
+from harness.fit.laws.registry import get_law
 from harness.fit.problem.raw_units import predictions
 
 SIZES = 200.0 * 2.0 ** np.arange(14)

@@ -7,7 +7,7 @@ import pytest
 from scipy.optimize import root_scalar
 
 from harness.fit.fitting import fit
-from harness.fit.laws.law import get_law
+from harness.fit.laws.registry import get_law
 from harness.fit.problem.centred import centre
 from harness.fit.problem.raw_units import predictions, raw_values
 from harness.fit.search.solver import best_and_runners_up, minimise

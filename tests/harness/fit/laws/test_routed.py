@@ -6,18 +6,14 @@ import pandas as pd
 import pytest
 
 from harness.fit.fitting import fit
-from harness.fit.laws._routed import cutoff, effective_parameters
-from harness.fit.laws.law import get_law
-from harness.fit.laws.routed import derive, rescale
+from harness.fit.laws.mixtures_of_experts import effective_parameters, routing_cutoff
+from harness.fit.laws.registry import get_law
 
 ROUTED = get_law("routed")
+DERIVE, RAW = ROUTED.derive, ROUTED.raw
+assert DERIVE is not None and RAW is not None
 PUBLISHED = {p.name: p.published for p in ROUTED.parameters}
 ROUTERS = ("S-Base", "RL-R", "Hash")
-
-
-def _separable(parameters, scales):
-    raw = rescale(dict(parameters) | {"c": 0.0}, scales)
-    return {name: value for name, value in raw.items() if name != "c"}
 
 
 SEPARABLE = replace(
@@ -25,7 +21,7 @@ SEPARABLE = replace(
     id="routed_separable",
     parameters=tuple(p for p in ROUTED.parameters if p.name != "c"),
     predict=lambda parameters, columns: ROUTED.predict(dict(parameters) | {"c": 0.0}, columns),
-    rescale=_separable,
+    raw=lambda parameters, scales: RAW(dict(parameters) | {"c": 0.0}, scales),
     combinations=(),
 )
 
@@ -33,7 +29,7 @@ SEPARABLE = replace(
 def published_loss(n, experts):
     columns = {"N": np.asarray(n, float), "E": np.asarray(experts, float)}
     with jax.enable_x64(True):
-        return np.asarray(ROUTED.predict(PUBLISHED, columns | derive(columns)))
+        return np.asarray(ROUTED.predict(PUBLISHED, columns | DERIVE(columns)))
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +44,7 @@ def test_what_the_published_constants_say():
     with jax.enable_x64(True):
         assert 48e6 < float(effective_parameters(PUBLISHED, 5e6, 128.0)) < 60e6
         # The constants are printed with two digits or three; the paper's cutoff is 937B.
-        assert float(np.log10(cutoff(PUBLISHED))) == pytest.approx(np.log10(937e9), abs=0.05)
+        assert float(np.log10(routing_cutoff(PUBLISHED))) == pytest.approx(np.log10(937e9), abs=0.05)
 
 
 def test_a_dense_model_is_worth_itself():

@@ -7,9 +7,10 @@ import pandas as pd
 import pytest
 
 from harness.fit.fitting import fit, solve
-from harness.fit.laws._schedule import annealed, summed_rates
-from harness.fit.laws.law import get_law, natural
-from harness.fit.laws.lr_anneal_free import derive, interpolated
+from harness.fit.laws.law import natural
+from harness.fit.laws.rate_sums import annealed, summed_rates
+from harness.fit.laws.registry import get_law
+from harness.fit.laws.schedules import interpolated_sum
 from harness.fit.problem.columns import read_columns
 
 WARM, PEAK, EVERY = 200, 1e-3, 40
@@ -81,11 +82,13 @@ def test_any_memory_is_interpolated():
         "step": frame["step"].to_numpy(float),
         "lr": frame["lr"].to_numpy(),
     }
+    derive = get_law("lr_anneal_free").derive
+    assert derive is not None
     derived = derive(columns)
     for memory in (7.0, 130.0, 1500.0):
         exact = annealed(columns, np.array([1 - 1 / memory]))[:, 0]
         with jax.enable_x64(True):
-            found = np.asarray(interpolated(jnp.asarray(derived["S2"]), jnp.asarray(memory)))
+            found = np.asarray(interpolated_sum(jnp.asarray(derived["S2"]), jnp.asarray(memory)))
         np.testing.assert_allclose(found, exact, atol=2e-4 * exact.max())
 
 

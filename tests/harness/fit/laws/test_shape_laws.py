@@ -6,9 +6,9 @@ import pandas as pd
 import pytest
 
 from harness.fit.fitting import fit
-from harness.fit.laws.average_parameter import average_count
+from harness.fit.laws.effective_size import average_count
 from harness.fit.laws.gmse import bits_of, block_sparse_gmse, sparse_gmse, uniform_gmse
-from harness.fit.laws.law import get_law
+from harness.fit.laws.registry import get_law
 from harness.fit.problem.centred import centre
 from harness.fit.problem.raw_units import predictions, raw_values
 from harness.fit.search.solver import minimise

@@ -5,7 +5,7 @@ import pytest
 
 from harness.fit.compare import compare
 from harness.fit.fitting import fit, solve
-from harness.fit.laws.law import get_law
+from harness.fit.laws.registry import get_law
 from harness.fit.problem.centred import centre
 from harness.fit.referee.extrapolation import WINDOWS, extrapolate, scale_of, windows_of
 

@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from harness.fit.laws.law import get_law
+from harness.fit.laws.registry import get_law
 from harness.fit.problem.centred import centre
 from harness.fit.problem.model import bounds_of, row_losses
 from harness.fit.problem.objective import HuberOptions

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from harness.fit.fitting import solve
-from harness.fit.laws.law import by_group, get_law
+from harness.fit.laws.law import by_group
+from harness.fit.laws.registry import get_law
 from harness.fit.problem.centred import centre
 from harness.fit.problem.raw_units import predictions
 from harness.fit.shared.nested import (

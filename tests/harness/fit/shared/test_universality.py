@@ -103,7 +103,7 @@ def test_groups_have_to_exist_and_be_large_enough(crossing):
 
 
 def universality_law():
-    from harness.fit.laws.law import get_law
+    from harness.fit.laws.registry import get_law
 
     return get_law("gap")
 
