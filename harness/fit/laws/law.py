@@ -250,7 +250,8 @@ def law(formula: str, *, like: Law | None = None, **declared: Any) -> Callable[[
             values = [Positive(columns[name]) if name in positive else columns[name] for name in reads]
             return function(*values, **{argument: parameters[name] for argument, name in constants.items()})
 
-        return Law(**(known | {"predict": predict}))
+        known["predict"] = predict
+        return Law(**known)
 
     return declare
 

@@ -187,8 +187,8 @@ def multi_power(S1, change, rate, since, *, L0, A, alpha, B, C, beta, gamma):
     without bound, and predicts unseen schedules worse than the published constants, which come from a search stopped
     early. Their ranges here were chosen by that: fitted to each of four choices of three schedules at 25 and 100
     million parameters, the law has an R2 of 0.9982 and more on the others; with free ranges (`multi_power_free`) 0.97
-    to 0.998. The published beta lies below the range. A fit that stops at these ends says so: beta and gamma are then not
-    estimates.
+    to 0.998. The published beta lies below the range. A fit that stops at these ends says so: beta and gamma are then
+    not estimates.
 
     The changes before a row are gathered in cells of (log S_k, log lr_k), some twenty a row instead of one a step: the
     loss is met to 1e-5 nats on average, 6e-4 in the first steps after a warm-up.

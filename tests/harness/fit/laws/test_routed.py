@@ -10,10 +10,13 @@ from harness.fit.laws.mixtures_of_experts import effective_parameters, routing_c
 from harness.fit.laws.registry import get_law
 
 ROUTED = get_law("routed")
-DERIVE, RAW = ROUTED.derive, ROUTED.raw
-assert DERIVE is not None and RAW is not None
 PUBLISHED = {p.name: p.published for p in ROUTED.parameters}
 ROUTERS = ("S-Base", "RL-R", "Hash")
+
+
+def _separable(parameters, scales):
+    assert ROUTED.raw is not None
+    return ROUTED.raw(dict(parameters) | {"c": 0.0}, scales)
 
 
 SEPARABLE = replace(
@@ -21,15 +24,16 @@ SEPARABLE = replace(
     id="routed_separable",
     parameters=tuple(p for p in ROUTED.parameters if p.name != "c"),
     predict=lambda parameters, columns: ROUTED.predict(dict(parameters) | {"c": 0.0}, columns),
-    raw=lambda parameters, scales: RAW(dict(parameters) | {"c": 0.0}, scales),
+    raw=_separable,
     combinations=(),
 )
 
 
 def published_loss(n, experts):
     columns = {"N": np.asarray(n, float), "E": np.asarray(experts, float)}
+    assert ROUTED.derive is not None
     with jax.enable_x64(True):
-        return np.asarray(ROUTED.predict(PUBLISHED, columns | DERIVE(columns)))
+        return np.asarray(ROUTED.predict(PUBLISHED, columns | ROUTED.derive(columns)))
 
 
 @pytest.fixture(scope="module")
