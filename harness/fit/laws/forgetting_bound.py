@@ -71,9 +71,9 @@ def with_bound(
     """
     if "step" not in frame.columns:
         raise InputError(source, "step", ", ".join(map(str, frame.columns)), "a column step: steps taken")
-    taken = pd.to_numeric(frame["step"], errors="coerce").to_numpy(float)
+    taken = np.asarray(pd.to_numeric(pd.Series(frame["step"]), errors="coerce"), float)
     if not np.all(taken >= 0):
-        raise InputError(source, "step", frame["step"][~(taken >= 0)].iloc[0], "steps taken, zero or more")
+        raise InputError(source, "step", float(taken[~(taken >= 0)][0]), "steps taken, zero or more")
     steps = taken.astype(int)
     later = steps >= exposed_until
     return frame.loc[later].assign(w=remaining(rates, weight_decay, exposed_until, steps[later]))
