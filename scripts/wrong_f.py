@@ -53,8 +53,8 @@ def study(name: str, law: str, replicates: int, scatter: float) -> dict:
     clean = fit(law, exact, bootstrap=0, sensitivity=False)
     found = [fit(law, measured(exact, seed, scatter), sensitivity=False) for seed in range(replicates)]
     row: dict = {"design": name, "law": law, "rows": len(exact)}
-    row["scatter_without_noise"] = clean.scatter["log_residual_sd"]
-    row["scatter"] = float(np.mean([each.scatter["log_residual_sd"] for each in found]))
+    row["scatter_without_noise"] = clean.scatter.log_residual_sd
+    row["scatter"] = float(np.mean([each.scatter.log_residual_sd for each in found]))
     for constant, truth in TRUTH.items():
         known = [each.parameters[constant] for each in found if each.parameters[constant].identified]
         values = np.asarray([value.estimate for value in known], float)

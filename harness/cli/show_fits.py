@@ -7,17 +7,17 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from harness.cli.fit_text import render_fit, render_groups, render_truth
 from harness.fit.allocation.best_settings import find_optima
 from harness.fit.allocation.frontier_runs import runs_on_frontier
 from harness.fit.compare import compare
 from harness.fit.fitting import fit
 from harness.fit.forecast import predict
 from harness.fit.groups import fit_by
-from harness.fit.known_truth import check_law, read_truth, render_truth
+from harness.fit.known_truth import check_law, read_truth
 from harness.fit.known_truth import compare_with_truth as compare_truth
 from harness.fit.laws.registry import get_law
 from harness.fit.problem.objective import HuberOptions, check_objective
-from harness.fit.result import render, render_groups
 from harness.fit.table import read_table
 from harness.record.table import write_table
 from harness.source import parse_roles, read_fit, read_points, read_runs
@@ -53,17 +53,17 @@ def show_fit(
     with working("fitting"):
         if by is None:
             result = fit(law, frame, **choices)
-            text = render(result)
+            text = render_fit(result)
             if known is not None:
                 constants = compare_truth(result, known)
                 text += render_truth(constants, known)
-                result = replace(result, truth=tuple(map(asdict, constants)))
+                result = replace(result, truth=tuple(constants))
             written = result.to_dict()
         else:
             fits, pooled, warnings = fit_by(law, frame, by, **choices)
             text = render_groups(fits, pooled, warnings)
             groups = {name: result.to_dict() for name, result in fits.items()}
-            written = {"by": by, "groups": groups, "holdout": pooled}
+            written = {"by": by, "groups": groups, "holdout": asdict(pooled)}
     print(text, end="")
     if json_:
         json_.write_text(json.dumps(written, indent=1, allow_nan=False))

@@ -21,9 +21,9 @@ from harness.fit.problem.table_checks import oddities
 from harness.fit.referee.checklist import checklist
 from harness.fit.referee.extrapolation import extrapolate
 from harness.fit.referee.fit_warnings import warnings_of
-from harness.fit.referee.scores import holdout_scores, scatter
+from harness.fit.referee.scores import holdout_scores, scatter_of
 from harness.fit.referee.sensitivity import cases, robustness
-from harness.fit.result import Estimate, FitResult
+from harness.fit.result import Estimate, FitResult, Identifiability, Minimum
 from harness.fit.search.fit_status import FitStatus
 from harness.fit.search.solver import Solutions, minimise, status_of
 from harness.fit.search.starts import grid_of_starts
@@ -150,9 +150,9 @@ def complete(
             estimates[name] = replace(estimates[name], profile_low=low, profile_high=high)
     combinations = combinations_of(problem, identified, sampled)
     reported = [name for name, value in estimates.items() if value.identified]
-    reported += [entry["combination"] for entry in combinations]
+    reported += [entry.combination for entry in combinations]
     moved = cases(searched, searched_frame, solutions, identified, reported) if sensitivity and reported else ()
-    robust = robustness(problem, identified, moved) if moved else {}
+    robust = robustness(problem, identified, moved) if moved else None
     beyond = extrapolate(searched, solutions) if sensitivity else None
     condition = identified.condition if np.isfinite(identified.condition) else None
     loss = solutions.loss
@@ -164,29 +164,29 @@ def complete(
         formula=law.formula,
         source=source,
         rows=int(problem.fitted.sum()),
-        objective={
-            "name": problem.model.objective.name,
-            "value": value,
-            "given_up_for_fewer_directions": (identified.loss - best) * problem.unit,
-            "starts": len(loss),
-            "starts_within_1_percent": float(np.mean(near)),
-            "distance_from_start": float(solutions.distance[int(np.argmin(loss))]),
-        },
+        objective=Minimum(
+            name=problem.model.objective.name,
+            value=value,
+            given_up_for_fewer_directions=(identified.loss - best) * problem.unit,
+            starts=len(loss),
+            starts_within_1_percent=float(np.mean(near)),
+            distance_from_start=float(solutions.distance[int(np.argmin(loss))]),
+        ),
         status=fitted.status,
         parameters=estimates,
-        identifiability={
-            "rank": identified.rank,
-            "parameters": len(law.parameters),
-            "condition": condition,
-            "identified_combinations": combinations,
-            "regime_rows": identified.regime_rows,
-            "unbounded_profiles": list(identified.unbounded),
-        },
-        scatter=scatter(problem, identified.theta, fitted.degrees),
+        identifiability=Identifiability(
+            rank=identified.rank,
+            parameters=len(law.parameters),
+            condition=condition,
+            identified_combinations=combinations,
+            regime_rows=identified.regime_rows,
+            unbounded_profiles=identified.unbounded,
+        ),
+        scatter=scatter_of(problem, identified.theta, fitted.degrees),
         holdout=holdout_scores(problem, identified.theta),
         sensitivity=moved,
         robustness=robust,
-        extrapolation=beyond.summary() if beyond else {},
+        extrapolation=beyond.summary() if beyond else None,
         checklist=checklist(problem, frame, solutions, identified, draws),
         warnings=(*problem.warnings, *warnings_of(fitted.status, problem, identified, estimates, robust)),
         log_likelihood=fitted.log_likelihood,

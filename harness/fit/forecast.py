@@ -1,7 +1,5 @@
 """What a stored fit says about new points, with intervals from its draws."""
 
-from types import SimpleNamespace
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -76,4 +74,4 @@ def curves(
 def _with_scatter(result: FitResult, sampled: Float[np.ndarray, "draws points"]) -> np.ndarray:
     """Draws of single runs: relative scatter where the objective has one, in logs where it works on logs."""
     normal = np.random.default_rng(0).standard_normal(sampled.shape)
-    return objective_named(result.objective["name"]).new_runs(sampled, SimpleNamespace(**result.scatter), normal)
+    return objective_named(result.objective.name).new_runs(sampled, result.scatter, normal)

@@ -10,13 +10,13 @@ from harness.fit.laws.registry import get_law
 from harness.fit.problem.columns import column_of, held_out
 from harness.fit.problem.fit_warning import FitWarning
 from harness.fit.referee.scores import errors_of
-from harness.fit.result import FitResult
+from harness.fit.result import FitResult, HeldOutErrors
 from sweeps.errors import InputError
 
 
 def fit_by(
     law: str | Law, frame: pd.DataFrame, by: str, *, holdout: str | None = None, source: str = "table", **choices
-) -> tuple[dict[str, FitResult], dict, tuple[FitWarning, ...]]:
+) -> tuple[dict[str, FitResult], HeldOutErrors, tuple[FitWarning, ...]]:
     """A fit per value of a column, and the errors on the held-out rows of all groups together.
 
     Args:

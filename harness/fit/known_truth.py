@@ -1,6 +1,5 @@
 """What is known to be true of a simulated table, and what a fit of that table made of it."""
 
-import io
 import json
 import math
 import shlex
@@ -8,13 +7,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
-
 from harness.fit.laws.law import Law
 from harness.fit.laws.registry import get_law, law_ids
-from harness.fit.result import FitResult, number, span
+from harness.fit.result import FitResult, TruthCheck, number, span
 from sweeps.errors import InputError
 
 
@@ -41,26 +36,6 @@ class Truth:
     cost: str
     where: str | None = None
     roles: Mapping[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class TruthCheck:
-    """One true value beside what the fit says of it.
-
-    Attributes:
-        estimate: None where the fit does not identify it.
-        covered: whether the 95 % interval holds the truth; None where there is no interval.
-        error: estimate minus truth.
-    """
-
-    name: str
-    truth: float
-    estimate: float | None
-    se: float | None
-    ci_low: float | None
-    ci_high: float | None
-    covered: bool | None
-    error: float | None
 
 
 def check_law(truth: Truth, law: Law) -> None:
@@ -91,8 +66,7 @@ def compare_with_truth(result: FitResult, truth: Truth) -> list[TruthCheck]:
         name: (value.estimate if value.identified else None, value.se, value.ci_low, value.ci_high)
         for name, value in result.parameters.items()
     }
-    for entry in result.identifiability["identified_combinations"]:
-        known[entry["combination"]] = (entry["estimate"], entry["se"], entry["ci_low"], entry["ci_high"])
+    known |= {name: (e.estimate, e.se, e.ci_low, e.ci_high) for name, e in result.combinations.items()}
     rows = []
     for name, value in truth.parameters.items():
         if name not in known:
@@ -119,18 +93,6 @@ def truth_cells(row: TruthCheck) -> tuple[str, ...]:
     return row.name, number(row.truth), told, number(row.error), interval, held
 
 
-def render_truth(found: list[TruthCheck], truth: Truth) -> str:
-    """The comparison as text for a terminal."""
-    console = Console(width=110, record=True, file=io.StringIO())
-    table = Table(title=Text(f"beside the truth of {truth.oracle}: {truth.regime}", "italic"), title_justify="left")
-    for heading in HEADINGS:
-        table.add_column(heading, justify="left" if heading == "constant" else "right")
-    for row in found:
-        table.add_row(*map(Text, truth_cells(row)))
-    console.print(table)
-    return console.export_text()
-
-
 def path_of(table: Path) -> Path:
     """Where the truth of a table stands: `gaps.truth.json` beside `gaps.csv`."""
     return table.with_name(f"{table.stem}.truth.json")
@@ -145,12 +107,13 @@ def fit_command(table: Path | str, truth: Truth) -> str:
 
 
 def write_truth(truth: Truth, table: Path) -> None:
-    """Beside the table."""
+    """Write the truth beside the table."""
     path_of(table).write_text(json.dumps(asdict(truth), indent=1, allow_nan=False) + "\n")
 
 
 def read_truth(path: Path) -> Truth:
-    """
+    """Read what `isogap simulate` wrote beside a table.
+
     Raises:
         InputError: no such file, or one that `isogap simulate` did not write.
     """

@@ -1,15 +1,20 @@
-"""The outcome of a fit: frozen, as JSON, and as text for a terminal. No estimate goes without its status."""
+"""The outcome of a fit as frozen values, and as JSON. No estimate goes without its status."""
 
-import io
+import html
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
+from typing import TYPE_CHECKING, Any
 
 from harness.fit.problem.fit_warning import FitWarning
 from harness.fit.search.fit_status import FitStatus
+
+if TYPE_CHECKING:
+    from plotly.graph_objects import Figure
+
+# A number, or None where there is none to give. It is not spelled `float | None`, so that whoever knows that rows were
+# held out, say, may compute with their errors.
+Known = Any
 
 
 @dataclass(frozen=True)
@@ -33,15 +38,162 @@ class Estimate:
 
 
 @dataclass(frozen=True)
+class Minimum:
+    """The minimised objective, as the literature writes it, and how far the starts agree on it.
+
+    Attributes:
+        given_up_for_fewer_directions: how much higher than the lowest value the reported one is, where a simpler point
+            explains the rows as well.
+        starts_within_1_percent: share of the starts that ended within 1 % of the best (0.01 of a log likelihood).
+        distance_from_start: how far the best search went, in the coordinates of the search.
+    """
+
+    name: str
+    value: float
+    given_up_for_fewer_directions: float
+    starts: int
+    starts_within_1_percent: float
+    distance_from_start: float
+
+
+@dataclass(frozen=True)
+class CombinationEstimate:
+    """A combination of parameters that the rows identify, with its standard error and 95 % interval."""
+
+    combination: str
+    estimate: float
+    se: float
+    ci_low: Known
+    ci_high: Known
+    published: float | None
+
+
+@dataclass(frozen=True)
+class Identifiability:
+    """What the rows identify of a law.
+
+    Attributes:
+        rank: directions that the rows fix, of as many as the law has `parameters`.
+        condition: of the whitened Jacobian; None if it is infinite.
+        regime_rows: fitted rows in each regime of the law.
+        unbounded_profiles: parameters whose profile likelihood does not fall before an end of their range.
+    """
+
+    rank: int
+    parameters: int
+    condition: float | None
+    identified_combinations: tuple[CombinationEstimate, ...]
+    regime_rows: Mapping[str, int]
+    unbounded_profiles: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Scatter:
+    """The scatter of the fitted rows about the law under every definition in use; None where it does not apply.
+
+    Attributes:
+        tau: multiplicative scatter beyond the measured noise, by maximum likelihood.
+        tau_unbiased: tau times sqrt(n/(n - p)).
+        log_residual_sd: of rows with a positive response; `without_noise` has the measured errors' part subtracted.
+        residual_sd: in the unit of the response.
+    """
+
+    tau: Known
+    tau_unbiased: Known
+    log_residual_sd: Known
+    log_residual_sd_without_noise: Known
+    residual_sd: Known
+    median_abs_relative: float
+    median_noise_relative: float
+    rows_not_positive: int
+
+
+@dataclass(frozen=True)
+class HeldOutErrors:
+    """Errors of predictions on rows that were not fitted, in the response's unit; None if there are no such rows."""
+
+    rows: int
+    mean_abs_relative_error: Known
+    rmse: Known
+    r2: Known
+
+
+@dataclass(frozen=True)
+class SensitivityCase:
+    """The same fit under another choice.
+
+    Attributes:
+        estimates: the identified parameters and combinations under this choice.
+        prediction: of the response at sqrt(10) times the largest sizes; None if the law makes none.
+        aic_behind: of another law, its AIC less that of the fit; None if the law is the same.
+    """
+
+    case: str
+    rows: int
+    estimates: Mapping[str, float]
+    prediction: float | None
+    aic_behind: float | None = None
+
+
+@dataclass(frozen=True)
+class Robustness:
+    """Whether a fit is `fragile` or `stable` under other choices; ranges are name -> (low, case, high, case)."""
+
+    verdict: str
+    reasons: tuple[str, ...]
+    ranges: Mapping[str, tuple[float, str, float, str]]
+
+
+@dataclass(frozen=True)
+class ExtrapolationErrors:
+    """How well fits to the smaller runs predict the larger ones.
+
+    Attributes:
+        reach: by how much the largest scale of a window exceeds the largest that was fitted: geometric mean.
+        mean_score: of the rows; `harness.fit.referee.extrapolation` says what a score is.
+    """
+
+    rows: int
+    reach: float
+    mean_abs_relative_error: float | None
+    mean_score: float | None
+
+
+@dataclass(frozen=True)
+class TruthCheck:
+    """One true value of a simulated table beside what the fit says of it.
+
+    Attributes:
+        estimate: None where the fit does not identify it.
+        covered: whether the 95 % interval holds the truth; None where there is no interval.
+        error: estimate minus truth.
+    """
+
+    name: str
+    truth: float
+    estimate: float | None
+    se: float | None
+    ci_low: float | None
+    ci_high: float | None
+    covered: bool | None
+    error: float | None
+
+
+# Group of questions -> question -> answer: a number, a text, or a list of them.
+Checklist = Mapping[str, Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
 class FitResult:
     """Everything a fit says. `to_dict` is the JSON of a fit.
 
     Attributes:
-        objective: name, value, the share of starts that ended within 1 % of the best, the number of starts.
-        identifiability: rank, parameters, condition, identified_combinations, regimes, unbounded.
-        sensitivity: the fit under other choices; robustness: what they amount to; extrapolation: how
-            fits to the smaller runs meet the larger ones; checklist: what a referee asks.
-        log_likelihood: of the fitted rows in raw units; `degrees`: directions fitted, for AICc and BIC.
+        holdout: errors on the rows that were held out.
+        sensitivity: the fit under other choices, itself first; `robustness` is what they amount to.
+        log_likelihood: of the fitted rows in raw units.
+        degrees: directions fitted, for AICc and BIC.
+        extrapolation: None where the sizes are too few for a window.
+        checklist: what a referee asks, by group.
         draws: bootstrap draws of every raw parameter; intervals of predictions come from them.
         truth: of a simulated table, each known constant beside its estimate (`harness.fit.known_truth`).
     """
@@ -50,44 +202,116 @@ class FitResult:
     formula: str
     source: str
     rows: int
-    objective: dict
+    objective: Minimum
     status: FitStatus
     parameters: dict[str, Estimate]
-    identifiability: dict
-    scatter: dict
-    holdout: dict
-    sensitivity: tuple[dict, ...]
+    identifiability: Identifiability
+    scatter: Scatter
+    holdout: HeldOutErrors
+    sensitivity: tuple[SensitivityCase, ...]
     warnings: tuple[FitWarning, ...]
     log_likelihood: float
     degrees: int
-    robustness: dict = field(default_factory=dict)
-    extrapolation: dict = field(default_factory=dict)
-    checklist: dict = field(default_factory=dict)
+    robustness: Robustness | None = None
+    extrapolation: ExtrapolationErrors | None = None
+    checklist: Checklist = field(default_factory=dict)
     draws: dict[str, tuple[float, ...]] = field(default_factory=dict, repr=False)
-    truth: tuple[dict, ...] = ()
+    truth: tuple[TruthCheck, ...] = ()
+
+    def _plain(self) -> dict[str, Any]:
+        data = asdict(self)
+        for case in data["sensitivity"]:
+            if case["aic_behind"] is None:
+                del case["aic_behind"]
+        return data | {name: data[name] or {} for name in ("robustness", "extrapolation")}
 
     def to_dict(self) -> dict:
         """Plain dictionaries, lists, numbers and strings."""
-        return json.loads(json.dumps(asdict(self)))
+        return json.loads(json.dumps(self._plain()))
 
     def to_json(self) -> str:
         """Strict JSON: numbers that are not finite do not occur in a result."""
-        return json.dumps(asdict(self), indent=1, allow_nan=False)
+        return json.dumps(self._plain(), indent=1, allow_nan=False)
 
     @staticmethod
     def from_dict(data: dict) -> "FitResult":
-        """The inverse of `to_dict`."""
+        """The inverse of `to_dict`.
+
+        Raises:
+            TypeError, KeyError, ValueError: the data are not those of a fit.
+        """
+        identified = data["identifiability"]
+        combinations = tuple(CombinationEstimate(**entry) for entry in identified["identified_combinations"])
+        robustness, extrapolation = data.get("robustness"), data.get("extrapolation")
         return FitResult(
             **data
             | {
+                "objective": Minimum(**data["objective"]),
                 "status": FitStatus(data["status"]),
                 "parameters": {name: Estimate(**value) for name, value in data["parameters"].items()},
-                "sensitivity": tuple(data["sensitivity"]),
+                "identifiability": Identifiability(
+                    **identified
+                    | {
+                        "identified_combinations": combinations,
+                        "unbounded_profiles": tuple(identified["unbounded_profiles"]),
+                    }
+                ),
+                "scatter": Scatter(**data["scatter"]),
+                "holdout": HeldOutErrors(**data["holdout"]),
+                "sensitivity": tuple(SensitivityCase(**case) for case in data["sensitivity"]),
                 "warnings": tuple(FitWarning(**warning) for warning in data["warnings"]),
+                "robustness": Robustness(**robustness) if robustness else None,
+                "extrapolation": ExtrapolationErrors(**extrapolation) if extrapolation else None,
                 "draws": {name: tuple(values) for name, values in data["draws"].items()},
-                "truth": tuple(data.get("truth", ())),
+                "truth": tuple(TruthCheck(**check) for check in data.get("truth", ())),
             }
         )
+
+    @property
+    def combinations(self) -> dict[str, CombinationEstimate]:
+        """The combinations of parameters that the rows identify, by label."""
+        return {entry.combination: entry for entry in self.identifiability.identified_combinations}
+
+    def _repr_html_(self) -> str:
+        """The estimates as a table for a notebook, with the status and the warnings."""
+        estimates = [
+            (name, number(e.estimate), number(e.se), span(e.ci_low, e.ci_high)) if e.identified
+            else (name, "not identified", "", "")
+            for name, e in self.parameters.items()
+        ]  # fmt: skip
+        combined = [
+            (name, number(e.estimate), number(e.se), span(e.ci_low, e.ci_high)) for name, e in self.combinations.items()
+        ]
+        lines = [f"<b>{html.escape(self.law)}</b>: {html.escape(self.formula)}; {self.rows} rows; {self.status}"]
+        lines.append(html_rows(("parameter", "estimate", "s.e.", "95 % interval"), [*estimates, *combined]))
+        lines += [f"{html.escape(warning.code)}: {html.escape(warning.message)}" for warning in self.warnings]
+        return "<br>".join(lines)
+
+    def figure(self) -> "Figure":
+        """The identified parameters with their 95 % intervals, each divided by its estimate; hollow: the published."""
+        from plotly.graph_objects import Figure
+
+        known = {name: e for name, e in self.parameters.items() if e.identified and e.estimate}
+        drawn = Figure()
+        for name, e in known.items():
+            assert e.estimate
+            ends = [None if end is None else end / e.estimate for end in (e.ci_low, e.ci_high)]
+            drawn.add_scatter(x=ends, y=[name, name], mode="lines", line_color="gray", showlegend=False)
+            label = f"{name} = {number(e.estimate)} {span(e.ci_low, e.ci_high)}"
+            drawn.add_scatter(x=[1.0], y=[name], marker_color="black", hovertext=label, showlegend=False)
+            if e.published is not None:
+                x = [e.published / e.estimate]
+                drawn.add_scatter(x=x, y=[name], marker_symbol="circle-open", hovertext="published", showlegend=False)
+        return drawn.update_layout(title=f"{self.law}: {self.formula}", xaxis_title="relative to the estimate")
+
+
+def html_rows(headings: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+    """A table in HTML."""
+
+    def line(cells: tuple[str, ...], tag: str) -> str:
+        return "<tr>" + "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in cells) + "</tr>"
+
+    return "<table>" + line(headings, "th") + "".join(line(row, "td") for row in rows) + "</table>"
 
 
 def number(value: float | None) -> str:
@@ -100,81 +324,3 @@ def span(low: float | None, high: float | None) -> str:
     if low is None and high is None:
         return "unbounded"
     return f"[{'unbounded' if low is None else number(low)}, {'unbounded' if high is None else number(high)}]"
-
-
-def parameter_table(result: FitResult) -> Table:
-    """Estimates with errors; `not identified` stands in the place of a number that the data do not give."""
-    table = Table(title=Text(f"{result.law}: {result.formula}", "italic"), title_justify="left")
-    for heading in ("parameter", "estimate", "s.e.", "95 % interval", "published"):
-        table.add_column(heading, justify="left" if heading == "parameter" else "right")
-    profiled = any(
-        value.profile_low is not None or value.profile_high is not None for value in result.parameters.values()
-    )
-    if profiled:
-        table.add_column("profile", justify="right")
-    for name, value in result.parameters.items():
-        if value.identified:
-            cells = (number(value.estimate), number(value.se), span(value.ci_low, value.ci_high))
-        else:
-            cells = ("not identified", "", "")
-        more = (Text(span(value.profile_low, value.profile_high)),) if profiled else ()
-        table.add_row(Text(name), *map(Text, cells), number(value.published), *more)  # markup would swallow an interval
-    for combination in result.identifiability["identified_combinations"]:
-        interval = span(combination["ci_low"], combination["ci_high"])
-        numbers = (number(combination["estimate"]), number(combination["se"]), interval)
-        table.add_row(*map(Text, (combination["combination"], *numbers)), number(combination["published"]))
-    return table
-
-
-def render(result: FitResult, width: int = 110) -> str:
-    """A fit as text for a terminal."""
-    console = Console(width=width, record=True, file=io.StringIO())
-    console.print(parameter_table(result))
-    objective, scatter, holdout = result.objective, result.scatter, result.holdout
-    console.print(
-        f"status {result.status}; {result.rows} rows; {objective['name']} {objective['value']:.6g}; "
-        f"{objective['starts_within_1_percent']:.0%} of {objective['starts']} starts within 1 % of the best"
-    )
-    described = ", ".join(f"{key} {number(value)}" for key, value in scatter.items() if value is not None)
-    console.print(f"scatter: {described}")
-    if holdout["rows"]:
-        console.print("held out: " + ", ".join(f"{key} {number(value)}" for key, value in holdout.items()))
-    if result.robustness:
-        ranges = result.robustness["ranges"]
-        console.print(
-            f"{result.robustness['verdict']} under {len(result.sensitivity) - 1} other choices:", markup=False
-        )
-        for name, (low, at_low, high, at_high) in ranges.items():
-            console.print(f"  {name}: {number(low)} ({at_low}) to {number(high)} ({at_high})", markup=False)
-    if result.extrapolation and result.extrapolation["mean_abs_relative_error"] is not None:
-        told = result.extrapolation
-        console.print(
-            f"extrapolation: fits to the smaller runs meet {told['rows']} up to {told['reach']:.3g} times larger to "
-            f"{told['mean_abs_relative_error']:.2%} on average"
-        )
-    for warning in result.warnings:
-        console.print(f"warning ({warning.code}): {warning.message}", markup=False)
-    return console.export_text()
-
-
-def render_groups(fits: dict[str, FitResult], pooled: dict, warnings: tuple[FitWarning, ...]) -> str:
-    """Fits of several groups as text: a line a group, then the errors on all held-out rows together."""
-    console = Console(width=160, record=True, file=io.StringIO())
-    first = next(iter(fits.values()))
-    table = Table(title=f"{first.law}: {first.formula}", title_justify="left")
-    names = list(dict.fromkeys(name for result in fits.values() for name in result.parameters))
-    for heading in ("group", "rows", "status", *names, "r2 held out"):
-        table.add_column(heading, justify="left" if heading in ("group", "status") else "right")
-    for group, result in fits.items():
-        cells = []
-        for name in names:
-            value = result.parameters.get(name)
-            known = value is not None and value.identified
-            cells.append(f"{number(value.estimate)} +- {number(value.se)}" if known and value is not None else "-")
-        table.add_row(Text(group), str(result.rows), result.status, *cells, number(result.holdout["r2"]))
-    console.print(table)
-    if pooled["rows"]:
-        console.print("held out, all groups: " + ", ".join(f"{key} {number(value)}" for key, value in pooled.items()))
-    for warning in warnings:
-        console.print(f"warning ({warning.code}): {warning.message}", markup=False)
-    return console.export_text()

@@ -1,6 +1,6 @@
 """The second of a report's three acts, judging: a table of runs becomes a verdict and the rows it is about."""
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -78,4 +78,4 @@ def fit_true_law(source: Path, rows: pd.DataFrame, truth: Truth, *, bootstrap: i
     """
     rows, _ = assign_roles(rows, dict(truth.roles), where=truth.where, laws=[get_law(truth.law)], source=str(source))
     fitted = fit(truth.law, rows, bootstrap=bootstrap, sensitivity=False, source=source.name)
-    return replace(fitted, truth=tuple(asdict(found) for found in compare_with_truth(fitted, truth)))
+    return replace(fitted, truth=tuple(compare_with_truth(fitted, truth)))

@@ -101,9 +101,9 @@ def _constants(law: Law, fit: FitResult | None) -> str:
     if fit is None:
         return text
     status = fit.status.value.replace("_", " ")
-    rank = fit.identifiability["rank"]
+    rank = fit.identifiability.rank
     return (
-        f"<p>{fit.rows} rows, status <b>{status}</b>: the rows fix {rank} of {fit.identifiability['parameters']}"
+        f"<p>{fit.rows} rows, status <b>{status}</b>: the rows fix {rank} of {fit.identifiability.parameters}"
         " directions of the law's constants. N is the number of parameters without embeddings, D the tokens"
         " processed, both raw counts; G is the gap in nats per token, of twins where runs have them, else the probe's;"
         " <code>tau</code> is the scatter beyond the measured errors.</p>"
@@ -150,7 +150,7 @@ def _gaps(fit: FitResult | None, marks: Marks, placed: PlacedFigures) -> str:
 
 
 def _residuals(fit: FitResult, marks: Marks, placed: PlacedFigures) -> str:
-    constants, tau = estimated_constants(fit), fit.scatter["tau"]
+    constants, tau = estimated_constants(fit), fit.scatter.tau
     if constants is None or tau is None:
         return ""
     drawings = figures.residual_figures(marks, figures.standardized_residuals(marks, constants, tau))

@@ -87,9 +87,7 @@ def constants_table(law: Law, fit: FitResult | None) -> str:
         identified = {name: value for name, value in fit.parameters.items() if value.identified}
         known = {name: (v.estimate, v.ci_low, v.ci_high, v.se) for name, v in identified.items()}
         known |= {
-            entry["combination"]: (entry["estimate"], entry["ci_low"], entry["ci_high"], entry["se"])
-            for entry in fit.identifiability["identified_combinations"]
-            if entry["combination"] in combined
+            name: (e.estimate, e.ci_low, e.ci_high, e.se) for name, e in fit.combinations.items() if name in combined
         }
     unknown = ["no fit" if fit is None else Html("<em>not identified</em>"), "", ""]
     rows = []

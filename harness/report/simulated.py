@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from harness.fit.known_truth import HEADINGS, Truth, TruthCheck, fit_command, path_of, truth_cells
+from harness.fit.known_truth import HEADINGS, Truth, fit_command, path_of, truth_cells
 from harness.fit.laws.registry import get_law
 from harness.fit.result import FitResult
 from harness.fit.table import roles_for_runs
@@ -24,7 +24,7 @@ def truth_section(truth: Truth, fitted: FitResult) -> str:
     return (
         f"<p>{prose_html(regime)}.</p><p>Constants are known of the law <code>{escape(truth.law)}</code>{only},"
         f" <code>{prose_html(get_law(truth.law).formula)}</code>. Fitted to {fitted.rows} rows (status {status}):</p>"
-        + html_table(HEADINGS, [truth_cells(TruthCheck(**found)) for found in fitted.truth])
+        + html_table(HEADINGS, [truth_cells(check) for check in fitted.truth])
     )
 
 

@@ -9,7 +9,7 @@ from harness.fit.certainty.information import covariance
 from harness.fit.laws.law import Combination, Law, stacked
 from harness.fit.problem.centred import Problem
 from harness.fit.problem.raw_units import function_of_raw, raw_coordinates, raw_map, raw_values
-from harness.fit.result import Estimate
+from harness.fit.result import CombinationEstimate, Estimate
 
 LEVEL = 95.0
 AT_BOUND_SHARE = 0.025
@@ -91,11 +91,11 @@ def fixed_value(
     return value, gradient
 
 
-def combinations_of(problem: Problem, identified: Identified, sampled) -> list[dict]:
+def combinations_of(problem: Problem, identified: Identified, sampled) -> tuple[CombinationEstimate, ...]:
     """Declared combinations whose gradient lies in the identified directions; with none declared, those directions."""
     count = len(problem.law.parameters)
     if identified.rank == 0:
-        return []
+        return ()
     point = raw_map(problem, identified.theta)[0]
     spread, share = covariance(problem, identified.theta), _share(problem, identified)
     values = raw_values(problem, sampled) if len(sampled) else {}
@@ -114,7 +114,7 @@ def combinations_of(problem: Problem, identified: Identified, sampled) -> list[d
             gradient = np.concatenate([direction, np.zeros(len(point) - count)])
             label = _direction_label(problem.law, direction)
             found.append(_combination(label, float(gradient @ point), gradient, spread, points @ gradient, None, share))
-    return found
+    return tuple(found)
 
 
 def _identified_directions(identified: Identified, count: int) -> np.ndarray:
@@ -136,17 +136,12 @@ def _share(problem: Problem, identified: Identified) -> float:
     return tail(len(np.unique(problem.cluster[problem.fitted])), identified.degrees + 1)
 
 
-def _combination(label: str, value: float, gradient, spread, draws, published: float | None, share: float) -> dict:
+def _combination(
+    label: str, value: float, gradient, spread, draws, published: float | None, share: float
+) -> CombinationEstimate:
     se = float(np.sqrt(max(gradient @ spread @ gradient, 0.0)))
     low, high = value - 1.96 * se, value + 1.96 * se
     if len(draws):
         se = deviation(draws)
         low, high = interval(draws, None, share)
-    return {
-        "combination": label,
-        "estimate": value,
-        "se": se,
-        "ci_low": low,
-        "ci_high": high,
-        "published": published,
-    }
+    return CombinationEstimate(label, value, se, low, high, published)

@@ -29,7 +29,7 @@ def collapse_constants(fit: FitResult, smallest_u: float) -> GapConstants | None
     """
     if fit.parameters["alpha"].identified and fit.parameters["z"].identified:
         return estimated_constants(fit)
-    known = {entry["combination"]: entry["estimate"] for entry in fit.identifiability["identified_combinations"]}
+    known = {name: combination.estimate for name, combination in fit.combinations.items()}
     beta, z = fit.parameters["beta"], PUBLISHED_GAP.z
     slope, height = known.get("alpha - z*beta"), known.get("log A + beta*log u_star")
     if not beta.identified or beta.estimate is None or slope is None or height is None:

@@ -120,24 +120,23 @@ def scatter_claim(tested: FitResult) -> Claim:
     below, above = (tau.ci_high or np.inf) < SOURCE_SCATTER, (tau.ci_low or 0.0) > SOURCE_SCATTER
     side = "below" if below else "above" if above else "not distinguishable from"
     text = (
-        f"The multiplicative scatter beyond measured noise is tau = {scatter['tau']:.3g}"
+        f"The multiplicative scatter beyond measured noise is tau = {scatter.tau:.3g}"
         f" {span(tau.ci_low, tau.ci_high)}, {side} {100 * SOURCE_SCATTER:g} %; the raw log-residual sd is"
-        f" {number(scatter['log_residual_sd'])} and the median |residual| over the prediction"
-        f" {scatter['median_abs_relative']:.3g}. The source does not define its scatter."
+        f" {number(scatter.log_residual_sd)} and the median |residual| over the prediction"
+        f" {scatter.median_abs_relative:.3g}. The source does not define its scatter."
     )
     return Claim("S0-5", claim, text)
 
 
 def balance_claim(tested: FitResult) -> Claim:
     """Say whether alpha = z beta, where the gap no longer depends on N above the crossover."""
-    entries = {entry["combination"]: entry for entry in tested.identifiability["identified_combinations"]}
-    entry = entries.get("alpha - z*beta")
+    entry = tested.combinations.get("alpha - z*beta")
     if entry is None:
         return Claim("alpha_z_beta", "alpha = z beta", "alpha - z beta is not identified.")
-    low, high = entry["ci_low"], entry["ci_high"]
+    low, high = entry.ci_low, entry.ci_high
     contains_zero = (low is None or low <= 0) and (high is None or high >= 0)
     side = "contains" if contains_zero else "excludes"
-    text = f"alpha - z beta = {number(entry['estimate'])} {span(low, high)}, which {side} 0."
+    text = f"alpha - z beta = {number(entry.estimate)} {span(low, high)}, which {side} 0."
     if not tested.parameters["z"].identified:
         text += " Above the crossover this says only whether G depends on N at fixed D: it is no evidence about z."
     return Claim("alpha_z_beta", "alpha = z beta", text)

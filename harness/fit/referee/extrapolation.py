@@ -8,6 +8,7 @@ from jaxtyping import Float
 from harness.fit.problem.centred import Problem
 from harness.fit.problem.likelihood import log_likelihood_rows
 from harness.fit.problem.raw_units import predictions
+from harness.fit.result import ExtrapolationErrors
 from harness.fit.search.solver import Solutions, best_and_runners_up, minimise
 
 WINDOWS = 4
@@ -33,15 +34,15 @@ class Extrapolation:
     relative: Float[np.ndarray, "scored"]
     reach: float
 
-    def summary(self) -> dict:
+    def summary(self) -> ExtrapolationErrors:
         """As a fit's result has it."""
         known = bool(np.isfinite(self.relative).all())
-        return {
-            "rows": int(self.rows.sum()),
-            "reach": self.reach,
-            "mean_abs_relative_error": float(self.relative.mean()) if known else None,
-            "mean_score": float(self.score.mean()) if np.isfinite(self.score).all() else None,
-        }
+        return ExtrapolationErrors(
+            rows=int(self.rows.sum()),
+            reach=self.reach,
+            mean_abs_relative_error=float(self.relative.mean()) if known else None,
+            mean_score=float(self.score.mean()) if np.isfinite(self.score).all() else None,
+        )
 
 
 def scale_of(problem: Problem) -> Float[np.ndarray, "rows"]:

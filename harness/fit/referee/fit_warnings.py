@@ -6,7 +6,7 @@ from harness.fit.certainty.identifiability import FEWEST_ROWS, FEWEST_SHARE, Ide
 from harness.fit.problem.centred import Problem
 from harness.fit.problem.fit_warning import FitWarning
 from harness.fit.problem.model import bounds_of
-from harness.fit.result import Estimate
+from harness.fit.result import Estimate, Robustness
 from harness.fit.search.fit_status import FitStatus
 
 FEWEST_CLUSTERS = 12
@@ -30,7 +30,11 @@ def _at_ends(problem: Problem, identified: Identified) -> list[str]:
 
 
 def warnings_of(
-    status: FitStatus, problem: Problem, identified: Identified, estimates: dict[str, Estimate], robust: dict
+    status: FitStatus,
+    problem: Problem,
+    identified: Identified,
+    estimates: dict[str, Estimate],
+    robust: Robustness | None,
 ) -> tuple[FitWarning, ...]:
     """Warnings about the end of the search, identifiability, thin regimes, few clusters and fragile estimates."""
     found = []
@@ -62,5 +66,5 @@ def warnings_of(
         small = np.mean(np.abs(problem.response[problem.fitted]) < 2 * noise)
         if small > 0.5:
             found.append(FitWarning("noise_dominates", f"{small:.0%} of the gaps are smaller than two standard errors"))
-    found += [FitWarning("fragile", reason) for reason in robust.get("reasons", ())]
+    found += [FitWarning("fragile", reason) for reason in (robust.reasons if robust else ())]
     return tuple(found)

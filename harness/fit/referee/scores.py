@@ -5,13 +5,14 @@ from jaxtyping import Float
 
 from harness.fit.problem.centred import Problem
 from harness.fit.problem.raw_units import predictions
+from harness.fit.result import HeldOutErrors, Scatter
 
 
 def _sd(values: Float[np.ndarray, "rows"]) -> float | None:
     return float(np.sqrt(np.mean(values**2))) if len(values) else None
 
 
-def scatter(problem: Problem, theta: Float[np.ndarray, "parameters"], parameters: int) -> dict[str, float | int | None]:
+def scatter_of(problem: Problem, theta: Float[np.ndarray, "parameters"], parameters: int) -> Scatter:
     """The scatter of the fitted rows under every definition in use, since a bare "scatter" is ambiguous.
 
     `tau` is the multiplicative scatter beyond the measured noise (maximum likelihood); `tau_unbiased` multiplies it by
@@ -30,35 +31,33 @@ def scatter(problem: Problem, theta: Float[np.ndarray, "parameters"], parameters
     rows = int(fitted.sum())
     tau = problem.model.objective.own_values(theta).get("tau")
     shrink = np.sqrt(rows / max(rows - parameters, 1))
-    return {
-        "tau": tau,
-        "tau_unbiased": None if tau is None else float(tau * shrink),
-        "log_residual_sd": spread,
-        "log_residual_sd_without_noise": None if spread is None else float(np.sqrt(max(spread**2 - noise_part, 0.0))),
-        "residual_sd": _sd(observed - predicted),
-        "median_abs_relative": float(np.median(relative)),
-        "median_noise_relative": float(np.median(noise / predicted)),
-        "rows_not_positive": int((~positive).sum()),
-    }
+    return Scatter(
+        tau=tau,
+        tau_unbiased=None if tau is None else float(tau * shrink),
+        log_residual_sd=spread,
+        log_residual_sd_without_noise=None if spread is None else float(np.sqrt(max(spread**2 - noise_part, 0.0))),
+        residual_sd=_sd(observed - predicted),
+        median_abs_relative=float(np.median(relative)),
+        median_noise_relative=float(np.median(noise / predicted)),
+        rows_not_positive=int((~positive).sum()),
+    )
 
 
-def holdout_scores(problem: Problem, theta: Float[np.ndarray, "parameters"]) -> dict[str, float | int | None]:
+def holdout_scores(problem: Problem, theta: Float[np.ndarray, "parameters"]) -> HeldOutErrors:
     """Errors on the rows that the fit did not see, in the response's own units; empty scores if there are none."""
     rows = ~problem.fitted
     predicted = predictions(problem, theta[None])[0][rows]
     return errors_of(problem.response[rows] * problem.scales[problem.law.response], predicted)
 
 
-def errors_of(
-    observed: Float[np.ndarray, "rows"], predicted: Float[np.ndarray, "rows"]
-) -> dict[str, float | int | None]:
+def errors_of(observed: Float[np.ndarray, "rows"], predicted: Float[np.ndarray, "rows"]) -> HeldOutErrors:
     """Mean absolute relative error, root mean square error and R^2 of predictions; empty if there are none."""
     if not len(observed):
-        return {"rows": 0, "mean_abs_relative_error": None, "rmse": None, "r2": None}
+        return HeldOutErrors(0, None, None, None)
     total = np.sum((observed - observed.mean()) ** 2)
-    return {
-        "rows": len(observed),
-        "mean_abs_relative_error": float(np.mean(np.abs(predicted / observed - 1.0))) if np.all(observed) else None,
-        "rmse": float(np.sqrt(np.mean((observed - predicted) ** 2))),
-        "r2": float(1.0 - np.sum((observed - predicted) ** 2) / total) if total > 0 else None,
-    }
+    return HeldOutErrors(
+        rows=len(observed),
+        mean_abs_relative_error=float(np.mean(np.abs(predicted / observed - 1.0))) if np.all(observed) else None,
+        rmse=float(np.sqrt(np.mean((observed - predicted) ** 2))),
+        r2=float(1.0 - np.sum((observed - predicted) ** 2) / total) if total > 0 else None,
+    )

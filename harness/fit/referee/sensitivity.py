@@ -20,6 +20,7 @@ from harness.fit.problem.objective import OBJECTIVES
 from harness.fit.problem.program import float64
 from harness.fit.problem.raw_units import predictions, raw_values
 from harness.fit.referee.extrapolation import scale_of
+from harness.fit.result import Robustness, SensitivityCase
 from harness.fit.search.solver import Solutions, best_and_runners_up, minimise
 from harness.fit.search.starts import grid_of_starts
 
@@ -92,7 +93,7 @@ def _row_choices(problem: Problem, frame: pd.DataFrame) -> dict[str, np.ndarray]
 
 def cases(
     problem: Problem, frame: pd.DataFrame, solutions: Solutions, identified: Identified, reported: list[str]
-) -> tuple[dict, ...]:
+) -> tuple[SensitivityCase, ...]:
     """Refits with rows dropped, other objectives, another definition of N, or an alternative law.
 
     Args:
@@ -104,13 +105,13 @@ def cases(
     """
     starts = np.vstack([identified.theta, best_and_runners_up(solutions, 3)])
     starts[:, ~identified.free] = identified.theta[~identified.free]
-    found: list[dict] = []
+    found: list[SensitivityCase] = []
 
-    def add(case: str, other: Problem, theta, rows: float) -> None:
+    def add(case: str, other: Problem, theta, rows: float, aic_behind: float | None = None) -> None:
         values = values_at(other, theta)
         estimates = {name: values[name] for name in reported if name in values and np.isfinite(values[name])}
         beyond = prediction_beyond(other, theta)
-        found.append({"case": case, "rows": int(rows), "estimates": estimates, "prediction": beyond})
+        found.append(SensitivityCase(case, int(rows), estimates, beyond, aic_behind))
 
     add("as fitted", problem, identified.theta, problem.weights.sum())
     for case, kept in _row_choices(problem, frame).items():
@@ -140,8 +141,8 @@ def cases(
         other = centre(get_law(law_id), marked, objective=objective, options=problem.options)
         again = minimise(other, grid_of_starts(other))
         theta = again.theta[int(np.argmin(again.loss))]
-        add(f"law {law_id}", other, theta, problem.weights.sum())
-        found[-1]["aic_behind"] = _aic(other, theta) - _aic(problem, identified.theta)
+        behind = _aic(other, theta) - _aic(problem, identified.theta)
+        add(f"law {law_id}", other, theta, problem.weights.sum(), behind)
     return tuple(found)
 
 
@@ -164,7 +165,7 @@ def noise_of(problem: Problem, identified: Identified) -> float:
     return float(1.4826 * np.median(np.abs(residual - np.median(residual))))
 
 
-def robustness(problem: Problem, identified: Identified, moved: tuple[dict, ...]) -> dict:
+def robustness(problem: Problem, identified: Identified, moved: tuple[SensitivityCase, ...]) -> Robustness:
     """The verdict `fragile` or `stable`, by rule.
 
     Fragile: over the cases an exponent (or a combination of exponents) ranges over more than 0.1, or the prediction at
@@ -178,25 +179,25 @@ def robustness(problem: Problem, identified: Identified, moved: tuple[dict, ...]
     exponents = {
         p.name for p in problem.law.parameters if p.transform == "identity" and p.name not in problem.law.linear
     }
-    ranges: dict[str, list] = {}
+    ranges: dict[str, tuple[float, str, float, str]] = {}
     reasons = []
     labels = [c.label for c in problem.law.combinations if not c.label.startswith("log ")]
-    own = [case for case in moved if not case["case"].startswith("law ")]
-    for name in dict.fromkeys(name for case in own for name in case["estimates"]):
-        values = [(case["estimates"][name], case["case"]) for case in own if name in case["estimates"]]
+    own = [case for case in moved if not case.case.startswith("law ")]
+    for name in dict.fromkeys(name for case in own for name in case.estimates):
+        values = [(case.estimates[name], case.case) for case in own if name in case.estimates]
         (low, at_low), (high, at_high) = min(values), max(values)
-        ranges[name] = [low, at_low, high, at_high]
+        ranges[name] = (low, at_low, high, at_high)
         if high - low > EXPONENT_RANGE and (name in exponents or name in labels):
             reasons.append(f"{name} ranges from {low:.3g} ({at_low}) to {high:.3g} ({at_high})")
-    likely = [case for case in moved if case.get("aic_behind", 0.0) <= REFUTED]
-    told = [(case["prediction"], case["case"]) for case in likely if case["prediction"] is not None]
-    if told:
-        (low, at_low), (high, at_high) = min(told), max(told)
-        noise = noise_of(problem, identified) * abs(told[0][0])
-        ranges["prediction"] = [low, at_low, high, at_high]
+    likely = [case for case in moved if (case.aic_behind or 0.0) <= REFUTED]
+    predicted = [(case.prediction, case.case) for case in likely if case.prediction is not None]
+    if predicted:
+        (low, at_low), (high, at_high) = min(predicted), max(predicted)
+        noise = noise_of(problem, identified) * abs(predicted[0][0])
+        ranges["prediction"] = (low, at_low, high, at_high)
         if high - low > NOISES * noise:
             reasons.append(
                 f"the prediction at sqrt(10) times the largest sizes ranges from {low:.4g} ({at_low}) to {high:.4g}"
                 f" ({at_high}), more than {NOISES:g} times the noise of a run ({noise:.2g})"
             )
-    return {"verdict": "fragile" if reasons else "stable", "reasons": reasons, "ranges": ranges}
+    return Robustness("fragile" if reasons else "stable", tuple(reasons), ranges)

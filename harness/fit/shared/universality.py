@@ -22,7 +22,7 @@ from harness.fit.laws.registry import get_law
 from harness.fit.problem.fit_warning import FitWarning
 from harness.fit.problem.program import float64
 from harness.fit.referee.fit_warnings import FEWEST_CLUSTERS
-from harness.fit.referee.scores import scatter
+from harness.fit.referee.scores import scatter_of
 from harness.fit.result import Estimate, number, span
 from harness.fit.shared.equivalence import Difference, Ratio, draw_group, group_differences, prefactor_ratios
 from harness.fit.shared.nested import (
@@ -217,8 +217,8 @@ def _warned(groups: dict[str, SolvedFit]) -> list[FitWarning]:
         if clusters < FEWEST_CLUSTERS:
             message = f"{name}: {clusters} clusters; bootstrap intervals from so few are too narrow"
             warnings.append(FitWarning("few_clusters", message))
-    spread = {name: scatter(f.problem, f.identified.theta, f.degrees) for name, f in groups.items()}
-    taus = {name: found["tau"] for name, found in spread.items() if found["tau"]}
+    spread = {name: scatter_of(f.problem, f.identified.theta, f.degrees) for name, f in groups.items()}
+    taus = {name: scatter.tau for name, scatter in spread.items() if scatter.tau}
     if len(taus) > 1 and max(taus.values()) > UNEQUAL * min(taus.values()):
         told = ", ".join(f"{name} {tau:.3g}" for name, tau in taus.items())
         warnings.append(FitWarning("unequal_scatter", f"the tests take one scatter for all groups, which have {told}"))

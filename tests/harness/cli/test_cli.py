@@ -46,10 +46,17 @@ def files(tmp_path, table, lab) -> dict[str, Path]:
 
 # A fit without a bootstrap, and what makes it none.
 FIT = {
-    "law": "chinchilla", "formula": "", "source": "runs.csv", "rows": 9, "objective": {}, "status": "converged",
+    "law": "chinchilla", "formula": "", "source": "runs.csv", "rows": 9, "status": "converged",
     "parameters": {name: dict.fromkeys(("estimate", "se", "ci_low", "ci_high", "published"), 1.0) | {"identified": True}
                    for name in ("E", "A", "B", "alpha", "beta")},
-    "identifiability": {}, "scatter": {}, "holdout": {}, "sensitivity": [], "warnings": [], "log_likelihood": 0.0,
+    "objective": {"name": "sum_huber_log", "value": 1.0, "given_up_for_fewer_directions": 0.0, "starts": 1,
+                  "starts_within_1_percent": 1.0, "distance_from_start": 1.0},
+    "identifiability": {"rank": 5, "parameters": 5, "condition": 1.0, "identified_combinations": [], "regime_rows": {},
+                        "unbounded_profiles": []},
+    "scatter": dict.fromkeys(("tau", "tau_unbiased", "log_residual_sd", "log_residual_sd_without_noise", "residual_sd",
+                              "median_abs_relative", "median_noise_relative", "rows_not_positive"), 0.0),
+    "holdout": {"rows": 0, "mean_abs_relative_error": None, "rmse": None, "r2": None},
+    "sensitivity": [], "warnings": [], "log_likelihood": 0.0,
     "degrees": 6, "draws": {},
 }  # fmt: skip
 FITS = {

@@ -4,8 +4,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from harness.cli.fit_text import render_fit
 from harness.fit.fitting import fit
-from harness.fit.result import FitResult, render
+from harness.fit.result import FitResult
 from sweeps.errors import InputError
 
 
@@ -23,17 +24,17 @@ def test_the_law_is_recovered_where_the_design_crosses_u_star(crossing, seed):
 @pytest.mark.parametrize("seed", [11, 12])
 def test_ordinary_runs_give_beta_and_say_what_they_do_not_give(ordinary, seed):
     result = fit("gap", ordinary(seed), bootstrap=50)
-    text = render(result)
+    text = render_fit(result)
     assert [name for name, value in result.parameters.items() if not value.identified] == ["A", "alpha", "z", "u_star"]
     assert text.count("not identified") >= 4
     assert result.parameters["beta"].estimate == pytest.approx(0.42, abs=0.01)
-    named = {entry["combination"]: entry for entry in result.identifiability["identified_combinations"]}
+    named = result.combinations
     balance = named["alpha - z*beta"]
-    assert balance["ci_low"] < -0.0008 < balance["ci_high"]
-    assert balance["se"] < 0.02
-    assert named["log A + beta*log u_star"]["estimate"] == pytest.approx(np.log(0.86), abs=0.3)
+    assert balance.ci_low < -0.0008 < balance.ci_high
+    assert balance.se < 0.02
+    assert named["log A + beta*log u_star"].estimate == pytest.approx(np.log(0.86), abs=0.3)
     assert "z - beta - alpha" not in named
-    assert "law gap_smooth" in {case["case"] for case in result.sensitivity}
+    assert "law gap_smooth" in {case.case for case in result.sensitivity}
 
 
 def test_rows_without_scatter_beyond_their_errors_have_none(crossing):
@@ -45,7 +46,7 @@ def test_rows_without_scatter_beyond_their_errors_have_none(crossing):
     tau = result.parameters["tau"]
     assert result.status == "converged" and tau.ci_low == 0.0 and tau.ci_high is not None and tau.ci_high < 0.04
     open_below = dataclasses.replace(result.parameters["z"], ci_low=None)
-    shown = render(dataclasses.replace(result, parameters={"z": open_below}))
+    shown = render_fit(dataclasses.replace(result, parameters={"z": open_below}))
     assert "[unbounded, 0." in shown
 
 
@@ -65,7 +66,7 @@ def test_a_result_survives_json_and_repeats_with_its_seed(losses):
     assert fit("chinchilla", table, holdout="N > 5e8", bootstrap=20, seed=7, sensitivity=False) == result
     keys = {"law", "source", "rows", "objective", "status", "parameters", "identifiability", "scatter", "holdout"}
     assert keys | {"sensitivity", "warnings"} <= set(result.to_dict())
-    assert result.rows + result.holdout["rows"] == len(table)
+    assert result.rows + result.holdout.rows == len(table)
 
 
 def test_chinchillas_constants_are_recovered_and_extrapolate(losses):
@@ -75,8 +76,8 @@ def test_chinchillas_constants_are_recovered_and_extrapolate(losses):
     assert found["alpha"] == pytest.approx(0.3478, abs=0.01)
     assert found["beta"] == pytest.approx(0.3658, abs=0.01)
     assert found["E"] == pytest.approx(1.8172, rel=0.02)
-    assert result.holdout["mean_abs_relative_error"] < 0.01
-    assert {"Huber delta 0.0001", "Huber delta 0.01"} <= {case["case"] for case in result.sensitivity}
+    assert result.holdout.mean_abs_relative_error < 0.01
+    assert {"Huber delta 0.0001", "Huber delta 0.01"} <= {case.case for case in result.sensitivity}
 
 
 def test_noise_that_is_measured_is_not_counted_as_scatter(crossing):
@@ -84,9 +85,9 @@ def test_noise_that_is_measured_is_not_counted_as_scatter(crossing):
     noise = 0.2 * table.G.abs()
     noisy = table.assign(G=table.G + noise * np.random.default_rng(6).standard_normal(len(table)), G_se=noise)
     scatter = fit("gap_n_free", noisy.assign(D=1 / table.G), bootstrap=0, sensitivity=False).scatter
-    assert scatter["log_residual_sd"] > 0.15
-    assert scatter["tau"] < 0.09
-    assert scatter["log_residual_sd_without_noise"] < 0.12
+    assert scatter.log_residual_sd > 0.15
+    assert scatter.tau < 0.09
+    assert scatter.log_residual_sd_without_noise < 0.12
 
 
 @pytest.mark.parametrize(
@@ -116,7 +117,7 @@ def test_the_extracted_points_of_chinchilla_reach_the_known_optimum(public):
     table = public("chinchilla_epoch.csv").query("used_in_published_fit == 1")
     table = table.rename(columns={"params_N": "N", "tokens_D": "D", "loss": "L"})
     result = fit("chinchilla", table, bootstrap=0, sensitivity=False)
-    assert result.objective["value"] <= 1.01828e-3
+    assert result.objective.value <= 1.01828e-3
     assert result.parameters["alpha"].estimate == pytest.approx(0.3473, abs=0.003)
     assert result.parameters["beta"].estimate == pytest.approx(0.3671, abs=0.003)
     assert result.parameters["E"].estimate == pytest.approx(1.8172, abs=0.002)
@@ -132,5 +133,5 @@ def test_a_saturating_loss_is_told_from_one_that_ignores_repetition():
     scores = {}
     for law in ("saturating", "chinchilla"):
         result = fit(law, table, holdout="N > 4e8", bootstrap=0, sensitivity=False)
-        scores[law] = result.holdout["mean_abs_relative_error"]
+        scores[law] = result.holdout.mean_abs_relative_error
     assert scores["saturating"] < 0.01 < scores["chinchilla"]

@@ -1,10 +1,12 @@
 """Truths beside fits: what is covered, what is not identified, and files that are none."""
 
 import json
+from dataclasses import replace
 
 import pandas as pd
 import pytest
 
+from harness.cli.fit_text import render_truth
 from harness.fit.fitting import fit
 from harness.fit.known_truth import (
     Truth,
@@ -13,11 +15,10 @@ from harness.fit.known_truth import (
     fit_command,
     path_of,
     read_truth,
-    render_truth,
     write_truth,
 )
 from harness.fit.laws.registry import get_law
-from harness.fit.result import FitResult
+from harness.fit.result import FitResult, TruthCheck
 from sweeps.errors import InputError
 
 
@@ -92,7 +93,9 @@ def test_other_files_are_refused(tmp_path, text):
 
 
 def test_a_result_keeps_its_truth_through_json(fitted):
-    data = fitted.to_dict() | {"truth": [{"name": "alpha", "truth": 0.35}]}
-    assert FitResult.from_dict(data).truth == ({"name": "alpha", "truth": 0.35},)
+    check = TruthCheck("alpha", 0.35, 0.36, 0.01, 0.34, None, True, 0.01)
+    told = replace(fitted, truth=(check,))
+    data = told.to_dict()
+    assert FitResult.from_dict(data) == told
     assert FitResult.from_dict({k: v for k, v in data.items() if k != "truth"}).truth == ()
     assert pd.DataFrame(data["truth"])["name"].tolist() == ["alpha"]

@@ -62,7 +62,7 @@ def test_without_constants_there_is_no_fitted_curve(material):
 
 
 def test_residuals_are_the_gap_minus_the_law_over_its_spread(material):
-    rows, constants, tau = material.rows, constants_of(material), material.verdict.fit.scatter["tau"]
+    rows, constants, tau = material.rows, constants_of(material), material.verdict.fit.scatter.tau
     law = predict_gap(rows["N_nonembedding"], rows["D"], *constants)
     expected = (rows["gap_probe"] - law) / np.sqrt(rows["gap_probe_se"] ** 2 + (tau * law) ** 2)
     np.testing.assert_allclose(figures.standardized_residuals(material.marks, constants, tau), expected, rtol=1e-6)
@@ -70,7 +70,7 @@ def test_residuals_are_the_gap_minus_the_law_over_its_spread(material):
 
 def test_a_run_that_lies_far_off_is_still_in_the_figure(material):
     far = dataclasses.replace(material.marks, gap=material.marks.gap + 50 * material.marks.se)
-    residual = figures.standardized_residuals(far, constants_of(material), material.verdict.fit.scatter["tau"])
+    residual = figures.standardized_residuals(far, constants_of(material), material.verdict.fit.scatter.tau)
     figure = figures.residual_figures(far, residual)[0]
     drawn = np.concatenate([trace.y for trace in runs_in(figure)])
     low, high = range_of(figure)

@@ -84,8 +84,7 @@ def test_every_number_among_the_constants_is_the_fits(read, material):
     assert list(rows)[: len(fit.parameters)] == list(fit.parameters)
     expected = {name: (v.estimate, v.ci_low, v.ci_high, v.se) for name, v in fit.parameters.items() if v.identified}
     expected |= {
-        c["combination"]: (c["estimate"], c["ci_low"], c["ci_high"], c["se"])
-        for c in fit.identifiability["identified_combinations"]
+        c.combination: (c.estimate, c.ci_low, c.ci_high, c.se) for c in fit.identifiability.identified_combinations
     }
     assert "beta" in expected
     for name, cells in rows.items():

@@ -6,6 +6,7 @@ import pytest
 from harness import predict_gap
 from harness.fit.fitting import fit
 from harness.fit.gap_law.constants import collapse_constants, estimated_constants, unidentified_constants
+from harness.fit.result import CombinationEstimate
 
 
 @pytest.fixture(scope="module")
@@ -16,9 +17,11 @@ def fitted(crossing):
 def known_only(fit, **combinations):
     """The fit as if only beta and these combinations were identified."""
     parameters = {name: dataclasses.replace(p, identified=name == "beta") for name, p in fit.parameters.items()}
-    entries = [{"combination": name, "estimate": value} for name, value in combinations.items()]
+    entries = tuple(CombinationEstimate(name, value, 0.0, None, None, None) for name, value in combinations.items())
     return dataclasses.replace(
-        fit, parameters=parameters, identifiability=fit.identifiability | {"identified_combinations": entries}
+        fit,
+        parameters=parameters,
+        identifiability=dataclasses.replace(fit.identifiability, identified_combinations=entries),
     )
 
 

@@ -57,7 +57,7 @@ def test_trajectories_give_their_constants_back_and_a_tenfold_model():
     assert found["alpha_S"] == pytest.approx(SU["alpha_S"], abs=0.03)
     assert found["alpha_B"] == pytest.approx(SU["alpha_B"], abs=0.02)
     assert found["B_star"] == pytest.approx(SU["B_star"], rel=0.15)
-    assert result.holdout["rmse"] < 0.02 * larger["L"].mean()
+    assert result.holdout.rmse < 0.02 * larger["L"].mean()
 
 
 def test_steps_and_examples_are_one_curve_with_two_names():

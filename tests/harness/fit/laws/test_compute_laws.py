@@ -4,12 +4,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from harness.cli.fit_text import render_fit
 from harness.fit.allocation.frontier_runs import all_records, binned_records, hull_records, runs_on_frontier
 from harness.fit.compare import compare
 from harness.fit.fitting import fit
 from harness.fit.laws.compute import IN_COMPUTE, MODALITIES, PF_DAY, henighan_optimal_parameters
 from harness.fit.laws.registry import get_law
-from harness.fit.result import render
 from harness.fit.shared.crossover import find_crossover
 from harness.fit.shared.exponents import compare_exponents
 from sweeps.errors import InputError
@@ -27,7 +27,7 @@ def test_a_loss_with_a_floor_is_recovered_from_eight_sizes(seed):
     found = fit("henighan_n", table, bootstrap=0, sensitivity=False)
     assert found.parameters["L_inf"].estimate == pytest.approx(2.0, rel=0.02)
     assert found.parameters["alpha"].estimate == pytest.approx(0.4, abs=0.02)
-    assert found.objective["starts_within_1_percent"] > 0.5
+    assert found.objective.starts_within_1_percent > 0.5
 
 
 def test_published_constants_are_shown_and_recovered():
@@ -205,7 +205,7 @@ def test_no_flip_is_claimed_where_recipes_do_not_cross(recipes):
 def test_the_joint_law_of_recipes_is_the_two_fits(recipes):
     table = recipes(6, 24, 0.01)
     joint = fit("crossover", table, bootstrap=0, sensitivity=False)
-    assert "alpha[a]" in render(joint) and "alpha[group]" in render(joint)
+    assert "alpha[a]" in render_fit(joint) and "alpha[group]" in render_fit(joint)
     alone = find_crossover(table, bootstrap=1)
     for name, result in zip("ab", alone.fits, strict=True):
         assert joint.parameters[f"alpha[{name}]"].estimate == pytest.approx(
@@ -236,12 +236,12 @@ def test_both_ends_of_a_frontier_are_recovered():
     values = {name: value.estimate for name, value in found.parameters.items()}
     assert values["alpha"] == pytest.approx(0.25, abs=0.02) and values["E"] == pytest.approx(0.15, rel=0.05)
     assert values["B"] == pytest.approx(1e15, rel=0.2)
-    assert found.objective["starts_within_1_percent"] > 0.5
+    assert found.objective.starts_within_1_percent > 0.5
     part = fit(
         "frontier", pd.DataFrame({"flops": flops, "L": error}), holdout="flops > 1e20", bootstrap=0, sensitivity=False
     )
-    inside = part.scatter["log_residual_sd"] * error[flops <= 1e20].mean()
-    assert part.holdout["rmse"] ** 2 < 2 * inside**2
+    inside = part.scatter.log_residual_sd * error[flops <= 1e20].mean()
+    assert part.holdout.rmse**2 < 2 * inside**2
 
 
 @pytest.mark.public_data
@@ -252,6 +252,6 @@ def test_frontiers_of_released_runs_extrapolate_four_times_in_compute(public, co
     table = table.assign(flops=6.0 * table["params_N"] * table["tokens_D"], L=table["val_loss_indist"])
     records = runs_on_frontier(table[["flops", "L"]], "naive")
     found = fit("frontier", records, holdout=f"flops > {table['flops'].max() / 4}", bootstrap=0, sensitivity=False)
-    inside = found.scatter["log_residual_sd"] * records["L"].mean()
-    assert found.holdout["mean_abs_relative_error"] < 0.01
-    assert found.holdout["rmse"] ** 2 < 2 * inside**2
+    inside = found.scatter.log_residual_sd * records["L"].mean()
+    assert found.holdout.mean_abs_relative_error < 0.01
+    assert found.holdout.rmse**2 < 2 * inside**2

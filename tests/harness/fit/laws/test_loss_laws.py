@@ -121,7 +121,7 @@ def test_farseer_foretells_larger_models_of_its_kind_and_is_no_worse_on_chinchil
     assert share > 0.3 and error < 0.0015 and rival > 5 * error
     plain = noisy("chinchilla", BESIROGLU, table, 0.001)
     own, theta, _ = searched("farseer", plain)
-    assert holdout_scores(own, theta)["mean_abs_relative_error"] == pytest.approx(0.0, abs=0.0015)
+    assert holdout_scores(own, theta).mean_abs_relative_error == pytest.approx(0.0, abs=0.0015)
 
 
 @pytest.mark.public_data
@@ -133,8 +133,8 @@ def test_farseers_largest_visible_models(public):
     for law_id in ("farseer", "chinchilla"):
         problem, theta, _ = searched(law_id, table)
         scores[law_id] = holdout_scores(problem, theta)
-    assert scores["farseer"]["r2"] > 0.99
-    assert 3 * scores["farseer"]["rmse"] < scores["chinchilla"]["rmse"]
+    assert scores["farseer"].r2 > 0.99
+    assert 3 * scores["farseer"].rmse < scores["chinchilla"].rmse
 
 
 def test_the_curvature_at_a_given_compute_refutes_compute_only():

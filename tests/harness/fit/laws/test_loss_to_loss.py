@@ -47,7 +47,7 @@ def test_the_base_law_is_recovered(pairs):
     values = {name: value.estimate for name, value in found.parameters.items()}
     assert values["E"] == pytest.approx(2.13, rel=0.02)
     assert values["alpha"] == pytest.approx(0.394, abs=0.03) and values["beta"] == pytest.approx(0.434, abs=0.03)
-    assert found.objective["starts_within_1_percent"] > 0.3
+    assert found.objective.starts_within_1_percent > 0.3
 
 
 def test_the_exponent_of_simulated_pairs_is_recovered_with_its_error(pairs):
@@ -66,7 +66,7 @@ def test_floors_and_exponent_move_together_in_the_joint_bootstrap(pairs):
 
 def test_pairs_alone_extrapolate_but_do_not_say_the_exponent(pairs):
     found = fit("loss_to_loss", pairs(3), holdout="flops > 1e19", bootstrap=0, sensitivity=False)
-    assert found.holdout["mean_abs_relative_error"] < 2 * NOISE
+    assert found.holdout.mean_abs_relative_error < 2 * NOISE
     assert found.status == "not_identified"
 
 

@@ -3,9 +3,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from harness.cli.fit_text import render_fit
 from harness.fit.fitting import fit
 from harness.fit.laws.registry import get_law
-from harness.fit.result import render
 
 SHAPE = {"C": np.array([2.0, 0.8, 1.2]), "g": np.array([0.4, 0.6, 0.3])}
 ADDITIVE = SHAPE | {"E": 1.2, "A": 300.0, "alpha": 0.34, "B": 400.0, "beta": 0.3}
@@ -71,7 +71,7 @@ def test_where_mixture_and_scale_interact_the_joint_law_predicts_better():
     noise = np.exp(0.002 * rng.standard_normal(len(columns["N"])))
     table = as_table(columns, loss_of("mixture_joint", JOINT, columns) * noise)
     joint, additive = (
-        fit(law, table, holdout="N > 2e9", bootstrap=0, sensitivity=False).holdout["mean_abs_relative_error"]
+        fit(law, table, holdout="N > 2e9", bootstrap=0, sensitivity=False).holdout.mean_abs_relative_error
         for law in ("mixture_joint", "mixture_additive")
     )
     assert joint < 0.005 and joint < 0.6 * additive
@@ -93,7 +93,7 @@ def test_exponential_mixing_is_recovered():
     table = as_table({"h": weights}, loss * np.exp(0.001 * rng.standard_normal(40)))
     found = fit("mixture_exponential", table, bootstrap=0, sensitivity=False)
     assert found.parameters["c"].estimate == pytest.approx(1.8, abs=0.02)
-    assert "t[0]" in render(found)
+    assert "t[0]" in render_fit(found)
     steepness = np.array([found.parameters[f"t[{i}]"].estimate for i in range(3)], float)
     assert steepness - np.log(0.9) == pytest.approx([-4.0, -0.5, 0.3], abs=0.2)
 
@@ -111,7 +111,7 @@ def test_public_mixtures(public):
             holdout="sld_split == 'test'",
             bootstrap=0,
             sensitivity=False,
-        ).holdout["r2"]
+        ).holdout.r2
         for i in range(1, 6)
     ]
     assert np.mean(scores) > 0.988

@@ -29,7 +29,7 @@ def test_fine_grained_constants_are_recovered():
     )
     for name, within in (("alpha", 0.03), ("beta", 0.03), ("gamma", 0.15)):
         assert found.parameters[name].estimate == pytest.approx(truth[name], abs=within)
-    assert found.scatter["log_residual_sd"] == pytest.approx(0.0005, rel=0.2)
+    assert found.scatter.log_residual_sd == pytest.approx(0.0005, rel=0.2)
 
 
 def test_abnars_law_at_its_published_constants():
@@ -48,7 +48,7 @@ def test_abnars_law_predicts_larger_models():
     columns["P"] = 10 ** rng.uniform(0, 1.7, 240)
     table = simulated("moe_sparsity_abnar", published("moe_sparsity_abnar"), columns, 0.003, 3)
     found = fit("moe_sparsity_abnar", table, holdout="N > 1.5e10", bootstrap=0, sensitivity=False)
-    assert found.holdout["mean_abs_relative_error"] < 0.006
+    assert found.holdout.mean_abs_relative_error < 0.006
 
 
 def test_the_effective_size_is_recovered():
@@ -68,4 +68,4 @@ def test_public_upcycled_models(public):
     table = public("moe_sparsity_scalebench.csv").rename(columns={"N_active": "N", "loss": "L"})
     table = table.assign(D=table["D1"] + table["D2"])
     found = fit("moe_sparsity", table, holdout="split == 'test'", bootstrap=0, sensitivity=False)
-    assert found.holdout["r2"] > 0.55
+    assert found.holdout.r2 > 0.55

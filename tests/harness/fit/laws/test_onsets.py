@@ -28,9 +28,9 @@ def test_pass_rates_of_five_models_predict_a_four_times_larger_one(seed):
     scale, alpha = (float(found.parameters[name].estimate or np.nan) for name in ("N_c", "alpha"))
     assert alpha == pytest.approx(ALPHA, rel=0.05)
     assert np.exp(-((scale / 2.4e9) ** alpha)) == pytest.approx(np.exp(-C * 2.4e9**-ALPHA), rel=0.1)
-    assert found.objective["starts_within_1_percent"] > 0.5
-    (log_c,) = (entry for entry in found.identifiability["identified_combinations"] if entry["combination"] == "log c")
-    assert log_c["estimate"] == pytest.approx(np.log(C), abs=0.35)
+    assert found.objective.starts_within_1_percent > 0.5
+    log_c = found.combinations["log c"]
+    assert log_c.estimate == pytest.approx(np.log(C), abs=0.35)
 
 
 def test_a_bend_is_told_from_a_straight_line():

@@ -33,7 +33,7 @@ def test_public_runs(runs, corpus):
     for name, value in zip(("E", "A", "alpha", "k"), REFERENCE[corpus], strict=True):
         assert found.parameters[name].estimate == pytest.approx(value, rel=1e-3)
     for law, least in (("parallel_scaling", 0.996), ("parallel_additive", 0.9965)):
-        assert fit(law, table, holdout="P == 8", bootstrap=0, sensitivity=False).holdout["r2"] > least
+        assert fit(law, table, holdout="P == 8", bootstrap=0, sensitivity=False).holdout.r2 > least
 
 
 @pytest.mark.public_data
@@ -42,7 +42,7 @@ def test_public_runs(runs, corpus):
 def test_streams_as_a_term_predict_better(runs, corpus, holdout):
     table = runs.query("eval_corpus == @corpus")
     errors = [
-        fit(law, table, holdout=holdout, bootstrap=0, sensitivity=False).holdout["rmse"]
+        fit(law, table, holdout=holdout, bootstrap=0, sensitivity=False).holdout.rmse
         for law in ("parallel_additive", "parallel_scaling")
     ]
     assert errors[0] < errors[1]

@@ -59,7 +59,7 @@ def test_no_samples_are_the_pretrained_model():
 def test_the_vanilla_law_is_told_apart():
     """With knowledge from before, its residuals are twice as large or more; without, it is the better of the two."""
     found, vanilla = (fit(law, curve(), bootstrap=0, sensitivity=False) for law in ("rectified", VANILLA))
-    assert found.scatter["log_residual_sd"] <= 0.5 * vanilla.scatter["log_residual_sd"]
+    assert found.scatter.log_residual_sd <= 0.5 * vanilla.scatter.log_residual_sd
     plain = curve(learned=0.0, scale=20.0, beta=0.3, seed=1)
     found, vanilla = (fit(law, plain, bootstrap=0, sensitivity=False) for law in ("rectified", VANILLA))
     assert found.log_likelihood - vanilla.log_likelihood < 1.0

@@ -67,7 +67,7 @@ def test_constants_are_recovered():
     )
     for name, within in (("a", 0.004), ("c", 0.0025)):
         assert found.parameters[name].estimate == pytest.approx(PUBLISHED[name], abs=within)
-    assert found.scatter["log_residual_sd"] == pytest.approx(0.003, rel=0.3)
+    assert found.scatter.log_residual_sd == pytest.approx(0.003, rel=0.3)
 
 
 @pytest.mark.public_data
@@ -76,7 +76,7 @@ def test_public_runs_agree_with_the_published_fit(runs, router):
     """Within .0034 of log10 L, with experts that help less in large models."""
     table = runs.query("router_type == @router and E > 1")
     found = fit("routed", table, bootstrap=0, sensitivity=False)
-    assert found.scatter["log_residual_sd"] / np.log(10) < 0.0034
+    assert found.scatter.log_residual_sd / np.log(10) < 0.0034
     b, c = (np.float64(found.parameters[name].estimate) for name in ("b", "c"))
     assert b < 0 < c
 
@@ -95,5 +95,5 @@ def test_a_floor_predicts_larger_models_better(runs):
     table = runs.query("router_type in ['S-Base', 'Dense']")
     floor = fit("routed_floor", table, holdout="N > 3e8", bootstrap=0, sensitivity=False)
     without = fit("routed", table, holdout="N > 3e8", bootstrap=0, sensitivity=False)
-    assert floor.holdout["r2"] > 0.93
-    assert floor.holdout["rmse"] < 0.7 * without.holdout["rmse"]
+    assert floor.holdout.r2 > 0.93
+    assert floor.holdout.rmse < 0.7 * without.holdout.rmse

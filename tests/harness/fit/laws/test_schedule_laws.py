@@ -111,7 +111,7 @@ def test_annealing_is_recovered_and_meets_a_schedule_left_out():
     found = {name: value.estimate for name, value in result.parameters.items()}
     assert found["alpha"] == pytest.approx(TISSUE["alpha"], abs=0.02)
     assert found["C"] == pytest.approx(TISSUE["C"], rel=0.05)
-    assert result.holdout["rmse"] < 0.005
+    assert result.holdout.rmse < 0.005
     free = fit("lr_anneal_free", frame, bootstrap=0, sensitivity=False)
     assert free.parameters["memory"].estimate == pytest.approx(1000, rel=0.1)
 
@@ -119,7 +119,7 @@ def test_annealing_is_recovered_and_meets_a_schedule_left_out():
 def test_the_multi_power_law_meets_a_schedule_left_out():
     frame = curves(luo, noise=1e-3)
     result = fit("multi_power", frame, holdout="run == 'wsd_4000'", bootstrap=0, sensitivity=False)
-    assert result.holdout["rmse"] < 0.006 and result.holdout["r2"] > 0.99
+    assert result.holdout.rmse < 0.006 and result.holdout.r2 > 0.99
 
 
 def left_out(law_id, frame, holdout):

@@ -31,10 +31,10 @@ def test_step_times_follow_what_is_copied(shapes):
     found = fit("time_law", shapes, holdout="width == 2048", bootstrap=0, sensitivity=False)
     values = [found.parameters[name].estimate for name in ("c0", "c[weights]", "c[activations]")]
     assert values == pytest.approx([0.004, 2e-12, 5e-13], rel=0.1)
-    assert found.holdout["mean_abs_relative_error"] < 0.15
+    assert found.holdout.mean_abs_relative_error < 0.15
     rival = shapes.drop(columns=["x[weights]", "x[activations]"]).assign(**{"x[flops]": shapes["flops"]})
     by_flops = fit("time_law", rival, holdout="width == 2048", bootstrap=0, sensitivity=False)
-    assert by_flops.holdout["r2"] < found.holdout["r2"]
+    assert by_flops.holdout.r2 < found.holdout.r2
 
 
 def times_and_losses(seed: int, noise: float = 0.003) -> pd.DataFrame:

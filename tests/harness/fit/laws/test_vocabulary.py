@@ -32,7 +32,7 @@ def test_the_sum_of_terms_is_recovered():
     loss = terms - 5.5 + 0.003 * rng.standard_normal(300)
     found = fit("vocabulary_tao", table.assign(L=loss), bootstrap=0, sensitivity=False)
     assert found.parameters["beta"].estimate == pytest.approx(0.3, abs=0.01)
-    assert found.scatter["median_abs_relative"] < 0.002
+    assert found.scatter.median_abs_relative < 0.002
 
 
 @pytest.mark.public_data
@@ -41,6 +41,6 @@ def test_public_runs(public):
     names = {"vocab_size": "V", "num_characters": "D", "non_vocab_params_N": "N", "unigram_normalized_loss": "L"}
     table = public("vocab_scaling.csv").rename(columns=names)
     found = fit("vocabulary", table, holdout="V > 9e4", bootstrap=0, sensitivity=False)
-    assert found.holdout["r2"] > 0.987
+    assert found.holdout.r2 > 0.987
     three = fit("vocabulary", table, holdout="V > 4e4", bootstrap=0, sensitivity=False)
-    assert three.holdout["r2"] > 0.98
+    assert three.holdout.r2 > 0.98
