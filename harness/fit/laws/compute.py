@@ -10,7 +10,7 @@ from harness.fit.laws.law import (
     Combination,
     Parameter,
     Parameters,
-    Positive,
+    PositiveColumn,
     Scales,
     by_group,
     coefficient,
@@ -73,10 +73,10 @@ def saturating_frontier(flops, *, A, B, alpha, E):
     nothing. `harness.fit.allocation.frontier_runs` finds the frontier of a table of runs: fitting every run instead
     answers another question.
     """
-    return E + A * Positive(flops + B) ** -alpha
+    return E + A * PositiveColumn(flops + B) ** -alpha
 
 
-def _log_compute(N: Positive, D: Positive) -> Float[Array, "rows"]:
+def _log_compute(N: PositiveColumn, D: PositiveColumn) -> Float[Array, "rows"]:
     return jnp.log(6.0) + N.log + D.log
 
 

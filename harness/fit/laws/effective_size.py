@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from harness.fit.laws import sizes_and_tokens
-from harness.fit.laws.law import Columns, Parameter, Positive, coefficient, exponent, floor, law
+from harness.fit.laws.law import Columns, Parameter, PositiveColumn, coefficient, exponent, floor, law
 
 Numbers = float | Float[np.ndarray, "runs"]
 
@@ -80,7 +80,7 @@ def trainable_frozen(N_trainable, frozen_per_trainable, D, *, E, A, B, alpha, be
     all that actually matters?") say that kappa = 0. kappa a little above zero is plausible, for random features do
     help; a negative one says that frozen parameters do harm.
     """
-    count = Positive(N_trainable * (1.0 + kappa * frozen_per_trainable))
+    count = PositiveColumn(N_trainable * (1.0 + kappa * frozen_per_trainable))
     return E + A * count**-alpha + B * D**-beta
 
 
@@ -116,7 +116,7 @@ def compressed(N, log_rate, D, *, E, A, B, alpha, beta, c, s):
     the GMSE is from the abstract; the form of rho from memory, with its height set to 1, which any other would give to
     A.
     """
-    count = Positive(N * jnp.tanh(c * jnp.exp(s * log_rate)))
+    count = PositiveColumn(N * jnp.tanh(c * jnp.exp(s * log_rate)))
     return E + A * count**-alpha + B * D**-beta
 
 

@@ -2,7 +2,7 @@
 
 import jax.numpy as jnp
 
-from harness.fit.laws.law import Combination, Parameter, Positive, floor, law
+from harness.fit.laws.law import Combination, Parameter, PositiveColumn, floor, law
 
 
 @law(
@@ -25,7 +25,7 @@ def rectified(D, *, B, D_l, beta, E):
     samples^beta; L: nats per token after fine-tuning. Its sizes are per model and dataset: fit each pair by itself.
     """
     some = D > 0
-    return E + B / (D_l + jnp.where(some, Positive(jnp.where(some, D, 1.0)) ** beta, 0.0))
+    return E + B / (D_l + jnp.where(some, PositiveColumn(jnp.where(some, D, 1.0)) ** beta, 0.0))
 
 
 @law(
@@ -51,7 +51,7 @@ def loss_to_loss(L0, *, K, kappa, E0, E1):
     the floor E0 have nothing that could be transferred: their loss is E1.
     """
     above = L0 - E0
-    excess = Positive(jnp.where(above > 0.0, above, 1.0)) ** kappa
+    excess = PositiveColumn(jnp.where(above > 0.0, above, 1.0)) ** kappa
     return E1 + K * jnp.where(above > 0.0, excess, 0.0)
 
 

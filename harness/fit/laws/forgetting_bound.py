@@ -22,7 +22,7 @@ def cosine_rates(steps: int, peak: float, warmup: int = 0, final_ratio: float = 
     return np.where(step < warmup, rising, falling)
 
 
-def remaining(
+def remaining_share(
     rates: ArrayLike, weight_decay: float, since: int = 0, until: ArrayLike | None = None
 ) -> Float[np.ndarray, "..."]:
     """The share w of an update that decay leaves.
@@ -52,12 +52,12 @@ def forgetting_time(rates: ArrayLike, weight_decay: float, since: int = 0, left:
     At a constant rate and left = 1/e that is 1/(eta lambda).
     """
     rates = np.asarray(rates, float)
-    shares = remaining(rates, weight_decay, since, np.arange(since, len(rates) + 1))
+    shares = remaining_share(rates, weight_decay, since, np.arange(since, len(rates) + 1))
     below = np.flatnonzero(shares <= left)
     return int(below[0]) if len(below) else None
 
 
-def with_bound(
+def with_remaining_share(
     frame: pd.DataFrame, rates: ArrayLike, weight_decay: float, exposed_until: int, source: str = "table"
 ) -> pd.DataFrame:
     """The rows after an exposure with their `w`, for the law `forgetting`.
@@ -76,10 +76,12 @@ def with_bound(
         raise InputError(source, "step", float(taken[~(taken >= 0)][0]), "steps taken, zero or more")
     steps = taken.astype(int)
     later = steps >= exposed_until
-    return frame.loc[later].assign(w=remaining(rates, weight_decay, exposed_until, steps[later]))
+    return frame.loc[later].assign(w=remaining_share(rates, weight_decay, exposed_until, steps[later]))
 
 
-def observed_time(steps: ArrayLike, gaps: ArrayLike, exposed_until: int, left: float = np.exp(-1.0)) -> float | None:
+def observed_forgetting_time(
+    steps: ArrayLike, gaps: ArrayLike, exposed_until: int, left: float = np.exp(-1.0)
+) -> float | None:
     """Steps after the exposure until a measured gap first falls to `left` of its value at the exposure, interpolated.
 
     To be compared with `forgetting_time`; None if the gap stays above. The first gap at or after the exposure counts as

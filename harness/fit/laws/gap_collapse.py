@@ -7,10 +7,10 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from harness.fit.laws.gap_rivals import degrees_of_freedom_gap
-from harness.fit.laws.law import Columns, Combination, Parameter, Parameters, Positive, law
+from harness.fit.laws.law import Columns, Combination, Parameter, Parameters, PositiveColumn, law
 
 
-def _log_ratio(N: Positive, D: Positive, z, u_star) -> Float[Array, "rows"]:
+def _log_ratio(N: PositiveColumn, D: PositiveColumn, z, u_star) -> Float[Array, "rows"]:
     """log u/u_star."""
     return D.log - z * N.log - jnp.log(u_star)
 

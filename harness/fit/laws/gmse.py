@@ -8,7 +8,7 @@ from scipy.stats import norm
 
 
 def uniform_gmse(bits: int) -> float:
-    """Of the best uniform quantiser of 2^bits levels placed evenly about zero (INT4: bits = 4)."""
+    """The error of the best uniform quantiser of 2^bits levels placed evenly about zero (INT4: bits = 4)."""
     half = 2 ** (bits - 1)
 
     def error(step: float) -> float:
@@ -25,13 +25,13 @@ def uniform_gmse(bits: int) -> float:
 
 
 def sparse_gmse(sparsity: float) -> float:
-    """Of setting the share `sparsity` of smallest magnitude to zero: E x^2 over |x| below its quantile."""
+    """The error of setting the share `sparsity` of smallest magnitude to zero: E x^2 over |x| below its quantile."""
     edge = norm.ppf(0.5 + 0.5 * sparsity)
     return float(sparsity - 2.0 * edge * norm.pdf(edge)) if sparsity < 1.0 else 1.0
 
 
 def block_sparse_gmse(kept: int, block: int) -> float:
-    """Of keeping the `kept` largest magnitudes of every `block` numbers: 2 of 4 is the format of sparse tensor cores.
+    """The error of keeping the `kept` largest magnitudes of every `block` numbers: tensor cores have 2 of 4.
 
     E x^2 P(x is dropped | x), where x is dropped if at least `kept` of the others exceed its magnitude.
     """
@@ -44,6 +44,6 @@ def block_sparse_gmse(kept: int, block: int) -> float:
     return float(2.0 * quad(lambda x: x**2 * norm.pdf(x) * dropped(x), 0.0, np.inf)[0])
 
 
-def bits_of(gmse: float) -> float:
-    """log_{1/4} gmse: the rate at which a Gaussian source can be coded with that error, in bits."""
+def gmse_bits(gmse: float) -> float:
+    """The rate log_{1/4} gmse at which a Gaussian source can be coded with that error, in bits."""
     return float(-np.log(gmse) / np.log(4.0))

@@ -22,7 +22,7 @@ Columns = Mapping[str, Any]  # role -> Float[Array, "rows"]; a vector role -> Fl
 Scales = Mapping[str, float]
 
 
-class Positive:
+class PositiveColumn:
     """A column of positive numbers, whose powers are taken as exp(exponent * log column).
 
     XLA's own power is slower on a CPU: 3.3 times for the value of `chinchilla`, 1.7 times for its derivatives (174
@@ -227,8 +227,8 @@ def law(formula: str, *, like: Law | None = None, **declared: Any) -> Callable[[
     """Declares the law that a function computes: its name is the id, its docstring what is known of the law.
 
     The function's arguments before the star are what it reads: columns, then vectors (or what `derive` makes of them).
-    Columns of positive numbers come as `Positive`, all else as arrays. Its arguments behind the star are the constants;
-    one whose name is a word of Python has an underscore behind it.
+    Columns of positive numbers come as `PositiveColumn`, all else as arrays. Its arguments behind the star are the
+    constants; one whose name is a word of Python has an underscore behind it.
 
     Args:
         formula: in plain text.
@@ -247,7 +247,7 @@ def law(formula: str, *, like: Law | None = None, **declared: Any) -> Callable[[
         positive = set(known["columns"]) - set(known.get("signed", ()))
 
         def predict(parameters: Parameters, columns: Columns) -> Float[Array, "rows"]:
-            values = [Positive(columns[name]) if name in positive else columns[name] for name in reads]
+            values = [PositiveColumn(columns[name]) if name in positive else columns[name] for name in reads]
             return function(*values, **{argument: parameters[name] for argument, name in constants.items()})
 
         known["predict"] = predict

@@ -22,8 +22,8 @@ def _counts(passes: ArrayLike, samples: ArrayLike, least: int) -> tuple[np.ndarr
     return r, k
 
 
-def most_likely(passes: ArrayLike, samples: ArrayLike) -> Float[np.ndarray, "..."]:
-    """r/K, the maximum-likelihood estimate.
+def most_likely_pass_rate(passes: ArrayLike, samples: ArrayLike) -> Float[np.ndarray, "..."]:
+    """The maximum-likelihood estimate r/K of a pass rate.
 
     Raises:
         InputError: no pass, or fewer samples than passes.
@@ -32,8 +32,8 @@ def most_likely(passes: ArrayLike, samples: ArrayLike) -> Float[np.ndarray, "...
     return r / k
 
 
-def unbiased(passes: ArrayLike, samples: ArrayLike) -> Float[np.ndarray, "..."]:
-    """(r-1)/(K-1), whose expectation is the probability when sampling ended with the r-th pass.
+def unbiased_pass_rate(passes: ArrayLike, samples: ArrayLike) -> Float[np.ndarray, "..."]:
+    """The estimate (r-1)/(K-1) of a pass rate: unbiased when sampling ended with the r-th pass.
 
     Raises:
         InputError: fewer than two passes, or fewer samples than passes.
@@ -42,8 +42,8 @@ def unbiased(passes: ArrayLike, samples: ArrayLike) -> Float[np.ndarray, "..."]:
     return (r - 1.0) / (k - 1.0)
 
 
-def standard_error(passes: ArrayLike, samples: ArrayLike) -> Float[np.ndarray, "..."]:
-    """Of `unbiased`: the square root of p (1-p)/(K-2), itself an unbiased estimate of the variance (r >= 3).
+def pass_rate_error(passes: ArrayLike, samples: ArrayLike) -> Float[np.ndarray, "..."]:
+    """The standard error of `unbiased_pass_rate`, from an unbiased estimate of its variance, p (1-p)/(K-2) (r >= 3).
 
     Raises:
         InputError: fewer than three passes, or fewer samples than passes.
@@ -53,7 +53,7 @@ def standard_error(passes: ArrayLike, samples: ArrayLike) -> Float[np.ndarray, "
     return np.sqrt(p * (1.0 - p) / (k - 2.0))
 
 
-def of_models(frame: pd.DataFrame, by: str = "N") -> pd.DataFrame:
+def pass_rates_of_models(frame: pd.DataFrame, by: str = "N") -> pd.DataFrame:
     """A table of questions to one of models, ready for the law `pass_until`.
 
     Args:
@@ -65,8 +65,8 @@ def of_models(frame: pd.DataFrame, by: str = "N") -> pd.DataFrame:
     Raises:
         InputError: fewer than three passes in a row, or fewer samples than passes.
     """
-    p = unbiased(frame["passes"], frame["samples"])
-    variance = standard_error(frame["passes"], frame["samples"]) ** 2
+    p = unbiased_pass_rate(frame["passes"], frame["samples"])
+    variance = pass_rate_error(frame["passes"], frame["samples"]) ** 2
     table = frame.assign(PU=p, variance=variance, questions=1).groupby(by, sort=True)
     found = table.agg(PU=("PU", "mean"), PU_se=("variance", "sum"), questions=("questions", "sum"))
     return found.assign(PU_se=np.sqrt(found["PU_se"]) / found["questions"]).reset_index()

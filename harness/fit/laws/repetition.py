@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from harness.fit.laws.law import Columns, Parameter, Positive, coefficient, exponent, floor, law
+from harness.fit.laws.law import Columns, Parameter, PositiveColumn, coefficient, exponent, floor, law
 
 
 def _derive_epochs(columns: Columns) -> dict[str, Float[Array, "rows"]]:
@@ -44,8 +44,8 @@ def data_constrained(N, D, epochs, *, E, A, B, alpha, R_D, R_N):
     unique = D / epochs
     best = jnp.exp((jnp.log(alpha * A) - jnp.log(alpha * B) + alpha * jnp.log(unique)) / alpha)
     useful = jnp.minimum(N.values, best)
-    count = Positive(useful * (1.0 + _saturated(N / useful - 1.0, R_N)))
-    tokens = Positive(unique * (1.0 + _saturated(epochs - 1.0, R_D)))
+    count = PositiveColumn(useful * (1.0 + _saturated(N / useful - 1.0, R_N)))
+    tokens = PositiveColumn(unique * (1.0 + _saturated(epochs - 1.0, R_D)))
     return E + A * count**-alpha + B * tokens**-alpha
 
 

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from harness.fit.laws.law import Columns, Combination, Parameter, Positive, exponent, law
+from harness.fit.laws.law import Columns, Combination, Parameter, PositiveColumn, exponent, law
 from harness.fit.laws.rate_sums import annealed, runs_of, summed_rates
 
 DECAY = 0.999
@@ -48,7 +48,7 @@ def lr_anneal(S1, S2, *, L0, A, alpha, C):
     never ends: on a long constant tail after a decay the law predicts a gain without bound. The decay of the momentum
     is the paper's largest; `lr_anneal_free` fits it.
     """
-    return L0 + A * Positive(S1) ** -alpha - C * S2
+    return L0 + A * PositiveColumn(S1) ** -alpha - C * S2
 
 
 SHORTEST, LONGEST = 2.0, 2e4
@@ -95,7 +95,7 @@ def lr_anneal_free(S1, S2, *, L0, A, alpha, gain, memory):
     fitted, and unseen schedules were met as well as with 1000 steps or better. Smooth schedules alone do not identify
     it; of a single cosine the fixed memory predicts better.
     """
-    return L0 + A * Positive(S1) ** -alpha - gain * interpolated_sum(S2, memory)
+    return L0 + A * PositiveColumn(S1) ** -alpha - gain * interpolated_sum(S2, memory)
 
 
 CELL = 0.7
@@ -193,9 +193,9 @@ def multi_power(S1, change, rate, since, *, L0, A, alpha, B, C, beta, gamma):
     The changes before a row are gathered in cells of (log S_k, log lr_k), some twenty a row instead of one a step: the
     loss is met to 1e-5 nats on average, 6e-4 in the first steps after a warm-up.
     """
-    reach = C * Positive(rate) ** -gamma * since
+    reach = C * PositiveColumn(rate) ** -gamma * since
     gained = change * -jnp.expm1(-beta * jnp.log1p(reach))
-    return L0 + A * Positive(S1) ** -alpha - B * jnp.sum(gained, axis=1)
+    return L0 + A * PositiveColumn(S1) ** -alpha - B * jnp.sum(gained, axis=1)
 
 
 MULTI_POWER_FREE = replace(

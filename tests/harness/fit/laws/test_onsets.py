@@ -6,7 +6,7 @@ import pytest
 
 from harness.fit.compare import aicc
 from harness.fit.fitting import fit, solve
-from harness.fit.laws.pass_rates import most_likely, of_models, standard_error, unbiased
+from harness.fit.laws.pass_rates import most_likely_pass_rate, pass_rate_error, pass_rates_of_models, unbiased_pass_rate
 from sweeps.errors import InputError
 
 R, ALPHA, C = 20, 0.35, 7.0 * 3e7**0.35
@@ -23,7 +23,7 @@ def sampled(rng, sizes, questions: int, bend: float = 0.0) -> pd.DataFrame:
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_pass_rates_of_five_models_predict_a_four_times_larger_one(seed):
     """r = 20 and 20 questions: alpha within 5 %, the next model's PU within 10 %."""
-    models = of_models(sampled(np.random.default_rng(seed), np.geomspace(3e7, 6e8, 5), 20))
+    models = pass_rates_of_models(sampled(np.random.default_rng(seed), np.geomspace(3e7, 6e8, 5), 20))
     found = fit("pass_until", models, bootstrap=0, sensitivity=False)
     scale, alpha = (float(found.parameters[name].estimate or np.nan) for name in ("N_c", "alpha"))
     assert alpha == pytest.approx(ALPHA, rel=0.05)
@@ -38,7 +38,7 @@ def test_a_bend_is_told_from_a_straight_line():
     sizes = np.geomspace(3e7, 6e9, 8)
     found = {}
     for bend in (0.0, 0.15):
-        models = of_models(sampled(np.random.default_rng(3), sizes, 60, bend))
+        models = pass_rates_of_models(sampled(np.random.default_rng(3), sizes, 60, bend))
         found[bend] = fit("pass_until_bent", models, bootstrap=0, sensitivity=False).parameters["q"]
     assert found[0.15].ci_low is not None and found[0.15].ci_low > 0.05
     assert found[0.0].ci_low is not None and found[0.0].ci_low < 0.0 < found[0.0].ci_high
@@ -48,17 +48,17 @@ def test_the_estimator_is_unbiased_and_the_obvious_one_is_not():
     rng = np.random.default_rng(4)
     p, count = 0.05, 40_000
     samples = 4 + rng.negative_binomial(4, p, count)
-    values = unbiased(4, samples)
+    values = unbiased_pass_rate(4, samples)
     error = values.std() / np.sqrt(count)
     assert abs(values.mean() - p) < 3 * error
-    assert most_likely(4, samples).mean() > p + 10 * error
-    assert np.mean(standard_error(4, samples) ** 2) == pytest.approx(values.var(), rel=0.05)
+    assert most_likely_pass_rate(4, samples).mean() > p + 10 * error
+    assert np.mean(pass_rate_error(4, samples) ** 2) == pytest.approx(values.var(), rel=0.05)
 
 
 def test_a_pass_in_ten_thousand_is_measured_where_a_hundred_samples_see_none():
     rng = np.random.default_rng(5)
     assert rng.binomial(100, 1e-4, 200).mean() < 0.05
-    measured = of_models(sampled(rng, np.array([C ** (1 / ALPHA) / np.log(1e4) ** (1 / ALPHA)]), 10))
+    measured = pass_rates_of_models(sampled(rng, np.array([C ** (1 / ALPHA) / np.log(1e4) ** (1 / ALPHA)]), 10))
     assert float(measured["PU"].iloc[0]) == pytest.approx(1e-4, rel=0.25)
     assert float(measured["PU_se"].iloc[0]) == pytest.approx(1e-4 / np.sqrt(R * 10), rel=0.3)
 
@@ -66,7 +66,7 @@ def test_a_pass_in_ten_thousand_is_measured_where_a_hundred_samples_see_none():
 @pytest.mark.parametrize(("passes", "samples"), [(1, 5), (3, 2), (2, np.nan)])
 def test_impossible_counts_are_the_users_error(passes, samples):
     with pytest.raises(InputError, match="passes"):
-        unbiased(passes, samples)
+        unbiased_pass_rate(passes, samples)
 
 
 DISTANCE = np.geomspace(0.02, 2.0, 24)

@@ -7,7 +7,7 @@ import pytest
 
 from harness.fit.fitting import fit
 from harness.fit.laws.effective_size import average_count
-from harness.fit.laws.gmse import bits_of, block_sparse_gmse, sparse_gmse, uniform_gmse
+from harness.fit.laws.gmse import block_sparse_gmse, gmse_bits, sparse_gmse, uniform_gmse
 from harness.fit.laws.registry import get_law
 from harness.fit.problem.centred import centre
 from harness.fit.problem.raw_units import predictions, raw_values
@@ -140,7 +140,7 @@ def test_what_a_frozen_parameter_is_worth(kappa):
 )
 def test_gaussian_errors_of_formats(gmse, published, bits):
     assert gmse == pytest.approx(published, rel=0.02)
-    assert bits_of(gmse) == pytest.approx(bits, abs=0.02)
+    assert gmse_bits(gmse) == pytest.approx(bits, abs=0.02)
 
 
 def test_gaussian_errors_of_two_levels_and_of_numbers_drawn():
@@ -158,6 +158,6 @@ def test_the_capacity_of_a_format_that_was_left_out():
     table = sizes(140).assign(gmse=np.resize(formats, 140))
     table = noisy("compressed", truth, table.assign(holdout=table.gmse == uniform_gmse(3)), 0.003)
     _, _, found = searched("compressed", table)
-    rate = bits_of(uniform_gmse(3))
+    rate = gmse_bits(uniform_gmse(3))
     assert np.tanh(found["c"] * rate ** found["s"]) == pytest.approx(np.tanh(0.28 * rate**1.2), abs=0.07)
     assert found["alpha"] == pytest.approx(0.3478, abs=0.02) and found["E"] == pytest.approx(1.8172, abs=0.05)

@@ -6,7 +6,13 @@ import pytest
 
 from harness.fit.allocation.time_budget import best_in_time
 from harness.fit.fitting import fit
-from harness.fit.laws.forgetting_bound import cosine_rates, forgetting_time, observed_time, remaining, with_bound
+from harness.fit.laws.forgetting_bound import (
+    cosine_rates,
+    forgetting_time,
+    observed_forgetting_time,
+    remaining_share,
+    with_remaining_share,
+)
 from sweeps.errors import InputError
 
 
@@ -83,13 +89,13 @@ TOKENS_PER_STEP = 524_288
 def test_decay_left_in_the_paper_s_runs(times_chinchilla, weight_decay, share, within):
     """124M parameters, 20 tokens a parameter times the factor, peak 6e-4, warm-up of 700 steps, cosine to a tenth."""
     steps = round(20 * 124e6 * times_chinchilla / TOKENS_PER_STEP)
-    assert remaining(cosine_rates(steps, 6e-4, 700), weight_decay) == pytest.approx(share, abs=within)
+    assert remaining_share(cosine_rates(steps, 6e-4, 700), weight_decay) == pytest.approx(share, abs=within)
 
 
 def test_decay_is_a_product_and_its_time_the_inverse_of_rate_times_decay():
     rates = cosine_rates(2000, 1e-3, 100)
-    middle = remaining(rates, 0.1, 0, 700) * remaining(rates, 0.1, 700, 2000)
-    assert middle == pytest.approx(remaining(rates, 0.1))
+    middle = remaining_share(rates, 0.1, 0, 700) * remaining_share(rates, 0.1, 700, 2000)
+    assert middle == pytest.approx(remaining_share(rates, 0.1))
     constant = np.full(50_000, 1e-3)
     assert forgetting_time(constant, 0.1) == pytest.approx(1 / (1e-3 * 0.1), rel=1e-3)
     assert forgetting_time(constant[:100], 0.1) is None and forgetting_time(constant, 0.0) is None
@@ -100,23 +106,23 @@ def test_gaps_that_fall_faster_or_slower_than_the_bound_are_told_apart(gamma):
     """Measured after an exposure that ended at step 4000, 10 % noise; rows before it are left out."""
     rates, rng = cosine_rates(20_000, 6e-4, 700), np.random.default_rng(7)
     steps = np.arange(0, 20_001, 500)
-    left = remaining(rates, 0.3, 4000, np.maximum(steps, 4000))
+    left = remaining_share(rates, 0.3, 4000, np.maximum(steps, 4000))
     gap = np.where(steps < 4000, 0.1, 0.8 * left**gamma) * (1 + 0.1 * rng.standard_normal(len(steps)))
-    rows = with_bound(pd.DataFrame({"step": steps + 1e-9, "G": gap, "G_se": 0.02}), rates, 0.3, 4000)
+    rows = with_remaining_share(pd.DataFrame({"step": steps + 1e-9, "G": gap, "G_se": 0.02}), rates, 0.3, 4000)
     assert len(rows) == 33
     found = fit("forgetting", rows, bootstrap=0, sensitivity=False).parameters["gamma"]
     assert found.ci_low is not None and found.ci_high is not None and found.ci_low < gamma < found.ci_high
     assert (found.ci_low > 1.0) == (gamma > 1.0) and (found.ci_high < 1.0) == (gamma < 1.0)
-    bound, seen = forgetting_time(rates, 0.3, 4000, 0.5), observed_time(steps, 0.8 * left**gamma, 4000, 0.5)
+    bound, seen = forgetting_time(rates, 0.3, 4000, 0.5), observed_forgetting_time(steps, 0.8 * left**gamma, 4000, 0.5)
     assert bound is not None
     assert (seen is not None and seen < bound) == (gamma > 1.0)
 
 
 def test_impossible_decay_is_the_users_error():
     with pytest.raises(InputError, match="rates"):
-        remaining([0.5], 3.0)
+        remaining_share([0.5], 3.0)
     for since, until in ((2, None), (1, 0)):
         with pytest.raises(InputError, match="steps"):
-            remaining([0.1], 0.1, since, until)
+            remaining_share([0.1], 0.1, since, until)
     with pytest.raises(InputError, match="above zero"):
-        observed_time([0, 1], [-1.0, 0.0], 0)
+        observed_forgetting_time([0, 1], [-1.0, 0.0], 0)
