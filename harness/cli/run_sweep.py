@@ -2,17 +2,21 @@
 
 import os
 import sys
+from pathlib import Path
 from typing import Any, NoReturn
 
 import typer
 
-from harness.files import open_folder
-from harness.launch.sweep import Options, run_sweep
+from harness.files import default_cache, open_folder
+from harness.launch.sweep import run_sweep
 from harness.train.hosts import PeerError
+from harness.train.session import Session
 from sweeps.errors import InputError
 
 
-def train_sweep(sweep: str, out: str, track: list[str], executor: str, **options: Any) -> None:
+def train_sweep(
+    sweep: str, out: str, cache: Path | None, track: list[str], executor: str, address: str | None, **options: Any
+) -> None:
     """Train what has not ended yet, and end the process with the sweep's status.
 
     Raises:
@@ -22,7 +26,8 @@ def train_sweep(sweep: str, out: str, track: list[str], executor: str, **options
     if executor not in ("local", "ray"):
         raise InputError("--executor", "value", executor, "local or ray")
     try:
-        status = run_sweep(sweep, open_folder(out), Options(track=tuple(track), executor=executor, **options))
+        options |= {"track": tuple(track), "executor": executor, "address": address or "auto"}
+        status = run_sweep(sweep, Session(open_folder(out), cache or default_cache(), **options))
     except PeerError as error:
         print(f"isogap: {error}".replace("\n", " "), file=sys.stderr)
         _leave(1)  # the interpreter's end would wait for the other processes

@@ -1,4 +1,4 @@
-"""What becomes of a pack that could not be trained to its end: it is tried again without whoever brought it down."""
+"""What is done with a pack that could not be trained to its end: it is tried again without the run that failed."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -16,65 +16,64 @@ class Outcome:
     """How the training of a pack ended.
 
     Attributes:
-        kind: `ended`, all its runs ended or it was told to stop; `memory`, its programs lacked memory; `fault`, they
-            raised, or the process died; `folder`, the sweep's folder cannot be written; `called`, in one of several
-            processes, out of it by another's fault.
+        kind: `ended`: all runs of the pack ended, or it was stopped; `memory`: its programs lacked memory; `fault`:
+            they raised, or the process died; `folder`: the sweep's folder cannot be written; `alarm`: another of the
+            hosts that train together failed.
         reason: one line.
         trace: the traceback, if there is one.
         path: the file that could not be written.
     """
 
-    kind: Literal["ended", "memory", "fault", "folder", "called"]
+    kind: Literal["ended", "memory", "fault", "folder", "alarm"]
     reason: str = ""
     trace: str = ""
     path: str = ""
 
 
 def after_fault(pack: Pack, outcome: Outcome, out: Path) -> list[Pack]:
-    """The packs to train in a failed pack's place; runs that cannot be helped are marked as failed.
+    """The packs to train in place of one that failed; runs that cannot be trained are marked as failed.
 
-    A pack that lacked memory is halved. After another fault nobody knows whose it was: each run that trained gets the
-    program for itself, other slots empty, which leaves its numbers the same to the bit; one that fails alone has
-    failed. A fault before any run trained is everyone's.
+    A pack that lacked memory is halved. After another fault it is not known which run caused it: each run that trained
+    is tried alone in the same program, with the other slots empty, which leaves its numbers the same to the bit. A run
+    that fails alone has failed. After a fault before any run trained all runs have failed.
     """
     if outcome.kind == "ended":
         return []
-    standing = [run for run in pack.runs if state_of(run, out) not in ENDED]
-    trained = [run for run in standing if state_of(run, out) == "running"]
+    standing = [run for run in pack.runs if _state_of(run, out) not in ENDED]
+    trained = [run for run in standing if _state_of(run, out) == "running"]
     if outcome.kind == "memory" and pack.slots > 1:
         return [make_pack(pack.shape, pack.slots // 2, standing)]
     if len(trained) > 1:
-        _leave(trained, out)
+        _interrupt(trained, out)
         alone = [make_pack(pack.shape, pack.slots, [run]) for run in trained]
         rest = [run for run in standing if run not in trained]
         return alone + ([make_pack(pack.shape, pack.slots, rest)] if rest else [])
-    guilty = trained or standing
-    for run in guilty:
+    failed = trained or standing
+    for run in failed:
         folder = run_folder(out, run.run_id)
         if outcome.trace:
             write_text(folder / "error.txt", outcome.trace)
         write_status(folder, Status("failed", read_status(folder, run.steps).step, run.steps, reason=outcome.reason))
-    rest = [run for run in standing if run not in guilty]
+    rest = [run for run in standing if run not in failed]
     return [make_pack(pack.shape, pack.slots, rest)] if rest else []
 
 
-def _leave(runs: Sequence[RunConfig], out: Path) -> None:
-    """Of these nothing trains now: a later fault is not theirs."""
+def _interrupt(runs: Sequence[RunConfig], out: Path) -> None:
+    """Mark runs as interrupted, so that a later fault is not taken for theirs."""
     for run in runs:
         folder = run_folder(out, run.run_id)
         write_status(folder, dataclasses.replace(read_status(folder, run.steps), state="interrupted"))
 
 
-def state_of(run: RunConfig, out: Path) -> State:
-    """Where a run stands."""
+def _state_of(run: RunConfig, out: Path) -> State:
     return read_status(run_folder(out, run.run_id), run.steps).state
 
 
 def all_ended(runs: Sequence[RunConfig], out: Path) -> bool:
     """Whether every run is done, diverged or failed."""
-    return all(state_of(run, out) in ENDED for run in runs)
+    return all(_state_of(run, out) in ENDED for run in runs)
 
 
 def any_bad(runs: Sequence[RunConfig], out: Path) -> bool:
     """Whether some run failed or diverged."""
-    return any(state_of(run, out) in ("failed", "diverged") for run in runs)
+    return any(_state_of(run, out) in ("failed", "diverged") for run in runs)

@@ -1,8 +1,8 @@
-"""How a sweep's runs are packed on this machine: chosen once by what was measured, then kept with the sweep.
+"""How a sweep's runs are packed: chosen once by what was measured on this machine, then kept with the sweep.
 
 The last bits of a run's numbers depend on the compiled program that trained it, and so on the number of slots, the
-length of a turn and the number of CPU devices. DIR/packing.json holds them, so that a resumed or extended sweep uses
-the same.
+size of a micro-batch and the number of CPU devices. DIR/packing.json holds them, so that a resumed or extended sweep
+uses the same.
 """
 
 import dataclasses
@@ -22,10 +22,12 @@ from sweeps.packs import by_shape, choose_slots
 
 @dataclasses.dataclass(frozen=True)
 class Packing:
-    """Attributes:
-    devices: of each process that trains; the CPU is shown to it as that many.
-    micro_tokens: tokens of a batch computed at once, see `sweeps.shape.shape_of`.
-    slots: signature -> slots of its packs.
+    """How runs are packed.
+
+    Attributes:
+        devices: of each process that trains; its CPU is split into that many.
+        micro_tokens: tokens of a micro-batch, see `sweeps.shape.shape_of`.
+        slots: signature of a shape -> slots of its packs.
     """
 
     devices: PositiveInt
@@ -59,13 +61,13 @@ def write_packing(out: Path, packing: Packing) -> None:
 
 
 def settle_packing(out: Path, runs: Sequence[RunConfig], calibration: Calibration, memory_limit: int) -> Packing:
-    """The packing of all these runs: what is recorded, and for shapes that are new the best by the calibration.
+    """The packing of these runs: the recorded one, completed by the best choice for shapes that are new.
 
     Args:
         memory_limit: bytes a pack may need.
 
     Raises:
-        InputError: the recorded one is damaged.
+        InputError: packing.json is damaged.
     """
     before = read_packing(out) or Packing(calibration.devices, calibration.micro_tokens, {})
     new = [
@@ -85,12 +87,12 @@ def memory_limit_of(platform: str, workers: int = 1) -> int:
     """Bytes a pack may need: four fifths of the accelerators' memory, or half the machine's, shared by the workers.
 
     Args:
-        platform: JAX's name for it; accelerators are asked how much they have.
+        platform: "cpu", or JAX's name of the accelerators, which are asked how much they have.
     """
     if platform != "cpu":
         import jax
 
         stats = [device.memory_stats() or {} for device in jax.local_devices()]
-        if all("bytes_limit" in one for one in stats):
-            return int(0.8 * sum(one["bytes_limit"] for one in stats))
+        if all("bytes_limit" in known for known in stats):
+            return int(0.8 * sum(known["bytes_limit"] for known in stats))
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2 // workers

@@ -1,8 +1,8 @@
-"""Running a sweep on a Ray cluster: every pack is a task, wherever the resources it asks for are free.
+"""Running a sweep on a Ray cluster: every pack is a task, which runs where the resources it asks for are free.
 
-Only the packs' configurations and the news of their ends go through Ray. Text, checkpoints and records are files: all
-nodes see the sweep's folder and the cache under the same paths, on a file system whose locks (flock) hold between
-nodes (the folder may be on an object store instead), and have the same isogap installed.
+Only the packs' configurations and outcomes go through Ray. Text, checkpoints and records are files: all nodes see the
+sweep's folder and the cache under the same paths, on a file system whose locks (flock) hold between nodes (the folder
+may be on an object store instead), and have the same isogap installed.
 """
 
 import contextlib
@@ -12,30 +12,36 @@ import importlib.metadata
 import logging
 import math
 import os
+import pickle
 import signal
 import socket
 import time
 import traceback
-from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from harness.files import is_local
 from harness.launch.faults import Outcome
-from harness.launch.local import Job, Stop, settle, train_pack_here
+from harness.launch.local import train_pack_here
+from harness.launch.queue import PackQueue
+from harness.machine.processes import HOME
 from harness.record.heartbeat import Pulse
 from harness.record.lock import sweep_lock
 from harness.record.sweep_folder import PACKAGES
+from harness.train.session import Session, Stop
 from sweeps.errors import InputError
 from sweeps.packs import Pack
 
-# Of a pack's process, after which its running runs have failed.
+# After so many deaths of a pack's process its running runs have failed.
 DEATHS = 2
 POLL_SECONDS = 1.0
-# A task whose driver was killed is dead 0.2 s later; one whose driver's node was lost, when Ray has noticed.
+# A task whose driver was killed is dead 0.2 s later; a task whose driver's node was lost dies when Ray has noticed.
 STRAY_SECONDS = 90.0
+# What a task's process is called.
+TASK = "isogap-pack"
 
 
 @dataclass(frozen=True)
@@ -46,53 +52,76 @@ class Resources:
     gpus: float
 
 
-def run_packs_on_ray(
-    cut: Callable[[int], Sequence[Pack]], job: Job, address: str, stop: Stop, ended: Callable[[Iterable[str]], None]
-) -> None:
+def run_packs_on_ray(queue_of: Callable[[int], PackQueue], session: Session) -> None:
     """Train all packs; statuses and records tell how it went.
 
-    A pack whose node dies goes on elsewhere from its last checkpoint. So does one whose process dies; at the second
-    time it is the pack's own fault, see `harness.launch.faults`.
+    A pack whose node dies goes on elsewhere from its last checkpoint. So does one whose process dies; the second time
+    it is the pack's own fault, see `harness.launch.faults`.
 
     Args:
-        cut: the packs that hold a run that has not ended, given how many can train at the same time.
-        address: HOST:PORT of the cluster's head, or "auto" for the cluster that this machine is a node of.
-        ended: told the ids of a pack's runs when it was left.
+        queue_of: the packs to train, given how many can train at the same time.
+        session: its address is HOST:PORT of the cluster's head, or "auto" for the cluster that this machine is a node
+            of.
 
     Raises:
         InputError: Ray is not installed, no cluster is there, none of its nodes has the resources, or tasks of a
-            driver that died are still training.
+            driver that died still train.
         OSError: the sweep's folder cannot be written.
     """
-    with _connected(address) as ray:
-        _await_strays(job.out)
-        resources, places = _resources(ray, job.packing.devices)
-        todo = deque(cut(places))
+    with _connected(session.address) as ray:
+        _await_strays(session.out)
+        resources, places = _resources(ray, session.devices)
+        queue = queue_of(places)
         # max_retries: Ray would not tell a pack that kills its processes from one whose nodes die.
-        train = ray.remote(_train_as_task).options(num_cpus=resources.cpus, num_gpus=resources.gpus, max_retries=0)
+        options = {"num_cpus": resources.cpus, "num_gpus": resources.gpus, "max_retries": 0, "name": TASK}
+        task = ray.remote(_without_folder(os.getcwd())).options(**options)
         waiting: dict[Any, Pack] = {}
         deaths: Counter[str] = Counter()
-        while waiting or (todo and not stop()):
-            while todo and not stop():
-                pack = todo.popleft()
-                waiting[train.remote(pack, job, os.getcwd(), _versions())] = pack
+        while waiting or queue.open():
+            while queue.open():
+                pack = queue.packs.popleft()
+                waiting[task.remote(pickle.dumps((_train_as_task, pack, session, os.getcwd(), _versions())))] = pack
             finished, _ = ray.wait(list(waiting), timeout=POLL_SECONDS)
-            for task in finished:
-                pack = waiting.pop(task)
-                outcome = _outcome(ray, task, pack, deaths)
+            for reference in finished:
+                pack = waiting.pop(reference)
+                outcome = _outcome(ray, reference, pack, deaths)
                 if outcome is None:
-                    todo.appendleft(pack)
+                    queue.packs.appendleft(pack)
+                    queue.ended(run.run_id for run in pack.runs)
                 else:
-                    settle(pack, outcome, job, todo, stop)
-                ended(run.run_id for run in pack.runs)
-            if stop():
-                # Those that have not begun are dropped. Asked again at every turn: one that just began has no ear yet.
-                for task in waiting:
-                    ray.cancel(task, force=False)
+                    queue.settle(pack, outcome)
+            if queue.stop():
+                # Tasks that have not begun are dropped. All are cancelled again and again, because one that has just
+                # begun does not listen yet.
+                for reference in waiting:
+                    ray.cancel(reference, force=False)
+
+
+def _without_folder(folder: str) -> Callable[[bytes], Any]:
+    """What a task runs: a call, made when `folder` was taken off the import path.
+
+    Ray puts the driver's working folder first on its tasks' import path, where packages with isogap's names may lie.
+    The function is local so that Ray sends it whole: it imports nothing of isogap before the path is right.
+
+    Args:
+        folder: the driver's working folder.
+    """
+    isogap_lies_there = folder == str(HOME)
+
+    def call(pickled: bytes) -> Any:
+        import pickle
+        import sys
+
+        if not isogap_lies_there:
+            sys.path[:] = [entry for entry in sys.path if entry != folder]
+        function, *arguments = pickle.loads(pickled)
+        return function(*arguments)
+
+    return call
 
 
 def _outcome(ray: Any, task: Any, pack: Pack, deaths: Counter[str]) -> Outcome | None:
-    """How a task's pack ended; None where it is to be run again, its node or its process having died."""
+    """How a task's pack ended; None if its node or its process died and it is to be run again."""
     try:
         return ray.get(task)
     except ray.exceptions.TaskCancelledError:
@@ -138,7 +167,7 @@ def _connected(address: str) -> Iterator[Any]:
 
 
 def _check_address(address: str) -> None:
-    """Ray itself tries for two minutes to reach a port where nobody listens, and tells of every trial."""
+    """Refuse an address where nobody listens: Ray itself would try for two minutes, and report every attempt."""
     if address == "auto":
         return
     host, _, port = address.rpartition(":")
@@ -151,8 +180,8 @@ def _check_address(address: str) -> None:
 
 
 def _resources(ray: Any, devices: int) -> tuple[Resources, int]:
-    """What a pack asks for, a GPU where there are any, else a core each CPU device as far as a node has them; and how
-    many packs the cluster can train at the same time.
+    """What a pack asks for, and how many packs the cluster can train at the same time. A pack asks for a GPU if any
+    node has one, else for a core per CPU device, as far as a node has them.
 
     Raises:
         InputError: no node has cores.
@@ -171,33 +200,33 @@ def _versions() -> dict[str, str]:
     return {name: importlib.metadata.version(name) for name in PACKAGES}
 
 
-def _train_as_task(pack: Pack, job: Job, directory: str, versions: dict[str, str]) -> Outcome:
-    """The task: train one pack here. Its process may have trained others before, and keeps their programs."""
+def _train_as_task(pack: Pack, session: Session, directory: str, versions: dict[str, str]) -> Outcome:
+    """Train one pack in this task. Its process may have trained others before, and keeps their programs."""
     stop = Stop()
-    before = signal.signal(signal.SIGINT, stop.take)  # that is how a task is told to end
+    before = signal.signal(signal.SIGINT, stop.take)  # Ray cancels a task by SIGINT
     try:
         if _versions() != versions:
             others = sorted(f"{name} {version}" for name, version in _versions().items() if version != versions[name])
             raise RuntimeError(f"{socket.gethostname()} has other versions than the driver: {', '.join(others)}")
-        _prepare_process(job.cache, job.packing.devices, directory)
+        _prepare_process(session.cache, session.devices, directory)
         from harness.train.clock import Spent
 
-        # Ray calls a node dead a moment before its processes are: the next one waits for the last.
-        with _alone(job.out / "checkpoints" / f"{pack.pack_id}.lock", stop) as alone:
+        # Ray calls a node dead a moment before its processes are: this task waits for the last one.
+        with _alone(session.out / "checkpoints" / f"{pack.pack_id}.lock", stop) as alone:
             if not alone:
                 return Outcome("ended")
-            with Pulse(job.out, Spent(), pack.pack_id) as pulse:
-                return train_pack_here(pack, job, stop, pulse)
+            with Pulse(session.out, Spent(), pack.pack_id) as heartbeat:
+                return train_pack_here(pack, session, stop, heartbeat)
     finally:
         signal.signal(signal.SIGINT, before)
 
 
 @functools.cache
 def _prepare_process(cache: Path, devices: int, directory: str) -> None:
-    """Once in a process: JAX can be configured only before it has computed."""
+    """Configure JAX, once in a process: it cannot be done after JAX has computed."""
     from harness.machine.platform import configure_jax
 
-    # A corpus may be named by a path from where the command was given.
+    # A corpus may be named by a path relative to where the command was given.
     with contextlib.suppress(OSError):
         os.chdir(directory)
     configure_jax(cache, devices)
@@ -205,37 +234,29 @@ def _prepare_process(cache: Path, devices: int, directory: str) -> None:
 
 @contextlib.contextmanager
 def _alone(path: Path, give_up: Callable[[], bool]) -> Iterator[bool]:
-    """Hold a pack's lock, or false once given up. The system frees it with the process, however that ends; on an object
-    store it is a lease, see `harness.record.lock`."""
-    if not is_local(path):
-        with contextlib.ExitStack() as held:
-            while True:
-                try:
-                    held.enter_context(sweep_lock(path))
-                    break
-                except InputError:
-                    if give_up():
-                        yield False
-                        return
-            yield True
-        return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "a") as file:
-        while True:
+    """Hold a pack's lock: true when it is held, false if `give_up` came before. The system frees it with the process,
+    however that ends; on an object store it is a lease, see `harness.record.lock`."""
+    with contextlib.ExitStack() as held:
+        file = None
+        if is_local(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            file = held.enter_context(open(path, "a"))
+
+        def take() -> bool:
             try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                if give_up():
-                    yield False
-                    return
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB) if file else held.enter_context(sweep_lock(path))
+            except (BlockingIOError, InputError):
+                return False
+            return True
+
+        while not (alone := take()) and not give_up():
+            if file:
                 time.sleep(0.1)
-            else:
-                yield True
-                return
+        yield alone
 
 
 def _await_strays(out: Path) -> None:
-    """Wait for the end of tasks whose driver was killed: the sweep's lock ended with it, they a little later."""
+    """Wait for tasks whose driver was killed: the driver's lock on the sweep ended before they do."""
     deadline = time.monotonic() + STRAY_SECONDS
     for path in sorted((out / "checkpoints").glob("*.lock")):
         with _alone(path, lambda: time.monotonic() > deadline) as alone:

@@ -3,6 +3,7 @@
 import dataclasses
 import os
 import time
+from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,9 +11,10 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from harness.files import default_cache, is_local, remove_tree
-from harness.launch.local import Job, Stop, run_packs
+from harness.files import is_local, remove_tree
+from harness.launch.local import run_packs
 from harness.launch.packing import Packing, memory_limit_of, read_packing, settle_packing
+from harness.launch.queue import PackQueue
 from harness.launch.ray_cluster import run_packs_on_ray
 from harness.launch.several import CPU_DEVICES, follow, joined, lead, order
 from harness.launch.watch import watching
@@ -21,45 +23,20 @@ from harness.record.lock import sweep_lock
 from harness.record.status import ENDED, Status, read_statuses, run_folder, write_status
 from harness.record.sweep_folder import check_data, lay_out, record_environment, with_standing
 from harness.track.mirror import check_trackers, tracking
+from harness.train.session import Session, Stop
 from sweeps.calibration import Calibration
 from sweeps.config import DataConfig, RunConfig
 from sweeps.errors import InputError
 from sweeps.grid import load, read_sweep_text
-from sweeps.packs import Pack, packs
+from sweeps.packs import packs
 from sweeps.plan import divide, pays_for_another
 from sweeps.shape import Shape
 
+# The exit status after a signal.
 STOPPED = {15: 143, 2: 130}
 
 
-@dataclasses.dataclass(frozen=True)
-class Options:
-    """How a sweep is run, which changes nothing of what is recorded.
-
-    Attributes:
-        cache: of prepared data and compiled programs; None for the user's.
-        workers: processes on this machine; None leaves it to what was measured, see `sweeps.plan.divide`.
-        executor: `local`, or `ray`.
-        address: of the Ray cluster.
-        hosts: of the processes on other hosts that train together, see `harness.launch.several.joined`; None for one.
-        fail_fast: stop at the first run that fails or diverges.
-        max_minutes: stop after that time.
-        retry_failed: run failed runs again.
-        track: names of trackers.
-    """
-
-    cache: Path | None = None
-    workers: int | None = None
-    executor: str = "local"
-    address: str | None = None
-    hosts: str | None = None
-    fail_fast: bool = False
-    max_minutes: float | None = None
-    retry_failed: bool = False
-    track: tuple[str, ...] = ()
-
-
-def run_sweep(sweep: str, out: Path, options: Options) -> int:
+def run_sweep(sweep: str, session: Session) -> int:
     """Train all runs of the sweep that have not ended.
 
     Returns:
@@ -68,27 +45,27 @@ def run_sweep(sweep: str, out: Path, options: Options) -> int:
     Raises:
         InputError: a bad spec, a folder that another process runs, or a text that is not the one its runs began with.
         OSError: a folder that cannot be written.
-        PeerError: of several processes another failed.
+        PeerError: another host failed.
     """
-    if options.hosts is None:
-        return _run(sweep, out, options)
-    if options.executor != "local" or options.workers is not None:
-        raise InputError("--hosts", "value", options.hosts, "no --executor and no --workers beside it")
-    with joined(options.hosts):
-        from harness.train import hosts
+    if session.hosts is None:
+        return _run(sweep, session)
+    if session.executor != "local" or session.workers is not None:
+        raise InputError("--hosts", "value", session.hosts, "no --executor and no --workers beside it")
+    with joined(session.hosts):
+        from harness.train.hosts import all_hosts
 
-        if not hosts.leads():
-            return follow(out, options.cache or default_cache())
-        status = _run(sweep, out, options)
+        if not all_hosts().lead:
+            return follow(session)
+        status = _run(sweep, session)
         order("status", status)
         return status
 
 
-def _run(sweep: str, out: Path, options: Options) -> int:
-    console = Console()
-    check_trackers(options.track)
-    if options.track and not is_local(out):
-        raise InputError("--track", "value", ", ".join(options.track), f"a local folder to mirror, not {out}")
+def _run(sweep: str, session: Session) -> int:
+    console, out = Console(), session.out
+    check_trackers(session.track)
+    if session.track and not is_local(out):
+        raise InputError("--track", "value", ", ".join(session.track), f"a local folder to mirror, not {out}")
     cells = load(sweep).cells
     configs = [cell.config for cell in cells if cell.config is not None]
     for cell in (cell for cell in cells if cell.config is None):
@@ -97,22 +74,21 @@ def _run(sweep: str, out: Path, options: Options) -> int:
         )
     if not configs:
         raise InputError(sweep, "sweep", "no feasible cell", "at least one")
-    cache = default_cache() if options.cache is None else options.cache
     with sweep_lock(out):
         runs = with_standing(out, configs)
         statuses = read_statuses(out, runs)
-        failed = [run for run in runs if options.retry_failed and statuses[run.run_id].state == "failed"]
+        failed = [run for run in runs if session.retry_failed and statuses[run.run_id].state == "failed"]
         training = bool(failed) or any(status.state not in ENDED for status in statuses.values())
-        minutes = options.max_minutes
+        minutes = session.max_minutes
         stop = Stop(None if minutes is None else time.monotonic() + 60 * minutes)
-        # Before anything in the folder changes: it may be refused.
-        hashes = _prepare_data(runs, out, cache, console) if training else {}
+        # Before anything in the folder changes, because the text may be refused.
+        hashes = _prepare_data(runs, session, console) if training else {}
         lay_out(out, read_sweep_text(sweep), configs)
         statuses |= _reset(failed, out)
-        if training or options.track:
-            with tracking(options.track, out, runs, console):
+        if training or session.track:
+            with tracking(session.track, out, runs, console):
                 if training:
-                    _train(runs, statuses, out, cache, hashes, options, stop, console)
+                    _train(runs, statuses, hashes, session, stop, console)
         return _summary(runs, out, stop, console)
 
 
@@ -126,19 +102,19 @@ def _reset(runs: list[RunConfig], out: Path) -> dict[str, Status]:
 
 
 def _train(
-    runs: list[RunConfig], statuses: dict[str, Status], out: Path, cache: Path, hashes: dict[str, dict[str, str]],
-    options: Options, stop: Stop, console: Console,
+    runs: list[RunConfig], statuses: dict[str, Status], hashes: dict[str, dict[str, str]], session: Session, stop: Stop,
+    console: Console,
 ) -> None:  # fmt: skip
+    out, cache = session.out, session.cache
     recorded = read_packing(out)
     remaining = [run for run in runs if statuses[run.run_id].state not in ENDED]
-    workers, calibration = _workers(remaining, recorded, known_calibration(cache), options)
+    workers, calibration = _workers(remaining, recorded, known_calibration(cache), session)
     from harness.machine.platform import configure_jax
 
-    if options.hosts is not None:
+    if session.hosts is not None:
         order("devices", None)
-        configure_jax(cache, CPU_DEVICES)
-    else:
-        configure_jax(cache, recorded.devices if recorded else calibration.devices)
+    of_this_host = recorded.devices if recorded else calibration.devices
+    configure_jax(cache, of_this_host if session.hosts is None else CPU_DEVICES)
     import jax
 
     record_environment(out, [f"{d.platform} {d.device_kind}" for d in jax.devices()], hashes)
@@ -147,41 +123,43 @@ def _train(
         calibration, memory = calibration.together(processes, jax.device_count()), memory * processes
     packing = settle_packing(out, runs, calibration, memory)
     _interrupt_stale(statuses, out)
-    # On Ray the tasks run elsewhere.
-    job = Job(out.absolute() if is_local(out) else out, cache.absolute(), packing, options.fail_fast)
+    # On Ray the tasks have another working folder.
+    where = out.absolute() if is_local(out) else out
+    session = dataclasses.replace(session, out=where, cache=cache.absolute(), devices=packing.devices)
 
-    def cut(parts: int, pays: Callable[[Shape], float] = lambda _: 0.0) -> list[Pack]:
+    def queue_of(parts: int, pays: Callable[[Shape], float] = lambda _: 0.0) -> PackQueue:
         made = packs(runs, packing.micro_tokens, packing.slots, parts, pays)
-        return [pack for pack in made if any(statuses[run.run_id].state not in ENDED for run in pack.runs)]
+        remaining = [pack for pack in made if any(statuses[run.run_id].state not in ENDED for run in pack.runs)]
+        return PackQueue(session, stop, watch.ended, deque(remaining))
 
-    # Only now: until something trains there is nothing to save, and a signal may end the process at once.
+    # Until something trains there is nothing to save, and a signal may end the process at once.
     stop.listen()
     with watching(console, out, runs, statuses) as watch:
-        if options.hosts is not None:
-            order("packing", dataclasses.asdict(packing))
-            lead(cut(1), job, stop, watch.ended)
-        elif options.executor == "ray":
-            run_packs_on_ray(cut, job, options.address or "auto", stop, watch.ended)
+        if session.hosts is not None:
+            lead(queue_of(1), packing.micro_tokens)
+        elif session.executor == "ray":
+            run_packs_on_ray(queue_of, session)
         else:
-            run_packs(cut(workers, pays_for_another(calibration, packing.slots)), job, workers, stop, watch.ended)
+            run_packs(queue_of(workers, pays_for_another(calibration, packing.slots)), workers)
 
 
 def _workers(
-    runs: list[RunConfig], recorded: Packing | None, calibration: Calibration, options: Options
+    runs: list[RunConfig], recorded: Packing | None, calibration: Calibration, session: Session
 ) -> tuple[int, Calibration]:
     """How many processes train these runs, and the calibration of each.
 
-    Those of a sweep that has begun have the devices it began with, on which the last bits of its numbers depend.
+    In a sweep that has begun, a process keeps the number of devices it began with, on which the last bits of the
+    numbers depend.
     """
-    elsewhere = options.hosts is not None or options.executor != "local"
+    elsewhere = session.hosts is not None or session.executor != "local"
     each, sharing = calibration, 1
     if recorded is not None and recorded.devices == 1 and calibration.platform == "cpu":
         sharing = len(os.sched_getaffinity(0))
         each = calibration if calibration.workers is None else calibration.one_worker()
-    elif recorded is None and calibration.workers is not None and not elsewhere and options.workers is None:
+    elif recorded is None and calibration.workers is not None and not elsewhere and session.workers is None:
         division = divide(runs, calibration, memory_limit_of(calibration.platform))
         each, sharing = division.calibration, division.processes
-    return 1 if elsewhere else options.workers or sharing, each
+    return 1 if elsewhere else session.workers or sharing, each
 
 
 def _bar(console: Console) -> Progress:
@@ -192,16 +170,19 @@ def _bar(console: Console) -> Progress:
 
 
 def _interrupt_stale(statuses: dict[str, Status], out: Path) -> None:
-    """What a killed process left as running: when a worker dies, only runs that this process began may fail with it."""
+    """Mark runs that a killed process left as running: if a worker dies, only runs that it trained may fail with it."""
     for run_id, status in statuses.items():
         if status.state == "interrupted":
             write_status(run_folder(out, run_id), status)
 
 
-def _prepare_data(runs: list[RunConfig], out: Path, cache: Path, console: Console) -> dict[str, dict[str, str]]:
-    """Tokenize what the runs read, and check that it is what they began with; the hashes for `record_environment`.
+def _prepare_data(runs: list[RunConfig], session: Session, console: Console) -> dict[str, dict[str, str]]:
+    """Tokenize the text of the runs, and check that it is the text they began with.
 
-    A corpus that cannot be had fails its runs later.
+    A corpus that cannot be read fails its runs later.
+
+    Returns:
+        the hashes for `record_environment`.
     """
     from harness.data.store import prepare
 
@@ -211,20 +192,20 @@ def _prepare_data(runs: list[RunConfig], out: Path, cache: Path, console: Consol
         task = progress.add_task("preparing text", total=len(texts))
         for name, split, domain, tokenizer in texts:
             try:
-                store = prepare(domain, tokenizer, cache, **dict(split))
+                store = prepare(domain, tokenizer, session.cache, **dict(split))
             except InputError as error:
                 console.print(f"isogap: {error}", markup=False)
             else:
                 facts = {"corpus": store.corpus_hash, "tokenizer": store.tokenizer_hash, "tokens": store.hash}
                 hashes[name] = facts
             progress.advance(task)
-    check_data(out, hashes)
+    check_data(session.out, hashes)
     return hashes
 
 
 def _texts(data: DataConfig) -> list[tuple[str, tuple[tuple[str, Any], ...], str, str]]:
-    """(name in environment.json, split, corpus, tokenizer) of what a run and its twin read: another split of the same
-    text has other tokens."""
+    """(name in environment.json, split, corpus, tokenizer) of the texts that a run and its twin read. The name tells an
+    unusual split, because another split of the same text has other tokens."""
     split = data.split
     usual = {name: DataConfig.model_fields[name].default for name in split}
     unusual = "".join(f" {name} {value}" for name, value in split.items() if value != usual[name])
@@ -241,10 +222,10 @@ def _summary(runs: list[RunConfig], out: Path, stop: Stop, console: Console) -> 
         counts[status.state] = counts.get(status.state, 0) + 1
         if status.state in ("failed", "diverged"):
             console.print(f"{run_id} {status.state}: {status.reason}", markup=False, soft_wrap=True)
-    told = ", ".join(f"{count} {state}" for state, count in sorted(counts.items()))
-    console.print(f"{out}: {told}", markup=False, soft_wrap=True)
+    summary = ", ".join(f"{count} {state}" for state, count in sorted(counts.items()))
+    console.print(f"{out}: {summary}", markup=False, soft_wrap=True)
     if counts.keys() <= {"done", "diverged"}:
-        # Packs clear up after themselves; those that a sweep's extension cut anew do not.
+        # A pack removes its checkpoints when it ends, but not those of packs that an extension of the sweep replaced.
         remove_tree(out / "checkpoints")
     if stop.signal_number is not None:
         return STOPPED[stop.signal_number]

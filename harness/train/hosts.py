@@ -1,11 +1,12 @@
-"""Several processes that train together: all run the same loop in step, and the first one writes the records.
+"""Hosts: processes that train one pack together, in step. All run the same loop; the first one writes the records.
 
-What one process cannot know alone (a signal, the time, a fault of one of them, a file) they tell each other through
-JAX's coordination service, as small values on the host. JAX's own broadcasts are programs for the devices: they would
-wait for what was dispatched before, and forever for a process that has left.
+What one host cannot know alone (a signal, the time, a fault of another, a file) they tell each other through JAX's
+coordination service, as small JSON values. JAX's own broadcasts are programs for the devices: they would wait for
+everything that was dispatched before, and forever for a host that has left.
 """
 
 import contextlib
+import dataclasses
 import functools
 import json
 import math
@@ -19,13 +20,13 @@ import numpy as np
 from jax._src import distributed  # JAX offers the service's keys and values nowhere else; orbax takes them there, too
 from jax.sharding import Mesh, NamedSharding, PartitionSpec, Sharding
 
-# A process that has not been heard of for so long is dead, and JAX ends the others.
-HEARTBEAT_SECONDS = 60
-# All have begun within that time, and left within half a minute.
+# A host that has not been heard of for so long is dead, and JAX ends the others.
+LOST_SECONDS = 60
+# All hosts must begin within JOIN_SECONDS, and leave within LEAVE_SECONDS.
 JOIN_SECONDS, LEAVE_SECONDS = 300, 30
-# After a fault in one process: the others may wait for it inside a program.
+# How long a host waits for the others after a fault of its own: they may wait for it inside a program.
 FAULT_SECONDS = 60.0
-# Between two looks at whether another process has called.
+# While a host waits for another's value, it looks this often whether somebody has raised an alarm.
 LOOK_MS = 500
 
 Value = TypeVar("Value")
@@ -34,27 +35,27 @@ _rounds: Counter[tuple[int, ...]] = Counter()
 
 
 class PeerError(RuntimeError):
-    """Another of the processes that train together failed."""
+    """Another host failed."""
 
 
 class PeerLost(PeerError):
-    """Another of the processes that train together does not come, or cannot be reached."""
+    """Another host does not come, or cannot be reached."""
 
 
 def join(coordinator: str, count: int, index: int) -> None:
-    """Become process `index` of `count`; to be called before JAX has devices.
+    """Become host `index` of `count`; to be called before JAX has devices.
 
     Args:
-        coordinator: HOST:PORT of the first process; empty where a scheduler tells all three.
+        coordinator: HOST:PORT of the first host; empty where a scheduler tells all three arguments.
 
     Raises:
         ValueError: no scheduler that JAX knows started this process.
-        RuntimeError: the processes did not find each other.
+        RuntimeError: the hosts did not find each other.
     """
     jax.config.update("jax_enable_preemption_service", False)  # it would take SIGTERM for itself
     seconds: dict[str, Any] = {
         "initialization_timeout": JOIN_SECONDS,
-        "heartbeat_timeout_seconds": HEARTBEAT_SECONDS,
+        "heartbeat_timeout_seconds": LOST_SECONDS,
         "shutdown_timeout_seconds": LEAVE_SECONDS,
     }
     if coordinator:
@@ -65,80 +66,92 @@ def join(coordinator: str, count: int, index: int) -> None:
 
 
 def leave() -> None:
-    """Leave together: waits for the others."""
+    """Leave together: wait for the other hosts, and end the connection."""
     jax.distributed.shutdown()
 
 
-def count() -> int:
-    """Processes that train together; unlike JAX's own count it may be asked before there are devices."""
+def host_count() -> int:
+    """How many hosts there are; unlike JAX's own count it may be asked before there are devices."""
     return distributed.global_state.num_processes
 
 
-def alone() -> bool:
-    """Whether this is the only process."""
-    return count() == 1
+@dataclasses.dataclass(frozen=True)
+class Hosts:
+    """Hosts that do something together: every method is called by all of them, in the same order.
 
-
-def leads() -> bool:
-    """Whether this process decides, and writes the records."""
-    return distributed.global_state.process_id == 0
-
-
-def members(mesh: Mesh) -> tuple[int, ...]:
-    """The processes that have devices of a mesh; the others have nothing to do with its programs."""
-    return tuple(sorted({device.process_index for device in mesh.devices.flat}))
-
-
-def gather(where: str, value: Value, among: Sequence[int] | None = None) -> list[Value]:
-    """The values of all processes, in their order; waits for the slowest.
-
-    Args:
-        where: the same in all of them, or they are out of step.
-        value: anything that is the same after a round trip through JSON.
-        among: the processes that take part; all by default.
-
-    Raises:
-        PeerError: another process has called an alarm, is elsewhere, or (PeerLost) cannot be reached.
+    Attributes:
+        members: their numbers, in order.
     """
-    if alone():
-        return [value]
-    taking = tuple(range(count())) if among is None else tuple(among)
-    group = "-".join(map(str, taking))
-    number = _rounds[taking]
-    found = _exchange(f"{group}/{number}", taking, [where, value], _alarmed)
-    _rounds[taking] += 1
-    if number:  # whoever came to this round has read the last one
-        _client().key_value_delete(_key(f"{group}/{number - 1}/{_me()}"))
-    for process, (there, _) in zip(taking, found, strict=True):
-        if there != where:
-            raise PeerError(f"out of step: process {process} is at {there!r}, process {_me()} at {where!r}")
-    return [theirs for _, theirs in found]
+
+    members: tuple[int, ...]
+
+    @property
+    def take_part(self) -> bool:
+        """Whether this host is one of them."""
+        return _me() in self.members
+
+    @property
+    def lead(self) -> bool:
+        """Whether this is the first of all hosts, which decides and writes the records."""
+        return _me() == 0
+
+    def gather(self, where: str, value: Value) -> list[Value]:
+        """The values of all these hosts, in their order; waits for the slowest.
+
+        Args:
+            where: a name for this exchange, the same on all hosts unless they are out of step.
+            value: anything that is the same after a round trip through JSON.
+
+        Raises:
+            PeerError: another host has raised an alarm, is elsewhere, or (PeerLost) cannot be reached.
+        """
+        if host_count() == 1:
+            return [value]
+        group = "-".join(map(str, self.members))
+        number = _rounds[self.members]
+        answers = _exchange(f"{group}/{number}", self.members, [where, value], _raise_alarm)
+        _rounds[self.members] += 1
+        if number:  # whoever has come to this round has read the last one
+            _client().key_value_delete(_key(f"{group}/{number - 1}/{_me()}"))
+        for host, (place, _) in zip(self.members, answers, strict=True):
+            if place != where:
+                raise PeerError(f"out of step: process {host} is at {place!r}, process {_me()} at {where!r}")
+        return [answer for _, answer in answers]
+
+    def agree(self, where: str, value: Value) -> Value:
+        """The first host's value, see `gather`."""
+        return self.gather(where, value)[0]
 
 
-def agree(where: str, value: Value, among: Sequence[int] | None = None) -> Value:
-    """The first process's value, see `gather`."""
-    return gather(where, value, among)[0]
+def all_hosts() -> Hosts:
+    """All hosts of this job."""
+    return Hosts(tuple(range(host_count())))
+
+
+def hosts_of(mesh: Mesh) -> Hosts:
+    """The hosts that have devices of a mesh; the others have nothing to do with its programs."""
+    return Hosts(tuple(sorted({device.process_index for device in mesh.devices.flat})))
 
 
 def alarm(reason: str) -> None:
-    """Call the others out of their work until the next `conclude`: wherever they wait for this process they raise."""
-    if not alone():
-        with contextlib.suppress(RuntimeError):  # another has called already, or nobody can be reached
+    """Call the other hosts out of their work: until the next `conclude`, `gather` raises on them."""
+    if host_count() > 1:
+        with contextlib.suppress(RuntimeError):  # another host was first, or nobody can be reached
             _client().key_value_set(_key("alarm"), f"process {_me()}: {reason}")
 
 
 def conclude(value: Value, failed: bool) -> list[Value]:
-    """The values of all processes at the end of what they did together, also of those that an alarm called out of it.
+    """The values of all hosts at the end of what they did together, also of those that an alarm called out of it.
 
     Args:
-        failed: a fault brought this process here. The others may be inside a program, waiting for it: then this one
+        failed: a fault brought this host here. The others may be inside a program, waiting for it: then this host
             gives up after FAULT_SECONDS.
 
     Raises:
-        PeerLost: they did not come, or cannot be reached.
+        PeerLost: the others did not come, or cannot be reached.
     """
     global _epoch
-    if alone():
+    if host_count() == 1:
         return [value]
     deadline = time.monotonic() + FAULT_SECONDS if failed else math.inf
 
@@ -146,20 +159,20 @@ def conclude(value: Value, failed: bool) -> list[Value]:
         if time.monotonic() > deadline:
             raise PeerLost(f"other processes did not come within {FAULT_SECONDS:.0f} s of a fault: {_alarm()}")
 
-    found = _exchange("end", range(count()), value, look)
+    answers = _exchange("end", range(host_count()), value, look)
     _epoch += 1
     _rounds.clear()
-    return found
+    return answers
 
 
 def note(name: str, value: str) -> None:
-    """Leave a word under a name, unless another process has left one there."""
+    """Store a value under a name, unless another host has stored one there."""
     with contextlib.suppress(RuntimeError):
         _client().key_value_set(f"isogap/notes/{name}", value)
 
 
 def noted(name: str) -> str | None:
-    """The word under a name; None if there is none."""
+    """The value under a name; None if there is none."""
     return _try_get(f"isogap/notes/{name}")
 
 
@@ -192,40 +205,42 @@ def _alarm() -> str | None:
     return _try_get(_key("alarm"))
 
 
-def _alarmed() -> None:
+def _raise_alarm() -> None:
     if reason := _alarm():
         raise PeerError(reason)
 
 
-def _exchange(name: str, taking: Sequence[int], value: Any, look: Callable[[], None]) -> list[Any]:
-    """Everyone's value; `look` is called while one of them is missing, and may raise."""
+def _exchange(name: str, members: Sequence[int], value: Any, look: Callable[[], None]) -> list[Any]:
+    """The values of some hosts; `look` is called while one of them is missing, and may raise."""
     client = _client()
     try:
         client.key_value_set(_key(f"{name}/{_me()}"), json.dumps(value))
     except RuntimeError as error:
         raise _unreachable(error) from None
-    found = []
-    for process in taking:
+    answers = []
+    for host in members:
         while True:
             try:
-                found.append(json.loads(client.blocking_key_value_get(_key(f"{name}/{process}"), LOOK_MS)))
+                answers.append(json.loads(client.blocking_key_value_get(_key(f"{name}/{host}"), LOOK_MS)))
                 break
             except RuntimeError as error:
                 if "DEADLINE_EXCEEDED" not in str(error):
                     raise _unreachable(error) from None
             look()
-    return found
+    return answers
 
 
 def put(array: Any, sharding: Sharding) -> Any:
-    """An input of a compiled program, of which each process has all and gives its devices' part."""
-    return array if alone() else jax.make_array_from_callback(array.shape, sharding, lambda index: array[index])
+    """An input of a compiled program: each host has all of it and gives its devices their part."""
+    if host_count() == 1:
+        return array
+    return jax.make_array_from_callback(array.shape, sharding, lambda index: array[index])
 
 
 def fetch(tree: Any) -> Any:
-    """Arrays that lie on the devices of several processes, whole, as numpy copies; all of those call it.
+    """Arrays that lie on the devices of several hosts, whole, as numpy copies; all those hosts call it.
 
-    Copies: a CPU array and its numpy view share memory, which the next dispatch is given to write into.
+    They are copies because a CPU array and its numpy view share memory, into which the next dispatch writes.
     """
     return jax.tree.map(_whole, tree)
 

@@ -1,127 +1,110 @@
-"""Training a pack: the host's loop around the compiled programs, with its records and checkpoints.
+"""Training a pack: the loop around the compiled programs, with its records and checkpoints.
 
-The device always has its next dispatch: what one dispatch brought is recorded while the next one runs. A run whose
+The devices always have their next dispatch: what one dispatch brought is recorded while the next one runs. A run whose
 last turn was dispatched leaves its slot at once, and the pack's next run takes it.
 
-A run leaves its files in this order: segments, then the checkpoint that covers them; at its end gap.json, then its
-status. Whatever the process dies between, what a resumed loop finds is consistent, and what it recomputes is the same
-to the bit: batches depend on (config, turn) alone, and one compiled loop serves every number of turns.
+The files of a run are written in this order: segments, then the checkpoint that covers them; at its end gap.json, then
+its status. Whenever the process dies, a resumed loop finds a consistent record, and what it recomputes is the same to
+the bit: batches depend on (config, turn) alone, and one compiled loop serves every number of turns.
 """
 
 import concurrent.futures
-import functools
 import itertools
-import math
 import time
 import traceback
 from collections import deque
-from collections.abc import Callable, Generator
-from pathlib import Path
+from collections.abc import Callable, Generator, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import jax
 import numpy as np
 
 from harness.files import write_text
-from harness.record.status import ENDED, Status, read_status, run_folder, write_status
-from harness.train import hosts
+from harness.record.heartbeat import Pulse
+from harness.record.segments import drop_segments_beyond
+from harness.record.status import ENDED, State, Status, read_status, run_folder, write_status
 from harness.train.checkpoint import PackCheckpoints, resume_states, save_final
-from harness.train.clock import Clock
-from harness.train.feed import Feed, opener
-from harness.train.programs import Key, Programs, compile_ahead, mesh_for
+from harness.train.devices import DevicePack, Entering, Seconds, key_of
+from harness.train.hosts import Hosts, hosts_of
+from harness.train.programs import Key, Programs, compile_ahead
+from harness.train.run_batches import RunBatches, opener
+from harness.train.session import Session, Stop
 from harness.train.slot import Slot
-from harness.train.training import Dispatch, Session, Training, dispatch, enter
-from models.compute import compute_for
+from harness.train.step import Metrics
 from sweeps.config import RunConfig
 from sweeps.errors import reason_of
-from sweeps.memory import run_bytes
 from sweeps.packs import Pack
 from sweeps.shape import turns_per_step
 
 # Between two status.json of a run: often enough for someone who watches, rare enough to cost nothing.
 REPORT_SECONDS = 2.0
+# Between two checkpoints of a pack.
+SAVE_SECONDS = 20.0
+
+# The batches of a run that waits for a slot; None where a run cannot be read and no other is to be begun after it.
+Waiting = Iterator[RunBatches | None]
 
 
-def key_of(pack: Pack) -> Key:
-    """Which programs train a pack on the devices of all processes; a run that does not fit into one of them is split
-    over those along `data`, its parameters and moments too."""
-    mesh = mesh_for(pack.slots, pack.shape.micro_batch)
-    sharded = mesh.shape["data"] > 1 and run_bytes(pack.shape) > _device_bytes()
-    return Key(pack.shape, pack.slots, compute_for(jax.default_backend()), mesh, sharded)
+def train_pack(pack: Pack, session: Session, stop: Stop, heartbeat: Pulse) -> None:
+    """Train the runs of a pack that have not ended to their ends, or until `stop`.
 
+    What a single run brings about (a text that cannot be read, a loss that is not finite, a fault in its measurement)
+    ends that run alone, with the reason in its status; under --fail-fast it also sets `stop`.
 
-@functools.cache
-def _device_bytes() -> float:
-    """Memory of the smallest device; of several processes all ask at the same place, and have the same answer."""
-    stats = [device.memory_stats() or {} for device in jax.local_devices()]  # those of others do not tell theirs
-    return min(hosts.gather("memory", min(one.get("bytes_limit", math.inf) for one in stats)))
-
-
-def train_pack(pack: Pack, session: Session) -> None:
-    """Train the runs of a pack that have not ended to their ends, or until the session stops.
-
-    What a single run brings about (a text that cannot be had, a loss that is not finite, a fault when it is measured)
-    ends that run, marked with the reason.
-
-    Several processes that train together all call it. One that has no devices of the pack's mesh returns at once.
+    Several hosts that train together all call it. One that has no devices of the pack's mesh returns at once.
 
     Raises:
         OSError: the sweep's folder cannot be written; runs that have not ended stay as they are.
-        Exception: what the compiled programs raise, the memory they lack for instance.
-        PeerError: another process called an alarm.
+        Exception: what the compiled programs raise, for instance if they lack memory.
+        PeerError: another host raised an alarm.
     """
     key = key_of(pack)
-    among = hosts.members(key.mesh)
-    if jax.process_index() not in among:
+    hosts = hosts_of(key.mesh)
+    if not hosts.take_part:
         return
-    states = [_status(run, session.out).state for run in pack.runs] if hosts.leads() else []
-    left = hosts.agree("pack's runs", [state not in ENDED for state in states], among)
-    runs = list(itertools.compress(pack.runs, left))
-    if not runs:
-        return
-    with concurrent.futures.ThreadPoolExecutor(1, "isogap-feed") as reader:
-        waiting = _feeds(runs, session, reader, among)
-        first = next(waiting, None)  # of no run that can be fed nothing is compiled
-        if first is None:
-            return
+    states = [read_status(run_folder(session.out, run.run_id), run.steps).state for run in pack.runs]
+    remaining = hosts.agree("pack's runs", [state not in ENDED for state in states])
+    runs = list(itertools.compress(pack.runs, remaining))
+    with concurrent.futures.ThreadPoolExecutor(1, "isogap-batches") as reader:
+        waiting = _read_ahead(runs, session, stop, reader, hosts)
+        first = next(waiting, None)  # nothing is compiled if no run can be read
         began = time.monotonic()
-        compiled = _compiled(key, session, among)
+        programs = _compiled(key, stop, hosts) if first is not None else None
         waited = time.monotonic() - began
-        session.spent.compiling += waited
-        if compiled is None:
+        heartbeat.spent.compiling += waited
+        if programs is None:
             return
         saved = resume_states(session.out, runs, lambda run: turns_per_step(run, pack.shape))
-        # All have read what is recorded before any of it is dropped; and all have read the same.
-        found = {run_id: turn for run_id, (turn, _) in saved.items()}
-        if hosts.agree("resume", found, among) != found:
+        # All hosts have read the record before any of it is dropped, and all have read the same.
+        turns = {run_id: turn for run_id, (turn, _) in saved.items()}
+        if hosts.agree("resume", turns) != turns:
             raise RuntimeError(f"{session.out}: not the checkpoints that the first process found")
-        folder, names = session.out / "checkpoints" / pack.pack_id, (run.run_id for run in pack.runs)
-        seeds = hosts.put(np.zeros(pack.slots, np.uint32), compiled.shardings.runs)
         training = Training(
-            pack, session, compiled, itertools.chain([first], waiting), saved,
-            checkpoints=PackCheckpoints(folder, names) if hosts.leads() else None,
-            state=compiled.initialise(seeds),
-            slots=[None] * pack.slots, clock=Clock(), compile_seconds=waited, among=among,
+            pack, session, stop, heartbeat, hosts, DevicePack(pack, programs), itertools.chain([first], waiting), saved,
+            checkpoints=PackCheckpoints(session.out / "checkpoints" / pack.pack_id, (run.run_id for run in pack.runs))
+            if hosts.lead else None,
+            slots=[None] * pack.slots, compile_seconds=waited,
         )  # fmt: skip
         try:
-            _train(training)
+            training.run()
         except BaseException:
             if training.checkpoints:
                 training.checkpoints.close()
             raise
         finally:
-            training.clock.close()
+            training.devices.close()
             waiting.close()
 
 
-def _compiled(key: Key, session: Session, among: tuple[int, ...]) -> Programs | None:
-    """The pack's programs; None if the session was stopped before they were there."""
+def _compiled(key: Key, stop: Stop, hosts: Hosts) -> Programs | None:
+    """The pack's programs; None if `stop` came before they were there."""
     future = compile_ahead(key)
     while True:
         concurrent.futures.wait([future], timeout=0.2)
         error = future.exception() if future.done() else None
-        told = [future.done(), reason_of(error) if error else "", session.should_stop()]
-        ready, reasons, stopping = zip(*hosts.gather("compiling", told, among), strict=True)
+        answers = hosts.gather("compiling", [future.done(), reason_of(error) if error else "", stop()])
+        ready, reasons, stopping = zip(*answers, strict=True)
         if all(ready):
             if error is None and any(reasons):
                 raise RuntimeError(next(filter(None, reasons)))
@@ -130,151 +113,252 @@ def _compiled(key: Key, session: Session, among: tuple[int, ...]) -> Programs | 
             return None
 
 
-def _status(run: RunConfig, out: Path) -> Status:
-    return read_status(run_folder(out, run.run_id), run.steps)
-
-
-def _feeds(
-    runs: list[RunConfig], session: Session, reader: concurrent.futures.Executor, among: tuple[int, ...]
-) -> Generator[tuple[RunConfig, Feed]]:
-    """The runs that can be fed, in all processes, the next one read while the last trains; the others fail."""
-    ahead, open_feed = deque(runs), opener(session.cache)
-    pending: deque[tuple[RunConfig, Any]] = deque()
+def _read_ahead(
+    runs: list[RunConfig], session: Session, stop: Stop, reader: concurrent.futures.Executor, hosts: Hosts
+) -> Generator[RunBatches | None]:
+    """Open the text of one run while another trains, on all hosts. A run whose text cannot be read fails."""
+    ahead, open_batches = deque(runs), opener(session.cache)
+    pending: deque[tuple[RunConfig, concurrent.futures.Future[RunBatches]]] = deque()
     try:
         while ahead or pending:
             while ahead and len(pending) < 2:
                 run = ahead.popleft()
-                pending.append((run, reader.submit(open_feed, run)))
+                pending.append((run, reader.submit(open_batches, run)))
             run, future = pending.popleft()
-            reason, feed = "", None
+            reason, batches = "", None
             try:
-                feed = future.result()
+                batches = future.result()
             except (ValueError, OSError) as error:
                 reason = str(error)
-            reasons = list(filter(None, hosts.gather("feed", reason, among)))
-            if feed is not None and not reasons:
-                yield run, feed
-            elif hosts.leads():
+            reasons = list(filter(None, hosts.gather("batches", reason)))
+            if not reasons:
+                yield batches
+                continue
+            if hosts.lead:
                 write_status(run_folder(session.out, run.run_id), Status("failed", 0, run.steps, reason=reasons[0]))
+            if session.fail_fast:
+                stop.failed = True
+                yield None
     finally:
         for _, future in pending:
             future.cancel()
 
 
-def _train(training: Training) -> None:
-    session = training.session
-    last_save = last_report = time.monotonic()
-    running: Dispatch | None = None
-    bad = False
-    while True:
-        evaluations = enter(training)
-        following = dispatch(training, evaluations) if training.live() else None
-        if running is not None:
-            bad |= _record(training, running)
-        running = following
-        if running is None and not training.live() and training.exhausted:
-            break
-        now = time.monotonic()
-        if hosts.leads() and now - last_report > REPORT_SECONDS:
-            last_report = now
-            for slot in training.live():
-                slot.report()
-            session.beat(training.live())
-        stop = session.should_stop() or (bad and session.fail_fast)
-        stopping, saving = _decide(training, stop, now - last_save > session.save_seconds)
-        if stopping or saving:
+@dataclass(frozen=True)
+class Evaluation:
+    """The losses of a run's probes after a step, which a device computes: losses [P, n, T], and the seconds it took."""
+
+    slot: Slot
+    step: int
+    losses: jax.Array
+    seconds: Seconds
+
+
+@dataclass(frozen=True)
+class Dispatch:
+    """What was given to the devices, and is recorded when it comes back.
+
+    Attributes:
+        turns: that every run took.
+        ran: by place, the slot and the first of its turns.
+        metrics: [k, R] each.
+        evaluations: before the turns, of runs that began, and after them.
+        finals: by run id, the parameters of runs that keep them.
+    """
+
+    turns: int
+    ran: dict[int, tuple[Slot, int]]
+    metrics: Metrics
+    seconds: Seconds
+    evaluations: list[Evaluation]
+    finals: dict[str, Any]
+
+
+@dataclass
+class Training:
+    """The loop that trains one pack.
+
+    Attributes:
+        hosts: those that train it.
+        waiting: runs that have no slot yet.
+        saved: by run id, where interrupted runs go on: turns, and leaves of one slot.
+        checkpoints: on the first host.
+        slots: by place; None where no run is.
+        compile_seconds: that the pack waited for its programs and that no run's record holds yet.
+        exhausted: no run waits.
+    """
+
+    pack: Pack
+    session: Session
+    stop: Stop
+    heartbeat: Pulse
+    hosts: Hosts
+    devices: DevicePack
+    waiting: Waiting
+    saved: dict[str, tuple[int, list[np.ndarray]]]
+    checkpoints: PackCheckpoints | None
+    slots: list[Slot | None]
+    compile_seconds: float
+    exhausted: bool = False
+
+    def live(self) -> list[Slot]:
+        """The runs in the slots."""
+        return list(self._places().values())
+
+    def _places(self) -> dict[int, Slot]:
+        return {place: slot for place, slot in enumerate(self.slots) if slot is not None}
+
+    def run(self) -> None:
+        """Train until all runs have ended, or until `stop`."""
+        last_save = last_report = time.monotonic()
+        running: Dispatch | None = None
+        stopping = False
+        while not stopping:
+            evaluations = self._enter()
+            following = self.dispatch(evaluations) if self.live() else None
             if running is not None:
-                _record(training, running)
-                running = None
-                _decide(training)
-            if training.live():
-                _save(training)
-            last_save = time.monotonic()
-        if stopping:
-            break
-    if training.checkpoints is None:
-        pass
-    elif training.live() or not training.exhausted:
-        training.checkpoints.close()
-    else:
-        training.checkpoints.remove()
-    session.beat([])
+                self._record(running)
+            running = following
+            if running is None and not self.live() and self.exhausted:
+                break
+            now = time.monotonic()
+            if self.hosts.lead and now - last_report > REPORT_SECONDS:
+                last_report = now
+                for slot in self.live():
+                    slot.report()
+                self.heartbeat.follow(self.live())
+            stopping, saving = self._decide(self.stop(), now - last_save > SAVE_SECONDS)
+            if stopping or saving:
+                if running is not None:
+                    self._record(running)
+                    running = None
+                    (stopping,) = self._decide(stopping or self.stop.failed)
+                if self.live():
+                    self._save()
+                last_save = time.monotonic()
+        if self.checkpoints and (self.live() or not self.exhausted):
+            self.checkpoints.close()
+        elif self.checkpoints:
+            self.checkpoints.remove()
+        self.heartbeat.follow([])
 
+    def _decide(self, *mine: bool) -> list[bool]:
+        """The decisions of the first host. A run that left its slot there leaves it on all hosts."""
+        decisions, standing = self.hosts.agree("turn", [list(mine), [slot is not None for slot in self.slots]])
+        self.slots = [slot if stays else None for slot, stays in zip(self.slots, standing, strict=True)]
+        return decisions
 
-def _decide(training: Training, *mine: bool) -> list[bool]:
-    """What the first process has decided; a run that left its slot there leaves it in all of them."""
-    standing = [slot is not None for slot in training.slots]
-    decided, standing = hosts.agree("turn", [list(mine), standing], training.among)
-    training.slots = [slot if stays else None for slot, stays in zip(training.slots, standing, strict=True)]
-    return decided
+    def _enter(self) -> list[Evaluation]:
+        """Put waiting runs into the free slots; the evaluations of those that begin."""
+        entering: dict[int, Entering] = {}
+        for place in [place for place, slot in enumerate(self.slots) if slot is None]:
+            if self.exhausted:
+                break
+            try:
+                batches = next(self.waiting)
+            except StopIteration:
+                self.exhausted = True
+                break
+            if batches is None:
+                break
+            config = batches.config
+            turn, leaves = self.saved.pop(config.run_id, (0, None))
+            slot = Slot(batches, run_folder(self.session.out, config.run_id), self.pack.shape, turn)
+            if self.hosts.lead:
+                # Until the first step is complete there is nothing to keep: the evaluation of step 0 is done again.
+                drop_segments_beyond(slot.folder, slot.step or -1)
+                slot.report()
+            self.slots[place], entering[place] = slot, Entering(config.seed, leaves)
+        if entering:
+            self.devices.enter(entering, [slot and slot.hyper() for slot in self.slots])
+            self.heartbeat.follow(self.live())
+        began = [(place, slot) for place, slot in self._places().items() if place in entering]
+        return [self._evaluate(place, slot) for place, slot in began if slot.due()]
 
+    def _evaluate(self, place: int, slot: Slot) -> Evaluation:
+        losses, seconds = self.devices.evaluate(place, slot.batches.probe_tokens)
+        return Evaluation(slot, slot.pending_evaluations.pop(0), losses, seconds)
 
-def _record(training: Training, given: Dispatch) -> bool:
-    """Write down what came back; true if a run diverged or failed. Only the first process knows, and tells."""
-    session, bad = training.session, False
-    seconds = given.seconds.result()
-    if not hosts.leads():
-        return False
-    metrics = {name: np.asarray(value)[: given.turns] for name, value in given.metrics._asdict().items()}
-    standing = [(place, slot, first) for place, (slot, first) in given.ran.items() if not slot.ended]
-    session.spent.training += seconds
-    session.spent.tokens += given.turns * len(standing) * training.pack.shape.turn_tokens
-    share, compiled = 1.0 / max(1, len(standing)), training.compile_seconds
-    training.compile_seconds = 0.0
-    diverged = []
-    for place, slot, first in standing:
-        mine = {name: values[:, place] for name, values in metrics.items()}
-        if not slot.append(first, mine, seconds * share, compiled * share):
-            diverged.append(slot)
-    for slot, step, losses, taken in given.evaluations:
-        session.spent.evaluation += taken.result()
-        if not slot.ended and not (slot in diverged and step >= slot.step):
-            flat = np.asarray(losses).reshape(-1, losses.shape[-1])
-            bad |= not _guarded(training, slot, lambda s=slot, at=step, found=flat: s.evaluated(at, found))
-    for slot in diverged:
-        bad = True
-        _leave(training, slot, "diverged", f"loss or gradient not finite at step {slot.step}")
-    for _, slot, _ in standing:
-        if not slot.ended and not slot.pending_evaluations and slot.step == slot.config.steps:
-            bad |= not _guarded(training, slot, lambda s=slot: _finish(s, given.finals))
-    return bad
+    def dispatch(self, evaluations: list[Evaluation]) -> Dispatch:
+        """Give the devices their next turns: as many for every slot, up to the first evaluation due in any of them."""
+        live = self._places()
+        turns = min(self.devices.most_turns, *(slot.room() for slot in live.values()))
+        metrics, seconds = self.devices.advance(turns, {place: slot.tokens(turns) for place, slot in live.items()})
+        ran = {place: (slot, slot.turn) for place, slot in live.items()}
+        dispatched = Dispatch(turns, ran, metrics, seconds, evaluations, {})
+        for place, slot in live.items():
+            slot.turn += turns
+            if slot.due():
+                evaluations.append(self._evaluate(place, slot))
+            if not slot.pending_evaluations:
+                if slot.config.keep == "final":
+                    dispatched.finals[slot.config.run_id] = self.devices.parameters(place)
+                self.slots[place] = None
+        return dispatched
 
+    def _record(self, dispatched: Dispatch) -> None:
+        """Write down what came back. Only the first host does, and knows which runs diverged or failed."""
+        seconds, spent = dispatched.seconds.result(), self.heartbeat.spent
+        if not self.hosts.lead:
+            return
+        metrics = {name: np.asarray(value)[: dispatched.turns] for name, value in dispatched.metrics._asdict().items()}
+        standing = [(place, slot, first) for place, (slot, first) in dispatched.ran.items() if not slot.ended]
+        spent.training += seconds
+        spent.tokens += dispatched.turns * len(standing) * self.pack.shape.turn_tokens
+        share, compiled = 1.0 / max(1, len(standing)), self.compile_seconds
+        self.compile_seconds = 0.0
+        diverged = []
+        for place, slot, first in standing:
+            of_slot = {name: values[:, place] for name, values in metrics.items()}
+            if not slot.append(first, of_slot, seconds * share, compiled * share):
+                diverged.append(slot)
+        for evaluation in dispatched.evaluations:
+            slot, step, losses = evaluation.slot, evaluation.step, evaluation.losses
+            spent.evaluation += evaluation.seconds.result()
+            if not slot.ended and not (slot in diverged and step >= slot.step):
+                flat = np.asarray(losses).reshape(-1, losses.shape[-1])
+                self._guard(slot, lambda slot=slot, step=step, flat=flat: slot.evaluated(step, flat))
+        for slot in diverged:
+            self._leave(slot, "diverged", f"loss or gradient not finite at step {slot.step}")
+        for _, slot, _ in standing:
+            if not slot.ended and not slot.pending_evaluations and slot.step == slot.config.steps:
+                self._guard(slot, lambda slot=slot: self._finish(slot, dispatched.finals))
 
-def _finish(slot: Slot, finals: dict[str, Any]) -> None:
-    if slot.config.keep == "final":
-        facts = {"steps": slot.step, "leaves": "parameters, then selection biases, in order"}
-        save_final(slot.folder, finals[slot.config.run_id], facts)
-    slot.finish()
-    slot.ended = True
+    def _finish(self, slot: Slot, finals: dict[str, Any]) -> None:
+        if slot.config.keep == "final":
+            facts = {"steps": slot.step, "leaves": "parameters, then selection biases, in order"}
+            save_final(slot.folder, finals[slot.config.run_id], facts)
+        slot.ended = True
+        if slot.finish() != "done":
+            self._fail_fast()
 
+    def _leave(self, slot: Slot, state: State, reason: str) -> None:
+        """End a run before its time; its slot is free at the next dispatch."""
+        slot.ended = True
+        slot.flush()
+        slot.report(state, reason)
+        self.slots = [None if other is slot else other for other in self.slots]
+        self._fail_fast()
 
-def _leave(training: Training, slot: Slot, state: Any, reason: str) -> None:
-    """End a run before its time; its slot is free at the next dispatch."""
-    slot.ended = True
-    slot.flush()
-    slot.report(state, reason)
-    training.slots = [None if other is slot else other for other in training.slots]
+    def _fail_fast(self) -> None:
+        self.stop.failed |= self.session.fail_fast
 
+    def _guard(self, slot: Slot, work: Callable[[], None]) -> None:
+        """Do something for one run. If it raises, that run alone has failed."""
+        try:
+            work()
+        except OSError:
+            raise  # the sweep's folder cannot be written, which is not the run's fault
+        except Exception as error:
+            write_text(slot.folder / "error.txt", traceback.format_exc())
+            self._leave(slot, "failed", reason_of(error))
 
-def _guarded(training: Training, slot: Slot, work: Callable[[], None]) -> bool:
-    """Do something for one run whose fault is that run's alone; false if it failed."""
-    try:
-        work()
-    except OSError:
-        raise  # the folder's, not the run's
-    except Exception as error:
-        write_text(slot.folder / "error.txt", traceback.format_exc())
-        _leave(training, slot, "failed", reason_of(error))
-        return False
-    return True
-
-
-def _save(training: Training) -> None:
-    if training.checkpoints:
-        for slot in training.live():
-            slot.flush()
-            slot.report()
-    places = {slot.config.run_id: (place, slot.turn) for place, slot in enumerate(training.slots) if slot is not None}
-    leaves = hosts.fetch(training.state)
-    if training.checkpoints:
-        training.checkpoints.save(leaves, places)
+    def _save(self) -> None:
+        if self.checkpoints:
+            for slot in self.live():
+                slot.flush()
+                slot.report()
+        places = {slot.config.run_id: (place, slot.turn) for place, slot in self._places().items()}
+        leaves = self.devices.fetch()
+        if self.checkpoints:
+            self.checkpoints.save(leaves, places)

@@ -1,9 +1,9 @@
-"""One run in its place in a pack: its data, where it stands, and what is recorded of it but not yet on disk."""
+"""One run in a slot of its pack: its batches, how far it is, and the part of its record that is not yet on disk."""
 
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int32
 
 from harness.files import json_bytes, write_files
 from harness.gaps.document_losses import Rows, evaluated, read_documents, segment_columns
@@ -11,8 +11,8 @@ from harness.gaps.one_run import evaluation_rows, measure
 from harness.gaps.twins import pair_files
 from harness.record.segments import read_segments, segment_files
 from harness.record.status import State, Status, status_file, write_status
-from harness.train.feed import Feed
 from harness.train.optimizer import Hyper, hyper_of
+from harness.train.run_batches import RunBatches
 from sweeps.shape import Shape, turns_per_step
 
 NOISE_SERIES = ("gradient_signal", "gradient_noise")
@@ -23,16 +23,18 @@ class Slot:
     """A run that trains.
 
     Args:
-        turn: where it stands.
+        turn: the first turn to train.
 
     Attributes:
         turn: turns that were dispatched.
-        step: steps that were recorded; what was dispatched later is still computed.
-        ended: done, diverged or failed; nothing more of it is recorded.
+        step: steps that were recorded; the devices still compute those dispatched later.
+        committed: steps that are on disk.
+        ended: the run is done, diverged or failed, and nothing more of it is recorded.
     """
 
-    def __init__(self, feed: Feed, folder: Path, shape: Shape, turn: int):
-        self.feed, self.config, self.folder = feed, feed.config, folder
+    def __init__(self, batches: RunBatches, folder: Path, shape: Shape, turn: int):
+        self.batches, self.config, self.folder = batches, batches.config, folder
+        self.micro_batch = shape.micro_batch
         self.turns_per_step = turns_per_step(self.config, shape)
         self.turn = turn
         self.step = self.committed = turn // self.turns_per_step
@@ -46,7 +48,7 @@ class Slot:
         self.ended = False
 
     def hyper(self) -> Hyper:
-        """The optimizer's numbers."""
+        """The numbers of the run's optimizer."""
         return hyper_of(self.config, self.turns_per_step)
 
     def room(self) -> int:
@@ -57,11 +59,17 @@ class Slot:
         """Whether an evaluation is due where the dispatched turns end."""
         return bool(self.pending_evaluations) and self.room() == 0
 
+    def tokens(self, turns: int) -> Int32[np.ndarray, "turns m T+1"]:
+        """The micro-batches of the next turns."""
+        return self.batches.turns(self.turn, self.turn + turns, self.micro_batch)
+
     def append(self, first: int, metrics: dict[str, np.ndarray], seconds: float, compile_seconds: float) -> bool:
-        """Take the metrics of the turns just run, [turns] each; false if a step of them was not finite.
+        """Add the metrics of turns that ran, [turns] each; false if the loss or gradient of a step was not finite.
 
         Args:
-            first: the number of the first of the turns, from 0.
+            first: the number of the first of these turns, from 0.
+            seconds: that the turns took of this run's share of the device.
+            compile_seconds: that this run waited for its programs.
         """
         turns = np.arange(first, first + len(metrics["train_loss"]))
         last_turns = (turns + 1) % self.turns_per_step == 0
@@ -88,15 +96,15 @@ class Slot:
         return not bad.any()
 
     def evaluated(self, step: int, losses: Float[np.ndarray, "W T"]) -> None:
-        """Take the losses of the probes after a step."""
-        found = evaluated(self.config, step, self.feed.probes, self.feed.split_losses(losses))
-        self.documents.append((step, found))
-        self.evals += evaluation_rows(step, self.config.batch_tokens, found)
+        """Add the losses of the probes after a step."""
+        rows = evaluated(self.config, step, self.batches.probes, self.batches.split_losses(losses))
+        self.documents.append((step, rows))
+        self.evals += evaluation_rows(step, self.config.batch_tokens, rows)
 
     def flush(self) -> None:
-        """Write what is pending as the segments up to the current step."""
+        """Write the part of the record that is not on disk as the segments up to the current step."""
         if self.step == self.committed:
-            return  # between two turns of a step: a segment of that name stands there, or of the first step nothing
+            return  # no step was completed since, and a segment of that name may exist
         evals = {name: [row[name] for row in self.evals] for name in (self.evals[0] if self.evals else ())}
         documents = segment_columns(self.documents)
         rows = {"series": self.series, "evals": evals, "documents": documents, "timing": self.timing}
@@ -112,15 +120,17 @@ class Slot:
         finite = self.last_loss is not None and np.isfinite(self.last_loss)
         return Status(state, self.step, self.config.steps, self.last_loss if finite else None, reason)
 
-    def finish(self) -> None:
-        """Write what remains, the gap, and the status: done, or diverged if a loss was not finite."""
+    def finish(self) -> State:
+        """Write the rest of the record, the gap, and the status: done, or diverged if an evaluation was not finite."""
         self.flush()
         series, evals = read_segments(self.folder, "series"), read_segments(self.folder, "evals")
         if not np.isfinite(evals["loss"]).all():
-            return self.report("diverged", "the evaluation's loss is not finite")
+            self.report("diverged", "the evaluation's loss is not finite")
+            return "diverged"
         documents = read_documents(self.folder)
-        gap = measure(self.config, self.feed.text_facts(), series, documents)
+        gap = measure(self.config, self.batches.text_facts(), series, documents)
         files = {self.folder / "gap.json": json_bytes(gap)}
         if self.config.data.half is not None:
             files |= pair_files(self.folder.parents[1], self.config, documents)
         write_files(files | status_file(self.folder, self._status("done")))
+        return "done"

@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 from jax.errors import JaxRuntimeError
 
-import harness.train.pack
 from harness.launch.faults import Outcome, after_fault
 from harness.record.configs import read_configs
 from harness.record.segments import read_segments
 from harness.record.status import ENDED, Status, read_status, run_folder, write_status
 from harness.record.sweep_folder import lay_out
+from harness.train.pack import Training
 from sweeps.config import RunConfig
 from sweeps.packs import make_pack
 from sweeps.shape import shape_of
@@ -24,13 +24,13 @@ from sweeps.shape import shape_of
 # A child whose workers die when the run with the id in GUILTY has taken some steps.
 DEADLY = """
 import os, signal
-import harness.train.pack as pack
-dispatch = pack.dispatch
+from harness.train.pack import Training
+dispatch = Training.dispatch
 def deadly(training, evaluations):
     if any(slot.config.run_id == os.environ["GUILTY"] and slot.turn > 40 for slot in training.live()):
         os.kill(os.getpid(), signal.SIGKILL)
     return dispatch(training, evaluations)
-pack.dispatch = deadly
+Training.dispatch = deadly
 """
 
 
@@ -47,7 +47,7 @@ def assert_same_record(out: Path, finished: Path, run: RunConfig):
 
 def raising(error: Exception, when):
     """A dispatch that raises when the slots' runs are such."""
-    dispatch = harness.train.pack.dispatch
+    dispatch = Training.dispatch
 
     def raise_or_dispatch(training, evaluations):
         if when(training):
@@ -68,7 +68,9 @@ def test_the_run_whose_program_raises_fails_and_its_neighbours_do_not_notice(
     def there(training):
         return any(slot.config == guilty and slot.turn > turn for slot in training.live())
 
-    monkeypatch.setattr("harness.train.pack.dispatch", raising(JaxRuntimeError("INTERNAL: broken\nkernel"), there))
+    monkeypatch.setattr(
+        "harness.train.pack.Training.dispatch", raising(JaxRuntimeError("INTERNAL: broken\nkernel"), there)
+    )
     ended = isogap("run", lab.spec, "--out", tmp_path / "out", "--cache", lab.cache)
     assert ended.status == 3 and "1 diverged, 4 done, 1 failed" in ended.out
     assert state(tmp_path / "out", guilty).reason == "JaxRuntimeError: INTERNAL: broken"
@@ -82,7 +84,7 @@ def test_a_pack_that_lacks_memory_is_halved_for_good(lab, isogap, finished_runs,
     out = tmp_path / "out"
     error = JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 5 bytes")
     crowded = raising(error, lambda training: training.pack.slots > 1)
-    monkeypatch.setattr("harness.train.pack.dispatch", crowded)
+    monkeypatch.setattr("harness.train.pack.Training.dispatch", crowded)
     ended = isogap("run", lab.spec, "--out", out, "--cache", lab.cache)
     assert ended.status == 3 and "1 diverged, 5 done" in ended.out
     assert set(json.loads((out / "packing.json").read_text())["slots"].values()) == {1}
@@ -91,7 +93,7 @@ def test_a_pack_that_lacks_memory_is_halved_for_good(lab, isogap, finished_runs,
 def test_a_run_that_alone_lacks_memory_fails_with_that_reason(lab, isogap, finished_runs, tmp_path, monkeypatch):
     out, greedy = tmp_path / "out", finished_runs[0]
     there = raising(MemoryError("no room"), lambda t: any(slot.config == greedy for slot in t.live()))
-    monkeypatch.setattr("harness.train.pack.dispatch", there)
+    monkeypatch.setattr("harness.train.pack.Training.dispatch", there)
     ended = isogap("run", lab.spec, "--out", out, "--cache", lab.cache)
     assert ended.status == 3 and "1 diverged, 4 done, 1 failed" in ended.out
     assert state(out, greedy).reason == "MemoryError: no room"

@@ -32,7 +32,7 @@ BEFORE = """
 import jax
 from harness.train import hosts
 jax.config.update("jax_disable_most_optimizations", True)
-hosts.HEARTBEAT_SECONDS, hosts.FAULT_SECONDS = 20, 5.0
+hosts.LOST_SECONDS, hosts.FAULT_SECONDS = 20, 5.0
 """
 
 

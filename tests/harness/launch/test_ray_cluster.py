@@ -20,11 +20,11 @@ import pytest
 import yaml
 
 from harness.launch import ray_cluster
-from harness.launch.local import Job, Stop
-from harness.launch.packing import Packing
+from harness.launch.queue import PackQueue
 from harness.launch.ray_cluster import run_packs_on_ray
 from harness.record.configs import read_configs
 from harness.record.status import read_status, run_folder
+from harness.train.session import Session
 from sweeps.errors import InputError
 
 ROOT = Path(__file__).parents[3]
@@ -34,10 +34,9 @@ PATIENCE = 120.0
 SITE = """
 import os, signal, sys
 if any("default_worker" in argument for argument in sys.orig_argv):
-    from harness.launch import local
     from harness.train import pack
-    local.SAVE_SECONDS, pack.REPORT_SECONDS = 0.25, 0.02
-    dispatch = pack.dispatch
+    pack.SAVE_SECONDS, pack.REPORT_SECONDS = 0.25, 0.02
+    dispatch = pack.Training.dispatch
     def dispatch_or_die(training, evaluations):
         out, ids = training.session.out, [run.run_id for run in training.pack.runs]
         condemned = out.with_name("condemned")
@@ -46,7 +45,7 @@ if any("default_worker" in argument for argument in sys.orig_argv):
                 print(*sorted(ids), file=file, flush=True)
             os.kill(os.getpid(), signal.SIGKILL)
         return dispatch(training, evaluations)
-    pack.dispatch = dispatch_or_die
+    pack.Training.dispatch = dispatch_or_die
 """
 
 
@@ -67,7 +66,7 @@ class Cluster:
     def tasks(self) -> list[psutil.Process]:
         """The processes that train now."""
         below = (child for node in self.nodes for child in psutil.Process(node.pid).children(recursive=True))
-        return [process for process in below if any("_train_as_task" in part for part in command_of(process))]
+        return [process for process in below if any(ray_cluster.TASK in part for part in command_of(process))]
 
 
 def command_of(process: psutil.Process) -> list[str]:
@@ -143,15 +142,15 @@ def long_finished(lab, long_spec, call_isogap, tmp_path_factory) -> Path:
 
 
 @pytest.fixture
-def drive(lab, cluster, ended_children) -> Callable[..., subprocess.Popen]:
-    """`isogap run` of a sweep on the cluster, in a process of its own."""
+def drive(lab, cluster, ended_children, foreign_folder) -> Callable[..., subprocess.Popen]:
+    """`isogap run` of a sweep on the cluster in a process of its own, from a folder with packages of isogap's names."""
 
     def start(out: Path, spec: Path = lab.spec) -> subprocess.Popen:
         where = ["--out", out, "--cache", lab.cache, "--executor", "ray", "--address", cluster.address]
         command = [sys.executable, str(lab.child), "run", str(spec), *map(str, where)]
         ended_children.append(
             subprocess.Popen(
-                command, cwd=ROOT, env=cluster.env, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+                command, cwd=foreign_folder, env=cluster.env, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
             )
         )
         return ended_children[-1]
@@ -251,22 +250,22 @@ def test_a_pack_whose_processes_die_fails_with_the_reason_and_the_other_goes_on(
             assert status.state in ("done", "diverged")
 
 
-def job(out: Path) -> Job:
-    return Job(out, out, Packing(2, 2048, {}), False)
+def no_queue(parts: int) -> PackQueue:
+    pytest.fail("it was about to train")
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:1", "nonsense", "ray://127.0.0.1:1", "127.0.0.1:99999"])
 def test_an_address_where_no_cluster_is(address, tmp_path):
     pytest.importorskip("ray", reason="the extra `ray` is not installed")
     with pytest.raises(InputError, match="--address: value: got .*, expected auto, or HOST:PORT") as refused:
-        run_packs_on_ray(lambda parts: (), job(tmp_path), address, Stop(), lambda ids: None)
+        run_packs_on_ray(no_queue, Session(tmp_path, tmp_path, address=address))
     assert "\n" not in str(refused.value)
 
 
 def test_without_ray(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(InputError, match="pip install 'isogap\\[ray\\]'"):
-        run_packs_on_ray(lambda parts: (), job(tmp_path), "auto", Stop(), lambda ids: None)
+        run_packs_on_ray(no_queue, Session(tmp_path, tmp_path))
 
 
 def test_a_pack_that_another_process_trains_is_waited_for(tmp_path, monkeypatch):

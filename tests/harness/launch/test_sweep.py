@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from harness.launch.local import Stop
 from harness.record.configs import read_configs
 from harness.record.status import Status, read_status, run_folder, write_status
 from harness.record.table import runs_table
+from harness.train.session import Stop
 
 EXTENSION = """
   - name: later

@@ -11,7 +11,7 @@ import pytest
 from harness.data.store import prepare
 from harness.gaps.document_losses import evaluated
 from harness.gaps.one_run import evaluation_rows
-from harness.train.feed import open_feed, stores_of
+from harness.train.run_batches import open_batches, stores_of
 from models.compute import Compute
 from models.config import make_config
 from models.transformer import init, logits, token_losses
@@ -39,14 +39,16 @@ def test_agrees_with_an_independent_computation(text, tmp_path_factory, tokenize
     data = DataConfig(domain=f"text:{text}", tokenizer=tokenizer, unique_tokens=3001, heldout_fraction=0.3)
     run = RunConfig(model=model, data=data, optimizer=OptimizerConfig(lr=0.1), probe=ProbeConfig(windows=40), steps=9,
                     batch=2)  # fmt: skip
-    feed = open_feed(run, lambda data: stores_of(partial(prepare, cache=cache), data))
+    batches = open_batches(run, lambda data: stores_of(partial(prepare, cache=cache), data))
     params, biases = init(model, jax.random.key(1))
-    losses = token_losses(model, params, biases, jnp.asarray(feed.probe_tokens), training=False, compute=Compute())[0]
-    found = evaluated(run, 9, feed.probes, feed.split_losses(np.asarray(losses)))
+    losses = token_losses(model, params, biases, jnp.asarray(batches.probe_tokens), training=False, compute=Compute())[
+        0
+    ]
+    found = evaluated(run, 9, batches.probes, batches.split_losses(np.asarray(losses)))
     row = next(row for row in evaluation_rows(9, run.batch_tokens, found) if row["probe"] == "heldout")
     measured = row["loss"] * row["probe_tokens"] / math.log(2) / row["probe_bytes"]
 
-    tokens = feed.probes["heldout"].tokens
+    tokens = batches.probes["heldout"].tokens
     raw = np.asarray(logits(model, params, biases, jnp.asarray(tokens[:, :-1]), compute=Compute()), np.float64)
     largest = raw.max(axis=-1, keepdims=True)
     log_p = raw - largest - np.log(np.exp(raw - largest).sum(axis=-1, keepdims=True))

@@ -23,12 +23,13 @@ hosts.FAULT_SECONDS = 1.0
 me = int(sys.argv[2])
 jax.config.update("jax_num_cpu_devices", 1)
 hosts.join(sys.argv[1], 2, me)
-found = {"leads": hosts.leads(), "gathered": hosts.gather("a", [me, "x"]), "agreed": hosts.agree("b", 10 + me)}
-found["own"] = hosts.gather("c", me, [me])
+both = hosts.all_hosts()
+found = {"leads": both.lead, "gathered": both.gather("a", [me, "x"]), "agreed": both.agree("b", 10 + me)}
+found["own"] = hosts.Hosts((me,)).gather("c", me)
 
 mesh = Mesh(np.asarray(jax.devices()), ("run",))
 laid = hosts.put(np.arange(6.0).reshape(2, 3), NamedSharding(mesh, PartitionSpec("run")))
-found["members"], found["mine"] = hosts.members(mesh), np.asarray(laid.addressable_data(0)).tolist()
+found["members"], found["mine"] = hosts.hosts_of(mesh).members, np.asarray(laid.addressable_data(0)).tolist()
 found["whole"] = hosts.fetch({"x": laid})["x"].tolist()
 
 def complaint(call, *arguments):
@@ -37,13 +38,13 @@ def complaint(call, *arguments):
     except hosts.PeerError as error:
         return f"{type(error).__name__}: {error}"
 
-found["apart"] = complaint(hosts.gather, ["here", "there"][me], None)
+found["apart"] = complaint(both.gather, ["here", "there"][me], None)
 if me == 1:
     hosts.alarm("it is broken")
 else:
-    found["alarm"] = complaint(hosts.gather, "waiting", None)
+    found["alarm"] = complaint(both.gather, "waiting", None)
 found["concluded"] = hosts.conclude(f"the end of {me}", me == 1)
-found["after"] = hosts.gather("a", me)
+found["after"] = both.gather("a", me)
 if me == 0:
     hosts.alarm("no room")
     found["lost"] = complaint(hosts.conclude, "", True)
@@ -66,8 +67,9 @@ def test_what_is_fetched_is_nobody_elses_to_change():
 
 
 def test_alone_every_decision_is_ones_own():
-    assert hosts.alone() and hosts.leads() and hosts.count() == 1
-    assert hosts.gather("here", [True, 3]) == [[True, 3]] and hosts.agree("there", "x") == "x"
+    alone = hosts.all_hosts()
+    assert alone.members == (0,) and alone.lead and alone.take_part and hosts.host_count() == 1
+    assert alone.gather("here", [True, 3]) == [[True, 3]] and alone.agree("there", "x") == "x"
     hosts.alarm("nobody hears it")
     assert hosts.conclude("end", failed=True) == ["end"]
 

@@ -7,13 +7,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from harness.record.heartbeat import Pulse
 from harness.record.segments import read_segments, whole_ends
 from harness.record.status import Status, read_status, run_folder, write_status
 from harness.record.sweep_folder import lay_out
 from harness.train.clock import Spent
-from harness.train.pack import Session, key_of
+from harness.train.devices import key_of
 from harness.train.pack import train_pack as train
 from harness.train.programs import programs
+from harness.train.session import Session, Stop
 from harness.train.slot import Slot
 from sweeps.config import RunConfig
 from sweeps.packs import make_pack
@@ -22,15 +24,16 @@ from sweeps.shape import shape_of
 SLOTS = 2
 
 
-class After:
-    """Stop when asked for the n-th time, which is after the n-th dispatch."""
+class After(Stop):
+    """Stop when asked for the n-th time, which is after the n-th dispatch, or as told."""
 
     def __init__(self, dispatches: int):
+        super().__init__()
         self.left = dispatches
 
     def __call__(self) -> bool:
         self.left -= 1
-        return self.left <= 0
+        return self.left <= 0 or super().__call__()
 
 
 @pytest.fixture
@@ -41,15 +44,16 @@ def out(tmp_path, finished_runs) -> Path:
 
 def train_pack(
     lab, out: Path, *runs: RunConfig, dispatches: int = 10**6, save_seconds: float = 1e9, spent: Spent | None = None,
-    micro_tokens: int = 2048,
+    micro_tokens: int = 2048, fail_fast: bool = False,
 ) -> None:  # fmt: skip
     """Train these runs in this order as one pack, and stop after so many dispatches."""
-    spent = Spent() if spent is None else spent
     pack = make_pack(shape_of(runs[0], micro_tokens), SLOTS, runs)
     programs(key_of(pack))
     # Asked once before the first dispatch, to wait for the programs.
-    session = Session(out, lab.cache, save_seconds, After(dispatches + 1), False, spent, lambda slots: None)
-    train(pack, session)
+    session, stop = Session(out, lab.cache, fail_fast=fail_fast), After(dispatches + 1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("harness.train.pack.SAVE_SECONDS", save_seconds)
+        train(pack, session, stop, Pulse(out, Spent() if spent is None else spent))
 
 
 def state(out: Path, run: RunConfig) -> Status:
@@ -144,6 +148,38 @@ def test_a_run_that_cannot_be_fed_fails_alone(lab, finished, finished_runs, out)
     assert state(out, thirsty).state == state(out, wrong).state == "failed"
     assert "unique_tokens" in state(out, thirsty).reason and "10000000" in state(out, thirsty).reason
     assert "model.vocab" in state(out, wrong).reason and "bpe:300" in state(out, wrong).reason
+
+
+def test_fail_fast_stops_when_the_dispatch_before_a_checkpoint_brings_a_divergence(lab, finished_runs, out):
+    a, b, bad, d = finished_runs[:4]
+    # A save after every dispatch records what runs at that moment, be it good or bad.
+    train_pack(lab, out, a, bad, b, d, save_seconds=0.0, fail_fast=True)
+    assert state(out, bad).state == "diverged"
+    assert 0 < state(out, a).step < a.steps and state(out, a).state == "running"
+    assert state(out, b).state == state(out, d).state == "pending"
+
+
+def test_fail_fast_stops_at_a_run_that_cannot_be_read(lab, finished_runs, out):
+    a, b = finished_runs[:2]
+    thirsty = b.model_copy(update={"data": b.data.model_copy(update={"unique_tokens": 10**7})})
+    train_pack(lab, out, thirsty, a, b, fail_fast=True)
+    assert state(out, thirsty).state == "failed" and state(out, a).state == state(out, b).state == "pending"
+    wrong = b.model_copy(update={"data": b.data.model_copy(update={"tokenizer": "bpe:300"})})
+    train_pack(lab, out, a, wrong, b, fail_fast=True)
+    assert 0 < state(out, a).step < a.steps and state(out, b).state == "pending"
+
+
+def test_fail_fast_stops_at_an_evaluation_that_is_not_finite(lab, finished_runs, out, monkeypatch):
+    a, b, _, d = finished_runs[:4]
+    real = Slot.evaluated
+
+    def spoilt(slot: Slot, step: int, losses):
+        real(slot, step, losses * np.nan if slot.config == d and step == d.steps else losses)
+
+    monkeypatch.setattr(Slot, "evaluated", spoilt)
+    train_pack(lab, out, a, d, b, fail_fast=True)
+    assert state(out, d).state == "diverged" and "evaluation" in state(out, d).reason
+    assert state(out, a).state == "running" and state(out, b).step < b.steps
 
 
 @pytest.mark.parametrize("method", ["evaluated", "finish"])

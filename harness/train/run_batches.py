@@ -1,4 +1,4 @@
-"""What the runs of a pack read: their windows step by step, and the windows they are measured on."""
+"""The batches of a run: the windows it trains on, step by step, and the windows it is evaluated on."""
 
 import dataclasses
 import functools
@@ -16,11 +16,12 @@ from sweeps.config import DataConfig, RunConfig, online_span
 
 
 @dataclasses.dataclass(frozen=True)
-class Feed:
-    """The data of one run.
+class RunBatches:
+    """The text of one run, cut into windows.
 
     Attributes:
-        probe_tokens: the windows of the probes, one after another, each padded to the configured number with its first.
+        probe_tokens: the windows of all probes, one probe after another; each probe is padded with its first window to
+            the configured number.
     """
 
     config: RunConfig
@@ -29,11 +30,11 @@ class Feed:
     probe_tokens: Int32[np.ndarray, "W T+1"]
 
     def turns(self, start: int, stop: int, micro_batch: int) -> Int32[np.ndarray, "turns m T+1"]:
-        """The windows of turns start .. stop - 1: those of the run's steps, a micro-batch at a time."""
+        """The micro-batches of turns start .. stop - 1."""
         return train_batches(self.mixture, self.config.seed, start, stop, micro_batch)
 
     def split_losses(self, losses: Float[np.ndarray, "W T"]) -> dict[str, Float[np.ndarray, "windows T"]]:
-        """The losses of each probe, padding dropped."""
+        """The losses of `probe_tokens` by probe, without the padding."""
         size = self.config.probe.windows
         return {
             name: losses[place * size : place * size + len(probe.tokens)]
@@ -41,7 +42,7 @@ class Feed:
         }
 
     def text_facts(self) -> TextFacts:
-        """What `harness.gaps.one_run` asks of the text."""
+        """What `harness.gaps.one_run` needs to know of the text."""
         config, mixture = self.config, self.mixture
         groups = [
             effective_groups(config, mixture, online_span(end)[0], end) for end in (config.steps, config.first_epoch)
@@ -49,19 +50,18 @@ class Feed:
         return TextFacts(mixture.bytes_per_token, mixture.contamination, *groups)
 
 
-def opener(cache: Path | None) -> Callable[[RunConfig], Feed]:
-    """`open_feed` for many runs, which opens each text once: to see that none of its 2,000 files has changed takes
+def opener(cache: Path) -> Callable[[RunConfig], RunBatches]:
+    """`open_batches` for many runs, which opens each text once: to check that none of its 2,000 files has changed takes
     10 to 120 ms, and a small run trains for a second."""
     opened = functools.cache(functools.partial(prepare, cache=cache))
-    return lambda config: open_feed(config, functools.partial(stores_of, opened))
+    return lambda config: open_batches(config, functools.partial(stores_of, opened))
 
 
-def open_feed(config: RunConfig, stores: Callable[[DataConfig], tuple[TokenStore, ...]]) -> Feed:
-    """Cut a run's probes from its text.
+def open_batches(config: RunConfig, stores: Callable[[DataConfig], tuple[TokenStore, ...]]) -> RunBatches:
+    """Open a run's text and cut its probes.
 
     Raises:
-        InputError: the text's vocabulary is another than the model's, or it holds fewer tokens than the run's unique
-            tokens.
+        InputError: the text's vocabulary is not the model's, or the text has fewer tokens than the run's unique tokens.
     """
     mixture = mixture_of(config, stores(config.data))
     other = None
@@ -70,4 +70,4 @@ def open_feed(config: RunConfig, stores: Callable[[DataConfig], tuple[TokenStore
         other = mixture_of(twin, stores(twin.data))
     probes, size = probe_sets(config, mixture, other), config.probe.windows
     padded = [np.concatenate([p.tokens, np.repeat(p.tokens[:1], size - len(p.tokens), 0)]) for p in probes.values()]
-    return Feed(config, mixture, probes, np.concatenate(padded))
+    return RunBatches(config, mixture, probes, np.concatenate(padded))

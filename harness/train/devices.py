@@ -1,0 +1,136 @@
+"""A pack on its devices: the state of all slots, and the compiled programs that change it."""
+
+import concurrent.futures
+import functools
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jaxtyping import Float, Int32
+
+from harness.train.clock import Clock
+from harness.train.hosts import all_hosts, fetch, host_count, put
+from harness.train.optimizer import Hyper, stack_hyper
+from harness.train.programs import Key, Programs, evaluation_pieces, mesh_for
+from harness.train.step import Metrics, State
+from models.transformer import compute_for
+from sweeps.memory import run_bytes
+from sweeps.packs import Pack
+
+Seconds = concurrent.futures.Future[float]
+
+
+def key_of(pack: Pack) -> Key:
+    """Which programs train a pack on the devices of all hosts. A run that is too large for one device is split over the
+    devices along `data`, with its parameters and moments."""
+    mesh = mesh_for(pack.slots, pack.shape.micro_batch)
+    sharded = mesh.shape["data"] > 1 and run_bytes(pack.shape) > _device_bytes()
+    return Key(pack.shape, pack.slots, compute_for(jax.default_backend()), mesh, sharded)
+
+
+@functools.cache
+def _device_bytes() -> float:
+    """Memory of the smallest device of any host; all hosts ask at the same place and get the same answer."""
+    stats = [device.memory_stats() or {} for device in jax.local_devices()]  # other hosts' devices do not tell theirs
+    smallest = min(known.get("bytes_limit", math.inf) for known in stats)
+    return min(all_hosts().gather("memory", smallest))
+
+
+class Entering(NamedTuple):
+    """A run that takes a slot.
+
+    Attributes:
+        saved: its leaves from a checkpoint; None for a run that begins.
+    """
+
+    seed: int
+    saved: list[np.ndarray] | None
+
+
+class DevicePack:
+    """The state of a pack. Programs run one after another on the devices while the host goes on; what a method
+    returns is a JAX array that is computed later, and a future of the seconds that takes.
+
+    Several hosts that share the devices call the same methods in the same order.
+    """
+
+    def __init__(self, pack: Pack, programs: Programs):
+        self._pack, self._programs, self._clock = pack, programs, Clock()
+        self._state: State = programs.initialise(put(np.zeros(pack.slots, np.uint32), programs.shardings.runs))
+        self._hyper: Hyper | None = None
+
+    @property
+    def most_turns(self) -> int:
+        """Turns of a dispatch at most."""
+        return self._programs.turns
+
+    def enter(self, runs: Mapping[int, Entering], hypers: Sequence[Hyper | None]) -> None:
+        """Put runs into slots.
+
+        Args:
+            runs: by slot.
+            hypers: of all slots; None for those that stay empty.
+        """
+        by_run = self._programs.shardings.runs
+        fresh = {place: run.seed for place, run in runs.items() if run.saved is None}
+        saved = {place: run.saved for place, run in runs.items() if run.saved is not None}
+        if fresh:
+            seeds = np.zeros(self._pack.slots, np.uint32)
+            seeds[list(fresh)] = list(fresh.values())
+            self._replace(self._programs.initialise(put(seeds, by_run)), fresh)
+        if saved:
+            leaves, structure = jax.tree.flatten(self._state)
+            arrays = [np.zeros(leaf.shape, leaf.dtype) for leaf in leaves]
+            for place, run_leaves in saved.items():
+                for array, leaf in zip(arrays, run_leaves, strict=True):
+                    array[place] = leaf
+            placed = [put(array, leaf.sharding) for array, leaf in zip(arrays, leaves, strict=True)]
+            self._replace(jax.tree.unflatten(structure, placed), saved)
+        # An empty slot has no steps to run, so that its state never changes.
+        idle = next(filter(None, hypers))._replace(steps=np.int32(0))
+        self._hyper = Hyper._make(put(column, by_run) for column in stack_hyper([hyper or idle for hyper in hypers]))
+
+    def _replace(self, entering: State, places: Mapping[int, object]) -> None:
+        mask = np.zeros(self._pack.slots, bool)
+        mask[list(places)] = True
+        self._state = self._programs.enter(self._state, entering, put(mask, self._programs.shardings.runs))
+
+    def advance(self, turns: int, tokens: Mapping[int, Int32[np.ndarray, "turns m T+1"]]) -> tuple[Metrics, Seconds]:
+        """Train all slots for some turns; the metrics are [k, R], of which the first `turns` rows count.
+
+        Args:
+            tokens: the micro-batches by slot.
+        """
+        shape, laid = self._pack.shape, self._programs.shardings
+        size = (self.most_turns, self._pack.slots, shape.micro_batch, shape.model.context + 1)
+        batches = np.zeros(size, np.int32)
+        for place, windows in tokens.items():
+            batches[:turns, place] = windows
+        count = put(np.int32(turns), laid.replicated)
+        self._state, metrics = self._programs.advance(self._state, self._hyper, put(batches, laid.tokens), count)
+        return metrics, self._clock.time(metrics)
+
+    def evaluate(self, place: int, windows: Int32[np.ndarray, "W T+1"]) -> tuple[Float[jax.Array, "P n T"], Seconds]:
+        """The losses of windows under the parameters of a slot, in chunks; the last chunk is filled up with the first
+        windows."""
+        chunks, rows = evaluation_pieces(self._pack.shape, self._programs.mesh)
+        laid = self._programs.shardings
+        filled = put(np.resize(windows, (chunks, rows, windows.shape[-1])), laid.pieces)
+        slot = put(np.int32(place), laid.replicated)
+        losses = self._programs.evaluate(self._state.params, self._state.biases, slot, filled)
+        return losses, self._clock.time(losses)
+
+    def parameters(self, place: int) -> Any:
+        """Parameters and selection biases of the run in a slot; those of several hosts' devices as numpy copies."""
+        params = self._state.params, self._state.biases
+        return jax.tree.map(lambda leaf: leaf[place], params if host_count() == 1 else fetch(params))
+
+    def fetch(self) -> State:
+        """The whole state as numpy copies."""
+        return fetch(self._state)
+
+    def close(self) -> None:
+        """End the thread that times programs."""
+        self._clock.close()
