@@ -72,20 +72,20 @@ def _pass(spec: Path, out: Path, cache: Path) -> dict[str, float]:
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     wall = _isogap("run", spec, "--out", out, "--cache", cache)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    beats = [json.loads(path.read_text()) for path in (out / "workers").iterdir()]
-    beat = {key: statistics.mean(beat[key] for beat in beats) for key in SPENT}
-    inside = beat["training_seconds"] + beat["evaluation_seconds"]
+    heartbeats = [json.loads(path.read_text()) for path in (out / "workers").iterdir()]
+    heartbeat = {key: statistics.mean(heartbeat[key] for heartbeat in heartbeats) for key in SPENT}
+    inside = heartbeat["training_seconds"] + heartbeat["evaluation_seconds"]
     shares = {
         "inside_compiled_steps": inside,
-        "training": beat["training_seconds"],
-        "evaluation": beat["evaluation_seconds"],
-        "waiting_for_compilation": beat["compile_seconds"],
-        "start_up": wall - beat["since"],
-        "rest": beat["since"] - inside - beat["compile_seconds"],
+        "training": heartbeat["training_seconds"],
+        "evaluation": heartbeat["evaluation_seconds"],
+        "waiting_for_compilation": heartbeat["compile_seconds"],
+        "start_up": wall - heartbeat["since"],
+        "rest": heartbeat["since"] - inside - heartbeat["compile_seconds"],
     }
     cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    told = {"wall_s": round(wall, 1), "cpu_s": round(cpu, 1), "processes": len(beats)}
-    told["tokens_per_second"] = round(len(beats) * beat["tokens"] / wall)
+    told = {"wall_s": round(wall, 1), "cpu_s": round(cpu, 1), "processes": len(heartbeats)}
+    told["tokens_per_second"] = round(len(heartbeats) * heartbeat["tokens"] / wall)
     return told | {name: round(seconds / wall, 4) for name, seconds in shares.items()}
 
 

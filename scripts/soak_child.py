@@ -17,7 +17,7 @@ from harness.record import heartbeat
 from harness.train import pack, slot
 
 told = json.loads(os.environ["SOAK"])
-pack.SAVE_SECONDS, pack.REPORT_SECONDS, heartbeat.BEAT_SECONDS = 1.0, 0.1, 0.1
+pack.SAVE_SECONDS, pack.REPORT_SECONDS, heartbeat.HEARTBEAT_SECONDS = 1.0, 0.1, 0.1
 
 flush, measure, now, rng = os.fsync, slot.measure, time.time, random.Random(os.getpid())
 

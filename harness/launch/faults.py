@@ -39,8 +39,9 @@ def after_fault(pack: Pack, outcome: Outcome, out: Path) -> list[Pack]:
     """
     if outcome.kind == "ended":
         return []
-    standing = [run for run in pack.runs if _state_of(run, out) not in ENDED]
-    trained = [run for run in standing if _state_of(run, out) == "running"]
+    states = list(zip(pack.runs, states_of(pack.runs, out), strict=True))
+    standing = [run for run, state in states if state not in ENDED]
+    trained = [run for run, state in states if state == "running"]
     if outcome.kind == "memory" and pack.slots > 1:
         return [make_pack(pack.shape, pack.slots // 2, standing)]
     if len(trained) > 1:
@@ -65,15 +66,6 @@ def _interrupt(runs: Sequence[RunConfig], out: Path) -> None:
         write_status(folder, dataclasses.replace(read_status(folder, run.steps), state="interrupted"))
 
 
-def _state_of(run: RunConfig, out: Path) -> State:
-    return read_status(run_folder(out, run.run_id), run.steps).state
-
-
-def all_ended(runs: Sequence[RunConfig], out: Path) -> bool:
-    """Whether every run is done, diverged or failed."""
-    return all(_state_of(run, out) in ENDED for run in runs)
-
-
-def any_bad(runs: Sequence[RunConfig], out: Path) -> bool:
-    """Whether some run failed or diverged."""
-    return any(_state_of(run, out) in ("failed", "diverged") for run in runs)
+def states_of(runs: Sequence[RunConfig], out: Path) -> list[State]:
+    """The states of runs as their statuses tell them now."""
+    return [read_status(run_folder(out, run.run_id), run.steps).state for run in runs]

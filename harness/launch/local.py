@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 
-from harness.launch.faults import Outcome, all_ended
+from harness.launch.faults import Outcome, states_of
 from harness.launch.queue import PackQueue
 from harness.machine.processes import spawn
-from harness.record.heartbeat import Pulse
+from harness.record.heartbeat import HeartbeatWriter
+from harness.record.status import ENDED
 from harness.train.session import Session, Stop
 from sweeps.errors import reason_of
 from sweeps.packs import Pack
@@ -39,11 +40,11 @@ def run_packs(queue: PackQueue, workers: int) -> None:
             compile_ahead(key_of(following))
         return train_pack_here(pack, queue.session, queue.stop, heartbeat)
 
-    with Pulse(queue.session.out, Spent()) as heartbeat:
+    with HeartbeatWriter(queue.session.out, Spent()) as heartbeat:
         queue.train_in_turn(train)
 
 
-def train_pack_here(pack: Pack, session: Session, stop: Stop, heartbeat: Pulse) -> Outcome:
+def train_pack_here(pack: Pack, session: Session, stop: Stop, heartbeat: HeartbeatWriter) -> Outcome:
     """Train a pack in this process, whose JAX is configured; a fault is returned as the outcome."""
     from harness.train.hosts import PeerError
     from harness.train.pack import train_pack
@@ -114,7 +115,7 @@ def _train_in_workers(queue: PackQueue, count: int) -> None:
                 if pack is None:
                     continue
                 queue.settle(pack, outcome)
-                if outcome.kind == "ended" and not stop() and not all_ended(pack.runs, session.out):
+                if outcome.kind == "ended" and not stop() and set(states_of(pack.runs, session.out)) - set(ENDED):
                     # Somebody stopped that worker alone, and it takes no more packs.
                     queue.packs.appendleft(pack)
                     workers.pop(number, worker).connection.close()
@@ -147,7 +148,7 @@ def _serve(connection: Connection, session: Session, number: int, cores: list[in
     configure_jax(session.cache, session.devices)
     from harness.train.clock import Spent
 
-    with Pulse(session.out, Spent(), f"worker-{number}") as heartbeat:
+    with HeartbeatWriter(session.out, Spent(), f"worker-{number}") as heartbeat:
         while True:
             try:
                 pack = connection.recv()

@@ -4,7 +4,7 @@ import dataclasses
 from collections import deque
 from collections.abc import Callable, Iterable
 
-from harness.launch.faults import Outcome, after_fault, any_bad
+from harness.launch.faults import Outcome, after_fault, states_of
 from harness.launch.packing import read_packing, write_packing
 from harness.train.session import Session, Stop
 from sweeps.packs import Pack
@@ -41,7 +41,8 @@ class PackQueue:
             if other.slots != pack.slots:
                 self._halve(pack, other.slots)
         self.packs.extendleft(reversed(remaining))
-        self.stop.failed |= self.session.fail_fast and any_bad(pack.runs, out)
+        bad = {"failed", "diverged"} & set(states_of(pack.runs, out))
+        self.stop.failed |= self.session.fail_fast and bool(bad)
         self.ended(run.run_id for run in pack.runs)
 
     def _halve(self, pack: Pack, slots: int) -> None:

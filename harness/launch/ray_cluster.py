@@ -28,7 +28,7 @@ from harness.launch.faults import Outcome
 from harness.launch.local import train_pack_here
 from harness.launch.queue import PackQueue
 from harness.machine.processes import HOME
-from harness.record.heartbeat import Pulse
+from harness.record.heartbeat import HeartbeatWriter
 from harness.record.lock import sweep_lock
 from harness.record.sweep_folder import PACKAGES
 from harness.train.session import Session, Stop
@@ -215,7 +215,7 @@ def _train_as_task(pack: Pack, session: Session, directory: str, versions: dict[
         with _alone(session.out / "checkpoints" / f"{pack.pack_id}.lock", stop) as alone:
             if not alone:
                 return Outcome("ended")
-            with Pulse(session.out, Spent(), pack.pack_id) as heartbeat:
+            with HeartbeatWriter(session.out, Spent(), pack.pack_id) as heartbeat:
                 return train_pack_here(pack, session, stop, heartbeat)
     finally:
         signal.signal(signal.SIGINT, before)

@@ -14,7 +14,7 @@ from harness.launch.faults import Outcome
 from harness.launch.local import train_pack_here
 from harness.launch.queue import PackQueue
 from harness.record.configs import read_configs
-from harness.record.heartbeat import Pulse
+from harness.record.heartbeat import HeartbeatWriter
 from harness.train.session import Session, Stop
 from sweeps.config import RunConfig
 from sweeps.errors import InputError, reason_of
@@ -125,7 +125,7 @@ def lead(queue: PackQueue, micro_tokens: int) -> None:
         order("pack", packs)
         return _train(pack, following, session, queue.stop, heartbeat)
 
-    with Pulse(session.out, Spent()) as heartbeat, _shared_signals(queue.stop):
+    with HeartbeatWriter(session.out, Spent()) as heartbeat, _shared_signals(queue.stop):
         queue.train_in_turn(train)
 
 
@@ -144,7 +144,7 @@ def follow(session: Session) -> int:
 
     stop, runs = Stop(), dict[str, RunConfig]()
     stop.listen()
-    heartbeat = Pulse(session.out, Spent())  # it is never written: the first host counts what is trained
+    heartbeat = HeartbeatWriter(session.out, Spent())  # it is never written: the first host counts what is trained
     with _shared_signals(stop):
         while True:
             answer: list[Any] = hosts.all_hosts().agree("order", ["", None])
@@ -169,7 +169,7 @@ def _pack_of(ordered: list[Any], runs: Mapping[str, RunConfig], session: Session
     return make_pack(shape_of(runs[ids[0]], micro_tokens), slots, [runs[run_id] for run_id in ids])
 
 
-def _train(pack: Pack, following: Pack | None, session: Session, stop: Stop, heartbeat: Pulse) -> Outcome:
+def _train(pack: Pack, following: Pack | None, session: Session, stop: Stop, heartbeat: HeartbeatWriter) -> Outcome:
     """Train a pack on all hosts; the worst outcome that any of them reports."""
     from harness.train import hosts
     from harness.train.devices import key_of

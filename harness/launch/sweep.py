@@ -122,7 +122,10 @@ def _train(
     if processes > 1:
         calibration, memory = calibration.together(processes, jax.device_count()), memory * processes
     packing = settle_packing(out, runs, calibration, memory)
-    _interrupt_stale(statuses, out)
+    for run_id, status in statuses.items():
+        if status.state == "interrupted":
+            # A killed process left it as running. If a worker dies now, only runs that it trained may fail with it.
+            write_status(run_folder(out, run_id), status)
     # On Ray the tasks have another working folder.
     where = out.absolute() if is_local(out) else out
     session = dataclasses.replace(session, out=where, cache=cache.absolute(), devices=packing.devices)
@@ -162,20 +165,6 @@ def _workers(
     return 1 if elsewhere else session.workers or sharing, each
 
 
-def _bar(console: Console) -> Progress:
-    columns = (
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn(),
-    )  # fmt: skip
-    return Progress(*columns, console=console)
-
-
-def _interrupt_stale(statuses: dict[str, Status], out: Path) -> None:
-    """Mark runs that a killed process left as running: if a worker dies, only runs that it trained may fail with it."""
-    for run_id, status in statuses.items():
-        if status.state == "interrupted":
-            write_status(run_folder(out, run_id), status)
-
-
 def _prepare_data(runs: list[RunConfig], session: Session, console: Console) -> dict[str, dict[str, str]]:
     """Tokenize the text of the runs, and check that it is the text they began with.
 
@@ -188,7 +177,10 @@ def _prepare_data(runs: list[RunConfig], session: Session, console: Console) -> 
 
     texts = sorted({text for run in runs for text in _texts(run.data)})
     hashes = {}
-    with _bar(console) as progress:
+    columns = (
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn(),
+    )  # fmt: skip
+    with Progress(*columns, console=console) as progress:
         task = progress.add_task("preparing text", total=len(texts))
         for name, split, domain, tokenizer in texts:
             try:

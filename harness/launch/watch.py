@@ -1,4 +1,4 @@
-"""What a person sees while a sweep trains: a display in a terminal, a line now and then elsewhere."""
+"""What a person sees while a sweep trains: a display in a terminal, or a line now and then."""
 
 import collections
 import contextlib
@@ -14,20 +14,20 @@ from rich.live import Live
 from rich.text import Text
 
 from harness.files import read_bytes
-from harness.record.heartbeat import Beat, Beats, InSlot, clear_beats
+from harness.record.heartbeat import Heartbeat, HeartbeatReader, InSlot, clear_heartbeats
 from harness.record.progress import Reached, Tally
 from harness.record.status import ENDED, Status, read_status, run_folder
 from harness.terminal import duration, lines
 from models.count import count
 from sweeps.config import RunConfig
 
-# Processes beat every 2 s: looking more often shows nothing new.
+# Heartbeats are 2 s apart: looking more often shows nothing new.
 LOOK_SECONDS = 1.0
-# Between two lines where nothing can be redrawn.
+# Between two lines where the output is not a terminal.
 LINE_SECONDS = 15.0
-# Runs that ended last, shown below those that train.
+# How many of the runs that ended last are shown, below those that train.
 ENDED_SHOWN = 5
-BAR = 20
+BAR_LENGTH = 20
 
 
 class Watch:
@@ -45,33 +45,33 @@ class Watch:
     ):  # fmt: skip
         by_id = {run.run_id: run for run in runs}
         self._console, self._out, self._clock = console, out, clock
-        self._beats, self._tally = Beats(out, clock), Tally(by_id, [statuses[run_id] for run_id in by_id])
-        # Runs that trained and whose end was not seen yet: a run's status follows a dispatch after it left its slot.
+        self._reader, self._tally = HeartbeatReader(out, clock), Tally(by_id, [statuses[run_id] for run_id in by_id])
+        # Runs that trained and have not ended by their status. It is written a dispatch after they leave their slots.
         self._open: set[str] = set()
         self._last: collections.deque[dict[str, Any]] = collections.deque(maxlen=ENDED_SHOWN)
-        self._began = self._told = clock()
+        self._began = self._last_line = clock()
         self._lock = threading.Lock()
         self._live = Live(console=console, auto_refresh=False, transient=True) if console.is_terminal else None
 
     def ended(self, run_ids: Iterable[str]) -> None:
-        """Read the statuses of these runs again: of a pack that has ended, of runs that have failed."""
+        """Read the statuses of these runs again, because their pack was left."""
         with self._lock:
             left = set(run_ids)
             self._reread(left)
             self._open -= left
 
     def update(self) -> None:
-        """Read the beats and what has left its slot since, and show it."""
+        """Read the heartbeats and the statuses of runs that left their slots, and show them."""
         with self._lock:
-            beats, reached = self._look()
+            heartbeats, reached = self._look()
             if self._live is not None:
-                self._live.update(self._display(beats, reached), refresh=True)
-            elif self._clock() - self._told > LINE_SECONDS:
-                self._told = self._clock()
+                self._live.update(self._display(heartbeats, reached), refresh=True)
+            elif self._clock() - self._last_line > LINE_SECONDS:
+                self._last_line = self._clock()
                 self._print(header(reached))
 
     def open(self) -> None:
-        """Begin to show."""
+        """Start the display."""
         if self._live is not None:
             self._live.start()
 
@@ -80,22 +80,22 @@ class Watch:
         with self._lock:
             if self._live is not None:
                 self._live.stop()
-            beats, reached = self._look()
+            heartbeats, reached = self._look()
             self._print(header(reached))
-            if shares := time_shares(beats, self._clock() - self._began):
+            if shares := time_shares(heartbeats, self._clock() - self._began):
                 self._print(shares)
 
     def _print(self, line: str) -> None:
         self._console.print(line, markup=False, highlight=False, soft_wrap=True)
 
-    def _look(self) -> tuple[list[Beat], Reached]:
-        beats = self._beats.read()
-        in_slots = {slot.run_id for beat in beats for slot in beat.slots if slot.run_id in self._tally}
-        left = {run_id for beat in beats for run_id in beat.left if run_id in self._tally}
+    def _look(self) -> tuple[list[Heartbeat], Reached]:
+        heartbeats = self._reader.read()
+        in_slots = {slot.run_id for heartbeat in heartbeats for slot in heartbeat.slots if slot.run_id in self._tally}
+        left = {run_id for heartbeat in heartbeats for run_id in heartbeat.left if run_id in self._tally}
         self._open |= in_slots | {run_id for run_id in left if self._tally.status(run_id).state not in ENDED}
         self._reread(self._open - in_slots)
-        self._tally.follow(beats)
-        return beats, self._tally.reached(beats, live=True)
+        self._tally.follow(heartbeats)
+        return heartbeats, self._tally.reached(heartbeats, live=True)
 
     def _reread(self, run_ids: Iterable[str]) -> None:
         for run_id in run_ids:
@@ -118,19 +118,19 @@ class Watch:
             gap = None
         return {"state": status.state, "gap": "" if gap is None else f"{gap:+.4f}"}
 
-    def _display(self, beats: Sequence[Beat], reached: Reached) -> Text:
-        slots = [slot for beat in beats for slot in beat.slots if slot.run_id in self._tally]
+    def _display(self, heartbeats: Sequence[Heartbeat], reached: Reached) -> Text:
+        slots = [slot for heartbeat in heartbeats for slot in heartbeat.slots if slot.run_id in self._tally]
         # The header may take two lines, each table has a line of names, and the cursor stands on a line of its own.
         room = max(self._console.size.height - 6 - len(self._last), 1)
-        told = [header(reached)]
+        shown = [header(reached)]
         rows = [self._row(slot.run_id, slot.train_loss) | _moving(slot) for slot in slots[:room]]
-        told += lines(rows) if rows else ["nothing in a slot yet: programs are compiled"]
-        told += [f"and {len(slots) - room} more"] if len(slots) > room else []
-        told += lines(list(self._last)) if self._last else []
-        # One text: a table of rich takes 20 ms to draw, 2 % of a core. A line longer than the terminal is cut, but for
-        # the header.
+        shown += lines(rows) if rows else ["nothing in a slot yet: programs are compiled"]
+        shown += [f"and {len(slots) - room} more"] if len(slots) > room else []
+        shown += lines(list(self._last)) if self._last else []
+        # One text, because a table of rich takes 20 ms to draw, 2 % of a core. Lines longer than the terminal are cut,
+        # except the header.
         width = self._console.size.width
-        return Text("\n".join([told[0], *(line[:width] for line in told[1:])]))
+        return Text("\n".join([shown[0], *(line[:width] for line in shown[1:])]))
 
 
 def _loss(loss: float | None) -> str:
@@ -139,25 +139,22 @@ def _loss(loss: float | None) -> str:
 
 def _moving(slot: InSlot) -> dict[str, Any]:
     share = min(max(slot.step / slot.steps, 0.0), 1.0)
-    bar = "━" * round(BAR * share) + "╌" * (BAR - round(BAR * share))
+    bar = "━" * round(BAR_LENGTH * share) + "╌" * (BAR_LENGTH - round(BAR_LENGTH * share))
     rate = None if slot.tokens_per_second is None else round(slot.tokens_per_second)
     return {"tokens/s": rate, "step": f"{slot.step:,}/{slot.steps:,}", "": f"{bar} {share:4.0%}"}
 
 
-def time_shares(beats: Sequence[Beat], seconds: float) -> str:
-    """Where the processes' time went, in one line; empty where none has worked.
+def time_shares(heartbeats: Sequence[Heartbeat], seconds: float) -> str:
+    """Where the processes' time went, in one line; empty if no process has worked.
 
     Args:
         seconds: of the wall clock.
     """
-    total = sum(beat.since for beat in beats)
+    total = sum(heartbeat.since for heartbeat in heartbeats)
     if not total:
         return ""
-    parts = [
-        sum(sums) / total
-        for sums in zip(*((b.training_seconds, b.evaluation_seconds, b.compile_seconds) for b in beats), strict=True)
-    ]
-    training, evaluation, compiling = (round(100 * part) for part in parts)
+    spent = ((each.training_seconds, each.evaluation_seconds, each.compile_seconds) for each in heartbeats)
+    training, evaluation, compiling = (round(100 * (sum(parts) / total)) for parts in zip(*spent, strict=True))
     inside = training + evaluation
     return (
         f"inside compiled steps {inside} % of {seconds:.0f} s (training {training} %, evaluation {evaluation} %), "
@@ -169,9 +166,9 @@ def time_shares(beats: Sequence[Beat], seconds: float) -> str:
 def watching(console: Console, out: Path, runs: Sequence[RunConfig], statuses: Mapping[str, Status]) -> Iterator[Watch]:
     """Show a sweep while it trains; a thread of its own looks once a second.
 
-    To be entered before the first process beats, by the holder of the sweep's lock.
+    To be entered by the holder of the sweep's lock, before the first heartbeat is written.
     """
-    clear_beats(out)
+    clear_heartbeats(out)
     watch, over = Watch(console, out, runs, statuses), threading.Event()
 
     def look() -> None:
@@ -190,14 +187,14 @@ def watching(console: Console, out: Path, runs: Sequence[RunConfig], statuses: M
 
 
 def eta(reached: Reached) -> str:
-    """The time to go, to the second."""
+    """The time to go."""
     if reached.eta_seconds is None:
         return "ETA: not known yet"
     return f"ETA: {duration(reached.eta_seconds)}"
 
 
 def header(reached: Reached) -> str:
-    """One line for who watches: runs, speed, utilisation, time."""
+    """One line of progress: runs, speed, utilisation, time."""
     states = reached.states
     parts = [f"{states.get('done', 0):,} of {sum(states.values()):,} runs done"]
     parts += [f"{states[name]:,} {name}" for name in ("running", "diverged", "failed") if states.get(name)]

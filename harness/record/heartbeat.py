@@ -1,8 +1,8 @@
-"""What each process that trains does now: one small file a process, replaced every two seconds.
+"""Heartbeats: what each process that trains does now, as one small file a process, replaced every two seconds.
 
-A beat is no record: it is not flushed to disk, and what cannot be read is passed over. Seconds are differences of a
-process's own monotonic clock, and whether a process lives is told from its serial number, so that no two clocks are
-ever compared.
+A heartbeat is no record: it is not flushed to disk, and one that cannot be read is ignored. Seconds are differences of
+a process's own monotonic clock, and a process is alive if its serial number rises, so that the clocks of two processes
+are never compared.
 """
 
 import collections
@@ -23,10 +23,10 @@ from harness.files import is_local, read_bytes, write_json
 from models.count import flops
 from sweeps.config import RunConfig
 
-BEAT_SECONDS = 2.0
-# Speeds are those of this many seconds: many dispatches of the slowest programs, and still the present.
+HEARTBEAT_SECONDS = 2.0
+# Speeds are averages over the last seconds: over many dispatches of the slowest programs, and still up to date.
 RATE_SECONDS = 30.0
-# A process that has not beaten for so long is taken for dead. A shared file system may show an old file for a minute.
+# A process without a heartbeat for so long is taken for dead. A shared file system may show an old file for a minute.
 STALE_SECONDS = 120.0
 
 
@@ -37,7 +37,7 @@ class InSlot:
     Attributes:
         tokens: D so far.
         train_loss: of the last finished step, nats; None before the first, and where it is not finite.
-        tokens_per_second: over the last half minute; the pulse fills it in.
+        tokens_per_second: over the last half minute; the writer fills it in.
     """
 
     run_id: str
@@ -50,10 +50,12 @@ class InSlot:
 
 @dataclasses.dataclass(frozen=True)
 class Speed:
-    """Attributes:
-    flops_per_token: training FLOPs of a token; the model whose speed it is.
-    tokens: trained of it by the process.
-    seconds: the process spent on its packs, but for waiting on compilation.
+    """How fast a process trains a model.
+
+    Attributes:
+        flops_per_token: training FLOPs of a token, which stand for the model.
+        tokens: of this model that the process has trained.
+        seconds: that the process spent on packs of this model, without waiting for compilation.
     """
 
     flops_per_token: int
@@ -62,12 +64,12 @@ class Speed:
 
 
 @dataclasses.dataclass(frozen=True)
-class Beat:
-    """One process.
+class Heartbeat:
+    """What a process reports.
 
     Attributes:
-        serial: rises with every beat.
-        ended: the process has no more to do; its sums stand.
+        serial: rises with every heartbeat.
+        ended: the process has nothing more to do, and its sums are final.
         since: seconds it has worked.
         training_seconds, evaluation_seconds: inside compiled programs.
         compile_seconds: waited for compilation.
@@ -76,7 +78,8 @@ class Beat:
         tokens_per_second: over the last half minute.
         slots: the runs it trains now.
         speeds: one a model it has trained.
-        left: runs that left their slots in the last half minute: many are shorter than the time between two beats.
+        left: runs that left their slots in the last half minute; many runs are shorter than the time between two
+            heartbeats.
     """
 
     name: str
@@ -126,12 +129,12 @@ class Trained(Protocol):
     def last_loss(self) -> float | None: ...
 
 
-class Pulse:
-    """The beats of this process, for all its packs: a thread writes them while another trains.
+class HeartbeatWriter:
+    """Writes the heartbeats of this process, for all its packs, in a thread beside the one that trains.
 
     Args:
         out: the sweep's folder.
-        spent: read at every beat.
+        spent: read at every heartbeat.
         name: of the file; the host and the process id by default.
     """
 
@@ -148,7 +151,7 @@ class Pulse:
         self._lock, self._over = threading.Lock(), threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True, name="heartbeat")
 
-    def __enter__(self) -> "Pulse":
+    def __enter__(self) -> "HeartbeatWriter":
         self.start()
         return self
 
@@ -156,20 +159,20 @@ class Pulse:
         self.close()
 
     def start(self) -> None:
-        """Begin to beat."""
-        self.beat()
+        """Begin to write heartbeats."""
+        self.write()
         self._thread.start()
 
     def close(self) -> None:
-        """The last beat, which says that this process has ended."""
+        """Write the last heartbeat, which reports that this process has ended."""
         self._over.set()
         self._thread.join()
-        self.beat()
+        self.write()
 
-    def follow(self, slots: Sequence[Trained]) -> None:
-        """The runs in the slots now, of one model; none when a pack has ended.
+    def set_slots(self, slots: Sequence[Trained]) -> None:
+        """Set the runs in the slots now, of one model; none when a pack has ended.
 
-        What was trained since the last call was of this model, or of the last one's where there are no slots.
+        What was trained since the last call counts for this model, or for the last model if there are no runs.
         """
         with self._lock:
             self._model = flops(slots[0].config.model).train if slots else self._model
@@ -179,17 +182,17 @@ class Pulse:
             self._left += [(self.spent.total, slot.run_id) for slot in self._slots if slot.run_id not in staying]
             self._slots = tuple(_in_slot(slot) for slot in slots)
 
-    def beat(self) -> None:
-        """Write the file now. A full or missing disk is no reason to stop training."""
+    def write(self) -> None:
+        """Write a heartbeat now. A full or missing disk is no reason to stop training."""
         with self._lock, contextlib.suppress(OSError):
             write_json(self._folder / f"{self._name}.json", dataclasses.asdict(self._snapshot()), durable=False)
 
     def _run(self) -> None:
-        while not self._over.wait(BEAT_SECONDS):
-            self.beat()
+        while not self._over.wait(HEARTBEAT_SECONDS):
+            self.write()
 
     def _sums(self) -> tuple[int, float]:
-        """Tokens trained, and seconds but for those waited for compilation."""
+        """Tokens trained, and seconds without those that were waited for compilation."""
         return self.spent.tokens, self.spent.total - self.spent.compiling
 
     def _charge(self) -> None:
@@ -200,7 +203,7 @@ class Pulse:
             self._speeds[self._model] = Speed(self._model, before.tokens + new_tokens, before.seconds + new_seconds)
         self._charged = tokens, seconds
 
-    def _snapshot(self) -> Beat:
+    def _snapshot(self) -> Heartbeat:
         self._charge()
         spent, now, tokens = self.spent, self.spent.total, self.spent.tokens
         self._serial += 1
@@ -214,7 +217,7 @@ class Pulse:
             earlier = [(then, runs[slot.run_id]) for then, _, runs in self._history if slot.run_id in runs]
             slots.append(dataclasses.replace(slot, tokens_per_second=_rate(slot.tokens, now, earlier)))
         self._history.append((now, tokens, {slot.run_id: slot.tokens for slot in slots}))
-        return Beat(
+        return Heartbeat(
             name=self._name,
             host=self._host,
             pid=os.getpid(),
@@ -245,10 +248,10 @@ def _rate(tokens: int, now: float, earlier: Sequence[tuple[float, int]]) -> floa
     return (tokens - earlier[0][1]) / (now - earlier[0][0])
 
 
-_ADAPTER = TypeAdapter(Beat)
+_ADAPTER = TypeAdapter(Heartbeat)
 
 
-def _read(path: Path) -> Beat | None:
+def _read(path: Path) -> Heartbeat | None:
     try:
         return _ADAPTER.validate_json(read_bytes(path))
     except (OSError, ValidationError):
@@ -259,13 +262,13 @@ def _paths(out: Path) -> list[Path]:
     return sorted((out / "workers").glob("*.json"))
 
 
-def read_beats(out: Path) -> list[Beat]:
-    """The last beat of every process. Whether those are of processes that live, the sweep's lock tells."""
-    return [beat for beat in map(_read, _paths(out)) if beat is not None]
+def read_heartbeats(out: Path) -> list[Heartbeat]:
+    """The last heartbeat of every process. The sweep's lock tells whether those processes still run."""
+    return [heartbeat for heartbeat in map(_read, _paths(out)) if heartbeat is not None]
 
 
-def clear_beats(out: Path) -> None:
-    """Forget the processes of an earlier `isogap run`: only for the holder of the sweep's lock."""
+def clear_heartbeats(out: Path) -> None:
+    """Remove the heartbeats of an earlier `isogap run`; only the holder of the sweep's lock may."""
     for path in _paths(out):
         path.unlink(missing_ok=True)
 
@@ -278,19 +281,20 @@ def _key(path: Path) -> tuple[int, int] | None:
     return stat.st_ino, stat.st_mtime_ns
 
 
-class Beats:
-    """What the holder of the sweep's lock follows: files that have not changed are not read again.
+class HeartbeatReader:
+    """Reads heartbeats again and again, for the holder of the sweep's lock. Files that have not changed are not read.
 
-    The file of a process that has died is removed, so that `isogap status` needs no clock to tell; a process taken for
-    dead by mistake comes back with its next beat.
+    The file of a process that has died is removed, so that `isogap status` sees it without a clock; a process taken for
+    dead by mistake comes back with its next heartbeat.
     """
 
     def __init__(self, out: Path, clock: Callable[[], float] = time.monotonic):
         self._out, self._clock = out, clock
-        self._known: dict[str, tuple[tuple[int, int] | None, Beat, float]] = {}
+        self._known: dict[str, tuple[tuple[int, int] | None, Heartbeat, float]] = {}
 
-    def read(self) -> list[Beat]:
-        """The last beat of every process there was; a dead one's sums stand, as `ended` and with no slots."""
+    def read(self) -> list[Heartbeat]:
+        """The last heartbeat of every process so far; that of a dead process keeps its sums, is `ended` and has no
+        slots."""
         now = self._clock()
         for path in _paths(self._out):
             try:
@@ -299,15 +303,15 @@ class Beats:
                 continue
             known = self._known.get(path.name)
             if key is not None and known is not None and known[0] == key:
-                beat, changed = known[1], known[2]
+                heartbeat, changed = known[1], known[2]
             else:
-                beat, changed = _read(path), now
-                if beat is None:
+                heartbeat, changed = _read(path), now
+                if heartbeat is None:
                     continue
-                if known is not None and known[1].serial == beat.serial:
+                if known is not None and known[1].serial == heartbeat.serial:
                     changed = known[2]
-            if not beat.ended and now - changed > STALE_SECONDS:
-                beat = dataclasses.replace(beat, ended=True, slots=(), tokens_per_second=0.0)
+            if not heartbeat.ended and now - changed > STALE_SECONDS:
+                heartbeat = dataclasses.replace(heartbeat, ended=True, slots=(), tokens_per_second=0.0)
                 path.unlink(missing_ok=True)
-            self._known[path.name] = (key, beat, changed)
-        return [beat for _, beat, _ in self._known.values()]
+            self._known[path.name] = (key, heartbeat, changed)
+        return [heartbeat for _, heartbeat, _ in self._known.values()]

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from harness.record.heartbeat import Beat, read_beats
+from harness.record.heartbeat import Heartbeat, read_heartbeats
 from harness.record.lock import is_live
 from harness.record.status import ENDED, Status
 from models.count import flops
@@ -15,16 +15,18 @@ from sweeps.config import RunConfig
 
 @dataclasses.dataclass(frozen=True)
 class Reached:
-    """Attributes:
-    tokens, flops: trained so far; those of interrupted runs since their last checkpoint are counted, and done again.
-    tokens_total, flops_total: of all runs, of those that diverged or failed only what was trained.
-    eta_seconds: see `Tally.reached`. None while nothing runs or nothing was trained yet; 0 when all runs have ended.
-    live: some process runs the sweep.
-    states: how many runs are in each state.
-    tokens_per_second: of all processes over the last half minute; None while nothing runs.
-    utilisation: share of the processes' time inside compiled programs, of those of the last `isogap run`.
-    elapsed_seconds: of the process that has worked longest.
-    workers: the processes that train, or of the last `isogap run` where nothing runs.
+    """How far a sweep is.
+
+    Attributes:
+        tokens, flops: trained so far, with those of interrupted runs since their last checkpoint, which are repeated.
+        tokens_total, flops_total: of all runs; of those that diverged or failed only what was trained.
+        eta_seconds: see `Tally.reached`. None while nothing runs or nothing was trained yet; 0 if all runs have ended.
+        live: some process runs the sweep.
+        states: how many runs are in each state.
+        tokens_per_second: of all processes over the last half minute; None while nothing runs.
+        utilisation: share of their time that the processes of the last `isogap run` spent inside compiled programs.
+        elapsed_seconds: of the process that has worked longest.
+        workers: the processes that train; if nothing runs, those of the last `isogap run`.
     """
 
     tokens: int
@@ -37,7 +39,7 @@ class Reached:
     tokens_per_second: float | None
     utilisation: float | None
     elapsed_seconds: float | None
-    workers: tuple[Beat, ...]
+    workers: tuple[Heartbeat, ...]
 
 
 class Tally:
@@ -73,11 +75,11 @@ class Tally:
         self._add(run_id, self._statuses[run_id], -1)
         self._add(run_id, status, 1)
 
-    def follow(self, beats: Iterable[Beat]) -> None:
+    def follow(self, heartbeats: Iterable[Heartbeat]) -> None:
         """Take the steps of the runs in slots, which status.json tells later."""
-        for slot in (slot for beat in beats for slot in beat.slots if slot.run_id in self._runs):
+        for slot in (slot for heartbeat in heartbeats for slot in heartbeat.slots if slot.run_id in self._runs):
             before = self._statuses[slot.run_id]
-            if before.state not in ENDED:  # a beat is older than the status of a run that has just ended
+            if before.state not in ENDED:  # a heartbeat is older than the status of a run that has just ended
                 loss = before.train_loss if slot.train_loss is None else slot.train_loss
                 self.move(slot.run_id, Status("running", slot.step, self._runs[slot.run_id].steps, loss))
 
@@ -92,7 +94,7 @@ class Tally:
         self._flops_total += sign * steps * run.batch_tokens * cost
         self._left[cost] += sign * max(steps - status.step, 0) * run.batch_tokens
 
-    def reached(self, beats: Sequence[Beat], live: bool) -> Reached:
+    def reached(self, heartbeats: Sequence[Heartbeat], live: bool) -> Reached:
         """How far all is.
 
         The time to go is what is left of each model in tokens, at the speed its packs had in these processes since
@@ -100,13 +102,14 @@ class Tally:
         to it in FLOPs a token. Compiling is not counted, and each process is taken to be busy to the end.
         """
         states = {state: count for state, count in self._states.items() if count}
-        working = [beat for beat in beats if not beat.ended]
-        seconds = sum(beat.since for beat in beats)
+        working = [heartbeat for heartbeat in heartbeats if not heartbeat.ended]
+        seconds = sum(heartbeat.since for heartbeat in heartbeats)
+        inside = sum(heartbeat.training_seconds + heartbeat.evaluation_seconds for heartbeat in heartbeats)
         eta = None
         if states and states.keys() <= set(ENDED):
             eta = 0.0
-        elif live and working and (one := self._seconds_left(beats)) is not None:
-            eta = one / (sum(bool(beat.slots) for beat in working) or len(working))
+        elif live and working and (one := self._seconds_left(heartbeats)) is not None:
+            eta = one / (sum(bool(heartbeat.slots) for heartbeat in working) or len(working))
         return Reached(
             tokens=self._tokens,
             tokens_total=self._tokens_total,
@@ -115,16 +118,17 @@ class Tally:
             eta_seconds=eta,
             live=live,
             states=states,
-            tokens_per_second=sum(beat.tokens_per_second for beat in working) if live else None,
-            utilisation=sum(b.training_seconds + b.evaluation_seconds for b in beats) / seconds if seconds else None,
-            elapsed_seconds=max((beat.since for beat in beats), default=None),
-            workers=tuple(working if live else beats),
+            tokens_per_second=sum(heartbeat.tokens_per_second for heartbeat in working) if live else None,
+            utilisation=inside / seconds if seconds else None,
+            elapsed_seconds=max((heartbeat.since for heartbeat in heartbeats), default=None),
+            workers=tuple(working if live else heartbeats),
         )
 
-    def _seconds_left(self, beats: Sequence[Beat]) -> float | None:
+    def _seconds_left(self, heartbeats: Sequence[Heartbeat]) -> float | None:
         """Of one process that does all that is left; None where no speed is known."""
         tokens, seconds = collections.Counter[int](), collections.defaultdict[int, float](float)
-        for speed in (speed for beat in beats for speed in beat.speeds if speed.tokens > 0 and speed.seconds > 0):
+        speeds = (speed for heartbeat in heartbeats for speed in heartbeat.speeds)
+        for speed in (speed for speed in speeds if speed.tokens > 0 and speed.seconds > 0):
             tokens[speed.flops_per_token] += speed.tokens
             seconds[speed.flops_per_token] += speed.seconds
         if not tokens:
@@ -143,8 +147,8 @@ def progress(out: Path, runs: Mapping[str, RunConfig], statuses: Iterable[Status
         runs: by id.
         statuses: of the runs, in their order.
     """
-    live, beats = is_live(out), read_beats(out)
+    live, heartbeats = is_live(out), read_heartbeats(out)
     tally = Tally(runs, statuses)
     if live:
-        tally.follow(beats)
-    return tally.reached(beats, live), [tally.status(run_id) for run_id in runs]
+        tally.follow(heartbeats)
+    return tally.reached(heartbeats, live), [tally.status(run_id) for run_id in runs]

@@ -1,4 +1,4 @@
-"""Trackers: outside programs that show the record while it grows. They get what is committed, and nothing else."""
+"""Trackers: outside programs that show the record while it grows. They are given committed segments only."""
 
 import contextlib
 import importlib
@@ -14,18 +14,18 @@ from harness.record.status import run_folder
 from sweeps.config import RunConfig
 from sweeps.errors import InputError, reason_of
 
-# A tracker's name is that of its package and of its module here, which has `mirror(out, run)`.
+# The name of a tracker is that of its package and of its module in this folder, which has `mirror_to_NAME(out, run)`.
 TRACKERS = ("tensorboard", "wandb")
 # Runs commit every 20 s.
 UPDATE_SECONDS = 30.0
-# For the last update, when the training is over.
+# The last update, when the training is over, may take this long.
 LAST_SECONDS = 300.0
 
 Mirror = Callable[[Path, RunConfig], None]
 
 
 def check_trackers(names: Sequence[str]) -> None:
-    """Refuse names that cannot be tracked to.
+    """Check the names of trackers.
 
     Raises:
         InputError: an unknown name, or a package that is not installed.
@@ -38,7 +38,7 @@ def check_trackers(names: Sequence[str]) -> None:
 
 
 class Follower:
-    """One tracker, and the state of each run's folder that it has shown."""
+    """One tracker, and the state of each run's folder when it was last mirrored."""
 
     def __init__(self, name: str, out: Path, runs: Sequence[RunConfig], warn: Callable[[str], None]):
         self.name, self._out, self._warn = name, out, warn
@@ -48,15 +48,15 @@ class Follower:
         self._failing = False
 
     def update(self) -> bool:
-        """Mirror the runs whose folders have changed; false if the tracker failed, which is said once."""
+        """Mirror the runs whose folders have changed; false if the tracker failed, which is reported once."""
         try:
-            mirror: Mirror = importlib.import_module(f"harness.track.{self.name}").mirror
+            mirror: Mirror = getattr(importlib.import_module(f"harness.track.{self.name}"), f"mirror_to_{self.name}")
             for run_id, run in self._runs.items():
                 stamp = self._stamp(run_id)
                 if stamp is not None and stamp != self._shown.get(run_id):
                     mirror(self._out, run)
                     self._shown[run_id] = stamp
-        except Exception as error:  # whatever a tracker does, the sweep goes on, and the next update tries again
+        except Exception as error:  # whatever a tracker raises, the sweep goes on, and the next update tries again
             if not self._failing:
                 behind = f"{self.name} is behind, training goes on, later updates catch up"
                 self._warn(f"isogap: {behind}: {reason_of(error)}")
@@ -66,8 +66,8 @@ class Follower:
         return True
 
     def _stamp(self, run_id: str) -> tuple[int, int] | None:
-        """Changes with every status and every commit; None before the first commit."""
-        folder = f"{self._runs_folder}/{run_id}"  # 10,000 paths of strings take a third of the time
+        """Times of modification that change with every status and commit; None before the first commit."""
+        folder = f"{self._runs_folder}/{run_id}"  # for 10,000 runs strings take a third of the time of Path objects
         try:
             return os.stat(folder).st_mtime_ns, os.stat(f"{folder}/timing").st_mtime_ns
         except OSError:
@@ -76,9 +76,9 @@ class Follower:
 
 @contextlib.contextmanager
 def tracking(names: Sequence[str], out: Path, runs: Sequence[RunConfig], console: Console) -> Iterator[None]:
-    """Mirror the record of a sweep that trains meanwhile, from a thread of its own, and all of it at the end.
+    """Mirror the record of a sweep from a thread of its own while the block trains it, and all of it at the end.
 
-    Run on a sweep that has ended, it mirrors what is missing.
+    For a sweep that has ended, whatever is missing is mirrored.
 
     Args:
         names: checked by `check_trackers`.

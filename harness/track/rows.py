@@ -1,4 +1,4 @@
-"""What of a run's record a tracker may show: whole commits only."""
+"""The part of a run's record that a tracker may show: whole commits only."""
 
 import math
 from collections.abc import Iterator
@@ -16,16 +16,16 @@ def last_step(segment: Path) -> int:
 
 
 def committed_segments(folder: Path) -> list[Path]:
-    """The series and evals of whole commits, by their steps: up to the timing, which a commit writes last."""
+    """The series and evals of whole commits, ordered by step: up to the last timing, which a commit writes last."""
     reached = max(map(last_step, segment_paths(folder, "timing")), default=-1)
     paths = [path for kind in ("evals", "series") for path in segment_paths(folder, kind) if last_step(path) <= reached]
     return sorted(paths, key=lambda path: (path.stem, path.parent.name))
 
 
 def scalars(segment: Path) -> Iterator[tuple[int, dict[str, float]]]:
-    """The step and the quantities of each row of a segment, in the order of the steps.
+    """The step and the quantities of each row of a segment, ordered by step.
 
-    Series are named by their columns, evals PROBE/loss and PROBE/loss_se; a quantity that a row has not is left out.
+    The names are the columns of series, and PROBE/loss and PROBE/loss_se for evals; missing quantities are left out.
     """
     columns = read_parquet(segment).to_pydict()
     steps = columns.pop("step")
@@ -44,7 +44,7 @@ def scalars(segment: Path) -> Iterator[tuple[int, dict[str, float]]]:
 
 
 def training_clock(folder: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Steps, rising from 0, and the seconds the run had trained after each: no clock that could be set back."""
+    """Steps, rising from 0, and the seconds that the run had trained after each. Unlike wall clocks they never fall."""
     steps, seconds = [0], [0.0]
     for path in segment_paths(folder, "timing"):
         columns = read_parquet(path).to_pydict()

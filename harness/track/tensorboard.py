@@ -1,4 +1,4 @@
-"""TensorBoard: one event file a committed segment, in DIR/tensorboard/RUN_ID."""
+"""TensorBoard: one event file per committed segment, in DIR/tensorboard/RUN_ID."""
 
 import io
 import os
@@ -14,12 +14,12 @@ from harness.track.rows import committed_segments, scalars, training_clock
 from sweeps.config import RunConfig
 
 
-def mirror(out: Path, run: RunConfig) -> None:
-    """Make a run's event files those of its committed segments: missing ones are written, others removed.
+def mirror_to_tensorboard(out: Path, run: RunConfig) -> None:
+    """Make the event files of a run match its committed segments: missing files are written, others are removed.
 
-    A file's name is its segment's, so that TensorBoard reads them in the order of the steps; it carries the segment's
-    time of modification, so that one written anew under the same name is mirrored anew. An event's wall time is the
-    seconds the run itself had trained: RELATIVE shows them, WALL begins in 1970.
+    A file has its segment's name, so that TensorBoard reads the files in the order of the steps, and its segment's time
+    of modification, so that a segment written again under the same name is mirrored again. An event's wall time is the
+    seconds that the run had trained: RELATIVE shows them, WALL begins in 1970.
     """
     source, target = run_folder(out, run.run_id), out / "tensorboard" / run.run_id
     wanted = {_name(segment): segment for segment in committed_segments(source)}

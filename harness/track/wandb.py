@@ -1,4 +1,4 @@
-"""Weights & Biases: one of its runs a run, with the same id."""
+"""Weights & Biases: each run is one of its runs, with the same id."""
 
 import importlib
 import json
@@ -12,23 +12,23 @@ from harness.record.status import ENDED, read_status, run_folder
 from harness.track.rows import committed_segments, last_step, scalars
 from sweeps.config import RunConfig
 
-# Nothing of it is installed with the project, nor are its types.
+# It is not installed with the project, nor are its types.
 wandb: Any = importlib.import_module("wandb")
 
-# For all of a run's rows to reach the server; after it they are sent again at the next update.
+# The rows of a run must reach the server within this time, or they are sent again at the next update.
 FINISH_SECONDS = 60.0
 
 
-def mirror(out: Path, run: RunConfig) -> None:
-    """Log the rows of a run's committed segments that lie beyond those logged before.
+def mirror_to_wandb(out: Path, run: RunConfig) -> None:
+    """Log the rows of a run's committed segments that were not logged before.
 
-    How far they reach is kept in DIR/wandb/RUN_ID.json, written when the server has all rows. Of a process that died
-    between the two, the server's own last step tells: a resumed run starts behind it, and rows before its
-    `starting_step` are not sent (the client would drop them). Rows that an interruption drops from the record and that
-    are recomputed are the same, and stay.
+    DIR/wandb/RUN_ID.json holds the last logged step; it is written when the server has all rows. If the process died
+    between the two, the server's own last step counts: a resumed run starts after it, and rows before its
+    `starting_step` are not sent (the client would drop them). Rows that an interruption drops from the record are
+    recomputed to the same values, so the logged ones stay.
 
-    Without a server (WANDB_MODE=offline) a run is logged once, whole, when it has ended: of two folders with one id,
-    `wandb sync` would send both. The folder of a process that died in the middle is removed.
+    Without a server (WANDB_MODE=offline) a run is logged once, as a whole, when it has ended, because `wandb sync`
+    would send two folders of one id twice. The folder of a process that died in the middle is removed.
     """
     folder, file = run_folder(out, run.run_id), out / "wandb" / f"{run.run_id}.json"
     status = read_status(folder, run.steps)

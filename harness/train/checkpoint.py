@@ -1,9 +1,10 @@
-"""Checkpoints of packs: one save holds all slots, and a run is found by its slot whatever pack it goes on in.
+"""Checkpoints of packs: one save holds all slots. A run is found by its slot, whatever pack it goes on in.
 
 DIR/checkpoints/PACK/SAVE/state holds the leaves of the pack's state (leading axis: slots) as orbax writes them; SAVE
-counts the pack's saves. SAVE/manifest.json, written when all of them are on disk, makes the save one: it says which run
-stands in which slot at which step, and the checksum of every leaf. DIR/checkpoints/PACK.json names the runs that the
-pack may come to hold, so that a process that looks for others never opens a folder in which another is writing.
+counts the pack's saves. SAVE/manifest.json is written when all leaves are on disk, and makes the save valid: it tells
+which run is in which slot after how many turns, and the checksum of every leaf. DIR/checkpoints/PACK.json names the
+runs that the pack may come to hold, so that a process that looks for other runs never opens a folder in which another
+process writes.
 """
 
 import errno
@@ -30,11 +31,11 @@ from harness.record.status import run_folder
 from sweeps.config import RunConfig
 from sweeps.errors import reason_of
 
-# Orbax tells of its every choice, and of errors with their traces; what a user must know, isogap says itself.
+# Orbax logs every choice, and errors with their traces; isogap itself reports what a user must know.
 logging.getLogger("absl").setLevel(logging.CRITICAL)
 
 KEPT = 2
-# Bytes beyond those of the arrays that a save must find free: for its descriptions, and those of each array.
+# Bytes that must be free for a save beside its arrays: for its description, and for the description of each array.
 MARGIN, MARGIN_PER_LEAF = 2**16, 2**12
 
 
@@ -50,17 +51,17 @@ class PackCheckpoints:
         self.folder = folder.absolute() if is_local(folder) else folder
         write_json(_names(self.folder), {"runs": sorted(runs)})
         for save in _saves(self.folder):
-            if _manifest(save) is None:  # left half written, or damaged: it must not count as one of those kept
+            if _manifest(save) is None:  # half written, or damaged: it must not count as one of the saves kept
                 remove_tree(save)
         self.serial = max((int(save.name) for save in _saves(self.folder)), default=-1) + 1
         self.writer: threading.Thread | None = None
         self.error: Exception | None = None
 
     def save(self, state: Any, slots: dict[str, tuple[int, int]]) -> None:
-        """Begin to save.
+        """Begin to save in the background.
 
         Args:
-            state: leaves with a leading axis of slots, nobody else's to change.
+            state: leaves with a leading axis of slots, which nobody changes any more.
             slots: run id -> (slot, finished turns).
 
         Raises:
@@ -83,7 +84,7 @@ class PackCheckpoints:
             write_json(save / "manifest.json", body | {"checksum": _checksum_of_manifest(body)})
             for old in _saves(self.folder)[:-KEPT]:
                 remove_tree(old)
-        except Exception as error:  # told by the next call, in the thread that trains
+        except Exception as error:  # the next call raises it, in the thread that trains
             remove_tree(save)
             self.error = error
 
@@ -112,7 +113,7 @@ class PackCheckpoints:
 
 
 def _of_folder(error: Exception, what: str, folder: Path) -> OSError:
-    """An error that names the file: orbax tells of a full disk in errors of its own, of 500 letters."""
+    """An error that names the file: orbax reports a full disk in errors of its own, of 500 letters."""
     if isinstance(error, OSError) and error.filename is not None:
         return error
     code = re.search(r"os_error_code='(\d+)'", str(error))
@@ -127,11 +128,11 @@ def _names(folder: Path) -> Path:
 
 def _saves(folder: Path) -> list[Path]:
     """The saves of a pack, oldest first."""
-    # An object store has no folders: what is found there is the manifests.
-    found = {path.parent for path in folder.glob("*/manifest.json")}
+    # An object store has no folders: there the manifests are listed.
+    saves = {path.parent for path in folder.glob("*/manifest.json")}
     if is_local(folder):
-        found |= {path for path in folder.glob("*") if path.is_dir()}
-    return sorted((path for path in found if path.name.isdigit()), key=lambda path: int(path.name))
+        saves |= {path for path in folder.glob("*") if path.is_dir()}
+    return sorted((path for path in saves if path.name.isdigit()), key=lambda path: int(path.name))
 
 
 def _checksum(leaf: np.ndarray) -> int:
@@ -143,7 +144,7 @@ def _checksum_of_manifest(body: dict[str, Any]) -> int:
 
 
 def _manifest(save: Path) -> dict[str, Any] | None:
-    """What a save holds; None for one that is not whole."""
+    """What a save holds; None for a save that is incomplete or damaged."""
     try:
         manifest = json.loads(read_bytes(save / "manifest.json"))
         checksum = manifest.pop("checksum")
@@ -163,8 +164,8 @@ def _local(folder: Path):
 
 
 def _checkpointer() -> ocp.Checkpointer:
-    """Of this process alone, whether others train with it or not: orbax would have all of them meet, in a program for
-    their devices that it runs from its own thread, amid the programs that train."""
+    """A checkpointer of this process alone. Otherwise orbax would synchronise all hosts by a program for their devices,
+    which it runs from its own thread amid the programs that train."""
     me = jax.process_index()
     options = ocp.options.MultiprocessingOptions(me, {me}, barrier_sync_key_prefix=f"process-{me}")
     handler = ocp.PyTreeCheckpointHandler(multiprocessing_options=options)
@@ -172,8 +173,8 @@ def _checkpointer() -> ocp.Checkpointer:
 
 
 def _write_leaves(folder: Path, leaves: dict[str, np.ndarray]) -> dict[str, int]:
-    """Write leaves with orbax and wait until they are on disk: it flushes its data files, not their names and not its
-    descriptions, and the save before must not go before this one is safe.
+    """Write leaves with orbax and wait until they are on disk. Orbax flushes its data files, but neither their names
+    nor its descriptions, and the last save must not be removed before this one is safe.
 
     Returns:
         the checksum of each file, by its name below the folder.
@@ -183,9 +184,9 @@ def _write_leaves(folder: Path, leaves: dict[str, np.ndarray]) -> dict[str, int]
     """
     checksums = {}
     with _local(folder) as target:
-        # Before orbax begins: when the disk runs full below it, its threads print a trace for each other array.
-        there = next(parent for parent in target.parents if parent.exists())
-        if shutil.disk_usage(there).free < MARGIN + sum(leaf.nbytes + MARGIN_PER_LEAF for leaf in leaves.values()):
+        # Checked before orbax begins: when the disk runs full, its threads print a trace for each other array.
+        existing = next(parent for parent in target.parents if parent.exists())
+        if shutil.disk_usage(existing).free < MARGIN + sum(leaf.nbytes + MARGIN_PER_LEAF for leaf in leaves.values()):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         with _checkpointer() as checkpointer:
             checkpointer.save(target, args=ocp.args.PyTreeSave(leaves), force=True)
@@ -212,7 +213,7 @@ def _read_leaves(save: Path, manifest: dict[str, Any]) -> list[np.ndarray]:
     with _local(save / "state") as target:
         if not is_local(save):
             _fetch(save / "state", target)
-        # Before orbax sees them: of a damaged file its threads complain on standard error when nobody listens any more.
+        # Checked before orbax reads them: its threads report a damaged file on standard error after it has returned.
         for name, checksum in manifest["files"].items():
             if zlib.crc32((target / name).read_bytes()) != checksum:
                 raise ValueError(f"state/{name} is not what was saved")
@@ -234,14 +235,14 @@ def _fetch(source: Path, target: Path) -> None:
 
 
 def find_states(
-    checkpoints: Path, runs: set[str], usable: Callable[[str, int], bool] = lambda run, step: True
+    checkpoints: Path, runs: set[str], usable: Callable[[str, int], bool] = lambda run, turns: True
 ) -> dict[str, tuple[int, list[np.ndarray]]]:
     """The furthest state of each run that any pack's checkpoint holds whole: run id -> (turns, leaves of one slot).
 
-    A save that is torn or damaged is passed over, with a warning that names it, for the one before it.
+    If a save is incomplete or damaged, a warning names it and the one before it is used.
 
     Args:
-        usable: asked from the furthest on whether a run may go on from a step.
+        usable: (run id, turns) -> whether the run may go on from there.
     """
     candidates: dict[str, list[tuple[int, int, Path]]] = {}
     manifests: dict[Path, dict[str, Any]] = {}
@@ -252,42 +253,38 @@ def find_states(
                 logging.getLogger("isogap").warning("%s: manifest.json is damaged, not used", save)
             continue
         manifests[save] = manifest
-        for run, (slot, steps) in manifest["slots"].items():
-            if run in runs:
-                candidates.setdefault(run, []).append((steps, slot, save))
-    for run, found in candidates.items():
-        found.sort(key=lambda candidate: (candidate[0], str(candidate[2])))
-        while found and not usable(run, found[-1][0]):
-            found.pop()
+        for run, (slot, turns) in manifest["slots"].items():
+            if run in runs and usable(run, turns):
+                candidates.setdefault(run, []).append((turns, slot, save))
+    for places in candidates.values():
+        places.sort(key=lambda place: (place[0], str(place[2])))
     states: dict[str, tuple[int, list[np.ndarray]]] = {}
-    while wanted := {run: found for run, found in candidates.items() if found and run not in states}:
+    while wanted := {run: places for run, places in candidates.items() if places and run not in states}:
         # Each save is read once for all runs that go on from it.
         save = next(iter(wanted.values()))[-1][2]
-        mine = {run: found for run, found in wanted.items() if found[-1][2] == save}
         try:
             leaves = _read_leaves(save, manifests[save])
         except Exception as error:  # whatever orbax makes of damaged files
             reason = (str(error).splitlines() or [""])[0][:200]
             logging.getLogger("isogap").warning("%s: damaged, not used (%s: %s)", save, type(error).__name__, reason)
             leaves = None
-        for run, found in mine.items():
-            steps, slot, _ = found.pop()
-            if leaves is not None:
-                states[run] = steps, [leaf[slot] for leaf in leaves]
-            while leaves is None and found and not usable(run, found[-1][0]):
-                found.pop()
+        for run, places in wanted.items():
+            if places[-1][2] == save:
+                turns, slot, _ = places.pop()
+                if leaves is not None:
+                    states[run] = turns, [leaf[slot] for leaf in leaves]
     return states
 
 
 def resume_states(
     out: Path, runs: Iterable[RunConfig], turns_per_step: Callable[[RunConfig], int]
 ) -> dict[str, tuple[int, list[np.ndarray]]]:
-    """Where the runs of a sweep's folder go on: the furthest state up to which a run's segments are whole too, as
-    `find_states` gives it. A run without one begins anew, and so does one saved within its first step, of which nothing
-    is recorded.
+    """Where the runs of a sweep's folder go on, as `find_states` returns it: the furthest state up to which a run's
+    segments are whole, too. A run without such a state begins anew. So does one saved within its first step, because
+    nothing of it is recorded.
 
     Args:
-        turns_per_step: of a run; the positions in checkpoints are turns.
+        turns_per_step: of a run; checkpoints count turns.
     """
     configs = {run.run_id: run for run in runs}
     ends: dict[str, set[int]] = {}

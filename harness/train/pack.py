@@ -21,7 +21,7 @@ import jax
 import numpy as np
 
 from harness.files import write_text
-from harness.record.heartbeat import Pulse
+from harness.record.heartbeat import HeartbeatWriter
 from harness.record.segments import drop_segments_beyond
 from harness.record.status import ENDED, State, Status, read_status, run_folder, write_status
 from harness.train.checkpoint import PackCheckpoints, resume_states, save_final
@@ -46,7 +46,7 @@ SAVE_SECONDS = 20.0
 Waiting = Iterator[RunBatches | None]
 
 
-def train_pack(pack: Pack, session: Session, stop: Stop, heartbeat: Pulse) -> None:
+def train_pack(pack: Pack, session: Session, stop: Stop, heartbeat: HeartbeatWriter) -> None:
     """Train the runs of a pack that have not ended to their ends, or until `stop`.
 
     What a single run brings about (a text that cannot be read, a loss that is not finite, a fault in its measurement)
@@ -191,7 +191,7 @@ class Training:
     pack: Pack
     session: Session
     stop: Stop
-    heartbeat: Pulse
+    heartbeat: HeartbeatWriter
     hosts: Hosts
     devices: DevicePack
     waiting: Waiting
@@ -226,7 +226,7 @@ class Training:
                 last_report = now
                 for slot in self.live():
                     slot.report()
-                self.heartbeat.follow(self.live())
+                self.heartbeat.set_slots(self.live())
             stopping, saving = self._decide(self.stop(), now - last_save > SAVE_SECONDS)
             if stopping or saving:
                 if running is not None:
@@ -240,7 +240,7 @@ class Training:
             self.checkpoints.close()
         elif self.checkpoints:
             self.checkpoints.remove()
-        self.heartbeat.follow([])
+        self.heartbeat.set_slots([])
 
     def _decide(self, *mine: bool) -> list[bool]:
         """The decisions of the first host. A run that left its slot there leaves it on all hosts."""
@@ -271,7 +271,7 @@ class Training:
             self.slots[place], entering[place] = slot, Entering(config.seed, leaves)
         if entering:
             self.devices.enter(entering, [slot and slot.hyper() for slot in self.slots])
-            self.heartbeat.follow(self.live())
+            self.heartbeat.set_slots(self.live())
         began = [(place, slot) for place, slot in self._places().items() if place in entering]
         return [self._evaluate(place, slot) for place, slot in began if slot.due()]
 

@@ -47,7 +47,7 @@ import os, sys
 os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:2])
 from harness.record import heartbeat
 from harness.train import pack
-pack.SAVE_SECONDS, pack.REPORT_SECONDS, heartbeat.BEAT_SECONDS = 0.25, 0.02, 0.02
+pack.SAVE_SECONDS, pack.REPORT_SECONDS, heartbeat.HEARTBEAT_SECONDS = 0.25, 0.02, 0.02
 if __name__ == "__main__":
     from harness.cli.main import main
     main()

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from harness.record.heartbeat import Pulse
+from harness.record.heartbeat import HeartbeatWriter
 from harness.record.lock import sweep_lock
 from harness.record.status import Status, run_folder, write_status
 from harness.record.sweep_folder import lay_out
@@ -39,9 +39,9 @@ def sweep(tmp_path):
 
 
 def test_a_live_sweep_shows_its_processes(sweep, isogap):
-    pulse = Pulse(sweep, Spent(), "a")
-    pulse.follow([Slot()])
-    pulse.beat()
+    writer = HeartbeatWriter(sweep, Spent(), "a")
+    writer.set_slots([Slot()])
+    writer.write()
     with sweep_lock(sweep):
         text, told = isogap("status", sweep).out, json.loads(isogap("status", sweep, "--json").out)
     printed = text.splitlines()

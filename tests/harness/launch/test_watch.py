@@ -1,4 +1,4 @@
-"""What is shown while a sweep trains, of beats and statuses made by hand."""
+"""What is shown while a sweep trains, of heartbeats and statuses made by hand."""
 
 import dataclasses
 import io
@@ -10,7 +10,7 @@ from rich.console import Console
 from harness.files import write_json
 from harness.launch import watch as module
 from harness.launch.watch import Watch, time_shares, watching
-from harness.record.heartbeat import Beat, Pulse, read_beats
+from harness.record.heartbeat import Heartbeat, HeartbeatWriter, read_heartbeats
 from harness.record.status import Status, run_folder, write_status
 from models.config import make_config
 from models.count import count
@@ -67,19 +67,19 @@ def finish(out, config: RunConfig, gap: float | None) -> None:
 
 
 def test_runs_in_slots_and_runs_that_ended(tmp_path):
-    console, pulse = screen(True), Pulse(tmp_path, Spent())
+    console, writer = screen(True), HeartbeatWriter(tmp_path, Spent())
     watch = Watch(console, tmp_path, RUNS, PENDING)
     assert "nothing in a slot yet" in "\n".join(shown(console, watch))
-    pulse.follow([Slot(RUNS[0]), Slot(RUNS[1], 0, None), Slot(run(99))])
-    pulse.beat()
+    writer.set_slots([Slot(RUNS[0]), Slot(RUNS[1], 0, None), Slot(run(99))])
+    writer.write()
     lines = shown(console, watch)
     assert "0 of 40 runs done, 2 running, 0 tokens/s, 91% inside compiled steps, 0:01:40 elapsed" in lines[0]
     (first,) = [line for line in lines if RUNS[0].run_id in line]
     assert "dense" in first and "50/100" in first and "50%" in first and "3.2500" in first
     assert f"{count(RUNS[0].model).total:,}" in first and run(99).run_id not in "\n".join(lines)
     finish(tmp_path, RUNS[0], -0.0321)
-    pulse.follow([Slot(RUNS[1])])
-    pulse.beat()
+    writer.set_slots([Slot(RUNS[1])])
+    writer.write()
     lines = shown(console, watch)
     (first,) = [line for line in lines if RUNS[0].run_id in line]
     assert "1 of 40 runs done, 1 running" in lines[0]
@@ -91,12 +91,12 @@ def test_runs_in_slots_and_runs_that_ended(tmp_path):
 
 
 def test_runs_that_came_and_went_between_two_looks_are_counted(tmp_path):
-    console, pulse = screen(True), Pulse(tmp_path, Spent())
+    console, writer = screen(True), HeartbeatWriter(tmp_path, Spent())
     watch = Watch(console, tmp_path, RUNS, PENDING)
     for config in RUNS[:3]:
-        pulse.follow([Slot(config)])
+        writer.set_slots([Slot(config)])
     finish(tmp_path, RUNS[0], 0.01)
-    pulse.beat()
+    writer.write()
     assert "1 of 40 runs done, 1 running" in shown(console, watch)[0]
     finish(tmp_path, RUNS[1], 0.01)  # its last steps were recorded a while after it left its slot
     assert "2 of 40 runs done, 1 running" in shown(console, watch)[0]
@@ -104,13 +104,13 @@ def test_runs_that_came_and_went_between_two_looks_are_counted(tmp_path):
 
 @pytest.mark.parametrize("height", [10, 24, 60])
 def test_the_display_fits_the_terminal(height, tmp_path):
-    console, pulse = screen(True, height), Pulse(tmp_path, Spent())
+    console, writer = screen(True, height), HeartbeatWriter(tmp_path, Spent())
     watch = Watch(console, tmp_path, RUNS, PENDING)
     for config in RUNS[30:]:
         finish(tmp_path, config, 0.01)
     watch.ended([config.run_id for config in RUNS[30:]])
-    pulse.follow([Slot(config) for config in RUNS[:30]])
-    pulse.beat()
+    writer.set_slots([Slot(config) for config in RUNS[:30]])
+    writer.write()
     lines = shown(console, watch)
     assert len(lines) < max(height, 12)
     bars = sum("50/100" in line for line in lines)
@@ -119,10 +119,10 @@ def test_the_display_fits_the_terminal(height, tmp_path):
 
 def test_a_file_gets_a_line_now_and_then_and_where_the_time_went(tmp_path, monkeypatch):
     times = [0.0]
-    console, pulse = screen(False), Pulse(tmp_path, Spent())
+    console, writer = screen(False), HeartbeatWriter(tmp_path, Spent())
     watch = Watch(console, tmp_path, RUNS, PENDING, lambda: times[-1])
-    pulse.follow([Slot(RUNS[0])])
-    pulse.beat()
+    writer.set_slots([Slot(RUNS[0])])
+    writer.write()
     for now in (1.0, 14.0, 16.0, 20.0, 32.0):
         times.append(now)
         watch.update()
@@ -137,7 +137,7 @@ def test_a_file_gets_a_line_now_and_then_and_where_the_time_went(tmp_path, monke
 
 
 def test_shares_are_of_the_time_of_all_processes():
-    one = Beat("a", "host", 1, 1, False, 100.0, 60.0, 10.0, 0.0, 0.7, 0, 0.0, (), (), ())
+    one = Heartbeat("a", "host", 1, 1, False, 100.0, 60.0, 10.0, 0.0, 0.7, 0, 0.0, (), (), ())
     text = time_shares([one, dataclasses.replace(one, since=300.0, training_seconds=300.0, evaluation_seconds=0)], 310)
     assert text.startswith("inside compiled steps 92 % of 310 s (training 90 %, evaluation 2 %)")
     assert time_shares([], 310.0) == "" and time_shares([dataclasses.replace(one, since=0.0)], 1.0) == ""
@@ -147,20 +147,20 @@ def test_shares_are_of_the_time_of_all_processes():
 def test_watching_looks_by_itself_and_forgets_an_earlier_process(terminal, tmp_path, monkeypatch):
     monkeypatch.setattr(module, "LOOK_SECONDS", 0.01)
     monkeypatch.setattr(module, "LINE_SECONDS", 0.0)
-    Pulse(tmp_path, Spent(), "earlier").beat()
+    HeartbeatWriter(tmp_path, Spent(), "earlier").write()
     console = screen(terminal)
     with watching(console, tmp_path, RUNS[:1], PENDING) as watch:
-        assert read_beats(tmp_path) == []
-        with Pulse(tmp_path, Spent()) as pulse:
-            pulse.follow([Slot(RUNS[0])])
-            pulse.beat()
+        assert read_heartbeats(tmp_path) == []
+        with HeartbeatWriter(tmp_path, Spent()) as writer:
+            writer.set_slots([Slot(RUNS[0])])
+            writer.write()
             for _ in range(500):
                 if "50/100" in written(console) or "1 running" in written(console):
                     break
                 module.time.sleep(0.01)
             assert ("50/100" in written(console)) == terminal
             finish(tmp_path, RUNS[0], 0.0)
-            pulse.follow([])
+            writer.set_slots([])
         watch.ended([RUNS[0].run_id])
     last = written(console).splitlines()[-2:]
     assert "1 of 1 runs done" in last[0] and "ETA: 0:00:00" in last[0] and last[1].startswith("inside compiled steps")

@@ -1,4 +1,4 @@
-"""Beats against what a process was made to do, by a clock of the test's own."""
+"""Heartbeats against what a process was made to do, by a clock of the test's own."""
 
 import dataclasses
 import json
@@ -8,7 +8,7 @@ import time
 import pytest
 
 from harness.record import heartbeat
-from harness.record.heartbeat import Beats, Pulse, clear_beats, read_beats
+from harness.record.heartbeat import HeartbeatReader, HeartbeatWriter, clear_heartbeats, read_heartbeats
 from models.config import make_config
 from models.count import flops
 from sweeps.config import DataConfig, OptimizerConfig, RunConfig
@@ -43,95 +43,95 @@ def run(width: int, seed: int = 0) -> RunConfig:
 
 def test_a_beat_tells_shares_slots_and_speeds(tmp_path):
     spent, one, other = Spent(), Slot(run(16)), Slot(run(16, 1))
-    pulse = Pulse(tmp_path, spent, "a")
+    writer = HeartbeatWriter(tmp_path, spent, "a")
     spent.total = spent.compiling = 4.0
-    pulse.follow([one, other])
-    pulse.beat()
+    writer.set_slots([one, other])
+    writer.write()
     for _ in range(40):  # 80 s at 32 tokens/s, of two runs at 16
         spent.work(2.0, 64)
         one.step, other.step = one.step + 1, other.step + 1
         one.last_loss, other.last_loss = 2.5, math.nan
-        pulse.follow([one, other])
-        pulse.beat()
+        writer.set_slots([one, other])
+        writer.write()
     spent.evaluation, spent.total = 16.0, 100.0
-    pulse.beat()
-    (beat,) = read_beats(tmp_path)
-    assert (beat.name, beat.since, beat.tokens, beat.serial, beat.ended) == ("a", 100.0, 2560, 42, False)
-    assert (beat.training_seconds, beat.evaluation_seconds, beat.compile_seconds) == (80.0, 16.0, 4.0)
-    assert beat.utilisation == pytest.approx(0.96)
+    writer.write()
+    (last,) = read_heartbeats(tmp_path)
+    assert (last.name, last.since, last.tokens, last.serial, last.ended) == ("a", 100.0, 2560, 42, False)
+    assert (last.training_seconds, last.evaluation_seconds, last.compile_seconds) == (80.0, 16.0, 4.0)
+    assert last.utilisation == pytest.approx(0.96)
     # Of the last 30 s, 16 passed with nothing trained.
-    assert beat.tokens_per_second == pytest.approx(32 * 14 / 30)
-    assert [s.run_id for s in beat.slots] == [one.config.run_id, other.config.run_id]
-    assert [(s.step, s.steps, s.tokens, s.train_loss) for s in beat.slots] == [
+    assert last.tokens_per_second == pytest.approx(32 * 14 / 30)
+    assert [s.run_id for s in last.slots] == [one.config.run_id, other.config.run_id]
+    assert [(s.step, s.steps, s.tokens, s.train_loss) for s in last.slots] == [
         (40, 1000, 1280, 2.5), (40, 1000, 1280, None),
     ]  # fmt: skip
-    assert beat.slots[0].tokens_per_second == pytest.approx(16 * 14 / 30)
-    (speed,) = beat.speeds
+    assert last.slots[0].tokens_per_second == pytest.approx(16 * 14 / 30)
+    (speed,) = last.speeds
     assert speed.flops_per_token == flops(one.config.model).train
     assert (speed.tokens, speed.seconds) == (2560, pytest.approx(96.0))  # what was waited for is not its doing
 
 
 def test_each_model_has_its_speed(tmp_path):
     spent, small, large = Spent(), Slot(run(16)), Slot(run(64))
-    pulse = Pulse(tmp_path, spent)
+    writer = HeartbeatWriter(tmp_path, spent)
     for slot, tokens, seconds in ((small, 1000, 2.0), (large, 300, 6.0)):
-        pulse.follow([slot])
+        writer.set_slots([slot])
         spent.work(seconds, tokens)
-        pulse.follow([])
+        writer.set_slots([])
         spent.total += 5.0  # nothing trains
         spent.compiling += 5.0
-    pulse.beat()
-    (beat,) = read_beats(tmp_path)
-    assert {s.flops_per_token: (s.tokens, s.seconds) for s in beat.speeds} == {
+    writer.write()
+    (last,) = read_heartbeats(tmp_path)
+    assert {s.flops_per_token: (s.tokens, s.seconds) for s in last.speeds} == {
         flops(small.config.model).train: (1000, pytest.approx(2.0)),
         flops(large.config.model).train: (300, pytest.approx(6.0)),
     }
-    assert beat.slots == ()
+    assert last.slots == ()
 
 
 def test_a_thread_beats_until_the_end_is_told(tmp_path, monkeypatch):
-    monkeypatch.setattr(heartbeat, "BEAT_SECONDS", 0.01)
-    with Pulse(tmp_path, Spent(), "a"):
+    monkeypatch.setattr(heartbeat, "HEARTBEAT_SECONDS", 0.01)
+    with HeartbeatWriter(tmp_path, Spent(), "a"):
         deadline = time.monotonic() + 10
-        while read_beats(tmp_path)[0].serial < 4 and time.monotonic() < deadline:
+        while read_heartbeats(tmp_path)[0].serial < 4 and time.monotonic() < deadline:
             time.sleep(0.01)
-        assert read_beats(tmp_path)[0].serial >= 4 and not read_beats(tmp_path)[0].ended
-    assert read_beats(tmp_path)[0].ended
+        assert read_heartbeats(tmp_path)[0].serial >= 4 and not read_heartbeats(tmp_path)[0].ended
+    assert read_heartbeats(tmp_path)[0].ended
     assert [path.name for path in (tmp_path / "workers").iterdir()] == ["a.json"]
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"name": "a"}', "\xff"])
 def test_what_cannot_be_read_is_passed_over(text, tmp_path):
-    Pulse(tmp_path, Spent(), "good").beat()
+    HeartbeatWriter(tmp_path, Spent(), "good").write()
     (tmp_path / "workers" / "bad.json").write_text(text)
     fields = json.loads((tmp_path / "workers" / "good.json").read_text())
     (tmp_path / "workers" / "worse.json").write_text(json.dumps(fields | {"since": "long"}))
-    assert [beat.name for beat in read_beats(tmp_path)] == ["good"]
-    assert [beat.name for beat in Beats(tmp_path).read()] == ["good"]
-    clear_beats(tmp_path)
-    assert read_beats(tmp_path) == read_beats(tmp_path / "nowhere") == []
+    assert [last.name for last in read_heartbeats(tmp_path)] == ["good"]
+    assert [last.name for last in HeartbeatReader(tmp_path).read()] == ["good"]
+    clear_heartbeats(tmp_path)
+    assert read_heartbeats(tmp_path) == read_heartbeats(tmp_path / "nowhere") == []
 
 
 def test_a_folder_that_cannot_be_written_stops_nothing(tmp_path):
     (tmp_path / "workers").write_text("a file")
-    Pulse(tmp_path, Spent()).beat()
-    assert read_beats(tmp_path) == []
+    HeartbeatWriter(tmp_path, Spent()).write()
+    assert read_heartbeats(tmp_path) == []
 
 
 def test_a_process_that_beats_no_more_is_dead_and_may_come_back(tmp_path):
     now, spent, slot = 0.0, Spent(), Slot(run(16))
-    beats, pulse = Beats(tmp_path, lambda: now), Pulse(tmp_path, spent, "a")
+    heartbeats, writer = HeartbeatReader(tmp_path, lambda: now), HeartbeatWriter(tmp_path, spent, "a")
     spent.work(10.0, 320)
-    pulse.follow([slot])
-    pulse.beat()
-    assert not beats.read()[0].ended
+    writer.set_slots([slot])
+    writer.write()
+    assert not heartbeats.read()[0].ended
     now = 119.0
-    assert not beats.read()[0].ended
+    assert not heartbeats.read()[0].ended
     now = 121.0
     for _ in range(2):
-        (dead,) = beats.read()
+        (dead,) = heartbeats.read()
         assert dead.ended and dead.slots == () and dead.tokens == 320 and dead.tokens_per_second == 0.0
-    assert read_beats(tmp_path) == []  # who has no clock of its own sees that too
-    pulse.beat()
-    (back,) = beats.read()
+    assert read_heartbeats(tmp_path) == []  # who has no clock of its own sees that too
+    writer.write()
+    (back,) = heartbeats.read()
     assert not back.ended and len(back.slots) == 1

@@ -5,7 +5,7 @@ import random
 
 import pytest
 
-from harness.record.heartbeat import Beat, InSlot, Pulse, Speed
+from harness.record.heartbeat import Heartbeat, HeartbeatWriter, InSlot, Speed
 from harness.record.lock import sweep_lock
 from harness.record.progress import Tally, progress
 from harness.record.status import State, Status
@@ -23,7 +23,7 @@ def run(width: int, steps: int) -> RunConfig:
 SMALL, LARGE = run(16, 1000), run(64, 400)
 RUNS = {config.run_id: config for config in (SMALL, LARGE)}
 STATES: list[State] = ["pending", "running", "interrupted", "done", "diverged", "failed"]
-BEAT = Beat("a", "host", 1, 1, False, 100.0, 70.0, 20.0, 4.0, 0.9, 3200, 32.0, (), (), ())
+HEARTBEAT = Heartbeat("a", "host", 1, 1, False, 100.0, 70.0, 20.0, 4.0, 0.9, 3200, 32.0, (), (), ())
 
 
 def cost(config: RunConfig, steps: int = 1) -> int:
@@ -37,9 +37,9 @@ def speed(config: RunConfig, tokens: int, seconds: float) -> Speed:
 def test_time_to_go_is_what_is_left_of_each_model_at_its_speed_over_the_processes():
     tally = Tally(RUNS, [Status("running", 600, 1000), Status("running", 100, 400)])
     ahead = InSlot(LARGE.run_id, 150, 400, 150 * 32, 3.0)
-    one = dataclasses.replace(BEAT, speeds=(speed(SMALL, 6400, 10.0), speed(LARGE, 320, 30.0)))
-    two = dataclasses.replace(BEAT, speeds=(speed(SMALL, 6400, 30.0),), slots=(ahead,))
-    gone = dataclasses.replace(BEAT, ended=True, tokens_per_second=0.0)
+    one = dataclasses.replace(HEARTBEAT, speeds=(speed(SMALL, 6400, 10.0), speed(LARGE, 320, 30.0)))
+    two = dataclasses.replace(HEARTBEAT, speeds=(speed(SMALL, 6400, 30.0),), slots=(ahead,))
+    gone = dataclasses.replace(HEARTBEAT, ended=True, tokens_per_second=0.0)
     tally.follow([two])
     reached = tally.reached([one, two, gone], live=True)
     # 400 steps of 32 tokens at 320 a second, and 250 at 320 / 30; one process trains, the other has nothing to do.
@@ -59,21 +59,23 @@ def test_a_model_not_trained_yet_takes_as_long_for_a_flop_as_the_nearest():
     tally = Tally(
         RUNS | {huge.run_id: huge}, [Status("done", 1000, 1000), Status("done", 400, 400), Status("pending", 0, 10)]
     )
-    beat = dataclasses.replace(BEAT, speeds=(speed(SMALL, 100, 1.0), speed(LARGE, 100, 2.0)))
+    heartbeat = dataclasses.replace(HEARTBEAT, speeds=(speed(SMALL, 100, 1.0), speed(LARGE, 100, 2.0)))
     per_flop = 2.0 / (100 * flops(LARGE.model).train)
-    assert tally.reached([beat], live=True).eta_seconds == pytest.approx(cost(huge, 10) * per_flop)
+    assert tally.reached([heartbeat], live=True).eta_seconds == pytest.approx(cost(huge, 10) * per_flop)
 
 
 def test_what_will_not_be_trained_is_not_waited_for():
     tally = Tally(RUNS, [Status("diverged", 10, 1000), Status("done", 400, 400)])
-    reached = tally.reached([BEAT], live=True)
+    reached = tally.reached([HEARTBEAT], live=True)
     assert reached.eta_seconds == 0.0
     assert reached.tokens == reached.tokens_total == 32 * 410 and reached.flops == reached.flops_total
 
 
 def test_a_run_that_has_ended_is_not_begun_again_by_an_old_beat():
     tally = Tally(RUNS, [Status("done", 1000, 1000, 2.0), Status("pending", 0, 400)])
-    tally.follow([dataclasses.replace(BEAT, slots=(InSlot(SMALL.run_id, 900, 1000, 0), InSlot("stranger", 1, 2, 3)))])
+    tally.follow(
+        [dataclasses.replace(HEARTBEAT, slots=(InSlot(SMALL.run_id, 900, 1000, 0), InSlot("stranger", 1, 2, 3)))]
+    )
     assert tally.status(SMALL.run_id).state == "done" and tally.reached([], True).states == {"done": 1, "pending": 1}
 
 
@@ -87,8 +89,8 @@ def test_sums_that_follow_are_those_of_the_statuses_they_end_with(seed):
         state = chance.choice(STATES)
         tally.move(config.run_id, Status(state, chance.randint(0, config.steps), config.steps))
     afresh = Tally(RUNS, [tally.status(run_id) for run_id in RUNS])
-    beats = [dataclasses.replace(BEAT, speeds=(speed(SMALL, 10, 1.0),))]
-    assert tally.reached(beats, True) == afresh.reached(beats, True)
+    heartbeats = [dataclasses.replace(HEARTBEAT, speeds=(speed(SMALL, 10, 1.0),))]
+    assert tally.reached(heartbeats, True) == afresh.reached(heartbeats, True)
 
 
 def test_no_time_is_told_where_none_is_known(tmp_path):
@@ -97,8 +99,8 @@ def test_no_time_is_told_where_none_is_known(tmp_path):
         reached, _ = progress(tmp_path, RUNS, waiting)
         assert reached.live and reached.eta_seconds is None and reached.tokens_per_second == 0.0
     tally = Tally(RUNS, waiting)
-    assert tally.reached([BEAT], True).eta_seconds is None  # it still compiles
-    moving = dataclasses.replace(BEAT, speeds=(speed(SMALL, 100, 1.0),))
+    assert tally.reached([HEARTBEAT], True).eta_seconds is None  # it still compiles
+    moving = dataclasses.replace(HEARTBEAT, speeds=(speed(SMALL, 100, 1.0),))
     reached = tally.reached([moving], False)
     assert reached.eta_seconds is None and reached.tokens_per_second is None  # nothing runs
 
@@ -112,9 +114,9 @@ class Slot:
 
 
 def test_a_folder_is_read_with_its_beats_while_a_process_holds_it(tmp_path):
-    pulse = Pulse(tmp_path, Spent())
-    pulse.follow([Slot()])
-    pulse.beat()
+    writer = HeartbeatWriter(tmp_path, Spent())
+    writer.set_slots([Slot()])
+    writer.write()
     statuses = [Status("pending", 0, 1000), Status("pending", 0, 400)]
     with sweep_lock(tmp_path):
         reached, told = progress(tmp_path, RUNS, statuses)

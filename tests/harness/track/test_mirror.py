@@ -21,7 +21,7 @@ def tracker(monkeypatch):
             raise ConnectionError("nobody there\nreally")
         fake.seen.append(run.run_id)
 
-    monkeypatch.setitem(sys.modules, "harness.track.fake", types.SimpleNamespace(mirror=mirror))
+    monkeypatch.setitem(sys.modules, "harness.track.fake", types.SimpleNamespace(mirror_to_fake=mirror))
     return fake
 
 
@@ -62,7 +62,7 @@ def test_a_tracker_that_hangs_is_left(recorded, tracker, capsys, monkeypatch):
     monkeypatch.setattr(module, "LAST_SECONDS", 0.05)
     release, run = module.threading.Event(), recorded(4)
     run.commit(5)
-    monkeypatch.setattr(sys.modules["harness.track.fake"], "mirror", lambda out, run: release.wait(20))
+    monkeypatch.setattr(sys.modules["harness.track.fake"], "mirror_to_fake", lambda out, run: release.wait(20))
     with tracking(["fake"], run.out, [run.config], Console()):
         pass
     assert "fake does not answer" in capsys.readouterr().out

@@ -10,7 +10,7 @@ pytest.importorskip("tensorboard")
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from harness.record.segments import write_segment
-from harness.track.tensorboard import mirror
+from harness.track.tensorboard import mirror_to_tensorboard
 
 
 def read(recorded) -> tuple[dict[tuple[str, int], list[float]], dict[str, list[tuple[int, float]]]]:
@@ -41,39 +41,39 @@ def test_a_killed_and_resumed_record_is_mirrored_exactly(seed, recorded):
         for _ in range(run.random.randint(1, 3)):
             run.commit(run.random.randint(1, 30))
         if run.random.random() < 0.7:
-            mirror(run.out, run.config)
+            mirror_to_tensorboard(run.out, run.config)
             check(run)
         if run.random.random() < 0.6:
             run.cut()
-    mirror(run.out, run.config)
+    mirror_to_tensorboard(run.out, run.config)
     check(run)
 
 
 def test_a_mirror_that_is_whole_is_not_written_again(recorded):
     run = recorded(3)
     run.commit(25)
-    mirror(run.out, run.config)
+    mirror_to_tensorboard(run.out, run.config)
     folder = run.out / "tensorboard" / run.config.run_id
     before = {path.name: (path.stat().st_ino, path.read_bytes()) for path in folder.iterdir()}
-    mirror(run.out, run.config)
+    mirror_to_tensorboard(run.out, run.config)
     assert {path.name: (path.stat().st_ino, path.read_bytes()) for path in folder.iterdir()} == before
     # What a crash left half written goes, and what is lost comes again, the same to the byte.
     (folder / ".events.out.tmp.000000000-000000025.series").write_bytes(b"half")
     (folder / "events.out.tfevents.000000000-000000025.series").unlink()
-    mirror(run.out, run.config)
+    mirror_to_tensorboard(run.out, run.config)
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == {n: b for n, (_, b) in before.items()}
 
 
 def test_a_segment_recorded_anew_under_the_same_name_is_mirrored_anew(recorded):
     run = recorded(4)
     run.commit(25)
-    mirror(run.out, run.config)
+    mirror_to_tensorboard(run.out, run.config)
     run.step, run.rows = 0, {}
     for path in run.folder.rglob("*.parquet"):
         os.utime(path, (10**9, 10**9))
-    mirror(run.out, run.config)
+    mirror_to_tensorboard(run.out, run.config)
     run.commit(25)  # other losses: as from other hardware
-    mirror(run.out, run.config)
+    mirror_to_tensorboard(run.out, run.config)
     check(run)
 
 
@@ -81,5 +81,5 @@ def test_half_a_commit_is_not_shown(recorded):
     run = recorded(5)
     run.commit(20)
     write_segment(run.folder, "series", 20, 30, {"step": [*range(21, 31)], "train_loss": [1.0] * 10})
-    mirror(run.out, run.config)
+    mirror_to_tensorboard(run.out, run.config)
     check(run)

@@ -46,14 +46,14 @@ def expected(recorded) -> list[tuple[int, dict[str, float]]]:
 @pytest.mark.filterwarnings("default")  # of the client's own
 def test_offline_files_hold_a_run_that_has_ended_once(recorded, monkeypatch):
     pytest.importorskip("wandb")
-    from harness.track.wandb import mirror
+    from harness.track.wandb import mirror_to_wandb
 
     monkeypatch.setenv("WANDB_MODE", "offline")
     run = recorded(random.SystemRandom().randrange(10**6))
     for steps in (35, 20, 40):
         run.commit(steps)
         run.status("running")
-        mirror(run.out, run.config)
+        mirror_to_wandb(run.out, run.config)
     run.cut()
     run.commit(50)
     assert not (run.out / "wandb").exists()
@@ -62,7 +62,7 @@ def test_offline_files_hold_a_run_that_has_ended_once(recorded, monkeypatch):
     left.mkdir(parents=True)
     (left / f"run-{run.config.run_id}.wandb").write_bytes(b"half")
     for _ in range(2):
-        mirror(run.out, run.config)
+        mirror_to_wandb(run.out, run.config)
     (file,) = (run.out / "wandb").glob("offline-run-*/*.wandb")
     assert file.stem == f"run-{run.config.run_id}"
     assert offline_history(file) == expected(run)
@@ -106,44 +106,44 @@ def server(monkeypatch) -> Iterator[Server]:
 
 
 def test_rows_are_sent_once_whatever_dies(recorded, server):
-    from harness.track.wandb import mirror
+    from harness.track.wandb import mirror_to_wandb
 
     run = recorded(7)
     run.commit(35)
-    mirror(run.out, run.config)
-    mirror(run.out, run.config)
+    mirror_to_wandb(run.out, run.config)
+    mirror_to_wandb(run.out, run.config)
     assert server.rows == expected(run) and server.sent == len(server.rows)
     run.commit(20)
     server.dies_at_finish = True  # the server has the rows, and the position does not say so
     with pytest.raises(TimeoutError):
-        mirror(run.out, run.config)
+        mirror_to_wandb(run.out, run.config)
     server.dies_at_finish, server.is_down = False, True
     run.commit(10)
     with pytest.raises(ConnectionError):
-        mirror(run.out, run.config)
+        mirror_to_wandb(run.out, run.config)
     server.is_down = False
-    mirror(run.out, run.config)
+    mirror_to_wandb(run.out, run.config)
     assert server.rows == expected(run)
     (run.out / "wandb" / f"{run.config.run_id}.json").unlink()  # another machine has the folder now
     sent = server.sent
-    mirror(run.out, run.config)
+    mirror_to_wandb(run.out, run.config)
     assert server.rows == expected(run) and server.sent == sent
 
 
 def test_a_run_cut_back_goes_on_where_the_mirror_stands(recorded, server):
-    from harness.track.wandb import mirror
+    from harness.track.wandb import mirror_to_wandb
 
     run = recorded(8)
     run.commit(30)
     run.commit(30)
-    mirror(run.out, run.config)
+    mirror_to_wandb(run.out, run.config)
     before, last = expected(run), run.step
     while run.step == last:
         run.cut()
     run.commit(45)
     while run.step <= last:
         run.commit(45)
-    mirror(run.out, run.config)
+    mirror_to_wandb(run.out, run.config)
     # Recomputed rows are the same in a real record; here they differ, and the first ones stand.
     assert server.rows == before + [row for row in expected(run) if row[0] > last]
     assert committed_segments(run.folder)
