@@ -5,12 +5,13 @@ from typing import Any
 
 import pandas as pd
 
-from harness.files import open_folder
+from harness.files import default_cache, open_folder
 from harness.gaps.cells import cell_of, details, gap_rows
 from harness.launch.planning import plan_sweep
-from harness.launch.sweep import Options, run_sweep
+from harness.launch.sweep import run_sweep
 from harness.record.table import runs_table
 from harness.report.write import write_report
+from harness.train.session import Session
 from sweeps.plan import Plan
 
 
@@ -52,13 +53,12 @@ def train_runs(
     Raises:
         InputError: a bad spec, or a folder that cannot be used.
     """
-    options = Options(
-        cache=None if cache is None else Path(cache), workers=workers, max_minutes=max_minutes, fail_fast=fail_fast,
-        retry_failed=retry_failed,
+    session = Session(
+        open_folder(str(out)), default_cache() if cache is None else Path(cache), workers=workers,
+        max_minutes=max_minutes, fail_fast=fail_fast, retry_failed=retry_failed,
     )  # fmt: skip
-    folder = open_folder(str(out))
-    run_sweep(str(sweep), folder, options)
-    return runs_table(folder)
+    run_sweep(str(sweep), session)
+    return runs_table(session.out)
 
 
 def measure_gaps(out: str | Path, run: str | None = None) -> pd.DataFrame | dict[str, Any]:

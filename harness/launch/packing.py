@@ -72,9 +72,9 @@ def settle_packing(out: Path, runs: Sequence[RunConfig], calibration: Calibratio
     before = read_packing(out) or Packing(calibration.devices, calibration.micro_tokens, {})
     new = [
         run
-        for shape, members in by_shape(runs, before.micro_tokens).items()
+        for shape, same in by_shape(runs, before.micro_tokens).items()
         if shape.signature not in before.slots
-        for run in members
+        for run in same
     ]
     chosen = choose_slots(new, before.micro_tokens, calibration.gain, memory_limit, calibration.mixture_slots)
     packing = dataclasses.replace(before, slots=before.slots | chosen)

@@ -41,7 +41,7 @@ POLL_SECONDS = 1.0
 # A task whose driver was killed is dead 0.2 s later; a task whose driver's node was lost dies when Ray has noticed.
 STRAY_SECONDS = 90.0
 # What a task's process is called.
-TASK = "isogap-pack"
+TASK_NAME = "isogap-pack"
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ def run_packs_on_ray(queue_of: Callable[[int], PackQueue], session: Session) -> 
         resources, places = _resources(ray, session.devices)
         queue = queue_of(places)
         # max_retries: Ray would not tell a pack that kills its processes from one whose nodes die.
-        options = {"num_cpus": resources.cpus, "num_gpus": resources.gpus, "max_retries": 0, "name": TASK}
+        options = {"num_cpus": resources.cpus, "num_gpus": resources.gpus, "max_retries": 0, "name": TASK_NAME}
         task = ray.remote(_without_folder(os.getcwd())).options(**options)
         waiting: dict[Any, Pack] = {}
         deaths: Counter[str] = Counter()

@@ -19,7 +19,8 @@ from models.transformer import compute_for
 from sweeps.memory import run_bytes
 from sweeps.packs import Pack
 
-Seconds = concurrent.futures.Future[float]
+# Seconds that the devices spend on a program, once it has ended.
+Timing = concurrent.futures.Future[float]
 
 
 def key_of(pack: Pack) -> Key:
@@ -97,7 +98,7 @@ class DevicePack:
         mask[list(places)] = True
         self._state = self._programs.enter(self._state, entering, put(mask, self._programs.shardings.runs))
 
-    def advance(self, turns: int, tokens: Mapping[int, Int32[np.ndarray, "turns m T+1"]]) -> tuple[Metrics, Seconds]:
+    def advance(self, turns: int, tokens: Mapping[int, Int32[np.ndarray, "turns m T+1"]]) -> tuple[Metrics, Timing]:
         """Train all slots for some turns; the metrics are [k, R], of which the first `turns` rows count.
 
         Args:
@@ -112,7 +113,7 @@ class DevicePack:
         self._state, metrics = self._programs.advance(self._state, self._hyper, put(batches, laid.tokens), count)
         return metrics, self._clock.time(metrics)
 
-    def evaluate(self, place: int, windows: Int32[np.ndarray, "W T+1"]) -> tuple[Float[jax.Array, "P n T"], Seconds]:
+    def evaluate(self, place: int, windows: Int32[np.ndarray, "W T+1"]) -> tuple[Float[jax.Array, "P n T"], Timing]:
         """The losses of windows under the parameters of a slot, in chunks; the last chunk is filled up with the first
         windows."""
         chunks, rows = evaluation_pieces(self._pack.shape, self._programs.mesh)

@@ -80,15 +80,15 @@ class Hosts:
     """Hosts that do something together: every method is called by all of them, in the same order.
 
     Attributes:
-        members: their numbers, in order.
+        numbers: of these hosts among all, in order.
     """
 
-    members: tuple[int, ...]
+    numbers: tuple[int, ...]
 
     @property
     def take_part(self) -> bool:
         """Whether this host is one of them."""
-        return _me() in self.members
+        return _me() in self.numbers
 
     @property
     def lead(self) -> bool:
@@ -107,13 +107,13 @@ class Hosts:
         """
         if host_count() == 1:
             return [value]
-        group = "-".join(map(str, self.members))
-        number = _rounds[self.members]
-        answers = _exchange(f"{group}/{number}", self.members, [where, value], _raise_alarm)
-        _rounds[self.members] += 1
+        group = "-".join(map(str, self.numbers))
+        number = _rounds[self.numbers]
+        answers = _exchange(f"{group}/{number}", self.numbers, [where, value], _raise_alarm)
+        _rounds[self.numbers] += 1
         if number:  # whoever has come to this round has read the last one
             _client().key_value_delete(_key(f"{group}/{number - 1}/{_me()}"))
-        for host, (place, _) in zip(self.members, answers, strict=True):
+        for host, (place, _) in zip(self.numbers, answers, strict=True):
             if place != where:
                 raise PeerError(f"out of step: process {host} is at {place!r}, process {_me()} at {where!r}")
         return [answer for _, answer in answers]
@@ -210,7 +210,7 @@ def _raise_alarm() -> None:
         raise PeerError(reason)
 
 
-def _exchange(name: str, members: Sequence[int], value: Any, look: Callable[[], None]) -> list[Any]:
+def _exchange(name: str, numbers: Sequence[int], value: Any, look: Callable[[], None]) -> list[Any]:
     """The values of some hosts; `look` is called while one of them is missing, and may raise."""
     client = _client()
     try:
@@ -218,7 +218,7 @@ def _exchange(name: str, members: Sequence[int], value: Any, look: Callable[[], 
     except RuntimeError as error:
         raise _unreachable(error) from None
     answers = []
-    for host in members:
+    for host in numbers:
         while True:
             try:
                 answers.append(json.loads(client.blocking_key_value_get(_key(f"{name}/{host}"), LOOK_MS)))

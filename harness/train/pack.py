@@ -25,7 +25,7 @@ from harness.record.heartbeat import HeartbeatWriter
 from harness.record.segments import drop_segments_beyond
 from harness.record.status import ENDED, State, Status, read_status, run_folder, write_status
 from harness.train.checkpoint import PackCheckpoints, resume_states, save_final
-from harness.train.devices import DevicePack, Entering, Seconds, key_of
+from harness.train.devices import DevicePack, Entering, Timing, key_of
 from harness.train.hosts import Hosts, hosts_of
 from harness.train.programs import Key, Programs, compile_ahead
 from harness.train.run_batches import RunBatches, opener
@@ -151,7 +151,7 @@ class Evaluation:
     slot: Slot
     step: int
     losses: jax.Array
-    seconds: Seconds
+    seconds: Timing
 
 
 @dataclass(frozen=True)
@@ -169,7 +169,7 @@ class Dispatch:
     turns: int
     ran: dict[int, tuple[Slot, int]]
     metrics: Metrics
-    seconds: Seconds
+    seconds: Timing
     evaluations: list[Evaluation]
     finals: dict[str, Any]
 

@@ -66,7 +66,7 @@ class Cluster:
     def tasks(self) -> list[psutil.Process]:
         """The processes that train now."""
         below = (child for node in self.nodes for child in psutil.Process(node.pid).children(recursive=True))
-        return [process for process in below if any(ray_cluster.TASK in part for part in command_of(process))]
+        return [process for process in below if any(ray_cluster.TASK_NAME in part for part in command_of(process))]
 
 
 def command_of(process: psutil.Process) -> list[str]:

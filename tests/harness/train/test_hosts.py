@@ -29,7 +29,7 @@ found["own"] = hosts.Hosts((me,)).gather("c", me)
 
 mesh = Mesh(np.asarray(jax.devices()), ("run",))
 laid = hosts.put(np.arange(6.0).reshape(2, 3), NamedSharding(mesh, PartitionSpec("run")))
-found["members"], found["mine"] = hosts.hosts_of(mesh).members, np.asarray(laid.addressable_data(0)).tolist()
+found["members"], found["mine"] = hosts.hosts_of(mesh).numbers, np.asarray(laid.addressable_data(0)).tolist()
 found["whole"] = hosts.fetch({"x": laid})["x"].tolist()
 
 def complaint(call, *arguments):
@@ -68,7 +68,7 @@ def test_what_is_fetched_is_nobody_elses_to_change():
 
 def test_alone_every_decision_is_ones_own():
     alone = hosts.all_hosts()
-    assert alone.members == (0,) and alone.lead and alone.take_part and hosts.host_count() == 1
+    assert alone.numbers == (0,) and alone.lead and alone.take_part and hosts.host_count() == 1
     assert alone.gather("here", [True, 3]) == [[True, 3]] and alone.agree("there", "x") == "x"
     hosts.alarm("nobody hears it")
     assert hosts.conclude("end", failed=True) == ["end"]
