@@ -19,7 +19,6 @@ import time
 import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -44,14 +43,6 @@ STRAY_SECONDS = 90.0
 TASK_NAME = "isogap-pack"
 
 
-@dataclass(frozen=True)
-class Resources:
-    """What one pack asks of the cluster: cores by Ray's count, and GPUs."""
-
-    cpus: float
-    gpus: float
-
-
 def run_packs_on_ray(queue_of: Callable[[int], PackQueue], session: Session) -> None:
     """Train all packs; statuses and records tell how it went.
 
@@ -73,8 +64,7 @@ def run_packs_on_ray(queue_of: Callable[[int], PackQueue], session: Session) -> 
         resources, places = _resources(ray, session.devices)
         queue = queue_of(places)
         # max_retries: Ray would not tell a pack that kills its processes from one whose nodes die.
-        options = {"num_cpus": resources.cpus, "num_gpus": resources.gpus, "max_retries": 0, "name": TASK_NAME}
-        task = ray.remote(_without_folder(os.getcwd())).options(**options)
+        task = ray.remote(_without_folder(os.getcwd())).options(**resources, max_retries=0, name=TASK_NAME)
         waiting: dict[Any, Pack] = {}
         deaths: Counter[str] = Counter()
         while waiting or queue.open():
@@ -179,7 +169,7 @@ def _check_address(address: str) -> None:
         ) from None
 
 
-def _resources(ray: Any, devices: int) -> tuple[Resources, int]:
+def _resources(ray: Any, devices: int) -> tuple[dict[str, float], int]:
     """What a pack asks for, and how many packs the cluster can train at the same time. A pack asks for a GPU if any
     node has one, else for a core per CPU device, as far as a node has them.
 
@@ -193,7 +183,7 @@ def _resources(ray: Any, devices: int) -> tuple[Resources, int]:
         raise InputError("--executor ray", "a pack's resources", f"{most:g} cores", "a node with at least one core")
     cpus = 1.0 if gpus else min(float(devices), most)
     fitting = [min(n.get("CPU", 0.0) // cpus, n.get("GPU", 0.0) if gpus else math.inf) for n in nodes]
-    return Resources(cpus, gpus), max(1, int(sum(fitting)))
+    return {"num_cpus": cpus, "num_gpus": gpus}, max(1, int(sum(fitting)))
 
 
 def _versions() -> dict[str, str]:
