@@ -10,11 +10,12 @@ import jax
 
 @dataclasses.dataclass
 class Spent:
-    """Seconds of a process since it began to train, and what it did in them.
+    """What a process did since it began to train.
 
     Attributes:
-        training, evaluation: the device computed.
-        compiling: nothing could train before a program was compiled.
+        began: by `time.monotonic`.
+        training, evaluation: seconds that the devices computed.
+        compiling: seconds in which nothing could train, because a program was still compiled.
         tokens: trained.
     """
 
@@ -31,9 +32,9 @@ class Spent:
 
 
 class Clock:
-    """Times programs that run one after another while the host does something else.
+    """Times programs that run one after another on the devices while the host does something else.
 
-    A thread waits for each result: the host may look at it long after it was there.
+    A thread waits for each result, because the host may look at a result long after it was computed.
     """
 
     def __init__(self) -> None:
@@ -41,7 +42,7 @@ class Clock:
         self._last = time.monotonic()
 
     def time(self, result: Any) -> "concurrent.futures.Future[float]":
-        """Seconds the device spends on what was just dispatched, from its start or the end of what came before."""
+        """Seconds that the devices spend on the last dispatch, from its start or the end of the program before."""
         return self._waiting.submit(self._wait, result, time.monotonic())
 
     def _wait(self, result: Any, dispatched: float) -> float:
