@@ -13,9 +13,9 @@ from jaxtyping import Float, Int32
 from harness.train.clock import Clock
 from harness.train.hosts import all_hosts, fetch, host_count, put
 from harness.train.optimizer import Hyper, stack_hyper
-from harness.train.programs import Key, Programs, evaluation_pieces, mesh_for
-from harness.train.step import Metrics, State
-from models.transformer import compute_for
+from harness.train.programs import Key, Programs, evaluation_chunks, mesh_for
+from harness.train.step import Metrics, TrainState
+from models.compute import compute_for
 from sweeps.memory import run_bytes
 from sweeps.packs import Pack
 
@@ -59,7 +59,7 @@ class DevicePack:
 
     def __init__(self, pack: Pack, programs: Programs):
         self._pack, self._programs, self._clock = pack, programs, Clock()
-        self._state: State = programs.initialise(put(np.zeros(pack.slots, np.uint32), programs.shardings.runs))
+        self._state: TrainState = programs.initialise(put(np.zeros(pack.slots, np.uint32), programs.shardings.runs))
         self._hyper: Hyper | None = None
 
     @property
@@ -93,7 +93,7 @@ class DevicePack:
         idle = next(filter(None, hypers))._replace(steps=np.int32(0))
         self._hyper = Hyper._make(put(column, by_run) for column in stack_hyper([hyper or idle for hyper in hypers]))
 
-    def _replace(self, entering: State, places: Mapping[int, object]) -> None:
+    def _replace(self, entering: TrainState, places: Mapping[int, object]) -> None:
         mask = np.zeros(self._pack.slots, bool)
         mask[list(places)] = True
         self._state = self._programs.enter(self._state, entering, put(mask, self._programs.shardings.runs))
@@ -116,9 +116,9 @@ class DevicePack:
     def evaluate(self, place: int, windows: Int32[np.ndarray, "W T+1"]) -> tuple[Float[jax.Array, "P n T"], Timing]:
         """The losses of windows under the parameters of a slot, in chunks; the last chunk is filled up with the first
         windows."""
-        chunks, rows = evaluation_pieces(self._pack.shape, self._programs.mesh)
+        chunks, rows = evaluation_chunks(self._pack.shape, self._programs.mesh)
         laid = self._programs.shardings
-        filled = put(np.resize(windows, (chunks, rows, windows.shape[-1])), laid.pieces)
+        filled = put(np.resize(windows, (chunks, rows, windows.shape[-1])), laid.windows)
         slot = put(np.int32(place), laid.replicated)
         losses = self._programs.evaluate(self._state.params, self._state.biases, slot, filled)
         return losses, self._clock.time(losses)
@@ -128,7 +128,7 @@ class DevicePack:
         params = self._state.params, self._state.biases
         return jax.tree.map(lambda leaf: leaf[place], params if host_count() == 1 else fetch(params))
 
-    def fetch(self) -> State:
+    def fetch(self) -> TrainState:
         """The whole state as numpy copies."""
         return fetch(self._state)
 
