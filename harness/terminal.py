@@ -2,7 +2,7 @@
 
 import datetime
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -20,7 +20,7 @@ def _text(value: Any) -> str:
     return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
 
 
-def print_rows(rows: Sequence[dict[str, Any]], title: str | None = None) -> None:
+def print_rows(rows: Sequence[Mapping[str, Any]], title: str | None = None) -> None:
     """Print rows with the same keys as a table, numbers aligned to the right."""
     table = Table(title=title, title_justify="left")
     for name in rows[0] if rows else ():
