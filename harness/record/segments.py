@@ -14,7 +14,7 @@ from sweeps.errors import InputError
 if TYPE_CHECKING:
     import pandas as pd
 
-KINDS = ("series", "evals", "documents", "timing")
+SEGMENT_KINDS = ("series", "evals", "documents", "timing")
 
 
 def bounds(path: Path) -> tuple[int, int]:
@@ -51,7 +51,7 @@ def write_segment(folder: Path, kind: str, start: int, end: int, rows: dict[str,
 def drop_segments_beyond(folder: Path, step: int) -> None:
     """Remove the segments that reach beyond a step, and what a crash left half written in the run's folder."""
     remove_leftovers(folder)
-    for kind in KINDS:
+    for kind in SEGMENT_KINDS:
         remove_leftovers(folder / kind)
         for path in segment_paths(folder, kind):
             if bounds(path)[1] > step:
