@@ -15,8 +15,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from harness.data.documents import make_document
 from harness.data.fetched import Manifest, Record, read_record, write_manifest, write_source
-from harness.fetch.archives import BadArchive
 from harness.fetch.expected import expected
+from harness.fetch.readers.archives import BadArchive
 from harness.fetch.registries import SourceMissing, absent, archive_facts, archive_folder, fetch_archive
 from harness.fetch.sources import SOURCES, Source
 from sweeps.errors import InputError

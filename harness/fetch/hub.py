@@ -21,7 +21,7 @@ from harness.data.documents import Document, make_document
 from harness.data.fetched import Manifest, Record, read_record, write_manifest, write_source
 from harness.data.pieces import cut_code, parse, split_lines
 from harness.data.readers import hub_revision
-from harness.fetch.pages import SHORTEST_PAGE, cut_page, tidy
+from harness.fetch.readers.pages import SHORTEST_PAGE, cut_page, tidy
 from harness.terminal import working
 from sweeps.errors import InputError, reason_of
 

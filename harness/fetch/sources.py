@@ -11,8 +11,8 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
-from harness.fetch.pages import Page
 from harness.fetch.readers import code, html, interfaces, markup, papers, people
+from harness.fetch.readers.pages import Page
 
 Registry = Literal["pip", "npm", "apt"]
 

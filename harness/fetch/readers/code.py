@@ -7,9 +7,9 @@ from pathlib import Path, PurePosixPath
 
 from harness.data.docstrings import docstrings
 from harness.data.pieces import cut_code, parse, split_lines
-from harness.fetch.archives import members
-from harness.fetch.pages import SHORTEST_PAGE, Page, cut_page
+from harness.fetch.readers.archives import members
 from harness.fetch.readers.markup import rst_text
+from harness.fetch.readers.pages import SHORTEST_PAGE, Page, cut_page
 
 SUFFIXES = (".py", ".pyx", ".pxd", ".js", ".ts", ".c", ".h", ".cpp")
 # Larger files are tables or several files joined into one.

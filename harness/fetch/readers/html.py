@@ -6,8 +6,8 @@ from pathlib import Path
 
 from resiliparse.extract.html2text import extract_plain_text  # pyright: ignore[reportMissingModuleSource]
 
-from harness.fetch.archives import members
-from harness.fetch.pages import Page, prose, without_shared_edges
+from harness.fetch.readers.archives import members
+from harness.fetch.readers.pages import Page, prose, without_shared_edges
 
 # What is around a page's text, in the terms of HTML itself, of Sphinx, DocBook and the manuals read here.
 _AROUND = [

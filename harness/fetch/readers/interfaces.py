@@ -8,9 +8,9 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from harness.fetch.archives import members
-from harness.fetch.pages import Page, prose
+from harness.fetch.readers.archives import members
 from harness.fetch.readers.html import html_text
+from harness.fetch.readers.pages import Page, prose
 
 # Shorter ones are labels: "The ARN of the resource."
 SHORTEST_DESCRIPTION = 120

@@ -9,8 +9,8 @@ from xml.etree import ElementTree
 
 import mwparserfromhell
 
-from harness.fetch.archives import members
-from harness.fetch.pages import Page, prose
+from harness.fetch.readers.archives import members
+from harness.fetch.readers.pages import Page, prose
 
 _ROLE = re.compile(r":[\w:+.-]+:`([^`]+)`")
 _TARGET = re.compile(r"\s*<[^<>`]*>$")

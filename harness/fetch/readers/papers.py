@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from xml.etree import ElementTree
 
-from harness.fetch.archives import members
-from harness.fetch.pages import Page, cut_page, prose, tidy
+from harness.fetch.readers.archives import members
+from harness.fetch.readers.pages import Page, cut_page, prose, tidy
 
 # Tables, formulas and reference lists have no sentences; `sub-article` is correspondence about the paper.
 _NOT_TEXT = frozenset(

@@ -11,9 +11,9 @@ from collections.abc import Iterator
 from email.message import Message
 from pathlib import Path
 
-from harness.fetch.archives import members
-from harness.fetch.pages import Page, is_english, prose, without_shared_edges
+from harness.fetch.readers.archives import members
 from harness.fetch.readers.html import html_text
+from harness.fetch.readers.pages import Page, is_english, prose, without_shared_edges
 
 # A signature begins with this line (RFC 3676), a mailing list's footer with a rule.
 _FOOTER = re.compile(r"^(?:-- ?|_{20,}|-{40,}|={40,}|-+ ?begin pgp signature ?-+)\s*$", re.IGNORECASE)

@@ -1,6 +1,6 @@
 import pytest
 
-from harness.fetch.pages import is_english, prose, tidy, without_shared_edges
+from harness.fetch.readers.pages import is_english, prose, tidy, without_shared_edges
 
 
 def test_tidying_leaves_the_words_and_one_blank_line():

@@ -1,6 +1,6 @@
 import pytest
 
-from harness.fetch.archives import BadArchive, members
+from harness.fetch.readers.archives import BadArchive, members
 
 FILES = {"inner/b.txt": "second", "a.txt": "first é", "skipped.bin": b"\0\1"}
 
