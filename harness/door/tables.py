@@ -12,7 +12,7 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from harness.fit.allocation.allocation import Allocation, allocate_fit, allocate_runs
-from harness.fit.compare import ComparedLaw, compare
+from harness.fit.compare import Comparison, compare
 from harness.fit.fitting import fit
 from harness.fit.forecast import predict
 from harness.fit.groups import fit_by
@@ -92,9 +92,7 @@ def fit_groups(
     return fit_by(law, frame, by, bootstrap=bootstrap, sensitivity=sensitivity, source=_name(source))[0]
 
 
-def compare_laws(
-    source: RunSource, laws: Sequence[str], *, seed: int = 0, **reading: Unpack[Reading]
-) -> tuple[ComparedLaw, ...]:
+def compare_laws(source: RunSource, laws: Sequence[str], *, seed: int = 0, **reading: Unpack[Reading]) -> Comparison:
     """Fit several laws of one response to the same runs, and rank them by how well they predict larger runs.
 
     Raises:

@@ -1,7 +1,8 @@
-"""Several laws on the same rows: how well they extrapolate first, then information criteria and cross-validation."""
+"""Compare several laws on the same rows: by extrapolation first, then by information criteria and cross-validation."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -13,8 +14,12 @@ from harness.fit.problem.centred import Problem
 from harness.fit.problem.likelihood import log_likelihood_rows
 from harness.fit.referee import extrapolation
 from harness.fit.referee.extrapolation import Extrapolation
+from harness.fit.result import html_rows, number
 from harness.fit.search.solver import best_and_runners_up, minimise
 from sweeps.errors import InputError
+
+if TYPE_CHECKING:
+    from plotly.graph_objects import Figure
 
 FOLDS = 5
 RANKINGS = 2000
@@ -56,7 +61,29 @@ class ComparedLaw:
     reach: float | None = None
 
     def to_dict(self) -> dict:
+        """Plain numbers and strings."""
         return asdict(self)
+
+
+class Comparison(tuple[ComparedLaw, ...]):
+    """Compared laws, the best first, with a table and a figure for notebooks."""
+
+    def _repr_html_(self) -> str:
+        rows = [
+            (law.law, law.status, *map(number, (law.heldout_score, law.heldout_error, law.p_best, law.delta_aicc)))
+            for law in self
+        ]
+        headings = ("law", "status", "held-out score", "held-out error", "share best", "AICc above best")
+        return html_rows(headings, rows)
+
+    def figure(self) -> "Figure":
+        """The cross-validated log score of each law less that of the best, with its standard error."""
+        from plotly.graph_objects import Figure
+
+        errors = {"type": "data", "array": [law.delta_cv_se for law in self]}
+        drawn = Figure()
+        drawn.add_bar(x=[law.law for law in self], y=[law.delta_cv for law in self], error_y=errors)
+        return drawn.update_layout(yaxis_title="cross-validated log score less the best")
 
 
 def aicc(log_likelihood: float, degrees: int, rows: int) -> float:
@@ -87,8 +114,8 @@ def cross_validated(fitted: SolvedFit, seed: int = 0) -> Float[np.ndarray, "rows
     return scores[problem.fitted]
 
 
-def compare_fitted(fits: Sequence[SolvedFit], seed: int = 0) -> tuple[ComparedLaw, ...]:
-    """The table of solved fits to the same rows: best extrapolation first, AICc where that ties or is not there."""
+def compare_fitted(fits: Sequence[SolvedFit], seed: int = 0) -> Comparison:
+    """Rank solved fits to the same rows: the best extrapolation first, then the lowest AICc."""
     rows = int(fits[0].problem.fitted.sum())
     cluster = fits[0].problem.cluster[fits[0].problem.fitted]
     scores = [cross_validated(fitted, seed) for fitted in fits]
@@ -119,7 +146,7 @@ def compare_fitted(fits: Sequence[SolvedFit], seed: int = 0) -> tuple[ComparedLa
                 **outside,
             )
         )
-    return tuple(sorted(table, key=lambda row: (-(row.heldout_score or 0.0), row.aicc)))
+    return Comparison(sorted(table, key=lambda row: (-(row.heldout_score or 0.0), row.aicc)))
 
 
 def held_out_scores(fits: Sequence[SolvedFit], seed: int = 0) -> list[dict]:
@@ -134,7 +161,7 @@ def held_out_scores(fits: Sequence[SolvedFit], seed: int = 0) -> list[dict]:
         found = [window for window in windows if window is not None]
         if len(found) < len(windows):
             return [{}] * len(fits)
-    # Laws with more constants may need a wider first window: only rows that every law could be scored on count.
+    # Laws with more constants may have a wider first window: only rows on which every law was scored count.
     common = np.logical_and.reduce([one.rows for one in found])
     score = np.array([one.score[common[one.rows]] for one in found])
     if not common.any() or not np.isfinite(score).all():
@@ -159,7 +186,7 @@ def held_out_scores(fits: Sequence[SolvedFit], seed: int = 0) -> list[dict]:
 
 def compare(
     law_ids: Sequence[str], frame: pd.DataFrame, *, holdout: str | None = None, seed: int = 0, source: str = "table"
-) -> tuple[ComparedLaw, ...]:
+) -> Comparison:
     """Fit several laws of one response to the same rows and rank them.
 
     Args:

@@ -1,4 +1,4 @@
-"""One entry: a law and a table in, a result with its certainty out."""
+"""Fit a law to a table: search, identifiability, errors, and the questions of a referee, in one result."""
 
 from dataclasses import dataclass, replace
 
@@ -32,7 +32,7 @@ from sweeps.errors import InputError
 
 @dataclass(frozen=True)
 class SolvedFit:
-    """A solved fit before its errors: what bootstrap, comparison and verdict start from."""
+    """A solved fit before its errors are known; bootstrap, comparison and verdict start from it."""
 
     problem: Problem
     solutions: Solutions
@@ -41,12 +41,12 @@ class SolvedFit:
 
     @property
     def degrees(self) -> int:
-        """Directions fitted: those of the law, and one scale of the residuals."""
+        """The number of fitted directions: those of the law, and the scale of the residuals."""
         return self.identified.degrees + 1
 
     @property
     def log_likelihood(self) -> float:
-        """Of the fitted rows, in raw units."""
+        """The log likelihood of the fitted rows, in raw units."""
         return float(np.sum(log_likelihood_rows(self.problem, self.identified.theta)[self.problem.fitted]))
 
 

@@ -1,4 +1,4 @@
-"""What a stored fit says about new points, with intervals from its draws."""
+"""Predictions of a fit at new points, with intervals from its bootstrap draws."""
 
 import jax
 import jax.numpy as jnp
@@ -72,6 +72,6 @@ def curves(
 
 
 def _with_scatter(result: FitResult, sampled: Float[np.ndarray, "draws points"]) -> np.ndarray:
-    """Draws of single runs: relative scatter where the objective has one, in logs where it works on logs."""
+    """Draws of single new runs: each draw of the law with the scatter of the fitted runs, as the objective has it."""
     normal = np.random.default_rng(0).standard_normal(sampled.shape)
     return objective_named(result.objective.name).new_runs(sampled, result.scatter, normal)

@@ -1,4 +1,4 @@
-"""What is known to be true of a simulated table, and what a fit of that table made of it."""
+"""The known truth of a simulated table, and its comparison with a fit of that table."""
 
 import json
 import math

@@ -1,4 +1,12 @@
-"""A bootstrap that resamples whole clusters."""
+"""The bootstrap: refits to tables in which whole clusters of rows are drawn with replacement.
+
+Guarantee: with many independent clusters the spread of the refits is that of the estimates, whatever the noise of a row
+and however rows of one cluster depend on each other (Efron 1979; Field and Welsh 2007). `intervals` turns draws into
+95 % intervals that allow for few clusters.
+
+Not for: clusters that depend on each other (runs that share held-out documents), fewer than about a dozen clusters, and
+parameters at the edge of their range, whose draws describe the range. Such an interval is left open on that side.
+"""
 
 import numpy as np
 from jaxtyping import Float
@@ -10,7 +18,7 @@ from harness.fit.search.solver import Solutions, best_and_runners_up, minimise
 
 
 def cluster_weights(cluster: np.ndarray, fitted: np.ndarray, draws: int, seed: int) -> Float[np.ndarray, "draws rows"]:
-    """How often each row is drawn when whole clusters are drawn with replacement; held-out rows never are."""
+    """How often each row is drawn when whole clusters are drawn with replacement; held-out rows are never drawn."""
     labels = np.unique(cluster[fitted])
     position = np.searchsorted(labels, np.where(fitted, cluster, labels[0]))
     counts = np.random.default_rng(seed).multinomial(len(labels), np.full(len(labels), 1 / len(labels)), size=draws)
@@ -20,9 +28,13 @@ def cluster_weights(cluster: np.ndarray, fitted: np.ndarray, draws: int, seed: i
 def resample(
     problem: Problem, solutions: Solutions, identified: Identified, draws: int, seed: int
 ) -> tuple[Float[np.ndarray, "draws parameters"], np.ndarray]:
-    """Refits to resampled clusters, from the adopted point and the runners-up; and which ends were hit, per draw.
+    """Refit to resampled clusters, from the adopted point and a runner-up.
 
-    A parameter held at an end of its range (a kink beyond the data) stays there: draws describe what is identified.
+    A parameter that was held at an end of its range (a kink beyond the data) stays there.
+
+    Returns:
+        the parameters of every draw, in the coordinates of the search; and per draw and parameter -1, 0 or 1, if it
+        ended at the lower end of its range, inside, or at the upper end.
     """
     if draws == 0:
         return np.empty((0, len(identified.theta))), np.empty((0, len(identified.theta)), int)
@@ -30,14 +42,14 @@ def resample(
     starts = np.vstack([identified.theta, best_and_runners_up(solutions, 2)[-1]])
     starts[:, ~identified.free] = identified.theta[~identified.free]
     runs = len(starts)
-    found = minimise(
+    refits = minimise(
         problem,
         np.tile(starts, (draws, 1)),
         lambda run: weights[run // runs],
         np.tile(identified.free, (draws * runs, 1)),
     )
-    best = found.loss.reshape(draws, runs).argmin(axis=1) + runs * np.arange(draws)
-    theta = found.theta[best]
+    best = refits.loss.reshape(draws, runs).argmin(axis=1) + runs * np.arange(draws)
+    theta = refits.theta[best]
     low, high = bounds_of(problem.model)
     ends = np.where(theta - low < 1e-6, -1, np.where(high - theta < 1e-6, 1, 0)) * identified.free
     return theta, ends

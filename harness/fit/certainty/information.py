@@ -63,6 +63,6 @@ def covariance(problem: Problem, theta: Float[np.ndarray, "parameters"]) -> Floa
     _, values, vectors = np.linalg.svd(jacobian / norms, full_matrices=False)
     kept = values > RANK_FLOOR * values[0]
     half = (vectors[kept] / values[kept, None]) / norms
-    # A rival's constant may be e^180 here, and its slope beyond any float: cut off where the square still is one.
+    # A constant may be e^180 here and its slope overflow: both are cut off where their square is still a float.
     slope, half = (np.clip(np.nan_to_num(part), -1e70, 1e70) for part in (raw_map(problem, theta)[1], half))
     return slope @ half.T @ half @ slope.T

@@ -1,4 +1,4 @@
-"""Estimates with standard errors and 95 % intervals."""
+"""Estimates with standard errors and 95 % intervals, in raw units: of parameters, and of identified combinations."""
 
 import numpy as np
 from jaxtyping import Float
@@ -13,18 +13,20 @@ from harness.fit.result import CombinationEstimate, Estimate
 
 LEVEL = 95.0
 AT_BOUND_SHARE = 0.025
+# An interval from the curvature reaches at most this far in logs: e^100 is beyond any constant.
+LARGEST_LOG_ERROR = 100.0
 
 
 def deviation(draws: Float[np.ndarray, "draws"]) -> float:
-    """Half the span of the middle 68.27 %: a standard deviation that a few draws far out do not move."""
+    """A standard deviation that a few outlying draws do not move: half the span of the middle 68.27 %."""
     return float(np.subtract(*np.percentile(draws, [84.135, 15.865])) / 2)
 
 
 def tail(clusters: int, degrees: int) -> float:
     """The share of draws on either side of a 95 % interval: 2.5 % with many clusters, less with few.
 
-    Resampling n clusters gives a spread too small by sqrt((n - p)/n), and a normal's quantile where Student's is due:
-    the expanded percentile interval of Hesterberg 2015 (The American Statistician 69, 371).
+    Resampling n clusters gives a spread that is too small by sqrt((n - p)/n), and the quantile of a normal in place of
+    Student's. This is the expanded percentile interval of Hesterberg 2015 (The American Statistician 69, 371).
     """
     spare = max(clusters - degrees, 1)
     return float(ndtr(-np.sqrt(clusters / spare) * stdtrit(spare, 0.5 + LEVEL / 200)))
@@ -33,9 +35,10 @@ def tail(clusters: int, degrees: int) -> float:
 def interval(
     draws: Float[np.ndarray, "draws"], at_end: np.ndarray | None = None, share: float = (1 - LEVEL / 100) / 2
 ) -> tuple[float | None, float | None]:
-    """Percentile interval with `share` of the draws beyond either end; None where 2.5 % or more stopped at the range's.
+    """Percentile interval with `share` of the draws beyond either end.
 
-    A percentile of draws that the range cut off describes the range, not the data.
+    A side is None if more than 2.5 % of the draws stopped at that end of the parameter's range (`at_end`): the
+    percentile would describe the range, not the data.
     """
     low, high = np.quantile(draws, [share, 1 - share])
     at_end = np.zeros(len(draws), int) if at_end is None else at_end
@@ -45,10 +48,10 @@ def interval(
     )
 
 
-LARGEST_STEP = 100.0
-
-
-def estimates_of(problem: Problem, identified: Identified, sampled, ends) -> dict[str, Estimate]:
+def estimates_of(
+    problem: Problem, identified: Identified, sampled: Float[np.ndarray, "draws parameters"], ends: np.ndarray
+) -> dict[str, Estimate]:
+    """Every parameter with its errors: from the draws of a bootstrap, or from the curvature if there are none."""
     parameters = problem.model.parameters
     point = {name: float(value[0]) for name, value in raw_values(problem, identified.theta[None]).items()}
     errors = np.sqrt(np.maximum(np.diag(covariance(problem, identified.theta)), 0.0))
@@ -65,13 +68,13 @@ def estimates_of(problem: Problem, identified: Identified, sampled, ends) -> dic
             se = deviation(spread) * unit
             low, high = interval(draws[name], ends[:, index], share)
         else:
-            step = min(1.96 * errors[index], LARGEST_STEP)
+            step = min(1.96 * errors[index], LARGEST_LOG_ERROR)
             low, high = (
                 (unit * np.exp(-step), unit * np.exp(step)) if logs else (point[name] - step, point[name] + step)
             )
             se, low, high = curvature, float(low), float(high)
         if low is None and index >= len(problem.law.parameters):
-            low = 0.0  # a scatter below the range of the search is none
+            low = 0.0  # a scatter below the range of the search counts as zero
         if not known:
             se = low = high = curvature = None
         estimate = point[name] if np.isfinite(point[name]) else None
@@ -82,7 +85,7 @@ def estimates_of(problem: Problem, identified: Identified, sampled, ends) -> dic
 def fixed_value(
     problem: Problem, identified: Identified, point: Float[np.ndarray, "parameters"], combination: Combination
 ) -> tuple[float, Float[np.ndarray, "parameters"]] | None:
-    """A combination and its gradient at a point (raw coordinates); None unless the rows fix its direction."""
+    """The value and the gradient of a combination at a point (raw coordinates); None if the rows do not identify it."""
     value, gradient = function_of_raw(problem, point, combination.value)
     along = gradient[: len(problem.law.parameters)]
     lost = np.linalg.norm(identified.null @ along) if len(identified.null) else 0.0
@@ -92,7 +95,7 @@ def fixed_value(
 
 
 def combinations_of(problem: Problem, identified: Identified, sampled) -> tuple[CombinationEstimate, ...]:
-    """Declared combinations whose gradient lies in the identified directions; with none declared, those directions."""
+    """The declared combinations that are identified; if the law declares none, the identified directions themselves."""
     count = len(problem.law.parameters)
     if identified.rank == 0:
         return ()

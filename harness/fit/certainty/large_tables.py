@@ -1,6 +1,7 @@
-"""Tables of many rows: the search and the checks see a part of them, the answer and its errors see all.
+"""Tables of many rows: the search and the checks use a part of them, the fit and its errors use all.
 
-A million checkpoints of 500 runs say hardly more than every 60th of them, but a multi-start over all takes minutes.
+A million checkpoints of 500 runs hold hardly more information than every 60th of them, but a multi-start over all
+takes minutes.
 """
 
 from dataclasses import fields, replace
@@ -20,11 +21,12 @@ MOST_ROWS = 16_384
 
 
 def is_large(problem: Problem) -> bool:
+    """Whether a table has too many rows for a multi-start over all of them."""
     return len(problem.response) > MOST_ROWS
 
 
 def part_of(problem: Problem, frame: pd.DataFrame, seed: int = 0) -> tuple[Problem, pd.DataFrame]:
-    """A random part of the rows, in their order: of every run about the same share."""
+    """A random part of the rows, in their order, with about the same share of every run."""
     rows = np.sort(np.random.default_rng(seed).choice(len(problem.response), MOST_ROWS, replace=False))
     part = replace(
         problem,
@@ -38,6 +40,7 @@ def part_of(problem: Problem, frame: pd.DataFrame, seed: int = 0) -> tuple[Probl
 
 
 def large_table_warning(problem: Problem) -> FitWarning:
+    """The warning that says how a large table was fitted."""
     share = MOST_ROWS / len(problem.response)
     text = (
         f"{len(problem.response)} rows: multi-start, identifiability and other choices on {share:.2%} of them, the fit"
@@ -47,13 +50,13 @@ def large_table_warning(problem: Problem) -> FitWarning:
 
 
 def extend(problem: Problem, part: Problem, found: Solutions) -> tuple[Solutions, Identified]:
-    """From the searches on a part to the fit of all rows: the best end points go on from where they stood."""
+    """Continue the best searches on a part with all rows."""
     identified = identify(part, found)
     starts = np.vstack([identified.theta, best_and_runners_up(found, 2)])
     starts[:, ~identified.free] = identified.theta[~identified.free]
     whole = minimise(problem, starts, free=np.tile(identified.free, (len(starts), 1)))
     best, first = int(np.argmin(whole.loss)), int(np.argmin(found.loss))
-    # Runs that did not go on keep their distance to the best, on the scale of all rows.
+    # The losses of the other runs are extrapolated: their distance to the best grows with the number of rows.
     scale = problem.weights.sum() / part.weights.sum()
     parts = {field.name: getattr(found, field.name).copy() for field in fields(Solutions)}
     parts["loss"] = float(whole.loss[best]) + scale * (found.loss - found.loss[first])
@@ -67,7 +70,7 @@ def draws_from_sandwich(
 ) -> tuple[Float[np.ndarray, "draws parameters"], np.ndarray]:
     """Draws of a normal with the cluster-robust covariance H^-1 (sum s s') H^-1 about the fit (Huber 1967, White 1980).
 
-    In the place of a bootstrap of whole clusters, whose limit it is with many clusters.
+    It replaces a bootstrap of whole clusters, of which it is the limit for many clusters.
     """
     scores, curvature = scores_and_curvature(problem, identified.theta)
     labels, cluster = np.unique(problem.cluster[problem.fitted], return_inverse=True)

@@ -1,4 +1,4 @@
-"""Profile likelihood: how far a constant can go, the others following, before the rows object."""
+"""Profile likelihood: 95 % intervals from the fall of the likelihood as one constant is fixed, the others refitted."""
 
 from dataclasses import replace
 
@@ -13,14 +13,14 @@ from harness.fit.problem.model import StatisticalModel
 from harness.fit.problem.raw_units import raw_coordinates
 from harness.fit.search.solver import minimise
 
-# In standard errors: a parabola crosses its 95 % limit at 1.96, a banana much later.
+# In standard errors. The profile of a quadratic log likelihood crosses its 95 % limit at 1.96, a bent one much later.
 STEPS = np.array([0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 6.0, 9.0, 14.0])
 CONFIDENCE = 0.975
 WIDEST = 1e250
 
 
 def raw_problem(problem: Problem) -> Problem:
-    """The same rows in raw units: a prefactor is then a coordinate of the search, which can be held."""
+    """The same rows in raw units, so that a prefactor is a coordinate of the search and can be fixed."""
     law = problem.law
     wide = [replace(p, low=1.0 / WIDEST, high=WIDEST) if p.transform == "log" else p for p in law.parameters]
     scale = problem.scales[law.response]
@@ -43,7 +43,7 @@ def limit_of(rows: float, degrees: int) -> float:
 def profile_intervals(
     problem: Problem, identified: Identified, degrees: int
 ) -> dict[str, tuple[float | None, float | None]]:
-    """95 % interval of every identified constant of the law, in raw units; None on a side that the rows leave open.
+    """95 % interval of every identified constant of the law, in raw units; None on a side without a limit.
 
     Intervals of gaps are exact in the limit of many rows; those of Huber fits take the density that the loss implies.
     """
@@ -59,7 +59,7 @@ def profile_intervals(
     for i in chosen:
         error = np.sqrt(max(spread[i, i], 1e-300))
         for offset in (*-STEPS, *STEPS):
-            # The others begin where a parabola would have them.
+            # The other parameters start where a quadratic log likelihood would have its conditional maximum.
             points.append(start + spread[:, i] / max(spread[i, i], 1e-300) * offset * error)
             free.append(np.arange(len(start)) != i)
     if not points:
@@ -79,7 +79,7 @@ def profile_intervals(
 
 
 def _crossing(falls: np.ndarray, limit: float) -> float | None:
-    """Where the profile crosses the limit, in standard errors: its square root is nearly straight."""
+    """Where the profile crosses the limit, in standard errors: its nearly straight square root is interpolated."""
     beyond = np.flatnonzero(falls > limit)
     if not len(beyond):
         return None

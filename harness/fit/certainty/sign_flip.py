@@ -1,4 +1,4 @@
-"""Is there a gap at all? A test that holds whatever the noise is, so long as it is symmetric about zero."""
+"""The sign-flip test of whether there is a gap at all: valid for any noise that is symmetric about zero."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,7 @@ import numpy as np
 from harness.fit.problem.centred import Problem
 
 FLIPS = 1999
-LEVEL = 0.01
+SIGNIFICANCE = 0.01
 POWERS = (0.0, 0.25, 0.5, 1.0)
 
 
@@ -39,4 +39,4 @@ def detect(problem: Problem, seed: int = 0) -> Signal:
     null = (flips @ sums.T).max(axis=1)
     observed = sums.sum(axis=1).max()
     p_value = float((1 + np.sum(null >= observed)) / (1 + FLIPS))
-    return Signal(p_value < LEVEL, p_value, float(np.mean(gap > 0)))
+    return Signal(p_value < SIGNIFICANCE, p_value, float(np.mean(gap > 0)))

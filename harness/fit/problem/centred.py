@@ -40,16 +40,18 @@ class Problem:
 
     @property
     def law(self) -> Law:
+        """The law, bound to the columns of its vector roles."""
         return self.model.law
 
     @property
     def raw_columns(self) -> dict[str, Float[np.ndarray, "rows ..."]]:
+        """The columns in the units of the table."""
         return {name: values * self.scales.get(name, 1.0) for name, values in self.columns.items()}
 
     @functools.cached_property
     def target(self) -> Float[np.ndarray, "rows"]:
-        """What the features of the objective are compared with. Within a compiled step the log would be taken again
-        for every entry of every product: it doubled the time of a step."""
+        """The response, or its log where the objective works on logs. The log is taken here because a compiled step
+        would take it again for every entry of every product, which doubled the time of a step."""
         return np.log(self.response) if self.model.objective.log else self.response
 
     @property
@@ -59,13 +61,13 @@ class Problem:
 
     @property
     def unit(self) -> float:
-        """From the loss that is minimised to the objective as the literature writes it, in raw units."""
+        """The factor from the minimised loss to the objective as the literature writes it, in raw units."""
         objective = self.model.objective
         return objective.factor * objective.unit(self.options) * self.scales[self.law.response] ** objective.power
 
 
 def _noise(law: Law, frame: pd.DataFrame) -> tuple[np.ndarray, tuple[FitWarning, ...]]:
-    """Standard errors of the response, zero where there are none; a gap without one is worth a warning."""
+    """Standard errors of the response, zero where there are none; a gap without one gets a warning."""
     column = f"{law.response}_se"
     missing = np.ones(len(frame), bool)
     noise = np.zeros(len(frame))
@@ -80,7 +82,7 @@ def _noise(law: Law, frame: pd.DataFrame) -> tuple[np.ndarray, tuple[FitWarning,
 
 
 def rows_needed(law: Law, objective: str | None = None) -> int:
-    """Rows without which the law is not fitted: one more than there are parameters, the objective's among them."""
+    """The fewest rows to which the law is fitted: one more than there are parameters, the objective's among them."""
     return len(interned(StatisticalModel(law, OBJECTIVES[objective or law.objective])).parameters) + 1
 
 
@@ -88,13 +90,13 @@ def centre(
     law: Law, frame: pd.DataFrame, *, holdout: str | None = None, objective: str | None = None,
     options: HuberOptions = DEFAULT_OPTIONS, source: str = "table",
 ) -> Problem:  # fmt: skip
-    """Checked and centred data of a law.
+    """Check the data of a law, and divide every column by its geometric mean.
 
     Centring makes (A, alpha) well scaled: in raw counts log A and alpha are correlated to 0.99 and more, because
     log N is about 16 in every row.
 
     Args:
-        objective: instead of the law's own.
+        objective: the id of an objective instead of the law's own.
 
     Raises:
         InputError: a column is missing or unusable, or there are fewer rows than the parameters need.

@@ -7,6 +7,9 @@ from jaxtyping import Float
 from harness.fit.laws.law import Law
 from sweeps.errors import InputError
 
+# The roles that measure how large a run is.
+SIZE_ROLES = ("N", "D", "U", "flops")
+
 
 def column_of(frame: pd.DataFrame, role: str, source: str, signed: bool = False) -> Float[np.ndarray, "rows"]:
     """The numbers of a role.
@@ -33,13 +36,13 @@ def column_of(frame: pd.DataFrame, role: str, source: str, signed: bool = False)
 
 
 def vector_columns(frame: pd.DataFrame, role: str) -> dict[str, str]:
-    """Of a role of several columns, which a table holds as `role[name]`: name -> column."""
+    """The columns `role[name]` of a role that has several: name -> column."""
     start = f"{role}["
     return {c[len(start) : -1]: c for c in map(str, frame.columns) if c.startswith(start) and c.endswith("]")}
 
 
 def read_columns(law: Law, frame: pd.DataFrame, source: str) -> tuple[dict[str, np.ndarray], dict[str, list[str]]]:
-    """What a law reads of a table, in raw units, with what it derives; and the names of vectors' columns and groups.
+    """The columns that a law needs, in raw units, with those it derives; and the names of vectors' columns and groups.
 
     Raises:
         InputError: a column is missing or unusable.
@@ -47,11 +50,11 @@ def read_columns(law: Law, frame: pd.DataFrame, source: str) -> tuple[dict[str, 
     columns = {role: column_of(frame, role, source, role in law.signed) for role in law.columns}
     names: dict[str, list[str]] = {}
     for role in law.vectors:
-        found = vector_columns(frame, role)
-        if not found:
+        members = vector_columns(frame, role)
+        if not members:
             raise InputError(source, role, "none", f"columns for the role {role} (--set {role}=COLUMN,COLUMN,...)")
-        parts = [column_of(frame, column, source, role in law.signed) for column in found.values()]
-        columns[role], names[role] = np.stack(parts, axis=1), list(found)
+        parts = [column_of(frame, column, source, role in law.signed) for column in members.values()]
+        columns[role], names[role] = np.stack(parts, axis=1), list(members)
     for role in law.labels:
         if role not in frame.columns:
             raise InputError(

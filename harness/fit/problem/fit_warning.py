@@ -1,4 +1,4 @@
-"""What a reader of a fit has to know, as values."""
+"""Warnings of a fit, as values."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""How this room compiles: float64, on the CPU, and quickly, for a fit compiles longer than it runs."""
+"""Compiled programs of the fits: in float64, on the CPU, with little optimisation, since compiling takes longest."""
 
 import contextlib
 import functools
@@ -10,7 +10,7 @@ import jax
 
 @contextlib.contextmanager
 def float64() -> Iterator[None]:
-    """float64 on the CPU inside, whatever the process otherwise uses; nothing global is changed."""
+    """Compute in float64 on the CPU inside the block, whatever the process uses otherwise."""
     with jax.enable_x64(True), jax.default_device(jax.devices("cpu")[0]):
         yield
 

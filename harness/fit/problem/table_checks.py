@@ -1,61 +1,62 @@
-"""What is odd about a table before any law is fitted to it."""
+"""Checks of a table before a law is fitted to it: constant sizes, duplicated rows, two units of loss."""
 
 import numpy as np
 import pandas as pd
 from scipy.spatial import KDTree
 
 from harness.fit.problem.centred import Problem
+from harness.fit.problem.columns import SIZE_ROLES
 from harness.fit.problem.fit_warning import FitWarning
 
-SIZES = ("N", "D", "U", "flops")
-# Bits per byte and nats per token differ by a factor of two and more: a quarter in logs is far beyond any scatter.
+# Losses further apart than this in logs are not scatter. Bits per byte and nats per token differ by a factor of two.
 UNIT_GAP = 0.25
-FEWEST_SHARE = 0.05
+FEWEST_APART = 0.05
 NEIGHBOURS = 4
 # No loss falls faster than this in a log size: Chinchilla's exponents are below 0.4, and the floor slows them.
 STEEPEST = 0.5
 
 
 def oddities(problem: Problem, frame: pd.DataFrame) -> tuple[FitWarning, ...]:
-    """Sizes that never vary, rows that stand twice, and losses that look like two units."""
-    fitted, found = problem.fitted, []
-    for role in (name for name in SIZES if name in problem.columns):
+    """Warn of sizes that never vary, of duplicated rows, and of losses that look like two units."""
+    fitted, warnings = problem.fitted, []
+    for role in (name for name in SIZE_ROLES if name in problem.columns):
         if np.ptp(problem.columns[role][fitted]) == 0.0:
             value = float(problem.raw_columns[role][0])
-            found.append(FitWarning("one_value", f"{role} is {value:.4g} in every row: nothing can be said of it"))
+            warnings.append(FitWarning("one_value", f"{role} is {value:.4g} in every row: nothing can be said of it"))
     twice = int(frame.loc[fitted].drop(columns=["holdout", "cluster"], errors="ignore").duplicated().sum())
     if twice:
-        found.append(
+        warnings.append(
             FitWarning("duplicated_rows", f"{twice} rows stand twice in the table: they count twice in the fit")
         )
     if problem.model.objective.log and (split := _two_groups(problem)):
         low, high = split
-        found.append(
+        warnings.append(
             FitWarning(
                 "mixed_units",
                 f"at like sizes {problem.law.response} falls into two groups, around {low:.3g} and {high:.3g},"
                 " with nothing between: losses per byte beside losses per token?",
             )
         )
-    return tuple(found)
+    return tuple(warnings)
 
 
 def _two_groups(problem: Problem) -> tuple[float, float] | None:
-    """Medians of two groups of responses, if runs of nearly one size are often apart, always by about one factor."""
+    """The medians of two groups of responses, if runs of similar size often differ, always by about the same factor."""
     fitted = problem.fitted
     response = np.log(problem.response[fitted])
-    sizes = [np.log(problem.columns[n][fitted]) for n in SIZES if n in problem.columns and n not in problem.law.signed]
+    sizes = [
+        np.log(problem.columns[n][fitted]) for n in SIZE_ROLES if n in problem.columns and n not in problem.law.signed
+    ]
     if not sizes or len(response) <= NEIGHBOURS:
         return None
     points = np.stack(sizes, axis=1)
-    found = KDTree(points).query(points, NEIGHBOURS + 1, p=1)
-    distance, near = (np.asarray(part)[:, 1:] for part in found)
+    distance, near = (np.asarray(part)[:, 1:] for part in KDTree(points).query(points, NEIGHBOURS + 1, p=1))
     difference = np.abs(response[near] - response[:, None])
     apart = difference - STEEPEST * distance
     far, half = np.mean(apart > UNIT_GAP), np.mean((apart > UNIT_GAP / 2) & (apart <= UNIT_GAP))
-    if far < FEWEST_SHARE or half > far / 4:
+    if far < FEWEST_APART or half > far / 4:
         return None
-    # Diverged runs are apart by any factor: their quartiles are.
+    # Two units differ by one factor, so the differences are alike; those of diverged runs have quartiles far apart.
     low, middle, high = np.percentile(difference[apart > UNIT_GAP], [25, 50, 75])
     if high - low > middle / 3:
         return None

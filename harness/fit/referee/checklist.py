@@ -1,4 +1,4 @@
-"""What a referee asks of a scaling-law fit, answered from the fit and its table: the groups of laws' known pitfalls.
+"""The checklist of a scaling-law fit: what a referee asks, answered from the fit and its table.
 
 Form, set-up, collection and fit follow the checklist of (Mis)Fitting (arXiv 2502.18969). A question that the table
 cannot answer is answered `not in the table`: it is for the author of the runs.

@@ -12,14 +12,14 @@ from harness.fit.result import ExtrapolationErrors
 from harness.fit.search.solver import Solutions, best_and_runners_up, minimise
 
 WINDOWS = 4
-# The first window is fitted to this share of the runs: with less, most laws are not identified there.
+# The first window is fitted to this share of the runs. With fewer, most laws are not identified there.
 FIRST_SHARE = 0.5
 STARTS_PER_WINDOW = 24
 
 
 @dataclass(frozen=True)
 class Extrapolation:
-    """What became of the rows beyond the windows.
+    """Scores of the rows that are larger than those fitted.
 
     Attributes:
         rows: which rows were scored, each once, by the fit to all smaller ones.
@@ -35,7 +35,7 @@ class Extrapolation:
     reach: float
 
     def summary(self) -> ExtrapolationErrors:
-        """As a fit's result has it."""
+        """The means that a fit's result reports."""
         known = bool(np.isfinite(self.relative).all())
         return ExtrapolationErrors(
             rows=int(self.rows.sum()),
@@ -46,7 +46,7 @@ class Extrapolation:
 
 
 def scale_of(problem: Problem) -> Float[np.ndarray, "rows"]:
-    """What a run costs, for order only: flops; else the product of N and D; else of what sizes the law reads."""
+    """The scale by which runs are ordered: flops; else the product of N and D; else of the sizes that the law reads."""
     raw = problem.raw_columns
     if "flops" in raw:
         return raw["flops"]

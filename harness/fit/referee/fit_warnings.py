@@ -1,4 +1,4 @@
-"""What a reader of a fit has to be told, found from the fit itself."""
+"""Warnings that follow from a fit itself: how it ended, what is not identified, what is fragile."""
 
 import numpy as np
 
@@ -19,7 +19,7 @@ STATUS_MESSAGES = {
 
 
 def _at_ends(problem: Problem, identified: Identified) -> list[str]:
-    """Constants of the law that no data held back: a floor gone to zero, an exponent as steep as is allowed."""
+    """Constants of the law that ended at an end of their range: a floor at zero, an exponent as steep as is allowed."""
     low, high = bounds_of(problem.model)
     named = []
     for index, parameter in enumerate(problem.law.parameters):

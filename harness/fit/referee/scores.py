@@ -13,7 +13,7 @@ def _sd(values: Float[np.ndarray, "rows"]) -> float | None:
 
 
 def scatter_of(problem: Problem, theta: Float[np.ndarray, "parameters"], parameters: int) -> Scatter:
-    """The scatter of the fitted rows under every definition in use, since a bare "scatter" is ambiguous.
+    """The scatter of the fitted rows under every definition in use, because papers mean different things by it.
 
     `tau` is the multiplicative scatter beyond the measured noise (maximum likelihood); `tau_unbiased` multiplies it by
     sqrt(n/(n-p)), the correction of a residual variance for `parameters` fitted directions. `log_residual_sd` is over

@@ -1,4 +1,4 @@
-"""The same fit under other reasonable choices: how far the answer moves is part of the answer.
+"""The same fit under other reasonable choices: how far the estimates and a prediction move.
 
 The choices are those that move published fits ((Mis)Fitting, arXiv 2502.18969): rows, the robustness of
 the objective, the definition of N, checkpoints or final losses, the form of the law.
@@ -14,6 +14,7 @@ from harness.fit.certainty.identifiability import Identified
 from harness.fit.laws.law import stacked
 from harness.fit.laws.registry import get_law
 from harness.fit.problem.centred import Problem, centre, rows_needed
+from harness.fit.problem.columns import SIZE_ROLES
 from harness.fit.problem.likelihood import log_likelihood_rows
 from harness.fit.problem.model import StatisticalModel
 from harness.fit.problem.objective import OBJECTIVES
@@ -26,9 +27,8 @@ from harness.fit.search.starts import grid_of_starts
 
 OTHER_DELTAS = (1e-4, 1e-3, 1e-2)
 N_DEFINITIONS = ("N_total", "N_nonembedding", "N_active", "N_trainable")
-SIZES = ("N", "D", "U", "flops")
 FEW_SIZES = 12
-# How far beyond the largest run the answer is asked for: sqrt(10) in N and in D, 10 in their product.
+# The prediction is asked for at this factor times the largest N and D of the rows.
 BEYOND = np.sqrt(10.0)
 EXPONENT_RANGE = 0.1
 NOISES = 3.0
@@ -48,11 +48,11 @@ def prediction_beyond(problem: Problem, theta: Float[np.ndarray, "parameters"]) 
     Other columns are those of the largest run. None for laws whose columns come from whole series.
     """
     law, raw = problem.law, problem.raw_columns
-    if law.derive is not None or not any(name in raw for name in SIZES):
+    if law.derive is not None or not any(name in raw for name in SIZE_ROLES):
         return None
     largest = int(np.argmax(np.where(problem.fitted, scale_of(problem), -np.inf)))
     point = {name: values[[largest]] for name, values in raw.items()}
-    for name in SIZES:
+    for name in SIZE_ROLES:
         if name in point:
             factor = BEYOND**2 if name == "flops" else BEYOND
             point[name] = np.array([raw[name][problem.fitted].max() * factor])
@@ -71,7 +71,7 @@ def _refit(problem: Problem, starts, free, weights=None) -> Float[np.ndarray, "p
 def _row_choices(problem: Problem, frame: pd.DataFrame) -> dict[str, np.ndarray]:
     """Name -> the rows that are fitted: without an end, without one size, final losses only."""
     found = {}
-    for role in (name for name in SIZES if name in problem.columns):
+    for role in (name for name in SIZE_ROLES if name in problem.columns):
         values = problem.columns[role]
         distinct = np.unique(values[problem.fitted])
         if len(distinct) < 3:
@@ -97,7 +97,7 @@ def cases(
     """Refits with rows dropped, other objectives, another definition of N, or an alternative law.
 
     Args:
-        reported: parameters and combinations that are identified; the others would only show noise.
+        reported: the parameters and combinations that are identified; refits of the others would only show noise.
 
     Returns:
         per case, the fit itself first: its name, the rows fitted, the estimates, and the response predicted at sqrt(10)

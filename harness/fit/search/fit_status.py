@@ -1,4 +1,4 @@
-"""How a fit ended, in words that the result, the JSON and the report share."""
+"""The words for how a fit ended, which the result, the JSON and the report share."""
 
 import enum
 

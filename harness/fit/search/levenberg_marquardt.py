@@ -1,14 +1,21 @@
-"""The minimiser: many Levenberg-Marquardt searches at once, in float64, over slots that are refilled.
+"""One step of a Levenberg-Marquardt search, for many searches at once (slots) in one compiled program.
 
-One compiled program serves multi-start, bootstrap, profile and cross-validation: a run has its own start, its own row
-weights, its own responses and its own set of free parameters. A slot whose run has ended takes the next one, so that no
-run waits for the slowest of a batch; every core has its own slots. A step solves
+Algorithm: a step solves
 
     (J' (c + damping * b) J) step = -J' s
 
-with J the Jacobian of what the losses depend on, s their slopes, c their curvatures, and b curvatures that bound them.
-With damping 1 that is reweighted least squares, which goes downhill from far away; with damping 0 it is Newton's method
-on the rows inside Huber's corner, which ends in a few steps.
+with J the Jacobian of the objective's features, s the slopes of the losses in them, c their curvatures, and b
+curvatures that bound the losses. With damping 1 that is iteratively reweighted least squares, which goes downhill from
+far away; with damping 0 it is Newton's method on the rows inside Huber's corner, which ends in a few steps. A step that
+lowers the loss is accepted and the damping divided by 5; otherwise the damping is multiplied by 4. Parameters at a
+bound whose gradient points outwards do not move. Huber's corner starts wide and is narrowed as the search ends.
+
+Guarantee: at one corner width the loss never rises. The search ends where the next step promises to lower the loss by
+less than 1e-10 of its size, or where no step lowers it at a damping of 1e9: at a stationary point within the bounds,
+which need not be the lowest one. Take many starts.
+
+Not for: more parameters than some dozens (the matrices are dense and solved without pivoting), losses that are not sums
+over rows, and objectives without a bounding curvature.
 """
 
 from collections.abc import Callable
@@ -21,14 +28,23 @@ from jaxtyping import Array, Float
 from harness.fit.problem.model import StatisticalModel, features_at_values, in_logs, is_linear
 from harness.fit.problem.objective import HuberOptions
 
+# The largest step of a parameter, in the coordinates of the search: a factor of 20 for those in logs.
 LARGEST_STEP = 3.0
+# Huber's corner is narrowed by this factor whenever a step promises less than this share of the loss.
 NARROWING = 31.7
 NEARLY = 1e-2
+# The damping after the corner was narrowed.
 RESTART = 1.0
 
 
 class Slots(NamedTuple):
-    """One run a slot, on the host; every field has a leading axis of slots."""
+    """The state of the searches, one a slot; every field has a leading axis of slots.
+
+    Attributes:
+        theta: the best point so far, in the coordinates of the search, with its loss, gradient and two curvatures.
+        proposal: the point that is evaluated next; `values` are its parameters in natural units.
+        blur: how many times as wide Huber's corner is as in the objective.
+    """
 
     theta: Any
     loss: Any
@@ -46,9 +62,9 @@ class Slots(NamedTuple):
 def tangents(model: StatisticalModel, values, columns, noise, once):
     """Features of the rows, and their derivatives in the parameters (natural units).
 
-    In two loops of `once` = 1 turns, across which XLA does not fuse: what the derivatives share is computed once, not
-    for each of them, nor again for each entry of the products they go into (34 us a step instead of 5, with 240 rows
-    and 5 parameters).
+    Each part runs in a loop of `once` = 1 iterations, across which XLA does not fuse. What the derivatives share is
+    then computed once. If XLA fuses, it is computed again for each derivative and for each entry of the products they
+    go into: 34 us a step instead of 5, with 240 rows and 5 parameters.
     """
     tree = []
 
@@ -67,12 +83,13 @@ def tangents(model: StatisticalModel, values, columns, noise, once):
 
 
 def _apart(function: Callable, argument, once):
+    """`function(argument)` in a loop of `once` iterations, so that XLA does not fuse it with what follows."""
     nothing = jax.tree.map(lambda part: jnp.zeros(part.shape, part.dtype), jax.eval_shape(function, argument))
     return jax.lax.fori_loop(0, once, lambda _, __: function(argument), nothing)
 
 
 def _matrices(model: StatisticalModel, features, slopes, weight, target, noise, options: HuberOptions):
-    """Loss, gradient, and the two curvature matrices; rows of weight zero count nothing even if they are not finite."""
+    """Loss, gradient, and the two curvature matrices; rows of weight zero do not count, even if they are not finite."""
     losses = model.objective.rows(features, target, noise, options)
     loss = jnp.sum(jnp.where(weight > 0, weight * losses, 0.0))
     count = len(model.parameters)
@@ -86,7 +103,7 @@ def _matrices(model: StatisticalModel, features, slopes, weight, target, noise, 
 
 
 def _solve(matrix: Float[Array, "p p"], right: Float[Array, "p"]) -> Float[Array, "p"]:
-    """Gauss-Jordan without pivoting, for positive matrices: LAPACK is called slot by slot, and takes most of a step."""
+    """Gauss-Jordan without pivoting, for positive matrices. LAPACK is called slot by slot: most of a step's time."""
     rows = jnp.concatenate([matrix, right[:, None]], axis=1)
     for k in range(len(right)):
         pivot = rows[k] / rows[k, k]
@@ -94,10 +111,10 @@ def _solve(matrix: Float[Array, "p p"], right: Float[Array, "p"]) -> Float[Array
     return rows[:, -1]
 
 
-def advance(
+def take_step(
     model: StatisticalModel, slot: Slots, features, slopes, weight, free, target, noise, options, low, high
 ) -> Slots:
-    """Take a proposal or leave it, given the features and their derivatives there, and propose the next one."""
+    """Accept or reject the proposal, given the features and their derivatives there, and propose the next point."""
     blurred = options._replace(delta=options.delta * slot.blur)
     loss, gradient, curvature, majoriser = _matrices(model, features, slopes, weight, target, noise, blurred)
     unit = jnp.where(in_logs(model), slot.values, 1.0)  # d value / d coordinate
@@ -114,7 +131,7 @@ def advance(
     active = free & ~held
     gradient_ = jnp.where(active, gradient, 0.0)
     size = jnp.diagonal(majoriser)
-    # Directions of no curvature get a floor: without it a term that has vanished would send the step to infinity.
+    # The floor on the diagonal bounds the step along directions without curvature, such as those of a vanished term.
     diagonal = jnp.where(active, damping * 1e-8 * size + 1e-13 * jnp.max(size) + 1e-30, 1.0)
     matrix = jnp.where(active[:, None] & active[None, :], curvature + damping * majoriser, 0.0) + jnp.diag(diagonal)
     scale = jax.lax.rsqrt(jnp.maximum(jnp.diagonal(matrix), 1e-30))
@@ -124,10 +141,10 @@ def advance(
     size, lost = model.objective.floor + jnp.abs(loss), ~jnp.isfinite(loss)
     ended = (promised < 1e-10 * size) | (damping > 1e9)
     step = jnp.clip(step, -LARGEST_STEP, LARGEST_STEP)
-    # In a linear constant the step is exact for the constant itself, not for its log.
+    # Where the response is linear in a constant, the step is exact for the constant itself, not for its log.
     step = jnp.where(in_logs(model) & is_linear(model), jnp.log1p(jnp.maximum(step, -0.9)), step)
     proposal = jnp.clip(theta + step, low, high)
-    # The loss of another corner is another loss: what comes next is taken whatever it is.
+    # A narrower corner is another objective. The old loss cannot be compared, so the next proposal is always accepted.
     narrow = ~slot.finished & (slot.blur > 1.0) & ((promised < NEARLY * size) | ended) & ~lost
     blur = jnp.where(narrow, jnp.maximum(slot.blur / NARROWING, 1.0), slot.blur)
     loss, damping = jnp.where(narrow, jnp.inf, loss), jnp.where(narrow, RESTART, damping)

@@ -1,4 +1,9 @@
-"""The minimiser."""
+"""The minimiser: many searches at once, in float64, over slots that are refilled.
+
+One compiled program serves multi-start, bootstrap, profile and cross-validation. Each run has its own start, its own
+row weights, its own responses and its own set of free parameters. A slot whose run has ended takes the next one, so
+that no run waits for the slowest of a batch; every core has its own slots.
+"""
 
 import os
 import threading
@@ -14,19 +19,20 @@ from harness.fit.problem.centred import Problem
 from harness.fit.problem.model import StatisticalModel, bounds_of, in_logs, is_linear
 from harness.fit.problem.program import program
 from harness.fit.search.fit_status import FitStatus
-from harness.fit.search.levenberg_marquardt import Slots, advance, tangents
+from harness.fit.search.levenberg_marquardt import Slots, take_step, tangents
 
 MAX_STEPS = 400
-# Steps of a slot between two looks at which runs have ended: at 24 steps a run, 8 leave a sixth of them idle.
+# Steps between two checks of which runs have ended. With 24 steps a run, 8 leave a sixth of them idle.
 STEPS_PER_CALL = 8
 
 
 @dataclass(frozen=True)
 class Solutions:
-    """Where the runs of a batch ended; coordinates are those of `model.parameters`.
+    """The end points of a batch of searches, a row a run, in the coordinates of `model.parameters`.
 
     Attributes:
         distance: how far a run went from its start, in the coordinates of the search (largest of the parameters).
+        finished: whether a run ended before its steps ran out.
         steps: evaluations of the loss.
     """
 
@@ -39,6 +45,7 @@ class Solutions:
 
     @property
     def moved(self) -> np.ndarray:
+        """Which runs left their start."""
         return self.distance > 1e-6
 
 
@@ -47,7 +54,7 @@ def _advance_slots(model: StatisticalModel, once, slots, weights, free, targets,
     def of_slot(slot: Slots, weight, may_move, target) -> Slots:
         def step(_, state: Slots) -> Slots:
             features, slopes = tangents(model, state.values, columns, noise, once)
-            return advance(model, state, features, slopes, weight, may_move, target, noise, options, low, high)
+            return take_step(model, state, features, slopes, weight, may_move, target, noise, options, low, high)
 
         return jax.lax.fori_loop(0, STEPS_PER_CALL, step, slot)
 
@@ -55,7 +62,7 @@ def _advance_slots(model: StatisticalModel, once, slots, weights, free, targets,
 
 
 def padded_length(rows: int) -> int:
-    """The next of 2^k times 1, 1.25, 1.5, 1.75: tables of nearly one length share a compiled program."""
+    """`rows` rounded up to 2^k times 1, 1.25, 1.5 or 1.75: tables of similar length share a compiled program."""
     if rows <= 16:
         return 16
     quarter = 2 ** (int(np.floor(np.log2(rows - 1))) - 2)
@@ -63,13 +70,13 @@ def padded_length(rows: int) -> int:
 
 
 def slots_for(problem: Problem) -> int:
-    """How many runs a core carries at once: enough to fill vectors, few enough to stay in its cache."""
+    """Runs that a core carries at once: enough to fill its vector units, few enough to stay in its cache."""
     numbers = sum(np.size(values) for values in problem.columns.values()) / max(len(problem.columns), 1)
     return int(2 ** np.clip(np.floor(np.log2(32 * 256 / numbers)), 0, 5))
 
 
 def _without_held_out(problem: Problem, *of_runs: Callable[[int], np.ndarray] | None):
-    """The same search over fitted rows alone (rows of weight zero cost as much time), with what is given by run."""
+    """The problem of the fitted rows alone, and the same for functions of runs: rows of weight zero would cost time."""
     rows = problem.fitted
     if rows.all():
         return problem, *of_runs
@@ -91,7 +98,10 @@ def minimise(
     free: np.ndarray | None = None,
     targets: Callable[[int], Float[np.ndarray, "rows"]] | None = None,
 ) -> Solutions:
-    """Minimise sum of weight * row loss from every start.
+    """Minimise the sum of weight * row loss from every start by Levenberg-Marquardt (`levenberg_marquardt`).
+
+    Each run ends at a stationary point of its own objective within the bounds, after `MAX_STEPS`, or with an infinite
+    loss if its start has none. It is no global search: give it starts that cover the ranges.
 
     Args:
         starts: in the coordinates of the search, centred.
@@ -165,7 +175,7 @@ def minimise(
 
 
 def best_and_runners_up(solutions: Solutions, count: int) -> Float[np.ndarray, "count parameters"]:
-    """The end points of the `count` best runs that differ from each other: starts for what follows a first search."""
+    """The end points of the `count` best runs that differ from each other, as starts for refits."""
     order = np.argsort(solutions.loss, kind="stable")
     chosen = [order[0]]
     for run in order[1:]:
@@ -177,16 +187,16 @@ def best_and_runners_up(solutions: Solutions, count: int) -> Float[np.ndarray, "
 
 
 def status_of(problem: Problem, solutions: Solutions) -> FitStatus:
-    """What the best of these runs amounts to. `not_identified` is for `identify` to say."""
+    """How the best of these runs ended. Only `identify` can tell whether the parameters are identified."""
     best = int(np.argmin(solutions.loss))
     if not np.isfinite(solutions.loss[best]):
         return FitStatus.FAILED
-    # Where every constant is linear, the start is solved exactly: there is nowhere to go.
+    # Where the law is linear in every constant, the start is the exact solution and need not move.
     if not solutions.moved[best] and not is_linear(problem.model).all():
         return FitStatus.DID_NOT_MOVE
     if not solutions.finished[best]:
         return FitStatus.MAX_ITER
-    # The law's own constants: the scatter's lowest value means that there is none.
+    # Only the law's own constants count: a scatter at its lowest value means that there is no scatter.
     low, high = (bound[: len(problem.law.parameters)] for bound in bounds_of(problem.model))
     theta = solutions.theta[best][: len(low)]
     return FitStatus.AT_BOUND if np.any((theta - low < 1e-6) | (high - theta < 1e-6)) else FitStatus.CONVERGED

@@ -62,17 +62,17 @@ def _projected(problem: Problem, points: Float[np.ndarray, "runs parameters"]) -
     logs = np.array([p.transform == "log" for p in parameters])
     weight = problem.weights / (problem.response if problem.model.objective.log else 1.0)
     target = weight * problem.response
-    # Each point without its linear constants, then with one of them alone at 1.
+    # Evaluate every point with all linear constants at zero, then with each of them alone at one.
     values = np.where(logs, np.exp(np.where(logs, points, 0.0)), points)
     values[:, linear] = 0.0
     each = np.repeat(values[:, None], len(linear) + 1, axis=1)
     for column, i in enumerate(linear):
         each[:, column + 1, i] = 1.0
     flat = each.reshape(-1, len(parameters))
-    found = np.asarray(_responses(problem.model, flat, problem.columns, problem.noise))
-    found = found.reshape(*each.shape[:2], len(target))
+    responses = np.asarray(_responses(problem.model, flat, problem.columns, problem.noise))
+    responses = responses.reshape(*each.shape[:2], len(target))
     points = points.copy()
-    for point, rows in zip(points, found, strict=True):
+    for point, rows in zip(points, responses, strict=True):
         rest, basis = rows[0], (rows[1:] - rows[0]).T
         design, right = np.nan_to_num(basis * weight[:, None]), np.nan_to_num(target - weight * rest)
         norms = np.maximum(np.linalg.norm(design, axis=0), 1e-300)
@@ -81,6 +81,6 @@ def _projected(problem: Problem, points: Float[np.ndarray, "runs parameters"]) -
         else:
             solved = np.linalg.lstsq(design / norms, right, rcond=None)[0] / norms
         for i, value in zip(linear, solved, strict=True):
-            # A term solved away would have no slope to come back by.
+            # A term solved to zero would have no slope in its log, and the search could never bring it back.
             point[i] = np.log(max(value, 0.3 * parameters[i].starts[0])) if logs[i] else value
     return np.clip(points, low, high)

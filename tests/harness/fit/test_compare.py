@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from harness.fit.compare import aicc, compare, folds_of
+from harness.fit.fitting import fit
 from harness.fit.laws.registry import get_law
 from harness.fit.problem.centred import centre
 from sweeps.errors import InputError
@@ -37,3 +38,15 @@ def test_seeds_of_a_configuration_share_a_fold(ordinary):
 def test_laws_of_different_responses_do_not_compare(ordinary):
     with pytest.raises(InputError, match="same response"):
         compare(["gap", "chinchilla"], ordinary(0))
+
+
+def test_a_comparison_and_a_fit_show_themselves_in_notebooks(losses):
+    compared = compare(["chinchilla", "tied"], losses(9, rows=40))
+    html = compared._repr_html_()
+    assert all(f"<td>{law.law}</td>" in html for law in compared)
+    bars = compared.figure().data[0]
+    assert list(bars.x) == [law.law for law in compared] and max(bars.y) == 0.0
+    fitted = fit("chinchilla", losses(9, rows=40), bootstrap=0, sensitivity=False)
+    assert "95 % interval" in fitted._repr_html_() and "<td>alpha</td>" in fitted._repr_html_()
+    known = [name for name, value in fitted.parameters.items() if value.identified]
+    assert [trace.y[0] for trace in fitted.figure().data if tuple(trace.x) == (1.0,)] == known
