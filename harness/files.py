@@ -1,6 +1,6 @@
-"""Files that are whole or absent: written beside, flushed to disk, renamed.
+"""Files that are either whole or absent: each is written beside its place, flushed to disk, and renamed.
 
-An object store (gs://, s3://) has neither folders nor renames, and needs none: a put replaces the whole object or
+An object store (gs://, s3://, az://) has no folders and no renames, and needs none: a put replaces the whole object or
 leaves the old one.
 """
 
@@ -20,15 +20,16 @@ from sweeps.errors import InputError, reason_of
 if TYPE_CHECKING:
     import pyarrow as pa
 
-# Before eight bytes of checksum of all others, between a parquet file's pages and its footer. Pages alone can have
-# checksums of their own: of all single bits of a segment, 1.5 % could be flipped unseen, most of them names of columns.
+# This mark and eight bytes of checksum of all other bytes lie between the pages of a parquet file and its footer.
+# Parquet's own checksums cover pages only: of all single bits of a segment, 1.5 % could be flipped unseen, most of them
+# in the names of columns.
 MARK = b"isogap32"
-# What etils.epath hands to fsspec; each needs its package: s3fs, gcsfs, adlfs.
+# The kinds of URL that etils.epath hands to fsspec; each needs its package: s3fs, gcsfs, adlfs.
 STORES = ("s3", "gs", "az")
 
 
 def open_folder(name: str) -> Path:
-    """A folder by its name: a local path, or a URL of an object store, which answers as a path does.
+    """A folder by its name: a local path, or the URL of an object store, whose value has the methods of a path.
 
     Raises:
         InputError: a URL of another kind, one whose package is not installed, or a store that does not answer.
@@ -43,11 +44,11 @@ def open_folder(name: str) -> Path:
     import fsspec.config
     from etils import epath
 
-    # Listings are not remembered: other processes write here, and a remembered length would cut their files short.
+    # Listings must not be cached: other processes write here, and a cached length would cut their files short.
     protocols = ("gcs", "gs") if scheme == "gs" else (scheme,)
     for protocol in protocols:
         fsspec.config.conf.setdefault(protocol, {})["use_listings_cache"] = False
-        # And for the worker processes that this one starts, which are given the path and not its name.
+        # The worker processes that this one starts are given the path and not its name, so they need it set, too.
         os.environ.setdefault(f"FSSPEC_{protocol.upper()}", '{"use_listings_cache": false}')
     try:
         fsspec.get_filesystem_class(scheme)
@@ -62,13 +63,13 @@ def open_folder(name: str) -> Path:
 
 
 def is_local(path: Path) -> bool:
-    """Whether the path is of this machine's file systems, not of an object store."""
+    """Whether the path lies in a file system of this machine, not in an object store."""
     return isinstance(path, Path)
 
 
 @contextmanager
 def naming(path: Path) -> Iterator[None]:
-    """Errors of the system name the file: a full disk is told of when a file is open, which has no name then."""
+    """Add the path to errors of the system that lack it, such as that of a full disk while a file is written."""
     try:
         yield
     except OSError as error:
@@ -87,7 +88,7 @@ def sync(path: Path) -> None:
 
 
 def _make_folder(folder: Path, made: set[Path]) -> None:
-    """Make a folder and those above it; `made` takes the folders in which there are new ones."""
+    """Make a folder and those above it; the folders in which a new one was made are added to `made`."""
     if not folder.is_dir():
         _make_folder(folder.parent, made)
         folder.mkdir(exist_ok=True)
@@ -95,15 +96,15 @@ def _make_folder(folder: Path, made: set[Path]) -> None:
 
 
 def write_files(contents: Mapping[Path, bytes], *, durable: bool = True) -> None:
-    """Write or replace files so that a crash leaves of each the old one or the new one, in the given order.
+    """Write or replace files in the given order, so that a crash leaves either the old or the new version of each.
 
-    Many at once cost little more than one: the first flush commits what the file system has noted of all of them.
+    Many files cost little more than one: the first flush also commits what the file system holds of the others.
 
     Args:
-        durable: wait until they are on disk; without, a power loss (not a killed process) may leave a damaged file.
+        durable: whether to wait until they are on disk; if not, a power loss (not a killed process) may damage a file.
 
     Raises:
-        OSError: one cannot be written; no old file is harmed, nothing is left beside them, and `filename` is set.
+        OSError: a file cannot be written; old files are unharmed, no temporary file is left, and `filename` is set.
     """
     changed: set[Path] = set()
     written: dict[Path, Path] = {}
@@ -114,7 +115,7 @@ def write_files(contents: Mapping[Path, bytes], *, durable: bool = True) -> None
                     path.write_bytes(content)
                     continue
                 _make_folder(path.parent, changed)
-                # A name of its own: two processes may write the same file, and each must rename what it wrote.
+                # The name is unique: two processes may write the same file, and each must rename what it wrote.
                 written[path] = temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
                 with open(temporary, "xb") as file:
                     file.write(content)
@@ -129,24 +130,24 @@ def write_files(contents: Mapping[Path, bytes], *, durable: bool = True) -> None
             with suppress(OSError):
                 temporary.unlink(missing_ok=True)
         raise
-    # New folders are flushed in any case: what is written into them later may be durable.
+    # New folders are flushed in any case, for files that are written into them later may have to be durable.
     for folder in sorted(changed | {path.parent for path in written} if durable else changed):
         with naming(folder):
             sync(folder)
 
 
 def write_bytes(path: Path, content: bytes, *, durable: bool = True) -> None:
-    """`write_files` of one."""
+    """Write one file as `write_files` does."""
     write_files({path: content}, durable=durable)
 
 
 def write_text(path: Path, text: str, *, durable: bool = True) -> None:
-    """`write_bytes` of a text."""
+    """Write a text as UTF-8, as `write_files` does."""
     write_bytes(path, text.encode(), durable=durable)
 
 
 def write_json(path: Path, value: Any, *, durable: bool = True) -> None:
-    """`write_bytes` of `json_bytes`."""
+    """Write a value as indented JSON, as `write_files` does."""
     write_bytes(path, json_bytes(value), durable=durable)
 
 
@@ -156,7 +157,7 @@ def json_bytes(value: Any) -> bytes:
 
 
 def parquet_bytes(table: "pa.Table") -> bytes:
-    """A table as the bytes of a parquet file, with a checksum of all of it where no reader looks."""
+    """A table as the bytes of a parquet file, with a checksum of all of it in a place that parquet readers ignore."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -168,19 +169,19 @@ def parquet_bytes(table: "pa.Table") -> bytes:
 
 
 def _footer(content: bytes) -> int:
-    """Where the footer of a parquet file begins: its length and four letters are the file's end."""
+    """Where the footer of a parquet file begins; the file ends with the footer's length and four letters."""
     return max(len(content) - 8 - int.from_bytes(content[-8:-4], "little"), 0)
 
 
 def _is_whole(content: bytes) -> bool:
-    """Whether a parquet file is as `parquet_bytes` gave it; another's has no checksum, and passes."""
+    """Whether a parquet file is as `parquet_bytes` made it. Files of other programs have no checksum and pass."""
     place = _footer(content)
     pages, mark, checksum = content[: max(place - 16, 0)], content[place - 16 : place - 8], content[place - 8 : place]
     return mark != MARK or zlib.crc32(content[place:], zlib.crc32(pages)) == int.from_bytes(checksum, "little")
 
 
 def read_bytes(path: Path) -> bytes:
-    """All of a file; of an object in one request, for one read in parts fails when it is replaced in between."""
+    """All of a file. An object is read in one request: reading in parts fails if it is replaced in between."""
     if is_local(path):
         return path.read_bytes()
     import fsspec
@@ -194,7 +195,7 @@ def read_parquet(path: Path) -> "pa.Table":
 
     Raises:
         OSError: there is no such file.
-        ValueError: it is no parquet file, or a damaged one.
+        ValueError: it is not a parquet file, or it is damaged.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -209,7 +210,7 @@ def read_parquet(path: Path) -> "pa.Table":
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Remove what killed processes left half written in a folder of files; nobody may be writing there."""
+    """Remove the temporary files that killed processes left in a folder; no process may be writing there."""
     if not is_local(folder):
         return
     try:
@@ -236,9 +237,9 @@ def default_cache() -> Path:
 
 @contextmanager
 def atomically(path: Path) -> Iterator[Path]:
-    """A path to write a file or folder at, which takes the place of `path` once the block is done and all is on disk.
+    """A path at which to write a file or folder; it is moved to `path` when the block is done and all is on disk.
 
-    Where another process has put a folder there in the meantime, that one stays: same name, same content.
+    If another process has put a folder at `path` in the meantime, that folder stays: the same name means equal content.
 
     Raises:
         OSError: it cannot be written; `filename` is set.

@@ -1,4 +1,4 @@
-"""`isogap gaps`: every estimator of every cell side by side, with its error, and what stands behind it."""
+"""The work of `isogap gaps`: every estimator of every cell with its error, and the details of one run."""
 
 import math
 from collections import defaultdict
@@ -13,8 +13,8 @@ import pandas as pd
 from harness.fit.gap_law.published import predict_gap
 from harness.gaps.contrast import DETECTABLE, Gap, Side, contrast, tokens_needed
 from harness.gaps.document_losses import Documents, read_documents
-from harness.gaps.one_run import finite, named
-from harness.gaps.twins import differences, placebo_gaps, recency, trajectory
+from harness.gaps.one_run import finite, gap_columns
+from harness.gaps.twins import loss_differences, placebo_gaps, recency, trajectory
 from harness.record.configs import read_configs
 from harness.record.status import run_folder
 from harness.record.table import ESTIMATORS, runs_table
@@ -25,29 +25,29 @@ PLACEBO_PAIRS = 20
 
 
 @dataclass(frozen=True)
-class Cell:
+class FinishedCell:
     """Finished runs that differ only in their seed, and their twins.
 
     Attributes:
-        runs: a run of each seed; of twins the first half's.
-        documents: by run id, of the runs and their twins.
+        runs: one run for each seed; of twins the one on half a, or on half b if that one has not ended.
+        documents: run id -> losses of documents, of the runs and their twins.
     """
 
     runs: tuple[RunConfig, ...]
     documents: Mapping[str, Documents]
 
     def of(self, run: RunConfig) -> tuple[Documents, Documents | None]:
-        """The documents of a run and of its twin, if that has ended too."""
+        """The documents of a run, and of its twin if it has ended too."""
         twin = None if run.data.half is None else self.documents.get(run.twin().run_id)
         return self.documents[run.run_id], twin
 
 
-def read_cells(out: Path, table: pd.DataFrame, run_id: str | None = None) -> Iterator[Cell]:
-    """The cells of a sweep's folder, in its order, read one at a time; only what has ended.
+def read_cells(out: Path, table: pd.DataFrame, run_id: str | None = None) -> Iterator[FinishedCell]:
+    """The cells of a sweep's folder with their finished runs, in the order of the sweep, read one at a time.
 
     Args:
         table: the folder's runs.
-        run_id: of a run or its twin, whose cell alone is read; None for all.
+        run_id: a run or its twin whose cell alone is read; None for all cells.
     """
     done = set(table.loc[table["status"] == "done", "run_id"])
     cells: dict[RunConfig, list[RunConfig]] = defaultdict(list)
@@ -58,14 +58,18 @@ def read_cells(out: Path, table: pd.DataFrame, run_id: str | None = None) -> Ite
         twins = [run.twin() for run in runs if run.data.half is not None]
         ids = {run.run_id for run in (*runs, *twins)}
         if run_id is None or run_id in ids:
-            yield Cell(tuple(runs), {name: read_documents(run_folder(out, name)) for name in sorted(ids & done)})
+            yield FinishedCell(
+                tuple(runs), {name: read_documents(run_folder(out, name)) for name in sorted(ids & done)}
+            )
 
 
-def gap_rows(out: Path, table: pd.DataFrame) -> Iterator[tuple[dict[str, Any], Cell]]:
-    """A row a cell, with the cell: its sizes, every estimator's gap averaged over seeds with its standard error (of the
-    documents, and between the seeds where there are several), the minimum detectable gap of the best, the published
-    law's prediction and how many evaluation tokens a side would make it detectable, the placebos' scores, the spreads
-    of documents, the noise scale and whether the gap had settled.
+def gap_rows(out: Path, table: pd.DataFrame) -> Iterator[tuple[dict[str, Any], FinishedCell]]:
+    """One row for each cell, and the cell.
+
+    A row holds the cell's sizes; every estimator's gap averaged over seeds, with a standard error that covers documents
+    and, where there are several, seeds; the minimum detectable gap of the most precise estimator; the gap that the
+    published law predicts, and how many evaluation tokens on each side would make it detectable; the placebos in
+    standard errors; the spreads of documents; the noise scale; and whether the gap has converged.
 
     Args:
         table: the folder's runs.
@@ -75,11 +79,11 @@ def gap_rows(out: Path, table: pd.DataFrame) -> Iterator[tuple[dict[str, Any], C
         yield _row(cell, [by_id[run.run_id] for run in cell.runs]), cell
 
 
-def _row(cell: Cell, measured: Sequence[dict[str, Any]]) -> dict[str, Any]:
+def _row(cell: FinishedCell, measured: Sequence[dict[str, Any]]) -> dict[str, Any]:
     names = ("run_id", "architecture", "domain", "tokenizer", "N_nonembedding", "D", "U", "epochs", "D_bytes")
     row: dict[str, Any] = {name: measured[0][name] for name in names} | {"seeds": len(cell.runs)}
     for name in ESTIMATORS:
-        row |= finite(named(f"gap_{name}", _over_seeds(name, cell, measured)))
+        row |= finite(gap_columns(f"gap_{name}", _over_seeds(name, cell, measured)))
     known = [float(row[f"gap_{name}_se"]) for name in ESTIMATORS[1:] if row[f"gap_{name}_se"] is not None]
     row["minimum_detectable_gap"] = DETECTABLE * min(known) if known else None
     row["predicted_gap"] = float(predict_gap(N=row["N_nonembedding"], D=row["D"]))
@@ -98,13 +102,15 @@ def _row(cell: Cell, measured: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _known(value: float | None) -> bool:
-    """In a table of runs, where missing is None or NaN."""
+    """Whether a value of a table of runs is there: a missing one is None or NaN."""
     return value is not None and math.isfinite(value)
 
 
-def _over_seeds(name: str, cell: Cell, measured: Sequence[dict[str, Any]]) -> Gap:
-    """The mean over the seeds of a cell. Its error holds that of the documents, which seeds share where their probes
-    are the same, and that between the seeds."""
+def _over_seeds(name: str, cell: FinishedCell, measured: Sequence[dict[str, Any]]) -> Gap:
+    """The mean gap over the seeds of a cell, with an error from documents and from seeds.
+
+    Seeds share documents where their probes are the same, so the error from documents does not fall with their number.
+    """
     values = [run[f"gap_{name}"] for run in measured]
     errors = [run[f"gap_{name}_se"] for run in measured]
     if not all(map(_known, values)):
@@ -115,9 +121,9 @@ def _over_seeds(name: str, cell: Cell, measured: Sequence[dict[str, Any]]) -> Ga
     return Gap(float(np.mean(values)), math.hypot(_documents_error(name, cell, errors), math.sqrt(between)))
 
 
-def _documents_error(name: str, cell: Cell, errors: Sequence[float]) -> float:
-    """Of the mean over seeds: their rows together, a document with all its rows being one cluster."""
-    if name == "online":  # its training text differs from seed to seed, its held-out text does not
+def _documents_error(name: str, cell: FinishedCell, errors: Sequence[float]) -> float:
+    """The error from documents of the mean over seeds: rows of all seeds together, clustered by group of documents."""
+    if name == "online":  # seeds differ in training text and share the held-out text
         return float(np.mean(errors))
     sides: list[Side] = []
     for run in cell.runs:
@@ -126,26 +132,29 @@ def _documents_error(name: str, cell: Cell, errors: Sequence[float]) -> float:
         if name == "probe" or twin is None:
             seen, plus = own.at(step, "seen").side(), own.at(step, "heldout").side()
         else:
-            seen, other, held = differences(own, twin, step)
+            seen, other, held = loss_differences(own, twin, step)
             plus, weight = (other, weight / 2) if name == "twin" else (held, weight)
         sides += [plus._replace(weight=weight), seen._replace(weight=-weight)]
     return contrast(*sides).se
 
 
-def cell_of(out: Path, run_id: str) -> Cell:
-    """The cell of a run.
+def cell_of(out: Path, run_id: str) -> FinishedCell:
+    """The cell of a finished run.
 
     Raises:
-        InputError: the folder holds no sweep, or no such run that has ended.
+        InputError: the folder holds no sweep, or no finished run of this id.
     """
     for cell in read_cells(out, runs_table(out), run_id):
         return cell
     raise InputError("--run", "ID", run_id, f"a finished run of {out}")
 
 
-def details(cell: Cell) -> dict[str, Any]:
-    """Of the first seed of a cell: the gap by recency and number of visits, after every evaluation, and how many of 20
-    placebos of each estimator are beyond two standard errors."""
+def details(cell: FinishedCell) -> dict[str, Any]:
+    """Details of the first seed of a cell.
+
+    They are the gap by recency and number of visits, the gap after every evaluation, and how many of 20 placebos of
+    each estimator lie beyond 1.96 standard errors.
+    """
     run = cell.runs[0]
     own, twin = cell.of(run)
     return {
@@ -157,6 +166,6 @@ def details(cell: Cell) -> dict[str, Any]:
 
 
 def false_alarms(run: RunConfig, own: Documents, twin: Documents | None) -> dict[str, int]:
-    """Of 20 pairs of halves of the held-out documents, drawn by hash, those that an estimator tells apart at 5 %."""
+    """How many of 20 placebos, each between other halves of the held-out documents, are detected at 5 %."""
     drawn = [placebo_gaps(own, twin, run.steps, seed) for seed in range(PLACEBO_PAIRS)]
     return {name: sum(abs(gaps[name].gap) > 1.96 * gaps[name].se for gaps in drawn) for name in drawn[0]}

@@ -3,11 +3,11 @@
 Every estimator is a sum of signed means over sets of documents:
 
     probe     mean of L over held-out - mean of L over seen
-    control   the same of L - L', the losses of a model that was trained on neither set: what makes documents hard
-              cancels within each of them
-    twin      half the mean of L - L' over what the other has seen, less that over what the run has seen: the difficulty
-              of documents cancels within each, and the better model's lead between the two sets
-    placebo   any of them between two sets that neither model has seen: truly zero
+    control   the same of L - L', where L' are the losses of a model that was trained on neither set: the difficulty of
+              a document cancels within the document
+    twin      half of: the mean of L - L' over what the twin has seen, less its mean over what the run has seen. The
+              difficulty of a document cancels within the document, the lead of the better model between the sets
+    placebo   any of these between two sets that neither model has seen: the true gap is zero
 """
 
 import math
@@ -18,18 +18,18 @@ from jaxtyping import Bool, Float, Int
 
 from harness.data.permutation import mix
 
-# Two-sided test at 5 %, detected in 80 % of repetitions: 1.96 + 0.84 standard errors.
+# A gap of 1.96 + 0.84 standard errors is found by a two-sided test at 5 % in 80 % of repetitions.
 DETECTABLE = 2.8
 
 
 class Side(NamedTuple):
-    """One set of a contrast; a row is a document, or what of it is in one window.
+    """One set of documents in a contrast; a row is a document, or the part of it that lies in one window.
 
     Attributes:
         weight: of the set's mean in the contrast.
-        sums: losses, or differences of losses, of each row's tokens added up.
-        counts: of what the mean is per: tokens, or bytes.
-        clusters: within which rows may depend on each other, numbered alike on all sides.
+        sums: of each row, the sum over its tokens of losses, or of differences of losses.
+        counts: of each row, the tokens (or bytes) by which the sums are divided.
+        clusters: of each row, the number of its cluster, the same on all sides; rows of a cluster may be dependent.
     """
 
     weight: float
@@ -38,7 +38,7 @@ class Side(NamedTuple):
     clusters: Int[np.ndarray, "rows"]
 
     def only(self, chosen: Bool[np.ndarray, "rows"]) -> "Side":
-        """Of some of the rows."""
+        """The side with only the chosen rows."""
         return Side(self.weight, self.sums[chosen], self.counts[chosen], self.clusters[chosen])
 
 
@@ -53,7 +53,7 @@ class Gap(NamedTuple):
 
     @property
     def minimum_detectable(self) -> float:
-        """The smallest gap that this design detects in four of five repetitions, at 5 %."""
+        """The smallest true gap that is found at the 5 % level in four of five repetitions."""
         return DETECTABLE * self.se
 
 
@@ -62,12 +62,13 @@ def contrast(*sides: Side) -> Gap:
 
     A mean m = sum S / sum T is a ratio of two sums over clusters; without cluster c it changes by
     (S_c - m T_c) / (T - T_c), and its variance is (k - 1) / k times the sum of their squares over k clusters (the
-    jackknife; Cochran, Sampling Techniques, 3rd ed., 6.17). Of clusters of equal size that is the linearised variance
-    with the usual small-sample factor k / (k - 1); of few that are unequal, such as packages of code, it does not come
-    out too small. A cluster with rows on several sides adds up its residuals there before they are squared.
+    jackknife; Cochran, Sampling Techniques, 3rd ed., 6.17). For clusters of equal size this is the linearised variance
+    with the usual small-sample factor k / (k - 1); for few unequal clusters, such as packages of code, it is not too
+    small, as the linearised one is. The residuals of a cluster with rows on several sides are added before squaring.
 
     Returns:
-        the contrast, NaN without rows on one of the sides; its error is infinite with fewer than two clusters there.
+        the contrast and its standard error. The contrast is NaN if a side has no rows; the error is infinite if a side
+        has fewer than two clusters.
     """
     clusters, place = np.unique(np.concatenate([side.clusters for side in sides]), return_inverse=True)
     residual = np.zeros(len(clusters))
@@ -95,36 +96,39 @@ def probe_gap(seen: Side, heldout: Side) -> Gap:
 
 
 def control_gap(seen: Side, heldout: Side) -> Gap:
-    """The probe gap less that of a model trained on neither set; the sides hold differences L - L' of losses."""
+    """The probe gap less that of a model trained on neither set.
+
+    Both sides hold the differences L - L' of the two models' losses.
+    """
     return probe_gap(seen, heldout)
 
 
 def twin_gap(seen: Side, other: Side) -> Gap:
     """The gap of two runs on disjoint halves, from the differences L - L' on what each has seen.
 
-    On its own text the run leads by the gap, on the other's it is behind by it, and a lead that has nothing to do with
-    what was seen is on both.
+    On its own text the run is better by the gap, on its twin's text worse by the gap. A lead that has nothing to do
+    with the text is the same on both sides, and cancels.
     """
     return contrast(other._replace(weight=0.5), seen._replace(weight=-0.5))
 
 
-def halves(clusters: Int[np.ndarray, "rows"], seed: int) -> Bool[np.ndarray, "rows"]:
+def in_first_half(clusters: Int[np.ndarray, "rows"], seed: int) -> Bool[np.ndarray, "rows"]:
     """Which rows are in the first of two halves of the clusters, by hash."""
     hashed = mix(mix(np.asarray([seed + 1], np.uint64)) + clusters.astype(np.uint64))
     return (hashed >> np.uint64(63)).astype(bool)
 
 
 def effective_number(weights: Float[np.ndarray, "clusters"] | Int[np.ndarray, "clusters"]) -> float:
-    """How many clusters of equal weight would make a mean as uncertain as these: (sum w)^2 / sum w^2 (Kish 1965)."""
+    """The number of equally heavy clusters whose mean is as uncertain: (sum w)^2 / sum w^2 (Kish 1965)."""
     return float(weights.sum(dtype=np.float64) ** 2 / np.sum(weights.astype(np.float64) ** 2))
 
 
 def spread(side: Side) -> float:
-    """Standard deviation over clusters of their means, as far as the error of the mean of all shows it."""
+    """The standard deviation over clusters of their means, computed back from the standard error of the mean of all."""
     _, place = np.unique(side.clusters, return_inverse=True)
     return contrast(side).se * math.sqrt(effective_number(np.bincount(place, side.counts)))
 
 
 def tokens_needed(tokens: int, se: float, target: float) -> float:
-    """Evaluation tokens for a standard error, given that so many gave another: errors fall with the root of them."""
+    """Evaluation tokens for the standard error `target`, where `tokens` gave `se`: errors fall with the square root."""
     return tokens * (se / target) ** 2

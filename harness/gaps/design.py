@@ -1,4 +1,4 @@
-"""Whether a design could see the gap that the published law predicts: what `isogap plan` says of each cell."""
+"""Whether a cell could detect the gap that the published law predicts; `isogap plan` prints this for each cell."""
 
 import math
 from collections.abc import Callable
@@ -12,19 +12,19 @@ from models.count import count
 from sweeps.config import RunConfig
 from sweeps.errors import InputError
 
-# Standard deviations over groups of documents, in nats per token: of mean losses, and of the difference between twins'.
-# Of twins of 150,000 parameters after one epoch of 2 M tokens they were 0.27, 0.55 and 0.35, and 0.15, 0.35 and 0.044,
-# on web, code and science; `isogap gaps` prints those of finished runs. They grow with the gap.
+# Standard deviations over groups of documents, in nats per token: of mean losses, and of the differences between twins.
+# Twins of 150,000 parameters had, after one epoch of 2 M tokens of web, code and science, 0.27, 0.55 and 0.35 for the
+# first, and 0.15, 0.35 and 0.044 for the second. Both grow with the gap. `isogap gaps` prints those of finished runs.
 DOCUMENT_SD, PAIRED_SD = 0.4, 0.15
 
 
 def occupied(draws: float, places: float) -> float:
-    """Expected number of different places among so many random draws."""
+    """The expected number of different places that `draws` random draws out of `places` hit."""
     return places * -math.expm1(draws * math.log1p(-1 / places)) if places > 1 else min(draws, places)
 
 
 def expectation(opened: Callable[..., TokenStore]) -> Callable[[RunConfig], dict[str, Any]]:
-    """`expect` with the texts that are here; of runs whose text is not, nothing is expected.
+    """The function `expect` for runs whose text is on this machine; it returns nothing for other runs.
 
     Args:
         opened: `harness.data.store.prepare` with its cache, which opens each text once.
@@ -40,13 +40,14 @@ def expectation(opened: Callable[..., TokenStore]) -> Callable[[RunConfig], dict
 
 
 def expect(config: RunConfig, stores: tuple[TokenStore, ...]) -> dict[str, Any]:
-    """What a run's design can see.
+    """The gap that the published law predicts for a run, and the gap that the run's design can detect.
 
     Returns:
-        predicted_gap: of the published law at this N (without embeddings) and D, nats per token.
-        detectable_gap: that the design's best estimator, twins if it has them, finds in four of five repetitions.
-        detectable: whether the predicted gap is one.
-        eval_tokens_needed: on each side, for the predicted gap to be detectable, at as many tokens a document as here.
+        predicted_gap: by the published law at this N (without embeddings) and D, nats per token.
+        detectable_gap: the smallest gap that the best estimator (twins, if there are any) finds in four of five
+            repetitions.
+        detectable: whether the predicted gap is at least as large.
+        eval_tokens_needed: on each side, to detect the predicted gap with as many tokens in a document as here.
     """
     predicted = float(predict_gap(N=count(config.model).nonembedding, D=config.tokens))
     parts = zip(stores, config.data.parts, strict=True)

@@ -1,4 +1,4 @@
-"""Losses document by document: what is recorded of every evaluation, and read again to measure gaps."""
+"""Losses document by document, as every evaluation records them and as gaps are measured from them."""
 
 import dataclasses
 import math
@@ -20,15 +20,15 @@ LN2 = math.log(2.0)
 
 
 @dataclasses.dataclass(frozen=True)
-class Rows:
-    """One probe after one step; a row is what one document has in one evaluated window.
+class ProbeRows:
+    """The losses of one probe after one step; a row is the part of one document that lies in one window.
 
     Attributes:
-        window, document, group, source: by number, see `harness.gaps.probes.Probe`.
-        visits: how often the run (of `other`: its twin) has read the window so far.
-        since: tokens that it has read since the last time, -1 for never.
-        tokens, bytes: of the targets.
-        loss: nats of all of them.
+        window, document, group, source: their numbers, see `harness.gaps.probes.Probe`.
+        visits: how often the run (for the probe `other`: its twin) has read the window so far.
+        since: tokens that it has read since the last visit; -1 without a visit.
+        tokens, bytes: how many tokens are predicted, and how many bytes of text these are.
+        loss: sum of their losses, nats.
     """
 
     window: Int[np.ndarray, "rows"]
@@ -44,20 +44,20 @@ class Rows:
     def __len__(self) -> int:
         return len(self.window)
 
-    def only(self, chosen: Bool[np.ndarray, "rows"]) -> "Rows":
-        """Some of the rows."""
-        return Rows(*(getattr(self, name)[chosen] for name in COLUMNS))
+    def only(self, chosen: Bool[np.ndarray, "rows"]) -> "ProbeRows":
+        """The chosen rows."""
+        return ProbeRows(*(getattr(self, name)[chosen] for name in ROW_COLUMNS))
 
-    def side(self, less: "Rows | None" = None, *, bits: bool = False, by: str = "group") -> Side:
+    def side(self, less: "ProbeRows | None" = None, *, bits: bool = False, by: str = "group") -> Side:
         """The losses as one side of a contrast.
 
         Args:
-            less: the same rows of another model or another step, whose losses are taken off.
-            bits: per byte, in bits.
-            by: the column of clusters.
+            less: the same rows of another model or another step, whose losses are subtracted.
+            bits: whether losses are in bits per byte, not in nats per token.
+            by: the column that holds the clusters.
 
         Raises:
-            ValueError: the rows of `less` are others.
+            ValueError: `less` has rows of other windows or documents.
         """
         losses = self.loss
         if less is not None:
@@ -69,18 +69,18 @@ class Rows:
         return Side(1.0, losses / LN2 if bits else losses, counts, getattr(self, by))
 
 
-COLUMNS = tuple(field.name for field in dataclasses.fields(Rows))
-_NONE = Rows(*(np.empty(0, np.float64 if name == "loss" else np.int64) for name in COLUMNS))
+ROW_COLUMNS = tuple(field.name for field in dataclasses.fields(ProbeRows))
+_NONE = ProbeRows(*(np.empty(0, np.float64 if name == "loss" else np.int64) for name in ROW_COLUMNS))
 
 
 @dataclasses.dataclass(frozen=True)
 class Documents:
-    """The documents of a run, by step and probe."""
+    """The losses of all documents of a run, by step and probe."""
 
-    parts: Mapping[tuple[int, str], Rows]
+    parts: Mapping[tuple[int, str], ProbeRows]
 
-    def at(self, step: int, probe: str) -> Rows:
-        """The rows of one probe after a step; none where it was not evaluated."""
+    def at(self, step: int, probe: str) -> ProbeRows:
+        """The rows of one probe after a step; no rows if it was not evaluated then."""
         return self.parts.get((step, probe), _NONE)
 
     @property
@@ -91,7 +91,7 @@ class Documents:
 
 def evaluated(
     config: RunConfig, step: int, probes: Mapping[str, Probe], losses: Mapping[str, Float[np.ndarray, "windows T"]]
-) -> dict[str, Rows]:
+) -> dict[str, ProbeRows]:
     """The rows of each probe after a step.
 
     Args:
@@ -101,18 +101,18 @@ def evaluated(
     for name, probe in probes.items():
         visits, since = np.zeros(len(probe.window), np.int64), np.full(len(probe.window), -1)
         if name != "heldout":
-            # A twin reads in the same order: batch, seed and number of windows are the same.
+            # A twin reads its own windows in the same order, since its batch, seed and number of windows are the same.
             visits, last = window_visits(probe.window, step * config.batch, config.windows, config.seed)
             since = np.where(last >= 0, (step * config.batch - 1 - last) * config.model.context, -1)
-        found[name] = Rows(
+        found[name] = ProbeRows(
             probe.window, probe.document, probe.group, probe.source, visits.astype(np.int32), since,
             probe.token_counts.astype(np.int32), probe.byte_counts.astype(np.int32), probe.sums(losses[name]),
         )  # fmt: skip
     return found
 
 
-def segment_columns(evaluations: Iterable[tuple[int, Mapping[str, Rows]]]) -> dict[str, list | np.ndarray]:
-    """Evaluations as the columns of a segment: step, probe, and those of Rows."""
+def segment_columns(evaluations: Iterable[tuple[int, Mapping[str, ProbeRows]]]) -> dict[str, list | np.ndarray]:
+    """Evaluations as the columns of a segment: step, probe, and the columns of `ProbeRows`."""
     flat = [(step, name, rows) for step, found in evaluations for name, rows in found.items()]
     if not flat:
         return {}
@@ -120,7 +120,7 @@ def segment_columns(evaluations: Iterable[tuple[int, Mapping[str, Rows]]]) -> di
         "step": np.repeat([step for step, _, _ in flat], [len(rows) for _, _, rows in flat]),
         "probe": [name for _, name, rows in flat for _ in range(len(rows))],
     }
-    return columns | {name: np.concatenate([getattr(rows, name) for _, _, rows in flat]) for name in COLUMNS}
+    return columns | {name: np.concatenate([getattr(rows, name) for _, _, rows in flat]) for name in ROW_COLUMNS}
 
 
 def documents_of(table: pd.DataFrame) -> Documents:
@@ -128,7 +128,7 @@ def documents_of(table: pd.DataFrame) -> Documents:
     parts = {}
     for key, group in table.groupby(["step", "probe"], sort=False) if len(table) else ():
         step, probe = cast(tuple[int, str], key)
-        parts[int(step), probe] = Rows(*(np.asarray(group[name]) for name in COLUMNS))
+        parts[int(step), probe] = ProbeRows(*(np.asarray(group[name]) for name in ROW_COLUMNS))
     return Documents(parts)
 
 

@@ -1,10 +1,12 @@
-"""From a run's losses to its gap: what is recorded at an evaluation, and what one run says by itself at its end.
+"""The gap of one run: the rows that an evaluation records, and the measurement at the end of the run.
 
-`probe` compares the same final parameters on documents seen and held out. `online` is the source document's: the mean
-training loss of the last 100 steps against the mean held-out loss of the same steps. In the first epoch both are losses
-on windows not read before, and what is left is what other windows of the same documents had taught. Who takes the
-held-out loss at the end instead, compares it with training losses at parameters 50 steps older: `online_lag` is what
-that adds. Runs below 200 steps have their second half for the last 100 steps: the first losses lie far above.
+The estimator `probe` compares the losses of the same final parameters on seen and on held-out documents. The estimator
+`online` is that of the document from which the published law comes: the mean held-out loss over the last 100 steps less
+the mean training loss of the same steps. In the first epoch both are losses on windows that were not read before, so
+their difference shows only what other windows of the same documents taught. A study that takes the held-out loss at the
+end compares it with training losses of parameters that are 50 steps older on average; `online_lag` is the difference
+that this makes. In runs below 200 steps the second half stands for the last 100 steps, because the first losses are far
+higher.
 """
 
 import dataclasses
@@ -16,22 +18,22 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
-from harness.gaps.contrast import Gap, contrast, halves, probe_gap, spread
-from harness.gaps.document_losses import Documents, Rows
+from harness.gaps.contrast import Gap, contrast, in_first_half, probe_gap, spread
+from harness.gaps.document_losses import Documents, ProbeRows
 from sweeps.config import SHORTEST_EPOCH, RunConfig, online_span
 
-# A gap has settled when the second half of training moved it by no more than this share of itself.
+# A gap has converged if the second half of training moved it by no more than this share of its size.
 SETTLED = 0.1
 
 
-def evaluation_rows(step: int, batch_tokens: int, found: Mapping[str, Rows]) -> list[dict[str, Any]]:
-    """Rows of the evals table: the mean loss of each probe of one evaluation, and of the held-out one's two halves.
+def evaluation_rows(step: int, batch_tokens: int, found: Mapping[str, ProbeRows]) -> list[dict[str, Any]]:
+    """Rows of the evals table: the mean loss of each probe of one evaluation, and of two halves of the held-out probe.
 
-    The halves `placebo_a` and `placebo_b` are both unseen: their difference is a gap that is truly zero.
+    The run has seen neither half (`placebo_a`, `placebo_b`): their difference is a gap whose true value is zero.
     """
     parts = dict(found)
     if "heldout" in parts:
-        first = halves(parts["heldout"].group, 0)
+        first = in_first_half(parts["heldout"].group, 0)
         parts |= {"placebo_a": parts["heldout"].only(first), "placebo_b": parts["heldout"].only(~first)}
     rows = []
     for name, part in parts.items():
@@ -54,13 +56,13 @@ def evaluation_rows(step: int, batch_tokens: int, found: Mapping[str, Rows]) -> 
 
 @dataclasses.dataclass(frozen=True)
 class TextFacts:
-    """What a run's measurement needs to know of its text.
+    """The facts about a run's text that its measurement needs.
 
     Attributes:
         bytes_per_token: of the training text.
         contamination: share of the held-out 13-grams that stand in training text.
-        groups, first_groups: effective number of groups of documents read in the last 100 steps, and in those of the
-            first epoch.
+        groups, first_groups: effective number of groups of documents read in the last 100 steps of the run, and in the
+            last 100 steps of its first epoch.
     """
 
     bytes_per_token: float
@@ -70,17 +72,18 @@ class TextFacts:
 
 
 def measure(config: RunConfig, facts: TextFacts, series: pd.DataFrame, documents: Documents) -> dict[str, Any]:
-    """What gap.json holds of a finished run; nats per token, bits per byte where the name ends in `_bpb`; None where a
-    number does not exist (a gap whose standard error does not exist, because one side is a single group of documents,
-    is none either).
+    """The content of gap.json for a finished run.
+
+    Values are in nats per token, or in bits per byte if the name ends in `_bpb`. A number that does not exist is None,
+    and so is a gap whose standard error does not exist, because one side is a single group of documents.
 
     Returns:
-        the losses; gap_online, gap_probe with standard errors; minimum_detectable_gap; what both estimators make of two
-        halves of text that was truly unseen, placebo_online and placebo; gap_online_first, the online gap of the first
-        epoch; and `converged`: whether the gap at the end differs from
-        the gap at half the steps by less than 10 % of itself or, for a gap that was not detected, of the minimum
-        detectable gap. `gap_drift` is that difference; both gaps are on the same windows, so it carries far less noise
-        than either. noise_scale is the gradient noise scale of the last 100 steps in tokens.
+        the losses; gap_online and gap_probe with standard errors; minimum_detectable_gap; placebo_online and placebo,
+        the same two estimators between two halves of the held-out text; gap_online_first, the online gap of the first
+        epoch; gap_drift, the gap at the end less the gap at half the steps, on the same windows, so that it carries far
+        less noise than either gap; and `converged`: whether the drift is at most 10 % of the gap or, for a gap that was
+        not detected, of the minimum detectable gap. noise_scale is the gradient noise scale of the last 100 steps, in
+        tokens.
     """
     final, steps = config.steps, online_span(config.steps)
     seen, held = documents.at(final, "seen"), documents.at(final, "heldout")
@@ -97,16 +100,16 @@ def measure(config: RunConfig, facts: TextFacts, series: pd.DataFrame, documents
         "seen_loss": contrast(seen.side()).gap,
         "heldout_loss": contrast(held.side()).gap,
         "heldout_bpb": contrast(held.side(bits=True)).gap,
-        **named("gap_online", online),
-        **named("online_lag", lag),
-        **named("gap_probe", measured),
-        **named("gap_probe_bpb", probe_gap(seen.side(bits=True), held.side(bits=True))),
+        **gap_columns("gap_online", online),
+        **gap_columns("online_lag", lag),
+        **gap_columns("gap_probe", measured),
+        **gap_columns("gap_probe_bpb", probe_gap(seen.side(bits=True), held.side(bits=True))),
         "gap_probe_se_source": probe_gap(seen.side(by="source"), held.side(by="source")).se,
         "minimum_detectable_gap": measured.minimum_detectable,
-        **named("placebo", _of_halves(held)),
-        **named("placebo_online", _of_halves(held_mean)),
-        **named("gap_online_first", fresh),
-        **named("gap_drift", drift),
+        **gap_columns("placebo", _of_halves(held)),
+        **gap_columns("placebo_online", _of_halves(held_mean)),
+        **gap_columns("gap_online_first", fresh),
+        **gap_columns("gap_drift", drift),
         "noise_scale": noise_scale(series.iloc[steps[0] :], config),
         "bytes_per_token": facts.bytes_per_token,
         "contamination": facts.contamination,
@@ -117,19 +120,21 @@ def measure(config: RunConfig, facts: TextFacts, series: pd.DataFrame, documents
 
 
 def finite(values: dict[str, float]) -> dict[str, float | None]:
-    """None for what is not finite, and for a value whose standard error is not: text seen of one source file, say,
-    tells nothing of files."""
+    """The values with None for those that are not finite, and for those whose standard error is not finite.
+
+    A gap on text of a single source file, for example, has no standard error over files.
+    """
     kept = {name: value if math.isfinite(value) else None for name, value in values.items()}
     return {name: None if kept.get(f"{name}_se", value) is None else value for name, value in kept.items()}
 
 
-def named(name: str, gap: Gap) -> dict[str, float]:
+def gap_columns(name: str, gap: Gap) -> dict[str, float]:
     """A gap and its standard error as two columns."""
     return {name: gap.gap, f"{name}_se": gap.se}
 
 
 def _drift(documents: Documents, earlier: int, later: int) -> Gap:
-    """By how much the gap changed, on the windows that were seen at both steps."""
+    """The change of the probe gap between two steps, on the windows that had been seen at both."""
     seen, held = (documents.at(later, name) for name in ("seen", "heldout"))
     before_seen, before_held = (documents.at(earlier, name) for name in ("seen", "heldout"))
     if not len(before_held):
@@ -138,19 +143,20 @@ def _drift(documents: Documents, earlier: int, later: int) -> Gap:
     return probe_gap(seen.side(before_seen).only(known), held.side(before_held))
 
 
-def _of_halves(held: Rows) -> Gap:
-    first = halves(held.group, 0)
+def _of_halves(held: ProbeRows) -> Gap:
+    first = in_first_half(held.group, 0)
     return probe_gap(held.side().only(first), held.side().only(~first))
 
 
 def _online(
     span: tuple[int, int, int], groups: float, windows: int, series: pd.DataFrame, documents: Documents
-) -> tuple[Gap, Gap, Rows]:
-    """(held-out less training loss, both means over the span; what the held-out loss at its end is lower; the held-out
-    documents with their losses' means over the span).
+) -> tuple[Gap, Gap, ProbeRows]:
+    """The online gap of a span of steps, its lag, and the held-out documents with their mean losses over the span.
 
-    Training losses are not recorded document by document. Their scatter from step to step takes all windows for
-    independent; that the windows of a group are alike is added from the held-out groups' spread.
+    The gap is the mean held-out loss over the span less the mean training loss. The lag is that mean held-out loss less
+    the held-out loss at the end of the span. Training losses are not recorded document by document: their scatter from
+    step to step gives an error as if all windows were independent. The windows of a group are alike, and the error that
+    comes from this is added; it is estimated from the spread of the held-out groups.
     """
     start, end = span[0], span[-1]
     losses = series["train_loss"].to_numpy()[start:end].astype(np.float64)
@@ -168,8 +174,11 @@ def _online(
 
 
 def span_weights(points: list[int], start: int, end: int) -> Float[np.ndarray, "points"]:
-    """Weights with which a loss at some steps gives its mean over the parameters that the training losses of the steps
-    start + 1 .. end are at, those after start .. end - 1 steps: exact for losses quadratic in the step."""
+    """Weights that turn the losses at some steps (`points`) into the mean loss over the parameters of a span.
+
+    The training losses of the steps start + 1 .. end are those of the parameters after start .. end - 1 steps, and the
+    mean is over the same parameters. It is exact for a loss that is quadratic in the step.
+    """
     at = np.arange(start, end, dtype=np.float64)
     weights = []
     for point in points:
@@ -179,7 +188,7 @@ def span_weights(points: list[int], start: int, end: int) -> Float[np.ndarray, "
 
 
 def _mean_se(losses: Float[np.ndarray, "steps"]) -> float:
-    """Standard error of a mean of losses that fall along a parabola; infinite for a single one."""
+    """Standard error of the mean of losses around a falling parabola; infinite for a single loss."""
     count = len(losses)
     if count < 2:
         return math.inf
@@ -190,9 +199,11 @@ def _mean_se(losses: Float[np.ndarray, "steps"]) -> float:
 
 
 def noise_scale(series: pd.DataFrame, config: RunConfig) -> float:
-    """tr(Sigma) / |G|^2 in tokens, the batch at which noise and signal of a gradient are equal (McCandlish et al. 2018,
-    2.2 and appendix A.1): the ratio of the means, both unbiased, of some steps; NaN where none were measured or the
-    signal is lost in the noise."""
+    """The gradient noise scale tr(Sigma) / |G|^2 in tokens: the batch whose gradient has as much noise as signal.
+
+    It is the ratio of two unbiased means over the steps of the series (McCandlish et al. 2018, 2.2 and appendix A.1).
+    It is NaN if they were not measured, or if the mean signal is not positive because noise hides it.
+    """
     if "gradient_noise" not in series:
         return math.nan
     noise, signal = (float(series[name].to_numpy(np.float64).mean()) for name in ("gradient_noise", "gradient_signal"))

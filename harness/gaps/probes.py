@@ -14,15 +14,15 @@ from sweeps.config import RunConfig
 
 @dataclass(frozen=True)
 class Probe:
-    """Windows to evaluate, cut exactly as in training. What one document has in one window is a row.
+    """Windows to evaluate, cut exactly as in training. A row is the part of one document that lies in one window.
 
     Attributes:
-        tokens: inputs and targets, one window a line.
-        target_row: row of each target.
-        window: of each row, its number in the mixture's stream.
-        document, group, source: of each row, numbered over the parts of the mixture; the two halves of twins and both
-            sides of the split number groups and sources alike.
-        token_counts, byte_counts: of each row, targets and their UTF-8 bytes.
+        tokens: inputs and targets of each window.
+        target_row: the row that each target belongs to.
+        window: of each row, the number of its window in the mixture's stream.
+        document, group, source: of each row, numbered across the parts of the mixture. Groups and sources have the same
+            numbers in both halves of twins and on both sides of the split.
+        token_counts, byte_counts: of each row, the number of targets and of their UTF-8 bytes.
     """
 
     tokens: Int32[np.ndarray, "windows context+1"]
@@ -35,17 +35,17 @@ class Probe:
     byte_counts: Int64[np.ndarray, "rows"]
 
     def sums(self, losses: Float[np.ndarray, "windows context"]) -> Float[np.ndarray, "rows"]:
-        """Losses of each row's targets, added up."""
+        """The sum over each row of the losses of its targets."""
         return np.bincount(self.target_row.ravel(), losses.astype(np.float64).ravel(), len(self.window))
 
 
 def probe_sets(config: RunConfig, mixture: Mixture, other: Mixture | None = None) -> dict[str, Probe]:
     """The probes `seen` and `heldout` of a run, and `other`, what its twin sees.
 
-    `seen` is a uniform sample of the windows that the run consumes, in a mixture as many of each part as its share;
-    after less than one epoch only those are eligible. `heldout` is a uniform sample of the held-out windows in the same
-    shares. Samples are drawn by hash of the window, so runs that consume the same windows are measured on the same
-    ones, and a run's `other` is its twin's `seen`.
+    `seen` is a uniform sample of the windows that the run reads, which are not all windows if it ends within its first
+    epoch; each part of a mixture gives its share of them. `heldout` is a uniform sample of the held-out windows in the
+    same shares. Samples are drawn by a hash of the window, so that runs that read the same windows are measured on the
+    same ones, and a run's `other` is its twin's `seen`.
 
     Args:
         mixture: what the run reads.
@@ -69,8 +69,10 @@ def probe_sets(config: RunConfig, mixture: Mixture, other: Mixture | None = None
 
 
 def effective_groups(config: RunConfig, mixture: Mixture, first: int, stop: int) -> float:
-    """The effective number of groups of documents that the steps first .. stop - 1 read, by their windows, each of the
-    group that its middle is of."""
+    """The effective number of groups of documents among the windows that the steps first .. stop - 1 read.
+
+    A window counts for the group in which its middle token lies.
+    """
     positions = np.arange(first * config.batch, stop * config.batch)
     part, number = locate(window_index(positions, config.windows, config.seed), mixture.windows)
     counts = []

@@ -1,8 +1,8 @@
-"""What two runs on disjoint halves of the documents say together: the twin gap, and the probe gap less a control's.
+"""The gaps that twins, two runs on disjoint halves of the documents, measure together: the twin and the control gap.
 
-The twin of a run is trained on neither the run's own text nor the held-out one: it is the control of the probe gap. And
-as each reads the other's probe, the pair measures its gap document by document. Both are of the losses' differences,
-which vary far less from one document to the next than losses do.
+The twin of a run is trained neither on the run's text nor on the held-out text, so it is the control of the probe gap.
+Each of the two is also evaluated on what the other has seen, which gives the twin gap document by document. Both gaps
+are contrasts of differences of losses, which vary far less from one document to the next than losses do.
 """
 
 from collections.abc import Iterator
@@ -12,20 +12,20 @@ from typing import Any
 import numpy as np
 
 from harness.files import json_bytes
-from harness.gaps.contrast import Gap, Side, control_gap, halves, probe_gap, spread, twin_gap
-from harness.gaps.document_losses import Documents, Rows, read_documents
-from harness.gaps.one_run import finite, named
+from harness.gaps.contrast import Gap, Side, control_gap, in_first_half, probe_gap, spread, twin_gap
+from harness.gaps.document_losses import Documents, ProbeRows, read_documents
+from harness.gaps.one_run import finite, gap_columns
 from harness.record.status import run_folder
 from sweeps.config import RunConfig
 
-# Fewer groups of documents than this have no trustworthy standard error.
+# The standard error of fewer groups of documents than this cannot be trusted.
 FEWEST = 10
 
 
 def pair_files(out: Path, config: RunConfig, own: Documents) -> dict[Path, bytes]:
-    """pair.json of a run and of its twin, to be written; nothing before both have been evaluated at their ends.
+    """pair.json of a run and of its twin, to be written; no file before both have been evaluated at their ends.
 
-    Whichever of the two ends last writes both; if they end at once, both write the same.
+    The run that ends last writes both files; if the two end at once, both write the same bytes.
     """
     twin = config.twin()
     other = read_documents(run_folder(out, twin.run_id))
@@ -39,39 +39,39 @@ def pair_files(out: Path, config: RunConfig, own: Documents) -> dict[Path, bytes
 
 
 def measure_pair(own: Documents, twin: Documents, step: int) -> dict[str, float | None]:
-    """What pair.json holds of a run; nats per token, bits per byte where the name ends in `_bpb`.
+    """The content of pair.json for a run, in nats per token, or in bits per byte if the name ends in `_bpb`.
 
     Returns:
-        gap_twin and gap_control with standard errors, and what both make of two halves of the held-out text, which
-        neither run has seen; document_sd and paired_sd, the standard deviations over groups of documents of a mean loss
-        and of a mean difference, as far as the errors of means show them.
+        gap_twin and gap_control with standard errors; placebo_twin and placebo_control, the same estimators between two
+        halves of the held-out text, which neither run has seen; document_sd and paired_sd, the standard deviations over
+        groups of documents of a mean loss and of a mean difference, computed back from the standard errors.
     """
     values: dict[str, float] = {}
-    nats = differences(own, twin, step)
-    for suffix, (seen, other, held) in (("", nats), ("_bpb", differences(own, twin, step, bits=True))):
-        values |= named(f"gap_twin{suffix}", twin_gap(seen, other))
-        values |= named(f"gap_control{suffix}", control_gap(seen, held))
+    nats = loss_differences(own, twin, step)
+    for suffix, (seen, other, held) in (("", nats), ("_bpb", loss_differences(own, twin, step, bits=True))):
+        values |= gap_columns(f"gap_twin{suffix}", twin_gap(seen, other))
+        values |= gap_columns(f"gap_control{suffix}", control_gap(seen, held))
     placebo = placebo_gaps(own, twin, step, 0)
     values |= {
-        **named("placebo_twin", placebo["twin"]),
-        **named("placebo_control", placebo["control"]),
+        **gap_columns("placebo_twin", placebo["twin"]),
+        **gap_columns("placebo_control", placebo["control"]),
         "document_sd": spread(own.at(step, "heldout").side()),
         "paired_sd": spread(nats[2]),
     }
     return finite(values)
 
 
-def differences(own: Documents, twin: Documents, step: int, *, bits: bool = False) -> tuple[Side, Side, Side]:
-    """L - L' on what the run has seen, on what the twin has seen, and on held-out text."""
+def loss_differences(own: Documents, twin: Documents, step: int, *, bits: bool = False) -> tuple[Side, Side, Side]:
+    """The sides of L - L', run less twin: on what the run has seen, on what the twin has seen, and on held-out text."""
     seen = own.at(step, "seen").side(twin.at(step, "other"), bits=bits)
     other = own.at(step, "other").side(twin.at(step, "seen"), bits=bits)
     return seen, other, own.at(step, "heldout").side(twin.at(step, "heldout"), bits=bits)
 
 
 def placebo_gaps(own: Documents, twin: Documents | None, step: int, seed: int) -> dict[str, Gap]:
-    """Every estimator between two halves of the held-out documents, by hash with a seed: truly zero."""
+    """Every estimator between two halves of the held-out documents, drawn by a hash with the seed: truly zero."""
     held = own.at(step, "heldout")
-    first = halves(held.group, seed)
+    first = in_first_half(held.group, seed)
     gaps = {"probe": probe_gap(held.side().only(first), held.side().only(~first))}
     if twin is not None:
         paired = held.side(twin.at(step, "heldout"))
@@ -81,12 +81,12 @@ def placebo_gaps(own: Documents, twin: Documents | None, step: int, seed: int) -
 
 
 def recency(config: RunConfig, own: Documents, twin: Documents | None = None) -> list[dict[str, Any]]:
-    """The gap on text last seen so and so long ago, in halvings of the run, and on text seen so and so often.
+    """The gap by how often text was seen, and by how long ago, in halvings of the run.
 
     Returns:
-        rows: `since_from` and `since_to` in tokens read since (None for any), `visits` (None for any), documents,
-        gap_probe and for twins gap_twin with standard errors. The last halving that has ten groups of documents holds
-        all that were seen later, too.
+        rows: `since_from` and `since_to` in tokens read since the last visit (None for any), `visits` (None for any),
+        documents, gap_probe, and for twins gap_twin, with standard errors. The last halving with ten groups of
+        documents holds all text that was seen later, too.
     """
     step = config.steps
     seen, held = own.at(step, "seen"), own.at(step, "heldout")
@@ -98,13 +98,13 @@ def recency(config: RunConfig, own: Documents, twin: Documents | None = None) ->
         row["documents"] = len(np.unique(seen.document[mine]))
         row |= _estimate("probe", probe_gap(seen.side().only(mine), held.side()))
         if twin is not None:
-            lead, lag, _ = differences(own, twin, step)
+            lead, lag, _ = loss_differences(own, twin, step)
             row |= _estimate("twin", twin_gap(lead.only(mine), lag.only(its)))
         rows.append(row)
     return rows
 
 
-def _bins(config: RunConfig, *seen: Rows) -> Iterator[tuple[int | None, int | None, int | None]]:
+def _bins(config: RunConfig, *seen: ProbeRows) -> Iterator[tuple[int | None, int | None, int | None]]:
     """(since at least, since below, visits) of each bin."""
     probes = [rows for rows in seen if len(rows)]
     counts = sorted({int(n) for rows in probes for n in np.unique(rows.visits)})
@@ -123,11 +123,11 @@ def _bins(config: RunConfig, *seen: Rows) -> Iterator[tuple[int | None, int | No
         high = middle
 
 
-def _enough(rows: Rows, low: int | None, high: int | None, visits: int | None) -> bool:
+def _enough(rows: ProbeRows, low: int | None, high: int | None, visits: int | None) -> bool:
     return len(np.unique(rows.group[_chosen(rows, low, high, visits)])) >= FEWEST
 
 
-def _chosen(rows: Rows, low: int | None, high: int | None, visits: int | None) -> np.ndarray:
+def _chosen(rows: ProbeRows, low: int | None, high: int | None, visits: int | None) -> np.ndarray:
     since, count = rows.since, rows.visits
     chosen = count > 0
     if low is not None and high is not None:
@@ -136,7 +136,7 @@ def _chosen(rows: Rows, low: int | None, high: int | None, visits: int | None) -
 
 
 def trajectory(config: RunConfig, own: Documents, twin: Documents | None = None) -> list[dict[str, Any]]:
-    """The gaps after every evaluation, on what had been seen by then: whether they had settled.
+    """The gaps after every evaluation, on what had been seen by then; they show whether a gap has converged.
 
     Returns:
         rows: step, tokens, epochs, gap_probe and for twins gap_twin with standard errors.
@@ -151,11 +151,11 @@ def trajectory(config: RunConfig, own: Documents, twin: Documents | None = None)
         row["epochs"] = step * config.batch / config.windows
         row |= _estimate("probe", probe_gap(seen.side().only(known), held.side()))
         if twin is not None and step in twin.steps:
-            lead, lag, _ = differences(own, twin, step)
+            lead, lag, _ = loss_differences(own, twin, step)
             row |= _estimate("twin", twin_gap(lead.only(known), lag.only(own.at(step, "other").visits > 0)))
         rows.append(row)
     return rows
 
 
 def _estimate(name: str, gap: Gap) -> dict[str, float | None]:
-    return finite(named(f"gap_{name}", gap))
+    return finite(gap_columns(f"gap_{name}", gap))

@@ -29,7 +29,7 @@ from harness.launch.queue import PackQueue
 from harness.machine.processes import HOME
 from harness.record.heartbeat import HeartbeatWriter
 from harness.record.lock import sweep_lock
-from harness.record.sweep_folder import PACKAGES
+from harness.record.sweep_folder import RECORDED_PACKAGES
 from harness.train.session import Session, Stop
 from sweeps.errors import InputError
 from sweeps.packs import Pack
@@ -187,7 +187,7 @@ def _resources(ray: Any, devices: int) -> tuple[dict[str, float], int]:
 
 
 def _versions() -> dict[str, str]:
-    return {name: importlib.metadata.version(name) for name in PACKAGES}
+    return {name: importlib.metadata.version(name) for name in RECORDED_PACKAGES}
 
 
 def _train_as_task(pack: Pack, session: Session, directory: str, versions: dict[str, str]) -> Outcome:

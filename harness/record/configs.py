@@ -11,6 +11,7 @@ from harness.record.status import run_folder
 from sweeps.config import RunConfig
 from sweeps.errors import InputError
 
+# What messages advise against a damaged list of runs, and against a damaged configuration.
 REMEDY = "delete it, and `isogap run` makes it anew and keeps what is finished"
 REWRITE = "`isogap run` of the sweep that it is of writes it anew"
 
@@ -18,11 +19,11 @@ REWRITE = "`isogap run` of the sweep that it is of writes it anew"
 def read_configs(out: Path, known: Mapping[str, RunConfig] | None = None) -> list[RunConfig]:
     """The runs of a sweep's folder, in the order of the sweep.
 
-    Every configuration is there twice, in configs.jsonl (one file to read for all) and in the run's folder; the one
-    whose hash is the run's id is taken.
+    Every configuration is in the folder twice: in configs.jsonl, so that one file is read for all, and in the run's own
+    folder. The copy whose hash is the run's id is taken.
 
     Args:
-        known: configurations by id, which are not read.
+        known: configurations by id that need not be read.
 
     Raises:
         InputError: the folder holds no sweep, its list of runs is damaged, or both copies of a configuration are.
@@ -54,7 +55,7 @@ def _config(out: Path, run_id: str, line: bytes | None) -> RunConfig:
         if hashlib.sha256(line).hexdigest()[:12] != run_id:
             raise ValueError(f"the configuration of another run than {run_id}")
     except FileNotFoundError:
-        # Nothing here knows of such a run: it is the list that is wrong.
+        # There is no other trace of such a run, so the list is wrong.
         raise InputError(out / "manifest.json", "runs", run_id, f"a run with a configuration: {REMEDY}") from None
     except (OSError, ValueError) as error:
         raise InputError(path, "config", str(error).splitlines()[0], f"the configuration of a run: {REWRITE}") from None

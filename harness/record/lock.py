@@ -1,8 +1,8 @@
 """The lock that tells a running sweep from a dead one: the system's on a file system, a lease on an object store.
 
-The system frees a file's lock with the process that holds it. An object store frees nothing: the holder of its lease
-rewrites it every few seconds, and who waits takes it over when it has stood unchanged for long by the clock of who
-waits. No clock of two machines is compared, and none that can be set back is asked.
+The operating system frees the lock of a file when the process that holds it ends. An object store frees nothing. There
+the holder of a lease rewrites it every few seconds, and a process that wants it takes it over when it has not changed
+for long by the monotonic clock of that process. The clocks of two machines are never compared.
 """
 
 import fcntl
@@ -22,18 +22,18 @@ from typing import IO
 from harness.files import is_local, read_bytes, write_json
 from sweeps.errors import InputError
 
-# Of a lease: seconds between two beats; after how many without one it is dead; and how long who writes it waits before
-# reading whether another wrote it at the same moment (a put may take seconds).
-BEAT, PATIENCE, SETTLE = 5.0, 30.0, 3.0
-# How often, and seconds in between, a file's lock that is held is tried.
-GLANCES, GLANCE = 5, 0.02
+# Seconds of a lease: between two renewals; after which a lease without a renewal is dead; and between writing a lease
+# and reading whether another process wrote one at the same moment (a put may take seconds).
+RENEW_SECONDS, DEAD_SECONDS, SETTLE_SECONDS = 5.0, 30.0, 3.0
+# How often a file's lock is tried before it counts as held, and the seconds between two attempts.
+ATTEMPTS, ATTEMPT_SECONDS = 5, 0.02
 
 
 @contextmanager
 def sweep_lock(out: Path) -> Iterator[None]:
     """Hold the sweep's folder until the block or the process ends, however that ends.
 
-    A lease that another process took over (this one stood still for too long) stops this process as SIGTERM does.
+    If another process takes a lease over, because this one stood still for too long, this one ends as by SIGTERM.
 
     Raises:
         InputError: another process holds it.
@@ -43,9 +43,9 @@ def sweep_lock(out: Path) -> Iterator[None]:
 
 
 def is_live(out: Path) -> bool:
-    """Whether some process runs this sweep now; on an object store it is watched for a beat if there is a lease."""
+    """Whether some process runs this sweep now; on an object store, whether a lease is renewed while it is watched."""
     if not is_local(out):
-        return _changes(out / "lock", 2 * BEAT)
+        return _changes(out / "lock", 2 * RENEW_SECONDS)
     try:
         with open(out / "lock") as file:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -68,20 +68,20 @@ def _file_lock(out: Path) -> Iterator[None]:
             file.seek(0)
             raise _refused(out, file.read().strip())
         os.ftruncate(file.fileno(), 0)
-        # Only to tell who it is: a full disk is told of by what is written next.
+        # The number only tells who holds the lock; if the disk is full, the next write reports it.
         with suppress(OSError):
             os.write(file.fileno(), str(os.getpid()).encode())
         yield
 
 
 def _taken(file: IO) -> bool:
-    """Take a file's lock; who only looks whether it is held, holds it for a moment."""
-    for _ in range(GLANCES):
+    """Take a file's lock, in several attempts: a process that only looks whether it is held has it for a moment."""
+    for _ in range(ATTEMPTS):
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             return True
         except BlockingIOError:
-            time.sleep(GLANCE)
+            time.sleep(ATTEMPT_SECONDS)
     return False
 
 
@@ -96,10 +96,10 @@ def _read(path: Path) -> dict | None:
 
 
 def _changes(path: Path, seconds: float) -> bool:
-    """Whether a lease is there and is written anew within some seconds of watching."""
+    """Whether there is a lease and it is renewed within some seconds of watching."""
     seen, began = _read(path), time.monotonic()
     while seen is not None and time.monotonic() - began < seconds:
-        time.sleep(min(BEAT, seconds) / 5)
+        time.sleep(min(RENEW_SECONDS, seconds) / 5)
         now = _read(path)
         if now is not None and now != seen:
             return True
@@ -110,31 +110,31 @@ def _changes(path: Path, seconds: float) -> bool:
 @contextmanager
 def _lease(out: Path) -> Iterator[None]:
     path, key, process = out / "lock", secrets.token_hex(8), f"{os.getpid()} on {platform.node()}"
-    if _changes(path, PATIENCE):
+    if _changes(path, DEAD_SECONDS):
         raise _refused(out, str((_read(path) or {}).get("process", "")))
     ended = threading.Event()
 
-    def write(beat: int) -> None:
-        write_json(path, {"key": key, "process": process, "beat": beat})
+    def write(renewals: int) -> None:
+        write_json(path, {"key": key, "process": process, "beat": renewals})
 
     def is_mine() -> bool:
         return (_read(path) or {}).get("key") == key
 
     def keep() -> None:
-        beat = 1
-        while not ended.wait(BEAT):
+        renewals = 1
+        while not ended.wait(RENEW_SECONDS):
             try:
                 if not is_mine():
                     logging.getLogger("isogap").warning("%s: another process took this sweep over", out)
                     os.kill(os.getpid(), signal.SIGTERM)
                     return
-                write(beat)
-            except OSError as error:  # a store that does not answer now may do so at the next beat
+                write(renewals)
+            except OSError as error:  # a store that does not answer now may answer at the next renewal
                 logging.getLogger("isogap").warning("%s: the lease was not renewed: %s", out, error)
-            beat += 1
+            renewals += 1
 
     write(0)
-    time.sleep(SETTLE)
+    time.sleep(SETTLE_SECONDS)
     if not is_mine():
         raise _refused(out, str((_read(path) or {}).get("process", "")))
     thread = threading.Thread(target=keep, daemon=True)

@@ -1,7 +1,8 @@
 """Loss series as immutable segments: one parquet file for the steps between two commits of a run.
 
-A segment START-END holds what was recorded after step START up to step END. It is written before the checkpoint at END
-is; what lies beyond the checkpoint a run resumes from is dropped and recomputed, so that segments never overlap.
+The segment START-END holds what was recorded after step START up to step END. It is written before the checkpoint at
+END. When a run resumes from a checkpoint, the segments beyond it are removed and their steps computed again, so that
+segments never overlap.
 """
 
 from collections.abc import Iterable, Mapping
@@ -29,7 +30,7 @@ def segment_paths(folder: Path, kind: str) -> list[Path]:
 
 
 def segment_files(folder: Path, start: int, end: int, rows: Mapping[str, Mapping[str, Any]]) -> dict[Path, bytes]:
-    """The segments of what was recorded in (start, end] of a run, for `write_files`; none for a kind without rows.
+    """The segments with the rows of the steps (start, end] of a run, for `write_files`; none for a kind without rows.
 
     Args:
         rows: kind -> column -> values.
@@ -44,12 +45,12 @@ def segment_files(folder: Path, start: int, end: int, rows: Mapping[str, Mapping
 
 
 def write_segment(folder: Path, kind: str, start: int, end: int, rows: dict[str, list]) -> None:
-    """Commit the rows recorded in (start, end] of a run's folder; writes nothing for no rows."""
+    """Write a segment of one kind with the rows of the steps (start, end]; without rows write nothing."""
     write_files(segment_files(folder, start, end, {kind: rows}))
 
 
 def drop_segments_beyond(folder: Path, step: int) -> None:
-    """Remove the segments that reach beyond a step, and what a crash left half written in the run's folder."""
+    """Remove the segments that reach beyond a step, and files that a crash left half written in the run's folder."""
     remove_leftovers(folder)
     for kind in SEGMENT_KINDS:
         remove_leftovers(folder / kind)
@@ -67,8 +68,10 @@ def _steps(path: Path) -> list[int] | None:
 
 
 def _ends(folder: Path, kind: str) -> set[int]:
-    """0, and the ends of a kind's segments up to the first that is missing or not whole; every step has a row in
-    `series`, the last one of each segment in `timing`."""
+    """0, and the ends of the segments of one kind, up to the first segment that is missing or not whole.
+
+    A whole segment has a row for every step in `series`, and a row for its last step in `timing`.
+    """
     ends, reached = {0}, 0
     for path in segment_paths(folder, kind):
         start, end = bounds(path)
@@ -81,12 +84,12 @@ def _ends(folder: Path, kind: str) -> set[int]:
 
 
 def series_end(folder: Path) -> int:
-    """The last step up to which a run's series is whole; 0 without one."""
+    """The last step up to which a run's series is whole; 0 without a series."""
     return max(_ends(folder, "series"))
 
 
 def whole_ends(folder: Path, evaluations: Iterable[int] = ()) -> set[int]:
-    """The steps a run can go on from: its record is whole up to there, and a segment ends there.
+    """The steps from which a run can go on: its record is whole up to there, and a segment ends there.
 
     0 is always one of them.
 
@@ -97,7 +100,7 @@ def whole_ends(folder: Path, evaluations: Iterable[int] = ()) -> set[int]:
     if ends == {0}:
         return ends
     for kind in ("evals", "documents"):
-        # A stretch without an evaluation has no segment of them: what must be there, the configuration knows.
+        # Steps without an evaluation have no segment of this kind: the configuration says which rows must be there.
         evaluated: set[int] = set()
         last = max(ends)
         for path in segment_paths(folder, kind):
@@ -118,7 +121,7 @@ def read_segments(folder: Path, kind: str) -> "pd.DataFrame":
     Raises:
         InputError: a segment is damaged.
     """
-    # Here: the two take half a second to import, as long as `isogap status` takes for 5,000 runs.
+    # Imported here, because the two take half a second, as long as `isogap status` takes for 5,000 runs.
     import pandas as pd
     import pyarrow as pa
 

@@ -1,4 +1,4 @@
-"""What a run's folder says of it."""
+"""The status of a run, as its folder holds it."""
 
 import dataclasses
 import json
@@ -19,8 +19,8 @@ class Status:
     """Where a run stands.
 
     Attributes:
-        state: `interrupted` is a run that some process began and left; it goes on where its checkpoint stands.
-        step, steps: finished and planned.
+        state: `interrupted` is a run that a process began and left; it goes on from its checkpoint.
+        step, steps: how many are finished, and how many are planned.
         train_loss: of the last finished step, nats; None before the first.
         reason: why it diverged or failed.
     """
@@ -34,11 +34,11 @@ class Status:
 
 def run_folder(out: Path, run_id: str) -> Path:
     """The folder of a run in a sweep's folder."""
-    return out.joinpath("runs", run_id)  # half the time of two slashes, which 10,000 runs feel
+    return out.joinpath("runs", run_id)  # half the time of two slashes, which matters for 10,000 runs
 
 
 def write_status(folder: Path, status: Status) -> None:
-    """Replace status.json; one that only tells how far a run is does not wait for the disk."""
+    """Replace status.json. It is flushed to disk only if the run has ended."""
     write_files(status_file(folder, status), durable=status.state in ENDED)
 
 
@@ -50,7 +50,7 @@ def status_file(folder: Path, status: Status) -> dict[Path, bytes]:
 def read_status(folder: Path, steps: int, *, live: bool = True) -> Status:
     """The status of a run; `pending` without a file, `interrupted` for one that says running while nothing runs.
 
-    With a damaged file a run is done if its gap and its series are whole, and else goes on from its checkpoint.
+    If the file is damaged, a run whose gap and series are whole is done; any other goes on from its checkpoint.
 
     Args:
         steps: planned, for runs that have no file yet.
@@ -67,7 +67,7 @@ def read_status(folder: Path, steps: int, *, live: bool = True) -> Status:
 
 
 def read_statuses(out: Path, runs: Iterable[RunConfig]) -> dict[str, Status]:
-    """By run id, for the holder of the sweep's lock before and after anything trains."""
+    """The statuses by run id, read by the holder of the sweep's lock while nothing trains."""
     return {run.run_id: read_status(run_folder(out, run.run_id), run.steps, live=False) for run in runs}
 
 

@@ -17,14 +17,14 @@ from harness.record.status import run_folder
 from sweeps.config import RunConfig
 from sweeps.errors import InputError
 
-PACKAGES = ("isogap", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "tokenizers", "tiktoken")
+RECORDED_PACKAGES = ("isogap", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "tokenizers", "tiktoken")
 
 
 def with_standing(out: Path, configs: Sequence[RunConfig]) -> list[RunConfig]:
-    """All runs the folder will hold: those that stand there, then the new ones. Nothing is written.
+    """All runs that the folder will hold: those that it holds already, then the new ones. Nothing is written.
 
     Raises:
-        InputError: a run that stands there and is none of these has a configuration that does not validate.
+        InputError: the folder holds a run that is none of these and whose configuration is not valid.
     """
     asked = {config.run_id: config for config in configs}
     standing = read_configs(out, asked) if (out / "manifest.json").is_file() else []
@@ -33,21 +33,22 @@ def with_standing(out: Path, configs: Sequence[RunConfig]) -> list[RunConfig]:
 
 
 def lay_out(out: Path, spec_text: str, configs: Sequence[RunConfig]) -> list[RunConfig]:
-    """Make or extend a sweep's folder; runs that stand there already keep their files and their place.
+    """Make or extend a sweep's folder; the runs that it holds already keep their files and their place.
 
-    Another spec that stands there is kept as sweep-1.yaml, sweep-2.yaml, ...
+    Another spec that the folder holds is kept as sweep-1.yaml, sweep-2.yaml, ...
 
     Returns:
         all runs of the folder, see `with_standing`.
 
     Raises:
-        InputError: a run that stands there has a configuration that does not validate.
+        InputError: the folder holds a run whose configuration is not valid.
     """
     runs = with_standing(out, configs)
     remove_leftovers(out)
     lines = {config.run_id: f"{config.canonical_json()}\n".encode() for config in runs}
     standing = _configured(out, lines)
-    # For people, and as a second copy: read only where configs.jsonl is damaged, so it need not wait for the disk.
+    # These files are for people, and a second copy that is read only if configs.jsonl is damaged. So they need not be
+    # flushed to disk.
     files = {run_folder(out, run_id) / "config.json": lines[run_id] for run_id in lines if run_id not in standing}
     write_files(files, durable=False)
     spec = out / "sweep.yaml"
@@ -61,7 +62,7 @@ def lay_out(out: Path, spec_text: str, configs: Sequence[RunConfig]) -> list[Run
 
 
 def _configured(out: Path, lines: Mapping[str, bytes]) -> set[str]:
-    """The runs whose folder has a configuration as long as its line: a loss of power may have cut it."""
+    """The runs whose folder has a whole configuration, as long as its line: a loss of power may have cut a file."""
     if is_local(out):
         folder = run_folder(out, "").absolute()
         return {run_id for run_id in lines if _size(f"{folder}/{run_id}/config.json") == len(lines[run_id])}
@@ -114,14 +115,14 @@ def check_data(out: Path, hashes: dict[str, dict[str, str]]) -> None:
 def record_environment(out: Path, devices: Sequence[str], hashes: dict[str, dict[str, str]]) -> None:
     """Write environment.json: versions, machine, devices, commit, and the hash of every corpus and tokenizer used.
 
-    Hashes that stand there of pairs that are not given stay.
+    Hashes in the file that is there already stay, if they are of other pairs.
 
     Args:
-        devices: one line a device.
+        devices: one line for each device.
         hashes: "domain tokenizer" -> {"corpus", "tokenizer", "tokens"}.
 
     Raises:
-        InputError: the environment.json that stands there is damaged.
+        InputError: the environment.json that is there already is damaged.
     """
     facts: dict[str, Any] = {
         "python": platform.python_version(),
@@ -129,7 +130,7 @@ def record_environment(out: Path, devices: Sequence[str], hashes: dict[str, dict
         "cores": len(os.sched_getaffinity(0)),
         "devices": list(devices),
         "git_commit": _git_commit(),
-        "packages": {name: importlib.metadata.version(name) for name in PACKAGES},
+        "packages": {name: importlib.metadata.version(name) for name in RECORDED_PACKAGES},
         "data": _recorded_data(out) | hashes,
         "sweep_sha256": hashlib.sha256((out / "sweep.yaml").read_bytes()).hexdigest(),
     }

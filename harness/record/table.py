@@ -1,4 +1,4 @@
-"""The tidy tables of a sweep: runs, series, evals."""
+"""The tidy tables of a sweep: runs, series, evals, documents. README.md lists every column with its unit."""
 
 import json
 from pathlib import Path
@@ -16,13 +16,13 @@ from sweeps.cells import derived
 from sweeps.config import RunConfig
 from sweeps.errors import InputError
 
-What = Literal["runs", "series", "evals", "documents"]
+TableName = Literal["runs", "series", "evals", "documents"]
 
 QUANTITIES = (
     "width", "depth", "N_total", "N_nonembedding", "N_active", "N_trainable", "D", "U", "epochs", "batch_tokens", "lr",
     "schedule", "flops", "flops_6nd",
 )  # fmt: skip
-# What estimators of the gap there are, in the order in which one would rather believe them last.
+# The estimators of the gap, from the least to the most trusted.
 ESTIMATORS = ("online", "probe", "control", "twin")
 MEASURED = (
     "bytes_per_token", "train_loss_final100", "val_loss_final100", "seen_loss", "heldout_loss", "heldout_bpb",
@@ -32,16 +32,17 @@ MEASURED = (
     *(f"placebo_{name}{se}" for name in ("online", "control", "twin") for se in ("", "_se")),
     "gap_drift", "gap_drift_se", "converged", "noise_scale", "document_sd", "paired_sd", "contamination",
 )  # fmt: skip
-# The machine's doing: everything else in the tables is the same to the byte whenever and however the sweep is run.
+# These depend on the machine. All else in the tables is the same to the byte whenever and however the sweep is run.
 WALL_CLOCK = ("wall_seconds", "tokens_per_second")
 
 
 def runs_table(out: Path) -> pd.DataFrame:
-    """A row a run: what it is, where it stands, what was measured (empty until it is done).
+    """One row for each run: its settings, its status, and what was measured (empty until the run is done).
 
-    D, U and batch_tokens in tokens, D_bytes and U_bytes in the bytes of text that these are on average, flops and
-    flops_6nd in FLOPs of the whole run (exact products over the full mask; 6 N_active D), losses and gaps in nats per
-    token, or in bits per byte where the name ends in `_bpb`. Bits per byte and bytes of text compare tokenizers.
+    D, U and batch_tokens are in tokens; D_bytes and U_bytes are the bytes of text that D and U are on average; flops
+    and flops_6nd are the FLOPs of the whole run (exact products over the full mask; 6 N_active D). Losses and gaps are
+    in nats per token, or in bits per byte if the name ends in `_bpb`. Bits per byte and bytes of text compare
+    tokenizers.
     """
     live = is_live(out)
     return pd.DataFrame([_run_row(out, config, live) for config in read_configs(out)])
@@ -74,7 +75,7 @@ def _run_row(out: Path, config: RunConfig, live: bool) -> dict:
 
 
 def _measured(folder: Path) -> dict:
-    """What was measured of a run, and of it and its twin together if both have ended."""
+    """The measurements of a run, with those of the run and its twin together if both have ended."""
     return _read(folder / "gap.json") | _read(folder / "pair.json")
 
 
@@ -92,7 +93,7 @@ def _read(path: Path) -> dict:
 
 
 def segments_table(out: Path, kind: Literal["series", "evals", "documents"]) -> pd.DataFrame:
-    """All rows of one kind, the run's id before them, in the order of the sweep and the steps."""
+    """All rows of one kind in the order of the sweep and the steps; the first column is the run's id."""
     frames = []
     for config in read_configs(out):
         frame = read_segments(run_folder(out, config.run_id), kind)
@@ -102,7 +103,7 @@ def segments_table(out: Path, kind: Literal["series", "evals", "documents"]) -> 
     return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
 
 
-def export(out: Path, what: What, path: Path) -> int:
+def export(out: Path, what: TableName, path: Path) -> int:
     """Write one of the tables as CSV or parquet, by the file's ending; returns the number of rows.
 
     Raises:
@@ -113,9 +114,10 @@ def export(out: Path, what: What, path: Path) -> int:
 
 
 def check_ending(path: Path) -> None:
-    """
+    """Check that a table can be written to a file of this name.
+
     Raises:
-        InputError: neither .csv nor .parquet.
+        InputError: its ending is neither .csv nor .parquet.
     """
     if path.suffix not in (".csv", ".parquet"):
         raise InputError(path, "ending", path.suffix, ".csv or .parquet")

@@ -14,7 +14,7 @@ import pandas as pd
 from jaxtyping import Float, Int
 
 from harness.gaps.contrast import effective_number
-from harness.gaps.document_losses import Documents, Rows
+from harness.gaps.document_losses import Documents, ProbeRows
 from harness.gaps.one_run import TextFacts, measure
 from harness.gaps.twins import measure_pair
 from harness.record.table import ESTIMATORS
@@ -88,8 +88,8 @@ def _documents(
         for place, name in enumerate(names):
             number, visits = place * n + np.arange(n), np.full(n, 0 if name == "heldout" else 2)
             same = np.zeros(n, int)
-            sizes = tokens[place]
-            parts[step, name] = Rows(number, number, number, same, visits, same, sizes, sizes, values[place] * sizes)
+            sizes, sums = tokens[place], values[place] * tokens[place]
+            parts[step, name] = ProbeRows(number, number, number, same, visits, same, sizes, sizes, sums)
     return Documents(parts)
 
 

@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Float, Int32
 
 from harness.files import json_bytes, write_files
-from harness.gaps.document_losses import Rows, evaluated, read_documents, segment_columns
+from harness.gaps.document_losses import ProbeRows, evaluated, read_documents, segment_columns
 from harness.gaps.one_run import evaluation_rows, measure
 from harness.gaps.twins import pair_files
 from harness.record.segments import read_segments, segment_files
@@ -42,7 +42,7 @@ class Slot:
         self.pending_evaluations = [s for s in self.config.evaluation_steps() if s > begun or (s == begun == 0)]
         self.series: dict[str, list] = {}
         self.evals: list[dict] = []
-        self.documents: list[tuple[int, dict[str, Rows]]] = []
+        self.documents: list[tuple[int, dict[str, ProbeRows]]] = []
         self.timing: dict[str, list] = {"step": [], "wall_seconds": [], "tokens_per_second": [], "compile_seconds": []}
         self.last_loss: float | None = None
         self.ended = False

@@ -10,6 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import sysconfig
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +31,7 @@ from sweeps.calibration import TWO_CORES
 from sweeps.config import RunConfig
 
 ROOT = Path(__file__).parents[2]
+SOURCES = Path(sysconfig.get_paths()["stdlib"])
 # Four runs of AdamW in two slots, the longest of which diverges, and two of SGD.
 SPEC = """
 name: tiny
@@ -113,6 +115,25 @@ def foreign_folder(tmp_path: Path) -> Path:
 @pytest.fixture(scope="session")
 def text_corpus() -> Callable[[Path, int], Path]:
     return write_text_corpus
+
+
+@pytest.fixture(scope="session")
+def text_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A slice of Python's own library: about 60 source files, 1 MB, in three folders and a copy of one file."""
+    folder = tmp_path_factory.mktemp("sources")
+    for package in ("asyncio", "email", "importlib"):
+        for file in sorted((SOURCES / package).glob("*.py")):
+            (folder / package).mkdir(exist_ok=True)
+            shutil.copyfile(file, folder / package / file.name)
+    (folder / "copies").mkdir()
+    shutil.copyfile(folder / "asyncio" / "locks.py", folder / "copies" / "locks.py")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One cache of prepared text for the session, so that each text is prepared once."""
+    return tmp_path_factory.mktemp("cache")
 
 
 @pytest.fixture(scope="session")

@@ -110,7 +110,7 @@ def test_checkpoints_round_trip_and_fall_back(out):
 def test_a_lease_is_held_and_freed(out, monkeypatch):
     from harness.record import lock
 
-    for constant, seconds in (("BEAT", 0.2), ("PATIENCE", 1.0), ("SETTLE", 0.1)):
+    for constant, seconds in (("RENEW_SECONDS", 0.2), ("DEAD_SECONDS", 1.0), ("SETTLE_SECONDS", 0.1)):
         monkeypatch.setattr(lock, constant, seconds)
     with sweep_lock(out):
         assert is_live(out)

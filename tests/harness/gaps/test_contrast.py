@@ -11,7 +11,7 @@ from harness.gaps.contrast import (
     contrast,
     control_gap,
     effective_number,
-    halves,
+    in_first_half,
     probe_gap,
     spread,
     tokens_needed,
@@ -130,8 +130,8 @@ def test_twins_and_control_find_the_gap_whatever_the_lead(gap, lead, seed):
 
 def test_halves_keep_clusters_whole_and_are_drawn_anew_by_every_seed():
     clusters = np.repeat(np.arange(4000), 3)
-    drawn = np.stack([halves(clusters, seed)[::3] for seed in range(20)])
-    assert (np.repeat(drawn[0], 3) == halves(clusters, 0)).all()
+    drawn = np.stack([in_first_half(clusters, seed)[::3] for seed in range(20)])
+    assert (np.repeat(drawn[0], 3) == in_first_half(clusters, 0)).all()
     assert (np.abs(drawn.mean(axis=1) - 0.5) < 4 * 0.5 / math.sqrt(4000)).all()
     correlations = np.corrcoef(drawn)[~np.eye(20, dtype=bool)]
     assert np.abs(correlations).max() < 5 / math.sqrt(4000)

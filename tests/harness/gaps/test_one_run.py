@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.data.batches import window_index
-from harness.gaps.contrast import halves
+from harness.gaps.contrast import in_first_half
 from harness.gaps.document_losses import Documents, documents_of, evaluated, segment_columns
 from harness.gaps.one_run import TextFacts, evaluation_rows, measure, noise_scale, span_weights
 from harness.gaps.probes import Probe
@@ -69,7 +69,7 @@ def test_the_probe_gap_by_hand():
     assert got["gap_drift"] == pytest.approx(0.02) and got["gap_drift_se"] == pytest.approx(0.0, abs=1e-9)
     assert got["bytes_per_token"] == 3.5 and got["contamination"] == 0.004
     held = at_end["heldout"]
-    first = halves(1000 + np.arange(GROUPS), 0)
+    first = in_first_half(1000 + np.arange(GROUPS), 0)
     assert got["placebo"] == pytest.approx(held[~first].mean() - held[first].mean())
     # All held-out losses fall alike over the last 100 steps.
     assert got["placebo_online"] == pytest.approx(got["placebo"])

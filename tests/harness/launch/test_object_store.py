@@ -12,7 +12,7 @@ from harness.record.status import read_statuses
 
 @pytest.fixture
 def url(bucket, request, monkeypatch) -> str:
-    for constant, seconds in (("BEAT", 0.2), ("PATIENCE", 1.0), ("SETTLE", 0.1)):
+    for constant, seconds in (("RENEW_SECONDS", 0.2), ("DEAD_SECONDS", 1.0), ("SETTLE_SECONDS", 0.1)):
         monkeypatch.setattr(lock, constant, seconds)
     return f"{bucket}/{request.node.name}"
 

@@ -84,7 +84,7 @@ class Store:
 
 @pytest.fixture
 def out(monkeypatch) -> Path:
-    for name, seconds in (("BEAT", 0.1), ("PATIENCE", 0.5), ("SETTLE", 0.05)):
+    for name, seconds in (("RENEW_SECONDS", 0.1), ("DEAD_SECONDS", 0.5), ("SETTLE_SECONDS", 0.05)):
         monkeypatch.setattr(lock, name, seconds)
     # Clocks of two machines need not agree, nor run forward: none is asked.
     monkeypatch.setattr(lock, "read_bytes", lambda path: path.read_bytes())
