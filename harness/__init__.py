@@ -3,7 +3,7 @@
 From Python: `from harness import read_runs, fit, compare`, or `import harness` and `harness.fit(...)`. Each function is
 imported on its first use, so that importing this package costs neither JAX nor pandas. Three of them, `fit`, `gaps` and
 `report`, bear the names of subpackages: as an attribute of this package the name means the function, and what is in the
-subpackage is imported from it, as in `from harness.fit.result import FitResult`.
+subpackage is imported from it, as in `from harness.fit.results.result import FitResult`.
 """
 
 import sys

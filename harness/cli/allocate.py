@@ -14,7 +14,7 @@ from harness.files import open_folder
 from harness.fit.allocation.allocation import Allocation, allocate_fit, allocate_runs, check_approach, finite_rows
 from harness.fit.allocation.lines import check_budgets, shift_from_half
 from harness.fit.problem.columns import column_of
-from harness.fit.result import number, span
+from harness.fit.results.result import number, span
 from harness.fit.table import read_table
 from harness.source import parse_roles, read_fit, read_runs
 from harness.terminal import print_rows, working

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from harness.fit.known_truth import HEADINGS, Truth, truth_cells
 from harness.fit.problem.fit_warning import FitWarning
-from harness.fit.result import FitResult, HeldOutErrors, Scatter, TruthCheck, number, span
+from harness.fit.results.result import FitResult, HeldOutErrors, Scatter, TruthCheck, number, span
 
 
 def _listed(values: Scatter | HeldOutErrors, unknown: bool = False) -> str:

@@ -6,7 +6,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from harness.fit.result import Estimate, number, span
+from harness.fit.results.result import Estimate, number, span
 from harness.fit.shared.universality import Universality
 
 WIDTH = 120

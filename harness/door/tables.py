@@ -18,7 +18,7 @@ from harness.fit.forecast import predict
 from harness.fit.groups import fit_by
 from harness.fit.laws.registry import get_law, law_ids
 from harness.fit.problem.objective import HuberOptions
-from harness.fit.result import FitResult
+from harness.fit.results.result import FitResult
 from harness.fit.shared.collapse import Collapse, judge_collapse
 from harness.fit.shared.crossover import Crossover, find_crossover
 from harness.fit.shared.transfer import Transfer, transfer_loss

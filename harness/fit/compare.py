@@ -14,7 +14,7 @@ from harness.fit.problem.centred import Problem
 from harness.fit.problem.likelihood import log_likelihood_rows
 from harness.fit.referee import extrapolation
 from harness.fit.referee.extrapolation import Extrapolation
-from harness.fit.result import html_rows, number
+from harness.fit.results.result import html_rows, number
 from harness.fit.search.solver import best_and_runners_up, minimise
 from sweeps.errors import InputError
 

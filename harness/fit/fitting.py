@@ -23,7 +23,7 @@ from harness.fit.referee.extrapolation import extrapolate
 from harness.fit.referee.fit_warnings import warnings_of
 from harness.fit.referee.scores import holdout_scores, scatter_of
 from harness.fit.referee.sensitivity import cases, robustness
-from harness.fit.result import Estimate, FitResult, Identifiability, Minimum
+from harness.fit.results.result import Estimate, FitResult, Identifiability, Minimum
 from harness.fit.search.fit_status import FitStatus
 from harness.fit.search.solver import Solutions, minimise, status_of
 from harness.fit.search.starts import grid_of_starts

@@ -11,7 +11,7 @@ from harness.fit.laws.registry import get_law
 from harness.fit.problem.columns import read_columns
 from harness.fit.problem.objective import objective_named
 from harness.fit.problem.program import float64
-from harness.fit.result import FitResult
+from harness.fit.results.result import FitResult
 from sweeps.errors import InputError
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from harness.fit.laws.law import Law
 from harness.fit.laws.registry import get_law, law_ids
-from harness.fit.result import FitResult, TruthCheck, number, span
+from harness.fit.results.result import FitResult, TruthCheck, number, span
 from sweeps.errors import InputError
 
 

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 import harness
-from harness.fit.result import FitResult
+from harness.fit.results.result import FitResult
 
 ROOT = Path(__file__).parents[2]
 
@@ -41,8 +41,8 @@ def test_importing_the_package_imports_nothing_heavy():
     "code",
     [
         "from harness import fit, gaps, report",
-        "import harness.fit.result, harness.gaps.contrast; from harness import fit, gaps, report",
-        "from harness import fit, gaps, report; import harness.fit.result; from harness.fit.result import FitResult",
+        "import harness.fit.results.result, harness.gaps.contrast; from harness import fit, gaps, report",
+        "from harness import fit, gaps, report; from harness.fit.results.result import FitResult",
         "import harness; fit, gaps, report = harness.fit, harness.gaps, harness.report; import harness.fit.compare",
     ],
 )

@@ -30,7 +30,7 @@ from harness.fit.fitting import fit
 from harness.fit.laws.registry import get_law
 from harness.fit.problem.columns import column_of
 from harness.fit.problem.fit_warning import FitWarning
-from harness.fit.result import FitResult
+from harness.fit.results.result import FitResult
 from sweeps.errors import InputError
 
 if TYPE_CHECKING:

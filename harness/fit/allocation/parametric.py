@@ -12,7 +12,7 @@ from harness.fit.forecast import estimates
 from harness.fit.laws.law import Law, bind, stacked
 from harness.fit.laws.registry import get_law
 from harness.fit.problem.program import float64
-from harness.fit.result import FitResult
+from harness.fit.results.result import FitResult
 from sweeps.errors import InputError
 
 # Sizes looked at between one parameter and one token, then between the neighbours of the best, and so on.

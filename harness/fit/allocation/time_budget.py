@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from harness.fit.forecast import predict
-from harness.fit.result import FitResult
+from harness.fit.results.result import FitResult
 from sweeps.errors import InputError
 
 

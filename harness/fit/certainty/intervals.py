@@ -9,7 +9,7 @@ from harness.fit.certainty.information import covariance
 from harness.fit.laws.law import Combination, Law, stacked
 from harness.fit.problem.centred import Problem
 from harness.fit.problem.raw_units import function_of_raw, raw_coordinates, raw_map, raw_values
-from harness.fit.result import CombinationEstimate, Estimate
+from harness.fit.results.result import CombinationEstimate, Estimate
 
 LEVEL = 95.0
 AT_BOUND_SHARE = 0.025

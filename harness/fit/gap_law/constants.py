@@ -2,7 +2,7 @@
 
 import math
 
-from harness.fit.result import FitResult
+from harness.fit.results.result import FitResult
 from sweeps.published_gap import PUBLISHED_GAP, GapConstants
 
 

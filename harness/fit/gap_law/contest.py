@@ -9,7 +9,7 @@ from harness.fit.fitting import SolvedFit, curvature_estimates, solve
 from harness.fit.gap_law.rule import RIVALS, TESTED_LAW
 from harness.fit.laws.law import with_factor
 from harness.fit.laws.registry import get_law
-from harness.fit.result import Estimate
+from harness.fit.results.result import Estimate
 
 # 1 % of chi-squared with one degree of freedom.
 LIKELIHOOD_DROP = 6.63

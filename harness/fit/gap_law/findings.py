@@ -14,7 +14,7 @@ from harness.fit.gap_law.contest import EpochsTest
 from harness.fit.gap_law.coverage import Coverage, Magnitude
 from harness.fit.gap_law.nulls import Null
 from harness.fit.gap_law.published import SOURCE_D, SOURCE_N, SOURCE_RUNS, SOURCE_SCATTER, source_reach
-from harness.fit.result import FitResult, number, span
+from harness.fit.results.result import FitResult, number, span
 from sweeps.published_gap import PUBLISHED_GAP
 
 

@@ -12,7 +12,7 @@ from harness.fit.compare import aicc
 from harness.fit.fitting import SolvedFit, curvature_estimates
 from harness.fit.gap_law.contest import EpochsTest
 from harness.fit.gap_law.rule import TESTED_EXPONENTS, TESTED_LAW, Evidence, ExponentEvidence, Word, apply_rule
-from harness.fit.result import Estimate
+from harness.fit.results.result import Estimate
 
 
 class ErrorKind(enum.StrEnum):

@@ -14,7 +14,7 @@ from harness.fit.gap_law.coverage import Coverage, Magnitude, coverage_at, magni
 from harness.fit.gap_law.judge import ErrorKind, Judgement, judge
 from harness.fit.gap_law.nulls import Null, simulate_nulls
 from harness.fit.gap_law.rule import HEADLINES, RIVALS, ROUNDED_LAW, TESTED_LAW
-from harness.fit.result import FitResult
+from harness.fit.results.result import FitResult
 from sweeps.published_gap import PUBLISHED_GAP
 
 

@@ -6,7 +6,7 @@ from harness.fit.certainty.identifiability import FEWEST_ROWS, FEWEST_SHARE, Ide
 from harness.fit.problem.centred import Problem
 from harness.fit.problem.fit_warning import FitWarning
 from harness.fit.problem.model import bounds_of
-from harness.fit.result import Estimate, Robustness
+from harness.fit.results.result import Estimate, Robustness
 from harness.fit.search.fit_status import FitStatus
 
 FEWEST_CLUSTERS = 12

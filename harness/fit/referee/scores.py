@@ -5,7 +5,7 @@ from jaxtyping import Float
 
 from harness.fit.problem.centred import Problem
 from harness.fit.problem.raw_units import predictions
-from harness.fit.result import HeldOutErrors, Scatter
+from harness.fit.results.result import HeldOutErrors, Scatter
 
 
 def _sd(values: Float[np.ndarray, "rows"]) -> float | None:

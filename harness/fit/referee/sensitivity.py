@@ -21,7 +21,7 @@ from harness.fit.problem.objective import OBJECTIVES
 from harness.fit.problem.program import float64
 from harness.fit.problem.raw_units import predictions, raw_values
 from harness.fit.referee.extrapolation import scale_of
-from harness.fit.result import Robustness, SensitivityCase
+from harness.fit.results.result import Robustness, SensitivityCase
 from harness.fit.search.solver import Solutions, best_and_runners_up, minimise
 from harness.fit.search.starts import grid_of_starts
 

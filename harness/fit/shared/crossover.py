@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike
 from harness.fit.fitting import fit
 from harness.fit.forecast import curves
 from harness.fit.laws.registry import get_law
-from harness.fit.result import FitResult
+from harness.fit.results.result import FitResult
 from sweeps.errors import InputError
 
 if TYPE_CHECKING:

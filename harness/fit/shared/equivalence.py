@@ -17,7 +17,7 @@ from harness.fit.certainty.bootstrap import resample
 from harness.fit.certainty.intervals import AT_BOUND_SHARE, estimates_of, fixed_value
 from harness.fit.fitting import SolvedFit
 from harness.fit.problem.raw_units import raw_map, raw_values
-from harness.fit.result import Estimate
+from harness.fit.results.result import Estimate
 from harness.fit.shared.nested import Constants, NestedModel
 
 EQUIVALENCE_LEVEL = 0.90

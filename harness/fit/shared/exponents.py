@@ -15,7 +15,7 @@ from harness.fit.certainty.intervals import deviation, interval
 from harness.fit.fitting import fit
 from harness.fit.laws.law import Law, by_group
 from harness.fit.laws.registry import get_law
-from harness.fit.result import FitResult
+from harness.fit.results.result import FitResult
 from sweeps.errors import InputError
 
 

@@ -19,7 +19,7 @@ from harness.fit.fitting import fit
 from harness.fit.laws.fine_tuning import loss_to_loss
 from harness.fit.problem.centred import Problem, centre
 from harness.fit.problem.columns import held_out
-from harness.fit.result import FitResult
+from harness.fit.results.result import FitResult
 from harness.fit.search.solver import Solutions, minimise
 
 # The floors are given here, so their range is no part of the fit.

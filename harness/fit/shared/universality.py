@@ -23,7 +23,7 @@ from harness.fit.problem.fit_warning import FitWarning
 from harness.fit.problem.program import float64
 from harness.fit.referee.fit_warnings import FEWEST_CLUSTERS
 from harness.fit.referee.scores import scatter_of
-from harness.fit.result import Estimate, number, span
+from harness.fit.results.result import Estimate, number, span
 from harness.fit.shared.equivalence import Difference, Ratio, draw_group, group_differences, prefactor_ratios
 from harness.fit.shared.nested import (
     ALL_OWN,

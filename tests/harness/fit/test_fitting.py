@@ -6,7 +6,7 @@ import pytest
 
 from harness.cli.fit_text import render_fit
 from harness.fit.fitting import fit
-from harness.fit.result import FitResult
+from harness.fit.results.result import FitResult
 from sweeps.errors import InputError
 
 

@@ -18,7 +18,7 @@ from harness.fit.known_truth import (
     write_truth,
 )
 from harness.fit.laws.registry import get_law
-from harness.fit.result import FitResult, TruthCheck
+from harness.fit.results.result import FitResult, TruthCheck
 from sweeps.errors import InputError
 
 

@@ -6,7 +6,7 @@ import pytest
 from harness import predict_gap
 from harness.fit.fitting import fit
 from harness.fit.gap_law.constants import collapse_constants, estimated_constants, unidentified_constants
-from harness.fit.result import CombinationEstimate
+from harness.fit.results.result import CombinationEstimate
 
 
 @pytest.fixture(scope="module")

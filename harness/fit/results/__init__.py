@@ -1,0 +1,1 @@
+"""What a fit says, as frozen values: estimates, scatter, sensitivity, and all of them together."""
