@@ -157,6 +157,7 @@ def _again(command: list[str], folder: Path) -> None:
 
 def _run(command: list[str], folder: Path) -> None:
     env = os.environ | {"LC_ALL": "C"}
+    env.pop("PIP_CONSTRAINT", None)  # It is about what the user installs, and its path may be relative to another folder.
     done = subprocess.run(
         command, cwd=folder, env=env, stdin=subprocess.DEVNULL, capture_output=True, encoding="utf-8", errors="replace"
     )

@@ -63,6 +63,13 @@ def test_another_file_than_was_pinned_is_refused_and_not_kept(pypi, wheel, tmp_p
     assert not archive_folder(source("pip", "tiny", "1.0"), tmp_path / "cache").exists()
 
 
+def test_a_users_constraints_do_not_hold_for_texts(pypi, wheel, tmp_path, monkeypatch):
+    monkeypatch.setenv("PIP_CONSTRAINT", "constraints-of-another-folder.txt")
+    made = wheel(pypi, "tiny", "1.0", {"tiny/a.py": "x = 1\n"})
+    archive = fetch_archive(source("pip", "tiny", "1.0"), tmp_path / "cache")
+    assert archive.read_bytes() == made.read_bytes()
+
+
 def test_a_package_that_is_not_there_leaves_nothing(pypi, tmp_path):
     with pytest.raises(InputError) as refused:
         fetch_archive(source("pip", "nonesuch", "1.0"), tmp_path / "cache")
