@@ -156,6 +156,19 @@ def json_bytes(value: Any) -> bytes:
     return (json.dumps(value, indent=1, allow_nan=False) + "\n").encode()
 
 
+def read_object(path: Path) -> dict[str, Any]:
+    """The JSON object in a file.
+
+    Raises:
+        OSError: the file cannot be read.
+        ValueError, TypeError: it is not JSON; it is JSON, but no object.
+    """
+    value = json.loads(read_bytes(path))
+    if not isinstance(value, dict):
+        raise TypeError("not an object")
+    return value
+
+
 def parquet_bytes(table: "pa.Table") -> bytes:
     """A table as the bytes of a parquet file, with a checksum of all of it in a place that parquet readers ignore."""
     import pyarrow as pa

@@ -10,9 +10,9 @@
 Everything is written beside its place and renamed into it, so that processes may prepare the same thing at once.
 """
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
-from hashlib import blake2b
 from itertools import chain
 from pathlib import Path
 
@@ -23,7 +23,7 @@ from pydantic import TypeAdapter
 from harness.data import bpe
 from harness.data.contamination import Contamination, contamination
 from harness.data.corpora import Corpus, find_corpus
-from harness.data.documents import SCHEMA, Document, content_hash, documents_table
+from harness.data.documents import SCHEMA, Document, content_hash, digest, documents_table
 from harness.data.duplicates import Cleaned, Removal, clean
 from harness.data.split import split
 from harness.data.streams import in_batches
@@ -37,7 +37,7 @@ from harness.data.tokenizers import (
     read_ranks,
     write_ranks,
 )
-from harness.files import atomically
+from harness.files import atomically, write_bytes, write_text
 
 
 @dataclass(frozen=True)
@@ -111,8 +111,7 @@ def corpus_facts(corpus: Corpus, cache: Path) -> CorpusFacts:
         with atomically(_corpus_file(facts, cache)) as file, pq.ParquetWriter(file, SCHEMA, compression="zstd") as out:
             for batch in in_batches(cleaned.documents):
                 out.write_table(documents_table(batch))
-        with atomically(facts_file) as file:
-            file.write_bytes(_FACTS.dump_json(facts))
+        write_bytes(facts_file, _FACTS.dump_json(facts))
     return facts
 
 
@@ -161,8 +160,7 @@ def load_tokenizer(name: str, domain: str, cache: Path, heldout_fraction: float,
         train, _ = split(corpus_groups(corpus, cache), heldout_fraction, split_seed)
         texts = (document.text for document in corpus_documents(corpus, cache) if document.group in train)
         trained = bpe.train_library_tokenizer(texts, spec.vocab, source)
-        with atomically(file) as beside:
-            beside.write_text(write_ranks(bpe.merge_ranks(trained)))
+        write_text(file, write_ranks(bpe.merge_ranks(trained)))
     return ranks_tokenizer(read_ranks(file.read_text()), WORD_PATTERN)
 
 
@@ -172,29 +170,29 @@ def split_contamination(corpus: Corpus, cache: Path, heldout_fraction: float, sp
     Raises:
         InputError: a corpus too small to split.
     """
-    file = _contamination_file(corpus_facts(corpus, cache), cache, heldout_fraction, split_seed)
-    if not file.exists():
+    facts = corpus_facts(corpus, cache)
+    known = known_contamination(facts, cache, heldout_fraction, split_seed)
+    if known is None:
         train, heldout = split(corpus_groups(corpus, cache), heldout_fraction, split_seed)
 
         def side(groups: frozenset[str]) -> Iterator[Document]:
             return (document for document in corpus_documents(corpus, cache) if document.group in groups)
 
-        with atomically(file) as beside:
-            beside.write_bytes(_CONTAMINATION.dump_json(contamination(side(heldout), side(train))))
-    return _CONTAMINATION.validate_json(file.read_text())
+        known = contamination(side(heldout), side(train))
+        file = _contamination_file(facts, cache, heldout_fraction, split_seed)
+        write_bytes(file, _CONTAMINATION.dump_json(known))
+    return known
 
 
-def known_contamination(facts: CorpusFacts, cache: Path, heldout_fraction: float) -> Contamination | None:
-    """The contamination of a prepared corpus' split with seed 0, if it was measured."""
+def known_contamination(
+    facts: CorpusFacts, cache: Path, heldout_fraction: float, split_seed: int = 0
+) -> Contamination | None:
+    """The contamination of a prepared corpus' split, if it was measured."""
     try:
-        return _CONTAMINATION.validate_json(_contamination_file(facts, cache, heldout_fraction, 0).read_text())
+        file = _contamination_file(facts, cache, heldout_fraction, split_seed)
+        return _CONTAMINATION.validate_json(file.read_text())
     except FileNotFoundError:
         return None
-
-
-def digest(*facts: object) -> str:
-    """Hash of the facts a prepared thing depends on, 32 hexadecimal digits."""
-    return blake2b("\n".join(map(str, facts)).encode(), digest_size=16).hexdigest()
 
 
 def _batches(corpus: Corpus, cache: Path, columns: list[str]) -> Iterator[pa.RecordBatch]:
@@ -204,24 +202,26 @@ def _batches(corpus: Corpus, cache: Path, columns: list[str]) -> Iterator[pa.Rec
 
 
 def _facts(cleaned: Cleaned) -> CorpusFacts:
-    kept: dict[str, list[int]] = {}
+    stages = ("exact", "near", "shared", "kept")
+    counts: Counter[tuple[str, str]] = Counter()
+    sizes: Counter[tuple[str, str]] = Counter()
     for document in cleaned.documents:
-        count = kept.setdefault(document.source, [0, 0])
-        count[0] += 1
-        count[1] += len(document.text.encode())
-    rows = {(source, "kept"): count for source, count in kept.items()}
+        counts[document.source, "kept"] += 1
+        sizes[document.source, "kept"] += len(document.text.encode())
     for removal in cleaned.removals:
-        count = rows.setdefault((removal.source, removal.stage), [0, 0])
-        count[0] += removal.documents
-        count[1] += removal.bytes
-    sources = []
-    for source in sorted({source for source, _ in rows}):
-        amounts = {stage: Amount(*rows.get((source, stage), (0, 0))) for stage in ("exact", "near", "shared", "kept")}
-        read = Amount(sum(a.documents for a in amounts.values()), sum(a.bytes for a in amounts.values()))
-        sources.append(SourceFacts(source, read, **amounts))
+        counts[removal.source, removal.stage] += removal.documents
+        sizes[removal.source, removal.stage] += removal.bytes
+
+    def amount(source: str, *chosen: str) -> Amount:
+        return Amount(sum(counts[source, stage] for stage in chosen), sum(sizes[source, stage] for stage in chosen))
+
+    sources = [
+        SourceFacts(source, amount(source, *stages), *(amount(source, stage) for stage in stages))
+        for source in sorted({source for source, _ in counts})
+    ]
     return CorpusFacts(
         content_hash(cleaned.documents),
-        sum(facts.kept.documents for facts in sources),
+        len(cleaned.documents),
         len({document.group for document in cleaned.documents}),
         sum(facts.kept.bytes for facts in sources),
         tuple(sources),

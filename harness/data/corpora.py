@@ -5,11 +5,10 @@ import platform
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from hashlib import blake2b
 from pathlib import Path
 
 from harness.data import fetched, installed, readers
-from harness.data.documents import Document
+from harness.data.documents import Document, digest
 from harness.files import default_cache
 from sweeps.errors import InputError
 
@@ -73,7 +72,9 @@ def find_corpus(domain: str, cache: Path | None = None) -> Corpus:
         name, _, config = rest.partition(":")
         documents = partial(readers.read_hub, name, config or None)
         # The text is frozen at first use: whether a stream has changed cannot be known without reading it again.
-        return Corpus(domain, "dataset of the Hugging Face hub", "see the hub", documents, lambda: _digest([domain]))
+        return Corpus(
+            domain, "dataset of the Hugging Face hub", "see the hub", documents, lambda: digest(CORPUS_RECIPE, domain)
+        )
     if rest and kind in ("text", "jsonl", "parquet"):
         path = Path(rest).expanduser().resolve()
         files = readers.text_files(path)
@@ -101,7 +102,7 @@ def _fetched_corpus(name: str, cache: Path | None) -> Corpus:
         description,
         licence,
         partial(fetched.documents, name, folder),
-        lambda: _digest([name, *fetched.facts(name, folder)]),
+        lambda: digest(CORPUS_RECIPE, name, *fetched.facts(name, folder)),
     )
 
 
@@ -134,7 +135,7 @@ def _installed_corpora() -> tuple[Corpus, ...]:
         "the union of the three corpora that need no download: every prefix holds them in proportion to their bytes",
         "as the three",
         lambda: (document for part in parts for document in part.documents()),
-        lambda: _digest(part.fingerprint() for part in parts),
+        lambda: digest(CORPUS_RECIPE, *(part.fingerprint() for part in parts)),
         parts,
     )
     return (*parts, installed_)
@@ -145,8 +146,4 @@ def _files_fingerprint(kind: str, files: Iterable[Path]) -> str:
     for file in files:
         status = os.stat(file)
         facts.append(f"{file}\t{status.st_size}\t{status.st_mtime_ns}")
-    return _digest([kind, platform.python_version(), *facts])
-
-
-def _digest(facts: Iterable[str]) -> str:
-    return blake2b("\n".join([str(CORPUS_RECIPE), *facts]).encode(), digest_size=16).hexdigest()
+    return digest(CORPUS_RECIPE, kind, platform.python_version(), *facts)

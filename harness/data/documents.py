@@ -39,6 +39,11 @@ class Document:
     licence: str = ""
 
 
+def digest(*facts: object) -> str:
+    """Hash of facts on which something depends, 32 hexadecimal digits."""
+    return blake2b("\n".join(map(str, facts)).encode(), digest_size=16).hexdigest()
+
+
 def make_document(group: str, text: str, source: str = "", licence: str = "") -> Document:
     """A document from a text; lone surrogates, which UTF-8 cannot carry, become question marks."""
     encoded = text.encode("utf-8", errors="replace")

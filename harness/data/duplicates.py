@@ -5,7 +5,7 @@ only the held-out text lost what the train text has, it would be rarer text, and
 text without any overfitting.
 """
 
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -76,27 +76,23 @@ def clean(documents: Iterable[Document]) -> Cleaned:
     In the last two stages the documents stand in hash order, and one is compared with earlier ones that stayed. The
     result does not depend on the order of reading.
     """
-    tally: Counter[tuple[Stage, str, str]] = Counter()
-    sizes: Counter[tuple[Stage, str, str]] = Counter()
-
-    def remove(stage: Stage, source: str, kept_source: str, size: int) -> None:
-        tally[stage, source, kept_source] += 1
-        sizes[stage, source, kept_source] += size
+    # Stage, source of the removed documents, source of those that stayed -> bytes of each removed document.
+    sizes: defaultdict[tuple[Stage, str, str], list[int]] = defaultdict(list)
 
     def drop(stage: Stage, ordered: list[Document], original: Int64[np.ndarray, "documents"]) -> list[Document]:
         for document, earlier in zip(ordered, original.tolist(), strict=True):
             if earlier >= 0:
-                remove(stage, document.source, ordered[earlier].source, len(document.text.encode()))
+                sizes[stage, document.source, ordered[earlier].source].append(len(document.text.encode()))
         return [document for document, earlier in zip(ordered, original.tolist(), strict=True) if earlier < 0]
 
     kept, copies = _distinct(documents)
     for name, source, size in copies:
-        remove("exact", source, kept[name].source, size)
+        sizes["exact", source, kept[name].source].append(size)
     ordered = sorted(kept.values(), key=lambda document: place_in_order(document.id))
     del kept
     ordered = drop("near", ordered, near_copies(ordered))
     ordered = drop("shared", ordered, shared_passages(ordered))
-    removals = [Removal(*pair, count, sizes[pair]) for pair, count in tally.items()]
+    removals = [Removal(*sources, len(removed), sum(removed)) for sources, removed in sizes.items()]
     return Cleaned(ordered, tuple(sorted(removals, key=lambda r: (r.stage, -r.bytes, r.source, r.kept_source))))
 
 

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from harness.data.documents import Document, documents_table
-from harness.files import atomically
+from harness.files import atomically, write_json
 from sweeps.errors import InputError
 
 # Change this number when the readers would give other text: what was read under another number is read again.
@@ -108,8 +108,7 @@ def text_sha256(table: pa.Table) -> str:
 
 def write_manifest(manifest: Manifest, cache: Path) -> None:
     """Write a manifest, as indented JSON."""
-    with atomically(manifest_file(manifest.corpus, cache)) as file:
-        file.write_text(json.dumps(asdict(manifest), indent=1) + "\n")
+    write_json(manifest_file(manifest.corpus, cache), asdict(manifest))
 
 
 def read_manifest(name: str, cache: Path) -> Manifest:
@@ -119,13 +118,13 @@ def read_manifest(name: str, cache: Path) -> Manifest:
         InputError: it was not fetched, or by another version of isogap.
     """
     try:
-        told = json.loads(manifest_file(name, cache).read_text())
-        records = tuple(Record(**record) for record in told["records"])
+        fields = json.loads(manifest_file(name, cache).read_text())
+        records = tuple(Record(**record) for record in fields["records"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise _not_fetched(name) from error
     if any(record.recipe != READING_RECIPE for record in records):
         raise _not_fetched(name)
-    return Manifest(name, records, tuple((source, reason) for source, reason in told["missing"]))
+    return Manifest(name, records, tuple((source, reason) for source, reason in fields["missing"]))
 
 
 def documents(name: str, cache: Path) -> Iterator[Document]:

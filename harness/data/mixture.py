@@ -34,14 +34,16 @@ class Mixture:
     @property
     def bytes_per_token(self) -> float:
         """UTF-8 bytes per token of the training text."""
-        parts = zip(self.windows, self.stores, strict=True)
-        return sum(windows * store.bytes_per_token for windows, store in parts) / sum(self.windows)
+        return self._mean([store.bytes_per_token for store in self.stores])
 
     @property
     def contamination(self) -> float:
         """The contamination of the parts, averaged over their windows."""
-        parts = zip(self.windows, self.stores, strict=True)
-        return sum(windows * store.contamination for windows, store in parts) / sum(self.windows)
+        return self._mean([store.contamination for store in self.stores])
+
+    def _mean(self, values: list[float]) -> float:
+        parts = zip(self.windows, values, strict=True)
+        return sum(windows * value for windows, value in parts) / sum(self.windows)
 
 
 def stores_of(opened: Callable[..., TokenStore], data: DataConfig) -> tuple[TokenStore, ...]:

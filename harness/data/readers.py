@@ -1,7 +1,7 @@
 """Anyone's text as documents: files and folders, JSON lines, parquet, and datasets of the Hugging Face hub."""
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -66,7 +66,7 @@ def read_rows(builder: str, path: Path) -> Iterator[Document]:
         InputError: no such path, an unreadable file, or no column `text`.
     """
     files = [str(file) for file in text_files(path)]
-    yield from _stream(path, lambda datasets: datasets.load_dataset(builder, data_files=files, **_STREAM))
+    yield from _documents(path, lambda: stream_rows(builder, data_files=files, split="train"))
 
 
 def read_hub(name: str, config: str | None) -> Iterator[Document]:
@@ -76,21 +76,17 @@ def read_hub(name: str, config: str | None) -> Iterator[Document]:
         InputError: the hub cannot be reached, has no such dataset or configuration, or it has no column `text`.
     """
     where = f"hf:{name}" + (f":{config}" if config else "")
-    documents = _stream(where, lambda datasets: _open_hub(datasets, name, config))
     size = 0
-    for document in documents:
+    for document in _documents(where, lambda: _open_hub(name, config)):
         size += len(document.text.encode())
         yield document
         if size >= STREAMED_BYTES:
             return
 
 
-_STREAM = {"split": "train", "streaming": True}
-
-
-def _open_hub(datasets: Any, name: str, config: str | None) -> Iterable[Mapping[str, Any]]:
+def _open_hub(name: str, config: str | None) -> Iterable[Mapping[str, Any]]:
     hub_revision(name)
-    return datasets.load_dataset(name, config, **_STREAM)
+    return stream_rows(name, config, split="train")
 
 
 def hub_revision(dataset: str) -> str:
@@ -101,14 +97,19 @@ def hub_revision(dataset: str) -> str:
     return HfApi().dataset_info(dataset, timeout=20).sha or "main"
 
 
-def _stream(where: object, load: Any) -> Iterator[Document]:
+def stream_rows(*arguments: Any, **options: Any) -> Iterable[Mapping[str, Any]]:
+    """The rows of a dataset, streamed; the arguments are those of `datasets.load_dataset`."""
     # The import takes 1.3 s, and most corpora do not need it.
     import datasets
 
-    # The log of datasets repeats in several lines what the error below says in one.
+    # The log of datasets repeats in several lines what an InputError says in one.
     datasets.logging.set_verbosity(datasets.logging.CRITICAL)
+    return datasets.load_dataset(*arguments, streaming=True, **options)
+
+
+def _documents(where: object, load: Callable[[], Iterable[Mapping[str, Any]]]) -> Iterator[Document]:
     try:
-        for row in load(datasets):
+        for row in load():
             if not isinstance(row.get("text"), str):
                 raise InputError(where, "columns", sorted(row), "a column `text` of strings")
             if row["text"].strip():

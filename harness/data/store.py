@@ -15,13 +15,12 @@ from harness.data.cache import (
     corpus_documents,
     corpus_facts,
     corpus_groups,
-    digest,
     load_tokenizer,
     split_contamination,
     tokenizer_key,
 )
 from harness.data.corpora import find_corpus
-from harness.data.documents import Document
+from harness.data.documents import Document, digest
 from harness.data.split import Half, split
 from harness.data.streams import in_batches, map_in_order
 from harness.data.tokenizers import Tokenizer
@@ -133,18 +132,6 @@ def prepare(
     return _open(folder, domain, tokenizer)
 
 
-@dataclass(frozen=True)
-class _Encoded:
-    """The documents of a batch that belong to one side: their lengths in tokens, ends included, their bytes together,
-    and their part of the stream."""
-
-    side: str
-    documents: list[Document]
-    lengths: list[int]
-    bytes: int
-    stream: Int[np.ndarray, "tokens"]
-
-
 def write_streams(
     folder: Path,
     documents: Iterable[Document],
@@ -166,41 +153,37 @@ def write_streams(
     number = {name: index for index, name in enumerate(names)}
     source_names = sorted(set(groups.values()))
     source_number = {name: index for index, name in enumerate(source_names)}
+    side_of = {group: side for side, members in sides.items() for group in members}
     # Ids up to 65,535 fit 16 bits, which takes half the disk and memory of 32 bits for most vocabularies.
     width = np.uint16 if tokenizer.vocab <= 2**16 else np.uint32
-    end = np.asarray([tokenizer.vocab - 1], dtype=np.uint32)
+    end = np.uint32(tokenizer.vocab - 1)
 
-    def encode(batch: list[Document]) -> list[_Encoded]:
+    def encode(batch: list[Document]) -> list[tuple[Document, Int[np.ndarray, "tokens"], int]]:
+        """The documents of the two sides with their tokens, ends included, and their bytes."""
         encoded = []
-        for side, members in sides.items():
-            ours = [document for document in batch if document.group in members]
-            ids = [tokenizer.encode(document.text) for document in ours]
-            stream = np.concatenate([part for document_ids in ids for part in (document_ids, end)] or [end[:0]])
-            text_bytes = int(tokenizer.token_bytes[stream].sum(dtype=np.int64))
-            lengths = [len(document_ids) + 1 for document_ids in ids]
-            encoded.append(_Encoded(side, ours, lengths, text_bytes, stream.astype(width)))
+        for document in batch:
+            if document.group in side_of:
+                ids = np.append(tokenizer.encode(document.text), end)
+                encoded.append((document, ids.astype(width), int(tokenizer.token_bytes[ids].sum(dtype=np.int64))))
         return encoded
 
-    lengths: dict[str, list[int]] = {side: [0] for side in sides}
-    numbers: dict[str, list[int]] = {side: [] for side in sides}
-    ids: dict[str, list[bytes]] = {side: [] for side in sides}
-    text_bytes = dict.fromkeys(sides, 0)
+    rows: dict[str, list[tuple[int, int, bytes, int]]] = {side: [] for side in sides}
     with ExitStack() as opened:
         files = {side: opened.enter_context(open(folder / f"{side}.bin", "wb")) for side in sides}
-        for part in chain.from_iterable(map_in_order(encode, in_batches(documents))):
-            part.stream.tofile(files[part.side])
-            lengths[part.side] += part.lengths
-            numbers[part.side] += [number[document.group] for document in part.documents]
-            ids[part.side] += [document.id.encode() for document in part.documents]
-            text_bytes[part.side] += part.bytes
-    for side in sides:
-        np.save(folder / f"{side}_offsets.npy", np.cumsum(lengths[side], dtype=np.int64))
-        np.save(folder / f"{side}_groups.npy", np.asarray(numbers[side], dtype=np.int32))
-        np.save(folder / f"{side}_ids.npy", np.asarray(ids[side], dtype="S32"))
+        for document, ids, text_bytes in chain.from_iterable(map_in_order(encode, in_batches(documents))):
+            side = side_of[document.group]
+            files[side].write(ids.tobytes())
+            rows[side].append((len(ids), number[document.group], document.id.encode(), text_bytes))
+    columns = [("tokens", np.int64), ("group", np.int32), ("id", "S32"), ("bytes", np.int64)]
+    tables = {side: np.array(of_side, columns) for side, of_side in rows.items()}
+    for side, table in tables.items():
+        np.save(folder / f"{side}_offsets.npy", np.cumsum(np.append(0, table["tokens"])))
+        np.save(folder / f"{side}_groups.npy", table["group"])
+        np.save(folder / f"{side}_ids.npy", table["id"])
     np.save(folder / "token_bytes.npy", tokenizer.token_bytes)
     np.save(folder / "group_sources.npy", np.asarray([source_number[groups[n]] for n in names], dtype=np.int32))
     (folder / "names.json").write_text(json.dumps({"groups": names, "sources": source_names}))
-    return text_bytes["train"] / sum(lengths["train"])
+    return int(tables["train"]["bytes"].sum()) / int(tables["train"]["tokens"].sum())
 
 
 def _open(folder: Path, domain: str, tokenizer: str) -> TokenStore:

@@ -8,13 +8,13 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from hashlib import blake2b
 from pathlib import Path
 
 import numpy as np
 import tiktoken
 from jaxtyping import Int, UInt16, UInt32
 
+from harness.data.documents import digest
 from sweeps.errors import InputError
 from sweeps.rules import SMALLEST_VOCAB, vocab_of
 
@@ -180,7 +180,7 @@ def read_ranks(text: str) -> dict[bytes, int]:
 
 
 def _hash(ranks: dict[bytes, int], pattern: str) -> str:
-    return blake2b(f"{pattern}\n{write_ranks(ranks)}".encode(), digest_size=16).hexdigest()
+    return digest(pattern, write_ranks(ranks))
 
 
 def _token_bytes(ranks: dict[bytes, int], vocab: int) -> UInt16[np.ndarray, "vocab"]:

@@ -43,8 +43,7 @@ def fetch_corpus(name: str, cache: Path, console: Console) -> Manifest:
             when the source was chosen.
     """
     sources = SOURCES[name]
-    found: dict[str, Record] = {}
-    missing: dict[str, str] = {}
+    outcomes: dict[str, Record | str] = {}
     absences = {registry: absent(registry) for registry in dict.fromkeys(source.registry for source in sources)}
     with _progress(name, len(sources), console) as say:
         wanted = []
@@ -52,24 +51,17 @@ def fetch_corpus(name: str, cache: Path, console: Console) -> Manifest:
             record = read_record(source.name, cache, check=True)
             reason = absences[source.registry]
             if record is not None and _differs(record) is None:
-                found[source.name] = record
+                outcomes[source.name] = record
                 say(f"{source.name}: there")
             elif reason is not None:
-                missing[source.name] = reason
+                outcomes[source.name] = reason
                 say(f"{source.name}: missing: {reason}")
             else:
                 wanted.append(source)
-        for name_, outcome in _fetch_all(wanted, cache, say):
-            if isinstance(outcome, Record):
-                found[name_] = outcome
-            else:
-                missing[name_] = outcome
-    names = [source.name for source in sources]
-    manifest = Manifest(
-        name,
-        tuple(found[source] for source in names if source in found),
-        tuple((source, missing[source]) for source in names if source in missing),
-    )
+        outcomes.update(_fetch_all(wanted, cache, say))
+    ordered = [(source.name, outcomes[source.name]) for source in sources]
+    records = tuple(outcome for _, outcome in ordered if isinstance(outcome, Record))
+    manifest = Manifest(name, records, tuple((source, reason) for source, reason in ordered if isinstance(reason, str)))
     write_manifest(manifest, cache)
     return manifest
 
@@ -78,23 +70,20 @@ def _fetch_all(sources: list[Source], cache: Path, say: Say) -> Iterator[tuple[s
     """The name of each source with its record or the reason why it is missing; sources of one archive together."""
     folder = partial(archive_folder, cache=cache)
     jobs = [list(job) for _, job in groupby(sorted(sources, key=folder), key=folder)]
+    # The first sources of each corpus are the largest.
+    place = {source.name: number for sources in SOURCES.values() for number, source in enumerate(sources)}
+    jobs.sort(key=lambda job: place[job[0].name])
     # Processes are spawned: a forked one could inherit a lock that a thread of this process holds.
     spawn = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(READERS, mp_context=spawn) as readers, ThreadPoolExecutor(DOWNLOADS) as downloads:
         try:
-            for outcomes in downloads.map(partial(_fetch_job, cache=cache, readers=readers, say=say), _largest(jobs)):
+            for outcomes in downloads.map(partial(_fetch_job, cache=cache, readers=readers, say=say), jobs):
                 yield from outcomes
         except BaseException:
             # Texts that wait to be read come first, because the threads that download wait for them.
             readers.shutdown(wait=False, cancel_futures=True)
             downloads.shutdown(cancel_futures=True)
             raise
-
-
-def _largest(jobs: list[list[Source]]) -> list[list[Source]]:
-    """The jobs with the largest of each corpus first, otherwise in the order of the table."""
-    order = {source.name: number for sources in SOURCES.values() for number, source in enumerate(sources)}
-    return sorted(jobs, key=lambda job: order[job[0].name])
 
 
 def _fetch_job(sources: list[Source], cache: Path, readers: Executor, say: Say) -> list[tuple[str, Record | str]]:

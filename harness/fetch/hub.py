@@ -19,8 +19,7 @@ from rich.console import Console
 
 from harness.data.documents import Document, make_document
 from harness.data.fetched import Manifest, Record, read_record, write_manifest, write_source
-from harness.data.pieces import cut_code, parse, split_lines
-from harness.data.readers import hub_revision
+from harness.data.readers import hub_revision, stream_rows
 from harness.fetch.readers.pages import SHORTEST_PAGE, cut_page, tidy
 from harness.terminal import working
 from sweeps.errors import InputError, reason_of
@@ -134,20 +133,15 @@ def fetch_hub(name: str, cache: Path, console: Console) -> Manifest:
 
 def _open(source: HubSource) -> tuple[str, Iterable[Mapping[str, Any]]]:
     """The revision and the rows of a dataset. The revision of a folder is `local`."""
-    # The import takes 1.3 s.
-    import datasets
-
-    datasets.logging.set_verbosity(datasets.logging.CRITICAL)
     local = Path(source.dataset).is_dir()
     revision = "local" if local else hub_revision(source.dataset)
     if source.files:
         base = source.dataset if local else f"hf://datasets/{source.dataset}@{revision}"
         builder = "parquet" if source.files.endswith(".parquet") else "json"
         files = {source.split: f"{base}/{source.files}"}
-        return revision, datasets.load_dataset(builder, data_files=files, split=source.split, streaming=True)
+        return revision, stream_rows(builder, data_files=files, split=source.split)
     at = None if local else revision
-    rows = datasets.load_dataset(source.dataset, source.config, split=source.split, streaming=True, revision=at)
-    return revision, rows
+    return revision, stream_rows(source.dataset, source.config, split=source.split, revision=at)
 
 
 def _documents(rows: Iterable[Mapping[str, Any]], source: HubSource, domain: str) -> Iterator[Document]:
@@ -164,16 +158,11 @@ def _documents(rows: Iterable[Mapping[str, Any]], source: HubSource, domain: str
             continue
         licence = str(row[source.licence_column]) if source.licence_column else source.licence
         unit = make_document("", text).id if source.group is None else row[source.group]
-        for piece in _pieces(text, domain):
+        for piece in cut_page(text, python=domain == "code"):
             yield make_document(f"{source.dataset}/{unit}", piece, source.dataset, licence)
         size += len(text.encode(errors="replace"))
         if size >= source.bytes:
             return
-
-
-def _pieces(text: str, domain: str) -> tuple[str, ...]:
-    tree = parse(text) if domain == "code" else None
-    return cut_page(text) if tree is None else tuple(p for p in cut_code(split_lines(text), tree) if p.strip())
 
 
 @contextmanager

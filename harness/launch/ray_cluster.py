@@ -199,13 +199,12 @@ def _train_as_task(pack: Pack, session: Session, directory: str, versions: dict[
             others = sorted(f"{name} {version}" for name, version in _versions().items() if version != versions[name])
             raise RuntimeError(f"{socket.gethostname()} has other versions than the driver: {', '.join(others)}")
         _prepare_process(session.cache, session.devices, directory)
-        from harness.train.clock import Spent
 
         # Ray calls a node dead a moment before its processes are: this task waits for the last one.
         with _alone(session.out / "checkpoints" / f"{pack.pack_id}.lock", stop) as alone:
             if not alone:
                 return Outcome("ended")
-            with HeartbeatWriter(session.out, Spent(), pack.pack_id) as heartbeat:
+            with HeartbeatWriter(session.out, name=pack.pack_id) as heartbeat:
                 return train_pack_here(pack, session, stop, heartbeat)
     finally:
         signal.signal(signal.SIGINT, before)

@@ -115,7 +115,6 @@ def lead(queue: PackQueue, micro_tokens: int) -> None:
         OSError: the sweep's folder cannot be written.
         PeerError: another host failed outside the training, or is lost.
     """
-    from harness.train.clock import Spent
 
     session = queue.session
     order("session", {"devices": session.devices, "fail_fast": session.fail_fast})
@@ -125,7 +124,7 @@ def lead(queue: PackQueue, micro_tokens: int) -> None:
         order("pack", packs)
         return _train(pack, following, session, queue.stop, heartbeat)
 
-    with HeartbeatWriter(session.out, Spent()) as heartbeat, _shared_signals(queue.stop):
+    with HeartbeatWriter(session.out) as heartbeat, _shared_signals(queue.stop):
         queue.train_in_turn(train)
 
 
@@ -140,11 +139,10 @@ def follow(session: Session) -> int:
 
     from harness.machine.platform import configure_jax
     from harness.train import hosts
-    from harness.train.clock import Spent
 
     stop, runs = Stop(), dict[str, RunConfig]()
     stop.listen()
-    heartbeat = HeartbeatWriter(session.out, Spent())  # it is never written: the first host counts what is trained
+    heartbeat = HeartbeatWriter(session.out)  # it is never written: the first host counts what is trained
     with _shared_signals(stop):
         while True:
             answer: list[Any] = hosts.all_hosts().agree("order", ["", None])

@@ -19,7 +19,7 @@ from typing import Protocol
 
 from pydantic import TypeAdapter, ValidationError
 
-from harness.files import is_local, read_bytes, write_json
+from harness.files import read_bytes, write_json
 from models.count import flops
 from sweeps.config import RunConfig
 
@@ -99,23 +99,27 @@ class Heartbeat:
     left: tuple[str, ...]
 
 
-class Spending(Protocol):
-    """Where a process's time goes; kept up to date by whoever trains.
+@dataclasses.dataclass
+class Spent:
+    """What a process did since it began to train; kept up to date by whoever trains.
 
     Attributes:
-        training, evaluation: seconds inside compiled programs.
-        compiling: seconds waited for compilation.
+        began: by `time.monotonic`.
+        training, evaluation: seconds that the devices computed.
+        compiling: seconds in which nothing could train, because a program was still compiled.
         tokens: trained.
-        total: seconds since it began.
     """
 
-    training: float
-    evaluation: float
-    compiling: float
-    tokens: int
+    began: float = dataclasses.field(default_factory=time.monotonic)
+    training: float = 0.0
+    evaluation: float = 0.0
+    compiling: float = 0.0
+    tokens: int = 0
 
     @property
-    def total(self) -> float: ...
+    def total(self) -> float:
+        """Seconds since it began."""
+        return time.monotonic() - self.began
 
 
 class Trained(Protocol):
@@ -134,13 +138,14 @@ class HeartbeatWriter:
 
     Args:
         out: the sweep's folder.
-        spent: read at every heartbeat.
+        spent: read at every heartbeat; a new one by default.
         name: of the file; the host and the process id by default.
     """
 
-    def __init__(self, out: Path, spent: Spending, name: str | None = None):
+    def __init__(self, out: Path, spent: Spent | None = None, name: str | None = None):
+        self.spent = spent = Spent() if spent is None else spent
         self._host = socket.gethostname()
-        self._folder, self._name, self.spent = out / "workers", name or f"{self._host}-{os.getpid()}", spent
+        self._folder, self._name = out / "workers", name or f"{self._host}-{os.getpid()}"
         self._serial = 0
         self._slots: tuple[InSlot, ...] = ()
         self._left: collections.deque[tuple[float, str]] = collections.deque()
@@ -273,16 +278,8 @@ def clear_heartbeats(out: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def _key(path: Path) -> tuple[int, int] | None:
-    """Changes with the file; None for an object, which is as quickly read as asked about."""
-    if not is_local(path):
-        return None
-    stat = path.stat()
-    return stat.st_ino, stat.st_mtime_ns
-
-
 class HeartbeatReader:
-    """Reads heartbeats again and again, for the holder of the sweep's lock. Files that have not changed are not read.
+    """Reads heartbeats again and again, for the holder of the sweep's lock.
 
     The file of a process that has died is removed, so that `isogap status` sees it without a clock; a process taken for
     dead by mistake comes back with its next heartbeat.
@@ -290,28 +287,21 @@ class HeartbeatReader:
 
     def __init__(self, out: Path, clock: Callable[[], float] = time.monotonic):
         self._out, self._clock = out, clock
-        self._known: dict[str, tuple[tuple[int, int] | None, Heartbeat, float]] = {}
+        # By the name of a file: its last heartbeat, and when its serial number changed by the clock.
+        self._known: dict[str, tuple[Heartbeat, float]] = {}
 
     def read(self) -> list[Heartbeat]:
         """The last heartbeat of every process so far; that of a dead process keeps its sums, is `ended` and has no
         slots."""
         now = self._clock()
         for path in _paths(self._out):
-            try:
-                key = _key(path)
-            except OSError:
+            heartbeat = _read(path)
+            if heartbeat is None:
                 continue
             known = self._known.get(path.name)
-            if key is not None and known is not None and known[0] == key:
-                heartbeat, changed = known[1], known[2]
-            else:
-                heartbeat, changed = _read(path), now
-                if heartbeat is None:
-                    continue
-                if known is not None and known[1].serial == heartbeat.serial:
-                    changed = known[2]
+            changed = known[1] if known is not None and known[0].serial == heartbeat.serial else now
             if not heartbeat.ended and now - changed > STALE_SECONDS:
                 heartbeat = dataclasses.replace(heartbeat, ended=True, slots=(), tokens_per_second=0.0)
                 path.unlink(missing_ok=True)
-            self._known[path.name] = (key, heartbeat, changed)
-        return [heartbeat for _, heartbeat, _ in self._known.values()]
+            self._known[path.name] = (heartbeat, changed)
+        return [heartbeat for heartbeat, _ in self._known.values()]

@@ -6,7 +6,6 @@ for long by the monotonic clock of that process. The clocks of two machines are 
 """
 
 import fcntl
-import json
 import logging
 import os
 import platform
@@ -19,7 +18,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
-from harness.files import is_local, read_bytes, write_json
+from harness.files import is_local, read_object, write_json
 from sweeps.errors import InputError
 
 # Seconds of a lease: between two renewals; after which a lease without a renewal is dead; and between writing a lease
@@ -87,12 +86,11 @@ def _taken(file: IO) -> bool:
 
 def _read(path: Path) -> dict | None:
     try:
-        lease = json.loads(read_bytes(path))
+        return read_object(path)
     except FileNotFoundError:
         return None
-    except ValueError:
+    except (ValueError, TypeError):
         return {}
-    return lease if isinstance(lease, dict) else {}
 
 
 def _changes(path: Path, seconds: float) -> bool:

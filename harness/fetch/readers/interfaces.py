@@ -15,8 +15,8 @@ from harness.fetch.readers.pages import Page, prose
 # Shorter ones are labels: "The ARN of the resource."
 SHORTEST_DESCRIPTION = 120
 _LINK = re.compile(r"\[([^\]\n]+)\]\([^)\s]+\)")
-_AWS = re.compile(r"botocore/data/([\w.-]+)/([\d-]+)/service-2\.json\.gz")
-_GOOGLE = re.compile(r"googleapiclient/discovery_cache/documents/(\w+)\.(v\d+(?:_\d+)?)\.json")
+_AWS = r"botocore/data/(?P<name>[\w.-]+)/[\d-]+/service-2\.json\.gz"
+_GOOGLE = r"googleapiclient/discovery_cache/documents/(?P<name>\w+)\.v\d+(?:_\d+)?\.json"
 
 
 def amazon(archive: Path) -> Iterator[Page]:
@@ -24,9 +24,7 @@ def amazon(archive: Path) -> Iterator[Page]:
 
     Descriptions stand under the name of what they describe; one that has stood before, in any service, is left out.
     """
-    newest: dict[str, bytes] = {}
-    for name, content in members(archive, lambda name: bool(_AWS.fullmatch(name))):
-        newest[name.split("/")[2]] = content  # in the order of versions, which are dates
+    newest = dict(members(archive, _AWS))  # files come in the order of versions, which are dates
     seen: set[str] = set()
     return prose((service, _amazon_manual(gzip.decompress(content), seen)) for service, content in newest.items())
 
@@ -47,9 +45,7 @@ def _amazon_manual(source: bytes, seen: set[str]) -> str:
 
 def google(archive: Path) -> Iterator[Page]:
     """The manual of each service in a wheel of google-api-python-client, in its newest version, a group each."""
-    newest: dict[str, bytes] = {}
-    for name, content in members(archive, lambda name: bool(_GOOGLE.fullmatch(name))):
-        newest[Path(name).name.split(".")[0]] = content
+    newest = dict(members(archive, _GOOGLE))
     seen: set[str] = set()
     return prose((service, _google_manual(json.loads(content), seen)) for service, content in newest.items())
 

@@ -2,7 +2,7 @@
 
 import bz2
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from html import unescape
 from pathlib import Path
 from xml.etree import ElementTree
@@ -70,14 +70,6 @@ def rst_text(source: str) -> str:
     return re.sub(r"::[ \t]*$", ":", re.sub(r"\|(\w+)\|", r"\1", text), flags=re.MULTILINE)
 
 
-def rst_manual(archive: Path, wanted: Callable[[str], bool], title: str = "") -> Iterator[Page]:
-    """The .rst files of a package, a group each."""
-    return prose(
-        (re.sub(title, "", name), rst_text(content.decode("utf-8", "replace")))
-        for name, content in members(archive, wanted)
-    )
-
-
 def pod_text(source: str) -> str:
     """Perl's Plain Old Documentation without its commands and formatting codes; program text stays, sections on
     authors and licence go."""
@@ -132,14 +124,6 @@ def _pod_code(found: re.Match[str]) -> str:
     return inner
 
 
-def pod_manual(archive: Path, wanted: Callable[[str], bool], title: str = "") -> Iterator[Page]:
-    """The .pod files of a package, a group each."""
-    return prose(
-        (re.sub(title, "", name), pod_text(content.decode("utf-8", "replace")))
-        for name, content in members(archive, wanted)
-    )
-
-
 def wiki_text(source: str) -> str:
     """An article's text without templates, tables, pictures, references and the lists of links at its end."""
     source = _APPARATUS.sub("", source)
@@ -167,7 +151,7 @@ def wikipedia(archive: Path, path: str) -> Iterator[Page]:
     """The articles of a compressed MediaWiki export in a package, a group each; redirections are left out."""
 
     def articles() -> Iterator[tuple[str, str]]:
-        for _, content in members(archive, lambda name: name == path):
+        for _, content in members(archive, re.escape(path)):
             # The sample was cut off in the middle of the dump: what follows the last whole page is left.
             whole = bz2.decompress(content).decode("utf-8").rpartition("</page>")[0] + "</page></mediawiki>"
             for page in ElementTree.fromstring(whole).iter(f"{_EXPORT}page"):

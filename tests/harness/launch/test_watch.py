@@ -10,6 +10,7 @@ from rich.console import Console
 from harness.files import write_json
 from harness.launch import watch as module
 from harness.launch.watch import Watch, time_shares, watching
+from harness.record import heartbeat
 from harness.record.heartbeat import Heartbeat, HeartbeatWriter, read_heartbeats
 from harness.record.status import Status, run_folder, write_status
 from models.config import make_config
@@ -28,12 +29,11 @@ PENDING = {config.run_id: Status("pending", 0, 100) for config in RUNS}
 
 
 @dataclasses.dataclass
-class Spent:
+class Spent(heartbeat.Spent):
     training: float = 80.0
     evaluation: float = 11.0
     compiling: float = 4.0
-    tokens: int = 0
-    total: float = 100.0
+    total = 100.0
 
 
 @dataclasses.dataclass

@@ -15,15 +15,15 @@ from sweeps.config import DataConfig, OptimizerConfig, RunConfig
 
 
 @dataclasses.dataclass
-class Spent:
-    training: float = 0.0
-    evaluation: float = 0.0
-    compiling: float = 0.0
-    tokens: int = 0
-    total: float = 0.0
+class Spent(heartbeat.Spent):
+    seconds: float = 0.0
+
+    @property
+    def total(self) -> float:
+        return self.seconds
 
     def work(self, seconds: float, tokens: int) -> None:
-        self.total += seconds
+        self.seconds += seconds
         self.training += seconds
         self.tokens += tokens
 
@@ -44,7 +44,7 @@ def run(width: int, seed: int = 0) -> RunConfig:
 def test_a_beat_tells_shares_slots_and_speeds(tmp_path):
     spent, one, other = Spent(), Slot(run(16)), Slot(run(16, 1))
     writer = HeartbeatWriter(tmp_path, spent, "a")
-    spent.total = spent.compiling = 4.0
+    spent.seconds = spent.compiling = 4.0
     writer.set_slots([one, other])
     writer.write()
     for _ in range(40):  # 80 s at 32 tokens/s, of two runs at 16
@@ -53,7 +53,7 @@ def test_a_beat_tells_shares_slots_and_speeds(tmp_path):
         one.last_loss, other.last_loss = 2.5, math.nan
         writer.set_slots([one, other])
         writer.write()
-    spent.evaluation, spent.total = 16.0, 100.0
+    spent.evaluation, spent.seconds = 16.0, 100.0
     writer.write()
     (last,) = read_heartbeats(tmp_path)
     assert (last.name, last.since, last.tokens, last.serial, last.ended) == ("a", 100.0, 2560, 42, False)
@@ -78,7 +78,7 @@ def test_each_model_has_its_speed(tmp_path):
         writer.set_slots([slot])
         spent.work(seconds, tokens)
         writer.set_slots([])
-        spent.total += 5.0  # nothing trains
+        spent.seconds += 5.0  # nothing trains
         spent.compiling += 5.0
     writer.write()
     (last,) = read_heartbeats(tmp_path)

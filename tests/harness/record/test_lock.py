@@ -14,6 +14,7 @@ from typing import cast
 
 import pytest
 
+from harness import files
 from harness.record import lock
 from harness.record.lock import is_live, sweep_lock
 from sweeps.errors import InputError
@@ -87,7 +88,7 @@ def out(monkeypatch) -> Path:
     for name, seconds in (("RENEW_SECONDS", 0.1), ("DEAD_SECONDS", 0.5), ("SETTLE_SECONDS", 0.05)):
         monkeypatch.setattr(lock, name, seconds)
     # Clocks of two machines need not agree, nor run forward: none is asked.
-    monkeypatch.setattr(lock, "read_bytes", lambda path: path.read_bytes())
+    monkeypatch.setattr(files, "read_bytes", lambda path: path.read_bytes())
     monkeypatch.setattr(lock, "time", SimpleNamespace(monotonic=time.monotonic, sleep=time.sleep))
     return cast(Path, Store({}))
 

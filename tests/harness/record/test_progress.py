@@ -5,6 +5,7 @@ import random
 
 import pytest
 
+from harness.record import heartbeat
 from harness.record.heartbeat import Heartbeat, HeartbeatWriter, InSlot, Speed
 from harness.record.lock import sweep_lock
 from harness.record.progress import Tally, progress
@@ -105,8 +106,8 @@ def test_no_time_is_told_where_none_is_known(tmp_path):
     assert reached.eta_seconds is None and reached.tokens_per_second is None  # nothing runs
 
 
-class Spent:
-    training, evaluation, compiling, tokens, total = 5.0, 1.0, 2.0, 320, 10.0
+class Spent(heartbeat.Spent):
+    total = 10.0
 
 
 class Slot:
@@ -114,7 +115,7 @@ class Slot:
 
 
 def test_a_folder_is_read_with_its_beats_while_a_process_holds_it(tmp_path):
-    writer = HeartbeatWriter(tmp_path, Spent())
+    writer = HeartbeatWriter(tmp_path, Spent(training=5.0, evaluation=1.0, compiling=2.0, tokens=320))
     writer.set_slots([Slot()])
     writer.write()
     statuses = [Status("pending", 0, 1000), Status("pending", 0, 400)]

@@ -7,11 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from harness.record.heartbeat import HeartbeatWriter
+from harness.record.heartbeat import HeartbeatWriter, Spent
 from harness.record.segments import read_segments, whole_ends
 from harness.record.status import Status, read_status, run_folder, write_status
 from harness.record.sweep_folder import lay_out
-from harness.train.clock import Spent
 from harness.train.devices import key_of
 from harness.train.pack import train_pack as train
 from harness.train.programs import programs
@@ -53,7 +52,7 @@ def train_pack(
     session, stop = Session(out, lab.cache, fail_fast=fail_fast), After(dispatches + 1)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("harness.train.pack.SAVE_SECONDS", save_seconds)
-        train(pack, session, stop, HeartbeatWriter(out, Spent() if spent is None else spent))
+        train(pack, session, stop, HeartbeatWriter(out, spent))
 
 
 def state(out: Path, run: RunConfig) -> Status:

@@ -6,7 +6,7 @@ FILES = {"inner/b.txt": "second", "a.txt": "first é", "skipped.bin": b"\0\1"}
 
 
 def read(path):
-    return dict(members(path, lambda name: name.endswith(".txt")))
+    return dict(members(path, r".*\.txt"))
 
 
 def test_wheels_packages_and_debs_are_read_alike(tmp_path, wheel, tgz, deb):
@@ -36,5 +36,5 @@ def test_a_truncated_archive_is_bad(kind, tmp_path, wheel, tgz, deb):
 
 def test_reading_may_stop_early(tmp_path, deb):
     made = deb(tmp_path, "tiny", "1.0", {f"{k}.txt": "x" * 1000 for k in range(300)})
-    for _ in members(made, lambda name: True):
+    for _ in members(made, ".*"):
         break  # the generator is closed, and with it the program that unpacks

@@ -37,7 +37,7 @@ def test_a_manual_is_its_pages_without_indexes_and_what_they_share(tmp_path, whe
     files |= {f"doc/manual/{name}.html": "<p>" + "word " * 200 for name in ("genindex", "search", "py-modindex")}
     files |= {"doc/manual/stub.html": "<p>Moved.</p>", "doc/other/x.html": "<p>" + "other " * 200}
     made = wheel(tmp_path, "tiny", "1.0", files)
-    pages = list(manual(made, lambda name: name.startswith("doc/manual/"), "doc/manual/"))
+    pages = list(manual(made, "doc/manual/(?P<name>.*)"))
     assert [page.group for page in pages] == [f"part{k}.html" for k in range(6)]
     for k, page in enumerate(pages):
         assert "".join(page.pieces) == f"Part {k}\n\n{' '.join([f'Sentence {k}.'] * 30)}\n"

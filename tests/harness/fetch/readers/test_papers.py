@@ -18,7 +18,7 @@ RECORDS = f"""<?xml version="1.0"?><PubmedArticleSet>
 
 def test_abstracts_are_titles_and_labelled_parts(tmp_path, wheel):
     made = wheel(tmp_path, "tiny", "1.0", {"data/a.xml.gz": gzip.compress(RECORDS.encode()), "data/b.txt": "no"})
-    pages = list(abstracts(made, lambda name: name.endswith(".xml.gz")))
+    pages = list(abstracts(made, r".*\.xml\.gz"))
     text = ("Widgets were weighed in vivo < 3 times. " * 6).strip()
     assert {page.group: "".join(page.pieces) for page in pages} == {
         "11": f"On small widgets.\n\nAIM: {text}\nAnd more.\n",
@@ -53,5 +53,5 @@ def test_a_paper_is_its_paragraphs_and_states_its_licence():
 
 def test_papers_without_a_licence_are_left_out(tmp_path, wheel):
     files = {"c/journal.1.xml": paper("Attribution"), "c/journal.2.xml": paper("ask the publisher")}
-    (page,) = journal(wheel(tmp_path, "tiny", "1.0", files), lambda name: name.endswith(".xml"))
+    (page,) = journal(wheel(tmp_path, "tiny", "1.0", files), r"c/(?P<name>.*)\.xml")
     assert (page.group, page.licence) == ("journal.1", "CC-BY")

