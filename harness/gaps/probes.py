@@ -57,11 +57,9 @@ def probe_sets(config: RunConfig, mixture: Mixture, other: Mixture | None = None
     size = config.probe.windows
     held = heldout_windows(mixture)
     wanted = share_out(size, tuple(map(float, mixture.windows)))
-    starts = np.cumsum((0, *held[:-1]))
-    heldout = [start + _sample(np.arange(most), count) for start, most, count in zip(starts, held, wanted, strict=True)]
     sets = {
         "seen": _probe(mixture, "train", _seen(config, mixture.windows), mixture.windows),
-        "heldout": _probe(mixture, "heldout", np.concatenate(heldout), held),
+        "heldout": _probe(mixture, "heldout", _sample([np.arange(most) for most in held], held, wanted), held),
     }
     if other is not None:
         sets["other"] = _probe(other, "train", _seen(config.twin(), other.windows), other.windows)
@@ -88,17 +86,26 @@ def _seen(config: RunConfig, windows: tuple[int, ...]) -> Int[np.ndarray, "sampl
     if total < len(consumed):
         consumed = np.sort(window_index(np.arange(total), len(consumed), config.seed))
     part, number = locate(consumed, windows)
-    starts = np.cumsum((0, *windows[:-1]))
     of_parts = [number[part == which] for which in range(len(windows))]
     wanted = share_out(config.probe.windows, tuple(float(len(mine)) for mine in of_parts))
-    sampled = [start + _sample(mine, n) for start, mine, n in zip(starts, of_parts, wanted, strict=True)]
+    return _sample(of_parts, windows, wanted)
+
+
+def _sample(
+    candidates: list[Int[np.ndarray, "candidates"]], windows: tuple[int, ...], sizes: tuple[int, ...]
+) -> Int[np.ndarray, "sampled"]:
+    """Of each part's candidates those with the smallest hashes, in the order of the mixture's stream.
+
+    Args:
+        candidates: numbers of windows in each part.
+        windows: how many windows each part has.
+        sizes: how many of them to take.
+    """
+    sampled = []
+    for mine, start, size in zip(candidates, np.cumsum((0, *windows[:-1])), sizes, strict=True):
+        order = np.argsort(mix(mine.astype(np.uint64) + np.uint64(0x5851F42D4C957F2D)), kind="stable")
+        sampled.append(start + np.sort(mine[order[:size]]))
     return np.concatenate(sampled)
-
-
-def _sample(windows: Int[np.ndarray, "candidates"], size: int) -> Int[np.ndarray, "windows"]:
-    """The `size` windows with the smallest hashes, in the order of the stream."""
-    order = np.argsort(mix(windows.astype(np.uint64) + np.uint64(0x5851F42D4C957F2D)), kind="stable")
-    return np.sort(windows[order[:size]])
 
 
 def _probe(mixture: Mixture, side: str, index: Int[np.ndarray, "windows"], windows: tuple[int, ...]) -> Probe:

@@ -5,16 +5,17 @@ Each of the two is also evaluated on what the other has seen, which gives the tw
 are contrasts of differences of losses, which vary far less from one document to the next than losses do.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+from jaxtyping import Bool
 
 from harness.files import json_bytes
-from harness.gaps.contrast import Gap, Side, control_gap, in_first_half, probe_gap, spread, twin_gap
-from harness.gaps.document_losses import Documents, ProbeRows, read_documents
-from harness.gaps.one_run import finite, gap_columns
+from harness.gaps.contrast import Gap, Side, control_gap, halves, probe_gap, spread, twin_gap
+from harness.gaps.document_losses import DocumentLosses, ProbeRows, read_documents
+from harness.gaps.one_run import finite_or_none, gap_columns
 from harness.record.status import run_folder
 from sweeps.config import RunConfig
 
@@ -22,7 +23,7 @@ from sweeps.config import RunConfig
 FEWEST = 10
 
 
-def pair_files(out: Path, config: RunConfig, own: Documents) -> dict[Path, bytes]:
+def pair_files(out: Path, config: RunConfig, own: DocumentLosses) -> dict[Path, bytes]:
     """pair.json of a run and of its twin, to be written; no file before both have been evaluated at their ends.
 
     The run that ends last writes both files; if the two end at once, both write the same bytes.
@@ -38,7 +39,7 @@ def pair_files(out: Path, config: RunConfig, own: Documents) -> dict[Path, bytes
     }
 
 
-def measure_pair(own: Documents, twin: Documents, step: int) -> dict[str, float | None]:
+def measure_pair(own: DocumentLosses, twin: DocumentLosses, step: int) -> dict[str, float | None]:
     """The content of pair.json for a run, in nats per token, or in bits per byte if the name ends in `_bpb`.
 
     Returns:
@@ -58,29 +59,29 @@ def measure_pair(own: Documents, twin: Documents, step: int) -> dict[str, float 
         "document_sd": spread(own.at(step, "heldout").side()),
         "paired_sd": spread(nats[2]),
     }
-    return finite(values)
+    return finite_or_none(values)
 
 
-def loss_differences(own: Documents, twin: Documents, step: int, *, bits: bool = False) -> tuple[Side, Side, Side]:
+def loss_differences(
+    own: DocumentLosses, twin: DocumentLosses, step: int, *, bits: bool = False
+) -> tuple[Side, Side, Side]:
     """The sides of L - L', run less twin: on what the run has seen, on what the twin has seen, and on held-out text."""
     seen = own.at(step, "seen").side(twin.at(step, "other"), bits=bits)
     other = own.at(step, "other").side(twin.at(step, "seen"), bits=bits)
     return seen, other, own.at(step, "heldout").side(twin.at(step, "heldout"), bits=bits)
 
 
-def placebo_gaps(own: Documents, twin: Documents | None, step: int, seed: int) -> dict[str, Gap]:
+def placebo_gaps(own: DocumentLosses, twin: DocumentLosses | None, step: int, seed: int) -> dict[str, Gap]:
     """Every estimator between two halves of the held-out documents, drawn by a hash with the seed: truly zero."""
     held = own.at(step, "heldout")
-    first = in_first_half(held.group, seed)
-    gaps = {"probe": probe_gap(held.side().only(first), held.side().only(~first))}
+    gaps = {"probe": probe_gap(*halves(held.side(), seed))}
     if twin is not None:
-        paired = held.side(twin.at(step, "heldout"))
-        gaps["control"] = control_gap(paired.only(first), paired.only(~first))
-        gaps["twin"] = twin_gap(paired.only(first), paired.only(~first))
+        paired = halves(held.side(twin.at(step, "heldout")), seed)
+        gaps |= {"control": control_gap(*paired), "twin": twin_gap(*paired)}
     return gaps
 
 
-def recency(config: RunConfig, own: Documents, twin: Documents | None = None) -> list[dict[str, Any]]:
+def recency(config: RunConfig, own: DocumentLosses, twin: DocumentLosses | None = None) -> list[dict[str, Any]]:
     """The gap by how often text was seen, and by how long ago, in halvings of the run.
 
     Returns:
@@ -88,54 +89,52 @@ def recency(config: RunConfig, own: Documents, twin: Documents | None = None) ->
         documents, gap_probe, and for twins gap_twin, with standard errors. The last halving with ten groups of
         documents holds all text that was seen later, too.
     """
-    step = config.steps
-    seen, held = own.at(step, "seen"), own.at(step, "heldout")
-    other = own.at(step, "other")
-    rows = []
-    for low, high, visits in _bins(config, seen, other):
-        mine, its = (_chosen(rows_, low, high, visits) for rows_ in (seen, other))
-        row: dict[str, Any] = {"since_from": low, "since_to": high, "visits": visits}
-        row["documents"] = len(np.unique(seen.document[mine]))
-        row |= _estimate("probe", probe_gap(seen.side().only(mine), held.side()))
-        if twin is not None:
-            lead, lag, _ = loss_differences(own, twin, step)
-            row |= _estimate("twin", twin_gap(lead.only(mine), lag.only(its)))
-        rows.append(row)
-    return rows
+    seen, other = own.at(config.steps, "seen"), own.at(config.steps, "other")
+    return [
+        {
+            **part._asdict(),
+            "documents": len(np.unique(seen.document[part.rows(seen)])),
+            **_gaps_on(part.rows, own, twin, config.steps),
+        }
+        for part in _read_parts(config, [probe for probe in (seen, other) if len(probe)])
+    ]
 
 
-def _bins(config: RunConfig, *seen: ProbeRows) -> Iterator[tuple[int | None, int | None, int | None]]:
-    """(since at least, since below, visits) of each bin."""
-    probes = [rows for rows in seen if len(rows)]
-    counts = sorted({int(n) for rows in probes for n in np.unique(rows.visits)})
+class _ReadPart(NamedTuple):
+    """What was read at least `since_from` and less than `since_to` tokens ago (None: at any time), `visits` times."""
+
+    since_from: int | None
+    since_to: int | None
+    visits: int | None
+
+    def rows(self, probe: ProbeRows) -> Bool[np.ndarray, "rows"]:
+        """Which rows of a probe belong to this part."""
+        chosen = probe.visits > 0
+        if self.since_from is not None and self.since_to is not None:
+            chosen &= (probe.since >= self.since_from) & (probe.since < self.since_to)
+        return chosen if self.visits is None else chosen & (probe.visits == self.visits)
+
+    def has_enough(self, probes: Sequence[ProbeRows]) -> bool:
+        """Whether each probe has groups enough for a standard error."""
+        return all(len(np.unique(probe.group[self.rows(probe)])) >= FEWEST for probe in probes)
+
+
+def _read_parts(config: RunConfig, probes: Sequence[ProbeRows]) -> Iterator[_ReadPart]:
+    counts = sorted({int(n) for probe in probes for n in np.unique(probe.visits)})
     for visits in counts if len(counts) > 1 else ():
-        if all(_enough(rows, None, None, visits) for rows in probes):
-            yield None, None, visits
+        part = _ReadPart(None, None, visits)
+        if part.has_enough(probes):
+            yield part
     high = config.tokens
-    while True:
-        middle = high // 2
-        recent = all(_enough(rows, 0, middle, None) for rows in probes)
-        if middle < config.batch_tokens or not recent:
-            yield 0, high, None
-            return
-        if all(_chosen(rows, middle, high, None).any() for rows in probes):
-            yield middle, high, None
+    while (middle := high // 2) >= config.batch_tokens and _ReadPart(0, middle, None).has_enough(probes):
+        part = _ReadPart(middle, high, None)
+        if all(part.rows(probe).any() for probe in probes):
+            yield part
         high = middle
+    yield _ReadPart(0, high, None)
 
 
-def _enough(rows: ProbeRows, low: int | None, high: int | None, visits: int | None) -> bool:
-    return len(np.unique(rows.group[_chosen(rows, low, high, visits)])) >= FEWEST
-
-
-def _chosen(rows: ProbeRows, low: int | None, high: int | None, visits: int | None) -> np.ndarray:
-    since, count = rows.since, rows.visits
-    chosen = count > 0
-    if low is not None and high is not None:
-        chosen &= (since >= low) & (since < high)
-    return chosen if visits is None else chosen & (count == visits)
-
-
-def trajectory(config: RunConfig, own: Documents, twin: Documents | None = None) -> list[dict[str, Any]]:
+def trajectory(config: RunConfig, own: DocumentLosses, twin: DocumentLosses | None = None) -> list[dict[str, Any]]:
     """The gaps after every evaluation, on what had been seen by then; they show whether a gap has converged.
 
     Returns:
@@ -143,19 +142,20 @@ def trajectory(config: RunConfig, own: Documents, twin: Documents | None = None)
     """
     rows = []
     for step in own.steps:
-        seen, held = own.at(step, "seen"), own.at(step, "heldout")
-        known = seen.visits > 0
-        if not known.any():
-            continue
-        row: dict[str, Any] = {"step": step, "tokens": step * config.batch_tokens}
-        row["epochs"] = step * config.batch / config.windows
-        row |= _estimate("probe", probe_gap(seen.side().only(known), held.side()))
-        if twin is not None and step in twin.steps:
-            lead, lag, _ = loss_differences(own, twin, step)
-            row |= _estimate("twin", twin_gap(lead.only(known), lag.only(own.at(step, "other").visits > 0)))
-        rows.append(row)
+        if (own.at(step, "seen").visits > 0).any():
+            row = {"step": step, "tokens": step * config.batch_tokens, "epochs": step * config.batch / config.windows}
+            other = twin if twin is not None and step in twin.steps else None
+            rows.append(row | _gaps_on(lambda probe: probe.visits > 0, own, other, step))
     return rows
 
 
-def _estimate(name: str, gap: Gap) -> dict[str, float | None]:
-    return finite(gap_columns(f"gap_{name}", gap))
+def _gaps_on(
+    chosen: Callable[[ProbeRows], Bool[np.ndarray, "rows"]], own: DocumentLosses, twin: DocumentLosses | None, step: int
+) -> dict[str, float | None]:
+    """The probe gap, and with a twin the twin gap, on the chosen rows of what was seen."""
+    seen, other = own.at(step, "seen"), own.at(step, "other")
+    gaps = gap_columns("gap_probe", probe_gap(seen.side().only(chosen(seen)), own.at(step, "heldout").side()))
+    if twin is not None:
+        lead, lag, _ = loss_differences(own, twin, step)
+        gaps |= gap_columns("gap_twin", twin_gap(lead.only(chosen(seen)), lag.only(chosen(other))))
+    return finite_or_none(gaps)

@@ -14,7 +14,7 @@ import pandas as pd
 from jaxtyping import Float, Int
 
 from harness.gaps.contrast import effective_number
-from harness.gaps.document_losses import Documents, ProbeRows
+from harness.gaps.document_losses import DocumentLosses, ProbeRows
 from harness.gaps.one_run import TextFacts, measure
 from harness.gaps.twins import measure_pair
 from harness.record.table import ESTIMATORS
@@ -81,7 +81,7 @@ def _drift(world: TwinWorld, step: float) -> float:
 
 def _documents(
     losses: dict[int, Float[np.ndarray, "sides n"]], tokens: Int[np.ndarray, "sides n"], names: tuple[str, ...]
-) -> Documents:
+) -> DocumentLosses:
     n = tokens.shape[1]
     parts = {}
     for step, values in losses.items():
@@ -90,7 +90,7 @@ def _documents(
             same = np.zeros(n, int)
             sizes, sums = tokens[place], values[place] * tokens[place]
             parts[step, name] = ProbeRows(number, number, number, same, visits, same, sizes, sizes, sums)
-    return Documents(parts)
+    return DocumentLosses(parts)
 
 
 def try_estimators(world: TwinWorld, replicates: int, seed: int) -> list[dict[str, Any]]:

@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Float, Int32
 
 from harness.files import json_bytes, write_files
-from harness.gaps.document_losses import ProbeRows, evaluated, read_documents, segment_columns
+from harness.gaps.document_losses import ProbeRows, probe_rows, read_documents, segment_columns
 from harness.gaps.one_run import evaluation_rows, measure
 from harness.gaps.twins import pair_files
 from harness.record.segments import read_segments, segment_files
@@ -97,7 +97,7 @@ class Slot:
 
     def evaluated(self, step: int, losses: Float[np.ndarray, "W T"]) -> None:
         """Add the losses of the probes after a step."""
-        rows = evaluated(self.config, step, self.batches.probes, self.batches.split_losses(losses))
+        rows = probe_rows(self.config, step, self.batches.probes, self.batches.split_losses(losses))
         self.documents.append((step, rows))
         self.evals += evaluation_rows(step, self.config.batch_tokens, rows)
 

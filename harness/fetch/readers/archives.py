@@ -21,7 +21,7 @@ class BadArchive(Exception):
 _BROKEN = (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError)
 
 
-def text_files(archive: Path, pattern: str, read: Callable[[str], str]) -> Iterator[Page]:
+def text_pages(archive: Path, pattern: str, read: Callable[[str], str]) -> Iterator[Page]:
     """The files that `members` gives, read as UTF-8, a group each.
 
     Args:

@@ -24,7 +24,9 @@ RUNS = [run(seed) for seed in range(3)]
 
 
 class Spent(heartbeat.Spent):
-    total = 100.0
+    @property
+    def total(self) -> float:
+        return 100.0
 
 
 class Slot:

@@ -19,7 +19,7 @@ from harness.fetch import fetch
 from harness.fetch.expected import expected
 from harness.fetch.fetch import fetch_corpus
 from harness.fetch.readers import code
-from harness.fetch.readers.archives import text_files
+from harness.fetch.readers.archives import text_pages
 from harness.fetch.registries import archive_folder
 from harness.fetch.sources import SOURCES, Source
 from sweeps.errors import InputError
@@ -27,7 +27,7 @@ from sweeps.errors import InputError
 ROOT = Path(__file__).parents[3]
 ONE = Source("one 1.0", "pip", "one", "1.0", "MIT", code.modules)
 TWO = Source("two 1.0", "pip", "two", "1.0", "BSD", code.modules)
-BOOK = Source("book 1.0.0", "npm", "book", "1.0.0", "PD", partial(text_files, pattern="package/text/.*", read=str))
+BOOK = Source("book 1.0.0", "npm", "book", "1.0.0", "PD", partial(text_pages, pattern="package/text/.*", read=str))
 FUNCTIONS = {name: "".join(f"def {name}{k}():\n    return {k}\n\n\n" for k in range(200)) for name in ("f", "g")}
 # Two sources by pip, fetched one after the other in processes of their own.
 CHILD = """

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from harness.data.batches import window_index
 from harness.gaps.contrast import in_first_half
-from harness.gaps.document_losses import Documents, documents_of, evaluated, segment_columns
+from harness.gaps.document_losses import DocumentLosses, documents_of, probe_rows, segment_columns
 from harness.gaps.one_run import TextFacts, evaluation_rows, measure, noise_scale, span_weights
 from harness.gaps.probes import Probe
 from models.config import make_config
@@ -42,7 +42,7 @@ def spread(mean: float, sd: float) -> np.ndarray:
     return mean + sd * (values - values.mean()) / values.std(ddof=1)
 
 
-def flat(*levels: tuple[int, float, float]) -> Documents:
+def flat(*levels: tuple[int, float, float]) -> DocumentLosses:
     """Evaluations with (step, seen, held-out) losses, the same for all documents."""
     return documents_of(
         pd.concat([table(s, {"seen": np.full(GROUPS, a), "heldout": np.full(GROUPS, b)}) for s, a, b in levels])
@@ -178,7 +178,7 @@ def test_rows_of_an_evaluation_by_hand():
         "heldout": probe([1, 2], [0, 4], [1, 2], [[0, 0, 0, 0], [1, 1, 1, 1]]),
     }
     losses = {"seen": np.asarray([[1, 3, 2, 4], [2, 2, 2, 2]], np.float32), "heldout": np.ones((2, 4), np.float32)}
-    found = evaluated(config, 7, probes, losses)
+    found = probe_rows(config, 7, probes, losses)
     seen, held = found["seen"], found["heldout"]
     assert seen.loss.tolist() == [4.0, 6.0, 8.0] and seen.tokens.tolist() == [2, 2, 4]
     read = window_index(np.arange(7 * 2), 10, config.seed)

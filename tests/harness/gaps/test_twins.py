@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from harness.gaps.document_losses import Documents, documents_of
+from harness.gaps.document_losses import DocumentLosses, documents_of
 from harness.gaps.twins import measure_pair, placebo_gaps, recency, trajectory
 from harness.theory.twin_worlds import TwinWorld, measure_twins, try_estimators
 from models.config import make_config
@@ -24,7 +24,7 @@ def config(epochs: int = 1) -> RunConfig:
     return RunConfig(model=model, data=data, optimizer=OptimizerConfig(lr=0.1), steps=STEPS, batch=BATCH)
 
 
-def documents(losses: dict[str, np.ndarray], step: int = STEPS, since: Any = None, visits: Any = 1) -> Documents:
+def documents(losses: dict[str, np.ndarray], step: int = STEPS, since: Any = None, visits: Any = 1) -> DocumentLosses:
     starts = {"seen": 0, "other": 1000, "heldout": 2000}
     return documents_of(
         pd.concat([frame(name, starts[name], mean, step, since, visits) for name, mean in losses.items()])
@@ -38,7 +38,7 @@ def frame(name: str, start: int, mean: np.ndarray, step: int, since: Any, visits
     return pd.DataFrame(columns | {"tokens": 10, "bytes": 20, "loss": 10 * mean})
 
 
-def pair(gap: float, lead: float, n: int = 60) -> tuple[Documents, Documents]:
+def pair(gap: float, lead: float, n: int = 60) -> tuple[DocumentLosses, DocumentLosses]:
     random = np.random.default_rng(0)
     hard = {name: random.normal(3.0, 0.5, n) for name in ("seen", "other", "heldout")}
     apart = {name: random.normal(0.0, 0.05, n) for name in hard}
@@ -47,14 +47,14 @@ def pair(gap: float, lead: float, n: int = 60) -> tuple[Documents, Documents]:
     return documents(own), documents({"other": twin["seen"], "seen": twin["other"], "heldout": twin["heldout"]})
 
 
-def swapped(its: Documents) -> Documents:
+def swapped(its: DocumentLosses) -> DocumentLosses:
     """The twin's tables as they are recorded: its `seen` are the windows of the run's `other`."""
     moved = {"heldout": its.at(STEPS, "heldout")}
     for name, start in (("seen", 1000), ("other", 0)):
         rows = its.at(STEPS, name)
         number = start + np.arange(len(rows))
         moved[name] = dataclasses.replace(rows, window=number, document=number, group=number)
-    return Documents({(STEPS, name): rows for name, rows in moved.items()})
+    return DocumentLosses({(STEPS, name): rows for name, rows in moved.items()})
 
 
 @pytest.mark.parametrize(("gap", "lead"), [(0.3, 0.0), (0.3, 0.2), (0.0, 0.4), (-0.1, -0.2)])
@@ -86,7 +86,7 @@ def test_the_gap_by_recency_is_that_of_each_halving():
     losses = {"seen": 3.0 - memory, "heldout": np.full(n, 3.0)}
     own = documents({"seen": losses["seen"]}, since=since)
     held = documents({"heldout": losses["heldout"]})
-    rows = recency(config(), Documents({**own.parts, **held.parts}))
+    rows = recency(config(), DocumentLosses({**own.parts, **held.parts}))
     assert [(row["since_from"], row["since_to"]) for row in rows] == [(256, 512), (128, 256), (0, 128)]
     for row in rows:
         inside = (since >= row["since_from"]) & (since < row["since_to"])
@@ -98,7 +98,7 @@ def test_the_gap_by_visits_where_they_differ():
     visits = np.repeat([1, 2], 32)
     own = documents({"seen": 3.0 - 0.1 * visits}, visits=visits)
     held = documents({"heldout": np.full(30, 3.0)})
-    rows = recency(config(2), Documents({**own.parts, **held.parts}))
+    rows = recency(config(2), DocumentLosses({**own.parts, **held.parts}))
     by_visits = {row["visits"]: row["gap_probe"] for row in rows if row["visits"] is not None}
     assert by_visits == {1: pytest.approx(0.1), 2: pytest.approx(0.2)}
 

@@ -107,7 +107,9 @@ def test_no_time_is_told_where_none_is_known(tmp_path):
 
 
 class Spent(heartbeat.Spent):
-    total = 10.0
+    @property
+    def total(self) -> float:
+        return 10.0
 
 
 class Slot:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from harness.data.store import prepare
-from harness.gaps.document_losses import evaluated
+from harness.gaps.document_losses import probe_rows
 from harness.gaps.one_run import evaluation_rows
 from harness.train.run_batches import open_batches, stores_of
 from models.compute import Compute
@@ -44,7 +44,7 @@ def test_agrees_with_an_independent_computation(text, tmp_path_factory, tokenize
     losses = token_losses(model, params, biases, jnp.asarray(batches.probe_tokens), training=False, compute=Compute())[
         0
     ]
-    found = evaluated(run, 9, batches.probes, batches.split_losses(np.asarray(losses)))
+    found = probe_rows(run, 9, batches.probes, batches.split_losses(np.asarray(losses)))
     row = next(row for row in evaluation_rows(9, run.batch_tokens, found) if row["probe"] == "heldout")
     measured = row["loss"] * row["probe_tokens"] / math.log(2) / row["probe_bytes"]
 

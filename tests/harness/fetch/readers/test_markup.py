@@ -1,6 +1,6 @@
 import bz2
 
-from harness.fetch.readers.archives import text_files
+from harness.fetch.readers.archives import text_pages
 from harness.fetch.readers.markup import pod_text, rst_text, wiki_text, wikipedia
 
 RST = """.. cmake-manual-description: not text
@@ -125,8 +125,8 @@ def test_manuals_are_a_group_a_file(tmp_path, wheel):
     long = "Sentence after sentence. " * 20
     files = {"doc/a.rst": f"Title\n=====\n\n{long}", "doc/b.pod": f"=head1 TITLE\n\n{long}\n", "doc/c.rst": "Stub."}
     made = wheel(tmp_path, "tiny", "1.0", files)
-    rst = list(text_files(made, r"doc/(?P<name>.*\.rst)", rst_text))
-    pod = list(text_files(made, r"doc/(?P<name>.*\.pod)", pod_text))
+    rst = list(text_pages(made, r"doc/(?P<name>.*\.rst)", rst_text))
+    pod = list(text_pages(made, r"doc/(?P<name>.*\.pod)", pod_text))
     assert [(page.group, "".join(page.pieces)) for page in rst] == [("a.rst", f"Title\n\n{long.strip()}\n")]
     assert [(page.group, "".join(page.pieces)) for page in pod] == [("b.pod", f"TITLE\n\n{long.strip()}\n")]
 
