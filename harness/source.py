@@ -10,7 +10,8 @@ import pandas as pd
 from harness.files import open_folder
 from harness.fit.laws.registry import get_law, law_ids
 from harness.fit.results.result import FitResult
-from harness.fit.table import assign_roles, is_runs_table, read_file, read_table, roles_for_runs
+from harness.fit.table import assign_roles, read_file, read_table
+from harness.gaps.roles import is_runs_table, roles_for_runs
 from harness.record.table import runs_table
 from sweeps.errors import InputError
 

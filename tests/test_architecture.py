@@ -30,13 +30,13 @@ fit.search     <- fit.laws fit.problem
 fetch          <- data fetch.readers files terminal sweeps
 fit.results    <- fit.problem fit.search
 fit.certainty  <- fit.laws fit.problem fit.results fit.search
-fit.referee    <- fit.certainty fit.laws fit.problem fit.results fit.search
+fit.referee    <- fit.certainty fit.laws fit.problem fit.results fit.search sweeps
 fit            <- fit.certainty fit.laws fit.problem fit.referee fit.results fit.search sweeps
-fit.allocation <- fit fit.laws fit.problem fit.results fit.search sweeps
+fit.allocation <- fit fit.certainty fit.laws fit.problem fit.results fit.search sweeps
 fit.gap_law    <- fit fit.certainty fit.laws fit.problem fit.results sweeps
 fit.shared     <- fit fit.certainty fit.laws fit.problem fit.referee fit.results fit.search sweeps
-source         <- files fit fit.laws fit.results record sweeps
-gaps           <- data files fit.gap_law record models sweeps
+gaps           <- data files fit.gap_law fit.problem record models sweeps
+source         <- files fit fit.laws fit.results gaps record sweeps
 theory         <- fit fit.gap_law fit.shared gaps record models sweeps
 train          <- data files gaps record models sweeps
 report         <- files fit fit.gap_law fit.laws fit.results gaps record theory sweeps
@@ -52,7 +52,6 @@ harness        <- door fit.allocation fit.gap_law fit.laws fit.shared source swe
 
 # Public names that more than one file may define, and why.
 SHARED_NAMES = {
-    "ESTIMATORS": "fit imports nothing of the harness, and the tables of a sweep nothing of fit",
     "app": "the program, and its group `simulate`",
     "aspect_ratio": "the rule for shapes of models, and the law of that name",
     "gap": "the law, and the command `simulate gap`",

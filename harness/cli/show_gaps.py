@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from harness.files import open_folder
-from harness.fit.table import CONTAMINATED
 from harness.gaps.cells import cell_of, details, gap_rows
+from harness.gaps.roles import CONTAMINATED
 from harness.record.table import ESTIMATORS, runs_table
 from harness.terminal import lines, print_lines, working
 

@@ -15,7 +15,7 @@ from harness.fit.problem.likelihood import log_likelihood_rows
 from harness.fit.referee import extrapolation
 from harness.fit.referee.extrapolation import Extrapolation
 from harness.fit.results.result import html_rows, number
-from harness.fit.search.solver import best_and_runners_up, minimise
+from harness.fit.search.solver import best_and_runners_up, minimise_cases
 from sweeps.errors import InputError
 
 if TYPE_CHECKING:
@@ -103,12 +103,10 @@ def cross_validated(fitted: SolvedFit, seed: int = 0) -> Float[np.ndarray, "rows
     problem = fitted.problem
     fold = folds_of(problem, seed)
     starts = np.vstack([fitted.identified.theta, best_and_runners_up(fitted.solutions, 3)])
-    runs = len(starts)
     training = [problem.fitted & (fold != k) for k in range(FOLDS)]
-    found = minimise(problem, np.tile(starts, (FOLDS, 1)), lambda run: training[run // runs].astype(float))
+    refits = minimise_cases(problem, np.tile(starts, (FOLDS, 1, 1)), lambda k: training[k].astype(float))
     scores = np.zeros(len(problem.response))
-    for k, rows in enumerate(training):
-        theta = found.theta[k * runs + int(np.argmin(found.loss[k * runs : (k + 1) * runs]))]
+    for k, (rows, theta) in enumerate(zip(training, refits.theta, strict=True)):
         left_out = problem.fitted & (fold == k)
         scores[left_out] = log_likelihood_rows(replace(problem, fitted=rows), theta)[left_out]
     return scores[problem.fitted]

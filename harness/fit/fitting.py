@@ -170,7 +170,7 @@ def complete(
             given_up_for_fewer_directions=(identified.loss - best) * problem.unit,
             starts=len(loss),
             starts_within_1_percent=float(np.mean(near)),
-            distance_from_start=float(solutions.distance[int(np.argmin(loss))]),
+            distance_from_start=float(solutions.distance[solutions.best]),
         ),
         status=fitted.status,
         parameters=estimates,

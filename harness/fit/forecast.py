@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
+from harness.fit.certainty.intervals import percentiles
 from harness.fit.laws.law import bind, stacked
 from harness.fit.laws.registry import get_law
 from harness.fit.problem.columns import read_columns
@@ -13,13 +14,6 @@ from harness.fit.problem.objective import objective_named
 from harness.fit.problem.program import float64
 from harness.fit.results.result import FitResult
 from sweeps.errors import InputError
-
-
-def _interval(draws: Float[np.ndarray, "draws points"], points: int) -> tuple[np.ndarray, np.ndarray]:
-    if not len(draws):
-        return np.full(points, np.nan), np.full(points, np.nan)
-    low, high = np.percentile(draws, [2.5, 97.5], axis=0)
-    return low, high
 
 
 def estimates(result: FitResult) -> dict[str, float]:
@@ -42,8 +36,12 @@ def predict(result: FitResult, points: pd.DataFrame, *, source: str = "points") 
         InputError: a column of the law is missing or unusable.
     """
     center, sampled = curves(result, points, source)
-    low, high = _interval(sampled, len(points))
-    run_low, run_high = _interval(_with_scatter(result, sampled), len(points))
+    if not len(sampled):
+        return points.assign(prediction=center, low=np.nan, high=np.nan, run_low=np.nan, run_high=np.nan)
+    # Single new runs: each draw of the law with the scatter of the fitted runs, as the objective has it.
+    normal = np.random.default_rng(0).standard_normal(sampled.shape)
+    new_runs = objective_named(result.objective.name).new_runs(sampled, result.scatter, normal)
+    (low, high), (run_low, run_high) = percentiles(sampled), percentiles(new_runs)
     return points.assign(prediction=center, low=low, high=high, run_low=run_low, run_high=run_high)
 
 
@@ -69,9 +67,3 @@ def curves(
         center = np.asarray(of(estimates(result)))
         draws = {name: np.asarray(values) for name, values in result.draws.items()}
         return center, np.asarray(jax.vmap(of)(draws)) if draws else np.empty((0, len(points)))
-
-
-def _with_scatter(result: FitResult, sampled: Float[np.ndarray, "draws points"]) -> np.ndarray:
-    """Draws of single new runs: each draw of the law with the scatter of the fitted runs, as the objective has it."""
-    normal = np.random.default_rng(0).standard_normal(sampled.shape)
-    return objective_named(result.objective.name).new_runs(sampled, result.scatter, normal)

@@ -1,4 +1,4 @@
-"""Tables of runs: anyone's CSV or parquet, or the tidy table of a sweep, with columns put into roles."""
+"""Tables of runs, anyone's CSV or parquet, with columns put into roles."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,27 +18,6 @@ ROLES = (
 )  # fmt: skip
 LABELS = ("group", "run", "seed", "cluster")
 SIGNED = ("G",)
-ESTIMATORS = ("best", "online", "probe", "control", "twin")
-UNITS = ("tokens", "bytes")
-TWIN_COLUMNS = ("half", "gap_twin", "gap_twin_se", "gap_twin_bpb", "gap_twin_bpb_se", "gap_probe_se")
-# Share of the held-out 13-grams in training text above which a gap is not to be trusted.
-CONTAMINATED = 0.01
-# Not N_total: a vocabulary of 128,000 would make most of a small model, and compute nothing between the layers.
-RUN_ROLES = {"N": "N_nonembedding", "D": "D", "U": "U", "L": "val_loss_final100", "L_train": "train_loss_final100",
-             "B": "batch_tokens", "lr": "lr", "flops": "flops", "epochs": "epochs", "seed": "seed"}  # fmt: skip
-FAMILY = (
-    "architecture",
-    "tokenizer",
-    "domain",
-    "width",
-    "depth",
-    "N_total",
-    "D",
-    "U",
-    "batch_tokens",
-    "lr",
-    "schedule",
-)
 
 
 def read_table(
@@ -79,11 +58,6 @@ def read_file(path: Path) -> pd.DataFrame:
         raise InputError(path, "SOURCE", str(path), "a CSV or parquet file of runs") from None
     except (ValueError, OSError, UnicodeDecodeError) as error:
         raise InputError(path, "SOURCE", str(error).splitlines()[0], "a readable CSV or parquet file") from None
-
-
-def is_runs_table(frame: pd.DataFrame) -> bool:
-    """Whether a table is one of a sweep's runs, exported or simulated."""
-    return {"run_id", "status", RUN_ROLES["N"], "D"} <= set(frame.columns)
 
 
 def assign_roles(
@@ -145,82 +119,3 @@ def _numbers(table: pd.DataFrame, role: str, source: str) -> np.ndarray:
     except (TypeError, ValueError):
         text = next(value for value in table[role] if not isinstance(value, int | float))
         raise InputError(source, role, text, "numbers") from None
-
-
-def roles_for_runs(
-    frame: pd.DataFrame, estimator: str = "best", units: str = "tokens"
-) -> tuple[pd.DataFrame, tuple[FitWarning, ...]]:
-    """The tidy table of a sweep's runs in roles: finished runs only, the gap of one estimator with its error.
-
-    Runs of one configuration that differ only in their seed share a `cluster`. Twins have one gap, and one row.
-
-    Args:
-        frame: the table `runs` of a sweep (a row a run); one that no column of a gap is in has losses only.
-        estimator: `probe` (same parameters, seen against held-out documents), `online`, `control`, `twin`; or `best`,
-            the twin gap of runs that have one and the probe gap of the others.
-        units: `tokens`, or `bytes`: D and U in bytes of text and gaps in bits per byte, in which runs on different
-            tokenizers compare.
-
-    Returns:
-        the rows, and warnings that say how many were left out and why.
-
-    Raises:
-        InputError: another estimator, a missing column, or no finished run with a gap.
-    """
-    if estimator not in ESTIMATORS:
-        raise InputError("runs", "estimator", estimator, f"one of {', '.join(ESTIMATORS)}")
-    if units not in UNITS or (units == "bytes" and estimator == "online"):
-        raise InputError("runs", "units", units, "tokens or bytes; bytes for any estimator but online")
-    warnings, suffix = [], "_bpb" if units == "bytes" else ""
-    gap = f"gap_{estimator}{suffix}"
-    if not any(column.startswith("gap_") for column in frame.columns):
-        gap = RUN_ROLES["L"]
-    elif estimator == "best":
-        frame, gap = _best(frame, suffix), "G"
-    elif estimator == "twin":
-        frame = frame.loc[frame["half"] != "b"]
-    for column in (gap, "status", RUN_ROLES["N"], "D"):
-        if column not in frame.columns:
-            raise InputError("runs", column, ", ".join(map(str, frame.columns)), f"a column {column}")
-    done = frame.loc[frame["status"] == "done"]
-    for status, count in frame.loc[frame["status"] != "done", "status"].value_counts().items():
-        warnings.append(FitWarning("runs_left_out", f"{count} of {len(frame)} runs left out: {status}"))
-    measured = done.loc[done[gap].notna()]
-    if len(measured) < len(done):
-        warnings.append(FitWarning("runs_left_out", f"{len(done) - len(measured)} finished runs have no {gap}"))
-    if measured.empty:
-        raise InputError("runs", gap, 0, f"at least one finished run with a {gap}")
-    if "contamination" in measured and (leaking := measured["contamination"] > CONTAMINATED).any():
-        told = ", ".join(sorted(set(measured.loc[leaking, "domain"])))
-        warnings.append(
-            FitWarning(
-                "contaminated",
-                f"{int(leaking.sum())} of {len(measured)} gaps are of text that leaks: more than 1 % of the held-out "
-                f"13-grams stand in the training text of {told}",
-            )
-        )
-    chosen = RUN_ROLES | ({"D": "D_bytes", "U": "U_bytes"} if units == "bytes" else {})
-    roles = {role: column for role, column in chosen.items() if column in frame.columns}
-    table = measured.assign(**{role: measured[column] for role, column in roles.items()})
-    if gap != RUN_ROLES["L"]:
-        table["G"], table["estimator"] = measured[gap], measured.get("estimator", estimator)
-        if f"{gap}_se" in frame.columns:
-            table["G_se"] = measured[f"{gap}_se"]
-    family = [column for column in FAMILY if column in frame.columns]
-    table["cluster"] = ["|".join(map(str, values)) for values in measured[family].to_numpy()]
-    return table.reset_index(drop=True), tuple(warnings)
-
-
-def _best(frame: pd.DataFrame, suffix: str) -> pd.DataFrame:
-    """One row a run, of twins that have both ended one a pair, with its best gap as G."""
-    for column in (f"gap_probe{suffix}", "status"):
-        if column not in frame.columns:
-            raise InputError("runs", column, ", ".join(map(str, frame.columns)), f"a column {column}")
-    known = frame.assign(**{name: np.nan for name in TWIN_COLUMNS if name not in frame})
-    kept = known.loc[known[f"gap_twin{suffix}"].isna() | (known["half"] != "b")]
-    paired = np.asarray(kept[f"gap_twin{suffix}"].notna())
-    found = {
-        role: np.where(paired, kept[f"gap_twin{suffix}{se}"], kept[f"gap_probe{suffix}{se}"])
-        for role, se in (("G", ""), ("G_se", "_se"))
-    }
-    return kept.assign(**found, estimator=np.where(paired, "twin", "probe"))

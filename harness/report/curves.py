@@ -10,7 +10,7 @@ import pandas as pd
 import plotly.graph_objects as go
 from jaxtyping import Float
 
-from harness.fit.table import RUN_ROLES
+from harness.gaps.roles import RUN_ROLES
 from harness.report.figure_axes import INK, blank, line_axis, log_axis, numbers, short, size_colours, size_scale
 
 CURVE_BINS = 60

@@ -8,8 +8,8 @@ from typing import Any
 import pandas as pd
 
 from harness.fit.known_truth import Truth
-from harness.fit.table import RUN_ROLES
 from harness.gaps.cells import details, gap_rows
+from harness.gaps.roles import RUN_ROLES
 from harness.record.configs import read_configs
 from harness.record.lock import is_live
 from harness.record.segments import read_segments

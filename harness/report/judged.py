@@ -11,7 +11,8 @@ from harness.fit.gap_law.verdict import Verdict, verdict
 from harness.fit.known_truth import Truth, compare_with_truth
 from harness.fit.laws.registry import get_law
 from harness.fit.results.result import FitResult
-from harness.fit.table import assign_roles, roles_for_runs
+from harness.fit.table import assign_roles
+from harness.gaps.roles import roles_for_runs
 from harness.record.table import MEASURED
 from harness.report.marks import Marks, marks_of
 from sweeps.errors import InputError

@@ -8,8 +8,8 @@ import pandas as pd
 from jaxtyping import Bool, Float
 
 from harness.fit.results.result import number
-from harness.fit.table import RUN_ROLES
 from harness.gaps.contrast import DETECTABLE
+from harness.gaps.roles import RUN_ROLES
 from harness.report.figure_axes import numbers, short
 
 
@@ -56,7 +56,7 @@ class Marks:
 
 
 def marks_of(rows: pd.DataFrame) -> Marks:
-    """Read the rows of a sweep's table in roles (`harness.fit.table.roles_for_runs`)."""
+    """Read the rows of a sweep's table in roles (`harness.gaps.roles.roles_for_runs`)."""
     columns = {
         "n": RUN_ROLES["N"], "d": "D", "epochs": "epochs", "gap": "G", "se": "G_se", "probe": "gap_probe",
         "probe_se": "gap_probe_se", "online": "gap_online", "online_se": "gap_online_se", "placebo": "placebo",

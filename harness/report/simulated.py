@@ -8,7 +8,7 @@ import pandas as pd
 from harness.fit.known_truth import HEADINGS, Truth, fit_command, path_of, truth_cells
 from harness.fit.laws.registry import get_law
 from harness.fit.results.result import FitResult
-from harness.fit.table import roles_for_runs
+from harness.gaps.roles import roles_for_runs
 from harness.report.gather import records_of_table
 from harness.report.judged import fit_true_law
 from harness.report.oracle_figures import FIGURES

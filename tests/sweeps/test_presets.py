@@ -5,7 +5,7 @@ import functools
 import numpy as np
 import pytest
 
-from harness.fit.table import RUN_ROLES
+from harness.gaps.roles import RUN_ROLES
 from models.config import ARCHITECTURES
 from models.count import count, flops
 from sweeps.grid import Sweep, load, preset_names

@@ -13,6 +13,7 @@ import pandas as pd
 from jaxtyping import Float
 from numpy.typing import ArrayLike
 
+from harness.fit.certainty.intervals import percentiles
 from harness.fit.fitting import fit
 from harness.fit.forecast import predict
 from harness.fit.problem.columns import column_of
@@ -166,12 +167,12 @@ def power_law_in_compute(
 
 def limits(draws: Float[np.ndarray, "draws values"]) -> tuple[np.ndarray, np.ndarray]:
     """95 % percentile limits; nan without draws, or where more than 2.5 % of them have no value."""
-    found = np.full((2, draws.shape[1]), np.nan)
+    low, high = np.full((2, draws.shape[1]), np.nan)
     for i, values in enumerate(draws.T):
-        finite = values[np.isfinite(values)]
-        if len(finite) and len(finite) >= (1 - MOST_WITHOUT) * len(values):
-            found[:, i] = np.percentile(finite, [2.5, 97.5])
-    return found[0], found[1]
+        known = values[np.isfinite(values)]
+        if len(known) and len(known) >= (1 - MOST_WITHOUT) * len(values):
+            low[i], high[i] = percentiles(known)
+    return low, high
 
 
 def check_budgets(flops: ArrayLike) -> Float[np.ndarray, "budgets"]:

@@ -13,8 +13,8 @@ from jaxtyping import Float
 
 from harness.fit.certainty.identifiability import Identified
 from harness.fit.problem.centred import Problem
-from harness.fit.problem.model import bounds_of
-from harness.fit.search.solver import Solutions, best_and_runners_up, minimise
+from harness.fit.problem.model import ends_of_range
+from harness.fit.search.solver import Solutions, best_and_runners_up, minimise_cases
 
 
 def cluster_weights(cluster: np.ndarray, fitted: np.ndarray, draws: int, seed: int) -> Float[np.ndarray, "draws rows"]:
@@ -39,17 +39,6 @@ def resample(
     if draws == 0:
         return np.empty((0, len(identified.theta))), np.empty((0, len(identified.theta)), int)
     weights = cluster_weights(problem.cluster, problem.fitted, draws, seed)
-    starts = np.vstack([identified.theta, best_and_runners_up(solutions, 2)[-1]])
-    starts[:, ~identified.free] = identified.theta[~identified.free]
-    runs = len(starts)
-    refits = minimise(
-        problem,
-        np.tile(starts, (draws, 1)),
-        lambda run: weights[run // runs],
-        np.tile(identified.free, (draws * runs, 1)),
-    )
-    best = refits.loss.reshape(draws, runs).argmin(axis=1) + runs * np.arange(draws)
-    theta = refits.theta[best]
-    low, high = bounds_of(problem.model)
-    ends = np.where(theta - low < 1e-6, -1, np.where(high - theta < 1e-6, 1, 0)) * identified.free
-    return theta, ends
+    starts = identified.starts_with(best_and_runners_up(solutions, 2)[-1])
+    theta = minimise_cases(problem, np.tile(starts, (draws, 1, 1)), lambda draw: weights[draw], identified.free).theta
+    return theta, ends_of_range(problem.model, theta) * identified.free

@@ -18,7 +18,7 @@ Not for: saying how well a parameter is known, which its interval does; and laws
 the ranges, since each end is refitted from 6 starts only.
 """
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float
@@ -27,8 +27,8 @@ from harness.fit.certainty.information import whitened_jacobian
 from harness.fit.problem.centred import Problem
 from harness.fit.problem.likelihood import evidence_per_loss
 from harness.fit.problem.model import bounds_of
-from harness.fit.problem.raw_units import raw_map, raw_values
-from harness.fit.search.solver import Solutions, best_and_runners_up, minimise
+from harness.fit.problem.raw_units import raw_map, raw_point
+from harness.fit.search.solver import Solutions, best_and_runners_up, minimise_cases
 
 RANK_TOLERANCE = 1e-3
 PROFILE_DROP = 3.84
@@ -65,6 +65,12 @@ class Identified:
     regime_rows: dict[str, int]
     unbounded: tuple[str, ...]
 
+    def starts_with(self, others: Float[np.ndarray, "... parameters"]) -> Float[np.ndarray, "starts parameters"]:
+        """Starts of refits: the adopted point and others, on which the parameters that do not move are as there."""
+        starts = np.vstack([self.theta, others])
+        starts[:, ~self.free] = self.theta[~self.free]
+        return starts
+
 
 def _spectrum(problem: Problem, theta, weights=None):
     """Singular values and right vectors of the whitened Jacobian in the law's own parameters."""
@@ -97,33 +103,22 @@ def _orthonormal(directions: Float[np.ndarray, "directions parameters"]) -> Floa
 
 
 def _ends(problem: Problem, solutions: Solutions) -> tuple[Solutions, np.ndarray]:
-    """The best fits with each parameter of the law held at either end of its range, and which was held."""
+    """The best fits with each parameter of the law fixed at either end of its range, and which one is fixed."""
     low, high = bounds_of(problem.model)
     grid = solutions.starts
     spread = grid[np.linspace(0, len(grid) - 1, min(STARTS_PER_END - 3, len(grid))).astype(int)]
     starts = np.concatenate([best_and_runners_up(solutions, 3), spread])
-    held, free, begin = [], [], []
-    for index in range(len(problem.law.parameters)):
-        for end in (low[index], high[index]):
-            points = starts.copy()
-            points[:, index] = end
-            mask = np.ones(points.shape, bool)
-            mask[:, index] = False
-            begin.append(points)
-            free.append(mask)
-            held.append((index, len(points)))
-    found = minimise(problem, np.concatenate(begin), free=np.concatenate(free))
-    edges = np.cumsum([0] + [size for _, size in held])
-    best = [first + int(np.argmin(found.loss[first:last])) for first, last in zip(edges, edges[1:], strict=False)]
-    chosen = Solutions(*(getattr(found, f.name)[best] for f in fields(Solutions)))
-    return chosen, np.array([index for index, _ in held])
+    fixed = np.repeat(np.arange(len(problem.law.parameters)), 2)
+    points = np.tile(starts, (len(fixed), 1, 1))
+    for case, index in enumerate(fixed):
+        points[case, :, index] = (low, high)[case % 2][index]
+    return minimise_cases(problem, points, free=np.arange(len(low)) != fixed[:, None]), fixed
 
 
 def _regimes(problem: Problem, theta) -> dict[str, np.ndarray]:
     if problem.law.regimes is None:
         return {}
-    raw = {name: value[0] for name, value in raw_values(problem, theta[None]).items()}
-    masks = problem.law.regimes(raw, problem.raw_columns)
+    masks = problem.law.regimes(raw_point(problem, theta), problem.raw_columns)
     return {name: np.asarray(mask) & problem.fitted for name, mask in masks.items()}
 
 
@@ -131,16 +126,16 @@ def identify(problem: Problem, solutions: Solutions) -> Identified:
     """Apply the three tests to the best of a multi-start's solutions, and adopt a simpler point if it is as good."""
     law = problem.law
     names = [p.name for p in law.parameters]
-    best = int(np.argmin(solutions.loss))
+    best = solutions.best
     theta, loss = solutions.theta[best], float(solutions.loss[best])
     values, _ = _spectrum(problem, theta)
     rank = int(np.sum(values >= RANK_TOLERANCE * values[0]))
     rows = problem.weights.sum()
     unit = 2 * evidence_per_loss(problem, theta)
 
-    ends, held = _ends(problem, solutions)
+    ends, fixed = _ends(problem, solutions)
     accepted = []
-    for end, index in enumerate(held):
+    for end, index in enumerate(fixed):
         if not np.isfinite(ends.loss[end]):
             continue
         end_rank = rank_of(problem, ends.theta[end])
@@ -172,7 +167,7 @@ def identify(problem: Problem, solutions: Solutions) -> Identified:
 
 def nothing_identified(problem: Problem, solutions: Solutions) -> Identified:
     """The best point with no parameter identified, for rows that show no response at all."""
-    best = int(np.argmin(solutions.loss))
+    best = solutions.best
     count, size = len(problem.law.parameters), solutions.theta.shape[1]
     nothing = np.zeros(size, bool)
     return Identified(

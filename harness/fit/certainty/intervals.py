@@ -8,7 +8,7 @@ from harness.fit.certainty.identifiability import Identified
 from harness.fit.certainty.information import covariance
 from harness.fit.laws.law import Combination, Law, stacked
 from harness.fit.problem.centred import Problem
-from harness.fit.problem.raw_units import function_of_raw, raw_coordinates, raw_map, raw_values
+from harness.fit.problem.raw_units import function_of_raw, raw_coordinates, raw_map, raw_point, raw_values
 from harness.fit.results.result import CombinationEstimate, Estimate
 
 LEVEL = 95.0
@@ -32,6 +32,12 @@ def tail(clusters: int, degrees: int) -> float:
     return float(ndtr(-np.sqrt(clusters / spare) * stdtrit(spare, 0.5 + LEVEL / 200)))
 
 
+def percentiles(draws: Float[np.ndarray, "draws ..."], level: float = LEVEL) -> tuple[np.ndarray, np.ndarray]:
+    """The limits of the middle `level` % of the draws, for one quantity or for several side by side."""
+    low, high = np.percentile(draws, [50 - level / 2, 50 + level / 2], axis=0)
+    return low, high
+
+
 def interval(
     draws: Float[np.ndarray, "draws"], at_end: np.ndarray | None = None, share: float = (1 - LEVEL / 100) / 2
 ) -> tuple[float | None, float | None]:
@@ -53,7 +59,7 @@ def estimates_of(
 ) -> dict[str, Estimate]:
     """Every parameter with its errors: from the draws of a bootstrap, or from the curvature if there are none."""
     parameters = problem.model.parameters
-    point = {name: float(value[0]) for name, value in raw_values(problem, identified.theta[None]).items()}
+    point = raw_point(problem, identified.theta)
     errors = np.sqrt(np.maximum(np.diag(covariance(problem, identified.theta)), 0.0))
     draws = raw_values(problem, sampled) if len(sampled) else {}
     share = _share(problem, identified)

@@ -4,7 +4,7 @@ A million checkpoints of 500 runs hold hardly more information than every 60th o
 takes minutes.
 """
 
-from dataclasses import fields, replace
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -14,8 +14,8 @@ from harness.fit.certainty.identifiability import Identified, identify
 from harness.fit.certainty.information import RANK_FLOOR, scores_and_curvature
 from harness.fit.problem.centred import Problem
 from harness.fit.problem.fit_warning import FitWarning
-from harness.fit.problem.model import bounds_of
-from harness.fit.search.solver import Solutions, best_and_runners_up, minimise
+from harness.fit.problem.model import bounds_of, ends_of_range
+from harness.fit.search.solver import Solutions, best_and_runners_up, minimise_cases
 
 MOST_ROWS = 16_384
 
@@ -28,15 +28,7 @@ def is_large(problem: Problem) -> bool:
 def part_of(problem: Problem, frame: pd.DataFrame, seed: int = 0) -> tuple[Problem, pd.DataFrame]:
     """A random part of the rows, in their order, with about the same share of every run."""
     rows = np.sort(np.random.default_rng(seed).choice(len(problem.response), MOST_ROWS, replace=False))
-    part = replace(
-        problem,
-        columns={name: values[rows] for name, values in problem.columns.items()},
-        response=problem.response[rows],
-        noise=problem.noise[rows],
-        cluster=np.unique(problem.cluster[rows], return_inverse=True)[1],
-        fitted=problem.fitted[rows],
-    )
-    return part, frame.iloc[rows].reset_index(drop=True)
+    return problem.select(rows), frame.iloc[rows].reset_index(drop=True)
 
 
 def large_table_warning(problem: Problem) -> FitWarning:
@@ -49,20 +41,20 @@ def large_table_warning(problem: Problem) -> FitWarning:
     return FitWarning("large_table", text)
 
 
-def extend(problem: Problem, part: Problem, found: Solutions) -> tuple[Solutions, Identified]:
+def extend(problem: Problem, part: Problem, solutions: Solutions) -> tuple[Solutions, Identified]:
     """Continue the best searches on a part with all rows."""
-    identified = identify(part, found)
-    starts = np.vstack([identified.theta, best_and_runners_up(found, 2)])
-    starts[:, ~identified.free] = identified.theta[~identified.free]
-    whole = minimise(problem, starts, free=np.tile(identified.free, (len(starts), 1)))
-    best, first = int(np.argmin(whole.loss)), int(np.argmin(found.loss))
+    identified = identify(part, solutions)
+    starts = identified.starts_with(best_and_runners_up(solutions, 2))
+    whole = minimise_cases(problem, starts[None], free=identified.free)
+    loss, best = float(whole.loss[0]), solutions.best
     # The losses of the other runs are extrapolated: their distance to the best grows with the number of rows.
     scale = problem.weights.sum() / part.weights.sum()
-    parts = {field.name: getattr(found, field.name).copy() for field in fields(Solutions)}
-    parts["loss"] = float(whole.loss[best]) + scale * (found.loss - found.loss[first])
-    parts["theta"][first] = whole.theta[best]
-    parts["finished"][first] &= whole.finished[best]
-    return Solutions(**parts), replace(identified, theta=whole.theta[best], loss=float(whole.loss[best]))
+    theta, finished = solutions.theta.copy(), solutions.finished.copy()
+    theta[best] = whole.theta[0]
+    finished[best] &= whole.finished[0]
+    extrapolated = loss + scale * (solutions.loss - solutions.loss[best])
+    extended = replace(solutions, theta=theta, loss=extrapolated, finished=finished)
+    return extended, replace(identified, theta=whole.theta[0], loss=loss)
 
 
 def draws_from_sandwich(
@@ -87,4 +79,4 @@ def draws_from_sandwich(
     theta[:, free] += rng.multivariate_normal(np.zeros(int(free.sum())), spread, draws, method="eigh")
     low, high = bounds_of(problem.model)
     theta = np.clip(theta, low, high)
-    return theta, np.where(theta <= low, -1, np.where(theta >= high, 1, 0)) * free
+    return theta, ends_of_range(problem.model, theta) * free

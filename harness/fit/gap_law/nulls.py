@@ -17,7 +17,7 @@ from harness.fit.gap_law.contest import solve_contest
 from harness.fit.gap_law.judge import ErrorKind, Judgement, judge
 from harness.fit.gap_law.published import SOURCE_SCATTER, predict_gap
 from harness.fit.gap_law.rule import RIVALS, TESTED_LAW, Word
-from harness.fit.problem.raw_units import raw_values
+from harness.fit.problem.raw_units import raw_point
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ def simulate_nulls(frame: pd.DataFrame, without_n: SolvedFit, seed: int = 0) -> 
     noise = frame["G_se"].fillna(0.0).to_numpy(float) if "G_se" in frame.columns else np.zeros(len(frame))
     floor = float(np.median(np.abs(frame["G"])))
     problem = without_n.problem
-    constants = {name: float(v[0]) for name, v in raw_values(problem, without_n.identified.theta[None]).items()}
+    constants = raw_point(problem, without_n.identified.theta)
     tokens = problem.raw_columns["D"]  # processed or unique, whichever that law was fitted in
     truths = (
         ("no gap, noise only", Word.NO_DETECTABLE_GAP, np.zeros(len(noise))),

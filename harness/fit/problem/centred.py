@@ -1,7 +1,7 @@
 """From a table with columns in roles to the arrays a fit works on: checked, and centred on their geometric means."""
 
 import functools
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pandas as pd
@@ -45,8 +45,15 @@ class Problem:
 
     @property
     def raw_columns(self) -> dict[str, Float[np.ndarray, "rows ..."]]:
-        """The columns in the units of the table."""
-        return {name: values * self.scales.get(name, 1.0) for name, values in self.columns.items()}
+        """The columns in the units of the table; codes of labels stay whole numbers."""
+        return {
+            name: values * self.scales[name] if name in self.scales else values for name, values in self.columns.items()
+        }
+
+    @property
+    def observed(self) -> Float[np.ndarray, "rows"]:
+        """The response in the unit of the table."""
+        return self.response * self.scales[self.law.response]
 
     @functools.cached_property
     def target(self) -> Float[np.ndarray, "rows"]:
@@ -65,6 +72,17 @@ class Problem:
         objective = self.model.objective
         return objective.factor * objective.unit(self.options) * self.scales[self.law.response] ** objective.power
 
+    def select(self, rows: np.ndarray) -> "Problem":
+        """The same problem with these rows only, in the same units."""
+        return replace(
+            self,
+            columns={name: values[rows] for name, values in self.columns.items()},
+            response=self.response[rows],
+            noise=self.noise[rows],
+            cluster=np.unique(self.cluster[rows], return_inverse=True)[1],
+            fitted=self.fitted[rows],
+        )
+
 
 def _noise(law: Law, frame: pd.DataFrame) -> tuple[np.ndarray, tuple[FitWarning, ...]]:
     """Standard errors of the response, zero where there are none; a gap without one gets a warning."""
@@ -79,11 +97,6 @@ def _noise(law: Law, frame: pd.DataFrame) -> tuple[np.ndarray, tuple[FitWarning,
         return noise, ()
     message = f"{missing.sum()} of {len(frame)} rows have no standard error of the gap; taken as 0"
     return noise, (FitWarning("no_standard_error", message),)
-
-
-def rows_needed(law: Law, objective: str | None = None) -> int:
-    """The fewest rows to which the law is fitted: one more than there are parameters, the objective's among them."""
-    return len(interned(StatisticalModel(law, OBJECTIVES[objective or law.objective])).parameters) + 1
 
 
 def centre(
@@ -111,7 +124,8 @@ def centre(
     response = column_of(frame, law.response, source, signed)
     noise, warnings = _noise(law, frame) if chosen.variance is not None else (np.zeros(len(frame)), ())
     fitted = ~held_out(frame, holdout, source)
-    model, needed = interned(StatisticalModel(law, chosen)), rows_needed(law, objective)
+    model = interned(StatisticalModel(law, chosen))
+    needed = len(model.parameters) + 1
     if fitted.sum() < needed:
         raise InputError(source, "rows", int(fitted.sum()), f"at least {needed} rows to fit the law {law.id}")
     scales = {name: 1.0 for name in (*law.columns, law.response)}

@@ -12,12 +12,12 @@ def log_likelihood_rows(problem: Problem, theta: Float[np.ndarray, "parameters"]
 
     Where the objective has no scale of its own, the density's is estimated from the fitted rows.
     """
-    objective, unit = problem.model.objective, problem.scales[problem.law.response]
-    predicted = predictions(problem, theta[None])[0]
-    observed = problem.response * unit
+    objective, observed = problem.model.objective, problem.observed
+    predicted = predictions(problem, theta)
     residuals = objective.residuals(predicted, observed)
     if objective.variance is not None:
-        scale = objective.variance(predicted, problem.noise * unit, objective.own_values(theta))
+        noise = problem.noise * problem.scales[problem.law.response]
+        scale = objective.variance(predicted, noise, objective.own_values(theta))
     else:
         scale = objective.likely_scale(residuals[problem.fitted], problem.options)
     density = objective.log_density(residuals, scale, problem.options)
@@ -29,6 +29,5 @@ def evidence_per_loss(problem: Problem, theta: Float[np.ndarray, "parameters"]) 
     objective = problem.model.objective
     if objective.variance is not None:
         return 1.0
-    fitted, unit = problem.fitted, problem.scales[problem.law.response]
-    residuals = objective.residuals(predictions(problem, theta[None])[0][fitted], (problem.response * unit)[fitted])
-    return objective.unit(problem.options) * unit**objective.power / objective.likely_scale(residuals, problem.options)
+    residuals = objective.residuals(predictions(problem, theta)[problem.fitted], problem.observed[problem.fitted])
+    return problem.unit / objective.factor / objective.likely_scale(residuals, problem.options)

@@ -46,6 +46,12 @@ def bounds_of(model: StatisticalModel) -> tuple[Float[np.ndarray, "parameters"],
     return ends[:, 0], ends[:, 1]
 
 
+def ends_of_range(model: StatisticalModel, theta: Float[np.ndarray, "... parameters"]) -> np.ndarray:
+    """Per parameter -1 at the lowest value of its range, 1 at the highest, and 0 between them."""
+    low, high = bounds_of(model)
+    return np.where(theta - low < 1e-6, -1, np.where(high - theta < 1e-6, 1, 0))
+
+
 def in_logs(model: StatisticalModel) -> np.ndarray:
     """Which parameters are searched in logs."""
     return np.array([p.transform == "log" for p in model.parameters])

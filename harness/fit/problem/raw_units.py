@@ -21,11 +21,8 @@ def _raw_coordinates(model: StatisticalModel, theta, scales):
 
 
 @program
-def _predict(model: StatisticalModel, thetas, columns, noise):
-    def rows(theta):
-        return model.law.predict(natural(model.parameters, theta), columns) + jnp.zeros(noise.shape)
-
-    return jax.lax.map(rows, thetas)
+def _predict(model: StatisticalModel, theta, columns, noise):
+    return model.law.predict(natural(model.parameters, theta), columns) + jnp.zeros(noise.shape)
 
 
 @program
@@ -38,11 +35,10 @@ def _raw_map_of_runs(model: StatisticalModel, thetas, scales):
     return jax.vmap(lambda theta: _raw_coordinates(model, theta, scales))(thetas)
 
 
-def predictions(problem: Problem, thetas: Float[np.ndarray, "runs parameters"]) -> Float[np.ndarray, "runs rows"]:
+def predictions(problem: Problem, theta: Float[np.ndarray, "parameters"]) -> Float[np.ndarray, "rows"]:
     """Predicted response of every row, in raw units."""
-    with float64():
-        scale = problem.scales[problem.law.response]
-        return scale * np.asarray(_predict(problem.model, thetas, problem.columns, problem.noise))
+    scale = problem.scales[problem.law.response]
+    return scale * np.asarray(_predict(problem.model, theta, problem.columns, problem.noise))
 
 
 def raw_map(
@@ -63,11 +59,15 @@ def raw_coordinates(
 
 
 def raw_values(problem: Problem, thetas: Float[np.ndarray, "runs parameters"]) -> dict[str, Float[np.ndarray, "runs"]]:
-    """Named parameters in raw units, interned value a run."""
+    """Named parameters in raw units, a value a run."""
+    points = raw_coordinates(problem, thetas)
     with float64():
-        points = _raw_map_of_runs(problem.model, np.asarray(thetas), problem.scales)
-        parameters = problem.model.parameters
-        return {p.name: np.asarray(backward(p, points[:, i])) for i, p in enumerate(parameters)}
+        return {p.name: np.asarray(backward(p, points[:, i])) for i, p in enumerate(problem.model.parameters)}
+
+
+def raw_point(problem: Problem, theta: Float[np.ndarray, "parameters"]) -> dict[str, float]:
+    """Named parameters in raw units at one point."""
+    return {name: float(values[0]) for name, values in raw_values(problem, theta[None]).items()}
 
 
 def function_of_raw(

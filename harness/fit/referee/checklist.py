@@ -11,7 +11,7 @@ import pandas as pd
 
 from harness.fit.certainty.identifiability import Identified
 from harness.fit.problem.centred import Problem
-from harness.fit.problem.model import bounds_of
+from harness.fit.problem.model import ends_of_range
 from harness.fit.problem.raw_units import predictions
 from harness.fit.search.solver import Solutions
 
@@ -36,49 +36,59 @@ def checklist(
 
 def _form(problem: Problem, frame: pd.DataFrame, identified: Identified) -> dict[str, Any]:
     law = problem.law
-    held = [p.name for p, free in zip(problem.model.parameters, identified.free, strict=True) if not free]
+    fixed = [p.name for p, free in zip(problem.model.parameters, identified.free, strict=True) if not free]
     roles = frame.attrs.get("roles", {})
     return {
         "law": law.formula,
-        "free parameters": len(law.parameters) - len(held),
-        "held at an end of their range": held,
+        "free parameters": len(law.parameters) - len(fixed),
+        "held at an end of their range": fixed,
         "columns in roles": {role: roles.get(role, role) for role in law.roles if role in roles or role in frame},
         "response": law.response,
         "units": frame.attrs.get("units", UNKNOWN),
     }
 
 
-def _decades(values: np.ndarray) -> float:
-    return float(np.log10(values.max() / values.min())) if len(values) and values.min() > 0 else float("nan")
+def _decades(values: np.ndarray) -> float | None:
+    """The range of positive values; None if some are not positive, so that their range has no end."""
+    return round(float(np.log10(values.max() / values.min())), 2) if values.min() > 0 else None
+
+
+def _correlation(first: np.ndarray, second: np.ndarray) -> float | None:
+    """None if one of the two is the same in all rows."""
+    if min(np.ptp(first), np.ptp(second)) < 1e-9:
+        return None
+    return float(np.corrcoef(first, second)[0, 1])
 
 
 def _runs(problem: Problem, frame: pd.DataFrame) -> dict[str, Any]:
     raw, fitted = problem.raw_columns, problem.fitted
-    found: dict[str, Any] = {
+    answers: dict[str, Any] = {
         "rows fitted": int(fitted.sum()),
         "clusters (resampled together)": len(np.unique(problem.cluster[fitted])),
     }
     for role in ("N", "D", "U", "flops"):
         if role in raw:
             values = raw[role][fitted]
-            found[f"distinct {role}"] = len(np.unique(values))
-            found[f"decades of {role}"] = round(_decades(values), 2)
+            answers[f"distinct {role}"] = len(np.unique(values))
+            answers[f"decades of {role}"] = _decades(values)
     if {"N", "D"} <= raw.keys() and not {"N", "D"} & set(problem.law.signed):
         n, d = raw["N"][fitted], raw["D"][fitted]
-        found["tokens per parameter"] = [float(f"{x:.3g}") for x in (np.min(d / n), np.median(d / n), np.max(d / n))]
-        if min(np.ptp(np.log(n)), np.ptp(np.log(d))) > 1e-9:
-            found["correlation of log N and log D"] = round(float(np.corrcoef(np.log(n), np.log(d))[0, 1]), 3)
+        answers["tokens per parameter"] = [float(f"{x:.3g}") for x in (np.min(d / n), np.median(d / n), np.max(d / n))]
+        if (correlation := _correlation(np.log(n), np.log(d))) is not None:
+            answers["correlation of log N and log D"] = round(correlation, 3)
     for column in DESCRIBED:
         if column in frame.columns:
             values = pd.unique(pd.Series(frame[column].to_numpy()[fitted]).dropna())
-            found[column] = [str(v) for v in values[:5]] + ([f"and {len(values) - 5} more"] if len(values) > 5 else [])
+            answers[column] = [str(v) for v in values[:5]] + (
+                [f"and {len(values) - 5} more"] if len(values) > 5 else []
+            )
         else:
-            found[column] = UNKNOWN
-    return found
+            answers[column] = UNKNOWN
+    return answers
 
 
 def _collection(problem: Problem, frame: pd.DataFrame) -> dict[str, Any]:
-    found: dict[str, Any] = {
+    answers: dict[str, Any] = {
         "rows held out": int((~problem.fitted).sum()),
         "rows dropped": list(frame.attrs.get("dropped", [])),
         "share of intermediate checkpoints": UNKNOWN,
@@ -87,20 +97,12 @@ def _collection(problem: Problem, frame: pd.DataFrame) -> dict[str, Any]:
     if "run" in frame.columns and ("D" in problem.columns or "step" in problem.columns):
         order = problem.columns.get("D", problem.columns.get("step"))
         last = pd.Series(order).groupby(frame["run"].to_numpy()).transform("max").to_numpy(float)
-        found["share of intermediate checkpoints"] = round(float(np.mean((order < last)[problem.fitted])), 3)
-    return found
+        answers["share of intermediate checkpoints"] = round(float(np.mean((order < last)[problem.fitted])), 3)
+    return answers
 
 
 def _fit(problem: Problem, solutions: Solutions, identified: Identified, draws: int) -> dict[str, Any]:
-    best = int(np.argmin(solutions.loss))
-    low, high = bounds_of(problem.model)
-    count = len(problem.law.parameters)
-    theta = identified.theta
-    at_bound = [
-        p.name
-        for i, p in enumerate(problem.model.parameters[:count])
-        if theta[i] - low[i] < 1e-6 or high[i] - theta[i] < 1e-6
-    ]
+    ends = zip(problem.law.parameters, ends_of_range(problem.model, identified.theta), strict=False)
     objective = problem.model.objective
     condition = float(f"{identified.condition:.3g}") if np.isfinite(identified.condition) else None
     return {
@@ -109,8 +111,8 @@ def _fit(problem: Problem, solutions: Solutions, identified: Identified, draws: 
         "quantile": problem.options.quantile if objective.huber else None,
         "starts": len(solutions.loss),
         "starts that ended": round(float(np.mean(solutions.finished)), 3),
-        "distance of the solution from its start": float(f"{solutions.distance[best]:.3g}"),
-        "parameters at a bound": at_bound,
+        "distance of the solution from its start": float(f"{solutions.distance[solutions.best]:.3g}"),
+        "parameters at a bound": [p.name for p, end in ends if end],
         "condition of the scaled Jacobian": condition,
         "intervals": f"percentiles of {draws} refits to resampled clusters" if draws else "curvature",
     }
@@ -118,10 +120,9 @@ def _fit(problem: Problem, solutions: Solutions, identified: Identified, draws: 
 
 def _residuals(problem: Problem, identified: Identified) -> dict[str, Any]:
     """Correlations of the residuals with log sizes and with their squares: a trend is a missing term."""
-    predicted = predictions(problem, identified.theta[None])[0]
-    observed = problem.response * problem.scales[problem.law.response]
-    residual = ((observed - predicted) / np.maximum(np.abs(predicted), 1e-300))[problem.fitted]
-    raw, found, seen = problem.raw_columns, {}, []
+    predicted = predictions(problem, identified.theta)
+    residual = ((problem.observed - predicted) / np.maximum(np.abs(predicted), 1e-300))[problem.fitted]
+    raw, answers, visible = problem.raw_columns, {}, []
     sizes = [name for name in ("N", "D", "U") if name in raw and name not in problem.law.signed]
     axes = {f"log {name}": np.log(raw[name][problem.fitted]) for name in sizes}
     if {"log N", "log D"} <= axes.keys():
@@ -129,14 +130,11 @@ def _residuals(problem: Problem, identified: Identified) -> dict[str, Any]:
     ranks = pd.Series(residual).rank().to_numpy(float)
     for name, axis in axes.items():
         centred = axis - axis.mean()
-        if np.ptp(centred) < 1e-9:
-            continue
         for label, feature in ((name, centred), (f"({name})^2", centred**2)):
-            if np.ptp(feature) < 1e-9:
+            correlation = _correlation(ranks, feature)
+            if correlation is None:
                 continue
-            value = float(np.corrcoef(ranks, feature)[0, 1])
-            found[f"correlation with {label}"] = round(value, 3)
-            if abs(value) > VISIBLE:
-                seen.append(label)
-    found["trends that a plot would show"] = seen
-    return found
+            answers[f"correlation with {label}"] = round(correlation, 3)
+            if abs(correlation) > VISIBLE:
+                visible.append(label)
+    return answers | {"trends that a plot would show": visible}

@@ -9,7 +9,7 @@ from harness.fit.problem.centred import Problem
 from harness.fit.problem.likelihood import log_likelihood_rows
 from harness.fit.problem.raw_units import predictions
 from harness.fit.results.result import ExtrapolationErrors
-from harness.fit.search.solver import Solutions, best_and_runners_up, minimise
+from harness.fit.search.solver import Solutions, best_and_runners_up, minimise_cases
 
 WINDOWS = 4
 # The first window is fitted to this share of the runs. With fewer, most laws are not identified there.
@@ -85,11 +85,11 @@ def extrapolate(problem: Problem, solutions: Solutions) -> Extrapolation | None:
         return None
     grid = solutions.starts
     starts = np.vstack([best_and_runners_up(solutions, 3), grid[:: max(1, len(grid) // STARTS_PER_WINDOW)]])
-    runs = len(starts)
-    found = minimise(problem, np.tile(starts, (len(windows), 1)), lambda run: windows[run // runs][0].astype(float))
+    refits = minimise_cases(
+        problem, np.tile(starts, (len(windows), 1, 1)), lambda window: windows[window][0].astype(float)
+    )
     score, relative = np.full(len(problem.response), np.nan), np.full(len(problem.response), np.nan)
-    for k, (train, test) in enumerate(windows):
-        theta = found.theta[k * runs + int(np.argmin(found.loss[k * runs : (k + 1) * runs]))]
+    for (train, test), theta in zip(windows, refits.theta, strict=True):
         score[test], relative[test] = (part[test] for part in scores(replace(problem, fitted=train), theta))
     scale, rows = scale_of(problem), np.isfinite(score)
     reach = [np.log(scale[test].max() / scale[train].max()) for train, test in windows]
@@ -99,8 +99,7 @@ def extrapolate(problem: Problem, solutions: Solutions) -> Extrapolation | None:
 def scores(problem: Problem, theta) -> tuple[Float[np.ndarray, "rows"], Float[np.ndarray, "rows"]]:
     """Score and relative error of every row under a fit to the problem's fitted rows; see `Extrapolation`."""
     law = problem.law
-    predicted = predictions(problem, theta[None])[0]
-    observed = problem.response * problem.scales[law.response]
+    predicted, observed = predictions(problem, theta), problem.observed
     with np.errstate(all="ignore"):
         relative = np.abs(predicted / observed - 1.0)
         if law.contrast:

@@ -5,7 +5,7 @@ import numpy as np
 from harness.fit.certainty.identifiability import FEWEST_ROWS, FEWEST_SHARE, Identified
 from harness.fit.problem.centred import Problem
 from harness.fit.problem.fit_warning import FitWarning
-from harness.fit.problem.model import bounds_of
+from harness.fit.problem.model import ends_of_range
 from harness.fit.results.result import Estimate, Robustness
 from harness.fit.search.fit_status import FitStatus
 
@@ -20,13 +20,8 @@ STATUS_MESSAGES = {
 
 def _at_ends(problem: Problem, identified: Identified) -> list[str]:
     """Constants of the law that ended at an end of their range: a floor at zero, an exponent as steep as is allowed."""
-    low, high = bounds_of(problem.model)
-    named = []
-    for index, parameter in enumerate(problem.law.parameters):
-        for end, value in (("lowest", low[index]), ("highest", high[index])):
-            if abs(identified.theta[index] - value) < 1e-6:
-                named.append(f"{parameter.name} ({end})")
-    return named
+    ends = zip(problem.law.parameters, ends_of_range(problem.model, identified.theta), strict=False)
+    return [f"{parameter.name} ({'lowest' if end < 0 else 'highest'})" for parameter, end in ends if end]
 
 
 def warnings_of(

@@ -20,9 +20,8 @@ def scatter_of(problem: Problem, theta: Float[np.ndarray, "parameters"], paramet
     rows with a positive response; `without_noise` has the measured errors' part subtracted.
     """
     law, fitted = problem.law, problem.fitted
-    scale = problem.scales[law.response]
-    predicted = predictions(problem, theta[None])[0][fitted]
-    observed, noise = problem.response[fitted] * scale, problem.noise[fitted] * scale
+    predicted, observed = predictions(problem, theta)[fitted], problem.observed[fitted]
+    noise = problem.noise[fitted] * problem.scales[law.response]
     positive = observed > 0
     log_residual = np.log(observed[positive]) - np.log(predicted[positive])
     relative = np.abs(observed - predicted) / predicted
@@ -46,8 +45,7 @@ def scatter_of(problem: Problem, theta: Float[np.ndarray, "parameters"], paramet
 def holdout_scores(problem: Problem, theta: Float[np.ndarray, "parameters"]) -> HeldOutErrors:
     """Errors on the rows that the fit did not see, in the response's own units; empty scores if there are none."""
     rows = ~problem.fitted
-    predicted = predictions(problem, theta[None])[0][rows]
-    return errors_of(problem.response[rows] * problem.scales[problem.law.response], predicted)
+    return errors_of(problem.observed[rows], predictions(problem, theta)[rows])
 
 
 def errors_of(observed: Float[np.ndarray, "rows"], predicted: Float[np.ndarray, "rows"]) -> HeldOutErrors:

@@ -4,6 +4,7 @@ The choices are those that move published fits ((Mis)Fitting, arXiv 2502.18969):
 the objective, the definition of N, checkpoints or final losses, the form of the law.
 """
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -13,17 +14,18 @@ from jaxtyping import Float
 from harness.fit.certainty.identifiability import Identified
 from harness.fit.laws.law import stacked
 from harness.fit.laws.registry import get_law
-from harness.fit.problem.centred import Problem, centre, rows_needed
+from harness.fit.problem.centred import Problem, centre
 from harness.fit.problem.columns import SIZE_ROLES
 from harness.fit.problem.likelihood import log_likelihood_rows
 from harness.fit.problem.model import StatisticalModel
 from harness.fit.problem.objective import OBJECTIVES
 from harness.fit.problem.program import float64
-from harness.fit.problem.raw_units import predictions, raw_values
+from harness.fit.problem.raw_units import predictions, raw_point
 from harness.fit.referee.extrapolation import scale_of
 from harness.fit.results.result import Robustness, SensitivityCase
-from harness.fit.search.solver import Solutions, best_and_runners_up, minimise
+from harness.fit.search.solver import Solutions, best_and_runners_up, minimise, minimise_cases
 from harness.fit.search.starts import grid_of_starts
+from sweeps.errors import InputError
 
 OTHER_DELTAS = (1e-4, 1e-3, 1e-2)
 N_DEFINITIONS = ("N_total", "N_nonembedding", "N_active", "N_trainable")
@@ -37,9 +39,9 @@ REFUTED = 10.0
 
 def values_at(problem: Problem, theta: Float[np.ndarray, "parameters"]) -> dict[str, float]:
     """Every raw parameter and declared combination at a point."""
-    found = {name: float(value[0]) for name, value in raw_values(problem, theta[None]).items()}
-    named = stacked(problem.model.parameters, found)
-    return found | {c.label: float(c.value(named)) for c in problem.law.combinations}
+    values = raw_point(problem, theta)
+    named = stacked(problem.model.parameters, values)
+    return values | {c.label: float(c.value(named)) for c in problem.law.combinations}
 
 
 def prediction_beyond(problem: Problem, theta: Float[np.ndarray, "parameters"]) -> float | None:
@@ -56,21 +58,15 @@ def prediction_beyond(problem: Problem, theta: Float[np.ndarray, "parameters"]) 
         if name in point:
             factor = BEYOND**2 if name == "flops" else BEYOND
             point[name] = np.array([raw[name][problem.fitted].max() * factor])
-    values = {name: value[0] for name, value in raw_values(problem, theta[None]).items()}
+    named = stacked(problem.model.parameters, raw_point(problem, theta))
     with float64():
-        found = float(np.ravel(law.predict(stacked(problem.model.parameters, values), point))[0])
-    return found if np.isfinite(found) else None
-
-
-def _refit(problem: Problem, starts, free, weights=None) -> Float[np.ndarray, "parameters"]:
-    runs = len(starts)
-    found = minimise(problem, starts, None if weights is None else lambda run: weights, np.tile(free, (runs, 1)))
-    return found.theta[int(np.argmin(found.loss))]
+        response = float(np.ravel(law.predict(named, point))[0])
+    return response if np.isfinite(response) else None
 
 
 def _row_choices(problem: Problem, frame: pd.DataFrame) -> dict[str, np.ndarray]:
     """Name -> the rows that are fitted: without an end, without one size, final losses only."""
-    found = {}
+    choices = {}
     for role in (name for name in SIZE_ROLES if name in problem.columns):
         values = problem.columns[role]
         distinct = np.unique(values[problem.fitted])
@@ -78,23 +74,54 @@ def _row_choices(problem: Problem, frame: pd.DataFrame) -> dict[str, np.ndarray]
             continue
         few = len(distinct) <= problem.fitted.sum() / 3
         low, high = (distinct[0], distinct[-1]) if few else np.quantile(values[problem.fitted], [0.1, 0.9])
-        found[f"without the smallest {role}"] = values > low
-        found[f"without the largest {role}"] = values < high
+        choices[f"without the smallest {role}"] = values > low
+        choices[f"without the largest {role}"] = values < high
         if role == "N" and len(distinct) <= FEW_SIZES:
             raw = problem.raw_columns[role]
-            found |= {f"without N = {size:.3g}": raw != size for size in np.unique(raw[problem.fitted])[1:-1]}
+            choices |= {f"without N = {size:.3g}": raw != size for size in np.unique(raw[problem.fitted])[1:-1]}
     if "run" in frame.columns and "D" in problem.columns:
         last = frame.assign(_d=problem.columns["D"]).groupby("run")["_d"].transform("max").to_numpy(float)
         final = problem.columns["D"] >= last
         if (~final & problem.fitted).any():
-            found["final losses only"] = final
-    return found
+            choices["final losses only"] = final
+    return choices
+
+
+def _other_problems(problem: Problem, marked: pd.DataFrame) -> Iterator[tuple[str, Problem]]:
+    """The same rows with other corners of Huber's loss, by least squares, and with other definitions of N."""
+    objective = problem.model.objective
+    for delta in OTHER_DELTAS if objective.huber else ():
+        if delta != problem.options.delta:
+            yield f"Huber delta {delta:g}", replace(problem, options=problem.options._replace(delta=delta))
+    if objective.least_squares is not None:
+        squares = StatisticalModel(problem.law, OBJECTIVES[objective.least_squares])
+        yield "least squares on logs", replace(problem, model=squares)
+    for name in N_DEFINITIONS if "N" in problem.columns else ():
+        if name not in marked.columns or not pd.api.types.is_numeric_dtype(marked[name]):
+            continue
+        other_n = marked[name].to_numpy(float)
+        if np.all(other_n > 0) and not np.allclose(other_n, marked["N"].to_numpy(float)):
+            other = marked.assign(N=other_n)
+            yield f"N = {name}", centre(problem.law, other, objective=objective.id, options=problem.options)
+
+
+def _alternatives(problem: Problem, marked: pd.DataFrame) -> Iterator[tuple[str, Problem, np.ndarray]]:
+    """Other laws of the same response with their best points, as far as the table can carry them."""
+    objective = problem.model.objective.id
+    for law_id in problem.law.alternatives:
+        law = get_law(law_id)
+        try:
+            other = centre(law, marked, objective=objective, options=problem.options)
+        except InputError:
+            continue  # too few rows for its constants, or none of its columns
+        solutions = minimise(other, grid_of_starts(other))
+        yield f"law {law_id}", other, solutions.theta[solutions.best]
 
 
 def cases(
     problem: Problem, frame: pd.DataFrame, solutions: Solutions, identified: Identified, reported: list[str]
 ) -> tuple[SensitivityCase, ...]:
-    """Refits with rows dropped, other objectives, another definition of N, or an alternative law.
+    """Refits with rows dropped, other objectives, another definition of N, or an alternative law that the table allows.
 
     Args:
         reported: the parameters and combinations that are identified; refits of the others would only show noise.
@@ -103,47 +130,29 @@ def cases(
         per case, the fit itself first: its name, the rows fitted, the estimates, and the response predicted at sqrt(10)
         times the largest N and D (`prediction_beyond`).
     """
-    starts = np.vstack([identified.theta, best_and_runners_up(solutions, 3)])
-    starts[:, ~identified.free] = identified.theta[~identified.free]
-    found: list[SensitivityCase] = []
+    starts = identified.starts_with(best_and_runners_up(solutions, 3))
 
-    def add(case: str, other: Problem, theta, rows: float, aic_behind: float | None = None) -> None:
+    def case(name: str, other: Problem, theta, rows: float, aic_behind: float | None = None) -> SensitivityCase:
         values = values_at(other, theta)
-        estimates = {name: values[name] for name in reported if name in values and np.isfinite(values[name])}
-        beyond = prediction_beyond(other, theta)
-        found.append(SensitivityCase(case, int(rows), estimates, beyond, aic_behind))
+        estimates = {label: values[label] for label in reported if label in values and np.isfinite(values[label])}
+        return SensitivityCase(name, int(rows), estimates, prediction_beyond(other, theta), aic_behind)
 
-    add("as fitted", problem, identified.theta, problem.weights.sum())
-    for case, kept in _row_choices(problem, frame).items():
-        weights = problem.weights * kept
-        if np.sum(weights) > len(starts[0]) + 2:
-            add(case, problem, _refit(problem, starts, identified.free, weights), np.sum(weights))
-    if problem.model.objective.huber:
-        for delta in OTHER_DELTAS:
-            if delta != problem.options.delta:
-                other = replace(problem, options=problem.options._replace(delta=delta))
-                add(f"Huber delta {delta:g}", other, _refit(other, starts, identified.free), problem.weights.sum())
-    if (squares := problem.model.objective.least_squares) is not None:
-        other = replace(problem, model=StatisticalModel(problem.law, OBJECTIVES[squares]))
-        add("least squares on logs", other, _refit(other, starts, identified.free), problem.weights.sum())
-    marked, objective = frame.assign(holdout=~problem.fitted), problem.model.objective.id
-    for name in N_DEFINITIONS if "N" in problem.columns else ():
-        if name not in frame.columns or not pd.api.types.is_numeric_dtype(frame[name]):
-            continue
-        other_n = frame[name].to_numpy(float)
-        if not np.all(other_n > 0) or np.allclose(other_n, frame["N"].to_numpy(float)):
-            continue
-        other = centre(problem.law, marked.assign(N=other_n), objective=objective, options=problem.options)
-        add(f"N = {name}", other, _refit(other, starts, identified.free), problem.weights.sum())
-    for law_id in problem.law.alternatives:
-        if problem.fitted.sum() < rows_needed(get_law(law_id), objective):
-            continue
-        other = centre(get_law(law_id), marked, objective=objective, options=problem.options)
-        again = minimise(other, grid_of_starts(other))
-        theta = again.theta[int(np.argmin(again.loss))]
-        behind = _aic(other, theta) - _aic(problem, identified.theta)
-        add(f"law {law_id}", other, theta, problem.weights.sum(), behind)
-    return tuple(found)
+    def refit(name: str, other: Problem, weights: Float[np.ndarray, "rows"]) -> SensitivityCase:
+        theta = minimise_cases(other, starts[None], lambda _: weights, identified.free).theta[0]
+        return case(name, other, theta, np.sum(weights))
+
+    marked, weights, rows = frame.assign(holdout=~problem.fitted), problem.weights, problem.weights.sum()
+    kept_rows = {name: weights * kept for name, kept in _row_choices(problem, frame).items()}
+    aic = _aic(problem, identified.theta)
+    return (
+        case("as fitted", problem, identified.theta, rows),
+        *(refit(name, problem, kept) for name, kept in kept_rows.items() if np.sum(kept) > len(starts[0]) + 2),
+        *(refit(name, other, weights) for name, other in _other_problems(problem, marked)),
+        *(
+            case(name, other, theta, rows, _aic(other, theta) - aic)
+            for name, other, theta in _alternatives(problem, marked)
+        ),
+    )
 
 
 def _aic(problem: Problem, theta) -> float:
@@ -152,10 +161,8 @@ def _aic(problem: Problem, theta) -> float:
 
 def noise_of(problem: Problem, identified: Identified) -> float:
     """Relative spread about the law: between the seeds of a cell where there are several, else of all rows."""
-    predicted = predictions(problem, identified.theta[None])[0]
-    observed = problem.response * problem.scales[problem.law.response]
     with np.errstate(all="ignore"):
-        residual = (observed / predicted - 1.0)[problem.fitted]
+        residual = (problem.observed / predictions(problem, identified.theta) - 1.0)[problem.fitted]
     cluster = np.unique(problem.cluster[problem.fitted], return_inverse=True)[1]
     counts = np.bincount(cluster)
     spare = float(np.sum(counts - 1))

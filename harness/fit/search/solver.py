@@ -9,14 +9,14 @@ import os
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields
 
 import jax
 import numpy as np
 from jaxtyping import Float
 
 from harness.fit.problem.centred import Problem
-from harness.fit.problem.model import StatisticalModel, bounds_of, in_logs, is_linear
+from harness.fit.problem.model import StatisticalModel, bounds_of, ends_of_range, in_logs, is_linear
 from harness.fit.problem.program import program
 from harness.fit.search.fit_status import FitStatus
 from harness.fit.search.levenberg_marquardt import Slots, take_step, tangents
@@ -44,9 +44,13 @@ class Solutions:
     steps: np.ndarray
 
     @property
-    def moved(self) -> np.ndarray:
-        """Which runs left their start."""
-        return self.distance > 1e-6
+    def best(self) -> int:
+        """The run with the lowest loss."""
+        return int(np.argmin(self.loss))
+
+    def of_runs(self, runs: np.ndarray) -> "Solutions":
+        """The end points of some of the runs."""
+        return Solutions(*(getattr(self, field.name)[runs] for field in fields(self)))
 
 
 @program
@@ -80,15 +84,7 @@ def _without_held_out(problem: Problem, *of_runs: Callable[[int], np.ndarray] | 
     rows = problem.fitted
     if rows.all():
         return problem, *of_runs
-    fitted = replace(
-        problem,
-        columns={name: values[rows] for name, values in problem.columns.items()},
-        response=problem.response[rows],
-        noise=problem.noise[rows],
-        cluster=problem.cluster[rows],
-        fitted=rows[rows],
-    )
-    return fitted, *(None if of is None else lambda run, of=of: of(run)[rows] for of in of_runs)
+    return problem.select(rows), *(None if of is None else lambda run, of=of: of(run)[rows] for of in of_runs)
 
 
 def minimise(
@@ -174,6 +170,30 @@ def minimise(
     return Solutions(starts, theta, loss, np.abs(theta - starts).max(axis=1), finished, steps)
 
 
+def minimise_cases(
+    problem: Problem,
+    starts: Float[np.ndarray, "cases starts parameters"],
+    weights: Callable[[int], Float[np.ndarray, "rows"]] | None = None,
+    free: np.ndarray | None = None,
+    targets: Callable[[int], Float[np.ndarray, "rows"]] | None = None,
+) -> Solutions:
+    """The best end point of each case: a refit to other rows, weights or responses, or with other free parameters.
+
+    Args:
+        starts: those of each case.
+        weights, targets: as for `minimise`, but case -> rows.
+        free: which parameters may move, for all cases or per case.
+    """
+    cases, runs, count = starts.shape
+
+    def of_run(of_case: Callable[[int], np.ndarray] | None) -> Callable[[int], np.ndarray] | None:
+        return None if of_case is None else lambda run: of_case(run // runs)
+
+    may_move = None if free is None else np.broadcast_to(free, (cases, count)).repeat(runs, axis=0)
+    ends = minimise(problem, starts.reshape(-1, count), of_run(weights), may_move, of_run(targets))
+    return ends.of_runs(ends.loss.reshape(cases, runs).argmin(axis=1) + runs * np.arange(cases))
+
+
 def best_and_runners_up(solutions: Solutions, count: int) -> Float[np.ndarray, "count parameters"]:
     """The end points of the `count` best runs that differ from each other, as starts for refits."""
     order = np.argsort(solutions.loss, kind="stable")
@@ -188,15 +208,14 @@ def best_and_runners_up(solutions: Solutions, count: int) -> Float[np.ndarray, "
 
 def status_of(problem: Problem, solutions: Solutions) -> FitStatus:
     """How the best of these runs ended. Only `identify` can tell whether the parameters are identified."""
-    best = int(np.argmin(solutions.loss))
+    best = solutions.best
     if not np.isfinite(solutions.loss[best]):
         return FitStatus.FAILED
     # Where the law is linear in every constant, the start is the exact solution and need not move.
-    if not solutions.moved[best] and not is_linear(problem.model).all():
+    if solutions.distance[best] <= 1e-6 and not is_linear(problem.model).all():
         return FitStatus.DID_NOT_MOVE
     if not solutions.finished[best]:
         return FitStatus.MAX_ITER
     # Only the law's own constants count: a scatter at its lowest value means that there is no scatter.
-    low, high = (bound[: len(problem.law.parameters)] for bound in bounds_of(problem.model))
-    theta = solutions.theta[best][: len(low)]
-    return FitStatus.AT_BOUND if np.any((theta - low < 1e-6) | (high - theta < 1e-6)) else FitStatus.CONVERGED
+    ends = ends_of_range(problem.model, solutions.theta[best])[: len(problem.law.parameters)]
+    return FitStatus.AT_BOUND if ends.any() else FitStatus.CONVERGED

@@ -14,6 +14,7 @@ import pandas as pd
 from jaxtyping import Float
 from numpy.typing import ArrayLike
 
+from harness.fit.certainty.intervals import percentiles
 from harness.fit.fitting import fit
 from harness.fit.forecast import curves
 from harness.fit.laws.registry import get_law
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     import plotly.graph_objects as go
 
 _POINTS = 400
-LIMITS = (2.5, 97.5)
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,8 @@ class Crossover:
         import plotly.graph_objects as go
 
         flops = np.geomspace(*self.shared, 100)
-        low, middle, high = np.percentile(self.differences(flops), (2.5, 50.0, 97.5), axis=0)
+        differences = self.differences(flops)
+        (low, high), middle = percentiles(differences), np.median(differences, axis=0)
         figure = go.Figure(go.Scatter(x=flops, y=low, line={"width": 0}, showlegend=False))
         figure.add_scatter(x=flops, y=high, fill="tonexty", line={"width": 0}, name="95 %")
         figure.add_scatter(x=flops, y=middle, name=f"{self.recipes[0]} - {self.recipes[1]}")
@@ -142,16 +143,19 @@ def find_crossover(
     )
     grid = np.geomspace(low, reach * high, _POINTS)
     (center1, draws1), (center2, draws2) = _curves(first, grid), _curves(second, grid)
-    found = [crossing(grid, difference, high) for difference in draws1 - draws2]
-    places = np.array([place for place in found if place is not None])
-    found_interval = None
-    if 2 * len(places) >= len(found):
-        lower, upper = np.percentile(places, LIMITS)
-        found_interval = (float(lower), float(upper))
+    of_draws = [crossing(grid, difference, high) for difference in draws1 - draws2]
+    places = np.array([place for place in of_draws if place is not None])
     ends = _curves(first, np.array([low, high]))[1] - _curves(second, np.array([low, high]))[1]
-    limits = np.percentile(ends, LIMITS, axis=0)
-    clear = np.where(limits[0] > 0.0, 1, np.where(limits[1] < 0.0, -1, 0))
+    lower, upper = percentiles(ends)
+    interval = percentiles(places) if 2 * len(places) >= len(of_draws) else None
+    sign = np.where(lower > 0.0, 1, np.where(upper < 0.0, -1, 0))
     return Crossover(
-        (names[0], names[1]), (first, second), (low, high), crossing(grid, center1 - center2, high), found_interval,
-        float(np.sum(places <= high) / len(found)), len(places) / len(found), bool(clear[0] * clear[1] < 0),
-    )  # fmt: skip
+        recipes=(names[0], names[1]),
+        fits=(first, second),
+        shared=(low, high),
+        flops=crossing(grid, center1 - center2, high),
+        interval=None if interval is None else (float(interval[0]), float(interval[1])),
+        crosses_within=float(np.sum(places <= high) / len(of_draws)),
+        crosses=len(places) / len(of_draws),
+        flips=bool(sign[0] * sign[1] < 0),
+    )

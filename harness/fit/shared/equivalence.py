@@ -14,17 +14,18 @@ from jaxtyping import Float
 from scipy.special import ndtr, ndtri
 
 from harness.fit.certainty.bootstrap import resample
-from harness.fit.certainty.intervals import AT_BOUND_SHARE, estimates_of, fixed_value
+from harness.fit.certainty.intervals import AT_BOUND_SHARE, estimates_of, fixed_value, percentiles
 from harness.fit.fitting import SolvedFit
-from harness.fit.problem.raw_units import raw_map, raw_values
+from harness.fit.problem.raw_units import raw_map, raw_point, raw_values
 from harness.fit.results.result import Estimate
 from harness.fit.shared.nested import Constants, NestedModel
 
-EQUIVALENCE_LEVEL = 0.90
-RATIO_LEVEL = 0.95
+EQUIVALENCE_LEVEL = 90.0
 POWER = 0.8
+# Half of an interval of that level, in standard errors.
+HALF_WIDTH = ndtri(0.5 + EQUIVALENCE_LEVEL / 200)
 # Two equal exponents are shown to be equal with that power within a margin of this many standard errors.
-SHOWN = ndtri(0.5 + EQUIVALENCE_LEVEL / 2) + ndtri(0.5 + POWER / 2)
+SHOWN = HALF_WIDTH + ndtri(0.5 + POWER / 2)
 
 
 @dataclass(frozen=True)
@@ -81,35 +82,33 @@ class GroupDraws:
     draws: dict[str, Float[np.ndarray, "draws"]]
 
 
-def draw_group(fitted: SolvedFit, kinds: Constants, free: Sequence[str], draws: int, seed: int) -> GroupDraws:
-    """Exponents and combinations of them (`free`) that one group's rows identify, with a bootstrap over clusters.
+def draw_group(fitted: SolvedFit, kinds: Constants, draws: int, seed: int) -> GroupDraws:
+    """Exponents and combinations of them that one group's rows identify, with a bootstrap over clusters.
 
     The draws are spread about their mean by sqrt(n/(n-p)): the residuals of a fit are smaller than its errors.
     """
     problem, identified = fitted.problem, fitted.identified
     thetas, ends = resample(problem, fitted.solutions, identified, draws, seed)
     sampled = raw_values(problem, thetas)
-    point = {name: float(value[0]) for name, value in raw_values(problem, identified.theta[None]).items()}
+    point = raw_point(problem, identified.theta)
     raw = raw_map(problem, identified.theta)[0]
     rows = int(problem.fitted.sum())
     wider = float(np.sqrt(rows / max(rows - identified.degrees, 1)))
-    found: dict[str, tuple[float, np.ndarray]] = {}
+    identified_values: dict[str, tuple[float, np.ndarray]] = {}
+    for combination in problem.law.combinations:
+        fixed = fixed_value(problem, identified, raw, combination)
+        if combination.label in kinds.combinations and fixed is not None:
+            identified_values[combination.label] = (fixed[0], np.asarray(combination.value(sampled)))
     for index, parameter in enumerate(problem.law.parameters):
         name = parameter.name
         stopped = np.mean(ends[:, index] != 0) > AT_BOUND_SHARE
         if name in kinds.exponents and identified.identified[index] and not stopped:
-            found[name] = (point[name], sampled[name])
-    for combination in problem.law.combinations:
-        if combination.label in found or combination.label not in free:
-            continue
-        fixed = fixed_value(problem, identified, raw, combination)
-        if fixed is not None:
-            found[combination.label] = (fixed[0], np.asarray(combination.value(sampled)))
+            identified_values[name] = (point[name], sampled[name])
     return GroupDraws(
         rows,
         estimates_of(problem, identified, thetas, ends),
-        {name: value for name, (value, _) in found.items()},
-        {name: several.mean() + wider * (several - several.mean()) for name, (_, several) in found.items()},
+        {name: value for name, (value, _) in identified_values.items()},
+        {name: values.mean() + wider * (values - values.mean()) for name, (_, values) in identified_values.items()},
     )
 
 
@@ -117,32 +116,34 @@ def group_differences(
     groups: Mapping[str, GroupDraws], quantities: Sequence[str], margin: float
 ) -> tuple[Difference, ...]:
     """Every quantity in every pair of groups; groups were fitted apart, so that their draws are independent."""
-    found = []
-    for quantity in quantities:
-        for one, other in itertools.combinations(groups, 2):
-            if quantity not in groups[one].point or quantity not in groups[other].point:
-                found.append(Difference(quantity, (one, other), None, None, None, None, False, False, 0.0, None))
-                continue
-            apart = groups[one].point[quantity] - groups[other].point[quantity]
-            spread = np.subtract.outer(groups[one].draws[quantity], groups[other].draws[quantity])
-            low, high = np.quantile(spread, [(1 - EQUIVALENCE_LEVEL) / 2, (1 + EQUIVALENCE_LEVEL) / 2])
-            se = float((high - low) / 2 / ndtri(0.5 + EQUIVALENCE_LEVEL / 2))
-            power = max(0.0, 2 * ndtr(margin / max(se, 1e-12) - ndtri(0.5 + EQUIVALENCE_LEVEL / 2)) - 1)
-            found.append(
-                Difference(
-                    quantity,
-                    (one, other),
-                    float(apart),
-                    se,
-                    float(low),
-                    float(high),
-                    bool(-margin <= low and high <= margin),
-                    bool(abs(apart) > margin and not low <= 0.0 <= high),
-                    float(power),
-                    float(SHOWN * se),
-                )
-            )
-    return tuple(found)
+    return tuple(
+        _difference(quantity, groups, pair, margin)
+        for quantity in quantities
+        for pair in itertools.combinations(groups, 2)
+    )
+
+
+def _difference(quantity: str, groups: Mapping[str, GroupDraws], pair: tuple[str, str], margin: float) -> Difference:
+    first, second = (groups[name] for name in pair)
+    if quantity not in first.point or quantity not in second.point:
+        return Difference(quantity, pair, None, None, None, None, False, False, 0.0, None)
+    difference = float(first.point[quantity] - second.point[quantity])
+    low, high = map(
+        float, percentiles(np.subtract.outer(first.draws[quantity], second.draws[quantity]).ravel(), EQUIVALENCE_LEVEL)
+    )
+    se = float((high - low) / 2 / HALF_WIDTH)
+    return Difference(
+        quantity=quantity,
+        groups=pair,
+        difference=difference,
+        se=se,
+        ci_low=low,
+        ci_high=high,
+        equivalent=-margin <= low and high <= margin,
+        differs=abs(difference) > margin and not low <= 0.0 <= high,
+        power=float(max(0.0, 2 * ndtr(margin / max(se, 1e-12) - HALF_WIDTH) - 1)),
+        margin_shown=float(SHOWN * se),
+    )
 
 
 def prefactor_ratios(
@@ -154,21 +155,21 @@ def prefactor_ratios(
         null: directions in raw coordinates that the rows leave open.
     """
     problem = model.problem
-    point = raw_values(problem, model.theta[None])
+    point = raw_point(problem, model.theta)
     sampled = raw_values(problem, refits)
     place = {p.name: index for index, p in enumerate(problem.law.parameters)}
-    found = []
+    ratios = []
     for name in model.own:
         own = [p for p in problem.law.parameters if p.of == name and p.transform == "log"]
-        for one, other in itertools.combinations(own, 2):
-            pair = (one.name[len(name) + 1 : -1], other.name[len(name) + 1 : -1])
+        for first, second in itertools.combinations(own, 2):
+            pair = (first.name[len(name) + 1 : -1], second.name[len(name) + 1 : -1])
             contrast = np.zeros(len(place))
-            contrast[place[one.name]], contrast[place[other.name]] = 1.0, -1.0
+            contrast[place[first.name]], contrast[place[second.name]] = 1.0, -1.0
             if len(null) and np.linalg.norm(null @ contrast) > 1e-2:
-                found.append(Ratio(model.id, name, pair, None, None, None))
+                ratios.append(Ratio(model.id, name, pair, None, None, None))
                 continue
-            spread = np.log(sampled[one.name]) - np.log(sampled[other.name])
-            low, high = np.exp(np.quantile(spread, [(1 - RATIO_LEVEL) / 2, (1 + RATIO_LEVEL) / 2]))
-            ratio = point[one.name][0] / point[other.name][0]
-            found.append(Ratio(model.id, name, pair, float(ratio), float(low), float(high)))
-    return tuple(found)
+            spread = np.log(sampled[first.name]) - np.log(sampled[second.name])
+            low, high = np.exp(percentiles(spread))
+            ratio = point[first.name] / point[second.name]
+            ratios.append(Ratio(model.id, name, pair, ratio, float(low), float(high)))
+    return tuple(ratios)

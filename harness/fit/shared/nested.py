@@ -1,6 +1,6 @@
 """One law for groups of rows: shared, with own prefactors, or all its own; and what the steps between are worth.
 
-The law's `rescale` tells the kinds of constants apart. A constant that changes with a unit is a prefactor: two
+The law's `rescale` distinguishes the kinds of constants. A constant that changes with a unit is a prefactor: two
 tokenizers count tokens differently, so it cannot be the same for both. One without a unit is an exponent, or declared
 a shape. The likelihood ratio of two such models has no chi-squared distribution (a kink is not regular, and constants
 that the rows do not identify count for nothing), so it is compared with its own: tables simulated from the smaller
@@ -20,10 +20,9 @@ from harness.fit.fitting import SolvedFit
 from harness.fit.laws.law import Law, Parameter, by_group, forward
 from harness.fit.problem.centred import Problem, centre
 from harness.fit.problem.likelihood import log_likelihood_rows
-from harness.fit.problem.model import bounds_of
 from harness.fit.problem.program import float64
 from harness.fit.problem.raw_units import predictions
-from harness.fit.search.solver import Solutions, best_and_runners_up, minimise
+from harness.fit.search.solver import Solutions, best_and_runners_up, minimise, minimise_cases
 from harness.fit.search.starts import grid_of_starts
 from sweeps.errors import InputError
 
@@ -32,34 +31,39 @@ ALL_SHARED, OWN_LEVEL, OWN_PREFACTORS, ALL_OWN = "shared", "own level", "own pre
 
 @dataclass(frozen=True)
 class Constants:
-    """A law's constants by what their unit is: the level changes with the response's, a prefactor with any."""
+    """A law's constants by what their unit is: the level changes with the response's, a prefactor with any.
+
+    `combinations` are the declared combinations that no unit changes.
+    """
 
     level: tuple[str, ...]
     prefactors: tuple[str, ...]
     exponents: tuple[str, ...]
     shapes: tuple[str, ...]
-
-
-def _units(law: Law, columns: Sequence[str], values: dict[str, float]) -> tuple[str, ...]:
-    """The constants that change with the units of some columns."""
-    factor = 1.7
-    scales = {name: factor if name in columns else 1.0 for name in (*law.columns, law.response)}
-    with float64():
-        moved = law.rescale(values, scales)
-        return tuple(name for name, value in values.items() if not np.isclose(float(moved[name]), value, rtol=1e-9))
+    combinations: tuple[str, ...]
 
 
 def kinds_of_constants(law: Law) -> Constants:
     """The kinds of a law's constants; where columns are not centred, the logs are taken for prefactors."""
     values = {p.name: 1.1 * p.starts[len(p.starts) // 2] + 0.03 for p in law.parameters}
-    if not law.centred:
-        level = prefactors = tuple(p.name for p in law.parameters if p.transform == "log" and p.name not in law.shapes)
+    scales = {name: 1.7 + 0.1 * i for i, name in enumerate((*law.columns, law.response))}
+    with float64():
+        moved, level_moved = (
+            {name: float(value) for name, value in law.rescale(values, units).items()}
+            for units in (scales, dict.fromkeys(scales, 1.0) | {law.response: 1.7})
+        )
+        combinations = tuple(
+            c.label for c in law.combinations if np.isclose(float(c.value(moved)), float(c.value(values)))
+        )
+    if law.centred:
+        level, prefactors = (
+            tuple(name for name in values if not np.isclose(other[name], values[name], rtol=1e-9))
+            for other in (level_moved, moved)
+        )
     else:
-        level = _units(law, (law.response,), values)
-        found = [_units(law, (column,), values) for column in (*law.columns, law.response)]
-        prefactors = tuple(name for name in values if any(name in part for part in found))
+        level = prefactors = tuple(p.name for p in law.parameters if p.transform == "log" and p.name not in law.shapes)
     exponents = tuple(name for name in values if name not in (*prefactors, *law.shapes))
-    return Constants(level, prefactors, exponents, law.shapes)
+    return Constants(level, prefactors, exponents, law.shapes, combinations)
 
 
 @dataclass(frozen=True)
@@ -80,7 +84,7 @@ class NestedModel:
 
     @property
     def theta(self) -> Float[np.ndarray, "parameters"]:
-        return self.solutions.theta[int(np.argmin(self.solutions.loss))]
+        return self.solutions.theta[self.solutions.best]
 
     @property
     def log_likelihood(self) -> float:
@@ -113,7 +117,7 @@ def _from_groups(problem: Problem, groups: Sequence[SolvedFit]) -> Float[np.ndar
     """The groups' own fits as a start: their own constants, and the mean of those that are shared."""
     points = []
     for fitted in groups:
-        best = fitted.solutions.theta[int(np.argmin(fitted.solutions.loss))]
+        best = fitted.solutions.theta[fitted.solutions.best]
         added = {p.name: x for p, x in zip(fitted.problem.model.parameters, best, strict=True)}
         points.append(added | recentred(fitted, best, problem.scales))
 
@@ -135,29 +139,31 @@ def nest(
     """
     kinds = kinds_of_constants(law)
     every = tuple(p.name for p in law.parameters)
-    one_more = {f"{OWN_PREFACTORS}, {name}": (*kinds.prefactors, name) for name in (*kinds.exponents, *kinds.shapes)}
-    ladder = {ALL_SHARED: (), OWN_LEVEL: kinds.level, OWN_PREFACTORS: kinds.prefactors, **one_more, ALL_OWN: every}
+    with_another = {
+        f"{OWN_PREFACTORS}, {name}": (*kinds.prefactors, name) for name in (*kinds.exponents, *kinds.shapes)
+    }
+    ladder = {ALL_SHARED: (), OWN_LEVEL: kinds.level, OWN_PREFACTORS: kinds.prefactors, **with_another, ALL_OWN: every}
     # Of models with the same constants the last name stays.
     steps = {frozenset(own): name for name, own in ladder.items()}
-    found: dict[str, NestedModel] = {}
+    models: dict[str, NestedModel] = {}
     for own, name in steps.items():
         if not own:
-            theta = whole.solutions.theta[int(np.argmin(whole.solutions.loss))]
-            found[name] = NestedModel(name, (), whole.problem, whole.solutions, rank_of(whole.problem, theta) + 1)
+            theta = whole.solutions.theta[whole.solutions.best]
+            models[name] = NestedModel(name, (), whole.problem, whole.solutions, rank_of(whole.problem, theta) + 1)
             continue
         ordered = tuple(n for n in every if n in own)
         problem = centre(by_group(law, ordered), frame, objective=objective, source=source)
-        base = found[OWN_PREFACTORS] if OWN_PREFACTORS in found else found[ALL_SHARED]
+        base = models[OWN_PREFACTORS] if OWN_PREFACTORS in models else models[ALL_SHARED]
         starts = [widened(base.problem, best_and_runners_up(base.solutions, 3), problem)]
         starts.append(_from_groups(problem, groups)[None])
         if name in (OWN_LEVEL, OWN_PREFACTORS):
             starts.append(grid_of_starts(problem))
         solutions = minimise(problem, np.concatenate(starts))
-        theta = solutions.theta[int(np.argmin(solutions.loss))]
+        theta = solutions.theta[solutions.best]
         if not np.isfinite(solutions.loss).any():
             raise InputError(source, law.response, f"{len(frame)} rows", f"numbers for which {law.formula} is finite")
-        found[name] = NestedModel(name, ordered, problem, solutions, rank_of(problem, theta) + 1)
-    return found
+        models[name] = NestedModel(name, ordered, problem, solutions, rank_of(problem, theta) + 1)
+    return models
 
 
 def _correlation(residuals: Float[np.ndarray, "rows"], cluster: np.ndarray) -> float:
@@ -180,7 +186,7 @@ def simulate_responses(model: NestedModel, draws: int, seed: int) -> Float[np.nd
     their residuals are. Otherwise, where no error is declared: the fitted residuals with random signs, one a cluster.
     """
     problem, rng = model.problem, np.random.default_rng(seed)
-    mean = predictions(problem, model.theta[None])[0] / problem.scales[problem.law.response]
+    mean = predictions(problem, model.theta) / problem.scales[problem.law.response]
     clusters = problem.cluster.max() + 1
     shape = (draws, len(mean))
     objective = problem.model.objective
@@ -201,12 +207,7 @@ def refit(
 ) -> Float[np.ndarray, "draws parameters"]:
     """The best fit to every row of responses."""
     targets = np.log(responses) if problem.model.objective.log else responses
-    draws, runs, count = starts.shape
-    low, high = bounds_of(problem.model)
-    points = np.clip(starts, low, high).reshape(draws * runs, count)
-    found = minimise(problem, points, targets=lambda run: targets[run // runs])
-    best = found.loss.reshape(draws, runs).argmin(axis=1) + runs * np.arange(draws)
-    return found.theta[best]
+    return minimise_cases(problem, starts, targets=lambda draw: targets[draw]).theta
 
 
 def _likelihoods(
@@ -248,7 +249,7 @@ def ratio_tests(
     own = np.tile(best_and_runners_up(smaller.solutions, 2), (draws, 1, 1))
     refits = refit(smaller.problem, responses, own)
     base = _likelihoods(smaller.problem, responses, refits)
-    found = []
+    tests = []
     for model in larger:
         again = widened(smaller.problem, refits, model.problem)[:, None]
         starts = np.concatenate([again, np.broadcast_to(model.theta, again.shape)], axis=1)
@@ -257,5 +258,5 @@ def ratio_tests(
         ratio = max(2 * (model.log_likelihood - smaller.log_likelihood), 0.0)
         p_value = float((1 + np.sum(null >= ratio)) / (1 + draws))
         directions = model.degrees - smaller.degrees
-        found.append(RatioTest(smaller.id, model.id, ratio, p_value, float(null.mean()), directions, draws))
-    return found, refits
+        tests.append(RatioTest(smaller.id, model.id, ratio, p_value, float(null.mean()), directions, draws))
+    return tests, refits

@@ -20,7 +20,6 @@ from harness.fit.fitting import SolvedFit, solve
 from harness.fit.laws.law import Law
 from harness.fit.laws.registry import get_law
 from harness.fit.problem.fit_warning import FitWarning
-from harness.fit.problem.program import float64
 from harness.fit.referee.fit_warnings import FEWEST_CLUSTERS
 from harness.fit.referee.scores import scatter_of
 from harness.fit.results.result import Estimate, number, span
@@ -159,57 +158,48 @@ def _grouped(law: Law, frame: pd.DataFrame, by: str, source: str) -> tuple[pd.Da
         warnings.append(FitWarning("small_group", message))
     large = sizes.index[sizes >= needed]
     if len(large) < 2:
-        found = ", ".join(f"{name} ({size} rows)" for name, size in sizes.items())
-        raise InputError(source, "--by", found, f"at least two values of {column} with {needed} rows each")
+        each = ", ".join(f"{name} ({size} rows)" for name, size in sizes.items())
+        raise InputError(source, "--by", each, f"at least two values of {column} with {needed} rows each")
     return known.loc[known["group"].isin(large)].reset_index(drop=True), warnings
 
 
-def _free_combinations(law: Law) -> tuple[str, ...]:
-    """Declared combinations that no unit changes."""
-    values = {p.name: 1.1 * p.starts[len(p.starts) // 2] + 0.03 for p in law.parameters}
-    scales = {name: 1.7 + 0.1 * i for i, name in enumerate((*law.columns, law.response))}
-    with float64():
-        moved = law.rescale(values, scales)
-        return tuple(c.label for c in law.combinations if np.isclose(float(c.value(moved)), float(c.value(values))))
-
-
 def decide_universality(
-    tests: Sequence[RatioTest], found: Sequence[Difference], exponents: Sequence[str], margin: float
+    tests: Sequence[RatioTest], differences: Sequence[Difference], exponents: Sequence[str], margin: float
 ) -> tuple[Universal, str]:
     """The word, and the reason in a clause."""
     step = next(test for test in tests if test.larger == ALL_OWN)
-    told = f"likelihood ratio {step.likelihood_ratio:.1f}, p = {step.p_value:.2g} of {step.draws} simulated"
+    test = f"likelihood ratio {step.likelihood_ratio:.1f}, p = {step.p_value:.2g} of {step.draws} simulated"
     rejected = step.p_value <= SIGNIFICANT
-    apart = [d for d in found if d.differs]
+    apart = [d for d in differences if d.differs]
     if rejected and apart:
         worst = max(apart, key=lambda d: abs(d.difference or 0.0))
-        return Universal.NOT_UNIVERSAL, f"shared exponents are rejected ({told}), and {_said(worst)}"
-    tested = [d for d in found if d.quantity in exponents]
+        return Universal.NOT_UNIVERSAL, f"shared exponents are rejected ({test}), and {_clause(worst)}"
+    tested = [d for d in differences if d.quantity in exponents]
     unknown = list(dict.fromkeys(d.quantity for d in tested if not d.identified))
     open_ = [d for d in tested if d.identified and not d.equivalent]
     if not unknown and not open_:
         but = "; exact equality is rejected, but differs by less" if rejected else ""
-        return Universal.UNIVERSAL, f"every exponent of every two groups is equal to within {margin:g}{but} ({told})"
+        return Universal.UNIVERSAL, f"every exponent of every two groups is equal to within {margin:g}{but} ({test})"
     reasons = []
     if unknown:
         reasons.append(f"not every group identifies {', '.join(unknown)}")
-        held = list(dict.fromkeys(d.quantity for d in found if d.equivalent))
-        held = [name for name in held if all(d.equivalent for d in found if d.quantity == name)]
-        if held:
-            reasons.append(f"equal to within {margin:g} are {', '.join(held)}")
+        equal = list(dict.fromkeys(d.quantity for d in differences if d.equivalent))
+        equal = [name for name in equal if all(d.equivalent for d in differences if d.quantity == name)]
+        if equal:
+            reasons.append(f"equal to within {margin:g} are {', '.join(equal)}")
     if open_:
         widest = max(open_, key=lambda d: d.margin_shown or 0.0)
-        reasons.append(f"{_said(widest)} (this design shows equality to within {widest.margin_shown:.2g})")
+        reasons.append(f"{_clause(widest)} (this design shows equality to within {widest.margin_shown:.2g})")
     end = "shared exponents are rejected" if rejected else "shared exponents are not rejected"
-    return Universal.NOT_RESOLVED, f"{'; '.join(reasons)}; {end} ({told})"
+    return Universal.NOT_RESOLVED, f"{'; '.join(reasons)}; {end} ({test})"
 
 
-def _said(d: Difference) -> str:
+def _clause(d: Difference) -> str:
     between = f"{d.groups[0]} and {d.groups[1]}"
     return f"{d.quantity} differs by {number(d.difference)} {span(d.ci_low, d.ci_high)} between {between}"
 
 
-def _warned(groups: dict[str, SolvedFit]) -> list[FitWarning]:
+def _warnings_about(groups: dict[str, SolvedFit]) -> list[FitWarning]:
     """Groups of few clusters, and groups whose scatters differ: the tests simulate one scatter for all."""
     warnings = []
     for name, fitted in groups.items():
@@ -220,8 +210,8 @@ def _warned(groups: dict[str, SolvedFit]) -> list[FitWarning]:
     spread = {name: scatter_of(f.problem, f.identified.theta, f.degrees) for name, f in groups.items()}
     taus = {name: scatter.tau for name, scatter in spread.items() if scatter.tau}
     if len(taus) > 1 and max(taus.values()) > UNEQUAL * min(taus.values()):
-        told = ", ".join(f"{name} {tau:.3g}" for name, tau in taus.items())
-        warnings.append(FitWarning("unequal_scatter", f"the tests take one scatter for all groups, which have {told}"))
+        each = ", ".join(f"{name} {tau:.3g}" for name, tau in taus.items())
+        warnings.append(FitWarning("unequal_scatter", f"the tests take one scatter for all groups, which have {each}"))
     return warnings
 
 
@@ -261,15 +251,14 @@ def judge_universality(
         for name in names
     }
     models = nest(law, frame, objective, whole, list(groups.values()), source)
-    tests, apart = _tested(models, bootstrap, seed)
-    free = _free_combinations(law)
-    spread = {
-        name: draw_group(fitted, kinds, free, bootstrap, seed + i) for i, (name, fitted) in enumerate(groups.items())
-    }
-    known = [name for name in free if name not in kinds.exponents and any(name in d.point for d in spread.values())]
-    unknown = any(exponent not in d.point for exponent in kinds.exponents for d in spread.values())
-    found = group_differences(spread, (*kinds.exponents, *(known if unknown else ())), margin)
-    word, reason = decide_universality(tests, found, kinds.exponents, margin)
+    tests, ratios = _tests_and_ratios(models, bootstrap, seed)
+    spread = {name: draw_group(fitted, kinds, bootstrap, seed + i) for i, (name, fitted) in enumerate(groups.items())}
+    quantities = list(kinds.exponents)
+    if any(exponent not in group.point for exponent in kinds.exponents for group in spread.values()):
+        known = {name for group in spread.values() for name in group.point}
+        quantities += [name for name in kinds.combinations if name in known and name not in quantities]
+    differences = group_differences(spread, quantities, margin)
+    word, reason = decide_universality(tests, differences, kinds.exponents, margin)
     best = min(model.aicc for model in models.values())
     return Universality(
         law=law.id,
@@ -287,23 +276,25 @@ def judge_universality(
             ModelScore(m.id, m.own, m.degrees, m.log_likelihood, m.aicc, m.aicc - best) for m in models.values()
         ),
         tests=tuple(tests),
-        differences=found,
-        ratios=apart,
-        shared=draw_group(whole, kinds, free, bootstrap, seed + len(groups)).estimates,
+        differences=differences,
+        ratios=ratios,
+        shared=draw_group(whole, kinds, bootstrap, seed + len(groups)).estimates,
         estimates={name: group.estimates for name, group in spread.items()},
-        warnings=(*warnings, *_warned(groups)),
+        warnings=(*warnings, *_warnings_about(groups)),
     )
 
 
-def _tested(models: dict[str, NestedModel], draws: int, seed: int) -> tuple[list[RatioTest], tuple[Ratio, ...]]:
+def _tests_and_ratios(
+    models: dict[str, NestedModel], draws: int, seed: int
+) -> tuple[list[RatioTest], tuple[Ratio, ...]]:
     """Each of the models with shared exponents against the larger ones, and the ratios of their prefactors."""
     base = [models[name] for name in (ALL_SHARED, OWN_LEVEL, OWN_PREFACTORS) if name in models]
     rest = [model for name, model in models.items() if name not in (ALL_SHARED, OWN_LEVEL, OWN_PREFACTORS)]
-    tests, apart = [], ()
+    tests, ratios = [], ()
     for index, model in enumerate(base):
         larger = base[index + 1 :] or rest
         steps, refits = ratio_tests(model, larger, draws, seed + index)
         tests += steps
         if model.own:
-            apart += prefactor_ratios(model, identify(model.problem, model.solutions).null, refits)
-    return tests, apart
+            ratios += prefactor_ratios(model, identify(model.problem, model.solutions).null, refits)
+    return tests, ratios

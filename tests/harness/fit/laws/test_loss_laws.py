@@ -116,8 +116,8 @@ def test_farseer_foretells_larger_models_of_its_kind_and_is_no_worse_on_chinchil
     other, at, _ = searched("chinchilla", bent)
     held = bent.holdout.to_numpy()
     exact = predicted("farseer", truth, N=n.ravel(), D=d.ravel())[held]
-    error = np.mean(np.abs(predictions(own, theta[None])[0][held] / exact - 1))
-    rival = np.mean(np.abs(predictions(other, at[None])[0][held] / exact - 1))
+    error = np.mean(np.abs(predictions(own, theta)[held] / exact - 1))
+    rival = np.mean(np.abs(predictions(other, at)[held] / exact - 1))
     assert share > 0.3 and error < 0.0015 and rival > 5 * error
     plain = noisy("chinchilla", BESIROGLU, table, 0.001)
     own, theta, _ = searched("farseer", plain)

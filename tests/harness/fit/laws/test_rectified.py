@@ -32,7 +32,7 @@ def held_out(groups):
         found = solve("rectified", group.reset_index(drop=True))
         rows = ~found.problem.fitted
         observed.append(group["L"].to_numpy()[rows])
-        predicted.append(np.asarray(predictions(found.problem, found.identified.theta[None])[0])[rows])
+        predicted.append(np.asarray(predictions(found.problem, found.identified.theta))[rows])
     return np.concatenate(observed), np.concatenate(predicted)
 
 

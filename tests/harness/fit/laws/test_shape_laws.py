@@ -63,10 +63,10 @@ def test_the_average_count_beats_the_first_and_the_last():
     table = noisy("average_parameter", BESIROGLU, table, 0.003)
     problem, theta, found = searched("average_parameter", table, objective="log_squares")
     assert found["alpha"] == pytest.approx(0.3478, abs=0.01) and found["beta"] == pytest.approx(0.3658, abs=0.01)
-    squares = np.sum(np.log(predictions(problem, theta[None])[0] / table.L) ** 2)
+    squares = np.sum(np.log(predictions(problem, theta) / table.L) ** 2)
     for count in (table.N, table.N * (1 - sparsity)):
         problem, theta, _ = searched("average_parameter", table.assign(N_bar=count), objective="log_squares")
-        others = np.sum(np.log(predictions(problem, theta[None])[0] / table.L) ** 2)
+        others = np.sum(np.log(predictions(problem, theta) / table.L) ** 2)
         assert len(table) * np.log(others / squares) > 100
 
 
@@ -83,7 +83,7 @@ def test_aspect_ratio_ranks_shapes_of_three_times_the_size():
     for law_id in ("aspect_ratio", "aspect_ratio_tied"):
         problem, theta, _ = searched(law_id, table)
         held = table.holdout.to_numpy()
-        predicted, exact = predictions(problem, theta[None])[0][held], loss("aspect_ratio", truth, table)[held]
+        predicted, exact = predictions(problem, theta)[held], loss("aspect_ratio", truth, table)[held]
         assert np.all(np.argsort(predicted) == np.argsort(exact))
         np.testing.assert_allclose(predicted, exact, rtol=0.012)
 

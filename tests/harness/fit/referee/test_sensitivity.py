@@ -1,3 +1,5 @@
+import json
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -60,3 +62,30 @@ def test_an_alternative_law_with_too_few_rows_is_not_tried(losses, rows, tried):
     """Six rows fit the five constants of Chinchilla's law and not the six of `skaling`: the fit stands all the same."""
     result = fit("chinchilla", losses(6, rows=rows), bootstrap=0)
     assert ("law skaling" in [case.case for case in result.sensitivity]) == tried
+
+
+def test_an_alternative_whose_columns_the_table_lacks_is_left_out(losses):
+    """`average_parameter` reads N_bar; the alternatives that it takes over from Chinchilla's law read N."""
+    result = fit("average_parameter", losses(7).rename(columns={"N": "N_bar"}), bootstrap=0)
+    assert result.robustness is not None
+    assert not [case.case for case in result.sensitivity if case.case.startswith("law ")]
+
+
+def test_a_law_with_constants_of_groups_has_choices_too():
+    flops = np.geomspace(1e15, 1e19, 24)
+    curves = {"a": 2.0 + 300 * flops**-0.15, "b": 1.8 + 900 * flops**-0.17}
+    rng = np.random.default_rng(0)
+    table = pd.concat(
+        pd.DataFrame({"flops": flops, "L": loss * np.exp(0.003 * rng.standard_normal(24)), "group": name})
+        for name, loss in curves.items()
+    )
+    result = fit("crossover", table.reset_index(drop=True), bootstrap=0, profile=True)
+    assert "without the largest flops" in [case.case for case in result.sensitivity]
+    assert all(case.prediction is not None for case in result.sensitivity)
+
+
+def test_a_size_of_zero_has_no_decades_and_the_result_is_strict_json():
+    size = np.concatenate([[0.0], 200.0 * 2.0 ** np.arange(14)])
+    noise = np.exp(0.01 * np.random.default_rng(0).standard_normal(15))
+    result = fit("rectified", pd.DataFrame({"D": size, "L": (0.8 + 200 / (60 + size**0.45)) * noise}), bootstrap=0)
+    assert json.loads(result.to_json())["checklist"]["runs"]["decades of D"] is None

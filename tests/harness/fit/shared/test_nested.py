@@ -54,7 +54,7 @@ def test_a_shared_point_is_the_same_prediction_in_a_wider_model(table, fitted):
     theta = fitted.solutions.theta[int(np.argmin(fitted.solutions.loss))]
     moved = widened(fitted.problem, theta, wider)
     assert [p.name for p in wider.model.parameters if p.of == "A"] == ["A[a]", "A[b]"]
-    np.testing.assert_allclose(predictions(wider, moved[None]), predictions(fitted.problem, theta[None]), rtol=1e-9)
+    np.testing.assert_allclose(predictions(wider, moved), predictions(fitted.problem, theta), rtol=1e-9)
 
 
 def test_a_groups_point_is_the_same_prediction_in_other_units(table, fitted):
@@ -64,13 +64,11 @@ def test_a_groups_point_is_the_same_prediction_in_other_units(table, fitted):
     moved = recentred(own, theta, fitted.problem.scales)
     again = np.append([moved[p.name] for p in own.problem.law.parameters], theta[-1])
     assert abs(np.log(own.problem.scales["N"] / fitted.problem.scales["N"])) > 1
-    np.testing.assert_allclose(
-        predictions(fitted.problem, again[None]), predictions(own.problem, theta[None]), rtol=1e-9
-    )
+    np.testing.assert_allclose(predictions(fitted.problem, again), predictions(own.problem, theta), rtol=1e-9)
 
 
 def test_simulated_tables_have_the_scatter_and_the_rows_own_errors(shared):
-    mean = predictions(shared.problem, shared.theta[None])[0]
+    mean = predictions(shared.problem, shared.theta)
     simulated = simulate_responses(shared, 4000, 0) * shared.problem.scales["G"]
     expected = np.sqrt(0.01**2 + (np.exp(shared.theta[-1]) * mean) ** 2)
     np.testing.assert_allclose(simulated.std(axis=0), expected, rtol=0.06)
@@ -81,7 +79,7 @@ def test_simulated_tables_have_the_scatter_and_the_rows_own_errors(shared):
 def test_rows_of_a_cluster_stay_as_correlated_as_they_are(shared):
     """Pairs of rows that share their deviation, with the share 0.6 of its variance."""
     problem, rng = shared.problem, np.random.default_rng(0)
-    mean = predictions(problem, shared.theta[None])[0] / problem.scales["G"]
+    mean = predictions(problem, shared.theta) / problem.scales["G"]
     spread = np.sqrt(problem.noise**2 + (np.exp(shared.theta[-1]) * mean) ** 2)
     common, own = rng.standard_normal(120).repeat(2), rng.standard_normal(240)
     response = mean + spread * (np.sqrt(0.6) * common + np.sqrt(0.4) * own)
@@ -94,7 +92,7 @@ def test_without_declared_errors_residuals_change_signs_cluster_by_cluster(losse
     table = losses(1, 60).assign(cluster=np.arange(60) // 2)
     fitted = solve("chinchilla", table)
     model = NestedModel(ALL_SHARED, (), fitted.problem, fitted.solutions, 6)
-    mean = predictions(fitted.problem, model.theta[None])[0] / fitted.problem.scales["L"]
+    mean = predictions(fitted.problem, model.theta) / fitted.problem.scales["L"]
     signs = np.log(simulate_responses(model, 50, 0) / mean) / np.log(fitted.problem.response / mean)
     np.testing.assert_allclose(np.abs(signs), 1.0, rtol=1e-6)
     np.testing.assert_allclose(signs[:, ::2], signs[:, 1::2], rtol=1e-6)
