@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from harness.door.tables import predict_points as predict
     from harness.door.tables import transfer_losses as transfer
     from harness.fit.allocation.time_budget import best_in_time
-    from harness.fit.gap_law.published import predict_gap
+    from harness.fit.gap_law.constants import predict_gap
     from harness.fit.laws.pass_rates import pass_rates_of_models as pass_rates
     from harness.fit.shared.exponents import compare_exponents
     from harness.source import read_runs
@@ -56,7 +56,7 @@ _HOMES = {
     "compare_exponents": ("harness.fit.shared.exponents", "compare_exponents"),
     "best_in_time": ("harness.fit.allocation.time_budget", "best_in_time"),
     "pass_rates": ("harness.fit.laws.pass_rates", "pass_rates_of_models"),
-    "predict_gap": ("harness.fit.gap_law.published", "predict_gap"),
+    "predict_gap": ("harness.fit.gap_law.constants", "predict_gap"),
     "read_runs": ("harness.source", "read_runs"),
     "InputError": ("sweeps.errors", "InputError"),
 }

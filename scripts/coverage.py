@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from harness.fit.fitting import fit
-from harness.fit.gap_law.published import predict_gap
+from harness.fit.gap_law.constants import predict_gap
 from harness.fit.known_truth import interval_holds
 from sweeps.published_gap import PUBLISHED_GAP
 

@@ -9,7 +9,7 @@ import json
 import time
 from dataclasses import asdict
 
-from harness.fit.gap_law.published import SOURCE_RUNS
+from harness.fit.gap_law.constants import SOURCE_RUNS
 from harness.theory.verdict_worlds import VERDICT_WORLDS, try_universality, try_verdict
 
 

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from harness.fit.known_truth import HEADINGS, Truth, truth_cells
 from harness.fit.problem.fit_warning import FitWarning
-from harness.fit.results.result import FitResult, HeldOutErrors, Scatter, TruthCheck, number, span
+from harness.fit.results.result import FitResult, HeldOutErrors, Scatter, TruthCheck, estimate_cells, number, span
 
 
 def _listed(values: Scatter | HeldOutErrors, unknown: bool = False) -> str:
@@ -30,15 +30,11 @@ def parameter_table(result: FitResult) -> Table:
     if profiled:
         table.add_column("profile", justify="right")
     for name, value in result.parameters.items():
-        if value.identified:
-            cells = (number(value.estimate), number(value.se), span(value.ci_low, value.ci_high))
-        else:
-            cells = ("not identified", "", "")
         more = (Text(span(value.profile_low, value.profile_high)),) if profiled else ()
-        table.add_row(Text(name), *map(Text, cells), number(value.published), *more)  # markup would swallow an interval
+        cells = map(Text, (name, *estimate_cells(value)))  # markup would swallow an interval
+        table.add_row(*cells, number(value.published), *more)
     for name, value in result.combinations.items():
-        numbers = (number(value.estimate), number(value.se), span(value.ci_low, value.ci_high))
-        table.add_row(*map(Text, (name, *numbers)), number(value.published))
+        table.add_row(*map(Text, (name, *estimate_cells(value))), number(value.published))
     return table
 
 

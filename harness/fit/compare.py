@@ -123,9 +123,9 @@ def compare_fitted(fits: Sequence[SolvedFit], seed: int = 0) -> Comparison:
     beyond = held_out_scores(fits, seed)
     table = []
     for fitted, score, criterion, bic, outside in zip(fits, scores, criteria, bics, beyond, strict=True):
-        held = ~fitted.problem.fitted
+        held_out = ~fitted.problem.fitted
         lost = np.bincount(cluster, weights=score - scores[best])
-        density = log_likelihood_rows(fitted.problem, fitted.identified.theta)[held]
+        density = log_likelihood_rows(fitted.problem, fitted.identified.theta)[held_out]
         table.append(
             ComparedLaw(
                 fitted.problem.law.id,
@@ -140,7 +140,7 @@ def compare_fitted(fits: Sequence[SolvedFit], seed: int = 0) -> Comparison:
                 float(score.sum()),
                 float(lost.sum()),
                 float(np.sqrt(len(lost) * lost.var())),
-                float(density.sum()) if held.any() else None,
+                float(density.sum()) if held_out.any() else None,
                 **outside,
             )
         )
@@ -149,37 +149,36 @@ def compare_fitted(fits: Sequence[SolvedFit], seed: int = 0) -> Comparison:
 
 def held_out_scores(fits: Sequence[SolvedFit], seed: int = 0) -> list[dict]:
     """The fields of `ComparedLaw` about rows that are larger than those fitted, for each fit."""
-    held = ~fits[0].problem.fitted
-    if held.any():
+    larger = ~fits[0].problem.fitted
+    if larger.any():
         parts = [extrapolation.scores(fitted.problem, fitted.identified.theta) for fitted in fits]
         scale = extrapolation.scale_of(fits[0].problem)
-        found = [Extrapolation(held, a[held], b[held], scale[held].max() / scale[~held].max()) for a, b in parts]
+        reach = scale[larger].max() / scale[~larger].max()
+        scored = [Extrapolation(larger, score[larger], relative[larger], reach) for score, relative in parts]
     else:
         windows = [extrapolation.extrapolate(fitted.problem, fitted.solutions) for fitted in fits]
-        found = [window for window in windows if window is not None]
-        if len(found) < len(windows):
+        scored = [window for window in windows if window is not None]
+        if len(scored) < len(windows):
             return [{}] * len(fits)
     # Laws with more constants may have a wider first window: only rows on which every law was scored count.
-    common = np.logical_and.reduce([one.rows for one in found])
-    score = np.array([one.score[common[one.rows]] for one in found])
+    common = np.logical_and.reduce([law.rows for law in scored])
+    score = np.array([law.score[common[law.rows]] for law in scored])
     if not common.any() or not np.isfinite(score).all():
         return [{}] * len(fits)
     cluster = np.unique(fits[0].problem.cluster[common], return_inverse=True)[1]
     sums = np.stack([np.bincount(cluster, weights=row) for row in score])
     draws = np.random.default_rng(seed).multinomial(sums.shape[1], np.full(sums.shape[1], 1 / sums.shape[1]), RANKINGS)
     first = np.argmax(sums @ draws.T, axis=0)
-    result = []
-    for index, one in enumerate(found):
-        relative = one.relative[common[one.rows]]
-        result.append(
-            {
-                "heldout_score": float(score[index].mean()),
-                "heldout_error": float(relative.mean()) if np.isfinite(relative).all() else None,
-                "p_best": float(np.mean(first == index)),
-                "reach": float(one.reach),
-            }
-        )
-    return result
+    errors = [law.relative[common[law.rows]] for law in scored]
+    return [
+        {
+            "heldout_score": float(score[index].mean()),
+            "heldout_error": float(error.mean()) if np.isfinite(error).all() else None,
+            "p_best": float(np.mean(first == index)),
+            "reach": float(scored[index].reach),
+        }
+        for index, error in enumerate(errors)
+    ]
 
 
 def compare(

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from harness.fit.laws.law import Law
 from harness.fit.laws.registry import get_law, law_ids
-from harness.fit.results.result import FitResult, TruthCheck, number, span
+from harness.fit.results.result import FitResult, TruthCheck, estimate_cells, number
 from sweeps.errors import InputError
 
 
@@ -49,8 +49,8 @@ def check_law(truth: Truth, law: Law) -> None:
     if not names & truth.parameters.keys():
         raise InputError("--truth", "parameters", ", ".join(truth.parameters), f"constants of the law {law.id}")
     if (law.response, set(law.columns)) != (known.response, set(known.columns)):
-        told = f"{known.response} of {', '.join(known.columns)}"
-        raise InputError("--truth", "law", f"{known.id} ({told})", f"one of {law.response} of {', '.join(law.columns)}")
+        law_reads, known_reads = (f"{each.response} of {', '.join(each.columns)}" for each in (law, known))
+        raise InputError("--truth", "law", f"{known.id} ({known_reads})", f"one of {law_reads}")
 
 
 def interval_holds(low: float | None, high: float | None, value: float) -> bool | None:
@@ -62,22 +62,18 @@ def interval_holds(low: float | None, high: float | None, value: float) -> bool 
 
 def compare_with_truth(result: FitResult, truth: Truth) -> list[TruthCheck]:
     """What a fit says of every true value; a constant of which its law knows nothing is left out."""
-    known = {
-        name: (value.estimate if value.identified else None, value.se, value.ci_low, value.ci_high)
-        for name, value in result.parameters.items()
-    }
-    known |= {name: (e.estimate, e.se, e.ci_low, e.ci_high) for name, e in result.combinations.items()}
+    entries = {**result.parameters, **result.combinations}
     rows = []
     for name, value in truth.parameters.items():
-        if name not in known:
+        entry = entries.get(name)
+        if entry is None:
             continue
-        estimate, se, low, high = known[name]
-        if estimate is None:
-            rows.append(TruthCheck(name, value, None, None, None, None, None, None))
-            continue
-        rows.append(
-            TruthCheck(name, value, estimate, se, low, high, interval_holds(low, high, value), estimate - value)
-        )
+        if entry.identified and entry.estimate is not None:
+            covered = interval_holds(entry.ci_low, entry.ci_high, value)
+            numbers = (entry.estimate, entry.se, entry.ci_low, entry.ci_high, covered, entry.estimate - value)
+        else:
+            numbers = (None,) * 6
+        rows.append(TruthCheck(name, value, *numbers))
     return rows
 
 
@@ -86,11 +82,9 @@ HEADINGS = ("constant", "truth", "estimate", "error", "95 % interval", "holds th
 
 def truth_cells(row: TruthCheck) -> tuple[str, ...]:
     """One constant under HEADINGS."""
-    known = row.estimate is not None
-    told = number(row.estimate) if known else "not identified"
-    held = {None: "", True: "yes", False: "no"}[row.covered]
-    interval = span(row.ci_low, row.ci_high) if known else ""
-    return row.name, number(row.truth), told, number(row.error), interval, held
+    estimate, _, interval = estimate_cells(row)
+    covered = {None: "", True: "yes", False: "no"}[row.covered]
+    return row.name, number(row.truth), estimate, number(row.error), interval, covered
 
 
 def path_of(table: Path) -> Path:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from harness.fit.gap_law.published import predict_gap
+from harness.fit.gap_law.constants import predict_gap
 from harness.gaps.contrast import DETECTABLE, NO_GAP, Gap, Side, contrast, tokens_needed
 from harness.gaps.document_losses import DocumentLosses, read_documents
 from harness.gaps.one_run import finite_or_none, gap_columns

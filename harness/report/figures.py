@@ -10,7 +10,7 @@ import numpy as np
 import plotly.graph_objects as go
 from jaxtyping import Float
 
-from harness.fit.gap_law.published import predict_gap, reduced_data, source_reach
+from harness.fit.gap_law.constants import predict_gap, reduced_data, source_reach
 from harness.fit.results.result import number
 from harness.report.figure_axes import (
     ACCENT,

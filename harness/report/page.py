@@ -7,9 +7,15 @@ from pathlib import PurePath
 
 import numpy as np
 
-from harness.fit.gap_law.constants import collapse_constants, estimated_constants, unidentified_constants
+from harness.fit.gap_law.constants import (
+    SOURCE_D,
+    SOURCE_N,
+    collapse_constants,
+    estimated_constants,
+    reduced_data,
+    unidentified_constants,
+)
 from harness.fit.gap_law.findings import source_claim
-from harness.fit.gap_law.published import SOURCE_D, SOURCE_N, reduced_data
 from harness.fit.gap_law.rule import TESTED_LAW
 from harness.fit.gap_law.verdict import Verdict
 from harness.fit.laws.law import Law

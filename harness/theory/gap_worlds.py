@@ -20,7 +20,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
-from harness.fit.gap_law.published import predict_gap
+from harness.fit.gap_law.constants import predict_gap
 from harness.fit.known_truth import Truth
 from harness.theory.random_features import Losses, best_ridge, losses
 from harness.theory.simulated_runs import check_settings, runs_like

@@ -12,8 +12,8 @@ import numpy as np
 import pandas as pd
 
 from harness.fit.fitting import curvature_estimates
+from harness.fit.gap_law.constants import SOURCE_RUNS, SOURCE_SCATTER, predict_gap
 from harness.fit.gap_law.nulls import judge_simulated
-from harness.fit.gap_law.published import SOURCE_RUNS, SOURCE_SCATTER, predict_gap
 from harness.fit.gap_law.rule import TESTED_EXPONENTS, TESTED_LAW, Word
 from harness.fit.shared.nested import ALL_OWN
 from harness.fit.shared.universality import judge_universality

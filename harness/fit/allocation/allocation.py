@@ -164,8 +164,8 @@ def allocate_runs(
     draws = _REPLICATES[approach] if bootstrap is None else bootstrap
     if approach == 3:
         warnings = check_design(frame["N"].to_numpy(float), frame["D"].to_numpy(float), source)
-        found = allocate_fit(fit(law, frame, bootstrap=draws, sensitivity=False, source=source), flops)
-        return replace(found, warnings=(*warnings, *found.warnings))
+        by_fit = allocate_fit(fit(law, frame, bootstrap=draws, sensitivity=False, source=source), flops)
+        return replace(by_fit, warnings=(*warnings, *by_fit.warnings))
     runs = runs_to_allocate(frame, source)
     if approach == 1:
         optima = lower_edge(runs, method or _METHODS[1][0], draws, source=source)

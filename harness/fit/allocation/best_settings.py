@@ -86,11 +86,11 @@ def find_optima(
                 settings = dict(zip(over, values[index], strict=True))
                 rows.append(common | settings | {response: loss[index], "cluster": label, "runs": near})
             continue
-        found, status = _optimum(grid, method, width)
+        optimum, status = _optimum(grid, method, width)
         status = "edge" if edge and status == "ok" else status
         spread = _spread(grid, method, width, draws, rng)
-        found = values[indices[best]] if method == "minimum" else np.exp(found)
-        settings = dict(zip(over, found, strict=True))
+        optimum = values[indices[best]] if method == "minimum" else np.exp(optimum)
+        settings = dict(zip(over, optimum, strict=True))
         errors = dict(zip((f"{name}_sd" for name in over), spread, strict=True)) if draws else {}
         rows.append(common | settings | errors | {response: least, "runs": near, "status": status})
     return pd.DataFrame(rows)
@@ -130,11 +130,11 @@ def _quadratic(settings: Float[np.ndarray, "runs settings"], excess: Float[np.nd
 
 def _spread(grid: _Grid, method: str, window: float, draws: int, rng) -> Float[np.ndarray, "settings"]:
     """Standard deviations over resampled runs; missing where most resamplings have no optimum."""
-    found = []
+    optima = []
     for _ in range(draws):
         chosen = rng.integers(0, len(grid.excess), len(grid.excess))
-        found.append(_optimum(_Grid(grid.settings[chosen], grid.excess[chosen]), method, window)[0])
-    known = np.array([at for at in found if np.isfinite(at).all()])
+        optima.append(_optimum(_Grid(grid.settings[chosen], grid.excess[chosen]), method, window)[0])
+    known = np.array([optimum for optimum in optima if np.isfinite(optimum).all()])
     if len(known) < max(draws / 2, 2):
         return np.full(grid.settings.shape[1], np.nan)
     return known.std(axis=0, ddof=1)

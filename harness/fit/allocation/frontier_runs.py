@@ -6,6 +6,8 @@ log loss in log compute, which lies on or below every run and drops records that
 Naive records are the least of noisy numbers: the more runs there are at a compute, the lower the frontier.
 """
 
+import functools
+
 import numpy as np
 import pandas as pd
 from jaxtyping import Float
@@ -13,7 +15,6 @@ from jaxtyping import Float
 from harness.fit.problem.columns import column_of
 from sweeps.errors import InputError
 
-FRONTIER_METHODS = ("naive", "binned", "hull")
 _BINS = 20
 
 
@@ -57,23 +58,19 @@ def runs_on_frontier(
 
     Args:
         frame: columns `flops` and `L`.
-        method: one of `METHODS`.
+        method: naive, binned or hull.
         bins: of the method `binned`.
 
     Raises:
         InputError: an unknown method, fewer than one bin, or an unusable column.
     """
-    if method not in FRONTIER_METHODS:
-        raise InputError(source, "--method", method, f"one of {', '.join(FRONTIER_METHODS)}")
+    methods = {"naive": all_records, "binned": functools.partial(binned_records, bins=bins), "hull": hull_records}
+    if method not in methods:
+        raise InputError(source, "--method", method, f"one of {', '.join(methods)}")
     if bins < 1:
         raise InputError(source, "--bins", bins, "at least 1")
     flops, loss = (column_of(frame, role, source) for role in ("flops", "L"))
     groups = pd.factorize(frame["group"].astype(str))[0] if "group" in frame.columns else np.zeros(len(frame), int)
-    chosen = []
-    for group in range(groups.max() + 1):
-        rows = np.flatnonzero(groups == group)
-        found = {"naive": all_records, "hull": hull_records}.get(method, lambda c, y: binned_records(c, y, bins))(
-            flops[rows], loss[rows]
-        )
-        chosen.append(rows[found])
+    rows_of = [np.flatnonzero(groups == group) for group in range(groups.max() + 1)]
+    chosen = [rows[methods[method](flops[rows], loss[rows])] for rows in rows_of]
     return frame.iloc[np.concatenate(chosen)].reset_index(drop=True)

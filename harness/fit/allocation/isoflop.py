@@ -30,15 +30,15 @@ def profiles(runs: LossRuns) -> list[np.ndarray]:
     """Rows of each budget with at least three sizes, in order of N; of rows of one size the one of the lowest loss."""
     order = np.argsort(runs.flops, kind="stable")
     apart = np.diff(np.log(runs.flops[order])) > SAME_BUDGET
-    found = []
+    best_of_sizes = []
     for rows in np.split(order, np.flatnonzero(apart) + 1):
         if np.ptp(np.log(runs.flops[rows])) > 2 * SAME_BUDGET:
             continue  # a chain of near neighbours is a curve and not a budget
         rows = rows[np.lexsort((runs.loss[rows], runs.n[rows]))]
         best = rows[np.unique(runs.n[rows], return_index=True)[1]]
         if len(best) >= FEWEST_SIZES:
-            found.append(best)
-    return found
+            best_of_sizes.append(best)
+    return best_of_sizes
 
 
 def isoflop_optima(
@@ -56,27 +56,24 @@ def isoflop_optima(
         InputError: fewer than three profiles, or than three with their lowest loss inside the range of sizes.
     """
     warnings = list(check_design(runs.n, runs.d, source))
-    found = profiles(runs)
-    if len(found) < FEWEST_BUDGETS:
+    budgets = profiles(runs)
+    if len(budgets) < FEWEST_BUDGETS:
         raise InputError(
-            source, "flops", f"{len(found)} budgets of {FEWEST_SIZES} sizes or more",
+            source, "flops", f"{len(budgets)} budgets of {FEWEST_SIZES} sizes or more",
             f"at least {FEWEST_BUDGETS} (approach 2 compares sizes at one budget; --approach 3 needs no budgets)",
         )  # fmt: skip
-    if 2 * (used := sum(map(len, found))) < len(runs.n):
+    if 2 * (used := sum(map(len, budgets))) < len(runs.n):
         message = (
             f"{used} of {len(runs.n)} rows are profiles: the others share no budget, or are not the best of a size"
         )
         warnings.append(FitWarning("few_on_budgets", message))
     if sd is None:
-        typical = profile_scatter(runs, found)
+        typical = profile_scatter(runs, budgets)
         sd = typical * runs.loss
-        warnings.append(
-            FitWarning(
-                "noise_from_scatter", f"the losses' noise is taken from their scatter about cubics: {typical:.2%}"
-            )
-        )
+        message = f"the losses' noise is taken from their scatter about cubics: {typical:.2%}"
+        warnings.append(FitWarning("noise_from_scatter", message))
     rng, kept, lost = np.random.default_rng(seed), [], []
-    for rows in found:
+    for rows in budgets:
         log_n, loss = np.log(runs.n[rows]), runs.loss[rows]
         noisy = loss[:, None] + sd[rows][:, None] * rng.standard_normal((len(rows), draws))
         log_l = np.log(np.maximum(np.column_stack([loss, noisy]), 1e-300))
@@ -94,15 +91,12 @@ def isoflop_optima(
         error = max(spread, least) / (float(inside.mean()) if draws else 1.0)
         kept.append((budget, best, log_d, lowest, error))
     if lost:
-        told = ", ".join(f"{budget:.3g}" for budget in lost)
-        warnings.append(
-            FitWarning(
-                "minimum_at_edge", f"{len(lost)} of {len(found)} budgets left out, lowest at an end of N: {told}"
-            )
-        )
+        listed = ", ".join(f"{budget:.3g}" for budget in lost)
+        message = f"{len(lost)} of {len(budgets)} budgets left out, lowest at an end of N: {listed}"
+        warnings.append(FitWarning("minimum_at_edge", message))
     if len(kept) < FEWEST_BUDGETS:
         raise InputError(
-            source, "flops", f"{len(kept)} of {len(found)} budgets with their lowest loss inside the range of sizes",
+            source, "flops", f"{len(kept)} of {len(budgets)} budgets with their lowest loss inside the range of sizes",
             f"at least {FEWEST_BUDGETS}",
         )  # fmt: skip
     flops, best, log_d, lowest, error = (np.array(values) for values in zip(*kept, strict=True))
@@ -141,10 +135,10 @@ def _near(log_n: Float[np.ndarray, "sizes"], log_l: Float[np.ndarray, "sizes"]) 
     return distance <= max(np.log(WITHIN), np.sort(distance)[: FEWEST_SIZES + 1][-1])
 
 
-def profile_scatter(runs: LossRuns, found: list[np.ndarray]) -> float:
+def profile_scatter(runs: LossRuns, budgets: list[np.ndarray]) -> float:
     """Relative standard deviation of the losses about cubics near their minima, over all profiles; 0 if too few."""
     squares, degrees = 0.0, 0
-    for rows in found:
+    for rows in budgets:
         log_n, log_l = np.log(runs.n[rows]), np.log(runs.loss[rows])
         near = _near(log_n, log_l)
         if (left := int(near.sum()) - 4) > 0:

@@ -38,10 +38,10 @@ def lower_edge(
     checkpoints = runs.labelled and 2 * len(np.unique(runs.curve)) < len(runs.n)
     on_budgets = 2 * sum(map(len, shared)) > len(runs.n) and not checkpoints
     if method == "hull":
-        found = _corners(runs)
+        edge = _corners(runs)
     else:
-        found = _lowest(runs, shared) if on_budgets else _envelope(runs)
-    log_c, log_n, log_d, log_l = found[:, np.isfinite(found[1])]
+        edge = _lowest(runs, shared) if on_budgets else _envelope(runs)
+    log_c, log_n, log_d, log_l = edge[:, np.isfinite(edge[1])]
     sizes, size = np.unique(log_n, return_inverse=True)
     if len(sizes) < FEWEST_BUDGETS:
         raise InputError(
@@ -49,24 +49,24 @@ def lower_edge(
             f"at least {FEWEST_BUDGETS}, each between a smaller and a larger one that spent as much",
         )  # fmt: skip
     spaced = [np.log(runs.n[rows]) for rows in shared] if on_budgets else [np.log(np.unique(runs.n))]
-    gap = float(np.mean(np.concatenate([np.diff(one) for one in spaced])))
+    gap = float(np.mean(np.concatenate([np.diff(log_sizes) for log_sizes in spaced])))
     independent = np.arange(len(log_c)) if on_budgets else size
     drawn = _drawn_anew(log_c, log_n, log_d, independent, gap, np.random.default_rng(seed), draws)
-    told = "lowest curve at each budget" if method == "envelope" else "corners of the lower convex hull"
+    points = "lowest curve at each budget" if method == "envelope" else "corners of the lower convex hull"
     return BudgetOptima(
-        np.exp(log_c), log_n, log_d, np.exp(log_l), *drawn, np.ones(len(log_c)), f"approach 1, {told}", warnings
+        np.exp(log_c), log_n, log_d, np.exp(log_l), *drawn, np.ones(len(log_c)), f"approach 1, {points}", warnings
     )
 
 
 def _lowest(runs: LossRuns, shared: list[np.ndarray]) -> Float[np.ndarray, "4 budgets"]:
     """log C, log N, log D, log L of each budget's run of the lowest loss; nan where it is the smallest or largest."""
-    found = np.full((4, len(shared)), np.nan)
+    edge = np.full((4, len(shared)), np.nan)
     for i, rows in enumerate(shared):
         best = runs.loss[rows].argmin()
         if 0 < best < len(rows) - 1:
             row = rows[best]
-            found[:, i] = np.log([runs.flops[row], runs.n[row], runs.d[row], runs.loss[row]])
-    return found
+            edge[:, i] = np.log([runs.flops[row], runs.n[row], runs.d[row], runs.loss[row]])
+    return edge
 
 
 def _envelope(runs: LossRuns) -> Float[np.ndarray, "4 budgets"]:
@@ -84,12 +84,12 @@ def _envelope(runs: LossRuns) -> Float[np.ndarray, "4 budgets"]:
         )
         curves.append([np.where(np.isfinite(log_l), np.log(runs.n[rows]).mean(), np.nan), log_d, log_l])
     log_n, log_d, log_l = np.swapaxes(curves, 0, 1)
-    found = np.full((4, BUDGETS), np.nan)
+    edge = np.full((4, BUDGETS), np.nan)
     for i, level in enumerate(levels):
         best, reached = log_l[:, i].argmin(), log_n[np.isfinite(log_n[:, i]), i]
         if len(reached) >= FEWEST_SIZES and reached.min() < log_n[best, i] < reached.max():
-            found[:, i] = level, log_n[best, i], log_d[best, i], log_l[best, i]
-    return found
+            edge[:, i] = level, log_n[best, i], log_d[best, i], log_l[best, i]
+    return edge
 
 
 def _corners(runs: LossRuns) -> Float[np.ndarray, "4 corners"]:

@@ -36,11 +36,11 @@ def allocate_by_fit(result: FitResult, flops: ArrayLike) -> pd.DataFrame:
     """
     law = loss_law(result.law, result.source)
     budgets = check_budgets(flops)
-    one = {name: np.array([value]) for name, value in estimates(result).items()}
-    point = {name: values[0] for name, values in optimum_on_budgets(law, one, budgets).items()}
+    estimate = {name: np.array([value]) for name, value in estimates(result).items()}
+    point = {name: values[0] for name, values in optimum_on_budgets(law, estimate, budgets).items()}
     if not np.all(np.isfinite(point["N"])):
-        told = ", ".join(f"{name} {values[0]:.4g}" for name, values in one.items())
-        raise InputError(result.source, "parameters", told, "positive exponents, without which no optimum exists")
+        constants = ", ".join(f"{name} {values[0]:.4g}" for name, values in estimate.items())
+        raise InputError(result.source, "parameters", constants, "positive exponents, without which no optimum exists")
     if not result.draws:
         return table_of(budgets, point, dict.fromkeys(point, np.empty((0, len(budgets)))))
     return table_of(

@@ -63,7 +63,7 @@ def estimates_of(
     errors = np.sqrt(np.maximum(np.diag(covariance(problem, identified.theta)), 0.0))
     draws = raw_values(problem, sampled) if len(sampled) else {}
     share = _share(problem, identified)
-    found = {}
+    estimates = {}
     for index, parameter in enumerate(parameters):
         name, logs = parameter.name, parameter.transform == "log"
         unit = point[name] if logs else 1.0
@@ -84,8 +84,8 @@ def estimates_of(
         if not known:
             se = low = high = curvature = None
         estimate = point[name] if np.isfinite(point[name]) else None
-        found[name] = Estimate(estimate, se, low, high, known, parameter.published, curvature)
-    return found
+        estimates[name] = Estimate(estimate, se, low, high, known, parameter.published, curvature)
+    return estimates
 
 
 def fixed_value(
@@ -108,7 +108,7 @@ def combinations_of(problem: Problem, identified: Identified, sampled) -> tuple[
     point = raw_map(problem, identified.theta)[0]
     spread, share = covariance(problem, identified.theta), _share(problem, identified)
     values = raw_values(problem, sampled) if len(sampled) else {}
-    found = []
+    combinations = []
     for combination in problem.law.combinations:
         fixed = fixed_value(problem, identified, point, combination)
         if fixed is None:
@@ -116,14 +116,18 @@ def combinations_of(problem: Problem, identified: Identified, sampled) -> tuple[
         value, gradient = fixed
         named = stacked(problem.model.parameters, values) if values else {}
         draws = np.asarray(combination.value(named)) if values else np.empty(0)
-        found.append(_combination(combination.label, value, gradient, spread, draws, combination.published, share))
+        combinations.append(
+            _combination(combination.label, value, gradient, spread, draws, combination.published, share)
+        )
     if not problem.law.combinations and len(identified.null):
         points = raw_coordinates(problem, sampled) if len(sampled) else np.empty((0, len(point)))
         for direction in _identified_directions(identified, count):
             gradient = np.concatenate([direction, np.zeros(len(point) - count)])
             label = _direction_label(problem.law, direction)
-            found.append(_combination(label, float(gradient @ point), gradient, spread, points @ gradient, None, share))
-    return tuple(found)
+            combinations.append(
+                _combination(label, float(gradient @ point), gradient, spread, points @ gradient, None, share)
+            )
+    return tuple(combinations)
 
 
 def _identified_directions(identified: Identified, count: int) -> np.ndarray:

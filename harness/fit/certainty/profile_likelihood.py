@@ -64,8 +64,8 @@ def profile_intervals(
             free.append(np.arange(len(start)) != i)
     if not points:
         return {}
-    found = minimise(raw, np.array(points), free=np.array(free))
-    falls = (unit * (found.loss - loss)).reshape(len(chosen), 2, len(STEPS))
+    refits = minimise(raw, np.array(points), free=np.array(free))
+    falls = (unit * (refits.loss - loss)).reshape(len(chosen), 2, len(STEPS))
     intervals: dict[str, tuple[float | None, float | None]] = {}
     for row, i in enumerate(chosen):
         parameter, error = problem.law.parameters[i], np.sqrt(spread[i, i])

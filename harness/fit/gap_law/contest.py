@@ -1,4 +1,4 @@
-"""The gap law, its rounded form and its rivals, each fitted to the same rows."""
+"""The gap law, its rounded form and its rivals, each fitted to the same rows; and the test of epochs."""
 
 from dataclasses import dataclass
 
@@ -13,14 +13,6 @@ from harness.fit.results.result import Estimate
 
 # 1 % of chi-squared with one degree of freedom.
 LIKELIHOOD_DROP = 6.63
-
-
-@dataclass(frozen=True)
-class Contest:
-    """Solved fits to the same rows by law id, and the rivals that describe the rows better in unique tokens."""
-
-    fits: dict[str, SolvedFit]
-    in_unique_tokens: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -44,7 +36,9 @@ def _with_unique_tokens(frame: pd.DataFrame) -> pd.DataFrame | None:
     return frame.assign(D=frame["U"])
 
 
-def solve_contest(frame: pd.DataFrame, laws: tuple[str, ...], source: str = "table") -> Contest:
+def solve_contest(
+    frame: pd.DataFrame, laws: tuple[str, ...], source: str = "table"
+) -> tuple[dict[str, SolvedFit], tuple[str, ...]]:
     """Solve each law on the rows, a rival also in unique tokens, of which the better fit is kept.
 
     The rivals' sources mean the size of the data set by D. The gap law's source does not say what it means: that law
@@ -53,21 +47,22 @@ def solve_contest(frame: pd.DataFrame, laws: tuple[str, ...], source: str = "tab
     Args:
         laws: ids; the first must be the law under test, so that its refusal of unusable rows comes first.
 
+    Returns:
+        the fits by law id, and the rivals that describe the rows better in unique tokens.
+
     Raises:
         InputError: N, D or G is missing or unusable, or there are too few rows.
     """
-    first, *others = laws
-    fits = {first: solve(first, frame, source=source)}
+    fits = {law: solve(law, frame, source=source) for law in laws}
     unique = _with_unique_tokens(frame)
-    in_unique = []
-    for law in others:
-        fits[law] = solve(law, frame, source=source)
-        if law in RIVALS and unique is not None:
+    in_unique_tokens = []
+    if unique is not None:
+        for law in RIVALS:
             other = solve(law, unique, source=source)
             if other.log_likelihood > fits[law].log_likelihood:
                 fits[law] = other
-                in_unique.append(law)
-    return Contest(fits, tuple(in_unique))
+                in_unique_tokens.append(law)
+    return fits, tuple(in_unique_tokens)
 
 
 def epochs_test(frame: pd.DataFrame, gap: SolvedFit, source: str) -> EpochsTest | None:

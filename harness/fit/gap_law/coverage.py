@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
-from harness.fit.gap_law.published import predict_gap, reduced_data
+from harness.fit.gap_law.constants import predict_gap, reduced_data
 
 
 @dataclass(frozen=True)

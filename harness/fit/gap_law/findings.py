@@ -10,10 +10,10 @@ import numpy as np
 
 from harness.fit.certainty.sign_flip import Signal
 from harness.fit.compare import ComparedLaw
+from harness.fit.gap_law.constants import SOURCE_D, SOURCE_N, SOURCE_RUNS, SOURCE_SCATTER, source_reach
 from harness.fit.gap_law.contest import EpochsTest
 from harness.fit.gap_law.coverage import Coverage, Magnitude
 from harness.fit.gap_law.nulls import Null
-from harness.fit.gap_law.published import SOURCE_D, SOURCE_N, SOURCE_RUNS, SOURCE_SCATTER, source_reach
 from harness.fit.results.result import FitResult, number, span
 from sweeps.published_gap import PUBLISHED_GAP
 

@@ -13,9 +13,9 @@ import numpy as np
 import pandas as pd
 
 from harness.fit.fitting import SolvedFit, curvature_estimates
+from harness.fit.gap_law.constants import SOURCE_SCATTER, predict_gap
 from harness.fit.gap_law.contest import solve_contest
 from harness.fit.gap_law.judge import ErrorKind, Judgement, judge
-from harness.fit.gap_law.published import SOURCE_SCATTER, predict_gap
 from harness.fit.gap_law.rule import RIVALS, TESTED_LAW, Word
 from harness.fit.problem.raw_units import raw_point
 
@@ -36,7 +36,7 @@ class Null:
 
 def judge_simulated(frame: pd.DataFrame) -> tuple[Judgement, dict[str, SolvedFit]]:
     """Judge a simulated table with errors from the curvature; also its fits of the law and the rivals."""
-    fits = solve_contest(frame, (TESTED_LAW, *RIVALS)).fits
+    fits, _ = solve_contest(frame, (TESTED_LAW, *RIVALS))
     return judge(fits, curvature_estimates(fits[TESTED_LAW]), None, ErrorKind.CURVATURE), fits
 
 

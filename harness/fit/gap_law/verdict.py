@@ -121,8 +121,7 @@ def verdict(
     Raises:
         InputError: N, D or G is missing or unusable, or there are too few rows.
     """
-    contest = solve_contest(frame, (TESTED_LAW, ROUNDED_LAW, *RIVALS), source)
-    fits = contest.fits
+    fits, in_unique_tokens = solve_contest(frame, (TESTED_LAW, ROUNDED_LAW, *RIVALS), source)
     epochs = epochs_test(frame, fits[TESTED_LAW], source)
     results = {}
     for law, fitted in fits.items():
@@ -141,6 +140,6 @@ def verdict(
         shared_text="domain" in frame.columns,
         fits=results,
         comparison=compare_fitted(list(fits.values()), seed),
-        in_unique_tokens=contest.in_unique_tokens,
+        in_unique_tokens=in_unique_tokens,
         nulls=simulate_nulls(frame, fits["gap_n_free"], seed) if nulls else (),
     )

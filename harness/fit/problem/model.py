@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from harness.fit.laws.law import Law, Parameter, backward, named
-from harness.fit.problem.objective import HuberOptions, Objective
+from harness.fit.problem.objective import Objective
 
 
 @dataclass(frozen=True)
@@ -73,8 +73,3 @@ def features_at_values(model: StatisticalModel, values: Float[Array, "parameters
     by_name = named(model.parameters, values)
     rows = jnp.zeros(noise.shape)  # a law may not depend on the row
     return model.objective.features(model.law.predict(by_name, columns) + rows, noise, by_name)
-
-
-def row_losses(model: StatisticalModel, theta, columns, target, noise, options: HuberOptions) -> Float[Array, "rows"]:
-    """The loss of every row at a point in the coordinates of the search."""
-    return model.objective.rows(features_of(model, theta, columns, noise), target, noise, options)

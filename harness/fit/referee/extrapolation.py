@@ -69,13 +69,13 @@ def windows_of(problem: Problem) -> list[tuple[np.ndarray, np.ndarray]]:
     distinct = np.sort(largest[np.isfinite(largest)])
     shares = np.linspace(FIRST_SHARE, 1.0, WINDOWS + 1)
     edges = np.unique(np.quantile(distinct, shares, method="lower"))
-    found = []
+    windows = []
     for low, high in zip(edges, edges[1:], strict=False):
         train = problem.fitted & (of_row <= low)
         test = problem.fitted & (of_row > low) & (of_row <= high)
         if test.any() and train.sum() >= len(problem.law.parameters) + 1:
-            found.append((train, test))
-    return found
+            windows.append((train, test))
+    return windows
 
 
 def extrapolate(problem: Problem, solutions: Solutions) -> Extrapolation | None:

@@ -32,34 +32,38 @@ def warnings_of(
     robust: Robustness | None,
 ) -> tuple[FitWarning, ...]:
     """Warnings about the end of the search, identifiability, thin regimes, few clusters and fragile estimates."""
-    found = []
+    warnings = []
     if status in STATUS_MESSAGES:
-        found.append(FitWarning(status.value, STATUS_MESSAGES[status]))
+        warnings.append(FitWarning(status.value, STATUS_MESSAGES[status]))
     ends = _at_ends(problem, identified)
     if ends:
-        found.append(
+        warnings.append(
             FitWarning("at_end", f"at an end of its range, where its term is lost or too steep: {', '.join(ends)}")
         )
     if problem.law.contrast and not identified.identified.any():
-        found.append(
+        warnings.append(
             FitWarning(
                 "no_detectable_gap", "the gaps are not shown to lie above zero (one-sided sign-flip test at 1 %)"
             )
         )
     unknown = [name for name, value in estimates.items() if not value.identified]
     if unknown:
-        found.append(FitWarning("not_identified", f"not identified by these rows: {', '.join(unknown)}"))
+        warnings.append(FitWarning("not_identified", f"not identified by these rows: {', '.join(unknown)}"))
     rows = problem.fitted.sum()
     for regime, count in identified.regime_rows.items():
         if count < max(FEWEST_ROWS, FEWEST_SHARE * rows):
-            found.append(FitWarning("thin_regime", f"{count} of {rows} rows lie in the regime {regime}"))
+            warnings.append(FitWarning("thin_regime", f"{count} of {rows} rows lie in the regime {regime}"))
     clusters = len(np.unique(problem.cluster[problem.fitted]))
     if clusters < FEWEST_CLUSTERS:
-        found.append(FitWarning("few_clusters", f"{clusters} clusters: bootstrap intervals from so few are too narrow"))
+        warnings.append(
+            FitWarning("few_clusters", f"{clusters} clusters: bootstrap intervals from so few are too narrow")
+        )
     if problem.law.contrast:
         noise = problem.noise[problem.fitted]
         small = np.mean(np.abs(problem.response[problem.fitted]) < 2 * noise)
         if small > 0.5:
-            found.append(FitWarning("noise_dominates", f"{small:.0%} of the gaps are smaller than two standard errors"))
-    found += [FitWarning("fragile", reason) for reason in (robust.reasons if robust else ())]
-    return tuple(found)
+            warnings.append(
+                FitWarning("noise_dominates", f"{small:.0%} of the gaps are smaller than two standard errors")
+            )
+    warnings += [FitWarning("fragile", reason) for reason in (robust.reasons if robust else ())]
+    return tuple(warnings)

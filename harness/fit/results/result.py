@@ -4,7 +4,7 @@ import html
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from harness.fit.problem.fit_warning import FitWarning
 from harness.fit.search.fit_status import FitStatus
@@ -66,6 +66,7 @@ class CombinationEstimate:
     ci_low: Known
     ci_high: Known
     published: float | None
+    identified: ClassVar[bool] = True
 
 
 @dataclass(frozen=True)
@@ -178,6 +179,11 @@ class TruthCheck:
     covered: bool | None
     error: float | None
 
+    @property
+    def identified(self) -> bool:
+        """Whether the fit says anything of it."""
+        return self.estimate is not None
+
 
 # Group of questions -> question -> answer: a number, a text, or a list of them.
 Checklist = Mapping[str, Mapping[str, Any]]
@@ -274,16 +280,10 @@ class FitResult:
 
     def _repr_html_(self) -> str:
         """The estimates as a table for a notebook, with the status and the warnings."""
-        estimates = [
-            (name, number(e.estimate), number(e.se), span(e.ci_low, e.ci_high)) if e.identified
-            else (name, "not identified", "", "")
-            for name, e in self.parameters.items()
-        ]  # fmt: skip
-        combined = [
-            (name, number(e.estimate), number(e.se), span(e.ci_low, e.ci_high)) for name, e in self.combinations.items()
-        ]
+        entries = [*self.parameters.items(), *self.combinations.items()]
+        rows = [(name, *estimate_cells(entry)) for name, entry in entries]
         lines = [f"<b>{html.escape(self.law)}</b>: {html.escape(self.formula)}; {self.rows} rows; {self.status}"]
-        lines.append(html_rows(("parameter", "estimate", "s.e.", "95 % interval"), [*estimates, *combined]))
+        lines.append(html_rows(("parameter", "estimate", "s.e.", "95 % interval"), rows))
         lines += [f"{html.escape(warning.code)}: {html.escape(warning.message)}" for warning in self.warnings]
         return "<br>".join(lines)
 
@@ -312,6 +312,13 @@ def html_rows(headings: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
         return "<tr>" + "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in cells) + "</tr>"
 
     return "<table>" + line(headings, "th") + "".join(line(row, "td") for row in rows) + "</table>"
+
+
+def estimate_cells(entry: Estimate | CombinationEstimate | TruthCheck) -> tuple[str, str, str]:
+    """The estimate, its standard error and its interval; `not identified` where the rows do not give them."""
+    if not entry.identified:
+        return "not identified", "", ""
+    return number(entry.estimate), number(entry.se), span(entry.ci_low, entry.ci_high)
 
 
 def number(value: float | None) -> str:

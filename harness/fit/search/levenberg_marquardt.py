@@ -119,16 +119,16 @@ def take_step(
     loss, gradient, curvature, majoriser = _matrices(model, features, slopes, weight, target, noise, blurred)
     unit = jnp.where(in_logs(model), slot.values, 1.0)  # d value / d coordinate
     matrices = (gradient * unit, curvature * unit[:, None] * unit, majoriser * unit[:, None] * unit)
-    finite = jnp.isfinite(loss) & jnp.all(jnp.stack([jnp.all(jnp.isfinite(m)) for m in matrices]))
-    better = finite & (loss < slot.loss) & ~slot.finished
+    usable = jnp.isfinite(loss) & jnp.all(jnp.stack([jnp.all(jnp.isfinite(m)) for m in matrices]))
+    better = usable & (loss < slot.loss) & ~slot.finished
     old = (slot.loss, slot.gradient, slot.curvature, slot.majoriser)
     loss, gradient, curvature, majoriser = (
         jnp.where(better, new, before) for new, before in zip((loss, *matrices), old, strict=True)
     )
     theta = jnp.where(better, slot.proposal, slot.theta)
     damping = jnp.where(better, jnp.maximum(slot.damping / 5.0, 1e-7), slot.damping * 4.0)
-    held = ((theta <= low) & (gradient > 0)) | ((theta >= high) & (gradient < 0))
-    active = free & ~held
+    outward = ((theta <= low) & (gradient > 0)) | ((theta >= high) & (gradient < 0))
+    active = free & ~outward
     gradient_ = jnp.where(active, gradient, 0.0)
     size = jnp.diagonal(majoriser)
     # The floor on the diagonal bounds the step along directions without curvature, such as those of a vanished term.

@@ -170,21 +170,22 @@ def quality(curves: LogCurves, z: float, alpha: float | None = None) -> Quality 
     return Quality(float(np.mean((r0 + alpha * r1) ** 2 / v)), alpha, z, overlap)
 
 
-def scan_of(curves: LogCurves) -> list[Quality]:
+def scan_of(curves: LogCurves, low: float = 0.0, high: float = LARGEST_Z, places: int = COARSE) -> list[Quality]:
     """S over z, at the best alpha of each, where enough points overlap."""
-    return [found for z in np.linspace(0.0, LARGEST_Z, COARSE) if (found := quality(curves, float(z)))]
+    qualities = (quality(curves, float(z)) for z in np.linspace(low, high, places))
+    return [at_z for at_z in qualities if at_z is not None]
 
 
 def _least(scan: list[Quality]) -> float:
-    return min((found.s for found in scan), default=np.inf)
+    return min((at_z.s for at_z in scan), default=np.inf)
 
 
 def best_collapse(curves: LogCurves, scan: list[Quality]) -> Quality:
     """The least S, by a second scan about the least of the first, for S has corners."""
-    best = min(scan, key=lambda found: found.s)
+    best = min(scan, key=lambda at_z: at_z.s)
     step = LARGEST_Z / (COARSE - 1)
-    places = np.linspace(max(best.z - step, 0.0), min(best.z + step, LARGEST_Z), FINE)
-    return min([best, *(found for z in places if (found := quality(curves, float(z))))], key=lambda found: found.s)
+    finer = scan_of(curves, max(best.z - step, 0.0), min(best.z + step, LARGEST_Z), FINE)
+    return min([best, *finer], key=lambda at_z: at_z.s)
 
 
 def shuffled(curves: LogCurves, rng: np.random.Generator) -> LogCurves:
@@ -228,7 +229,7 @@ def judge_collapse(
     rng = np.random.default_rng(seed)
     null = [_least(scan_of(shuffled(curves, rng))) for _ in range(permutations)]
     p_value = float((1 + np.sum(np.array(null) <= _least(scan))) / (1 + permutations))
-    good = [found.z for found in scan if found.s <= best.s + 1.0] + [best.z]
+    good = [at_z.z for at_z in scan if at_z.s <= best.s + 1.0] + [best.z]
     errors = "measured" if measured else "fitted scatter"
     alpha, z = estimates["alpha"], estimates["z"]
     return Collapse(

@@ -20,15 +20,13 @@ from harness.fit.laws.fine_tuning import loss_to_loss
 from harness.fit.problem.centred import Problem, centre
 from harness.fit.problem.columns import held_out
 from harness.fit.results.result import FitResult
-from harness.fit.search.solver import Solutions, minimise
+from harness.fit.search.solver import minimise
 
 # The floors are given here, so their range is no part of the fit.
 GIVEN_FLOORS = replace(
     loss_to_loss,
-    parameters=tuple(
-        replace(p, high=2.0) if p.name in ("E0", "E1") else p for p in loss_to_loss.parameters
-    ),
-)  # fmt: skip
+    parameters=tuple(replace(p, high=2.0) if p.name in ("E0", "E1") else p for p in loss_to_loss.parameters),
+)
 _CONSTANTS = tuple(p.name for p in loss_to_loss.parameters)
 
 
@@ -110,8 +108,6 @@ def _given(problem: Problem, floors: Float[np.ndarray, "draws 2"], weights=None)
         kappa, log_k = np.polyfit(np.log(problem.columns["L0"][above] - E0), np.log(problem.response[above] - E1), 1)
         starts.append((log_k, kappa, E0, E1))
     free = np.tile([True, True, False, False], (len(starts), 1))
-    found: Solutions = minimise(
-        problem, np.array(starts), None if weights is None else lambda run: weights[run], free
-    )  # fmt: skip
-    log_k, kappa = found.theta[:, 0], found.theta[:, 1]
+    refits = minimise(problem, np.array(starts), None if weights is None else lambda run: weights[run], free)
+    log_k, kappa = refits.theta[:, 0], refits.theta[:, 1]
     return np.stack([np.exp(log_k) * scale / scale0**kappa, kappa, floors[:, 0], floors[:, 1]], axis=1)

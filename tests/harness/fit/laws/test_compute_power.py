@@ -9,7 +9,7 @@ from harness.fit.fitting import solve
 from harness.fit.laws.law import forward
 from harness.fit.laws.registry import get_law
 from harness.fit.problem.centred import centre
-from harness.fit.problem.model import row_losses
+from harness.fit.problem.model import features_of
 from harness.fit.problem.objective import DEFAULT_OPTIONS
 from harness.fit.problem.raw_units import raw_values
 from harness.fit.search.fit_status import FitStatus
@@ -59,7 +59,8 @@ def stuck_start(problem, A: float, E: float, alpha: float) -> np.ndarray:
 
 def loss_at(problem, theta: np.ndarray) -> float:
     with jax.enable_x64(True):
-        rows = row_losses(problem.model, theta, problem.columns, problem.target, problem.noise, DEFAULT_OPTIONS)
+        features = features_of(problem.model, theta, problem.columns, problem.noise)
+        rows = problem.model.objective.rows(features, problem.target, problem.noise, DEFAULT_OPTIONS)
         return float(rows.sum())
 
 

@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from harness.fit.gap_law.published import predict_gap
+from harness.fit.gap_law.constants import predict_gap
 from harness.fit.laws.law import bind, natural, with_factor
 from harness.fit.laws.registry import get_law, law_ids
 from harness.fit.problem.objective import OBJECTIVES

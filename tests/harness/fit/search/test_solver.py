@@ -6,7 +6,7 @@ import pytest
 
 from harness.fit.laws.registry import get_law
 from harness.fit.problem.centred import centre
-from harness.fit.problem.model import bounds_of, row_losses
+from harness.fit.problem.model import bounds_of, features_of
 from harness.fit.problem.objective import HuberOptions
 from harness.fit.search.solver import FitStatus, minimise, status_of
 from harness.fit.search.starts import grid_of_starts
@@ -19,7 +19,8 @@ def test_gradients_agree_with_finite_differences(law_id, crossing, losses):
     theta = grid_of_starts(problem)[3] + 0.013
 
     def loss(t):
-        return row_losses(problem.model, t, problem.columns, problem.target, problem.noise, HuberOptions(1e-2)).sum()
+        features = features_of(problem.model, t, problem.columns, problem.noise)
+        return problem.model.objective.rows(features, problem.target, problem.noise, HuberOptions(1e-2)).sum()
 
     with jax.enable_x64(True):
         gradient = np.asarray(jax.jit(jax.grad(loss))(theta))
