@@ -70,22 +70,9 @@ def assign_roles(
     source: str = "table",
 ) -> tuple[pd.DataFrame, tuple[FitWarning, ...]]:
     """`read_table` for a table in memory: same arguments, same errors."""
-    needed = {role for law in laws for role in (*law.roles, f"{law.response}_se")}
-    known = dict.fromkeys((*ROLES, *sorted(needed)))
-    chosen = {role: role for role in sorted(needed) if role in frame.columns} | dict(roles)
-    vectors = {role for law in laws for role in law.vectors}
+    filled = _filled_roles(frame, roles, laws, source)
     signed = {*SIGNED, *(role for law in laws for role in law.signed)}
     labels = {*LABELS, *(role for law in laws for role in law.labels)}
-    filled: dict[str, str] = {}
-    for role, column in chosen.items():
-        if role not in known:
-            raise InputError(source, "--set", f"{role}={column}", f"one of the roles {', '.join(known)}")
-        for name in column.split(",") if role in vectors else [column]:
-            if name not in frame.columns:
-                raise InputError(
-                    source, f"--set {role}", name, f"one of the columns {', '.join(map(str, frame.columns))}"
-                )
-            filled[f"{role}[{name}]" if role in vectors else role] = name
     kept = np.ones(len(frame), bool) if where is None else evaluate(frame, where, "--where", source)
     marked = np.zeros(len(frame), bool) if holdout is None else evaluate(frame, holdout, "--holdout", source)
     table = frame.assign(**{role: frame[column] for role, column in filled.items()}, holdout=marked).loc[kept]
@@ -101,9 +88,8 @@ def assign_roles(
         table = table.assign(**{column: numbers})
         if bad.any():
             problem = "missing" if role in signed else "missing or not positive"
-            warnings.append(
-                FitWarning("rows_dropped", f"{int(bad.sum())} of {len(table)} rows dropped: {column} is {problem}")
-            )
+            message = f"{int(bad.sum())} of {len(table)} rows dropped: {column} is {problem}"
+            warnings.append(FitWarning("rows_dropped", message))
             table = table.loc[~bad]
     if table.empty:
         raise InputError(source, "rows", 0, "at least one row in which every role has a usable value")
@@ -111,6 +97,23 @@ def assign_roles(
     table.attrs["roles"] = filled
     table.attrs["dropped"] = [warning.message for warning in warnings]
     return table, tuple(warnings)
+
+
+def _filled_roles(frame: pd.DataFrame, roles: Mapping[str, str], laws: Sequence[Law], source: str) -> dict[str, str]:
+    """Role -> column: the roles that are asked for, and what the laws need of columns with a role's name."""
+    needed = sorted({role for law in laws for role in (*law.roles, f"{law.response}_se")})
+    known = dict.fromkeys((*ROLES, *needed))
+    vectors = {role for law in laws for role in law.vectors}
+    columns = ", ".join(map(str, frame.columns))
+    filled: dict[str, str] = {}
+    for role, column in ({role: role for role in needed if role in frame.columns} | dict(roles)).items():
+        if role not in known:
+            raise InputError(source, "--set", f"{role}={column}", f"one of the roles {', '.join(known)}")
+        for name in column.split(",") if role in vectors else [column]:
+            if name not in frame.columns:
+                raise InputError(source, f"--set {role}", name, f"one of the columns {columns}")
+            filled[f"{role}[{name}]" if role in vectors else role] = name
+    return filled
 
 
 def _numbers(table: pd.DataFrame, role: str, source: str) -> np.ndarray:

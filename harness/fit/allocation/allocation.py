@@ -23,11 +23,12 @@ from harness.fit.allocation.lines import (
     limits,
     runs_to_allocate,
     shift_from_half,
+    table_of,
 )
 from harness.fit.allocation.lower_edge import lower_edge
-from harness.fit.allocation.parametric import allocate_by_fit, loss_law
+from harness.fit.allocation.parametric import loss_law, optimum_on_budgets
 from harness.fit.fitting import fit
-from harness.fit.laws.registry import get_law
+from harness.fit.forecast import estimates
 from harness.fit.problem.columns import column_of
 from harness.fit.problem.fit_warning import FitWarning
 from harness.fit.results.result import FitResult
@@ -181,14 +182,23 @@ def allocate_runs(
 
 
 def allocate_fit(result: FitResult, flops: ArrayLike) -> Allocation:
-    """Find the compute-optimal N and D of a fitted loss law: approach 3 without the fit.
+    """Find the compute-optimal N and D of a fitted loss law for budgets C = 6 N D: approach 3 without the fit.
 
     Raises:
         InputError: a law that is no loss in N and D alone, a budget that is not positive, or a fit without an optimum.
     """
-    table = allocate_by_fit(result, check_budgets(flops))
+    law, budgets = loss_law(result.law, result.source), check_budgets(flops)
+    values = {name: np.array([value]) for name, value in estimates(result).items()}
+    point = {name: rows[0] for name, rows in optimum_on_budgets(law, values, budgets).items()}
+    if not np.all(np.isfinite(point["N"])):
+        constants = ", ".join(f"{name} {value[0]:.4g}" for name, value in values.items())
+        raise InputError(result.source, "parameters", constants, "positive exponents, without which no optimum exists")
+    draws = dict.fromkeys(point, np.empty((0, len(budgets))))
+    if result.draws:
+        draws = optimum_on_budgets(law, {name: np.asarray(drawn) for name, drawn in result.draws.items()}, budgets)
+    table = table_of(budgets, point, draws)
     exponents = {}
-    if get_law(result.law).optimum is not None:
+    if law.optimum is not None:
         a = [float(table[name].iloc[0]) for name in ("N_exponent", "N_exponent_low", "N_exponent_high")]
         estimate, low, high = (value if np.isfinite(value) else None for value in a)
         flipped = (None if value is None else 1.0 - value for value in (estimate, high, low))

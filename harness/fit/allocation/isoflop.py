@@ -74,22 +74,13 @@ def isoflop_optima(
         warnings.append(FitWarning("noise_from_scatter", message))
     rng, kept, lost = np.random.default_rng(seed), [], []
     for rows in budgets:
-        log_n, loss = np.log(runs.n[rows]), runs.loss[rows]
-        noisy = loss[:, None] + sd[rows][:, None] * rng.standard_normal((len(rows), draws))
-        log_l = np.log(np.maximum(np.column_stack([loss, noisy]), 1e-300))
-        best, lowest = (_akima if method == "akima" else _parabola)(log_n, log_l)
-        inside = np.isfinite(best[1:])
         budget = float(np.exp(np.log(runs.flops[rows]).mean()))
-        if not np.isfinite(best[0]) or (draws and inside.mean() < 0.5):
+        noisy = runs.loss[rows, None] + sd[rows, None] * rng.standard_normal((len(rows), draws))
+        optimum = _optimum_on_budget(runs, rows, noisy, method)
+        if optimum is None:
             lost.append(budget)
-            continue
-        # Log D is linear in log N on a budget, exactly so for 6 N D.
-        log_d = np.interp(best, log_n, np.log(runs.d[rows]))
-        log_d[~np.isfinite(best)] = np.nan
-        spread = float(np.std(best[1:][inside])) if draws else 0.0
-        least = LEAST_SD * float(np.mean(np.diff(log_n))) if method == "akima" else 1e-3
-        error = max(spread, least) / (float(inside.mean()) if draws else 1.0)
-        kept.append((budget, best, log_d, lowest, error))
+        else:
+            kept.append((budget, *optimum))
     if lost:
         listed = ", ".join(f"{budget:.3g}" for budget in lost)
         message = f"{len(lost)} of {len(budgets)} budgets left out, lowest at an end of N: {listed}"
@@ -106,6 +97,27 @@ def isoflop_optima(
         flops, log_n, log_d_, np.exp(lowest), best[:, 1:].T, log_d[:, 1:].T, error**-2.0,
         f"approach 2, {'Akima curves' if method == 'akima' else 'parabolas'} of log L in log N", tuple(warnings),
     )  # fmt: skip
+
+
+def _optimum_on_budget(
+    runs: LossRuns, rows: np.ndarray, noisy: Float[np.ndarray, "sizes draws"], method: str
+) -> tuple[np.ndarray, np.ndarray, float, float] | None:
+    """Log N and log D of the minimum for the losses and their noisy copies, the least log loss, and the sd of log N.
+
+    None where the minimum, or that of most copies, is no minimum inside the sizes.
+    """
+    log_n, draws = np.log(runs.n[rows]), noisy.shape[1]
+    log_l = np.log(np.maximum(np.column_stack([runs.loss[rows], noisy]), 1e-300))
+    best, lowest = (_akima if method == "akima" else _parabola)(log_n, log_l)
+    inside = np.isfinite(best[1:])
+    if not np.isfinite(best[0]) or (draws and inside.mean() < 0.5):
+        return None
+    # Log D is linear in log N on a budget, exactly so for 6 N D.
+    log_d = np.interp(best, log_n, np.log(runs.d[rows]))
+    log_d[~np.isfinite(best)] = np.nan
+    spread = float(np.std(best[1:][inside])) if draws else 0.0
+    least = LEAST_SD * float(np.mean(np.diff(log_n))) if method == "akima" else 1e-3
+    return best, log_d, lowest, max(spread, least) / (float(inside.mean()) if draws else 1.0)
 
 
 def _akima(log_n: Float[np.ndarray, "sizes"], log_l: Float[np.ndarray, "sizes draws"]) -> tuple[np.ndarray, float]:

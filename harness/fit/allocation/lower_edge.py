@@ -12,7 +12,7 @@ profiles and on curves; at the smaller noise they are several times wider than n
 import numpy as np
 from jaxtyping import Float
 
-from harness.fit.allocation.frontier_runs import hull_records as lower_hull
+from harness.fit.allocation.frontier_runs import hull_records
 from harness.fit.allocation.isoflop import FEWEST_SIZES, profiles
 from harness.fit.allocation.lines import FEWEST_BUDGETS, BudgetOptima, LossRuns, check_design
 from sweeps.errors import InputError
@@ -94,7 +94,7 @@ def _envelope(runs: LossRuns) -> Float[np.ndarray, "4 budgets"]:
 
 def _corners(runs: LossRuns) -> Float[np.ndarray, "4 corners"]:
     """The falling corners of the lower convex hull of log L against log C."""
-    corners = lower_hull(runs.flops, runs.loss)
+    corners = hull_records(runs.flops, runs.loss)
     return np.log(np.stack([values[corners] for values in (runs.flops, runs.n, runs.d, runs.loss)]))
 
 

@@ -3,16 +3,12 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pandas as pd
 from jaxtyping import Float
-from numpy.typing import ArrayLike
 
-from harness.fit.allocation.lines import FLOPS_PER_PARAMETER_TOKEN, check_budgets, table_of
-from harness.fit.forecast import estimates
+from harness.fit.allocation.lines import FLOPS_PER_PARAMETER_TOKEN
 from harness.fit.laws.law import Law, bind, stacked
 from harness.fit.laws.registry import get_law
 from harness.fit.problem.program import float64
-from harness.fit.results.result import FitResult
 from sweeps.errors import InputError
 
 # Sizes looked at between one parameter and one token, then between the neighbours of the best, and so on.
@@ -21,31 +17,6 @@ COARSE, FINE, ROUNDS = 512, 33, 6
 STEP = 0.05
 
 Values = dict[str, np.ndarray]  # parameter -> one value a draw
-
-
-def allocate_by_fit(result: FitResult, flops: ArrayLike) -> pd.DataFrame:
-    """Compute-optimal N and D of a fitted loss law in N and D for budgets of training FLOPs, C = 6 N D.
-
-    Returns:
-        a row per budget: flops, then N, D, tokens_per_parameter, loss (nats per token) and N_exponent (d log N*
-        / d log C there; beta/(alpha+beta) at every budget for `chinchilla`), each with NAME_low and NAME_high: 95 %
-        limits from the bootstrap draws, nan without draws.
-
-    Raises:
-        InputError: a law that is no loss in N and D alone, a budget that is not positive, or a fit without an optimum.
-    """
-    law = loss_law(result.law, result.source)
-    budgets = check_budgets(flops)
-    estimate = {name: np.array([value]) for name, value in estimates(result).items()}
-    point = {name: values[0] for name, values in optimum_on_budgets(law, estimate, budgets).items()}
-    if not np.all(np.isfinite(point["N"])):
-        constants = ", ".join(f"{name} {values[0]:.4g}" for name, values in estimate.items())
-        raise InputError(result.source, "parameters", constants, "positive exponents, without which no optimum exists")
-    if not result.draws:
-        return table_of(budgets, point, dict.fromkeys(point, np.empty((0, len(budgets)))))
-    return table_of(
-        budgets, point, optimum_on_budgets(law, {name: np.asarray(v) for name, v in result.draws.items()}, budgets)
-    )
 
 
 def loss_law(law_id: str, source: str) -> Law:
@@ -61,7 +32,10 @@ def loss_law(law_id: str, source: str) -> Law:
 
 
 def optimum_on_budgets(law: Law, values: Values, budgets: Float[np.ndarray, "budgets"]) -> dict[str, np.ndarray]:
-    """N, D, tokens_per_parameter, loss and N_exponent, [draws, budgets]; nan where the loss has no minimum in N."""
+    """N, D, tokens_per_parameter, loss and N_exponent, [draws, budgets]; nan where the loss has no minimum in N.
+
+    N_exponent is d log N* / d log C there: beta/(alpha+beta) at every budget for `chinchilla`.
+    """
     if law.optimum:
         parameters = {name: value[:, None] for name, value in values.items()}
         log_n, exponent = law.optimum(parameters, budgets / FLOPS_PER_PARAMETER_TOKEN)

@@ -7,7 +7,7 @@ from jaxtyping import Float
 from harness.fit.problem.centred import Problem
 from harness.fit.problem.model import StatisticalModel, features_of
 from harness.fit.problem.objective import whitened
-from harness.fit.problem.program import float64, program
+from harness.fit.problem.program import program
 from harness.fit.problem.raw_units import raw_map
 
 RANK_FLOOR = 1e-6
@@ -38,12 +38,8 @@ def whitened_jacobian(
     problem: Problem, theta: Float[np.ndarray, "parameters"], weights: Float[np.ndarray, "rows"] | None = None
 ) -> Float[np.ndarray, "features parameters"]:
     """J with J'J the Fisher information of the centred coordinates."""
-    weights = problem.weights if weights is None else weights
-    with float64():
-        jacobian = _whitened_jacobian(
-            problem.model, theta, problem.columns, problem.target, problem.noise, problem.options, weights
-        )
-        return np.asarray(jacobian)
+    arrays = (problem.columns, problem.target, problem.noise, problem.options)
+    return _whitened_jacobian(problem.model, theta, *arrays, problem.weights if weights is None else weights)
 
 
 def scores_and_curvature(
@@ -51,9 +47,7 @@ def scores_and_curvature(
 ) -> tuple[Float[np.ndarray, "rows parameters"], Float[np.ndarray, "parameters parameters"]]:
     """The slope of every row's loss in the coordinates of the search, and the sum of the curvatures of the fitted."""
     arrays = (problem.columns, problem.target, problem.noise, problem.options, problem.weights)
-    with float64():
-        scores, curvature = _scores_and_curvature(problem.model, theta, *arrays)
-        return np.asarray(scores), np.asarray(curvature)
+    return _scores_and_curvature(problem.model, theta, *arrays)
 
 
 def covariance(problem: Problem, theta: Float[np.ndarray, "parameters"]) -> Float[np.ndarray, "parameters parameters"]:

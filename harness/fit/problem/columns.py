@@ -11,6 +11,12 @@ from sweeps.errors import InputError
 SIZE_ROLES = ("N", "D", "U", "flops")
 
 
+def _check_role(frame: pd.DataFrame, role: str, source: str) -> None:
+    if role not in frame.columns:
+        columns = ", ".join(map(str, frame.columns))
+        raise InputError(source, role, columns, f"a column for the role {role} (--set {role}=...)")
+
+
 def column_of(frame: pd.DataFrame, role: str, source: str, signed: bool = False) -> Float[np.ndarray, "rows"]:
     """The numbers of a role.
 
@@ -20,10 +26,7 @@ def column_of(frame: pd.DataFrame, role: str, source: str, signed: bool = False)
     Raises:
         InputError: the column is missing, not numeric, not finite, or not positive where it has to be.
     """
-    if role not in frame.columns:
-        raise InputError(
-            source, role, ", ".join(map(str, frame.columns)), f"a column for the role {role} (--set {role}=...)"
-        )
+    _check_role(frame, role, source)
     try:
         values = frame[role].to_numpy(dtype=float, na_value=np.nan)
     except (TypeError, ValueError):
@@ -56,10 +59,7 @@ def read_columns(law: Law, frame: pd.DataFrame, source: str) -> tuple[dict[str, 
         parts = [column_of(frame, column, source, role in law.signed) for column in members.values()]
         columns[role], names[role] = np.stack(parts, axis=1), list(members)
     for role in law.labels:
-        if role not in frame.columns:
-            raise InputError(
-                source, role, ", ".join(map(str, frame.columns)), f"a column for the role {role} (--set {role}=...)"
-            )
+        _check_role(frame, role, source)
         codes, labels = pd.factorize(frame[role].astype(str), sort=True)
         columns[role], names[role] = codes, list(labels)
     return columns | (law.derive(columns) if law.derive else {}), names

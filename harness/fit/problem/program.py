@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
+import numpy as np
 
 
 @contextlib.contextmanager
@@ -30,7 +31,7 @@ def _compiler_options() -> dict[str, Any]:
 
 
 def program(function: Callable) -> Callable:
-    """`function(law, *arrays)` compiled once per law and shapes, in float64; arrays go in and come out as they are."""
+    """`function(law, *arrays)` compiled once per law and shapes, in float64; what comes out are numpy arrays."""
 
     @functools.cache
     def compiled() -> Callable:
@@ -39,6 +40,6 @@ def program(function: Callable) -> Callable:
     @functools.wraps(function)
     def run(law, *arrays):
         with float64():
-            return compiled()(law, *arrays)
+            return jax.tree.map(np.asarray, compiled()(law, *arrays))
 
     return run

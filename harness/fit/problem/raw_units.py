@@ -38,31 +38,28 @@ def _raw_map_of_runs(model: StatisticalModel, thetas, scales):
 def predictions(problem: Problem, theta: Float[np.ndarray, "parameters"]) -> Float[np.ndarray, "rows"]:
     """Predicted response of every row, in raw units."""
     scale = problem.scales[problem.law.response]
-    return scale * np.asarray(_predict(problem.model, theta, problem.columns, problem.noise))
+    return scale * _predict(problem.model, theta, problem.columns, problem.noise)
 
 
 def raw_map(
     problem: Problem, theta: Float[np.ndarray, "parameters"]
 ) -> tuple[Float[np.ndarray, "parameters"], Float[np.ndarray, "parameters parameters"]]:
     """The coordinates of the search in raw units, and their Jacobian with respect to the centred ones."""
-    with float64():
-        point, slope = _raw_map(problem.model, theta, problem.scales)
-        return np.asarray(point), np.asarray(slope)
+    return _raw_map(problem.model, theta, problem.scales)
 
 
 def raw_coordinates(
     problem: Problem, thetas: Float[np.ndarray, "runs parameters"]
 ) -> Float[np.ndarray, "runs parameters"]:
     """The coordinates of the search in raw units, a row a run."""
-    with float64():
-        return np.asarray(_raw_map_of_runs(problem.model, np.asarray(thetas), problem.scales))
+    return _raw_map_of_runs(problem.model, np.asarray(thetas), problem.scales)
 
 
 def raw_values(problem: Problem, thetas: Float[np.ndarray, "runs parameters"]) -> dict[str, Float[np.ndarray, "runs"]]:
     """Named parameters in raw units, a value a run."""
-    points = raw_coordinates(problem, thetas)
+    points, parameters = raw_coordinates(problem, thetas), problem.model.parameters
     with float64():
-        return {p.name: np.asarray(backward(p, points[:, i])) for i, p in enumerate(problem.model.parameters)}
+        return {p.name: np.asarray(backward(p, jnp.asarray(points[:, i]))) for i, p in enumerate(parameters)}
 
 
 def raw_point(problem: Problem, theta: Float[np.ndarray, "parameters"]) -> dict[str, float]:

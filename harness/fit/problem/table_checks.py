@@ -25,9 +25,8 @@ def oddities(problem: Problem, frame: pd.DataFrame) -> tuple[FitWarning, ...]:
             warnings.append(FitWarning("one_value", f"{role} is {value:.4g} in every row: nothing can be said of it"))
     twice = int(frame.loc[fitted].drop(columns=["holdout", "cluster"], errors="ignore").duplicated().sum())
     if twice:
-        warnings.append(
-            FitWarning("duplicated_rows", f"{twice} rows stand twice in the table: they count twice in the fit")
-        )
+        message = f"{twice} rows stand twice in the table: they count twice in the fit"
+        warnings.append(FitWarning("duplicated_rows", message))
     if problem.model.objective.log and (split := _two_groups(problem)):
         low, high = split
         warnings.append(

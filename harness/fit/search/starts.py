@@ -69,8 +69,7 @@ def _projected(problem: Problem, points: Float[np.ndarray, "runs parameters"]) -
     for column, i in enumerate(linear):
         each[:, column + 1, i] = 1.0
     flat = each.reshape(-1, len(parameters))
-    responses = np.asarray(_responses(problem.model, flat, problem.columns, problem.noise))
-    responses = responses.reshape(*each.shape[:2], len(target))
+    responses = _responses(problem.model, flat, problem.columns, problem.noise).reshape(*each.shape[:2], len(target))
     points = points.copy()
     for point, rows in zip(points, responses, strict=True):
         rest, basis = rows[0], (rows[1:] - rows[0]).T

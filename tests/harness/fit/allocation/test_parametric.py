@@ -8,7 +8,7 @@ import pytest
 from scipy.optimize import fminbound
 
 from harness.fit.allocation.allocation import allocate_fit, allocate_runs
-from harness.fit.allocation.parametric import allocate_by_fit, optimum_on_budgets
+from harness.fit.allocation.parametric import optimum_on_budgets
 from harness.fit.fitting import fit
 from harness.fit.laws.law import Law, Parameter
 from harness.fit.laws.registry import get_law
@@ -25,7 +25,7 @@ def fitted(losses):
 def test_the_allocation_minimises_the_loss_on_the_budget(fitted):
     p = {name: value.estimate for name, value in fitted.parameters.items()}
     budget = 1e21
-    found = allocate_by_fit(fitted, budget).iloc[0]
+    found = allocate_fit(fitted, budget).budgets.iloc[0]
 
     def loss(log_n):
         n = np.exp(log_n)
@@ -40,7 +40,7 @@ def test_the_allocation_minimises_the_loss_on_the_budget(fitted):
 
 
 def test_limits_hold_the_truth_and_the_exponent_is_beta_over_the_sum(fitted):
-    found = allocate_by_fit(fitted, [1e20, 1e24])
+    found = allocate_fit(fitted, [1e20, 1e24]).budgets
     a = TRUTH["beta"] / (TRUTH["alpha"] + TRUTH["beta"])
     g = (TRUTH["alpha"] * TRUTH["A"] / (TRUTH["beta"] * TRUTH["B"])) ** (1 / (TRUTH["alpha"] + TRUTH["beta"]))
     truth = {"N": g * (found.flops / 6) ** a, "N_exponent": a}
@@ -55,7 +55,7 @@ def test_limits_hold_the_truth_and_the_exponent_is_beta_over_the_sum(fitted):
 def test_intervals_hold_the_true_exponent(profiles):
     held = 0
     for seed in range(8):
-        found = allocate_by_fit(fit("chinchilla", profiles(seed), bootstrap=60, sensitivity=False), 1e20).iloc[0]
+        found = allocate_fit(fit("chinchilla", profiles(seed), bootstrap=60, sensitivity=False), 1e20).budgets.iloc[0]
         held += found.N_exponent_low < TRUTH["beta"] / (TRUTH["alpha"] + TRUTH["beta"]) < found.N_exponent_high
     assert held >= 6  # of 8 at 95 %: fewer has a probability of .6 %
 
@@ -110,9 +110,9 @@ def test_a_loss_that_falls_to_an_end_has_no_optimum():
 
 def test_what_cannot_be_allocated_is_the_users_error(fitted):
     with pytest.raises(InputError, match="positive"):
-        allocate_by_fit(fitted, -1.0)
+        allocate_fit(fitted, -1.0)
     with pytest.raises(InputError, match="chinchilla"):
-        allocate_by_fit(replace(fitted, law="gap_n_free"), 1e20)
+        allocate_fit(replace(fitted, law="gap_n_free"), 1e20)
 
 
 @pytest.mark.public_data
@@ -120,7 +120,7 @@ def test_chinchillas_own_runs(public):
     """Besiroglu et al.: a = .5126, and about 18 to 20 tokens per parameter at Chinchilla's 5.76e23 FLOPs."""
     table = public("chinchilla_epoch.csv").query("used_in_published_fit == 1")
     frame = table.rename(columns={"params_N": "N", "tokens_D": "D", "loss": "L"})
-    found = allocate_by_fit(fit("chinchilla", frame, bootstrap=0, sensitivity=False), 5.76e23).iloc[0]
+    found = allocate_fit(fit("chinchilla", frame, bootstrap=0, sensitivity=False), 5.76e23).budgets.iloc[0]
     assert found.N_exponent == pytest.approx(0.5126, abs=0.01)
     assert 17.5 < found.tokens_per_parameter < 20.5
 
