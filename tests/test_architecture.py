@@ -28,11 +28,11 @@ fetch.readers  <- data
 track          <- files record sweeps
 fit.search     <- fit.laws fit.problem
 fetch          <- data fetch.readers files terminal sweeps
-fit.results    <- fit.problem fit.search
+fit.results    <- fit.problem
 fit.certainty  <- fit.laws fit.problem fit.results fit.search
 fit.referee    <- fit.certainty fit.laws fit.problem fit.results fit.search sweeps
 fit            <- fit.certainty fit.laws fit.problem fit.referee fit.results fit.search sweeps
-fit.allocation <- fit fit.certainty fit.laws fit.problem fit.results fit.search sweeps
+fit.allocation <- fit fit.certainty fit.laws fit.problem fit.results sweeps
 fit.gap_law    <- fit fit.certainty fit.laws fit.problem fit.results sweeps
 fit.shared     <- fit fit.certainty fit.laws fit.problem fit.referee fit.results fit.search sweeps
 gaps           <- data files fit.gap_law fit.problem record models sweeps

@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from harness.fit.known_truth import HEADINGS, Truth, truth_cells
-from harness.fit.problem.fit_warning import FitWarning
+from harness.fit.problem.fit_status import FitWarning
 from harness.fit.results.result import FitResult, HeldOutErrors, Scatter, TruthCheck, estimate_cells, number, span
 
 

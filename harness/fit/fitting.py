@@ -14,9 +14,9 @@ from harness.fit.certainty.sign_flip import detect
 from harness.fit.laws.law import Law
 from harness.fit.laws.registry import get_law
 from harness.fit.problem.centred import Problem, centre
-from harness.fit.problem.likelihood import log_likelihood_rows
+from harness.fit.problem.fit_status import FitStatus
 from harness.fit.problem.objective import DEFAULT_OPTIONS, HuberOptions
-from harness.fit.problem.raw_units import raw_values
+from harness.fit.problem.raw_units import log_likelihood_rows, raw_values
 from harness.fit.problem.table_checks import oddities
 from harness.fit.referee.checklist import checklist
 from harness.fit.referee.extrapolation import extrapolate
@@ -24,7 +24,6 @@ from harness.fit.referee.fit_warnings import warnings_of
 from harness.fit.referee.scores import holdout_scores, scatter_of
 from harness.fit.referee.sensitivity import cases, robustness
 from harness.fit.results.result import Estimate, FitResult, Identifiability, Minimum
-from harness.fit.search.fit_status import FitStatus
 from harness.fit.search.solver import Solutions, minimise, status_of
 from harness.fit.search.starts import grid_of_starts
 from sweeps.errors import InputError

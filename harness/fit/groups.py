@@ -8,7 +8,7 @@ from harness.fit.forecast import predict
 from harness.fit.laws.law import Law
 from harness.fit.laws.registry import get_law
 from harness.fit.problem.columns import column_of, held_out
-from harness.fit.problem.fit_warning import FitWarning
+from harness.fit.problem.fit_status import FitWarning
 from harness.fit.referee.scores import errors_of
 from harness.fit.results.result import FitResult, HeldOutErrors
 from sweeps.errors import InputError

@@ -8,7 +8,7 @@ import pandas as pd
 
 from harness.fit.laws.law import Law
 from harness.fit.problem.columns import evaluate
-from harness.fit.problem.fit_warning import FitWarning
+from harness.fit.problem.fit_status import FitWarning
 from sweeps.errors import InputError
 
 # Roles that any table may fill, whatever the law; a law adds its own.

@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from harness.fit.problem.fit_warning import FitWarning
+from harness.fit.problem.fit_status import FitWarning
 from harness.record.table import ESTIMATORS
 from sweeps.errors import InputError
 

@@ -30,7 +30,7 @@ from harness.fit.allocation.parametric import loss_law, optimum_on_budgets
 from harness.fit.fitting import fit
 from harness.fit.forecast import estimates
 from harness.fit.problem.columns import column_of
-from harness.fit.problem.fit_warning import FitWarning
+from harness.fit.problem.fit_status import FitWarning
 from harness.fit.results.result import FitResult
 from sweeps.errors import InputError
 

@@ -12,7 +12,7 @@ from jaxtyping import Float
 from scipy.interpolate import Akima1DInterpolator
 
 from harness.fit.allocation.lines import FEWEST_BUDGETS, BudgetOptima, LossRuns, check_design
-from harness.fit.problem.fit_warning import FitWarning
+from harness.fit.problem.fit_status import FitWarning
 from sweeps.errors import InputError
 
 # Runs whose FLOPs differ by less belong to one budget.

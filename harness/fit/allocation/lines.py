@@ -17,8 +17,7 @@ from harness.fit.certainty.intervals import percentiles
 from harness.fit.fitting import fit
 from harness.fit.forecast import predict
 from harness.fit.problem.columns import column_of
-from harness.fit.problem.fit_warning import FitWarning
-from harness.fit.search.fit_status import FitStatus
+from harness.fit.problem.fit_status import FitStatus, FitWarning
 from sweeps.errors import InputError
 
 FLOPS_PER_PARAMETER_TOKEN = 6.0

@@ -13,7 +13,7 @@ from jaxtyping import Float
 from harness.fit.certainty.identifiability import Identified, identify
 from harness.fit.certainty.information import RANK_FLOOR, scores_and_curvature
 from harness.fit.problem.centred import Problem
-from harness.fit.problem.fit_warning import FitWarning
+from harness.fit.problem.fit_status import FitWarning
 from harness.fit.problem.model import bounds_of, ends_of_range
 from harness.fit.search.solver import Solutions, best_and_runners_up, minimise_cases
 

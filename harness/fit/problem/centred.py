@@ -9,7 +9,7 @@ from jaxtyping import Float
 
 from harness.fit.laws.law import Law, bind
 from harness.fit.problem.columns import column_of, held_out, read_columns
-from harness.fit.problem.fit_warning import FitWarning
+from harness.fit.problem.fit_status import FitWarning
 from harness.fit.problem.model import StatisticalModel, interned
 from harness.fit.problem.objective import DEFAULT_OPTIONS, OBJECTIVES, HuberOptions
 from sweeps.errors import InputError

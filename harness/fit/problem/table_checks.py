@@ -6,7 +6,7 @@ from scipy.spatial import KDTree
 
 from harness.fit.problem.centred import Problem
 from harness.fit.problem.columns import SIZE_ROLES
-from harness.fit.problem.fit_warning import FitWarning
+from harness.fit.problem.fit_status import FitWarning
 
 # Losses further apart than this in logs are not scatter. Bits per byte and nats per token differ by a factor of two.
 UNIT_GAP = 0.25

@@ -4,10 +4,9 @@ import numpy as np
 
 from harness.fit.certainty.identifiability import FEWEST_ROWS, FEWEST_SHARE, Identified
 from harness.fit.problem.centred import Problem
-from harness.fit.problem.fit_warning import FitWarning
+from harness.fit.problem.fit_status import FitStatus, FitWarning
 from harness.fit.problem.model import ends_of_range
 from harness.fit.results.result import Estimate, Robustness
-from harness.fit.search.fit_status import FitStatus
 
 FEWEST_CLUSTERS = 12
 

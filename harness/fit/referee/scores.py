@@ -13,11 +13,10 @@ def _sd(values: Float[np.ndarray, "rows"]) -> float | None:
 
 
 def scatter_of(problem: Problem, theta: Float[np.ndarray, "parameters"], parameters: int) -> Scatter:
-    """The scatter of the fitted rows under every definition in use, because papers mean different things by it.
+    """The scatter of the fitted rows under every definition of `Scatter`, because papers mean different things by it.
 
-    `tau` is the multiplicative scatter beyond the measured noise (maximum likelihood); `tau_unbiased` multiplies it by
-    sqrt(n/(n-p)), the correction of a residual variance for `parameters` fitted directions. `log_residual_sd` is over
-    rows with a positive response; `without_noise` has the measured errors' part subtracted.
+    Args:
+        parameters: fitted directions, the p of sqrt(n/(n - p)).
     """
     law, fitted = problem.law, problem.fitted
     predicted, observed = predictions(problem, theta)[fitted], problem.observed[fitted]

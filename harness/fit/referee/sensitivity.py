@@ -16,11 +16,10 @@ from harness.fit.laws.law import stacked
 from harness.fit.laws.registry import get_law
 from harness.fit.problem.centred import Problem, centre
 from harness.fit.problem.columns import SIZE_ROLES
-from harness.fit.problem.likelihood import log_likelihood_rows
 from harness.fit.problem.model import StatisticalModel
 from harness.fit.problem.objective import OBJECTIVES
 from harness.fit.problem.program import float64
-from harness.fit.problem.raw_units import predictions, raw_point
+from harness.fit.problem.raw_units import log_likelihood_rows, predictions, raw_point
 from harness.fit.referee.extrapolation import scale_of
 from harness.fit.results.result import Robustness, SensitivityCase
 from harness.fit.search.solver import Solutions, best_and_runners_up, minimise, minimise_cases
@@ -121,14 +120,10 @@ def _alternatives(problem: Problem, marked: pd.DataFrame) -> Iterator[tuple[str,
 def cases(
     problem: Problem, frame: pd.DataFrame, solutions: Solutions, identified: Identified, reported: list[str]
 ) -> tuple[SensitivityCase, ...]:
-    """Refits with rows dropped, other objectives, another definition of N, or an alternative law that the table allows.
+    """The fit itself, then refits with rows dropped, other objectives, other definitions of N, or alternative laws.
 
     Args:
         reported: the parameters and combinations that are identified; refits of the others would only show noise.
-
-    Returns:
-        per case, the fit itself first: its name, the rows fitted, the estimates, and the response predicted at sqrt(10)
-        times the largest N and D (`prediction_beyond`).
     """
     starts = identified.starts_with(best_and_runners_up(solutions, 3))
 
@@ -179,9 +174,6 @@ def robustness(problem: Problem, identified: Identified, moved: tuple[Sensitivit
     sqrt(10) times the largest N and D over more than three times the noise of a run. Alternative laws count for the
     prediction only (a constant of the same name need not be the same constant), and only if their AIC is at most 10
     behind: a law that the rows refute says nothing about what lies beyond them.
-
-    Returns:
-        verdict, reasons (one a range that is too wide), ranges (name -> [low, case, high, case]).
     """
     exponents = {
         p.name for p in problem.law.parameters if p.transform == "identity" and p.name not in problem.law.linear

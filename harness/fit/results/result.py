@@ -6,8 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from harness.fit.problem.fit_warning import FitWarning
-from harness.fit.search.fit_status import FitStatus
+from harness.fit.problem.fit_status import FitStatus, FitWarning
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -94,7 +93,7 @@ class Scatter:
 
     Attributes:
         tau: multiplicative scatter beyond the measured noise, by maximum likelihood.
-        tau_unbiased: tau times sqrt(n/(n - p)).
+        tau_unbiased: tau times sqrt(n/(n - p)), the correction of a residual variance for p fitted directions.
         log_residual_sd: of rows with a positive response; `without_noise` has the measured errors' part subtracted.
         residual_sd: in the unit of the response.
     """

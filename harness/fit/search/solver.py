@@ -16,9 +16,9 @@ import numpy as np
 from jaxtyping import Float
 
 from harness.fit.problem.centred import Problem
+from harness.fit.problem.fit_status import FitStatus
 from harness.fit.problem.model import StatisticalModel, bounds_of, ends_of_range, in_logs, is_linear
 from harness.fit.problem.program import program
-from harness.fit.search.fit_status import FitStatus
 from harness.fit.search.levenberg_marquardt import Slots, take_step, tangents
 
 MAX_STEPS = 400
@@ -33,7 +33,6 @@ class Solutions:
     Attributes:
         distance: how far a run went from its start, in the coordinates of the search (largest of the parameters).
         finished: whether a run ended before its steps ran out.
-        steps: evaluations of the loss.
     """
 
     starts: Float[np.ndarray, "runs parameters"]
@@ -41,7 +40,6 @@ class Solutions:
     loss: Float[np.ndarray, "runs"]
     distance: Float[np.ndarray, "runs"]
     finished: np.ndarray
-    steps: np.ndarray
 
     @property
     def best(self) -> int:
@@ -112,7 +110,7 @@ def minimise(
     free = np.ones(starts.shape, bool) if free is None else free
     values = np.where(in_logs(model), np.exp(np.where(in_logs(model), starts, 0.0)), starts)
     theta, loss = starts.copy(), np.full(runs, np.inf)
-    finished, steps = np.zeros(runs, bool), np.zeros(runs, int)
+    finished = np.zeros(runs, bool)
     cores = min(len(os.sched_getaffinity(0)), runs)
     slots = slots_for(problem)
     rows = len(problem.target)
@@ -159,15 +157,14 @@ def minimise(
             state = Slots(*(np.array(part) for part in after))
             for slot in np.flatnonzero((running >= 0) & (state.finished | (state.steps >= MAX_STEPS))):
                 run = running[slot]
-                theta[run], loss[run], steps[run] = state.theta[slot], state.loss[slot], state.steps[slot]
-                finished[run], running[slot] = state.finished[slot], -1
-                state.finished[slot] = True
+                theta[run], loss[run], finished[run] = state.theta[slot], state.loss[slot], state.finished[slot]
+                running[slot], state.finished[slot] = -1, True
 
     with ThreadPoolExecutor(cores) as pool:
         for worker in [pool.submit(work) for _ in range(cores)]:
             worker.result()
     loss[~np.isfinite(loss)] = np.inf
-    return Solutions(starts, theta, loss, np.abs(theta - starts).max(axis=1), finished, steps)
+    return Solutions(starts, theta, loss, np.abs(theta - starts).max(axis=1), finished)
 
 
 def minimise_cases(

@@ -20,7 +20,7 @@ from jaxtyping import Float
 
 from harness.fit.fitting import curvature_estimates, solve
 from harness.fit.problem.columns import column_of
-from harness.fit.problem.fit_warning import FitWarning
+from harness.fit.problem.fit_status import FitWarning
 from harness.fit.results.result import Estimate, number, span
 from sweeps.errors import InputError
 from sweeps.published_gap import PUBLISHED_GAP

@@ -19,7 +19,7 @@ from harness.fit.certainty.identifiability import identify
 from harness.fit.fitting import SolvedFit, solve
 from harness.fit.laws.law import Law
 from harness.fit.laws.registry import get_law
-from harness.fit.problem.fit_warning import FitWarning
+from harness.fit.problem.fit_status import FitWarning
 from harness.fit.referee.fit_warnings import FEWEST_CLUSTERS
 from harness.fit.referee.scores import scatter_of
 from harness.fit.results.result import Estimate, number, span

@@ -9,10 +9,10 @@ from harness.fit.fitting import solve
 from harness.fit.laws.law import forward
 from harness.fit.laws.registry import get_law
 from harness.fit.problem.centred import centre
+from harness.fit.problem.fit_status import FitStatus
 from harness.fit.problem.model import features_of
 from harness.fit.problem.objective import DEFAULT_OPTIONS
 from harness.fit.problem.raw_units import raw_values
-from harness.fit.search.fit_status import FitStatus
 from harness.fit.search.solver import minimise, status_of
 from harness.fit.search.starts import grid_of_starts
 

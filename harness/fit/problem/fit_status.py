@@ -1,6 +1,15 @@
-"""The words for how a fit ended, which the result, the JSON and the report share."""
+"""How a fit ended, and what its reader has to know: words that the result, the JSON and the report share."""
 
 import enum
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class FitWarning:
+    """Something a reader of the result has to know. `code` is for programs, `message` for people."""
+
+    code: str
+    message: str
 
 
 class FitStatus(enum.StrEnum):
