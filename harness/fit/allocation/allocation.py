@@ -174,7 +174,10 @@ def allocate_runs(
         sd = column_of(frame, "L_se", source) if sd is None and "L_se" in frame.columns else sd
         optima = isoflop_optima(runs, sd, method or _METHODS[2][0], draws, source=source)
     table, warnings = at_budgets(optima, flops)
-    exponents = {name: _exponent(line.exponent, line.draws[:, 1]) for name, line in (("N", optima.n), ("D", optima.d))}
+    exponents = {
+        name: _exponent(line.exponent, *(float(limit[0]) for limit in limits(line.draws[:, 1:])))
+        for name, line in (("N", optima.n), ("D", optima.d))
+    }
     return Allocation(
         optima.method, runs.counted, len(frame), exponents, _optima_table(optima), table,
         (*optima.warnings, *warnings),
@@ -187,7 +190,7 @@ def allocate_fit(result: FitResult, flops: ArrayLike) -> Allocation:
     Raises:
         InputError: a law that is no loss in N and D alone, a budget that is not positive, or a fit without an optimum.
     """
-    law, budgets = loss_law(result.law, result.source), check_budgets(flops)
+    budgets, law = check_budgets(flops), loss_law(result.law, result.source)
     values = {name: np.array([value]) for name, value in estimates(result).items()}
     point = {name: rows[0] for name, rows in optimum_on_budgets(law, values, budgets).items()}
     if not np.all(np.isfinite(point["N"])):
@@ -199,10 +202,9 @@ def allocate_fit(result: FitResult, flops: ArrayLike) -> Allocation:
     table = table_of(budgets, point, draws)
     exponents = {}
     if law.optimum is not None:
-        a = [float(table[name].iloc[0]) for name in ("N_exponent", "N_exponent_low", "N_exponent_high")]
-        estimate, low, high = (value if np.isfinite(value) else None for value in a)
-        flipped = (None if value is None else 1.0 - value for value in (estimate, high, low))
-        exponents = {"N": Exponent(estimate, low, high), "D": Exponent(*flipped)}
+        names = ("N_exponent", "N_exponent_low", "N_exponent_high")
+        estimate, low, high = (float(table[name].iloc[0]) for name in names)
+        exponents = {"N": _exponent(estimate, low, high), "D": _exponent(1.0 - estimate, 1.0 - high, 1.0 - low)}
     method = f"approach 3, {result.formula}, status {result.status}"
     return Allocation(method, SIX_ND, result.rows, exponents, pd.DataFrame(), table, tuple(result.warnings))
 
@@ -215,6 +217,5 @@ def _optima_table(optima: BudgetOptima) -> pd.DataFrame:
     )  # fmt: skip
 
 
-def _exponent(estimate: float, draws: Float[np.ndarray, "draws"]) -> Exponent:
-    low, high = (float(limit[0]) for limit in limits(draws[:, None]))
+def _exponent(estimate: float, low: float, high: float) -> Exponent:
     return Exponent(*(value if np.isfinite(value) else None for value in (estimate, low, high)))

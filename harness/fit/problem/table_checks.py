@@ -1,5 +1,7 @@
 """Checks of a table before a law is fitted to it: constant sizes, duplicated rows, two units of loss."""
 
+from collections.abc import Iterator
+
 import numpy as np
 import pandas as pd
 from scipy.spatial import KDTree
@@ -16,27 +18,23 @@ NEIGHBOURS = 4
 STEEPEST = 0.5
 
 
-def oddities(problem: Problem, frame: pd.DataFrame) -> tuple[FitWarning, ...]:
+def oddities(problem: Problem, frame: pd.DataFrame) -> Iterator[FitWarning]:
     """Warn of sizes that never vary, of duplicated rows, and of losses that look like two units."""
-    fitted, warnings = problem.fitted, []
+    fitted = problem.fitted
     for role in (name for name in SIZE_ROLES if name in problem.columns):
         if np.ptp(problem.columns[role][fitted]) == 0.0:
             value = float(problem.raw_columns[role][0])
-            warnings.append(FitWarning("one_value", f"{role} is {value:.4g} in every row: nothing can be said of it"))
+            yield FitWarning("one_value", f"{role} is {value:.4g} in every row: nothing can be said of it")
     twice = int(frame.loc[fitted].drop(columns=["holdout", "cluster"], errors="ignore").duplicated().sum())
     if twice:
-        message = f"{twice} rows stand twice in the table: they count twice in the fit"
-        warnings.append(FitWarning("duplicated_rows", message))
+        yield FitWarning("duplicated_rows", f"{twice} rows stand twice in the table: they count twice in the fit")
     if problem.model.objective.log and (split := _two_groups(problem)):
         low, high = split
-        warnings.append(
-            FitWarning(
-                "mixed_units",
-                f"at like sizes {problem.law.response} falls into two groups, around {low:.3g} and {high:.3g},"
-                " with nothing between: losses per byte beside losses per token?",
-            )
+        yield FitWarning(
+            "mixed_units",
+            f"at like sizes {problem.law.response} falls into two groups, around {low:.3g} and {high:.3g},"
+            " with nothing between: losses per byte beside losses per token?",
         )
-    return tuple(warnings)
 
 
 def _two_groups(problem: Problem) -> tuple[float, float] | None:

@@ -1,5 +1,7 @@
 """Warnings that follow from a fit itself: how it ended, what is not identified, what is fragile."""
 
+from collections.abc import Iterator
+
 import numpy as np
 
 from harness.fit.certainty.identifiability import FEWEST_ROWS, FEWEST_SHARE, Identified
@@ -17,52 +19,38 @@ STATUS_MESSAGES = {
 }
 
 
-def _at_ends(problem: Problem, identified: Identified) -> list[str]:
-    """Constants of the law that ended at an end of their range: a floor at zero, an exponent as steep as is allowed."""
-    ends = zip(problem.law.parameters, ends_of_range(problem.model, identified.theta), strict=False)
-    return [f"{parameter.name} ({'lowest' if end < 0 else 'highest'})" for parameter, end in ends if end]
-
-
 def warnings_of(
     status: FitStatus,
     problem: Problem,
     identified: Identified,
     estimates: dict[str, Estimate],
     robust: Robustness | None,
-) -> tuple[FitWarning, ...]:
-    """Warnings about the end of the search, identifiability, thin regimes, few clusters and fragile estimates."""
-    warnings = []
+) -> Iterator[FitWarning]:
+    """Warn about the end of the search, identifiability, thin regimes, few clusters and fragile estimates."""
+    law, fitted = problem.law, problem.fitted
     if status in STATUS_MESSAGES:
-        warnings.append(FitWarning(status.value, STATUS_MESSAGES[status]))
-    ends = _at_ends(problem, identified)
+        yield FitWarning(status.value, STATUS_MESSAGES[status])
+    # A floor at zero, or an exponent as steep as is allowed.
+    places = zip(law.parameters, ends_of_range(problem.model, identified.theta), strict=False)
+    ends = ", ".join(f"{parameter.name} ({'lowest' if end < 0 else 'highest'})" for parameter, end in places if end)
     if ends:
-        warnings.append(
-            FitWarning("at_end", f"at an end of its range, where its term is lost or too steep: {', '.join(ends)}")
-        )
-    if problem.law.contrast and not identified.identified.any():
-        warnings.append(
-            FitWarning(
-                "no_detectable_gap", "the gaps are not shown to lie above zero (one-sided sign-flip test at 1 %)"
-            )
-        )
+        yield FitWarning("at_end", f"at an end of its range, where its term is lost or too steep: {ends}")
+    if law.contrast and not identified.identified.any():
+        message = "the gaps are not shown to lie above zero (one-sided sign-flip test at 1 %)"
+        yield FitWarning("no_detectable_gap", message)
     unknown = [name for name, value in estimates.items() if not value.identified]
     if unknown:
-        warnings.append(FitWarning("not_identified", f"not identified by these rows: {', '.join(unknown)}"))
-    rows = problem.fitted.sum()
+        yield FitWarning("not_identified", f"not identified by these rows: {', '.join(unknown)}")
+    rows = fitted.sum()
     for regime, count in identified.regime_rows.items():
         if count < max(FEWEST_ROWS, FEWEST_SHARE * rows):
-            warnings.append(FitWarning("thin_regime", f"{count} of {rows} rows lie in the regime {regime}"))
-    clusters = len(np.unique(problem.cluster[problem.fitted]))
+            yield FitWarning("thin_regime", f"{count} of {rows} rows lie in the regime {regime}")
+    clusters = len(np.unique(problem.cluster[fitted]))
     if clusters < FEWEST_CLUSTERS:
-        warnings.append(
-            FitWarning("few_clusters", f"{clusters} clusters: bootstrap intervals from so few are too narrow")
-        )
-    if problem.law.contrast:
-        noise = problem.noise[problem.fitted]
-        small = np.mean(np.abs(problem.response[problem.fitted]) < 2 * noise)
+        yield FitWarning("few_clusters", f"{clusters} clusters: bootstrap intervals from so few are too narrow")
+    if law.contrast:
+        small = np.mean(np.abs(problem.response[fitted]) < 2 * problem.noise[fitted])
         if small > 0.5:
-            warnings.append(
-                FitWarning("noise_dominates", f"{small:.0%} of the gaps are smaller than two standard errors")
-            )
-    warnings += [FitWarning("fragile", reason) for reason in (robust.reasons if robust else ())]
-    return tuple(warnings)
+            yield FitWarning("noise_dominates", f"{small:.0%} of the gaps are smaller than two standard errors")
+    for reason in robust.reasons if robust else ():
+        yield FitWarning("fragile", reason)

@@ -8,7 +8,7 @@ are the prefactors apart? Not to reject the first is not an answer: only the sec
 import enum
 import html
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
@@ -199,20 +199,18 @@ def _clause(d: Difference) -> str:
     return f"{d.quantity} differs by {number(d.difference)} {span(d.ci_low, d.ci_high)} between {between}"
 
 
-def _warnings_about(groups: dict[str, SolvedFit]) -> list[FitWarning]:
+def _warnings_about(groups: dict[str, SolvedFit]) -> Iterator[FitWarning]:
     """Groups of few clusters, and groups whose scatters differ: the tests simulate one scatter for all."""
-    warnings = []
     for name, fitted in groups.items():
         clusters = len(np.unique(fitted.problem.cluster[fitted.problem.fitted]))
         if clusters < FEWEST_CLUSTERS:
             message = f"{name}: {clusters} clusters; bootstrap intervals from so few are too narrow"
-            warnings.append(FitWarning("few_clusters", message))
+            yield FitWarning("few_clusters", message)
     spread = {name: scatter_of(f.problem, f.identified.theta, f.degrees) for name, f in groups.items()}
     taus = {name: scatter.tau for name, scatter in spread.items() if scatter.tau}
     if len(taus) > 1 and max(taus.values()) > UNEQUAL * min(taus.values()):
         each = ", ".join(f"{name} {tau:.3g}" for name, tau in taus.items())
-        warnings.append(FitWarning("unequal_scatter", f"the tests take one scatter for all groups, which have {each}"))
-    return warnings
+        yield FitWarning("unequal_scatter", f"the tests take one scatter for all groups, which have {each}")
 
 
 def judge_universality(
