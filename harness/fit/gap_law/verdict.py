@@ -1,8 +1,8 @@
 """The verdict on the gap law from a table of gaps: one word, short sentences with their numbers, and all the fits."""
 
 import html
-import json
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import pandas as pd
 
@@ -14,12 +14,12 @@ from harness.fit.gap_law.coverage import Coverage, Magnitude, coverage_at, magni
 from harness.fit.gap_law.judge import ErrorKind, Judgement, judge
 from harness.fit.gap_law.nulls import Null, simulate_nulls
 from harness.fit.gap_law.rule import HEADLINES, RIVALS, ROUNDED_LAW, TESTED_LAW
-from harness.fit.results.result import FitResult
+from harness.fit.results.result import FitResult, StrictJson
 from sweeps.published_gap import PUBLISHED_GAP
 
 
 @dataclass(frozen=True)
-class Verdict:
+class Verdict(StrictJson):
     """What a table says about the gap law. A notebook shows it as its headline and its sentences.
 
     Attributes:
@@ -79,7 +79,7 @@ class Verdict:
     def sentences(self) -> tuple[str, ...]:
         return tuple(claim.finding for claim in self.claims)
 
-    def to_dict(self) -> dict:
+    def to_dict(self) -> dict[str, Any]:
         """The verdict as plain dictionaries, lists, numbers and strings; the fits as in the JSON of a fit."""
         fitted = self.fitted_coverage
         return {
@@ -97,10 +97,6 @@ class Verdict:
             "nulls": [asdict(null) for null in self.nulls],
             "warnings": [asdict(warning) for warning in self.fit.warnings],
         }
-
-    def to_json(self) -> str:
-        """Strict JSON of `to_dict`."""
-        return json.dumps(self.to_dict(), indent=1, allow_nan=False)
 
     def _repr_html_(self) -> str:
         items = "".join(f"<li>{html.escape(sentence)}</li>" for sentence in self.sentences)

@@ -17,6 +17,23 @@ Known = Any
 
 
 @dataclass(frozen=True)
+class StrictJson:
+    """A result that is written as JSON; numbers that are not finite do not occur in it."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Every field as plain dictionaries, lists, numbers and strings."""
+        return json.loads(json.dumps(asdict(self)))
+
+    def to_json(self) -> str:
+        """Strict JSON of `to_dict`.
+
+        Raises:
+            ValueError: a number that is not finite, which would be a fault of the program.
+        """
+        return json.dumps(self.to_dict(), indent=1, allow_nan=False)
+
+
+@dataclass(frozen=True)
 class Estimate:
     """A parameter in raw units with its standard error and 95 % interval.
 
@@ -189,7 +206,7 @@ Checklist = Mapping[str, Mapping[str, Any]]
 
 
 @dataclass(frozen=True)
-class FitResult:
+class FitResult(StrictJson):
     """Everything a fit says. `to_dict` is the JSON of a fit.
 
     Attributes:
@@ -223,20 +240,13 @@ class FitResult:
     draws: dict[str, tuple[float, ...]] = field(default_factory=dict, repr=False)
     truth: tuple[TruthCheck, ...] = ()
 
-    def _plain(self) -> dict[str, Any]:
-        data = asdict(self)
+    def to_dict(self) -> dict[str, Any]:
+        """Every field as plain dictionaries, lists, numbers and strings; what was not asked for is left empty."""
+        data = super().to_dict()
         for case in data["sensitivity"]:
             if case["aic_behind"] is None:
                 del case["aic_behind"]
         return data | {name: data[name] or {} for name in ("robustness", "extrapolation")}
-
-    def to_dict(self) -> dict:
-        """Plain dictionaries, lists, numbers and strings."""
-        return json.loads(json.dumps(self._plain()))
-
-    def to_json(self) -> str:
-        """Strict JSON: numbers that are not finite do not occur in a result."""
-        return json.dumps(self._plain(), indent=1, allow_nan=False)
 
     @staticmethod
     def from_dict(data: dict) -> "FitResult":

@@ -10,7 +10,7 @@ from scipy.optimize import nnls
 
 from harness.fit.laws.law import named
 from harness.fit.problem.centred import Problem
-from harness.fit.problem.model import StatisticalModel, bounds_of
+from harness.fit.problem.model import StatisticalModel, bounds_of, in_logs, is_linear
 from harness.fit.problem.program import program
 
 MOST_STARTS = 256
@@ -26,20 +26,20 @@ def grid_of_starts(problem: Problem, seed: int = 0) -> Float[np.ndarray, "runs p
     Pereyra 1973), relative to the response where the objective works on logs.
     """
     parameters = problem.model.parameters
-    linear = set(problem.law.linear)
-    keys = list(dict.fromkeys(p.of or p.name for p in parameters))
+    linear = problem.law.linear
+    constants = [p.of or p.name for p in parameters]
+    keys = list(dict.fromkeys(constants))
     axes = {}
-    for p in parameters:
+    for constant, p in zip(constants, parameters, strict=True):
         starts = np.log(p.starts) if p.transform == "log" else np.asarray(p.starts, float)
-        axes[p.of or p.name] = starts[:1] if (p.of or p.name) in linear else starts
+        axes[constant] = starts[:1] if constant in linear else starts
     rng = np.random.default_rng(seed)
     sizes = [len(axes[key]) for key in keys]
     if np.prod(sizes, dtype=float) <= MOST_STARTS:
         chosen = np.array(list(itertools.product(*(axes[key] for key in keys))))
     else:
         chosen = np.stack([rng.choice(axes[key], MOST_STARTS) for key in keys], axis=1)
-    columns = [keys.index(p.of or p.name) for p in parameters]
-    points = chosen[:, columns]
+    points = chosen[:, [keys.index(constant) for constant in constants]]
     spread = np.array([p.of is not None for p in parameters])
     points[1:, spread] += JITTER * rng.standard_normal((len(points) - 1, int(spread.sum())))
     low, high = bounds_of(problem.model)
@@ -56,10 +56,9 @@ def _responses(model: StatisticalModel, values, columns, noise):
 
 def _projected(problem: Problem, points: Float[np.ndarray, "runs parameters"]) -> Float[np.ndarray, "runs parameters"]:
     """The points with the linear constants solved: non-negative where they are searched in logs."""
-    law, parameters = problem.law, problem.model.parameters
+    parameters = problem.model.parameters
     low, high = bounds_of(problem.model)
-    linear = [i for i, p in enumerate(parameters) if (p.of or p.name) in law.linear]
-    logs = np.array([p.transform == "log" for p in parameters])
+    linear, logs = np.flatnonzero(is_linear(problem.model)), in_logs(problem.model)
     weight = problem.weights / (problem.response if problem.model.objective.log else 1.0)
     target = weight * problem.response
     # Evaluate every point with all linear constants at zero, then with each of them alone at one.

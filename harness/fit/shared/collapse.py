@@ -12,7 +12,7 @@ same curves whose N are shuffled, and its range of z is given.
 import html
 import json
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -21,7 +21,7 @@ from jaxtyping import Float
 from harness.fit.fitting import curvature_estimates, solve
 from harness.fit.problem.columns import column_of
 from harness.fit.problem.fit_status import FitWarning
-from harness.fit.results.result import Estimate, number, span
+from harness.fit.results.result import Estimate, StrictJson, number, span
 from sweeps.errors import InputError
 from sweeps.published_gap import PUBLISHED_GAP
 
@@ -50,7 +50,7 @@ class Quality:
 
 
 @dataclass(frozen=True)
-class Collapse:
+class Collapse(StrictJson):
     """How well a table's curves collapse, and what that is worth.
 
     Attributes:
@@ -83,14 +83,10 @@ class Collapse:
     warnings: tuple[FitWarning, ...]
     points: "LogCurves" = field(repr=False, compare=False)
 
-    def to_dict(self) -> dict:
+    def to_dict(self) -> dict[str, Any]:
         """Every field but the points, as plain dictionaries, lists, numbers and strings."""
-        return json.loads(self.to_json())
-
-    def to_json(self) -> str:
-        """Strict JSON of `to_dict`."""
         fields = {name: value for name, value in asdict(self).items() if name != "points"}
-        return json.dumps(fields, indent=1, allow_nan=False)
+        return json.loads(json.dumps(fields))
 
     def _repr_html_(self) -> str:
         warnings = "".join(f"<li>{html.escape(warning.message)}</li>" for warning in self.warnings)

@@ -7,9 +7,8 @@ are the prefactors apart? Not to reject the first is not an answer: only the sec
 
 import enum
 import html
-import json
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -22,7 +21,7 @@ from harness.fit.laws.registry import get_law
 from harness.fit.problem.fit_status import FitWarning
 from harness.fit.referee.fit_warnings import FEWEST_CLUSTERS
 from harness.fit.referee.scores import scatter_of
-from harness.fit.results.result import Estimate, number, span
+from harness.fit.results.result import Estimate, StrictJson, number, span
 from harness.fit.shared.equivalence import Difference, Ratio, draw_group, group_differences, prefactor_ratios
 from harness.fit.shared.nested import (
     ALL_OWN,
@@ -70,7 +69,7 @@ class ModelScore:
 
 
 @dataclass(frozen=True)
-class Universality:
+class Universality(StrictJson):
     """What a table says about a law's being the same for several groups of its rows.
 
     Attributes:
@@ -101,13 +100,6 @@ class Universality:
     shared: dict[str, Estimate]
     estimates: dict[str, dict[str, Estimate]]
     warnings: tuple[FitWarning, ...]
-
-    def to_dict(self) -> dict:
-        return json.loads(self.to_json())
-
-    def to_json(self) -> str:
-        """Strict JSON of every field."""
-        return json.dumps(asdict(self), indent=1, allow_nan=False)
 
     def _repr_html_(self) -> str:
         rows = [
