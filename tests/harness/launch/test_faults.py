@@ -99,6 +99,7 @@ def test_a_run_that_alone_lacks_memory_fails_with_that_reason(lab, isogap, finis
     assert state(out, greedy).reason == "MemoryError: no room"
 
 
+@pytest.mark.slow
 def test_a_worker_that_dies_takes_no_other_run_with_it(lab, finished, finished_runs, tmp_path):
     out, guilty = tmp_path / "out", finished_runs[3]
     child = tmp_path / "deadly.py"

@@ -111,6 +111,7 @@ def series(out: Path, steps: dict[str, int]) -> str:
     return table[table["step"] <= [steps[run_id] for run_id in table["run_id"]]].to_csv(index=False)
 
 
+@pytest.mark.slow
 def test_two_processes_record_what_one_does(begin, begin_two, spec_of, tables, tmp_path):
     spec, out = spec_of(OTHERS), tmp_path / "together"
     ended, said = finish(begin_two(spec, out))
@@ -165,6 +166,7 @@ def test_what_dies_or_is_told_to_stop_goes_on_with_any_number_of_processes(begin
         np.testing.assert_allclose(mine[loss].to_numpy()[early], theirs[loss].to_numpy()[early], rtol=5e-3)
 
 
+@pytest.mark.slow
 def test_a_fault_of_the_first_process_ends_the_others(begin_two, tmp_path):
     ended, said = finish(begin_two(tmp_path / "missing.yaml", tmp_path / "out"))
     assert ended == [2, 1], said

@@ -74,6 +74,7 @@ def test_killed_at_any_moment_a_sweep_ends_with_the_same_tables(lab, run, finish
     assert not (out / "checkpoints").exists()
 
 
+@pytest.mark.slow
 def test_a_signal_ends_a_sweep_after_a_checkpoint_and_no_second_process_may_run_it(
     lab, run, isogap, finished, tables, tmp_path
 ):
@@ -123,6 +124,7 @@ def workers_of(child: subprocess.Popen) -> list[int]:
     return found()
 
 
+@pytest.mark.slow
 def test_a_signal_that_comes_before_the_workers_listen_fails_no_run(lab, tmp_path, ended_children):
     out, program = tmp_path / "out", tmp_path / "slow.py"
     # Workers read this again, and are minutes from listening.

@@ -68,6 +68,7 @@ def test_the_twin_gap_is_that_of_the_recorded_losses(out):
     assert set(its.at(step, "seen").group.tolist()) == groups[1]
 
 
+@pytest.mark.slow
 def test_an_interrupted_pair_has_the_same_gap(lab, spec, out, tmp_path):
     again = tmp_path / "again"
     child = lab.spawn("run", spec, "--out", again, "--cache", lab.cache, "--max-minutes", "0.0001")

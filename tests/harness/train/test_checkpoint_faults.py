@@ -200,7 +200,9 @@ def record(folder, bounds, evaluations):
         write_segment(folder, "timing", start, end, {"step": [end], "wall_seconds": [1.0]})
 
 
-@pytest.mark.parametrize("kind", ["truncated", "emptied", "missing", "flipped"])
+@pytest.mark.parametrize(
+    "kind", ["truncated", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("emptied", "missing", "flipped"))]
+)
 def test_a_damaged_segment_sends_its_run_back_to_where_its_record_is_whole(tmp_path, rng, kind):
     run, evaluations = RUN, RUN.evaluation_steps()
     ends = [0, 40, 300, 500]

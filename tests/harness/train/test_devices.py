@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 STEPS, SLOTS, BATCH = 30, 4, 8
 # What is trained: architecture, slots, whether its parameters are split over `data`.
@@ -53,6 +54,7 @@ def trained(architecture: str, slots: int, sharded: bool, devices: int) -> dict:
     }
 
 
+@pytest.mark.slow
 def test_eight_devices_compute_what_one_does():
     # Compiling is what takes the time: 49 s of tests instead of 61.
     environment = os.environ | {"XLA_FLAGS": "--xla_backend_optimization_level=0"}

@@ -162,7 +162,7 @@ def test_two_devices_compute_what_one_does(together, four, config):
 
 
 @pytest.mark.usefixtures("hurried")
-@pytest.mark.parametrize(("slots", "devices"), [(4, 2), (1, 2)])
+@pytest.mark.parametrize(("slots", "devices"), [pytest.param(4, 2, marks=pytest.mark.slow), (1, 2)])
 def test_a_turn_in_chunks_is_the_turn(monkeypatch, config, slots, devices):
     """Whether the devices have two runs each, or share one."""
     batched = config.model_copy(update={"batch": 8})
@@ -193,7 +193,10 @@ def test_chunks_are_whole_sequences_and_a_mixture_is_one():
 
 
 @pytest.mark.usefixtures("hurried")
-@pytest.mark.parametrize("architecture", ["top2", "fine_grained_shared", "switch_top1"])
+@pytest.mark.parametrize(
+    "architecture",
+    ["top2", *(pytest.param(name, marks=pytest.mark.slow) for name in ("fine_grained_shared", "switch_top1"))],
+)
 def test_a_mixture_split_over_two_devices_computes_what_one_does(config, architecture):
     """Loads, balance and selection biases are those of the whole batch. A few steps: a token near a tie would change
     experts by a rounding, and the runs part."""
@@ -271,6 +274,7 @@ def test_runs_enter_where_the_mask_says_and_leave_the_others_alone(together, fou
             np.testing.assert_array_equal(np.asarray(got)[slot], (new if mask[slot] else old)[slot])
 
 
+@pytest.mark.slow
 def test_programs_are_compiled_once_for_their_shape_and_size(four, config):
     assert programs(Key(SHAPE, 4, Compute(), mesh_for(4, config.batch))).advance is four.advance
     assert compile_ahead(Key(SHAPE, 4, Compute(), mesh_for(4, config.batch))).result().advance is four.advance

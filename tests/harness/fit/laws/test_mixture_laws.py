@@ -46,6 +46,7 @@ def simplex():
     return np.stack([a, b, 1 - a - b], axis=1)[a + b <= 1 + 1e-9].clip(0.0)
 
 
+@pytest.mark.slow
 def test_the_best_mixture_is_found():
     """3 domains, 40 mixtures, .5 % noise: new mixtures at 3 times the size within 1 %, and the best within .05."""
     rng = np.random.default_rng(0)
@@ -65,6 +66,7 @@ def test_the_best_mixture_is_found():
     assert np.abs(grid[predicted.argmin()] - grid[truth.argmin()]).sum() <= 0.05
 
 
+@pytest.mark.slow
 def test_where_mixture_and_scale_interact_the_joint_law_predicts_better():
     rng = np.random.default_rng(1)
     columns = design(rng, 20, [1e8, 3e8, 1e9, 3e9], [2e9, 5e10])

@@ -27,6 +27,7 @@ def test_the_choices_tried_are_those_of_the_checklist(losses):
     assert {"least squares on logs", "N = N_total", "law tied", "law skaling", "law kaplan"} <= set(cases)
 
 
+@pytest.mark.slow
 def test_checkpoints_are_told_from_final_losses(losses):
     """Three checkpoints a run; the final ones alone are one of the choices, and their share is in the checklist."""
     final = losses(3, rows=60).assign(run=np.arange(60))
