@@ -16,7 +16,7 @@ class Compute:
             stay float32.
         attention: `chunked` for a CPU; `fused`, which the compilers of GPUs and TPUs recognise.
         loss: of `mean_loss`: `one_pass` computes the gradient together with the loss; `plain` leaves it to autodiff.
-        padding: columns of zeros that `models.cpu.padding` adds to hidden features; 0 adds none.
+        padding: columns of zeros that `models.cpu.feed_forward` adds to hidden features; 0 adds none.
         experts: `looped` takes blocks of rows one by one; `batched` takes all at once, in batched matrix products.
         batch_axis: the mesh axis over whose devices the caller has split the batch, or None. Loads are then summed over
             the devices. Losses and the other statistics are those of the device's share, for the caller to average.

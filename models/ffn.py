@@ -7,8 +7,7 @@ from jaxtyping import Array, Float, Int
 
 from models.compute import ExpertsMethod
 from models.config import Activation
-from models.cpu.looped_experts import LOOPED_FROM, looped_feed_forward
-from models.cpu.padding import pad_hidden
+from models.cpu.feed_forward import LOOPED_FROM, looped_feed_forward, pad_hidden
 from models.weights import weight
 
 

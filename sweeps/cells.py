@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from models.config import ModelConfig, make_config
-from models.count import Counts, Which, count, flops
+from models.count import Which, count, flops
 from models.sizes import choose_heads, shape_for
 from sweeps.config import DataConfig, OptimizerConfig, ProbeConfig, RunConfig
 from sweeps.expression import Scalar
@@ -49,7 +49,6 @@ class Cell:
         settings: what the spec says, defaults included, by the names of `sweeps.spec.Settings`.
         seed: of this run.
         config: the run; None if infeasible.
-        counts: its parameters; None if no shape was found.
         reason: why it is infeasible.
     """
 
@@ -57,7 +56,6 @@ class Cell:
     settings: Mapping[str, Any]
     seed: int
     config: RunConfig | None
-    counts: Counts | None
     reason: str | None
 
     @property
@@ -73,8 +71,8 @@ class Cell:
         return plain | derived(self.config, self.params_kind) if self.config else plain
 
 
-def resolve(settings: Mapping[str, Any]) -> tuple[RunConfig | None, Counts | None, str | None]:
-    """The run with seed 0 of one cell, its parameters, and the reason if it cannot run.
+def resolve(settings: Mapping[str, Any]) -> tuple[RunConfig | None, str | None]:
+    """The run with seed 0 of one cell, or the reason why it cannot run.
 
     D is rounded to whole steps. U is rounded to whole windows, so that D / U is the number of epochs that was asked for
     as nearly as possible. `RunConfig` says what D, U and the epochs are after rounding.
@@ -82,13 +80,12 @@ def resolve(settings: Mapping[str, Any]) -> tuple[RunConfig | None, Counts | Non
     try:
         model = _model(settings)
     except ValueError as error:
-        return None, None, str(error)
-    counts = count(model)
-    n, context = counts.of(settings["params_kind"]), model.context
+        return None, str(error)
+    n, context = count(model).of(settings["params_kind"]), model.context
     batch = settings["batch"] if "batch" in settings else max(1, round(settings["batch_tokens"] / context))
     tokens = settings["tokens"].tokens(n) if "tokens" in settings else settings["flops"] / flops(model).train
     if tokens > LONGEST_RUN:
-        return None, counts, f"D would be {tokens:.1e} tokens, more than {LONGEST_RUN:.0e}"
+        return None, f"D would be {tokens:.1e} tokens, more than {LONGEST_RUN:.0e}"
     steps = max(1, round(tokens / (batch * context)))
     if "epochs" in settings:
         windows = round(steps * batch / settings["epochs"])
@@ -98,7 +95,7 @@ def resolve(settings: Mapping[str, Any]) -> tuple[RunConfig | None, Counts | Non
         unique = round(min(settings["unique_tokens"].tokens(n), LONGEST_RUN))
         too_short = f"U = {unique} is less than one window of {context} + 1 tokens"
     if unique <= context:
-        return None, counts, too_short
+        return None, too_short
     rate = settings["lr"]
     try:
         config = RunConfig(
@@ -121,8 +118,8 @@ def resolve(settings: Mapping[str, Any]) -> tuple[RunConfig | None, Counts | Non
             **_given(settings, keep="keep"),
         )
     except ValidationError as error:
-        return None, counts, error.errors()[0]["msg"]
-    return config, counts, None
+        return None, error.errors()[0]["msg"]
+    return config, None
 
 
 def derived(config: RunConfig, which: Which) -> dict[str, Scalar]:

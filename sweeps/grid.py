@@ -10,13 +10,22 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from sweeps.axes import axes_of, override
+from pydantic import ValidationError
+
 from sweeps.cells import DEFAULTS, FILTER_NAMES, Cell, resolve
-from sweeps.complaints import shorten
+from sweeps.complaints import input_error, key_text, nearest, shorten
 from sweeps.config import RunConfig
 from sweeps.errors import InputError
 from sweeps.expression import ExpressionError, MissingValue, holds, parse_expression
-from sweeps.spec import MOST_CELLS, Block, ExtraSeeds, Spec, read_spec, read_utf8
+from sweeps.spec import KNOWN_KEYS, MOST_CELLS, SETTINGS, Block, ExtraSeeds, Settings, Spec, read_spec
+
+# Two ways to say one thing. A level that uses one way makes what an earlier level said the other way void.
+ALTERNATIVES: tuple[tuple[frozenset[str], frozenset[str]], ...] = (
+    (frozenset({"batch"}), frozenset({"batch_tokens"})),
+    (frozenset({"tokens"}), frozenset({"flops"})),
+    (frozenset({"epochs"}), frozenset({"unique_tokens"})),
+    (frozenset({"params", "aspect"}), frozenset({"width", "depth", "heads", "ffn_width"})),
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,7 +55,11 @@ def read_sweep_text(source: str | Path) -> str:
         InputError: no such file or preset, or an unreadable file.
     """
     if os.path.exists(source):  # False, not an error, for names that no file can have
-        return read_utf8(Path(source))
+        try:
+            return Path(source).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
+            raise InputError(Path(source), "file", reason, "a readable YAML file in UTF-8") from None
     if str(source) not in preset_names():
         raise InputError("sweep", "SWEEP", str(source), f"a YAML file, or a preset: {', '.join(preset_names())}")
     return (importlib.resources.files("sweeps") / "presets" / f"{source}.yaml").read_text(encoding="utf-8")
@@ -67,7 +80,7 @@ def expand(spec: Spec, where: object) -> Sweep:
     Raises:
         InputError: axes that do not fit, a filter that cannot be used or leaves nothing, or two cells that are one run.
     """
-    base = override(DEFAULTS, spec.defaults, where, "defaults")
+    base = _override(DEFAULTS, spec.defaults, where, "defaults")
     cells: list[Cell] = []
     for index, block in enumerate(spec.blocks):
         cells += _block_cells(block, base, where, f"blocks[{index}]", MOST_CELLS - len(cells))
@@ -92,20 +105,69 @@ def _refuse_equal(cells: list[Cell], where: object) -> None:
 
 
 def _block_cells(block: Block, base: Mapping[str, Any], where: object, path: str, room: int) -> list[Cell]:
-    base = override(base, block.defaults, where, f"{path}.defaults")
-    axes = axes_of(block, where, path)
+    base = _override(base, block.defaults, where, f"{path}.defaults")
+    axes = _axes_of(block, where, path)
     size = math.prod(len(axis) for axis in axes) * _most_seeds(block)
     if size > room:
         raise InputError(where, path, f"{shorten(size)} cells", f"at most {MOST_CELLS:,} in a sweep")
     cells = []
     for values in itertools.product(*axes):
         chosen = {key: value for part in values for key, value in part.items()}
-        settings = override(base, chosen, where, path)
+        settings = _override(base, chosen, where, path)
         _check_complete(settings, where, path)
         cells.append(Cell(block.name or path, settings, 0, *resolve(settings)))
     if block.where is not None:
         cells = _filter(cells, block.where, where, f"{path}.where")
     return _seeded(cells, block, where, path)
+
+
+def _axes_of(block: Block, where: object, path: str) -> list[list[dict[str, Any]]]:
+    """The axes of a block, each as the settings that it takes in turn; a zip group is one axis of several fields."""
+    axes = [_axis(values, key, where, f"{path}.grid.{key_text(key)}") for key, values in block.grid.items()]
+    groups = block.zip if isinstance(block.zip, list) else [block.zip]
+    for index, group in enumerate(groups):
+        place = f"{path}.zip[{index}]" if isinstance(block.zip, list) else f"{path}.zip"
+        columns = {key: _axis(values, key, where, f"{place}.{key_text(key)}") for key, values in group.items()}
+        if len({len(column) for column in columns.values()}) > 1:
+            told = ", ".join(f"{key} has {len(column)}" for key, column in columns.items())
+            raise InputError(where, place, told, "lists of equal length")
+        rows = zip(*columns.values(), strict=True)
+        if columns:
+            axes.append([{key: value for part in row for key, value in part.items()} for row in rows])
+    names = [name for axis in axes for name in axis[0]]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice:
+        raise InputError(where, path, twice, "each field in one axis only")
+    return axes
+
+
+def _axis(values: object, field: str, where: object, path: str) -> list[dict[str, Any]]:
+    """The settings that one field takes in turn. A value that is not a list counts as a list of one."""
+    if field not in Settings.__annotations__:
+        raise InputError(where, path, field, nearest(field, tuple(Settings.__annotations__)))
+    values = values if isinstance(values, list) else [values]
+    if not values:
+        raise InputError(where, path, values, "at least one value")
+    taken = []
+    for index, value in enumerate(values):
+        try:
+            taken.append(dict(SETTINGS.validate_python({field: value})))
+        except (ValidationError, RecursionError) as error:
+            raise input_error(where, path, error, KNOWN_KEYS, index) from None
+    return taken
+
+
+def _override(earlier: Mapping[str, Any], later: Mapping[str, Any], where: object, path: str) -> dict[str, Any]:
+    """The settings of `earlier`, with those of `later` in their place; `later` may say each thing in one way only."""
+    void: set[str] = set()
+    for one, other in ALTERNATIVES:
+        for chosen, left in ((one, other), (other, one)):
+            if chosen & later.keys():
+                if left & later.keys():
+                    both = sorted((chosen | left) & later.keys())
+                    raise InputError(where, path, ", ".join(both), "one way of saying it, not both")
+                void |= left
+    return {**{key: value for key, value in earlier.items() if key not in void}, **later}
 
 
 def _check_complete(settings: Mapping[str, Any], where: object, path: str) -> None:

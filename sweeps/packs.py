@@ -9,8 +9,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from sweeps.config import RunConfig
-from sweeps.memory import run_bytes
-from sweeps.shape import Shape, shape_of, turns_of
+from sweeps.shape import Shape, run_bytes, shape_of, turns_of
 
 SLOTS = (1, 2, 4, 8, 16, 32, 64)
 # (shape, slots) -> throughput of a pack of that many slots, relative to one run trained alone.

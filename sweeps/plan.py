@@ -13,12 +13,13 @@ from sweeps.cells import Cell, derived
 from sweeps.config import DataConfig, RunConfig
 from sweeps.errors import InputError
 from sweeps.grid import Sweep
-from sweeps.memory import run_bytes
 from sweeps.packs import Pack, choose_slots, packs
-from sweeps.shape import Shape, shape_of
+from sweeps.shape import Shape, run_bytes, shape_of
 
 # A text, tokenizer and split -> the tokens that a run may train on.
 AvailableTokens = Callable[[DataConfig], int]
+# A run -> what else a plan's row tells of it, by column.
+Expect = Callable[[RunConfig], Mapping[str, Any]]
 # A placeholder for U: cells that differ only in their unique tokens share one look-up of the available tokens.
 ANY_UNIQUE_TOKENS = 2
 _QUANTITIES = (
@@ -80,26 +81,33 @@ class Seconds:
 
 
 @dataclasses.dataclass(frozen=True)
-class Plan:
-    """A sweep and its cost.
+class Division:
+    """Runs dealt to processes.
 
     Attributes:
-        packs: of the cells that will run; see `sweeps.packs`.
+        packs: of all runs; see `sweeps.packs`.
         processes: that train them at the same time, each on its share of the cores.
-        compiles: of programs, one for each signature and process that trains it.
-        flops, flops_6nd: training operations of these runs, exact and as 6 N D; padding and evaluation not included.
+        calibration: what each of the processes does.
     """
+
+    packs: tuple[Pack, ...]
+    processes: int
+    seconds: Seconds
+    calibration: Calibration
+
+    @property
+    def compiles(self) -> int:
+        """Programs to compile: one for each signature and process that trains it."""
+        return len(self.packs)
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan(Division):
+    """A sweep, and how the cells that will run are dealt to processes."""
 
     name: str
     description: str
     cells: tuple[PlannedCell, ...]
-    packs: tuple[Pack, ...]
-    processes: int
-    compiles: int
-    flops: int
-    flops_6nd: int
-    seconds: Seconds
-    calibration: Calibration
 
     @property
     def runs(self) -> tuple[RunConfig, ...]:
@@ -110,6 +118,16 @@ class Plan:
     def infeasible(self) -> tuple[PlannedCell, ...]:
         """The cells that will not run."""
         return tuple(cell for cell in self.cells if cell.reason is not None)
+
+    @property
+    def flops(self) -> int:
+        """Exact training operations of the runs, without padding and evaluation."""
+        return sum(flops(run.model).train * run.tokens for run in self.runs)
+
+    @property
+    def flops_6nd(self) -> int:
+        """The same as 6 N D."""
+        return sum(flops(run.model).six_n * run.tokens for run in self.runs)
 
     def to_json(self) -> str:
         """Everything, as one JSON object; the cells as flat rows."""
@@ -136,7 +154,7 @@ def plan(
     calibration: Calibration = TWO_CORES,
     machine_bytes: int | None = None,
     memory_limit: int | None = None,
-    expect: Callable[[RunConfig], Mapping[str, Any]] | None = None,
+    expect: Expect | None = None,
 ) -> Plan:
     """The plan of a sweep on this machine.
 
@@ -148,28 +166,10 @@ def plan(
         expect: what else the rows of feasible cells tell, by column.
     """
     held = functools.cache(functools.partial(_held, available_tokens)) if available_tokens else None
-    cells = tuple(_planned(cell, held, calibration.micro_tokens, machine_bytes) for cell in sweep.cells)
-    if expect is not None:
-        cells = tuple(
-            dataclasses.replace(cell, expected=expect(cell.cell.config))
-            if cell.cell.config and cell.reason is None
-            else cell
-            for cell in cells
-        )
+    cells = tuple(_planned(cell, held, calibration.micro_tokens, machine_bytes, expect) for cell in sweep.cells)
     configs = [cell.cell.config for cell in cells if cell.cell.config and cell.reason is None]
     division = divide(configs, calibration, memory_limit)
-    return Plan(
-        name=sweep.name,
-        description=sweep.description,
-        cells=cells,
-        packs=division.packs,
-        processes=division.processes,
-        compiles=len(division.packs),
-        flops=sum(flops(config.model).train * config.tokens for config in configs),
-        flops_6nd=sum(flops(config.model).six_n * config.tokens for config in configs),
-        seconds=division.seconds,
-        calibration=division.calibration,
-    )
+    return Plan(**vars(division), name=sweep.name, description=sweep.description, cells=cells)
 
 
 def _held(available_tokens: AvailableTokens, data: DataConfig) -> int | str:
@@ -181,8 +181,9 @@ def _held(available_tokens: AvailableTokens, data: DataConfig) -> int | str:
 
 
 def _planned(
-    cell: Cell, held: Callable[[DataConfig], int | str] | None, micro_tokens: int, machine_bytes: int | None
-) -> PlannedCell:
+    cell: Cell, held: Callable[[DataConfig], int | str] | None, micro_tokens: int, machine_bytes: int | None,
+    expect: Expect | None,
+) -> PlannedCell:  # fmt: skip
     config = cell.config
     if config is None:
         return PlannedCell(cell, None, None, cell.reason)
@@ -196,21 +197,8 @@ def _planned(
             reason = pool
         elif data.unique_tokens > pool:
             reason = f"U = {data.unique_tokens:,} tokens, but {data.domain} holds {pool:,} as {data.tokenizer}"
-    return PlannedCell(cell, config.run_id, memory, reason)
-
-
-@dataclasses.dataclass(frozen=True)
-class Division:
-    """Runs dealt to processes.
-
-    Attributes:
-        calibration: what each of the processes does.
-    """
-
-    processes: int
-    calibration: Calibration
-    packs: tuple[Pack, ...]
-    seconds: Seconds
+    expected = expect(config) if expect and reason is None else {}
+    return PlannedCell(cell, config.run_id, memory, reason, expected)
 
 
 # Pinned workers are chosen only if they are faster by more than the error of the estimate: where they should have been
@@ -247,7 +235,7 @@ def _division(
         compiling = calibration.compile_time(pack.shape.model)
         spent = Seconds(spent.compile + compiling, spent.training + training, spent.evaluation + evaluation)
         heapq.heappush(busy, (spent.total, process, spent))
-    return Division(processes, calibration, made, max(busy)[2])
+    return Division(made, processes, max(busy)[2], calibration)
 
 
 def pays_for_another(calibration: Calibration, slots: Mapping[str, int]) -> Callable[[Shape], float]:

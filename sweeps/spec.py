@@ -1,21 +1,9 @@
 """A sweep as its author writes it: YAML text to validated values, or one InputError naming the field.
 
-    name: example
-    defaults: {domain: stdlib_code, context: 128, tokens: 20 N}
-    blocks:
-      - grid: {architecture: [dense, parallel], params: [1e5, 1e6]}   # every combination
-        zip: {batch: [8, 16], lr: [1e-3, 2e-3]}                       # paired; several zips as a list
-        where: N_total < 5e5 or architecture == "dense"
-        seeds: 1
-        extra_seeds: {count: 2, share: 0.15}
-
-A later level (sweep's defaults, block's defaults, axes) overrides an earlier one, and of two ways to say the same thing
-(`batch` or `batch_tokens`, `tokens` or `flops`, `epochs` or `unique_tokens`, `params` or `width` and `depth`) the later
-level's way.
+`sweeps/README.md` describes every key and setting, and how a later level of settings overrides an earlier one.
 """
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
@@ -76,21 +64,7 @@ Rate = Annotated[Annotated[_Positive, Tag("<number>")] | Annotated[RateRule, Tag
 
 @with_config(ConfigDict(extra="forbid"))
 class Settings(TypedDict, total=False):
-    """What a user may set for a cell. Only the fields that were given are there.
-
-    Attributes:
-        params: target number of parameters N; `params_kind` says which N, here, in token and learning-rate rules and
-            in u = D / N^0.74. Or an explicit shape: width, depth, and heads, ffn_width if not the usual ones.
-        tokens: D; a number, `20 N` or `0.1 N^0.74`, N being what the shape actually has.
-        flops: or the training operations to spend (`models.count.flops`, exact, full mask), which give D.
-        domain: a corpus, or a mixture of several with fixed shares: {web: 0.5, code: 0.5}.
-        split_seed: another one holds out other documents.
-        twins: two runs a cell, on disjoint halves of the documents, whose losses on each other's text give the gap.
-        epochs: R, so that U = D / R; or unique_tokens: U, spelled as `tokens` is.
-        batch: sequences a step; or batch_tokens.
-        lr: peak learning rate, or a RateRule.
-        warmup: share of the steps.
-    """
+    """What a user may set for a cell, as `sweeps/README.md` describes it. Only the fields that were given are there."""
 
     architecture: Annotated[str, AfterValidator(_architecture)]
     params: Annotated[Whole, Field(gt=0, le=10**13)]
@@ -211,16 +185,3 @@ def read_spec(text: str, where: object) -> Spec:
         return Spec.model_validate(raw)
     except (ValidationError, RecursionError) as error:
         raise input_error(where, "", error, KNOWN_KEYS) from None
-
-
-def read_utf8(path: Path) -> str:
-    """The text of a spec.
-
-    Raises:
-        InputError: not a readable UTF-8 file.
-    """
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
-        raise InputError(path, "file", reason, "a readable YAML file in UTF-8") from None

@@ -9,8 +9,7 @@ import typer
 
 from harness.files import default_cache, open_folder
 from harness.launch.sweep import run_sweep
-from harness.train.hosts import PeerError
-from harness.train.session import Session
+from harness.train.session import PeerError, Session
 from sweeps.errors import InputError
 
 

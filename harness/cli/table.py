@@ -13,7 +13,7 @@ from typing import Any
 import typer
 
 from harness.files import default_cache
-from harness.machine.huge_pages import ask_for_huge_pages
+from harness.machine.processes import ask_for_huge_pages
 
 # What does the work of each command: `module:function`, which takes the command's options by name.
 WORK: dict[str, str] = {}

@@ -6,18 +6,21 @@ import os
 import signal
 import threading
 import traceback
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 
-from harness.launch.faults import Outcome, states_of
-from harness.launch.queue import PackQueue
+from harness.launch.queue import Outcome, PackQueue, states_of
 from harness.machine.processes import spawn
 from harness.record.heartbeat import HeartbeatWriter
 from harness.record.status import ENDED
-from harness.train.session import Session, Stop
+from harness.train.session import PeerError, Session, Stop
 from sweeps.errors import reason_of
 from sweeps.packs import Pack
+
+# The outcome of a pack is the first of these that any host reports.
+WORST = ("folder", "memory", "fault", "alarm", "ended")
 
 
 def run_packs(queue: PackQueue, workers: int) -> None:
@@ -30,22 +33,52 @@ def run_packs(queue: PackQueue, workers: int) -> None:
         OSError: the sweep's folder cannot be written.
     """
     if workers > 1:
-        return _train_in_workers(queue, workers)
+        _train_in_workers(queue, workers)
+    else:
+        train_in_turn(queue)
+
+
+def train_in_turn(queue: PackQueue, announce: Callable[[Pack, Pack | None], None] = lambda pack, following: None):
+    """Train one pack after another in this process, whose JAX is configured, together with the other hosts if any.
+
+    Args:
+        announce: is given each pack before it is trained, and the next one if that needs other programs.
+
+    Raises:
+        OSError: the sweep's folder cannot be written.
+        PeerError: another host failed outside the training, or is lost.
+    """
+    with HeartbeatWriter(queue.session.out) as heartbeat:
+        while queue.open():
+            pack = queue.packs.popleft()
+            following = queue.packs[0] if queue.packs and queue.packs[0].shape != pack.shape else None
+            announce(pack, following)
+            queue.settle(pack, train_on_all_hosts(pack, following, queue.session, queue.stop, heartbeat))
+
+
+def train_on_all_hosts(
+    pack: Pack, following: Pack | None, session: Session, stop: Stop, heartbeat: HeartbeatWriter
+) -> Outcome:
+    """Train a pack while the programs of the following one are compiled; the worst outcome that any host reports."""
+    from harness.train import hosts
     from harness.train.devices import key_of
     from harness.train.programs import compile_ahead
 
-    def train(pack: Pack, following: Pack | None) -> Outcome:
-        if following is not None:
-            compile_ahead(key_of(following))
-        return train_pack_here(pack, queue.session, queue.stop, heartbeat)
-
-    with HeartbeatWriter(queue.session.out) as heartbeat:
-        queue.train_in_turn(train)
+    if following is not None and hosts.hosts_of((key := key_of(following)).mesh).take_part:
+        compile_ahead(key)
+    outcome = train_pack_here(pack, session, stop, heartbeat)
+    failed = outcome.kind != "ended"
+    if failed:
+        hosts.alarm(outcome.reason)
+    outcomes = [Outcome(**each) for each in hosts.conclude(asdict(outcome), failed)]
+    worst = min(outcomes, key=lambda each: WORST.index(each.kind))
+    if worst.kind == "alarm":
+        raise PeerError(worst.reason)
+    return worst
 
 
 def train_pack_here(pack: Pack, session: Session, stop: Stop, heartbeat: HeartbeatWriter) -> Outcome:
     """Train a pack in this process, whose JAX is configured; a fault is returned as the outcome."""
-    from harness.train.hosts import PeerError
     from harness.train.pack import train_pack
 
     try:
@@ -145,7 +178,6 @@ def _serve(connection: Connection, session: Session, number: int, cores: list[in
     # As many devices as one process for all cores would have. Another split of the slots would round otherwise, and the
     # tables would depend on the number of workers. Two devices on one core cost no more than one; four cost 15 %.
     configure_jax(session.cache, session.devices)
-
     with HeartbeatWriter(session.out, name=f"worker-{number}") as heartbeat:
         while True:
             try:

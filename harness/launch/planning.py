@@ -2,11 +2,10 @@
 
 import functools
 import os
-from collections.abc import Callable
 from pathlib import Path
 
 from harness.data.mixture import available_tokens, stores_of
-from harness.data.store import TokenStore, prepare
+from harness.data.store import prepare
 from harness.files import default_cache
 from harness.gaps.design import expectation
 from harness.launch.packing import memory_limit_of
@@ -33,12 +32,10 @@ def plan_sweep(sweep: str, cache: Path | None, calibrate: bool) -> Plan:
     loaded = load(sweep)
     calibration = calibration_of(cache) if calibrate else TWO_CORES
     opened = functools.cache(functools.partial(prepare, cache=cache))
-    available = functools.partial(_available, opened)
+
+    def available(data: DataConfig) -> int:
+        return available_tokens(tuple(share for share, _ in data.parts), stores_of(opened, data))
+
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     with working("preparing text"):
         return plan(loaded, available, calibration, memory, memory_limit_of(calibration.platform), expectation(opened))
-
-
-def _available(opened: Callable[..., TokenStore], data: DataConfig) -> int:
-    """Tokens of the training text that a configuration names."""
-    return available_tokens(tuple(share for share, _ in data.parts), stores_of(opened, data))

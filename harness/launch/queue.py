@@ -1,13 +1,80 @@
-"""The packs of a sweep that wait to be trained, whoever trains them."""
+"""The packs of a sweep that wait to be trained, whoever trains them.
+
+A pack that could not be trained to its end is tried again without the run that failed.
+"""
 
 import dataclasses
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence, Set
+from pathlib import Path
+from typing import Literal
 
-from harness.launch.faults import Outcome, after_fault, states_of
+from harness.files import write_text
 from harness.launch.packing import read_packing, write_packing
+from harness.record.status import ENDED, State, Status, read_status, run_folder, write_status
 from harness.train.session import Session, Stop
-from sweeps.packs import Pack
+from sweeps.config import RunConfig
+from sweeps.packs import Pack, make_pack
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """How the training of a pack ended.
+
+    Attributes:
+        kind: `ended`: all runs of the pack ended, or it was stopped; `memory`: its programs lacked memory; `fault`:
+            they raised, or the process died; `folder`: the sweep's folder cannot be written; `alarm`: another of the
+            hosts that train together failed.
+        reason: one line.
+        trace: the traceback, if there is one.
+        path: the file that could not be written.
+    """
+
+    kind: Literal["ended", "memory", "fault", "folder", "alarm"]
+    reason: str = ""
+    trace: str = ""
+    path: str = ""
+
+
+def after_fault(pack: Pack, outcome: Outcome, out: Path) -> list[Pack]:
+    """The packs to train in place of one that failed; runs that cannot be trained are marked as failed.
+
+    A pack that lacked memory is halved. After another fault it is not known which run caused it: each run that trained
+    is tried alone in the same program, with the other slots empty, which leaves its numbers the same to the bit. A run
+    that fails alone has failed. After a fault before any run trained all runs have failed.
+    """
+    if outcome.kind == "ended":
+        return []
+    states = list(zip(pack.runs, states_of(pack.runs, out), strict=True))
+    standing = [run for run, state in states if state not in ENDED]
+    trained = [run for run, state in states if state == "running"]
+    if outcome.kind == "memory" and pack.slots > 1:
+        return [make_pack(pack.shape, pack.slots // 2, standing)]
+    if len(trained) > 1:
+        _interrupt(trained, out)
+        alone = [make_pack(pack.shape, pack.slots, [run]) for run in trained]
+        rest = [run for run in standing if run not in trained]
+        return alone + ([make_pack(pack.shape, pack.slots, rest)] if rest else [])
+    failed = trained or standing
+    for run in failed:
+        folder = run_folder(out, run.run_id)
+        if outcome.trace:
+            write_text(folder / "error.txt", outcome.trace)
+        write_status(folder, Status("failed", read_status(folder, run.steps).step, run.steps, reason=outcome.reason))
+    rest = [run for run in standing if run not in failed]
+    return [make_pack(pack.shape, pack.slots, rest)] if rest else []
+
+
+def _interrupt(runs: Sequence[RunConfig], out: Path) -> None:
+    """Mark runs as interrupted, so that a later fault is not taken for theirs."""
+    for run in runs:
+        folder = run_folder(out, run.run_id)
+        write_status(folder, dataclasses.replace(read_status(folder, run.steps), state="interrupted"))
+
+
+def states_of(runs: Sequence[RunConfig], out: Path) -> list[State]:
+    """The states of runs as their statuses tell them now."""
+    return [read_status(run_folder(out, run.run_id), run.steps).state for run in runs]
 
 
 @dataclasses.dataclass
@@ -16,12 +83,14 @@ class PackQueue:
 
     Attributes:
         ended: is given the ids of a pack's runs when the pack was left.
+        ended_before: the ids of runs that ended in an earlier invocation, which --fail-fast does not count.
     """
 
     session: Session
     stop: Stop
     ended: Callable[[Iterable[str]], None]
     packs: deque[Pack]
+    ended_before: Set[str]
 
     def open(self) -> bool:
         """Whether another pack is to be begun."""
@@ -41,7 +110,8 @@ class PackQueue:
             if other.slots != pack.slots:
                 self._halve(pack, other.slots)
         self.packs.extendleft(reversed(remaining))
-        bad = {"failed", "diverged"} & set(states_of(pack.runs, out))
+        trained = [run for run in pack.runs if run.run_id not in self.ended_before]
+        bad = {"failed", "diverged"} & set(states_of(trained, out))
         self.stop.failed |= self.session.fail_fast and bool(bad)
         self.ended(run.run_id for run in pack.runs)
 
@@ -54,14 +124,3 @@ class PackQueue:
         for index, other in enumerate(self.packs):
             if other.shape == pack.shape:
                 self.packs[index] = dataclasses.replace(other, slots=slots)
-
-    def train_in_turn(self, train: Callable[[Pack, Pack | None], Outcome]) -> None:
-        """Train one pack after another.
-
-        Args:
-            train: is given a pack, and the next one if that needs other programs.
-        """
-        while self.open():
-            pack = self.packs.popleft()
-            following = self.packs[0] if self.packs and self.packs[0].shape != pack.shape else None
-            self.settle(pack, train(pack, following))

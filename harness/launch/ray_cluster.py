@@ -23,9 +23,8 @@ from pathlib import Path
 from typing import Any
 
 from harness.files import is_local
-from harness.launch.faults import Outcome
 from harness.launch.local import train_pack_here
-from harness.launch.queue import PackQueue
+from harness.launch.queue import Outcome, PackQueue
 from harness.machine.processes import HOME
 from harness.record.heartbeat import HeartbeatWriter
 from harness.record.lock import sweep_lock
@@ -47,7 +46,7 @@ def run_packs_on_ray(queue_of: Callable[[int], PackQueue], session: Session) -> 
     """Train all packs; statuses and records tell how it went.
 
     A pack whose node dies goes on elsewhere from its last checkpoint. So does one whose process dies; the second time
-    it is the pack's own fault, see `harness.launch.faults`.
+    it is the pack's own fault, see `harness.launch.queue.after_fault`.
 
     Args:
         queue_of: the packs to train, given how many can train at the same time.
@@ -199,7 +198,6 @@ def _train_as_task(pack: Pack, session: Session, directory: str, versions: dict[
             others = sorted(f"{name} {version}" for name, version in _versions().items() if version != versions[name])
             raise RuntimeError(f"{socket.gethostname()} has other versions than the driver: {', '.join(others)}")
         _prepare_process(session.cache, session.devices, directory)
-
         # Ray calls a node dead a moment before its processes are: this task waits for the last one.
         with _alone(session.out / "checkpoints" / f"{pack.pack_id}.lock", stop) as alone:
             if not alone:

@@ -10,12 +10,11 @@ import threading
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from harness.launch.faults import Outcome
-from harness.launch.local import train_pack_here
+from harness.launch.local import train_in_turn, train_on_all_hosts
 from harness.launch.queue import PackQueue
 from harness.record.configs import read_configs
 from harness.record.heartbeat import HeartbeatWriter
-from harness.train.session import Session, Stop
+from harness.train.session import PeerError, PeerLost, Session, Stop
 from sweeps.config import RunConfig
 from sweeps.errors import InputError, reason_of
 from sweeps.packs import Pack, make_pack
@@ -26,8 +25,6 @@ LISTEN_SECONDS = 0.5
 # Each host has one device of all its cores. With two, programs in flight at the same time waited for each other
 # forever (jax 0.10, gloo: ten evaluations of different runs); with one, 900 evaluations did not.
 CPU_DEVICES = 1
-# The outcome of a pack is the first of these that any host reports.
-WORST = ("folder", "memory", "fault", "alarm", "ended")
 
 
 @contextlib.contextmanager
@@ -56,7 +53,7 @@ def joined(where: str) -> Iterator[None]:
         raise InputError("--hosts", "value", where, f"{expected} ({reason_of(error)})") from None
     try:
         yield
-    except hosts.PeerLost:
+    except PeerLost:
         raise  # to leave together would be to wait for a host that is lost
     except BaseException as error:
         hosts.alarm(reason_of(error))
@@ -85,7 +82,7 @@ def _shared_signals(stop: Stop) -> Iterator[None]:
     over, lead = threading.Event(), hosts.all_hosts().lead
 
     def listen() -> None:
-        with contextlib.suppress(hosts.PeerError):  # the thread that trains meets it, too, and reports it
+        with contextlib.suppress(PeerError):  # the thread that trains meets it, too, and reports it
             while not over.wait(LISTEN_SECONDS):
                 if not lead and stop.signal_number is not None:
                     return hosts.note("signal", str(stop.signal_number))
@@ -115,17 +112,14 @@ def lead(queue: PackQueue, micro_tokens: int) -> None:
         OSError: the sweep's folder cannot be written.
         PeerError: another host failed outside the training, or is lost.
     """
-
     session = queue.session
     order("session", {"devices": session.devices, "fail_fast": session.fail_fast})
 
-    def train(pack: Pack, following: Pack | None) -> Outcome:
-        packs = [each and [micro_tokens, each.slots, [run.run_id for run in each.runs]] for each in (pack, following)]
-        order("pack", packs)
-        return _train(pack, following, session, queue.stop, heartbeat)
+    def announce(*packs: Pack | None) -> None:
+        order("pack", [each and [micro_tokens, each.slots, [run.run_id for run in each.runs]] for each in packs])
 
-    with HeartbeatWriter(session.out) as heartbeat, _shared_signals(queue.stop):
-        queue.train_in_turn(train)
+    with _shared_signals(queue.stop):
+        train_in_turn(queue, announce)
 
 
 def follow(session: Session) -> int:
@@ -155,7 +149,7 @@ def follow(session: Session) -> int:
                 runs = {run.run_id: run for run in read_configs(session.out)}
             elif what == "pack":
                 pack, following = (each and _pack_of(each, runs, session) for each in value)
-                _train(pack, following, session, stop, heartbeat)
+                train_on_all_hosts(pack, following, session, stop, heartbeat)
             else:
                 return value
 
@@ -165,22 +159,3 @@ def _pack_of(ordered: list[Any], runs: Mapping[str, RunConfig], session: Session
     if unknown := set(ids) - set(runs):
         raise InputError(session.out, "runs", f"no {min(unknown)}", "the folder that the first process trains in")
     return make_pack(shape_of(runs[ids[0]], micro_tokens), slots, [runs[run_id] for run_id in ids])
-
-
-def _train(pack: Pack, following: Pack | None, session: Session, stop: Stop, heartbeat: HeartbeatWriter) -> Outcome:
-    """Train a pack on all hosts; the worst outcome that any of them reports."""
-    from harness.train import hosts
-    from harness.train.devices import key_of
-    from harness.train.programs import compile_ahead
-
-    if following is not None and hosts.hosts_of((key := key_of(following)).mesh).take_part:
-        compile_ahead(key)
-    outcome = train_pack_here(pack, session, stop, heartbeat)
-    failed = outcome.kind != "ended"
-    if failed:
-        hosts.alarm(outcome.reason)
-    outcomes = [Outcome(**each) for each in hosts.conclude(dataclasses.asdict(outcome), failed)]
-    worst = min(outcomes, key=lambda each: WORST.index(each.kind))
-    if worst.kind == "alarm":
-        raise hosts.PeerError(worst.reason)
-    return worst

@@ -107,7 +107,8 @@ def _train(
 ) -> None:  # fmt: skip
     out, cache = session.out, session.cache
     recorded = read_packing(out)
-    remaining = [run for run in runs if statuses[run.run_id].state not in ENDED]
+    ended_before = {run_id for run_id, status in statuses.items() if status.state in ENDED}
+    remaining = [run for run in runs if run.run_id not in ended_before]
     workers, calibration = _workers(remaining, recorded, known_calibration(cache), session)
     from harness.machine.platform import configure_jax
 
@@ -132,8 +133,8 @@ def _train(
 
     def queue_of(parts: int, pays: Callable[[Shape], float] = lambda _: 0.0) -> PackQueue:
         made = packs(runs, packing.micro_tokens, packing.slots, parts, pays)
-        remaining = [pack for pack in made if any(statuses[run.run_id].state not in ENDED for run in pack.runs)]
-        return PackQueue(session, stop, watch.ended, deque(remaining))
+        remaining = [pack for pack in made if any(run.run_id not in ended_before for run in pack.runs)]
+        return PackQueue(session, stop, watch.ended, deque(remaining), ended_before)
 
     # Until something trains there is nothing to save, and a signal may end the process at once.
     stop.listen()

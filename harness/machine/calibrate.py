@@ -14,8 +14,7 @@ import jax
 from rich.console import Console
 
 from harness.files import write_text
-from harness.machine.trial import try_out
-from harness.machine.workers import measure_pinned_workers
+from harness.machine.trial import measure_pinned_workers, try_out
 from models.config import ARCHITECTURES, make_config
 from models.count import flops
 from sweeps.calibration import Calibration, PinnedWorkers
@@ -41,13 +40,17 @@ def _seconds(call: Callable[[], object], least: int = 5) -> float:
 
 
 def _measure(shape: Shape, slots: int) -> dict[str, float]:
-    """Seconds to compile, of one turn, of one run's evaluation, of a dispatch without turns; and FLOPs a second."""
+    """Seconds to compile, of one run's evaluation, of a dispatch without turns; turns of a dispatch; FLOPs a second."""
     trial = try_out(shape, slots)
     dispatch = _seconds(lambda: trial.advance(0))
     turn = (_seconds(lambda: trial.advance(trial.turns)) - dispatch) / trial.turns
-    evaluation = _seconds(trial.evaluate)
-    measured = {"compile": trial.compile_seconds, "turn": turn, "evaluation": evaluation, "dispatch": dispatch}
-    return measured | {"turns": trial.turns, "speed": slots * shape.turn_flops / turn}
+    return {
+        "compile": trial.compile_seconds,
+        "evaluation": _seconds(trial.evaluate),
+        "dispatch": dispatch,
+        "turns": trial.turns,
+        "speed": slots * shape.turn_flops / turn,
+    }
 
 
 def _gains(shape: Shape, alone: float, devices: int, progress: Callable[[str], None]) -> dict[int, float]:

@@ -68,7 +68,7 @@ class PackCheckpoints:
             OSError: the save before this one could not be written.
         """
         leaves = {f"{i:04d}": leaf for i, leaf in enumerate(jax.tree.leaves(state))}
-        self._wait()
+        self.wait()
         self.writer = threading.Thread(target=self._write, args=(self.folder / str(self.serial), leaves, dict(slots)))
         self.serial += 1
         self.writer.start()
@@ -88,21 +88,18 @@ class PackCheckpoints:
             remove_tree(save)
             self.error = error
 
-    def _wait(self) -> None:
+    def wait(self) -> None:
+        """Wait until the last save is on disk.
+
+        Raises:
+            OSError: it could not be written.
+        """
         if self.writer is not None:
             self.writer.join()
             self.writer = None
         error, self.error = self.error, None
         if error is not None:
             raise _of_folder(error, "a checkpoint", self.folder) from None
-
-    def close(self) -> None:
-        """Wait until the last save is on disk.
-
-        Raises:
-            OSError: it could not be written.
-        """
-        self._wait()
 
     def remove(self) -> None:
         """Drop all checkpoints of the pack: every run of it has ended."""

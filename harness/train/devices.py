@@ -3,21 +3,21 @@
 import concurrent.futures
 import functools
 import math
+import time
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import numpy as np
 from jaxtyping import Float, Int32
 
-from harness.train.clock import Clock
 from harness.train.hosts import all_hosts, fetch, host_count, put
 from harness.train.optimizer import Hyper, stack_hyper
 from harness.train.programs import Key, Programs, evaluation_chunks, mesh_for
 from harness.train.step import Metrics, TrainState
 from models.compute import compute_for
-from sweeps.memory import run_bytes
 from sweeps.packs import Pack
+from sweeps.shape import run_bytes
 
 # Seconds that the devices spend on a program, once it has ended.
 Timing = concurrent.futures.Future[float]
@@ -39,15 +39,29 @@ def _device_bytes() -> float:
     return min(all_hosts().gather("memory", smallest))
 
 
-class Entering(NamedTuple):
-    """A run that takes a slot.
+class _Clock:
+    """Times programs that run one after another on the devices while the host does something else.
 
-    Attributes:
-        saved: its leaves from a checkpoint; None for a run that begins.
+    A thread waits for each result, because the host may look at a result long after it was computed.
     """
 
-    seed: int
-    saved: list[np.ndarray] | None
+    def __init__(self) -> None:
+        self._waiting = concurrent.futures.ThreadPoolExecutor(1, "isogap-clock")
+        self._last = time.monotonic()
+
+    def time(self, result: Any) -> Timing:
+        """Seconds that the devices spend on the last dispatch, from its start or the end of the program before."""
+        return self._waiting.submit(self._wait, result, time.monotonic())
+
+    def _wait(self, result: Any, dispatched: float) -> float:
+        jax.block_until_ready(result)
+        began = max(dispatched, self._last)
+        self._last = time.monotonic()
+        return self._last - began
+
+    def close(self) -> None:
+        """End the thread."""
+        self._waiting.shutdown(wait=False)
 
 
 class DevicePack:
@@ -58,7 +72,7 @@ class DevicePack:
     """
 
     def __init__(self, pack: Pack, programs: Programs):
-        self._pack, self._programs, self._clock = pack, programs, Clock()
+        self._pack, self._programs, self._clock = pack, programs, _Clock()
         self._state: TrainState = programs.initialise(put(np.zeros(pack.slots, np.uint32), programs.shardings.runs))
         self._hyper: Hyper | None = None
 
@@ -67,20 +81,21 @@ class DevicePack:
         """Turns of a dispatch at most."""
         return self._programs.turns
 
-    def enter(self, runs: Mapping[int, Entering], hypers: Sequence[Hyper | None]) -> None:
+    def enter(
+        self, seeds: Mapping[int, int], saved: Mapping[int, list[np.ndarray]], hypers: Sequence[Hyper | None]
+    ) -> None:
         """Put runs into slots.
 
         Args:
-            runs: by slot.
+            seeds: of the runs that begin, by slot.
+            saved: the leaves from a checkpoint of the runs that go on, by slot.
             hypers: of all slots; None for those that stay empty.
         """
         by_run = self._programs.shardings.runs
-        fresh = {place: run.seed for place, run in runs.items() if run.saved is None}
-        saved = {place: run.saved for place, run in runs.items() if run.saved is not None}
-        if fresh:
-            seeds = np.zeros(self._pack.slots, np.uint32)
-            seeds[list(fresh)] = list(fresh.values())
-            self._replace(self._programs.initialise(put(seeds, by_run)), fresh)
+        if seeds:
+            of_all = np.zeros(self._pack.slots, np.uint32)
+            of_all[list(seeds)] = list(seeds.values())
+            self._replace(self._programs.initialise(put(of_all, by_run)), seeds)
         if saved:
             leaves, structure = jax.tree.flatten(self._state)
             arrays = [np.zeros(leaf.shape, leaf.dtype) for leaf in leaves]

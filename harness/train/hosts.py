@@ -20,6 +20,8 @@ import numpy as np
 from jax._src import distributed  # JAX offers the service's keys and values nowhere else; orbax takes them there, too
 from jax.sharding import Mesh, NamedSharding, PartitionSpec, Sharding
 
+from harness.train.session import PeerError, PeerLost
+
 # A host that has not been heard of for so long is dead, and JAX ends the others.
 LOST_SECONDS = 60
 # All hosts must begin within JOIN_SECONDS, and leave within LEAVE_SECONDS.
@@ -32,14 +34,6 @@ LOOK_MS = 500
 Value = TypeVar("Value")
 _epoch = 0
 _rounds: Counter[tuple[int, ...]] = Counter()
-
-
-class PeerError(RuntimeError):
-    """Another host failed."""
-
-
-class PeerLost(PeerError):
-    """Another host does not come, or cannot be reached."""
 
 
 def join(coordinator: str, count: int, index: int) -> None:

@@ -25,7 +25,7 @@ from harness.record.heartbeat import HeartbeatWriter
 from harness.record.segments import drop_segments_beyond
 from harness.record.status import ENDED, State, Status, read_status, run_folder, write_status
 from harness.train.checkpoint import PackCheckpoints, resume_states, save_final
-from harness.train.devices import DevicePack, Entering, Timing, key_of
+from harness.train.devices import DevicePack, Timing, key_of
 from harness.train.hosts import Hosts, hosts_of
 from harness.train.programs import Key, Programs, compile_ahead
 from harness.train.run_batches import RunBatches, opener
@@ -90,7 +90,7 @@ def train_pack(pack: Pack, session: Session, stop: Stop, heartbeat: HeartbeatWri
             training.run()
         except BaseException:
             if training.checkpoints:
-                training.checkpoints.close()
+                training.checkpoints.wait()
             raise
         finally:
             training.devices.close()
@@ -237,7 +237,7 @@ class Training:
                     self._save()
                 last_save = time.monotonic()
         if self.checkpoints and (self.live() or not self.exhausted):
-            self.checkpoints.close()
+            self.checkpoints.wait()
         elif self.checkpoints:
             self.checkpoints.remove()
         self.heartbeat.set_slots([])
@@ -250,7 +250,8 @@ class Training:
 
     def _enter(self) -> list[Evaluation]:
         """Put waiting runs into the free slots; the evaluations of those that begin."""
-        entering: dict[int, Entering] = {}
+        seeds: dict[int, int] = {}
+        saved: dict[int, list[np.ndarray]] = {}
         for place in [place for place, slot in enumerate(self.slots) if slot is None]:
             if self.exhausted:
                 break
@@ -262,18 +263,21 @@ class Training:
             if batches is None:
                 break
             config = batches.config
-            turn, leaves = self.saved.pop(config.run_id, (0, None))
+            turn = 0
+            if config.run_id in self.saved:
+                turn, saved[place] = self.saved.pop(config.run_id)
+            else:
+                seeds[place] = config.seed
             slot = Slot(batches, run_folder(self.session.out, config.run_id), self.pack.shape, turn)
             if self.hosts.lead:
                 # Until the first step is complete there is nothing to keep: the evaluation of step 0 is done again.
                 drop_segments_beyond(slot.folder, slot.step or -1)
                 slot.report()
-            self.slots[place], entering[place] = slot, Entering(config.seed, leaves)
-        if entering:
-            self.devices.enter(entering, [slot and slot.hyper() for slot in self.slots])
+            self.slots[place] = slot
+        if seeds or saved:
+            self.devices.enter(seeds, saved, [slot and slot.hyper() for slot in self.slots])
             self.heartbeat.set_slots(self.live())
-        began = [(place, slot) for place, slot in self._places().items() if place in entering]
-        return [self._evaluate(place, slot) for place, slot in began if slot.due()]
+        return [self._evaluate(place, slot) for place, slot in self._places().items() if place in seeds and slot.due()]
 
     def _evaluate(self, place: int, slot: Slot) -> Evaluation:
         losses, seconds = self.devices.evaluate(place, slot.batches.probe_tokens)

@@ -37,6 +37,14 @@ class Session:
     devices: int = 1
 
 
+class PeerError(RuntimeError):
+    """Another host that trains the same packs failed."""
+
+
+class PeerLost(PeerError):
+    """Another host does not come, or cannot be reached."""
+
+
 @dataclasses.dataclass
 class Stop:
     """Why to stop between two dispatches: a signal, the time limit, or a failure under --fail-fast.

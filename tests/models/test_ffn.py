@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from models.cpu.padding import ALIASED
+from models.cpu.feed_forward import ALIASED
 from models.ffn import FeedForward, feed_forward
 from models.weights import draw_parameters
 

@@ -100,16 +100,15 @@ def test_filters_see_what_the_cell_has():
     everything = sweep_of({"grid": axes}).cells
     kept = sweep_of({"grid": axes, "where": "u < 1 and N_active < 2e5 or experts == 8 and params > 3e5"}).cells
     expected = [
-        cell
-        for cell in everything
-        if cell.config
-        and cell.counts
+        config
+        for config in (cell.config for cell in everything)
+        if config
         and (
-            (cell.config.tokens / cell.counts.nonembedding**0.74 < 1 and cell.counts.active < 2e5)
-            or (cell.config.model.moe and cell.counts.nonembedding > 3e5)
+            (config.tokens / count(config.model).nonembedding ** 0.74 < 1 and count(config.model).active < 2e5)
+            or (config.model.moe and count(config.model).nonembedding > 3e5)
         )
     ]
-    assert [cell.config for cell in kept] == [cell.config for cell in expected]
+    assert [cell.config for cell in kept] == expected
     assert 0 < len(kept) < len(everything)
 
 

@@ -10,8 +10,7 @@ import pytest
 from models.compute import Compute
 from models.config import make_config
 from models.transformer import init, token_losses
-from sweeps.memory import run_bytes, state_bytes
-from sweeps.shape import Shape
+from sweeps.shape import Shape, run_bytes, state_bytes
 
 
 def run(architecture: str, kind: Literal["adamw", "sgd"] = "adamw", batch: int = 8) -> Shape:

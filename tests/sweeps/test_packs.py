@@ -9,9 +9,8 @@ from hypothesis import strategies as st
 
 from models.config import make_config
 from sweeps.config import DataConfig, OptimizerConfig, RunConfig
-from sweeps.memory import run_bytes
 from sweeps.packs import SLOTS, by_shape, choose_slots, makespan, packs
-from sweeps.shape import Shape, shape_of, turns_per_step
+from sweeps.shape import Shape, run_bytes, shape_of, turns_per_step
 
 MODELS = {width: make_config("dense", vocab=257, context=64, width=width, depth=2, heads=2) for width in (16, 32)}
 MICRO = 2048

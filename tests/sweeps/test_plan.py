@@ -11,9 +11,8 @@ from sweeps.calibration import TWO_CORES, PinnedWorkers
 from sweeps.config import DataConfig
 from sweeps.errors import InputError
 from sweeps.grid import expand
-from sweeps.memory import run_bytes
 from sweeps.plan import pack_time, plan
-from sweeps.shape import shape_of
+from sweeps.shape import run_bytes, shape_of
 from sweeps.spec import read_spec
 
 AXES = {"architecture": ["dense", "fine_grained_shared"], "params": [2e4, 1e5], "batch": [4, 8]}

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from jax.errors import JaxRuntimeError
 
-from harness.launch.faults import Outcome, after_fault
+from harness.launch.queue import Outcome, after_fault
 from harness.record.configs import read_configs
 from harness.record.segments import read_segments
 from harness.record.status import ENDED, Status, read_status, run_folder, write_status

@@ -17,7 +17,7 @@ def state(seed: int, slots: int):
 def saved(folder, pack: str, leaves, places: dict[str, tuple[int, int]]) -> None:
     checkpoints = PackCheckpoints(folder / pack, places)
     checkpoints.save(leaves, places)
-    checkpoints.close()
+    checkpoints.wait()
 
 
 def assert_slot(found: list[np.ndarray], leaves, slot: int):
@@ -43,7 +43,7 @@ def test_the_furthest_state_counts_within_a_pack_and_between_packs(tmp_path):
     checkpoints = PackCheckpoints(tmp_path / "old", ["a", "b"])
     for number, leaves in enumerate(states[:3]):
         checkpoints.save(leaves, {"a": (0, 10 * (number + 1)), "b": (1, 10 * (number + 1))})
-    checkpoints.close()
+    checkpoints.wait()
     saved(tmp_path, "new", states[3], {"b": (0, 45)})
     found = find_states(tmp_path, {"a", "b"})
     assert (found["a"][0], found["b"][0]) == (30, 45)
@@ -52,7 +52,7 @@ def test_the_furthest_state_counts_within_a_pack_and_between_packs(tmp_path):
     # A pack that goes on does not overwrite what it has saved, and keeps its last two saves.
     again = PackCheckpoints(tmp_path / "old", ["a", "b"])
     again.save(states[0], {"a": (1, 50)})
-    again.close()
+    again.wait()
     assert find_states(tmp_path, {"a"})["a"][0] == 50
     assert len([path for path in (tmp_path / "old").iterdir() if path.is_dir()]) == 2
 

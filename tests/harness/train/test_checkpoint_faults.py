@@ -37,7 +37,7 @@ def save_twice(folder, pack: str, first: int = 1):
     checkpoints = PackCheckpoints(folder / pack, ["a", "b"])
     for number in (first, 2 * first):
         checkpoints.save(state(number), {"a": (0, 10 * number), "b": (1, 10 * number)})
-    checkpoints.close()
+    checkpoints.wait()
 
 
 def assert_is(found, number: int, slot: int):
@@ -109,7 +109,7 @@ def test_a_pack_that_goes_on_after_a_torn_save_keeps_the_whole_one(tmp_path):
     (tmp_path / "pack/1/manifest.json").unlink()
     again = PackCheckpoints(tmp_path / "pack", ["a", "b"])
     again.save(state(3), {"a": (0, 30)})
-    again.close()
+    again.wait()
     assert_is(find_states(tmp_path, {"a"})["a"], 3, 0)
     assert_is(find_states(tmp_path, {"b"})["b"], 1, 1)
 
@@ -130,7 +130,7 @@ def test_a_full_disk_keeps_the_saves_that_stand_and_is_told(tmp_path, monkeypatc
     monkeypatch.setattr(checkpoint, "_write_leaves", full)
     checkpoints.save(state(3), {"a": (0, 30)})
     with pytest.raises(OSError, match="No space left") as refused:
-        checkpoints.close()
+        checkpoints.wait()
     assert refused.value.filename == str(tmp_path / "pack") and refused.value.errno == errno.ENOSPC
     assert sorted(path.name for path in (tmp_path / "pack").iterdir()) == ["0", "1"]
     assert_is(find_states(tmp_path, {"a"})["a"], 2, 0)
@@ -157,7 +157,7 @@ def test_a_checkpoint_for_which_there_is_no_room_is_told_of_in_one_line(small_di
     checkpoints = PackCheckpoints(small_disk / "pack", ["a", "b"])
     checkpoints.save(large, {"a": (0, 30)})
     with pytest.raises(OSError, match=r"No space left on device \(a checkpoint") as refused:
-        checkpoints.close()
+        checkpoints.wait()
     assert refused.value.filename == str(small_disk / "pack") and refused.value.errno == errno.ENOSPC
     assert_is(find_states(small_disk, {"a"})["a"], 2, 0)
     assert not caplog.records and capfd.readouterr().err == ""
@@ -181,7 +181,7 @@ def test_everything_is_flushed_before_an_older_save_goes(tmp_path, monkeypatch):
     monkeypatch.setattr(checkpoint, "remove_tree", remove)
     checkpoints = PackCheckpoints(tmp_path / "pack", ["a"])
     checkpoints.save(state(3), {"a": (0, 30)})
-    checkpoints.close()
+    checkpoints.wait()
     save = tmp_path / "pack" / "2"
     removed = done.index(("remove", str(tmp_path / "pack" / "0")))
     flushed = {path for what, path in done[:removed] if what == "fsync"}
@@ -216,7 +216,7 @@ def test_a_damaged_segment_sends_its_run_back_to_where_its_record_is_whole(tmp_p
             checkpoints = PackCheckpoints(out / "checkpoints" / pack, [run.run_id])
             for step in steps:
                 checkpoints.save(state(step), {run.run_id: (0, step)})
-            checkpoints.close()
+            checkpoints.wait()
         files = sorted(path for path in folder.rglob("*.parquet"))
         assert len(files) == 12
         file = files[which]

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from models.cpu.looped_experts import LOOPED_FROM
+from models.cpu.feed_forward import LOOPED_FROM
 from models.ffn import expert_feed_forward
 
 WIDTH, HIDDEN, EXPERTS = 64, 128, 3

@@ -1,4 +1,4 @@
-"""The experts' feed-forwards for a CPU: block by block, so that no expert's matrices are copied.
+"""Feed-forwards for a CPU: experts block by block, so that no matrices are copied; hidden features padded for caches.
 
 Sizes: E experts, hidden features of an expert.
 """
@@ -10,6 +10,8 @@ from jaxtyping import Array, Float, Int
 # Elements of an expert's matrix from which on the loop is faster than batched products. On two cores a step of top2
 # with 4 layers of 128 x 256 took 222 ms in the loop and 333 batched; with 2 layers of 32 x 64, 26.6 and 23.8.
 LOOPED_FROM = 2**13
+# The rows of a matrix of 512 float32 columns begin every 2 KiB, and a first-level cache keeps only two of them.
+ALIASED = 512
 
 
 def looped_feed_forward(
@@ -69,3 +71,20 @@ def _sum_over_rows(left: Float[Array, "rows a"], right: Float[Array, "rows b"]) 
 
 
 _looped.defvjp(_forward, _backward)
+
+
+def pad_hidden(
+    up: Float[Array, "*lead width hidden"],
+    down: Float[Array, "*lead hidden width"],
+    gate: Float[Array, "*lead width hidden"] | None,
+    padding: int,
+) -> tuple[Array, Array, Array | None]:
+    """The matrices of a feed-forward with `padding` more hidden features, all zero, where ALIASED divides `hidden`.
+
+    The result of the feed-forward is the same. The weight gradients of 512 features ran at 43 to 53 GFLOP/s on one
+    core, those of 528 at 70 to 76.
+    """
+    if not padding or up.shape[-1] % ALIASED:
+        return up, down, gate
+    columns, rows = ([(0, 0)] * (up.ndim - 2) + pair for pair in ([(0, 0), (0, padding)], [(0, padding), (0, 0)]))
+    return jnp.pad(up, columns), jnp.pad(down, rows), None if gate is None else jnp.pad(gate, columns)
