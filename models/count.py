@@ -23,8 +23,7 @@ class Counts:
         active: total without the routed experts that a token does not visit (on average, for `expert_choice`).
         active_nonembedding: nonembedding without those experts.
         trainable: total without the selection biases, which no gradient reaches.
-        embedding: of the token embedding; a tied head is this same matrix.
-        head: of the matrix that makes the logits, tied or not.
+        embedding: of the token embedding, and as many of the head, whether or not it is the same matrix.
     """
 
     total: int
@@ -33,12 +32,11 @@ class Counts:
     active_nonembedding: int
     trainable: int
     embedding: int
-    head: int
 
     @property
     def head_share(self) -> float:
         """Share of the total in the matrix that makes the logits; near 1, the model is mostly vocabulary."""
-        return self.head / self.total
+        return self.embedding / self.total
 
     def of(self, which: Which) -> int:
         """N under the named convention."""
@@ -97,7 +95,6 @@ def count(config: ModelConfig) -> Counts:
         active_nonembedding=nonembedding - idle,
         trainable=total - sum(layer.untrained for layer in layers),
         embedding=embedding,
-        head=embedding,
     )
 
 
@@ -108,7 +105,7 @@ def flops(config: ModelConfig) -> Flops:
     attention = 4 * config.width**2 * config.depth
     matrices = attention + sum(layer.matrices for layer in layers)
     scores = config.context * config.width * config.depth
-    head = 2 * counts.head
+    head = 2 * counts.embedding
     forward = 2 * matrices + 4 * scores + head
     forward_causal = 2 * matrices + 2 * (config.context + 1) * config.width * config.depth + head
     padded = 2 * (attention + sum(layer.padded for layer in layers)) + 4 * scores + head
@@ -123,7 +120,7 @@ def flops(config: ModelConfig) -> Flops:
         six_n=6 * counts.active,
         kaplan=3 * (2 * counts.active_nonembedding + 2 * scores),
         hoffmann=3 * (2 * counts.embedding + forward + softmax),
-        palm=6 * (matrices + counts.head) + 12 * scores,
+        palm=6 * (matrices + counts.embedding) + 12 * scores,
     )
 
 

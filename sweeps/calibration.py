@@ -9,8 +9,8 @@ from pydantic import Field, TypeAdapter, ValidationError
 
 from models.config import ModelConfig
 from models.count import flops
+from sweeps.complaints import file_error
 from sweeps.config import Positive
-from sweeps.errors import InputError
 from sweeps.shape import Shape, micro_tokens_of
 
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -80,9 +80,7 @@ class Calibration:
         try:
             return _ADAPTER.validate_json(text)
         except ValidationError as error:
-            first = error.errors(include_url=False)[0]
-            field = ".".join(map(str, first["loc"])) or "JSON"
-            raise InputError(where, field, first["input"], f"a calibration ({first['msg']})") from None
+            raise file_error(where, error, "a calibration") from None
 
     def flops_per_second(self, model: ModelConfig) -> float:
         """Training operations per second of one run of these shapes."""
@@ -92,8 +90,7 @@ class Calibration:
     def compile_time(self, model: ModelConfig) -> float:
         """Seconds to compile the programs of one signature."""
         layers = self.compile_seconds_per_layer
-        one = layers.get(model.architecture, layers.get("dense", 0.0))
-        return self.compile_seconds + one * model.depth
+        return self.compile_seconds + layers.get(model.architecture, layers.get("dense", 0.0)) * model.depth
 
     @property
     def micro_tokens(self) -> int:
@@ -135,7 +132,7 @@ class Calibration:
             devices=1,
             packing_gain=gains,
             compile_seconds=slower * self.compile_seconds,
-            compile_seconds_per_layer={a: slower * one for a, one in self.compile_seconds_per_layer.items()},
+            compile_seconds_per_layer={a: slower * each for a, each in self.compile_seconds_per_layer.items()},
             evaluation_speed=alone * self.evaluation_speed,
             workers=None,
         )

@@ -1,4 +1,4 @@
-"""A mistake in a spec, told in one line: which field, its value, and what was expected there."""
+"""A mistake in a file as one line: which field, its value, and what was expected there."""
 
 import difflib
 import math
@@ -64,6 +64,13 @@ def input_error(
         path += f"[{part}]" if isinstance(part, int) else f".{key_text(part)}" if path else key_text(part)
     value = "nothing" if first["type"] == "missing" else shorten(first["input"])
     return InputError(where, path or "YAML", value, expected)
+
+
+def file_error(path: object, error: ValidationError, content: str) -> InputError:
+    """The first of pydantic's complaints about a JSON file that should hold such content."""
+    first = error.errors(include_url=False)[0]
+    field = ".".join(map(str, first["loc"])) or "JSON"
+    return InputError(path, field, first["input"], f"{content} ({first['msg']})")
 
 
 def _expected(message: str) -> str:

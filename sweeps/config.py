@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from functools import cached_property
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, Field, model_validator
 
 from models.config import ModelConfig
 from sweeps.rules import parse_domain
@@ -26,8 +26,8 @@ def online_span(end: int) -> tuple[int, int, int]:
 
 
 # Every class repeats `frozen`: type checkers do not inherit it, and only frozen values can be hashed.
-class _Strict(BaseModel, frozen=True):
-    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+class _Strict(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
+    pass
 
 
 class DataConfig(_Strict, frozen=True):

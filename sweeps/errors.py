@@ -2,12 +2,12 @@
 
 
 class InputError(ValueError):
-    """Unusable input, said in one line: where it stands, which field, its value, and what was expected.
+    """Unusable input in one line: where it stands, which field, its value, and what was expected.
 
     Args:
         where: the file, folder or command-line option that holds the value.
         field: the field, column or flag within it.
-        value: what was found there.
+        value: what stands there.
         expected: what would have been accepted, in plain words.
     """
 

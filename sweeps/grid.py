@@ -99,8 +99,8 @@ def _refuse_equal(cells: list[Cell], where: object) -> None:
             config = cell.config
             value = f"{config.model.architecture} {config.model.width}x{config.model.depth}, {config.steps} steps"
             differing = [key for key in cell.settings if cell.settings[key] != equal.settings.get(key)]
-            told = ", ".join(f"{key} {shorten(equal.settings.get(key))!r}" for key in differing) or "equal settings"
-            expected = f"a run of its own; a cell of {equal.block} with {told} is the same run"
+            others = ", ".join(f"{key} {shorten(equal.settings.get(key))!r}" for key in differing) or "equal settings"
+            expected = f"a run of its own; a cell of {equal.block} with {others} is the same run"
             raise InputError(where, cell.block, f"{value}, seed {cell.seed}", expected)
 
 
@@ -129,15 +129,15 @@ def _axes_of(block: Block, where: object, path: str) -> list[list[dict[str, Any]
         place = f"{path}.zip[{index}]" if isinstance(block.zip, list) else f"{path}.zip"
         columns = {key: _axis(values, key, where, f"{place}.{key_text(key)}") for key, values in group.items()}
         if len({len(column) for column in columns.values()}) > 1:
-            told = ", ".join(f"{key} has {len(column)}" for key, column in columns.items())
-            raise InputError(where, place, told, "lists of equal length")
+            lengths = ", ".join(f"{key} has {len(column)}" for key, column in columns.items())
+            raise InputError(where, place, lengths, "lists of equal length")
         rows = zip(*columns.values(), strict=True)
         if columns:
             axes.append([{key: value for part in row for key, value in part.items()} for row in rows])
     names = [name for axis in axes for name in axis[0]]
-    twice = next((name for name in names if names.count(name) > 1), None)
-    if twice:
-        raise InputError(where, path, twice, "each field in one axis only")
+    repeated = next((name for name in names if names.count(name) > 1), None)
+    if repeated:
+        raise InputError(where, path, repeated, "each field in one axis only")
     return axes
 
 
@@ -148,25 +148,25 @@ def _axis(values: object, field: str, where: object, path: str) -> list[dict[str
     values = values if isinstance(values, list) else [values]
     if not values:
         raise InputError(where, path, values, "at least one value")
-    taken = []
+    choices = []
     for index, value in enumerate(values):
         try:
-            taken.append(dict(SETTINGS.validate_python({field: value})))
+            choices.append(dict(SETTINGS.validate_python({field: value})))
         except (ValidationError, RecursionError) as error:
             raise input_error(where, path, error, KNOWN_KEYS, index) from None
-    return taken
+    return choices
 
 
 def _override(earlier: Mapping[str, Any], later: Mapping[str, Any], where: object, path: str) -> dict[str, Any]:
     """The settings of `earlier`, with those of `later` in their place; `later` may say each thing in one way only."""
     void: set[str] = set()
-    for one, other in ALTERNATIVES:
-        for chosen, left in ((one, other), (other, one)):
-            if chosen & later.keys():
-                if left & later.keys():
-                    both = sorted((chosen | left) & later.keys())
+    for ways in ALTERNATIVES:
+        for way, other_way in (ways, ways[::-1]):
+            if way & later.keys():
+                if other_way & later.keys():
+                    both = sorted((way | other_way) & later.keys())
                     raise InputError(where, path, ", ".join(both), "one way of saying it, not both")
-                void |= left
+                void |= other_way
     return {**{key: value for key, value in earlier.items() if key not in void}, **later}
 
 

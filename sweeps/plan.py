@@ -165,14 +165,14 @@ def plan(
         memory_limit: bytes a pack may need; None for any.
         expect: what else the rows of feasible cells tell, by column.
     """
-    held = functools.cache(functools.partial(_held, available_tokens)) if available_tokens else None
-    cells = tuple(_planned(cell, held, calibration.micro_tokens, machine_bytes, expect) for cell in sweep.cells)
+    pool_of = functools.cache(functools.partial(_pool, available_tokens)) if available_tokens else None
+    cells = tuple(_planned(cell, pool_of, calibration.micro_tokens, machine_bytes, expect) for cell in sweep.cells)
     configs = [cell.cell.config for cell in cells if cell.cell.config and cell.reason is None]
     division = divide(configs, calibration, memory_limit)
     return Plan(**vars(division), name=sweep.name, description=sweep.description, cells=cells)
 
 
-def _held(available_tokens: AvailableTokens, data: DataConfig) -> int | str:
+def _pool(available_tokens: AvailableTokens, data: DataConfig) -> int | str:
     """The available tokens, or the reason why there are none. It is returned because a cache keeps no exceptions."""
     try:
         return available_tokens(data)
@@ -181,7 +181,7 @@ def _held(available_tokens: AvailableTokens, data: DataConfig) -> int | str:
 
 
 def _planned(
-    cell: Cell, held: Callable[[DataConfig], int | str] | None, micro_tokens: int, machine_bytes: int | None,
+    cell: Cell, pool_of: Callable[[DataConfig], int | str] | None, micro_tokens: int, machine_bytes: int | None,
     expect: Expect | None,
 ) -> PlannedCell:  # fmt: skip
     config = cell.config
@@ -191,8 +191,8 @@ def _planned(
     reason = None
     if machine_bytes is not None and memory > machine_bytes:
         reason = f"needs {memory / 1e9:.2g} GB, more than the machine's {machine_bytes / 1e9:.2g} GB"
-    elif held is not None:
-        pool = held(data.model_copy(update={"unique_tokens": ANY_UNIQUE_TOKENS}))
+    elif pool_of is not None:
+        pool = pool_of(data.model_copy(update={"unique_tokens": ANY_UNIQUE_TOKENS}))
         if isinstance(pool, str):
             reason = pool
         elif data.unique_tokens > pool:

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, Field, model_validator
 
 TOKEN_SPELLINGS = "a number, or a multiple of N or of a power of N: `20 N`, `0.1 N^0.74`"
 _NUMBER = r"(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d{1,3})?"
@@ -97,12 +97,12 @@ def parse_domain(domain: str) -> tuple[tuple[float, str], ...]:
     parts = [_SHARE.fullmatch(part) for part in domain.split(" + ")]
     if not all(parts):
         return ((1.0, domain),)
-    found = [(float(part[1]), part[2]) for part in parts if part]
-    total = sum(share for share, _ in found)
-    names = [name for _, name in found]
-    if len(set(names)) < len(names) or not total > 0 or not min(share for share, _ in found) > 0:
+    shares = [float(part[1]) for part in parts if part]
+    names = [part[2] for part in parts if part]
+    total = sum(shares)
+    if len(set(names)) < len(names) or not total > 0 or not min(shares) > 0:
         raise ValueError("a mixture of different corpora with shares above 0: 0.5 web + 0.5 code")
-    return tuple((share / total, name) for share, name in found)
+    return tuple((share / total, name) for share, name in zip(shares, names, strict=True))
 
 
 def mixture_name(shares: object) -> object:
@@ -123,14 +123,12 @@ def mixture_name(shares: object) -> object:
     return " + ".join(f"{share / total:.6g} {name}" for name, share in sorted(usable.items()))
 
 
-class RateRule(BaseModel):
+class RateRule(BaseModel, frozen=True, extra="forbid"):
     """The learning rate as a function of size.
 
     `params`: c (N / 1e6)^-p. GPT-3's table 2.1 (Brown et al. 2020) goes from 6e-4 at 1.25e8 to 6e-5 at 1.75e11
     parameters, p = 0.32. `width`: c / sqrt(width), the width's part of Vaswani et al. 2017, equation 3.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     rule: Literal["params", "width"]
     c: Annotated[Real, Field(gt=0)]

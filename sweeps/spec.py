@@ -107,11 +107,7 @@ class Settings(TypedDict, total=False):
     keep: Literal["final", "none"]
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class ExtraSeeds(_Part):
+class ExtraSeeds(BaseModel, frozen=True, extra="forbid"):
     """`count` further seeds for a `share` of the cells, evenly spread over those for which `where` holds."""
 
     count: _SeedCount
@@ -119,7 +115,7 @@ class ExtraSeeds(_Part):
     where: str | None = None
 
 
-class Block(_Part):
+class Block(BaseModel, frozen=True, extra="forbid"):
     """Cells that are the product of `grid` axes and of `zip` groups. A count of seeds means 0, 1, ..."""
 
     name: Line | None = None
@@ -134,7 +130,7 @@ class Block(_Part):
     extra_seeds: ExtraSeeds | None = None
 
 
-class Spec(_Part):
+class Spec(BaseModel, frozen=True, extra="forbid"):
     """A whole sweep; its blocks' cells follow one another."""
 
     name: Line

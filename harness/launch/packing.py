@@ -15,8 +15,8 @@ from pydantic import Field, PositiveInt, TypeAdapter, ValidationError
 
 from harness.files import read_bytes, write_json
 from sweeps.calibration import Calibration
+from sweeps.complaints import file_error
 from sweeps.config import RunConfig
-from sweeps.errors import InputError
 from sweeps.packs import by_shape, choose_slots
 
 
@@ -50,9 +50,7 @@ def read_packing(out: Path) -> Packing | None:
     try:
         return _ADAPTER.validate_json(read_bytes(path))
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        field = ".".join(map(str, first["loc"])) or "JSON"
-        raise InputError(path, field, first["input"], f"how the sweep's runs are packed ({first['msg']})") from None
+        raise file_error(path, error, "how the sweep's runs are packed") from None
 
 
 def write_packing(out: Path, packing: Packing) -> None:

@@ -223,15 +223,15 @@ def _prepare_process(cache: Path, devices: int, directory: str) -> None:
 def _alone(path: Path, give_up: Callable[[], bool]) -> Iterator[bool]:
     """Hold a pack's lock: true when it is held, false if `give_up` came before. The system frees it with the process,
     however that ends; on an object store it is a lease, see `harness.record.lock`."""
-    with contextlib.ExitStack() as held:
+    with contextlib.ExitStack() as locks:
         file = None
         if is_local(path):
             path.parent.mkdir(parents=True, exist_ok=True)
-            file = held.enter_context(open(path, "a"))
+            file = locks.enter_context(open(path, "a"))
 
         def take() -> bool:
             try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB) if file else held.enter_context(sweep_lock(path))
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB) if file else locks.enter_context(sweep_lock(path))
             except (BlockingIOError, InputError):
                 return False
             return True

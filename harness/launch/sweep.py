@@ -3,7 +3,7 @@
 import dataclasses
 import os
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -210,9 +210,8 @@ def _texts(data: DataConfig) -> list[tuple[str, tuple[tuple[str, Any], ...], str
 
 def _summary(runs: list[RunConfig], out: Path, stop: Stop, console: Console) -> int:
     statuses = read_statuses(out, runs)
-    counts: dict[str, int] = {}
+    counts = Counter(status.state for status in statuses.values())
     for run_id, status in statuses.items():
-        counts[status.state] = counts.get(status.state, 0) + 1
         if status.state in ("failed", "diverged"):
             console.print(f"{run_id} {status.state}: {status.reason}", markup=False, soft_wrap=True)
     summary = ", ".join(f"{count} {state}" for state, count in sorted(counts.items()))

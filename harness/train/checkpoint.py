@@ -299,13 +299,13 @@ def _holding(checkpoints: Path, runs: set[str]) -> list[Path]:
     folders = []
     for names in sorted((checkpoints.absolute() if is_local(checkpoints) else checkpoints).glob("*.json")):
         try:
-            held = json.loads(read_bytes(names))["runs"]
+            run_ids = json.loads(read_bytes(names))["runs"]
         except FileNotFoundError:  # another process has just finished that pack
             continue
         except (ValueError, LookupError, TypeError):
             logging.getLogger("isogap").warning("%s: damaged; its pack's checkpoints are looked through", names)
-            held = list(runs)
-        if runs & set(held):
+            run_ids = list(runs)
+        if runs & set(run_ids):
             folders.append(names.with_suffix(""))
     return folders
 

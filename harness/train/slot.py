@@ -117,8 +117,8 @@ class Slot:
         write_status(self.folder, self._status(state, reason))
 
     def _status(self, state: State, reason: str = "") -> Status:
-        finite = self.last_loss is not None and np.isfinite(self.last_loss)
-        return Status(state, self.step, self.config.steps, self.last_loss if finite else None, reason)
+        has_loss = self.last_loss is not None and np.isfinite(self.last_loss)
+        return Status(state, self.step, self.config.steps, self.last_loss if has_loss else None, reason)
 
     def finish(self) -> State:
         """Write the rest of the record, the gap, and the status: done, or diverged if an evaluation was not finite."""

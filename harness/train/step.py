@@ -108,8 +108,8 @@ def train_turn(
     if shape.model.moe is None:  # the chunks of a mixture are no samples: its routing depends on the whole batch
         signal, noise = signal_and_noise(square, batch.squares, samples, tokens.shape[0] / chunks)
     updated = apply_update(shape, hyper, rate, state, batch.gradient, loads)
-    finite = jnp.isfinite(batch.loss) & jnp.isfinite(norm)
-    kept = freeze(state, updated, running & complete, finite)
+    is_finite = jnp.isfinite(batch.loss) & jnp.isfinite(norm)
+    kept = freeze(state, updated, running & complete, is_finite)
     return kept._replace(partial=partial), Metrics(batch.loss, rate, norm, signal, noise, *stats)
 
 
@@ -226,11 +226,11 @@ def apply_update(
     return state._replace(params=params, biases=biases, moments=moments, step=state.step + 1)
 
 
-def freeze(state: TrainState, updated: TrainState, due: Bool[Array, ""], finite: Bool[Array, ""]) -> TrainState:
+def freeze(state: TrainState, updated: TrainState, due: Bool[Array, ""], is_finite: Bool[Array, ""]) -> TrainState:
     """The updated state where an update is due and finite, else the old one; a run that is not finite is dead.
 
     Both are without the sums of an unfinished batch.
     """
     new, old = updated._replace(partial=None), state._replace(partial=None)
-    kept = jax.tree.map(lambda new, old: jnp.where(due & finite, new, old), new, old)
-    return kept._replace(alive=jnp.where(due, finite, state.alive))
+    kept = jax.tree.map(lambda new, old: jnp.where(due & is_finite, new, old), new, old)
+    return kept._replace(alive=jnp.where(due, is_finite, state.alive))
