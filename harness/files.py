@@ -157,12 +157,7 @@ def json_bytes(value: Any) -> bytes:
 
 
 def read_object(path: Path) -> dict[str, Any]:
-    """The JSON object in a file.
-
-    Raises:
-        OSError: the file cannot be read.
-        ValueError, TypeError: it is not JSON; it is JSON, but no object.
-    """
+    """The JSON object in a file. ValueError: it is not JSON; TypeError: it is JSON, but no object."""
     value = json.loads(read_bytes(path))
     if not isinstance(value, dict):
         raise TypeError("not an object")
@@ -204,12 +199,7 @@ def read_bytes(path: Path) -> bytes:
 
 
 def read_parquet(path: Path) -> "pa.Table":
-    """The table of a parquet file.
-
-    Raises:
-        OSError: there is no such file.
-        ValueError: it is not a parquet file, or it is damaged.
-    """
+    """The table of a parquet file. OSError: there is none; ValueError: it is no parquet file, or damaged."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -253,9 +243,7 @@ def atomically(path: Path) -> Iterator[Path]:
     """A path at which to write a file or folder; it is moved to `path` when the block is done and all is on disk.
 
     If another process has put a folder at `path` in the meantime, that folder stays: the same name means equal content.
-
-    Raises:
-        OSError: it cannot be written; `filename` is set.
+    An OSError has `filename` set.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.{uuid4().hex}")

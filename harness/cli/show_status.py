@@ -8,10 +8,10 @@ from typing import Any
 
 from harness.files import open_folder
 from harness.launch.watch import eta, header
-from harness.record.configs import read_configs
 from harness.record.lock import is_live
 from harness.record.progress import Reached, progress
 from harness.record.status import read_status, run_folder
+from harness.record.sweep_folder import read_configs
 from harness.terminal import lines
 
 

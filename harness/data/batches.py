@@ -4,7 +4,7 @@ import numpy as np
 from jaxtyping import Int, Int32
 from numpy.lib.stride_tricks import sliding_window_view
 
-from harness.data.permutation import mix, permute, unpermute
+from harness.data.permutation import mix, permute
 from sweeps.errors import InputError
 
 
@@ -33,14 +33,13 @@ def cut_windows(
 
 
 def window_index(position: Int[np.ndarray, "*shape"], windows: int, seed: int) -> Int[np.ndarray, "*shape"]:
-    """Which window stands at a position of a run's endless stream of windows.
+    """Which window stands at a position of a run's endless stream of W = `windows` windows.
 
     Positions k * W .. (k + 1) * W - 1 are epoch k: they visit every window exactly once, in an order that is drawn
     anew for each (seed, epoch).
 
     Args:
         position: step * batch + row, non-negative.
-        windows: W, the number of windows.
         seed: the run's data seed.
     """
     flat = np.asarray(position, dtype=np.int64).ravel()
@@ -54,13 +53,13 @@ def window_visits(
     """How often each window stands among the first positions of a run's stream, and at which of them last (-1: never).
 
     Args:
-        window: indices below W.
+        window: indices below W = `windows`.
         positions: step * batch, the windows consumed so far.
-        windows: W.
         seed: the run's data seed.
     """
     epoch = positions // windows
-    places = [unpermute(window, windows, _keys(seed, np.asarray([e]))[0]) for e in (epoch, max(epoch - 1, 0))]
+    keys = _keys(seed, np.asarray([epoch, max(epoch - 1, 0)]))
+    places = [permute(window, windows, key, inverse=True) for key in keys]
     again = epoch * windows + places[0] < positions
     before = (epoch - 1) * windows + places[1] if epoch else np.full(np.shape(window), -1)
     return epoch + again, np.where(again, epoch * windows + places[0], before)

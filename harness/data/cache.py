@@ -20,7 +20,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import TypeAdapter
 
-from harness.data import bpe
 from harness.data.contamination import Contamination, contamination
 from harness.data.corpora import Corpus, find_corpus
 from harness.data.documents import SCHEMA, Document, content_hash, digest, documents_table
@@ -28,13 +27,16 @@ from harness.data.duplicates import Cleaned, Removal, clean
 from harness.data.split import split
 from harness.data.streams import in_batches
 from harness.data.tokenizers import (
+    BPE_RECIPE,
     WORD_PATTERN,
     Tokenizer,
     bytes_tokenizer,
+    merge_ranks,
     parse_tokenizer,
     published_tokenizer,
     ranks_tokenizer,
     read_ranks,
+    train_library_tokenizer,
     write_ranks,
 )
 from harness.files import atomically, write_bytes, write_text
@@ -136,7 +138,7 @@ def tokenizer_key(name: str, domain: str, cache: Path, heldout_fraction: float, 
     if spec.kind != "bpe":
         return name
     source = corpus_facts(find_corpus(spec.source or domain, cache), cache).hash
-    return digest("bpe", bpe.BPE_RECIPE, WORD_PATTERN, source, heldout_fraction, split_seed, spec.vocab)
+    return digest("bpe", BPE_RECIPE, WORD_PATTERN, source, heldout_fraction, split_seed, spec.vocab)
 
 
 def load_tokenizer(name: str, domain: str, cache: Path, heldout_fraction: float, split_seed: int = 0) -> Tokenizer:
@@ -159,16 +161,15 @@ def load_tokenizer(name: str, domain: str, cache: Path, heldout_fraction: float,
         corpus = find_corpus(source, cache)
         train, _ = split(corpus_groups(corpus, cache), heldout_fraction, split_seed)
         texts = (document.text for document in corpus_documents(corpus, cache) if document.group in train)
-        trained = bpe.train_library_tokenizer(texts, spec.vocab, source)
-        write_text(file, write_ranks(bpe.merge_ranks(trained)))
+        trained = train_library_tokenizer(texts, spec.vocab, source)
+        write_text(file, write_ranks(merge_ranks(trained)))
     return ranks_tokenizer(read_ranks(file.read_text()), WORD_PATTERN)
 
 
 def split_contamination(corpus: Corpus, cache: Path, heldout_fraction: float, split_seed: int = 0) -> Contamination:
     """How much of a split's held-out text stands in its train text, measured on first use.
 
-    Raises:
-        InputError: a corpus too small to split.
+    Raises InputError for a corpus too small to split.
     """
     facts = corpus_facts(corpus, cache)
     known = known_contamination(facts, cache, heldout_fraction, split_seed)

@@ -1,5 +1,6 @@
 """How much of the held-out text stands in the train text, and between which sources it leaks."""
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -82,7 +83,7 @@ def contamination(heldout: Iterable[Document], train: Iterable[Document]) -> Con
     sieve = np.zeros(1 << _FILTER_BITS, bool)
     sieve[_bucket(known)] = True
 
-    def found(batch: list[Document]) -> tuple[list[Document], Int64[np.ndarray, "hits"], Int64[np.ndarray, "hits"]]:
+    def hits(batch: list[Document]) -> tuple[list[Document], Int64[np.ndarray, "hits"], Int64[np.ndarray, "hits"]]:
         hashes, counts = ngrams([document.text for document in batch], _GRAM_WORDS)
         candidates = np.flatnonzero(sieve.take(_bucket(hashes)))
         index = np.searchsorted(known, hashes[candidates])
@@ -92,7 +93,7 @@ def contamination(heldout: Iterable[Document], train: Iterable[Document]) -> Con
 
     first = np.full(len(known), -1, np.int32)
     train_names: dict[tuple[str, str], int] = {}
-    for batch, index, documents in map_in_order(found, in_batches(train) if len(known) else ()):
+    for batch, index, documents in map_in_order(hits, in_batches(train) if len(known) else ()):
         numbers = [train_names.setdefault((d.group, d.source), len(train_names)) for d in batch]
         new = first[index] < 0
         # The assignment runs backwards, so that the first of several documents is the one that stays.
@@ -119,33 +120,33 @@ def _held_out(
 
 
 def _report(
-    owners: list[tuple[str, str, int]], found_in: Int32[np.ndarray, "grams"], train: list[tuple[str, str]]
+    owners: list[tuple[str, str, int]], train_of: Int32[np.ndarray, "grams"], train: list[tuple[str, str]]
 ) -> Contamination:
-    sources: dict[str, list[int]] = {source: [0, 0] for source in sorted({source for _, source, _ in owners})}
-    pairs: dict[tuple[tuple[str, str], tuple[str, str]], int] = {}
+    grams: Counter[str] = Counter()
+    leaked: Counter[str] = Counter()
+    between: Counter[tuple[str, str]] = Counter()
+    pairs: Counter[tuple[tuple[str, str], tuple[str, str]]] = Counter()
     start = 0
     for group, source, count in owners:
-        leaked = found_in[start : start + count]
-        leaked = leaked[leaked >= 0]
+        numbers = train_of[start : start + count]
         start += count
-        sources[source][0] += count
-        sources[source][1] += len(leaked)
-        for number, n in zip(*(part.tolist() for part in np.unique(leaked, return_counts=True)), strict=True):
-            key = (group, source), train[number]
-            pairs[key] = pairs.get(key, 0) + n
-    between: dict[tuple[str, str], int] = {}
-    for ((_, source), (_, train_source)), n in pairs.items():
-        between[source, train_source] = between.get((source, train_source), 0) + n
-    total, leaked = len(found_in), sum(n for _, n in sources.values())
+        grams[source] += count
+        for number, n in Counter(numbers[numbers >= 0].tolist()).items():
+            leaked[source] += n
+            between[source, train[number][1]] += n
+            pairs[(group, source), train[number]] += n
+    total = len(train_of)
     return Contamination(
-        leaked / total if total else 0.0,
+        leaked.total() / total if total else 0.0,
         total,
-        tuple(SourceShare(source, *counts) for source, counts in sources.items()),
+        tuple(SourceShare(source, grams[source], leaked[source]) for source in sorted(grams)),
         _worst(Leak("", held, "", trained, n) for (held, trained), n in between.items()),
         _worst(Leak(*held, *trained, n) for (held, trained), n in pairs.items()),
     )
 
 
 def _worst(leaks: Iterable[Leak]) -> tuple[Leak, ...]:
-    names = lambda leak: (leak.heldout_source, leak.train_source, leak.heldout_group, leak.train_group)  # noqa: E731
-    return tuple(sorted(leaks, key=lambda leak: (-leak.grams, *names(leak)))[:LONGEST_LIST])
+    def place(leak: Leak) -> tuple[int, str, str, str, str]:
+        return -leak.grams, leak.heldout_source, leak.train_source, leak.heldout_group, leak.train_group
+
+    return tuple(sorted(leaks, key=place)[:LONGEST_LIST])

@@ -39,12 +39,10 @@ class Corpus:
     """A corpus by name, and how it is read.
 
     Attributes:
-        name: as written in a sweep.
-        description, licence: one line each.
         documents: reads its documents, in any order, copies included.
         fingerprint: a cheap hash of the sources (names, sizes and times, not contents). Equal fingerprints mean equal
             documents.
-        parts: of a union, the corpora that it joins. It is prepared from them after they are.
+        parts: the corpora that a union joins; it is prepared from them after they are.
     """
 
     name: str
@@ -57,9 +55,6 @@ class Corpus:
 
 def find_corpus(domain: str, cache: Path | None = None) -> Corpus:
     """The corpus of a name: one of `named_corpora`, or text:PATH, jsonl:PATH, parquet:PATH, hf:NAME or hf:NAME:CONFIG.
-
-    Args:
-        cache: folder of prepared data, where fetched corpora are; None is the user's cache folder.
 
     Raises:
         InputError: no such name, or a path that does not exist.
@@ -91,18 +86,15 @@ def named_corpora(cache: Path | None = None) -> tuple[Corpus, ...]:
     Args:
         cache: folder of prepared data, where fetched corpora are; None is the user's cache folder.
     """
-    return (*_installed_corpora(), *(_fetched_corpus(name, cache) for name in FETCHED))
-
-
-def _fetched_corpus(name: str, cache: Path | None) -> Corpus:
     folder = default_cache() if cache is None else cache
+    return (*_installed_corpora(), *(_fetched_corpus(name, folder) for name in FETCHED))
+
+
+def _fetched_corpus(name: str, folder: Path) -> Corpus:
     description, licence = FETCHED[name]
+    documents = partial(fetched.documents, name, folder)
     return Corpus(
-        name,
-        description,
-        licence,
-        partial(fetched.documents, name, folder),
-        lambda: digest(CORPUS_RECIPE, name, *fetched.facts(name, folder)),
+        name, description, licence, documents, lambda: digest(CORPUS_RECIPE, name, *fetched.facts(name, folder))
     )
 
 
@@ -142,8 +134,6 @@ def _installed_corpora() -> tuple[Corpus, ...]:
 
 
 def _files_fingerprint(kind: str, files: Iterable[Path]) -> str:
-    facts = []
-    for file in files:
-        status = os.stat(file)
-        facts.append(f"{file}\t{status.st_size}\t{status.st_mtime_ns}")
+    statuses = ((file, os.stat(file)) for file in files)
+    facts = [f"{file}\t{status.st_size}\t{status.st_mtime_ns}" for file, status in statuses]
     return digest(CORPUS_RECIPE, kind, platform.python_version(), *facts)

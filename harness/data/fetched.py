@@ -8,7 +8,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -75,8 +75,7 @@ def write_source(documents: Sequence[Document], record: Record, cache: Path) -> 
     """Write a source's documents, given in the order of (group, id), with its record, which is returned completed."""
     table = documents_table(documents)
     size = sum(table["bytes"].to_pylist())
-    facts = {"text_sha256": text_sha256(table), "documents": len(documents), "bytes": size}
-    record = Record(**asdict(record) | facts)
+    record = replace(record, text_sha256=text_sha256(table), documents=len(documents), bytes=size)
     with atomically(source_file(record.source, cache)) as file:
         metadata = {_RECORD: json.dumps(asdict(record))}
         pq.write_table(table.replace_schema_metadata(metadata), file, compression="zstd")
@@ -86,8 +85,7 @@ def write_source(documents: Sequence[Document], record: Record, cache: Path) -> 
 def read_record(name: str, cache: Path, *, check: bool) -> Record | None:
     """The record of a source that was read under this recipe; None if there is none, or its file is damaged.
 
-    Args:
-        check: read the text too, and compare its hash.
+    With `check` the text is read too, and its hash compared.
     """
     file = source_file(name, cache)
     try:
@@ -112,11 +110,7 @@ def write_manifest(manifest: Manifest, cache: Path) -> None:
 
 
 def read_manifest(name: str, cache: Path) -> Manifest:
-    """The manifest of a corpus.
-
-    Raises:
-        InputError: it was not fetched, or by another version of isogap.
-    """
+    """The manifest of a corpus. Raises InputError if it was not fetched by this version of isogap."""
     try:
         fields = json.loads(manifest_file(name, cache).read_text())
         records = tuple(Record(**record) for record in fields["records"])
@@ -130,8 +124,7 @@ def read_manifest(name: str, cache: Path) -> Manifest:
 def documents(name: str, cache: Path) -> Iterator[Document]:
     """The documents of a fetched corpus, source by source.
 
-    Raises:
-        InputError: it was not fetched, or its files are gone or changed.
+    Raises InputError if it was not fetched, or its files are gone or changed.
     """
     for record in read_manifest(name, cache).records:
         if read_record(record.source, cache, check=True) != record:
@@ -142,11 +135,7 @@ def documents(name: str, cache: Path) -> Iterator[Document]:
 
 
 def facts(name: str, cache: Path) -> list[str]:
-    """What a fetched corpus depends on: its sources and the hashes of their text.
-
-    Raises:
-        InputError: it was not fetched.
-    """
+    """What a fetched corpus depends on: its sources and the hashes of their text; InputError if it was not fetched."""
     return [f"{record.source}\t{record.text_sha256}" for record in read_manifest(name, cache).records]
 
 

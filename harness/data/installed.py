@@ -1,11 +1,12 @@
 """Real text without a download: Python's own library, and the packages that isogap itself needs."""
 
+import ast
 import importlib.util
 import os
 import pydoc_data.topics
 import sysconfig
 import tokenize
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
 
@@ -46,25 +47,21 @@ def package_files() -> tuple[tuple[str, Path], ...]:
 
 def stdlib_code() -> Iterator[Document]:
     """Python's library as it stands, comments and docstrings included, in pieces of 1 to 4 kB."""
-    for group, file in stdlib_files():
-        if (source := _read(file)) and (tree := parse(source)):
-            yield from _documents(group, cut_code(split_lines(source), tree))
+    for group, source, tree in _parsed(stdlib_files()):
+        yield from _documents(group, cut_code(split_lines(source), tree))
 
 
 def package_code() -> Iterator[Document]:
     """The packages' sources without docstrings, in pieces of 1 to 4 kB."""
-    for group, file in package_files():
-        if (source := _read(file)) and (tree := parse(source)):
-            lines = without_docstrings(source, tree)
-            yield from _documents(group, cut_code(lines, tree))
+    for group, source, tree in _parsed(package_files()):
+        yield from _documents(group, cut_code(without_docstrings(source, tree), tree))
 
 
 def api_docs() -> Iterator[Document]:
     """The packages' docstrings, grouped by the file they stand in, and Python's language reference by topic."""
-    for group, file in package_files():
-        if (source := _read(file)) and (tree := parse(source)):
-            texts = [text for text in docstrings(tree) if len(text) >= _SHORTEST_DOCSTRING]
-            yield from _documents(group, [piece for text in texts for piece in cut_text(text)])
+    for group, _, tree in _parsed(package_files()):
+        texts = [text for text in docstrings(tree) if len(text) >= _SHORTEST_DOCSTRING]
+        yield from _documents(group, [piece for text in texts for piece in cut_text(text)])
     for topic, text in pydoc_data.topics.topics.items():
         yield from _documents(f"python/topics/{topic}", cut_text(text))
 
@@ -84,9 +81,13 @@ def _sources(name: str, root: Path) -> Iterator[tuple[str, Path]]:
                 yield f"{name}/{path.relative_to(root).as_posix()}", path
 
 
-def _read(file: Path) -> str | None:
-    try:
-        with tokenize.open(file) as opened:  # tokenize.open reads the encoding that the file declares.
-            return opened.read()
-    except (SyntaxError, UnicodeDecodeError):
-        return None
+def _parsed(files: Iterable[tuple[str, Path]]) -> Iterator[tuple[str, str, ast.Module]]:
+    """Group, source and syntax tree of the files that are not empty and that this Python can parse."""
+    for group, file in files:
+        try:
+            with tokenize.open(file) as opened:  # tokenize.open reads the encoding that the file declares.
+                source = opened.read()
+        except (SyntaxError, UnicodeDecodeError):
+            continue
+        if source and (tree := parse(source)):
+            yield group, source, tree

@@ -47,11 +47,7 @@ class Mixture:
 
 
 def stores_of(opened: Callable[..., TokenStore], data: DataConfig) -> tuple[TokenStore, ...]:
-    """The stores of a run's parts.
-
-    Args:
-        opened: `harness.data.store.prepare` with its cache.
-    """
+    """The stores of a run's parts; `opened` is `harness.data.store.prepare` with its cache."""
     return tuple(opened(name, data.tokenizer, **data.split) for _, name in data.parts)
 
 
@@ -92,11 +88,9 @@ def available_tokens(shares: tuple[float, ...], stores: tuple[TokenStore, ...]) 
 def train_batches(
     mixture: Mixture, seed: int, first: int, stop: int, batch: int
 ) -> Int32[np.ndarray, "steps batch context+1"]:
-    """The batches of the steps first .. stop - 1.
+    """The batches of `batch` windows of the steps first .. stop - 1.
 
-    Args:
-        seed: the run's data seed; it fixes the order of the windows in every epoch.
-        batch: windows a step.
+    The run's data seed fixes the order of the windows in every epoch.
     """
     position = np.arange(first * batch, stop * batch).reshape(stop - first, batch)
     return read_windows(mixture, "train", window_index(position, sum(mixture.windows), seed), mixture.windows)
@@ -107,8 +101,7 @@ def read_windows(
 ) -> Int32[np.ndarray, "*shape context+1"]:
     """The windows with the given numbers in the mixture, from the `train` or the `heldout` streams.
 
-    Args:
-        windows: how many each part has.
+    `windows` is how many each part has.
     """
     streams = [getattr(store, side) for store in mixture.stores]
     if len(streams) == 1:
@@ -132,11 +125,7 @@ def locate(
 
 
 def heldout_windows(mixture: Mixture) -> tuple[int, ...]:
-    """The windows of each part's held-out text.
-
-    Raises:
-        InputError: a part's is shorter than one window.
-    """
+    """The windows of each part's held-out text; InputError if a part's is shorter than one window."""
     for store in mixture.stores:
         if len(store.heldout) <= mixture.context:
             expected = f"less than {len(store.heldout)}, the tokens of held-out text there are to measure on"

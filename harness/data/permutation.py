@@ -15,45 +15,32 @@ def mix(values: UInt64[np.ndarray, "*shape"]) -> UInt64[np.ndarray, "*shape"]:
 
 
 def permute(
-    index: Int[np.ndarray, "points"], size: int, key: Int[np.ndarray, "points"] | int
+    index: Int[np.ndarray, "points"], size: int, key: Int[np.ndarray, "points"] | int, *, inverse: bool = False
 ) -> Int[np.ndarray, "points"]:
-    """Images of indices under the permutation of 0..size-1 that belongs to a key.
+    """Images of indices under the permutation of 0..size-1 that belongs to a key, or the indices of images.
 
     A balanced Feistel network permutes the smallest 4**h >= size; images outside 0..size-1 are sent through again
     until they fall inside (cycle walking; Black and Rogaway 2002), fewer than four times on average.
 
     Args:
-        index: values in [0, size).
+        index: values in [0, size); images if `inverse`.
         size: number of permuted values, at least 1 and at most 2**62.
         key: one key for all, or one an index: different keys give unrelated permutations.
 
     Returns:
         int64 values in [0, size); for a fixed key a bijection.
     """
-    return _walk(index, size, key, backward=False)
-
-
-def unpermute(
-    image: Int[np.ndarray, "points"], size: int, key: Int[np.ndarray, "points"] | int
-) -> Int[np.ndarray, "points"]:
-    """The indices whose images these are: the inverse of `permute`."""
-    return _walk(image, size, key, backward=True)
-
-
-def _walk(
-    index: Int[np.ndarray, "points"], size: int, key: Int[np.ndarray, "points"] | int, backward: bool
-) -> Int[np.ndarray, "points"]:
     half = np.uint64(max(1, -(-(size - 1).bit_length() // 2)))
     mask = (np.uint64(1) << half) - np.uint64(1)
     keys = np.broadcast_to(np.asarray(key, dtype=np.int64).astype(np.uint64), np.shape(index))
     image = np.asarray(index, dtype=np.int64).astype(np.uint64)
     pending = np.ones(image.shape, dtype=bool)
-    rounds = range(ROUNDS - 1, -1, -1) if backward else range(ROUNDS)
+    rounds = range(ROUNDS - 1, -1, -1) if inverse else range(ROUNDS)
     while pending.any():
         left, right, key_of = image[pending] >> half, image[pending] & mask, keys[pending]
         for number in rounds:
             round_key = mix(key_of + np.uint64(0x9E3779B97F4A7C15 * (number + 1) % 2**64))
-            if backward:
+            if inverse:
                 left, right = right ^ (mix(left ^ round_key) & mask), left
             else:
                 left, right = right, left ^ (mix(right ^ round_key) & mask)

@@ -19,8 +19,7 @@ PIECES_IN_GROUP = 10
 def text_files(path: Path) -> list[Path]:
     """The file itself, or every file below a folder (hidden ones left out) in order of relative path.
 
-    Raises:
-        InputError: there is no such file or folder.
+    Raises InputError if there is no such file or folder.
     """
     if path.is_file():
         return [path]

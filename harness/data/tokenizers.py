@@ -5,7 +5,7 @@ Every vocabulary counts the end-of-document token, which is always its last id.
 
 import base64
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +13,8 @@ from pathlib import Path
 import numpy as np
 import tiktoken
 from jaxtyping import Int, UInt16, UInt32
+from tokenizers import Regex, decoders, models, pre_tokenizers, trainers
+from tokenizers import Tokenizer as LibraryTokenizer
 
 from harness.data.documents import digest
 from sweeps.errors import InputError
@@ -24,6 +26,8 @@ from sweeps.rules import SMALLEST_VOCAB, vocab_of
 WORD_PATTERN = (
     r"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]|\s+(?!\S)|\s+"
 )
+# Change this number with the recipe below or the pattern of words: trained merge lists are cached under it.
+BPE_RECIPE = 1
 # Published vocabularies -> the name of their file in the package. Two of them share a file with another.
 FETCHED_AS = {
     "o200k_base": "o200k_base",
@@ -74,8 +78,7 @@ class Tokenizer:
 def parse_tokenizer(name: str) -> TokenizerSpec:
     """The parts of a tokenizer's name.
 
-    Raises:
-        InputError: not one of the known spellings, or a vocabulary below 257 or above what was published.
+    Raises InputError for another than the known spellings, or a vocabulary below 257 or above what was published.
     """
     try:
         vocab = vocab_of(name)
@@ -125,6 +128,52 @@ def ranks_tokenizer(ranks: dict[bytes, int], pattern: str, vocab: int | None = N
         return encoding.decode(ids.tolist())
 
     return Tokenizer(vocab, _hash(kept, pattern), _token_bytes(kept, vocab), encode, decode)
+
+
+def train_library_tokenizer(texts: Iterable[str], vocab: int, where: str) -> LibraryTokenizer:
+    """A tokenizer of the `tokenizers` library with vocab - 1 ids: 256 bytes, then merges in order of training.
+
+    A pair must occur twice to be merged. There are no special tokens, which would shift the ids against the merges.
+
+    Args:
+        texts: documents of the train split.
+        vocab: ids with that of the end of the document, which the library knows nothing of.
+        where: name of the corpus, for the error.
+
+    Raises:
+        InputError: the texts have too few repeated pairs for that many merges.
+    """
+    tokenizer = LibraryTokenizer(models.BPE())
+    split = pre_tokenizers.Split(Regex(WORD_PATTERN), behavior="isolated")
+    # The library's stubs miss that pre_tokenizer and decoder are assignable properties.
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([split, pre_tokenizers.ByteLevel(False, use_regex=False)])
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab - 1,
+        min_frequency=2,
+        special_tokens=[],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    supported = tokenizer.get_vocab_size() + 1
+    if supported < vocab:
+        raise InputError(where, "tokenizer", f"bpe:{vocab}", f"at most bpe:{supported}: no more pairs repeat")
+    return tokenizer
+
+
+def merge_ranks(tokenizer: LibraryTokenizer) -> dict[bytes, int]:
+    """The ids of a byte-level tokenizer as tiktoken ranks, in order, as bytes."""
+    decode = _stand_ins()
+    vocabulary = sorted(tokenizer.get_vocab().items(), key=lambda item: item[1])
+    return {bytes(decode[character] for character in token): rank for token, rank in vocabulary}
+
+
+def _stand_ins() -> dict[str, int]:
+    """Character -> byte of the byte-level alphabet: printable Latin-1 stands for itself, others for 256, 257 ..."""
+    printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    others = [value for value in range(256) if value not in printable]
+    return {chr(value): value for value in printable} | {chr(256 + k): value for k, value in enumerate(others)}
 
 
 def tiktoken_folder(cache: Path) -> Path:

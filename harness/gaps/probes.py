@@ -48,8 +48,7 @@ def probe_sets(config: RunConfig, mixture: Mixture, other: Mixture | None = None
     same ones, and a run's `other` is its twin's `seen`.
 
     Args:
-        mixture: what the run reads.
-        other: what its twin reads, if it has one.
+        mixture, other: what the run reads, and what its twin reads if it has one.
 
     Raises:
         InputError: the held-out text is shorter than one window.
@@ -94,12 +93,9 @@ def _seen(config: RunConfig, windows: tuple[int, ...]) -> Int[np.ndarray, "sampl
 def _sample(
     candidates: list[Int[np.ndarray, "candidates"]], windows: tuple[int, ...], sizes: tuple[int, ...]
 ) -> Int[np.ndarray, "sampled"]:
-    """Of each part's candidates those with the smallest hashes, in the order of the mixture's stream.
+    """Of each part's candidates the `sizes` with the smallest hashes, in the order of the mixture's stream.
 
-    Args:
-        candidates: numbers of windows in each part.
-        windows: how many windows each part has.
-        sizes: how many of them to take.
+    `windows` is how many windows each part has.
     """
     sampled = []
     for mine, start, size in zip(candidates, np.cumsum((0, *windows[:-1])), sizes, strict=True):

@@ -137,8 +137,7 @@ def _read_parts(config: RunConfig, probes: Sequence[ProbeRows]) -> Iterator[_Rea
 def trajectory(config: RunConfig, own: DocumentLosses, twin: DocumentLosses | None = None) -> list[dict[str, Any]]:
     """The gaps after every evaluation, on what had been seen by then; they show whether a gap has converged.
 
-    Returns:
-        rows: step, tokens, epochs, gap_probe and for twins gap_twin with standard errors.
+    A row has step, tokens, epochs, gap_probe, and for twins gap_twin, with standard errors.
     """
     rows = []
     for step in own.steps:

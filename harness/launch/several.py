@@ -12,8 +12,8 @@ from typing import Any
 
 from harness.launch.local import train_in_turn, train_on_all_hosts
 from harness.launch.queue import PackQueue
-from harness.record.configs import read_configs
 from harness.record.heartbeat import HeartbeatWriter
+from harness.record.sweep_folder import read_configs
 from harness.train.session import PeerError, PeerLost, Session, Stop
 from sweeps.config import RunConfig
 from sweeps.errors import InputError, reason_of

@@ -37,7 +37,7 @@ class InSlot:
     Attributes:
         tokens: D so far.
         train_loss: of the last finished step, nats; None before the first, and where it is not finite.
-        tokens_per_second: over the last half minute; the writer fills it in.
+        tokens_per_second: over the last half minute.
     """
 
     run_id: str
@@ -71,15 +71,12 @@ class Heartbeat:
         serial: rises with every heartbeat.
         ended: the process has nothing more to do, and its sums are final.
         since: seconds it has worked.
-        training_seconds, evaluation_seconds: inside compiled programs.
+        training_seconds, evaluation_seconds: inside compiled programs; their share of `since` is the `utilisation`.
         compile_seconds: waited for compilation.
-        utilisation: share of `since` inside compiled programs.
-        tokens: trained by it.
-        tokens_per_second: over the last half minute.
+        tokens: trained by it; `tokens_per_second` over the last half minute.
         slots: the runs it trains now.
-        speeds: one a model it has trained.
-        left: runs that left their slots in the last half minute; many runs are shorter than the time between two
-            heartbeats.
+        speeds: one for each model it has trained.
+        left: runs that left their slots in the last half minute; many are shorter than the time between heartbeats.
     """
 
     name: str
@@ -137,7 +134,6 @@ class HeartbeatWriter:
     """Writes the heartbeats of this process, for all its packs, in a thread beside the one that trains.
 
     Args:
-        out: the sweep's folder.
         spent: read at every heartbeat; a new one by default.
         name: of the file; the host and the process id by default.
     """
@@ -157,22 +153,14 @@ class HeartbeatWriter:
         self._thread = threading.Thread(target=self._run, daemon=True, name="heartbeat")
 
     def __enter__(self) -> "HeartbeatWriter":
-        self.start()
+        self.write()
+        self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def start(self) -> None:
-        """Begin to write heartbeats."""
-        self.write()
-        self._thread.start()
-
-    def close(self) -> None:
-        """Write the last heartbeat, which reports that this process has ended."""
         self._over.set()
         self._thread.join()
-        self.write()
+        self.write()  # the last heartbeat: it reports that this process has ended
 
     def set_slots(self, slots: Sequence[Trained]) -> None:
         """Set the runs in the slots now, of one model; none when a pack has ended.

@@ -30,12 +30,9 @@ ATTEMPTS, ATTEMPT_SECONDS = 5, 0.02
 
 @contextmanager
 def sweep_lock(out: Path) -> Iterator[None]:
-    """Hold the sweep's folder until the block or the process ends, however that ends.
+    """Hold the sweep's folder until the block or the process ends; InputError if another process holds it.
 
     If another process takes a lease over, because this one stood still for too long, this one ends as by SIGTERM.
-
-    Raises:
-        InputError: another process holds it.
     """
     with _file_lock(out) if is_local(out) else _lease(out):
         yield
@@ -108,21 +105,19 @@ def _changes(path: Path, seconds: float) -> bool:
 @contextmanager
 def _lease(out: Path) -> Iterator[None]:
     path, key, process = out / "lock", secrets.token_hex(8), f"{os.getpid()} on {platform.node()}"
-    if _changes(path, DEAD_SECONDS):
-        raise _refused(out, str((_read(path) or {}).get("process", "")))
     ended = threading.Event()
 
     def write(renewals: int) -> None:
         write_json(path, {"key": key, "process": process, "beat": renewals})
 
-    def is_mine() -> bool:
-        return (_read(path) or {}).get("key") == key
+    def of_holder(field: str) -> str:
+        return str((_read(path) or {}).get(field, ""))
 
     def keep() -> None:
         renewals = 1
         while not ended.wait(RENEW_SECONDS):
             try:
-                if not is_mine():
+                if of_holder("key") != key:
                     logging.getLogger("isogap").warning("%s: another process took this sweep over", out)
                     os.kill(os.getpid(), signal.SIGTERM)
                     return
@@ -131,10 +126,12 @@ def _lease(out: Path) -> Iterator[None]:
                 logging.getLogger("isogap").warning("%s: the lease was not renewed: %s", out, error)
             renewals += 1
 
+    if _changes(path, DEAD_SECONDS):
+        raise _refused(out, of_holder("process"))
     write(0)
     time.sleep(SETTLE_SECONDS)
-    if not is_mine():
-        raise _refused(out, str((_read(path) or {}).get("process", "")))
+    if of_holder("key") != key:
+        raise _refused(out, of_holder("process"))
     thread = threading.Thread(target=keep, daemon=True)
     thread.start()
     try:
@@ -142,5 +139,5 @@ def _lease(out: Path) -> Iterator[None]:
     finally:
         ended.set()
         thread.join()
-        if is_mine():
+        if of_holder("key") == key:
             path.unlink(missing_ok=True)

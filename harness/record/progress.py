@@ -63,20 +63,20 @@ class Tally:
         return run_id in self._runs
 
     def status(self, run_id: str) -> Status:
-        """Where a run stands."""
+        """The status of a run."""
         return self._statuses[run_id]
 
     def config(self, run_id: str) -> RunConfig:
-        """What a run is."""
+        """The configuration of a run."""
         return self._runs[run_id]
 
     def move(self, run_id: str, status: Status) -> None:
-        """Take a run's new status."""
+        """Replace the status of a run."""
         self._add(run_id, self._statuses[run_id], -1)
         self._add(run_id, status, 1)
 
     def follow(self, heartbeats: Iterable[Heartbeat]) -> None:
-        """Take the steps of the runs in slots, which status.json tells later."""
+        """Count the steps of the runs in slots, which are not yet in their status.json."""
         for slot in (slot for heartbeat in heartbeats for slot in heartbeat.slots if slot.run_id in self._runs):
             before = self._statuses[slot.run_id]
             if before.state not in ENDED:  # a heartbeat is older than the status of a run that has just ended
@@ -95,7 +95,7 @@ class Tally:
         self._left[cost] += sign * max(steps - status.step, 0) * run.batch_tokens
 
     def reached(self, heartbeats: Sequence[Heartbeat], live: bool) -> Reached:
-        """How far all is.
+        """How far the sweep is.
 
         The time to go is what is left of each model in tokens, at the speed its packs had in these processes since
         they began, over the processes that train. A model not trained yet takes as long for a FLOP as the one nearest
@@ -108,8 +108,8 @@ class Tally:
         eta = None
         if states and states.keys() <= set(ENDED):
             eta = 0.0
-        elif live and working and (one := self._seconds_left(heartbeats)) is not None:
-            eta = one / (sum(bool(heartbeat.slots) for heartbeat in working) or len(working))
+        elif live and working and (seconds_left := self._seconds_left(heartbeats)) is not None:
+            eta = seconds_left / (sum(bool(heartbeat.slots) for heartbeat in working) or len(working))
         return Reached(
             tokens=self._tokens,
             tokens_total=self._tokens_total,
@@ -125,12 +125,12 @@ class Tally:
         )
 
     def _seconds_left(self, heartbeats: Sequence[Heartbeat]) -> float | None:
-        """Of one process that does all that is left; None where no speed is known."""
+        """The seconds that one process would take for all that is left; None if no speed is known."""
         tokens, seconds = collections.Counter[int](), collections.defaultdict[int, float](float)
-        speeds = (speed for heartbeat in heartbeats for speed in heartbeat.speeds)
-        for speed in (speed for speed in speeds if speed.tokens > 0 and speed.seconds > 0):
-            tokens[speed.flops_per_token] += speed.tokens
-            seconds[speed.flops_per_token] += speed.seconds
+        for speed in (speed for heartbeat in heartbeats for speed in heartbeat.speeds):
+            if speed.tokens > 0 and speed.seconds > 0:
+                tokens[speed.flops_per_token] += speed.tokens
+                seconds[speed.flops_per_token] += speed.seconds
         if not tokens:
             return None
         total = 0.0
@@ -141,11 +141,9 @@ class Tally:
 
 
 def progress(out: Path, runs: Mapping[str, RunConfig], statuses: Iterable[Status]) -> tuple[Reached, list[Status]]:
-    """How far a sweep's folder is, and the statuses with the steps that running processes tell.
+    """How far a sweep's folder is, and the statuses with the steps that running processes report.
 
-    Args:
-        runs: by id.
-        statuses: of the runs, in their order.
+    The arguments are those of `Tally`.
     """
     live, heartbeats = is_live(out), read_heartbeats(out)
     tally = Tally(runs, statuses)

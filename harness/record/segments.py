@@ -30,10 +30,9 @@ def segment_paths(folder: Path, kind: str) -> list[Path]:
 
 
 def segment_files(folder: Path, start: int, end: int, rows: Mapping[str, Mapping[str, Any]]) -> dict[Path, bytes]:
-    """The segments with the rows of the steps (start, end] of a run, for `write_files`; none for a kind without rows.
+    """The segments of the steps (start, end] of a run, for `write_files`, from kind -> column -> values.
 
-    Args:
-        rows: kind -> column -> values.
+    A kind without rows has no segment.
     """
     import pyarrow as pa
 
@@ -89,9 +88,7 @@ def series_end(folder: Path) -> int:
 
 
 def whole_ends(folder: Path, evaluations: Iterable[int] = ()) -> set[int]:
-    """The steps from which a run can go on: its record is whole up to there, and a segment ends there.
-
-    0 is always one of them.
+    """The steps from which a run can go on: its record is whole up to there, and a segment ends there; 0 always.
 
     Args:
         evaluations: the steps after which the run is evaluated.
@@ -116,11 +113,7 @@ def whole_ends(folder: Path, evaluations: Iterable[int] = ()) -> set[int]:
 
 
 def read_segments(folder: Path, kind: str) -> "pd.DataFrame":
-    """All rows of one kind of a run, in the order of their steps; empty where there are none.
-
-    Raises:
-        InputError: a segment is damaged.
-    """
+    """All rows of one kind of a run in the order of steps; empty without rows, InputError for a damaged segment."""
     # Imported here, because the two take half a second, as long as `isogap status` takes for 5,000 runs.
     import pandas as pd
     import pyarrow as pa

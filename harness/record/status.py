@@ -1,5 +1,6 @@
 """The status of a run, as its folder holds it."""
 
+import contextlib
 import dataclasses
 from collections.abc import Iterable
 from pathlib import Path
@@ -67,19 +68,14 @@ def read_status(folder: Path, steps: int, *, live: bool = True) -> Status:
     except FileNotFoundError:
         return Status("pending", 0, steps)
     except ValueError:  # no text, no JSON, or not a status
-        done = series_end(folder) == steps and _is_object(folder / "gap.json")
-        return Status("done", steps, steps) if done else Status("interrupted", 0, steps)
+        if series_end(folder) == steps:
+            with contextlib.suppress(FileNotFoundError, ValueError, TypeError):
+                read_object(folder / "gap.json")
+                return Status("done", steps, steps)
+        return Status("interrupted", 0, steps)
     return dataclasses.replace(status, state="interrupted") if status.state == "running" and not live else status
 
 
 def read_statuses(out: Path, runs: Iterable[RunConfig]) -> dict[str, Status]:
     """The statuses by run id, read by the holder of the sweep's lock while nothing trains."""
     return {run.run_id: read_status(run_folder(out, run.run_id), run.steps, live=False) for run in runs}
-
-
-def _is_object(path: Path) -> bool:
-    try:
-        read_object(path)
-    except (FileNotFoundError, ValueError, TypeError):
-        return False
-    return True

@@ -11,13 +11,58 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from harness.files import is_local, remove_leftovers, write_bytes, write_files, write_json, write_text
-from harness.record.configs import read_configs
+from harness.files import is_local, read_bytes, remove_leftovers, write_bytes, write_files, write_json, write_text
 from harness.record.status import run_folder
 from sweeps.config import RunConfig
 from sweeps.errors import InputError
 
 RECORDED_PACKAGES = ("isogap", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "tokenizers", "tiktoken")
+# What messages advise against a damaged list of runs, and against a damaged configuration.
+REMEDY = "delete it, and `isogap run` makes it anew and keeps what is finished"
+REWRITE = "`isogap run` of the sweep that it is of writes it anew"
+
+
+def read_configs(out: Path, known: Mapping[str, RunConfig] | None = None) -> list[RunConfig]:
+    """The runs of a sweep's folder, in the order of the sweep, without reading those that are `known` by id.
+
+    Every configuration is in the folder twice: in configs.jsonl, so that one file is read for all, and in the run's own
+    folder. The copy whose hash is the run's id is taken.
+
+    Raises:
+        InputError: the folder holds no sweep, its list of runs is damaged, or both copies of a configuration are.
+    """
+    manifest = out / "manifest.json"
+    if not manifest.is_file():
+        raise InputError(out, "manifest.json", "nothing", "the folder of a sweep that `isogap run` has begun")
+    try:
+        run_ids = [str(run_id) for run_id in json.loads(read_bytes(manifest))["runs"]]
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(manifest, "runs", type(error).__name__, f"the list of a sweep's runs: {REMEDY}") from None
+    try:
+        lines = read_bytes(out / "configs.jsonl").split(b"\n")
+    except OSError:
+        lines = []
+    known = known or {}
+    return [
+        known[run_id] if run_id in known else _config(out, run_id, line)
+        for run_id, line in itertools.zip_longest(run_ids, lines[: len(run_ids)])
+    ]
+
+
+def _config(out: Path, run_id: str, line: bytes | None) -> RunConfig:
+    path = run_folder(out, run_id) / "config.json"
+    try:
+        if line is None or hashlib.sha256(line).hexdigest()[:12] != run_id:
+            line = read_bytes(path).strip()
+        config = RunConfig.model_validate_json(line)
+        if hashlib.sha256(line).hexdigest()[:12] != run_id:
+            raise ValueError(f"the configuration of another run than {run_id}")
+    except FileNotFoundError:
+        # There is no other trace of such a run, so the list is wrong.
+        raise InputError(out / "manifest.json", "runs", run_id, f"a run with a configuration: {REMEDY}") from None
+    except (OSError, ValueError) as error:
+        raise InputError(path, "config", str(error).splitlines()[0], f"the configuration of a run: {REWRITE}") from None
+    return config
 
 
 def with_standing(out: Path, configs: Sequence[RunConfig]) -> list[RunConfig]:
@@ -33,15 +78,10 @@ def with_standing(out: Path, configs: Sequence[RunConfig]) -> list[RunConfig]:
 
 
 def lay_out(out: Path, spec_text: str, configs: Sequence[RunConfig]) -> list[RunConfig]:
-    """Make or extend a sweep's folder; the runs that it holds already keep their files and their place.
+    """Make or extend a sweep's folder, and return all its runs as `with_standing` does.
 
-    Another spec that the folder holds is kept as sweep-1.yaml, sweep-2.yaml, ...
-
-    Returns:
-        all runs of the folder, see `with_standing`.
-
-    Raises:
-        InputError: the folder holds a run whose configuration is not valid.
+    The runs that it holds already keep their files and their place. Another spec that it holds is kept as sweep-1.yaml,
+    sweep-2.yaml, ...
     """
     runs = with_standing(out, configs)
     remove_leftovers(out)
@@ -97,11 +137,8 @@ def _recorded_data(out: Path) -> dict[str, dict[str, str]]:
 def check_data(out: Path, hashes: dict[str, dict[str, str]]) -> None:
     """Refuse to go on with other tokens than those the folder's runs began with.
 
-    Args:
-        hashes: as for `record_environment`.
-
     Raises:
-        InputError: a pair's tokens are recorded in environment.json with another hash, or that file is damaged.
+        InputError: environment.json has another hash for a pair's tokens (see `record_environment`), or is damaged.
     """
     recorded = _recorded_data(out)
     for pair, facts in hashes.items():
@@ -115,14 +152,11 @@ def check_data(out: Path, hashes: dict[str, dict[str, str]]) -> None:
 def record_environment(out: Path, devices: Sequence[str], hashes: dict[str, dict[str, str]]) -> None:
     """Write environment.json: versions, machine, devices, commit, and the hash of every corpus and tokenizer used.
 
-    Hashes in the file that is there already stay, if they are of other pairs.
+    Hashes in the file that is there already stay, if they are of other pairs; if it is damaged, InputError is raised.
 
     Args:
         devices: one line for each device.
         hashes: "domain tokenizer" -> {"corpus", "tokenizer", "tokens"}.
-
-    Raises:
-        InputError: the environment.json that is there already is damaged.
     """
     facts: dict[str, Any] = {
         "python": platform.python_version(),

@@ -7,10 +7,10 @@ import pandas as pd
 import pyarrow as pa
 
 from harness.files import parquet_bytes, read_object, write_bytes
-from harness.record.configs import read_configs
 from harness.record.lock import is_live
 from harness.record.segments import read_segments
 from harness.record.status import read_status, run_folder
+from harness.record.sweep_folder import read_configs
 from sweeps.cells import derived
 from sweeps.config import RunConfig
 from sweeps.errors import InputError
@@ -38,10 +38,8 @@ WALL_CLOCK = ("wall_seconds", "tokens_per_second")
 def runs_table(out: Path) -> pd.DataFrame:
     """One row for each run: its settings, its status, and what was measured (empty until the run is done).
 
-    D, U and batch_tokens are in tokens; D_bytes and U_bytes are the bytes of text that D and U are on average; flops
-    and flops_6nd are the FLOPs of the whole run (exact products over the full mask; 6 N_active D). Losses and gaps are
-    in nats per token, or in bits per byte if the name ends in `_bpb`. Bits per byte and bytes of text compare
-    tokenizers.
+    D, U and batch_tokens are in tokens, flops in FLOPs of the whole run. Losses and gaps are in nats per token, or in
+    bits per byte if the name ends in `_bpb`.
     """
     live = is_live(out)
     return pd.DataFrame([_run_row(out, config, live) for config in read_configs(out)])
@@ -51,8 +49,11 @@ def _run_row(out: Path, config: RunConfig, live: bool) -> dict:
     folder = run_folder(out, config.run_id)
     status, model = read_status(folder, config.steps, live=live), config.model
     quantities = derived(config, "total")
-    measured = _measured(folder) if status.state == "done" else {}
-    timing = read_segments(folder, "timing") if status.state == "done" else pd.DataFrame()
+    measured, timing = {}, pd.DataFrame()
+    if status.state == "done":
+        # The second file is there if the run has a twin, and both have ended.
+        measured = _measured(folder / "gap.json") | _measured(folder / "pair.json")
+        timing = read_segments(folder, "timing")
     per_token = measured.get("bytes_per_token")
     seconds = float(timing["wall_seconds"].to_numpy().sum()) if len(timing) else None
     return {
@@ -73,12 +74,7 @@ def _run_row(out: Path, config: RunConfig, live: bool) -> dict:
     }
 
 
-def _measured(folder: Path) -> dict:
-    """The measurements of a run, with those of the run and its twin together if both have ended."""
-    return _read(folder / "gap.json") | _read(folder / "pair.json")
-
-
-def _read(path: Path) -> dict:
+def _measured(path: Path) -> dict:
     try:
         return read_object(path)
     except FileNotFoundError:
@@ -100,31 +96,18 @@ def segments_table(out: Path, kind: Literal["series", "evals", "documents"]) -> 
 
 
 def export(out: Path, what: TableName, path: Path) -> int:
-    """Write one of the tables as CSV or parquet, by the file's ending; returns the number of rows.
-
-    Raises:
-        InputError: another ending, or a folder that holds no sweep.
-    """
-    table = runs_table(out) if what == "runs" else segments_table(out, what)
-    return write_table(table, path)
+    """Write one of the tables as `write_table` does; InputError for a folder that holds no sweep."""
+    return write_table(runs_table(out) if what == "runs" else segments_table(out, what), path)
 
 
 def check_ending(path: Path) -> None:
-    """Check that a table can be written to a file of this name.
-
-    Raises:
-        InputError: its ending is neither .csv nor .parquet.
-    """
+    """Raise InputError for a file whose ending is neither .csv nor .parquet."""
     if path.suffix not in (".csv", ".parquet"):
         raise InputError(path, "ending", path.suffix, ".csv or .parquet")
 
 
 def write_table(table: pd.DataFrame, path: Path) -> int:
-    """Write a table as CSV (full precision) or parquet, by the file's ending.
-
-    Raises:
-        InputError: another ending.
-    """
+    """Write a table as CSV (full precision) or parquet, see `check_ending`; returns the number of rows."""
     check_ending(path)
     if path.suffix == ".csv":
         content = table.to_csv(index=False).encode()

@@ -10,10 +10,10 @@ import pandas as pd
 from harness.fit.known_truth import Truth
 from harness.gaps.cells import details, gap_rows
 from harness.gaps.roles import RUN_ROLES
-from harness.record.configs import read_configs
 from harness.record.lock import is_live
 from harness.record.segments import read_segments
 from harness.record.status import read_status, run_folder
+from harness.record.sweep_folder import read_configs
 from harness.record.table import runs_table, segments_table
 from harness.report.curves import LossCurves, loss_curves
 from harness.report.figure_axes import numbers

@@ -7,11 +7,10 @@ import numpy as np
 import pytest
 
 from harness.files import is_local, open_folder, remove_tree, write_json
-from harness.record.configs import read_configs
 from harness.record.lock import is_live, sweep_lock
 from harness.record.segments import drop_segments_beyond, read_segments, whole_ends, write_segment
 from harness.record.status import Status, read_status, run_folder, write_status
-from harness.record.sweep_folder import check_data, lay_out, record_environment
+from harness.record.sweep_folder import check_data, lay_out, read_configs, record_environment
 from harness.record.table import export, runs_table, segments_table
 from harness.train.checkpoint import PackCheckpoints, find_states, resume_states, save_final
 from models.config import make_config

@@ -22,11 +22,7 @@ _BROKEN = (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOF
 
 
 def text_pages(archive: Path, pattern: str, read: Callable[[str], str]) -> Iterator[Page]:
-    """The files that `members` gives, read as UTF-8, a group each.
-
-    Args:
-        read: makes plain text of a file's content.
-    """
+    """The files that `members` gives, as UTF-8 of which `read` makes plain text, a group each."""
     return prose((name, read(content.decode("utf-8", "replace"))) for name, content in members(archive, pattern))
 
 

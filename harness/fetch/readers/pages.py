@@ -59,10 +59,8 @@ def without_shared_edges(texts: Iterable[tuple[str, str]], share: float = 0.05) 
     """Group and text of each page, without lines at its head and foot that many pages of the source have there.
 
     Menus, mottos and footers of mailing lists are found because they repeat, so that no site's layout need be known.
-    Only lines at the very edge are removed: the first line that is the page's own ends the search.
-
-    Args:
-        share: share of the pages above which a line at an edge is the site's; at least four pages must have it.
+    Only lines at the very edge are removed: the first line that is the page's own ends the search. A line is the site's
+    if more than this share of the pages, and at least four, have it.
     """
     pages = [(group, text.splitlines()) for group, text in texts]
     enough = max(4.0, share * len(pages))

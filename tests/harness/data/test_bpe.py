@@ -1,9 +1,8 @@
 import pytest
 
-from harness.data.bpe import merge_ranks, train_library_tokenizer
 from harness.data.readers import read_text
 from harness.data.split import split
-from harness.data.tokenizers import WORD_PATTERN, ranks_tokenizer
+from harness.data.tokenizers import WORD_PATTERN, merge_ranks, ranks_tokenizer, train_library_tokenizer
 from sweeps.errors import InputError
 
 UNICODE = "naïve Ωmega 漢字 🙂 \t\r\n  x 12345 can't CAN'T <|endoftext|> \x00\x7f\xa0\xad"

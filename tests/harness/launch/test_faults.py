@@ -12,10 +12,9 @@ import pytest
 from jax.errors import JaxRuntimeError
 
 from harness.launch.queue import Outcome, after_fault
-from harness.record.configs import read_configs
 from harness.record.segments import read_segments
 from harness.record.status import ENDED, Status, read_status, run_folder, write_status
-from harness.record.sweep_folder import lay_out
+from harness.record.sweep_folder import lay_out, read_configs
 from harness.train.pack import Training
 from sweeps.config import RunConfig
 from sweeps.packs import make_pack

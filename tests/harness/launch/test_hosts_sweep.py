@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 import yaml
 
-from harness.record.configs import read_configs
 from harness.record.status import read_status, run_folder
+from harness.record.sweep_folder import read_configs
 from harness.record.table import segments_table
 
 PATIENCE = 300.0

@@ -6,8 +6,8 @@ import pytest
 from harness.files import open_folder
 from harness.launch.ray_cluster import _alone
 from harness.record import lock
-from harness.record.configs import read_configs
 from harness.record.status import read_statuses
+from harness.record.sweep_folder import read_configs
 
 
 @pytest.fixture

@@ -22,8 +22,8 @@ import yaml
 from harness.launch import ray_cluster
 from harness.launch.queue import PackQueue
 from harness.launch.ray_cluster import run_packs_on_ray
-from harness.record.configs import read_configs
 from harness.record.status import read_status, run_folder
+from harness.record.sweep_folder import read_configs
 from harness.train.session import Session
 from sweeps.errors import InputError
 

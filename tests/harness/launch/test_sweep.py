@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from harness.record.configs import read_configs
 from harness.record.status import Status, read_status, run_folder, write_status
+from harness.record.sweep_folder import read_configs
 from harness.record.table import runs_table
 from harness.train.session import Stop
 

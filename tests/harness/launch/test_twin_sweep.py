@@ -9,8 +9,8 @@ import yaml
 from harness.data.store import prepare
 from harness.gaps.cells import details, gap_rows
 from harness.gaps.document_losses import read_documents
-from harness.record.configs import read_configs
 from harness.record.status import run_folder
+from harness.record.sweep_folder import read_configs
 from harness.record.table import runs_table
 
 SHAPE = {"context": 16, "width": 16, "depth": 1, "heads": 2, "batch": 2, "probe_windows": 24}

@@ -11,10 +11,9 @@ import pytest
 
 from harness import files
 from harness.files import write_bytes, write_files, write_json
-from harness.record.configs import read_configs
 from harness.record.segments import read_segments, segment_files, whole_ends, write_segment
 from harness.record.status import Status, read_status, run_folder, write_status
-from harness.record.sweep_folder import lay_out
+from harness.record.sweep_folder import lay_out, read_configs
 from harness.record.table import export, runs_table
 from models.config import make_config
 from sweeps.config import DataConfig, OptimizerConfig, RunConfig

@@ -6,10 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from harness.record.configs import read_configs
 from harness.record.segments import read_segments
 from harness.record.status import run_folder
-from harness.record.sweep_folder import check_data, lay_out, record_environment
+from harness.record.sweep_folder import check_data, lay_out, read_configs, record_environment
 from harness.record.table import runs_table, write_table
 from models.count import count
 from sweeps.errors import InputError
