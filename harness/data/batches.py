@@ -9,13 +9,10 @@ from sweeps.errors import InputError
 
 
 def window_count(unique_tokens: int, context: int) -> int:
-    """Number of windows W = (U - 1) // context in the first U tokens of a stream.
+    """Number of windows W = (U - 1) // context in the first U tokens of a stream; InputError if there is none.
 
     Window i covers the tokens i * context .. i * context + context inclusive: context inputs, and the same tokens
     shifted by one as targets. Every token but the first is a target exactly once.
-
-    Raises:
-        InputError: U is too small for one window.
     """
     windows = (unique_tokens - 1) // context
     if windows < 1:

@@ -144,8 +144,7 @@ def tokenizer_key(name: str, domain: str, cache: Path, heldout_fraction: float, 
 def load_tokenizer(name: str, domain: str, cache: Path, heldout_fraction: float, split_seed: int = 0) -> Tokenizer:
     """A tokenizer by name; a BPE is trained on the train split of its corpus, both halves, on first use.
 
-    Args:
-        domain: the corpus to be tokenized, on which `bpe:V` is trained.
+    `bpe:V` is trained on `domain`, the corpus to be tokenized.
 
     Raises:
         InputError: unknown name; a vocabulary file that is out of reach; a corpus too small for the vocabulary.

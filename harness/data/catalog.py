@@ -25,8 +25,7 @@ def corpora(cache: Path | None = None) -> list[dict[str, Any]]:
     """Rows of `isogap corpora`: name, description, licence, bytes (measured if `prepared`, else typical), documents,
     sources, removed (the share of the bytes read that were copies), contamination (a tenth held out).
 
-    Args:
-        cache: folder of prepared data; None is the user's cache folder.
+    `cache` is the folder of prepared data; None is the user's cache folder.
     """
     cache = default_cache() if cache is None else cache
     rows: list[dict[str, Any]] = []

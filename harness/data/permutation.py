@@ -17,18 +17,15 @@ def mix(values: UInt64[np.ndarray, "*shape"]) -> UInt64[np.ndarray, "*shape"]:
 def permute(
     index: Int[np.ndarray, "points"], size: int, key: Int[np.ndarray, "points"] | int, *, inverse: bool = False
 ) -> Int[np.ndarray, "points"]:
-    """Images of indices under the permutation of 0..size-1 that belongs to a key, or the indices of images.
+    """Images of indices under the permutation of 0..size-1 that belongs to a key, or with `inverse` indices of images.
 
     A balanced Feistel network permutes the smallest 4**h >= size; images outside 0..size-1 are sent through again
     until they fall inside (cycle walking; Black and Rogaway 2002), fewer than four times on average.
 
     Args:
-        index: values in [0, size); images if `inverse`.
+        index: values in [0, size), as are the int64 values returned.
         size: number of permuted values, at least 1 and at most 2**62.
         key: one key for all, or one an index: different keys give unrelated permutations.
-
-    Returns:
-        int64 values in [0, size); for a fixed key a bijection.
     """
     half = np.uint64(max(1, -(-(size - 1).bit_length() // 2)))
     mask = (np.uint64(1) << half) - np.uint64(1)

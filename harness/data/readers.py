@@ -35,10 +35,8 @@ def text_files(path: Path) -> list[Path]:
 def read_text(path: Path) -> Iterator[Document]:
     """UTF-8 text: of a folder, one document a file; a single file is cut into documents of 1 to 4 kB.
 
-    The group of a document is its path relative to the folder; of a single file, a stretch of ten documents.
-
-    Raises:
-        InputError: no such path, or a file that is not UTF-8.
+    The group of a document is its path relative to the folder; of a single file, a stretch of ten documents. Raises
+    InputError for a path that does not exist, or a file that is not UTF-8.
     """
     for file in text_files(path):
         try:

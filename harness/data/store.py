@@ -139,15 +139,14 @@ def write_streams(
     sides: Mapping[str, frozenset[str]],
     tokenizer: Tokenizer,
 ) -> float:
-    """Write the files of a store but its meta.json; the documents are encoded as they come, a few megabytes at a time.
+    """Write the files of a store but its meta.json, and return the bytes per token of the train side.
+
+    The documents are encoded as they come, a few megabytes at a time.
 
     Args:
         folder: exists.
         groups: group -> source.
         sides: the groups of `train` and of `heldout`; documents of other groups are passed over.
-
-    Returns:
-        Bytes per token of the train side.
     """
     names = sorted(groups)  # All groups are listed, so that twins number them alike whichever half they read.
     number = {name: index for index, name in enumerate(names)}

@@ -182,13 +182,10 @@ def tiktoken_folder(cache: Path) -> Path:
 
 
 def published_tokenizer(name: str, vocab: int, cache: Path) -> Tokenizer:
-    """A published vocabulary of tiktoken, cut to `vocab` ids.
+    """A published vocabulary of tiktoken, cut to `vocab` ids; InputError if its file is out of reach.
 
-    Its file is the one that `isogap fetch tokenizer` has put into the cache, unless tiktoken is told of another folder
-    by TIKTOKEN_CACHE_DIR or its older name; where it is absent, tiktoken downloads it. tiktoken checks its hash.
-
-    Raises:
-        InputError: the file cannot be had.
+    The file is the one that `isogap fetch tokenizer` has put into the cache, unless TIKTOKEN_CACHE_DIR or its older
+    name is set to another folder; where it is absent, tiktoken downloads it. tiktoken checks its hash.
     """
     try:
         with _files_in(tiktoken_folder(cache)):
