@@ -108,26 +108,20 @@ def combinations_of(problem: Problem, identified: Identified, sampled) -> tuple[
     point = raw_map(problem, identified.theta)[0]
     spread, share = covariance(problem, identified.theta), _share(problem, identified)
     values = raw_values(problem, sampled) if len(sampled) else {}
-    combinations = []
+    entries: list[tuple[str, float, np.ndarray, np.ndarray, float | None]] = []
     for combination in problem.law.combinations:
         fixed = fixed_value(problem, identified, point, combination)
-        if fixed is None:
-            continue
-        value, gradient = fixed
-        named = stacked(problem.model.parameters, values) if values else {}
-        draws = np.asarray(combination.value(named)) if values else np.empty(0)
-        combinations.append(
-            _combination(combination.label, value, gradient, spread, draws, combination.published, share)
-        )
+        if fixed is not None:
+            named = stacked(problem.model.parameters, values) if values else {}
+            draws = np.asarray(combination.value(named)) if values else np.empty(0)
+            entries.append((combination.label, *fixed, draws, combination.published))
     if not problem.law.combinations and len(identified.null):
         points = raw_coordinates(problem, sampled) if len(sampled) else np.empty((0, len(point)))
         for direction in _identified_directions(identified, count):
             gradient = np.concatenate([direction, np.zeros(len(point) - count)])
             label = _direction_label(problem.law, direction)
-            combinations.append(
-                _combination(label, float(gradient @ point), gradient, spread, points @ gradient, None, share)
-            )
-    return tuple(combinations)
+            entries.append((label, float(gradient @ point), gradient, points @ gradient, None))
+    return tuple(_combination(*entry, spread, share) for entry in entries)
 
 
 def _identified_directions(identified: Identified, count: int) -> np.ndarray:
@@ -150,7 +144,7 @@ def _share(problem: Problem, identified: Identified) -> float:
 
 
 def _combination(
-    label: str, value: float, gradient, spread, draws, published: float | None, share: float
+    label: str, value: float, gradient, draws, published: float | None, spread, share: float
 ) -> CombinationEstimate:
     se = float(np.sqrt(max(gradient @ spread @ gradient, 0.0)))
     low, high = value - 1.96 * se, value + 1.96 * se

@@ -10,7 +10,6 @@ from harness.fit.compare import ComparedLaw, compare_fitted
 from harness.fit.fitting import complete
 from harness.fit.gap_law import findings
 from harness.fit.gap_law.contest import epochs_test, solve_contest
-from harness.fit.gap_law.coverage import Coverage, Magnitude, coverage_at, magnitude_of
 from harness.fit.gap_law.judge import ErrorKind, Judgement, judge
 from harness.fit.gap_law.nulls import Null, simulate_nulls
 from harness.fit.gap_law.rule import HEADLINES, RIVALS, ROUNDED_LAW, TESTED_LAW
@@ -34,9 +33,9 @@ class Verdict(StrictJson):
     """
 
     judgement: Judgement
-    coverage: Coverage
-    fitted_coverage: Coverage | None
-    magnitude: Magnitude
+    coverage: findings.Coverage
+    fitted_coverage: findings.Coverage | None
+    magnitude: findings.Magnitude
     shared_text: bool
     fits: dict[str, FitResult]
     comparison: tuple[ComparedLaw, ...]
@@ -130,9 +129,9 @@ def verdict(
     z = estimates["z"]
     return Verdict(
         judgement=judgement,
-        coverage=coverage_at(n, d, PUBLISHED_GAP.z),
-        fitted_coverage=coverage_at(n, d, z.estimate) if z.identified and z.estimate is not None else None,
-        magnitude=magnitude_of(n, d, gap),
+        coverage=findings.coverage_at(n, d, PUBLISHED_GAP.z),
+        fitted_coverage=findings.coverage_at(n, d, z.estimate) if z.identified and z.estimate is not None else None,
+        magnitude=findings.magnitude_of(n, d, gap),
         shared_text="domain" in frame.columns,
         fits=results,
         comparison=compare_fitted(list(fits.values()), seed),

@@ -174,7 +174,7 @@ def minimise_cases(
     free: np.ndarray | None = None,
     targets: Callable[[int], Float[np.ndarray, "rows"]] | None = None,
 ) -> Solutions:
-    """The best end point of each case: a refit to other rows, weights or responses, or with other free parameters.
+    """The best end point of each case, such as a bootstrap draw, a fold, or an end of a parameter's range.
 
     Args:
         starts: those of each case.

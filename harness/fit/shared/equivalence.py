@@ -128,9 +128,8 @@ def _difference(quantity: str, groups: Mapping[str, GroupDraws], pair: tuple[str
     if quantity not in first.point or quantity not in second.point:
         return Difference(quantity, pair, None, None, None, None, False, False, 0.0, None)
     difference = float(first.point[quantity] - second.point[quantity])
-    low, high = map(
-        float, percentiles(np.subtract.outer(first.draws[quantity], second.draws[quantity]).ravel(), EQUIVALENCE_LEVEL)
-    )
+    spread = np.subtract.outer(first.draws[quantity], second.draws[quantity])
+    low, high = map(float, percentiles(spread.ravel(), EQUIVALENCE_LEVEL))
     se = float((high - low) / 2 / HALF_WIDTH)
     return Difference(
         quantity=quantity,

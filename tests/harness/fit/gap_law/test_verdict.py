@@ -5,7 +5,7 @@ import pytest
 
 from harness.fit.fitting import solve
 from harness.fit.gap_law.contest import epochs_test
-from harness.fit.gap_law.coverage import coverage_at
+from harness.fit.gap_law.findings import coverage_at
 from harness.fit.gap_law.judge import ErrorKind
 from harness.fit.gap_law.nulls import judge_simulated
 from harness.fit.gap_law.verdict import verdict
