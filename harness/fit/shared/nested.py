@@ -142,7 +142,7 @@ def nest(
         f"{OWN_PREFACTORS}, {name}": (*kinds.prefactors, name) for name in (*kinds.exponents, *kinds.shapes)
     }
     ladder = {ALL_SHARED: (), OWN_LEVEL: kinds.level, OWN_PREFACTORS: kinds.prefactors, **with_another, ALL_OWN: every}
-    # Of models with the same constants the last name stays.
+    # Models with the same constants are one model, under the last of their names.
     steps = {frozenset(own): name for name, own in ladder.items()}
     models: dict[str, NestedModel] = {}
     for own, name in steps.items():
