@@ -60,8 +60,7 @@ def solve(
 ) -> SolvedFit:
     """Multi-start and identifiability, without errors.
 
-    Raises:
-        InputError: unusable columns, too few rows, or numbers for which the law has no finite value.
+    Raises InputError for unusable columns, too few rows, or numbers for which the law has no finite value.
     """
     law = get_law(law) if isinstance(law, str) else law
     problem = centre(law, frame, holdout=holdout, objective=objective, options=options, source=source)

@@ -50,8 +50,7 @@ def curves(
 ) -> tuple[Float[np.ndarray, "points"], Float[np.ndarray, "draws points"]]:
     """The fitted law at new points: at its estimates, and a row a draw.
 
-    Raises:
-        InputError: a column of the law is missing or unusable.
+    Raises InputError if a column of the law is missing or unusable.
     """
     law = get_law(result.law)
     columns, names = read_columns(law, points, source)

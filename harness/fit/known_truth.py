@@ -9,7 +9,7 @@ from pathlib import Path
 
 from harness.fit.laws.law import Law
 from harness.fit.laws.registry import get_law, law_ids
-from harness.fit.results.result import FitResult, TruthCheck, estimate_cells, number
+from harness.fit.results.result import FitResult, TruthCheck, covers, estimate_cells, number
 from sweeps.errors import InputError
 
 
@@ -39,11 +39,7 @@ class Truth:
 
 
 def check_law(truth: Truth, law: Law) -> None:
-    """Whether a fit of the law can be compared: it has some of the constants, of the same response and columns.
-
-    Raises:
-        InputError: it cannot.
-    """
+    """InputError unless a fit of the law can be compared: some of the constants, the same response and columns."""
     names = {p.name for p in law.parameters} | {c.label for c in law.combinations}
     known = get_law(truth.law)
     if not names & truth.parameters.keys():
@@ -55,9 +51,7 @@ def check_law(truth: Truth, law: Law) -> None:
 
 def interval_holds(low: float | None, high: float | None, value: float) -> bool | None:
     """Whether an interval, perhaps open on a side, holds a value; None where it is open on both."""
-    if low is None and high is None:
-        return None
-    return (low is None or low <= value) and (high is None or value <= high)
+    return None if low is None and high is None else covers(low, high, value)
 
 
 def compare_with_truth(result: FitResult, truth: Truth) -> list[TruthCheck]:
@@ -106,11 +100,7 @@ def write_truth(truth: Truth, table: Path) -> None:
 
 
 def read_truth(path: Path) -> Truth:
-    """Read what `isogap simulate` wrote beside a table.
-
-    Raises:
-        InputError: no such file, or one that `isogap simulate` did not write.
-    """
+    """Read what `isogap simulate` wrote beside a table; InputError if it did not write such a file."""
     expected = "written by `isogap simulate` beside its table"
     try:
         truth = Truth(**json.loads(path.read_text()))

@@ -47,11 +47,7 @@ def read_table(
 
 
 def read_file(path: Path) -> pd.DataFrame:
-    """A CSV or parquet file as it is.
-
-    Raises:
-        InputError: no such file, or one that cannot be read.
-    """
+    """A CSV or parquet file as it is; InputError if there is none, or it cannot be read."""
     try:
         return pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path)
     except FileNotFoundError:

@@ -76,8 +76,7 @@ class Allocation:
     def shifted(self, z: float, anchor: float) -> "Allocation":
         """Add to the budgets `z_factor`: how many times larger N is there under D ~ N^z than under D ~ N.
 
-        Raises:
-            InputError: z is not above -1, or the anchor is not a positive number of FLOPs.
+        Raises InputError unless z is above -1 and the anchor a positive number of FLOPs.
         """
         factors = shift_from_half(self.budgets["flops"].to_numpy(), z, anchor)
         return replace(self, budgets=self.budgets.assign(z_factor=factors))
@@ -125,11 +124,7 @@ def finite_rows(table: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def check_approach(approach: int | None, method: str | None, law: str, noise: object) -> int:
-    """The approach, once it is known that it takes these options; to be called before the work.
-
-    Raises:
-        InputError: an unknown approach, or an option that it does not take.
-    """
+    """The approach; InputError if it is unknown or does not take these options. To be called before the work."""
     if approach not in _METHODS:
         raise InputError("--approach", "value", approach, "1 (lower edge), 2 (isoFLOP profiles) or 3 (fitted loss)")
     if method is not None and method not in _METHODS[approach]:
@@ -187,8 +182,8 @@ def allocate_runs(
 def allocate_fit(result: FitResult, flops: ArrayLike) -> Allocation:
     """Find the compute-optimal N and D of a fitted loss law for budgets C = 6 N D: approach 3 without the fit.
 
-    Raises:
-        InputError: a law that is no loss in N and D alone, a budget that is not positive, or a fit without an optimum.
+    Raises InputError for a law that is no loss in N and D alone, a budget that is not positive, or a fit without an
+    optimum.
     """
     budgets, law = check_budgets(flops), loss_law(result.law, result.source)
     values = {name: np.array([value]) for name, value in estimates(result).items()}

@@ -103,8 +103,7 @@ class BudgetOptima:
 def runs_to_allocate(frame: pd.DataFrame, source: str = "table") -> LossRuns:
     """The rows of a table with columns in roles: N, D, L; `flops` if there is such a column, else 6 N D; `run`.
 
-    Raises:
-        InputError: a column is missing or unusable.
+    Raises InputError if a column is missing or unusable.
     """
     n, d, loss = (column_of(frame, role, source) for role in ("N", "D", "L"))
     given = "flops" in frame.columns
@@ -118,8 +117,7 @@ def runs_to_allocate(frame: pd.DataFrame, source: str = "table") -> LossRuns:
 def check_design(n: Float[np.ndarray, "rows"], d: Float[np.ndarray, "rows"], source: str) -> tuple[FitWarning, ...]:
     """A warning where D nearly follows N.
 
-    Raises:
-        InputError: D is a power of N in all rows, such as a fixed number of tokens per parameter.
+    Raises InputError if D is a power of N in all rows, such as a fixed number of tokens per parameter.
     """
     log_n, log_d = np.log(n), np.log(d)
     slope = 0.0 if np.ptp(log_n) < 1e-6 else float(np.polyfit(log_n - log_n.mean(), log_d, 1)[0])
@@ -175,11 +173,7 @@ def limits(draws: Float[np.ndarray, "draws values"]) -> tuple[np.ndarray, np.nda
 
 
 def check_budgets(flops: ArrayLike) -> Float[np.ndarray, "budgets"]:
-    """Budgets to allocate, as an array.
-
-    Raises:
-        InputError: one is not a positive number.
-    """
+    """Budgets to allocate, as an array; InputError if one is not a positive number."""
     budgets = np.atleast_1d(np.asarray(flops, float))
     if not np.all(np.isfinite(budgets) & (budgets > 0)):
         raise InputError("allocate", "flops", flops, "positive numbers")
@@ -201,9 +195,7 @@ def at_budgets(frontier: BudgetOptima, flops: ArrayLike) -> tuple[pd.DataFrame, 
     """N*, D*, D*/N* and the loss along the lines through the optima, with 95 % limits; and what to beware of.
 
     The loss is that of the law `compute_power`, fitted to the losses at the optima; its limits are from a bootstrap.
-
-    Raises:
-        InputError: a budget that is not positive.
+    Raises InputError for a budget that is not positive.
     """
     budgets = check_budgets(flops)
     n, d, logs = frontier.n, frontier.d, np.log(budgets)
@@ -234,10 +226,8 @@ def shift_from_half(flops: ArrayLike, z: float, anchor: float) -> np.ndarray:
     """How much larger N is under D = kappa N^z than under D ~ N, at C = 6 N D: (C/C0)^(1/(1+z) - 1/2).
 
     C0, the anchor, is the budget where the two rules agree: there is no shift without one. D = kappa N^z holds D/N^z
-    fixed; that is a rule for sizes and not an optimum, for it minimises no loss.
-
-    Raises:
-        InputError: z is not above -1, or the anchor is not positive.
+    fixed; that is a rule for sizes and not an optimum, for it minimises no loss. Raises InputError unless z is above -1
+    and the anchor positive.
     """
     if not z > -1:
         raise InputError("allocate", "--z", z, "a number above -1")

@@ -27,10 +27,8 @@ def lower_edge(
     """The optima on the lower edge.
 
     Replicates are the lines with errors drawn anew, one per budget where runs share budgets, else one per size on the
-    edge. Their sd is that of the residuals, and no less than what the spacing of the sizes leaves open.
-
-    Raises:
-        InputError: the design cannot tell an optimum, or the edge has fewer than three points or sizes.
+    edge. Their sd is that of the residuals, and no less than what the spacing of the sizes leaves open. Raises
+    InputError if the design cannot show an optimum, or the edge has fewer than three points or sizes.
     """
     warnings = check_design(runs.n, runs.d, source)
     shared = profiles(runs)

@@ -20,11 +20,7 @@ Values = dict[str, np.ndarray]  # parameter -> one value a draw
 
 
 def loss_law(law_id: str, source: str) -> Law:
-    """The law, if a budget decides between its columns.
-
-    Raises:
-        InputError: it is unknown, or no loss in N and D alone.
-    """
+    """The law of that id; InputError if it is unknown, or no loss in N and D alone, between which a budget decides."""
     law = get_law(law_id)
     if set(law.columns) != {"N", "D"} or law.vectors or law.labels or law.response != "L":
         raise InputError(source, "law", law_id, "a loss law that reads N and D alone, such as chinchilla")

@@ -9,7 +9,7 @@ from harness.fit.fitting import SolvedFit, curvature_estimates, solve
 from harness.fit.gap_law.rule import RIVALS, TESTED_LAW
 from harness.fit.laws.law import with_factor
 from harness.fit.laws.registry import get_law
-from harness.fit.results.result import Estimate
+from harness.fit.results.result import Estimate, covers
 
 # 1 % of chi-squared with one degree of freedom.
 LIKELIHOOD_DROP = 6.63
@@ -42,10 +42,7 @@ def solve_contest(
     """Solve each law on the rows, a rival also in unique tokens, of which the better fit is kept.
 
     The rivals' sources mean the size of the data set by D. The gap law's source does not say what it means: that law
-    is tested as it is written, in processed tokens.
-
-    Args:
-        laws: ids; the first must be the law under test, so that its refusal of unusable rows comes first.
+    is tested as it is written, in processed tokens. It comes first, so that its refusal of unusable rows does.
 
     Returns:
         the fits by law id, and the rivals that describe the rows better in unique tokens.
@@ -77,5 +74,5 @@ def epochs_test(frame: pd.DataFrame, gap: SolvedFit, source: str) -> EpochsTest 
     wider = solve(with_factor(get_law(TESTED_LAW), "epochs"), frame, source=source)
     ratio = 2.0 * (wider.log_likelihood - gap.log_likelihood)
     rho = curvature_estimates(wider)["rho_epochs"]
-    excludes_zero = rho.identified and not (rho.ci_low or 0.0) <= 0.0 <= (rho.ci_high or 0.0)
+    excludes_zero = rho.identified and not covers(rho.ci_low, rho.ci_high, 0.0)
     return EpochsTest(rho, float(ratio), bool(ratio > LIKELIHOOD_DROP and excludes_zero))

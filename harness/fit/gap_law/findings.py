@@ -22,7 +22,7 @@ from harness.fit.gap_law.constants import (
 )
 from harness.fit.gap_law.contest import EpochsTest
 from harness.fit.gap_law.nulls import Null
-from harness.fit.results.result import FitResult, number, span
+from harness.fit.results.result import FitResult, covers, number, span
 from sweeps.published_gap import PUBLISHED_GAP
 
 
@@ -193,8 +193,7 @@ def balance_claim(tested: FitResult) -> Claim:
     if entry is None:
         return Claim("alpha_z_beta", "alpha = z beta", "alpha - z beta is not identified.")
     low, high = entry.ci_low, entry.ci_high
-    contains_zero = (low is None or low <= 0) and (high is None or high >= 0)
-    side = "contains" if contains_zero else "excludes"
+    side = "contains" if covers(low, high, 0.0) else "excludes"
     text = f"alpha - z beta = {number(entry.estimate)} {span(low, high)}, which {side} 0."
     if not tested.parameters["z"].identified:
         text += " Above the crossover this says only whether G depends on N at fixed D: it is no evidence about z."

@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from harness.fit.results.result import covers
+
 TESTED_LAW, ROUNDED_LAW = "gap", "gap_smooth"
 RIVALS = ("gap_n_free", "gap_free_n", "gap_kaplan")
 TESTED_EXPONENTS = ("alpha", "z", "beta")
@@ -52,9 +54,8 @@ class ExponentEvidence(NamedTuple):
     @property
     def contradicts(self) -> bool:
         """Whether the interval leaves the published value out and the estimate is not within 0.05 of it."""
-        above_low = self.ci_low is None or self.ci_low <= self.published
-        below_high = self.ci_high is None or self.published <= self.ci_high
-        return not (above_low and below_high) and abs(self.estimate - self.published) > EQUIVALENCE
+        apart = abs(self.estimate - self.published) > EQUIVALENCE
+        return apart and not covers(self.ci_low, self.ci_high, self.published)
 
 
 @dataclass(frozen=True)

@@ -106,13 +106,8 @@ def centre(
     """Check the data of a law, and divide every column by its geometric mean.
 
     Centring makes (A, alpha) well scaled: in raw counts log A and alpha are correlated to 0.99 and more, because
-    log N is about 16 in every row.
-
-    Args:
-        objective: the id of an objective instead of the law's own.
-
-    Raises:
-        InputError: a column is missing or unusable, or there are fewer rows than the parameters need.
+    log N is about 16 in every row. `objective` is the id of one instead of the law's own. Raises InputError if a column
+    is missing or unusable, or there are fewer rows than the parameters need.
     """
     chosen = OBJECTIVES[objective or law.objective]
     columns, names = read_columns(law, frame, source)

@@ -18,14 +18,7 @@ def _check_role(frame: pd.DataFrame, role: str, source: str) -> None:
 
 
 def column_of(frame: pd.DataFrame, role: str, source: str, signed: bool = False) -> Float[np.ndarray, "rows"]:
-    """The numbers of a role.
-
-    Args:
-        signed: whether zero and negative numbers are allowed.
-
-    Raises:
-        InputError: the column is missing, not numeric, not finite, or not positive where it has to be.
-    """
+    """The numbers of a role; InputError if missing, not numeric, not finite, or, unless `signed`, not positive."""
     _check_role(frame, role, source)
     try:
         values = frame[role].to_numpy(dtype=float, na_value=np.nan)
@@ -47,8 +40,7 @@ def vector_columns(frame: pd.DataFrame, role: str) -> dict[str, str]:
 def read_columns(law: Law, frame: pd.DataFrame, source: str) -> tuple[dict[str, np.ndarray], dict[str, list[str]]]:
     """The columns that a law needs, in raw units, with those it derives; and the names of vectors' columns and groups.
 
-    Raises:
-        InputError: a column is missing or unusable.
+    Raises InputError if a column is missing or unusable.
     """
     columns = {role: column_of(frame, role, source, role in law.signed) for role in law.columns}
     names: dict[str, list[str]] = {}
@@ -75,8 +67,7 @@ def held_out(frame: pd.DataFrame, holdout: str | None, source: str) -> np.ndarra
 def evaluate(frame: pd.DataFrame, expression: str, option: str, source: str) -> np.ndarray:
     """The rows for which a pandas expression over the column names holds.
 
-    Raises:
-        InputError: it does not parse, names no column, or gives no truth value per row.
+    Raises InputError if it does not parse, names no column, or gives no truth value per row.
     """
     columns = ", ".join(map(str, frame.columns))
     try:

@@ -107,11 +107,7 @@ class Objective:
 
 
 def check_objective(objective: str | None, delta: float, quantile: float) -> None:
-    """Refuse options that no objective accepts.
-
-    Raises:
-        InputError: an unknown objective, a corner that is not above zero, or a quantile outside 0 to 1.
-    """
+    """InputError for an unknown objective, a corner that is not above zero, or a quantile outside 0 to 1."""
     if objective is not None and objective not in OBJECTIVES:
         raise InputError("fit", "--objective", objective, f"one of {', '.join(OBJECTIVES)}")
     if not delta > 0:

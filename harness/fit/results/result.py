@@ -25,11 +25,7 @@ class StrictJson:
         return json.loads(json.dumps(asdict(self)))
 
     def to_json(self) -> str:
-        """Strict JSON of `to_dict`.
-
-        Raises:
-            ValueError: a number that is not finite, which would be a fault of the program.
-        """
+        """Strict JSON of `to_dict`; ValueError for a number that is not finite: a fault of the program."""
         return json.dumps(self.to_dict(), indent=1, allow_nan=False)
 
 
@@ -250,11 +246,7 @@ class FitResult(StrictJson):
 
     @staticmethod
     def from_dict(data: dict) -> "FitResult":
-        """The inverse of `to_dict`.
-
-        Raises:
-            TypeError, KeyError, ValueError: the data are not those of a fit.
-        """
+        """The inverse of `to_dict`; TypeError, KeyError or ValueError if the data are not those of a fit."""
         identified = data["identifiability"]
         combinations = tuple(CombinationEstimate(**entry) for entry in identified["identified_combinations"])
         robustness, extrapolation = data.get("robustness"), data.get("extrapolation")
@@ -333,6 +325,11 @@ def estimate_cells(entry: Estimate | CombinationEstimate | TruthCheck) -> tuple[
 def number(value: float | None) -> str:
     """Four significant digits, or a dash for what is not known."""
     return "-" if value is None else f"{value:.4g}"
+
+
+def covers(low: float | None, high: float | None, value: float) -> bool:
+    """Whether an interval holds a value; a side that is None is open."""
+    return (low is None or low <= value) and (high is None or value <= high)
 
 
 def span(low: float | None, high: float | None) -> str:

@@ -198,8 +198,7 @@ def judge_collapse(
 ) -> Collapse:
     """Both measures on the rows of a table with roles N, D, G, and G_se if it is known.
 
-    Raises:
-        InputError: N, D or G is missing or unusable, there are too few rows, or the curves overlap at no z.
+    Raises InputError if N, D or G is missing or unusable, there are too few rows, or the curves overlap at no z.
     """
     n, d = column_of(frame, "N", source), column_of(frame, "D", source)
     gap = column_of(frame, "G", source, signed=True)

@@ -134,8 +134,7 @@ def _group_column(frame: pd.DataFrame, by: str, source: str) -> str:
 def _grouped(law: Law, frame: pd.DataFrame, by: str, source: str) -> tuple[pd.DataFrame, list[FitWarning]]:
     """The rows with a column `group`; without groups too small for a fit of their own, and rows in no group.
 
-    Raises:
-        InputError: no such column, or fewer than two groups that are large enough.
+    Raises InputError if there is no such column, or fewer than two groups are large enough.
     """
     column = _group_column(frame, by, source)
     warnings = []
