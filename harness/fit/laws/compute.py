@@ -11,7 +11,6 @@ from harness.fit.laws.law import (
     Parameter,
     Parameters,
     PositiveColumn,
-    Scales,
     by_group,
     coefficient,
     exponent,
@@ -27,7 +26,6 @@ _EXPONENTS = (0.03, 0.1, 0.2, 0.4, 0.8, 1.6)
     parameters=(floor(), coefficient("A", "L flops^alpha"), exponent("alpha", _EXPONENTS)),
     source="form: Hestness et al. 2017 (arXiv 1712.00409), Henighan et al. 2020 (arXiv 2010.14701), and Porian et al. "
     "2024 (arXiv 2406.19146) on the optima of isoFLOP profiles",
-    linear=("E", "A"),
 )
 def compute_power(flops, *, E, A, alpha):
     """A loss that falls with training compute to a floor: of one recipe, or of compute-optimal models.
@@ -61,7 +59,6 @@ where fitted curves cross, and how sure that is.""",
         floor(),
     ),
     source="form: Nezhurina et al. 2025 (arXiv 2506.04598), released code; their constants were not at hand",
-    linear=("A", "E"),
     alternatives=("compute_power",),
     id="frontier",
 )
@@ -80,12 +77,6 @@ def _log_compute(N: PositiveColumn, D: PositiveColumn) -> Float[Array, "rows"]:
     return jnp.log(6.0) + N.log + D.log
 
 
-def _raw_intercept(parameters: Parameters, scales: Scales) -> dict[str, Any]:
-    """The loss at C = 1 in raw units: that at the unit of the centred columns, moved along the line."""
-    log_unit = jnp.log(scales["N"]) + jnp.log(scales["D"])
-    return {"a": scales["L"] * (parameters["a"] + parameters["b"] * log_unit)}
-
-
 @law(
     "L = a - b log C, C = 6 N D",
     parameters=(
@@ -94,7 +85,8 @@ def _raw_intercept(parameters: Parameters, scales: Scales) -> dict[str, Any]:
     ),
     source="form from memory: More Compute Is What You Need (arXiv 2404.19484); no constants of the paper are used",
     objective="squares",
-    raw=_raw_intercept,
+    # a, the loss at C = 1, is moved along the line from the unit of the centred columns.
+    raw=lambda p, scales: {"a": scales["L"] * (p["a"] + p["b"] * (jnp.log(scales["N"]) + jnp.log(scales["D"])))},
     alternatives=("compute_only_curved",),
 )
 def compute_only(N, D, *, a, b):
@@ -195,7 +187,6 @@ def _henighan_parameters(x0: str, role: str) -> tuple[Parameter, ...]:
     "L = L_inf + (N_c/N)^alpha",
     parameters=_henighan_parameters("N_c", "N"),
     source="Henighan et al. 2020 (arXiv 2010.14701), table 1, N_c published in parameters without embeddings",
-    linear=("L_inf",),
     published_cases=_published_cases(IN_SIZE, "L_inf", "N_c", "alpha"),
 )
 def henighan_n(N, *, L_inf, N_c, alpha):
@@ -212,7 +203,6 @@ def henighan_n(N, *, L_inf, N_c, alpha):
     "L = L_inf + (C_c/flops)^alpha",
     parameters=_henighan_parameters("C_c", "flops"),
     source="Henighan et al. 2020 (arXiv 2010.14701), table 1, C_c published in PF-days of 8.64e19 FLOPs",
-    linear=("L_inf",),
     published_cases=_published_cases(IN_COMPUTE, "L_inf", "C_c", "alpha"),
 )
 def henighan_c(flops, *, L_inf, C_c, alpha):
@@ -258,7 +248,6 @@ HESTNESS = "form: Hestness et al. 2017 (arXiv 1712.00409); their exponents could
         floor("gamma"),
     ),
     source=HESTNESS,
-    linear=("alpha", "gamma"),
 )
 def hestness(D, *, alpha, beta, gamma):
     """Generalization error of the best model, in the size of the training set: L = alpha D^beta + gamma, beta < 0.

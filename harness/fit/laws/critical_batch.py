@@ -12,7 +12,6 @@ from harness.fit.laws.law import Combination, Parameter, Parameters, coefficient
     parameters=(coefficient("a", "step", (0.5,)), coefficient("b", "step B", (0.5,))),
     source="Zhang et al. 2024 (arXiv 2410.21676); a free exponent of B gave them the same forecasts",
     objective="log_squares",
-    linear=("a", "b"),
     combinations=(Combination("b/a", lambda p: p["b"] / p["a"]),),
 )
 def cbs_steps(B, *, a, b):
@@ -43,7 +42,6 @@ def critical_batch(parameters: Parameters, optimal_batch: float, overhead: float
     like=cbs_steps,
     parameters=(coefficient("S_min", "step", (0.5,)), coefficient("E_min", "step B", (0.5,))),
     source="form: McCandlish et al. 2018 (arXiv 1812.06162), used by Kaplan et al. 2020 (arXiv 2001.08361)",
-    linear=("S_min", "E_min"),
     combinations=(Combination("B_crit", lambda p: p["E_min"] / p["S_min"]),),
 )
 def es_tradeoff(B, *, S_min, E_min):

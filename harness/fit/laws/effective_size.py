@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from harness.fit.laws import sizes_and_tokens
-from harness.fit.laws.law import Columns, Parameter, PositiveColumn, coefficient, exponent, floor, law
+from harness.fit.laws.law import Columns, Parameter, PositiveColumn, coefficient, exponent, floor, law, power_terms
 
 Numbers = float | Float[np.ndarray, "runs"]
 
@@ -30,22 +30,11 @@ def average_count(
     return kept + dense * (1.0 - sparsity * (ramp + 1.0 - end))
 
 
-def _two_terms(size: str) -> tuple[Parameter, ...]:
-    """The constants of `chinchilla` with another role for N."""
-    return (
-        floor(),
-        coefficient("A", f"L {size}^alpha"),
-        coefficient("B", "L D^beta"),
-        exponent("alpha", sizes_and_tokens.EXPONENTS),
-        exponent("beta", sizes_and_tokens.EXPONENTS),
-    )
-
-
 @law(
     "L = E + A/N_bar^alpha + B/D^beta, N_bar the mean count of non-zero parameters over the training tokens",
     like=sizes_and_tokens.chinchilla,
     columns=("N_bar", "D"),
-    parameters=_two_terms("N_bar"),
+    parameters=power_terms("A/N_bar^alpha", "B/D^beta", starts=sizes_and_tokens.EXPONENTS),
     source="Jin et al. 2025 (arXiv 2501.12486), form; start at 25 % and end at 75 % of compute are near its best",
     combinations=tuple(replace(c, published=None) for c in sizes_and_tokens.chinchilla.combinations),
     optimum=None,
@@ -59,19 +48,17 @@ def average_parameter(N_bar, D, *, E, A, B, alpha, beta):
     return E + A * N_bar**-alpha + B * D**-beta
 
 
-def _derive_frozen(columns: Columns) -> dict[str, Float[Array, "rows"]]:
-    """kappa compares two counts, so their ratio has to be that of raw ones."""
-    return {"frozen_per_trainable": columns["N_frozen"] / columns["N_trainable"]}
-
-
 @law(
     "L = E + A/(N_trainable + kappa N_frozen)^alpha + B/D^beta",
     columns=("N_trainable", "N_frozen", "D"),
     signed=("N_frozen",),
-    parameters=(*_two_terms("N_trainable"), Parameter("kappa", "identity", -1.0, 2.0, (0.0, 0.3))),
+    parameters=(
+        *power_terms("A/N_trainable^alpha", "B/D^beta", starts=sizes_and_tokens.EXPONENTS),
+        Parameter("kappa", "identity", -1.0, 2.0, (0.0, 0.3)),
+    ),
     source="claim of Hesslow and Poli 2021, kappa = 0; the form is a test of it",
-    derive=_derive_frozen,
-    linear=("E", "A", "B"),
+    # kappa compares two counts, so that their ratio has to be that of raw ones.
+    derive=lambda columns: {"frozen_per_trainable": columns["N_frozen"] / columns["N_trainable"]},
 )
 def trainable_frozen(N_trainable, frozen_per_trainable, D, *, E, A, B, alpha, beta, kappa):
     """Loss where some parameters are frozen at random values: one of them counts as kappa trainable ones.
@@ -99,13 +86,12 @@ def _derive_rate(columns: Columns) -> dict[str, Float[Array, "rows"]]:
     columns=("N", "D", "gmse"),
     signed=("gmse",),
     parameters=(
-        *_two_terms("N"),
+        *power_terms("A/N^alpha", "B/D^beta", starts=sizes_and_tokens.EXPONENTS),
         Parameter("c", "log", 1e-3, 10.0, (0.15, 0.5)),
         Parameter("s", "log", 0.05, 5.0, (0.6, 1.2)),
     ),
     source="Panferov et al. 2025 (arXiv 2506.01863): capacity of the GMSE; the form of rho is from memory",
     derive=_derive_rate,
-    linear=("E", "A", "B"),
 )
 def compressed(N, log_rate, D, *, E, A, B, alpha, beta, c, s):
     """Loss of a model trained in a compressed representation: its capacity stands for N (arXiv 2506.01863).
@@ -120,11 +106,6 @@ def compressed(N, log_rate, D, *, E, A, B, alpha, beta, c, s):
     return E + A * count**-alpha + B * D**-beta
 
 
-def _derive_streams(columns: Columns) -> dict[str, np.ndarray]:
-    """Streams are counted from one, so they cannot be centred."""
-    return {"log_P": np.log(columns["P"])}
-
-
 @law(
     "L = E + (A/(N (k ln P + 1)))^alpha",
     columns=("N", "P"),
@@ -135,7 +116,7 @@ def _derive_streams(columns: Columns) -> dict[str, np.ndarray]:
         Parameter("k", "log", 1e-4, 1e3, (0.1, 0.6)),
     ),
     source="form: Chen et al. 2025 (arXiv 2505.10475); its constants were not at hand",
-    derive=_derive_streams,
+    derive=lambda columns: {"log_P": np.log(columns["P"])},  # streams are counted from one: P cannot be centred
     linear=("E",),
     alternatives=("parallel_additive",),
 )
@@ -157,7 +138,6 @@ def parallel_scaling(N, log_P, *, E, A, alpha, k):
         Parameter("beta", "identity", 0.01, 6.0, (0.3, 0.8, 1.5)),
     ),
     source="form chosen here by held-out rows, beside `parallel_scaling`",
-    linear=("E", "A", "B"),
 )
 def parallel_additive(N, P, *, E, A, alpha, B, beta):
     """Parallel streams as a term of their own: what they gain does not depend on the model's size.

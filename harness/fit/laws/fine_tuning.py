@@ -2,7 +2,7 @@
 
 import jax.numpy as jnp
 
-from harness.fit.laws.law import Combination, Parameter, PositiveColumn, floor, law
+from harness.fit.laws.law import Combination, Parameter, PositiveColumn, floor, gap_law, law
 
 
 @law(
@@ -55,16 +55,13 @@ def loss_to_loss(L0, *, K, kappa, E0, E1):
     return E1 + K * jnp.where(above > 0.0, excess, 0.0)
 
 
-@law(
+@gap_law(
     "G = G0 w^gamma",
-    response="G",
     parameters=(
         Parameter("G0", "log", 1e-8, 1e8, (1.0,), unit="G w^-gamma"),
         Parameter("gamma", "identity", -5.0, 100.0, (0.5, 1.0, 3.0, 10.0)),
     ),
     source="ours; w: cumulative weight decay of Bordt et al. 2024 (arXiv 2410.03249)",
-    objective="normal",
-    contrast=True,
 )
 def forgetting(w, *, G0, gamma):
     """How a memorised gap decays against the bound of weight decay: G = G0 w^gamma. Ours, not published.

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from harness.fit.laws.gap_rivals import degrees_of_freedom_gap
-from harness.fit.laws.law import Columns, Combination, Parameter, Parameters, PositiveColumn, law
+from harness.fit.laws.law import Columns, Combination, Parameter, Parameters, PositiveColumn, gap_law, law
 
 
 def _log_ratio(N: PositiveColumn, D: PositiveColumn, z, u_star) -> Float[Array, "rows"]:
@@ -20,9 +20,8 @@ def _regimes(parameters: Parameters, columns: Columns) -> dict[str, Float[Array,
     return {"u <= u_star": u <= parameters["u_star"], "u > u_star": u > parameters["u_star"]}
 
 
-@law(
+@gap_law(
     "G = A N^-alpha f(u), u = D/N^z, f = 1 for u <= u_star, (u/u_star)^-beta above",
-    response="G",
     parameters=(
         Parameter("A", "log", 1e-8, 1e8, (1.0,), published=0.86, unit="G N^alpha"),
         Parameter("alpha", "identity", -4.0, 4.0, (0.0, 0.4), published=0.31),
@@ -31,8 +30,6 @@ def _regimes(parameters: Parameters, columns: Columns) -> dict[str, Float[Array,
         Parameter("u_star", "log", 1e-9, 1e9, (3e-3, 5e-2, 1.0, 20.0, 300.0), published=1.0, unit="D N^-z"),
     ),
     source="clawRxiv 2604.02022 (N, D taken as raw counts, G in nats per token)",
-    objective="normal",
-    contrast=True,
     combinations=(
         Combination("beta", lambda p: p["beta"], 0.42),
         Combination("alpha - z*beta", lambda p: p["alpha"] - p["z"] * p["beta"], 0.31 - 0.74 * 0.42),
@@ -167,9 +164,8 @@ def _area(x: Float[Array, "rows"], place: int) -> Float[Array, "rows"]:
     return before + (jnp.maximum(y, 0.0) if last else 0.5 - _ramp(1.0 - y))
 
 
-@law(
+@gap_law(
     "G = A N^-alpha f(D/N^z), f decreasing: -dlog f/dlog u is linear between beta_1..5 at u_0 e^(step k)",
-    response="G",
     parameters=(
         replace(gap.parameters[0], published=None),
         *gap.parameters[1:3],
@@ -178,8 +174,6 @@ def _area(x: Float[Array, "rows"], place: int) -> Float[Array, "rows"]:
         *(Parameter(name, "identity", 0.0, 3.0, (0.3,)) for name in SPLINE_SLOPES),
     ),
     source="form: clawRxiv 2604.02022; f free but monotone, after Ramsay 1988 (monotone regression splines)",
-    objective="normal",
-    contrast=True,
     combinations=(Combination("alpha - z*beta_5", lambda p: p["alpha"] - p["z"] * p["beta_5"]),),
     shapes=("step", *SPLINE_SLOPES),
 )

@@ -3,19 +3,16 @@
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from harness.fit.laws.law import Combination, Parameter, law
+from harness.fit.laws.law import Combination, Parameter, gap_law, law
 
 
-@law(
+@gap_law(
     "G = a D^-b (unique tokens instead of processed ones: --set D=U)",
-    response="G",
     parameters=(
         Parameter("a", "log", 1e-8, 1e8, (1.0,), unit="G D^b"),
         Parameter("b", "identity", -3.0, 6.0, (0.2, 0.5, 1.0)),
     ),
     source="the simplest rival; `gap` reduces to it where alpha = z*beta and every u exceeds u_star",
-    objective="normal",
-    contrast=True,
 )
 def gap_n_free(D, *, a, b):
     """A gap without N: a power law in tokens alone, which one-variable noise or memorisation would give."""
@@ -38,9 +35,8 @@ def gap_free_n(N, D, *, a, b, c):
     return jnp.exp(jnp.log(a) + c * N.log - b * D.log)
 
 
-@law(
+@gap_law(
     "G = ((N_c/N)^(alpha_N/alpha_D) + D_c/D)^alpha_D - (N_c/N)^alpha_N",
-    response="G",
     parameters=(
         Parameter("N_c", "log", 1e-80, 1e80, (1e-6, 1.0, 1e12), published=6.4e13, unit="N G^1/alpha_N"),
         Parameter("D_c", "log", 1e-80, 1e80, (1e-6, 1.0, 1e6), published=1.8e13, unit="D G^1/alpha_D"),
@@ -48,8 +44,6 @@ def gap_free_n(N, D, *, a, b, c):
         Parameter("alpha_D", "log", 0.01, 2.0, (0.1, 0.5, 1.0), published=0.103),
     ),
     source="Kaplan et al. 2020 (arXiv 2001.08361), equation for L(N, D): N_c 6.4e13 non-embedding, D_c 1.8e13 tokens",
-    objective="normal",
-    contrast=True,
     combinations=(Combination("alpha_N/alpha_D", lambda p: p["alpha_N"] / p["alpha_D"], 0.076 / 0.103),),
 )
 def gap_kaplan(N, D, *, N_c, D_c, alpha_N, alpha_D):
@@ -68,17 +62,14 @@ def degrees_of_freedom_gap(share: Float[Array, "rows"]) -> Float[Array, "rows"]:
     return jnp.where(share < 1.0, inside * (2.0 - inside) / (1.0 - inside), jnp.inf)
 
 
-@law(
+@gap_law(
     "G = E (2u - u^2)/(1 - u), u = k N^p/D; -> 2 E k N^p/D for u << 1",
-    response="G",
     parameters=(
         Parameter("E", "log", 1e-8, 1e8, (1.0, 30.0), unit="G"),
         Parameter("k", "log", 1e-12, 1e4, (1e-6, 1e-4, 1e-2), unit="D N^-p"),
         Parameter("p", "identity", -3.0, 5.0, (0.0, 0.4, 1.0)),
     ),
     source="degrees of freedom over rows (Akaike; Craven and Wahba's GCV); exact for ridgeless random features",
-    objective="normal",
-    contrast=True,
     combinations=(
         Combination("p", lambda p: p["p"], 1.0),
         Combination("log(2 E k)", lambda p: jnp.log(2.0) + jnp.log(p["E"]) + jnp.log(p["k"])),

@@ -76,6 +76,7 @@ class Parameter:
     `each` names a vector role, or `group`: the law then has one such constant per column of that role, or per group,
     and `predict` gets them as an array. `bind` puts them in place; `of` and `index` then say which constant and which
     of its elements a parameter is.
+    `term` says that the constant is a term of the response, or the factor of one, unless the law declares `linear`.
     """
 
     name: str
@@ -88,23 +89,37 @@ class Parameter:
     each: str | None = None
     of: str | None = None
     index: int = 0
+    term: bool = False
 
 
 def floor(name: str = "E", starts: tuple[float, ...] = (0.5,), published: float | None = None) -> Parameter:
     """A loss that nothing removes, as a share of the typical loss."""
-    return Parameter(name, "log", 1e-8, 1.5, starts, published, "L")
+    return Parameter(name, "log", 1e-8, 1.5, starts, published, "L", term=True)
 
 
 def coefficient(
     name: str, unit: str, starts: tuple[float, ...] = (0.1,), published: float | None = None, low: float = 1e-8
 ) -> Parameter:
     """A positive factor of a term; for columns divided by their means, the share of the typical loss in that term."""
-    return Parameter(name, "log", low, 1e4, starts, published, unit)
+    return Parameter(name, "log", low, 1e4, starts, published, unit, term=True)
 
 
 def exponent(name: str, starts: tuple[float, ...], published: float | None = None, low: float = 0.0) -> Parameter:
     """An exponent of a term that falls with its column."""
     return Parameter(name, "identity", low, 4.0, starts, published)
+
+
+def power_terms(*terms: str, starts: tuple[float, ...], **published: float) -> tuple[Parameter, ...]:
+    """The constants of a floor E and of terms such as `A/N^alpha`: E, the factors, the exponents.
+
+    Terms may share an exponent. `starts` are those of every exponent.
+    """
+    parts = [re.split("[/^]", term) for term in terms]
+    return (
+        floor(published=published.get("E")),
+        *(coefficient(A, f"L {column}^{alpha}", published=published.get(A)) for A, column, alpha in parts),
+        *(exponent(name, starts, published.get(name)) for name in dict.fromkeys(alpha for _, _, alpha in parts)),
+    )
 
 
 @dataclass(frozen=True)
@@ -134,7 +149,8 @@ class Law:
         labels: roles of names, such as the run a row belongs to; read as whole numbers from 0.
         signed: roles, the response among them if need be, whose values may be zero or negative.
         derive: raw columns -> further arrays with a leading axis of rows, computed once; `predict` gets them too.
-        linear: parameters in which the response is linear; the search starts from their exact solution.
+        linear: parameters in which the response is linear, by default those made by `floor` and `coefficient`; the
+            search starts from their exact solution.
         raw: (parameters, scales) -> raw values of those constants that have no unit, such as an offset in a logarithm.
         combinations: tested for being identified, and reported with their errors.
         regimes: (raw parameters, columns) -> row masks. Parameters that only a nearly empty regime pins down are not
@@ -244,6 +260,8 @@ def law(formula: str, *, like: Law | None = None, **declared: Any) -> Callable[[
         known: dict[str, Any] = dict(vars(like)) if like else {"response": "L", "objective": "log_huber"}
         known |= {"id": function.__name__, "formula": formula, "about": inspect.getdoc(function) or ""} | declared
         known.setdefault("columns", tuple(name for name in reads if name not in known.get("vectors", ())))
+        if "linear" not in declared:
+            known["linear"] = tuple(p.name for p in known["parameters"] if p.term)
         positive = set(known["columns"]) - set(known.get("signed", ()))
 
         def predict(parameters: Parameters, columns: Columns) -> Float[Array, "rows"]:
@@ -254,6 +272,10 @@ def law(formula: str, *, like: Law | None = None, **declared: Any) -> Callable[[
         return Law(**known)
 
     return declare
+
+
+# Measured gaps may have either sign, and have standard errors.
+gap_law = functools.partial(law, response="G", objective="normal", contrast=True)
 
 
 def bind(law: Law, names: Mapping[str, Sequence[str]]) -> Law:

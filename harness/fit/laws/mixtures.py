@@ -1,11 +1,13 @@
 """Losses L (nats per token) of mixtures of training domains. h: their weights, a column a domain, summing to 1."""
 
-from typing import Any
+import functools
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from harness.fit.laws.law import Parameter, Parameters, Scales, coefficient, exponent, floor, law
+from harness.fit.laws.law import Parameter, coefficient, exponent, floor, law
+
+mixture_law = functools.partial(law, vectors=("h",), signed=("h",))
 
 # An exponent above 1 would let a domain help ever more with its share; without the limit, fits to few mixtures use it,
 # and predict enormous losses for shares that they did not see.
@@ -22,10 +24,8 @@ def _domain_term(h: Float[Array, "rows domains"], C, g) -> Float[Array, "rows"]:
     return 1.0 / (powers @ C)
 
 
-@law(
+@mixture_law(
     "L = E + A/N^alpha + B/D^beta + 1/sum_i C_i h_i^g_i",
-    vectors=("h",),
-    signed=("h",),
     parameters=(
         floor(),
         coefficient("A", "L N^alpha"),
@@ -35,7 +35,6 @@ def _domain_term(h: Float[Array, "rows domains"], C, g) -> Float[Array, "rows"]:
         *DOMAINS,
     ),
     source="Shukor et al. 2025 (arXiv 2507.09404); constants per domain were not at hand",
-    linear=("E", "A", "B"),
     alternatives=("mixture_joint",),
 )
 def mixture_additive(N, D, h, *, E, A, alpha, B, beta, C, g):
@@ -47,13 +46,10 @@ def mixture_additive(N, D, h, *, E, A, alpha, B, beta, C, g):
     return E + (A * N**-alpha + B * D**-beta) + _domain_term(h, C, g)
 
 
-@law(
+@mixture_law(
     "L = E + A/N^alpha + 1/sum_i C_i h_i^g_i",
-    vectors=("h",),
-    signed=("h",),
     parameters=(floor(), coefficient("A", "L N^alpha"), exponent("alpha", (0.1, 0.4)), *DOMAINS),
     source="Shukor et al. 2025 (arXiv 2507.09404), without the term in D",
-    linear=("E", "A"),
 )
 def mixture_additive_n(N, h, *, E, A, alpha, C, g):
     """Optimal data mixtures, additive, for runs that all saw as many tokens (or as many for their size).
@@ -64,10 +60,8 @@ def mixture_additive_n(N, h, *, E, A, alpha, C, g):
     return E + A * N**-alpha + _domain_term(h, C, g)
 
 
-@law(
+@mixture_law(
     "L = E + 1/sum_i C_i h_i^g_i + (sum_i C_A_i h_i)^g_A/N^alpha + (sum_i C_B_i h_i)^g_B/D^beta",
-    vectors=("h",),
-    signed=("h",),
     parameters=(
         floor(),
         *DOMAINS,
@@ -79,7 +73,6 @@ def mixture_additive_n(N, h, *, E, A, alpha, C, g):
         exponent("beta", (0.1, 0.4)),
     ),
     source="Shukor et al. 2025 (arXiv 2507.09404), the two sums from memory; constants were not at hand",
-    linear=("E",),
     alternatives=("mixture_additive",),
 )
 def mixture_joint(N, D, h, *, E, C, g, C_A, g_A, alpha, C_B, g_B, beta):
@@ -92,19 +85,12 @@ def mixture_joint(N, D, h, *, E, C, g, C_A, g_A, alpha, C_B, g_B, beta):
     return E + capacity + data + _domain_term(h, C, g)
 
 
-def _raw_weights(parameters: Parameters, scales: Scales) -> dict[str, Any]:
-    """The unit of the loss is a factor of exp(sum_i t_i h_i); as the weights sum to 1, its log adds to every t_i."""
-    return {"t": parameters["t"] + jnp.log(scales["L"])}
-
-
-@law(
+@mixture_law(
     "L = c + exp(sum_i t_i h_i), k inside t",
-    vectors=("h",),
-    signed=("h",),
     parameters=(floor("c"), Parameter("t", "identity", -60.0, 10.0, (-1.0, -3.0, -6.0), each="h")),
     source="Ye et al. 2024 (arXiv 2403.16952), with k inside t",
-    linear=("c",),
-    raw=_raw_weights,
+    # The unit of the loss is a factor of exp(sum_i t_i h_i); as the weights sum to 1, its log adds to every t_i.
+    raw=lambda parameters, scales: {"t": parameters["t"] + jnp.log(scales["L"])},
 )
 def mixture_exponential(h, *, c, t):
     """Data mixing laws: the loss on a domain falls exponentially with the weights of the domains that help it.

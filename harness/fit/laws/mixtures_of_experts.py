@@ -4,10 +4,8 @@ import math
 from typing import Any
 
 import jax.numpy as jnp
-import numpy as np
 
 from harness.fit.laws.law import (
-    Columns,
     Combination,
     Parameter,
     Parameters,
@@ -34,7 +32,6 @@ _EXPONENTS = (0.05, 0.15, 0.4, 1.0)
         exponent("beta", _EXPONENTS, published=0.147),
     ),
     source="Krajewski et al. 2024 (arXiv 2402.07871)",
-    linear=("c", "a", "g", "b"),
 )
 def moe_fine_grained(N, granularity, D, *, c, a, g, gamma, alpha, b, beta):
     """Mixtures of fine-grained experts: the cost of few parameters falls with granularity.
@@ -56,7 +53,6 @@ def moe_fine_grained(N, granularity, D, *, c, a, g, gamma, alpha, b, beta):
         exponent("beta", (0.1, 0.3), low=0.01),
     ),
     source="form: Kaplan et al. 2020 (arXiv 2001.08361) with an effective size, chosen here by held-out rows",
-    linear=("E",),
     alternatives=("moe_sparsity_abnar",),
 )
 def moe_sparsity(N, P, D, *, E, A, alpha, rho, B, beta):
@@ -86,7 +82,6 @@ def moe_sparsity(N, P, D, *, E, A, alpha, rho, B, beta):
         exponent("gamma", (0.1, 0.3), published=0.1595),
     ),
     source="Abnar et al. 2025 (arXiv 2501.12370), with 1 - S written as 1/P",
-    linear=("e", "a", "b", "c", "d"),
 )
 def moe_sparsity_abnar(N, D, P, *, e, a, alpha, b, beta, c, lambda_, d, delta, gamma):
     """Sparsity in mixtures of experts: terms of N and D, a cost of sparsity, and one that sparsity and size share.
@@ -97,11 +92,6 @@ def moe_sparsity_abnar(N, D, P, *, e, a, alpha, b, beta, c, lambda_, d, delta, g
     """
     shared = jnp.exp(delta * P.log - gamma * N.log)
     return e + (a * N**-alpha + b * D**-beta) + (c * P**lambda_ + d * shared)
-
-
-def _derive_experts(columns: Columns) -> dict[str, np.ndarray]:
-    """Experts are counted from one, so they cannot be centred."""
-    return {"E_less_1": columns["E"] - 1.0}
 
 
 def saturated_experts(experts_less_one: Any, E_start: Any, E_max: Any) -> Any:
@@ -129,7 +119,7 @@ def _raw_logs(parameters: Parameters, scales: Scales) -> dict[str, Any]:
     ),
     source="Clark et al. 2022 (arXiv 2202.01169); constants: S-Base routing",
     objective="log_squares",
-    derive=_derive_experts,
+    derive=lambda columns: {"E_less_1": columns["E"] - 1.0},  # experts are counted from one: E cannot be centred
     raw=_raw_logs,
     combinations=(Combination("log10 of N_cutoff = -b/c", lambda p: -p["b"] / p["c"], math.log10(937e9)),),
     alternatives=("routed_floor",),
@@ -178,8 +168,7 @@ def routing_cutoff(parameters: Parameters) -> Any:
     ),
     source="form chosen here by held-out sizes; saturating experts: Clark et al. 2022 (arXiv 2202.01169)",
     objective="log_squares",
-    derive=_derive_experts,
-    linear=("L_inf", "A"),
+    derive=routed.derive,
     alternatives=("routed",),
 )
 def routed_floor(N, E_less_1, *, L_inf, A, alpha, beta, E_start, E_max):

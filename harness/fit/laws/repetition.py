@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from harness.fit.laws.law import Columns, Parameter, PositiveColumn, coefficient, exponent, floor, law
+from harness.fit.laws.law import Columns, Parameter, PositiveColumn, coefficient, exponent, floor, law, power_terms
 
 
 def _derive_epochs(columns: Columns) -> dict[str, Float[Array, "rows"]]:
@@ -53,11 +53,7 @@ def data_constrained(N, D, epochs, *, E, A, B, alpha, R_D, R_N):
     "L = E + A/N^alpha + B/D^beta + c N^gamma/U^delta R_O (1 - exp(-(D/U - 1)/R_O))",
     columns=("N", "D", "U"),
     parameters=(
-        floor(),
-        coefficient("A", "L N^alpha"),
-        coefficient("B", "L D^beta"),
-        exponent("alpha", (0.2, 0.5)),
-        exponent("beta", (0.2, 0.5)),
+        *power_terms("A/N^alpha", "B/D^beta", starts=(0.2, 0.5)),
         coefficient("c", "L U^delta N^-gamma", (1e-3,), low=1e-10),
         exponent("gamma", (0.6, 1.3)),
         exponent("delta", (0.6, 1.3)),
@@ -65,7 +61,6 @@ def data_constrained(N, D, epochs, *, E, A, B, alpha, R_D, R_N):
     ),
     source="this project's own, chosen by cross-validation on the runs of Muennighoff et al. (arXiv 2305.16264)",
     derive=_derive_epochs,
-    linear=("E", "A", "B", "c"),
 )
 def overfitting(N, D, U, epochs, *, E, A, B, alpha, beta, c, gamma, delta, R_O):
     """Chinchilla's loss plus a cost of repetition that grows with N, falls with U and levels off, for many epochs.
@@ -97,6 +92,7 @@ def overfitting(N, D, U, epochs, *, E, A, B, alpha, beta, c, gamma, delta, R_O):
         exponent("gamma", (0.2, 1.0)),
         exponent("delta", (0.5, 1.5)),
     ),
+    linear=(),
     source="form: Bryant and Liu 2026 (arXiv 2605.09189); D tokens processed, U unique; L0 the uninformed baseline",
 )
 def saturating(N, D, U, *, E, span, a, alpha, b, beta, c, gamma, delta):

@@ -17,13 +17,6 @@ from harness.fit.laws.rate_sums import annealed, runs_of, summed_rates
 DECAY = 0.999
 
 
-def _derive_fixed(columns: Columns) -> dict[str, Float[np.ndarray, "rows"]]:
-    return {
-        "S1": summed_rates(columns),
-        "S2": annealed(columns, np.array([DECAY]))[:, 0] / (1.0 - DECAY),
-    }
-
-
 @law(
     "L = L0 + A S1^-alpha - C S2, momentum of S2 decaying by 0.999 a step",
     columns=("step", "lr"),
@@ -36,7 +29,10 @@ def _derive_fixed(columns: Columns) -> dict[str, Float[np.ndarray, "rows"]]:
         Parameter("C", "log", 1e-10, 1e6, (0.4,)),
     ),
     source="form: Tissue et al. 2024 (arXiv 2408.11029); its constants were not checked against the paper",
-    derive=_derive_fixed,
+    derive=lambda columns: {
+        "S1": summed_rates(columns),
+        "S2": annealed(columns, np.array([DECAY]))[:, 0] / (1.0 - DECAY),
+    },
     linear=("L0", "A", "C"),
     alternatives=("lr_anneal_free",),
 )
@@ -59,10 +55,6 @@ _WEIGHTS = (-1.0) ** np.arange(NODES) * np.sin(_ANGLES)
 _MEMORIES = SHORTEST * (LONGEST / SHORTEST) ** (0.5 * (np.cos(_ANGLES) + 1.0))
 
 
-def _derive_free(columns: Columns) -> dict[str, np.ndarray]:
-    return {"S1": summed_rates(columns), "S2": annealed(columns, 1.0 - 1.0 / _MEMORIES)}
-
-
 def interpolated_sum(values: Float[Array, "rows nodes"], memory: Float[Array, ""]) -> Float[Array, "rows"]:
     apart = 2.0 * jnp.log(memory / SHORTEST) / np.log(LONGEST / SHORTEST) - 1.0 - np.cos(_ANGLES)
     # At a node itself the formula has no value; it is continuous there.
@@ -78,7 +70,7 @@ def interpolated_sum(values: Float[Array, "rows nodes"], memory: Float[Array, ""
         Parameter("gain", "log", 1e-8, 1e9, (400.0,)),
         Parameter("memory", "log", SHORTEST, LONGEST, (30.0, 500.0)),
     ),
-    derive=_derive_free,
+    derive=lambda columns: {"S1": summed_rates(columns), "S2": annealed(columns, 1.0 - 1.0 / _MEMORIES)},
     linear=("L0", "A", "gain"),
     combinations=(
         Combination("decay", lambda p: 1.0 - 1.0 / p["memory"]),
@@ -160,9 +152,7 @@ def _gathered(change, rate, since) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 @law(
     "L = L0 + A S1^-alpha - B sum_k (lr_(k-1) - lr_k) (1 - (1 + C lr_k^-gamma S_k)^-beta)",
-    columns=("step", "lr"),
-    labels=("run",),
-    signed=("step", "lr"),
+    like=lr_anneal,
     parameters=(
         Parameter("L0", "log", 1e-6, 100.0, (2.0,), published=2.65145),
         Parameter("A", "log", 1e-8, 1e6, (0.5,), published=0.60115),

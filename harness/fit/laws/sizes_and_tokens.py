@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from harness.fit.laws.law import Combination, Parameter, Parameters, coefficient, exponent, floor, law
+from harness.fit.laws.law import Combination, Parameter, Parameters, floor, law, power_terms
 
 EXPONENTS = (0.05, 0.15, 0.3, 0.5, 0.8, 1.3, 2.0)
 
@@ -28,15 +28,10 @@ def two_term_optimum(parameters: Parameters, product: Any) -> tuple[Float[np.nda
 
 @law(
     "L = E + A/N^alpha + B/D^beta",
-    parameters=(
-        floor(published=1.8172),
-        coefficient("A", "L N^alpha", published=482.01),
-        coefficient("B", "L D^beta", published=2085.43),
-        exponent("alpha", EXPONENTS, published=0.3478),
-        exponent("beta", EXPONENTS, published=0.3658),
+    parameters=power_terms(
+        "A/N^alpha", "B/D^beta", starts=EXPONENTS, E=1.8172, A=482.01, B=2085.43, alpha=0.3478, beta=0.3658
     ),
     source="form: Hoffmann et al. 2022 (arXiv 2203.15556); constants: Besiroglu et al. 2024 (arXiv 2404.10102)",
-    linear=("E", "A", "B"),
     combinations=(Combination("beta/(alpha + beta)", _split, 0.3658 / (0.3478 + 0.3658)),),
     alternatives=("tied", "skaling", "kaplan"),
     optimum=two_term_optimum,
@@ -48,15 +43,9 @@ def chinchilla(N, D, *, E, A, B, alpha, beta):
 
 @law(
     "L = E + A/N^alpha + B/D^alpha",
-    parameters=(
-        floor(),
-        coefficient("A", "L N^alpha"),
-        coefficient("B", "L D^alpha"),
-        exponent("alpha", EXPONENTS),
-    ),
+    parameters=power_terms("A/N^alpha", "B/D^alpha", starts=EXPONENTS),
     source="Gadre et al. 2024 (arXiv 2403.08540), form; their constants differ for each training and evaluation set",
     objective="squares",
-    linear=("E", "A", "B"),
     combinations=(
         Combination("h = -alpha", lambda p: -p["alpha"]),
         Combination("b = B*6^(alpha/2)", lambda p: p["B"] * jnp.exp(0.5 * p["alpha"] * jnp.log(6.0))),
@@ -109,7 +98,6 @@ def kaplan(N, D, *, N_c, D_c, alpha_N, alpha_D):
         Parameter("beta", "log", 0.01, 4.0, (0.1, 0.3, 0.7)),
     ),
     source="form: Brandfonbrener et al. 2024 (arXiv 2411.12925) and their released code; constants are per corpus",
-    linear=("E",),
     combinations=(Combination("beta/(alpha + beta)", _split),),
 )
 def kaplan_floor(N, D, *, E, A, B, alpha, beta):
@@ -133,7 +121,6 @@ def kaplan_floor(N, D, *, E, A, B, alpha, beta):
         Parameter("k", "log", 0.05, 5.0, (0.3, 0.6, 1.0)),
     ),
     source="form: arXiv 2608.07222, which reports k of .31 to .45 (from a secondary source)",
-    linear=("E",),
     combinations=(
         Combination("alpha*k", lambda p: p["alpha"] * p["k"]),
         Combination("beta*k", lambda p: p["beta"] * p["k"]),

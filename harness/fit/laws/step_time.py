@@ -36,7 +36,6 @@ ALPHA, BETA = 0.34, 0.28
     f"L = E + A/N^{ALPHA} + B/(T/t)^{BETA}",
     parameters=(floor(), coefficient("A", f"L N^{ALPHA}"), coefficient("B", f"L T^{BETA} t^-{BETA}")),
     source="arXiv 2406.18922; exponents: Hoffmann et al. 2022 (arXiv 2203.15556), rounded as published",
-    linear=("E", "A", "B"),
 )
 def time_loss(N, T, t, *, E, A, B):
     """Loss at a time budget: L = E + A/N^alpha + B/D^beta with D = T/t, exponents held fixed.

@@ -2,7 +2,7 @@
 
 import jax.numpy as jnp
 
-from harness.fit.laws.law import Parameter, coefficient, exponent, floor, law
+from harness.fit.laws.law import Parameter, law, power_terms
 
 GEMSTONES = "McLeish et al. 2025 (arXiv 2502.06857), form as in their code"
 GEMSTONE_EXPONENTS = (0.2, 0.5, 1.0)
@@ -10,15 +10,8 @@ GEMSTONE_EXPONENTS = (0.2, 0.5, 1.0)
 
 @law(
     "L = E + A_w/w^alpha_w + A_d/d^alpha_d + B/D^beta",
-    parameters=(
-        floor(),
-        coefficient("A_w", "L w^alpha_w"),
-        coefficient("A_d", "L d^alpha_d"),
-        coefficient("B", "L D^beta"),
-        *(exponent(name, GEMSTONE_EXPONENTS) for name in ("alpha_w", "alpha_d", "beta")),
-    ),
+    parameters=power_terms("A_w/w^alpha_w", "A_d/d^alpha_d", "B/D^beta", starts=GEMSTONE_EXPONENTS),
     source=GEMSTONES,
-    linear=("E", "A_w", "A_d", "B"),
 )
 def width_depth_3(w, d, D, *, E, A_w, A_d, B, alpha_w, alpha_d, beta):
     """Loss as a sum of power laws in width, depth and tokens over a floor: Gemstones' three terms (arXiv 2502.06857).
@@ -30,16 +23,8 @@ def width_depth_3(w, d, D, *, E, A_w, A_d, B, alpha_w, alpha_d, beta):
 
 @law(
     "L = E + A_w/w^alpha_w + A_d/d^alpha_d + A_N/N^alpha_N + B/D^beta",
-    parameters=(
-        floor(),
-        coefficient("A_w", "L w^alpha_w"),
-        coefficient("A_d", "L d^alpha_d"),
-        coefficient("A_N", "L N^alpha_N"),
-        coefficient("B", "L D^beta"),
-        *(exponent(name, GEMSTONE_EXPONENTS) for name in ("alpha_w", "alpha_d", "alpha_N", "beta")),
-    ),
+    parameters=power_terms("A_w/w^alpha_w", "A_d/d^alpha_d", "A_N/N^alpha_N", "B/D^beta", starts=GEMSTONE_EXPONENTS),
     source=GEMSTONES,
-    linear=("E", "A_w", "A_d", "A_N", "B"),
 )
 def width_depth_4(w, d, N, D, *, E, A_w, A_d, A_N, B, alpha_w, alpha_d, alpha_N, beta):
     """`width_depth_3` and a power law in the count of parameters: Gemstones' four terms (arXiv 2502.06857).
@@ -55,17 +40,12 @@ _EXPONENTS = (0.15, 0.3, 0.6, 1.0)
 @law(
     "L = (E + A/N^alpha + B/D^beta) (1 + eps R^gamma), R = w/d",
     parameters=(
-        floor(),
-        coefficient("A", "L N^alpha"),
-        coefficient("B", "L D^beta"),
-        exponent("alpha", _EXPONENTS),
-        exponent("beta", _EXPONENTS),
+        *power_terms("A/N^alpha", "B/D^beta", starts=_EXPONENTS),
         Parameter("eps", "log", 1e-6, 10.0, (0.003, 0.05), unit="d^gamma w^-gamma"),
         Parameter("gamma", "identity", -3.0, 3.0, (-0.8, 0.3, 1.0)),
     ),
     source="Scaling Inference-Efficient Language Models (arXiv 2501.18107), form; constants not at hand",
     objective="squares",
-    linear=("E", "A", "B"),
 )
 def aspect_ratio(N, D, w, d, *, E, A, B, alpha, beta, eps, gamma):
     """Chinchilla's loss times a factor of the shape R = w/d, width over number of layers (arXiv 2501.18107).
@@ -80,10 +60,7 @@ def aspect_ratio(N, D, w, d, *, E, A, B, alpha, beta, eps, gamma):
     "L = (E + A/N^alpha + B/D^alpha) (1 + eps R^alpha), R = w/d",
     like=aspect_ratio,
     parameters=(
-        floor(),
-        coefficient("A", "L N^alpha"),
-        coefficient("B", "L D^alpha"),
-        exponent("alpha", _EXPONENTS),
+        *power_terms("A/N^alpha", "B/D^alpha", starts=_EXPONENTS),
         Parameter("eps", "log", 1e-6, 10.0, (0.003, 0.05), unit="d^alpha w^-alpha"),
     ),
     source="Scaling Inference-Efficient Language Models (arXiv 2501.18107); tied exponents from a secondary source",

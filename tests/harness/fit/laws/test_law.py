@@ -75,6 +75,22 @@ def test_derivatives_are_those_of_finite_differences(law_id):
     np.testing.assert_allclose(slopes, differences, rtol=1e-5, atol=1e-6 * np.abs(both).max())
 
 
+@pytest.mark.parametrize("law_id", [name for name in law_ids() if get_law(name).linear])
+def test_the_response_is_linear_in_the_constants_that_say_so(law_id):
+    law = get_law(law_id)
+    columns = {name: COLUMNS.get(name, np.array([1.0, 2.0, 5.0])) for name in law.columns}
+    columns |= {name: VECTORS for name in law.vectors} | {name: np.array([0, 1, 2]) for name in law.labels}
+    columns |= law.derive(columns) if law.derive else {}
+    values = some_values(law)
+    with jax.enable_x64(True):
+        one, two, three = (
+            np.asarray(law.predict(values | {name: k * values[name] for name in law.linear}, columns))
+            for k in (1.0, 2.0, 3.0)
+        )
+    assert np.abs(three - one).max() > 0
+    np.testing.assert_allclose(one + three, 2.0 * two, rtol=1e-9)
+
+
 @pytest.mark.parametrize("law_id", law_ids())
 def test_starts_lie_inside_the_ranges(law_id):
     for parameter in get_law(law_id).parameters:
