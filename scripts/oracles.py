@@ -184,7 +184,8 @@ def flow() -> None:
     say("data floor", "-.5 within 8 %", slope=slope(sizes, random_features.losses(endless, many, sizes, 0.0).test))
     drawn = []
     for count in (32, 64, 128, 256):
-        curves = gradient_flow.reused(gradient_flow.FlowWorld(), 4 * count, count, np.asarray([1e8]), draws=24)
+        world = gradient_flow.FlowWorld()
+        curves, _ = gradient_flow.reused_and_fresh(world, 4 * count, count, np.asarray([1e8]), draws=24)
         drawn.append(curves.test.mean())
     told = [
         float(random_features.losses(endless, np.asarray(4.0 * p), np.asarray(float(p)), 0.0).test)

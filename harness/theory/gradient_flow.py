@@ -5,7 +5,7 @@ Data of variances lambda_i = i^-b, targets w* . x of power (w*_i)^2 lambda_i = i
 are drawn); students of N random features (`harness.theory.resolvent`) from 0. The loss is the squared error with the
 noise, in no unit. Time t is the number of steps of full-batch descent on half that loss, times their rate (at most ~1).
 
-Regime: `reused` and `online` are exact at every t for each draw of features, samples and labels: one decomposition, no
+Regime: `reused_and_fresh` is exact at every t for each draw of features, samples and labels: one decomposition, no
 stepping; population risks, not estimates of them. M modes are drawn each by itself; those beyond are noise of labels
 and, together, of every feature, so that losses are those of infinitely many modes within 1 % (M = 500, N to M/2).
 
@@ -14,7 +14,7 @@ N^-min(a-1, b) (the floor of arXiv 2405.15074) and P^-min(a-1, 2b); compute-opti
 L* ~ C^-(a-1)/(1+b) where a - 1 < b.
 All of these are met to 1.5 % by N or P = 10^4, t = 10^2, C = 10^4. Where N and t both matter, L(N, t) bends more
 sharply than the sum of its two powers: a fit of `chinchilla` finds twice the true exponent of t, that of `kaplan_floor`
-comes within 8 % of either. No closed curve is given for finite N, P and t together: `reused` simulates it.
+comes within 8 % of either. No closed curve is known for finite N, P and t together: it is simulated.
 """
 
 import math
@@ -61,7 +61,7 @@ class FlowWorld:
 
 @dataclass(frozen=True)
 class FlowLosses:
-    """Losses at the times asked for; each draw is the mean over LABELS teachers.
+    """Losses at the times asked for; each draw is the mean over TEACHERS teachers.
 
     Attributes:
         test: population loss.
@@ -105,77 +105,42 @@ def _samples(world: FlowWorld, P: int, K: int, rng: np.random.Generator):
     return rng.standard_normal((P, K)), math.sqrt(world.unlearned) * rng.standard_normal((P, TEACHERS))
 
 
-def _mean(values: list) -> Float[np.ndarray, "draws times"]:
-    """Over the labels of each draw's times x labels."""
-    return np.mean(values, axis=2)
-
-
 def reused_and_fresh(
     world: FlowWorld, N: int, P: int, t: Float[np.ndarray, "times"], draws: int = 8, seed: int = 0
 ) -> tuple[FlowLosses, FlowLosses]:
-    """The flow on P reused samples, by one SVD a draw of their features (P x N), and that on fresh ones, its control.
+    """The flow on P reused samples, by one SVD a draw of their features (P x N), and that on fresh ones, its twin.
 
-    The gap's control variate is test - train, on the same samples at the same t, of the student of the same features
-    that `online` trains, which has not seen them: a twin. At t = 1 and N, P = 200, 800 it leaves a tenth of the error,
-    at t = 10 a quarter, at t = 1000 all of it; that of the initial model makes the error 2, 9 and 10 times as large.
+    Ever fresh samples give the flow of the population loss (P = infinity), the null of the gap: the true gap is 0. The
+    twin has the same features and has not seen the P samples. Its `train` is the loss on them, so that its gap is what
+    measuring gives; it is subtracted from the gap of the reused samples, as a control variate. At t = 1 and N, P = 200,
+    800 it leaves a tenth of the error, at t = 10 a quarter, at t = 1000 all of it; with the gap of the initial model in
+    its place the error is 2, 9 and 10 times as large.
     """
-    test, train, its_test, its_train = [], [], [], []
-    for features, teachers, inputs, noise in _draws(world, N, P, draws, seed):
+    rng, curves = np.random.default_rng(seed), []
+    for _ in range(draws):
+        features = _features(world, N, rng)
+        teachers = _teachers(world, features.shape[1], rng)
+        inputs, noise = _samples(world, P, features.shape[1], rng)
         labels = inputs @ teachers + noise
         left, size, right = np.linalg.svd(inputs @ features.T, full_matrices=False)
         along, rate = left.T @ labels, size**2 / P
         unreached = np.sum((labels - left @ along) ** 2, axis=0)
-        train.append((unreached + np.exp(-2 * t[:, None] * rate) @ along**2) / P)
+        train = (unreached + np.exp(-2 * t[:, None] * rate) @ along**2) / P
         # 1/size of a direction without data is never used: nothing is learned along it.
         learned = -np.expm1(-t[:, None] * rate) / np.maximum(size, 1e-150)
         reach = features.T @ right.T
         errors = (teachers - reach @ (weight[:, None] * along) for weight in learned)
-        test.append([world.unlearned + np.sum(error**2, axis=0) for error in errors])
-        population, at_hand = _unseen(world, _errors(features, teachers, t), inputs, noise)
-        its_test.append(population)
-        its_train.append(at_hand)
-    fresh = _fresh(its_test, its_train)
-    raw = _mean(test) - _mean(train)
-    return FlowLosses(_mean(test), _mean(train), raw - fresh.raw_gap, raw), fresh
+        test = [world.unlearned + np.sum(error**2, axis=0) for error in errors]
+        twin = _fresh_errors(features, teachers, t)
+        products = (inputs @ np.concatenate(list(twin), axis=1)).reshape(len(inputs), len(twin), -1)
+        twin_train = np.mean((products + noise[:, None]) ** 2, axis=0)
+        curves.append((test, train, world.unlearned + np.sum(twin**2, axis=1), twin_train))
+    test, train, twin_test, twin_train = (np.mean(values, axis=2) for values in zip(*curves, strict=True))
+    raw, luck = test - train, twin_test - twin_train
+    return FlowLosses(test, train, raw - luck, raw), FlowLosses(twin_test, twin_train, luck, luck)
 
 
-def reused(
-    world: FlowWorld, N: int, P: int, t: Float[np.ndarray, "times"], draws: int = 8, seed: int = 0
-) -> FlowLosses:
-    """Full-batch gradient flow on the same P samples: the first of `reused_and_fresh`."""
-    return reused_and_fresh(world, N, P, t, draws, seed)[0]
-
-
-def online(
-    world: FlowWorld, N: int, P: int, t: Float[np.ndarray, "times"], draws: int = 8, seed: int = 0
-) -> FlowLosses:
-    """Gradient flow on ever fresh samples, which is that of the population loss (P = infinity): the null of the gap.
-
-    Its gap is 0. `train` is the loss on P samples that it has not seen, so that `gap` is what measuring gives. The
-    second of `reused_and_fresh`, without the work of the first.
-    """
-    found = [
-        _unseen(world, _errors(features, teachers, t), inputs, noise)
-        for features, teachers, inputs, noise in _draws(world, N, P, draws, seed)
-    ]
-    return _fresh([test for test, _ in found], [train for _, train in found])
-
-
-def _fresh(test: list, train: list) -> FlowLosses:
-    raw = _mean(test) - _mean(train)
-    return FlowLosses(_mean(test), _mean(train), raw, raw)
-
-
-def _draws(world: FlowWorld, N: int, P: int, draws: int, seed: int):
-    """Features, teachers, inputs and label noises of each draw."""
-    rng = np.random.default_rng(seed)
-    for _ in range(draws):
-        features = _features(world, N, rng)
-        teachers = _teachers(world, features.shape[1], rng)
-        yield features, teachers, *_samples(world, P, features.shape[1], rng)
-
-
-def _errors(
+def _fresh_errors(
     features: Float[np.ndarray, "N K"], teachers: Float[np.ndarray, "K labels"], t: Float[np.ndarray, "times"]
 ) -> Float[np.ndarray, "times K labels"]:
     """Lambda^(1/2) (w* - A^T w) under the flow of the population loss."""
@@ -186,17 +151,6 @@ def _errors(
     return teachers - np.stack([reach @ (weight[:, None] * along) for weight in learned])
 
 
-def _unseen(
-    world: FlowWorld,
-    errors: Float[np.ndarray, "times K labels"],
-    inputs: Float[np.ndarray, "P K"],
-    noise: Float[np.ndarray, "P labels"],
-) -> tuple[Float[np.ndarray, "times labels"], Float[np.ndarray, "times labels"]]:
-    """The population's loss, and the mean of it over samples that these errors do not depend on."""
-    wrong = (inputs @ np.concatenate(list(errors), axis=1)).reshape(len(inputs), len(errors), -1) + noise[:, None]
-    return world.unlearned + np.sum(errors**2, axis=1), np.mean(wrong**2, axis=0)
-
-
 def ensemble(
     world: FlowWorld, N: int, models: int, t: Float[np.ndarray, "times"], draws: int = 8, seed: int = 0
 ) -> Float[np.ndarray, "draws times"]:
@@ -204,7 +158,7 @@ def ensemble(
     rng, losses = np.random.default_rng(seed), []
     for _ in range(draws):
         teachers = _teachers(world, world.modes + N, rng)
-        error = sum(_errors(_features(world, N, rng), teachers, t) for _ in range(models)) / models
+        error = sum(_fresh_errors(_features(world, N, rng), teachers, t) for _ in range(models)) / models
         losses.append(world.unlearned + np.mean(np.sum(error**2, axis=1), axis=-1))
     return np.asarray(losses)
 
@@ -259,13 +213,12 @@ def simulate_gradient_flow(
     world, t, tables = FlowWorld(a, b, modes, noise), np.asarray(times, float), []
     for size in sizes:
         for count in samples:
-            for data, curves in zip(
-                ("reused", "fresh"), reused_and_fresh(world, size, count, t, draws, seed), strict=True
-            ):
+            both = reused_and_fresh(world, size, count, t, draws, seed)
+            for data, curves in zip(("reused", "fresh"), both, strict=True):
                 gap, gap_se = mean_and_error(curves.gap)
-                rows = {"loss": curves.test.mean(axis=0), "train_loss": curves.train.mean(axis=0), "gap": gap}
-                rows |= {"N": size, "P": count, "t": t, "data": data, "gap_se": gap_se}
-                tables.append(pd.DataFrame(rows | {"raw_gap": curves.raw_gap.mean(axis=0)}))
+                means = {"loss": curves.test.mean(axis=0), "train_loss": curves.train.mean(axis=0), "gap": gap}
+                means |= {"N": size, "P": count, "t": t, "data": data, "gap_se": gap_se}
+                tables.append(pd.DataFrame(means | {"raw_gap": curves.raw_gap.mean(axis=0)}))
     rows = pd.concat(tables, ignore_index=True)
     columns = {column: rows[column].to_numpy() for column in rows}
     N, D = columns.pop("N"), columns["P"] * columns["t"]

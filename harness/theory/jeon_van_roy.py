@@ -3,7 +3,7 @@
 Jeon and Van Roy, Information-Theoretic Foundations for Neural Scaling Laws (arXiv 2407.01456). X ~ N(0, I_d),
 P(Y = 1 | X) = sigmoid F(X), where F is a two-layer ReLU network of infinite width (`harness.theory.teacher`); K says
 how many neurons matter. The learner's network has n neurons, p = d n parameters; training on T samples costs
-C = d n T. The excess log-loss, averaged over the stream, is at most
+C = d n T. The excess log-loss, averaged over the stream, is at most (by theorem 3.1, I/T + KL)
 
     [1 + K ln(1 + (n-1)/K)] [ln(2n) + (d/2) ln(9/eps^2)] / T + K/(8n) + (eps^2/4) (1 + (K+1)/n),  eps^2 = min(1, K/n)
 
@@ -27,8 +27,10 @@ from jaxtyping import Float
 
 from harness.fit.known_truth import Truth
 from harness.theory.minimum import argmin
-from harness.theory.simulated_runs import runs_like
+from harness.theory.simulated_runs import check_settings, runs_like
 from sweeps.errors import InputError
+
+Numbers = Float[np.ndarray, "*rows"] | float
 
 # The objective has one least point on ln n in [0, ln(C/d)], far wider than a step of this grid.
 _WIDTHS_TRIED = 400
@@ -40,76 +42,48 @@ class BestSplit:
 
     Attributes:
         n: width, T: samples, p: d n parameters; all continuous.
-        L: the bound there, nats per sample, the sum of
-        estimation: what the data leave unknown, and
-        misspecification: what the width cannot express.
+        L: the bound there, nats per sample.
     """
 
     n: Float[np.ndarray, "*budgets"]
     T: Float[np.ndarray, "*budgets"]
     p: Float[np.ndarray, "*budgets"]
     L: Float[np.ndarray, "*budgets"]
-    estimation: Float[np.ndarray, "*budgets"]
-    misspecification: Float[np.ndarray, "*budgets"]
 
 
-def general_bound(
-    information: Float[np.ndarray, "*rows"] | float,
-    misspecification: Float[np.ndarray, "*rows"] | float,
-    T: Float[np.ndarray, "*rows"] | float,
-) -> Float[np.ndarray, "*rows"]:
-    """Theorem 3.1: the best learner's average excess log-loss over T samples is at most I(F; F~)/T + E KL(P* || P^).
-
-    Args:
-        information: I(F; F~) in nats, of the truth and the learner's version of it.
-        misspecification: mean KL of the predictions of F from those with F~ in its place, nats per sample.
-        T: samples.
-    """
-    return np.asarray(information) / np.asarray(T) + misspecification
-
-
-def estimation(
-    n: Float[np.ndarray, "*rows"] | float, T: Float[np.ndarray, "*rows"] | float, d: int, K: float
-) -> Float[np.ndarray, "*rows"]:
-    """First term of the module's bound, nats per sample; n and T broadcast."""
+def estimation(n: Numbers, T: Numbers, d: int, K: float) -> Float[np.ndarray, "*rows"]:
+    """First term of the module's bound, nats per sample: what the data leave unknown. n and T broadcast."""
     n = np.asarray(n, float)
     atoms = np.minimum(1.0 + K * np.log1p((n - 1.0) / K), n)
-    nats = np.log(2.0 * n) + d / 2 * np.log(9.0 / _net(n, K))
+    nats = np.log(2.0 * n) + d / 2 * np.log(9.0 / _squared_eps(n, K))
     return atoms * nats / np.asarray(T)
 
 
-def misspecification(n: Float[np.ndarray, "*rows"] | float, K: float) -> Float[np.ndarray, "*rows"]:
-    """The rest of the module's bound, nats per sample, the same for every d."""
+def misspecification(n: Numbers, K: float) -> Float[np.ndarray, "*rows"]:
+    """The rest of the module's bound, nats per sample, the same for every d: what the width cannot express."""
     n = np.asarray(n, float)
-    return K / (8.0 * n) + _net(n, K) / 4.0 * (1.0 + (K + 1.0) / n)
+    return K / (8.0 * n) + _squared_eps(n, K) / 4.0 * (1.0 + (K + 1.0) / n)
 
 
-def bound(
-    n: Float[np.ndarray, "*rows"] | float, T: Float[np.ndarray, "*rows"] | float, d: int, K: float
-) -> Float[np.ndarray, "*rows"]:
-    """The module's bound, nats per sample.
-
-    Args:
-        n: width, at least 1; T: samples; the two broadcast.
-        d: dimension of the input.
-        K: scale of the Dirichlet process.
-    """
+def bound(n: Numbers, T: Numbers, d: int, K: float) -> Float[np.ndarray, "*rows"]:
+    """The module's bound, nats per sample, of widths n >= 1 on T samples (the two broadcast) of d inputs."""
     return estimation(n, T, d, K) + misspecification(n, K)
 
 
-def _net(n: Float[np.ndarray, "*rows"], K: float) -> Float[np.ndarray, "*rows"]:
-    """eps^2."""
+def _squared_eps(n: Float[np.ndarray, "*rows"], K: float) -> Float[np.ndarray, "*rows"]:
     return np.minimum(1.0, K / n)
 
 
-def best_split(C: Float[np.ndarray, "*budgets"] | float, d: int = 10, K: float = 100.0) -> BestSplit:
+def best_split(C: Numbers, d: int = 10, K: float = 100.0) -> BestSplit:
     """The width at which the bound is least at d n T = C.
 
     Raises:
         InputError: d below 1, K not positive, or a budget that does not pay for 100 neurons' samples (below 100 d).
     """
     budgets = np.asarray(C, float)
-    _check(budgets, d, K)
+    check_teacher("simulate jeon_van_roy", d, K)
+    if budgets.size == 0 or not np.all((budgets >= 100.0 * d) & np.isfinite(budgets)):
+        raise InputError("simulate jeon_van_roy", "--budgets", budgets.tolist(), f"FLOPs of at least 100 d = {100 * d}")
     most = np.log(budgets / d)
 
     def at(log_n: Float[np.ndarray, "*budgets"]) -> Float[np.ndarray, "*budgets"]:
@@ -117,26 +91,16 @@ def best_split(C: Float[np.ndarray, "*budgets"] | float, d: int = 10, K: float =
 
     n = np.exp(argmin(at, np.zeros_like(most), most, _WIDTHS_TRIED))
     T = budgets / (d * n)
-    known, expressed = estimation(n, T, d, K), misspecification(n, K)
-    return BestSplit(n, T, d * n, known + expressed, known, expressed)
-
-
-def _check(budgets: Float[np.ndarray, "*budgets"], d: int, K: float) -> None:
-    check_teacher("simulate jeon_van_roy", d, K)
-    if budgets.size == 0 or not np.all((budgets >= 100.0 * d) & np.isfinite(budgets)):
-        raise InputError("simulate jeon_van_roy", "--budgets", budgets.tolist(), f"FLOPs of at least 100 d = {100 * d}")
+    return BestSplit(n, T, d * n, bound(n, T, d, K))
 
 
 def check_teacher(command: str, d: int, K: float, most: float = 1e9) -> None:
-    """Check the two settings of a teacher.
-
-    Raises:
-        InputError: a teacher without inputs, or of a scale that is not positive or above `most`.
-    """
-    if d < 1:
-        raise InputError(command, "--d", d, "a dimension of at least 1")
-    if not 0.0 < K <= most:
-        raise InputError(command, "--K", K, f"a scale above 0, of {most:g} at most")
+    """Refuse a teacher without inputs, or of a scale that is not positive or above `most`, by an InputError."""
+    check_settings(
+        command,
+        ("--d", d, d >= 1, "a dimension of at least 1"),
+        ("--K", K, 0.0 < K <= most, f"a scale above 0, of {most:g} at most"),
+    )
 
 
 def local_slope(x: Float[np.ndarray, "rows"], y: Float[np.ndarray, "rows"]) -> Float[np.ndarray, "rows-1"]:
@@ -163,23 +127,24 @@ def simulate_bound(
         truth: see the module.
 
     Raises:
-        InputError: see `optimal`; budgets that do not increase; fewer than 3 widths.
+        InputError: see `best_split`; budgets that do not increase; fewer than 3 widths.
     """
     C = np.asarray(budgets, float)
     best = best_split(C, d, K)
-    if np.any(np.diff(C) <= 0.0):
-        raise InputError("simulate jeon_van_roy", "--budgets", list(budgets), "budgets in increasing order")
-    if widths < 3:
-        raise InputError("simulate jeon_van_roy", "widths", widths, "at least 3 points a curve")
+    check_settings(
+        "simulate jeon_van_roy",
+        ("--budgets", list(budgets), bool(np.all(np.diff(C) > 0.0)), "budgets in increasing order"),
+        ("widths", widths, widths >= 3, "at least 3 points a curve"),
+    )
     low, high = np.maximum(best.n / 30.0, 1.0), np.minimum(best.n * 30.0, C / d)
     curves = np.exp(np.linspace(np.log(low), np.log(high), widths, axis=1))
     n = np.concatenate([curves.ravel(), best.n])
     flops = np.concatenate([np.repeat(C, widths), C])
     T = flops / (d * n)
-    known, expressed = estimation(n, T, d, K), misspecification(n, K)
+    unknown, inexpressible = estimation(n, T, d, K), misspecification(n, K)
     kind = ["curve"] * curves.size + ["optimum"] * len(C)
-    more = {"n": n, "T": T, "kind": kind, "estimation": known, "misspecification": expressed}
-    table = runs_like("jeon_van_roy", d * n, T, flops=flops, loss=known + expressed, **more)
+    more = {"n": n, "T": T, "kind": kind, "estimation": unknown, "misspecification": inexpressible}
+    table = runs_like("jeon_van_roy", d * n, T, flops=flops, loss=unknown + inexpressible, **more)
     slopes = ", ".join(f"{slope:.3f}" for slope in local_slope(best.p, best.T))
     truth = Truth(
         oracle="jeon_van_roy",

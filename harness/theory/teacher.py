@@ -67,14 +67,14 @@ def monte_carlo(key: Key[Array, ""], teacher: Teacher, n: int) -> Teacher:
     return Teacher(weight.sum() / n * jnp.sign(teacher.output[drawn]), teacher.atoms[drawn])
 
 
-def bernoulli_kl(truth: Float[Array, "*rows"], told: Float[Array, "*rows"]) -> Float[Array, "*rows"]:
-    """KL(sigmoid truth || sigmoid told) in nats, of logits: right to 1e-4 of its value in float32, however small.
+def bernoulli_kl(truth: Float[Array, "*rows"], guess: Float[Array, "*rows"]) -> Float[Array, "*rows"]:
+    """KL(sigmoid truth || sigmoid guess) in nats, of logits: right to 1e-4 of its value in float32, however small.
 
-    Both outcomes may change their names, so that p <= 1/2; then KL = softplus(told) - softplus(truth) - p (told -
+    Both outcomes may change their names, so that p <= 1/2; then KL = softplus(guess) - softplus(truth) - p (guess -
     truth), the remainder of the first-order expansion of softplus, whose derivatives are the Bernoulli's cumulants.
     """
     sign = jnp.where(truth > 0.0, -1.0, 1.0)
-    truth, x = sign * truth, sign * (told - truth)
+    truth, x = sign * truth, sign * (guess - truth)
     p, q = jax.nn.sigmoid(truth), jax.nn.sigmoid(-truth)
     whole = jax.nn.softplus(truth + x) - jax.nn.softplus(truth) - p * x
     skew, pq = q - p, p * q
