@@ -26,7 +26,7 @@ from harness.theory import (
     students,
     teacher,
 )
-from harness.theory.envelope import envelope
+from harness.theory.minimum import envelope
 from harness.theory.spectrum import every_mode, power_law_spectrum
 
 

@@ -7,7 +7,6 @@ python scripts/worlds.py --groups 2 [--rows 174] [--ratio 1.6] [--apart 0.1] [--
 import argparse
 import json
 import time
-from dataclasses import asdict
 
 from harness.fit.gap_law.constants import SOURCE_RUNS
 from harness.theory.verdict_worlds import VERDICT_WORLDS, try_universality, try_verdict
@@ -26,16 +25,16 @@ def main() -> None:
     given = parser.parse_args()
     if given.groups:
         start = time.perf_counter()
-        found = try_universality(
+        trial = try_universality(
             given.tables, given.seed, bootstrap=given.bootstrap, rows=given.rows, groups=given.groups,
             ratio=given.ratio, apart=given.apart,
         )  # fmt: skip
-        print(json.dumps(asdict(found) | {"seconds": round(time.perf_counter() - start)}), flush=True)
+        print(json.dumps(trial | {"seconds": round(time.perf_counter() - start)}), flush=True)
         return
     for name in given.worlds:
         start = time.perf_counter()
-        found = try_verdict(VERDICT_WORLDS[name], given.tables, given.seed)
-        print(json.dumps(asdict(found) | {"seconds": round(time.perf_counter() - start)}), flush=True)
+        trial = try_verdict(VERDICT_WORLDS[name], given.tables, given.seed)
+        print(json.dumps(trial | {"seconds": round(time.perf_counter() - start)}), flush=True)
 
 
 if __name__ == "__main__":

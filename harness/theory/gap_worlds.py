@@ -29,9 +29,9 @@ from sweeps.published_gap import PUBLISHED_GAP
 
 MODES = 1e15
 GAP_SIZES = np.geomspace(1e6, 1e9, 6)
-# Exponents of spectrum and task.
+# Exponents of spectrum and task in `optimal_ridge`.
 RIDGE_B, RIDGE_A = 2.0, 1.5
-# Of the crossover. With a ridge of 1 the finite number of samples moves its z by 0.003.
+# The ridge of `crossover`. With a ridge of 1 the finite number of samples moves its z by 0.003.
 RIDGE = 1e4
 _Rows = Float[np.ndarray, "rows"]
 
@@ -42,10 +42,10 @@ class GapWorld:
 
     Attributes:
         regime: what is exact, in a sentence.
-        law: that has the right f.
+        law: the id of the law that has the right f.
         ratios: z -> the D/N^z of every size.
         solve: (N, D, z) -> losses; None where only the gap is defined.
-        truth: z -> constants by name.
+        truth: z -> the law's constants by name.
     """
 
     regime: str
@@ -55,27 +55,10 @@ class GapWorld:
     truth: Callable[[float], dict[str, float]]
 
 
-def _classical(n: _Rows, d: _Rows, _: float) -> Losses:
-    return losses(power_law_spectrum(MODES, 1.5, 1.6), n, d, 0.0, noise=1.0)
-
-
-def _optimal(n: _Rows, d: _Rows, _: float) -> Losses:
-    return best_ridge(power_law_spectrum(MODES, RIDGE_B, RIDGE_A), n, d)
-
-
 def crossover_of(z: float) -> float:
     """u* of the crossover in `gap_ridge`: z features of k (ridge/D)^-1/b, k = (pi/b)/sin(pi/b), are all N, b = z."""
     k = (np.pi / z) / np.sin(np.pi / z)
     return RIDGE * k**-z
-
-
-def _crossover(n: _Rows, d: _Rows, z: float) -> Losses:
-    # At a larger z the same shares of features take more decades of D. What is not learned is 1e-8 of the noise.
-    return losses(power_law_spectrum(math.inf, z, 3.0), n, d, RIDGE, noise=1.0)
-
-
-def _source(z: float) -> dict[str, float]:
-    return PUBLISHED_GAP._asdict()
 
 
 def _two_slopes(alpha: float, z: float, beta_0: float) -> dict[str, float]:
@@ -85,20 +68,27 @@ def _two_slopes(alpha: float, z: float, beta_0: float) -> dict[str, float]:
 WORLDS = {
     "classical": GapWorld(
         "ridgeless random features on noisy labels at D > N, to 1e-3 of the gap at these N", "gap_threshold",
-        lambda z: np.geomspace(1.1, 1e3, 13), _classical,
+        lambda z: np.geomspace(1.1, 1e3, 13),
+        lambda n, d, z: losses(power_law_spectrum(MODES, 1.5, 1.6), n, d, 0.0, noise=1.0),
         lambda z: {"A": 1.0, "alpha": 0.0, "z": 1.0, "beta": 1.0, "u_star": 1.0, "alpha - z*beta": -1.0},
     ),
     "optimal_ridge": GapWorld(
         "random features at the best ridge without noise; the exponents are those of the limits of D/N", "gap_broken",
-        lambda z: np.geomspace(1e-3, 1e3, 13), _optimal, lambda z: _two_slopes(RIDGE_A - 1.0, 1.0, RIDGE_A - 1.0),
+        lambda z: np.geomspace(1e-3, 1e3, 13),
+        lambda n, d, z: best_ridge(power_law_spectrum(MODES, RIDGE_B, RIDGE_A), n, d),
+        lambda z: _two_slopes(RIDGE_A - 1.0, 1.0, RIDGE_A - 1.0),
     ),
     "crossover": GapWorld(
         "random features with noise and a fixed ridge, to 2e-5 of the gap from z = 1.5 on, 8e-4 at 1.1",
-        "gap_ridge", lambda z: crossover_of(z) * np.geomspace(1 / 300, 3e4, 15) ** (z / 1.5), _crossover,
+        # At a larger z the same shares of features take more decades of D.
+        "gap_ridge", lambda z: crossover_of(z) * np.geomspace(1 / 300, 3e4, 15) ** (z / 1.5),
+        # What is not learned is 1e-8 of the noise.
+        lambda n, d, z: losses(power_law_spectrum(math.inf, z, 3.0), n, d, RIDGE, noise=1.0),
         lambda z: _two_slopes(z - 1.0, z, 1.0 - 1.0 / z),
     ),
     "source": GapWorld(
-        "the law of clawRxiv 2604.02022 itself", "gap", lambda z: np.geomspace(1e-2, 1e3, 13), None, _source
+        "the law of clawRxiv 2604.02022 itself", "gap", lambda z: np.geomspace(1e-2, 1e3, 13), None,
+        lambda z: PUBLISHED_GAP._asdict(),
     ),
 }  # fmt: skip
 
@@ -111,8 +101,8 @@ def exact_gaps(name: str, z: float = 1.5) -> pd.DataFrame:
     d = u * n**true_z
     if world.solve is None:
         return pd.DataFrame({"N": n, "D": d, "u": u, "gap": predict_gap(n, d)})
-    found = world.solve(n, d, true_z)
-    return pd.DataFrame({"N": n, "D": d, "u": u, "test": found.test, "train": found.train, "gap": found.gap})
+    solution = world.solve(n, d, true_z)
+    return pd.DataFrame({"N": n, "D": d, "u": u, "test": solution.test, "train": solution.train, "gap": solution.gap})
 
 
 def simulate_gaps(name: str, *, z: float = 1.5, scatter: float = 0.05, seed: int = 0) -> tuple[pd.DataFrame, Truth]:
@@ -135,9 +125,7 @@ def simulate_gaps(name: str, *, z: float = 1.5, scatter: float = 0.05, seed: int
     measured = rows["gap"].to_numpy() * np.exp(scatter * rng.standard_normal(len(rows)))
     table = runs_like(
         f"gap_{name}", rows["N"].to_numpy(), rows["D"].to_numpy(), gap=measured, seed=seed,
-        loss=None if world.solve is None else rows["test"].to_numpy(),
-        train_loss=None if world.solve is None else rows["train"].to_numpy(),
-        converged=True, u=rows["u"], gap_exact=rows["gap"],
+        loss=rows.get("test"), train_loss=rows.get("train"), converged=True, u=rows["u"], gap_exact=rows["gap"],
     )  # fmt: skip
     settings = {"world": name, "z": world.truth(z)["z"], "scatter": scatter, "seed": seed}
     cost = f"{len(rows)} runs in {time.perf_counter() - started:.2f} s"

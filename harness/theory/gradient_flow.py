@@ -29,7 +29,7 @@ from scipy.special import zeta
 
 from harness.fit.known_truth import Truth
 from harness.theory import resolvent
-from harness.theory.envelope import Envelope, envelope
+from harness.theory.minimum import Envelope, envelope
 from harness.theory.simulated_runs import check_settings, runs_like
 from harness.theory.spectrum import Spectrum
 

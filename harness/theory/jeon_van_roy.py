@@ -146,7 +146,7 @@ def simulate_bound(
     more = {"n": n, "T": T, "kind": kind, "estimation": unknown, "misspecification": inexpressible}
     table = runs_like("jeon_van_roy", d * n, T, flops=flops, loss=unknown + inexpressible, **more)
     slopes = ", ".join(f"{slope:.3f}" for slope in local_slope(best.p, best.T))
-    truth = Truth(
+    return table, Truth(
         oracle="jeon_van_roy",
         regime="An upper bound of the best learner's excess log-loss, nats a sample, averaged over the stream; exact "
         "as a formula. Its exponents are 1 up to logarithms only: at the optima the slope of ln T* on ln p* tends to 1 "
@@ -156,4 +156,3 @@ def simulate_bound(
         settings={"d": d, "K": K, "widths": widths, "budgets": " ".join(f"{budget:g}" for budget in C)},
         cost="under 0.1 s on a CPU: a formula",
     )
-    return table, truth

@@ -1,9 +1,12 @@
-"""The least point of many functions of one variable at once."""
+"""Least points: of many functions of one variable at once, and of known losses along budgets of compute."""
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float
+from scipy.interpolate import CubicSpline
 
 GOLDEN = (np.sqrt(5.0) - 1.0) / 2.0
 # Of the two intervals about the least place of the grid, 40 golden sections leave 4e-9.
@@ -28,3 +31,40 @@ def argmin(
         less = function(first) < function(second)
         left, right = np.where(less, left, first), np.where(less, second, right)
     return (left + right) / 2.0
+
+
+@dataclass(frozen=True)
+class Envelope:
+    """The least loss of all sizes at each number of FLOPs, of losses that are known exactly: no fit, no noise.
+
+    Attributes:
+        flops: C, in whatever unit it was counted.
+        N: the size that has the least loss, between the sizes tried; nan where it is not within them.
+        size_slope, loss_slope: d log N / d log C and -d log loss / d log C there.
+    """
+
+    flops: Float[np.ndarray, "flops"]
+    N: Float[np.ndarray, "flops"]
+    loss: Float[np.ndarray, "flops"]
+    size_slope: Float[np.ndarray, "flops"]
+    loss_slope: Float[np.ndarray, "flops"]
+
+
+def envelope(
+    sizes: Sequence[float] | Float[np.ndarray, "sizes"],
+    flops: Float[np.ndarray, "flops"],
+    losses: Float[np.ndarray, "sizes flops"],
+) -> Envelope:
+    """The envelope by a cubic spline of log loss in log N at each number of FLOPs, which needs four sizes or more."""
+    best, least = np.full(len(flops), np.nan), np.full(len(flops), np.nan)
+    for index, column in enumerate(losses.T):
+        known = np.isfinite(column)
+        if known.sum() < 4:
+            continue
+        spline = CubicSpline(np.log(np.asarray(sizes)[known]), np.log(column[known]))
+        places = spline.derivative().roots(extrapolate=False)
+        if len(places) and np.exp(spline(places)).min() < column[known].min() * (1 + 1e-12):
+            at = places[np.argmin(spline(places))]
+            best[index], least[index] = math.exp(at), math.exp(spline(at))
+    logs = np.log(flops)
+    return Envelope(flops, best, least, np.gradient(np.log(best), logs), -np.gradient(np.log(least), logs))

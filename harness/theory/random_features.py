@@ -11,7 +11,7 @@ the same parameters, as in a sweep. P samples, read until they are learned, are 
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -30,15 +30,14 @@ BLOCK = 2048
 _RIDGES_TRIED = 60
 
 
-@dataclass(frozen=True)
-class Losses:
-    """Expected losses of a row each.
+class Losses(NamedTuple):
+    """Expected losses of rows.
 
     Attributes:
         test, train: mean squared errors, noise included.
         gap: test - train.
         degrees: effective degrees of freedom z, at most min(N, P, M).
-        ridge: that gives them.
+        ridge: the ridge that gives them.
     """
 
     test: Float[np.ndarray, "rows"]
@@ -77,8 +76,7 @@ def _in_blocks(function, *columns: np.ndarray) -> Losses:
     shape = columns[0].shape
     flat = [column.ravel() for column in columns]
     parts = [function(*(column[i : i + BLOCK] for column in flat)) for i in range(0, flat[0].size, BLOCK)]
-    fields = ("test", "train", "gap", "degrees", "ridge")
-    return Losses(*(np.concatenate([getattr(part, name) for part in parts]).reshape(shape) for name in fields))
+    return Losses(*(np.concatenate(column).reshape(shape) for column in zip(*parts, strict=True)))
 
 
 def _unlearned(spectrum: Spectrum, g: Float[np.ndarray, "rows"]):
@@ -148,11 +146,11 @@ def _best(spectrum: Spectrum, n, p, noise: float) -> Losses:
     high = np.full_like(low, np.log(10 * spectrum.trace))
     g = np.exp(argmin(test, low, high, _RIDGES_TRIED))
     z = degrees(spectrum, g)[0]
-    found = _at(spectrum, n, p, (p - z) * g * (1.0 - z / n), noise, g)
-    # Without noise, and with features and samples for every mode, none is best, and no g is as small.
-    none = _at(spectrum, n, p, np.zeros_like(n), noise, lowest)
-    pairs = zip(vars(none).values(), vars(found).values(), strict=True)
-    return Losses(*(np.where(none.test <= found.test, without, best) for without, best in pairs))
+    best = _at(spectrum, n, p, (p - z) * g * (1.0 - z / n), noise, g)
+    # Without noise, and with features and samples for every mode, no ridge at all is best, and no g is as small.
+    ridgeless = _at(spectrum, n, p, np.zeros_like(n), noise, lowest)
+    pairs = zip(ridgeless, best, strict=True)
+    return Losses(*(np.where(ridgeless.test <= best.test, without, ridged) for without, ridged in pairs))
 
 
 def experiment(
@@ -214,36 +212,31 @@ def simulate_random_features(
     started = time.perf_counter()
     spectrum = power_law_spectrum(modes, b, a)
     n, p = (values.ravel() for values in np.meshgrid(np.asarray(sizes, float), np.asarray(sizes, float)))
-    found = best_ridge(spectrum, n, p, noise) if ridge is None else losses(spectrum, n, p, ridge, noise)
+    theory = best_ridge(spectrum, n, p, noise) if ridge is None else losses(spectrum, n, p, ridge, noise)
     cost = f"theory of {n.size} rows in {time.perf_counter() - started:.2f} s"
     measured: dict[str, np.ndarray] = {}
     if draws:
         started, rng, full = time.perf_counter(), np.random.default_rng(seed), every_mode(int(modes), b, a)
         results = np.asarray(
-            [experiment(full, int(i), int(j), r, noise, draws, rng) for i, j, r in zip(n, p, found.ridge, strict=True)]
+            [experiment(full, int(i), int(j), r, noise, draws, rng) for i, j, r in zip(n, p, theory.ridge, strict=True)]
         )
         for place, name in enumerate(("simulated_test", "simulated_train")):
             measured[name] = results[:, place].mean(axis=1)
             measured[f"{name}_se"] = results[:, place].std(axis=1, ddof=1) / np.sqrt(draws)
         cost += f", {draws} experiments of each in {time.perf_counter() - started:.1f} s"
     table = runs_like(
-        "random_features", n, p, loss=found.test, train_loss=found.train, gap=found.gap, seed=seed,
-        degrees=found.degrees, ridge=found.ridge, apart=np.maximum(n / p, p / n), **measured,
+        "random_features", n, p, loss=theory.test, train_loss=theory.train, gap=theory.gap, seed=seed,
+        degrees=theory.degrees, ridge=theory.ridge, apart=np.maximum(n / p, p / n), **measured,
     )  # fmt: skip
     regime = (
         "random features with ridge, exact for large N and P below the number of modes; the exponents are those of the"
         " limits N << D and N >> D: where N and D are alike the loss is not a sum of two powers"
     )
-    settings = {
-        "a": a,
-        "b": b,
-        "modes": modes,
-        "noise": noise,
-        "ridge": "best" if ridge is None else ridge,
-        "seed": seed,
-    }
+    settings = {"a": a, "b": b, "modes": modes, "noise": noise, "ridge": "best" if ridge is None else ridge}
     constants = _exponents(a, b, noise, ridge)
-    return table, Truth("random_features", regime, "chinchilla", constants, settings, cost, "apart > 300")
+    return table, Truth(
+        "random_features", regime, "chinchilla", constants, settings | {"seed": seed}, cost, "apart > 300"
+    )
 
 
 def _exponents(a: float, b: float, noise: float, ridge: float | None) -> dict[str, float]:

@@ -1,11 +1,10 @@
 """Packs of small networks: runs that differ in learning rate, seed and data train side by side in one program.
 
 A pack of R runs reads S streams of data, R/S runs a stream: what is costly about a batch (the answers of a teacher)
-is computed once for the runs that share it. Every leaf of the state has the leading axes S, R/S. One update of Adam
-a step, the rate falling to zero by a cosine over the `steps` of the pack; batches are a function of (stream, step)
-alone, so that it does not matter how many steps a dispatch takes: the result is the same to the bit. A run beside
-others and the same run alone differ in the last digit of float32 only (5e-7 after 512 steps), because sums are taken in
-another order.
+is computed once for the runs that share it. Every leaf of the state has the leading axes S, R/S. A step is one update
+of Adam, whose rate falls to zero by a cosine over the `steps` of the pack. Batches are a function of (stream, step)
+alone: the result is the same to the bit, however many steps a dispatch takes. A run beside others and the same run
+alone differ in the last digit of float32 only (5e-7 after 512 steps), because sums are taken in another order.
 """
 
 import functools
@@ -28,7 +27,7 @@ class Task:
     """What a pack learns. Its functions are of one run; programs are compiled once per task and shapes.
 
     Attributes:
-        loss: (params, batch) -> (loss, what to record of the step before its update), the loss a scalar.
+        loss: (params, batch) -> (scalar loss, what to record of the step before its update).
         sample: (stream, step) -> batch, the same for the same arguments.
     """
 
@@ -77,21 +76,21 @@ def advance(
         rate = peak * 0.5 * (1.0 + jnp.cos(jnp.pi * jnp.minimum(state.step / steps, 1.0)))
         update = jax.vmap(jax.vmap(functools.partial(_update, task), (0, 0, 0, 0, None)))
         alive = state.alive & (state.step < steps)
-        params, moments, finite, told = update(state.params, state.moments, alive, rate, batches)
-        return NetworkState(params, moments, state.step + 1, state.alive & (finite | ~alive)), told
+        params, moments, finite, recorded = update(state.params, state.moments, alive, rate, batches)
+        return NetworkState(params, moments, state.step + 1, state.alive & (finite | ~alive)), recorded
 
     return jax.lax.scan(step, state, length=count)
 
 
 def _update(task: Task, params: PyTree, moments: PyTree, alive: Bool[Array, ""], rate: Float[Array, ""], batch: Any):
     """One step of one run."""
-    (loss, told), gradient = jax.value_and_grad(task.loss, has_aux=True)(params, batch)
+    (loss, recorded), gradient = jax.value_and_grad(task.loss, has_aux=True)(params, batch)
     direction, after = ADAM.update(gradient, moments)
     finite = jnp.isfinite(loss + optax.tree.norm(gradient, squared=True))
     taken = alive & finite
     moved = jax.tree.map(lambda p, d: p - rate * d, params, direction)
     params, moments = jax.tree.map(lambda new, old: jnp.where(taken, new, old), (moved, after), (params, moments))
-    return params, moments, finite, told
+    return params, moments, finite, recorded
 
 
 @functools.cache
@@ -109,7 +108,7 @@ def train_networks(
     """
     state, total = initial_state(params), None
     for first in range(0, steps, count):
-        state, told = _compiled()(task, min(count, steps - first), state, streams, peak, jnp.int32(steps))
-        summed = jax.tree.map(lambda leaf: leaf.sum(axis=0), told)
+        state, recorded = _compiled()(task, min(count, steps - first), state, streams, peak, jnp.int32(steps))
+        summed = jax.tree.map(lambda leaf: leaf.sum(axis=0), recorded)
         total = summed if total is None else jax.tree.map(jnp.add, total, summed)
     return state, jax.tree.map(lambda leaf: leaf / steps, total)

@@ -36,8 +36,9 @@ from sweeps.errors import InputError
 BATCH = 16
 # Inputs on which the learning rate is chosen, and as many others on which the loss is reported.
 HELD_OUT = 4096
+# Beyond every step of training: held-out inputs are drawn as if they were its batch.
 NO_STEP = 2**32 - 1
-# Exponents of the frontier's fit are sought in between.
+# Exponents of the frontier's fit are searched for between these.
 FLATTEST, STEEPEST = 0.01, 5.0
 
 
@@ -72,8 +73,8 @@ def sample(stream: Stream, step: Int[Array, ""]) -> Batch:
 def loss(params: dict[str, Array], batch: Batch) -> tuple[Float[Array, ""], Float[Array, ""]]:
     """Mean log-loss of the labels; beside it the exact excess."""
     x, label, truth = batch
-    told = student(params, x)
-    return jnp.mean(jax.nn.softplus(told) - label * told), jnp.mean(teacher.bernoulli_kl(truth, told))
+    logits = student(params, x)
+    return jnp.mean(jax.nn.softplus(logits) - label * logits), jnp.mean(teacher.bernoulli_kl(truth, logits))
 
 
 TASK = Task(loss, sample)
@@ -101,9 +102,9 @@ def train_cell(streams: Stream, n: int, T: int, rates: Sequence[float], key: Key
     """
     count, d = len(streams.key), streams.teacher.atoms.shape[-1]
     keys = jax.random.split(key, (count, 1))
-    one = jax.vmap(jax.vmap(lambda key: initial(key, n, d)))(keys)
+    first = jax.vmap(jax.vmap(lambda key: initial(key, n, d)))(keys)
     # The students of a teacher start alike: only their learning rates differ.
-    params = jax.tree.map(lambda leaf: jnp.repeat(leaf, len(rates), axis=1), one)
+    params = jax.tree.map(lambda leaf: jnp.repeat(leaf, len(rates), axis=1), first)
     peak = jnp.broadcast_to(jnp.asarray(rates, jnp.float32), (count, len(rates)))
     state, stream = train_networks(TASK, params, streams, peak, T // BATCH)
     validation, test = (np.asarray(side, float) for side in _held_out(streams, state.params))
@@ -119,8 +120,8 @@ def _held_out(streams: Stream, params) -> Float[Array, "sides teachers runs"]:
         stream, runs = pair
         x = jax.random.normal(jax.random.fold_in(stream.key, NO_STEP), (2, HELD_OUT, stream.teacher.atoms.shape[-1]))
         truth = jax.vmap(lambda side: teacher.teacher_logits(stream.teacher, side))(x)
-        told = jax.vmap(lambda run: jax.vmap(lambda side: student(run, side))(x))(runs)
-        return jnp.moveaxis(teacher.bernoulli_kl(truth, told).mean(axis=-1), 1, 0)
+        logits = jax.vmap(lambda run: jax.vmap(lambda side: student(run, side))(x))(runs)
+        return jnp.moveaxis(teacher.bernoulli_kl(truth, logits).mean(axis=-1), 1, 0)
 
     # One teacher after another: the activations of its 1851 neurons on these inputs (K = 100) take 60 MB.
     return jnp.moveaxis(jax.lax.map(of_stream, (streams, params)), 1, 0)
@@ -153,42 +154,35 @@ def simulate_students(
     """
     _check(widths, samples, teachers, rates, d, K)
     began = time.perf_counter()
-    made, data, start = jax.random.split(jax.random.key(seed), 3)
-    drawn = jax.jit(jax.vmap(lambda key: teacher.draw_teacher(key, d, K)))(jax.random.split(made, teachers))
-    streams = Stream(jax.random.split(data, teachers), drawn)
+    teacher_key, data, start = jax.random.split(jax.random.key(seed), 3)
+    networks = jax.jit(jax.vmap(lambda key: teacher.draw_teacher(key, d, K)))(jax.random.split(teacher_key, teachers))
+    streams = Stream(jax.random.split(data, teachers), networks)
     nothing = {"w": jnp.zeros((teachers, 1, d, 1)), "v": jnp.zeros((teachers, 1, 1))}
     guessing = np.asarray(_held_out(streams, nothing), float)[1, :, 0]
     rows = []
     for n in widths:
         for T in samples:
             cell = train_cell(streams, n, T, rates, jax.random.fold_in(start, n))
-            told = float(jeon_van_roy.bound(n, T, d, K))
+            bound = float(jeon_van_roy.bound(n, T, d, K))
             rows += [
                 {"n": n, "T": T, "seed": index, "loss": loss, "stream_loss": stream, "guessing": guess}
-                | {"bound": told, "lr": cell.rate}
+                | {"bound": bound, "lr": cell.rate}
                 for index, (loss, stream, guess) in enumerate(zip(cell.loss, cell.stream, guessing, strict=True))
             ]
     columns = {name: np.asarray([row[name] for row in rows]) for name in rows[0]}
     n, T = columns["n"], columns["T"]
     table = runs_like("students", d * n, T, flops=d * n * T, batch_tokens=float(BATCH), **columns)
-    truth = Truth(
+    settings = {"widths": " ".join(map(str, widths)), "samples": " ".join(map(str, samples))}
+    settings |= {"rates": " ".join(f"{rate:g}" for rate in rates), "teachers": teachers, "d": d, "K": K, "seed": seed}
+    return table, Truth(
         oracle="students",
         regime="Networks trained in one pass, not the best learners of which the bound speaks. The excess falls to "
         "zero as width and samples grow together, so that E = 0; its exponents depend on the range of either.",
         law="chinchilla",
         parameters={"E": 0.0},
-        settings={
-            "widths": " ".join(map(str, widths)),
-            "samples": " ".join(map(str, samples)),
-            "rates": " ".join(f"{rate:g}" for rate in rates),
-            "teachers": teachers,
-            "d": d,
-            "K": K,
-            "seed": seed,
-        },
+        settings=settings,
         cost=f"{time.perf_counter() - began:.0f} s on {jax.default_backend()}",
     )
-    return table, truth
 
 
 def _check(widths, samples, teachers: int, rates, d: int, K: float) -> None:
@@ -214,9 +208,9 @@ def cell_means(table: pd.DataFrame) -> pd.DataFrame:
     means = losses | {name: name for name in ("guessing", "bound", "lr")}
     aggregates = {name: (column, "mean") for name, column in means.items()}
     aggregates |= {f"{name}_se": (column, "sem") for name, column in losses.items()}
-    found = table.groupby(["n", "T"]).agg(**aggregates).reset_index()
-    found["violated"] = found[list(losses)].max(axis=1) > found["bound"]
-    return found
+    means_by_cell = table.groupby(["n", "T"]).agg(**aggregates).reset_index()
+    means_by_cell["violated"] = means_by_cell[list(losses)].max(axis=1) > means_by_cell["bound"]
+    return means_by_cell
 
 
 @dataclass(frozen=True)

@@ -102,12 +102,12 @@ def try_estimators(world: TwinWorld, replicates: int, seed: int) -> list[dict[st
         placebo_alarms, the share of its placebos beyond 1.96 standard errors.
     """
     rng = np.random.default_rng(seed)
-    found = pd.DataFrame([measure_twins(world, rng) for _ in range(replicates)])
+    trials = pd.DataFrame([measure_twins(world, rng) for _ in range(replicates)])
     rows = []
     for name in ESTIMATORS:
-        gaps, errors = found[f"gap_{name}"].to_numpy(), found[f"gap_{name}_se"].to_numpy()
+        gaps, errors = trials[f"gap_{name}"].to_numpy(), trials[f"gap_{name}_se"].to_numpy()
         placebo = "placebo" if name == "probe" else f"placebo_{name}"
-        alarms = np.abs(found[placebo]) > 1.96 * found[f"{placebo}_se"]
+        alarms = np.abs(trials[placebo]) > 1.96 * trials[f"{placebo}_se"]
         rows.append(
             {
                 "estimator": name,
@@ -118,7 +118,7 @@ def try_estimators(world: TwinWorld, replicates: int, seed: int) -> list[dict[st
                 "se": float(errors.mean()),
                 "sd": float(gaps.std(ddof=1)),
                 "coverage": float(np.mean(np.abs(gaps - world.gap) < 1.96 * errors)),
-                "se_of_probe": float(np.mean(errors / found["gap_probe_se"])),
+                "se_of_probe": float(np.mean(errors / trials["gap_probe_se"])),
                 "placebo_alarms": float(alarms.mean()),
             }
         )

@@ -7,6 +7,7 @@ both branches of the law are seen. `harness.fit.gap_law.nulls` does the same onc
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -91,35 +92,23 @@ def draw_world(
     return table.assign(G_se=noise) if world.gives_errors else table
 
 
-@dataclass(frozen=True)
-class VerdictTrial:
-    """What the rule said of the tables of one world.
+def try_verdict(world: VerdictWorld, tables: int, seed: int = 0) -> dict[str, Any]:
+    """What the rule says of independent tables of a world.
 
-    Attributes:
-        words: how many tables got each word.
-        right: the share of the tables that got the expected word.
-        slope_claimed: the share of the tables for which the law's beta had an interval that leaves 0 out.
+    Returns:
+        world, expected (word), tables; words: how many tables got each word; right: the share that got the expected
+        one; slope_claimed: the share for which the law's beta had an interval that leaves 0 out.
     """
-
-    world: str
-    expected: str
-    tables: int
-    words: dict[str, int]
-    right: float
-    slope_claimed: float
-
-
-def try_verdict(world: VerdictWorld, tables: int, seed: int = 0) -> VerdictTrial:
-    """Judge independent tables of a world."""
     words: Counter[str] = Counter()
-    claimed = 0
+    claims = 0
     for index in range(tables):
         judgement, fits = judge_simulated(draw_world(world, seed + index))
         words[judgement.word.value] += 1
         beta = curvature_estimates(fits[TESTED_LAW])["beta"]
-        claimed += beta.identified and not (beta.ci_low or 0.0) <= 0.0 <= (beta.ci_high or 0.0)
+        claims += beta.identified and not (beta.ci_low or 0.0) <= 0.0 <= (beta.ci_high or 0.0)
     expected = world.expected.value
-    return VerdictTrial(world.id, expected, tables, dict(words), words[expected] / tables, claimed / tables)
+    counts = {"world": world.id, "expected": expected, "tables": tables, "words": dict(words)}
+    return counts | {"right": words[expected] / tables, "slope_claimed": claims / tables}
 
 
 def draw_groups(
@@ -134,43 +123,29 @@ def draw_groups(
     return table.assign(G=table["G"] * factor, group=[chr(ord("a") + c) for c in code])
 
 
-@dataclass(frozen=True)
-class GroupTrial:
-    """What `universality` said of groups whose truth is known.
-
-    Attributes:
-        words: how many tables got each word.
-        rejected: the share of the tables of which shared exponents were rejected at 5 %.
-        covered: the share of their 90 % intervals of a difference that hold the true one.
-    """
-
-    tables: int
-    rows: int
-    groups: int
-    ratio: float
-    apart: float
-    words: dict[str, int]
-    rejected: float
-    covered: dict[str, float]
-
-
 def try_universality(
     tables: int, seed: int = 0, *, bootstrap: int = 99, rows: int = SOURCE_RUNS, groups: int = 2, ratio: float = 1.0,
     apart: float = 0.0,
-) -> GroupTrial:  # fmt: skip
-    """Ask `universality` of independent tables of groups."""
+) -> dict[str, Any]:  # fmt: skip
+    """What `universality` says of independent tables of groups whose truth is known.
+
+    Returns:
+        the settings; words: how many tables got each word; rejected: the share of the tables of which shared exponents
+        were rejected at 5 %; covered: the share of their 90 % intervals of a difference that hold the true one.
+    """
     words: Counter[str] = Counter()
     rejected, holds_truth = 0, {name: [] for name in TESTED_EXPONENTS}
     for index in range(tables):
         table = draw_groups(seed + index, rows=rows, groups=groups, ratio=ratio, apart=apart)
-        found = judge_universality(table, "group", bootstrap=bootstrap, seed=index)
-        words[found.verdict.value] += 1
-        step = next(test for test in found.tests if test.larger == ALL_OWN)
+        judgement = judge_universality(table, "group", bootstrap=bootstrap, seed=index)
+        words[judgement.verdict.value] += 1
+        step = next(test for test in judgement.tests if test.larger == ALL_OWN)
         rejected += step.p_value <= 0.05
-        last = max(found.groups)
-        for d in found.differences:
+        last = max(judgement.groups)
+        for d in judgement.differences:
             truth = -apart if d.quantity == "alpha" and d.groups[1] == last else 0.0
             if d.ci_low is not None and d.ci_high is not None:
                 holds_truth[d.quantity].append(d.ci_low <= truth <= d.ci_high)
     covered = {name: float(np.mean(values)) for name, values in holds_truth.items()}
-    return GroupTrial(tables, rows, groups, ratio, apart, dict(words), rejected / tables, covered)
+    settings = {"tables": tables, "rows": rows, "groups": groups, "ratio": ratio, "apart": apart}
+    return settings | {"words": dict(words), "rejected": rejected / tables, "covered": covered}

@@ -359,14 +359,12 @@ def named(parameters: tuple[Parameter, ...], values: Any) -> dict[str, Any]:
 
 def stacked(parameters: tuple[Parameter, ...], values: Mapping[str, Any]) -> dict[str, Any]:
     """One value a parameter to what `predict` takes: the elements of one constant as one array, elements first."""
-    found: dict[str, Any] = {}
     several: dict[str, list] = {}
     for p in parameters:
-        if p.of is None:
-            found[p.name] = values[p.name]
-        else:
+        if p.of is not None:
             several.setdefault(p.of, []).append(values[p.name])
-    return found | {name: jnp.stack(jnp.broadcast_arrays(*elements)) for name, elements in several.items()}
+    single = {p.name: values[p.name] for p in parameters if p.of is None}
+    return single | {name: jnp.stack(jnp.broadcast_arrays(*elements)) for name, elements in several.items()}
 
 
 def value_of(parameter: Parameter, values: Mapping[str, Any]) -> Any:

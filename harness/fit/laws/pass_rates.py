@@ -16,9 +16,8 @@ from sweeps.errors import InputError
 def _counts(passes: ArrayLike, samples: ArrayLike, least: int) -> tuple[np.ndarray, np.ndarray]:
     r, k = np.broadcast_arrays(np.asarray(passes, float), np.asarray(samples, float))
     if not np.all(np.isfinite(r) & np.isfinite(k) & (r >= least) & (k >= r)):
-        raise InputError(
-            "pass_until", "passes, samples", (r.min(), k.min()), f"at least {least} passes in K >= r samples"
-        )
+        expected = f"at least {least} passes in K >= r samples"
+        raise InputError("pass_until", "passes, samples", (r.min(), k.min()), expected)
     return r, k
 
 
@@ -68,5 +67,5 @@ def pass_rates_of_models(frame: pd.DataFrame, by: str = "N") -> pd.DataFrame:
     p = unbiased_pass_rate(frame["passes"], frame["samples"])
     variance = pass_rate_error(frame["passes"], frame["samples"]) ** 2
     table = frame.assign(PU=p, variance=variance, questions=1).groupby(by, sort=True)
-    found = table.agg(PU=("PU", "mean"), PU_se=("variance", "sum"), questions=("questions", "sum"))
-    return found.assign(PU_se=np.sqrt(found["PU_se"]) / found["questions"]).reset_index()
+    models = table.agg(PU=("PU", "mean"), PU_se=("variance", "sum"), questions=("questions", "sum"))
+    return models.assign(PU_se=np.sqrt(models["PU_se"]) / models["questions"]).reset_index()

@@ -106,10 +106,10 @@ def _derive_changes(columns: Columns) -> dict[str, np.ndarray]:
         for row, now in zip(run.rows, np.cumsum(run.area), strict=True):
             past = at < now
             cells[row] = _gathered(change[past], rate[past], now - at[past])
-    width = max(max(len(found[0]) for found in cells.values()), 1)
+    width = max(max(len(change) for change, _, _ in cells.values()), 1)
     padded = {name: np.full((len(columns["step"]), width), fill) for name, fill in FILLS.items()}
-    for row, found in cells.items():
-        for name, values in zip(FILLS, found, strict=True):
+    for row, of_row in cells.items():
+        for name, values in zip(FILLS, of_row, strict=True):
             padded[name][row, : len(values)] = values
     return {"S1": summed_rates(columns), **padded}
 
@@ -119,19 +119,19 @@ FILLS = {"change": 0.0, "rate": 1.0, "since": 0.0}
 
 def _changes(run, lowest: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Changes of the rate in one run: how much it falls, to what, and the sum of the rate over the steps before."""
-    found = []
+    changes = []
     before = np.cumsum(run.area) - run.area
     for k in np.flatnonzero(run.lr_from != run.lr_to):
         fall = run.lr_from[k] - run.lr_to[k]
         if run.jump[k]:
-            found.append((fall, run.lr_to[k], before[k] + run.area[k] - run.lr_to[k]))
+            changes.append((fall, run.lr_to[k], before[k] + run.area[k] - run.lr_to[k]))
             continue
         ends = np.linspace(0.0, 1.0, PIECES + 1)
         middle = 0.5 * (ends[:-1] + ends[1:])
         rate = run.lr_from[k] - fall * middle
         passed = before[k] + run.steps[k] * middle * 0.5 * (run.lr_from[k] + rate) - 0.5 * (run.lr_from[k] + rate)
-        found += [(fall / PIECES, r, p) for r, p in zip(rate, passed, strict=True)]
-    change, rate, at = np.array(found).reshape(-1, 3).T
+        changes += [(fall / PIECES, r, p) for r, p in zip(rate, passed, strict=True)]
+    change, rate, at = np.array(changes).reshape(-1, 3).T
     return change, np.maximum(rate, lowest), at
 
 

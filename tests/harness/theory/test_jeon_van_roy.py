@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from harness.theory.jeon_van_roy import best_split, bound, local_slope, misspecification, simulate_bound
+from harness.theory.jeon_van_roy import best_split, bound, estimation, local_slope, misspecification, simulate_bound
 from sweeps.errors import InputError
 
 
@@ -53,8 +53,9 @@ def test_optima_are_those_of_an_independent_implementation():
     for ours, theirs in ((found.n, n), (found.T, T), (found.L, L)):
         np.testing.assert_allclose(ours, theirs, rtol=0.01)
     np.testing.assert_allclose(found.p * found.T, C)
-    np.testing.assert_allclose(found.estimation + found.misspecification, found.L)
-    ratio = found.misspecification / found.estimation
+    unknown, inexpressible = estimation(found.n, found.T, 10, 100.0), misspecification(found.n, 100.0)
+    np.testing.assert_allclose(unknown + inexpressible, found.L)
+    ratio = inexpressible / unknown
     assert np.all((ratio > 1.05) & (ratio < 1.6))
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from harness.theory import plrf
-from harness.theory.envelope import envelope
+from harness.theory.minimum import envelope
 from sweeps.errors import InputError
 
 POINTS = {
