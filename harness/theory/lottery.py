@@ -118,7 +118,16 @@ def simulate_lottery(
         InputError: an unknown activation; no width; fewer than two seeds; an ensemble of more members than seeds; a
             scale, rate or number of steps that is not positive.
     """
-    _check(widths, seeds, members, activation, {"scale": scale, "rate": rate, "steps": steps})
+    several = len(set(widths)) == len(widths) > 1 and min(widths) >= 1
+    positive = {"--scale": scale, "--rate": rate, "--steps": steps}
+    check_settings(
+        "simulate lottery",
+        ("--activation", activation, activation in ACTIVATIONS, f"one of {', '.join(ACTIVATIONS)}"),
+        ("--widths", list(widths), several, "two or more whole numbers of at least 1, all different"),
+        ("--seeds", seeds, seeds >= 2, "at least two"),
+        ("members", list(members), all(1 < k <= seeds for k in members), f"from 2 to {seeds}, the number of seeds"),
+        *((name, value, 0 < value < math.inf, "a positive number") for name, value in positive.items()),
+    )
     began = time.perf_counter()
     rows = []
     for n in widths:
@@ -145,18 +154,6 @@ def simulate_lottery(
         settings=settings,
         cost=f"{time.perf_counter() - began:.0f} s on {jax.default_backend()}",
         where="members == 1",
-    )
-
-
-def _check(widths, seeds: int, members, activation: str, positive: dict[str, float]) -> None:
-    several = len(set(widths)) == len(widths) > 1 and min(widths) >= 1
-    check_settings(
-        "simulate lottery",
-        ("--activation", activation, activation in ACTIVATIONS, f"one of {', '.join(ACTIVATIONS)}"),
-        ("--widths", list(widths), several, "two or more whole numbers of at least 1, all different"),
-        ("--seeds", seeds, seeds >= 2, "at least two"),
-        ("members", list(members), all(1 < k <= seeds for k in members), f"from 2 to {seeds}, the number of seeds"),
-        *((f"--{name}", value, 0 < value < math.inf, "a positive number") for name, value in positive.items()),
     )
 
 

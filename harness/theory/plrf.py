@@ -37,13 +37,12 @@ PLRF_SIZES = (1024, 2048, 4096, 8192, 16384, 32768, 65536, 131072, 262144)
 
 @dataclass(frozen=True)
 class Phase:
-    """Compute-optimal exponents.
+    """The compute-optimal exponents of a phase.
 
     Attributes:
         name: Ia, Ib, Ic, II, III, IVa or IVb.
         terms: the two parts of the risk that are equal at the optimum.
-        size: of the best number of parameters, d* ~ f^size.
-        loss: of its risk, P* ~ f^-loss.
+        size, loss: of the best number of parameters, d* ~ f^size, and its risk, P* ~ f^-loss.
         floor: of the risk after infinitely many steps, F_0 ~ d^-floor.
     """
 
@@ -107,7 +106,7 @@ class Instance:
 
 
 def instance(alpha: float, beta: float, d: int, v: int, seed: int) -> Instance:
-    """A draw of W; v of many times d stands for infinity, and is of the size of d only where 2 alpha < 1.
+    """A draw of W. v of many times d stands for infinity; where 2 alpha < 1 it is of the size of d.
 
     Raises:
         ValueError: v < d.
@@ -130,9 +129,7 @@ def expected_limit(alpha: float, beta: float, d: float, v: float = math.inf) -> 
     return float(losses(plrf_spectrum(alpha, beta, v), np.asarray(d), np.asarray(math.inf), 0.0).test)
 
 
-def risk(
-    drawn: Instance, steps: Float[np.ndarray, "times"], gamma: float, batch: int = 1
-) -> Float[np.ndarray, "times"]:
+def risk(draw: Instance, steps: Float[np.ndarray, "times"], gamma: float, batch: int = 1) -> Float[np.ndarray, "times"]:
     """Exact expected risk after `steps` updates, which need not be integers.
 
     The variances S_k of the parameters' errors obey the linear S <- diag(m) S + (gamma^2/B) lambda (lambda . S + P_inf)
@@ -142,16 +139,16 @@ def risk(
     Raises:
         ValueError: the risk diverges at this gamma.
     """
-    scaled = gamma * drawn.eigenvalue
+    scaled = gamma * draw.eigenvalue
     kick = scaled / math.sqrt(batch)
     rate, basis = np.linalg.eigh(np.diag(2 * scaled - (1 + 1 / batch) * scaled**2) - np.outer(kick, kick))
     if rate[0] <= 0 or rate[-1] >= 1:
         raise ValueError(f"SGD at gamma = {gamma} and B = {batch} diverges or alternates; lower gamma")
     decay = np.asarray(steps, float)[:, None] * np.log1p(-rate)
-    start, noise = basis.T @ drawn.square, basis.T @ (gamma * kick / math.sqrt(batch)) * drawn.limit
-    seen = basis.T @ drawn.eigenvalue
+    start, noise = basis.T @ draw.square, basis.T @ (gamma * kick / math.sqrt(batch)) * draw.limit
+    weight = basis.T @ draw.eigenvalue
     # In place: 30,000 steps at d = 512 are 123 MB, and filling new memory took as long as the exponentials.
-    return drawn.limit + seen @ start + np.expm1(decay, out=decay) @ (seen * (start - noise / rate))
+    return draw.limit + weight @ start + np.expm1(decay, out=decay) @ (weight * (start - noise / rate))
 
 
 def expected_risk(
@@ -195,7 +192,9 @@ def isoflops(
     batch: int = 1,
     seeds: int = 20,
 ) -> Float[np.ndarray, "sizes flops"]:
-    """Risks at f/(d B) steps of `stable_rate`; nan where these are fewer than LEAST_STEPS.
+    """Risks of each size after the f/(d B) steps that f FLOPs pay for; nan where these are fewer than LEAST_STEPS.
+
+    The learning rate is `stable_rate`.
 
     Args:
         ratio: v/d; math.inf where 2 alpha > 1, without draws.

@@ -26,8 +26,8 @@ from harness.theory.spectrum import Spectrum, degrees
 
 # Nodes of half the contour. Errors over the loss at t = 0: 1e-12 with 10, 1e-14 with 14, 2e-13 by rounding with 16.
 _CONTOUR_NODES = 14
-# From the positive axis to a node by steps of this angle, so that Newton starts near the root; by pi/2 and by pi/24 the
-# roots of twenty spectra and sizes were the same.
+# The root is followed from the positive axis to a node by steps of this angle, so that Newton starts near it; with
+# steps of pi/2 and of pi/24 the roots of twenty spectra and sizes were the same.
 TURN = math.pi / 4
 NEWTON = 200
 # A root on the way need only be near; a step of Newton's that was 1e-8 long has left 1e-16.
@@ -57,7 +57,7 @@ def solve_resolvent(spectrum: Spectrum, N: float, s: Complex[np.ndarray, "*s"]) 
 def _newton(
     spectrum: Spectrum, N: float, s: Complex[np.ndarray, "*s"], g: Complex[np.ndarray, "*s"], last: float
 ) -> Complex[np.ndarray, "*s"]:
-    """Steps until one is shorter than `last` of g."""
+    """Newton's steps from g until one is shorter than the share `last` of g."""
     for _ in range(NEWTON):
         z, q = degrees(spectrum, g)
         change = (g * (1 - z / N) - s) / (1 - q / N)
@@ -85,7 +85,7 @@ def inverse_laplace(
 ) -> Float[np.ndarray, "times"]:
     """The real function whose Laplace transform this is, at times t > 0; the transform is analytic off (-inf, 0].
 
-    By the midpoint rule on the cotangent contour of Weideman 2006 (SIAM J. Numer. Anal. 44), 2 NODES in all.
+    The midpoint rule on the cotangent contour of Weideman 2006 (SIAM J. Numer. Anal. 44), with 2 _CONTOUR_NODES nodes.
     """
     count = 2 * _CONTOUR_NODES
     theta = (np.arange(_CONTOUR_NODES) + 0.5) * 2 * math.pi / count

@@ -26,7 +26,7 @@ class Spectrum:
     Attributes:
         eigenvalue: lambda of a node.
         count: how many modes the node stands for; not an integer.
-        power: task power sum of (w*)^2 lambda over these modes.
+        power: the task's power, the sum of (w*)^2 lambda over these modes.
         modes: M; the counts add up to it within 1e-15 of it.
     """
 
@@ -64,7 +64,7 @@ def power_law_spectrum(modes: float, b: float, a: float) -> Spectrum:
 
 
 def every_mode(modes: int, b: float, a: float) -> Spectrum:
-    """`power_law` with a node for each mode."""
+    """`power_law_spectrum` with a node for each mode."""
     index = np.arange(1.0, modes + 1)
     return Spectrum(index**-b, np.ones(modes), index**-a, float(modes))
 
@@ -74,7 +74,7 @@ def degrees(
 ) -> tuple[Inexact[np.ndarray, "*rows"], Inexact[np.ndarray, "*rows"]]:
     """(z, q): sums over the modes of lambda/(lambda + g) and of its squares, at real or complex g.
 
-    By einsum, for BLAS takes two threads to these few numbers: three times the work, and on busy cores ten.
+    einsum, not BLAS, which takes two threads to these few numbers: three times the work, and on busy cores ten.
     """
     learned = spectrum.eigenvalue / (spectrum.eigenvalue + np.asarray(g)[..., None])
     z = np.einsum("...k,k->...", learned, spectrum.count)

@@ -152,7 +152,17 @@ def simulate_students(
     Raises:
         InputError: no width, teacher or learning rate, or T that is no multiple of 16.
     """
-    _check(widths, samples, teachers, rates, d, K)
+    name = "simulate students"
+    jeon_van_roy.check_teacher(name, d, K, most=1e4)  # a teacher of scale 10^4 has 180,000 atoms
+    for option, values in (("--widths", widths), ("--samples", samples), ("rates", rates)):
+        usable = len(set(values)) == len(values) > 0 and min(values) > 0
+        check_settings(name, (option, list(values), usable, "at least one, all positive and different"))
+    whole = all(T % BATCH == 0 for T in samples)
+    check_settings(
+        name,
+        ("--samples", list(samples), whole, f"multiples of {BATCH}, the samples of a step"),
+        ("--teachers", teachers, teachers >= 1, "at least one"),
+    )
     began = time.perf_counter()
     teacher_key, data, start = jax.random.split(jax.random.key(seed), 3)
     networks = jax.jit(jax.vmap(lambda key: teacher.draw_teacher(key, d, K)))(jax.random.split(teacher_key, teachers))
@@ -183,18 +193,6 @@ def simulate_students(
         settings=settings,
         cost=f"{time.perf_counter() - began:.0f} s on {jax.default_backend()}",
     )
-
-
-def _check(widths, samples, teachers: int, rates, d: int, K: float) -> None:
-    # A teacher of scale 10^4 has 180,000 atoms.
-    jeon_van_roy.check_teacher("simulate students", d, K, most=1e4)
-    settings = []
-    for name, values in (("--widths", widths), ("--samples", samples), ("rates", rates)):
-        usable = len(set(values)) == len(values) > 0 and min(values) > 0
-        settings.append((name, list(values), usable, "at least one, all positive and different"))
-    whole = all(T % BATCH == 0 for T in samples)
-    settings.append(("--samples", list(samples), whole, f"multiples of {BATCH}, the samples of a step"))
-    check_settings("simulate students", *settings, ("--teachers", teachers, teachers >= 1, "at least one"))
 
 
 def cell_means(table: pd.DataFrame) -> pd.DataFrame:

@@ -33,14 +33,15 @@ class Teacher(NamedTuple):
 
 
 def places(K: float) -> int:
-    """Size of the arrays: the mass left after m sticks has mean (K/(K+1))^m, here a hundredth of LEFT_OUT."""
+    """The size of a teacher's arrays.
+
+    The mass that m sticks leave has the mean (K/(K+1))^m; the size is the m at which that is a hundredth of LEFT_OUT.
+    """
     return math.ceil(math.log(LEFT_OUT / 100.0) / math.log(K / (K + 1.0)))
 
 
 def draw_teacher(key: Key[Array, ""], d: int, K: float) -> Teacher:
-    """A teacher by stick-breaking: each atom takes a Beta(1, K) share of what those before it left, until less than
-    LEFT_OUT is left.
-    """
+    """A teacher by stick-breaking: an atom takes a Beta(1, K) share of what is left, until that is below LEFT_OUT."""
     sticks, directions = jax.random.split(key)
     size = places(K)
     # What a stick leaves is U^(1/K) of it.
