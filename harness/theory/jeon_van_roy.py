@@ -30,7 +30,7 @@ from harness.theory.minimum import argmin
 from harness.theory.simulated_runs import check_settings, runs_like
 from sweeps.errors import InputError
 
-Numbers = Float[np.ndarray, "*rows"] | float
+_Numbers = Float[np.ndarray, "*rows"] | float
 
 # The objective has one least point on ln n in [0, ln(C/d)], far wider than a step of this grid.
 _WIDTHS_TRIED = 400
@@ -51,7 +51,7 @@ class BestSplit:
     L: Float[np.ndarray, "*budgets"]
 
 
-def estimation(n: Numbers, T: Numbers, d: int, K: float) -> Float[np.ndarray, "*rows"]:
+def estimation(n: _Numbers, T: _Numbers, d: int, K: float) -> Float[np.ndarray, "*rows"]:
     """First term of the module's bound, nats per sample: what the data leave unknown. n and T broadcast."""
     n = np.asarray(n, float)
     atoms = np.minimum(1.0 + K * np.log1p((n - 1.0) / K), n)
@@ -59,13 +59,13 @@ def estimation(n: Numbers, T: Numbers, d: int, K: float) -> Float[np.ndarray, "*
     return atoms * nats / np.asarray(T)
 
 
-def misspecification(n: Numbers, K: float) -> Float[np.ndarray, "*rows"]:
+def misspecification(n: _Numbers, K: float) -> Float[np.ndarray, "*rows"]:
     """The rest of the module's bound, nats per sample, the same for every d: what the width cannot express."""
     n = np.asarray(n, float)
     return K / (8.0 * n) + _squared_eps(n, K) / 4.0 * (1.0 + (K + 1.0) / n)
 
 
-def bound(n: Numbers, T: Numbers, d: int, K: float) -> Float[np.ndarray, "*rows"]:
+def bound(n: _Numbers, T: _Numbers, d: int, K: float) -> Float[np.ndarray, "*rows"]:
     """The module's bound, nats per sample, of widths n >= 1 on T samples (the two broadcast) of d inputs."""
     return estimation(n, T, d, K) + misspecification(n, K)
 
@@ -74,7 +74,7 @@ def _squared_eps(n: Float[np.ndarray, "*rows"], K: float) -> Float[np.ndarray, "
     return np.minimum(1.0, K / n)
 
 
-def best_split(C: Numbers, d: int = 10, K: float = 100.0) -> BestSplit:
+def best_split(C: _Numbers, d: int = 10, K: float = 100.0) -> BestSplit:
     """The width at which the bound is least at d n T = C.
 
     Raises:

@@ -81,8 +81,8 @@ def errors(
 def floor_of(residuals: Float[np.ndarray, "seeds places"]) -> float:
     """Mean square of what all networks have in common, unbiased: what the average of ever more of them would miss.
 
-    The mean square of the average of k independent networks is this plus (mean square of one, less this)/k. May come
-    out negative where there is next to nothing in common.
+    The mean square of the average of k independent networks is this plus (mean square of one, less this)/k. It may
+    be negative where the networks have next to nothing in common.
     """
     seeds = len(residuals)
     return float(np.mean(residuals.mean(axis=0) ** 2 - residuals.var(axis=0, ddof=1) / seeds))

@@ -8,20 +8,16 @@ import numpy as np
 from jaxtyping import Float
 from scipy.interpolate import CubicSpline
 
+_Rows = Float[np.ndarray, "*rows"]
 GOLDEN = (np.sqrt(5.0) - 1.0) / 2.0
-# Of the two intervals about the least place of the grid, 40 golden sections leave 4e-9.
+# 40 golden sections leave 4e-9 of the two intervals about the least place of the grid.
 SECTIONS = 40
 
 
-def argmin(
-    function: Callable[[Float[np.ndarray, "*rows"]], Float[np.ndarray, "*rows"]],
-    low: Float[np.ndarray, "*rows"],
-    high: Float[np.ndarray, "*rows"],
-    places: int,
-) -> Float[np.ndarray, "*rows"]:
-    """Where each row of the function is least between its ends: on a grid of `places`, and by golden section about it.
+def argmin(function: Callable[[_Rows], _Rows], low: _Rows, high: _Rows, places: int) -> _Rows:
+    """Where each row of the function is least between its ends, by a grid of `places` and golden sections.
 
-    Values may be infinite. A row must have one least point between neighbours of the grid.
+    Values may be infinite. Between two neighbours of the grid a row must have one least point.
     """
     shares = np.linspace(0.0, 1.0, places)
     best = np.argmin([function(low + share * (high - low)) for share in shares], axis=0)

@@ -23,10 +23,11 @@ from harness.theory.minimum import argmin
 from harness.theory.simulated_runs import check_settings, runs_like
 from harness.theory.spectrum import Spectrum, degrees, every_mode, power_law_spectrum
 
-# Rows that are solved together, 6 MB a copy at 400 nodes. With fewer rows the root finder's own work shows: blocks of
+_Rows = Float[np.ndarray, "rows"]
+# So many rows are solved together, 6 MB a copy at 400 nodes. With fewer rows the root finder itself shows: blocks of
 # 512 take 1.6 times as long.
 BLOCK = 2048
-# Of the grid on which the best ridge is first looked for.
+# Places of the grid on which the best ridge is searched for first.
 _RIDGES_TRIED = 60
 
 
@@ -40,33 +41,25 @@ class Losses(NamedTuple):
         ridge: the ridge that gives them.
     """
 
-    test: Float[np.ndarray, "rows"]
-    train: Float[np.ndarray, "rows"]
-    gap: Float[np.ndarray, "rows"]
-    degrees: Float[np.ndarray, "rows"]
-    ridge: Float[np.ndarray, "rows"]
+    test: _Rows
+    train: _Rows
+    gap: _Rows
+    degrees: _Rows
+    ridge: _Rows
 
 
-def losses(
-    spectrum: Spectrum,
-    N: Float[np.ndarray, "rows"],
-    P: Float[np.ndarray, "rows"],
-    ridge: Float[np.ndarray, "rows"] | float,
-    noise: float = 0.0,
-) -> Losses:
-    """The losses at a ridge; 0 is its limit, where N = P has an infinite test loss.
+def losses(spectrum: Spectrum, N: _Rows, P: _Rows, ridge: _Rows | float, noise: float = 0.0) -> Losses:
+    """The losses at a ridge. Ridge 0 is the limit of small ones, in which N = P has an infinite test loss.
 
     Args:
-        N, P: features and samples, each > 0; math.inf for as many as one likes, P only without a ridge.
+        N, P: features and samples, each > 0; either may be math.inf, P only without a ridge.
         noise: variance of the labels' noise.
     """
     n, p, delta = (np.asarray(v, float) for v in np.broadcast_arrays(N, P, ridge))
     return _in_blocks(lambda n, p, r: _at(spectrum, n, p, r, noise, _solve(spectrum, n, p, r)), n, p, delta)
 
 
-def best_ridge(
-    spectrum: Spectrum, N: Float[np.ndarray, "rows"], P: Float[np.ndarray, "rows"], noise: float = 0.0
-) -> Losses:
+def best_ridge(spectrum: Spectrum, N: _Rows, P: _Rows, noise: float = 0.0) -> Losses:
     """The losses at each row's own best ridge, that of the smallest test loss; P is finite."""
     n, p = (np.asarray(v, float) for v in np.broadcast_arrays(N, P))
     return _in_blocks(lambda n, p: _best(spectrum, n, p, noise), n, p)
@@ -79,13 +72,13 @@ def _in_blocks(function, *columns: np.ndarray) -> Losses:
     return Losses(*(np.concatenate(column).reshape(shape) for column in zip(*parts, strict=True)))
 
 
-def _unlearned(spectrum: Spectrum, g: Float[np.ndarray, "rows"]):
+def _unlearned(spectrum: Spectrum, g: _Rows):
     """(v^2 g/(lambda + g), v^2 lambda/(lambda + g)^2), summed over the modes."""
     inverse = 1.0 / (spectrum.eigenvalue + g[:, None])
     return g * (inverse @ spectrum.power), np.square(inverse) @ (spectrum.power * spectrum.eigenvalue)
 
 
-def _solve(spectrum: Spectrum, n: np.ndarray, p: np.ndarray, ridge: np.ndarray) -> Float[np.ndarray, "rows"]:
+def _solve(spectrum: Spectrum, n: np.ndarray, p: np.ndarray, ridge: np.ndarray) -> _Rows:
     """g with ridge = (P - z) kappa, kappa = g (1 - z/N).
 
     Without a ridge z is min(N, P), and g = 0 where the modes are fewer.

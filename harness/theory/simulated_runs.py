@@ -26,6 +26,7 @@ def runs_like(
     """Build the table of simulated runs, one row for each.
 
     Args:
+        oracle: the simulator's name, with which run ids begin.
         N, D: parameters and samples; a sample counts as a token.
         epochs: passes over the D/epochs distinct samples.
         flops: 6ND where the oracle has no count of its own.
@@ -55,10 +56,10 @@ def runs_like(
 
 
 def check_settings(command: str, *settings: tuple[str, Any, bool, str]) -> None:
-    """Refuse the first setting (option, value, whether it is usable, what was expected) that is not usable.
+    """Refuse settings that are not usable: each is (option, value, whether it is usable, what is expected).
 
     Raises:
-        InputError: there is one.
+        InputError: about the first such setting.
     """
     for option, value, usable, expected in settings:
         if not usable:

@@ -5,11 +5,12 @@ A student of width n, f(x) = n^-1/2 sum_i v_i relu(w_i.x), learns from T fresh s
 every input, as KL of the teacher's Bernoulli from its own: after training on held-out inputs, and during training on
 each sample before it is learned from. The average of the latter over the stream is what the theorem bounds, L_T.
 
-Regime: the bound is of the best learner, which this one is not; where the student is below it, the bound holds of what
-can be trained too, and where the bound exceeds the loss of always guessing (`guessing`) it says nothing: everywhere on
-the default grid (K = 100), not at K = 2, n >= 32 and T >= 16384. The frontier that `frontier_slope` finds is of this
-range of widths and samples, and no limit: on the default grid T* grows as p*^2.1 (1.8 to 2.4), the bound's own optimum
-there as p*^1.7; a student's neurons are placed, not drawn, and do better than K/n. At K = 2 width hardly matters.
+Regime: the bound is about the best learner, which a trained student is not. Where the student's loss is below the
+bound, the bound also holds of what can be trained; where the bound exceeds the loss of always guessing (`guessing`), it
+says nothing: everywhere on the default grid (K = 100), but not at K = 2, n >= 32 and T >= 16384. The slope of
+`frontier_slope` belongs to this range of widths and samples and is no limit: on the default grid T* grows as p*^2.1
+(1.8 to 2.4), the bound's own optimum there as p*^1.7. A student's neurons are placed, not drawn, and do better than
+K/n. At K = 2 width hardly matters.
 """
 
 import math

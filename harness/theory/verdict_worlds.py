@@ -1,7 +1,8 @@
 """How often the verdict's rule, and `universality`, are right on tables drawn from worlds whose answer is known.
 
-The design is one that can tell: 174 runs whose u = D/N^z, at the published z, is log-uniform from 0.01 to 1000, so that
-both branches of the law are seen. `harness.fit.gap_law.nulls` does the same once, on the design of a given table.
+The design can tell the worlds apart: the u = D/N^z of its 174 runs, at the published z, is log-uniform from 0.01 to
+1000, so that both branches of the law are seen. `harness.fit.gap_law.nulls` does the same once, on the design of a
+given table.
 """
 
 from collections import Counter

@@ -2,7 +2,7 @@
 
 import jax.numpy as jnp
 
-from harness.fit.laws.law import Combination, Parameter, PositiveColumn, floor, gap_law, law
+from harness.fit.laws.law import Combination, Parameter, PositiveColumn, floor, law, law_of_gaps
 
 
 @law(
@@ -55,7 +55,7 @@ def loss_to_loss(L0, *, K, kappa, E0, E1):
     return E1 + K * jnp.where(above > 0.0, excess, 0.0)
 
 
-@gap_law(
+@law_of_gaps(
     "G = G0 w^gamma",
     parameters=(
         Parameter("G0", "log", 1e-8, 1e8, (1.0,), unit="G w^-gamma"),

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from harness.fit.laws.gap_rivals import degrees_of_freedom_gap
-from harness.fit.laws.law import Columns, Combination, Parameter, Parameters, PositiveColumn, gap_law, law
+from harness.fit.laws.law import Columns, Combination, Parameter, Parameters, PositiveColumn, law, law_of_gaps
 
 
 def _log_ratio(N: PositiveColumn, D: PositiveColumn, z, u_star) -> Float[Array, "rows"]:
@@ -20,7 +20,7 @@ def _regimes(parameters: Parameters, columns: Columns) -> dict[str, Float[Array,
     return {"u <= u_star": u <= parameters["u_star"], "u > u_star": u > parameters["u_star"]}
 
 
-@gap_law(
+@law_of_gaps(
     "G = A N^-alpha f(u), u = D/N^z, f = 1 for u <= u_star, (u/u_star)^-beta above",
     parameters=(
         Parameter("A", "log", 1e-8, 1e8, (1.0,), published=0.86, unit="G N^alpha"),
@@ -164,7 +164,7 @@ def _area(x: Float[Array, "rows"], place: int) -> Float[Array, "rows"]:
     return before + (jnp.maximum(y, 0.0) if last else 0.5 - _ramp(1.0 - y))
 
 
-@gap_law(
+@law_of_gaps(
     "G = A N^-alpha f(D/N^z), f decreasing: -dlog f/dlog u is linear between beta_1..5 at u_0 e^(step k)",
     parameters=(
         replace(gap.parameters[0], published=None),

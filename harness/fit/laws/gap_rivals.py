@@ -3,10 +3,10 @@
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from harness.fit.laws.law import Combination, Parameter, gap_law, law
+from harness.fit.laws.law import Combination, Parameter, law, law_of_gaps
 
 
-@gap_law(
+@law_of_gaps(
     "G = a D^-b (unique tokens instead of processed ones: --set D=U)",
     parameters=(
         Parameter("a", "log", 1e-8, 1e8, (1.0,), unit="G D^b"),
@@ -35,7 +35,7 @@ def gap_free_n(N, D, *, a, b, c):
     return jnp.exp(jnp.log(a) + c * N.log - b * D.log)
 
 
-@gap_law(
+@law_of_gaps(
     "G = ((N_c/N)^(alpha_N/alpha_D) + D_c/D)^alpha_D - (N_c/N)^alpha_N",
     parameters=(
         Parameter("N_c", "log", 1e-80, 1e80, (1e-6, 1.0, 1e12), published=6.4e13, unit="N G^1/alpha_N"),
@@ -62,7 +62,7 @@ def degrees_of_freedom_gap(share: Float[Array, "rows"]) -> Float[Array, "rows"]:
     return jnp.where(share < 1.0, inside * (2.0 - inside) / (1.0 - inside), jnp.inf)
 
 
-@gap_law(
+@law_of_gaps(
     "G = E (2u - u^2)/(1 - u), u = k N^p/D; -> 2 E k N^p/D for u << 1",
     parameters=(
         Parameter("E", "log", 1e-8, 1e8, (1.0, 30.0), unit="G"),

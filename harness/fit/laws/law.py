@@ -275,7 +275,7 @@ def law(formula: str, *, like: Law | None = None, **declared: Any) -> Callable[[
 
 
 # Measured gaps may have either sign, and have standard errors.
-gap_law = functools.partial(law, response="G", objective="normal", contrast=True)
+law_of_gaps = functools.partial(law, response="G", objective="normal", contrast=True)
 
 
 def bind(law: Law, names: Mapping[str, Sequence[str]]) -> Law:

@@ -13,7 +13,7 @@ def _derive_epochs(columns: Columns) -> dict[str, Float[Array, "rows"]]:
 
 
 def _saturated(excess: Float[Array, "rows"], scale: Float[Array, ""]) -> Float[Array, "rows"]:
-    """Fresh ones that `excess` further multiples are worth: as many at first, never more than `scale`."""
+    """How many fresh sets `excess` further copies of one are worth: as many at first, never more than `scale`."""
     return scale * -jnp.expm1(-excess / scale)
 
 
