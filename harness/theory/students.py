@@ -16,7 +16,6 @@ K/n. At K = 2 width hardly matters.
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import jax
@@ -212,39 +211,29 @@ def cell_means(table: pd.DataFrame) -> pd.DataFrame:
     return means_by_cell
 
 
-@dataclass(frozen=True)
-class StudentFrontier:
+class StudentFrontier(NamedTuple):
     """How the trained students say that compute is best split: L = A n^-a + B T^-b, so that T* grows as n*^(a/b).
 
     Attributes:
         slope: d ln T*/d ln p*, a/b.
         low, high: 95 % interval, by resampling teachers; 0 and infinity where an exponent is at a limit, 0.01 or 5:
             where width or samples hardly matter on this grid.
-        a, b: exponents of width and samples.
         residual: root mean square of the fit's error in ln L.
     """
 
     slope: float
     low: float
     high: float
-    a: float
-    b: float
     residual: float
 
 
-def frontier_slope(
-    table: pd.DataFrame, loss: str = "val_loss_final100", *, draws: int = 200, seed: int = 0
-) -> StudentFrontier:
-    """The slope of the frontier by a fit to the means over teachers, in logs.
-
-    Args:
-        table: of `simulate_students`.
-        loss: the column that is fitted; "stream_loss" for the loss of the theorem.
+def frontier_slope(table: pd.DataFrame, *, draws: int = 200, seed: int = 0) -> StudentFrontier:
+    """The slope of the frontier by a fit to the means over teachers of a table of `simulate_students`, in logs.
 
     Raises:
         InputError: fewer than three widths, numbers of samples or teachers.
     """
-    by = table.pivot(index=["n", "T"], columns="seed", values=loss)
+    by = table.pivot(index=["n", "T"], columns="seed", values="val_loss_final100")
     n, T = (by.index.get_level_values(name).to_numpy(float) for name in ("n", "T"))
     for name, values in (("widths", n), ("samples", T), ("teachers", by.columns)):
         if len(np.unique(values)) < 3:
@@ -273,4 +262,4 @@ def frontier_slope(
     if max(a, b) > 0.99 * STEEPEST or min(a, b) < 1.01 * FLATTEST:
         half = math.inf
     residual = float(np.sqrt(np.mean(best.fun**2)))
-    return StudentFrontier(a / b, a / b * math.exp(-half), a / b * math.exp(half), a, b, residual)
+    return StudentFrontier(a / b, a / b * math.exp(-half), a / b * math.exp(half), residual)
