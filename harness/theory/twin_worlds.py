@@ -54,11 +54,11 @@ def measure_twins(world: TwinWorld, rng: np.random.Generator) -> dict[str, Any]:
     config = RunConfig(model=model, data=data, optimizer=OptimizerConfig(lr=1e-3), steps=STEPS, batch=BATCH)
     tokens = np.maximum(8, rng.lognormal(math.log(200.0), LENGTH_SD, (3, n))).astype(np.int64)
     difficulty = 3.0 + world.document_sd * rng.standard_normal((3, n))
-    apart = world.lead + world.paired_sd * rng.standard_normal((3, n))
+    lead = world.lead + world.paired_sd * rng.standard_normal((3, n))
     seen_by_run, seen_by_twin = np.asarray([[1.0], [0.0], [0.0]]), np.asarray([[0.0], [1.0], [0.0]])
-    at = sorted({STEPS // 2, *online_span(STEPS), *online_span(config.first_epoch)})
-    run = {s: difficulty + _drift(world, s) - world.gap * seen_by_run for s in at}
-    twin = {s: difficulty - apart + _drift(world, s) - world.gap * seen_by_twin for s in at}
+    steps = sorted({STEPS // 2, *online_span(STEPS), *online_span(config.first_epoch)})
+    run = {s: difficulty + _drift(world, s) - world.gap * seen_by_run for s in steps}
+    twin = {s: difficulty - lead + _drift(world, s) - world.gap * seen_by_twin for s in steps}
     start = online_span(STEPS)[0]
     # A batch is of windows: each of its sequences weighs the same, whatever its document's length; longer ones are
     # drawn more often.
@@ -67,10 +67,10 @@ def measure_twins(world: TwinWorld, rng: np.random.Generator) -> dict[str, Any]:
     losses = difficulty[0, drawn].mean(axis=1) + drift - world.gap
     counts = [np.bincount(drawn[first:end].ravel()) for first, end in ((start, STEPS), (0, config.first_epoch))]
     groups = [effective_number(count) for count in counts]
-    own = _documents(run, tokens, ("seen", "other", "heldout"))
-    its = _documents(twin, tokens, ("other", "seen", "heldout"))
+    of_run = _documents(run, tokens, ("seen", "other", "heldout"))
+    of_twin = _documents(twin, tokens, ("other", "seen", "heldout"))
     series = pd.DataFrame({"train_loss": losses})
-    return measure(config, TextFacts(1.0, 0.0, *groups), series, own) | measure_pair(own, its, STEPS)
+    return measure(config, TextFacts(1.0, 0.0, *groups), series, of_run) | measure_pair(of_run, of_twin, STEPS)
 
 
 def _drift(world: TwinWorld, step: float) -> float:
