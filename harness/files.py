@@ -34,8 +34,8 @@ def open_folder(name: str) -> Path:
     Raises:
         InputError: a URL of another kind, one whose package is not installed, or a store that does not answer.
     """
-    scheme, found, _ = name.partition("://")
-    if not found:
+    scheme, separator, _ = name.partition("://")
+    if not separator:
         return Path(name)
     if scheme not in STORES:
         expected = "a local path, or " + ", ".join(f"{store}://BUCKET/NAME" for store in STORES)

@@ -13,8 +13,8 @@ def docstrings(tree: ast.Module) -> list[str]:
     Texts assigned to an object's `__doc__` count, and those that numpy and scipy hand to a function named `add_newdoc`,
     which document compiled functions.
     """
-    found = sorted(_docstring_statements(tree), key=lambda item: item[0].lineno)
-    return [inspect.cleandoc(text) for _, text, _ in found]
+    ordered = sorted(_docstring_statements(tree), key=lambda item: item[0].lineno)
+    return [inspect.cleandoc(text) for _, text, _ in ordered]
 
 
 def without_docstrings(source: str, tree: ast.Module) -> list[str]:

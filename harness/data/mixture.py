@@ -109,9 +109,9 @@ def read_windows(
     part, number = locate(index, windows)
     tokens = np.empty((*index.shape, mixture.context + 1), np.int32)
     for which, stream in enumerate(streams):
-        mine = part == which
-        if mine.any():
-            tokens[mine] = cut_windows(stream, mixture.context, number[mine])
+        in_part = part == which
+        if in_part.any():
+            tokens[in_part] = cut_windows(stream, mixture.context, number[in_part])
     return tokens
 
 

@@ -25,11 +25,11 @@ def text_files(path: Path) -> list[Path]:
         return [path]
     if not path.is_dir():
         raise InputError("data", "domain", str(path), "a file or folder that exists")
-    found = []
+    paths = []
     for folder, inner, files in os.walk(path):
         inner[:] = [name for name in inner if not name.startswith(".")]
-        found += [Path(folder, name) for name in files if not name.startswith(".")]
-    return sorted(found, key=lambda file: file.relative_to(path).as_posix())
+        paths += [Path(folder, name) for name in files if not name.startswith(".")]
+    return sorted(paths, key=lambda file: file.relative_to(path).as_posix())
 
 
 def read_text(path: Path) -> Iterator[Document]:

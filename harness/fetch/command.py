@@ -41,9 +41,9 @@ def fetch_named(name: str, via: str, cache: Path | None) -> None:
         corpus = domain if via == "registries" else f"hub_{domain}"
         manifest = (fetch_corpus if via == "registries" else fetch_hub)(corpus, cache, console)
         with working(f"preparing {corpus}"):
-            found = find_corpus(corpus, cache)
-            facts = corpus_facts(found, cache)
-            leaked = split_contamination(found, cache, HELDOUT)
+            prepared = find_corpus(corpus, cache)
+            facts = corpus_facts(prepared, cache)
+            leaked = split_contamination(prepared, cache, HELDOUT)
         print_fetched(manifest, facts, leaked)
 
 

@@ -65,8 +65,8 @@ def fetch_archive(source: Source, cache: Path, sha256: str | None = None) -> Pat
         InputError: no network, no such package or version, or an archive of other content.
     """
     folder = archive_folder(source, cache)
-    found = _whole(folder, sha256)
-    if found is None:
+    archive = _whole(folder, sha256)
+    if archive is None:
         shutil.rmtree(folder, ignore_errors=True)
         with atomically(folder) as beside:
             beside.mkdir()
@@ -75,12 +75,12 @@ def fetch_archive(source: Source, cache: Path, sha256: str | None = None) -> Pat
             except _Refused as refused:
                 expected = _ELSEWHERE[source.registry] if refused.offline else "a package and version that it has"
                 raise InputError(source.name, source.registry, str(refused), expected) from refused
-        found = _whole(folder, sha256)
-        if found is None:
+        archive = _whole(folder, sha256)
+        if archive is None:
             got = _sha256(next(folder.iterdir()))
             shutil.rmtree(folder)
             raise InputError(source.name, "sha256 of the archive", got, f"{sha256}: the registry gave another file")
-    return found
+    return archive
 
 
 def archive_facts(source: Source, archive: Path) -> dict[str, str]:

@@ -43,9 +43,9 @@ def fetch_tokenizer(name: str, cache: Path | None) -> Path:
     if file.is_file() and sha256(file.read_bytes()).hexdigest() == SHA256[file_of]:
         return file
     content = _from_package(key)
-    found = sha256(content).hexdigest()
-    if found != SHA256[file_of]:
-        raise InputError(f"{PACKAGE} {INSIDE}/{key}", "sha256", found, f"{SHA256[file_of]}, that of {file_of}")
+    digest = sha256(content).hexdigest()
+    if digest != SHA256[file_of]:
+        raise InputError(f"{PACKAGE} {INSIDE}/{key}", "sha256", digest, f"{SHA256[file_of]}, that of {file_of}")
     write_bytes(file, content)
     return file
 

@@ -127,8 +127,8 @@ def _documents_error(name: str, cell: FinishedCell, errors: Sequence[float]) -> 
         if name == "probe" or twin is None:
             seen, plus = own.at(step, "seen").side(), own.at(step, "heldout").side()
         else:
-            seen, other, held = loss_differences(own, twin, step)
-            plus, weight = (other, weight / 2) if name == "twin" else (held, weight)
+            seen, other, heldout = loss_differences(own, twin, step)
+            plus, weight = (other, weight / 2) if name == "twin" else (heldout, weight)
         sides += [plus._replace(weight=weight), seen._replace(weight=-weight)]
     return contrast(*sides).se
 

@@ -79,17 +79,17 @@ def contrast(*sides: Side) -> Gap:
     value, start, certain = 0.0, 0, True
     for side in sides:
         total = float(side.counts.sum())
-        mine, start = place[start : start + len(side.sums)], start + len(side.sums)
+        cluster, start = place[start : start + len(side.sums)], start + len(side.sums)
         if total == 0:
             return NO_GAP
         mean = float(side.sums.sum()) / total
         value += side.weight * mean
-        counts = np.bincount(mine, side.counts, len(clusters))
+        counts = np.bincount(cluster, side.counts, len(clusters))
         count = np.count_nonzero(counts)
         if count < 2:
             certain = False
             continue
-        off = np.bincount(mine, side.sums - mean * side.counts, len(clusters))
+        off = np.bincount(cluster, side.sums - mean * side.counts, len(clusters))
         residual += side.weight * math.sqrt((count - 1) / count) * off / (total - counts)
     return Gap(value, math.sqrt(float(np.sum(residual**2))) if certain else math.inf)
 

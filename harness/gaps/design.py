@@ -51,11 +51,11 @@ def expect(config: RunConfig, stores: tuple[TokenStore, ...]) -> dict[str, Any]:
     predicted = float(predict_gap(N=count(config.model).nonembedding, D=config.tokens))
     parts = zip(stores, config.data.parts, strict=True)
     seen = sum(_groups(store, share * config.data.unique_tokens) for store, (share, _) in parts)
-    held = sum(store.groups_held_out for store in stores)
+    heldout = sum(store.groups_held_out for store in stores)
     windows = config.probe.windows
-    on_seen, on_held = occupied(windows, seen), occupied(windows, held)
+    on_seen, on_heldout = occupied(windows, seen), occupied(windows, heldout)
     if config.data.half is None:
-        se, sd = DOCUMENT_SD * math.sqrt(1 / on_seen + 1 / on_held), DOCUMENT_SD * math.sqrt(2)
+        se, sd = DOCUMENT_SD * math.sqrt(1 / on_seen + 1 / on_heldout), DOCUMENT_SD * math.sqrt(2)
     else:
         se, sd = PAIRED_SD / 2 * math.sqrt(2 / on_seen), PAIRED_SD / math.sqrt(2)
     # A side of n documents has the error sd / sqrt(n).

@@ -1,12 +1,8 @@
 """The gap of one run: the rows that an evaluation records, and the measurement at the end of the run.
 
-The estimator `probe` compares the losses of the same final parameters on seen and on held-out documents. The estimator
-`online` is that of the document from which the published law comes: the mean held-out loss over the last 100 steps less
-the mean training loss of the same steps. In the first epoch both are losses on windows that were not read before, so
-their difference shows only what other windows of the same documents taught. A study that takes the held-out loss at the
-end compares it with training losses of parameters that are 50 steps older on average; `online_lag` is the difference
-that this makes. In runs below 200 steps the second half stands for the last 100 steps, because the first losses are far
-higher.
+README.md explains the estimators `probe` and `online`. Training losses of the last 100 steps are those of parameters
+that are 50 steps older on average than the last; `online_lag` is the difference that this makes to a held-out loss. In
+runs below 200 steps the second half stands for the last 100 steps, because the first losses are far higher.
 """
 
 import dataclasses
@@ -72,23 +68,18 @@ class TextFacts:
 
 
 def measure(config: RunConfig, facts: TextFacts, series: pd.DataFrame, documents: DocumentLosses) -> dict[str, Any]:
-    """The content of gap.json for a finished run.
+    """The content of gap.json for a finished run, whose numbers the page of the record lists (record/README.md).
 
-    Values are in nats per token, or in bits per byte if the name ends in `_bpb`. A number that does not exist is None,
-    and so is a gap whose standard error does not exist, because one side is a single group of documents.
-
-    Returns:
-        the losses; gap_online and gap_probe with standard errors; minimum_detectable_gap; placebo_online and placebo,
-        the same two estimators between two halves of the held-out text; gap_online_first, the online gap of the first
-        epoch; gap_drift, the gap at the end less the gap at half the steps, on the same windows, so that it carries far
-        less noise than either gap; and `converged`: whether the drift is at most 10 % of the gap or, for a gap that was
-        not detected, of the minimum detectable gap. noise_scale is the gradient noise scale of the last 100 steps, in
-        tokens.
+    Values are in nats per token, or in bits per byte if the name ends in `_bpb`; noise_scale is in tokens. A number
+    that does not exist is None, and so is a gap whose standard error does not exist, because one side is a single group
+    of documents. gap_drift, the gap at the end less the gap at half the steps, is measured on the same windows, so that
+    it carries far less noise than either gap. `converged` says whether it is at most 10 % of the gap or, for a gap that
+    was not detected, of the minimum detectable gap.
     """
     final, steps = config.steps, online_span(config.steps)
-    seen, held = documents.at(final, "seen"), documents.at(final, "heldout")
-    measured = probe_gap(seen.side(), held.side())
-    online, lag, held_mean = _online(steps, facts.groups, (final - steps[0]) * config.batch, series, documents)
+    seen, heldout = documents.at(final, "seen"), documents.at(final, "heldout")
+    measured = probe_gap(seen.side(), heldout.side())
+    online, lag, heldout_mean = _online(steps, facts.groups, (final - steps[0]) * config.batch, series, documents)
     fresh = NO_GAP
     if config.first_epoch >= SHORTEST_EPOCH:
         span = online_span(config.first_epoch)
@@ -98,16 +89,16 @@ def measure(config: RunConfig, facts: TextFacts, series: pd.DataFrame, documents
         "train_loss_final100": float(series["train_loss"].to_numpy()[steps[0] :].mean()),
         "val_loss_final100": online.gap + float(series["train_loss"].to_numpy()[steps[0] :].mean()),
         "seen_loss": contrast(seen.side()).gap,
-        "heldout_loss": contrast(held.side()).gap,
-        "heldout_bpb": contrast(held.side(bits=True)).gap,
+        "heldout_loss": contrast(heldout.side()).gap,
+        "heldout_bpb": contrast(heldout.side(bits=True)).gap,
         **gap_columns("gap_online", online),
         **gap_columns("online_lag", lag),
         **gap_columns("gap_probe", measured),
-        **gap_columns("gap_probe_bpb", probe_gap(seen.side(bits=True), held.side(bits=True))),
-        "gap_probe_se_source": probe_gap(seen.side(by="source"), held.side(by="source")).se,
+        **gap_columns("gap_probe_bpb", probe_gap(seen.side(bits=True), heldout.side(bits=True))),
+        "gap_probe_se_source": probe_gap(seen.side(by="source"), heldout.side(by="source")).se,
         "minimum_detectable_gap": measured.minimum_detectable,
-        **gap_columns("placebo", probe_gap(*halves(held.side(), 0))),
-        **gap_columns("placebo_online", probe_gap(*halves(held_mean.side(), 0))),
+        **gap_columns("placebo", probe_gap(*halves(heldout.side(), 0))),
+        **gap_columns("placebo_online", probe_gap(*halves(heldout_mean.side(), 0))),
         **gap_columns("gap_online_first", fresh),
         **gap_columns("gap_drift", drift),
         "noise_scale": noise_scale(series.iloc[steps[0] :], config),
@@ -135,12 +126,12 @@ def gap_columns(name: str, gap: Gap) -> dict[str, float]:
 
 def _drift(documents: DocumentLosses, earlier: int, later: int) -> Gap:
     """The change of the probe gap between two steps, on the windows that had been seen at both."""
-    seen, held = (documents.at(later, name) for name in ("seen", "heldout"))
-    before_seen, before_held = (documents.at(earlier, name) for name in ("seen", "heldout"))
-    if not len(before_held):
+    seen, heldout = (documents.at(later, name) for name in ("seen", "heldout"))
+    before_seen, before_heldout = (documents.at(earlier, name) for name in ("seen", "heldout"))
+    if not len(before_heldout):
         return NO_GAP
     known = before_seen.visits > 0
-    return probe_gap(seen.side(before_seen).only(known), held.side(before_held))
+    return probe_gap(seen.side(before_seen).only(known), heldout.side(before_heldout))
 
 
 def _online(
@@ -156,16 +147,16 @@ def _online(
     start, end = span[0], span[-1]
     losses = series["train_loss"].to_numpy()[start:end].astype(np.float64)
     points = sorted(set(span))
-    held = [documents.at(step, "heldout") for step in points]
-    if not all(map(len, held)):
-        return NO_GAP, NO_GAP, held[-1]
+    heldout = [documents.at(step, "heldout") for step in points]
+    if not all(map(len, heldout)):
+        return NO_GAP, NO_GAP, heldout[-1]
     weights = span_weights(points, start, end)
-    losses_mean = np.sum([w * rows.loss for w, rows in zip(weights, held, strict=True)], axis=0)
-    together = dataclasses.replace(held[-1], loss=losses_mean)
+    losses_mean = np.sum([w * rows.loss for w, rows in zip(weights, heldout, strict=True)], axis=0)
+    together = dataclasses.replace(heldout[-1], loss=losses_mean)
     mean = contrast(together.side())
     alike = spread(together.side()) * math.sqrt(max(0.0, 1 / groups - 1 / windows))
     online = Gap(mean.gap - float(losses.mean()), math.hypot(mean.se, _mean_se(losses), alike))
-    return online, contrast(together.side(held[-1])), together
+    return online, contrast(together.side(heldout[-1])), together
 
 
 def span_weights(points: list[int], start: int, end: int) -> Float[np.ndarray, "points"]:

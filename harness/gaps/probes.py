@@ -54,11 +54,11 @@ def probe_sets(config: RunConfig, mixture: Mixture, other: Mixture | None = None
         InputError: the held-out text is shorter than one window.
     """
     size = config.probe.windows
-    held = heldout_windows(mixture)
+    heldout = heldout_windows(mixture)
     wanted = share_out(size, tuple(map(float, mixture.windows)))
     sets = {
         "seen": _probe(mixture, "train", _seen(config, mixture.windows), mixture.windows),
-        "heldout": _probe(mixture, "heldout", _sample([np.arange(most) for most in held], held, wanted), held),
+        "heldout": _probe(mixture, "heldout", _sample([np.arange(most) for most in heldout], heldout, wanted), heldout),
     }
     if other is not None:
         sets["other"] = _probe(other, "train", _seen(config.twin(), other.windows), other.windows)
@@ -86,7 +86,7 @@ def _seen(config: RunConfig, windows: tuple[int, ...]) -> Int[np.ndarray, "sampl
         consumed = np.sort(window_index(np.arange(total), len(consumed), config.seed))
     part, number = locate(consumed, windows)
     of_parts = [number[part == which] for which in range(len(windows))]
-    wanted = share_out(config.probe.windows, tuple(float(len(mine)) for mine in of_parts))
+    wanted = share_out(config.probe.windows, tuple(float(len(in_part)) for in_part in of_parts))
     return _sample(of_parts, windows, wanted)
 
 
@@ -98,9 +98,9 @@ def _sample(
     `windows` is how many windows each part has.
     """
     sampled = []
-    for mine, start, size in zip(candidates, np.cumsum((0, *windows[:-1])), sizes, strict=True):
-        order = np.argsort(mix(mine.astype(np.uint64) + np.uint64(0x5851F42D4C957F2D)), kind="stable")
-        sampled.append(start + np.sort(mine[order[:size]]))
+    for in_part, start, size in zip(candidates, np.cumsum((0, *windows[:-1])), sizes, strict=True):
+        order = np.argsort(mix(in_part.astype(np.uint64) + np.uint64(0x5851F42D4C957F2D)), kind="stable")
+        sampled.append(start + np.sort(in_part[order[:size]]))
     return np.concatenate(sampled)
 
 
@@ -113,13 +113,13 @@ def _probe(mixture: Mixture, side: str, index: Int[np.ndarray, "windows"], windo
     sizes = np.zeros(places.shape, np.int64)
     documents_before = groups_before = sources_before = 0
     for which, store in enumerate(mixture.stores):
-        mine = part == which
+        in_part = part == which
         offsets, groups = getattr(store, f"{side}_offsets"), getattr(store, f"{side}_groups")
-        found = np.searchsorted(offsets, places[mine], side="right") - 1
-        document[mine] = documents_before + found
-        group[mine] = groups_before + groups[found]
-        source[mine] = sources_before + store.group_sources[groups[found]]
-        sizes[mine] = store.token_bytes[tokens[mine, 1:]]
+        numbers = np.searchsorted(offsets, places[in_part], side="right") - 1
+        document[in_part] = documents_before + numbers
+        group[in_part] = groups_before + groups[numbers]
+        source[in_part] = sources_before + store.group_sources[groups[numbers]]
+        sizes[in_part] = store.token_bytes[tokens[in_part, 1:]]
         documents_before += len(groups)
         groups_before += len(store.group_names)
         sources_before += len(store.source_names)

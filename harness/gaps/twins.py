@@ -34,24 +34,23 @@ def pair_files(out: Path, config: RunConfig, own: DocumentLosses) -> dict[Path, 
         return {}
     pairs = {config: (own, other), twin: (other, own)}
     return {
-        run_folder(out, run.run_id) / "pair.json": json_bytes(measure_pair(mine, its, run.steps))
-        for run, (mine, its) in pairs.items()
+        run_folder(out, run.run_id) / "pair.json": json_bytes(measure_pair(losses, losses_of_twin, run.steps))
+        for run, (losses, losses_of_twin) in pairs.items()
     }
 
 
 def measure_pair(own: DocumentLosses, twin: DocumentLosses, step: int) -> dict[str, float | None]:
     """The content of pair.json for a run, in nats per token, or in bits per byte if the name ends in `_bpb`.
 
-    Returns:
-        gap_twin and gap_control with standard errors; placebo_twin and placebo_control, the same estimators between two
-        halves of the held-out text, which neither run has seen; document_sd and paired_sd, the standard deviations over
-        groups of documents of a mean loss and of a mean difference, computed back from the standard errors.
+    The placebos are the same estimators between two halves of the held-out text, which neither run has seen.
+    document_sd and paired_sd, the standard deviations over groups of documents of a mean loss and of a mean difference,
+    are computed back from the standard errors.
     """
     values: dict[str, float] = {}
     nats = loss_differences(own, twin, step)
-    for suffix, (seen, other, held) in (("", nats), ("_bpb", loss_differences(own, twin, step, bits=True))):
+    for suffix, (seen, other, heldout) in (("", nats), ("_bpb", loss_differences(own, twin, step, bits=True))):
         values |= gap_columns(f"gap_twin{suffix}", twin_gap(seen, other))
-        values |= gap_columns(f"gap_control{suffix}", control_gap(seen, held))
+        values |= gap_columns(f"gap_control{suffix}", control_gap(seen, heldout))
     placebo = placebo_gaps(own, twin, step, 0)
     values |= {
         **gap_columns("placebo_twin", placebo["twin"]),
@@ -73,10 +72,10 @@ def loss_differences(
 
 def placebo_gaps(own: DocumentLosses, twin: DocumentLosses | None, step: int, seed: int) -> dict[str, Gap]:
     """Every estimator between two halves of the held-out documents, drawn by a hash with the seed: truly zero."""
-    held = own.at(step, "heldout")
-    gaps = {"probe": probe_gap(*halves(held.side(), seed))}
+    heldout = own.at(step, "heldout")
+    gaps = {"probe": probe_gap(*halves(heldout.side(), seed))}
     if twin is not None:
-        paired = halves(held.side(twin.at(step, "heldout")), seed)
+        paired = halves(heldout.side(twin.at(step, "heldout")), seed)
         gaps |= {"control": control_gap(*paired), "twin": twin_gap(*paired)}
     return gaps
 

@@ -55,9 +55,9 @@ def without_licence(source: str, name: str) -> str:
     if name.endswith((".py", ".pyx", ".pxd")):
         return _without_hash_comments(source)
     rest, kept = source, ""
-    while found := _BLOCK_COMMENT.match(rest):
-        kept += "" if _LEGAL.search(found[0]) else found[0]
-        rest = rest[found.end() :]
+    while comment := _BLOCK_COMMENT.match(rest):
+        kept += "" if _LEGAL.search(comment[0]) else comment[0]
+        rest = rest[comment.end() :]
     lines = rest.splitlines(keepends=True)
     head = list(takewhile(lambda line: line.startswith("//") or not line.strip(), lines))
     return kept + ("" if _LEGAL.search("".join(head)) else "".join(head)) + "".join(lines[len(head) :])

@@ -54,17 +54,17 @@ def rst_text(source: str) -> str:
         dropped = -1
         if _DROPPED.match(line) or _COMMENT.match(line):
             dropped = indent
-        elif found := _DIRECTIVE.match(line):
+        elif match := _DIRECTIVE.match(line):
             options = True
-            if found[3] and not found[2].startswith(("code", "parsed-literal")):
-                lines.append(found[1] + found[3])
+            if match[3] and not match[2].startswith(("code", "parsed-literal")):
+                lines.append(match[1] + match[3])
         elif not (options and _OPTION.match(line)) and not _RULE.match(line):
             options = options and not line.strip()
             lines.append(line)
     text = "\n".join(lines)
-    text = _ROLE.sub(lambda found: _TARGET.sub("", found[1]).lstrip("~!"), text)
+    text = _ROLE.sub(lambda match: _TARGET.sub("", match[1]).lstrip("~!"), text)
     text = _LITERAL.sub(r"\1", text)
-    text = _LINK.sub(lambda found: found[1] or found[2], text)
+    text = _LINK.sub(lambda match: match[1] or match[2], text)
     for stars in (r"\*\*", r"\*"):
         text = re.sub(rf"(?<![*\w]){stars}([^\s*](?:[^*\n]*[^\s*])?){stars}(?![*\w])", r"\1", text)
     return re.sub(r"::[ \t]*$", ":", re.sub(r"\|(\w+)\|", r"\1", text), flags=re.MULTILINE)
@@ -104,21 +104,21 @@ def pod_text(source: str) -> str:
 
 def _pod_inline(text: str) -> str:
     for _ in range(6):  # codes nest, inner ones first
-        text, found = _POD_CODE.subn(_pod_code, text)
-        if not found:
+        text, count = _POD_CODE.subn(_pod_code, text)
+        if not count:
             break
     # Last, for an entity may be a bracket.
-    text = _POD_ENTITY.sub(lambda found: _POD_ENTITIES.get(found[1]) or unescape(f"&{found[1]};"), text)
+    text = _POD_ENTITY.sub(lambda match: _POD_ENTITIES.get(match[1]) or unescape(f"&{match[1]};"), text)
     return text.translate(_SHOW)
 
 
-def _pod_code(found: re.Match[str]) -> str:
-    inner = next(text for text in found.groups()[1:] if text is not None)
-    if found[4] is None:
+def _pod_code(match: re.Match[str]) -> str:
+    inner = next(text for text in match.groups()[1:] if text is not None)
+    if match[4] is None:
         inner = inner.translate(_HIDE)
-    if found[1] in "XZ":  # an index entry, nothing
+    if match[1] in "XZ":  # an index entry, nothing
         return ""
-    if found[1] == "L":
+    if match[1] == "L":
         shown, bar, _ = inner.partition("|")
         return shown if bar or "://" in shown else shown.replace("/", " ").replace('"', "").strip()
     return inner

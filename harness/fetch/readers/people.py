@@ -93,7 +93,7 @@ def _repaired(text: str) -> str:
     """A press text whose paragraphs were joined by runs of blanks, and whose curly quotes were damaged to `"`, `"?`
     or a replacement character."""
     text = _APOSTROPHE.sub("'", text)
-    text = _DAMAGED.sub(lambda found: " " if found[0][0] == '"' else "", text)
+    text = _DAMAGED.sub(lambda match: " " if match[0][0] == '"' else "", text)
     return re.sub(r" {3,}", "\n\n", text)
 
 
