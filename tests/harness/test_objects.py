@@ -81,7 +81,7 @@ def test_checkpoints_round_trip_and_fall_back(out):
     checkpoints = PackCheckpoints(out / "checkpoints" / "pack", [name])
     for state, step in zip(states, (10, 20, 40), strict=True):
         checkpoints.save(state, {name: (1, step)})
-    checkpoints.close()
+    checkpoints.wait()
     assert {path.name for path in (out / "checkpoints" / "pack").iterdir()} == {"1", "2"}
     step, leaves = find_states(out / "checkpoints", {name})[name]
     assert step == 40
@@ -93,7 +93,7 @@ def test_checkpoints_round_trip_and_fall_back(out):
     assert read_segments(folder, "series")["step"].tolist() == [*range(1, 21)]
     again = PackCheckpoints(out / "checkpoints" / "pack", [name])
     again.save(states[0], {name: (0, 60)})
-    again.close()
+    again.wait()
     assert find_states(out / "checkpoints", {name})[name][0] == 60
     again.remove()
     assert find_states(out / "checkpoints", {name}) == {}
