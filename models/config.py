@@ -133,10 +133,9 @@ _PUBLISHED: dict[Routing, tuple[int, MoEConfig]] = {
 
 
 def default_moe(routing: Routing, ffn_width: int, experts: int | None = None) -> MoEConfig:
-    """The published mixture of that routing, of an *active* width equal to a dense `ffn_width`.
+    """The published mixture of that routing, as wide in active width as a dense `ffn_width`.
 
-    Raises:
-        ValueError: `ffn_width` does not split into the experts' widths.
+    ValueError if `ffn_width` does not split into the experts' widths.
     """
     _one_of("routing", routing, Routing)
     visited, published = _PUBLISHED[routing]
@@ -163,9 +162,7 @@ def make_config(
     """The model of that architecture; a mixture is that of `default_moe`, as wide in active width as `ffn_width`.
 
     By default `ffn_width` is 4 x width, or for `swiglu` 8/3 x width in multiples of 8, so that the parameters agree.
-
-    Raises:
-        ValueError: the architecture is unknown, or the sizes do not fit together.
+    ValueError if the architecture is unknown, or the sizes do not fit together.
     """
     if architecture not in ARCHITECTURES:
         raise ValueError(f"architecture {architecture!r} is none of {', '.join(ARCHITECTURES)}")

@@ -72,11 +72,7 @@ class Calibration:
 
     @classmethod
     def from_json(cls, text: str, where: object) -> "Calibration":
-        """The inverse of `to_json`.
-
-        Raises:
-            InputError: from `where`, naming the field.
-        """
+        """The inverse of `to_json`; an InputError from `where` names a field that is wrong."""
         try:
             return _ADAPTER.validate_json(text)
         except ValidationError as error:
@@ -114,11 +110,7 @@ class Calibration:
         return interpolated(by_width, shape.model.width)
 
     def one_worker(self) -> "Calibration":
-        """What one of the pinned workers does while the others work as well.
-
-        Raises:
-            ValueError: pinned workers were not measured.
-        """
+        """What one of the pinned workers does while the others work as well; ValueError if they were not measured."""
         if self.workers is None:
             raise ValueError("pinned workers were not measured")
         processes, slower = self.workers.processes, self.workers.compile_time

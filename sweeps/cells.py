@@ -165,11 +165,7 @@ def derived(config: RunConfig, which: Which) -> dict[str, Scalar]:
 
 
 def _model(settings: Mapping[str, Any]) -> ModelConfig:
-    """The shape of a cell.
-
-    Raises:
-        ValueError: the size cannot be met, or the sizes do not fit together.
-    """
+    """The shape of a cell; ValueError if the size cannot be met, or the sizes do not fit together."""
     architecture = settings["architecture"]
     family = {key: settings[key] for key in ("context", "activation", "tied", "qk_norm", "experts")}
     family["vocab"] = vocab_of(settings["tokenizer"])

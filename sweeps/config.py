@@ -173,11 +173,7 @@ class RunConfig(_Strict, frozen=True):
         return min(self.steps, self.windows // self.batch)
 
     def twin(self) -> "RunConfig":
-        """This run on the other half of the documents.
-
-        Raises:
-            ValueError: the run is on no half.
-        """
+        """This run on the other half of the documents; ValueError if it is on no half."""
         if self.data.half is None:
             raise ValueError("a run on all documents has no twin")
         other = self.data.model_copy(update={"half": "b" if self.data.half == "a" else "a"})

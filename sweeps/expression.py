@@ -31,8 +31,7 @@ class MissingValue(Exception):
 def parse_expression(text: str, names: Collection[str]) -> ast.expr:
     """The tree of a boolean expression over `names`: comparisons, `in`, and/or/not, + - * / % **, literals.
 
-    Raises:
-        ExpressionError: not an expression, or one with anything else in it.
+    ExpressionError if the text is no expression, or has anything else in it.
     """
     if len(text) > LONGEST:
         raise ExpressionError(f"longer than {LONGEST} characters")

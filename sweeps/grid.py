@@ -49,11 +49,7 @@ def preset_names() -> tuple[str, ...]:
 
 
 def read_sweep_text(source: str | Path) -> str:
-    """The YAML text of a file, or of the preset of that name; a file that exists wins.
-
-    Raises:
-        InputError: no such file or preset, or an unreadable file.
-    """
+    """The YAML text of a file, or else of the preset of that name; InputError if there is none, or it is unreadable."""
     if os.path.exists(source):  # False, not an error, for names that no file can have
         try:
             return Path(source).read_text(encoding="utf-8")
@@ -66,11 +62,7 @@ def read_sweep_text(source: str | Path) -> str:
 
 
 def load(source: str | Path) -> Sweep:
-    """The sweep in a YAML file, or the preset of that name.
-
-    Raises:
-        InputError: no such file or preset, or a spec that cannot be used.
-    """
+    """The sweep in a YAML file, or the preset of that name; InputError if there is none, or it cannot be used."""
     return expand(read_spec(read_sweep_text(source), source), source)
 
 

@@ -76,7 +76,7 @@ class Seconds:
 
     @property
     def total(self) -> float:
-        """All of it."""
+        """All together."""
         return self.compile + self.training + self.evaluation
 
 

@@ -63,11 +63,7 @@ class TokenRule:
 
 
 def parse_tokens(value: object) -> object:
-    """A number or a text such as `20 N` or `0.1 N^0.74` as a TokenRule.
-
-    Raises:
-        ValueError: anything else, or a number not positive or beyond 1e18.
-    """
+    """A number above 0 and up to 1e18, or a text such as `20 N` or `0.1 N^0.74`, as a TokenRule; else ValueError."""
     if isinstance(value, TokenRule):
         return value
     number, exponent = _plain_number(value), 0.0
@@ -89,8 +85,7 @@ _SHARE = re.compile(rf"({_NUMBER}) (\S.*)")
 def parse_domain(domain: str) -> tuple[tuple[float, str], ...]:
     """(share of the tokens, corpus) of each part of a domain's name; a plain corpus is the whole of it.
 
-    Raises:
-        ValueError: a mixture that names a corpus twice.
+    ValueError if a mixture names a corpus twice, or has a share of 0.
     """
     if domain == "mixed":
         return tuple((share, name) for name, share in MIXED.items())
@@ -108,8 +103,7 @@ def parse_domain(domain: str) -> tuple[tuple[float, str], ...]:
 def mixture_name(shares: object) -> object:
     """A mapping of corpora to shares as the one name of that mixture: `0.25 code + 0.75 web`; other values as they are.
 
-    Raises:
-        ValueError: shares that are no positive numbers.
+    ValueError if a share is no positive number.
     """
     if isinstance(shares, str) and shares != "mixed" and len(parts := parse_domain(shares)) > 1:
         shares = {name: share for share, name in parts}
@@ -147,11 +141,7 @@ class RateRule(BaseModel, frozen=True, extra="forbid"):
 
 
 def vocab_of(tokenizer: str) -> int:
-    """Ids of a tokenizer by its name, the end-of-document token included.
-
-    Raises:
-        ValueError: not one of the spellings.
-    """
+    """Ids of a tokenizer by its name, the end-of-document token included; ValueError if it is none of the spellings."""
     if tokenizer == "bytes":
         return SMALLEST_VOCAB
     if match := re.fullmatch(r"bpe:(\d{1,7})(?:@.+)?", tokenizer):

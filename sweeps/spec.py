@@ -164,11 +164,7 @@ class _Loader(yaml.SafeLoader):
 
 
 def read_spec(text: str, where: object) -> Spec:
-    """The spec in a YAML text.
-
-    Raises:
-        InputError: from `where`, naming the field.
-    """
+    """The spec in a YAML text; an InputError from `where` names a field that is wrong."""
     try:
         raw = yaml.load(text, Loader=_Loader)
     except yaml.YAMLError as error:

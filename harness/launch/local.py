@@ -24,13 +24,9 @@ WORST = ("folder", "memory", "fault", "alarm", "ended")
 
 
 def run_packs(queue: PackQueue, workers: int) -> None:
-    """Train all packs; statuses and records tell how it went.
+    """Train all packs; statuses and records tell how it went. OSError if the sweep's folder cannot be written.
 
-    Args:
-        workers: processes; if there are several, each is pinned to its share of the cores.
-
-    Raises:
-        OSError: the sweep's folder cannot be written.
+    If there are several `workers`, each is a process that is pinned to its share of the cores.
     """
     if workers > 1:
         _train_in_workers(queue, workers)

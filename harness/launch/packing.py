@@ -39,11 +39,7 @@ _ADAPTER = TypeAdapter(Packing)
 
 
 def read_packing(out: Path) -> Packing | None:
-    """What DIR/packing.json says; None for a new folder.
-
-    Raises:
-        InputError: the file is damaged.
-    """
+    """What DIR/packing.json says; None for a new folder, InputError if the file is damaged."""
     path = out / "packing.json"
     if not path.is_file():
         return None
@@ -61,11 +57,7 @@ def write_packing(out: Path, packing: Packing) -> None:
 def settle_packing(out: Path, runs: Sequence[RunConfig], calibration: Calibration, memory_limit: int) -> Packing:
     """The packing of these runs: the recorded one, completed by the best choice for shapes that are new.
 
-    Args:
-        memory_limit: bytes a pack may need.
-
-    Raises:
-        InputError: packing.json is damaged.
+    A pack may need `memory_limit` bytes. InputError if packing.json is damaged.
     """
     before = read_packing(out) or Packing(calibration.devices, calibration.micro_tokens, {})
     new = [

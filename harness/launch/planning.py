@@ -18,15 +18,12 @@ from sweeps.plan import Plan, plan
 
 
 def plan_sweep(sweep: str, cache: Path | None, calibrate: bool) -> Plan:
-    """Plan a sweep for this machine.
+    """Plan a sweep for this machine; InputError if its spec is bad.
 
     Args:
         sweep: a spec's file, or the name of a preset.
         cache: folder of prepared text and measurements; None for the user's.
         calibrate: measure this machine once and keep the result in the cache. Otherwise two typical cores are assumed.
-
-    Raises:
-        InputError: a bad spec.
     """
     cache = default_cache() if cache is None else cache
     loaded = load(sweep)

@@ -170,11 +170,7 @@ def _check_address(address: str) -> None:
 
 def _resources(ray: Any, devices: int) -> tuple[dict[str, float], int]:
     """What a pack asks for, and how many packs the cluster can train at the same time. A pack asks for a GPU if any
-    node has one, else for a core per CPU device, as far as a node has them.
-
-    Raises:
-        InputError: no node has cores.
-    """
+    node has one, else for a core per CPU device, as far as a node has them. InputError if no node has cores."""
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     gpus = float(any(node.get("GPU") for node in nodes))
     most = max((node.get("CPU", 0.0) for node in nodes if node.get("GPU", 0.0) >= gpus), default=0.0)

@@ -106,12 +106,7 @@ def order(what: str, value: Any) -> None:
 
 
 def lead(queue: PackQueue, micro_tokens: int) -> None:
-    """Train all packs with the other hosts; see `harness.launch.local.run_packs`.
-
-    Raises:
-        OSError: the sweep's folder cannot be written.
-        PeerError: another host failed outside the training, or is lost.
-    """
+    """Train all packs with the other hosts, as `harness.launch.local.train_in_turn` does, which says what it raises."""
     session = queue.session
     order("session", {"devices": session.devices, "fail_fast": session.fail_fast})
 
@@ -123,7 +118,7 @@ def lead(queue: PackQueue, micro_tokens: int) -> None:
 
 
 def follow(session: Session) -> int:
-    """Do what the first host orders, until it tells the exit status.
+    """Do what the first host orders, until it orders an exit status.
 
     Raises:
         InputError: this host sees another folder than the first one.

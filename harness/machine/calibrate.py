@@ -29,10 +29,10 @@ def _shape(architecture: str, width: int, depth: int) -> Shape:
     return Shape(model, BATCH, False, "adamw", PROBE)
 
 
-def _seconds(call: Callable[[], object], least: int = 5) -> float:
-    """Time of the fastest of several calls; slower ones were delayed by other programs."""
+def _seconds(call: Callable[[], object]) -> float:
+    """Time of the fastest of five or more calls; slower ones were delayed by other programs."""
     times: list[float] = []
-    while len(times) < least or sum(times) < _SECONDS:
+    while len(times) < 5 or sum(times) < _SECONDS:
         began = time.perf_counter()
         jax.block_until_ready(call())
         times.append(time.perf_counter() - began)

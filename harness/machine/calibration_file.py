@@ -29,10 +29,7 @@ def calibration_of(cache: Path) -> Calibration:
     """Read this machine's calibration, after measuring it if the cache has none yet.
 
     The measurement has a process of its own, because compile times must be measured before any cache of compiled
-    programs is set.
-
-    Raises:
-        subprocess.CalledProcessError: the measurement failed.
+    programs is set. CalledProcessError if it failed.
     """
     path = calibration_path(cache)
     if not path.is_file():

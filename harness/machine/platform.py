@@ -1,21 +1,19 @@
 """Preparing JAX: its devices, and its cache of compiled programs. Call these functions before anything computes."""
 
-import os
 from pathlib import Path
 
 import jax
 
 
-def configure_jax(cache: Path, cpu_devices: int | None = None) -> None:
+def configure_jax(cache: Path, cpu_devices: int) -> None:
     """Split the CPU into devices and keep compiled programs on disk.
 
     Args:
         cache: folder of compiled programs. Whoever can write to it can run code here, so it must be the user's own.
-        cpu_devices: the number of devices that the CPU appears as; by default one for each usable core. Two devices of
-            one core each trained a pack of tiny models faster than one device of two cores, whose threads wait for each
-            other at every operation.
+        cpu_devices: the number of devices that the CPU appears as. Two devices of one core each trained a pack of tiny
+            models faster than one device of two cores, whose threads wait for each other at every operation.
     """
-    jax.config.update("jax_num_cpu_devices", cpu_devices or len(os.sched_getaffinity(0)))
+    jax.config.update("jax_num_cpu_devices", cpu_devices)
     keep_programs(cache)
 
 

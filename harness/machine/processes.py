@@ -55,11 +55,7 @@ def _on_request() -> bool:
 
 
 def run_module(module: str, *arguments: str) -> None:
-    """Run `python -m MODULE ARGUMENTS` to its end.
-
-    Raises:
-        subprocess.CalledProcessError: its exit status is not 0.
-    """
+    """Run `python -m MODULE ARGUMENTS` to its end; CalledProcessError if its exit status is not 0."""
     environment = dict(os.environ)
     if str(HOME) not in (sysconfig.get_path("purelib"), sysconfig.get_path("platlib")):
         # A source tree: it is not necessarily the one that is installed.

@@ -58,14 +58,11 @@ class PackCheckpoints:
         self.error: Exception | None = None
 
     def save(self, state: Any, slots: dict[str, tuple[int, int]]) -> None:
-        """Begin to save in the background.
+        """Begin to save in the background; OSError if the save before this one could not be written.
 
         Args:
             state: leaves with a leading axis of slots, which nobody changes any more.
             slots: run id -> (slot, finished turns).
-
-        Raises:
-            OSError: the save before this one could not be written.
         """
         leaves = {f"{i:04d}": leaf for i, leaf in enumerate(jax.tree.leaves(state))}
         self.wait()
@@ -89,11 +86,7 @@ class PackCheckpoints:
             self.error = error
 
     def wait(self) -> None:
-        """Wait until the last save is on disk.
-
-        Raises:
-            OSError: it could not be written.
-        """
+        """Wait until the last save is on disk; OSError if it could not be written."""
         if self.writer is not None:
             self.writer.join()
             self.writer = None
@@ -170,15 +163,9 @@ def _checkpointer() -> ocp.Checkpointer:
 
 
 def _write_leaves(folder: Path, leaves: dict[str, np.ndarray]) -> dict[str, int]:
-    """Write leaves with orbax and wait until they are on disk. Orbax flushes its data files, but neither their names
-    nor its descriptions, and the last save must not be removed before this one is safe.
-
-    Returns:
-        the checksum of each file, by its name below the folder.
-
-    Raises:
-        OSError: there is no room for them.
-    """
+    """Write leaves with orbax, wait until they are on disk, and return the checksum of each file by its name below the
+    folder; OSError if there is no room. Orbax flushes its data files, but neither their names nor its descriptions, and
+    the last save must not be removed before this one is safe."""
     checksums = {}
     with _local(folder) as target:
         # Checked before orbax begins: when the disk runs full, its threads print a trace for each other array.
@@ -313,8 +300,7 @@ def _holding(checkpoints: Path, runs: set[str]) -> list[Path]:
 def save_final(folder: Path, leaves: Any, facts: dict[str, Any]) -> None:
     """Keep a finished run's parameters in FOLDER/final, as a tree of its leaves in order, with facts beside them.
 
-    Raises:
-        OSError: they could not be written.
+    OSError if they could not be written.
     """
     remove_tree(folder / "final")
     target = (folder / "final").absolute() if is_local(folder) else folder / "final"

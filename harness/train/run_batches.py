@@ -60,8 +60,7 @@ def opener(cache: Path) -> Callable[[RunConfig], RunBatches]:
 def open_batches(config: RunConfig, stores: Callable[[DataConfig], tuple[TokenStore, ...]]) -> RunBatches:
     """Open a run's text and cut its probes.
 
-    Raises:
-        InputError: the text's vocabulary is not the model's, or the text has fewer tokens than the run's unique tokens.
+    InputError if the text's vocabulary is not the model's, or it has fewer tokens than the run's unique tokens.
     """
     mixture = mixture_of(config, stores(config.data))
     other = None
