@@ -52,9 +52,7 @@ harness        <- door fit.allocation fit.gap_law fit.laws fit.shared source swe
 
 # Public names that more than one file may define, and why.
 SHARED_NAMES = {
-    "app": "the program, and its group `simulate`",
     "aspect_ratio": "the rule for shapes of models, and the law of that name",
-    "gap": "the law, and the command `simulate gap`",
 }
 
 

@@ -7,7 +7,6 @@ import typer
 import typer.core
 
 import harness
-from harness.cli import simulate
 from harness.cli.options import (
     Bootstrap,
     Cache,
@@ -24,16 +23,15 @@ from harness.cli.options import (
     Units,
     Where,
 )  # fmt: skip
-from harness.cli.table import command, compiling
+from harness.cli.simulate import worlds
+from harness.cli.table import command
 
 app = typer.Typer(
     name="isogap", help=harness.__doc__, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None
 )
 _fetch = typer.Typer(help="Bring text and tokenizers, checked by hash, kept for good.", no_args_is_help=True)
 app.add_typer(_fetch, name="fetch")
-app.add_typer(simulate.app, name="simulate")
-for _world in simulate.app.registered_commands:
-    _world.callback = compiling(_world.callback)
+app.add_typer(worlds, name="simulate")
 
 
 class OptionalFile(typer.core.TyperCommand):

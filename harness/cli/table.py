@@ -7,7 +7,7 @@ imported when the command is called, so that every `--help` answers at once.
 import functools
 import gc
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import typer
@@ -15,8 +15,9 @@ import typer
 from harness.files import default_cache
 from harness.machine.processes import ask_for_huge_pages
 
-# What does the work of each command: `module:function`, which takes the command's options by name.
-WORK: dict[str, str] = {}
+# What does the work of each command: `module:function`, which takes the command's options by name, and what it takes
+# beside them.
+WORK: dict[str, tuple[str, Mapping[str, Any]]] = {}
 
 
 def make_ready(trains: bool, compiles: bool) -> None:
@@ -34,15 +35,16 @@ def make_ready(trains: bool, compiles: bool) -> None:
         importlib.import_module("harness.machine.platform").keep_programs(default_cache())
 
 
-def work_of(name: str) -> Callable[..., Any]:
-    """Import the function that does a command's work."""
-    module, _, function = WORK[name].partition(":")
+def load(target: str) -> Callable[..., Any]:
+    """Import a function by `module:function`."""
+    module, _, function = target.partition(":")
     return getattr(importlib.import_module(module), function)
 
 
 def command(
-    group: typer.Typer, name: str, work: str, *, trains: bool = False, compiles: bool = False, **settings: Any
-) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    group: typer.Typer, name: str, work: str, *, trains: bool = False, compiles: bool = False,
+    fixed: Mapping[str, Any] | None = None, **settings: Any,
+) -> Callable[[Callable[..., None]], Callable[..., None]]:  # fmt: skip
     """Declare a command by a function without a body, whose parameters are its options.
 
     Args:
@@ -50,33 +52,23 @@ def command(
         name: of the command within its group.
         work: `module:function`, which takes the options by name. What it returns, if anything, is printed.
         trains: see `make_ready`, as for `compiles`.
+        fixed: what the work takes beside the options.
         settings: what Typer takes beside these.
     """
 
     def enter(options: Callable[..., None]) -> Callable[..., None]:
-        WORK[name] = work
+        WORK[name] = (work, fixed or {})
 
         @functools.wraps(options)
         def call(**given: Any) -> None:
             make_ready(trains, compiles)
-            answer = work_of(name)(**given)
+            target, more = WORK[name]
+            answer = load(target)(**given, **more)
             if isinstance(answer, list):
-                importlib.import_module("harness.terminal").print_rows(answer)
+                load("harness.terminal:print_rows")(answer)
             elif answer is not None:
                 print(answer)
 
         return group.command(name, **settings)(call)
 
     return enter
-
-
-def compiling(work: Callable[..., None] | None) -> Callable[..., None]:
-    """The work of a command that compiles programs, in a process made ready for that."""
-    assert work is not None
-
-    @functools.wraps(work)
-    def call(**given: Any) -> None:
-        make_ready(trains=False, compiles=True)
-        work(**given)
-
-    return call

@@ -2,12 +2,11 @@
 
 import re
 from html import escape
+from pathlib import Path
 from typing import cast
 
 import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
-
-from harness.report.style import CSS, JS
 
 
 class PlacedFigures:
@@ -40,15 +39,16 @@ def shell(name: str, kicker: str, headline: str, sections: list[tuple[str, str, 
     first, *rest = [section for section in sections if section[2]]
     links = "".join(f'<a href="#{id_}">{title}</a>' for id_, title, _ in rest)
     body = "".join(f'<section id="{id_}"><h2>{title}</h2>{text}</section>' for id_, title, text in rest)
+    css, js = (Path(__file__).with_name(f"page.{kind}").read_text(encoding="utf-8") for kind in ("css", "js"))
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{escape(name)}: {escape(headline)}</title><style>{CSS}</style></head><body><main>"
+        f"<title>{escape(name)}: {escape(headline)}</title><style>{css}</style></head><body><main>"
         f'<header id="{first[0]}"><p class="kicker">{kicker}</p><h1>{prose_html(headline)}</h1>'
         f"<nav>{links}</nav></header>"
         f"{first[2]}{body}"
         "<noscript><p>The figures need JavaScript; the numbers stand in the tables.</p></noscript></main>"
-        f"<script>{get_plotlyjs()}</script><script>{JS}</script></body></html>\n"
+        f"<script>{get_plotlyjs()}</script><script>{js}</script></body></html>\n"
     )
 
 

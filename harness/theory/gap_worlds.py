@@ -105,7 +105,7 @@ def exact_gaps(name: str, z: float = 1.5) -> pd.DataFrame:
     return pd.DataFrame({"N": n, "D": d, "u": u, "test": solution.test, "train": solution.train, "gap": solution.gap})
 
 
-def simulate_gaps(name: str, *, z: float = 1.5, scatter: float = 0.05, seed: int = 0) -> tuple[pd.DataFrame, Truth]:
+def simulate_gaps(world: str, *, z: float = 1.5, scatter: float = 0.05, seed: int = 0) -> tuple[pd.DataFrame, Truth]:
     """A table of runs whose gaps are the world's times e^(scatter x normal), and the truth about it.
 
     Args:
@@ -116,17 +116,17 @@ def simulate_gaps(name: str, *, z: float = 1.5, scatter: float = 0.05, seed: int
     """
     check_settings(
         "simulate gap",
-        ("WORLD", name, name in WORLDS, f"one of {', '.join(WORLDS)}"),
+        ("WORLD", world, world in WORLDS, f"one of {', '.join(WORLDS)}"),
         ("--z", z, 1.1 <= z <= 4.0, "a number from 1.1 to 4"),
         ("--scatter", scatter, 0.0 <= scatter <= 1.0, "a number from 0 to 1"),
     )
-    world, started = WORLDS[name], time.perf_counter()
-    rows, rng = exact_gaps(name, z), np.random.default_rng(seed)
+    definition, started = WORLDS[world], time.perf_counter()
+    rows, rng = exact_gaps(world, z), np.random.default_rng(seed)
     measured = rows["gap"].to_numpy() * np.exp(scatter * rng.standard_normal(len(rows)))
     table = runs_like(
-        f"gap_{name}", rows["N"].to_numpy(), rows["D"].to_numpy(), gap=measured, seed=seed,
+        f"gap_{world}", rows["N"].to_numpy(), rows["D"].to_numpy(), gap=measured, seed=seed,
         loss=rows.get("test"), train_loss=rows.get("train"), converged=True, u=rows["u"], gap_exact=rows["gap"],
     )  # fmt: skip
-    settings = {"world": name, "z": world.truth(z)["z"], "scatter": scatter, "seed": seed}
+    settings = {"world": world, "z": definition.truth(z)["z"], "scatter": scatter, "seed": seed}
     cost = f"{len(rows)} runs in {time.perf_counter() - started:.2f} s"
-    return table, Truth(f"gap_{name}", world.regime, world.law, world.truth(z), settings, cost)
+    return table, Truth(f"gap_{world}", definition.regime, definition.law, definition.truth(z), settings, cost)

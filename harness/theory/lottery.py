@@ -92,7 +92,7 @@ def simulate_lottery(
     widths: Sequence[int] = (16, 32, 64, 128, 256, 512),
     *,
     seeds: int = 30,
-    members: Sequence[int] = (2, 3, 5),
+    members: Sequence[int] | None = None,
     activation: str = "silu",
     scale: float = 10.0,
     rate: float = 0.01,
@@ -103,7 +103,8 @@ def simulate_lottery(
 
     Args:
         seeds: networks of each width.
-        members: sizes of the ensembles, made of networks of one width, each in one ensemble of a size.
+        members: sizes of the ensembles, made of networks of one width, each in one ensemble of a size; by default 2, 3
+            and 5, where there are as many seeds.
         activation: silu, or relu as the control (its law shows at widths 4 to 32).
         scale: standard deviation of the input weights and biases at the start.
         rate: of Adam, at the first step.
@@ -118,6 +119,7 @@ def simulate_lottery(
         InputError: an unknown activation; no width; fewer than two seeds; an ensemble of more members than seeds; a
             scale, rate or number of steps that is not positive.
     """
+    members = [k for k in (2, 3, 5) if k <= seeds] if members is None else members
     several = len(set(widths)) == len(widths) > 1 and min(widths) >= 1
     positive = {"--scale": scale, "--rate": rate, "--steps": steps}
     check_settings(
