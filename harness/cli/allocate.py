@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from harness.cli.render import render
 from harness.files import open_folder
-from harness.fit.allocation.allocation import Allocation, allocate_fit, allocate_runs, check_approach, finite_rows
+from harness.fit.allocation.allocation import Allocation, allocate_fit, allocate_runs, check_approach
 from harness.fit.allocation.lines import check_budgets, shift_from_half
 from harness.fit.problem.columns import column_of
-from harness.fit.results.result import number, span
 from harness.fit.table import read_table
 from harness.source import parse_roles, read_fit, read_runs
-from harness.terminal import print_rows, working
+from harness.terminal import working
 from sweeps.errors import InputError
 
 
@@ -50,7 +50,8 @@ def answer(
     if shift:
         found = found.shifted(*shift)
     if json_ != "-":
-        _print_allocation(found, from_fit)
+        # The exponents and warnings of a stored fit belong to the fit.
+        print(render([f"{found.method}; C is {found.counted}", found.sizes()] if from_fit else found.shown()), end="")
         if shift:
             print(about_shift(*shift))
     if json_:
@@ -113,31 +114,3 @@ def about_shift(z: float, anchor: float) -> str:
         f"doubling of C, x{10 ** (a - 0.5):.3f} per decade. It depends on that anchor, so that no one percentage "
         "describes it; and it is no optimum: holding D/N^z fixed minimises no loss."
     )
-
-
-def _print_allocation(found: Allocation, from_fit: bool) -> None:
-    """Print the exponents, the optima of measured budgets, the budgets asked for, and the warnings.
-
-    Of a stored fit only the budgets are printed: its exponents and warnings belong to the fit.
-    """
-    print(f"{found.method}; " + ("" if from_fit else f"{found.rows} rows; ") + f"C is {found.counted}")
-    if not from_fit:
-        for name, value in found.exponents.items():
-            print(f"{name}* ~ C^{number(value.estimate)}, 95 % interval {span(value.low, value.high)}")
-        if len(found.optima):
-            print_rows(_with_spans(found.optima), "optima of the measured budgets")
-    print_rows(_with_spans(found.budgets), "compute-optimal sizes, with 95 % intervals")
-    for warning in () if from_fit else found.warnings:
-        print(f"warning ({warning.code}): {warning.message}")
-
-
-def _with_spans(table: pd.DataFrame) -> list[dict[str, Any]]:
-    """The rows with NAME, NAME_low and NAME_high as one text."""
-
-    def cell(row: dict[str, Any], name: str) -> Any:
-        low = row.get(f"{name}_low")
-        return row[name] if low is None else f"{number(row[name])} {span(low, row[f'{name}_high'])}"
-
-    return [
-        {name: cell(row, name) for name in row if not name.endswith(("_low", "_high"))} for row in finite_rows(table)
-    ]

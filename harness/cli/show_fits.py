@@ -1,23 +1,23 @@
 """`isogap fit`, `compare`, `predict`, `optima` and `frontier`: what is fitted to runs, or chosen among them."""
 
 import json
-import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from harness.cli.fit_text import render_fit, render_groups, render_truth
+from harness.cli.render import render
 from harness.fit.allocation.best_settings import find_optima
 from harness.fit.allocation.frontier_runs import runs_on_frontier
 from harness.fit.compare import compare
 from harness.fit.fitting import fit
 from harness.fit.forecast import predict
 from harness.fit.groups import fit_by
-from harness.fit.known_truth import check_law, read_truth
-from harness.fit.known_truth import compare_with_truth as compare_truth
+from harness.fit.known_truth import check_law, compare_with_truth, read_truth, truth_table
 from harness.fit.laws.registry import get_law
 from harness.fit.problem.objective import HuberOptions, check_objective
+from harness.fit.results.result import FitResult
+from harness.fit.results.shown import TextTable, finite_rows, number, warning_lines
 from harness.fit.table import read_table
 from harness.record.table import write_table
 from harness.source import parse_roles, read_fit, read_points, read_runs
@@ -53,20 +53,33 @@ def show_fit(
     with working("fitting"):
         if by is None:
             result = fit(law, frame, **choices)
-            text = render_fit(result)
+            shown = result.shown()
             if known is not None:
-                constants = compare_truth(result, known)
-                text += render_truth(constants, known)
-                result = replace(result, truth=tuple(constants))
-            written = result.to_dict()
+                result = replace(result, truth=tuple(compare_with_truth(result, known)))
+                shown.append(truth_table(result.truth, known))
+            text, written = render(shown, 110), result.to_dict()
         else:
             fits, pooled, warnings = fit_by(law, frame, by, **choices)
-            text = render_groups(fits, pooled, warnings)
+            held_out = [f"held out, all groups: {pooled}"] if pooled.rows else []
+            text = render([_groups_table(fits), *held_out, *warning_lines(warnings)], 160)
             groups = {name: result.to_dict() for name, result in fits.items()}
             written = {"by": by, "groups": groups, "holdout": asdict(pooled)}
     print(text, end="")
     if json_:
         json_.write_text(json.dumps(written, indent=1, allow_nan=False))
+
+
+def _groups_table(fits: Mapping[str, FitResult]) -> TextTable:
+    """The fits of several groups, a row a group."""
+    first = next(iter(fits.values()))
+    names = list(dict.fromkeys(name for result in fits.values() for name in result.parameters))
+    rows = []
+    for group, result in fits.items():
+        known = {name: value for name, value in result.parameters.items() if value.identified}
+        cells = (f"{number(known[n].estimate)} +- {number(known[n].se)}" if n in known else "-" for n in names)
+        rows.append((group, str(result.rows), str(result.status), *cells, number(result.holdout.r2)))
+    columns = ("group", "rows", "status", *names, "r2 held out")
+    return TextTable(f"{first.law}: {first.formula}", columns, rows, {"group", "status"})
 
 
 def show_comparison(source: str, laws: str, set_: Sequence[str], json_: Path | None, **choices: Any) -> None:
@@ -77,13 +90,13 @@ def show_comparison(source: str, laws: str, set_: Sequence[str], json_: Path | N
         rows = [row.to_dict() for row in compare(ids, frame, source=source)]
     print_rows([{name: row[name] for name in RANKED} for row in rows])
     if json_:
-        json_.write_text(_json(rows))
+        json_.write_text(json.dumps(finite_rows(rows), indent=1, allow_nan=False))
 
 
 def show_predictions(fitted: Path, at: Sequence[str], points: Path | None, json_: bool) -> None:
     """Print what a stored fit says of new points."""
     rows = predict(read_fit(fitted), read_points(at, points)).to_dict("records")
-    print(_json(rows)) if json_ else print_rows(rows)
+    print(json.dumps(finite_rows(rows), indent=1, allow_nan=False)) if json_ else print_rows(rows)
 
 
 def show_optima(
@@ -108,12 +121,3 @@ def write_frontier(source: str, to: Path, set_: Sequence[str], where: str | None
     frame = read_runs(source, "frontier", set=parse_roles(set_), where=where, tell=print)
     rows = runs_on_frontier(frame, method, bins, source).drop(columns="holdout")
     print(f"{write_table(rows, to)} of {len(frame)} runs in {to}")
-
-
-def _json(rows: list[dict[Any, Any]]) -> str:
-    """Rows as strict JSON, with null for numbers that are not finite, such as limits without bootstrap draws."""
-    finite = [
-        {name: None if isinstance(value, float) and not math.isfinite(value) else value for name, value in row.items()}
-        for row in rows
-    ]
-    return json.dumps(finite, indent=1, allow_nan=False)

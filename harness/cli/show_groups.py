@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from harness.cli.universality import render_universality
+from harness.cli.render import render
 from harness.fit.shared.collapse import judge_collapse
 from harness.fit.shared.universality import judge_universality
 from harness.source import parse_roles, read_runs
@@ -19,7 +19,7 @@ def show_universality(
     frame = read_runs(source, law, set=parse_roles(set_), tell=print, **choices)
     with working("fitting"):
         tested = judge_universality(frame, by, law=law, margin=margin, bootstrap=bootstrap, source=source)
-    print(render_universality(tested), end="")
+    print(render(tested.shown(), 120), end="")
     if json_:
         json_.write_text(tested.to_json())
 
@@ -29,8 +29,6 @@ def show_collapse(source: str, permutations: int, set_: Sequence[str], json_: Pa
     frame = read_runs(source, "gap_spline", set=parse_roles(set_), tell=print, **choices)
     with working("fitting"):
         tested = judge_collapse(frame, permutations=permutations, source=source)
-    print(tested.finding)
-    for warning in tested.warnings:
-        print(f"warning ({warning.code}): {warning.message}")
+    print("\n".join(tested.shown()))
     if json_:
         json_.write_text(tested.to_json())

@@ -14,7 +14,7 @@ from harness.fit.problem.centred import Problem
 from harness.fit.problem.raw_units import log_likelihood_rows
 from harness.fit.referee import extrapolation
 from harness.fit.referee.extrapolation import Extrapolation
-from harness.fit.results.result import html_rows, number
+from harness.fit.results.shown import Showable, TextTable, number
 from harness.fit.search.solver import best_and_runners_up, minimise_cases
 from sweeps.errors import InputError
 
@@ -65,16 +65,17 @@ class ComparedLaw:
         return asdict(self)
 
 
-class Comparison(tuple[ComparedLaw, ...]):
+class Comparison(Showable, tuple[ComparedLaw, ...]):
     """Compared laws, the best first, with a table and a figure for notebooks."""
 
-    def _repr_html_(self) -> str:
+    def shown(self) -> list[TextTable]:
+        """The laws, the best first."""
         rows = [
             (law.law, law.status, *map(number, (law.heldout_score, law.heldout_error, law.p_best, law.delta_aicc)))
             for law in self
         ]
-        headings = ("law", "status", "held-out score", "held-out error", "share best", "AICc above best")
-        return html_rows(headings, rows)
+        columns = ("law", "status", "held-out score", "held-out error", "share best", "AICc above best")
+        return [TextTable("laws on the same rows, the best first", columns, rows, {"law", "status"})]
 
     def figure(self) -> "Figure":
         """The cross-validated log score of each law less that of the best, with its standard error."""

@@ -3,13 +3,14 @@
 import json
 import math
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 
 from harness.fit.laws.law import Law
 from harness.fit.laws.registry import get_law, law_ids
-from harness.fit.results.result import FitResult, TruthCheck, covers, estimate_cells, number
+from harness.fit.results.result import FitResult, TruthCheck, covers, estimate_cells
+from harness.fit.results.shown import TextTable, number
 from sweeps.errors import InputError
 
 
@@ -71,14 +72,15 @@ def compare_with_truth(result: FitResult, truth: Truth) -> list[TruthCheck]:
     return rows
 
 
-HEADINGS = ("constant", "truth", "estimate", "error", "95 % interval", "holds the truth")
-
-
-def truth_cells(row: TruthCheck) -> tuple[str, ...]:
-    """One constant under HEADINGS."""
-    estimate, _, interval = estimate_cells(row)
-    covered = {None: "", True: "yes", False: "no"}[row.covered]
-    return row.name, number(row.truth), estimate, number(row.error), interval, covered
+def truth_table(checks: Sequence[TruthCheck], truth: Truth) -> TextTable:
+    """The true constants beside their estimates, a row a constant."""
+    columns = ("constant", "truth", "estimate", "error", "95 % interval", "holds the truth")
+    rows = []
+    for check in checks:
+        estimate, _, interval = estimate_cells(check)
+        covered = {None: "", True: "yes", False: "no"}[check.covered]
+        rows.append((check.name, number(check.truth), estimate, number(check.error), interval, covered))
+    return TextTable(f"beside the truth of {truth.oracle}: {truth.regime}", columns, rows, {"constant"})
 
 
 def path_of(table: Path) -> Path:

@@ -11,7 +11,7 @@ import plotly.graph_objects as go
 from jaxtyping import Float
 
 from harness.fit.gap_law.constants import predict_gap, reduced_data, source_reach
-from harness.fit.results.result import number
+from harness.fit.results.shown import number
 from harness.report.figure_axes import (
     ACCENT,
     FAINT,

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float
 
-from harness.fit.results.result import number
+from harness.fit.results.shown import number
 from harness.gaps.contrast import DETECTABLE
 from harness.gaps.roles import RUN_ROLES
 from harness.report.figure_axes import numbers, short

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import plotly.graph_objects as go
 
-from harness.fit.results.result import number
+from harness.fit.results.shown import number
 from harness.record.table import ESTIMATORS
 from harness.report.figure_axes import HALF_INTERVAL, blank, line_axis, log_axis, short, size_colours
 from harness.report.page_tables import html_table

@@ -20,7 +20,8 @@ from harness.fit.gap_law.rule import TESTED_LAW
 from harness.fit.gap_law.verdict import Verdict
 from harness.fit.laws.law import Law
 from harness.fit.laws.registry import get_law
-from harness.fit.results.result import FitResult, number
+from harness.fit.results.result import FitResult
+from harness.fit.results.shown import number
 from harness.report import figures, measured, page_tables
 from harness.report.curves import LossCurves, curve_figures
 from harness.report.estimators import EXPECTED_BEYOND, PLACEBO_LIMIT, estimator_figure, placebo_figure, placebo_scores

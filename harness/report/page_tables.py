@@ -10,7 +10,8 @@ import numpy as np
 from harness.fit.compare import ComparedLaw
 from harness.fit.gap_law.nulls import Null
 from harness.fit.laws.law import Law
-from harness.fit.results.result import FitResult, number, span
+from harness.fit.results.result import FitResult
+from harness.fit.results.shown import number, span
 from harness.report.figure_axes import short
 from harness.report.gather import RunRecord
 

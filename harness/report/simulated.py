@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from harness.fit.known_truth import HEADINGS, Truth, fit_command, path_of, truth_cells
+from harness.fit.known_truth import Truth, fit_command, path_of, truth_table
 from harness.fit.laws.registry import get_law
 from harness.fit.results.result import FitResult
 from harness.gaps.roles import roles_for_runs
@@ -20,11 +20,12 @@ from sweeps.errors import InputError
 def truth_section(truth: Truth, fitted: FitResult) -> str:
     """Write the regime, the true law, and its true constants beside those of its fit."""
     only = "" if truth.where is None else f" (rows with <code>{escape(truth.where)}</code>)"
+    table = truth_table(fitted.truth, truth)
     regime, status = truth.regime[0].upper() + truth.regime[1:].rstrip("."), fitted.status.value.replace("_", " ")
     return (
         f"<p>{prose_html(regime)}.</p><p>Constants are known of the law <code>{escape(truth.law)}</code>{only},"
         f" <code>{prose_html(get_law(truth.law).formula)}</code>. Fitted to {fitted.rows} rows (status {status}):</p>"
-        + html_table(HEADINGS, [truth_cells(check) for check in fitted.truth])
+        + html_table(table.columns, table.rows)
     )
 
 

@@ -3,7 +3,6 @@
 `allocate_runs` starts from a table of runs, `allocate_fit` from a fitted loss law. Both give an `Allocation`.
 """
 
-import html
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -32,6 +31,16 @@ from harness.fit.forecast import estimates
 from harness.fit.problem.columns import column_of
 from harness.fit.problem.fit_status import FitWarning
 from harness.fit.results.result import FitResult
+from harness.fit.results.shown import (
+    Showable,
+    Shown,
+    TextTable,
+    finite_rows,
+    number,
+    span,
+    spans_table,
+    warning_lines,
+)
 from sweeps.errors import InputError
 
 if TYPE_CHECKING:
@@ -52,7 +61,7 @@ class Exponent:
 
 
 @dataclass(frozen=True)
-class Allocation:
+class Allocation(Showable):
     """The compute-optimal sizes for some budgets, and what they rest on.
 
     Attributes:
@@ -88,15 +97,22 @@ class Allocation:
             "counted": self.counted,
             "rows": self.rows,
             "exponents": {name: asdict(exponent) for name, exponent in self.exponents.items()},
-            "optima": finite_rows(self.optima),
-            "budgets": finite_rows(self.budgets),
+            "optima": finite_rows(self.optima.to_dict("records")),
+            "budgets": finite_rows(self.budgets.to_dict("records")),
             "warnings": [asdict(warning) for warning in self.warnings],
         }
 
-    def _repr_html_(self) -> str:
-        warnings = "".join(f"<li>{html.escape(warning.message)}</li>" for warning in self.warnings)
-        table = self.budgets.to_html(index=False, float_format=lambda value: f"{value:.4g}")
-        return f"<p>{html.escape(self.method)}; C is {html.escape(self.counted)}</p>{table}<ul>{warnings}</ul>"
+    def shown(self) -> list[Shown]:
+        """The exponents, the optima of measured budgets, the budgets asked for, and the warnings."""
+        told: list[Shown] = [f"{self.method}; {self.rows} rows; C is {self.counted}"]
+        for name, value in self.exponents.items():
+            told.append(f"{name}* ~ C^{number(value.estimate)}, 95 % interval {span(value.low, value.high)}")
+        told.append(spans_table("optima of the measured budgets", self.optima))
+        return [*told, self.sizes(), *warning_lines(self.warnings)]
+
+    def sizes(self) -> TextTable:
+        """The budgets that were asked for."""
+        return spans_table("compute-optimal sizes, with 95 % intervals", self.budgets)
 
     def figure(self) -> "go.Figure":
         """Draw N* and D* against C: the measured optima, and the budgets with their 95 % limits."""
@@ -113,14 +129,6 @@ class Allocation:
             figure.add_scatter(x=at["flops"], y=at[name], error_y=limits_of, name=f"{name}*")
         figure.update_xaxes(type="log", title=f"C (FLOPs, {self.counted})")
         return figure.update_yaxes(type="log", title="parameters N, tokens D")
-
-
-def finite_rows(table: pd.DataFrame) -> list[dict[str, Any]]:
-    """The rows of a table of numbers for JSON, with None for numbers that are not finite."""
-    return [
-        {str(name): value if np.isfinite(value) else None for name, value in row.items()}
-        for row in table.to_dict("records")
-    ]
 
 
 def check_approach(approach: int | None, method: str | None, law: str, noise: object) -> int:

@@ -5,16 +5,21 @@ from both (law `time_loss`).
 """
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
 from harness.fit.forecast import predict
 from harness.fit.results.result import FitResult
+from harness.fit.results.shown import Showable, TextTable, spans_table
 from sweeps.errors import InputError
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
 
 
 @dataclass(frozen=True)
-class TimeBudget:
+class TimeBudget(Showable):
     """What every shape reaches in a given time.
 
     Attributes:
@@ -31,8 +36,20 @@ class TimeBudget:
         """The shape with the lowest predicted loss."""
         return {str(name): value for name, value in self.shapes.iloc[0].items()}
 
-    def _repr_html_(self) -> str:
-        return f"<p>After {self.seconds:g} s of training, best shape first:</p>{self.shapes.to_html(index=False)}"
+    def shown(self) -> list[TextTable]:
+        """Every shape, the best first."""
+        title = f"after {self.seconds:g} s of training, the best shape first"
+        return [spans_table(title, self.shapes)]
+
+    def figure(self) -> "go.Figure":
+        """Draw the predicted loss of every shape against its parameters, with its 95 % interval."""
+        import plotly.graph_objects as go
+
+        table = self.shapes
+        limits = {"array": table["high"] - table["prediction"], "arrayminus": table["prediction"] - table["low"]}
+        figure = go.Figure(go.Scatter(x=table["N"], y=table["prediction"], error_y=limits, mode="markers"))
+        figure.update_xaxes(type="log", title="N, parameters")
+        return figure.update_yaxes(title=f"loss after {self.seconds:g} s (nats per token)")
 
 
 def best_in_time(times: FitResult, losses: FitResult, shapes: pd.DataFrame, seconds: float) -> TimeBudget:

@@ -22,7 +22,8 @@ from harness.fit.gap_law.constants import (
 )
 from harness.fit.gap_law.contest import EpochsTest
 from harness.fit.gap_law.nulls import Null
-from harness.fit.results.result import FitResult, covers, number, span
+from harness.fit.results.result import FitResult, covers
+from harness.fit.results.shown import number, span
 from sweeps.published_gap import PUBLISHED_GAP
 
 

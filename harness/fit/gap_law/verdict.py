@@ -1,6 +1,5 @@
 """The verdict on the gap law from a table of gaps: one word, short sentences with their numbers, and all the fits."""
 
-import html
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -14,12 +13,13 @@ from harness.fit.gap_law.judge import ErrorKind, Judgement, judge
 from harness.fit.gap_law.nulls import Null, simulate_nulls
 from harness.fit.gap_law.rule import HEADLINES, RIVALS, ROUNDED_LAW, TESTED_LAW
 from harness.fit.results.result import FitResult, StrictJson
+from harness.fit.results.shown import Showable
 from sweeps.published_gap import PUBLISHED_GAP
 
 
 @dataclass(frozen=True)
-class Verdict(StrictJson):
-    """What a table says about the gap law. A notebook shows it as its headline and its sentences.
+class Verdict(StrictJson, Showable):
+    """What a table says about the gap law.
 
     Attributes:
         judgement: the word, its reason and its evidence.
@@ -97,9 +97,9 @@ class Verdict(StrictJson):
             "warnings": [asdict(warning) for warning in self.fit.warnings],
         }
 
-    def _repr_html_(self) -> str:
-        items = "".join(f"<li>{html.escape(sentence)}</li>" for sentence in self.sentences)
-        return f"<p><b>{html.escape(self.headline)}</b></p><ol>{items}</ol>"
+    def shown(self) -> list[str]:
+        """The headline, and every finding in a sentence."""
+        return [self.headline, *self.sentences]
 
 
 def verdict(

@@ -1,12 +1,12 @@
 """The outcome of a fit as frozen values, and as JSON. No estimate goes without its status."""
 
-import html
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from harness.fit.problem.fit_status import FitStatus, FitWarning
+from harness.fit.results.shown import Showable, Shown, TextTable, number, span, warning_lines
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -47,6 +47,11 @@ class Estimate:
     se_fisher: float | None = None
     profile_low: float | None = None
     profile_high: float | None = None
+
+    def __str__(self) -> str:
+        if not self.identified:
+            return "not identified"
+        return f"{number(self.estimate)} {span(self.ci_low, self.ci_high)}"
 
 
 @dataclass(frozen=True)
@@ -130,6 +135,9 @@ class HeldOutErrors:
     rmse: Known
     r2: Known
 
+    def __str__(self) -> str:
+        return ", ".join(f"{name} {number(value)}" for name, value in asdict(self).items())
+
 
 @dataclass(frozen=True)
 class SensitivityCase:
@@ -202,7 +210,7 @@ Checklist = Mapping[str, Mapping[str, Any]]
 
 
 @dataclass(frozen=True)
-class FitResult(StrictJson):
+class FitResult(StrictJson, Showable):
     """Everything a fit says. `to_dict` is the JSON of a fit.
 
     Attributes:
@@ -279,14 +287,41 @@ class FitResult(StrictJson):
         """The combinations of parameters that the rows identify, by label."""
         return {entry.combination: entry for entry in self.identifiability.identified_combinations}
 
-    def _repr_html_(self) -> str:
-        """The estimates as a table for a notebook, with the status and the warnings."""
-        entries = [*self.parameters.items(), *self.combinations.items()]
-        rows = [(name, *estimate_cells(entry)) for name, entry in entries]
-        lines = [f"<b>{html.escape(self.law)}</b>: {html.escape(self.formula)}; {self.rows} rows; {self.status}"]
-        lines.append(html_rows(("parameter", "estimate", "s.e.", "95 % interval"), rows))
-        lines += [f"{html.escape(warning.code)}: {html.escape(warning.message)}" for warning in self.warnings]
-        return "<br>".join(lines)
+    def shown(self) -> list[Shown]:
+        """The estimates, how the search ended, the scatter, held-out rows, other choices, and the warnings."""
+        minimum, beyond = self.objective, self.extrapolation
+        told: list[Shown] = [
+            self._estimates(),
+            f"status {self.status}; {self.rows} rows; {minimum.name} {minimum.value:.6g}; "
+            f"{minimum.starts_within_1_percent:.0%} of {minimum.starts} starts within 1 % of the best",
+            f"scatter: {', '.join(f'{name} {number(v)}' for name, v in asdict(self.scatter).items() if v is not None)}",
+        ]
+        if self.holdout.rows:
+            told.append(f"held out: {self.holdout}")
+        if self.robustness is not None:
+            told.append(f"{self.robustness.verdict} under {len(self.sensitivity) - 1} other choices:")
+            told += [
+                f"  {name}: {number(low)} ({at_low}) to {number(high)} ({at_high})"
+                for name, (low, at_low, high, at_high) in self.robustness.ranges.items()
+            ]
+        if beyond is not None and beyond.mean_abs_relative_error is not None:
+            told.append(
+                f"extrapolation: fits to the smaller runs meet {beyond.rows} up to {beyond.reach:.3g} times larger to "
+                f"{beyond.mean_abs_relative_error:.2%} on average"
+            )
+        return [*told, *warning_lines(self.warnings)]
+
+    def _estimates(self) -> TextTable:
+        """Estimates with errors; `not identified` stands in the place of a number that the rows do not give."""
+        profiled = any(e.profile_low is not None or e.profile_high is not None for e in self.parameters.values())
+        rows = []
+        for name, e in (*self.parameters.items(), *self.combinations.items()):
+            row = [name, *estimate_cells(e), number(e.published)]
+            if profiled:
+                row.append(span(e.profile_low, e.profile_high) if isinstance(e, Estimate) else "")
+            rows.append(row)
+        columns = ("parameter", "estimate", "s.e.", "95 % interval", "published", *(("profile",) if profiled else ()))
+        return TextTable(f"{self.law}: {self.formula}", columns, rows, {"parameter"})
 
     def figure(self) -> "Figure":
         """The identified parameters with their 95 % intervals, each divided by its estimate; hollow: the published."""
@@ -306,15 +341,6 @@ class FitResult(StrictJson):
         return drawn.update_layout(title=f"{self.law}: {self.formula}", xaxis_title="relative to the estimate")
 
 
-def html_rows(headings: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
-    """A table in HTML."""
-
-    def line(cells: tuple[str, ...], tag: str) -> str:
-        return "<tr>" + "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in cells) + "</tr>"
-
-    return "<table>" + line(headings, "th") + "".join(line(row, "td") for row in rows) + "</table>"
-
-
 def estimate_cells(entry: Estimate | CombinationEstimate | TruthCheck) -> tuple[str, str, str]:
     """The estimate, its standard error and its interval; `not identified` where the rows do not give them."""
     if not entry.identified:
@@ -322,18 +348,6 @@ def estimate_cells(entry: Estimate | CombinationEstimate | TruthCheck) -> tuple[
     return number(entry.estimate), number(entry.se), span(entry.ci_low, entry.ci_high)
 
 
-def number(value: float | None) -> str:
-    """Four significant digits, or a dash for what is not known."""
-    return "-" if value is None else f"{value:.4g}"
-
-
 def covers(low: float | None, high: float | None, value: float) -> bool:
     """Whether an interval holds a value; a side that is None is open."""
     return (low is None or low <= value) and (high is None or value <= high)
-
-
-def span(low: float | None, high: float | None) -> str:
-    """A 95 % interval; an open side is written as unbounded."""
-    if low is None and high is None:
-        return "unbounded"
-    return f"[{'unbounded' if low is None else number(low)}, {'unbounded' if high is None else number(high)}]"

@@ -9,7 +9,6 @@ A small S alone is no evidence: on one power law every z collapses the curves as
 same curves whose N are shuffled, and its range of z is given.
 """
 
-import html
 import json
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -21,7 +20,8 @@ from jaxtyping import Float
 from harness.fit.fitting import curvature_estimates, solve
 from harness.fit.problem.columns import column_of
 from harness.fit.problem.fit_status import FitWarning
-from harness.fit.results.result import Estimate, StrictJson, number, span
+from harness.fit.results.result import Estimate, StrictJson
+from harness.fit.results.shown import Showable, number, span, warning_lines
 from sweeps.errors import InputError
 from sweeps.published_gap import PUBLISHED_GAP
 
@@ -50,7 +50,7 @@ class Quality:
 
 
 @dataclass(frozen=True)
-class Collapse(StrictJson):
+class Collapse(StrictJson, Showable):
     """How well a table's curves collapse, and what that is worth.
 
     Attributes:
@@ -88,9 +88,9 @@ class Collapse(StrictJson):
         fields = {name: value for name, value in asdict(self).items() if name != "points"}
         return json.loads(json.dumps(fields))
 
-    def _repr_html_(self) -> str:
-        warnings = "".join(f"<li>{html.escape(warning.message)}</li>" for warning in self.warnings)
-        return f"<p>{html.escape(self.finding)}</p><ul>{warnings}</ul>"
+    def shown(self) -> list[str]:
+        """The finding and the warnings."""
+        return [self.finding, *warning_lines(self.warnings)]
 
     def figure(self) -> "go.Figure":
         """Draw the curves scaled at the best exponents: G N^alpha against D/N^z, one colour for each N."""

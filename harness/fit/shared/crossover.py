@@ -5,7 +5,6 @@ draw loses one. A flip of ranks is claimed only where the 95 % interval of the d
 the compute that both recipes were run at, with opposite signs; a crossing of best fits alone shows none.
 """
 
-import html
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -19,6 +18,7 @@ from harness.fit.fitting import fit
 from harness.fit.forecast import curves
 from harness.fit.laws.registry import get_law
 from harness.fit.results.result import FitResult
+from harness.fit.results.shown import Showable
 from sweeps.errors import InputError
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ _POINTS = 400
 
 
 @dataclass(frozen=True)
-class Crossover:
+class Crossover(Showable):
     """Two fitted curves of loss in compute.
 
     Attributes:
@@ -60,15 +60,16 @@ class Crossover:
         """Share of draws in which the first recipe has the lower loss."""
         return np.mean(self.differences(flops) < 0.0, axis=0)
 
-    def _repr_html_(self) -> str:
-        first, second = map(html.escape, self.recipes)
+    def shown(self) -> list[str]:
+        """Where the curves cross, and whether the order flips, in a sentence."""
+        first, second = self.recipes
         place = "do not cross" if self.flops is None else f"cross at {self.flops:.3g} FLOPs"
         span = "" if self.interval is None else f" (95 %: {self.interval[0]:.3g} to {self.interval[1]:.3g})"
         ranks = "flips beyond doubt" if self.flips else "is not shown to flip"
-        return (
-            f"<p>The curves of <b>{first}</b> and <b>{second}</b> {place}{span}; the order {ranks} between"
-            f" {self.shared[0]:.3g} and {self.shared[1]:.3g} FLOPs.</p>"
-        )
+        return [
+            f"The curves of {first} and {second} {place}{span}; the order {ranks} between {self.shared[0]:.3g} and"
+            f" {self.shared[1]:.3g} FLOPs."
+        ]
 
     def figure(self) -> "go.Figure":
         """Draw the difference of the two losses against compute, with its 95 % band."""

@@ -16,11 +16,12 @@ from harness.fit.fitting import fit
 from harness.fit.laws.law import Law, by_group
 from harness.fit.laws.registry import get_law
 from harness.fit.results.result import FitResult
+from harness.fit.results.shown import Showable, TextTable, number, span
 from sweeps.errors import InputError
 
 
 @dataclass(frozen=True)
-class ExponentComparison:
+class ExponentComparison(Showable):
     """A constant in two groups.
 
     Attributes:
@@ -40,6 +41,18 @@ class ExponentComparison:
     ratio: float
     ratio_interval: tuple[float | None, float | None]
     fit: FitResult
+
+    def shown(self) -> list[TextTable]:
+        """The constant in each group, the difference and the ratio, with their 95 % intervals."""
+        first, second = self.groups
+        rows = [
+            *zip(
+                self.groups, map(number, self.values), (span(*limits) for limits in self.value_intervals), strict=True
+            ),
+            (f"{second} - {first}", number(self.difference), span(*self.difference_interval)),
+            (f"{second} / {first}", number(self.ratio), span(*self.ratio_interval)),
+        ]
+        return [TextTable(f"a constant of {self.fit.law}", ("group", "value", "95 % interval"), rows, {"group"})]
 
 
 def compare_exponents(

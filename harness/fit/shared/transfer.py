@@ -20,6 +20,7 @@ from harness.fit.laws.fine_tuning import loss_to_loss
 from harness.fit.problem.centred import Problem, centre
 from harness.fit.problem.columns import held_out
 from harness.fit.results.result import FitResult
+from harness.fit.results.shown import Showable, Shown, TextTable, number, span
 from harness.fit.search.solver import minimise
 
 # The floors are given here, so their range is no part of the fit.
@@ -31,7 +32,7 @@ _CONSTANTS = tuple(p.name for p in loss_to_loss.parameters)
 
 
 @dataclass(frozen=True)
-class Transfer:
+class Transfer(Showable):
     """A fitted transfer between two corpora.
 
     Attributes:
@@ -56,6 +57,15 @@ class Transfer:
     def predict(self, losses: ArrayLike) -> Float[np.ndarray, "rows"]:
         """The second loss of runs with these first losses, nats per token."""
         return _curve(np.asarray(losses, float), self.K, self.kappa, self.E0, self.E1)
+
+    def shown(self) -> list[Shown]:
+        """The constants with their intervals, and the error on pairs that were held out."""
+        title = f"L = K (L0 - E0)^kappa + E1, floors of {self.base[0].law}; {self.rows} pairs"
+        intervals = {name: span(*limits) for name, limits in self.intervals.items()}
+        rows = [(name, number(getattr(self, name)), intervals.get(name, "")) for name in _CONSTANTS]
+        table = TextTable(title, ("constant", "estimate", "95 % interval"), rows, {"constant"})
+        error = self.holdout_error
+        return [table] if error is None else [table, f"held out: mean absolute relative error {error:.2%}"]
 
 
 def _curve(losses, K, kappa, E0, E1):

@@ -6,7 +6,6 @@ are the prefactors apart? Not to reject the first is not an answer: only the sec
 """
 
 import enum
-import html
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -21,7 +20,8 @@ from harness.fit.laws.registry import get_law
 from harness.fit.problem.fit_status import FitWarning
 from harness.fit.referee.fit_warnings import FEWEST_CLUSTERS
 from harness.fit.referee.scores import scatter_of
-from harness.fit.results.result import Estimate, StrictJson, number, span
+from harness.fit.results.result import Estimate, StrictJson
+from harness.fit.results.shown import Showable, Shown, TextTable, number, span, warning_lines
 from harness.fit.shared.equivalence import Difference, Ratio, draw_group, group_differences, prefactor_ratios
 from harness.fit.shared.nested import (
     ALL_OWN,
@@ -69,7 +69,7 @@ class ModelScore:
 
 
 @dataclass(frozen=True)
-class Universality(StrictJson):
+class Universality(StrictJson, Showable):
     """What a table says about a law's being the same for several groups of its rows.
 
     Attributes:
@@ -101,14 +101,55 @@ class Universality(StrictJson):
     estimates: dict[str, dict[str, Estimate]]
     warnings: tuple[FitWarning, ...]
 
-    def _repr_html_(self) -> str:
-        rows = [
-            {"exponent": d.quantity, "groups": " - ".join(d.groups), "difference": number(d.difference),
-             "90 % interval": span(d.ci_low, d.ci_high), "equal": d.equivalent, "differs": d.differs}
-            for d in self.differences if d.identified
-        ]  # fmt: skip
+    def shown(self) -> list[Shown]:
+        """The verdict, the fits of every group, the tests, the differences, the prefactors and the warnings."""
+        tables = (self._fits(), self._models(), self._tests(), self._differences(), self._ratios())
         title = f"{self.law} by {self.by}: {self.verdict}: {self.reason}"
-        return f"<p><b>{html.escape(title)}</b></p>{pd.DataFrame(rows).to_html(index=False)}"
+        return [title, *tables, *warning_lines(self.warnings)]
+
+    def _fits(self) -> TextTable:
+        together = {"(together)": (self.rows, self.shared)}
+        groups = {name: (self.groups[name], estimates) for name, estimates in self.estimates.items()} | together
+        rows = [(name, str(size), *map(str, estimates.values())) for name, (size, estimates) in groups.items()]
+        return TextTable("fitted apart, with 95 % intervals", ("group", "rows", *self.shared), rows, {"group"})
+
+    def _models(self) -> TextTable:
+        columns = ("model", "own per group", "directions", "log L", "AICc above best")
+        rows = [
+            (m.id, ", ".join(m.own) or "nothing", str(m.degrees), f"{m.log_likelihood:.2f}", f"{m.delta_aicc:.1f}")
+            for m in self.models
+        ]
+        return TextTable("nested models", columns, rows, {"model"})
+
+    def _tests(self) -> TextTable:
+        columns = ("smaller", "larger", "ratio", "mean", "p")
+        rows = [
+            (t.smaller, t.larger, f"{t.likelihood_ratio:.2f}", f"{t.reference:.2f}", f"{t.p_value:.2g}")
+            for t in self.tests
+        ]
+        return TextTable("likelihood ratios against their simulated distributions", columns, rows, {"smaller"})
+
+    def _differences(self) -> TextTable:
+        title = f"differences: equal if the 90 % interval lies within {self.margin:g} of 0"
+        columns = ("exponent", "groups", "difference", "90 % interval", "equal", "power", "margin shown")
+        rows = []
+        for d in self.differences:
+            row = (d.quantity, " - ".join(d.groups))
+            if d.identified:
+                equal = "yes" if d.equivalent else "differs" if d.differs else "open"
+                interval, power = span(d.ci_low, d.ci_high), f"{d.power:.0%}"
+                rows.append((*row, number(d.difference), interval, equal, power, number(d.margin_shown)))
+            else:
+                rows.append((*row, "not identified", "", "", "", ""))
+        return TextTable(title, columns, rows, {"exponent"})
+
+    def _ratios(self) -> TextTable:
+        rows = []
+        for r in self.ratios:
+            known = ("not identified", "") if r.ratio is None else (number(r.ratio), span(r.ci_low, r.ci_high))
+            rows.append((r.model, f"{r.parameter}: {' / '.join(r.groups)}", *known))
+        columns = ("model", "ratio", "", "95 % interval")
+        return TextTable("prefactors, the exponents being shared", columns, rows, {"model"})
 
     def figure(self) -> "go.Figure":
         """Draw the difference of every exponent between two groups with its 90 % interval, and the margin."""

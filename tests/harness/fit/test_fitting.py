@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from harness.cli.fit_text import render_fit
+from harness.cli.render import render
 from harness.fit.fitting import fit
 from harness.fit.results.result import FitResult
 from sweeps.errors import InputError
@@ -24,7 +24,7 @@ def test_the_law_is_recovered_where_the_design_crosses_u_star(crossing, seed):
 @pytest.mark.parametrize("seed", [11, 12])
 def test_ordinary_runs_give_beta_and_say_what_they_do_not_give(ordinary, seed):
     result = fit("gap", ordinary(seed), bootstrap=50)
-    text = render_fit(result)
+    text = render(result.shown(), 110)
     assert [name for name, value in result.parameters.items() if not value.identified] == ["A", "alpha", "z", "u_star"]
     assert text.count("not identified") >= 4
     assert result.parameters["beta"].estimate == pytest.approx(0.42, abs=0.01)
@@ -46,7 +46,7 @@ def test_rows_without_scatter_beyond_their_errors_have_none(crossing):
     tau = result.parameters["tau"]
     assert result.status == "converged" and tau.ci_low == 0.0 and tau.ci_high is not None and tau.ci_high < 0.04
     open_below = dataclasses.replace(result.parameters["z"], ci_low=None)
-    shown = render_fit(dataclasses.replace(result, parameters={"z": open_below}))
+    shown = render(dataclasses.replace(result, parameters={"z": open_below}).shown(), 110)
     assert "[unbounded, 0." in shown
 
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pandas as pd
 import pytest
 
-from harness.cli.fit_text import render_truth
+from harness.cli.render import render
 from harness.fit.fitting import fit
 from harness.fit.known_truth import (
     Truth,
@@ -15,6 +15,7 @@ from harness.fit.known_truth import (
     fit_command,
     path_of,
     read_truth,
+    truth_table,
     write_truth,
 )
 from harness.fit.laws.registry import get_law
@@ -37,7 +38,7 @@ def test_constants_are_covered_or_missed(fitted):
     assert rows["alpha"].covered is True and rows["beta"].covered is False
     estimate = fitted.parameters["beta"].estimate
     assert estimate is not None and rows["beta"].error == pytest.approx(estimate - 0.9)
-    text = render_truth(list(rows.values()), truth_of())
+    text = render([truth_table(list(rows.values()), truth_of())], 110)
     assert "nowhere" in text and "yes" in text and "no" in text
 
 

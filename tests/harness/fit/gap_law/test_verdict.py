@@ -49,7 +49,7 @@ def test_the_judgement_names_its_errors(found, crossing):
 
 def test_a_notebook_shows_the_headline_and_every_sentence(found):
     shown = found._repr_html_()
-    assert found.headline in shown and shown.count("<li>") == len(found.sentences)
+    assert found.headline in shown and shown.count("<p>") == 1 + len(found.sentences)
 
 
 def test_rows_are_counted_on_both_sides(crossing):

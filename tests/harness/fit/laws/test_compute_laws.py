@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from harness.cli.fit_text import render_fit
+from harness.cli.render import render
 from harness.fit.allocation.frontier_runs import all_records, binned_records, hull_records, runs_on_frontier
 from harness.fit.compare import compare
 from harness.fit.fitting import fit
@@ -205,7 +205,7 @@ def test_no_flip_is_claimed_where_recipes_do_not_cross(recipes):
 def test_the_joint_law_of_recipes_is_the_two_fits(recipes):
     table = recipes(6, 24, 0.01)
     joint = fit("crossover", table, bootstrap=0, sensitivity=False)
-    assert "alpha[a]" in render_fit(joint) and "alpha[group]" in render_fit(joint)
+    assert "alpha[a]" in render(joint.shown()) and "alpha[group]" in render(joint.shown())
     alone = find_crossover(table, bootstrap=1)
     for name, result in zip("ab", alone.fits, strict=True):
         assert joint.parameters[f"alpha[{name}]"].estimate == pytest.approx(

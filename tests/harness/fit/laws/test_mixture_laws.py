@@ -3,7 +3,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from harness.cli.fit_text import render_fit
+from harness.cli.render import render
 from harness.fit.fitting import fit
 from harness.fit.laws.registry import get_law
 
@@ -95,7 +95,7 @@ def test_exponential_mixing_is_recovered():
     table = as_table({"h": weights}, loss * np.exp(0.001 * rng.standard_normal(40)))
     found = fit("mixture_exponential", table, bootstrap=0, sensitivity=False)
     assert found.parameters["c"].estimate == pytest.approx(1.8, abs=0.02)
-    assert "t[0]" in render_fit(found)
+    assert "t[0]" in render(found.shown())
     steepness = np.array([found.parameters[f"t[{i}]"].estimate for i in range(3)], float)
     assert steepness - np.log(0.9) == pytest.approx([-4.0, -0.5, 0.3], abs=0.2)
 

@@ -4,7 +4,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from harness.cli.universality import render_universality
+from harness.cli.render import render
 from harness.fit.shared.equivalence import Difference
 from harness.fit.shared.nested import ALL_OWN, OWN_PREFACTORS, RatioTest
 from harness.fit.shared.universality import Universal, decide_universality, judge_universality
@@ -86,7 +86,7 @@ def test_the_result_is_strict_json_and_a_page_of_tables(level):
     assert data["verdict"] == "universal" and data["groups"] == {"a": 120, "b": 120}
     assert set(data["estimates"]) == {"a", "b"} and data["shared"]["tau"]["estimate"] > 0.1  # prefactors differ
     assert data["estimates"]["a"]["alpha"]["identified"] is True
-    text = render_universality(level)
+    text = render(level.shown(), 120)
     assert text.startswith("gap by group: universal")
     for word in ("own prefactors", "90 % interval", "A: a / b", "margin shown"):
         assert word in text

@@ -1,0 +1,91 @@
+"""What a reader sees of a result: sentences and tables of text, whether a terminal, a notebook or a page draws them."""
+
+import html
+import math
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from harness.fit.problem.fit_status import FitWarning
+
+
+@dataclass(frozen=True)
+class TextTable:
+    """A table whose cells are texts.
+
+    Attributes:
+        columns: the headings.
+        words: the columns that hold words, which stand to the left; numbers stand to the right.
+    """
+
+    title: str
+    columns: tuple[str, ...]
+    rows: Sequence[Sequence[str]]
+    words: Collection[str] = ()
+
+
+Shown = str | TextTable
+
+
+class Showable:
+    """A result that says what a reader sees of it; a notebook shows that."""
+
+    def shown(self) -> Sequence[Shown]:
+        """Sentences and tables in the order in which they are read."""
+        raise NotImplementedError
+
+    def _repr_html_(self) -> str:
+        return "".join(_paragraph(part) if isinstance(part, str) else _table(part) for part in self.shown())
+
+
+def _paragraph(text: str) -> str:
+    return f"<p>{html.escape(text)}</p>"
+
+
+def _table(table: TextTable) -> str:
+    def row(cells: Iterable[str], tag: str) -> str:
+        return "<tr>" + "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in cells) + "</tr>"
+
+    body = "".join(row(cells, "td") for cells in table.rows)
+    return f"<table><caption>{html.escape(table.title)}</caption>{row(table.columns, 'th')}{body}</table>"
+
+
+def number(value: float | None) -> str:
+    """Four significant digits, or a dash for what is not known."""
+    return "-" if value is None else f"{value:.4g}"
+
+
+def span(low: float | None, high: float | None) -> str:
+    """A 95 % interval; an open side is written as unbounded."""
+    if low is None and high is None:
+        return "unbounded"
+    return f"[{'unbounded' if low is None else number(low)}, {'unbounded' if high is None else number(high)}]"
+
+
+def spans_table(title: str, table: pd.DataFrame) -> TextTable:
+    """A table in which NAME stands with its interval, where there are also NAME_low and NAME_high."""
+    rows = finite_rows(table.to_dict("records"))
+    columns = tuple(str(name) for name in table.columns if not str(name).endswith(("_low", "_high")))
+    with_span = {name for name in columns if any(row.get(f"{name}_low") is not None for row in rows)}
+
+    def cell(row: Mapping[str, Any], name: str) -> str:
+        value, low = row[name], row.get(f"{name}_low")
+        text = "" if value is None else value if isinstance(value, str) else number(value)
+        return text if low is None else f"{text} {span(low, row[f'{name}_high'])}"
+
+    return TextTable(title, columns, [[cell(row, name) for name in columns] for row in rows], with_span)
+
+
+def finite_rows(rows: Iterable[Mapping[Any, Any]]) -> list[dict[str, Any]]:
+    """The rows for strict JSON, with None for numbers that are not finite."""
+    return [
+        {str(name): None if isinstance(v, float) and not math.isfinite(v) else v for name, v in row.items()}
+        for row in rows
+    ]
+
+
+def warning_lines(warnings: Iterable[FitWarning]) -> list[str]:
+    """A line for each warning."""
+    return [f"warning ({warning.code}): {warning.message}" for warning in warnings]
