@@ -12,7 +12,6 @@ from harness.fit.laws.registry import get_law, law_ids
 from harness.fit.results.result import FitResult
 from harness.fit.table import assign_roles, read_file, read_table
 from harness.gaps.roles import is_runs_table, roles_for_runs
-from harness.record.table import runs_table
 from sweeps.errors import InputError
 
 # A sweep's folder, a file of runs, the URL of either, or a table in memory.
@@ -68,13 +67,19 @@ def read_runs(
     else:
         path = open_folder(str(source))
         name, is_sweep = str(path), path.is_dir()
-        frame = runs_table(path) if is_sweep else read_file(path)
+        frame = _runs_of(path) if is_sweep else read_file(path)
         is_sweep = is_sweep or is_runs_table(frame)
     frame, warned = roles_for_runs(frame, estimator, units) if is_sweep else (frame, ())
     frame, more = assign_roles(frame, set or {}, where=where, holdout=holdout, laws=declared, source=name)
     for warning in (*warned, *more):
         tell(f"{name}: {warning.message}")
     return frame
+
+
+def _runs_of(sweep: Path) -> pd.DataFrame:
+    from harness.record.table import runs_table  # for a file this import, of pydantic above all, would be 0.1 s in vain
+
+    return runs_table(sweep)
 
 
 def read_fit(path: Path) -> FitResult:

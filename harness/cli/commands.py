@@ -257,7 +257,7 @@ def _predict(
     """A fitted law at new points, with 95 % intervals."""
 
 
-@command(app, "optima", "harness.cli.show_fits:show_optima", compiles=True)
+@command(app, "optima", "harness.cli.show_choices:show_optima", compiles=True)
 def _optima(
     table: Annotated[Path, Argument(metavar="FILE", help="a CSV or parquet file of runs")],
     by: Annotated[str, Option(metavar="A,B", help="the columns or roles that make a group, e.g. N,D")],
@@ -279,7 +279,7 @@ def _optima(
     """The best settings of every group of runs, such as learning rate and batch of every size."""
 
 
-@command(app, "frontier", "harness.cli.show_fits:write_frontier")
+@command(app, "frontier", "harness.cli.show_choices:write_frontier")
 def _frontier(
     source: SourceArgument,
     to: Annotated[Path, Option(metavar="FILE", help="the file to write, FILE.csv or FILE.parquet")],

@@ -1,4 +1,4 @@
-"""`isogap fit`, `compare`, `predict`, `optima` and `frontier`: what is fitted to runs, or chosen among them."""
+"""`isogap fit`, `compare` and `predict`: laws that are fitted to runs, and what they say of new ones."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -7,8 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from harness.cli.render import render
-from harness.fit.allocation.best_settings import find_optima
-from harness.fit.allocation.frontier_runs import runs_on_frontier
 from harness.fit.compare import compare
 from harness.fit.fitting import fit
 from harness.fit.forecast import predict
@@ -18,8 +16,6 @@ from harness.fit.laws.registry import get_law
 from harness.fit.problem.objective import HuberOptions, check_objective
 from harness.fit.results.result import FitResult
 from harness.fit.results.shown import TextTable, finite_rows, number, warning_lines
-from harness.fit.table import read_table
-from harness.record.table import write_table
 from harness.source import parse_roles, read_fit, read_points, read_runs
 from harness.terminal import print_rows, working
 from sweeps.errors import InputError
@@ -97,27 +93,3 @@ def show_predictions(fitted: Path, at: Sequence[str], points: Path | None, json_
     """Print what a stored fit says of new points."""
     rows = predict(read_fit(fitted), read_points(at, points)).to_dict("records")
     print(json.dumps(finite_rows(rows), indent=1, allow_nan=False)) if json_ else print_rows(rows)
-
-
-def show_optima(
-    table: Path, by: str, over: str, set_: Sequence[str], where: str | None, response: str, method: str,
-    window: float | None, bootstrap: int, to: Path | None,
-) -> None:  # fmt: skip
-    """Print the best settings of every group of runs, and write them as a table."""
-    frame, warnings = read_table(table, parse_roles(set_), where)
-    for warning in warnings:
-        print(f"{table}: {warning.message}")
-    groups, settings = ([name.strip() for name in text.split(",")] for text in (by, over))
-    rows = find_optima(
-        frame, groups, settings, response, method=method, window=window, draws=bootstrap, source=str(table)
-    )
-    print_rows(rows.to_dict("records"))
-    if to:
-        write_table(rows, to)
-
-
-def write_frontier(source: str, to: Path, set_: Sequence[str], where: str | None, method: str, bins: int) -> None:
-    """Write the runs that no other beats with as much compute or less."""
-    frame = read_runs(source, "frontier", set=parse_roles(set_), where=where, tell=print)
-    rows = runs_on_frontier(frame, method, bins, source).drop(columns="holdout")
-    print(f"{write_table(rows, to)} of {len(frame)} runs in {to}")
