@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from harness.door.tables import fit_groups as fit_by
     from harness.door.tables import fit_runs as fit
     from harness.door.tables import group_universality as universality
+    from harness.door.tables import judge_gap_law as verdict
     from harness.door.tables import list_laws as laws
     from harness.door.tables import predict_points as predict
     from harness.door.tables import transfer_losses as transfer
@@ -49,6 +50,7 @@ _HOMES = {
     "predict": ("harness.door.tables", "predict_points"),
     "transfer": ("harness.door.tables", "transfer_losses"),
     "universality": ("harness.door.tables", "group_universality"),
+    "verdict": ("harness.door.tables", "judge_gap_law"),
     "gaps": ("harness.door.folders", "measure_gaps"),
     "plan": ("harness.door.folders", "plan_runs"),
     "report": ("harness.door.folders", "write_report_page"),
@@ -63,7 +65,7 @@ _HOMES = {
 __all__ = [
     "InputError", "allocate", "allocate_runs", "best_in_time", "collapse", "compare", "compare_exponents", "crossover",
     "fit", "fit_by", "gaps", "laws", "pass_rates", "plan", "predict", "predict_gap", "read_runs", "report", "run",
-    "transfer", "universality",
+    "transfer", "universality", "verdict",
 ]  # fmt: skip
 
 

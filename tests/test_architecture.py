@@ -44,8 +44,8 @@ machine        <- files train models sweeps
 launch         <- data files gaps machine record terminal track train models sweeps
 cli            <- files fit fit.allocation fit.laws fit.problem fit.results fit.shared gaps launch machine record
                   report source terminal theory train sweeps
-door           <- files fit fit.allocation fit.laws fit.problem fit.results fit.shared gaps launch record report
-                  source train sweeps
+door           <- files fit fit.allocation fit.gap_law fit.laws fit.problem fit.results fit.shared gaps launch record
+                  report source train sweeps
 __main__       <- cli machine
 harness        <- door fit.allocation fit.gap_law fit.laws fit.shared source sweeps
 """

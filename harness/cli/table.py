@@ -35,7 +35,7 @@ def make_ready(trains: bool, compiles: bool) -> None:
         importlib.import_module("harness.machine.platform").keep_programs(default_cache())
 
 
-def load(target: str) -> Callable[..., Any]:
+def function_named(target: str) -> Callable[..., Any]:
     """Import a function by `module:function`."""
     module, _, function = target.partition(":")
     return getattr(importlib.import_module(module), function)
@@ -63,9 +63,9 @@ def command(
         def call(**given: Any) -> None:
             make_ready(trains, compiles)
             target, more = WORK[name]
-            answer = load(target)(**given, **more)
+            answer = function_named(target)(**given, **more)
             if isinstance(answer, list):
-                load("harness.terminal:print_rows")(answer)
+                function_named("harness.terminal:print_rows")(answer)
             elif answer is not None:
                 print(answer)
 

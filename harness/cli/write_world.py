@@ -5,7 +5,7 @@ from typing import Any
 
 import pandas as pd
 
-from harness.cli.table import load
+from harness.cli.table import function_named
 from harness.fit.known_truth import fit_command, path_of, write_truth
 from harness.record.table import write_table
 from harness.terminal import working
@@ -18,7 +18,7 @@ def write_world(simulator: str, to: Path, **settings: Any) -> str:
         simulator: `module:function`, which takes the settings and returns a table and its truth.
     """
     with working("simulating"):
-        table, truth = load(simulator)(**settings)
+        table, truth = function_named(simulator)(**settings)
     write_truth(truth, to)
     rows = write_table(table, to)
     told = [f"{rows} rows in {to}, the truth in {path_of(to)} ({truth.cost})", truth.regime]

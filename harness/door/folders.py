@@ -1,18 +1,22 @@
 """Planning, training, measuring and reporting sweeps from Python."""
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, overload
 
 import pandas as pd
 
 from harness.files import default_cache, open_folder
+from harness.fit.results.shown import Showable, Shown, TextTable, spans_table
 from harness.gaps.cells import cell_of, details, gap_rows
 from harness.launch.planning import plan_sweep
 from harness.launch.sweep import run_sweep
-from harness.record.table import runs_table
-from harness.report.write import write_report
+from harness.record.table import ESTIMATORS, runs_table
 from harness.train.session import Session
 from sweeps.plan import Plan
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
 
 
 def plan_runs(sweep: str | Path, *, cache: str | Path | None = None, calibrate: bool = True) -> Plan:
@@ -61,7 +65,61 @@ def train_runs(
     return runs_table(session.out)
 
 
-def measure_gaps(out: str | Path, run: str | None = None) -> pd.DataFrame | dict[str, Any]:
+@dataclass(frozen=True)
+class SweepGaps(Showable):
+    """The gaps of a sweep's cells.
+
+    Attributes:
+        cells: a row for each cell with the columns of `isogap gaps --json` (`harness.gaps.cells.gap_rows`).
+    """
+
+    cells: tuple[dict[str, Any], ...]
+
+    @property
+    def table(self) -> pd.DataFrame:
+        """A row for each cell."""
+        return pd.DataFrame(self.cells)
+
+    def shown(self) -> list[TextTable]:
+        """Sizes, and every estimator with its standard error."""
+        columns = ("domain", "tokenizer", "N_nonembedding", "D", "epochs", *(f"gap_{name}" for name in ESTIMATORS))
+        table = self.table.reindex(columns=["run_id", *columns, *(f"gap_{name}_se" for name in ESTIMATORS)])
+        return [spans_table("gaps in nats per token, with standard errors", table)]
+
+    def figure(self) -> "go.Figure":
+        """Draw the estimators of every cell side by side, with 95 % intervals."""
+        from harness.report.measured import side_by_side
+
+        return side_by_side(self.cells)
+
+
+@dataclass(frozen=True)
+class RunGaps(Showable):
+    """The gap of one run in detail.
+
+    Attributes:
+        recency: a row for each age of text, in tokens read since a window was last seen.
+        trajectory: a row for each evaluation.
+        placebos: how many of 20 placebos of each estimator lie beyond 1.96 standard errors.
+    """
+
+    run_id: str
+    recency: list[dict[str, Any]]
+    trajectory: list[dict[str, Any]]
+    placebos: dict[str, int]
+
+    def shown(self) -> list[Shown]:
+        """The gap by recency and over the evaluations, and the false alarms of its placebos."""
+        alarms = ", ".join(f"{name} {count}" for name, count in self.placebos.items())
+        tables = [spans_table(name, pd.DataFrame(getattr(self, name))) for name in ("recency", "trajectory")]
+        return [self.run_id, *tables, f"of 20 placebos beyond 1.96 standard errors: {alarms}"]
+
+
+@overload
+def measure_gaps(out: str | Path, run: None = None) -> SweepGaps: ...
+@overload
+def measure_gaps(out: str | Path, run: str) -> RunGaps: ...
+def measure_gaps(out: str | Path, run: str | None = None) -> SweepGaps | RunGaps:
     """Every estimator of every cell's gap, with errors and placebos; of one run, by recency and over time.
 
     Args:
@@ -73,8 +131,8 @@ def measure_gaps(out: str | Path, run: str | None = None) -> pd.DataFrame | dict
     """
     folder = open_folder(str(out))
     if run is not None:
-        return details(cell_of(folder, run))
-    return pd.DataFrame([row for row, _ in gap_rows(folder, runs_table(folder))])
+        return RunGaps(**details(cell_of(folder, run)))
+    return SweepGaps(tuple(row for row, _ in gap_rows(folder, runs_table(folder))))
 
 
 def write_report_page(source: str | Path, to: str | Path | None = None) -> Path:
@@ -83,4 +141,6 @@ def write_report_page(source: str | Path, to: str | Path | None = None) -> Path:
     Raises:
         InputError: a folder that holds no sweep, or a file that is no simulated table.
     """
+    from harness.report.write import write_report  # plotly, which training does not need
+
     return write_report(open_folder(str(source)), None if to is None else Path(to))

@@ -14,7 +14,8 @@ from numpy.typing import ArrayLike
 from harness.fit.allocation.allocation import Allocation, allocate_fit, allocate_runs
 from harness.fit.compare import Comparison, compare
 from harness.fit.fitting import fit
-from harness.fit.forecast import predict
+from harness.fit.forecast import Predictions, predict
+from harness.fit.gap_law.verdict import Verdict, verdict
 from harness.fit.groups import fit_by
 from harness.fit.laws.registry import get_law, law_ids
 from harness.fit.problem.objective import HuberOptions
@@ -101,7 +102,7 @@ def compare_laws(source: RunSource, laws: Sequence[str], *, seed: int = 0, **rea
     return compare(laws, read_runs(source, laws, **reading), seed=seed, source=_name(source))
 
 
-def predict_points(fitted: FitResult | str | Path, points: pd.DataFrame | Mapping[str, ArrayLike]) -> pd.DataFrame:
+def predict_points(fitted: FitResult | str | Path, points: pd.DataFrame | Mapping[str, ArrayLike]) -> Predictions:
     """The fitted law at new points, with 95 % intervals of the law and of a new run.
 
     Args:
@@ -111,7 +112,10 @@ def predict_points(fitted: FitResult | str | Path, points: pd.DataFrame | Mappin
     Raises:
         InputError: a column of the law is missing or unusable.
     """
-    return predict(_fitted(fitted), pd.DataFrame(points))
+    result = _fitted(fitted)
+    law = get_law(result.law)
+    table = predict(result, pd.DataFrame(points))
+    return Predictions(result.law, result.formula, law.response, tuple(law.columns), table)
 
 
 def allocate_compute(fitted: FitResult | str | Path, flops: ArrayLike) -> Allocation:
@@ -147,6 +151,22 @@ def group_universality(
     """
     frame = read_runs(source, law, **reading)
     return judge_universality(frame, by, law=law, margin=margin, bootstrap=bootstrap, seed=seed, source=_name(source))
+
+
+def judge_gap_law(
+    source: RunSource, *, bootstrap: int = 200, seed: int = 0, nulls: bool = True, **reading: Unpack[Reading]
+) -> Verdict:
+    """Judge whether gaps obey the published law: one word, the findings in sentences, and all the fits behind them.
+
+    Args:
+        bootstrap: refits to resampled clusters, for the intervals; 0 takes errors from the curvature.
+        nulls: whether three simulated truths on the same design are judged by the same rule.
+
+    Raises:
+        InputError: unusable columns, or too few rows.
+    """
+    frame = read_runs(source, "gap", **reading)
+    return verdict(frame, bootstrap=bootstrap, seed=seed, nulls=nulls, source=_name(source))
 
 
 def collapse_runs(source: RunSource, *, permutations: int = 199, seed: int = 0, **reading: Unpack[Reading]) -> Collapse:

@@ -1,5 +1,8 @@
 """Predictions of a fit at new points, with intervals from its bootstrap draws."""
 
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,7 +16,47 @@ from harness.fit.problem.columns import read_columns
 from harness.fit.problem.objective import objective_named
 from harness.fit.problem.program import float64
 from harness.fit.results.result import FitResult
+from harness.fit.results.shown import Showable, TextTable, spans_table
 from sweeps.errors import InputError
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+
+
+@dataclass(frozen=True)
+class Predictions(Showable):
+    """A fitted law at new points.
+
+    Attributes:
+        law, formula, response: of the fit; a response L or G is in nats per token.
+        columns: the roles that the law reads.
+        table: the points with the columns that `predict` adds.
+    """
+
+    law: str
+    formula: str
+    response: str
+    columns: tuple[str, ...]
+    table: pd.DataFrame
+
+    def shown(self) -> list[TextTable]:
+        """The points and the predictions, each with its interval."""
+        return [spans_table(f"{self.law}: {self.formula}", self.table)]
+
+    def figure(self) -> "go.Figure":
+        """Draw the predictions against the column that varies most, with the intervals of the law and of a new run."""
+        import plotly.graph_objects as go
+
+        points = self.table
+        numeric = [name for name in self.columns if name in points.columns and (points[name] > 0).all()]
+        across = max(numeric, key=lambda name: points[name].max() / points[name].min(), default=None)
+        x = points.index if across is None else points[across]
+        figure = go.Figure()
+        for name, low, high in (("a new run", "run_low", "run_high"), ("the law", "low", "high")):
+            limits = {"array": points[high] - points["prediction"], "arrayminus": points["prediction"] - points[low]}
+            figure.add_scatter(x=x, y=points["prediction"], error_y=limits, mode="markers", name=f"95 % of {name}")
+        figure.update_xaxes(type="linear" if across is None else "log", title=across or "point")
+        return figure.update_yaxes(title=self.response)
 
 
 def estimates(result: FitResult) -> dict[str, float]:

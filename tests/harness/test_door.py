@@ -83,7 +83,9 @@ def test_a_fit_is_used_in_memory_and_from_its_file(runs, tmp_path):
     fitted = harness.fit(runs, "chinchilla", set={"N": "params"}, bootstrap=20, sensitivity=False)
     (tmp_path / "fit.json").write_text(json.dumps(fitted.to_dict()))
     for source in (fitted, tmp_path / "fit.json", str(tmp_path / "fit.json")):
-        (row,) = harness.predict(source, {"N": [1e8], "D": [1e10]}).to_dict("records")
+        predictions = harness.predict(source, {"N": [1e8], "D": [1e10]})
+        (row,) = predictions.table.to_dict("records")
+        assert f"<td>{row['prediction']:.4g} [" in predictions._repr_html_() and len(predictions.figure().data) == 2
         assert row["prediction"] == pytest.approx(1.8 + 480 * 1e8**-0.35 + 2085 * 1e10**-0.37, rel=0.01)
         assert row["run_low"] < row["low"] < row["prediction"] < row["high"] < row["run_high"]
         (budget,) = harness.allocate(source, [1e20]).budgets.to_dict("records")
@@ -97,6 +99,16 @@ def test_laws_are_compared_and_groups_fitted(runs):
     assert {name: fitted.rows for name, fitted in groups.items()} == {"web": 24, "code": 24}
 
 
+def test_the_gap_law_is_judged():
+    rng = np.random.default_rng(3)
+    n, u = 10 ** rng.uniform(5, 9, 60), 10 ** rng.uniform(-2, 3, 60)
+    gaps = harness.predict_gap(n, u * n**0.74) * np.exp(0.05 * rng.standard_normal(60))
+    table = pd.DataFrame({"params": n, "D": u * n**0.74, "G": gaps})
+    verdict = harness.verdict(table, set={"N": "params"}, bootstrap=0, nulls=False)
+    assert verdict.fit.rows == 60 and len(verdict.sentences) == 10
+    assert verdict.headline in verdict._repr_html_() and verdict.figure().layout["title"]["text"] == verdict.headline
+
+
 def test_rows_that_are_left_out_are_warned_of(runs):
     with pytest.warns(UserWarning, match="1 of 48 rows dropped: L is missing"):
         harness.read_runs(runs.assign(L=runs["L"].mask(runs.index == 3)), "chinchilla", set={"N": "params"})
@@ -107,8 +119,10 @@ def test_rows_that_are_left_out_are_warned_of(runs):
 def test_a_sweep_is_planned_measured_and_reported(finished, lab, tmp_path):
     planned = harness.plan(lab.spec, cache=lab.cache, calibrate=False)
     assert sum(cell.reason is None for cell in planned.cells) == 6
-    table = harness.gaps(finished)
-    assert isinstance(table, pd.DataFrame) and {"gap_probe", "gap_probe_se"} <= set(table.columns) and len(table)
+    gaps = harness.gaps(finished)
+    table = gaps.table
+    assert {"gap_probe", "gap_probe_se"} <= set(table.columns) and len(table) == len(gaps.cells) > 0
+    assert gaps._repr_html_().count("<tr>") == 1 + len(table) and len(gaps.figure().data) == 4
     details = harness.gaps(finished, table["run_id"].iloc[0])
-    assert isinstance(details, dict) and details["run_id"] == table["run_id"].iloc[0]
+    assert details.run_id == table["run_id"].iloc[0] and details.trajectory and details.run_id in details._repr_html_()
     assert len(harness.run(lab.spec, finished, cache=lab.cache)) == 6  # nothing is left to train

@@ -1,7 +1,7 @@
 """The verdict on the gap law from a table of gaps: one word, short sentences with their numbers, and all the fits."""
 
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
@@ -15,6 +15,9 @@ from harness.fit.gap_law.rule import HEADLINES, RIVALS, ROUNDED_LAW, TESTED_LAW
 from harness.fit.results.result import FitResult, StrictJson
 from harness.fit.results.shown import Showable
 from sweeps.published_gap import PUBLISHED_GAP
+
+if TYPE_CHECKING:
+    from plotly.graph_objects import Figure
 
 
 @dataclass(frozen=True)
@@ -100,6 +103,10 @@ class Verdict(StrictJson, Showable):
     def shown(self) -> list[str]:
         """The headline, and every finding in a sentence."""
         return [self.headline, *self.sentences]
+
+    def figure(self) -> "Figure":
+        """Draw the constants of the law under test with their 95 % intervals, and the published ones (hollow)."""
+        return self.fit.figure().update_layout(title=self.headline)
 
 
 def verdict(

@@ -13,7 +13,7 @@ import pytest
 
 from harness import predict_gap
 from harness.cli.commands import app
-from harness.cli.table import WORK, load
+from harness.cli.table import WORK, function_named
 
 ROOT = Path(__file__).parents[3]
 
@@ -134,9 +134,9 @@ def test_every_command_has_work_that_takes_its_options():
         assert command.name is not None and command.callback is not None
         options = inspect.signature(command.callback).parameters
         work, fixed = WORK[command.name]
-        inspect.signature(load(work)).bind(**dict.fromkeys(options), **fixed)
+        inspect.signature(function_named(work)).bind(**dict.fromkeys(options), **fixed)
         if "simulator" in fixed:
-            inspect.signature(load(fixed["simulator"])).bind(**dict.fromkeys(options.keys() - {"to"}))
+            inspect.signature(function_named(fixed["simulator"])).bind(**dict.fromkeys(options.keys() - {"to"}))
 
 
 def test_a_missing_extra_is_one_line(monkeypatch, isogap, tmp_path):
