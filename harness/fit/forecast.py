@@ -48,8 +48,9 @@ class Predictions(Showable):
         import plotly.graph_objects as go
 
         points = self.table
-        numeric = [name for name in self.columns if name in points.columns and (points[name] > 0).all()]
-        across = max(numeric, key=lambda name: points[name].max() / points[name].min(), default=None)
+        values = {name: points[name].to_numpy(float) for name in self.columns if name in points.columns}
+        spread = {name: v.max() / v.min() for name, v in values.items() if (v > 0).all()}
+        across = max(spread, key=lambda name: spread[name], default=None)
         x = points.index if across is None else points[across]
         figure = go.Figure()
         for name, low, high in (("a new run", "run_low", "run_high"), ("the law", "low", "high")):

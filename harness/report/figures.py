@@ -1,17 +1,18 @@
 """The figures of the gap: where the runs lie, the collapse, the gap against tokens, the residuals of the law.
 
-They draw typed values (`Marks`, `GapConstants`, `RunRecord`): nothing is read or fitted here.
+They draw typed values (`Marks`, `GapConstants`) and the table of runs: nothing is read or fitted here.
 """
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import plotly.graph_objects as go
 from jaxtyping import Float
 
 from harness.fit.gap_law.constants import predict_gap, reduced_data, source_reach
 from harness.fit.results.shown import number
+from harness.fit.table import RUN_ROLES
 from harness.report.figure_axes import (
     ACCENT,
     FAINT,
@@ -21,12 +22,12 @@ from harness.report.figure_axes import (
     blank,
     line_axis,
     log_axis,
+    numbers,
     short,
     size_colours,
     size_scale,
     symbols_of,
 )
-from harness.report.gather import RunRecord
 from harness.report.marks import Marks
 from sweeps.published_gap import PUBLISHED_GAP, GapConstants
 
@@ -59,12 +60,12 @@ def _legend_only(figure: go.Figure, name: str, symbol: str, group: str | None) -
     )  # fmt: skip
 
 
-def coverage_figure(runs: Sequence[RunRecord]) -> go.Figure:
+def coverage_figure(runs: pd.DataFrame) -> go.Figure:
     """Draw which part of u = D/N^z the runs cover, at the published z, beside the source's own ranges."""
-    u = reduced_data([run.n for run in runs], [run.d for run in runs])
-    source = source_reach()
-    done = np.asarray([run.status == "done" for run in runs])
-    texts = np.asarray([f"{run.run_id}, N {short(run.n)}, D {short(run.d)}" for run in runs], object)
+    n, d, source = numbers(runs, RUN_ROLES["N"]), numbers(runs, "D"), source_reach()
+    u, done = reduced_data(n, d), (runs["status"] == "done").to_numpy()
+    each = zip(runs["run_id"], n, d, strict=True)
+    texts = np.asarray([f"{run_id}, N {short(size)}, D {short(tokens)}" for run_id, size, tokens in each], object)
     figure = blank(220)
     figure.add_scatter(
         x=source, y=["source", "source"], mode="lines", line={"color": "#c9c4ba", "width": 22}, showlegend=False,

@@ -3,7 +3,6 @@
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
@@ -20,31 +19,12 @@ from harness.report.figure_axes import numbers
 
 
 @dataclass(frozen=True)
-class RunRecord:
-    """One run as the page lists it.
-
-    Attributes:
-        n, d: parameters without embeddings and tokens to process, raw counts.
-        row: every column of the tidy table of runs, with `step` of `steps` for a run of a sweep.
-        seconds, compile_seconds: what training and compiling have taken so far; 0 for a simulated run.
-    """
-
-    run_id: str
-    status: str
-    architecture: str
-    n: float
-    d: float
-    row: dict[str, Any]
-    seconds: float = 0.0
-    compile_seconds: float = 0.0
-
-
-@dataclass(frozen=True)
 class Records:
     """What stands in a sweep's folder or a simulated table, read and not judged.
 
     Attributes:
-        runs: every run, whatever its status.
+        runs: the tidy table of every run, whatever its status; of a sweep with `step` of `steps`, and the `seconds`
+            and `compile_seconds` that training and compiling have taken so far.
         curves: the losses of every run over training; empty if none was recorded.
         cells: of finished twins, every estimator's gap, and of each cell what `harness.gaps.cells.details` gives.
         environment: environment.json, None before the first run began or for a table.
@@ -53,7 +33,7 @@ class Records:
     """
 
     name: str
-    runs: tuple[RunRecord, ...]
+    runs: pd.DataFrame
     curves: tuple[LossCurves, ...]
     cells: tuple[tuple[dict, dict], ...]
     environment: dict | None
@@ -61,8 +41,8 @@ class Records:
     truth: Truth | None = None
 
 
-def read_sweep(out: Path) -> tuple[Records, pd.DataFrame]:
-    """Read a sweep's folder: its records, and the tidy table of its runs, which is to be judged.
+def read_sweep(out: Path) -> Records:
+    """Read a sweep's folder.
 
     Raises:
         InputError: the folder holds no sweep.
@@ -70,33 +50,19 @@ def read_sweep(out: Path) -> tuple[Records, pd.DataFrame]:
     measured = runs_table(out)
     runs = measured.join(_progress(out))
     environment = out / "environment.json"
-    records = Records(
+    return Records(
         name=out.resolve().name,
-        runs=_run_records(runs),
+        runs=runs,
         curves=loss_curves(runs, segments_table(out, "series"), segments_table(out, "evals")),
         cells=_twins(out, measured),
         environment=json.loads(environment.read_text()) if environment.is_file() else None,
         spec=(out / "sweep.yaml").read_text(),
     )
-    return records, runs
 
 
 def records_of_table(name: str, table: pd.DataFrame, truth: Truth) -> Records:
     """The records of a simulated table of runs: it has no curves, no twins and no machine."""
-    return Records(name, _run_records(table), curves=(), cells=(), environment=None, spec="", truth=truth)
-
-
-def _run_records(runs: pd.DataFrame) -> tuple[RunRecord, ...]:
-    records = []
-    for row in runs.to_dict("records"):
-        spent = {name: row.pop(name) for name in ("seconds", "compile_seconds") if name in row}
-        records.append(
-            RunRecord(
-                str(row["run_id"]), row["status"], row["architecture"], row[RUN_ROLES["N"]], row["D"],
-                {str(name): value for name, value in row.items()}, **spent,
-            )
-        )  # fmt: skip
-    return tuple(records)
+    return Records(name, table, curves=(), cells=(), environment=None, spec="", truth=truth)
 
 
 def _twins(out: Path, table: pd.DataFrame) -> tuple[tuple[dict, dict], ...]:

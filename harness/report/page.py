@@ -6,6 +6,7 @@ from html import escape
 from pathlib import PurePath
 
 import numpy as np
+import pandas as pd
 
 from harness.fit.gap_law.constants import (
     SOURCE_D,
@@ -25,7 +26,7 @@ from harness.fit.results.shown import number
 from harness.report import figures, measured, page_tables
 from harness.report.curves import LossCurves, curve_figures
 from harness.report.estimators import EXPECTED_BEYOND, PLACEBO_LIMIT, estimator_figure, placebo_figure, placebo_scores
-from harness.report.gather import Records, RunRecord
+from harness.report.gather import Records
 from harness.report.judged import Judged
 from harness.report.marks import Marks
 from harness.report.shell import PlacedFigures, bullets, prose_html, shell
@@ -54,11 +55,11 @@ def page(records: Records, judged: Judged) -> str:
             "The measurement itself",
             _measurement(marks, records.cells, placed) if marks and not truth else "",
         ),
-        ("cost", "Cost, failures, unfinished runs", _cost(runs) if runs and not truth else ""),
+        ("cost", "Cost, failures, unfinished runs", _cost(runs) if len(runs) and not truth else ""),
         ("runs", "All runs", _runs(runs, simulated=truth is not None)),
         ("provenance", "Provenance", provenance_of_table(records.name, truth) if truth else _provenance(records)),
     ]
-    states = "".join(f", {count} {state}" for state, count in Counter(run.status for run in runs).items())
+    states = "".join(f", {count} {state}" for state, count in Counter(runs.get("status", ())).items())
     what = "a simulated table" if truth else "the sweep"
     kicker = f"isogap report on {what} <b>{escape(records.name)}</b>, {len(runs)} runs{states}"
     return shell(records.name, kicker, _headline(judged), sections)
@@ -72,7 +73,7 @@ def _headline(judged: Judged) -> str:
     return "Too few usable runs to fit the gap law."
 
 
-def _verdict(law: Law, judged: Judged, runs: tuple[RunRecord, ...], placed: PlacedFigures) -> str:
+def _verdict(law: Law, judged: Judged, runs: pd.DataFrame, placed: PlacedFigures) -> str:
     verdict, marks = judged.verdict, judged.marks
     text = f"<p>The law under test is <code>{prose_html(law.formula)}</code>, from {escape(law.source)}.</p>"
     if verdict is None:
@@ -93,7 +94,7 @@ def _verdict(law: Law, judged: Judged, runs: tuple[RunRecord, ...], placed: Plac
         if tokenizers > 1:
             notes.append(f"Tokens and nats per token of {tokenizers} tokenizers are pooled as they are.")
     text += bullets(notes)
-    if runs:
+    if len(runs):
         text += placed.place(
             figures.coverage_figure(runs),
             f"Where the runs lie in u = D/N<sup>{PUBLISHED_GAP.z}</sup>, a mark a run. The bar is what the source's own"
@@ -256,19 +257,19 @@ def _twins(cells: tuple[tuple[dict, dict], ...], placed: PlacedFigures) -> str:
     )
 
 
-def _cost(runs: tuple[RunRecord, ...]) -> str:
+def _cost(runs: pd.DataFrame) -> str:
     text = (
         "<p>Tokens and FLOPs of the steps taken; seconds are each run's share of the training and"
         " the compiling of its pack; evaluation is in neither.</p>" + page_tables.cost_table(runs)
     )
-    states = Counter(run.status for run in runs)
+    states = Counter(runs["status"])
     broken, left = states["failed"] + states["diverged"], states.total() - states["done"]
     text += f"<h3>Runs without a result</h3><p>{broken} failed or diverged, {left - broken} not finished.</p>"
     return text + (page_tables.unfinished_table(runs) if left else "")
 
 
-def _runs(runs: tuple[RunRecord, ...], *, simulated: bool) -> str:
-    if not runs:
+def _runs(runs: pd.DataFrame, *, simulated: bool) -> str:
+    if not len(runs):
         return "<p>The sweep has no runs.</p>"
     units = "D, U and batch in tokens; losses and gaps in nats per token."
     if simulated:

@@ -6,14 +6,15 @@ from html import escape
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from harness.fit.compare import ComparedLaw
 from harness.fit.gap_law.nulls import Null
 from harness.fit.laws.law import Law
 from harness.fit.results.result import FitResult
 from harness.fit.results.shown import number, span
-from harness.report.figure_axes import short
-from harness.report.gather import RunRecord
+from harness.fit.table import RUN_ROLES
+from harness.report.figure_axes import numbers, short
 
 # A cell with more characters than this is folded onto several lines.
 LONG = 44
@@ -133,45 +134,41 @@ def nulls_table(nulls: Sequence[Null]) -> str:
     return html_table(("simulated truth", "a telling design says", "this design says", "tells it", "because"), rows)
 
 
-def cost_table(runs: Sequence[RunRecord]) -> str:
+def cost_table(runs: pd.DataFrame) -> str:
     """Write tokens, FLOPs and seconds of the steps taken, in all and by architecture and size."""
-    groups: dict[tuple[str, float], list[RunRecord]] = {}
-    for run in runs:
-        groups.setdefault((run.architecture, run.n), []).append(run)
-    rows = [[f"{name}, N {short(n)}", *_costs(groups[name, n])] for name, n in sorted(groups)]
+    groups = runs.groupby(["architecture", RUN_ROLES["N"]])
+    rows = [[f"{architecture}, N {short(n)}", *_costs(group)] for (architecture, n), group in groups]
     headings = ("runs of", "runs", "tokens", "FLOPs, exact", "FLOPs, 6ND", "training, s", "compiling, s", "tokens/s")
     return html_table(headings, [["all", *_costs(runs)], *rows], tall=True)
 
 
-def _costs(runs: Sequence[RunRecord]) -> list[Any]:
-    share = np.asarray([run.row["step"] / run.row["steps"] for run in runs])
-    tokens, exact, six = (
-        float(np.sum(np.asarray([run.row[name] for run in runs], float) * share))
-        for name in ("D", "flops", "flops_6nd")
-    )
-    seconds, compiling = sum(run.seconds for run in runs), sum(run.compile_seconds for run in runs)
+def _costs(runs: pd.DataFrame) -> list[Any]:
+    share = numbers(runs, "step") / numbers(runs, "steps")
+    tokens, exact, six = (float(np.sum(numbers(runs, name) * share)) for name in ("D", "flops", "flops_6nd"))
+    seconds, compiling = (float(np.sum(numbers(runs, name))) for name in ("seconds", "compile_seconds"))
     return [len(runs), round(tokens), exact, six, seconds, compiling, tokens / seconds if seconds else None]
 
 
-def unfinished_table(runs: Sequence[RunRecord]) -> str:
+def unfinished_table(runs: pd.DataFrame) -> str:
     """Write the failed, diverged, interrupted, running and pending runs with their reasons."""
     order = ("failed", "diverged", "interrupted", "running", "pending")
+    left = [row for row in runs.to_dict("records") if row["status"] in order]
     rows = [
         [
-            run.run_id, run.status, run.row["reason"] or "–", f"{run.row['step']} of {run.row['steps']}",
-            run.architecture, run.row["domain"], run.row["tokenizer"], run.n, run.d,
+            row["run_id"], row["status"], row["reason"] or "–", f"{row['step']} of {row['steps']}",
+            *(row[name] for name in ("architecture", "domain", "tokenizer", RUN_ROLES["N"], "D")),
         ]
-        for run in sorted((run for run in runs if run.status in order), key=lambda run: order.index(run.status))
+        for row in sorted(left, key=lambda row: order.index(row["status"]))
     ]  # fmt: skip
     headings = ("run", "status", "reason", "steps", "architecture", "domain", "tokenizer", "N", "D")
     return html_table(headings, rows, tall=True)
 
 
-def runs_html(runs: Sequence[RunRecord]) -> str:
-    """Write every run with every column, sortable."""
-    columns = list(runs[0].row)
-    rows = [[run.row[name] for name in columns] for run in runs]
-    return html_table([name.replace("_", " ") for name in columns], rows, sortable=True, tall=True)
+def runs_html(runs: pd.DataFrame) -> str:
+    """Write every run with every column of its table, sortable."""
+    shown = runs.drop(columns=["seconds", "compile_seconds"], errors="ignore")
+    rows = [list(row.values()) for row in shown.to_dict("records")]
+    return html_table([str(name).replace("_", " ") for name in shown.columns], rows, sortable=True, tall=True)
 
 
 def facts_table(facts: dict[str, Any]) -> str:

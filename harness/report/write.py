@@ -31,8 +31,8 @@ def write_report(source: Path, to: Path | None = None, *, bootstrap: int = 100, 
     """
     if source.suffix not in (".csv", ".parquet"):
         path = source / "report.html" if to is None else to
-        records, runs = read_sweep(source)
-        text = page(records, judge_sweep(runs, source.name, bootstrap=bootstrap, nulls=nulls))
+        records = read_sweep(source)
+        text = page(records, judge_sweep(records.runs, source.name, bootstrap=bootstrap, nulls=nulls))
     else:
         path = source.with_suffix(".html") if to is None else to
         table, truth = read_file(source), read_truth(path_of(source))

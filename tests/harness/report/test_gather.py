@@ -1,11 +1,10 @@
 def test_what_the_runs_have_cost_stands_beside_them(material):
     runs = material.records.runs
-    done = [run for run in runs if run.status == "done"]
-    assert len(done) == 36 and all(run.row["step"] == run.row["steps"] for run in done)
+    done, left = runs[runs["status"] == "done"], runs[runs["status"] != "done"]
+    assert len(done) == 36 and (done["step"] == done["steps"]).all()
     # Two segments of 1.5 s of training and 2 s of compiling each.
-    assert {(run.seconds, run.compile_seconds) for run in done} == {(3.0, 4.0)}
-    left = [run for run in runs if run.status != "done"]
-    assert sorted(run.row["step"] for run in left) == [0, 3, 40, 77] and {run.seconds for run in left} == {0}
+    assert set(zip(done["seconds"], done["compile_seconds"], strict=True)) == {(3.0, 4.0)}
+    assert sorted(left["step"]) == [0, 3, 40, 77] and set(left["seconds"]) == {0}
 
 
 def test_only_finished_runs_are_judged_and_the_rest_is_accounted_for(material):
