@@ -19,7 +19,8 @@ def estimator_figure(marks: Marks) -> go.Figure:
     both = np.isfinite(marks.online)
     probe, online = marks.probe[both], marks.online[both]
     scale = SignedLog.of(probe, online)
-    figure = blank(420, showlegend=False)
+    axes = scale.axis("probe gap, nats per token", probe), scale.axis("online gap, nats per token", online)
+    figure = blank(420, *axes, showlegend=False)
     pooled = np.concatenate([probe, online])
     ends = scale.place(np.asarray([pooled.min(), pooled.max()]))
     figure.add_scatter(x=ends, y=ends, mode="lines", line={"color": FAINT, "width": 1}, hoverinfo="skip")
@@ -30,8 +31,6 @@ def estimator_figure(marks: Marks) -> go.Figure:
         error_x=scale.bars(probe, marks.probe_se[both]),
         error_y=scale.bars(online, marks.online_se[both]),
     )  # fmt: skip
-    figure.update_xaxes(scale.axis("probe gap, nats per token", probe))
-    figure.update_yaxes(scale.axis("online gap, nats per token", online))
     return figure
 
 
@@ -47,13 +46,13 @@ def placebo_figure(scores: Float[np.ndarray, "rows"]) -> go.Figure:
     count = len(scores)
     quantiles = np.asarray([NormalDist().inv_cdf((i + 0.5) / count) for i in range(count)])
     reach = max(3.0, float(np.max(np.abs(scores))) * 1.1)
-    figure = blank(420, showlegend=False)
+    x = line_axis("quantile of a standard normal") | {"range": [-3, 3]}
+    y = line_axis("placebo gap / its s.e.") | {"range": [-reach, reach]}
+    figure = blank(420, x, y, showlegend=False)
     figure.add_hrect(y0=-PLACEBO_LIMIT, y1=PLACEBO_LIMIT, fillcolor="#efece5", line_width=0, layer="below")
     figure.add_scatter(x=[-3, 3], y=[-3, 3], mode="lines", line={"color": FAINT, "width": 1}, hoverinfo="skip")
     figure.add_scatter(
         x=quantiles, y=np.sort(scores), mode="markers", marker={"size": 8, "color": SIZE_COLOURS[3]},
         hovertemplate="placebo / s.e. %{y:.2f}<extra></extra>",
     )  # fmt: skip
-    figure.update_xaxes(line_axis("quantile of a standard normal"), range=[-3, 3])
-    figure.update_yaxes(line_axis("placebo gap / its s.e."), range=[-reach, reach])
     return figure

@@ -134,14 +134,18 @@ def symbols_of(architectures: Iterable[str]) -> dict[str, str]:
     return {name: SYMBOLS[i % len(SYMBOLS)] for i, name in enumerate(names)}
 
 
-def blank(height: int, **layout: Any) -> go.Figure:
-    """Return an empty figure in the style of the page."""
+def blank(
+    height: int, x: dict[str, Any] | None = None, y: dict[str, Any] | None = None, *, top: int = 24, **layout: Any
+) -> go.Figure:
+    """Return an empty figure in the style of the page, with its axes; `top` is the margin for what stands above it."""
     figure = go.Figure()
     figure.update_layout(
         template="none",
         height=height,
+        xaxis=x or {},
+        yaxis=y or {},
         font={"family": "system-ui, sans-serif", "size": 13, "color": INK},
-        margin={"l": 60, "r": 16, "t": 24, "b": 48},
+        margin={"l": 60, "r": 16, "t": top, "b": 48},
         paper_bgcolor="rgba(0,0,0,0)",
         plot_bgcolor="rgba(0,0,0,0)",
         hoverlabel={"align": "left", "bgcolor": "#ffffff", "font": {"size": 12}},

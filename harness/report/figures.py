@@ -81,15 +81,9 @@ def coverage_figure(runs: pd.DataFrame) -> go.Figure:
         )  # fmt: skip
     figure.add_vline(x=PUBLISHED_GAP.u_star, line={"color": ACCENT, "width": 1.5})
     figure.add_annotation(
-        x=0,
-        xref="x",
-        y=1.0,
-        yref="paper",
-        yanchor="bottom",
-        text=f"u* = {PUBLISHED_GAP.u_star:g}",
-        showarrow=False,
-        font={"color": ACCENT},
-    )
+        x=0, xref="x", y=1.0, yref="paper", yanchor="bottom", text=f"u* = {PUBLISHED_GAP.u_star:g}",
+        showarrow=False, font={"color": ACCENT},
+    )  # fmt: skip
     axis = log_axis(f"u = D/N<sup>{PUBLISHED_GAP.z}</sup>, raw counts", u, np.asarray(source))
     figure.update_xaxes(axis | {"range": [min(axis["range"][0], -1.0), axis["range"][1]]})
     figure.update_yaxes(
@@ -108,18 +102,21 @@ def collapse_figure(marks: Marks, constants: GapConstants, source: GapConstants 
     if constants != source:
         curves.append(("A f(u), fitted here", predict_gap(1.0, grid, *constants), "solid", ACCENT))
     scale = SignedLog.of(gap, *(curve for _, curve, _, _ in curves))
-    figure = blank(460)
+    alpha, z = number(constants.alpha), number(constants.z)
+    figure = blank(
+        460, log_axis(f"u = D/N<sup>{z}</sup>, raw counts", grid),
+        scale.axis(
+            f"G·N<sup>{alpha}</sup>, nats per token × parameters<sup>{alpha}</sup>",
+            gap, *(curve for _, curve, _, _ in curves),
+        ),
+        top=64,
+    )  # fmt: skip
     for name, curve, dash, colour in curves:
         figure.add_scatter(
             x=grid, y=scale.place(curve), mode="lines", name=name, line={"dash": dash, "color": colour, "width": 1.8},
             hoverinfo="skip",
         )  # fmt: skip
     _add_marks(figure, marks, u, scale.place(gap), scale.bars(gap, se))
-    alpha, z = number(constants.alpha), number(constants.z)
-    figure.update_xaxes(log_axis(f"u = D/N<sup>{z}</sup>, raw counts", grid))
-    title = f"G·N<sup>{alpha}</sup>, nats per token × parameters<sup>{alpha}</sup>"
-    figure.update_yaxes(scale.axis(title, gap, *(curve for _, curve, _, _ in curves)))
-    figure.update_layout(margin={"t": 64})
     return figure
 
 
@@ -132,16 +129,14 @@ def gap_figure(marks: Marks, constants: GapConstants | None) -> go.Figure:
         sizes = np.unique(np.quantile(n, [0.0, 0.5, 1.0], method="nearest"))
         curves = [(size, grid, predict_gap(size, grid, *constants)) for size in sizes]
     scale = SignedLog.of(gap, *(curve for _, _, curve in curves))
-    figure = blank(500)
+    y = scale.axis("G, nats per token", gap, *(curve for _, _, curve in curves))
+    figure = blank(500, log_axis("D, tokens processed", d), y, top=64)
     for size, grid, curve in curves:
         figure.add_scatter(
             x=grid, y=scale.place(curve), mode="lines", hoverinfo="skip", showlegend=False,
             line={"color": size_colours(np.asarray([size]), n.min(), n.max())[0], "width": 1.5},
         )  # fmt: skip
     _add_marks(figure, marks, d, scale.place(gap), scale.bars(gap, marks.se))
-    figure.update_xaxes(log_axis("D, tokens processed", d))
-    figure.update_yaxes(scale.axis("G, nats per token", gap, *(curve for _, _, curve in curves)))
-    figure.update_layout(margin={"t": 64})
     return figure
 
 
@@ -161,14 +156,12 @@ def residual_figures(marks: Marks, residual: Float[np.ndarray, "marks"]) -> list
         (marks.d, "D, tokens processed"),
         (marks.epochs, "epochs D/U"),
     ):
-        figure = blank(320, showlegend=False)
+        figure = blank(320, log_axis(title, x), residual_axis(scale, residual), showlegend=False)
         figure.add_hrect(
             y0=float(scale.place(np.asarray(-2.0))), y1=float(scale.place(np.asarray(2.0))), fillcolor="#efece5",
             line_width=0, layer="below",
         )  # fmt: skip
         _add_marks(figure, marks, x, scale.place(residual), None)
-        figure.update_xaxes(log_axis(title, x))
-        figure.update_yaxes(residual_axis(scale, residual))
         figure.update_layout(coloraxis_showscale=False)
         figures.append(figure)
     return figures

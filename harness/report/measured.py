@@ -8,7 +8,7 @@ import plotly.graph_objects as go
 
 from harness.fit.results.shown import number
 from harness.record.table import ESTIMATORS
-from harness.report.figure_axes import HALF_INTERVAL, blank, line_axis, log_axis, short, size_colours
+from harness.report.figure_axes import HALF_INTERVAL, INK, blank, line_axis, log_axis, short, size_colours
 from harness.report.page_tables import html_table
 
 COLOURS = {"online": "#b9b4a7", "probe": "#6b6b6b", "control": "#31688e", "twin": "#b3541e"}
@@ -21,7 +21,8 @@ def label(row: dict[str, Any]) -> str:
 
 def side_by_side(rows: Sequence[dict[str, Any]]) -> go.Figure:
     """Draw the four estimators of each cell of twins, with 95 % bars."""
-    figure = blank(160 + 34 * len(rows))
+    x = line_axis("gap, nats per token") | {"zeroline": True, "zerolinecolor": INK}
+    figure = blank(160 + 34 * len(rows), x, top=64)
     places = np.arange(len(rows), 0, -1.0)
     for offset, name in zip((0.27, 0.09, -0.09, -0.27), ESTIMATORS, strict=True):
         known = [i for i, row in enumerate(rows) if row[f"gap_{name}"] is not None]
@@ -30,9 +31,8 @@ def side_by_side(rows: Sequence[dict[str, Any]]) -> go.Figure:
             error_x={"array": [HALF_INTERVAL * rows[i][f"gap_{name}_se"] for i in known], "thickness": 1.5, "width": 0},
             marker={"size": 7, "color": COLOURS[name]}, hovertemplate=f"{name} %{{x:.4f}}<extra></extra>",
         )  # fmt: skip
-    figure.update_xaxes(line_axis("gap, nats per token"), zeroline=True, zerolinecolor="#222222")
     figure.update_yaxes(tickvals=places.tolist(), ticktext=[label(row) for row in rows], showgrid=False)
-    figure.update_layout(margin={"l": 250, "t": 64})
+    figure.update_layout(margin={"l": 250})
     return figure
 
 
@@ -61,7 +61,7 @@ def _column(points: Sequence[dict[str, Any]], name: str) -> np.ndarray:
 
 
 def _lines(curves: Sequence[tuple[dict[str, Any], list[dict[str, Any]]]], across: str, axis: dict[str, Any]):
-    figure = blank(460)
+    figure = blank(460, axis, line_axis("twin gap, nats per token"), top=64)
     places = np.arange(1.0, len(curves) + 1)
     for (row, points), colour in zip(curves, size_colours(places, 1.0, max(2.0, len(curves))), strict=True):
         figure.add_scatter(
@@ -70,9 +70,6 @@ def _lines(curves: Sequence[tuple[dict[str, Any], list[dict[str, Any]]]], across
             line={"color": colour, "width": 1.5}, marker={"size": 5},
             hovertemplate=f"{label(row)}<br>%{{y:.4f}} at %{{x:.3s}}<extra></extra>",
         )  # fmt: skip
-    figure.update_xaxes(axis)
-    figure.update_yaxes(line_axis("twin gap, nats per token"))
-    figure.update_layout(margin={"t": 64})
     return figure
 
 

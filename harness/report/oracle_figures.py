@@ -68,13 +68,8 @@ def _power(figure: go.Figure, x: np.ndarray, at: tuple[float, float], exponent: 
 def _jeon_van_roy(table: pd.DataFrame, truth: Truth) -> tuple[str, list[Drawing]]:
     curves, best = (table.loc[table["kind"] == kind] for kind in ("curve", "optimum"))
     left = _curves(curves, "n", LOSS, "flops", ("n, width", "bound on the excess log-loss, nats a sample"))
-    left.add_scatter(
-        x=numbers(best, "n"),
-        y=numbers(best, LOSS),
-        mode="markers",
-        name="best width",
-        marker={"color": ACCENT, "size": 8},
-    )
+    marker = {"color": ACCENT, "size": 8}
+    left.add_scatter(x=numbers(best, "n"), y=numbers(best, LOSS), mode="markers", name="best width", marker=marker)
     p, t = numbers(best, "N_total"), numbers(best, "T")
     right = blank(440)
     right.add_scatter(
@@ -103,9 +98,8 @@ def _students(table: pd.DataFrame, truth: Truth) -> tuple[str, list[Drawing]]:
     violated = cells["violated"].tolist().count(True)
     titles = ("T, samples, each read once", "excess log-loss, nats a sample")
     left = _curves(cells, "T", "loss", "n", titles, mode="lines+markers", dotted="bound")
-    right = _curves(
-        cells, "n", "stream_loss", "T", ("n, width", "excess log-loss averaged over the stream"), mode="lines+markers"
-    )
+    across = ("n, width", "excess log-loss averaged over the stream")
+    right = _curves(cells, "n", "stream_loss", "T", across, mode="lines+markers")
     try:
         fitted = students.frontier_slope(table)
         slope = (
@@ -132,10 +126,7 @@ def _random_features(table: pd.DataFrame, truth: Truth) -> tuple[str, list[Drawi
         )  # fmt: skip
     right = _curves(table, "D", "gap_probe", "N_total", ("D, samples", "gap, test minus training loss"))
     return "Random features with ridge: test loss and gap by features and samples", [
-        (
-            left,
-            "Test loss, a line for each number of samples; dots with bars of two standard errors are experiments.",
-        ),
+        (left, "Test loss, a line for each number of samples; dots with bars of two standard errors are experiments."),
         (right, "The gap of the same students, a line for each number of features."),
     ]
 
@@ -143,21 +134,16 @@ def _random_features(table: pd.DataFrame, truth: Truth) -> tuple[str, list[Drawi
 def _gradient_flow(table: pd.DataFrame, truth: Truth) -> tuple[str, list[Drawing]]:
     reused, fresh = (table.loc[table["data"] == kind] for kind in ("reused", "fresh"))
     largest = numbers(table, "N_total").max()
-    fresh = fresh.loc[
-        numbers(fresh, "P") == numbers(fresh, "P").max()
-    ]  # P there only says how many samples measure the null
+    # On fresh samples P only says how many samples measure the null.
+    fresh = fresh.loc[numbers(fresh, "P") == numbers(fresh, "P").max()]
     wide = reused.loc[numbers(reused, "N_total") == largest]
     titles = ("t, passes over the samples at rate 1", "loss (dotted: training)")
     left = _curves(wide, "t", LOSS, "P", titles, dotted=TRAIN)
-    middle = _curves(
-        wide.loc[numbers(wide, "gap_probe") > 0], "t", "gap_probe", "P", ("t", "gap, test minus training loss")
-    )
+    above = wide.loc[numbers(wide, "gap_probe") > 0]
+    middle = _curves(above, "t", "gap_probe", "P", ("t", "gap, test minus training loss"))
     right = _curves(fresh, "t", LOSS, "N_total", ("t, on fresh samples", "loss"))
     return "Gradient flow on reused samples, and on fresh ones", [
-        (
-            left,
-            f"Test and training losses of N = {short(largest)} by number of reused samples P.",
-        ),
+        (left, f"Test and training losses of N = {short(largest)} by number of reused samples P."),
         (
             middle,
             "The gap of the same runs, less the luck of their samples with the twin on fresh ones, whose gap is 0.",
