@@ -12,7 +12,7 @@ from jaxtyping import Float
 
 from harness.fit.gap_law.constants import predict_gap, reduced_data, source_reach
 from harness.fit.results.shown import number
-from harness.fit.table import RUN_ROLES
+from harness.gaps.roles import RUN_ROLES
 from harness.report.figure_axes import (
     ACCENT,
     FAINT,

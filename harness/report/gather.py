@@ -8,7 +8,6 @@ import pandas as pd
 
 from harness.fit.known_truth import Truth
 from harness.gaps.cells import details, gap_rows
-from harness.gaps.roles import RUN_ROLES
 from harness.record.lock import is_live
 from harness.record.segments import read_segments
 from harness.record.status import read_status, run_folder

@@ -13,7 +13,7 @@ from harness.fit.gap_law.nulls import Null
 from harness.fit.laws.law import Law
 from harness.fit.results.result import FitResult
 from harness.fit.results.shown import number, span
-from harness.fit.table import RUN_ROLES
+from harness.gaps.roles import RUN_ROLES
 from harness.report.figure_axes import numbers, short
 
 # A cell with more characters than this is folded onto several lines.
