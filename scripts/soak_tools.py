@@ -10,8 +10,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from harness.record.columns import WALL_CLOCK
 from harness.record.status import ENDED, read_status
-from harness.record.table import WALL_CLOCK
 
 SWEEP = Path(__file__).resolve().with_name("soak.yaml")
 

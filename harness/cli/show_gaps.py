@@ -7,7 +7,8 @@ from typing import Any
 from harness.files import open_folder
 from harness.gaps.cells import cell_of, details, gap_rows
 from harness.gaps.roles import CONTAMINATED
-from harness.record.table import ESTIMATORS, runs_table
+from harness.record.columns import ESTIMATORS
+from harness.record.table import runs_table
 from harness.terminal import lines, print_lines, working
 
 

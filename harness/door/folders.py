@@ -11,7 +11,8 @@ from harness.fit.results.shown import Showable, Shown, TextTable, spans_table
 from harness.gaps.cells import cell_of, details, gap_rows
 from harness.launch.planning import plan_sweep
 from harness.launch.sweep import run_sweep
-from harness.record.table import ESTIMATORS, runs_table
+from harness.record.columns import ESTIMATORS
+from harness.record.table import runs_table
 from harness.train.session import Session
 from sweeps.plan import Plan
 

@@ -15,9 +15,10 @@ from harness.gaps.contrast import DETECTABLE, NO_GAP, Gap, Side, contrast, token
 from harness.gaps.document_losses import DocumentLosses, read_documents
 from harness.gaps.one_run import finite_or_none, gap_columns
 from harness.gaps.twins import loss_differences, placebo_gaps, recency, trajectory
+from harness.record.columns import ESTIMATORS
 from harness.record.status import run_folder
 from harness.record.sweep_folder import read_configs
-from harness.record.table import ESTIMATORS, runs_table
+from harness.record.table import runs_table
 from sweeps.config import RunConfig
 from sweeps.errors import InputError
 

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 
 from harness.fit.problem.fit_status import FitWarning
-from harness.record.table import ESTIMATORS
+from harness.record.columns import ESTIMATORS
 from sweeps.errors import InputError
 
 # Share of the held-out 13-grams in training text above which a gap is not to be trusted.

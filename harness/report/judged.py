@@ -13,7 +13,7 @@ from harness.fit.laws.registry import get_law
 from harness.fit.results.result import FitResult
 from harness.fit.table import assign_roles
 from harness.gaps.roles import roles_for_runs
-from harness.record.table import MEASURED
+from harness.record.columns import MEASURED
 from harness.report.marks import Marks, marks_of
 from sweeps.errors import InputError
 

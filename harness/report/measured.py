@@ -7,7 +7,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from harness.fit.results.shown import number
-from harness.record.table import ESTIMATORS
+from harness.record.columns import ESTIMATORS
 from harness.report.figure_axes import HALF_INTERVAL, INK, blank, line_axis, log_axis, short, size_colours
 from harness.report.page_tables import html_table
 

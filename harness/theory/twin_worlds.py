@@ -17,7 +17,7 @@ from harness.gaps.contrast import effective_number
 from harness.gaps.document_losses import DocumentLosses, ProbeRows
 from harness.gaps.one_run import TextFacts, measure
 from harness.gaps.twins import measure_pair
-from harness.record.table import ESTIMATORS
+from harness.record.columns import ESTIMATORS
 from models.config import make_config
 from sweeps.config import DataConfig, OptimizerConfig, RunConfig, online_span
 

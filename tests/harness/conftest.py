@@ -25,8 +25,9 @@ from harness.cli import main as cli
 from harness.files import write_text
 from harness.machine.calibration_file import calibration_path
 from harness.machine.platform import configure_jax
+from harness.record.columns import WALL_CLOCK
 from harness.record.sweep_folder import read_configs
-from harness.record.table import WALL_CLOCK, runs_table, segments_table
+from harness.record.table import runs_table, segments_table
 from sweeps.calibration import TWO_CORES
 from sweeps.config import RunConfig
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from harness.record.table import ESTIMATORS
+from harness.record.columns import ESTIMATORS
 from harness.report.measured import by_recency, estimators_table, label, over_training, side_by_side
 
 

@@ -1,0 +1,18 @@
+"""The names of columns in the tables of a sweep; whoever asks for them alone imports no table."""
+
+QUANTITIES = (
+    "width", "depth", "N_total", "N_nonembedding", "N_active", "N_trainable", "D", "U", "epochs", "batch_tokens", "lr",
+    "schedule", "flops", "flops_6nd",
+)  # fmt: skip
+# The estimators of the gap, from the least to the most trusted.
+ESTIMATORS = ("online", "probe", "control", "twin")
+MEASURED = (
+    "bytes_per_token", "train_loss_final100", "val_loss_final100", "seen_loss", "heldout_loss", "heldout_bpb",
+    *(f"gap_{name}{se}" for name in ESTIMATORS for se in ("", "_se")), "minimum_detectable_gap",
+    *(f"gap_{name}_bpb{se}" for name in ESTIMATORS[1:] for se in ("", "_se")), "gap_probe_se_source",
+    "online_lag", "online_lag_se", "gap_online_first", "gap_online_first_se", "placebo", "placebo_se",
+    *(f"placebo_{name}{se}" for name in ("online", "control", "twin") for se in ("", "_se")),
+    "gap_drift", "gap_drift_se", "converged", "noise_scale", "document_sd", "paired_sd", "contamination",
+)  # fmt: skip
+# These depend on the machine. All else in the tables is the same to the byte whenever and however the sweep is run.
+WALL_CLOCK = ("wall_seconds", "tokens_per_second")
