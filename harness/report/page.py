@@ -25,7 +25,6 @@ from harness.fit.results.result import FitResult
 from harness.fit.results.shown import number
 from harness.report import figures, measured, page_tables
 from harness.report.curves import LossCurves, curve_figures
-from harness.report.estimators import EXPECTED_BEYOND, PLACEBO_LIMIT, estimator_figure, placebo_figure, placebo_scores
 from harness.report.gather import Records
 from harness.report.judged import Judged
 from harness.report.marks import Marks
@@ -217,24 +216,25 @@ def _measurement(marks: Marks, cells: tuple[tuple[dict, dict], ...], placed: Pla
         below = int(np.sum(marks.online[both] < marks.probe[both]))
         parts.append(
             placed.place(
-                estimator_figure(marks),
+                measured.estimator_figure(marks),
                 "The source's estimator (online: held-out loss minus the mean training loss of the last 100 steps)"
                 f" against the probe gap; on the line they agree. It is lower in {below} of {int(both.sum())} runs. In"
                 " a first epoch the training loss is of windows not read before, and what is left is what other windows"
                 " of the same documents had taught. Bars: 95 %.",
             )
         )
-    scores = placebo_scores(marks)
+    scores = measured.placebo_scores(marks)
     if len(scores):
-        beyond = int(np.sum(np.abs(scores) > PLACEBO_LIMIT))
+        limit = measured.PLACEBO_LIMIT
+        beyond = int(np.sum(np.abs(scores) > limit))
         texts = len(set(zip(marks.domain, marks.tokenizer, strict=True)))
         parts.append(
             placed.place(
-                placebo_figure(scores),
+                measured.placebo_figure(scores),
                 "Placebo: the gap between two halves of the held-out text, truly zero, over its standard error."
-                f" {beyond} of {len(scores)} ({beyond / len(scores):.0%}) lie beyond {PLACEBO_LIMIT:g}, expected"
-                f" {EXPECTED_BEYOND:.0%}. Runs on the same text share its halves, so these are {texts} independent"
-                f" draws rather than {len(scores)}.",
+                f" {beyond} of {len(scores)} ({beyond / len(scores):.0%}) lie beyond {limit:g}, expected"
+                f" {measured.EXPECTED_BEYOND:.0%}. Runs on the same text share its halves, so these are {texts}"
+                f" independent draws rather than {len(scores)}.",
             )
         )
     return f'<div class="pair">{"".join(parts)}</div>' + (_twins(cells, placed) if cells else "")

@@ -1,10 +1,22 @@
-"""Figures of twins show the numbers they were given."""
+"""Figures of the measurement show the numbers they were given."""
+
+import dataclasses
 
 import numpy as np
 import pytest
 
 from harness.record.columns import ESTIMATORS
-from harness.report.measured import by_recency, estimators_table, label, over_training, side_by_side
+from harness.report.measured import (
+    EXPECTED_BEYOND,
+    by_recency,
+    estimator_figure,
+    estimators_table,
+    label,
+    over_training,
+    placebo_figure,
+    placebo_scores,
+    side_by_side,
+)
 
 
 def cell(epochs: float, twin: float | None = 0.2):
@@ -55,3 +67,28 @@ def test_the_table_has_every_number(cells):
     text = estimators_table([row for row, _ in cells])
     for number in ("0.1 ± 0.02", "0.2 ± 0.04", "0.01", "0.03", "0.07"):
         assert number in text
+
+
+def test_two_standard_errors_are_passed_by_one_in_twenty_two():
+    """P(|z| > 2) = 0.0455 (tables of the normal distribution)."""
+    assert pytest.approx(0.0455, abs=5e-5) == EXPECTED_BEYOND
+
+
+def test_placebos_without_an_error_have_no_score(material):
+    placebo, se = np.asarray([0.2, -0.3, np.nan, 0.1]), np.asarray([0.1, 0.1, 0.1, np.nan])
+    marks = dataclasses.replace(material.marks, placebo=placebo, placebo_se=se)
+    assert placebo_scores(marks).tolist() == pytest.approx([2.0, -3.0])
+
+
+def test_normal_scores_lie_on_the_line():
+    scores = np.random.default_rng(3).standard_normal(2000)
+    points = placebo_figure(scores).data[1]
+    inner = np.abs(points.x) < 2
+    np.testing.assert_allclose(points.y[inner], points.x[inner], atol=0.15)
+
+
+def test_equal_estimators_lie_on_the_line(material):
+    marks = dataclasses.replace(material.marks, online=material.marks.probe)
+    line, points = estimator_figure(marks).data
+    np.testing.assert_allclose(points.x, points.y)
+    np.testing.assert_allclose(line.x, line.y)

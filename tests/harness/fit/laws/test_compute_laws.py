@@ -59,6 +59,7 @@ def test_the_exponent_of_optimal_sizes_is_told_apart_from_another():
     sizes = [noisy(1e-3 * flops**a, 0.05, seed) for seed, a in ((0, 0.73), (1, 0.5))]
     table = pd.concat([pd.DataFrame({"flops": flops, "N": n, "group": g}) for n, g in zip(sizes, "ab", strict=True)])
     found = compare_exponents("henighan_n_opt", table, "a", ("a", "b"), bootstrap=100)
+    assert f"<td>b - a</td><td>{found.difference:.4g}</td><td>[" in found._repr_html_()
     assert found.values == (pytest.approx(0.73, abs=0.02), pytest.approx(0.5, abs=0.02))
     assert found.difference_interval[1] is not None and found.difference_interval[1] < -0.15
 

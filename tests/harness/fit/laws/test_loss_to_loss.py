@@ -53,6 +53,7 @@ def test_the_base_law_is_recovered(pairs):
 def test_the_exponent_of_simulated_pairs_is_recovered_with_its_error(pairs):
     """kappa within .03 (1.6 standard errors of this design), and the truth within the joint interval."""
     found = transfer_loss(pairs(0), bootstrap=60)
+    assert f"<td>kappa</td><td>{found.kappa:.4g}</td><td>[" in found._repr_html_()
     assert found.kappa == pytest.approx(1.2, abs=0.03) and found.K == pytest.approx(0.9, abs=0.05)
     low, high = found.intervals["kappa"]
     assert low is not None and high is not None and low < 1.2 < high and high - low < 0.2

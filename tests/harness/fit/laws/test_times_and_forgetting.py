@@ -69,6 +69,7 @@ def test_the_best_shape_of_a_time_budget_is_the_law_s(shapes):
         found = best_in_time(times, losses, shapes, budget)
         ranked = found.shapes
         assert found.best["N"] == ranked["N"].iloc[0] and f"{budget:g} s" in found._repr_html_()
+        np.testing.assert_array_equal(found.figure().data[0].y, ranked["prediction"])
         seconds = 0.004 + 2e-12 * shapes["x[weights]"] + 5e-13 * shapes["x[activations]"]
         truth = 1.69 + 406.4 * shapes["N"] ** -0.34 + 410.7 * (shapes["B"] * budget / seconds) ** -0.28
         assert float(ranked["prediction"].iloc[0]) == pytest.approx(truth.min(), rel=0.02)
