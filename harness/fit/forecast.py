@@ -41,7 +41,7 @@ class Predictions(Showable):
 
     def shown(self) -> list[TextTable]:
         """The points and the predictions, each with its interval."""
-        return [spans_table(f"{self.law}: {self.formula}", self.table)]
+        return [predictions_table(f"{self.law}: {self.formula}", self.table)]
 
     def figure(self) -> "go.Figure":
         """Draw the predictions against the column that varies most, with the intervals of the law and of a new run."""
@@ -63,6 +63,16 @@ class Predictions(Showable):
 def estimates(result: FitResult) -> dict[str, float]:
     """The estimates; nan for one that has no finite value."""
     return {name: np.nan if value.estimate is None else value.estimate for name, value in result.parameters.items()}
+
+
+def predictions_table(title: str, points: pd.DataFrame) -> TextTable:
+    """What `predict` returns, each prediction with its interval of the law and that of a new run."""
+    limits = {"low": "prediction_low", "high": "prediction_high", "run_low": "new run_low", "run_high": "new run_high"}
+    drawn = points["run_low"].notna().any()
+    table = (
+        points.assign(**{"new run": points["prediction"]}) if drawn else points.drop(columns=["run_low", "run_high"])
+    )
+    return spans_table(title, table.rename(columns=limits))
 
 
 def predict(result: FitResult, points: pd.DataFrame, *, source: str = "points") -> pd.DataFrame:

@@ -137,7 +137,8 @@ def nulls_table(nulls: Sequence[Null]) -> str:
 def cost_table(runs: pd.DataFrame) -> str:
     """Write tokens, FLOPs and seconds of the steps taken, in all and by architecture and size."""
     groups = runs.groupby(["architecture", RUN_ROLES["N"]])
-    rows = [[f"{architecture}, N {short(n)}", *_costs(group)] for (architecture, n), group in groups]
+    named = [(group["architecture"].iloc[0], short(group[RUN_ROLES["N"]].iloc[0]), group) for _, group in groups]
+    rows = [[f"{architecture}, N {n}", *_costs(group)] for architecture, n, group in named]
     headings = ("runs of", "runs", "tokens", "FLOPs, exact", "FLOPs, 6ND", "training, s", "compiling, s", "tokens/s")
     return html_table(headings, [["all", *_costs(runs)], *rows], tall=True)
 

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from harness.fit.forecast import predict
+from harness.fit.forecast import predict, predictions_table
 from harness.fit.results.result import FitResult
-from harness.fit.results.shown import Showable, TextTable, spans_table
+from harness.fit.results.shown import Showable, TextTable
 from sweeps.errors import InputError
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ class TimeBudget(Showable):
     def shown(self) -> list[TextTable]:
         """Every shape, the best first."""
         title = f"after {self.seconds:g} s of training, the best shape first"
-        return [spans_table(title, self.shapes)]
+        return [predictions_table(title, self.shapes)]
 
     def figure(self) -> "go.Figure":
         """Draw the predicted loss of every shape against its parameters, with its 95 % interval."""

@@ -67,7 +67,9 @@ def span(low: float | None, high: float | None) -> str:
 def spans_table(title: str, table: pd.DataFrame) -> TextTable:
     """A table in which NAME stands with its interval, where there are also NAME_low and NAME_high."""
     rows = finite_rows(table.to_dict("records"))
-    columns = tuple(str(name) for name in table.columns if not str(name).endswith(("_low", "_high")))
+    names = [str(name) for name in table.columns]
+    limits = {f"{name}_{end}" for name in names for end in ("low", "high")}
+    columns = tuple(name for name in names if name not in limits)
     with_span = {name for name in columns if any(row.get(f"{name}_low") is not None for row in rows)}
 
     def cell(row: Mapping[str, Any], name: str) -> str:
