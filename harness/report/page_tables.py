@@ -11,8 +11,8 @@ import pandas as pd
 from harness.fit.compare import ComparedLaw
 from harness.fit.gap_law.nulls import Null
 from harness.fit.laws.law import Law
-from harness.fit.results.result import FitResult
-from harness.fit.results.shown import number, span
+from harness.fit.results.result import FitResult, estimate_cells
+from harness.fit.results.shown import number
 from harness.gaps.roles import RUN_ROLES
 from harness.report.figure_axes import numbers, short
 
@@ -81,29 +81,22 @@ def html_table(
 
 def constants_table(law: Law, fit: FitResult | None) -> str:
     """Write a law's constants and combinations beside the source's, with words for those that are not identified."""
-    names = list(fit.parameters) if fit is not None else [p.name for p in law.parameters]
-    published = {p.name: p.published for p in law.parameters}
-    combined = {c.label: c.published for c in law.combinations if c.label not in names}
-    known: dict[str, tuple[float | None, ...]] = {}
-    if fit is not None:
-        identified = {name: value for name, value in fit.parameters.items() if value.identified}
-        known = {name: (v.estimate, v.ci_low, v.ci_high, v.se) for name, v in identified.items()}
-        known |= {
-            name: (e.estimate, e.ci_low, e.ci_high, e.se) for name, e in fit.combinations.items() if name in combined
-        }
-    unknown = ["no fit" if fit is None else Html("<em>not identified</em>"), "", ""]
+    names = [p.name for p in law.parameters] if fit is None else list(fit.parameters)
+    published = {c.label: c.published for c in law.combinations} | {p.name: p.published for p in law.parameters}
+    entries = {} if fit is None else fit.combinations | fit.parameters
+    unknown = "no fit" if fit is None else Html("<em>not identified</em>")
     rows = []
-    for name, source in [*((name, published.get(name)) for name in names), *combined.items()]:
-        shown: list[Any] = unknown
-        if name in known:
-            estimate, low, high, se = known[name]
-            shown = [_figure(estimate), span(low, high).replace("-", "\N{MINUS SIGN}"), _figure(se)]
-        rows.append([name, *shown, _figure(source)])
+    for name in (*names, *(c.label for c in law.combinations if c.label not in names)):
+        cells, entry = (unknown, "", ""), entries.get(name)
+        if entry is not None and entry.identified:
+            estimate, se, interval = map(_figure, estimate_cells(entry))
+            cells = (estimate, interval, se)
+        rows.append([name, *cells, _figure(number(published.get(name)))])
     return html_table(("constant", "this sweep", "95 % interval", "standard error", "source document"), rows)
 
 
-def _figure(value: float | None) -> Html:
-    return Html("–" if value is None else number(value).replace("-", "\N{MINUS SIGN}"))
+def _figure(text: str) -> Html:
+    return Html("–" if text == "-" else text.replace("-", "\N{MINUS SIGN}"))
 
 
 def comparison_table(comparison: Sequence[ComparedLaw]) -> str:
