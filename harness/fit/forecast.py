@@ -68,7 +68,7 @@ def estimates(result: FitResult) -> dict[str, float]:
 def predictions_table(title: str, points: pd.DataFrame) -> TextTable:
     """What `predict` returns, each prediction with its interval of the law and that of a new run."""
     limits = {"low": "prediction_low", "high": "prediction_high", "run_low": "new run_low", "run_high": "new run_high"}
-    drawn = points["run_low"].notna().any()
+    drawn = not np.isnan(points["run_low"].to_numpy(float)).all()
     table = (
         points.assign(**{"new run": points["prediction"]}) if drawn else points.drop(columns=["run_low", "run_high"])
     )
