@@ -69,8 +69,7 @@ def load(source: str | Path) -> Sweep:
 def expand(spec: Spec, where: object) -> Sweep:
     """All cells of a spec.
 
-    Raises:
-        InputError: axes that do not fit, a filter that cannot be used or leaves nothing, or two cells that are one run.
+    InputError if axes do not fit, a filter cannot be used or leaves nothing, or two cells are one run.
     """
     base = _override(DEFAULTS, spec.defaults, where, "defaults")
     cells: list[Cell] = []

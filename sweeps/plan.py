@@ -209,8 +209,7 @@ CLEARLY = 0.95
 def divide(configs: Sequence[RunConfig], calibration: Calibration, memory_limit: int | None = None) -> Division:
     """Deal the runs to one process on all cores, or to pinned workers if by the calibration these end sooner.
 
-    Args:
-        memory_limit: bytes that the packs of all processes may need together; None for any.
+    The packs of all processes may need `memory_limit` bytes together; None is no limit.
     """
     whole = _division(configs, calibration, 1, 0.0, memory_limit)
     workers = calibration.workers

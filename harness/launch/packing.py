@@ -76,8 +76,7 @@ def settle_packing(out: Path, runs: Sequence[RunConfig], calibration: Calibratio
 def memory_limit_of(platform: str, workers: int = 1) -> int:
     """Bytes a pack may need: four fifths of the accelerators' memory, or half the machine's, shared by the workers.
 
-    Args:
-        platform: "cpu", or JAX's name of the accelerators, which are asked how much they have.
+    The platform is "cpu", or JAX's name of the accelerators, which are asked how much they have.
     """
     if platform != "cpu":
         import jax

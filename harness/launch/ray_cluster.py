@@ -87,13 +87,10 @@ def run_packs_on_ray(queue_of: Callable[[int], PackQueue], session: Session) -> 
 
 
 def _without_folder(folder: str) -> Callable[[bytes], Any]:
-    """What a task runs: a call, made when `folder` was taken off the import path.
+    """What a task runs: a call, made when `folder`, the driver's working folder, was taken off the import path.
 
-    Ray puts the driver's working folder first on its tasks' import path, where packages with isogap's names may lie.
-    The function is local so that Ray sends it whole: it imports nothing of isogap before the path is right.
-
-    Args:
-        folder: the driver's working folder.
+    Ray puts that folder first on its tasks' import path, where packages with isogap's names may lie. The function is
+    local so that Ray sends it whole: it imports nothing of isogap before the path is right.
     """
     isogap_lies_there = folder == str(HOME)
 

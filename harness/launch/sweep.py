@@ -37,10 +37,9 @@ STOPPED = {15: 143, 2: 130}
 
 
 def run_sweep(sweep: str, session: Session) -> int:
-    """Train all runs of the sweep that have not ended.
+    """Train all runs of the sweep that have not ended, and return the exit status.
 
-    Returns:
-        the exit status: 0, 3 if runs failed or diverged, 143 or 130 after a signal.
+    It is 0, 3 if runs failed or diverged, 143 or 130 after a signal.
 
     Raises:
         InputError: a bad spec, a folder that another process runs, or a text that is not the one its runs began with.
@@ -167,12 +166,9 @@ def _workers(
 
 
 def _prepare_data(runs: list[RunConfig], session: Session, console: Console) -> dict[str, dict[str, str]]:
-    """Tokenize the text of the runs, and check that it is the text they began with.
+    """Tokenize the text of the runs, check that it is the text they began with, and return its hashes.
 
     A corpus that cannot be read fails its runs later.
-
-    Returns:
-        the hashes for `record_environment`.
     """
     from harness.data.store import prepare
 

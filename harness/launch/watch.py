@@ -145,11 +145,7 @@ def _moving(slot: InSlot) -> dict[str, Any]:
 
 
 def time_shares(heartbeats: Sequence[Heartbeat], seconds: float) -> str:
-    """Where the processes' time went, in one line; empty if no process has worked.
-
-    Args:
-        seconds: of the wall clock.
-    """
+    """Where the processes' time went in `seconds` of the wall clock, in one line; empty if no process has worked."""
     total = sum(heartbeat.since for heartbeat in heartbeats)
     if not total:
         return ""

@@ -88,10 +88,8 @@ def calibrate(progress: Callable[[str], None]) -> Calibration:
     """Time about a dozen programs, one to three minutes on 2 cores, nearly all of it compiling.
 
     The process must have no cache of compiled programs, or the compile times mean nothing. Its main module must be
-    importable without side effects, because the processes of `measure_pinned_workers` import it again.
-
-    Args:
-        progress: called with a description of what is measured next.
+    importable without side effects, because the processes of `measure_pinned_workers` import it again. `progress` is
+    called with a description of what is measured next.
     """
     alone, wide = _shape("dense", 32, 2), _shape("dense", 128, 4)
     devices, platform = len(jax.devices()), jax.default_backend()

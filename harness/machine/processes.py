@@ -66,11 +66,9 @@ def run_module(module: str, *arguments: str) -> None:
 def spawn(target: Callable[..., None], *arguments: Any) -> tuple[SpawnProcess, Connection]:
     """Start a process that calls `target(connection, *arguments)` and ends with this one.
 
-    The child takes over the import path of this process. As with every spawned process, it imports the main module
-    again, under another name.
-
-    Returns:
-        the process and this end of the connection, which raises EOFError when the process has ended.
+    It is returned with this end of the connection, which raises EOFError when the process has ended. The child takes
+    over the import path of this process. As with every spawned process, it imports the main module again, under another
+    name.
     """
     context = multiprocessing.get_context("spawn")
     here, there = context.Pipe()

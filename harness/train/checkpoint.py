@@ -223,10 +223,8 @@ def find_states(
 ) -> dict[str, tuple[int, list[np.ndarray]]]:
     """The furthest state of each run that any pack's checkpoint holds whole: run id -> (turns, leaves of one slot).
 
-    If a save is incomplete or damaged, a warning names it and the one before it is used.
-
-    Args:
-        usable: (run id, turns) -> whether the run may go on from there.
+    If a save is incomplete or damaged, a warning names it and the one before it is used. `usable` answers for (run id,
+    turns) whether the run may go on from there.
     """
     candidates: dict[str, list[tuple[int, int, Path]]] = {}
     manifests: dict[Path, dict[str, Any]] = {}
@@ -265,10 +263,8 @@ def resume_states(
 ) -> dict[str, tuple[int, list[np.ndarray]]]:
     """Where the runs of a sweep's folder go on, as `find_states` returns it: the furthest state up to which a run's
     segments are whole, too. A run without such a state begins anew. So does one saved within its first step, because
-    nothing of it is recorded.
-
-    Args:
-        turns_per_step: of a run; checkpoints count turns.
+    nothing of it is recorded. Checkpoints count turns, of which each step of a run takes
+    `turns_per_step`.
     """
     configs = {run.run_id: run for run in runs}
     ends: dict[str, set[int]] = {}

@@ -114,11 +114,8 @@ class DevicePack:
         self._state = self._programs.enter(self._state, entering, put(mask, self._programs.shardings.runs))
 
     def advance(self, turns: int, tokens: Mapping[int, Int32[np.ndarray, "turns m T+1"]]) -> tuple[Metrics, Timing]:
-        """Train all slots for some turns; the metrics are [k, R], of which the first `turns` rows count.
-
-        Args:
-            tokens: the micro-batches by slot.
-        """
+        """Train all slots for some turns on `tokens`, the micro-batches by slot; the metrics are [k, R], of which the
+        first `turns` rows count."""
         shape, laid = self._pack.shape, self._programs.shardings
         size = (self.most_turns, self._pack.slots, shape.micro_batch, shape.model.context + 1)
         batches = np.zeros(size, np.int32)

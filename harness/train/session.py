@@ -47,11 +47,7 @@ class PeerLost(PeerError):
 
 @dataclasses.dataclass
 class Stop:
-    """Why to stop between two dispatches: a signal, the time limit, or a failure under --fail-fast.
-
-    Attributes:
-        deadline: by `time.monotonic`.
-    """
+    """Why to stop between two dispatches: a signal, the `time.monotonic` of a deadline, a failure under --fail-fast."""
 
     deadline: float | None = None
     signal_number: int | None = None
