@@ -149,8 +149,8 @@ def complete(
     combinations = combinations_of(problem, identified, sampled)
     reported = [name for name, value in estimates.items() if value.identified]
     reported += [entry.combination for entry in combinations]
-    moved = cases(searched, searched_frame, solutions, identified, reported) if sensitivity and reported else ()
-    robust = robustness(problem, identified, moved) if moved else None
+    refits = cases(searched, searched_frame, solutions, identified, reported) if sensitivity and reported else ()
+    robust = robustness(problem, identified, refits) if refits else None
     beyond = extrapolate(searched, solutions) if sensitivity else None
     condition = identified.condition if np.isfinite(identified.condition) else None
     loss = solutions.loss
@@ -182,7 +182,7 @@ def complete(
         ),
         scatter=scatter_of(problem, identified.theta, fitted.degrees),
         holdout=holdout_scores(problem, identified.theta),
-        sensitivity=moved,
+        sensitivity=refits,
         robustness=robust,
         extrapolation=beyond.summary() if beyond else None,
         checklist=checklist(problem, frame, solutions, identified, draws),

@@ -106,9 +106,9 @@ def runs_to_allocate(frame: pd.DataFrame, source: str = "table") -> LossRuns:
     Raises InputError if a column is missing or unusable.
     """
     n, d, loss = (column_of(frame, role, source) for role in ("N", "D", "L"))
-    given = "flops" in frame.columns
-    flops = column_of(frame, "flops", source) if given else FLOPS_PER_PARAMETER_TOKEN * n * d
-    counted = "the column flops" if given else SIX_ND
+    has_flops = "flops" in frame.columns
+    flops = column_of(frame, "flops", source) if has_flops else FLOPS_PER_PARAMETER_TOKEN * n * d
+    counted = "the column flops" if has_flops else SIX_ND
     labelled = "run" in frame.columns
     labels = frame["run"].astype(str) if labelled else pd.Series(n)
     return LossRuns(n, d, flops, loss, pd.factorize(labels)[0], labelled, counted)

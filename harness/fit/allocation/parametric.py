@@ -51,7 +51,7 @@ def _lowest(law: Law, values: Values, budgets: Float[np.ndarray, "budgets"]) -> 
     draws, count = len(next(iter(values.values()))), len(budgets)
     top = np.log(budgets / FLOPS_PER_PARAMETER_TOKEN)[None, :, None]
     low, width, points = np.zeros((draws, count, 1)), np.broadcast_to(top, (draws, count, 1)), COARSE
-    found = np.full((draws, count), True)
+    has_minimum = np.full((draws, count), True)
     for turn in range(ROUNDS):
         grid = low + width * np.linspace(0.0, 1.0, points)
         loss = _losses(law, values, grid.reshape(draws, -1), np.repeat(budgets, points)[None]).reshape(grid.shape)
@@ -61,14 +61,14 @@ def _lowest(law: Law, values: Values, budgets: Float[np.ndarray, "budgets"]) -> 
             minima = (inner <= loss[..., :-2]) & (inner <= loss[..., 2:]) & np.isfinite(inner)
             # A plateau that underflow makes has no minimum either.
             minima &= (inner < loss[..., :1]) | (inner < loss[..., -1:])
-            found = minima.any(axis=-1)
+            has_minimum = minima.any(axis=-1)
             at = 1 + np.where(minima, inner, np.inf).argmin(axis=-1)
         else:
             at = loss.argmin(axis=-1)
         best = np.take_along_axis(grid, at[..., None], axis=-1)
         step = width / (points - 1)
         low, width, points = best - step, 2 * step, FINE
-    return np.where(found, best[..., 0], np.nan)
+    return np.where(has_minimum, best[..., 0], np.nan)
 
 
 def _losses(law: Law, values: Values, log_n: Float[np.ndarray, "draws points"], budgets) -> np.ndarray:

@@ -167,7 +167,7 @@ def noise_of(problem: Problem, identified: Identified) -> float:
     return float(1.4826 * np.median(np.abs(residual - np.median(residual))))
 
 
-def robustness(problem: Problem, identified: Identified, moved: tuple[SensitivityCase, ...]) -> Robustness:
+def robustness(problem: Problem, identified: Identified, refits: tuple[SensitivityCase, ...]) -> Robustness:
     """The verdict `fragile` or `stable`, by rule.
 
     Fragile: over the cases an exponent (or a combination of exponents) ranges over more than 0.1, or the prediction at
@@ -181,14 +181,14 @@ def robustness(problem: Problem, identified: Identified, moved: tuple[Sensitivit
     ranges: dict[str, tuple[float, str, float, str]] = {}
     reasons = []
     labels = [c.label for c in problem.law.combinations if not c.label.startswith("log ")]
-    own = [case for case in moved if not case.case.startswith("law ")]
+    own = [case for case in refits if not case.case.startswith("law ")]
     for name in dict.fromkeys(name for case in own for name in case.estimates):
         values = [(case.estimates[name], case.case) for case in own if name in case.estimates]
         (low, at_low), (high, at_high) = min(values), max(values)
         ranges[name] = (low, at_low, high, at_high)
         if high - low > EXPONENT_RANGE and (name in exponents or name in labels):
             reasons.append(f"{name} ranges from {low:.3g} ({at_low}) to {high:.3g} ({at_high})")
-    likely = [case for case in moved if (case.aic_behind or 0.0) <= REFUTED]
+    likely = [case for case in refits if (case.aic_behind or 0.0) <= REFUTED]
     predicted = [(case.prediction, case.case) for case in likely if case.prediction is not None]
     if predicted:
         (low, at_low), (high, at_high) = min(predicted), max(predicted)
