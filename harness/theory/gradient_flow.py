@@ -77,9 +77,8 @@ class FlowLosses:
 
 
 def mean_and_error(values: Float[np.ndarray, "draws times"]) -> tuple[Float[np.ndarray, "times"], ...]:
-    """The mean over draws and its standard error (nan for one draw)."""
-    error = values.std(axis=0, ddof=1) / math.sqrt(len(values)) if len(values) > 1 else np.full(values.shape[1], np.nan)
-    return values.mean(axis=0), error
+    """The mean over two draws or more, and its standard error."""
+    return values.mean(axis=0), values.std(axis=0, ddof=1) / math.sqrt(len(values))
 
 
 def _features(world: FlowWorld, N: int, rng: np.random.Generator) -> Float[np.ndarray, "N K"]:
@@ -193,10 +192,8 @@ def simulate_gradient_flow(
     Returns:
         rows: N; data = "reused" (U = P distinct samples, epochs = t, D = P t) or "fresh" (D = U = P t, one epoch); P;
         t; flops = N D; loss, train_loss (fresh: on P samples not seen), gap, gap_se; raw_gap without control variate.
-        truth: `kaplan_floor` of the loss of fresh rows in N and t (`where`), t in the role of D.
-
-    Raises:
-        InputError: unusable values.
+        truth: `kaplan_floor` of the loss of fresh rows in N and t (`where`), t in the role of D. Settings that are not
+        usable raise InputError.
     """
     started, name = time.perf_counter(), "simulate gradient_flow"
     fitting = bool(sizes) and min(sizes) >= 1 and 2 * max(sizes) <= modes

@@ -77,8 +77,7 @@ def _squared_eps(n: Float[np.ndarray, "*rows"], K: float) -> Float[np.ndarray, "
 def best_split(C: _Numbers, d: int = 10, K: float = 100.0) -> BestSplit:
     """The width at which the bound is least at d n T = C.
 
-    Raises:
-        InputError: d below 1, K not positive, or a budget that does not pay for 100 neurons' samples (below 100 d).
+    Raises InputError for d below 1, K not positive, or a budget that pays for no sample of 100 neurons (below 100 d).
     """
     budgets = np.asarray(C, float)
     check_teacher("simulate jeon_van_roy", d, K)

@@ -177,8 +177,7 @@ class Slope(NamedTuple):
 def loss_slope(table: pd.DataFrame, axis: str = "width", *, draws: int = 1000, seed: int = 0) -> Slope:
     """How the loss falls along `width` or `members` of (part of) a table of `simulate_lottery`.
 
-    Raises:
-        InputError: fewer than two values along the axis.
+    Raises InputError for fewer than two values along the axis.
     """
     values = np.unique(table[axis].to_numpy(float))
     if len(values) < 2:

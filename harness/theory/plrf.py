@@ -106,10 +106,9 @@ class Instance:
 
 
 def instance(alpha: float, beta: float, d: int, v: int, seed: int) -> Instance:
-    """A draw of W. v of many times d stands for infinity; where 2 alpha < 1 it is of the size of d.
+    """A draw of W; ValueError if v < d.
 
-    Raises:
-        ValueError: v < d.
+    v of many times d stands for infinity; where 2 alpha < 1 it is of the size of d.
     """
     if v < d:
         raise ValueError(f"{v} modes for {d} parameters")
@@ -134,10 +133,8 @@ def risk(draw: Instance, steps: Float[np.ndarray, "times"], gamma: float, batch:
 
     The variances S_k of the parameters' errors obey the linear S <- diag(m) S + (gamma^2/B) lambda (lambda . S + P_inf)
     with m = 1 - 2 gamma lambda + gamma^2 lambda^2 (1 + 1/B), for Gaussian data. One symmetric eigendecomposition, of 1
-    minus this map so that slow directions keep their digits, makes it a sum of powers.
-
-    Raises:
-        ValueError: the risk diverges at this gamma.
+    minus this map so that slow directions keep their digits, makes it a sum of powers. Raises ValueError where the risk
+    diverges at this gamma.
     """
     scaled = gamma * draw.eigenvalue
     kick = scaled / math.sqrt(batch)
@@ -158,10 +155,8 @@ def expected_risk(
 
     The Volterra equation P(r) = F(r) + sum_s K(r - 1 - s) P(s) is one of generating functions: at x = e^-p, with m(H)
     of `risk`, P = F/(1 - x K), F = u^T (1 - x m(H))^-1 u, K = (gamma^2/B) tr H^2 (1 - x m(H))^-1. As m is quadratic,
-    either is a difference of two resolvents, at the roots of 1 = x m(-s).
-
-    Raises:
-        ValueError: fewer than LEAST_STEPS steps, or gamma sum lambda of 2B/(B + 2) or more, where the risk may diverge.
+    either is a difference of two resolvents, at the roots of 1 = x m(-s). Raises ValueError for fewer than LEAST_STEPS
+    steps, or for gamma sum lambda of 2B/(B + 2) or more, where the risk may diverge.
     """
     steps = np.asarray(steps, float)
     most = 2 * batch / (batch + 2) / modes.trace
@@ -234,10 +229,7 @@ def simulate_plrf(
         rows: N = d, D = r B samples once each, flops = d r B, loss = risk, on training data too (no gap); steps;
         frontier, whether no other size has less risk at these FLOPs, and it is neither the first size nor the last.
         Runs of fewer than LEAST_STEPS steps are left out.
-        truth: the exponent of the phase.
-
-    Raises:
-        InputError: unusable values.
+        truth: the exponent of the phase. Settings that are not usable raise InputError.
     """
     started, name = time.perf_counter(), "simulate plrf"
     point = phase(alpha, beta) if alpha <= 10 and beta <= 10 else None

@@ -37,11 +37,7 @@ NEAR, EXACT = 1e-2, 1e-8
 
 
 def solve_resolvent(spectrum: Spectrum, N: float, s: _Points) -> _Points:
-    """g(s), for s off the negative axis and not 0.
-
-    Raises:
-        ArithmeticError: the iteration found no root in the half plane of s.
-    """
+    """g(s), for s off the negative axis and not 0; ArithmeticError where no root in the half plane of s is reached."""
     radius, angle = np.abs(s), np.angle(s)
     # g - g z(g)/N is convex and rises beyond its largest root, left of this: Newton cannot miss from here.
     g = _newton(spectrum, N, radius.astype(complex), radius + spectrum.trace / N + 0j, NEAR)

@@ -56,11 +56,7 @@ def runs_like(
 
 
 def check_settings(command: str, *settings: tuple[str, Any, bool, str]) -> None:
-    """Refuse settings that are not usable: each is (option, value, whether it is usable, what is expected).
-
-    Raises:
-        InputError: about the first such setting.
-    """
+    """Raise InputError about the first setting (option, value, whether usable, what is expected) that is not usable."""
     for option, value, usable, expected in settings:
         if not usable:
             raise InputError(command, option, value, expected)

@@ -93,9 +93,7 @@ def _update(task: Task, params: PyTree, moments: PyTree, alive: Bool[Array, ""],
     return params, moments, finite, recorded
 
 
-@functools.cache
-def _compiled() -> Callable:
-    return jax.jit(advance, static_argnums=(0, 1), donate_argnums=2)
+_advance = jax.jit(advance, static_argnums=(0, 1), donate_argnums=2)
 
 
 def train_networks(
@@ -108,7 +106,7 @@ def train_networks(
     """
     state, total = initial_state(params), None
     for first in range(0, steps, count):
-        state, recorded = _compiled()(task, min(count, steps - first), state, streams, peak, jnp.int32(steps))
+        state, recorded = _advance(task, min(count, steps - first), state, streams, peak, jnp.int32(steps))
         summed = jax.tree.map(lambda leaf: leaf.sum(axis=0), recorded)
         total = summed if total is None else jax.tree.map(jnp.add, total, summed)
     return state, jax.tree.map(lambda leaf: leaf / steps, total)

@@ -44,8 +44,7 @@ class Spectrum:
 def power_law_spectrum(modes: float, b: float, a: float) -> Spectrum:
     """lambda_i = i^-b and (w*_i)^2 lambda_i = i^-a for i = 1..modes (math.inf stands for 10^40).
 
-    Raises:
-        ValueError: fewer than one mode, or infinitely many whose trace or power is infinite (b or a at most 1).
+    Raises ValueError for fewer than one mode, or infinitely many whose trace or power is infinite (b or a at most 1).
     """
     if modes < 1 or (math.isinf(modes) and min(a, b) <= 1.0):
         raise ValueError(f"{modes} modes with exponents {b} and {a}: their sums must be finite")

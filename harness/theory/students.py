@@ -230,8 +230,7 @@ class StudentFrontier(NamedTuple):
 def frontier_slope(table: pd.DataFrame, *, draws: int = 200, seed: int = 0) -> StudentFrontier:
     """The slope of the frontier by a fit to the means over teachers of a table of `simulate_students`, in logs.
 
-    Raises:
-        InputError: fewer than three widths, numbers of samples or teachers.
+    Raises InputError for fewer than three widths, numbers of samples or teachers.
     """
     by = table.pivot(index=["n", "T"], columns="seed", values="val_loss_final100")
     n, T = (by.index.get_level_values(name).to_numpy(float) for name in ("n", "T"))

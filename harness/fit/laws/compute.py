@@ -166,8 +166,7 @@ def _published_cases(which: int, *names: str) -> tuple[dict[str, Any], ...]:
 def henighan_optimal_parameters(modality: str, pf_days: float) -> float:
     """Published compute-optimal N (without embeddings) at a budget in PF-days.
 
-    Raises:
-        KeyError: no such kind of data, or one without both constants.
+    Raises KeyError for an unknown kind of data, or one without both constants.
     """
     constants = MODALITIES[modality][BEST_SIZE]
     if constants is None or constants[0] is None:

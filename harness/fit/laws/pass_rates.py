@@ -22,11 +22,7 @@ def _counts(passes: ArrayLike, samples: ArrayLike, least: int) -> tuple[np.ndarr
 
 
 def most_likely_pass_rate(passes: ArrayLike, samples: ArrayLike) -> Float[np.ndarray, "..."]:
-    """The maximum-likelihood estimate r/K of a pass rate.
-
-    Raises:
-        InputError: no pass, or fewer samples than passes.
-    """
+    """The maximum-likelihood estimate r/K of a pass rate; InputError without a pass, or if K < r."""
     r, k = _counts(passes, samples, 1)
     return r / k
 
@@ -34,18 +30,16 @@ def most_likely_pass_rate(passes: ArrayLike, samples: ArrayLike) -> Float[np.nda
 def unbiased_pass_rate(passes: ArrayLike, samples: ArrayLike) -> Float[np.ndarray, "..."]:
     """The estimate (r-1)/(K-1) of a pass rate: unbiased when sampling ended with the r-th pass.
 
-    Raises:
-        InputError: fewer than two passes, or fewer samples than passes.
+    Raises InputError for fewer than two passes, or fewer samples than passes.
     """
     r, k = _counts(passes, samples, 2)
     return (r - 1.0) / (k - 1.0)
 
 
 def pass_rate_error(passes: ArrayLike, samples: ArrayLike) -> Float[np.ndarray, "..."]:
-    """The standard error of `unbiased_pass_rate`, from an unbiased estimate of its variance, p (1-p)/(K-2) (r >= 3).
+    """The standard error of `unbiased_pass_rate`, from an unbiased estimate of its variance, p (1-p)/(K-2).
 
-    Raises:
-        InputError: fewer than three passes, or fewer samples than passes.
+    Raises InputError for fewer than three passes, or fewer samples than passes.
     """
     r, k = _counts(passes, samples, 3)
     p = (r - 1.0) / (k - 1.0)
@@ -56,13 +50,11 @@ def pass_rates_of_models(frame: pd.DataFrame, by: str = "N") -> pd.DataFrame:
     """A table of questions to one of models, ready for the law `pass_until`.
 
     Args:
-        frame: a row a question of a model: `by`, `passes` (r) and `samples` (K at the r-th pass).
+        frame: a row a question of a model: `by`, `passes` (r) and `samples` (K at the r-th pass). InputError for fewer
+            than three passes in a row, or fewer samples than passes.
 
     Returns:
         `by`, PU (mean over questions of the unbiased estimate), PU_se (of that mean, given these questions), questions.
-
-    Raises:
-        InputError: fewer than three passes in a row, or fewer samples than passes.
     """
     p = unbiased_pass_rate(frame["passes"], frame["samples"])
     variance = pass_rate_error(frame["passes"], frame["samples"]) ** 2

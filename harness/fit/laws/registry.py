@@ -57,11 +57,7 @@ def law_ids() -> list[str]:
 
 
 def get_law(law_id: str) -> Law:
-    """The law of that id.
-
-    Raises:
-        InputError: no family declares it.
-    """
+    """The law of that id; InputError if no family declares it."""
     if law_id not in LAWS:
         raise InputError("fit", "law", law_id, f"one of {', '.join(LAWS)}")
     return LAWS[law_id]
