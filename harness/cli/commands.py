@@ -104,7 +104,7 @@ def _status(out: FolderArgument, json_: JsonFlag = False) -> None:
     """One line a run: where it stands, its loss, why it failed; progress and time to go."""
 
 
-@command(app, "export", "harness.cli.write_export:write_export")
+@command(app, "export", "harness.cli.write_files:write_export")
 def _export(
     out: FolderArgument,
     what: Annotated[str, Option(help="the table: runs, series, evals or documents")],
@@ -122,7 +122,7 @@ def _gaps(
     """Every estimator of every cell's gap, with errors and placebos; of one run, by recency and over time."""
 
 
-@command(app, "report", "harness.cli.write_page:write_page", compiles=True)
+@command(app, "report", "harness.cli.write_files:write_page", compiles=True)
 def _report(
     source: Annotated[str, Argument(metavar="DIR", help="a sweep's folder or its URL, or a simulated table")],
     to: Annotated[

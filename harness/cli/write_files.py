@@ -1,0 +1,29 @@
+"""`isogap export` and `report`: one of a sweep's tables as a file, and the page of a sweep or a simulated table."""
+
+from pathlib import Path
+
+from harness.files import open_folder
+from harness.record.table import export
+from harness.terminal import working
+from sweeps.errors import InputError
+
+TABLES = ("runs", "series", "evals", "documents")
+
+
+def write_export(out: str, what: str, to: Path) -> str:
+    """Write a table, and say how many rows it has.
+
+    Raises:
+        InputError: another table, no sweep, or an ending that is neither .csv nor .parquet.
+    """
+    if what not in TABLES:
+        raise InputError("--what", "value", what, "runs, series, evals or documents")
+    return f"{export(open_folder(out), what, to)} rows in {to}"
+
+
+def write_page(source: str, to: Path | None) -> Path:
+    """Write the page, and say where it is."""
+    with working("fitting the laws and drawing the page"):
+        from harness.report.write import write_report  # JAX and plotly, which an export does not need
+
+        return write_report(open_folder(source), to)
