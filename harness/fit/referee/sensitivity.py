@@ -57,8 +57,8 @@ def prediction_beyond(problem: Problem, theta: Float[np.ndarray, "parameters"]) 
         if name in point:
             factor = BEYOND**2 if name == "flops" else BEYOND
             point[name] = np.array([raw[name][problem.fitted].max() * factor])
-    named = stacked(problem.model.parameters, raw_point(problem, theta))
     with float64():
+        named = stacked(problem.model.parameters, raw_point(problem, theta))
         response = float(np.ravel(law.predict(named, point))[0])
     return response if np.isfinite(response) else None
 
