@@ -1,4 +1,4 @@
-"""What a model is: one frozen value for every architecture, whether dense, parallel-block or mixture of experts."""
+"""The configuration of a model, and the list of architectures with what each of them sets."""
 
 import dataclasses
 import math

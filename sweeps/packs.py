@@ -1,5 +1,7 @@
-"""Which runs train together. One compiled program trains all slots of a pack; when a run ends, the pack's next run
-takes its slot."""
+"""Cuts a list of runs into packs that train together.
+
+One compiled program trains all slots of a pack; when a run ends, the pack's next run takes its slot.
+"""
 
 import dataclasses
 import hashlib

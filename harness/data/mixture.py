@@ -1,4 +1,4 @@
-"""What a run reads: the windows of one corpus, or of several in fixed shares, as one numbered stream.
+"""The training batches of a run: windows of one corpus, or of several in fixed shares, as one numbered stream.
 
 Each part of a mixture has its share of the W windows, rounded to whole windows. The windows are numbered part after
 part, and training permutes all of them. So every epoch visits each window once, the shares are those that were asked
@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Int, Int32
 
-from harness.data.batches import cut_windows, window_count, window_index
 from harness.data.store import TokenStore
+from harness.data.windows import cut_windows, window_count, window_index
 from sweeps.config import DataConfig, RunConfig
 from sweeps.errors import InputError
 

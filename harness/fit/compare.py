@@ -11,7 +11,7 @@ from jaxtyping import Float
 from harness.fit.fitting import SolvedFit, solve
 from harness.fit.laws.registry import get_law
 from harness.fit.problem.centred import Problem
-from harness.fit.problem.raw_units import log_likelihood_rows
+from harness.fit.problem.likelihood import log_likelihood_rows
 from harness.fit.referee import extrapolation
 from harness.fit.referee.extrapolation import Extrapolation
 from harness.fit.results.shown import Showable, TextTable, number

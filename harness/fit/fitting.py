@@ -15,8 +15,9 @@ from harness.fit.laws.law import Law
 from harness.fit.laws.registry import get_law
 from harness.fit.problem.centred import Problem, centre
 from harness.fit.problem.fit_status import FitStatus
+from harness.fit.problem.likelihood import log_likelihood_rows
 from harness.fit.problem.objective import DEFAULT_OPTIONS, HuberOptions
-from harness.fit.problem.raw_units import log_likelihood_rows, raw_values
+from harness.fit.problem.raw_units import raw_values
 from harness.fit.problem.table_checks import oddities
 from harness.fit.referee.checklist import checklist
 from harness.fit.referee.extrapolation import extrapolate

@@ -11,8 +11,8 @@ import numpy as np
 import pandas as pd
 
 from harness.fit.gap_law.constants import predict_gap
-from harness.gaps.contrast import DETECTABLE, NO_GAP, Gap, Side, contrast, tokens_needed
 from harness.gaps.document_losses import DocumentLosses, read_documents
+from harness.gaps.estimators import DETECTABLE, NO_GAP, Gap, Side, contrast, tokens_needed
 from harness.gaps.one_run import finite_or_none, gap_columns
 from harness.gaps.twins import loss_differences, placebo_gaps, recency, trajectory
 from harness.record.columns import ESTIMATORS

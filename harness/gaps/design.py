@@ -7,7 +7,7 @@ from typing import Any
 from harness.data.mixture import stores_of
 from harness.data.store import TokenStore
 from harness.fit.gap_law.constants import predict_gap
-from harness.gaps.contrast import DETECTABLE, tokens_needed
+from harness.gaps.estimators import DETECTABLE, tokens_needed
 from models.count import count
 from sweeps.config import RunConfig
 from sweeps.errors import InputError

@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float, Int
 
-from harness.data.batches import window_visits
-from harness.gaps.contrast import Side
+from harness.data.windows import window_visits
+from harness.gaps.estimators import Side
 from harness.gaps.probes import Probe
 from harness.record.segments import read_segments
 from sweeps.config import RunConfig

@@ -14,8 +14,8 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
-from harness.gaps.contrast import NO_GAP, Gap, contrast, halves, in_first_half, probe_gap, spread
 from harness.gaps.document_losses import DocumentLosses, ProbeRows
+from harness.gaps.estimators import NO_GAP, Gap, contrast, halves, in_first_half, probe_gap, spread
 from sweeps.config import SHORTEST_EPOCH, RunConfig, online_span
 
 # A gap has converged if the second half of training moved it by no more than this share of its size.

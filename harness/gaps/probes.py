@@ -5,10 +5,10 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Int, Int32, Int64
 
-from harness.data.batches import window_index
 from harness.data.mixture import Mixture, heldout_windows, locate, read_windows, share_out
 from harness.data.permutation import mix
-from harness.gaps.contrast import effective_number
+from harness.data.windows import window_index
+from harness.gaps.estimators import effective_number
 from sweeps.config import RunConfig
 
 

@@ -1,4 +1,4 @@
-"""The gaps that twins, two runs on disjoint halves of the documents, measure together: the twin and the control gap.
+"""Applies the estimators to twins, two runs on disjoint halves of the documents, and writes pair.json.
 
 The twin of a run is trained neither on the run's text nor on the held-out text, so it is the control of the probe gap.
 Each of the two is also evaluated on what the other has seen, which gives the twin gap document by document. Both gaps
@@ -13,8 +13,8 @@ import numpy as np
 from jaxtyping import Bool
 
 from harness.files import json_bytes
-from harness.gaps.contrast import Gap, Side, control_gap, halves, probe_gap, spread, twin_gap
 from harness.gaps.document_losses import DocumentLosses, ProbeRows, read_documents
+from harness.gaps.estimators import Gap, Side, control_gap, halves, probe_gap, spread, twin_gap
 from harness.gaps.one_run import finite_or_none, gap_columns
 from harness.record.status import run_folder
 from sweeps.config import RunConfig

@@ -1,4 +1,4 @@
-"""How a sweep's runs are packed: chosen once by what was measured on this machine, then kept with the sweep.
+"""packing.json: the numbers of slots, micro-batches and devices of a sweep, chosen once on this machine and kept.
 
 The last bits of a run's numbers depend on the compiled program that trained it, and so on the number of slots, the
 size of a micro-batch and the number of CPU devices. DIR/packing.json holds them, so that a resumed or extended sweep

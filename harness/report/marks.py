@@ -8,7 +8,7 @@ import pandas as pd
 from jaxtyping import Bool, Float
 
 from harness.fit.results.shown import number
-from harness.gaps.contrast import DETECTABLE
+from harness.gaps.estimators import DETECTABLE
 from harness.gaps.roles import RUN_ROLES
 from harness.report.figure_axes import numbers, short
 

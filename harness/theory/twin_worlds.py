@@ -13,8 +13,8 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float, Int
 
-from harness.gaps.contrast import effective_number
 from harness.gaps.document_losses import DocumentLosses, ProbeRows
+from harness.gaps.estimators import effective_number
 from harness.gaps.one_run import TextFacts, measure
 from harness.gaps.twins import measure_pair
 from harness.record.columns import ESTIMATORS

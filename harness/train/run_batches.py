@@ -1,4 +1,4 @@
-"""The batches of a run: the windows it trains on, step by step, and the windows it is evaluated on."""
+"""Opens the text of a run: its training batches (from `harness.data.mixture`) and its evaluation windows."""
 
 import dataclasses
 import functools

@@ -41,7 +41,7 @@ def test_importing_the_package_imports_nothing_heavy():
     "code",
     [
         "from harness import fit, gaps, report",
-        "import harness.fit.results.result, harness.gaps.contrast; from harness import fit, gaps, report",
+        "import harness.fit.results.result, harness.gaps.estimators; from harness import fit, gaps, report",
         "from harness import fit, gaps, report; from harness.fit.results.result import FitResult",
         "import harness; fit, gaps, report = harness.fit, harness.gaps, harness.report; import harness.fit.compare",
     ],

@@ -25,8 +25,9 @@ from jaxtyping import Float
 
 from harness.fit.certainty.information import whitened_jacobian
 from harness.fit.problem.centred import Problem
+from harness.fit.problem.likelihood import evidence_per_loss
 from harness.fit.problem.model import bounds_of
-from harness.fit.problem.raw_units import evidence_per_loss, raw_map, raw_point
+from harness.fit.problem.raw_units import raw_map, raw_point
 from harness.fit.search.solver import Solutions, best_and_runners_up, minimise_cases
 
 RANK_TOLERANCE = 1e-3

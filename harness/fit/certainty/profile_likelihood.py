@@ -8,8 +8,9 @@ from scipy.special import stdtrit
 from harness.fit.certainty.identifiability import Identified
 from harness.fit.certainty.information import covariance
 from harness.fit.problem.centred import Problem
+from harness.fit.problem.likelihood import evidence_per_loss
 from harness.fit.problem.model import StatisticalModel
-from harness.fit.problem.raw_units import evidence_per_loss, raw_coordinates
+from harness.fit.problem.raw_units import raw_coordinates
 from harness.fit.search.solver import minimise
 
 # In standard errors. The profile of a quadratic log likelihood crosses its 95 % limit at 1.96, a bent one much later.

@@ -1,6 +1,7 @@
-"""The constants of the gap law: as its source published them (clawRxiv 2604.02022), and as a fit gives them.
+"""What the gap law predicts, which runs its source had, and its constants as a fit gives them.
 
-This module needs no JAX, so that a plan or a notebook can ask for a prediction without waiting for it.
+The published constants are in `sweeps.published_gap`. This module needs no JAX, so that a plan or a notebook can ask
+for a prediction without waiting for it.
 """
 
 import math

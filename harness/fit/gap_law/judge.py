@@ -1,4 +1,4 @@
-"""The one judge of the gap law: it turns fits, estimates and the test of epochs into a word with its evidence.
+"""Collects the evidence about the gap law from its fits and applies the rule to it.
 
 The verdict on a table and the simulated truths beside it both call `judge`; they differ in the kind of errors only.
 """

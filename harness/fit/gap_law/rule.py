@@ -1,4 +1,4 @@
-"""The rule from numbers to one word: whether they support the gap law, refute it, or cannot tell."""
+"""The rule that decides the verdict: whether the evidence supports the gap law, refutes it, or cannot tell."""
 
 import enum
 from collections.abc import Mapping

@@ -1,1 +1,1 @@
-"""One file per law: each defines `LAW`, and its file's name is the law's id."""
+"""The laws, one module for each family; `registry` lists them all. README.md shows how to declare a new one."""

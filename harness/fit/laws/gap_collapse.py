@@ -1,5 +1,6 @@
 """Laws of the gap G in which N and D act through one variable, u = D/N^z: G = A N^-alpha f(u). N, D counts, G nats."""
 
+import math
 from dataclasses import replace
 
 import jax
@@ -8,6 +9,9 @@ from jaxtyping import Array, Float
 
 from harness.fit.laws.gap_rivals import degrees_of_freedom_gap
 from harness.fit.laws.law import Columns, Combination, Parameter, Parameters, PositiveColumn, law, law_of_gaps
+from sweeps.published_gap import PUBLISHED_GAP
+
+_A, _ALPHA, _Z, _BETA, _U_STAR = PUBLISHED_GAP
 
 
 def _log_ratio(N: PositiveColumn, D: PositiveColumn, z, u_star) -> Float[Array, "rows"]:
@@ -23,18 +27,22 @@ def _regimes(parameters: Parameters, columns: Columns) -> dict[str, Float[Array,
 @law_of_gaps(
     "G = A N^-alpha f(u), u = D/N^z, f = 1 for u <= u_star, (u/u_star)^-beta above",
     parameters=(
-        Parameter("A", "log", 1e-8, 1e8, (1.0,), published=0.86, unit="G N^alpha"),
-        Parameter("alpha", "identity", -4.0, 4.0, (0.0, 0.4), published=0.31),
-        Parameter("z", "identity", -3.0, 5.0, (0.4, 0.8, 1.4), published=0.74),
-        Parameter("beta", "identity", -2.0, 5.0, (0.3, 1.0), published=0.42),
-        Parameter("u_star", "log", 1e-9, 1e9, (3e-3, 5e-2, 1.0, 20.0, 300.0), published=1.0, unit="D N^-z"),
+        Parameter("A", "log", 1e-8, 1e8, (1.0,), published=_A, unit="G N^alpha"),
+        Parameter("alpha", "identity", -4.0, 4.0, (0.0, 0.4), published=_ALPHA),
+        Parameter("z", "identity", -3.0, 5.0, (0.4, 0.8, 1.4), published=_Z),
+        Parameter("beta", "identity", -2.0, 5.0, (0.3, 1.0), published=_BETA),
+        Parameter("u_star", "log", 1e-9, 1e9, (3e-3, 5e-2, 1.0, 20.0, 300.0), published=_U_STAR, unit="D N^-z"),
     ),
     source="clawRxiv 2604.02022 (N, D taken as raw counts, G in nats per token)",
     combinations=(
-        Combination("beta", lambda p: p["beta"], 0.42),
-        Combination("alpha - z*beta", lambda p: p["alpha"] - p["z"] * p["beta"], 0.31 - 0.74 * 0.42),
-        Combination("log A + beta*log u_star", lambda p: jnp.log(p["A"]) + p["beta"] * jnp.log(p["u_star"]), -0.15082),
-        Combination("z - beta - alpha", lambda p: p["z"] - p["beta"] - p["alpha"], 0.01),
+        Combination("beta", lambda p: p["beta"], _BETA),
+        Combination("alpha - z*beta", lambda p: p["alpha"] - p["z"] * p["beta"], _ALPHA - _Z * _BETA),
+        Combination(
+            "log A + beta*log u_star",
+            lambda p: jnp.log(p["A"]) + p["beta"] * jnp.log(p["u_star"]),
+            round(math.log(_A) + _BETA * math.log(_U_STAR), 5),
+        ),
+        Combination("z - beta - alpha", lambda p: p["z"] - p["beta"] - p["alpha"], _Z - _BETA - _ALPHA),
     ),
     regimes=_regimes,
     alternatives=("gap_smooth",),

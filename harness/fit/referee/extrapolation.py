@@ -6,7 +6,8 @@ import numpy as np
 from jaxtyping import Float
 
 from harness.fit.problem.centred import Problem
-from harness.fit.problem.raw_units import log_likelihood_rows, predictions
+from harness.fit.problem.likelihood import log_likelihood_rows
+from harness.fit.problem.raw_units import predictions
 from harness.fit.results.result import ExtrapolationErrors
 from harness.fit.search.solver import Solutions, best_and_runners_up, minimise_cases
 

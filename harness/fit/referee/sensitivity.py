@@ -16,10 +16,11 @@ from harness.fit.laws.law import stacked
 from harness.fit.laws.registry import get_law
 from harness.fit.problem.centred import Problem, centre
 from harness.fit.problem.columns import SIZE_ROLES
+from harness.fit.problem.likelihood import log_likelihood_rows
 from harness.fit.problem.model import StatisticalModel
 from harness.fit.problem.objective import OBJECTIVES
 from harness.fit.problem.program import float64
-from harness.fit.problem.raw_units import log_likelihood_rows, predictions, raw_point
+from harness.fit.problem.raw_units import predictions, raw_point
 from harness.fit.referee.extrapolation import scale_of
 from harness.fit.results.result import Robustness, SensitivityCase
 from harness.fit.search.solver import Solutions, best_and_runners_up, minimise, minimise_cases

@@ -19,8 +19,9 @@ from harness.fit.compare import aicc
 from harness.fit.fitting import SolvedFit
 from harness.fit.laws.law import Law, Parameter, by_group, forward
 from harness.fit.problem.centred import Problem, centre
+from harness.fit.problem.likelihood import log_likelihood_rows
 from harness.fit.problem.program import float64
-from harness.fit.problem.raw_units import log_likelihood_rows, predictions
+from harness.fit.problem.raw_units import predictions
 from harness.fit.search.solver import Solutions, best_and_runners_up, minimise, minimise_cases
 from harness.fit.search.starts import grid_of_starts
 from sweeps.errors import InputError

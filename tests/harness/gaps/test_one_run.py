@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.data.batches import window_index
-from harness.gaps.contrast import in_first_half
+from harness.data.windows import window_index
 from harness.gaps.document_losses import DocumentLosses, documents_of, probe_rows, segment_columns
+from harness.gaps.estimators import in_first_half
 from harness.gaps.one_run import TextFacts, evaluation_rows, measure, noise_scale, span_weights
 from harness.gaps.probes import Probe
 from models.config import make_config

@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from harness.data.batches import window_index
 from harness.data.mixture import Mixture, mixture_of, train_batches
 from harness.data.store import TokenStore, prepare
+from harness.data.windows import window_index
 from harness.gaps.probes import Probe, effective_groups, probe_sets
 from models.config import make_config
 from sweeps.config import DataConfig, OptimizerConfig, ProbeConfig, RunConfig

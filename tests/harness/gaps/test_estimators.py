@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness.gaps.contrast import (
+from harness.gaps.estimators import (
     Gap,
     Side,
     contrast,

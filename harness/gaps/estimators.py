@@ -1,4 +1,4 @@
-"""The generalization gap as a measurement: a contrast of mean losses, its error, and what it could detect.
+"""The estimators of the gap (probe, control, twin, placebo): contrasts of mean losses with their errors.
 
 Every estimator is a sum of signed means over sets of documents:
 

@@ -1,4 +1,7 @@
-"""Batches as a pure function of (config, step). There is no state: a run reads the same packed, alone or resumed."""
+"""Windows of a token stream: how they are cut, and in which order a run visits them.
+
+The order is a pure function of (seed, position). There is no state: a run reads the same packed, alone or resumed.
+"""
 
 import numpy as np
 from jaxtyping import Int, Int32

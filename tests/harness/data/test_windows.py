@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness.data.batches import cut_windows, window_count, window_index, window_visits
+from harness.data.windows import cut_windows, window_count, window_index, window_visits
 from sweeps.errors import InputError
 
 

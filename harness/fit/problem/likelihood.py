@@ -1,0 +1,33 @@
+"""The likelihood: the log density of every row under a law and its objective, in the units of the table."""
+
+import numpy as np
+from jaxtyping import Float
+
+from harness.fit.problem.centred import Problem
+from harness.fit.problem.raw_units import predictions
+
+
+def log_likelihood_rows(problem: Problem, theta: Float[np.ndarray, "parameters"]) -> Float[np.ndarray, "rows"]:
+    """Log density of each row's response, in raw units, under the density that the objective implies.
+
+    Where the objective has no scale of its own, the density's is estimated from the fitted rows.
+    """
+    objective, observed = problem.model.objective, problem.observed
+    predicted = predictions(problem, theta)
+    residuals = objective.residuals(predicted, observed)
+    if objective.variance is not None:
+        noise = problem.noise * problem.scales[problem.law.response]
+        scale = objective.variance(predicted, noise, objective.own_values(theta))
+    else:
+        scale = objective.likely_scale(residuals[problem.fitted], problem.options)
+    density = objective.log_density(residuals, scale, problem.options)
+    return density - np.log(observed) if objective.log else density
+
+
+def evidence_per_loss(problem: Problem, theta: Float[np.ndarray, "parameters"]) -> float:
+    """The fall of the log likelihood when the minimised loss rises by one, at a fit."""
+    objective = problem.model.objective
+    if objective.variance is not None:
+        return 1.0
+    residuals = objective.residuals(predictions(problem, theta)[problem.fitted], problem.observed[problem.fitted])
+    return problem.unit / objective.factor / objective.likely_scale(residuals, problem.options)
