@@ -1,13 +1,13 @@
-"""Worlds whose gap law is known: random features trained in three ways, and the source document's law.
+"""Worlds whose gap law is known: random features trained in three ways, and the law of clawRxiv 2604.02022.
 
-The gaps are exact (`random_features.losses`: no time, distinct samples) at N from 10^6 on and 10^15 modes or more, so
-that the limiting law holds better than a fit can tell. D counts distinct samples.
+The gaps are exact (`random_features.losses`, for distinct samples learned without a limit of time). N is 10^6 or more
+and the modes are 10^15 or more, so that the limiting law holds better than a fit can tell. D counts distinct samples.
 
 - `classical`: no ridge, D > N, the noise of the labels dominates: G = E (2v - v^2)/(1 - v), v = N/D. The gap grows
   with N and falls with D; z = 1, alpha = 0, beta = 1, and it is infinite at D = N.
 - `optimal_ridge`: each run at its best ridge, no noise: G = N^-(a-1) f(D/N), f from u^-(a-1) to u^-1, without a peak.
-- `crossover`: noise, and a ridge that does not grow with D: what is learned is D^(1/b) features until it is all N of
-  them: G = N^(1-z) f(D/N^z) with z = b, f from u^-(1-1/z) to u^-1; f is that of the law `gap_ridge`.
+- `crossover`: noise, and a ridge that does not grow with D. About D^(1/b) features are learned, until these are all N:
+  G = N^(1-z) f(D/N^z) with z = b, f from u^-(1-1/z) to u^-1; f is that of the law `gap_ridge`.
 - `source`: G = A N^-alpha f(D/N^z), f = 1 up to u* and then a power, with the constants of clawRxiv 2604.02022.
 """
 
@@ -29,9 +29,9 @@ from sweeps.published_gap import PUBLISHED_GAP
 
 MODES = 1e15
 GAP_SIZES = np.geomspace(1e6, 1e9, 6)
-# Exponents of spectrum and task in `optimal_ridge`.
+# Exponents b of the spectrum and a of the task in `optimal_ridge`.
 RIDGE_B, RIDGE_A = 2.0, 1.5
-# The ridge of `crossover`. With a ridge of 1 the finite number of samples moves its z by 0.003.
+# The ridge of `crossover`, which keeps samples many: with a ridge of 1 their finite number moves its z by 0.003.
 RIDGE = 1e4
 _Rows = Float[np.ndarray, "rows"]
 
@@ -43,7 +43,7 @@ class GapWorld:
     Attributes:
         regime: what is exact, in a sentence.
         law: the id of the law that has the right f.
-        ratios: z -> the D/N^z of every size.
+        ratios: z -> the values of D/N^z that every size gets.
         solve: (N, D, z) -> losses; None where only the gap is defined.
         truth: z -> the law's constants by name.
     """
@@ -56,7 +56,7 @@ class GapWorld:
 
 
 def crossover_of(z: float) -> float:
-    """u* of the crossover in `gap_ridge`: z features of k (ridge/D)^-1/b, k = (pi/b)/sin(pi/b), are all N, b = z."""
+    """u* of the crossover in `gap_ridge`: the D/N^z at which k (ridge/D)^-1/b is N; k = (pi/b)/sin(pi/b), b = z."""
     k = (np.pi / z) / np.sin(np.pi / z)
     return RIDGE * k**-z
 
@@ -80,9 +80,9 @@ WORLDS = {
     ),
     "crossover": GapWorld(
         "random features with noise and a fixed ridge, to 2e-5 of the gap from z = 1.5 on, 8e-4 at 1.1",
-        # At a larger z the same shares of features take more decades of D.
+        # The power of z covers the same range of learned shares, which takes more decades of D at a larger z.
         "gap_ridge", lambda z: crossover_of(z) * np.geomspace(1 / 300, 3e4, 15) ** (z / 1.5),
-        # What is not learned is 1e-8 of the noise.
+        # With a = 3 the power of what is not learned is 1e-8 of the noise, so that the noise dominates.
         lambda n, d, z: losses(power_law_spectrum(math.inf, z, 3.0), n, d, RIDGE, noise=1.0),
         lambda z: _two_slopes(z - 1.0, z, 1.0 - 1.0 / z),
     ),
@@ -94,7 +94,7 @@ WORLDS = {
 
 
 def exact_gaps(name: str, z: float = 1.5) -> pd.DataFrame:
-    """N, D, u = D/N^z, test, train and gap of a world on its grid; the source's law has no test and train losses."""
+    """Columns N, D, u = D/N^z, test, train and gap of a world on its grid; `source` has no test and train losses."""
     world = WORLDS[name]
     true_z = world.truth(z)["z"]
     n, u = (values.ravel() for values in np.meshgrid(GAP_SIZES, world.ratios(z), indexing="ij"))
@@ -106,10 +106,10 @@ def exact_gaps(name: str, z: float = 1.5) -> pd.DataFrame:
 
 
 def simulate_gaps(world: str, *, z: float = 1.5, scatter: float = 0.05, seed: int = 0) -> tuple[pd.DataFrame, Truth]:
-    """A table of runs whose gaps are the world's times e^(scatter x normal), and the truth about it.
+    """A table of runs whose gaps are the world's times e^(scatter x normal), and its known truth.
 
     Args:
-        z: of the world `crossover`; the others have their own.
+        z: exponent of the world `crossover`; the others have their own.
 
     Raises:
         InputError: no such world, z outside of 1.1 to 4, or a scatter outside of 0 to 1.

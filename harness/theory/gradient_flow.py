@@ -1,20 +1,22 @@
 """Random features by gradient flow, on the same samples again and again or on fresh ones: Bordelon et al. 2024 (arXiv
 2402.01092).
 
-Data of variances lambda_i = i^-b, targets w* . x of power (w*_i)^2 lambda_i = i^-a with label noise (the signs of w*
-are drawn); students of N random features (`harness.theory.resolvent`) from 0. The loss is the squared error with the
-noise, in no unit. Time t is the number of steps of full-batch descent on half that loss, times their rate (at most ~1).
+The data have the variances lambda_i = i^-b; the targets w* . x have the power (w*_i)^2 lambda_i = i^-a (the signs of w*
+are drawn) and label noise. Students of N random features (`harness.theory.resolvent`) start from 0. The loss is the
+squared error with the noise, without a unit. Time t counts steps of full-batch descent on half that loss, times their
+learning rate (at most ~1).
 
-Regime: `reused_and_fresh` is exact at every t for each draw of features, samples and labels: one decomposition, no
-stepping; population risks, not estimates of them. M modes are drawn each by itself; those beyond are noise of labels
-and, together, of every feature, so that losses are those of infinitely many modes within 1 % (M = 500, N to M/2).
+Regime: `reused_and_fresh` is exact at every t for each draw of features, samples and labels: one decomposition, without
+stepping; its risks are those of the population, not estimates. M modes are drawn one by one. Those beyond M act as
+noise of the labels and, summed, of every feature: losses are those of infinitely many modes within 1 % (M = 500, N to
+M/2).
 
 At N or P -> infinity (`resolvent.excess`, `random_features.losses` without a ridge) and large t, L ~ t^-(a-1)/b,
-N^-min(a-1, b) (the floor of arXiv 2405.15074) and P^-min(a-1, 2b); compute-optimally at C = N t, N* ~ C^1/(1+b) and
-L* ~ C^-(a-1)/(1+b) where a - 1 < b.
-All of these are met to 1.5 % by N or P = 10^4, t = 10^2, C = 10^4. Where N and t both matter, L(N, t) bends more
-sharply than the sum of its two powers: a fit of `chinchilla` finds twice the true exponent of t, that of `kaplan_floor`
-comes within 8 % of either. No closed curve is known for finite N, P and t together: it is simulated.
+N^-min(a-1, b) (the floor of arXiv 2405.15074) and P^-min(a-1, 2b), where each of them is the bottleneck. At compute
+C = N t the optimum is N* ~ C^1/(1+b) with L* ~ C^-(a-1)/(1+b) where a - 1 < b. All of these exponents are met to 1.5 %
+by N or P = 10^4, t = 10^2, C = 10^4. Where N and t both matter, L(N, t) bends more sharply than a sum of two powers: a
+fit of `chinchilla` finds twice the true exponent of t, a fit of `kaplan_floor` comes within 8 % of either. No closed
+curve is known for finite N, P and t together: it is simulated.
 """
 
 import math
@@ -33,8 +35,8 @@ from harness.theory.minimum import Envelope, envelope
 from harness.theory.simulated_runs import check_settings, runs_like
 from harness.theory.spectrum import Spectrum
 
-# Independent teachers and label noises for each draw of features and samples. They share one decomposition, which is
-# the expensive part.
+# Independent teachers, each with its own label noise, for each draw of features and samples. They share one
+# decomposition, which is the expensive part.
 TEACHERS = 8
 
 
@@ -43,9 +45,9 @@ class FlowWorld:
     """The data and the targets that the students learn.
 
     Attributes:
-        a, b: exponents of power and variance, both above 1.
+        a, b: exponents of the task's power and of the data's variance, both above 1.
         modes: M; losses are those of infinitely many modes for N up to M/2.
-        noise: variance of the noise of the labels.
+        noise: variance of the label noise.
     """
 
     a: float = 1.5
@@ -55,7 +57,7 @@ class FlowWorld:
 
     @property
     def unlearned(self) -> float:
-        """The noise's variance with the power of the modes beyond M."""
+        """The loss that no student removes: the noise's variance plus the power of the modes beyond M."""
         return self.noise + float(zeta(self.a, self.modes + 1))
 
 
@@ -66,7 +68,7 @@ class FlowLosses:
     Attributes:
         test: population loss.
         train: loss on the P samples at hand.
-        gap: test - train, less the samples' luck where that is known.
+        gap: test - train; for reused samples, less the same difference of their twin (see `reused_and_fresh`).
         raw_gap: test - train.
     """
 
@@ -77,15 +79,16 @@ class FlowLosses:
 
 
 def mean_and_error(values: Float[np.ndarray, "draws times"]) -> tuple[Float[np.ndarray, "times"], ...]:
-    """The mean over two draws or more, and its standard error."""
+    """The mean over draws, at least two, and its standard error."""
     return values.mean(axis=0), values.std(axis=0, ddof=1) / math.sqrt(len(values))
 
 
 def _features(world: FlowWorld, N: int, rng: np.random.Generator) -> Float[np.ndarray, "N K"]:
-    """A Lambda^(1/2), K = M + N.
+    """A Lambda^(1/2) over K = M + N modes.
 
-    Of the modes beyond M a feature has a sum, which differs from feature to feature as if drawn anew: at b = 1.25 and
-    M = 2000 still 13 % of its variance, without which a fit of losses at N = 16..256 gave alpha .54 instead of .46.
+    Each feature has one more mode of its own, for its sum over the modes beyond M: that sum differs between features as
+    if drawn anew. At b = 1.25 and M = 2000 it is still 13 % of a feature's variance; without it a fit of losses at
+    N = 16..256 gave alpha .54 instead of .46.
     """
     half = np.arange(1.0, world.modes + 1) ** (-world.b / 2)
     sums = math.sqrt(float(zeta(world.b, world.modes + 1)) / N) * np.eye(N)
@@ -93,27 +96,27 @@ def _features(world: FlowWorld, N: int, rng: np.random.Generator) -> Float[np.nd
 
 
 def _teachers(world: FlowWorld, K: int, rng: np.random.Generator) -> Float[np.ndarray, "K labels"]:
-    """Lambda^(1/2) w*, zero in what the features have beyond M."""
+    """Lambda^(1/2) w* of each teacher, zero in the modes that stand for those beyond M."""
     power = np.zeros(K)
     power[: world.modes] = np.arange(1.0, world.modes + 1) ** (-world.a / 2)
     return power[:, None] * rng.choice([-1.0, 1.0], (K, TEACHERS))
 
 
 def _samples(world: FlowWorld, P: int, K: int, rng: np.random.Generator):
-    """White inputs (P x K), and the noise of their labels (P x labels)."""
+    """White inputs (P x K), and the noise of each teacher's labels (P x labels)."""
     return rng.standard_normal((P, K)), math.sqrt(world.unlearned) * rng.standard_normal((P, TEACHERS))
 
 
 def reused_and_fresh(
     world: FlowWorld, N: int, P: int, t: Float[np.ndarray, "times"], draws: int = 8, seed: int = 0
 ) -> tuple[FlowLosses, FlowLosses]:
-    """The flow on P reused samples, by one SVD a draw of their features (P x N), and that on fresh ones, its twin.
+    """The flow on P reused samples, by one SVD of their features (P x N) per draw, and its twin on fresh samples.
 
-    Ever fresh samples give the flow of the population loss (P = infinity), the null of the gap: the true gap is 0. The
-    twin has the same features and has not seen the P samples. Its `train` is the loss on them, so that its gap is what
-    measuring gives; it is subtracted from the gap of the reused samples, as a control variate. At t = 1 and N, P = 200,
-    800 it leaves a tenth of the error, at t = 10 a quarter, at t = 1000 all of it; with the gap of the initial model in
-    its place the error is 2, 9 and 10 times as large.
+    Ever fresh samples give the flow of the population loss (P = infinity), whose true gap is 0. The twin has the same
+    features and has not seen the P samples. Its `train` is the loss on them, so that its gap is the luck of these
+    samples; it is subtracted from the gap of the reused samples, as a control variate. At N, P = 200, 800 this leaves a
+    tenth of the standard error at t = 1, a quarter at t = 10 and all of it at t = 1000. Subtracting the gap of the
+    initial model instead would raise the error 2, 9 and 10 times.
     """
     rng, curves = np.random.default_rng(seed), []
     for _ in range(draws):
@@ -125,7 +128,7 @@ def reused_and_fresh(
         along, rate = left.T @ labels, size**2 / P
         unreached = np.sum((labels - left @ along) ** 2, axis=0)
         train = (unreached + np.exp(-2 * t[:, None] * rate) @ along**2) / P
-        # 1/size of a direction without data is never used: nothing is learned along it.
+        # Along a direction without data 1/size is never used: nothing is learned there.
         learned = -np.expm1(-t[:, None] * rate) / np.maximum(size, 1e-150)
         reach = features.T @ right.T
         errors = (teachers - reach @ (weight[:, None] * along) for weight in learned)
@@ -142,7 +145,7 @@ def reused_and_fresh(
 def _fresh_errors(
     features: Float[np.ndarray, "N K"], teachers: Float[np.ndarray, "K labels"], t: Float[np.ndarray, "times"]
 ) -> Float[np.ndarray, "times K labels"]:
-    """Lambda^(1/2) (w* - A^T w) under the flow of the population loss."""
+    """The error Lambda^(1/2) (w* - A^T w) of each teacher's student under the flow of the population loss."""
     rate, basis = np.linalg.eigh(features @ features.T)
     reach = features.T @ basis
     along = reach.T @ teachers
@@ -153,7 +156,7 @@ def _fresh_errors(
 def ensemble(
     world: FlowWorld, N: int, models: int, t: Float[np.ndarray, "times"], draws: int = 8, seed: int = 0
 ) -> Float[np.ndarray, "draws times"]:
-    """Loss of the mean prediction of several models of N features each, on fresh samples."""
+    """The loss of the mean prediction of several models of N features each, on fresh samples."""
     rng, losses = np.random.default_rng(seed), []
     for _ in range(draws):
         teachers = _teachers(world, world.modes + N, rng)
@@ -165,7 +168,7 @@ def ensemble(
 def compute_optimal(
     modes: Spectrum, sizes: Float[np.ndarray, "sizes"], compute: Float[np.ndarray, "compute"]
 ) -> Envelope:
-    """The best N on fresh samples at C = N t, at large N, and its loss without noise."""
+    """The best N on fresh samples at C = N t, in the limit of large N, and its loss without noise."""
     losses = np.stack([resolvent.excess(modes, N, compute / N) for N in sizes])
     return envelope(sizes, compute, losses)
 
@@ -186,14 +189,15 @@ def simulate_gradient_flow(
 
     Args:
         modes: M, twice the largest of `sizes` or more.
-        times: t of 1 or more, at which a step of full-batch descent at rate 1 is one unit.
-        draws: of features and samples, over which losses and gaps are averaged, with their standard errors.
+        times: values of t, 1 or more; a step of full-batch descent at rate 1 is one unit.
+        draws: number of draws of features and samples, over which losses and gaps are averaged.
 
     Returns:
         rows: N; data = "reused" (U = P distinct samples, epochs = t, D = P t) or "fresh" (D = U = P t, one epoch); P;
-        t; flops = N D; loss, train_loss (fresh: on P samples not seen), gap, gap_se; raw_gap without control variate.
-        truth: `kaplan_floor` of the loss of fresh rows in N and t (`where`), t in the role of D. Settings that are not
-        usable raise InputError.
+        t; flops = N D; loss; train_loss (of fresh rows: on P samples not seen); gap and its standard error gap_se;
+        raw_gap, without control variate.
+        truth: the constants of `kaplan_floor` for the loss of fresh rows (`where`) in N and t, t in the role of D.
+        Settings that are not usable raise InputError.
     """
     started, name = time.perf_counter(), "simulate gradient_flow"
     fitting = bool(sizes) and min(sizes) >= 1 and 2 * max(sizes) <= modes

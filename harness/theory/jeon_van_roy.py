@@ -1,4 +1,4 @@
-"""Bound on the loss of the best learner of given width on given data, and how it is best split between the two.
+"""Bound on the loss of the best learner of given width on given data, and the best split of compute between the two.
 
 Jeon and Van Roy, Information-Theoretic Foundations for Neural Scaling Laws (arXiv 2407.01456). X ~ N(0, I_d),
 P(Y = 1 | X) = sigmoid F(X), where F is a two-layer ReLU network of infinite width (`harness.theory.teacher`); K says
@@ -7,14 +7,14 @@ C = d n T. The excess log-loss, averaged over the stream, is at most (by theorem
 
     [1 + K ln(1 + (n-1)/K)] [ln(2n) + (d/2) ln(9/eps^2)] / T + K/(8n) + (eps^2/4) (1 + (K+1)/n),  eps^2 = min(1, K/n)
 
-nats that the learner must find out per sample, and what its width cannot express. The structure is the paper's, the
+nats: what the learner must find out, per sample, and what its width cannot express. The structure is the paper's, the
 constants are of our own derivation. First bracket: the mean number of distinct neurons among n draws from the teacher,
-at most n. Second: sign and multiplicity of a neuron, and its place in an eps-net of the sphere of (3/eps)^d points.
-The rest: KL of two Bernoullis is at most (difference of logits)^2/8; drawing n neurons costs K/(2n) of squared logit,
-rounding them to the net at most eps^2 (1 + (K+1)/n), and (a + b)^2 <= 2a^2 + 2b^2.
+at most n. Second bracket: sign and multiplicity of a neuron, and its place in an eps-net of the sphere, which has
+(3/eps)^d points. The other terms: the KL of two Bernoullis is at most (difference of logits)^2/8; drawing n neurons
+costs K/(2n) of squared logit, rounding them to the net at most eps^2 (1 + (K+1)/n), and (a + b)^2 <= 2a^2 + 2b^2.
 
-Regime: an upper bound for every n, T >= 1, exact as a formula; no claim that a learner attains it. The optimum has
-p and T both of order sqrt(C) up to logarithms only: the slope of ln T* on ln p* tends to 1 from above (1.39 at
+Regime: an upper bound for every n, T >= 1, exact as a formula; not a claim that a learner attains it. At the optimum p
+and T are of order sqrt(C) up to logarithms only: the slope of ln T* on ln p* tends to 1 from above (1.39 at
 C = 1e10..1e12, 1.09 at 1e24..1e30 with d = 10, K = 100).
 """
 
@@ -32,17 +32,17 @@ from sweeps.errors import InputError
 
 _Numbers = Float[np.ndarray, "*rows"] | float
 
-# The objective has one least point on ln n in [0, ln(C/d)], far wider than a step of this grid.
+# Points of the grid in ln n on [0, ln(C/d)]. The bound has a single minimum there, in a valley much wider than a step.
 _WIDTHS_TRIED = 400
 
 
 @dataclass(frozen=True)
 class BestSplit:
-    """The best split of budgets; every field has the shape of the budgets.
+    """The best split of each budget; every field has the shape of the budgets.
 
     Attributes:
-        n: width, T: samples, p: d n parameters; all continuous.
-        L: the bound there, nats per sample.
+        n, T, p: width, samples, and parameters d n; all continuous.
+        L: the bound at the best split, nats per sample.
     """
 
     n: Float[np.ndarray, "*budgets"]
@@ -60,13 +60,13 @@ def estimation(n: _Numbers, T: _Numbers, d: int, K: float) -> Float[np.ndarray, 
 
 
 def misspecification(n: _Numbers, K: float) -> Float[np.ndarray, "*rows"]:
-    """The rest of the module's bound, nats per sample, the same for every d: what the width cannot express."""
+    """The other terms of the module's bound, nats per sample, the same for every d: what the width cannot express."""
     n = np.asarray(n, float)
     return K / (8.0 * n) + _squared_eps(n, K) / 4.0 * (1.0 + (K + 1.0) / n)
 
 
 def bound(n: _Numbers, T: _Numbers, d: int, K: float) -> Float[np.ndarray, "*rows"]:
-    """The module's bound, nats per sample, of widths n >= 1 on T samples (the two broadcast) of d inputs."""
+    """The module's bound, nats per sample, for widths n >= 1, T samples (the two broadcast) and d inputs."""
     return estimation(n, T, d, K) + misspecification(n, K)
 
 
@@ -75,9 +75,9 @@ def _squared_eps(n: Float[np.ndarray, "*rows"], K: float) -> Float[np.ndarray, "
 
 
 def best_split(C: _Numbers, d: int = 10, K: float = 100.0) -> BestSplit:
-    """The width at which the bound is least at d n T = C.
+    """The width with the lowest bound at d n T = C.
 
-    Raises InputError for d below 1, K not positive, or a budget that pays for no sample of 100 neurons (below 100 d).
+    Raises InputError for d below 1, K not positive, or a budget below 100 d, too small for one sample of 100 neurons.
     """
     budgets = np.asarray(C, float)
     check_teacher("simulate jeon_van_roy", d, K)
@@ -94,7 +94,7 @@ def best_split(C: _Numbers, d: int = 10, K: float = 100.0) -> BestSplit:
 
 
 def check_teacher(command: str, d: int, K: float, most: float = 1e9) -> None:
-    """Refuse a teacher without inputs, or of a scale that is not positive or above `most`, by an InputError."""
+    """Raise InputError for a teacher without inputs, or with a scale K that is not positive or above `most`."""
     check_settings(
         command,
         ("--d", d, d >= 1, "a dimension of at least 1"),
@@ -103,7 +103,7 @@ def check_teacher(command: str, d: int, K: float, most: float = 1e9) -> None:
 
 
 def local_slope(x: Float[np.ndarray, "rows"], y: Float[np.ndarray, "rows"]) -> Float[np.ndarray, "rows-1"]:
-    """d ln y/d ln x between neighbours."""
+    """The slopes d ln y/d ln x between neighbouring points."""
     return np.diff(np.log(y)) / np.diff(np.log(x))
 
 
@@ -117,13 +117,13 @@ def simulate_bound(
 
     Args:
         budgets: d n T of each curve, in increasing order.
-        widths: points of each curve, spaced evenly in ln n from a 30th of the best width to 30 times it, where that
-            leaves at least one neuron and one sample.
+        widths: points per curve, spaced evenly in ln n from a 30th of the best width to 30 times it, where that leaves
+            at least one neuron and one sample.
 
     Returns:
-        table: a row a point, `kind` "curve" or "optimum"; N = d n, D = T, flops = d n T, the loss is the bound, nats a
-            sample; n, T, estimation and misspecification.
-        truth: see the module.
+        table: one row per point, `kind` "curve" or "optimum"; N = d n, D = T, flops = d n T; the loss is the bound,
+            nats per sample; n, T, and the bound's two parts `estimation` and `misspecification`.
+        truth: E = 0 and exponents of 1 up to logarithms (see the module).
 
     Raises:
         InputError: see `best_split`; budgets that do not increase; fewer than 3 widths.

@@ -1,19 +1,20 @@
 """Wide networks as ensembles of narrow ones: the error of fitting y = x^2 by one hidden layer falls as width^-1.
 
 Liu and Tegmark, A Neural Scaling Law from Lottery Ticket Ensembling (arXiv 2310.02258): SiLU networks on this problem
-do not follow the approximation theory's N^-4, which ReLU networks do; width works by averaging independent errors. The
+do not follow the N^-4 of approximation theory, which ReLU networks do; width works by averaging independent errors. The
 N^-1 is empirical: the authors say on arXiv that their theory is questionable and their measurements stand.
 
 A network of n neurons, f(x) = sum_i v_i act(w_i x + b_i) + c, learns from the whole interval [-1, 1] at every step: its
-loss is the mean of squares by Gauss's rule of `QUADRATURE_POINTS` nodes. The rate of Adam falls to zero. w and b start
-as N(0, scale^2), v and c at zero: at first all seeds compute the same function.
+loss is the mean squared error by Gauss's rule with `QUADRATURE_POINTS` nodes. The rate of Adam falls to zero. w and b
+start as N(0, scale^2), v and c at zero, so that at first all seeds compute the same function.
 
 Regime: an experiment, whose exponent depends on start, rate and steps. By default (scale 10, widths 16 to 512, 30
-seeds) the mean falls as width^-1.13 (95 % interval 1.03 to 1.23), the median as width^-1.01; with three times the steps
-at 0.3 of the rate as width^-1.26 and ^-1.09, steeper among narrow networks and flat beyond 256 neurons. Nearly all of
-the error is then independent between networks: what they have in common (`floor`) is 4 to 15 % of it. At scale 1, near
-to how PyTorch starts its layers, 75 to 92 % of it is common to all seeds: averaging does not help, and neither does
-width beyond some 30 neurons (slope +0.3). At scale 30 the slope over the same steps is -1.7.
+seeds) the mean loss falls as width^-1.13 (95 % interval 1.03 to 1.23), the median loss as width^-1.01. With three times
+the steps at 0.3 of the rate they fall as width^-1.26 and width^-1.09: more steeply among narrow networks, and not at
+all beyond 256 neurons. At scale 10 nearly all of the error is independent between networks; the part that they have in
+common (`floor`) is 4 to 15 % of it. At scale 1, near to how PyTorch starts its layers, 75 to 92 % is common to all
+seeds: averaging does not help, nor does width beyond some 30 neurons (slope +0.3). At scale 30 and the same steps the
+slope is -1.7.
 """
 
 import functools
@@ -35,10 +36,10 @@ from sweeps.errors import InputError
 
 # With 128 points instead of 32 the errors at scale 10 are the same within the noise of 6 seeds, at four times the cost.
 QUADRATURE_POINTS = 32
-# Places at which the error is measured, evenly spaced.
+# Number of evenly spaced points at which the error is measured.
 MEASURED_POINTS = 1001
 ACTIVATIONS = {"silu": jax.nn.silu, "relu": jax.nn.relu}
-# The published slope, and that of approximation by piecewise linear functions of one variable.
+# The published exponent for SiLU; for ReLU that of approximation by piecewise linear functions of one variable.
 PUBLISHED_EXPONENTS = {"silu": 1.0, "relu": 4.0}
 REGIMES = {
     "silu": "An experiment: loss ~ width^-1 of single networks is empirical, with no proof, and depends on the scale "
@@ -48,13 +49,13 @@ REGIMES = {
 
 
 def network(activation: str, params: dict[str, Array], x: Float[Array, "samples"]) -> Float[Array, "samples"]:
-    """f at the inputs; w, b and v have the axis n, c none."""
+    """f at the inputs; w, b and v have the axis n, c has none."""
     return ACTIVATIONS[activation](x[:, None] * params["w"] + params["b"]) @ params["v"] + params["c"]
 
 
 @functools.cache
 def _task(activation: str) -> Task:
-    """To learn x^2 from all nodes at every step; one task of an activation, whose programs are compiled once."""
+    """The task of learning x^2 from all nodes at every step; cached, so that its programs are compiled once."""
 
     def loss(params: dict[str, Array], batch: tuple[Array, Array]) -> tuple[Float[Array, ""], tuple[()]]:
         x, weight = batch
@@ -66,7 +67,7 @@ def _task(activation: str) -> Task:
 def errors(
     activation: str, n: int, seeds: int, *, scale: float, rate: float, steps: int, key: Key[Array, ""]
 ) -> Float[np.ndarray, "seeds places"]:
-    """f(x) - x^2 of trained networks, at MEASURED_POINTS evenly spaced points of [-1, 1]."""
+    """The errors f(x) - x^2 of trained networks, at MEASURED_POINTS evenly spaced points of [-1, 1]."""
     nodes, weights = np.polynomial.legendre.leggauss(QUADRATURE_POINTS)
     stream = jnp.asarray(nodes, jnp.float32)[None], jnp.asarray(weights / 2, jnp.float32)[None]
     inputs = scale * jax.random.normal(key, (2, 1, seeds, n))
@@ -79,10 +80,10 @@ def errors(
 
 
 def floor_of(residuals: Float[np.ndarray, "seeds places"]) -> float:
-    """Mean square of what all networks have in common, unbiased: what the average of ever more of them would miss.
+    """Unbiased mean square of the error that all networks have in common: what the average of ever more would miss.
 
-    The mean square of the average of k independent networks is this plus (mean square of one, less this)/k. It may
-    be negative where the networks have next to nothing in common.
+    The mean square error of an average of k independent networks is this floor plus (that of one network - floor)/k.
+    The estimate may be negative where the networks have next to nothing in common.
     """
     seeds = len(residuals)
     return float(np.mean(residuals.mean(axis=0) ** 2 - residuals.var(axis=0, ddof=1) / seeds))
@@ -99,21 +100,21 @@ def simulate_lottery(
     steps: int = 10000,
     seed: int = 0,
 ) -> tuple[pd.DataFrame, Truth]:
-    """Networks of every width, and averages of some of them.
+    """Train networks of every width, and average some of them.
 
     Args:
         seeds: networks of each width.
-        members: sizes of the ensembles, made of networks of one width, each in one ensemble of a size; by default 2, 3
-            and 5, where there are as many seeds.
+        members: sizes of the ensembles, each of networks of one width; a network is in one ensemble per size; by
+            default those of 2, 3 and 5 for which there are enough seeds.
         activation: silu, or relu as the control (its law shows at widths 4 to 32).
         scale: standard deviation of the input weights and biases at the start.
-        rate: of Adam, at the first step.
+        rate: learning rate of Adam at the first step.
 
     Returns:
-        table: a row a network (`members` 1), then a row an ensemble; N counts its parameters, 3 n + 1 a network; D the
-            places of the interval its networks saw, once a step; the loss the mean square of f(x) - x^2; `width`;
-            `floor`, of the networks of this width (see `floor_of`).
-        truth: the empirical exponent, of single networks.
+        table: one row per network (`members` 1), then one row per ensemble. N counts parameters, 3 n + 1 per network; D
+            counts the points its networks saw, all nodes at every step; the loss is the mean square of f(x) - x^2.
+            Further columns: `width`; `floor`, that of all networks of this width (see `floor_of`).
+        truth: the empirical exponent of single networks.
 
     Raises:
         InputError: an unknown activation; no width; fewer than two seeds; an ensemble of more members than seeds; a
@@ -164,8 +165,8 @@ class Slope(NamedTuple):
 
     Attributes:
         slope: d ln mean loss/d ln axis, by least squares.
-        low, high: 95 % interval, by resampling seeds.
-        medians: the slope of median losses.
+        low, high: 95 % interval of the slope, by resampling seeds.
+        medians: the same slope for median losses.
     """
 
     slope: float
@@ -175,7 +176,7 @@ class Slope(NamedTuple):
 
 
 def loss_slope(table: pd.DataFrame, axis: str = "width", *, draws: int = 1000, seed: int = 0) -> Slope:
-    """How the loss falls along `width` or `members` of (part of) a table of `simulate_lottery`.
+    """How the loss falls along the column `width` or `members` of a table of `simulate_lottery`, or of a part of one.
 
     Raises InputError for fewer than two values along the axis.
     """

@@ -1,4 +1,4 @@
-"""Least points: of many functions of one variable at once, and of known losses along budgets of compute."""
+"""Minima of many functions of one variable at once, and of known losses at given numbers of FLOPs."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -10,14 +10,14 @@ from scipy.interpolate import CubicSpline
 
 _Rows = Float[np.ndarray, "*rows"]
 GOLDEN = (np.sqrt(5.0) - 1.0) / 2.0
-# 40 golden sections leave 4e-9 of the two intervals about the least place of the grid.
+# 40 golden sections shrink the bracket, two steps of the grid, to 4e-9 of its length.
 SECTIONS = 40
 
 
 def argmin(function: Callable[[_Rows], _Rows], low: _Rows, high: _Rows, places: int) -> _Rows:
-    """Where each row of the function is least between its ends, by a grid of `places` and golden sections.
+    """Where each row of the function is lowest between `low` and `high`, by a grid of `places` and golden sections.
 
-    Values may be infinite. Between two neighbours of the grid a row must have one least point.
+    Values may be infinite. Between the two neighbours of its best grid point a row must have a single minimum.
     """
     shares = np.linspace(0.0, 1.0, places)
     best = np.argmin([function(low + share * (high - low)) for share in shares], axis=0)
@@ -31,12 +31,12 @@ def argmin(function: Callable[[_Rows], _Rows], low: _Rows, high: _Rows, places: 
 
 @dataclass(frozen=True)
 class Envelope:
-    """The least loss of all sizes at each number of FLOPs, of losses that are known exactly: no fit, no noise.
+    """The lowest loss over all sizes at each number of FLOPs, for losses that are known exactly, without fit or noise.
 
     Attributes:
         flops: C, in whatever unit it was counted.
-        N: the size that has the least loss, between the sizes tried; nan where it is not within them.
-        size_slope, loss_slope: d log N / d log C and -d log loss / d log C there.
+        N, loss: the size with the lowest loss, interpolated, and its loss; nan if the best is not among those tried.
+        size_slope, loss_slope: d log N / d log C and -d log loss / d log C at each C.
     """
 
     flops: Float[np.ndarray, "flops"]
@@ -51,7 +51,7 @@ def envelope(
     flops: Float[np.ndarray, "flops"],
     losses: Float[np.ndarray, "sizes flops"],
 ) -> Envelope:
-    """The envelope by a cubic spline of log loss in log N at each number of FLOPs, which needs four sizes or more."""
+    """The envelope by a cubic spline of log loss in log N at each number of FLOPs; fewer than four sizes give nan."""
     best, least = np.full(len(flops), np.nan), np.full(len(flops), np.nan)
     for index, column in enumerate(losses.T):
         known = np.isfinite(column)

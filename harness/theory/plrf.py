@@ -2,15 +2,15 @@
 
 Data x_j = j^-alpha z_j, z ~ N(0, I_v), targets <x, b> with b_j = j^-beta; the student <W^T x, theta>, W (v x d) with
 iid entries N(0, 1/d), is trained from 0 on fresh batches by theta <- theta - gamma mean((prediction - target) W^T x).
-The risk is the expected squared error, in no unit. d parameters, r steps of B samples, f = d r B FLOPs.
+The risk is the expected squared error, without a unit. r steps of B samples with d parameters cost f = d r B FLOPs.
 
 Regime: `risk` is the exact expectation over the samples for one draw of W, by the closed recursion of Gaussian data, at
-any number of steps. `expected_risk` is its limit of large d without a draw, exact in the step too (no limit of small
-steps): no more than two standard errors, 1 to 6 %, from the mean of 20 draws at d = 32..512. Exponents of `phase` are
-of d -> infinity and proven there except for alpha < 1/4. Exact envelopes come near them slowly: at d = 32..512 loss
-slopes are 4 % (Ia), 6 % (II), 5 % (III) and 8 % (IVa) off, and 25 to 60 % in Ib, Ic and IVb; at d = 10^5 0.2 to 1.5 %
-in Ia, II and III, 5 to 10 % in IVa. One draw's risk has a spread of 5 to 10 % at d = 512. One pass over the data: no
-gap between training and test data, by construction.
+any number of steps. `expected_risk` is its limit of large d, without a draw, and exact at any step size: it is no more
+than two standard errors, 1 to 6 %, from the mean of 20 draws at d = 32..512. The exponents of `phase` hold for
+d -> infinity and are proven there except for alpha < 1/4. Exact envelopes come near them slowly. At d = 32..512 their
+loss slopes are off by 4 % (Ia), 6 % (II), 5 % (III) and 8 % (IVa), and by 25 to 60 % in Ib, Ic and IVb; at d = 10^5 by
+0.2 to 1.5 % in Ia, II and III and by 5 to 10 % in IVa. Risks of single draws have a spread of 5 to 10 % at d = 512. The
+data are read once, so that training and test data have no gap by construction.
 """
 
 import math
@@ -29,9 +29,9 @@ from harness.theory.simulated_runs import check_settings, runs_like
 from harness.theory.spectrum import Spectrum, power_law_spectrum
 from sweeps.errors import InputError
 
-# The contour of `expected_risk` must fit between the logs of the recursion's rates and +-i pi.
+# Fewest steps for which the contour of `expected_risk` fits between the logs of the recursion's rates and +-i pi.
 LEAST_STEPS = 32
-# From where the exponents of phases Ia, II and III are met to 2 % on.
+# Sizes large enough for the exponents of phases Ia, II and III to be met to 2 %.
 PLRF_SIZES = (1024, 2048, 4096, 8192, 16384, 32768, 65536, 131072, 262144)
 
 
@@ -41,9 +41,9 @@ class Phase:
 
     Attributes:
         name: Ia, Ib, Ic, II, III, IVa or IVb.
-        terms: the two parts of the risk that are equal at the optimum.
-        size, loss: of the best number of parameters, d* ~ f^size, and its risk, P* ~ f^-loss.
-        floor: of the risk after infinitely many steps, F_0 ~ d^-floor.
+        terms: the two parts of the risk, by the source's names, that are equal at the optimum.
+        size, loss: exponents of the best number of parameters, d* ~ f^size, and of its risk, P* ~ f^-loss.
+        floor: exponent of the risk after infinitely many steps, F_0 ~ d^-floor.
     """
 
     name: str
@@ -54,9 +54,9 @@ class Phase:
 
 
 def phase(alpha: float, beta: float) -> Phase | None:
-    """The phase of a point, None where 2 (alpha + beta) <= 1 (infinite risk at v = infinity); a point on a border
-    belongs to the phase of larger alpha, or smaller beta. Derived from the four terms of the risk that arXiv 2405.15074
-    gives (F_pp, F_ac, F_0, K_pp/gamma), two of which are equal and larger than the others at the optimum.
+    """The phase of a point, None where 2 (alpha + beta) <= 1 (infinite risk at v = infinity). A point on a border
+    belongs to the phase of larger alpha, or smaller beta. The exponents are derived from the four terms of the risk in
+    arXiv 2405.15074 (F_pp, F_ac, F_0, K_pp/gamma); at the optimum two are equal and larger than the others.
     """
     a, b = alpha, beta
     excess = 2 * a + 2 * b - 1
@@ -81,12 +81,12 @@ def phase(alpha: float, beta: float) -> Phase | None:
 
 
 def plrf_spectrum(alpha: float, beta: float, v: float) -> Spectrum:
-    """Variances j^-2alpha and powers j^-(2 alpha + 2 beta)."""
+    """The spectrum with variances j^-2alpha and powers j^-(2 alpha + 2 beta)."""
     return power_law_spectrum(v, 2 * alpha, 2 * alpha + 2 * beta)
 
 
 def stable_rate(alpha: float, v: float) -> float:
-    """gamma = 1/2 over the trace, which converges at every B: see `expected_risk`."""
+    """The learning rate gamma = 1/2 over the trace, which converges at every B: see `expected_risk`."""
     return 0.5 / plrf_spectrum(alpha, 1.0, v).trace
 
 
@@ -95,9 +95,9 @@ class Instance:
     """One draw of W, in the eigenvectors of W^T diag(j^-2alpha) W.
 
     Attributes:
-        eigenvalue: of the d directions.
+        eigenvalue: the eigenvalue of each of the d directions.
         square: (theta_k - theta*_k)^2 before training.
-        limit: P_inf, the risk of theta*, the least of this W.
+        limit: P_inf, the risk of theta*, the lowest that this W allows.
     """
 
     eigenvalue: Float[np.ndarray, "d"]
@@ -108,12 +108,12 @@ class Instance:
 def instance(alpha: float, beta: float, d: int, v: int, seed: int) -> Instance:
     """A draw of W; ValueError if v < d.
 
-    v of many times d stands for infinity; where 2 alpha < 1 it is of the size of d.
+    A v of many times d stands for infinity; where 2 alpha < 1, v has to be of the size of d.
     """
     if v < d:
         raise ValueError(f"{v} modes for {d} parameters")
     j = np.arange(1.0, v + 1)
-    # A stream for each parameter: a draw holds those of smaller d and v, whose noise is then much the same.
+    # One random stream per parameter: a draw contains those of smaller d and v, so that their noise is much the same.
     features = np.stack([np.random.default_rng([seed, k]).standard_normal(v) for k in range(d)]) * j**-alpha
     features /= math.sqrt(d)
     eigenvalue, basis = np.linalg.eigh(features @ features.T)
@@ -124,17 +124,17 @@ def instance(alpha: float, beta: float, d: int, v: int, seed: int) -> Instance:
 
 
 def expected_limit(alpha: float, beta: float, d: float, v: float = math.inf) -> float:
-    """P_inf of large d: sum_j b_j^2 kappa lambda_j/(lambda_j + kappa) at sum lambda/(lambda + kappa) = d."""
+    """P_inf at large d: sum_j b_j^2 kappa lambda_j/(lambda_j + kappa), where sum lambda/(lambda + kappa) = d."""
     return float(losses(plrf_spectrum(alpha, beta, v), np.asarray(d), np.asarray(math.inf), 0.0).test)
 
 
 def risk(draw: Instance, steps: Float[np.ndarray, "times"], gamma: float, batch: int = 1) -> Float[np.ndarray, "times"]:
     """Exact expected risk after `steps` updates, which need not be integers.
 
-    The variances S_k of the parameters' errors obey the linear S <- diag(m) S + (gamma^2/B) lambda (lambda . S + P_inf)
-    with m = 1 - 2 gamma lambda + gamma^2 lambda^2 (1 + 1/B), for Gaussian data. One symmetric eigendecomposition, of 1
-    minus this map so that slow directions keep their digits, makes it a sum of powers. Raises ValueError where the risk
-    diverges at this gamma.
+    For Gaussian data the variances S_k of the parameters' errors obey the linear recursion
+    S <- diag(m) S + (gamma^2/B) lambda (lambda . S + P_inf), m = 1 - 2 gamma lambda + gamma^2 lambda^2 (1 + 1/B). One
+    symmetric eigendecomposition makes the risk a sum of powers. It is of 1 minus this map, so that slow directions keep
+    their digits. Raises ValueError where the risk diverges at this gamma.
     """
     scaled = gamma * draw.eigenvalue
     kick = scaled / math.sqrt(batch)
@@ -151,11 +151,11 @@ def risk(draw: Instance, steps: Float[np.ndarray, "times"], gamma: float, batch:
 def expected_risk(
     modes: Spectrum, d: float, steps: Float[np.ndarray, "times"], gamma: float, batch: int = 1
 ) -> Float[np.ndarray, "times"]:
-    """`risk` of large d, for any d and any number of modes.
+    """The limit of `risk` at large d, for any d and any number of modes.
 
-    The Volterra equation P(r) = F(r) + sum_s K(r - 1 - s) P(s) is one of generating functions: at x = e^-p, with m(H)
-    of `risk`, P = F/(1 - x K), F = u^T (1 - x m(H))^-1 u, K = (gamma^2/B) tr H^2 (1 - x m(H))^-1. As m is quadratic,
-    either is a difference of two resolvents, at the roots of 1 = x m(-s). Raises ValueError for fewer than LEAST_STEPS
+    Generating functions solve the Volterra equation P(r) = F(r) + sum_s K(r - 1 - s) P(s): at x = e^-p, with m(H) of
+    `risk`, P = F/(1 - x K), F = u^T (1 - x m(H))^-1 u, K = (gamma^2/B) tr H^2 (1 - x m(H))^-1. As m is quadratic, F and
+    K are each a difference of two resolvents, at the roots of 1 = x m(-s). Raises ValueError for fewer than LEAST_STEPS
     steps, or for gamma sum lambda of 2B/(B + 2) or more, where the risk may diverge.
     """
     steps = np.asarray(steps, float)
@@ -192,8 +192,8 @@ def isoflops(
     The learning rate is `stable_rate`.
 
     Args:
-        ratio: v/d; math.inf where 2 alpha > 1, without draws.
-        seeds: draws of W that are averaged; 0 for `expected_risk`.
+        ratio: v/d; math.inf is allowed where 2 alpha > 1, without draws.
+        seeds: number of draws of W over which the risk is averaged; 0 for `expected_risk`.
     """
     risks = np.full((len(sizes), len(flops)), np.nan)
     for row, d in zip(risks, sizes, strict=True):
@@ -221,15 +221,15 @@ def simulate_plrf(
     """Runs of every size at every number of FLOPs, for `compute_power` at `--where frontier`.
 
     Args:
-        sizes: d, rising, four or more.
-        flops: by default so many that each phase has the best sizes of some of them within `sizes`.
-        ratio, batch, seeds: of `isoflops`.
+        sizes: values of d, rising, four or more.
+        flops: by default a grid so wide that in each phase some of its best sizes are within `sizes`.
+        ratio, batch, seeds: as in `isoflops`.
 
     Returns:
-        rows: N = d, D = r B samples once each, flops = d r B, loss = risk, on training data too (no gap); steps;
+        rows: N = d, D = r B samples, read once, flops = d r B, loss = risk, the same on training data (no gap); steps;
         frontier, whether no other size has less risk at these FLOPs, and it is neither the first size nor the last.
         Runs of fewer than LEAST_STEPS steps are left out.
-        truth: the exponent of the phase. Settings that are not usable raise InputError.
+        truth: the loss exponent of the phase. Settings that are not usable raise InputError.
     """
     started, name = time.perf_counter(), "simulate plrf"
     point = phase(alpha, beta) if alpha <= 10 and beta <= 10 else None

@@ -1,12 +1,12 @@
 """Ridge regression on random features of power-law data: expected test loss, training loss and gap, exactly for large
-N and P, beside the experiment itself.
+N and P, and the experiment itself beside them.
 
-A latent x of M modes with eigenvalues lambda_i; labels y = w*.x + noise; the student sees N random linear features A x,
-A_ij ~ N(0, 1/N), and minimises sum over P samples of (y - w.A x)^2 + ridge |w|^2 (Maloney, Roberts and Sully 2022,
-arXiv 2210.16859). The formulas are deterministic equivalents: their error against one draw is O(1/sqrt(P)) and
-vanishes as N, P and the number of modes that matter grow; at N, P from 100 to 800 they agree with simulations within
-two standard errors of twelve draws. Losses are mean squares, noise included. The gap of a run is test - train of
-the same parameters, as in a sweep. P samples, read until they are learned, are D; time has no place here.
+A latent x has M modes with eigenvalues lambda_i, and labels are y = w*.x + noise. The student sees N random linear
+features A x, A_ij ~ N(0, 1/N), and minimises sum over P samples of (y - w.A x)^2 + ridge |w|^2 (Maloney, Roberts and
+Sully 2022, arXiv 2210.16859). The formulas are deterministic equivalents: their error against one draw is O(1/sqrt(P))
+and vanishes as N, P and the number of modes that matter grow; at N, P from 100 to 800 they agree with simulations to
+two standard errors of twelve draws. Losses are mean squared errors, noise included. The gap of a run is test - train of
+the same parameters, as in a sweep. D is P, the number of samples; they are read until they are learned, without a time.
 """
 
 import time
@@ -24,21 +24,21 @@ from harness.theory.simulated_runs import check_settings, runs_like
 from harness.theory.spectrum import Spectrum, degrees, every_mode, power_law_spectrum
 
 _Rows = Float[np.ndarray, "rows"]
-# So many rows are solved together, 6 MB a copy at 400 nodes. With fewer rows the root finder itself shows: blocks of
-# 512 take 1.6 times as long.
+# Rows that are solved together, 6 MB per copy at 400 nodes. With smaller blocks the root finder's own overhead shows:
+# blocks of 512 take 1.6 times as long.
 BLOCK = 2048
-# Places of the grid on which the best ridge is searched for first.
+# Points of the grid on which the best ridge is first searched for.
 _RIDGES_TRIED = 60
 
 
 class Losses(NamedTuple):
-    """Expected losses of rows.
+    """Expected losses, one value per row.
 
     Attributes:
         test, train: mean squared errors, noise included.
         gap: test - train.
         degrees: effective degrees of freedom z, at most min(N, P, M).
-        ridge: the ridge that gives them.
+        ridge: the ridge with these losses.
     """
 
     test: _Rows
@@ -49,18 +49,18 @@ class Losses(NamedTuple):
 
 
 def losses(spectrum: Spectrum, N: _Rows, P: _Rows, ridge: _Rows | float, noise: float = 0.0) -> Losses:
-    """The losses at a ridge. Ridge 0 is the limit of small ones, in which N = P has an infinite test loss.
+    """The losses at a ridge. Ridge 0 is the limit of small ridges, in which N = P has an infinite test loss.
 
     Args:
-        N, P: features and samples, each > 0; either may be math.inf, P only without a ridge.
-        noise: variance of the labels' noise.
+        N, P: numbers of features and samples, each > 0; either may be math.inf, P only without a ridge.
+        noise: variance of the label noise.
     """
     n, p, delta = (np.asarray(v, float) for v in np.broadcast_arrays(N, P, ridge))
     return _in_blocks(lambda n, p, r: _at(spectrum, n, p, r, noise, _solve(spectrum, n, p, r)), n, p, delta)
 
 
 def best_ridge(spectrum: Spectrum, N: _Rows, P: _Rows, noise: float = 0.0) -> Losses:
-    """The losses at each row's own best ridge, that of the smallest test loss; P is finite."""
+    """The losses at each row's best ridge, the one with the lowest test loss; P must be finite."""
     n, p = (np.asarray(v, float) for v in np.broadcast_arrays(N, P))
     return _in_blocks(lambda n, p: _best(spectrum, n, p, noise), n, p)
 
@@ -73,39 +73,41 @@ def _in_blocks(function, *columns: np.ndarray) -> Losses:
 
 
 def _unlearned(spectrum: Spectrum, g: _Rows):
-    """(v^2 g/(lambda + g), v^2 lambda/(lambda + g)^2), summed over the modes."""
+    """The sums over the modes of power g/(lambda + g) and of power lambda/(lambda + g)^2."""
     inverse = 1.0 / (spectrum.eigenvalue + g[:, None])
     return g * (inverse @ spectrum.power), np.square(inverse) @ (spectrum.power * spectrum.eigenvalue)
 
 
 def _solve(spectrum: Spectrum, n: np.ndarray, p: np.ndarray, ridge: np.ndarray) -> _Rows:
-    """g with ridge = (P - z) kappa, kappa = g (1 - z/N).
+    """The root g of ridge = (P - z) kappa, kappa = g (1 - z/N).
 
-    Without a ridge z is min(N, P), and g = 0 where the modes are fewer.
+    Without a ridge z is min(N, P), and g = 0 where the modes are no more than that.
     """
     least = np.minimum(np.minimum(n, p), spectrum.modes)
 
     def beyond(log_g, n, p, ridge, least):
-        """Positive above the root, and there rising with g."""
+        """A function of log g that is positive above the root, where it rises."""
         g = np.exp(log_g)
         z = degrees(spectrum, g)[0]
-        with np.errstate(invalid="ignore"):  # infinitely many samples have no ridge
+        with np.errstate(invalid="ignore"):  # at infinitely many samples, whose rows have no ridge and ignore `given`
             given = np.where(z < least, (p - z) * g * (1.0 - z / n), 0.0)
             return np.where(ridge == 0, np.log(least / z), given - ridge)
 
     low = np.full_like(n, np.log(spectrum.eigenvalue[-1]) - 30.0)
-    # z < trace/g: from 2 trace/min(N, P) on both factors are above a half, and the rest is for the ridge.
+    # z < trace/g, so for g >= 2 trace/least both 1 - z/P and 1 - z/N exceed 1/2. Then (P - z) g (1 - z/N) > P g/4,
+    # which exceeds the ridge once g >= 4 ridge/P.
     high = np.log(2 * spectrum.trace / least + 4 * ridge / p) + 1.0
     g = np.exp(find_root(beyond, (low, high), args=(n, p, ridge, least)).x)
-    # Between `low` and no g at all, 1e-13 of the modes are left to learn.
+    # With min(N, P) >= modes and no ridge the root is g = 0, outside the bracket: already at `low`, z is within 1e-13
+    # (relative) of the number of modes.
     return np.where((ridge == 0) & (least >= spectrum.modes * (1.0 - 1e-12)), 0.0, g)
 
 
 def _losses_at(spectrum: Spectrum, n, p, noise: float, g, z):
-    """(test, train) at g and its z; the test loss is infinite where the variance is.
+    """(test, train) at g and its z; the test loss is infinite where its denominator is 0.
 
-    1/P times (P - z) + (z - q)(1 - z/N)/(1 - q/N) is what the source's 1 - (q (N - 2z) + z^2)/(P (N - q)) becomes
-    without its cancellation: exactly 0 at N = P without a ridge.
+    The denominator of the source, 1 - (q (N - 2z) + z^2)/(P (N - q)), is here 1/P times (P - z) + (z - q)(1 - z/N)/(1 -
+    q/N), which has no cancellation: exactly 0 at N = P without a ridge.
     """
     q, (unlearned, slope) = np.minimum(degrees(spectrum, g)[1], z), _unlearned(spectrum, g)
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -113,22 +115,22 @@ def _losses_at(spectrum: Spectrum, n, p, noise: float, g, z):
         share = 1.0 - z / p
         variance = share + (z - q) * free / p
         error = unlearned - g * slope * free + noise
-        # As many samples as modes, and more features, learn everything.
+        # 0/0: as many samples as modes, and more features, learn everything.
         test = np.where(variance > 0, error / variance, np.where((error == 0) & (n != p), 0.0, np.inf))
-        # The identity of generalised cross-validation.
+        # Generalised cross-validation: train = (1 - z/P)^2 test.
         return test, np.where(share > 0, np.square(share) * test, 0.0)
 
 
 def _at(spectrum: Spectrum, n, p, ridge, noise: float, g) -> Losses:
-    # Without a ridge z is known; rounding would leave 1e-16 of either limit.
+    # Without a ridge z is known exactly; by the sum over modes 1 - z/N or 1 - z/P would be 1e-16 instead of 0.
     z = np.where(ridge == 0, np.minimum(np.minimum(n, p), spectrum.modes), degrees(spectrum, g)[0])
     test, train = _losses_at(spectrum, n, p, noise, g, z)
-    share = z / p  # the difference of the losses would leave 0 of a gap of 1e-16 of them
+    share = z / p  # test - train would round to 0 where the gap is 1e-16 of the losses
     return Losses(test, train, test * share * (2.0 - share), z, np.asarray(ridge, float))
 
 
 def _best(spectrum: Spectrum, n, p, noise: float) -> Losses:
-    """Each g belongs to one ridge, (P - z) kappa: the best is looked for over g, and nothing is solved."""
+    """Searches for the best ridge over g: each g belongs to one ridge, (P - z) kappa, so that no root is solved for."""
 
     def test(x):
         z = degrees(spectrum, np.exp(x))[0]
@@ -140,7 +142,7 @@ def _best(spectrum: Spectrum, n, p, noise: float) -> Losses:
     g = np.exp(argmin(test, low, high, _RIDGES_TRIED))
     z = degrees(spectrum, g)[0]
     best = _at(spectrum, n, p, (p - z) * g * (1.0 - z / n), noise, g)
-    # Without noise, and with features and samples for every mode, no ridge at all is best, and no g is as small.
+    # Without noise, and with features and samples for every mode, no ridge is best: g = 0, below all that are searched.
     ridgeless = _at(spectrum, n, p, np.zeros_like(n), noise, lowest)
     pairs = zip(ridgeless, best, strict=True)
     return Losses(*(np.where(ridgeless.test <= best.test, without, ridged) for without, ridged in pairs))
@@ -149,12 +151,12 @@ def _best(spectrum: Spectrum, n, p, noise: float) -> Losses:
 def experiment(
     spectrum: Spectrum, N: int, P: int, ridge: float, noise: float, draws: int, rng: np.random.Generator
 ) -> tuple[Float[np.ndarray, "draws"], Float[np.ndarray, "draws"]]:
-    """(test, train) losses of as many experiments: fresh features, samples and signs of the task.
+    """(test, train) losses of `draws` experiments, each with fresh features, samples and signs of the task.
 
-    The test loss is exact given the student; memory 8 M max(N, P) bytes.
+    The test loss is exact given the student. The memory is 8 M max(N, P) bytes.
 
     Args:
-        spectrum: of `every_mode`.
+        spectrum: as `every_mode` makes it.
     """
     scale = np.sqrt(spectrum.eigenvalue)
     test, train = np.empty(draws), np.empty(draws)
@@ -177,20 +179,20 @@ def simulate_random_features(
     *, a: float = 1.5, b: float = 1.5, modes: float = 1e12, noise: float = 0.0, ridge: float | None = None,
     sizes: Sequence[int] = (100, 300, 1000, 3000, 10000, 30000, 100000, 300000, 1000000), draws: int = 0, seed: int = 0,
 ) -> tuple[pd.DataFrame, Truth]:  # fmt: skip
-    """The losses of every pair of sizes, beside experiments if asked for.
+    """The losses of every pair of sizes, and experiments beside them if asked for.
 
     Args:
-        ridge: of all rows; each row's best if None.
-        draws: experiments of each row; each costs about 4 M N P floating-point operations and memory for (N + P) M.
+        ridge: the ridge of all rows; each row's best if None.
+        draws: experiments per row; each takes about 4 M N P floating-point operations and memory for (N + P) M numbers.
 
     Returns:
-        table: N features, D = P samples once each, losses and gap of the theory; `degrees`, `ridge`, `apart` (the
+        table: N features, D = P samples, read once, losses and gap of the theory; `degrees`, `ridge`, `apart` (the
             larger of N/P and P/N), and with draws `simulated_test`, `simulated_train` and their standard errors.
-        truth: L = E + A/N^alpha + B/D^beta where one of N and P is far larger than the other.
+        truth: what is known of L = E + A/N^alpha + B/D^beta in rows where one of N and P is far larger than the other.
 
     Raises:
-        InputError: exponents at most 1, fewer than 2 modes, a size below 1, one draw, experiments on more than 10^5
-            modes, or numbers beyond all use.
+        InputError: exponents of 1 or less, fewer than 2 modes, a size below 1, one draw, experiments on more than 10^5
+            modes, or a number out of its range.
     """
     check_settings(
         "simulate random_features",
@@ -233,11 +235,11 @@ def simulate_random_features(
 
 
 def _exponents(a: float, b: float, noise: float, ridge: float | None) -> dict[str, float]:
-    """What is known of L = E + A/N^alpha + B/D^beta.
+    """The known constants of L = E + A/N^alpha + B/D^beta.
 
-    N features leave N^-min(a-1, b). Samples leave D^-s, s = min(a-1, 2b), without noise at the best ridge or none; with
-    noise, the best ridge trades this bias, z^-s, for a variance z/D, and D^-s/(s+1) is left; a fixed ridge is no best
-    one of many samples, and noise without a ridge never leaves N >> D, so that neither has a beta here.
+    N features leave N^-min(a-1, b). Without noise, at the best ridge or none, D samples leave D^-s, s = min(a-1, 2b).
+    With noise, the best ridge trades this bias, z^-s, for a variance z/D, which leaves D^-s/(s+1). Two cases have no
+    beta here: a fixed ridge is not the best one of many samples, and without a ridge noise does not vanish at N >> D.
     """
     s = min(a - 1.0, 2.0 * b)
     known = {"E": noise, "alpha": min(a - 1.0, b)}

@@ -23,13 +23,13 @@ def runs_like(
     seed: Int[np.ndarray, "rows"] | int = 0,
     **more: Any,
 ) -> pd.DataFrame:
-    """Build the table of simulated runs, one row for each.
+    """Build a table of simulated runs, one row per run.
 
     Args:
-        oracle: the simulator's name, with which run ids begin.
+        oracle: the simulator's name; run ids begin with it.
         N, D: parameters and samples; a sample counts as a token.
         epochs: passes over the D/epochs distinct samples.
-        flops: 6ND where the oracle has no count of its own.
+        flops: training FLOPs; 6ND if the oracle has no count of its own.
         loss, train_loss, gap: in the oracle's unit of error (`more` may say which).
         more: further columns, such as the oracle's own names of N and D.
     """

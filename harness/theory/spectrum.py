@@ -3,7 +3,7 @@
 Random-feature models, gradient flow and one-pass SGD on power-law data are one family (Bordelon et al. 2024,
 arXiv 2402.01092, b and a; Maloney et al. 2022, arXiv 2210.16859, b = a = 1 + alpha; Paquette et al. 2024,
 arXiv 2405.15074, b = 2 alpha, a = 2 alpha + 2 beta). All that is exact about them are sums over the modes of smooth
-functions of the eigenvalue; 10^12 modes cost what 400 do.
+functions of the eigenvalue. These take few nodes: 10^12 modes cost what 400 do.
 """
 
 import math
@@ -12,8 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Inexact
 
-# The first modes stand for themselves. After them a sum over i is an integral from i - 1/2 to i + 1/2 of each, by
-# Gauss's rule of POINTS on intervals of log i. At EXACT = 256 the sum of i^-2 over 10^6 modes is right to 3e-9.
+# The first EXACT modes are nodes of their own. Beyond them a sum over i becomes an integral in which mode i covers
+# i - 1/2 to i + 1/2, by Gauss's rule of _PANEL_POINTS nodes on intervals of log i, each at most log RATIO long. At
+# EXACT = 256 the sum of i^-2 over 10^6 modes is right to 3e-9.
 EXACT = 256
 _PANEL_POINTS = 6
 RATIO = 2.0
@@ -21,13 +22,13 @@ RATIO = 2.0
 
 @dataclass(frozen=True)
 class Spectrum:
-    """Modes, some of them together as one node.
+    """A spectrum of modes, some of them joined in one node.
 
     Attributes:
-        eigenvalue: lambda of a node.
-        count: how many modes the node stands for; not an integer.
-        power: the task's power, the sum of (w*)^2 lambda over these modes.
-        modes: M; the counts add up to it within 1e-15 of it.
+        eigenvalue: lambda at each node.
+        count: how many modes each node stands for; not an integer beyond the first nodes.
+        power: the task's power at each node, the sum of (w*)^2 lambda over its modes.
+        modes: M; the sum of the counts is M to a relative error of 1e-15.
     """
 
     eigenvalue: Float[np.ndarray, "nodes"]
@@ -42,7 +43,7 @@ class Spectrum:
 
 
 def power_law_spectrum(modes: float, b: float, a: float) -> Spectrum:
-    """lambda_i = i^-b and (w*_i)^2 lambda_i = i^-a for i = 1..modes (math.inf stands for 10^40).
+    """The spectrum lambda_i = i^-b, (w*_i)^2 lambda_i = i^-a for i = 1..modes (math.inf stands for 10^40).
 
     Raises ValueError for fewer than one mode, or infinitely many whose trace or power is infinite (b or a at most 1).
     """
@@ -71,9 +72,9 @@ def every_mode(modes: int, b: float, a: float) -> Spectrum:
 def degrees(
     spectrum: Spectrum, g: Inexact[np.ndarray, "*rows"]
 ) -> tuple[Inexact[np.ndarray, "*rows"], Inexact[np.ndarray, "*rows"]]:
-    """(z, q): sums over the modes of lambda/(lambda + g) and of its squares, at real or complex g.
+    """(z, q): sums over the modes of lambda/(lambda + g) and of its square, at real or complex g.
 
-    einsum, not BLAS, which takes two threads to these few numbers: three times the work, and on busy cores ten.
+    Uses einsum, because BLAS starts two threads for these few numbers: three times the work, and on busy cores ten.
     """
     learned = spectrum.eigenvalue / (spectrum.eigenvalue + np.asarray(g)[..., None])
     z = np.einsum("...k,k->...", learned, spectrum.count)

@@ -1,15 +1,15 @@
-"""Trained networks beside the bound of Jeon and Van Roy: what width and data buy a student of a known teacher.
+"""Trained networks beside the bound of Jeon and Van Roy: what width and data gain for a student of a known teacher.
 
 A student of width n, f(x) = n^-1/2 sum_i v_i relu(w_i.x), learns from T fresh samples of a teacher
-(`harness.theory.teacher`) in one pass of Adam whose rate falls to zero. Its excess log-loss is measured exactly at
-every input, as KL of the teacher's Bernoulli from its own: after training on held-out inputs, and during training on
-each sample before it is learned from. The average of the latter over the stream is what the theorem bounds, L_T.
+(`harness.theory.teacher`) in one pass of Adam whose rate falls to zero. Its excess log-loss is computed exactly at
+every input, as KL(teacher's Bernoulli || student's): after training on held-out inputs, and during training on each
+sample before it is learned from. The average of the latter over the stream is L_T, which the theorem bounds.
 
-Regime: the bound is about the best learner, which a trained student is not. Where the student's loss is below the
-bound, the bound also holds of what can be trained; where the bound exceeds the loss of always guessing (`guessing`), it
-says nothing: everywhere on the default grid (K = 100), but not at K = 2, n >= 32 and T >= 16384. The slope of
-`frontier_slope` belongs to this range of widths and samples and is no limit: on the default grid T* grows as p*^2.1
-(1.8 to 2.4), the bound's own optimum there as p*^1.7. A student's neurons are placed, not drawn, and do better than
+Regime: the bound is about the best learner, which a trained student is not. Where a student's loss is below the bound,
+the bound also holds for what can be trained. Where the bound exceeds the loss of always guessing 1/2 (`guessing`), it
+says nothing: that is so on the whole default grid (K = 100), but not at K = 2, n >= 32 and T >= 16384.
+`frontier_slope` is the slope over this range of widths and samples, not a limit. On the default grid T* grows as p*^2.1
+(1.8 to 2.4), at the bound's own optimum there as p*^1.7. A student's neurons are trained, not drawn, and do better than
 K/n. At K = 2 width hardly matters.
 """
 
@@ -32,18 +32,18 @@ from harness.theory.simulated_runs import check_settings, runs_like
 from harness.theory.small_networks import Task, train_networks
 from sweeps.errors import InputError
 
-# Samples a step. At n = 32, T = 16384, K = 2 four times as many, or as few, lost 10 % more.
+# Samples per step. At n = 32, T = 16384, K = 2 four times as many, or a quarter as many, lost 10 % more.
 BATCH = 16
-# Inputs on which the learning rate is chosen, and as many others on which the loss is reported.
+# Number of inputs on which the learning rate is chosen; the loss is reported on as many others.
 HELD_OUT = 4096
-# Beyond every step of training: held-out inputs are drawn as if they were its batch.
+# A step that training never reaches: held-out inputs are drawn as its batch.
 NO_STEP = 2**32 - 1
-# Exponents of the frontier's fit are searched for between these.
+# Range of the exponents in the fit of the frontier.
 FLATTEST, STEEPEST = 0.01, 5.0
 
 
 class Stream(NamedTuple):
-    """A teacher and the key of its samples."""
+    """A teacher and the random key of its samples."""
 
     key: Key[Array, "*streams"]
     teacher: teacher.Teacher
@@ -58,12 +58,12 @@ def student(params: dict[str, Array], x: Float[Array, "samples d"]) -> Float[Arr
 
 
 def initial(key: Key[Array, ""], n: int, d: int) -> dict[str, Array]:
-    """Input weights of the size of the teacher's, output weights zero: the first guess is 1/2 everywhere."""
+    """Initial weights: input weights as large as the teacher's, output weights 0, so that the first guess is 1/2."""
     return {"w": jax.random.normal(key, (d, n)) / math.sqrt(d), "v": jnp.zeros(n)}
 
 
 def sample(stream: Stream, step: Int[Array, ""]) -> Batch:
-    """Inputs, labels, and the teacher's logits."""
+    """A batch: inputs, labels, and the teacher's logits."""
     inputs, labels = jax.random.split(jax.random.fold_in(stream.key, step))
     x = jax.random.normal(inputs, (BATCH, stream.teacher.atoms.shape[-1]))
     truth = teacher.teacher_logits(stream.teacher, x)
@@ -71,7 +71,7 @@ def sample(stream: Stream, step: Int[Array, ""]) -> Batch:
 
 
 def loss(params: dict[str, Array], batch: Batch) -> tuple[Float[Array, ""], Float[Array, ""]]:
-    """Mean log-loss of the labels; beside it the exact excess."""
+    """Mean log-loss of the labels, and the exact mean excess over the teacher's."""
     x, label, truth = batch
     logits = student(params, x)
     return jnp.mean(jax.nn.softplus(logits) - label * logits), jnp.mean(teacher.bernoulli_kl(truth, logits))
@@ -81,12 +81,12 @@ TASK = Task(loss, sample)
 
 
 class StudentCell(NamedTuple):
-    """Students of one width on one number of samples, by teacher.
+    """Students of one width on one number of samples, one per teacher.
 
     Attributes:
-        loss: final excess, on inputs of its own, at the learning rate that is best for the cell.
-        stream: average excess over the stream of the same students.
-        rate: that learning rate.
+        loss: final excess, on test inputs, at the learning rate that is best for the cell.
+        stream: average excess of the same students over the stream.
+        rate: the learning rate chosen for the cell.
     """
 
     loss: Float[np.ndarray, "teachers"]
@@ -97,8 +97,8 @@ class StudentCell(NamedTuple):
 def train_cell(streams: Stream, n: int, T: int, rates: Sequence[float], key: Key[Array, ""]) -> StudentCell:
     """Train a student for each teacher and learning rate.
 
-    One learning rate is chosen for the cell, by the mean over teachers on the validation inputs; a run that was frozen
-    is as bad as its last parameters are.
+    One learning rate is chosen for the cell, by the mean over teachers on the validation inputs. A run that stopped at
+    a loss or gradient that was not finite is judged by its last parameters.
     """
     count, d = len(streams.key), streams.teacher.atoms.shape[-1]
     keys = jax.random.split(key, (count, 1))
@@ -123,7 +123,7 @@ def _held_out(streams: Stream, params) -> Float[Array, "sides teachers runs"]:
         logits = jax.vmap(lambda run: jax.vmap(lambda side: student(run, side))(x))(runs)
         return jnp.moveaxis(teacher.bernoulli_kl(truth, logits).mean(axis=-1), 1, 0)
 
-    # One teacher after another: the activations of its 1851 neurons on these inputs (K = 100) take 60 MB.
+    # One teacher after another: the activations of one teacher's 1851 neurons on these inputs (K = 100) take 60 MB.
     return jnp.moveaxis(jax.lax.map(of_stream, (streams, params)), 1, 0)
 
 
@@ -137,20 +137,20 @@ def simulate_students(
     rates: Sequence[float] = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3),
     seed: int = 0,
 ) -> tuple[pd.DataFrame, Truth]:
-    """Students of every width on every number of samples, of the same teachers.
+    """Students of every width on every number of samples, all with the same teachers.
 
     Args:
-        samples: T, multiples of the 16 samples of a step.
+        samples: values of T, multiples of the 16 samples of a step.
         rates: learning rates, of which the best is chosen for each width and T.
 
     Returns:
-        table: a row a student, `seed` being its teacher's number: N = d n, D = T, flops = d n T, the loss its final
-            excess, nats a sample; n, T, `stream_loss`, the same average over the stream; `bound` of the means over
-            teachers of either; `guessing`, the loss of the student that always says 1/2; `lr`.
-        truth: that the excess has no floor. The slope of the frontier is no known truth; `frontier_slope` measures it.
+        table: one row per student; `seed` is its teacher's number. N = d n, D = T, flops = d n T; the loss is its final
+            excess, nats per sample; n, T; `stream_loss`, the average excess over the stream; `bound`, which holds for
+            the means over teachers; `guessing`, the loss of the student that always says 1/2; `lr`.
+        truth: that the excess has no floor. The slope of the frontier is not known; `frontier_slope` measures it.
 
     Raises:
-        InputError: no width, teacher or learning rate, or T that is no multiple of 16.
+        InputError: no width, teacher or learning rate, or a T that is not a multiple of 16.
     """
     name = "simulate students"
     jeon_van_roy.check_teacher(name, d, K, most=1e4)  # a teacher of scale 10^4 has 180,000 atoms
@@ -196,7 +196,7 @@ def simulate_students(
 
 
 def cell_means(table: pd.DataFrame) -> pd.DataFrame:
-    """Means over teachers, a row for each n and T.
+    """Means over teachers, one row for each n and T.
 
     Returns:
         columns: n, T, loss, loss_se, stream_loss, stream_loss_se (standard errors over teachers), guessing, bound, lr,
@@ -212,12 +212,12 @@ def cell_means(table: pd.DataFrame) -> pd.DataFrame:
 
 
 class StudentFrontier(NamedTuple):
-    """How the trained students say that compute is best split: L = A n^-a + B T^-b, so that T* grows as n*^(a/b).
+    """The best split of compute by the trained students: L = A n^-a + B T^-b, so that T* grows as n*^(a/b).
 
     Attributes:
         slope: d ln T*/d ln p*, a/b.
-        low, high: 95 % interval, by resampling teachers; 0 and infinity where an exponent is at a limit, 0.01 or 5:
-            where width or samples hardly matter on this grid.
+        low, high: 95 % interval of the slope, by resampling teachers; 0 and infinity where an exponent ends at a limit,
+            0.01 or 5, because width or samples hardly matter on this grid.
         residual: root mean square of the fit's error in ln L.
     """
 
@@ -228,7 +228,7 @@ class StudentFrontier(NamedTuple):
 
 
 def frontier_slope(table: pd.DataFrame, *, draws: int = 200, seed: int = 0) -> StudentFrontier:
-    """The slope of the frontier by a fit to the means over teachers of a table of `simulate_students`, in logs.
+    """The slope of the frontier by a fit, in logs, to the means over teachers of a table of `simulate_students`.
 
     Raises InputError for fewer than three widths, numbers of samples or teachers.
     """
@@ -256,7 +256,7 @@ def frontier_slope(table: pd.DataFrame, *, draws: int = 200, seed: int = 0) -> S
     for _ in range(draws):
         p = fitted(losses[:, rng.integers(0, teachers, teachers)].mean(axis=1), best.x).x
         logs.append(math.log(p[1] / p[3]))
-    # Resampled teachers vary less than teachers, by (m-1)/m; with eight of them the plain quantiles covered 85 %.
+    # The mean of m resampled teachers has (m-1)/m of the true variance; with m = 8 the plain quantiles covered 85 %.
     half = student_t.ppf(0.975, teachers - 1) * np.std(logs) * math.sqrt(teachers / (teachers - 1))
     if max(a, b) > 0.99 * STEEPEST or min(a, b) < 1.01 * FLATTEST:
         half = math.inf

@@ -1,8 +1,8 @@
-"""A pair of twins whose gap is known: losses of documents with given spreads, through the measurement of real runs.
+"""A pair of twins whose gap is known: losses of documents with given spreads, measured as real runs are.
 
-The loss of document i at the parameters after step s is a_i + drift(s), less the gap where the run has seen it. The
-difficulty a_i has the standard deviation `document_sd` over documents; the twin's loss of the same document
-differs by a lead that all documents share, and by a deviation of its own with standard deviation `paired_sd`.
+The loss of document i at the parameters after step s is a_i + drift(s), less the gap if the run has seen it. The
+difficulty a_i has the standard deviation `document_sd` over documents. The twin's loss of the same document differs by
+a lead that all documents share, and by a deviation of its own with standard deviation `paired_sd`.
 """
 
 import math
@@ -22,7 +22,7 @@ from models.config import make_config
 from sweeps.config import DataConfig, OptimizerConfig, RunConfig, online_span
 
 STEPS, BATCH, CONTEXT = 1000, 8, 128
-# Documents are of different lengths: this spread of their logarithm makes one in a hundred ten times the median's.
+# Standard deviation of the logarithm of a document's length: one in a hundred is ten times as long as the median.
 LENGTH_SD = 1.0
 
 
@@ -31,11 +31,11 @@ class TwinWorld:
     """The true losses of a run and its twin.
 
     Attributes:
-        documents: how many are seen by the run, as many by its twin, and as many held out.
-        document_sd, paired_sd: spread of documents' losses, and of their differences between the twins.
+        documents: number of documents seen by the run, as many by its twin, and as many held out.
+        document_sd, paired_sd: spread of documents' losses, and of their differences between the twins, nats per token.
         gap: the true gap, nats per token.
         lead: how much lower the twin's loss is, nats per token.
-        fall: how far the loss falls over the last 100 steps, nats.
+        fall: how far the loss falls over the last 100 steps, nats per token.
     """
 
     documents: int = 2000
@@ -47,7 +47,7 @@ class TwinWorld:
 
 
 def measure_twins(world: TwinWorld, rng: np.random.Generator) -> dict[str, Any]:
-    """What gap.json and pair.json of one simulated run hold."""
+    """Simulate one pair of twins and measure it: the contents of gap.json and pair.json of the run."""
     n = world.documents
     model = make_config("dense", vocab=257, context=CONTEXT, width=16, depth=1, heads=2)
     data = DataConfig(domain="simulated", tokenizer="bytes", unique_tokens=STEPS * BATCH * CONTEXT // 4, half="a")
@@ -60,8 +60,8 @@ def measure_twins(world: TwinWorld, rng: np.random.Generator) -> dict[str, Any]:
     run = {s: difficulty + _drift(world, s) - world.gap * seen_by_run for s in steps}
     twin = {s: difficulty - lead + _drift(world, s) - world.gap * seen_by_twin for s in steps}
     start = online_span(STEPS)[0]
-    # A batch is of windows: each of its sequences weighs the same, whatever its document's length; longer ones are
-    # drawn more often.
+    # The sequences of a batch count alike, whatever the lengths of their documents; longer documents are drawn more
+    # often.
     drawn = rng.choice(n, (STEPS, BATCH), p=tokens[0] / tokens[0].sum())
     drift = np.asarray([_drift(world, s) for s in range(STEPS)])
     losses = difficulty[0, drawn].mean(axis=1) + drift - world.gap
@@ -74,7 +74,7 @@ def measure_twins(world: TwinWorld, rng: np.random.Generator) -> dict[str, Any]:
 
 
 def _drift(world: TwinWorld, step: float) -> float:
-    """A loss that falls by `fall` over the last 100 steps, ever slower."""
+    """How far the loss at a step is above the final one: it falls by `fall` over the last 100 steps, ever slower."""
     left = (STEPS - step) / 100
     return world.fall * left * (1 + left / 20) / 1.05
 
@@ -97,9 +97,9 @@ def try_estimators(world: TwinWorld, replicates: int, seed: int) -> list[dict[st
     """How good each estimator is in a world.
 
     Returns:
-        rows: estimator, gap (true), mean, bias and bias_se over the replicates, se (mean of those given), sd (of the
-        estimates), coverage of the nominal 95 % intervals, se_of_probe (this error over the probe's), and
-        placebo_alarms, the share of its placebos beyond 1.96 standard errors.
+        one row per estimator: estimator, gap (true), mean, bias and bias_se over the replicates, se (mean of the
+        standard errors given), sd (of the estimates), coverage of the nominal 95 % intervals, se_of_probe (mean ratio
+        of its standard error to the probe's), and placebo_alarms, the share of placebos beyond 1.96 standard errors.
     """
     rng = np.random.default_rng(seed)
     trials = pd.DataFrame([measure_twins(world, rng) for _ in range(replicates)])

@@ -1,7 +1,7 @@
 """How often the verdict's rule, and `universality`, are right on tables drawn from worlds whose answer is known.
 
 The design can tell the worlds apart: the u = D/N^z of its 174 runs, at the published z, is log-uniform from 0.01 to
-1000, so that both branches of the law are seen. `harness.fit.gap_law.nulls` does the same once, on the design of a
+1000, so that both branches of the law are seen. `harness.fit.gap_law.nulls` draws such a table once, on the design of a
 given table.
 """
 
@@ -22,7 +22,7 @@ from harness.fit.shared.universality import judge_universality
 from sweeps.published_gap import PUBLISHED_GAP
 
 NOISE = 1e-3  # standard error in nats of a gap that is measured where there is none
-LAG = 0.05  # share of a run by which the middle of the last steps' average precedes its end
+LAG = 0.05  # how far the middle of the averaged last steps lies before the run's end, as a share of the run
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class VerdictWorld:
 
     Attributes:
         mean: (N, D) -> the true mean of the measured gap, nats per token.
-        noise: (N, D) -> its standard error.
+        noise: (N, D) -> the standard error of the measured gap, nats per token.
         gives_errors: whether the table has a column of standard errors.
     """
 
@@ -48,9 +48,9 @@ def _nothing(n: np.ndarray, d: np.ndarray) -> np.ndarray:
 
 
 def _lag(n: np.ndarray, d: np.ndarray) -> np.ndarray:
-    """The bias of a gap whose training loss is an average over the last steps: below zero, and a power law in D.
+    """The bias of a gap whose training loss is an average over the last steps: negative, and a power law in D.
 
-    The loss is the data term of Chinchilla's law with the constants of Besiroglu et al. 2024.
+    The training loss falls as the data term of Chinchilla's law with the constants of Besiroglu et al. 2024.
     """
     return -LAG * 0.3658 * 2085.43 * d**-0.3658
 
@@ -98,7 +98,7 @@ def try_verdict(world: VerdictWorld, tables: int, seed: int = 0) -> dict[str, An
 
     Returns:
         world, expected (word), tables; words: how many tables got each word; right: the share that got the expected
-        one; slope_claimed: the share for which the law's beta had an interval that leaves 0 out.
+        word; slope_claimed: the share of tables in which the interval of the law's beta excludes 0.
     """
     words: Counter[str] = Counter()
     claims = 0
@@ -116,7 +116,7 @@ def draw_groups(
     seed: int, *, rows: int = SOURCE_RUNS, groups: int = 2, ratio: float = 1.0, apart: float = 0.0,
     scatter: float = SOURCE_SCATTER,
 ) -> pd.DataFrame:  # fmt: skip
-    """Draw the law on the same design in groups `a`, `b`, ... in turn; the last has `ratio` A and alpha + `apart`."""
+    """Draw the world `law` with its rows in groups `a`, `b`, ... in turn; the last has `ratio` A, alpha + `apart`."""
     table = draw_world(VERDICT_WORLDS["law"], seed, rows, scatter)
     code = np.arange(rows) % groups
     last = code == groups - 1
@@ -131,8 +131,8 @@ def try_universality(
     """What `universality` says of independent tables of groups whose truth is known.
 
     Returns:
-        the settings; words: how many tables got each word; rejected: the share of the tables of which shared exponents
-        were rejected at 5 %; covered: the share of their 90 % intervals of a difference that hold the true one.
+        the settings; words: how many tables got each word; rejected: the share of tables in which shared exponents were
+        rejected at 5 %; covered: for each exponent, the share of 90 % intervals of a difference that hold the true one.
     """
     words: Counter[str] = Counter()
     rejected, holds_truth = 0, {name: [] for name in TESTED_EXPONENTS}
