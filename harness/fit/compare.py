@@ -27,19 +27,20 @@ RANKINGS = 2000
 
 @dataclass(frozen=True)
 class ComparedLaw:
-    """One law of a comparison; differences are to the best law of that column.
+    """One law of a comparison; each delta is the difference to the best law by that criterion.
 
     Attributes:
-        degrees: directions fitted, the scale of the residuals among them.
+        degrees: number of fitted directions, the scale of the residuals among them.
         aicc, bic: smaller is better; aicc is Akaike's criterion with the correction for few rows.
-        cv_log_score: summed log density of every row under the fit that left its fold out; larger is better.
-        delta_cv, delta_cv_se: difference to the best law, and its standard error over clusters.
+        cv_log_score: the log density of every row under the fit that left its fold out, summed; larger is better.
+        delta_cv, delta_cv_se: cv_log_score less that of the best law, and the standard error over clusters.
         holdout_log_score: summed log density of the rows held out by the user; None if there are none.
-        heldout_score: mean score of rows larger than those fitted, which ranks the laws: of the user's held-out rows,
-            else of expanding windows by scale (`harness.fit.referee.extrapolation`); None if neither is there.
-        heldout_error: their mean |prediction/response - 1|; None where a response is zero.
+        heldout_score: mean score of the rows that are larger than those fitted; it ranks the laws. These are the user's
+            held-out rows, else those of expanding windows by scale (`harness.fit.referee.extrapolation`); None if there
+            are neither.
+        heldout_error: mean |prediction/response - 1| of the same rows; None where a response is zero.
         p_best: share of resamplings of the held-out clusters in which the law has the best score.
-        reach: by how much the held-out scale exceeds the fitted one.
+        reach: the factor by which the scale of those rows exceeds the largest that was fitted.
     """
 
     law: str
@@ -94,7 +95,7 @@ def aicc(log_likelihood: float, degrees: int, rows: int) -> float:
 
 
 def folds_of(problem: Problem, seed: int, folds: int = FOLDS) -> np.ndarray:
-    """A fold per row, whole clusters together, fixed by the seed."""
+    """The number of each row's fold, fixed by the seed; the rows of a cluster share a fold."""
     clusters = problem.cluster.max() + 1
     return (np.random.default_rng(seed).permutation(clusters) % folds)[problem.cluster]
 
@@ -161,7 +162,7 @@ def held_out_scores(fits: Sequence[SolvedFit], seed: int = 0) -> list[dict]:
         scored = [window for window in windows if window is not None]
         if len(scored) < len(windows):
             return [{}] * len(fits)
-    # Laws with more constants may have a wider first window: only rows on which every law was scored count.
+    # Laws with more constants may have a wider first window, so only rows on which every law was scored count.
     common = np.logical_and.reduce([law.rows for law in scored])
     score = np.array([law.score[common[law.rows]] for law in scored])
     if not common.any() or not np.isfinite(score).all():
@@ -189,8 +190,8 @@ def compare(
 
     Args:
         frame: columns by role, as for `fit`.
-        holdout: a condition whose rows are scored only.
-        seed: of the folds.
+        holdout: a condition; its rows are scored, not fitted.
+        seed: the seed of the folds and of the resamplings of held-out clusters.
 
     Raises:
         InputError: an unknown law, laws of different responses, or unusable columns.

@@ -59,7 +59,7 @@ def solve(
     options: HuberOptions = DEFAULT_OPTIONS,
     source: str = "table",
 ) -> SolvedFit:
-    """Multi-start and identifiability, without errors.
+    """Search from many starts and test identifiability, without errors.
 
     Raises InputError for unusable columns, too few rows, or numbers for which the law has no finite value.
     """
@@ -111,9 +111,9 @@ def fit(
             to resample together; by default each row alone), `holdout` (rows to score but not to fit).
         holdout: a condition on the columns, in place of the column `holdout`.
         bootstrap: refits to resampled clusters; 0 takes standard errors from the curvature.
-        seed: of the bootstrap.
-        objective: one of `harness.fit.problem.objective`, instead of the law's own.
-        options: the corner of Huber's loss, and the quantile.
+        seed: the seed of the bootstrap.
+        objective: the id of one of `harness.fit.problem.objective`, in place of the law's own.
+        options: the residual at which Huber's loss turns from square to linear, and the quantile.
         sensitivity: whether to refit under other reasonable choices.
         profile: whether to add intervals of the profile likelihood.
 
@@ -134,7 +134,7 @@ def complete(
     profile: bool = False,
     source: str = "table",
 ) -> FitResult:
-    """Errors, scores and warnings of a solved fit."""
+    """Complete a solved fit with errors, scores and warnings."""
     problem, solutions, identified = fitted.problem, fitted.solutions, fitted.identified
     law = problem.law
     if is_large(problem):

@@ -28,7 +28,7 @@ class Predictions(Showable):
     """A fitted law at new points.
 
     Attributes:
-        law, formula, response: of the fit; a response L or G is in nats per token.
+        law, formula, response: those of the fit; a response L or G is in nats per token.
         columns: the roles that the law reads.
         table: the points with the columns that `predict` adds.
     """
@@ -61,12 +61,12 @@ class Predictions(Showable):
 
 
 def estimates(result: FitResult) -> dict[str, float]:
-    """The estimates; nan for one that has no finite value."""
+    """The estimate of every parameter; nan for one that has no finite value."""
     return {name: np.nan if value.estimate is None else value.estimate for name, value in result.parameters.items()}
 
 
 def predictions_table(title: str, points: pd.DataFrame) -> TextTable:
-    """What `predict` returns, each prediction with its interval of the law and that of a new run."""
+    """The table that `predict` returns, each prediction with its 95 % intervals for the law and for a new run."""
     limits = {"low": "prediction_low", "high": "prediction_high", "run_low": "new run_low", "run_high": "new run_high"}
     drawn = not np.isnan(points["run_low"].to_numpy(float)).all()
     table = (
@@ -76,15 +76,15 @@ def predictions_table(title: str, points: pd.DataFrame) -> TextTable:
 
 
 def predict(result: FitResult, points: pd.DataFrame, *, source: str = "points") -> pd.DataFrame:
-    """The fitted law at new points, in nats per token.
+    """Predict the response at new points, in the unit of the fitted one (nats per token for L and G).
 
     Args:
         points: the law's columns by role, raw counts.
 
     Returns:
         the points with `prediction`; `low`, `high`: a 95 % confidence interval of the law's mean, from the bootstrap
-        draws (nan without draws); `run_low`, `run_high`: a 95 % prediction interval for one new run, which has the
-        scatter of the fitted runs on top (that of its measurement is not known and not in it).
+        draws (nan without draws); `run_low`, `run_high`: a 95 % prediction interval for one new run, to which the
+        scatter of the fitted runs is added (but not its measurement error, which is unknown).
 
     Raises:
         InputError: a column of the law is missing or unusable.
@@ -92,7 +92,7 @@ def predict(result: FitResult, points: pd.DataFrame, *, source: str = "points") 
     center, sampled = curves(result, points, source)
     if not len(sampled):
         return points.assign(prediction=center, low=np.nan, high=np.nan, run_low=np.nan, run_high=np.nan)
-    # Single new runs: each draw of the law with the scatter of the fitted runs, as the objective has it.
+    # A new run is a draw of the law plus the scatter of the fitted runs, in the form that the objective defines.
     normal = np.random.default_rng(0).standard_normal(sampled.shape)
     new_runs = objective_named(result.objective.name).new_runs(sampled, result.scatter, normal)
     (low, high), (run_low, run_high) = percentiles(sampled), percentiles(new_runs)
@@ -102,7 +102,7 @@ def predict(result: FitResult, points: pd.DataFrame, *, source: str = "points") 
 def curves(
     result: FitResult, points: pd.DataFrame, source: str = "points"
 ) -> tuple[Float[np.ndarray, "points"], Float[np.ndarray, "draws points"]]:
-    """The fitted law at new points: at its estimates, and a row a draw.
+    """The fitted law at new points: at the estimates, and in one row per bootstrap draw.
 
     Raises InputError if a column of the law is missing or unusable.
     """

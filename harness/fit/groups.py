@@ -1,4 +1,4 @@
-"""One fit per group of a table: per corpus, per model, per tokenizer."""
+"""Fits a law to each group of a table: per corpus, per model, per tokenizer."""
 
 import numpy as np
 import pandas as pd
@@ -17,11 +17,11 @@ from sweeps.errors import InputError
 def fit_by(
     law: str | Law, frame: pd.DataFrame, by: str, *, holdout: str | None = None, source: str = "table", **choices
 ) -> tuple[dict[str, FitResult], HeldOutErrors, tuple[FitWarning, ...]]:
-    """A fit per value of a column, and the errors on the held-out rows of all groups together.
+    """Fit a law once per value of a column, and find the errors on the held-out rows of all groups together.
 
     Args:
         by: a column of the table.
-        choices: what `fit` takes beside these.
+        choices: further arguments of `fit`.
 
     Returns:
         fits by group, the pooled errors as in a fit's `holdout`, and a warning per group that could not be fitted.

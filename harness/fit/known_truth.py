@@ -16,17 +16,17 @@ from sweeps.errors import InputError
 
 @dataclass(frozen=True)
 class Truth:
-    """The world a table is from. `isogap simulate` writes one beside each table, `isogap fit --truth` reads it.
+    """The simulated world that a table is from. `isogap simulate` writes one beside each table, `isogap fit` reads it.
 
     Attributes:
         oracle: the simulator's name.
-        regime: where its answers hold and how exactly, in sentences.
+        regime: where the simulator's answers hold and how exactly, in sentences.
         law: id of the law whose constants are known.
         parameters: true values, by the names of that law's parameters or identified combinations.
-        settings: what the simulator was asked for.
-        cost: what the simulation took, with its unit.
-        where: the rows of the table in which that law holds, as `isogap fit --where` takes it; None for all.
-        roles: columns of the table that fill roles of the law, as `--set` takes them.
+        settings: the simulator's settings.
+        cost: what the simulation cost, with its unit.
+        where: a condition on the rows of the table in which that law holds, for `isogap fit --where`; None for all.
+        roles: role of the law -> column of the table that fills it, for `--set`.
     """
 
     oracle: str
@@ -40,7 +40,7 @@ class Truth:
 
 
 def check_law(truth: Truth, law: Law) -> None:
-    """InputError unless a fit of the law can be compared: some of the constants, the same response and columns."""
+    """Raise InputError unless the law has the true law's response and columns, and some of the known constants."""
     names = {p.name for p in law.parameters} | {c.label for c in law.combinations}
     known = get_law(truth.law)
     if not names & truth.parameters.keys():
@@ -56,7 +56,7 @@ def interval_holds(low: float | None, high: float | None, value: float) -> bool 
 
 
 def compare_with_truth(result: FitResult, truth: Truth) -> list[TruthCheck]:
-    """What a fit says of every true value; a constant of which its law knows nothing is left out."""
+    """Set every true value beside its estimate; constants that the fitted law does not have are left out."""
     entries = {**result.parameters, **result.combinations}
     rows = []
     for name, value in truth.parameters.items():
@@ -73,7 +73,7 @@ def compare_with_truth(result: FitResult, truth: Truth) -> list[TruthCheck]:
 
 
 def truth_table(checks: Sequence[TruthCheck], truth: Truth) -> TextTable:
-    """The true constants beside their estimates, a row a constant."""
+    """The true constants beside their estimates, a row per constant."""
     columns = ("constant", "truth", "estimate", "error", "95 % interval", "holds the truth")
     rows = []
     for check in checks:
@@ -84,7 +84,7 @@ def truth_table(checks: Sequence[TruthCheck], truth: Truth) -> TextTable:
 
 
 def path_of(table: Path) -> Path:
-    """Where the truth of a table stands: `gaps.truth.json` beside `gaps.csv`."""
+    """The path of a table's truth: `gaps.truth.json` beside `gaps.csv`."""
     return table.with_name(f"{table.stem}.truth.json")
 
 

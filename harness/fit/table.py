@@ -1,4 +1,4 @@
-"""Tables of runs, anyone's CSV or parquet, with columns put into roles."""
+"""Reads tables of runs, anyone's CSV or parquet, and puts columns into roles."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -27,14 +27,14 @@ def read_table(
     holdout: str | None = None,
     laws: Sequence[Law] = (),
 ) -> tuple[pd.DataFrame, tuple[FitWarning, ...]]:
-    """A CSV or parquet file as a table with role columns beside its own.
+    """Read a CSV or parquet file as a table with role columns beside its own.
 
     Args:
         roles: role -> column name, or names with commas between them for a role of several columns.
         where: a pandas condition on the file's columns; rows for which it fails are left out.
-        holdout: a condition too; its rows get `holdout = True` and are scored, not fitted.
-        laws: those the table is for. They may name further roles, and what they read is taken from columns of the same
-            name where `roles` says nothing else.
+        holdout: another such condition; its rows get `holdout = True` and are scored, not fitted.
+        laws: the laws that the table is for. They may add roles, and a column with the name of a role that they read
+            fills that role where `roles` says nothing else.
 
     Returns:
         the rows that have a usable value in every role, and warnings that count the others.
@@ -96,7 +96,7 @@ def assign_roles(
 
 
 def _filled_roles(frame: pd.DataFrame, roles: Mapping[str, str], laws: Sequence[Law], source: str) -> dict[str, str]:
-    """Role -> column: the roles that are asked for, and what the laws need of columns with a role's name."""
+    """Role -> column: the roles that are asked for, and the laws' roles that a column of the same name fills."""
     needed = sorted({role for law in laws for role in (*law.roles, f"{law.response}_se")})
     known = dict.fromkeys((*ROLES, *needed))
     vectors = {role for law in laws for role in law.vectors}

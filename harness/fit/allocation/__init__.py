@@ -1,1 +1,1 @@
-"""Compute-optimal sizes: the three approaches of Hoffmann et al., and the optima they start from."""
+"""Compute-optimal sizes by the three approaches of Hoffmann et al., best settings of grids, best shapes in time."""

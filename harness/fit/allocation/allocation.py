@@ -53,7 +53,7 @@ _REPLICATES = {1: 1000, 2: 1000, 3: 200}
 
 @dataclass(frozen=True)
 class Exponent:
-    """The exponent of N* or D* in C with its 95 % limits; None where a number is not known."""
+    """The exponent a of N* ~ C^a, or of D* ~ C^a, with its 95 % limits; None where a number is not known."""
 
     estimate: float | None
     low: float | None
@@ -68,9 +68,9 @@ class Allocation(Showable):
         method: the approach and how it found the optima, in words.
         counted: how the FLOPs of the budgets are counted.
         rows: how many runs were used.
-        exponents: of N* and D* in C; empty for a law whose exponents depend on C (they stand in `budgets`).
-        optima: the optimum of every measured budget; empty for approach 3.
-        budgets: a row per budget asked for: flops, then N, D, tokens_per_parameter and loss (nats per token), for
+        exponents: the exponents of N* and D* in C; empty for a law whose exponents depend on C (see `budgets`).
+        optima: a row per measured budget with its optimum; empty for approach 3.
+        budgets: a row per requested budget: flops, then N, D, tokens_per_parameter and loss (nats per token), for
             approach 3 also N_exponent, each with its 95 % limits NAME_low and NAME_high.
     """
 
@@ -83,7 +83,7 @@ class Allocation(Showable):
     warnings: tuple[FitWarning, ...]
 
     def shifted(self, z: float, anchor: float) -> "Allocation":
-        """Add to the budgets `z_factor`: how many times larger N is there under D ~ N^z than under D ~ N.
+        """Return the allocation with a column `z_factor` in `budgets`: N under D ~ N^z over N under D ~ N.
 
         Raises InputError unless z is above -1 and the anchor a positive number of FLOPs.
         """
@@ -111,7 +111,7 @@ class Allocation(Showable):
         return [*told, self.sizes(), *warning_lines(self.warnings)]
 
     def sizes(self) -> TextTable:
-        """The budgets that were asked for."""
+        """The table of the optimal sizes at the requested budgets."""
         return spans_table("compute-optimal sizes, with 95 % intervals", self.budgets)
 
     def figure(self) -> "go.Figure":
@@ -132,7 +132,7 @@ class Allocation(Showable):
 
 
 def check_approach(approach: int | None, method: str | None, law: str, noise: object) -> int:
-    """The approach; InputError if it is unknown or does not take these options. To be called before the work."""
+    """Return the approach; InputError if it is unknown or does not take these options. Call this before the work."""
     if approach not in _METHODS:
         raise InputError("--approach", "value", approach, "1 (lower edge), 2 (isoFLOP profiles) or 3 (fitted loss)")
     if method is not None and method not in _METHODS[approach]:
@@ -150,16 +150,16 @@ def allocate_runs(
     sd: Float[np.ndarray, "rows"] | None = None, law: str = "chinchilla", bootstrap: int | None = None,
     source: str = "table",
 ) -> Allocation:  # fmt: skip
-    """Find the compute-optimal N and D from runs with columns N, D and L, and `flops` and `run` if they are known.
+    """Find the compute-optimal N and D from runs with columns N, D, L and, where they are known, `flops` and `run`.
 
     Args:
         flops: budgets of training FLOPs.
         approach: 1 takes the lowest loss at each budget, 2 the minimum of each isoFLOP profile, 3 a fitted loss law.
-        method: of approach 1 `envelope` or `hull`, of approach 2 `akima` or `quadratic`.
+        method: `envelope` or `hull` for approach 1, `akima` or `quadratic` for approach 2.
         sd: standard deviation of each loss in nats, for approach 2; by default the column L_se if there is one, else
             the scatter of the profiles.
-        law: of approach 3, a loss law in N and D.
-        bootstrap: replicates; by default 1000, of approach 3 200 refits.
+        law: a loss law in N and D, for approach 3.
+        bootstrap: number of replicates; by default 1000 for approaches 1 and 2, and 200 refits for approach 3.
 
     Raises:
         InputError: unusable rows, a design that cannot show an optimum, or an option that the approach does not take.
@@ -188,9 +188,9 @@ def allocate_runs(
 
 
 def allocate_fit(result: FitResult, flops: ArrayLike) -> Allocation:
-    """Find the compute-optimal N and D of a fitted loss law for budgets C = 6 N D: approach 3 without the fit.
+    """Find the compute-optimal N and D of a fitted loss law for budgets C = 6 N D: approach 3 from a given fit.
 
-    Raises InputError for a law that is no loss in N and D alone, a budget that is not positive, or a fit without an
+    Raises InputError for a law that is not a loss in N and D alone, a budget that is not positive, or a fit without an
     optimum.
     """
     budgets, law = check_budgets(flops), loss_law(result.law, result.source)

@@ -1,6 +1,6 @@
-"""Optima of grids: from runs at several learning rates, batches, ... to a row per size with the settings that are best.
+"""Finds the best settings in grids of runs (at several learning rates, batches, ...): a table with a row per size.
 
-Laws of optimal settings (`steplaw_lr`, `power_lines_b_opt`, `diloco_batch`, ...) are fitted to what this gives.
+Laws of optimal settings (`steplaw_lr`, `power_lines_b_opt`, `diloco_batch`, ...) are fitted to that table.
 """
 
 from collections.abc import Sequence
@@ -13,12 +13,12 @@ from jaxtyping import Float
 from harness.fit.problem.columns import column_of
 from sweeps.errors import InputError
 
-# method -> the runs it looks at: those whose loss exceeds the least of the group by this share at most.
+# method -> its window: it uses the runs whose loss exceeds the least loss of their group by at most this share.
 _WINDOWS = {"quadratic": 0.02, "mean": 0.0025, "near": 0.0025, "minimum": 0.0}
 
 
 class _Grid(NamedTuple):
-    """The runs of one group: logs of the settings, and the log of the loss over the group's least."""
+    """The runs of one group: the logs of their settings, and the log of their loss over the group's least loss."""
 
     settings: Float[np.ndarray, "runs settings"]
     excess: Float[np.ndarray, "runs"]
@@ -36,26 +36,27 @@ def find_optima(
     seed: int = 0,
     source: str = "table",
 ) -> pd.DataFrame:
-    """The settings `over` at which the response is least, for every combination of `by`.
+    """Find the values of the columns `over` at which the response is least, for every combination of the columns `by`.
 
     Methods:
-        quadratic: the least of a quadratic in the logs of the settings, fitted to the log of the response of the runs
-            within `window` of the group's least. Of the methods it depends least on the spacing of the grid.
-        mean: geometric means of the settings of the runs within `window`.
-        near: every run within `window` is a row of its own, marked with its `cluster` (the group), as Li et al. 2025
-            (arXiv 2503.04715) fit them.
-        minimum: the settings of the best run, which keeps the grid's spacing as an error.
+        quadratic: the minimum of a quadratic in the logs of the settings. It is fitted to the log of the response, over
+            the runs within `window` of the group's least. Of the methods it depends least on the spacing of the grid.
+        mean: the geometric mean of each setting over the runs within `window`.
+        near: every run within `window` gets a row of its own, with its group in the column `cluster`, as Li et al. 2025
+            (arXiv 2503.04715) fit them; without errors and status.
+        minimum: the settings of the best run; the spacing of the grid stays as their error.
 
     Args:
         response: a positive column; less is better.
-        window: share of the least response; by default 2 % for quadratic, 0.25 % for mean and near.
-        draws: resamplings of each group's runs for the errors; 0 for none.
+        window: a run is used if it exceeds the least response by at most this share; by default 2 % for quadratic,
+            0.25 % for mean and near.
+        draws: number of resamplings of each group's runs, which give the errors; 0 for no errors.
 
     Returns:
         columns: `by`; `over`; `<setting>_sd`, the standard deviation of the setting's log over the resamplings;
-        the least response; `runs` within the window; `status`: ok; edge (the best run has an extreme setting of the
-        grid, so that the optimum may lie beyond); few (too few runs) or no_minimum (the quadratic has none among the
-        runs). The settings of the last two are missing.
+        the least response; `runs`, the number within the window; and `status`. The status is ok, edge (the best run has
+        an extreme setting of the grid, so the optimum may lie beyond), few (too few runs) or no_minimum (the quadratic
+        has none among the runs). The settings are missing where it is few or no_minimum.
 
     Raises:
         InputError: an unknown method, or a column that is missing, not numeric or not positive.
@@ -97,7 +98,7 @@ def find_optima(
 
 
 def _optimum(grid: _Grid, method: str, window: float) -> tuple[Float[np.ndarray, "settings"], str]:
-    """Logs of the best settings, and a status."""
+    """The logs of the best settings, and a status."""
     near = grid.excess <= window + grid.excess.min()
     if method == "minimum":
         return grid.settings[np.argmin(grid.excess)], "ok"
@@ -129,7 +130,7 @@ def _quadratic(settings: Float[np.ndarray, "runs settings"], excess: Float[np.nd
 
 
 def _spread(grid: _Grid, method: str, window: float, draws: int, rng) -> Float[np.ndarray, "settings"]:
-    """Standard deviations over resampled runs; missing where most resamplings have no optimum."""
+    """Standard deviations of the log settings over resampled runs; nan where most resamplings have no optimum."""
     optima = []
     for _ in range(draws):
         chosen = rng.integers(0, len(grid.excess), len(grid.excess))

@@ -1,9 +1,9 @@
-"""The compute frontier of a table of runs: those that no other run beats with as much compute or less.
+"""The compute frontier of a table: the runs that no other run beats with as much compute or less.
 
-Three ways in use. `naive` keeps every run that sets a record as compute grows; `binned` only the records that are the
-best of their bin of log compute, so that dense stretches do not outweigh others; `hull` the lower convex hull of
-log loss in log compute, which lies on or below every run and drops records that a line between two others undercuts.
-Naive records are the least of noisy numbers: the more runs there are at a compute, the lower the frontier.
+Three definitions are in use. `naive` keeps every run that sets a record as compute grows. `binned` keeps only the best
+record in each bin of log compute, so that dense stretches do not outweigh others. `hull` is the lower convex hull of
+log loss against log compute: it lies on or below every run, and drops records above the line between two others.
+Naive records are minima of noisy losses: the more runs there are at a compute, the lower the frontier.
 """
 
 import functools
@@ -19,24 +19,24 @@ _BINS = 20
 
 
 def all_records(flops: Float[np.ndarray, "runs"], loss: Float[np.ndarray, "runs"]) -> np.ndarray:
-    """Positions of the runs that set a record, by growing compute."""
+    """Positions of the runs whose loss is below that of all runs before them in order of compute; in that order."""
     order = np.lexsort((loss, flops))
     before = np.concatenate([[np.inf], np.minimum.accumulate(loss[order])[:-1]])
     return order[loss[order] < before]
 
 
 def binned_records(flops: Float[np.ndarray, "runs"], loss: Float[np.ndarray, "runs"], bins: int = _BINS) -> np.ndarray:
-    """Positions of the records that are the best of one of `bins` equal parts of the range of log compute."""
+    """Positions of the best record in each of `bins` equal parts of the range of log compute."""
     records = all_records(flops, loss)
     log = np.log(flops)
     edges = np.linspace(log.min(), log.max(), bins + 1)[1:-1]
     part = np.searchsorted(edges, log[records], side="right")
-    # Records fall as compute grows, so the last one of a bin is its best.
+    # Every record has a lower loss than those before it, so the last one of a bin is its best.
     return records[np.append(part[1:] != part[:-1], True)]
 
 
 def hull_records(flops: Float[np.ndarray, "runs"], loss: Float[np.ndarray, "runs"]) -> np.ndarray:
-    """Positions of the vertices of the lower convex hull of log loss in log compute, as far as it falls."""
+    """Positions of the vertices of the lower convex hull of log loss against log compute, where the hull falls."""
     x, y = np.log(flops), np.log(loss)
     kept: list[int] = []
     for run in all_records(flops, loss):
@@ -47,19 +47,19 @@ def hull_records(flops: Float[np.ndarray, "runs"], loss: Float[np.ndarray, "runs
 
 
 def _turns_up(x, y, a: int, b: int, c: int) -> float:
-    """Above zero if the path a, b, c turns upwards at b."""
+    """A number above zero if the path a, b, c turns upwards at b."""
     return (x[b] - x[a]) * (y[c] - y[a]) - (y[b] - y[a]) * (x[c] - x[a])
 
 
 def runs_on_frontier(
     frame: pd.DataFrame, method: str = "naive", bins: int = _BINS, source: str = "table"
 ) -> pd.DataFrame:
-    """The rows on the frontier, of each `group` if there is such a column, by growing compute.
+    """The rows on the frontier, in order of compute; within each group if there is a column `group`.
 
     Args:
         frame: columns `flops` and `L`.
-        method: naive, binned or hull.
-        bins: of the method `binned`.
+        method: `naive`, `binned` or `hull`.
+        bins: number of bins for the method `binned`.
 
     Raises:
         InputError: an unknown method, fewer than one bin, or an unusable column.

@@ -1,10 +1,10 @@
-"""Approach 2: at each budget, the N of the lowest loss along the sizes that spent it (an isoFLOP profile).
+"""Approach 2: at each budget, the N of the lowest loss among the sizes that spent it (an isoFLOP profile).
 
-As in Porian et al. (arXiv 2406.19146) and their code: an Akima curve of log L against log N, its minimum, minima at
-the end of the sizes discarded, the same for 1,000 noisy copies of the losses, and a regression of log N* on log C with
-weights 1/sd^2. Their code compares log L with the thresholds of its noise table, which are losses, so that the noise
-behind their published intervals is the table's lowest sd everywhere: .002 nats on RefinedWeb and .01 on OpenWebText2.
-The other method is the parabola of Hoffmann et al. (arXiv 2203.15556) about the lowest loss.
+The default follows Porian et al. (arXiv 2406.19146) and their code. An Akima curve of log L against log N is drawn and
+its minimum taken, unless it lies at an end of the sizes; so too for 1,000 noisy copies of the losses. Then log N* is
+regressed on log C with weights 1/sd^2. Their code compares log L with the thresholds of its noise table, which are
+losses, so the noise behind their published intervals is the table's lowest sd everywhere: .002 nats on RefinedWeb and
+.01 on OpenWebText2. The other method is the parabola of Hoffmann et al. (arXiv 2203.15556) about the lowest loss.
 """
 
 import numpy as np
@@ -15,25 +15,25 @@ from harness.fit.allocation.lines import FEWEST_BUDGETS, BudgetOptima, LossRuns,
 from harness.fit.problem.fit_status import FitWarning
 from sweeps.errors import InputError
 
-# Runs whose FLOPs differ by less belong to one budget.
+# Runs whose log FLOPs differ by less than this belong to one budget.
 SAME_BUDGET = 0.02
 FEWEST_SIZES = 3
-# Points of the curve per interval between two sizes.
+# Points per interval between two sizes at which a curve is evaluated.
 FINENESS = 25
-# However small the noise, a curve places its minimum no better than to a third of the distance between two sizes.
+# The least sd of log N*, in distances between two sizes: however small the noise, a curve places its minimum no better.
 LEAST_SD = 0.33
-# A parabola goes through the sizes within this factor of the best: profiles are steeper toward small N.
+# A parabola is fitted to the sizes within this factor of the best: farther out, profiles are steeper toward small N.
 WITHIN = 3.0
 
 
 def profiles(runs: LossRuns) -> list[np.ndarray]:
-    """Rows of each budget with at least three sizes, in order of N; of rows of one size the one of the lowest loss."""
+    """The rows of each budget with at least three sizes, in order of N; each size has its row of lowest loss."""
     order = np.argsort(runs.flops, kind="stable")
     apart = np.diff(np.log(runs.flops[order])) > SAME_BUDGET
     best_of_sizes = []
     for rows in np.split(order, np.flatnonzero(apart) + 1):
         if np.ptp(np.log(runs.flops[rows])) > 2 * SAME_BUDGET:
-            continue  # a chain of near neighbours is a curve and not a budget
+            continue  # FLOPs that go on in small steps are a curve, not a budget
         rows = rows[np.lexsort((runs.loss[rows], runs.n[rows]))]
         best = rows[np.unique(runs.n[rows], return_index=True)[1]]
         if len(best) >= FEWEST_SIZES:
@@ -45,15 +45,15 @@ def isoflop_optima(
     runs: LossRuns, sd: Float[np.ndarray, "rows"] | None = None, method: str = "akima", draws: int = 1000,
     seed: int = 0, source: str = "table",
 ) -> BudgetOptima:  # fmt: skip
-    """The optima of all isoFLOP profiles.
+    """Find the optimum of every isoFLOP profile.
 
     Args:
         method: akima or quadratic.
-        sd: standard deviation of each loss (what another seed would change), nats; without it the scatter of the
-            profiles about cubics stands in.
+        sd: standard deviation of each loss over seeds, nats; without it, the scatter of the profiles about cubics is
+            taken.
 
     Raises:
-        InputError: fewer than three profiles, or than three with their lowest loss inside the range of sizes.
+        InputError: fewer than three profiles, or fewer than three whose lowest loss is inside the range of sizes.
     """
     warnings = list(check_design(runs.n, runs.d, source))
     budgets = profiles(runs)
@@ -91,7 +91,7 @@ def isoflop_optima(
             f"at least {FEWEST_BUDGETS}",
         )  # fmt: skip
     flops, best, log_d, lowest, error = (np.array(values) for values in zip(*kept, strict=True))
-    # The median of the replicates is steadier than the one curve through the losses as they are.
+    # The median over the noisy copies is steadier than the optimum of the measured losses alone.
     log_n, log_d_ = (np.nanmedian(v[:, 1:], axis=1) if draws else v[:, 0] for v in (best, log_d))
     return BudgetOptima(
         flops, log_n, log_d_, np.exp(lowest), best[:, 1:].T, log_d[:, 1:].T, error**-2.0,
@@ -104,7 +104,7 @@ def _optimum_on_budget(
 ) -> tuple[np.ndarray, np.ndarray, float, float] | None:
     """Log N and log D of the minimum for the losses and their noisy copies, the least log loss, and the sd of log N.
 
-    None where the minimum, or that of most copies, is no minimum inside the sizes.
+    None if the measured losses, or most copies, have no minimum inside the range of sizes.
     """
     log_n, draws = np.log(runs.n[rows]), noisy.shape[1]
     log_l = np.log(np.maximum(np.column_stack([runs.loss[rows], noisy]), 1e-300))
@@ -112,7 +112,7 @@ def _optimum_on_budget(
     inside = np.isfinite(best[1:])
     if not np.isfinite(best[0]) or (draws and inside.mean() < 0.5):
         return None
-    # Log D is linear in log N on a budget, exactly so for 6 N D.
+    # At one budget log D is linear in log N (exactly so for 6 N D), so that it can be interpolated.
     log_d = np.interp(best, log_n, np.log(runs.d[rows]))
     log_d[~np.isfinite(best)] = np.nan
     spread = float(np.std(best[1:][inside])) if draws else 0.0
@@ -121,7 +121,7 @@ def _optimum_on_budget(
 
 
 def _akima(log_n: Float[np.ndarray, "sizes"], log_l: Float[np.ndarray, "sizes draws"]) -> tuple[np.ndarray, float]:
-    """Minima of Akima curves, nan where at an end; and the lowest log loss of the first."""
+    """Log N at the minimum of each Akima curve, nan where that is an end; and the least log loss of the first curve."""
     grid = np.linspace(log_n[0], log_n[-1], (len(log_n) - 1) * FINENESS)
     curves = Akima1DInterpolator(log_n, log_l)(grid)
     at = curves.argmin(axis=0)
@@ -130,7 +130,10 @@ def _akima(log_n: Float[np.ndarray, "sizes"], log_l: Float[np.ndarray, "sizes dr
 
 
 def _parabola(log_n: Float[np.ndarray, "sizes"], log_l: Float[np.ndarray, "sizes draws"]) -> tuple[np.ndarray, float]:
-    """Minima of parabolas through the sizes near the lowest loss, nan where outside the sizes or if open downward."""
+    """Log N at the minimum of a parabola fitted near the lowest loss, nan if outside the sizes or if open downward.
+
+    One per column of losses; and the least log loss of the first.
+    """
     near = _near(log_n, log_l[:, 0])
     center = log_n[near].mean()
     curvature, slope, level = np.polyfit(log_n[near] - center, log_l[near], 2)
@@ -142,13 +145,13 @@ def _parabola(log_n: Float[np.ndarray, "sizes"], log_l: Float[np.ndarray, "sizes
 
 
 def _near(log_n: Float[np.ndarray, "sizes"], log_l: Float[np.ndarray, "sizes"]) -> np.ndarray:
-    """Sizes within a factor of the best, or the four nearest to it."""
+    """Which sizes are within the factor `WITHIN` of the best; at least the four nearest, the best among them."""
     distance = np.abs(log_n - log_n[log_l.argmin()])
     return distance <= max(np.log(WITHIN), np.sort(distance)[: FEWEST_SIZES + 1][-1])
 
 
 def profile_scatter(runs: LossRuns, budgets: list[np.ndarray]) -> float:
-    """Relative standard deviation of the losses about cubics near their minima, over all profiles; 0 if too few."""
+    """Relative sd of the losses about a cubic fitted near each profile's minimum; 0 if none has five sizes there."""
     squares, degrees = 0.0, 0
     for rows in budgets:
         log_n, log_l = np.log(runs.n[rows]), np.log(runs.loss[rows])

@@ -1,8 +1,8 @@
 """Compute-optimal N and D: what the three approaches of Hoffmann et al. (arXiv 2203.15556) share.
 
-Approaches 1 (`hull`) and 2 (`isoflop`) find the optimum at each measured budget and draw lines through the optima,
-N* ~ C^a and D* ~ C^b; approach 3 (`parametric`) minimises a fitted loss along a budget. Here are the lines and what
-they say at other budgets, the check of the design, and the loss along the optima.
+Approaches 1 (`lower_edge`) and 2 (`isoflop`) find the optimum at each measured budget and draw lines through the
+optima, N* ~ C^a and D* ~ C^b; approach 3 (`parametric`) minimises a fitted loss along a budget. This module has the
+lines, their values at other budgets, the check of the design, and the loss along the optima.
 """
 
 from collections.abc import Mapping
@@ -22,24 +22,25 @@ from sweeps.errors import InputError
 
 FLOPS_PER_PARAMETER_TOKEN = 6.0
 SIX_ND = "6 N D"
-# Standard deviations of log D about its line in log N. Where D follows N, the design alone fixes the optimum.
+# The sd of log D about its line in log N below which a table is refused, and below which there is a warning: where D
+# follows N, the design alone fixes the optimum.
 FIXED_DESIGN, NARROW_DESIGN = 0.1, 0.7
 FEWEST_BUDGETS = 3
 FEWEST_LOSSES = 5
 # Budgets up to this many times the largest measured one give no warning.
 FAR = 3.0
-# Limits are not given where a larger share of replicates has no optimum.
+# Limits are not given if more than this share of the replicates has no optimum.
 MOST_WITHOUT = 0.025
 
 
 @dataclass(frozen=True)
 class LossRuns:
-    """Losses with their sizes and budgets, a row a run or a checkpoint of one.
+    """Losses with their sizes and budgets; a row is a run, or a checkpoint of a run.
 
     Attributes:
         n, d, flops, loss: parameters, tokens, training FLOPs, nats per token.
-        curve: rows with the same number lie on one curve of loss against compute: those of one run, or of one N.
-        labelled: whether the table names the runs, so that rows of one may be checkpoints.
+        curve: a number per row; rows with the same number are one curve of loss against compute (of one run or one N).
+        labelled: whether the table names the runs, so that several rows may be checkpoints of one run.
         counted: how FLOPs were counted, in words.
     """
 
@@ -54,7 +55,7 @@ class LossRuns:
 
 @dataclass(frozen=True)
 class PowerLaw:
-    """log y = log_mean + exponent (log C - center), with draws of both."""
+    """The line log y = log_mean + exponent (log C - center), with draws of log_mean and exponent."""
 
     center: float
     log_mean: float
@@ -70,12 +71,12 @@ class PowerLaw:
 
 @dataclass(frozen=True)
 class BudgetOptima:
-    """The optima that approach 1 or 2 found, one a budget.
+    """The optima that approach 1 or 2 found, one per budget.
 
     Attributes:
-        log_n, log_d: logs of the best N and of its D.
-        log_n_draws, log_d_draws: the same in replicates; nan where a replicate has no optimum.
-        weights: of the budgets in the regressions.
+        log_n, log_d: logs of the best N and of the D that it is trained on.
+        log_n_draws, log_d_draws: the same in the replicates; nan where a replicate has no optimum.
+        weights: the weights of the budgets in the regressions.
         method: how the optima were found, in words.
     """
 
@@ -101,7 +102,7 @@ class BudgetOptima:
 
 
 def runs_to_allocate(frame: pd.DataFrame, source: str = "table") -> LossRuns:
-    """The rows of a table with columns in roles: N, D, L; `flops` if there is such a column, else 6 N D; `run`.
+    """Read N, D, L, `flops` (6 N D if there is no such column) and `run` (if there is one) from a table with roles.
 
     Raises InputError if a column is missing or unusable.
     """
@@ -115,7 +116,7 @@ def runs_to_allocate(frame: pd.DataFrame, source: str = "table") -> LossRuns:
 
 
 def check_design(n: Float[np.ndarray, "rows"], d: Float[np.ndarray, "rows"], source: str) -> tuple[FitWarning, ...]:
-    """A warning where D nearly follows N.
+    """Return a warning if D nearly follows N.
 
     Raises InputError if D is a power of N in all rows, such as a fixed number of tokens per parameter.
     """
@@ -139,7 +140,7 @@ def check_design(n: Float[np.ndarray, "rows"], d: Float[np.ndarray, "rows"], sou
 def regress(
     log_x: Float[np.ndarray, "points"], log_y: Float[np.ndarray, "*draws points"], weights: Float[np.ndarray, "points"]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Weighted least squares: the mean of y at the origin of x, and the slope; points that are nan have no weight."""
+    """Weighted least squares of y on x: the line's value at x = 0, and its slope; points that are nan do not count."""
     weight = np.where(np.isfinite(log_y), weights, 0.0)
     y, total = np.where(weight > 0, log_y, 0.0), weight.sum(axis=-1)
     with np.errstate(invalid="ignore", divide="ignore"):  # a replicate may have no optimum at all
@@ -153,7 +154,7 @@ def power_law_in_compute(
     flops: Float[np.ndarray, "budgets"], log_y: Float[np.ndarray, "budgets"],
     weights: Float[np.ndarray, "budgets"] | None = None, log_draws: Float[np.ndarray, "draws budgets"] | None = None,
 ) -> PowerLaw:  # fmt: skip
-    """y ~ C^exponent by weighted regression of logs, once for the optima and once for every draw of them."""
+    """Fit y ~ C^exponent by weighted regression of logs, once to the optima and once to every draw of them."""
     weights = np.ones(len(flops)) if weights is None else weights
     center = float(np.mean(np.log(flops)))
     log_mean, exponent = regress(np.log(flops) - center, log_y, weights)
@@ -163,7 +164,7 @@ def power_law_in_compute(
 
 
 def limits(draws: Float[np.ndarray, "draws values"]) -> tuple[np.ndarray, np.ndarray]:
-    """95 % percentile limits; nan without draws, or where more than 2.5 % of them have no value."""
+    """95 % percentile limits of each value; nan without draws, or if more than 2.5 % of its draws are not finite."""
     low, high = np.full((2, draws.shape[1]), np.nan)
     for i, values in enumerate(draws.T):
         known = values[np.isfinite(values)]
@@ -183,7 +184,7 @@ def check_budgets(flops: ArrayLike) -> Float[np.ndarray, "budgets"]:
 def table_of(
     budgets: Float[np.ndarray, "budgets"], point: Mapping[str, np.ndarray], draws: Mapping[str, np.ndarray]
 ) -> pd.DataFrame:
-    """A row per budget with each quantity and its 95 % limits, NAME_low and NAME_high, from the draws."""
+    """A table with a row per budget: each quantity and its 95 % limits from the draws, NAME_low and NAME_high."""
     columns = {"flops": budgets}
     for name, values in point.items():
         low, high = limits(draws[name])
@@ -192,7 +193,7 @@ def table_of(
 
 
 def at_budgets(frontier: BudgetOptima, flops: ArrayLike) -> tuple[pd.DataFrame, tuple[FitWarning, ...]]:
-    """N*, D*, D*/N* and the loss along the lines through the optima, with 95 % limits; and what to beware of.
+    """N*, D*, D*/N* and the loss at each budget, along the lines through the optima, with 95 % limits; and warnings.
 
     The loss is that of the law `compute_power`, fitted to the losses at the optima; its limits are from a bootstrap.
     Raises InputError for a budget that is not positive.
@@ -223,11 +224,10 @@ def at_budgets(frontier: BudgetOptima, flops: ArrayLike) -> tuple[pd.DataFrame, 
 
 
 def shift_from_half(flops: ArrayLike, z: float, anchor: float) -> np.ndarray:
-    """How much larger N is under D = kappa N^z than under D ~ N, at C = 6 N D: (C/C0)^(1/(1+z) - 1/2).
+    """How many times larger N is under D = kappa N^z than under D ~ N, at C = 6 N D: (C/C0)^(1/(1+z) - 1/2).
 
-    C0, the anchor, is the budget where the two rules agree: there is no shift without one. D = kappa N^z holds D/N^z
-    fixed; that is a rule for sizes and not an optimum, for it minimises no loss. Raises InputError unless z is above -1
-    and the anchor positive.
+    C0, the anchor, is the budget at which the two rules agree. D = kappa N^z holds D/N^z fixed; it is a rule for sizes,
+    not an optimum, since it minimises no loss. Raises InputError unless z is above -1 and the anchor positive.
     """
     if not z > -1:
         raise InputError("allocate", "--z", z, "a number above -1")

@@ -1,12 +1,12 @@
 """Approach 1: the sizes on the lower edge of all curves of loss against compute, and lines through them.
 
-Two edges. `envelope`: at each budget the size whose curve is lowest (Hoffmann et al., arXiv 2203.15556). `hull`: the
-corners of the lower convex hull of log L against log C (Gemstones, arXiv 2502.06857). A hull always has the point of
-least compute as a corner, whatever its loss: on simulated curves (sixteen sizes, 1e18 to 1e21 FLOPs, a = .513) that
-biases a by -.07 to -.08, where the envelope is unbiased to .002.
+The method `envelope` takes, at each budget, the size whose curve is lowest (Hoffmann et al., arXiv 2203.15556). `hull`
+takes the corners of the lower convex hull of log L against log C (Gemstones, arXiv 2502.06857). A hull always has the
+point of least compute as a corner, whatever its loss. On simulated curves (sixteen sizes, 1e18 to 1e21 FLOPs, exponent
+a = .513 of N* in C) this biases a by -.07 to -.08, where the envelope is unbiased to .002.
 
-The 95 % intervals held the truth in 90 to 100 % of 40 simulations each, at a noise of .1 and .4 % of the loss, on
-profiles and on curves; at the smaller noise they are several times wider than need be.
+In simulations, 40 of each kind (profiles or curves, a noise of .1 or .4 % of the loss), the 95 % intervals held the
+truth in 90 to 100 %. At the smaller noise they are several times wider than necessary.
 """
 
 import numpy as np
@@ -17,7 +17,7 @@ from harness.fit.allocation.isoflop import FEWEST_SIZES, profiles
 from harness.fit.allocation.lines import FEWEST_BUDGETS, BudgetOptima, LossRuns, check_design
 from sweeps.errors import InputError
 
-# Budgets of an envelope where runs do not share budgets.
+# Number of budgets at which an envelope is taken if runs do not share budgets.
 BUDGETS = 60
 
 
@@ -26,13 +26,14 @@ def lower_edge(
 ) -> BudgetOptima:
     """The optima on the lower edge.
 
-    Replicates are the lines with errors drawn anew, one per budget where runs share budgets, else one per size on the
-    edge. Their sd is that of the residuals, and no less than what the spacing of the sizes leaves open. Raises
-    InputError if the design cannot show an optimum, or the edge has fewer than three points or sizes.
+    A replicate is the points on the lines plus newly drawn errors: one error per budget where runs share budgets, else
+    one per size on the edge. The sd of the errors is that of the residuals, but at least that of a uniform error over
+    one spacing of the sizes. Raises InputError if the design cannot show an optimum, or the edge has fewer than three
+    points or sizes.
     """
     warnings = check_design(runs.n, runs.d, source)
     shared = profiles(runs)
-    # Checkpoints meet at budgets by chance, and then of some sizes only.
+    # Checkpoints share budgets by chance, and only for some sizes: their runs are treated as curves.
     checkpoints = runs.labelled and 2 * len(np.unique(runs.curve)) < len(runs.n)
     on_budgets = 2 * sum(map(len, shared)) > len(runs.n) and not checkpoints
     if method == "hull":
@@ -57,7 +58,7 @@ def lower_edge(
 
 
 def _lowest(runs: LossRuns, shared: list[np.ndarray]) -> Float[np.ndarray, "4 budgets"]:
-    """log C, log N, log D, log L of each budget's run of the lowest loss; nan where it is the smallest or largest."""
+    """log C, log N, log D, log L of the run of lowest loss at each budget; nan where it is the smallest or largest."""
     edge = np.full((4, len(shared)), np.nan)
     for i, rows in enumerate(shared):
         best = runs.loss[rows].argmin()
@@ -68,7 +69,7 @@ def _lowest(runs: LossRuns, shared: list[np.ndarray]) -> Float[np.ndarray, "4 bu
 
 
 def _envelope(runs: LossRuns) -> Float[np.ndarray, "4 budgets"]:
-    """The same of curves interpolated at many budgets; nan where no smaller or no larger model reaches a budget."""
+    """The same from curves interpolated at `BUDGETS` budgets; nan where no smaller or no larger model reaches one."""
     levels = np.linspace(np.log(runs.flops.min()), np.log(runs.flops.max()), BUDGETS)
     curves = []
     for curve in np.unique(runs.curve):
@@ -91,7 +92,7 @@ def _envelope(runs: LossRuns) -> Float[np.ndarray, "4 budgets"]:
 
 
 def _corners(runs: LossRuns) -> Float[np.ndarray, "4 corners"]:
-    """The falling corners of the lower convex hull of log L against log C."""
+    """log C, log N, log D, log L at the falling corners of the lower convex hull of log L against log C."""
     corners = hull_records(runs.flops, runs.loss)
     return np.log(np.stack([values[corners] for values in (runs.flops, runs.n, runs.d, runs.loss)]))
 
@@ -100,9 +101,9 @@ def _drawn_anew(
     log_c: Float[np.ndarray, "points"], log_n: Float[np.ndarray, "points"], log_d: Float[np.ndarray, "points"],
     independent: np.ndarray, gap: float, rng: np.random.Generator, draws: int,
 ) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
-    """Points on the lines with Student errors, one for all points that share a number in `independent`.
+    """Draws of log N and log D: the lines plus Student errors, one for all points with one number in `independent`.
 
-    On a budget a larger N is a smaller D, so that the errors of log D are those of log N with the sign changed.
+    At one budget a larger N means a smaller D, so the errors of log D are those of log N with the sign changed.
     """
     x = log_c - log_c.mean()
     line_n, line_d = (np.polyval(np.polyfit(x, y, 1), x) for y in (log_n, log_d))

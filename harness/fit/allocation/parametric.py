@@ -11,16 +11,17 @@ from harness.fit.laws.registry import get_law
 from harness.fit.problem.program import float64
 from sweeps.errors import InputError
 
-# Sizes looked at between one parameter and one token, then between the neighbours of the best, and so on.
+# The search for N takes `COARSE` sizes between one parameter and one token, then `FINE` between the neighbours of the
+# best, in `ROUNDS` rounds in all.
 COARSE, FINE, ROUNDS = 512, 33, 6
 # Half the step in log C over which a local exponent is taken.
 STEP = 0.05
 
-Values = dict[str, np.ndarray]  # parameter -> one value a draw
+Values = dict[str, np.ndarray]  # parameter -> one value per draw
 
 
 def loss_law(law_id: str, source: str) -> Law:
-    """The law of that id; InputError if it is unknown, or no loss in N and D alone, between which a budget decides."""
+    """The law with this id; InputError if it is unknown or not a loss in N and D alone, which a budget trades off."""
     law = get_law(law_id)
     if set(law.columns) != {"N", "D"} or law.vectors or law.labels or law.response != "L":
         raise InputError(source, "law", law_id, "a loss law that reads N and D alone, such as chinchilla")
@@ -28,9 +29,9 @@ def loss_law(law_id: str, source: str) -> Law:
 
 
 def optimum_on_budgets(law: Law, values: Values, budgets: Float[np.ndarray, "budgets"]) -> dict[str, np.ndarray]:
-    """N, D, tokens_per_parameter, loss and N_exponent, [draws, budgets]; nan where the loss has no minimum in N.
+    """The optimal N, D, tokens_per_parameter, loss and N_exponent [draws, budgets]; nan if no N minimises the loss.
 
-    N_exponent is d log N* / d log C there: beta/(alpha+beta) at every budget for `chinchilla`.
+    N_exponent is d log N* / d log C at each budget: beta/(alpha+beta) everywhere for `chinchilla`.
     """
     if law.optimum:
         parameters = {name: value[:, None] for name, value in values.items()}
@@ -47,7 +48,7 @@ def optimum_on_budgets(law: Law, values: Values, budgets: Float[np.ndarray, "bud
 
 
 def _lowest(law: Law, values: Values, budgets: Float[np.ndarray, "budgets"]) -> Float[np.ndarray, "draws budgets"]:
-    """log N of the lowest minimum between one parameter and one token; a loss that falls to an end there has none."""
+    """log N of the lowest minimum between one parameter and one token; nan if the loss has none inside that range."""
     draws, count = len(next(iter(values.values()))), len(budgets)
     top = np.log(budgets / FLOPS_PER_PARAMETER_TOKEN)[None, :, None]
     low, width, points = np.zeros((draws, count, 1)), np.broadcast_to(top, (draws, count, 1)), COARSE
@@ -59,7 +60,7 @@ def _lowest(law: Law, values: Values, budgets: Float[np.ndarray, "budgets"]) -> 
         if turn == 0:
             inner = loss[..., 1:-1]
             minima = (inner <= loss[..., :-2]) & (inner <= loss[..., 2:]) & np.isfinite(inner)
-            # A plateau that underflow makes has no minimum either.
+            # A plateau of equal losses, which underflow makes, does not count as a minimum.
             minima &= (inner < loss[..., :1]) | (inner < loss[..., -1:])
             has_minimum = minima.any(axis=-1)
             at = 1 + np.where(minima, inner, np.inf).argmin(axis=-1)
@@ -72,7 +73,7 @@ def _lowest(law: Law, values: Values, budgets: Float[np.ndarray, "budgets"]) -> 
 
 
 def _losses(law: Law, values: Values, log_n: Float[np.ndarray, "draws points"], budgets) -> np.ndarray:
-    """The law at sizes of a draw's own, on their budgets."""
+    """The losses of each draw of the parameters at its own sizes, with D from the budgets."""
     n = np.exp(log_n)
     d = np.broadcast_to(budgets / FLOPS_PER_PARAMETER_TOKEN, n.shape) / n
     columns = {"N": n, "D": d}

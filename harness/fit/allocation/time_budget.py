@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class TimeBudget(Showable):
-    """What every shape reaches in a given time.
+    """The loss that every shape reaches in a given time.
 
     Attributes:
         seconds: the time of training.
-        shapes: the best shape first; the columns that were given, and `step_seconds`, `D` (tokens) and `prediction`
-            (nats per token) with the 95 % interval of the fit of losses: the times are taken as known.
+        shapes: a row per shape, the best first: the given columns, `step_seconds`, `D` (tokens), and `prediction` (nats
+            per token) with the 95 % interval of the fit of losses; the errors of the times are not in it.
     """
 
     seconds: float
@@ -56,9 +56,9 @@ def best_in_time(times: FitResult, losses: FitResult, shapes: pd.DataFrame, seco
     """Rank shapes of models by the loss that they reach in `seconds`.
 
     Args:
-        times: a fit of `time_law`, t in seconds a step.
+        times: a fit of `time_law`, with t in seconds per step.
         losses: a fit of `time_loss`.
-        shapes: N, B (tokens a step) and the columns x[...] of the fit of times.
+        shapes: N, B (tokens per step) and the columns x[...] of the fit of times.
 
     Raises:
         InputError: fits of other laws, or a missing column.

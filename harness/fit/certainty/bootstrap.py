@@ -1,8 +1,8 @@
 """The bootstrap: refits to tables in which whole clusters of rows are drawn with replacement.
 
-Guarantee: with many independent clusters the spread of the refits is that of the estimates, whatever the noise of a row
-and however rows of one cluster depend on each other (Efron 1979; Field and Welsh 2007). `intervals` turns draws into
-95 % intervals that allow for few clusters.
+Guarantee: with many independent clusters the refits spread as estimates from new data would, whatever the noise of a
+row and however rows of one cluster depend on each other (Efron 1979; Field and Welsh 2007). `intervals` turns draws
+into 95 % intervals that allow for few clusters.
 
 Not for: clusters that depend on each other (runs that share held-out documents), fewer than about a dozen clusters, and
 parameters at the edge of their range, whose draws describe the range. Such an interval is left open on that side.
@@ -28,13 +28,13 @@ def cluster_weights(cluster: np.ndarray, fitted: np.ndarray, draws: int, seed: i
 def resample(
     problem: Problem, solutions: Solutions, identified: Identified, draws: int, seed: int
 ) -> tuple[Float[np.ndarray, "draws parameters"], np.ndarray]:
-    """Refit to resampled clusters, from the adopted point and a runner-up.
+    """Refit to resampled clusters, starting from the adopted point of `identify` and from a runner-up.
 
     A parameter that was held at an end of its range (a kink beyond the data) stays there.
 
     Returns:
-        the parameters of every draw, in the coordinates of the search; and per draw and parameter -1, 0 or 1, if it
-        ended at the lower end of its range, inside, or at the upper end.
+        the parameters of every draw, in the coordinates of the search; and per draw and parameter -1, 0 or 1, for
+        one that ended at the lower end of its range, inside, or at the upper end.
     """
     if draws == 0:
         return np.empty((0, len(identified.theta))), np.empty((0, len(identified.theta)), int)

@@ -1,18 +1,18 @@
 """Which parameters the rows identify, and which combinations of them where they do not.
 
 Algorithm: three tests, none of which knows a law by name.
-1. Rank: are the columns of the whitened Jacobian independent (sigma_min/sigma_max >= 1e-3)?
-2. Profile: does the likelihood fall when a parameter goes to either end of its range and the others follow? A profile
-   that does not is an unbounded confidence interval. Where the far end has fewer directions (a kink beyond all the
-   data has no position), the fall must beat log(rows) for every direction gained (BIC): a kink fitted to noise gains
-   more than the 3.84 of a regular parameter.
+1. Rank: are the columns of the whitened Jacobian J (J'J is the information) independent (sigma_min/sigma_max >= 1e-3)?
+2. Profile: does the likelihood fall when a parameter goes to either end of its range and the others are refitted? If
+   not, its confidence interval is unbounded. Where the law has fewer directions at that end (a kink beyond all the data
+   has no position), the fall must exceed log(rows) for every direction that is missing there (BIC): a kink fitted to
+   noise gains more than the 3.84 of a regular parameter.
 3. Regimes: does the rank hold without the rows of a regime that is nearly empty?
 
-If a point with fewer directions explains the rows as well, it becomes the fit: the simplest of the confidence set.
+If a point with fewer directions explains the rows as well, it is adopted: the simplest of the confidence set.
 
-Guarantee: a parameter is called identified only if every direction along which the losses are a thousand times flatter
-than along the steepest leaves it unchanged to within 1 %; and, where all directions are fixed, only if its 95 % profile
-interval ends inside its range on both sides.
+Guarantee: a parameter is called identified only if it changes by less than 1 % along every direction in which the
+whitened Jacobian is a thousand times smaller than at its largest. Where no such direction exists, its 95 % profile
+interval must also end inside its range on both sides.
 
 Not for: saying how well a parameter is known, which its interval does; and laws with many local minima at the ends of
 the ranges, since each end is refitted from 6 starts only.
@@ -39,17 +39,18 @@ STARTS_PER_END = 6
 
 @dataclass(frozen=True)
 class Identified:
-    """What is identified at the adopted point.
+    """What the rows identify, at the adopted point.
 
     Attributes:
         theta: the adopted point, in centred coordinates.
         free: the parameters that were not held at an end of their range.
         loss: the minimised loss there.
         null: orthonormal directions, in raw coordinates, along which the data say nothing.
-        identified: per parameter.
-        rank: directions of the law's own parameters that the data fix.
+        identified: whether each parameter is identified.
+        rank: number of directions of the law's own parameters (without the objective's, such as tau) that the data
+            determine.
         condition: largest over smallest singular value at the best point; inf if nothing is identified.
-        degrees: directions of the law's own parameters that the fit used.
+        degrees: number of directions of the law's own parameters that the fit used.
         regime_rows: fitted rows per regime of the law.
         unbounded: parameters whose 95% profile interval reaches an end of their range.
     """
@@ -66,7 +67,7 @@ class Identified:
     unbounded: tuple[str, ...]
 
     def starts_with(self, others: Float[np.ndarray, "... parameters"]) -> Float[np.ndarray, "starts parameters"]:
-        """Starts of refits: the adopted point and others, on which the parameters that do not move are as there."""
+        """Starts of refits: the adopted point, and others in which the held parameters have its values."""
         starts = np.vstack([self.theta, others])
         starts[:, ~self.free] = self.theta[~self.free]
         return starts
@@ -82,13 +83,13 @@ def _spectrum(problem: Problem, theta, weights=None):
 
 
 def rank_of(problem: Problem, theta: Float[np.ndarray, "parameters"]) -> int:
-    """How many directions of the law's own parameters the fitted rows fix at a point."""
+    """How many directions of the law's own parameters (without the objective's, such as tau) the rows determine."""
     values, _ = _spectrum(problem, theta)
     return int(np.sum(values >= RANK_TOLERANCE * values[0]))
 
 
 def _null_directions(problem: Problem, theta, weights=None):
-    """Right singular vectors below the rank tolerance, carried to raw coordinates (rows, not yet orthonormal)."""
+    """Directions with singular values below the rank tolerance, in raw coordinates (as rows, not yet orthonormal)."""
     values, vectors = _spectrum(problem, theta, weights)
     count = len(problem.law.parameters)
     slope = np.nan_to_num(raw_map(problem, theta)[1][:count, :count])
@@ -103,7 +104,7 @@ def _orthonormal(directions: Float[np.ndarray, "directions parameters"]) -> Floa
 
 
 def _ends(problem: Problem, solutions: Solutions) -> tuple[Solutions, np.ndarray]:
-    """The best fits with each parameter of the law fixed at either end of its range, and which one is fixed."""
+    """The best fits with each parameter of the law fixed at either end of its range, and the indices of the fixed."""
     low, high = bounds_of(problem.model)
     grid = solutions.starts
     spread = grid[np.linspace(0, len(grid) - 1, min(STARTS_PER_END - 3, len(grid))).astype(int)]

@@ -37,7 +37,7 @@ def _scores_and_curvature(model: StatisticalModel, theta, columns, target, noise
 def whitened_jacobian(
     problem: Problem, theta: Float[np.ndarray, "parameters"], weights: Float[np.ndarray, "rows"] | None = None
 ) -> Float[np.ndarray, "features parameters"]:
-    """J with J'J the Fisher information of the centred coordinates."""
+    """The whitened Jacobian J: J'J is the Fisher information in the centred coordinates."""
     arrays = (problem.columns, problem.target, problem.noise, problem.options)
     return _whitened_jacobian(problem.model, theta, *arrays, problem.weights if weights is None else weights)
 
@@ -45,7 +45,7 @@ def whitened_jacobian(
 def scores_and_curvature(
     problem: Problem, theta: Float[np.ndarray, "parameters"]
 ) -> tuple[Float[np.ndarray, "rows parameters"], Float[np.ndarray, "parameters parameters"]]:
-    """The slope of every row's loss in the coordinates of the search, and the sum of the curvatures of the fitted."""
+    """The gradient of every row's loss in the coordinates of the search, and the fitted rows' summed curvature."""
     arrays = (problem.columns, problem.target, problem.noise, problem.options, problem.weights)
     return _scores_and_curvature(problem.model, theta, *arrays)
 
@@ -57,6 +57,6 @@ def covariance(problem: Problem, theta: Float[np.ndarray, "parameters"]) -> Floa
     _, values, vectors = np.linalg.svd(jacobian / norms, full_matrices=False)
     kept = values > RANK_FLOOR * values[0]
     half = (vectors[kept] / values[kept, None]) / norms
-    # A constant may be e^180 here and its slope overflow: both are cut off where their square is still a float.
+    # A raw constant may be e^180, and its slope may overflow: both factors are cut off where a square is still finite.
     slope, half = (np.clip(np.nan_to_num(part), -1e70, 1e70) for part in (raw_map(problem, theta)[1], half))
     return slope @ half.T @ half @ slope.T

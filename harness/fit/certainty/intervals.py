@@ -1,4 +1,4 @@
-"""Estimates with standard errors and 95 % intervals, in raw units: of parameters, and of identified combinations."""
+"""Estimates of parameters and of identified combinations, with standard errors and 95 % intervals, in raw units."""
 
 import numpy as np
 from jaxtyping import Float
@@ -25,8 +25,9 @@ def deviation(draws: Float[np.ndarray, "draws"]) -> float:
 def tail(clusters: int, degrees: int) -> float:
     """The share of draws on either side of a 95 % interval: 2.5 % with many clusters, less with few.
 
-    Resampling n clusters gives a spread that is too small by sqrt((n - p)/n), and the quantile of a normal in place of
-    Student's. This is the expanded percentile interval of Hesterberg 2015 (The American Statistician 69, 371).
+    A bootstrap of n clusters is too narrow: its spread is too small by sqrt((n - p)/n), and its quantiles are those of
+    a normal in place of Student's. The share makes up for both, as in the expanded percentile interval of Hesterberg
+    2015 (The American Statistician 69, 371).
     """
     spare = max(clusters - degrees, 1)
     return float(ndtr(-np.sqrt(clusters / spare) * stdtrit(spare, 0.5 + LEVEL / 200)))
@@ -101,7 +102,7 @@ def fixed_value(
 
 
 def combinations_of(problem: Problem, identified: Identified, sampled) -> tuple[CombinationEstimate, ...]:
-    """The declared combinations that are identified; if the law declares none, the identified directions themselves."""
+    """Estimates of the declared combinations that are identified; of identified directions if none are declared."""
     count = len(problem.law.parameters)
     if identified.rank == 0:
         return ()
@@ -125,7 +126,7 @@ def combinations_of(problem: Problem, identified: Identified, sampled) -> tuple[
 
 
 def _identified_directions(identified: Identified, count: int) -> np.ndarray:
-    """An orthonormal basis of what is orthogonal to the null directions."""
+    """An orthonormal basis of the directions orthogonal to the null directions."""
     _, _, vectors = np.linalg.svd(identified.null, full_matrices=True)
     return vectors[len(identified.null) : count]
 

@@ -1,4 +1,4 @@
-"""Tables of many rows: the search and the checks use a part of them, the fit and its errors use all.
+"""Tables of many rows: the search and the checks use a sample of the rows, the fit and its errors use all.
 
 A million checkpoints of 500 runs hold hardly more information than every 60th of them, but a multi-start over all
 takes minutes.
@@ -26,7 +26,7 @@ def is_large(problem: Problem) -> bool:
 
 
 def part_of(problem: Problem, frame: pd.DataFrame, seed: int = 0) -> tuple[Problem, pd.DataFrame]:
-    """A random part of the rows, in their order, with about the same share of every run."""
+    """A random sample of the rows, in the table's order, with about the same share of every run."""
     rows = np.sort(np.random.default_rng(seed).choice(len(problem.response), MOST_ROWS, replace=False))
     return problem.select(rows), frame.iloc[rows].reset_index(drop=True)
 
@@ -42,12 +42,12 @@ def large_table_warning(problem: Problem) -> FitWarning:
 
 
 def extend(problem: Problem, part: Problem, solutions: Solutions) -> tuple[Solutions, Identified]:
-    """Continue the best searches on a part with all rows."""
+    """Continue, with all rows, the best searches that were made on a part of them."""
     identified = identify(part, solutions)
     starts = identified.starts_with(best_and_runners_up(solutions, 2))
     whole = minimise_cases(problem, starts[None], free=identified.free)
     loss, best = float(whole.loss[0]), solutions.best
-    # The losses of the other runs are extrapolated: their distance to the best grows with the number of rows.
+    # The losses of the other searches are extrapolated: their distance to the best grows with the number of rows.
     scale = problem.weights.sum() / part.weights.sum()
     theta, finished = solutions.theta.copy(), solutions.finished.copy()
     theta[best] = whole.theta[0]
@@ -62,7 +62,7 @@ def draws_from_sandwich(
 ) -> tuple[Float[np.ndarray, "draws parameters"], np.ndarray]:
     """Draws of a normal with the cluster-robust covariance H^-1 (sum s s') H^-1 about the fit (Huber 1967, White 1980).
 
-    It replaces a bootstrap of whole clusters, of which it is the limit for many clusters.
+    They replace a bootstrap of whole clusters, which has this limit for many clusters.
     """
     scores, curvature = scores_and_curvature(problem, identified.theta)
     labels, cluster = np.unique(problem.cluster[problem.fitted], return_inverse=True)

@@ -1,4 +1,4 @@
-"""Profile likelihood: 95 % intervals from the fall of the likelihood as one constant is fixed, the others refitted."""
+"""Profile likelihood: 95 % intervals from its fall when one constant is fixed and the others are refitted."""
 
 from dataclasses import replace
 
@@ -13,7 +13,8 @@ from harness.fit.problem.model import StatisticalModel
 from harness.fit.problem.raw_units import raw_coordinates
 from harness.fit.search.solver import minimise
 
-# In standard errors. The profile of a quadratic log likelihood crosses its 95 % limit at 1.96, a bent one much later.
+# Distances from the estimate, in standard errors, at which a profile is evaluated. A quadratic log likelihood has its
+# 95 % limit at 1.96; a skewed one may have it much farther out.
 STEPS = np.array([0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 6.0, 9.0, 14.0])
 CONFIDENCE = 0.975
 WIDEST = 1e250
@@ -35,7 +36,7 @@ def raw_problem(problem: Problem) -> Problem:
 
 
 def limit_of(rows: float, degrees: int) -> float:
-    """The fall of 2 log L at the end of a 95 % interval: that of a t test, 3.84 with many rows."""
+    """The fall of 2 log L at the end of a 95 % interval: the one that matches a t test, 3.84 with many rows."""
     spare = max(rows - degrees, 1.0)
     return float(rows * np.log1p(stdtrit(spare, CONFIDENCE) ** 2 / spare))
 
@@ -43,9 +44,10 @@ def limit_of(rows: float, degrees: int) -> float:
 def profile_intervals(
     problem: Problem, identified: Identified, degrees: int
 ) -> dict[str, tuple[float | None, float | None]]:
-    """95 % interval of every identified constant of the law, in raw units; None on a side without a limit.
+    """The 95 % interval of every identified constant of the law, in raw units; None on a side without a limit.
 
-    Intervals of gaps are exact in the limit of many rows; those of Huber fits take the density that the loss implies.
+    For gaps the intervals are exact in the limit of many rows; for Huber fits they assume the density that the loss
+    implies.
     """
     raw = raw_problem(problem)
     point = raw_coordinates(problem, identified.theta[None])[0]
@@ -79,7 +81,7 @@ def profile_intervals(
 
 
 def _crossing(falls: np.ndarray, limit: float) -> float | None:
-    """Where the profile crosses the limit, in standard errors: its nearly straight square root is interpolated."""
+    """Where the profile crosses the limit, in standard errors; by interpolating its square root, nearly straight."""
     beyond = np.flatnonzero(falls > limit)
     if not len(beyond):
         return None

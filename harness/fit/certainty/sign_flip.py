@@ -21,10 +21,11 @@ class Signal:
 
 
 def detect(problem: Problem, seed: int = 0) -> Signal:
-    """Sign-flip test of "every gap is zero": clusters flip together, exact for symmetric noise of unknown size.
+    """Test "every gap is zero" by flipping signs, whole clusters together: exact for symmetric noise of unknown size.
 
-    The statistic is the largest of self-normalised sums S_b = sum(w G)/sqrt(sum((w G)^2)) with weights
-    w = D^-b / (SE^2 + median(G^2)), so that a gap seen only at few tokens is not drowned by the rest.
+    The statistic is the largest over powers b of the self-normalised sums S_b = sum(g)/sqrt(sum(g^2)) over clusters,
+    with g the sum of w G over a cluster and w = D^-b / (SE^2 + median(G^2)): so a gap seen only at few tokens is not
+    drowned by the other rows.
     """
     fitted = problem.fitted
     gap = problem.response[fitted]

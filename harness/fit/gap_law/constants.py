@@ -1,7 +1,7 @@
 """What the gap law predicts, which runs its source had, and its constants as a fit gives them.
 
 The published constants are in `sweeps.published_gap`. This module needs no JAX, so that a plan or a notebook can ask
-for a prediction without waiting for it.
+for a prediction without waiting for JAX to load.
 """
 
 import math
@@ -67,7 +67,7 @@ def collapse_constants(fit: FitResult, smallest_u: float) -> GapConstants | None
     """The fitted constants at which a collapse can be drawn; None where the rows fix too few.
 
     Where alpha or z is not identified, but the slopes and the height of the branch above the crossover are, every z
-    fits equally well. Then this is the set of that valley with the published z and its crossover below all rows.
+    fits equally well. Then this returns the equally good constants with the published z and a crossover below all rows.
 
     Args:
         smallest_u: the smallest D/N^z of the rows at the published z.

@@ -11,13 +11,13 @@ from harness.fit.laws.law import with_factor
 from harness.fit.laws.registry import get_law
 from harness.fit.results.result import Estimate, covers
 
-# 1 % of chi-squared with one degree of freedom.
+# The 1 % critical value of chi-squared with one degree of freedom.
 LIKELIHOOD_DROP = 6.63
 
 
 @dataclass(frozen=True)
 class EpochsTest:
-    """Whether epochs D/U explain gaps beyond N and D: the gap law is fitted once more, times epochs^rho.
+    """Whether epochs D/U explain gaps beyond N and D: the gap law is fitted again with a factor epochs^rho.
 
     `likelihood_ratio` is the gain in 2 log L. `matter` says whether that gain is significant.
     """
@@ -39,13 +39,13 @@ def _with_unique_tokens(frame: pd.DataFrame) -> pd.DataFrame | None:
 def solve_contest(
     frame: pd.DataFrame, laws: tuple[str, ...], source: str = "table"
 ) -> tuple[dict[str, SolvedFit], tuple[str, ...]]:
-    """Solve each law on the rows, a rival also in unique tokens, of which the better fit is kept.
+    """Fit each law to the rows; fit a rival in unique tokens too, and keep the better of its fits.
 
-    The rivals' sources mean the size of the data set by D. The gap law's source does not say what it means: that law
-    is tested as it is written, in processed tokens. It comes first, so that its refusal of unusable rows does.
+    By D the rivals' sources mean the size of the data set. The gap law's source does not say what it means: that law
+    is tested as it is written, in processed tokens. It is fitted first, so that unusable rows are reported for it.
 
     Returns:
-        the fits by law id, and the rivals that describe the rows better in unique tokens.
+        the fits by law id, and the rivals whose better fit is the one in unique tokens.
 
     Raises:
         InputError: N, D or G is missing or unusable, or there are too few rows.

@@ -55,7 +55,7 @@ class Coverage:
 
 @dataclass(frozen=True)
 class Magnitude:
-    """Median gaps in nats per token: of the rows, and as the published constants predict them in two units of N and D.
+    """Median gaps in nats per token: the observed one, and the published law's predictions in two units of N and D.
 
     `raw` takes N and D as counts; `scaled` takes N in millions and D in billions. The source does not say which.
     """
@@ -88,7 +88,7 @@ def magnitude_of(
 
 
 def source_claim() -> Claim:
-    """The range of u over the source's own N and D: its crossover at u = 1 lies below all of it."""
+    """State the range of u over the source's own N and D: the crossover at u = 1 lies below all of it."""
     low, high = source_reach()
     return Claim(
         "source_design",
@@ -113,7 +113,7 @@ def coverage_claim(published: Coverage, fitted: Coverage | None, rows: int) -> C
 
 
 def detection_claim(signal: Signal, shared_text: bool) -> Claim:
-    """Say whether there is a gap, and what that test takes for granted."""
+    """Say whether there is a gap, and what the test of it assumes."""
     answer = "lie above zero" if signal.detected else "are not shown to lie above zero"
     text = (
         f"The gaps {answer}: one-sided sign-flip p = {signal.p_value:.2g},"

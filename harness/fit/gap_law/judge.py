@@ -1,6 +1,6 @@
 """Collects the evidence about the gap law from its fits and applies the rule to it.
 
-The verdict on a table and the simulated truths beside it both call `judge`; they differ in the kind of errors only.
+The verdict on a table and the simulated truths beside it both call `judge`, with different kinds of errors.
 """
 
 import enum
@@ -52,21 +52,21 @@ def judge(
     matter; does a law without N, or another rival, describe the rows better (AICc, 10 is clear); are alpha, z and beta
     identified; do they agree with the published values; are their intervals within 0.1 of them.
 
-    What it guarantees: it is deterministic, it knows nothing but its arguments, and it says `supported` only if every
-    exponent under test is shown to be equivalent to the published one and every rival is worse by 10 in AICc. On
-    tables of 174 runs that reach both branches of the law, with 8 % scatter and errors from the curvature, it said the
-    right word of 197, 198 and 200 of 200 tables in three worlds without a gap, of 200 of 200 where the gap does not
-    depend on N, and of 200 of 200 where the law is true (`scripts/worlds.py`).
+    Guarantee: the result is deterministic and depends on the arguments only. It is `supported` only if every exponent
+    under test is shown to be equivalent to the published one and every rival is worse by 10 in AICc. On tables of 174
+    runs that reach both branches of the law, with 8 % scatter and errors from the curvature, it was the right word for
+    197, 198 and 200 of 200 tables in three worlds without a gap, for 200 of 200 where the gap does not depend on N, and
+    for 200 of 200 where the law is true (`scripts/worlds.py`).
 
-    When not to use it: on rows that were chosen by their gaps; on runs that share held-out text, whose errors it takes
-    as independent, so that it is too sure; on gaps that had not settled, of which the law does not speak; or to test
-    another law, whose exponents and rivals it does not know.
+    Not for: rows that were chosen by their gaps; runs that share held-out text, whose errors it takes as independent,
+    so that it is too sure; gaps that had not settled, about which the law says nothing; or another law, whose exponents
+    and rivals it does not know.
 
     Args:
-        fits: law id -> solved fit, all of the same rows; of the law under test and every rival at least.
-        estimates: of the law under test.
-        errors: which errors the estimates have. The slope in N and the factor of epochs have errors from the curvature
-            in either case.
+        fits: law id -> solved fit of the same rows, for the law under test and every rival at least.
+        estimates: the parameters of the law under test.
+        errors: the kind of errors in `estimates`. The slope in N and the factor of epochs have errors from the
+            curvature in either case.
     """
     tested = fits[TESTED_LAW]
     rows = int(tested.problem.fitted.sum())
@@ -82,7 +82,7 @@ def judge(
 
 
 def _exponents(estimates: Mapping[str, Estimate]) -> dict[str, ExponentEvidence]:
-    """Of the exponents under test those that are identified."""
+    """The exponents under test that are identified."""
     known = {}
     for name in TESTED_EXPONENTS:
         value = estimates[name]
@@ -92,6 +92,6 @@ def _exponents(estimates: Mapping[str, Estimate]) -> dict[str, ExponentEvidence]
 
 
 def _slope_in_n(fits: Mapping[str, SolvedFit]) -> tuple[float | None, float | None] | None:
-    """The 95 % interval of c in G = a N^c D^-b, which every other law here has as a special or limiting slope."""
+    """The 95 % interval of c in G = a N^c D^-b, the slope of log G in log N at fixed D; None if not identified."""
     c = curvature_estimates(fits["gap_free_n"])["c"]
     return (c.ci_low, c.ci_high) if c.identified else None

@@ -22,7 +22,7 @@ from harness.fit.problem.raw_units import raw_point
 
 @dataclass(frozen=True)
 class Null:
-    """A simulated truth, the word for it on a design that can tell, and the word and its reason on this design."""
+    """A simulated truth: the word that it gets on a sufficient design, and the word and its reason on this one."""
 
     truth: str
     expected: Word
@@ -35,7 +35,7 @@ class Null:
 
 
 def judge_simulated(frame: pd.DataFrame) -> tuple[Judgement, dict[str, SolvedFit]]:
-    """Judge a simulated table with errors from the curvature; also its fits of the law and the rivals."""
+    """Judge a simulated table with errors from the curvature; also return its fits of the law and the rivals."""
     fits, _ = solve_contest(frame, (TESTED_LAW, *RIVALS))
     return judge(fits, curvature_estimates(fits[TESTED_LAW]), None, ErrorKind.CURVATURE), fits
 

@@ -10,9 +10,9 @@ from harness.fit.results.result import covers
 TESTED_LAW, ROUNDED_LAW = "gap", "gap_smooth"
 RIVALS = ("gap_n_free", "gap_free_n", "gap_kaplan")
 TESTED_EXPONENTS = ("alpha", "z", "beta")
-# A difference in AICc from which one law is clearly better than another.
+# The difference in AICc from which on one law counts as clearly better than another.
 CLEARLY_BETTER = 10.0
-# Exponents this close to each other are equivalent for use.
+# Exponents that differ by at most this count as equal.
 EQUIVALENCE = 0.05
 # An interval that reaches further than this from the published value is too wide to support it.
 RESOLUTION = 0.1
@@ -44,7 +44,7 @@ HEADLINES = {
 
 
 class ExponentEvidence(NamedTuple):
-    """An identified exponent with its 95 % interval, an open side of which is None, and the published value."""
+    """An identified exponent with its 95 % interval (None on an open side) and the published value."""
 
     estimate: float
     ci_low: float | None
@@ -64,8 +64,8 @@ class Evidence:
 
     Attributes:
         detected: whether the gaps lie above zero.
-        aicc: law id -> AICc on the same rows; of the law under test and the rivals at least.
-        exponents: the exponents under test by name, only those that are identified.
+        aicc: law id -> AICc on the same rows, for the law under test and the rivals at least.
+        exponents: the identified ones among the exponents under test, by name.
         slope: 95 % interval of the slope of log G in log N at fixed tokens; None if it is not identified.
         epochs_matter: whether a factor epochs^rho improves the law significantly; None if epochs do not vary.
     """
@@ -89,8 +89,8 @@ def apply_rule(evidence: Evidence) -> tuple[Word, str]:
     """Return the word, and the reason for it in a clause."""
     if not evidence.detected:
         return Word.NO_DETECTABLE_GAP, "the gaps are not shown to lie above zero (one-sided sign-flip test at 1 %)"
-    # This comes before the rivals, which have no term for epochs either: a good fit without N is no description of
-    # gaps that depend on epochs.
+    # This comes before the rivals, which have no term for epochs either: a law without N that fits well does not
+    # describe gaps that depend on epochs.
     if evidence.epochs_matter:
         return Word.NOT_SUPPORTED, "the gap depends on epochs at fixed N and D, and the law has no such term"
     aicc = evidence.aicc

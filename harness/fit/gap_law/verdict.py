@@ -26,11 +26,11 @@ class Verdict(StrictJson, Showable):
 
     Attributes:
         judgement: the word, its reason and its evidence.
-        coverage: rows on either side of the crossover at the published z.
+        coverage: how many rows lie on either side of the crossover at the published z.
         fitted_coverage: the same at the fitted z; None where z is not identified.
-        shared_text: whether the table is of a sweep, whose runs on one text share its held-out documents.
-        fits: law id -> result, all of the same rows.
-        comparison: the laws, best extrapolation to larger runs first, then by AICc.
+        shared_text: whether the table is from a sweep, whose runs on one text share its held-out documents.
+        fits: law id -> result, all on the same rows.
+        comparison: the laws, ordered by their extrapolation to larger runs, then by AICc.
         in_unique_tokens: the rivals that were fitted in unique instead of processed tokens.
         nulls: what the rule says of three simulated truths on this design; empty if they were not asked for.
     """
@@ -47,7 +47,7 @@ class Verdict(StrictJson, Showable):
 
     @property
     def verdict(self) -> str:
-        """A member of `harness.fit.gap_law.rule.Word`."""
+        """The word of the verdict, a value of `harness.fit.gap_law.rule.Word`."""
         return self.judgement.word.value
 
     @property
@@ -116,8 +116,8 @@ def verdict(
 
     Args:
         frame: roles N, D, G (nats per token); optional G_se, epochs or U, cluster.
-        bootstrap: cluster bootstrap draws for the gap law's intervals; 0 takes errors from the curvature.
-        seed: of bootstrap, folds and simulations.
+        bootstrap: number of cluster-bootstrap draws for the gap law's intervals; 0 takes errors from the curvature.
+        seed: the seed of the bootstrap, the folds and the simulations.
         nulls: whether to judge the three simulated truths.
 
     Raises:

@@ -1,4 +1,4 @@
-"""From a table with columns in roles to the arrays a fit works on: checked, and centred on their geometric means."""
+"""Turns a table with columns in roles into the arrays that a fit works on: checked, and centred."""
 
 import functools
 from dataclasses import dataclass, field, replace
@@ -21,11 +21,12 @@ class Problem:
 
     Attributes:
         model: the law, bound to the columns of its vector roles, and the objective.
-        columns: the law's columns, each divided by its scale, and what it derives from them.
+        columns: the law's columns, each divided by its scale, and those that it derives from the raw ones.
         response, noise: the response and its standard error, divided by the response's scale.
         cluster: an integer per row; rows of one cluster (the seeds of one configuration) are resampled together.
-        fitted: rows that are fitted; the others are held out.
-        scales: geometric mean of every column and of the response.
+        fitted: which rows are fitted; the others are held out.
+        scales: what each column is divided by, its geometric mean over the fitted rows; for the response, the median of
+            its size. 1 for signed columns, and throughout for a law that is not centred.
     """
 
     model: StatisticalModel
@@ -85,7 +86,7 @@ class Problem:
 
 
 def _noise(law: Law, frame: pd.DataFrame) -> tuple[np.ndarray, tuple[FitWarning, ...]]:
-    """Standard errors of the response, zero where there are none; a gap without one gets a warning."""
+    """The standard errors of the response, zero where there are none; a warning if a gap has none."""
     column = f"{law.response}_se"
     missing = np.ones(len(frame), bool)
     noise = np.zeros(len(frame))
@@ -103,10 +104,10 @@ def centre(
     law: Law, frame: pd.DataFrame, *, holdout: str | None = None, objective: str | None = None,
     options: HuberOptions = DEFAULT_OPTIONS, source: str = "table",
 ) -> Problem:  # fmt: skip
-    """Check the data of a law, and divide every column by its geometric mean.
+    """Check the data of a law, and divide every positive column by its geometric mean, the response by its median size.
 
     Centring makes (A, alpha) well scaled: in raw counts log A and alpha are correlated to 0.99 and more, because
-    log N is about 16 in every row. `objective` is the id of one instead of the law's own. Raises InputError if a column
+    log N is about 16 in every row. `objective` is an id that replaces the law's own. Raises InputError if a column
     is missing or unusable, or there are fewer rows than the parameters need.
     """
     chosen = OBJECTIVES[objective or law.objective]

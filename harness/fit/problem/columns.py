@@ -1,4 +1,4 @@
-"""Columns of a table in their roles, as checked arrays; and rows that a condition names."""
+"""Columns of a table in their roles, as checked arrays; and the rows for which a condition holds."""
 
 import numpy as np
 import pandas as pd
@@ -18,7 +18,7 @@ def _check_role(frame: pd.DataFrame, role: str, source: str) -> None:
 
 
 def column_of(frame: pd.DataFrame, role: str, source: str, signed: bool = False) -> Float[np.ndarray, "rows"]:
-    """The numbers of a role; InputError if missing, not numeric, not finite, or, unless `signed`, not positive."""
+    """The numbers of a role; InputError if missing, not numeric, not finite or, unless `signed`, not positive."""
     _check_role(frame, role, source)
     try:
         values = frame[role].to_numpy(dtype=float, na_value=np.nan)
@@ -38,7 +38,7 @@ def vector_columns(frame: pd.DataFrame, role: str) -> dict[str, str]:
 
 
 def read_columns(law: Law, frame: pd.DataFrame, source: str) -> tuple[dict[str, np.ndarray], dict[str, list[str]]]:
-    """The columns that a law needs, in raw units, with those it derives; and the names of vectors' columns and groups.
+    """The columns that a law reads and derives, in raw units; and by role the names of a vector's columns or of groups.
 
     Raises InputError if a column is missing or unusable.
     """
@@ -67,7 +67,7 @@ def held_out(frame: pd.DataFrame, holdout: str | None, source: str) -> np.ndarra
 def evaluate(frame: pd.DataFrame, expression: str, option: str, source: str) -> np.ndarray:
     """The rows for which a pandas expression over the column names holds.
 
-    Raises InputError if it does not parse, names no column, or gives no truth value per row.
+    Raises InputError if it does not parse, names a column that is missing, or does not give a truth value per row.
     """
     columns = ", ".join(map(str, frame.columns))
     try:

@@ -10,7 +10,7 @@ from harness.fit.problem.raw_units import predictions
 def log_likelihood_rows(problem: Problem, theta: Float[np.ndarray, "parameters"]) -> Float[np.ndarray, "rows"]:
     """Log density of each row's response, in raw units, under the density that the objective implies.
 
-    Where the objective has no scale of its own, the density's is estimated from the fitted rows.
+    Where the objective has no scale of its own, the scale of the density is estimated from the fitted rows.
     """
     objective, observed = problem.model.objective, problem.observed
     predicted = predictions(problem, theta)
@@ -25,7 +25,7 @@ def log_likelihood_rows(problem: Problem, theta: Float[np.ndarray, "parameters"]
 
 
 def evidence_per_loss(problem: Problem, theta: Float[np.ndarray, "parameters"]) -> float:
-    """The fall of the log likelihood when the minimised loss rises by one, at a fit."""
+    """How much the log likelihood falls, at a fit, when the minimised loss rises by one."""
     objective = problem.model.objective
     if objective.variance is not None:
         return 1.0

@@ -1,4 +1,4 @@
-"""A law together with an objective: the parameters of the search, and the losses of the rows."""
+"""A law together with an objective: the parameters of the search, and the features that the losses depend on."""
 
 import functools
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ class StatisticalModel:
         return (*self.law.parameters, *self.objective.parameters)
 
     def __hash__(self) -> int:
-        """Computed once: JAX asks with every call, and a law's own hash takes as long as a step of 32 searches."""
+        """The hash, computed once: JAX asks with every call, and a law's own takes as long as a step of 32 searches."""
         return self._hash
 
     @functools.cached_property
@@ -69,7 +69,7 @@ def features_of(model: StatisticalModel, theta, columns, noise) -> tuple[Float[A
 
 
 def features_at_values(model: StatisticalModel, values: Float[Array, "parameters"], columns, noise):
-    """The same features at parameters in natural units."""
+    """The same features as `features_of`, at parameters in natural units."""
     by_name = named(model.parameters, values)
-    rows = jnp.zeros(noise.shape)  # a law may not depend on the row
+    rows = jnp.zeros(noise.shape)  # added, so that a prediction that is the same for all rows has a value per row
     return model.objective.features(model.law.predict(by_name, columns) + rows, noise, by_name)

@@ -4,7 +4,7 @@
   variance is SE^2 + (tau m)^2. It keeps gaps below zero, which a logarithm would drop.
 - `log_huber`: the sum of Huber's loss on log residuals, as in the Chinchilla papers. With a quantile q other than 1/2
   the loss of a residual has the weight 2q where the response lies above the prediction and 2(1 - q) where it lies
-  below: the fit is the line of the q-th quantile (Koenker and Bassett 1978, with the corner rounded).
+  below: the fit then estimates the q-th quantile (Koenker and Bassett 1978, with the corner rounded).
 - `log_squares`, `squares`: least squares on log residuals, or on residuals: a normal of unknown standard deviation.
 
 Everything that depends on the objective is declared here: the losses that are minimised, the likelihood they imply,
@@ -27,7 +27,7 @@ from sweeps.errors import InputError
 
 # The scatter: the standard deviation of a run about the law, relative to the prediction.
 TAU = Parameter("tau", "log", 1e-4, 30.0, (0.2,))
-# The least scale of a density: residuals that are exactly zero would make it infinite.
+# The least scale of a density: residuals that are exactly zero would make the density infinite.
 SCALE_FLOOR = 1e-18
 
 
@@ -42,7 +42,7 @@ DEFAULT_OPTIONS = HuberOptions()
 
 
 class Cost(NamedTuple):
-    """The loss as a function of one feature of every row: its slope, its curvature, and a curvature that bounds it."""
+    """Derivatives of the rows' losses in one feature: slope, curvature, and a curvature that bounds the loss."""
 
     slope: Float[Array, "rows"]
     curvature: Float[Array, "rows"]
@@ -54,26 +54,26 @@ class Objective:
     """A way to weigh residuals. A `feature` is a function of the parameters on which the loss of a row depends.
 
     Attributes:
-        id: its name in a law's declaration and on the command line.
+        id: the name in a law's declaration and on the command line.
         name: the name of the minimised quantity in a result.
         log: whether it works on logs, so that response and prediction have to be positive.
         floor: a loss of this size counts as zero, in the unit of `rows`.
         features: (prediction, noise, parameters) -> one array of rows per feature.
         rows: (features, target, noise, options) -> the loss of each row; the target is the response, or its log.
         costs: the same arguments -> a `Cost` per feature.
-        whiten: (features, costs, weights) -> a vector whose Jacobian J in the parameters has J'J = the information.
-        log_density: (residuals, scale, options) -> the log density of each residual, if the density has this scale.
+        whiten: (features, costs, weights) -> a vector whose Jacobian J in the parameters gives J'J = the information.
+        log_density: (residuals, scale, options) -> the log density of each residual, for a density of this scale.
         likely_scale: (residuals, options) -> the scale that makes the residuals most likely.
         new_runs: (predictions, the fit's scatter, standard normal numbers) -> responses of single new runs.
-        parameters: constants it adds to those of the law.
+        parameters: constants that the objective adds to those of the law.
         variance: (predictions, noise, values of its own parameters) -> the variance of each row; None where the rows
             share one scale, which is estimated from the residuals.
-        unit: options -> the factor from the sum of `rows` to the exponent of the density times its scale.
-        factor: from there to the objective as the literature writes it: sums of squares are minimised halved.
+        unit: options -> the factor from the sum of `rows` to minus the exponent of the density, times its scale.
+        factor: a further factor, to the objective as the literature writes it; squares are minimised halved.
         power: the power of the response's unit in which the loss is measured.
-        first_blur: the search begins with Huber's corner this many times as wide.
-        huber: whether it depends on `HuberOptions`.
-        least_squares: the id of the objective that differs from it only in that outliers count in full.
+        first_blur: how many times as wide Huber's corner is when the search begins.
+        huber: whether the objective depends on `HuberOptions`.
+        least_squares: the id of the objective that differs only in that outliers count in full; None if there is none.
     """
 
     id: str
@@ -97,17 +97,17 @@ class Objective:
     least_squares: str | None = None
 
     def residuals(self, predicted: Float[np.ndarray, "rows"], observed: Float[np.ndarray, "rows"]) -> np.ndarray:
-        """Prediction less response, or the difference of their logs."""
+        """The prediction minus the response, or the difference of their logs."""
         return np.log(predicted) - np.log(observed) if self.log else predicted - observed
 
     def own_values(self, theta: Float[np.ndarray, "parameters"]) -> dict[str, float]:
-        """Its own parameters in natural units: the last of a point in the coordinates of the search, all in logs."""
+        """The objective's own parameters in natural units: the last entries of a point, all of them in logs."""
         count = len(self.parameters)
         return {p.name: float(np.exp(x)) for p, x in zip(self.parameters, theta[len(theta) - count :], strict=True)}
 
 
 def check_objective(objective: str | None, delta: float, quantile: float) -> None:
-    """InputError for an unknown objective, a corner that is not above zero, or a quantile outside 0 to 1."""
+    """Raise InputError for an unknown objective, a corner that is not above zero, or a quantile outside 0 to 1."""
     if objective is not None and objective not in OBJECTIVES:
         raise InputError("fit", "--objective", objective, f"one of {', '.join(OBJECTIVES)}")
     if not delta > 0:
@@ -119,19 +119,19 @@ def check_objective(objective: str | None, delta: float, quantile: float) -> Non
 def whitened(
     objective: Objective, features, target, noise, options: HuberOptions, weights: Float[Array, "rows"]
 ) -> Float[Array, "features"]:
-    """A vector whose Jacobian J in the parameters has J'J = the information of the rows about them."""
+    """A vector whose Jacobian J in the parameters gives J'J = the information of the rows about them."""
     costs = jax.lax.stop_gradient(objective.costs(features, target, noise, options))
     return objective.whiten(features, costs, weights)
 
 
 def _fisher_whitened(features, costs, weights):
-    """For a likelihood whose scale is among the parameters: Fisher's information, the expected curvature."""
+    """The vector for a likelihood whose scale is a parameter: J'J is Fisher's information, the expected curvature."""
     root = jnp.sqrt(weights)
     return jnp.concatenate([root * jnp.sqrt(c.curvature) * f for f, c in zip(features, costs, strict=True)])
 
 
 def _residual_whitened(features, costs, weights):
-    """For a sum of losses of residuals, whose scale is unknown.
+    """The vector for a sum of losses of residuals whose scale is unknown.
 
     The covariance of an M-estimator is E[psi^2]/E[psi']^2 (J'J)^-1 (Huber 1964), so the feature is scaled by
     E[psi']/sqrt(E[psi^2]). For least squares that is one over the standard deviation of the residuals.
@@ -162,7 +162,7 @@ def _normal_rows(features, target, noise, options: HuberOptions):
 
 
 def _normal_costs(features, target, noise, options: HuberOptions):
-    """Curvatures are expected ones (Fisher's): those of a normal in its mean and in the log of its variance."""
+    """The curvatures are the expected ones (Fisher's), of a normal in its mean and in the log of its variance."""
     mean, log_variance = features
     precision = jnp.exp(-log_variance)
     residual = target - mean

@@ -18,9 +18,9 @@ def float64() -> Iterator[None]:
 
 @functools.cache
 def _compiler_options() -> dict[str, Any]:
-    """Without XLA's fusion emitters a fit's program compiles in 1.0 s instead of 3.3 s and runs as fast.
+    """Options without XLA's fusion emitters: a fit's program compiles in 1.0 s instead of 3.3 s and runs as fast.
 
-    They are an option of XLA, not of JAX's interface: a version that does not know it compiles with its defaults.
+    The option is XLA's and not part of JAX's interface; a version that does not know it compiles with its defaults.
     """
     options = {"xla_cpu_use_fusion_emitters": False}
     try:
@@ -31,7 +31,7 @@ def _compiler_options() -> dict[str, Any]:
 
 
 def program(function: Callable) -> Callable:
-    """`function(law, *arrays)` compiled once per law and shapes, in float64; what comes out are numpy arrays."""
+    """Compile `function(law, *arrays)` once per law and shapes, in float64; the results are numpy arrays."""
 
     @functools.cache
     def compiled() -> Callable:

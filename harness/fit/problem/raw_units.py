@@ -44,19 +44,19 @@ def predictions(problem: Problem, theta: Float[np.ndarray, "parameters"]) -> Flo
 def raw_map(
     problem: Problem, theta: Float[np.ndarray, "parameters"]
 ) -> tuple[Float[np.ndarray, "parameters"], Float[np.ndarray, "parameters parameters"]]:
-    """The coordinates of the search in raw units, and their Jacobian with respect to the centred ones."""
+    """The raw coordinates of a point (those of the search, for raw columns), and their Jacobian in the centred ones."""
     return _raw_map(problem.model, theta, problem.scales)
 
 
 def raw_coordinates(
     problem: Problem, thetas: Float[np.ndarray, "runs parameters"]
 ) -> Float[np.ndarray, "runs parameters"]:
-    """The coordinates of the search in raw units, a row a run."""
+    """The coordinates of the search in raw units, one row per run."""
     return _raw_map_of_runs(problem.model, np.asarray(thetas), problem.scales)
 
 
 def raw_values(problem: Problem, thetas: Float[np.ndarray, "runs parameters"]) -> dict[str, Float[np.ndarray, "runs"]]:
-    """Named parameters in raw units, a value a run."""
+    """Named parameters in raw units, one value per run."""
     points, parameters = raw_coordinates(problem, thetas), problem.model.parameters
     with float64():
         return {p.name: np.asarray(backward(p, jnp.asarray(points[:, i]))) for i, p in enumerate(parameters)}

@@ -10,11 +10,11 @@ from harness.fit.problem.centred import Problem
 from harness.fit.problem.columns import SIZE_ROLES
 from harness.fit.problem.fit_status import FitWarning
 
-# Losses further apart than this in logs are not scatter. Bits per byte and nats per token differ by a factor of two.
+# At like sizes, log losses that differ by more are not scatter; bits per byte and nats per token differ by about log 2.
 UNIT_GAP = 0.25
 FEWEST_APART = 0.05
 NEIGHBOURS = 4
-# No loss falls faster than this in a log size: Chinchilla's exponents are below 0.4, and the floor slows them.
+# No log loss falls faster than this in a log size: Chinchilla's exponents are below 0.4, and the floor flattens it.
 STEEPEST = 0.5
 
 
@@ -38,7 +38,7 @@ def oddities(problem: Problem, frame: pd.DataFrame) -> Iterator[FitWarning]:
 
 
 def _two_groups(problem: Problem) -> tuple[float, float] | None:
-    """The medians of two groups of responses, if runs of similar size often differ, always by about the same factor."""
+    """The medians of two groups of responses, if neighbours in size often differ, always by about the same factor."""
     fitted = problem.fitted
     response = np.log(problem.response[fitted])
     sizes = [
@@ -53,7 +53,7 @@ def _two_groups(problem: Problem) -> tuple[float, float] | None:
     far, half = np.mean(apart > UNIT_GAP), np.mean((apart > UNIT_GAP / 2) & (apart <= UNIT_GAP))
     if far < FEWEST_APART or half > far / 4:
         return None
-    # Two units differ by one factor, so the differences are alike; those of diverged runs have quartiles far apart.
+    # Two units differ by one factor, so the differences are alike; those to diverged runs are spread widely.
     low, middle, high = np.percentile(difference[apart > UNIT_GAP], [25, 50, 75])
     if high - low > middle / 3:
         return None

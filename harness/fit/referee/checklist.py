@@ -1,7 +1,7 @@
 """The checklist of a scaling-law fit: what a referee asks, answered from the fit and its table.
 
-Form, set-up, collection and fit follow the checklist of (Mis)Fitting (arXiv 2502.18969). A question that the table
-cannot answer is answered `not in the table`: it is for the author of the runs.
+The groups form, runs, collection and fit follow the checklist of (Mis)Fitting (arXiv 2502.18969). A question that the
+table cannot answer gets the answer `not in the table`: it is for the author of the runs.
 """
 
 from typing import Any
@@ -17,14 +17,14 @@ from harness.fit.search.solver import Solutions
 
 UNKNOWN = "not in the table"
 DESCRIBED = ("architecture", "tokenizer", "domain", "schedule", "optimizer", "lr", "batch_tokens", "warmup", "seed")
-# Correlation of a residual with a log size, or with its square, that a referee would see in a plot.
+# The least correlation of a residual with a log size, or with its square, that a plot would show.
 VISIBLE = 0.3
 
 
 def checklist(
     problem: Problem, frame: pd.DataFrame, solutions: Solutions, identified: Identified, draws: int
 ) -> dict[str, dict[str, Any]]:
-    """Answers by group: name -> question -> answer (numbers, texts, or lists of them)."""
+    """The answers: group -> question -> answer (a number, a text, or a list of them)."""
     return {
         "form": _form(problem, frame, identified),
         "runs": _runs(problem, frame),
@@ -49,12 +49,12 @@ def _form(problem: Problem, frame: pd.DataFrame, identified: Identified) -> dict
 
 
 def _decades(values: np.ndarray) -> float | None:
-    """The range of positive values; None if some are not positive, so that their range has no end."""
+    """The range of positive values in decades; None if some are not positive."""
     return round(float(np.log10(values.max() / values.min())), 2) if values.min() > 0 else None
 
 
 def _correlation(first: np.ndarray, second: np.ndarray) -> float | None:
-    """None if one of the two is the same in all rows."""
+    """The correlation of two columns; None if one of them is the same in all rows."""
     if min(np.ptp(first), np.ptp(second)) < 1e-9:
         return None
     return float(np.corrcoef(first, second)[0, 1])

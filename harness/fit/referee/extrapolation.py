@@ -19,14 +19,14 @@ STARTS_PER_WINDOW = 24
 
 @dataclass(frozen=True)
 class Extrapolation:
-    """Scores of the rows that are larger than those fitted.
+    """Scores of rows that are larger than the rows fitted.
 
     Attributes:
         rows: which rows were scored, each once, by the fit to all smaller ones.
-        score: per scored row, larger is better: the log density of a gap; of other responses minus the absolute error
-            of the log, or minus the absolute error where the response may be negative.
-        relative: per scored row, |prediction/response - 1|.
-        reach: by how much the largest scale of a window exceeds the largest that was fitted: geometric mean.
+        score: a number per scored row, larger is better. For a gap it is the log density; for other responses it is
+            minus the absolute error of the log, or of the value where the response may be negative.
+        relative: |prediction/response - 1| of each scored row.
+        reach: how many times a window's largest scale is the largest fitted one; geometric mean over windows.
     """
 
     rows: np.ndarray
@@ -46,7 +46,7 @@ class Extrapolation:
 
 
 def scale_of(problem: Problem) -> Float[np.ndarray, "rows"]:
-    """The scale by which runs are ordered: flops; else the product of N and D; else of the sizes that the law reads."""
+    """The scale that orders runs: flops; else parameters times tokens; else the law's first unsigned column."""
     raw = problem.raw_columns
     if "flops" in raw:
         return raw["flops"]
@@ -60,7 +60,7 @@ def scale_of(problem: Problem) -> Float[np.ndarray, "rows"]:
 
 
 def windows_of(problem: Problem) -> list[tuple[np.ndarray, np.ndarray]]:
-    """(rows to fit, rows to score) by scale; rows of one cluster stay on one side, held-out rows stay out."""
+    """(rows to fit, rows to score) per window, by growing scale; clusters stay whole, held-out rows stay out."""
     scale = scale_of(problem)
     labels, cluster = np.unique(problem.cluster, return_inverse=True)
     largest = np.full(len(labels), -np.inf)
@@ -79,7 +79,7 @@ def windows_of(problem: Problem) -> list[tuple[np.ndarray, np.ndarray]]:
 
 
 def extrapolate(problem: Problem, solutions: Solutions) -> Extrapolation | None:
-    """Scores of every window; None if the scales are too few to make one."""
+    """The scores of all windows; None if there are too few scales for a window."""
     windows = windows_of(problem)
     if not windows:
         return None

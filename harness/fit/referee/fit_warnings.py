@@ -30,7 +30,7 @@ def warnings_of(
     law, fitted = problem.law, problem.fitted
     if status in STATUS_MESSAGES:
         yield FitWarning(status.value, STATUS_MESSAGES[status])
-    # A floor at zero, or an exponent as steep as is allowed.
+    # Parameters at an end of their range, such as a floor at zero or an exponent as steep as is allowed.
     places = zip(law.parameters, ends_of_range(problem.model, identified.theta), strict=False)
     ends = ", ".join(f"{parameter.name} ({'lowest' if end < 0 else 'highest'})" for parameter, end in places if end)
     if ends:

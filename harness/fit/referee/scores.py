@@ -16,7 +16,7 @@ def scatter_of(problem: Problem, theta: Float[np.ndarray, "parameters"], paramet
     """The scatter of the fitted rows under every definition of `Scatter`, because papers mean different things by it.
 
     Args:
-        parameters: fitted directions, the p of sqrt(n/(n - p)).
+        parameters: number of fitted directions, the p of sqrt(n/(n - p)).
     """
     law, fitted = problem.law, problem.fitted
     predicted, observed = predictions(problem, theta)[fitted], problem.observed[fitted]
@@ -42,7 +42,7 @@ def scatter_of(problem: Problem, theta: Float[np.ndarray, "parameters"], paramet
 
 
 def holdout_scores(problem: Problem, theta: Float[np.ndarray, "parameters"]) -> HeldOutErrors:
-    """Errors on the rows that the fit did not see, in the response's own units; empty scores if there are none."""
+    """Errors on the held-out rows, in the response's own units; empty scores if there are no such rows."""
     rows = ~problem.fitted
     return errors_of(problem.observed[rows], predictions(problem, theta)[rows])
 

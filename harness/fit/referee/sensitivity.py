@@ -30,7 +30,7 @@ from sweeps.errors import InputError
 OTHER_DELTAS = (1e-4, 1e-3, 1e-2)
 N_DEFINITIONS = ("N_total", "N_nonembedding", "N_active", "N_trainable")
 FEW_SIZES = 12
-# The prediction is asked for at this factor times the largest N and D of the rows.
+# The prediction beyond the rows is made at this factor times their largest N and D.
 BEYOND = np.sqrt(10.0)
 EXPONENT_RANGE = 0.1
 NOISES = 3.0
@@ -38,7 +38,7 @@ REFUTED = 10.0
 
 
 def values_at(problem: Problem, theta: Float[np.ndarray, "parameters"]) -> dict[str, float]:
-    """Every raw parameter and declared combination at a point."""
+    """The value of every raw parameter and declared combination at a point."""
     values = raw_point(problem, theta)
     named = stacked(problem.model.parameters, values)
     return values | {c.label: float(c.value(named)) for c in problem.law.combinations}
@@ -47,7 +47,7 @@ def values_at(problem: Problem, theta: Float[np.ndarray, "parameters"]) -> dict[
 def prediction_beyond(problem: Problem, theta: Float[np.ndarray, "parameters"]) -> float | None:
     """The response at sqrt(10) times the largest N, D and U of the fitted rows, 10 times the flops (raw units).
 
-    Other columns are those of the largest run. None for laws whose columns come from whole series.
+    Other columns are those of the largest run. None for laws that derive columns from whole series of rows.
     """
     law, raw = problem.law, problem.raw_columns
     if law.derive is not None or not any(name in raw for name in SIZE_ROLES):
@@ -65,7 +65,7 @@ def prediction_beyond(problem: Problem, theta: Float[np.ndarray, "parameters"]) 
 
 
 def _row_choices(problem: Problem, frame: pd.DataFrame) -> dict[str, np.ndarray]:
-    """Name -> the rows that are fitted: without an end, without one size, final losses only."""
+    """Choice -> the rows it keeps: without the smallest or largest of a size, without one N, or final losses only."""
     choices = {}
     for role in (name for name in SIZE_ROLES if name in problem.columns):
         values = problem.columns[role]
@@ -106,7 +106,7 @@ def _other_problems(problem: Problem, marked: pd.DataFrame) -> Iterator[tuple[st
 
 
 def _alternatives(problem: Problem, marked: pd.DataFrame) -> Iterator[tuple[str, Problem, np.ndarray]]:
-    """Other laws of the same response with their best points, as far as the table can carry them."""
+    """Other laws of the same response with their best points, if the table has the columns and rows they need."""
     objective = problem.model.objective.id
     for law_id in problem.law.alternatives:
         law = get_law(law_id)
@@ -156,7 +156,7 @@ def _aic(problem: Problem, theta) -> float:
 
 
 def noise_of(problem: Problem, identified: Identified) -> float:
-    """Relative spread about the law: between the seeds of a cell where there are several, else of all rows."""
+    """The relative spread about the law: between the seeds of a cell where there are several, else over all rows."""
     with np.errstate(all="ignore"):
         residual = (problem.observed / predictions(problem, identified.theta) - 1.0)[problem.fitted]
     cluster = np.unique(problem.cluster[problem.fitted], return_inverse=True)[1]
@@ -171,10 +171,10 @@ def noise_of(problem: Problem, identified: Identified) -> float:
 def robustness(problem: Problem, identified: Identified, refits: tuple[SensitivityCase, ...]) -> Robustness:
     """The verdict `fragile` or `stable`, by rule.
 
-    Fragile: over the cases an exponent (or a combination of exponents) ranges over more than 0.1, or the prediction at
-    sqrt(10) times the largest N and D over more than three times the noise of a run. Alternative laws count for the
-    prediction only (a constant of the same name need not be the same constant), and only if their AIC is at most 10
-    behind: a law that the rows refute says nothing about what lies beyond them.
+    A fit is fragile if, over the cases, an exponent (or a combination of exponents) ranges over more than 0.1, or the
+    prediction at sqrt(10) times the largest N and D over more than three times the noise of a run. Alternative laws
+    count for the prediction only (a constant of the same name need not be the same constant), and only if their AIC is
+    at most 10 behind: a law that the rows refute says nothing about what lies beyond them.
     """
     exponents = {
         p.name for p in problem.law.parameters if p.transform == "identity" and p.name not in problem.law.linear

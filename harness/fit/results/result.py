@@ -1,4 +1,4 @@
-"""The outcome of a fit as frozen values, and as JSON. No estimate goes without its status."""
+"""The outcome of a fit as frozen values, and as JSON. Every estimate says whether it is identified."""
 
 import json
 from collections.abc import Mapping
@@ -11,8 +11,8 @@ from harness.fit.results.shown import Showable, Shown, TextTable, number, span, 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
-# A number, or None where there is none to give. It is not spelled `float | None`, so that whoever knows that rows were
-# held out, say, may compute with their errors.
+# A number, or None where there is none. The type is not `float | None`, so that code that knows that there is one (say,
+# because rows were held out) may compute with it.
 Known = Any
 
 
@@ -33,9 +33,9 @@ class StrictJson:
 class Estimate:
     """A parameter in raw units with its standard error and 95 % interval.
 
-    `ci_low` or `ci_high` is None where the data set no limit; `se_fisher` comes from the curvature, `se` from the
-    bootstrap (from the curvature if there was none); `profile_low` and `profile_high` are the interval of the profile
-    likelihood, where it was asked for. `published` is the source's constant, for comparison only.
+    `ci_low` or `ci_high` is None where the data set no limit. `se` comes from the bootstrap, or from the curvature if
+    there was none; `se_fisher` always comes from the curvature. `profile_low` and `profile_high` are the interval of
+    the profile likelihood, where it was asked for. `published` is the source's constant, for comparison only.
     """
 
     estimate: float | None
@@ -59,7 +59,7 @@ class Minimum:
     """The minimised objective, as the literature writes it, and how far the starts agree on it.
 
     Attributes:
-        given_up_for_fewer_directions: how much higher than the lowest value the reported one is, where a simpler point
+        given_up_for_fewer_directions: by how much the reported value exceeds the lowest one, where a simpler point
             explains the rows as well.
         starts_within_1_percent: share of the starts that ended within 1 % of the best (0.01 of a log likelihood).
         distance_from_start: how far the best search went, in the coordinates of the search.
@@ -91,8 +91,8 @@ class Identifiability:
     """What the rows identify of a law.
 
     Attributes:
-        rank: directions that the rows fix, of as many as the law has `parameters`.
-        condition: of the whitened Jacobian; None if it is infinite.
+        rank: number of directions that the rows determine, out of `parameters`.
+        condition: the condition number of the whitened Jacobian; None if it is infinite.
         regime_rows: fitted rows in each regime of the law.
         unbounded_profiles: parameters whose profile likelihood does not fall before an end of their range.
     """
@@ -110,10 +110,11 @@ class Scatter:
     """The scatter of the fitted rows about the law under every definition in use; None where it does not apply.
 
     Attributes:
-        tau: multiplicative scatter beyond the measured noise, by maximum likelihood.
+        tau: the multiplicative scatter beyond the measured noise, by maximum likelihood.
         tau_unbiased: tau times sqrt(n/(n - p)), the correction of a residual variance for p fitted directions.
-        log_residual_sd: of rows with a positive response; `without_noise` has the measured errors' part subtracted.
-        residual_sd: in the unit of the response.
+        log_residual_sd: the standard deviation of log residuals, over rows with a positive response;
+            `log_residual_sd_without_noise` has the part of the measured errors subtracted.
+        residual_sd: the standard deviation of residuals, in the unit of the response.
     """
 
     tau: Known
@@ -145,8 +146,8 @@ class SensitivityCase:
 
     Attributes:
         estimates: the identified parameters and combinations under this choice.
-        prediction: of the response at sqrt(10) times the largest sizes; None if the law makes none.
-        aic_behind: of another law, its AIC less that of the fit; None if the law is the same.
+        prediction: the response at sqrt(10) times the largest sizes; None if the law cannot predict it.
+        aic_behind: the AIC of another law less that of the fit; None if the law is the same.
     """
 
     case: str
@@ -170,8 +171,8 @@ class ExtrapolationErrors:
     """How well fits to the smaller runs predict the larger ones.
 
     Attributes:
-        reach: by how much the largest scale of a window exceeds the largest that was fitted: geometric mean.
-        mean_score: of the rows; `harness.fit.referee.extrapolation` says what a score is.
+        reach: how many times a window's largest scale is the largest fitted one; geometric mean over windows.
+        mean_score: the mean score of the rows; `harness.fit.referee.extrapolation` says what a score is.
     """
 
     rows: int
@@ -185,7 +186,7 @@ class TruthCheck:
     """One true value of a simulated table beside what the fit says of it.
 
     Attributes:
-        estimate: None where the fit does not identify it.
+        estimate: the fit's estimate; None where it does not identify the value.
         covered: whether the 95 % interval holds the truth; None where there is no interval.
         error: estimate minus truth.
     """
@@ -201,7 +202,7 @@ class TruthCheck:
 
     @property
     def identified(self) -> bool:
-        """Whether the fit says anything of it."""
+        """Whether the fit identifies this value."""
         return self.estimate is not None
 
 
@@ -215,13 +216,13 @@ class FitResult(StrictJson, Showable):
 
     Attributes:
         holdout: errors on the rows that were held out.
-        sensitivity: the fit under other choices, itself first; `robustness` is what they amount to.
-        log_likelihood: of the fitted rows in raw units.
-        degrees: directions fitted, for AICc and BIC.
-        extrapolation: None where the sizes are too few for a window.
-        checklist: what a referee asks, by group.
+        sensitivity: the fit under other choices, the fit itself first; `robustness` sums them up.
+        log_likelihood: the log likelihood of the fitted rows, in raw units.
+        degrees: number of fitted directions, for AICc and BIC.
+        extrapolation: how fits to smaller runs predict larger ones; None where the sizes are too few for a window.
+        checklist: answers to what a referee asks, by group.
         draws: bootstrap draws of every raw parameter; intervals of predictions come from them.
-        truth: of a simulated table, each known constant beside its estimate (`harness.fit.known_truth`).
+        truth: for a simulated table, each known constant beside its estimate (`harness.fit.known_truth`).
     """
 
     law: str
@@ -312,7 +313,7 @@ class FitResult(StrictJson, Showable):
         return [*told, *warning_lines(self.warnings)]
 
     def _estimates(self) -> TextTable:
-        """Estimates with errors; `not identified` stands in the place of a number that the rows do not give."""
+        """The estimates with their errors; `not identified` in place of a number that the rows do not give."""
         profiled = any(e.profile_low is not None or e.profile_high is not None for e in self.parameters.values())
         rows = []
         for name, e in (*self.parameters.items(), *self.combinations.items()):
@@ -324,7 +325,7 @@ class FitResult(StrictJson, Showable):
         return TextTable(f"{self.law}: {self.formula}", columns, rows, {"parameter"})
 
     def figure(self) -> "Figure":
-        """The identified parameters with their 95 % intervals, each divided by its estimate; hollow: the published."""
+        """Draw the identified parameters with their 95 % intervals, divided by the estimates; published ones hollow."""
         from plotly.graph_objects import Figure
 
         known = {name: e for name, e in self.parameters.items() if e.identified and e.estimate}

@@ -30,7 +30,7 @@ Shown = str | TextTable
 
 
 class Showable:
-    """A result that says what a reader sees of it; a notebook shows that."""
+    """A result that has sentences and tables for a reader, which a notebook shows."""
 
     def shown(self) -> Sequence[Shown]:
         """Sentences and tables in the order in which they are read."""
@@ -65,7 +65,7 @@ def span(low: float | None, high: float | None) -> str:
 
 
 def spans_table(title: str, table: pd.DataFrame) -> TextTable:
-    """A table in which NAME stands with its interval, where there are also NAME_low and NAME_high."""
+    """A table in which each NAME stands with its interval, if there are columns NAME_low and NAME_high."""
     rows = finite_rows(table.to_dict("records"))
     names = [str(name) for name in table.columns]
     limits = {f"{name}_{end}" for name in names for end in ("low", "high")}
@@ -81,7 +81,7 @@ def spans_table(title: str, table: pd.DataFrame) -> TextTable:
 
 
 def finite_rows(rows: Iterable[Mapping[Any, Any]]) -> list[dict[str, Any]]:
-    """The rows for strict JSON, with None for numbers that are not finite."""
+    """The rows with None for numbers that are not finite, as strict JSON requires."""
     return [
         {str(name): None if isinstance(v, float) and not math.isfinite(v) else v for name, v in row.items()}
         for row in rows

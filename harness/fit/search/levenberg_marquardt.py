@@ -4,11 +4,12 @@ Algorithm: a step solves
 
     (J' (c + damping * b) J) step = -J' s
 
-with J the Jacobian of the objective's features, s the slopes of the losses in them, c their curvatures, and b
+J is the Jacobian of the objective's features, s are the slopes of the losses in the features, c their curvatures, and b
 curvatures that bound the losses. With damping 1 that is iteratively reweighted least squares, which goes downhill from
 far away; with damping 0 it is Newton's method on the rows inside Huber's corner, which ends in a few steps. A step that
-lowers the loss is accepted and the damping divided by 5; otherwise the damping is multiplied by 4. Parameters at a
-bound whose gradient points outwards do not move. Huber's corner starts wide and is narrowed as the search ends.
+lowers the loss is accepted and the damping divided by 5; otherwise the damping is multiplied by 4. A parameter at a
+bound does not move if the loss falls outwards there. Huber's corner, where its loss turns from square to linear, starts
+wide and is narrowed whenever the search has nearly ended.
 
 Guarantee: at one corner width the loss never rises. The search ends where the next step promises to lower the loss by
 less than 1e-10 of its size, or where no step lowers it at a damping of 1e9: at a stationary point within the bounds,
@@ -30,7 +31,8 @@ from harness.fit.problem.objective import HuberOptions
 
 # The largest step of a parameter, in the coordinates of the search: a factor of 20 for those in logs.
 LARGEST_STEP = 3.0
-# Huber's corner is narrowed by this factor whenever a step promises less than this share of the loss.
+# Huber's corner is narrowed by the first factor when a step promises to lower the loss by less than the second share.
+# Two narrowings are enough: the corner starts 1000 times as wide, and the square of the factor is a little more.
 NARROWING = 31.7
 NEARLY = 1e-2
 # The damping after the corner was narrowed.
@@ -38,12 +40,12 @@ RESTART = 1.0
 
 
 class Slots(NamedTuple):
-    """The state of the searches, one a slot; every field has a leading axis of slots.
+    """The state of the searches, one per slot; every field has a leading axis of slots.
 
     Attributes:
-        theta: the best point so far, in the coordinates of the search, with its loss, gradient and two curvatures.
+        theta: the best point so far, in the coordinates of the search; its loss, gradient and two curvatures follow.
         proposal: the point that is evaluated next; `values` are its parameters in natural units.
-        blur: how many times as wide Huber's corner is as in the objective.
+        blur: the width of Huber's corner over its width in the objective.
     """
 
     theta: Any
@@ -62,9 +64,9 @@ class Slots(NamedTuple):
 def tangents(model: StatisticalModel, values, columns, noise, once):
     """Features of the rows, and their derivatives in the parameters (natural units).
 
-    Each part runs in a loop of `once` = 1 iterations, across which XLA does not fuse. What the derivatives share is
-    then computed once. If XLA fuses, it is computed again for each derivative and for each entry of the products they
-    go into: 34 us a step instead of 5, with 240 rows and 5 parameters.
+    Each part runs in a loop of `once` = 1 iterations, since XLA does not fuse across loops. What the derivatives share
+    is then computed once. If XLA fuses, it is computed again for each derivative and for each entry of the products
+    they go into: a step takes 34 us instead of 5, with 240 rows and 5 parameters.
     """
     tree = []
 
@@ -97,13 +99,13 @@ def _matrices(model: StatisticalModel, features, slopes, weight, target, noise, 
     for cost, tangent in zip(model.objective.costs(features, target, noise, options), slopes, strict=True):
         tangent = jnp.where(weight > 0, tangent, 0.0)
         parts = [tangent * (weight * cost.curvature), tangent * (weight * cost.majoriser), (weight * cost.slope)[None]]
-        # One product of matrices for all three: sums over rows one by one take twice the time on CPUs.
+        # One matrix product for all three: separate sums over the rows take twice the time on CPUs.
         total += jnp.concatenate(parts) @ tangent.T
     return loss, total[-1], total[:count], total[count : 2 * count]
 
 
 def _solve(matrix: Float[Array, "p p"], right: Float[Array, "p"]) -> Float[Array, "p"]:
-    """Gauss-Jordan without pivoting, for positive matrices. LAPACK is called slot by slot: most of a step's time."""
+    """Gauss-Jordan without pivoting, for positive matrices. LAPACK goes slot by slot: most of a step's time."""
     rows = jnp.concatenate([matrix, right[:, None]], axis=1)
     for k in range(len(right)):
         pivot = rows[k] / rows[k, k]

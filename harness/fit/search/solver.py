@@ -1,8 +1,8 @@
 """The minimiser: many searches at once, in float64, over slots that are refilled.
 
-One compiled program serves multi-start, bootstrap, profile and cross-validation. Each run has its own start, its own
-row weights, its own responses and its own set of free parameters. A slot whose run has ended takes the next one, so
-that no run waits for the slowest of a batch; every core has its own slots.
+One compiled program serves multi-start, bootstrap, profile and cross-validation. Each run, a search from one start, has
+its own row weights, its own responses and its own set of free parameters. A slot whose run has ended takes the next
+one, so that no run waits for the slowest of a batch; every core has its own slots.
 """
 
 import os
@@ -22,16 +22,16 @@ from harness.fit.problem.program import program
 from harness.fit.search.levenberg_marquardt import Slots, take_step, tangents
 
 MAX_STEPS = 400
-# Steps between two checks of which runs have ended. With 24 steps a run, 8 leave a sixth of them idle.
+# Steps between two checks of which runs have ended. A run takes about 24 steps; with 8, a sixth of the steps are idle.
 STEPS_PER_CALL = 8
 
 
 @dataclass(frozen=True)
 class Solutions:
-    """The end points of a batch of searches, a row a run, in the coordinates of `model.parameters`.
+    """The end points of a batch of searches, one row per run, in the coordinates of `model.parameters`.
 
     Attributes:
-        distance: how far a run went from its start, in the coordinates of the search (largest of the parameters).
+        distance: how far each run went from its start, in the coordinates of the search (largest of the parameters).
         finished: whether a run ended before its steps ran out.
     """
 
@@ -72,13 +72,13 @@ def padded_length(rows: int) -> int:
 
 
 def slots_for(problem: Problem) -> int:
-    """Runs that a core carries at once: enough to fill its vector units, few enough to stay in its cache."""
+    """How many runs a core carries at once: enough to fill its vector units, few enough to stay in its cache."""
     numbers = sum(np.size(values) for values in problem.columns.values()) / max(len(problem.columns), 1)
     return int(2 ** np.clip(np.floor(np.log2(32 * 256 / numbers)), 0, 5))
 
 
 def _without_held_out(problem: Problem, *of_runs: Callable[[int], np.ndarray] | None):
-    """The problem of the fitted rows alone, and the same for functions of runs: rows of weight zero would cost time."""
+    """Restrict the problem, and functions run -> rows, to the fitted rows: rows of weight zero would cost time."""
     rows = problem.fitted
     if rows.all():
         return problem, *of_runs
@@ -95,13 +95,13 @@ def minimise(
     """Minimise the sum of weight * row loss from every start by Levenberg-Marquardt (`levenberg_marquardt`).
 
     Each run ends at a stationary point of its own objective within the bounds, after `MAX_STEPS`, or with an infinite
-    loss if its start has none. It is no global search: give it starts that cover the ranges.
+    loss if its start has no finite one. This is not a global search: give it starts that cover the ranges.
 
     Args:
-        starts: in the coordinates of the search, centred.
+        starts: points in the coordinates of the search, centred.
         weights: run -> a weight per row (bootstrap counts, zeros for rows left out); `problem.weights` if not given.
         free: which parameters may move, per run; all of them if not given.
-        targets: run -> what it is fitted to, such as simulated responses; `problem.target` if not given.
+        targets: run -> the values to fit, such as simulated responses; `problem.target` if not given.
     """
     problem, weights, targets = _without_held_out(problem, weights, targets)
     model, runs, count = problem.model, len(starts), len(problem.model.parameters)
@@ -177,8 +177,8 @@ def minimise_cases(
     """The best end point of each case, such as a bootstrap draw, a fold, or an end of a parameter's range.
 
     Args:
-        starts: those of each case.
-        weights, targets: as for `minimise`, but case -> rows.
+        starts: the starts of each case.
+        weights, targets: as for `minimise`, but functions of the case.
         free: which parameters may move, for all cases or per case.
     """
     cases, runs, count = starts.shape

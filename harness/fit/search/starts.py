@@ -14,12 +14,12 @@ from harness.fit.problem.model import StatisticalModel, bounds_of, in_logs, is_l
 from harness.fit.problem.program import program
 
 MOST_STARTS = 256
-# Spread of the constants of several columns or groups about their common start, in the coordinates of the search.
+# Standard deviation, in the search's coordinates, of constants of several columns or groups about their common start.
 JITTER = 0.3
 
 
 def grid_of_starts(problem: Problem, seed: int = 0) -> Float[np.ndarray, "runs parameters"]:
-    """Every combination of the starts that the law declares, in the coordinates of the search; a sample of very many.
+    """Every combination of the starts that the law declares, or a sample of `MOST_STARTS`; in the search's coordinates.
 
     Constants of several columns or groups share a start and are spread about it. Where the response is linear in some
     constants, their starts are replaced by the least-squares solution given the others (the projection of Golub and
@@ -55,7 +55,7 @@ def _responses(model: StatisticalModel, values, columns, noise):
 
 
 def _projected(problem: Problem, points: Float[np.ndarray, "runs parameters"]) -> Float[np.ndarray, "runs parameters"]:
-    """The points with the linear constants solved: non-negative where they are searched in logs."""
+    """The points with their linear constants solved by least squares: non-negative where they are searched in logs."""
     parameters = problem.model.parameters
     low, high = bounds_of(problem.model)
     linear, logs = np.flatnonzero(is_linear(problem.model)), in_logs(problem.model)

@@ -1,1 +1,1 @@
-"""Constants that groups of runs share: nested fits, tests of equality and of equivalence, curves that fall on one."""
+"""What groups of runs share: nested fits, tests of equality and of equivalence, curves that collapse on one."""

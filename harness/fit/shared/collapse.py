@@ -1,12 +1,12 @@
 """Do curves of the gap over D, one for each N, fall on one curve of u = D/N^z when they are scaled by N^alpha?
 
-Two measures, neither of which takes a plateau or a power law for granted.
+There are two measures, and neither assumes a plateau or a power law.
 - S of Houdayer and Hartmann (Phys. Rev. B 70, 014418, 2004): the mean squared distance of each point from the line
   through its neighbours on the other curves, in units of its error; here in logs of both axes. About 1 is a collapse.
 - the law `gap_spline`, whose f is any decreasing curve: alpha and z with errors, and whether they are identified.
 
-A small S alone is no evidence: on one power law every z collapses the curves as well. So S is compared with that of the
-same curves whose N are shuffled, and its range of z is given.
+A small S alone is not evidence: on a single power law every z makes the curves collapse. So S is compared with the S of
+the same curves with their N shuffled, and the range of z with nearly as small an S is given.
 """
 
 import json
@@ -28,20 +28,20 @@ from sweeps.published_gap import PUBLISHED_GAP
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
-# The largest z that is tried. The least is 0: a negative z would let shuffled curves collapse in reversed order.
+# The largest z that is tried; the least is 0, since a negative z would let shuffled curves collapse in reversed order.
 LARGEST_Z = 2.0
 COARSE = 41
 FINE = 21
 FEWEST_OVERLAP = 0.5
 MOST_CURVES = 8
-FEWEST_POINTS = 4  # of a curve
+FEWEST_POINTS = 4  # per curve
 _FEWEST_GAPS = 12
 PERMUTATIONS = 199
 
 
 @dataclass(frozen=True)
 class Quality:
-    """The least S, where it is, and the share of points that had neighbours on other curves there."""
+    """S at one alpha and z, and the share of points that have neighbours on other curves there."""
 
     s: float
     alpha: float
@@ -54,16 +54,16 @@ class Collapse(StrictJson, Showable):
     """How well a table's curves collapse, and what that is worth.
 
     Attributes:
-        curves: the N (geometric means) of the curves; `binned` says that N hardly repeats and curves are bins of it.
+        curves: the N (geometric mean) of each curve; `binned`: N hardly repeats, so that curves are bins of it.
         errors: `measured` (every gap has a standard error) or `fitted scatter`, with which S is near 1 by construction.
-        best: the least S.
+        best: the least S, and where it is.
         published: S at the published exponents; None if too few points overlap there.
-        z_low, z_high: the z with S within 1 of the least.
-        p_value: the share of shuffles of N over the curves with an S as small.
-        alpha, z: of the shape-free law, with 95 % intervals.
-        tau: its scatter.
-        finding: the same in a sentence.
-        points: the gaps that were used, in logs; no part of the JSON.
+        z_low, z_high: the range of z in which S is within 1 of the least.
+        p_value: the share of shuffles of N over the curves that give an S as small.
+        alpha, z: the estimates of the law `gap_spline`, with 95 % intervals.
+        tau: the scatter about that law.
+        finding: all of this in a sentence.
+        points: the gaps that were used, in logs; not part of the JSON.
     """
 
     rows: int
@@ -118,7 +118,7 @@ class LogCurves:
 
 
 def curves_of(n: Float[np.ndarray, "points"]) -> tuple[np.ndarray, bool]:
-    """A curve per point: its N where N repeats, else its bin of N, all of as many points; and whether it is a bin."""
+    """The number of each point's curve: of its N where N repeats, else of its bin of N; and whether it is a bin."""
     values, codes, counts = np.unique(n, return_inverse=True, return_counts=True)
     if 3 * len(values) <= len(n) and len(values) > 1 and np.median(counts) >= FEWEST_POINTS:
         return codes, False
@@ -128,10 +128,10 @@ def curves_of(n: Float[np.ndarray, "points"]) -> tuple[np.ndarray, bool]:
 
 
 def _distances(curves: LogCurves, z: float):
-    """Of the points with neighbours: r0, r1, v with (r0 + alpha r1)^2 / v the squared distance in errors; and which.
+    """For the points with neighbours r0, r1, v: (r0 + alpha r1)^2 / v is the squared distance in errors; their share.
 
-    A point's neighbours are the two of every other curve that its u lies between. The line through them is a weighted
-    one, and linear in the heights of the points: so the distance is linear in alpha, and S quadratic.
+    A point's neighbours are the two points of every other curve between which its u lies. The line through them is a
+    weighted one, and linear in the heights of the points: so the distance is linear in alpha, and S is quadratic.
     """
     order = np.argsort(curves.log_d - z * curves.log_n, kind="stable")
     x = (curves.log_d - z * curves.log_n)[order]
@@ -148,7 +148,7 @@ def _distances(curves: LogCurves, z: float):
     flat, sloped = np.sum(weight * values[:, at], (1, 2)), np.sum(away * values[:, at], (1, 2))
     known = total > 0
     spread = total * second - first**2
-    # Neighbours at one x have no slope: their mean.
+    # Neighbours at a single x give no slope: their mean takes the place of the line.
     line = known & (spread > 1e-9 * total * second)
     safe, total = np.where(line, spread, 1.0), np.where(known, total, 1.0)
     r = values - np.where(line, (second * flat - first * sloped) / safe, flat / total)
@@ -167,7 +167,7 @@ def quality(curves: LogCurves, z: float, alpha: float | None = None) -> Quality 
 
 
 def scan_of(curves: LogCurves, low: float = 0.0, high: float = LARGEST_Z, places: int = COARSE) -> list[Quality]:
-    """S over z, at the best alpha of each, where enough points overlap."""
+    """S over z, at the best alpha for each z, where enough points overlap."""
     qualities = (quality(curves, float(z)) for z in np.linspace(low, high, places))
     return [at_z for at_z in qualities if at_z is not None]
 
@@ -177,7 +177,7 @@ def _least(scan: list[Quality]) -> float:
 
 
 def best_collapse(curves: LogCurves, scan: list[Quality]) -> Quality:
-    """The least S, by a second scan about the least of the first, for S has corners."""
+    """The least S, from a finer scan about the least of the first (S has corners, which rule out a smooth search)."""
     best = min(scan, key=lambda at_z: at_z.s)
     step = LARGEST_Z / (COARSE - 1)
     finer = scan_of(curves, max(best.z - step, 0.0), min(best.z + step, LARGEST_Z), FINE)
@@ -196,7 +196,7 @@ def shuffled(curves: LogCurves, rng: np.random.Generator) -> LogCurves:
 def judge_collapse(
     frame: pd.DataFrame, *, permutations: int = PERMUTATIONS, seed: int = 0, source: str = "table"
 ) -> Collapse:
-    """Both measures on the rows of a table with roles N, D, G, and G_se if it is known.
+    """Apply both measures to the rows of a table with roles N, D, G, and G_se if it is known.
 
     Raises InputError if N, D or G is missing or unusable, there are too few rows, or the curves overlap at no z.
     """

@@ -1,6 +1,6 @@
 """Do the learning curves of two recipes cross, where, and how sure is that?
 
-Each recipe's curve is fitted on its own and bootstrapped on its own: rows are resampled within a recipe, so that no
+Each recipe's curve is fitted and bootstrapped on its own: rows are resampled within a recipe, so that no
 draw loses one. A flip of ranks is claimed only where the 95 % interval of the difference excludes zero at both ends of
 the compute that both recipes were run at, with opposite signs; a crossing of best fits alone shows none.
 """
@@ -29,16 +29,16 @@ _POINTS = 400
 
 @dataclass(frozen=True)
 class Crossover(Showable):
-    """Two fitted curves of loss in compute.
+    """Two fitted curves of loss against compute.
 
     Attributes:
-        recipes: their names; differences are the first's loss minus the second's.
-        fits: their fits.
+        recipes: the names of the recipes; differences are the first's loss minus the second's.
+        fits: the fit of each recipe.
         shared: the least and the most compute at which both were run.
-        flops: where the best fits cross: the last place within `shared`, else the first beyond; None if nowhere.
-        interval: 95 % of the draws' crossings, of those that cross; None if fewer than half do.
-        crosses_within: share of draws that cross within `shared`.
-        crosses: share of draws that cross within the searched range, from `shared[0]` to `reach` times `shared[1]`.
+        flops: where the best fits cross: the last crossing within `shared`, else the first beyond; None if none.
+        interval: 95 % of the crossings of those draws that cross; None if fewer than half do.
+        crosses_within: the share of draws that cross within `shared`.
+        crosses: the share of draws that cross between `shared[0]` and `reach` times `shared[1]`.
         flips: whether the difference is beyond doubt, with opposite signs, at the two ends of `shared`.
     """
 
@@ -52,7 +52,7 @@ class Crossover(Showable):
     flips: bool
 
     def differences(self, flops: ArrayLike) -> Float[np.ndarray, "draws points"]:
-        """Loss of the first recipe minus that of the second, a row a bootstrap draw."""
+        """Loss of the first recipe minus that of the second, one row per bootstrap draw."""
         first, second = (_curves(result, np.atleast_1d(np.asarray(flops, float)))[1] for result in self.fits)
         return first - second
 
@@ -94,7 +94,7 @@ def _curves(result: FitResult, flops: Float[np.ndarray, "points"]):
 def crossing(flops: Float[np.ndarray, "points"], difference: Float[np.ndarray, "points"], most: float) -> float | None:
     """Where a difference changes its sign, between points of a grid: the last place up to `most`, else the first after.
 
-    Floors that differ by their errors alone make curves meet again far outside the data; that is not the crossing.
+    Two floors that differ only by their errors make curves meet again far outside the data; that is not the crossing.
     """
     changes = np.flatnonzero(np.sign(difference[1:]) * np.sign(difference[:-1]) < 0)
     if not len(changes):
@@ -118,13 +118,13 @@ def find_crossover(
 
     Args:
         frame: columns `flops`, `L` and `group`, which names two recipes.
-        law: of compute alone: `compute_power`, `frontier` or `henighan_c`.
-        objective: instead of the law's own.
-        bootstrap: draws for each recipe, at least 1.
-        reach: how far beyond the shared compute a crossing is looked for.
+        law: a law of compute alone: `compute_power`, `frontier` or `henighan_c`.
+        objective: the id of an objective, in place of the law's own.
+        bootstrap: number of draws for each recipe, at least 1.
+        reach: how many times beyond the largest shared compute a crossing is looked for.
 
     Raises:
-        InputError: other than two groups, no shared range of compute, no draws, or unusable columns.
+        InputError: not exactly two groups, no shared range of compute, no draws, or unusable columns.
     """
     if get_law(law).columns != ("flops",):
         raise InputError("crossover", "law", law, "a law of flops alone: compute_power, frontier, henighan_c")

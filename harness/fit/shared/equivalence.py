@@ -1,8 +1,9 @@
 """Are two groups' exponents the same for all purposes? Two one-sided tests (Schuirmann 1987), and what they could show.
 
-Not to reject a difference is no evidence against it. Equal to within a margin are two exponents whose difference has
-its 90 % interval inside the margin: both one-sided tests at 5 %. A design with a wide interval can show neither that
-they are equal nor that they differ, so the smallest margin that it could have shown stands beside each difference.
+That a difference is not detected is no evidence of equality. Two exponents are equal to within a margin if the 90 %
+interval of their difference lies inside the margin: both one-sided tests at 5 %. A design with a wide interval can show
+neither that they are equal nor that they differ, so each difference is given with the smallest margin that the design
+could have shown.
 """
 
 import itertools
@@ -22,22 +23,23 @@ from harness.fit.shared.nested import Constants, NestedModel
 
 EQUIVALENCE_LEVEL = 90.0
 POWER = 0.8
-# Half of an interval of that level, in standard errors.
+# Half the width of an interval of that level, in standard errors.
 HALF_WIDTH = ndtri(0.5 + EQUIVALENCE_LEVEL / 200)
-# Two equal exponents are shown to be equal with that power within a margin of this many standard errors.
+# The margin, in standard errors, within which two equal exponents are shown to be equal with that power.
 SHOWN = HALF_WIDTH + ndtri(0.5 + POWER / 2)
 
 
 @dataclass(frozen=True)
 class Difference:
-    """The difference of a quantity without a unit between two groups.
+    """The difference between two groups of a quantity that has no unit.
 
     Attributes:
         quantity: an exponent, or a combination of exponents that is identified where they are not.
-        ci_low, ci_high: 90 % interval; None, as all numbers, where a group does not identify the quantity.
-        equivalent: the interval lies inside the margin.
-        differs: the interval leaves 0 out, and the difference is larger than the margin.
-        power: the chance that two equal exponents would have been shown equivalent here.
+        difference, se, ci_low, ci_high, margin_shown: None where a group does not identify the quantity; the interval
+            is one of 90 %.
+        equivalent: whether the interval lies inside the margin.
+        differs: whether the interval leaves 0 out and the difference is larger than the margin.
+        power: the chance that two equal exponents would have been shown to be equivalent by this design.
         margin_shown: the margin for which that chance is 80 %.
     """
 
@@ -59,9 +61,10 @@ class Difference:
 
 @dataclass(frozen=True)
 class Ratio:
-    """A prefactor of one group over that of another, the exponents being shared, with its 95 % interval.
+    """The ratio of a prefactor between two groups that share the exponents, with its 95 % interval.
 
-    `model` says which prefactors are the groups' own; the numbers are None where the rows do not identify the ratio.
+    `model` is the nested model, which says which prefactors groups have of their own. The numbers are None where the
+    rows do not identify the ratio.
     """
 
     model: str
@@ -74,7 +77,7 @@ class Ratio:
 
 @dataclass(frozen=True)
 class GroupDraws:
-    """A group's own fit: its rows and constants, and point and draws of the quantities that it identifies."""
+    """The fit of one group alone: its rows and constants, and the value and draws of each quantity it identifies."""
 
     rows: int
     estimates: dict[str, Estimate]
@@ -83,7 +86,7 @@ class GroupDraws:
 
 
 def draw_group(fitted: SolvedFit, kinds: Constants, draws: int, seed: int) -> GroupDraws:
-    """Exponents and combinations of them that one group's rows identify, with a bootstrap over clusters.
+    """Bootstrap, over clusters, the exponents and combinations of exponents that one group's rows identify.
 
     The draws are spread about their mean by sqrt(n/(n-p)): the residuals of a fit are smaller than its errors.
     """
@@ -115,7 +118,7 @@ def draw_group(fitted: SolvedFit, kinds: Constants, draws: int, seed: int) -> Gr
 def group_differences(
     groups: Mapping[str, GroupDraws], quantities: Sequence[str], margin: float
 ) -> tuple[Difference, ...]:
-    """Every quantity in every pair of groups; groups were fitted apart, so that their draws are independent."""
+    """The difference of every quantity in every pair of groups; groups are fitted apart, so draws are independent."""
     return tuple(
         _difference(quantity, groups, pair, margin)
         for quantity in quantities
@@ -148,7 +151,7 @@ def _difference(quantity: str, groups: Mapping[str, GroupDraws], pair: tuple[str
 def prefactor_ratios(
     model: NestedModel, null: Float[np.ndarray, "directions parameters"], refits: Float[np.ndarray, "draws parameters"]
 ) -> tuple[Ratio, ...]:
-    """Of the prefactors that groups have of their own, with the spread of refits to tables simulated from the model.
+    """The ratios of groups' own prefactors, with the spread of refits to tables simulated from the model.
 
     Args:
         null: directions in raw coordinates that the rows leave open.

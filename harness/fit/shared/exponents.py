@@ -1,8 +1,8 @@
-"""One constant in two groups of a law: its difference and its ratio, with errors.
+"""One constant of a law in two groups: its difference and its ratio, with errors.
 
 The questions are those of Hestness et al. (does an architecture change the exponent, or only the prefactor?) and of
-Yao et al. (is the exponent out of distribution that in distribution?). Groups measured on the same runs share their
-noise: a column `cluster` that names the run makes the bootstrap draw both together.
+Yao et al. (is the exponent out of distribution the same as in distribution?). Groups measured on the same runs share
+their noise: a column `cluster` that names the run makes the bootstrap draw both together.
 """
 
 from collections.abc import Sequence
@@ -22,14 +22,14 @@ from sweeps.errors import InputError
 
 @dataclass(frozen=True)
 class ExponentComparison(Showable):
-    """A constant in two groups.
+    """A constant of a law, compared between two groups.
 
     Attributes:
-        groups: their names; the difference is the second minus the first, the ratio the second over the first.
-        values, value_intervals: the constant in each, with 95 % intervals.
-        difference, difference_se, difference_interval: with the bootstrap's errors.
-        ratio, ratio_interval: the same of the ratio.
-        fit: the joint fit.
+        groups: the names of the groups; the difference is the second minus the first, the ratio second over first.
+        values, value_intervals: the constant in each group, with 95 % intervals.
+        difference, difference_se, difference_interval: the difference, with the bootstrap's errors.
+        ratio, ratio_interval: the ratio, with the bootstrap's interval.
+        fit: the fit to both groups together.
     """
 
     groups: tuple[str, str]
@@ -70,7 +70,7 @@ def compare_exponents(
     Args:
         frame: the law's columns and `group`; rows of other groups are left out.
         own: the constants that each group has for itself; all of them by default.
-        bootstrap: draws, at least 2.
+        bootstrap: number of draws, at least 2.
 
     Raises:
         InputError: a group without rows, a constant that is not one of `own`, or unusable columns.

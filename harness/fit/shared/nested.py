@@ -1,10 +1,10 @@
-"""One law for groups of rows: shared, with own prefactors, or all its own; and what the steps between are worth.
+"""Nested models of one law for groups of rows: all constants shared, own prefactors, or all own; and tests of them.
 
-The law's `rescale` distinguishes the kinds of constants. A constant that changes with a unit is a prefactor: two
-tokenizers count tokens differently, so it cannot be the same for both. One without a unit is an exponent, or declared
-a shape. The likelihood ratio of two such models has no chi-squared distribution (a kink is not regular, and constants
-that the rows do not identify count for nothing), so it is compared with its own: tables simulated from the smaller
-model, with its scatter and the rows' known errors, are fitted by both.
+The law's `rescale` tells the kinds of constants apart. A constant that changes with a unit is a prefactor: two
+tokenizers count tokens differently, so it cannot be the same for both. One without a unit is an exponent, or a shape
+where the law declares that. The likelihood ratio of two such models does not have a chi-squared distribution (a kink is
+not regular, and constants that the rows do not identify count for nothing). So it is compared with its simulated
+distribution: tables from the smaller model, with its scatter and the rows' known errors, are fitted by both.
 """
 
 from collections.abc import Sequence
@@ -31,9 +31,9 @@ ALL_SHARED, OWN_LEVEL, OWN_PREFACTORS, ALL_OWN = "shared", "own level", "own pre
 
 @dataclass(frozen=True)
 class Constants:
-    """A law's constants by what their unit is: the level changes with the response's, a prefactor with any.
+    """A law's constants by their unit: `level` changes with the unit of the response, `prefactors` with any unit.
 
-    `combinations` are the declared combinations that no unit changes.
+    `combinations` are the declared combinations that do not change with any unit.
     """
 
     level: tuple[str, ...]
@@ -44,7 +44,7 @@ class Constants:
 
 
 def kinds_of_constants(law: Law) -> Constants:
-    """The kinds of a law's constants; where columns are not centred, the logs are taken for prefactors."""
+    """Sort a law's constants by kind; where columns are not centred, those searched in logs count as prefactors."""
     values = {p.name: 1.1 * p.starts[len(p.starts) // 2] + 0.03 for p in law.parameters}
     scales = {name: 1.7 + 0.1 * i for i, name in enumerate((*law.columns, law.response))}
     with float64():
@@ -71,9 +71,9 @@ class NestedModel:
     """One of the nested models, solved.
 
     Attributes:
-        own: constants of which every group has its own.
+        own: the constants of which every group has its own.
         theta: the best point.
-        degrees: directions that the rows fix, and one scale.
+        degrees: number of directions that the rows determine, plus one for the scale of the residuals.
     """
 
     id: str
@@ -96,7 +96,7 @@ class NestedModel:
 
 
 def recentred(fitted: SolvedFit, theta: Float[np.ndarray, "parameters"], scales: dict[str, float]) -> dict[str, float]:
-    """A point of one fit in the coordinates of a search on columns centred otherwise, by name."""
+    """Convert a point of a fit to columns divided by other scales: constant -> coordinate of the search."""
     law = fitted.problem.law
     values = {p.name: np.exp(x) if p.transform == "log" else x for p, x in zip(law.parameters, theta, strict=False)}
     with float64():
@@ -107,14 +107,14 @@ def recentred(fitted: SolvedFit, theta: Float[np.ndarray, "parameters"], scales:
 def widened(
     smaller: Problem, theta: Float[np.ndarray, "... parameters"], larger: Problem
 ) -> Float[np.ndarray, "... wider"]:
-    """A point of a smaller model as one of a larger: every group takes what it shared."""
+    """Convert a point of a smaller model to a larger one: every group takes the shared values."""
     names = [p.name for p in smaller.model.parameters]
     index = [names.index(p.name if p.name in names else p.of or p.name) for p in larger.model.parameters]
     return theta[..., index]
 
 
 def _from_groups(problem: Problem, groups: Sequence[SolvedFit]) -> Float[np.ndarray, "parameters"]:
-    """The groups' own fits as a start: their own constants, and the mean of those that are shared."""
+    """A start from the groups' own fits: the groups' values of their own constants, and the mean of shared ones."""
     points = []
     for fitted in groups:
         best = fitted.solutions.theta[fitted.solutions.best]
@@ -130,12 +130,12 @@ def _from_groups(problem: Problem, groups: Sequence[SolvedFit]) -> Float[np.ndar
 def nest(
     law: Law, frame: pd.DataFrame, objective: str | None, whole: SolvedFit, groups: Sequence[SolvedFit], source: str
 ) -> dict[str, NestedModel]:
-    """The nested models by id, each started from the one before, from the groups' own fits, and from the law's starts.
+    """Fit the nested models, each from a smaller model and the groups' fits, the small ones also from the law's starts.
 
     Args:
-        frame: with a column `group`, in the codes of which `groups` are ordered.
+        frame: a table with a column `group`.
         whole: the law fitted to all rows.
-        groups: the law fitted to each group alone.
+        groups: the law fitted to each group alone, in the order of the sorted names.
     """
     kinds = kinds_of_constants(law)
     every = tuple(p.name for p in law.parameters)
@@ -167,7 +167,7 @@ def nest(
 
 
 def _correlation(residuals: Float[np.ndarray, "rows"], cluster: np.ndarray) -> float:
-    """Of the rows of a cluster about the fit: the analysis-of-variance estimate, 0 if every row is its own cluster."""
+    """The correlation of residuals in a cluster, by analysis of variance; 0 if every row is a cluster of its own."""
     _, codes, sizes = np.unique(cluster, return_inverse=True, return_counts=True)
     rows, clusters = len(residuals), len(sizes)
     if rows == clusters or clusters < 2:
@@ -182,8 +182,9 @@ def _correlation(residuals: Float[np.ndarray, "rows"], cluster: np.ndarray) -> f
 def simulate_responses(model: NestedModel, draws: int, seed: int) -> Float[np.ndarray, "draws rows"]:
     """Responses (centred) as the fitted model would give them again on the same rows.
 
-    With the objective `normal`: from its normal of known error and fitted scatter, rows of a cluster as correlated as
-    their residuals are. Otherwise, where no error is declared: the fitted residuals with random signs, one a cluster.
+    With the objective `normal` they are normal, with the known errors and the fitted scatter, and rows of a cluster are
+    as correlated as their residuals. Other objectives declare no error: there the fitted residuals take random signs,
+    one sign per cluster.
     """
     problem, rng = model.problem, np.random.default_rng(seed)
     mean = predictions(problem, model.theta) / problem.scales[problem.law.response]
@@ -205,7 +206,7 @@ def simulate_responses(model: NestedModel, draws: int, seed: int) -> Float[np.nd
 def refit(
     problem: Problem, responses: Float[np.ndarray, "draws rows"], starts: Float[np.ndarray, "draws starts parameters"]
 ) -> Float[np.ndarray, "draws parameters"]:
-    """The best fit to every row of responses."""
+    """The best parameters for every row of responses."""
     targets = np.log(responses) if problem.model.objective.log else responses
     return minimise_cases(problem, starts, targets=lambda draw: targets[draw]).theta
 
@@ -226,10 +227,10 @@ class RatioTest:
     """A test of a smaller model against a larger one that contains it.
 
     Attributes:
-        likelihood_ratio: 2 (log L of the larger - of the smaller).
+        likelihood_ratio: 2 (log L of the larger model - log L of the smaller).
         p_value: the share of tables simulated from the smaller model with at least this ratio.
-        reference: the mean of their ratios; chi-squared would have the number of `directions`.
-        directions: that the larger fixes beyond the smaller.
+        reference: the mean ratio of those tables; for a chi-squared it would be the number of `directions`.
+        directions: number of directions that the larger model fixes beyond the smaller.
     """
 
     smaller: str
@@ -244,7 +245,7 @@ class RatioTest:
 def ratio_tests(
     smaller: NestedModel, larger: Sequence[NestedModel], draws: int, seed: int
 ) -> tuple[list[RatioTest], Float[np.ndarray, "draws parameters"]]:
-    """Tests of a model against larger ones, on one set of simulated tables; and its refits to them."""
+    """Test a model against larger ones on one set of simulated tables; also return its own refits to them."""
     responses = simulate_responses(smaller, draws, seed)
     own = np.tile(best_and_runners_up(smaller.solutions, 2), (draws, 1, 1))
     refits = refit(smaller.problem, responses, own)

@@ -1,9 +1,9 @@
 """Loss-to-loss prediction with floors from the base laws, as published (Brandfonbrener et al., arXiv 2411.12925).
 
-Three fits: the base law to the losses on each of two corpora, which gives the floors E0 and E1, and then K and kappa of
-L = K (L0 - E0)^kappa + E1 to the pairs. The exponent depends on the floors, so every draw of the bootstrap resamples
-pairs and repeats all three. From the pairs alone (`isogap fit --law loss_to_loss`) predictions are as good, but floors
-and exponent are hardly identified: nearly straight curves with other floors fit the same pairs.
+There are three fits. The base law is fitted to the losses on each of two corpora, which gives the floors E0 and E1;
+then K and kappa of L = K (L0 - E0)^kappa + E1 are fitted to the pairs. The exponent depends on the floors, so every
+draw of the bootstrap resamples pairs and repeats all three. A fit to the pairs alone (`isogap fit --law loss_to_loss`)
+predicts as well, but hardly identifies floors and exponent: nearly straight curves with other floors fit them too.
 """
 
 from dataclasses import dataclass, replace
@@ -23,7 +23,7 @@ from harness.fit.results.result import FitResult
 from harness.fit.results.shown import Showable, Shown, TextTable, number, span
 from harness.fit.search.solver import minimise
 
-# The floors are given here, so their range is no part of the fit.
+# The floors are given here, not searched, so the law's own limits on them are widened.
 GIVEN_FLOORS = replace(
     loss_to_loss,
     parameters=tuple(replace(p, high=2.0) if p.name in ("E0", "E1") else p for p in loss_to_loss.parameters),
@@ -37,10 +37,10 @@ class Transfer(Showable):
 
     Attributes:
         K, kappa, E0, E1: the constants, losses in nats per token.
-        intervals: 95 % by constant's name, from the joint bootstrap; none without draws.
-        draws: one value a draw, by constant's name.
+        intervals: constant -> 95 % interval from the joint bootstrap; empty without draws.
+        draws: constant -> one value per draw.
         base: the base law's fits to the first and to the second corpus.
-        rows: pairs fitted.
+        rows: number of pairs fitted.
         holdout_error: mean absolute relative error of the second loss where pairs were held out, else None.
     """
 
@@ -80,7 +80,7 @@ def transfer_loss(
     Args:
         frame: columns N, D, L0, L; optional `cluster`.
         base: the law of each corpus, which must have a floor E: `kaplan_floor` as published, or `chinchilla`.
-        holdout: pairs with this condition are scored, not fitted: not by the base laws either.
+        holdout: a condition; its pairs are scored and not fitted, not even by the base laws.
         bootstrap: joint draws of pairs; 0 for none.
 
     Raises:
@@ -110,7 +110,7 @@ def transfer_loss(
 
 
 def _given(problem: Problem, floors: Float[np.ndarray, "draws 2"], weights=None) -> Float[np.ndarray, "draws 4"]:
-    """K, kappa, E0, E1 in raw units for each pair of floors (and weights of rows)."""
+    """K, kappa, E0, E1 in raw units for each pair of floors; `weights` has the weights of the rows for each pair."""
     scale0, scale = problem.scales["L0"], problem.scales["L"]
     starts = []
     for E0, E1 in floors / (scale0, scale):

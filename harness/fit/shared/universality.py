@@ -1,8 +1,9 @@
 """Is a law universal: do groups of runs share its exponents, while their prefactors may differ?
 
-Three questions, in this order. Do own exponents describe the rows better than shared ones (likelihood ratio against its
-simulated distribution)? Are the exponents of every two groups equal to within a margin (two one-sided tests)? How far
-are the prefactors apart? Not to reject the first is not an answer: only the second can say `universal`.
+There are three questions, in this order. Do own exponents describe the rows better than shared ones (likelihood ratio
+against its simulated distribution)? Are the exponents of every two groups equal to within a margin (two one-sided
+tests)? How far are the prefactors apart? A "no" to the first does not show equality: only the second can say
+`universal`.
 """
 
 import enum
@@ -70,16 +71,16 @@ class ModelScore:
 
 @dataclass(frozen=True)
 class Universality(StrictJson, Showable):
-    """What a table says about a law's being the same for several groups of its rows.
+    """What a table says about whether groups of its rows share the exponents of a law.
 
     Attributes:
-        groups: name -> rows.
-        prefactors, exponents, shapes: the law's constants by what their unit is.
-        models: the nested models; `delta_aicc` is to the best of them.
-        tests: of each model against the larger ones.
-        differences: exponents (and identified combinations of them) of every two groups.
-        ratios: of the prefactors, the exponents being shared.
-        shared: the law fitted to all rows, constant -> estimate; `estimates` has those of every group fitted alone.
+        groups: group -> number of rows.
+        prefactors, exponents, shapes: the law's constants, sorted by their unit.
+        models: the nested models; `delta_aicc` is the difference to the best of them.
+        tests: the tests of each model against larger ones.
+        differences: the differences of exponents (and of identified combinations of them) between every two groups.
+        ratios: the ratios of prefactors between groups that share the exponents.
+        shared: constant -> estimate from all rows; `estimates` has those of every group fitted alone.
     """
 
     law: str
@@ -173,7 +174,7 @@ def _group_column(frame: pd.DataFrame, by: str, source: str) -> str:
 
 
 def _grouped(law: Law, frame: pd.DataFrame, by: str, source: str) -> tuple[pd.DataFrame, list[FitWarning]]:
-    """The rows with a column `group`; without groups too small for a fit of their own, and rows in no group.
+    """Add a column `group`, and drop rows in no group and groups too small for a fit of their own.
 
     Raises InputError if there is no such column, or fewer than two groups are large enough.
     """
@@ -198,7 +199,7 @@ def _grouped(law: Law, frame: pd.DataFrame, by: str, source: str) -> tuple[pd.Da
 def decide_universality(
     tests: Sequence[RatioTest], differences: Sequence[Difference], exponents: Sequence[str], margin: float
 ) -> tuple[Universal, str]:
-    """The word, and the reason in a clause."""
+    """The word of the verdict, and the reason in a clause."""
     step = next(test for test in tests if test.larger == ALL_OWN)
     test = f"likelihood ratio {step.likelihood_ratio:.1f}, p = {step.p_value:.2g} of {step.draws} simulated"
     rejected = step.p_value <= SIGNIFICANT
@@ -232,7 +233,7 @@ def _clause(d: Difference) -> str:
 
 
 def _warnings_about(groups: dict[str, SolvedFit]) -> Iterator[FitWarning]:
-    """Groups of few clusters, and groups whose scatters differ: the tests simulate one scatter for all."""
+    """Warn of groups with few clusters, and of unequal scatters: the tests simulate one scatter for all groups."""
     for name, fitted in groups.items():
         clusters = len(np.unique(fitted.problem.cluster[fitted.problem.fitted]))
         if clusters < FEWEST_CLUSTERS:
@@ -256,13 +257,13 @@ def judge_universality(
     objective: str | None = None,
     source: str = "table",
 ) -> Universality:
-    """Fit a law shared, with own prefactors and all its own per group, and say whether its exponents are universal.
+    """Fit a law shared, with own prefactors, and all own per group, and judge whether its exponents are universal.
 
     Args:
         frame: columns by role, as for `fit`, and the column of the groups.
-        by: that column; `batch` stands for the batch in tokens.
-        margin: within which two exponents are as good as equal.
-        bootstrap: simulated tables for each test, and resampled ones for each interval.
+        by: the column of the groups; `batch` stands for the batch in tokens.
+        margin: two exponents that differ by less count as equal.
+        bootstrap: number of simulated tables for each test, and of resampled ones for each interval.
 
     Raises:
         InputError: unusable columns, fewer than two groups with enough rows, or a law that has constants per group.
@@ -317,7 +318,7 @@ def judge_universality(
 def _tests_and_ratios(
     models: dict[str, NestedModel], draws: int, seed: int
 ) -> tuple[list[RatioTest], tuple[Ratio, ...]]:
-    """Each of the models with shared exponents against the larger ones, and the ratios of their prefactors."""
+    """Test each model with shared exponents against the larger ones, and take the ratios of its prefactors."""
     base = [models[name] for name in (ALL_SHARED, OWN_LEVEL, OWN_PREFACTORS) if name in models]
     rest = [model for name, model in models.items() if name not in (ALL_SHARED, OWN_LEVEL, OWN_PREFACTORS)]
     tests, ratios = [], ()
