@@ -37,8 +37,8 @@ def causal_attention(
 ) -> Float[Array, "BH T head"]:
     """Softmax attention of each position over itself and all earlier ones, scaled by 1/sqrt(head).
 
-    `chunked` multiplies chunks of queries, fastest on a CPU; `fused` is `jax.nn.dot_product_attention`. Both compute
-    the softmax in float32 and agree to rounding.
+    `chunked` computes the queries in chunks, which is fastest on a CPU; `fused` calls
+    `jax.nn.dot_product_attention`. Both compute the softmax in float32 and agree up to rounding.
     """
     if method == "fused":
         with jax.numpy_dtype_promotion("standard"):  # the library mixes bfloat16 and float32 inside
@@ -48,7 +48,7 @@ def causal_attention(
 
 
 class Attention(nnx.Module):
-    """Multi-head causal self-attention over flattened positions."""
+    """Multi-head causal self-attention; the positions of all sequences are the rows of one matrix."""
 
     def __init__(self, config: ModelConfig):
         self.config = config
@@ -61,7 +61,7 @@ class Attention(nnx.Module):
             )
 
     def __call__(self, x: Float[Array, "BT width"], batch: int, method: AttentionMethod) -> Float[Array, "BT width"]:
-        """Attention inside each of `batch` sequences."""
+        """Attention within each of the `batch` sequences whose rows are stacked in x."""
         config = self.config
         heads, head_width = config.heads, config.width // config.heads
         time = x.shape[0] // batch

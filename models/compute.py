@@ -9,17 +9,18 @@ ExpertsMethod = Literal["looped", "batched"]
 
 @dataclasses.dataclass(frozen=True)
 class Compute:
-    """The chosen implementations. Those of a CPU are in `models.cpu`; all of them agree to rounding.
+    """The chosen implementations, which agree up to rounding. Those for a CPU are in `models.cpu`.
 
     Attributes:
-        dtype: of activations and of the copy of the parameters that multiplies them. Norms, softmax, router and loss
-            stay float32.
-        attention: `chunked` for a CPU; `fused`, which the compilers of GPUs and TPUs recognise.
-        loss: of `mean_loss`: `one_pass` computes the gradient together with the loss; `plain` leaves it to autodiff.
-        padding: columns of zeros that `models.cpu.feed_forward` adds to hidden features; 0 adds none.
-        experts: `looped` takes blocks of rows one by one; `batched` takes all at once, in batched matrix products.
-        batch_axis: the mesh axis over whose devices the caller has split the batch, or None. Loads are then summed over
-            the devices. Losses and the other statistics are those of the device's share, for the caller to average.
+        dtype: type of the activations and of the copy of the parameters that multiplies them. Norms, softmax, router
+            and loss stay float32.
+        attention: `chunked` for a CPU; `fused` in the form that the compilers of GPUs and TPUs recognise.
+        loss: `one_pass` computes the gradient of `mean_loss` together with the loss; `plain` leaves it to autodiff.
+        padding: number of zero hidden features that `models.cpu.feed_forward.pad_hidden` appends; 0 appends none.
+        experts: `looped` computes blocks of rows one by one; `batched` all at once, in batched matrix products.
+        batch_axis: name of the mesh axis over whose devices the caller has split the batch, or None. Expert loads are
+            then summed over the devices. The loss and the other statistics are those of the device's own share of the
+            batch, and the caller averages them.
     """
 
     dtype: str = "float32"
@@ -31,8 +32,8 @@ class Compute:
 
 
 def compute_for(platform: str) -> Compute:
-    """The choices for a platform as JAX names it: `cpu`, or `cuda`, `rocm`, `gpu` and `tpu`.
+    """The choices for a platform, which JAX calls `cpu`, `cuda`, `rocm`, `gpu` or `tpu`.
 
-    A CPU computes in float32: bfloat16 is no faster there (130-150 against 140-175 GFLOP/s).
+    A CPU computes in float32, because bfloat16 is not faster there (130-150 GFLOP/s, float32 140-175).
     """
     return Compute() if platform == "cpu" else Compute("bfloat16", "fused", "plain", 0, "batched")

@@ -9,7 +9,7 @@ Activation = Literal["gelu", "swiglu"]
 Routing = Literal["switch_top1", "top2", "expert_choice", "fine_grained_shared"]
 
 ARCHITECTURES = ("dense", "parallel", "switch_top1", "top2", "expert_choice", "fine_grained_shared")
-# Logits of more elements than this (64 MB) are computed a chunk of rows at a time, and again in the backward pass.
+# The most logits that exist at once (64 MB). More are computed in chunks of rows, and again in the backward pass.
 LOGITS_LIMIT = 2**24
 
 
@@ -27,15 +27,15 @@ class MoEConfig:
             `expert_choice` (each expert takes a fraction of the tokens, chosen causally), `fine_grained_shared`
             (DeepSeek-V3: many small experts, shared experts, sigmoid scores, bias balancing).
         experts: number of routed experts.
-        experts_per_token: routed experts that a token visits; on average, for `expert_choice`.
+        experts_per_token: number of routed experts that a token visits; for `expert_choice` on average.
         expert_width: hidden width of one expert.
-        shared_experts: experts that every token visits, of the same width.
-        every: 1 makes every layer a mixture, 2 every second one (0-based layers 1, 3, ...).
-        capacity_factor: slots of an expert in training, in units of its mean load; `None` drops nothing.
-        eval_capacity_factor: the same in evaluation.
+        shared_experts: number of experts, of the same width, that every token visits.
+        every: 1 makes every layer a mixture, 2 every second layer (0-based layers 1, 3, ...).
+        capacity_factor: slots of an expert in training, as a multiple of its mean load; `None` drops no token.
+        eval_capacity_factor: the capacity factor in evaluation.
         balance_weight: weight of the load-balance loss, which is 1 when the load is uniform.
         z_weight: weight of the router z-loss, mean squared logsumexp of the router logits (ST-MoE).
-        bias_rate: step of the selection bias, which balances loads without a loss; 0 leaves the bias alone.
+        bias_rate: size of a step of the selection bias, which balances loads without a loss; 0 keeps the bias at 0.
     """
 
     routing: Routing
@@ -71,7 +71,7 @@ class ModelConfig:
 
     Attributes:
         vocab: number of token ids, the end-of-document token included.
-        context: positions of a window.
+        context: number of positions in a window.
         width: width of the residual stream.
         depth: number of blocks.
         heads: attention heads; `width / heads` must be even (rotary position pairs).
@@ -114,16 +114,16 @@ class ModelConfig:
 
     @property
     def architecture(self) -> str:
-        """The name in ARCHITECTURES; for a mixture in parallel blocks, `parallel_` and its routing."""
+        """The name in ARCHITECTURES; a mixture in parallel blocks is called `parallel_ROUTING`."""
         routing = self.moe.routing if self.moe else ""
         if self.block == "parallel":
             return f"parallel_{routing}" if routing else "parallel"
         return routing or "dense"
 
 
-# The mixtures as published: the number of expert widths that a token visits, shared ones included, and the rest of the
-# constants. Switch (Fedus et al. 2022); GShard and Mixtral; expert choice (Zhou et al. 2022) at a mean of two experts;
-# DeepSeekMoE and V3: experts a quarter as wide, one of them shared, a sequence-wise balance loss.
+# The published mixtures: routing -> (number of experts that a token visits, shared ones included; all other constants).
+# Sources: Switch (Fedus et al. 2022); GShard and Mixtral; expert choice (Zhou et al. 2022) with two experts per token
+# on average; DeepSeekMoE and V3 with experts a quarter as wide, one of them shared, and a balance loss per sequence.
 _PUBLISHED: dict[Routing, tuple[int, MoEConfig]] = {
     "switch_top1": (1, MoEConfig("switch_top1", 8, 1, 1, 0, 2, 1.25, 2.0, balance_weight=1e-2, z_weight=1e-3)),
     "top2": (2, MoEConfig("top2", 8, 2, 1, balance_weight=1e-2, z_weight=1e-3)),
@@ -133,9 +133,9 @@ _PUBLISHED: dict[Routing, tuple[int, MoEConfig]] = {
 
 
 def default_moe(routing: Routing, ffn_width: int, experts: int | None = None) -> MoEConfig:
-    """The published mixture of that routing, as wide in active width as a dense `ffn_width`.
+    """The published mixture of a routing, whose experts are so wide that a token visits `ffn_width` hidden features.
 
-    ValueError if `ffn_width` does not split into the experts' widths.
+    ValueError if `ffn_width` is not a multiple of the number of experts that a token visits.
     """
     _one_of("routing", routing, Routing)
     visited, published = _PUBLISHED[routing]
@@ -159,10 +159,10 @@ def make_config(
     qk_norm: bool = False,
     experts: int | None = None,
 ) -> ModelConfig:
-    """The model of that architecture; a mixture is that of `default_moe`, as wide in active width as `ffn_width`.
+    """The configuration of a model of a named architecture; mixtures are those of `default_moe`.
 
-    By default `ffn_width` is 4 x width, or for `swiglu` 8/3 x width in multiples of 8, so that the parameters agree.
-    ValueError if the architecture is unknown, or the sizes do not fit together.
+    By default `ffn_width` is 4 x width; for `swiglu` it is 8/3 x width, rounded to a multiple of 8, which gives about
+    as many parameters. ValueError if the architecture is unknown, or the sizes do not fit together.
     """
     if architecture not in ARCHITECTURES:
         raise ValueError(f"architecture {architecture!r} is none of {', '.join(ARCHITECTURES)}")

@@ -1,7 +1,7 @@
-"""The one accountant: parameters and floating-point operations of a configuration, in every convention papers use.
+"""Counts the parameters and floating-point operations of a configuration, in every convention that papers use.
 
-Sizes, plans, utilisation, isoFLOP budgets and fits all ask here, so that no two figures disagree on what was counted.
-A multiply and an add are two operations. Operations are counted per token, in exact integers.
+Sizes, plans, utilisation, isoFLOP budgets and fits all take their counts from here, so that they agree on what was
+counted. A multiply and an add are two operations. Operations are counted per token, in exact integers.
 """
 
 import functools
@@ -18,12 +18,12 @@ class Counts:
     """Numbers of parameters.
 
     Attributes:
-        total: every number in the parameter tree, norm scales and the selection bias of `fine_grained_shared` included.
+        total: all numbers in the parameter tree, norm scales and the selection bias of `fine_grained_shared` included.
         nonembedding: total without the token embedding and without an untied head; the final norm stays (Kaplan's N).
         active: total without the routed experts that a token does not visit (on average, for `expert_choice`).
         active_nonembedding: nonembedding without those experts.
         trainable: total without the selection biases, which no gradient reaches.
-        embedding: of the token embedding, and as many of the head, whether or not it is the same matrix.
+        embedding: parameters of the token embedding; the head has as many, whether or not it is the same matrix.
     """
 
     total: int
@@ -35,7 +35,7 @@ class Counts:
 
     @property
     def head_share(self) -> float:
-        """Share of the total in the matrix that makes the logits; near 1, the model is mostly vocabulary."""
+        """The share of the matrix that makes the logits in the total; near 1, the model is mostly vocabulary."""
         return self.embedding / self.total
 
     def of(self, which: Which) -> int:
@@ -45,18 +45,18 @@ class Counts:
 
 @dataclass(frozen=True)
 class Flops:
-    """Floating-point operations per token. Training is three times the forward pass: the backward pass costs two.
+    """Floating-point operations per token. The backward pass costs two forward passes, so training three.
 
     Attributes:
-        forward: all matrix products; attention over the full context x context mask; the embedding lookup is free.
-        forward_causal: the same, with the (context + 1) / 2 keys that a token sees on average.
-        forward_padded: forward, where each expert computes all slots of its capacity: visits times the factor.
+        forward: all matrix products, with attention over the full context x context scores; embedding lookups are free.
+        forward_causal: as `forward`, but with the (context + 1) / 2 keys that a token sees on average.
+        forward_padded: as `forward`, but each expert computes all slots of its capacity: visits x capacity factor.
         head: the part of `forward` that makes the logits.
         train: 3 x forward.
         train_causal: 3 x forward_causal.
-        six_n: 6 N with N = active parameters, embeddings included ("6ND"; Hoffmann et al. 2022, equation 4's C).
+        six_n: 6 N with N = active parameters, embeddings included (C = 6ND in Hoffmann et al. 2022, equation 4).
         kaplan: 3 (2 N + 2 depth context width), N = active non-embedding parameters (Kaplan et al. 2020, 2.1).
-        hoffmann: training, the embedding as a product, the softmax and the full mask counted (Hoffmann, appendix F).
+        hoffmann: training, counting the embedding as a product, the softmax and the full mask (Hoffmann, appendix F).
         palm: 6 N + 12 depth width context, N = active matrices, the head included (Chowdhery et al. 2022, appendix B).
     """
 
@@ -100,7 +100,7 @@ def count(config: ModelConfig) -> Counts:
 
 @functools.lru_cache(maxsize=1 << 16)
 def flops(config: ModelConfig) -> Flops:
-    """The operations per token of a model at its full context."""
+    """The operations per token of a model, at its full context."""
     layers, counts = _layers(config), count(config)
     attention = 4 * config.width**2 * config.depth
     matrices = attention + sum(layer.matrices for layer in layers)
@@ -127,8 +127,8 @@ def flops(config: ModelConfig) -> Flops:
 class _FeedForward(NamedTuple):
     """The counts of one feed-forward layer.
 
-    `untrained` parameters get no gradient; `active` ones are visited by a token. `matrices` counts the elements of the
-    matrices that multiply a token, and `padded` those that multiply a slot where experts compute their full capacity.
+    `untrained` parameters get no gradient; `active` ones are used by a token. `matrices` is the number of matrix
+    elements that multiply a token; `padded` is that number when experts also compute the empty slots of their capacity.
     """
 
     parameters: int

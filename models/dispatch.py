@@ -1,7 +1,7 @@
-"""Rows on their way to experts and back.
+"""Moves rows to the experts that they are assigned to, and the experts' outputs back.
 
-Sizes: n rows, J assignments of a row, S slots. A slot is one row of one expert's input. A dropped or absent assignment
-has slot S (one past the last); an empty slot has assignment n J.
+Sizes: n rows, J assignments per row, S slots. A slot is one row of one expert's input. An assignment that is dropped or
+absent has the slot number S (one past the last); an empty slot has the assignment number n J.
 """
 
 import math
@@ -14,14 +14,14 @@ from models.cpu.row_ops import gather_rows
 
 
 class Route(NamedTuple):
-    """Which slot serves which assignment; consecutive slots form blocks of equal size, each of one expert.
+    """Which slot serves which assignment. Consecutive slots form blocks of equal size; each block has one expert.
 
     Attributes:
-        slot: the slot of each assignment, S where it is dropped or absent.
-        assignment: the assignment (row J + j) each slot serves, n J where it is empty.
+        slot: the slot of each assignment; S if the assignment is dropped or absent.
+        assignment: the assignment (numbered row J + j) that each slot serves; n J if the slot is empty.
         block_expert: the expert of each block.
-        load: assignments that want each expert, before any is dropped.
-        dropped: share of them that has no slot.
+        load: number of assignments that want each expert, before any is dropped.
+        dropped: share of these assignments that have no slot.
     """
 
     slot: Int[Array, "n J"]
@@ -32,10 +32,10 @@ class Route(NamedTuple):
 
 
 def priority_positions(wanted: Bool[Array, "n J experts"], batch: int) -> Int[Array, "n J experts"]:
-    """How many earlier assignments want the same expert; rows are in the order of (sequence, position).
+    """For each assignment the number of earlier ones that want the same expert; rows are ordered (sequence, position).
 
-    Earlier means an earlier position in the window, in any of the `batch` sequences. So no token depends on later
-    positions, neither of its own sequence nor of another.
+    Earlier means at an earlier position in the window, in any of the `batch` sequences. So no token depends on later
+    positions of its own or another sequence.
     """
     rows, choices, experts = wanted.shape
     time = rows // batch
@@ -45,21 +45,21 @@ def priority_positions(wanted: Bool[Array, "n J experts"], batch: int) -> Int[Ar
 
 
 def block_rows(mean_load: float, looped: bool) -> int:
-    """Rows of a block where nothing is dropped: about a quarter of an expert's mean load.
+    """The number of rows per block if no token is dropped: a quarter of an expert's mean load, or less if looped.
 
-    An expert's last block is half empty on average, so that about an eighth of the work is wasted. Where blocks are
-    looped over, an eighth of the load, but not below 32 rows: a step of top2 of 4 layers at 128 x 256 took 117 ms with
-    blocks of 32 rows and 122 with 64, while one of 64 small experts took 126 with 16 and 124 with 32.
+    An expert's last block is half empty on average, so that about an eighth of the work is wasted. The loop takes an
+    eighth of the load, but at least 32 rows if a quarter has as many. A step of top2 with 4 layers of 128 x 256 took
+    117 ms with blocks of 32 rows and 122 with 64; a step with 64 small experts took 126 ms with 16 and 124 with 32.
     """
     quarter = max(8, 8 * round(mean_load / 32))
     return max(min(32, quarter), 8 * round(mean_load / 64)) if looped else quarter
 
 
 def route(wanted: Bool[Array, "n J experts"], batch: int, capacity: int | None, block: int) -> Route:
-    """The slot of every assignment; `wanted` marks at most one expert for each.
+    """Give every assignment a slot; `wanted` marks at most one expert per assignment.
 
-    With a capacity, each expert has one block of that many slots, and later assignments beyond them are dropped.
-    Without one nothing is dropped: each expert's rows are rounded up to whole blocks of `block` rows.
+    With a capacity, each expert has one block of that many slots, and assignments that come when it is full drop out.
+    Without a capacity nothing is dropped: each expert's rows are rounded up to whole blocks of `block` rows.
     """
     rows, choices, experts = wanted.shape
     load = wanted.sum((0, 1))
@@ -87,7 +87,7 @@ def route(wanted: Bool[Array, "n J experts"], batch: int, capacity: int | None, 
 
 
 def to_slots(x: Float[Array, "n width"], routing: Route) -> Float[Array, "blocks rows width"]:
-    """The rows of x in their slots, grouped in blocks of one expert each."""
+    """Copy the rows of x into their slots, grouped in blocks of one expert each."""
     row = routing.assignment // routing.slot.shape[1]
     blocks = routing.block_expert.shape[0]
     return gather_rows(x, row, routing.slot).reshape(blocks, -1, x.shape[1])
@@ -96,7 +96,7 @@ def to_slots(x: Float[Array, "n width"], routing: Route) -> Float[Array, "blocks
 def from_slots(
     y: Float[Array, "blocks rows width"], gates: Float[Array, "n J"], routing: Route
 ) -> Float[Array, "n width"]:
-    """The sum over each row's assignments, weighted by the gates; a dropped assignment adds nothing."""
+    """For each row the gate-weighted sum of its experts' outputs; a dropped assignment adds nothing."""
     rows, choices = routing.slot.shape
     flat = y.reshape(-1, y.shape[-1])
     served = gather_rows(flat, routing.slot.reshape(-1), routing.assignment[:, None]).reshape(rows, choices, -1)

@@ -1,4 +1,4 @@
-"""The feed-forward: dense, or the same over a stack of experts."""
+"""The feed-forward layer: a dense one, or a stack of experts."""
 
 import jax
 import jax.numpy as jnp
@@ -31,9 +31,10 @@ def expert_feed_forward(
     expert: Int[Array, " blocks"],
     method: ExpertsMethod,
 ) -> Float[Array, "blocks rows width"]:
-    """`feed_forward` of each block of rows by the matrices (up, down, gate) of its expert.
+    """`feed_forward` of each block of rows, with the matrices (up, down, gate) of the block's expert.
 
-    Batched products copy an expert's matrices for each of its blocks; the loop copies nothing. Both agree to rounding.
+    Batched products copy an expert's matrices for each of its blocks; the loop copies nothing. Both agree up to
+    rounding.
     """
     up, down, gate = weights
     if uses_loop(up, method):
@@ -42,7 +43,7 @@ def expert_feed_forward(
 
 
 def uses_loop(up: Float[Array, "E width hidden"], method: ExpertsMethod) -> bool:
-    """Whether `expert_feed_forward` takes the blocks one by one: if the method says so and the matrices are large."""
+    """Whether `expert_feed_forward` takes the blocks one by one: if the method is `looped` and matrices are large."""
     return method == "looped" and up.shape[1] * up.shape[2] >= LOOPED_FROM
 
 
@@ -50,8 +51,9 @@ class FeedForward(nnx.Module):
     """One feed-forward, or with `experts` a stack of them along a leading axis.
 
     Attributes:
-        up, gate: [experts, width, hidden] (no leading axis for a single one); gate only for swiglu.
-        down: [experts, hidden, width], drawn smaller by sqrt(2 depth) so that the residual's variance stays the same.
+        up, gate: matrices [experts, width, hidden], for a single feed-forward [width, hidden]; gate only for swiglu.
+        down: matrix [experts, hidden, width], whose initial values are divided by sqrt(2 depth) so that the variance of
+            the residual stream does not grow with the depth.
     """
 
     def __init__(self, width: int, hidden: int, depth: int, activation: Activation, experts: int | None = None):

@@ -1,4 +1,4 @@
-"""Cross-entropy of the next token, a chunk of rows at a time where the logits are many.
+"""Cross-entropy of the next token, computed in chunks of rows if there are many logits.
 
 Sizes: n rows, V ids of the vocabulary.
 """
@@ -16,7 +16,7 @@ def cross_entropy(
 ) -> Float[Array, " n"]:
     """-log softmax(hidden unembedding^T)[target] in nats, float32.
 
-    Never more than LOGITS_LIMIT logits exist at once; beyond it, the backward pass computes those of each chunk again.
+    At most LOGITS_LIMIT logits exist at once. If there are more, the backward pass computes each chunk's logits again.
     """
 
     def chunk_losses(rows, targets):
@@ -34,7 +34,7 @@ def cross_entropy(
 
 
 def row_chunks(rows: int, vocab: int) -> tuple[int, int]:
-    """(chunks, rows of each) that keep to LOGITS_LIMIT. All have one size: the last is padded by `split_rows`."""
+    """(Number of chunks, rows per chunk) that keep to LOGITS_LIMIT; `split_rows` pads the last chunk to that size."""
     chunks = -(-rows // max(1, LOGITS_LIMIT // vocab))
     return chunks, -(-rows // chunks)
 

@@ -20,17 +20,19 @@ from models.weights import weight
 
 
 class SelectionBias(nnx.Variable):
-    """A bias added to the scores for selection only; the load steps it, no gradient does (DeepSeek-V3)."""
+    """A bias added to the scores for selection only; `step_bias` updates it without a gradient (DeepSeek-V3)."""
 
 
 class RouterStats(NamedTuple):
-    """What training records of the routers: of one mixture layer, or of all layers of a model.
+    """What training records about the router of one mixture layer, or about all routers of a model.
+
+    For a model `aux_loss` is the sum over its mixture layers, and the other statistics are means over them.
 
     Attributes:
-        load_cv: standard deviation over mean of the experts' loads; of a model, the mean over its mixture layers.
-        drop_fraction: share of the assignments that have no slot; likewise.
-        router_entropy: mean entropy of the router's distribution, nats; likewise.
-        aux_loss: weighted auxiliary losses, to be added to the training loss; of a model, the sum over its layers.
+        load_cv: standard deviation over mean of the experts' loads.
+        drop_fraction: share of the assignments that are dropped.
+        router_entropy: mean entropy of the router's distribution, nats.
+        aux_loss: sum of the weighted auxiliary losses, which is added to the training loss.
     """
 
     load_cv: Float[Array, ""]
@@ -40,14 +42,14 @@ class RouterStats(NamedTuple):
 
 
 class Routed(NamedTuple):
-    """What one mixture layer reports; `load` counts the assignments that want each expert."""
+    """The report of one mixture layer; `load` counts the assignments that want each expert."""
 
     stats: RouterStats
     load: Float[Array, " experts"]
 
 
 class MixtureOfExperts(nnx.Module):
-    """A router, its experts, and the shared experts every token visits (one feed-forward of their joint width)."""
+    """A router, its experts, and the shared experts that every token visits (one feed-forward of their joint width)."""
 
     def __init__(self, config: ModelConfig):
         moe = config.moe
@@ -64,7 +66,7 @@ class MixtureOfExperts(nnx.Module):
     def __call__(
         self, x: Float[Array, "n width"], batch: int, training: bool, compute: Compute
     ) -> tuple[Float[Array, "n width"], Routed]:
-        """The mixture's output for `batch` sequences; a `compute.batch_axis` only where `shares_batch`."""
+        """The output and report for `batch` sequences; `compute.batch_axis` may be set only if `can_split_batch`."""
         moe, batch_axis = self.moe, compute.batch_axis
         logits = x.astype(jnp.float32) @ self.router[...].astype(jnp.float32)
         probability = jax.nn.softmax(logits, axis=-1)
@@ -92,22 +94,22 @@ class MixtureOfExperts(nnx.Module):
         return y, Routed(RouterStats(load_cv, routing.dropped, entropy, loss), load)
 
 
-def shares_batch(moe: MoEConfig | None) -> bool:
-    """Whether each device may route its own sequences: where nothing is dropped.
+def can_split_batch(moe: MoEConfig | None) -> bool:
+    """Whether devices that share a batch may each route their own sequences: true if no token is ever dropped.
 
-    Then no token competes with one of another sequence, and only the loads are sums over the whole batch.
+    Then tokens of different sequences do not compete, and only the loads are sums over the whole batch.
     """
     return moe is None or moe.capacity_factor is None
 
 
 def expert_capacity(moe: MoEConfig, rows: int, training: bool) -> int | None:
-    """Slots of one expert, ceil(factor k n / E), or None where nothing is ever dropped."""
+    """Slots of one expert, ceil(factor k n / E), or None if no token is dropped."""
     factor = moe.capacity_factor if training else moe.eval_capacity_factor
     return None if factor is None else math.ceil(factor * moe.experts_per_token * rows / moe.experts)
 
 
 def summarise(routed: list[Routed]) -> tuple[RouterStats, list[Float[Array, " experts"]]]:
-    """The statistics of all mixture layers in one, zeros where there are none; and the loads of each layer."""
+    """Combine the layers' reports: statistics of the model (zeros without mixture layers), and each layer's loads."""
     if not routed:
         return RouterStats(*(jnp.zeros((), jnp.float32) for _ in RouterStats._fields)), []
     cv, dropped, entropy, loss = map(jnp.stack, zip(*(report.stats for report in routed), strict=True))
@@ -120,7 +122,7 @@ def step_bias(bias: Float[Array, " experts"], load: Float[Array, " experts"], ra
 
 
 def step_biases(config: ModelConfig, biases: nnx.State, loads: list[Float[Array, " experts"]]) -> nnx.State:
-    """The selection biases after one step with the loads of each mixture layer; unchanged for models without any."""
+    """The selection biases after one step, given the loads of each mixture layer; a model without biases has none."""
     leaves, structure = jax.tree.flatten(biases)
     if not leaves or config.moe is None:
         return biases

@@ -14,9 +14,9 @@ class Choice(NamedTuple):
     """The decision of a router.
 
     Attributes:
-        wanted: the expert of each assignment, one-hot; all false where the assignment is absent.
+        wanted: the expert of each assignment, one-hot; all false if the assignment is absent.
         gates: weight of each assignment's output.
-        balance: the load-balance loss, unweighted; 1 for a uniform router.
+        balance: the load-balance loss before it is weighted; 1 for a uniform router.
     """
 
     wanted: Bool[Array, "n J experts"]
@@ -25,15 +25,16 @@ class Choice(NamedTuple):
 
 
 def balance_loss(fractions: Float[Array, " experts"], mean_probability: Float[Array, " experts"]) -> Float[Array, ""]:
-    """E sum_e f_e P_e (Fedus et al. 2022): f the share of assignments, P the mean router probability."""
+    """E sum_e f_e P_e (Fedus et al. 2022), with the share f_e of assignments and the mean probability P_e."""
     return fractions.shape[0] * (fractions * mean_probability).sum()
 
 
 def choose_top(probability: Float[Array, "n experts"], k: int, batch_axis: str | None = None) -> Choice:
     """Each token visits its k likeliest experts: Switch (k = 1, gate p) or GShard (k = 2, gates renormalised to 1).
 
-    With `batch_axis` (see `models.compute.Compute`) the balance loss takes the fractions of the whole batch. It is
-    linear in the probabilities, so that its mean over the devices is that of the whole batch, and so is its gradient.
+    With `batch_axis` (see `models.compute.Compute`) the balance loss takes the fractions of the whole batch. The loss
+    is linear in the probabilities, so that the mean over the devices of the loss, and of its gradient, is the value for
+    the whole batch.
     """
     gates, index = jax.lax.top_k(probability, k)
     wanted = jax.nn.one_hot(index, probability.shape[1], dtype=jnp.bool_)
@@ -50,8 +51,8 @@ def choose_by_expert(probability: Float[Array, "n experts"], k: int, batch: int)
 
     In expert choice (Zhou et al. 2022) an expert picks its tokens from the whole window, so that every position sees
     the future. Here expert e takes position t if fewer than (k/E)(t + 1) earlier positions of the sequence score
-    higher. That is causal, does not depend on the rest of the batch, and is balanced in expectation for any order
-    without drift.
+    higher. That is causal and does not depend on the rest of the batch. Each expert takes a share k/E of the tokens
+    in expectation, unless its scores drift along the sequence.
     """
     experts = probability.shape[1]
     scores = probability.reshape(batch, -1, experts)
@@ -65,9 +66,9 @@ def choose_by_expert(probability: Float[Array, "n experts"], k: int, batch: int)
 
 
 def choose_biased(score: Float[Array, "n experts"], bias: Float[Array, " experts"], k: int, batch: int) -> Choice:
-    """Sigmoid scores, selection by score plus bias, gates the chosen scores over their sum (DeepSeek-V3).
+    """Select the k experts of largest score plus bias; the gates are their scores over the sum of these (DeepSeek-V3).
 
-    The balance loss is computed per sequence: the mean over sequences of E sum_e f_e P_e.
+    The scores are sigmoids. The balance loss is computed per sequence: the mean over sequences of E sum_e f_e P_e.
     """
     experts = score.shape[1]
     _, index = jax.lax.top_k(score + jax.lax.stop_gradient(bias)[None], k)

@@ -1,9 +1,9 @@
 """From a target size to a shape: which width, depth and heads give a model of N parameters.
 
 The rule for the aspect ratio a = width / depth interpolates between a = 16 at 1e4 non-embedding parameters and GPT-3's
-table 2.1 (Brown et al. 2020): a = 64 at 8.5e7 (its Small). It is near the table again at 1.2e9 (rule 96, XL 85). With
-N = 12 width^2 depth, depth grows slowly, as N^0.28. Kaplan et al. 2020 (figure 5) found the loss within a few per cent
-for aspect ratios from about 10 to 200. The exact value matters little, and so the size takes precedence over it.
+table 2.1 (Brown et al. 2020): a = 64 at 8.5e7 (its Small). It is near the table again at 1.2e9, with 96 against
+85 for its XL. With N = 12 width^2 depth, depth grows slowly, as N^0.28. In Kaplan et al. 2020 (figure 5) the loss
+varies by a few per cent for aspect ratios from about 10 to 200. So a model comes near the size before the ratio.
 """
 
 import dataclasses
@@ -16,13 +16,13 @@ from typing import NamedTuple
 from models.config import Activation, ModelConfig, make_config
 from models.count import Which, count
 
-# The largest relative error of a size.
+# The largest accepted relative error of a model's size.
 TOLERANCE = 0.10
 LARGEST = 1e13
-# No shape has an aspect ratio below this.
+# The smallest aspect ratio of a shape, unless it has the least depth.
 SMALLEST_ASPECT = 2.0
-# Searches, tried in order until one finds a shape within 10%: the widths, the feed-forward widths over width (None is
-# the default one), and the factor by which the aspect ratio may differ from the rule.
+# Searches, tried in order until one finds a shape within 10%. Each is (widths, ratios of feed-forward width to width
+# with None for the default, largest factor by which the aspect ratio may differ from the rule).
 _FRIENDLY = (*range(8, 256, 8), *range(256, 1 << 16, 64))
 _EVEN = tuple(range(2, 512, 2))
 _STRETCHED = (2.0, 2.5, 3.0, 3.5, 4.5, 5.0, 6.0, 7.0, 8.0)
@@ -39,8 +39,8 @@ class SizeError(ValueError):
     """No shape comes within 10% of the target.
 
     Attributes:
-        closest: the nearest shape there is.
-        error: its relative error.
+        closest: the shape with the nearest size.
+        error: the relative error of its size.
     """
 
     def __init__(self, message: str, closest: ModelConfig, error: float):
@@ -54,14 +54,14 @@ def aspect_ratio(nonembedding: float) -> float:
 
 
 def choose_heads(width: int) -> int:
-    """Heads of even width nearest to 16 (below width 128), 32 (below 512) or 64, as a divisor of the width allows."""
+    """The number of heads whose width is even and nearest to 16 (below width 128), 32 (below 512) or 64."""
     wanted = 16 if width < 128 else 32 if width < 512 else 64
     divisors = [heads for heads in range(1, width // 2 + 1) if width % (2 * heads) == 0]
     return min(divisors, key=lambda heads: abs(math.log(width / heads / wanted)))
 
 
 class _Candidate(NamedTuple):
-    """A shape, its relative error in size, and a badness that weighs the error against the aspect ratio."""
+    """A shape, the relative error of its size, and a badness that adds up the errors of size and aspect ratio."""
 
     config: ModelConfig
     error: float
@@ -85,17 +85,17 @@ def shape_for(
     """The shape of an architecture that is nearest to `target` parameters at a sensible aspect ratio.
 
     Widths are multiples of 8 (of 64 from 256 on) with the default feed-forward width and an aspect ratio within a
-    factor 2 of the rule. Only where none of these comes within 10% does the search take all even widths, then
+    factor 2 of the rule. Only if none of these comes within 10% does the search try all even widths, then
     feed-forwards of 2 to 8 times the width, and then aspect ratios within a factor 4.
 
     Args:
         target: parameters, 1e3 to 1e13.
-        which: what is counted: `total`, `nonembedding` or `active`.
+        which: which parameters are counted: `total`, `nonembedding` or `active`.
         aspect: width over depth; by default `aspect_ratio` of the model's own active non-embedding parameters.
         experts: routed experts; by default the architecture's own.
 
     Raises:
-        SizeError: nothing within 10%, for instance because the vocabulary alone is larger; it names the closest.
+        SizeError: no shape is within 10%, for instance because the vocabulary alone is larger; it names the closest.
         ValueError: an unknown architecture, or arguments out of range.
     """
     if not 1 <= target <= LARGEST or (aspect is not None and not 1 <= aspect <= 1000):
@@ -129,7 +129,7 @@ def _candidates(
     ratio: float | None,
     spread: float,
 ) -> Iterator[_Candidate]:
-    """For each width, the two depths around the target, where the aspect ratio allows them.
+    """The candidates: for each width the two depths whose sizes enclose the target, if the aspect ratio allows them.
 
     Parameters grow linearly with depth (in whole periods, when only every second feed-forward is a mixture), so two
     counts give the depth. The least depth is always a candidate.

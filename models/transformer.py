@@ -1,7 +1,7 @@
 """The decoder-only transformer, as pure functions of (config, parameters, tokens).
 
-Sizes: B sequences, T positions, n = B T rows. Activations are flattened to [n, width], because weight gradients that
-sum over one flattened axis ran at 112 GFLOP/s on 2 cores, and far slower over (B, T).
+Sizes: B sequences, T positions, n = B T rows. Activations are flattened to [n, width], because weight gradients ran
+at 112 GFLOP/s on 2 cores as sums over one flattened axis, and far slower as sums over (B, T).
 """
 
 import functools
@@ -22,7 +22,7 @@ from models.moe import MixtureOfExperts, RouterStats, SelectionBias, summarise
 from models.norm import LayerNorm
 from models.weights import draw_parameters, weight
 
-# Small beside the outputs of the blocks, so that the loss of an untrained model is ln V.
+# Spread of the embedding and the head: small beside the blocks' outputs, so that an untrained model has the loss ln V.
 TABLE_STD = 0.02
 
 
@@ -65,7 +65,7 @@ class Transformer(nnx.Module):
         return self.embedding[...][tokens.reshape(-1)]
 
     def hidden(self, embedded: Float[Array, "n width"], batch: int, training: bool, compute: Compute):
-        """([n, width] after the final norm, a report of each mixture layer) of embedded tokens; B = batch."""
+        """(Hidden states after the final norm, each mixture layer's report) of `batch` embedded sequences."""
         x = embedded.astype(compute.dtype)
         routed = []
         for block in self.blocks:
@@ -80,12 +80,12 @@ class Transformer(nnx.Module):
 
 @functools.lru_cache(maxsize=512)
 def _declared(config: ModelConfig):
-    """(graph, declared parameters, declared selection biases); shapes only."""
+    """(Graph, parameters, selection biases) of a model as shapes, without values."""
     return nnx.split(nnx.eval_shape(lambda: Transformer(config)), nnx.Param, SelectionBias)
 
 
 def init(config: ModelConfig, key: Key[Array, ""]) -> tuple[nnx.State, nnx.State]:
-    """Fresh (parameters, selection biases), float32; only `fine_grained_shared` has biases."""
+    """Draw new (parameters, selection biases), float32; only `fine_grained_shared` has biases."""
     _, params, biases = _declared(config)
     return draw_parameters(params, key), jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), biases)
 
@@ -96,9 +96,9 @@ def is_table(path: tuple[Any, ...]) -> bool:
 
 
 def _model(config: ModelConfig, params: nnx.State, biases: nnx.State, compute: Compute) -> Transformer:
-    # Norm scales and routers stay float32. The vocabulary's tables are cast after they are looked up, and in the loss
-    # chunk by chunk: their gradients add up every occurrence of a token, and a sum in bfloat16 stops growing (that of a
-    # common byte was 32% off in a batch of 4,096 tokens).
+    # Norm scales and routers stay float32. So do the vocabulary's tables, whose rows are cast after the look-up, and in
+    # the loss chunk by chunk: their gradients add up every occurrence of a token, and a sum in bfloat16 stops growing
+    # (the gradient of a common byte was 32% off in a batch of 4,096 tokens).
     def cast(path, leaf):
         wide = leaf.ndim == 1 or is_table(path) or any(getattr(part, "key", None) == "router" for part in path)
         return leaf if wide else leaf.astype(compute.dtype)
@@ -116,7 +116,7 @@ def token_losses(
     training: bool,
     compute: Compute,
 ) -> tuple[Float[Array, "B T"], RouterStats, list[Float[Array, " experts"]]]:
-    """Cross-entropy of each next token in nats, float32; the routers' statistics; the loads of each mixture layer."""
+    """(Cross-entropy of each next token in nats, float32; the routers' statistics; each mixture layer's loads)."""
     inputs, targets = tokens[:, :-1], tokens[:, 1:]
     model = _model(config, params, biases, compute)
     hidden, routed = model.hidden(model.embed(inputs), inputs.shape[0], training, compute)
@@ -125,7 +125,7 @@ def token_losses(
 
 
 class Lookup(NamedTuple):
-    """What the loss in one pass takes from the vocabulary's tables, float32; empty for the plain loss.
+    """What the `one_pass` loss reads from the vocabulary's tables, float32; empty for the `plain` loss.
 
     Attributes:
         head: the unembedding, transposed.
@@ -139,7 +139,7 @@ class Lookup(NamedTuple):
 def look_up(
     config: ModelConfig, params: nnx.State, biases: nnx.State, tokens: Int[Array, "B T+1"], *, compute: Compute
 ) -> Lookup:
-    """What `mean_loss` needs of the tables. A caller that splits a batch into chunks looks up once for all of them."""
+    """What `mean_loss` reads from the tables. A caller that splits a batch into chunks looks up once for all chunks."""
     if compute.loss == "plain":
         return Lookup()
     model = _model(config, params, biases, compute)
@@ -157,9 +157,9 @@ def mean_loss(
     compute: Compute,
     lookup: Lookup | None = None,
 ) -> tuple[Float[Array, ""], RouterStats, list[Float[Array, " experts"]]]:
-    """What training lowers: the mean of `token_losses` in training, and its other two results.
+    """The loss that training lowers: the mean of `token_losses` in training; and that function's other results.
 
-    With the `lookup` of these tokens given, the loss in one pass leaves the tables alone.
+    If the `lookup` of these tokens is given, the `one_pass` loss does not read the tables itself.
     """
     if compute.loss == "plain":
         losses, stats, loads = token_losses(config, params, biases, tokens, training=True, compute=compute)

@@ -14,8 +14,8 @@ def weight(*shape: int, std: float) -> nnx.Param:
 def draw_parameters(params: nnx.State, key: Key[Array, ""]) -> nnx.State:
     """Fresh values for declared parameters: those with a `std` are drawn, the rest (norm scales) are ones.
 
-    One draw serves all: a generator for each of the 15 matrices of a 2-layer model took 4 to 6 s to compile on a CPU,
-    half as long as the training step itself.
+    One draw serves all parameters: a generator for each of the 15 matrices of a 2-layer model took 4 to 6 s to compile
+    on a CPU, half as long as the training step took.
     """
     declared, structure = jax.tree.flatten(params, is_leaf=lambda leaf: isinstance(leaf, nnx.Variable))
     random = [variable for variable in declared if "std" in variable.get_metadata()]

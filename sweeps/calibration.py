@@ -18,13 +18,13 @@ NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 @dataclasses.dataclass(frozen=True)
 class PinnedWorkers:
-    """What several workers do at the same time, each pinned to a core of its own and with one device.
+    """How fast several workers train at the same time, each pinned to a core of its own and with one device.
 
     Attributes:
         processes: the number of workers.
         start_seconds: seconds until each of them is ready to compile.
         compile_time: time to compile a program while all of them compile, relative to one process on all cores.
-        gain: width -> slots of each worker -> tokens per second of all together, relative to one run on all cores.
+        gain: width -> slots of each worker -> tokens per second of all workers, relative to one run on all cores.
     """
 
     processes: Annotated[int, Field(gt=1)]
@@ -35,21 +35,21 @@ class PinnedWorkers:
 
 @dataclasses.dataclass(frozen=True)
 class Calibration:
-    """What a device does. Operations are those of `models.count.flops`, full mask.
+    """How fast the devices of a machine train. Operations are those of `models.count.flops` with the full mask.
 
     Attributes:
-        device: what was measured, in words.
-        platform: JAX's name for it.
-        devices: how many; the CPU is one for each usable core.
+        device: the measured devices, in words.
+        platform: JAX's name of their platform.
+        devices: their number; a CPU counts as one device per usable core.
         training_flops: width -> training FLOP/s of one dense run; between widths interpolated in logarithms.
         architecture_time: architecture -> seconds per operation relative to dense; 1 where not named.
         packing_gain: width -> slots -> tokens per second of a pack relative to one run; interpolated likewise.
-        dispatch_seconds: host time of one dispatch of the compiled program.
-        steps_per_dispatch: turns in one dispatch.
-        compile_seconds: fixed part of compiling the training and evaluation programs of one signature.
-        compile_seconds_per_layer: architecture -> compile seconds for each layer; `dense` for those not named.
+        dispatch_seconds: time that the host needs for one dispatch of the compiled program.
+        steps_per_dispatch: number of turns in one dispatch.
+        compile_seconds: fixed part of the time to compile the training and evaluation programs of one signature.
+        compile_seconds_per_layer: architecture -> compile seconds per layer; `dense` for those not named.
         evaluation_speed: FLOP/s of the forward passes of an evaluation relative to training.
-        workers: what one worker a core does; None where it was not measured, as on accelerators.
+        workers: the speed with one worker per core; None if it was not measured, as on accelerators.
     """
 
     device: str
@@ -63,11 +63,11 @@ class Calibration:
     compile_seconds: NotNegative
     compile_seconds_per_layer: dict[str, NotNegative]
     evaluation_speed: Positive
-    # Calibrations that users have kept call it crew.
+    # The files of earlier versions, which users have kept, name this field `crew`.
     workers: Annotated[PinnedWorkers | None, Field(alias="crew")] = None
 
     def to_json(self) -> str:
-        """The text `from_json` reads."""
+        """The JSON text that `from_json` reads."""
         return _ADAPTER.dump_json(self, indent=1, by_alias=True).decode()
 
     @classmethod
@@ -79,28 +79,28 @@ class Calibration:
             raise file_error(where, error, "a calibration") from None
 
     def flops_per_second(self, model: ModelConfig) -> float:
-        """Training operations per second of one run of these shapes."""
+        """Training operations per second of one run of this model."""
         dense = interpolated(self.training_flops, model.width)
         return dense / self.architecture_time.get(model.architecture, 1.0)
 
     def compile_time(self, model: ModelConfig) -> float:
-        """Seconds to compile the programs of one signature."""
+        """Seconds to compile the programs of one signature with this model."""
         layers = self.compile_seconds_per_layer
         return self.compile_seconds + layers.get(model.architecture, layers.get("dense", 0.0)) * model.depth
 
     @property
     def micro_tokens(self) -> int:
-        """Tokens of a batch computed at once."""
+        """Tokens per micro-batch."""
         return micro_tokens_of(self.platform)
 
     @property
     def mixture_slots(self) -> int:
-        """Fewest slots of a pack of mixtures of experts.
+        """The fewest slots of a pack of mixtures of experts.
 
-        Where a router's choice is nearly a tie rounding decides, and training amplifies it: two programs agreed to
-        4e-7 until a choice flipped, and to 3 % after 200 steps. On CPUs, where a slot each device is a pack's usual
-        size, a run alone is trained by that program too, as fast as split over the devices (71,000 against 72,000
-        tokens/s at width 48), and has the same bits alone and in company.
+        Rounding decides a router's choice where it is nearly a tie, and training amplifies that: two programs agreed to
+        4e-7 until a choice flipped, and to 3 % after 200 steps. A pack on a CPU usually has one slot per device. A run
+        that trains alone there uses the same program, so that it gets the same bits alone and in company. This is as
+        fast as splitting the run over the devices (71,000 against 72,000 tokens/s at width 48).
         """
         return self.devices if self.platform == "cpu" else 1
 
@@ -110,7 +110,7 @@ class Calibration:
         return interpolated(by_width, shape.model.width)
 
     def one_worker(self) -> "Calibration":
-        """What one of the pinned workers does while the others work as well; ValueError if they were not measured."""
+        """The calibration of one pinned worker while the others work, too; ValueError if they were not measured."""
         if self.workers is None:
             raise ValueError("pinned workers were not measured")
         processes, slower = self.workers.processes, self.workers.compile_time
@@ -130,7 +130,7 @@ class Calibration:
         )
 
     def together(self, processes: int, devices: int) -> "Calibration":
-        """What several such hosts do that share the slots of a pack and have `devices` devices in all."""
+        """The calibration of several such hosts that share the slots of a pack and have `devices` devices in all."""
         gains = {
             width: {1: 1.0} | {processes * slots: processes * gain for slots, gain in table.items()}
             for width, table in self.packing_gain.items()
@@ -149,7 +149,7 @@ class Calibration:
 
 
 def interpolated(table: Mapping[int, float], at: int) -> float:
-    """Linear in logarithms between the table's points, constant beyond them."""
+    """The table's value at a point: linear in logarithms between the entries, constant beyond them."""
     at = min(max(at, min(table)), max(table))
     lower, upper = max(key for key in table if key <= at), min(key for key in table if key >= at)
     if lower == upper:
@@ -159,10 +159,10 @@ def interpolated(table: Mapping[int, float], at: int) -> float:
 
 
 _ADAPTER = TypeAdapter(Calibration)
-# Two x86-64 cores, float32. Dense: 150,000 tokens/s at 2 layers of width 32, context 128, bytes; 163 ms a 2,048 tokens
-# at 4 layers of width 128, context 256; matrix products alone reach 1.4e11 to 1.75e11. Mixtures: 200 steps of 8 x 128
-# tokens, 2 layers of width 48, took 2.0 to 2.8 times as long for an operation as dense ones, and compiled in 9 to 15 s
-# on a busy machine where the dense program took 3 to 7.
+# Measured on two x86-64 cores in float32. Dense models: 150,000 tokens/s with 2 layers of width 32, context 128, bytes;
+# 163 ms per 2,048 tokens with 4 layers of width 128, context 256. Matrix products alone reach 1.4e11 to 1.75e11 FLOP/s.
+# Mixtures, in 200 steps of 8 x 128 tokens with 2 layers of width 48, took 2.0 to 2.8 times as long per operation as
+# dense models. They compiled in 9 to 15 s on a busy machine, where the dense program took 3 to 7 s.
 TWO_CORES = Calibration(
     device="2 CPU cores, float32",
     platform="cpu",

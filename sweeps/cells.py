@@ -36,7 +36,7 @@ DEFAULTS: Mapping[str, Any] = {
 # These settings go to the optimizer under their own names. Those that are not given keep the defaults of RunConfig.
 _OPTIMIZER = "weight_decay beta1 beta2 eps momentum clip schedule final_lr_ratio decay_fraction".split()
 DERIVED = "N N_total N_nonembedding N_active N_trainable D U u steps vocab flops flops_6nd".split()
-# What a filter may read. `tokens` and `unique_tokens` are rules, not numbers: the numbers are D and U.
+# The names that a filter may use. The settings `tokens` and `unique_tokens` are rules; their numbers are D and U.
 FILTER_NAMES = frozenset([*DERIVED, "half"]) | Settings.__annotations__.keys() - {"tokens", "unique_tokens"}
 
 
@@ -46,10 +46,10 @@ class Cell:
 
     Attributes:
         block: the block's name, or its place in the spec.
-        settings: what the spec says, defaults included, by the names of `sweeps.spec.Settings`.
-        seed: of this run.
-        config: the run; None if infeasible.
-        reason: why it is infeasible.
+        settings: the spec's settings, defaults included, by the names of `sweeps.spec.Settings`.
+        seed: the seed of the run.
+        config: the run; None if the cell is infeasible.
+        reason: why the cell is infeasible; None if it is not.
     """
 
     block: str
@@ -60,22 +60,22 @@ class Cell:
 
     @property
     def params_kind(self) -> Which:
-        """Which N the cell's rules and u speak of."""
+        """The convention of N in the cell's rules and in u."""
         return self.settings["params_kind"]
 
     @functools.cached_property
     def values(self) -> Mapping[str, Scalar]:
-        """A value for every one of FILTER_NAMES, as the run has it; of an infeasible cell only what the spec says."""
+        """The run's value for every one of FILTER_NAMES; for an infeasible cell only those that the spec gives."""
         plain = {key: self.settings.get(key) for key in FILTER_NAMES}
         plain = {key: value for key, value in plain.items() if isinstance(value, (str, int, float))}
         return plain | derived(self.config, self.params_kind) if self.config else plain
 
 
 def resolve(settings: Mapping[str, Any]) -> tuple[RunConfig | None, str | None]:
-    """The run with seed 0 of one cell, or the reason why it cannot run.
+    """The run of a cell with seed 0, or the reason why it cannot run; the other one is None.
 
-    D is rounded to whole steps. U is rounded to whole windows, so that D / U is the number of epochs that was asked for
-    as nearly as possible. `RunConfig` says what D, U and the epochs are after rounding.
+    D is rounded to whole steps. U is rounded to whole windows, so that D / U is as near as possible to the number of
+    epochs that was asked for. `RunConfig` says what D, U and the epochs are after rounding.
     """
     try:
         model = _model(settings)
@@ -123,7 +123,7 @@ def resolve(settings: Mapping[str, Any]) -> tuple[RunConfig | None, str | None]:
 
 
 def derived(config: RunConfig, which: Which) -> dict[str, Scalar]:
-    """The quantities of a run by the names of the glossary and of the settings; `which` is the N of `N` and u."""
+    """The quantities of a run by their names in the glossary and the settings; `which` is the convention of N and u."""
     model, optimizer = config.model, config.optimizer
     counts, work = count(model), flops(model)
     n = counts.of(which)
@@ -165,7 +165,7 @@ def derived(config: RunConfig, which: Which) -> dict[str, Scalar]:
 
 
 def _model(settings: Mapping[str, Any]) -> ModelConfig:
-    """The shape of a cell; ValueError if the size cannot be met, or the sizes do not fit together."""
+    """The model of a cell; ValueError if the size cannot be met, or the sizes do not fit together."""
     architecture = settings["architecture"]
     family = {key: settings[key] for key in ("context", "activation", "tied", "qk_norm", "experts")}
     family["vocab"] = vocab_of(settings["tokenizer"])
@@ -181,5 +181,5 @@ def _model(settings: Mapping[str, Any]) -> ModelConfig:
 
 
 def _given(settings: Mapping[str, Any], **names: str) -> dict[str, Any]:
-    """RunConfig's arguments that the settings name."""
+    """The settings that are given, as keyword arguments; `names` maps an argument to its setting."""
     return {argument: settings[name] for argument, name in names.items() if name in settings}

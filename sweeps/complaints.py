@@ -11,12 +11,12 @@ from pydantic import ValidationError
 
 from sweeps.errors import InputError
 
-# Pydantic names the branch of a union in an error's place by its tag. Authors of specs know no tags.
+# Tags of a union's branches, which pydantic puts into the place of an error. Authors of specs do not know them.
 TAGS = ("<number>", "<rule>", "<list>", "[key]")
 
 
 def shorten(value: object) -> Any:
-    """The value, or a short text where it is a long or nested thing."""
+    """The value itself, or a short text in place of a long or nested one."""
     if value is None or isinstance(value, (bool, float)) or (isinstance(value, int) and abs(value) < 10**15):
         return value
     short = reprlib.Repr()
@@ -44,12 +44,12 @@ def input_error(
         where: the file the spec is from.
         path: the place of the validated part in the spec, such as `blocks[0].grid.lr`; empty for the whole.
         known: the keys to suggest for an unknown one, by the name of the mapping that holds it.
-        index: of a value on an axis: `path` and `index` then replace the field's own name.
+        index: the value's number if it is on an axis; `path` and `index` then replace the field's own name.
     """
     if isinstance(error, RecursionError):
         return InputError(where, path or "YAML", "...", "less nesting")
     complaints = error.errors(include_url=False, include_context=False)
-    # A misspelled key may be why another is missing.
+    # An unknown key is reported before a missing one, because a misspelling causes both complaints.
     first = next((complaint for complaint in complaints if complaint["type"] == "extra_forbidden"), complaints[0])
     tagged = first["loc"]
     parts = [part for part in tagged if part not in TAGS]
@@ -67,7 +67,7 @@ def input_error(
 
 
 def file_error(path: object, error: ValidationError, content: str) -> InputError:
-    """The first of pydantic's complaints about a JSON file that should hold such content."""
+    """The first of pydantic's complaints about a JSON file; `content` says what the file should hold."""
     first = error.errors(include_url=False)[0]
     field = ".".join(map(str, first["loc"])) or "JSON"
     return InputError(path, field, first["input"], f"{content} ({first['msg']})")

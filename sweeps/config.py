@@ -1,4 +1,4 @@
-"""A run is a value: everything that decides its numbers, frozen, validated, hashed into its id."""
+"""The configuration of a run: everything that decides its numbers, frozen, validated, hashed into the run's id."""
 
 import hashlib
 import json
@@ -13,9 +13,9 @@ from sweeps.rules import parse_domain
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1)]
-# The source document averages the training loss over the last 100 steps.
+# Steps at the end over which the training loss is averaged, as by the source of the gap law (clawRxiv 2604.02022).
 FINAL_STEPS = 100
-# A first epoch of fewer steps has no online gap of its own: the loss falls too fast for three evaluations.
+# Fewest steps of a first epoch with an online gap of its own: in a shorter one the loss falls too fast to measure it.
 SHORTEST_EPOCH = 32
 
 
@@ -36,9 +36,9 @@ class DataConfig(_Strict, frozen=True):
     Attributes:
         domain: a corpus name (`stdlib_code`, `jsonl:PATH`, `hf:NAME`, ...), or a mixture: `0.5 code + 0.5 web`.
         tokenizer: `bytes`, `bpe:V`, `tiktoken:NAME`, ...
-        unique_tokens: U, the prefix of the train pool that the run may see, in tokens.
+        unique_tokens: U, the number of tokens, from the start of the train pool, that the run may see.
         heldout_fraction: share of the documents' groups withheld before anything else.
-        split_seed: decides which groups are withheld.
+        split_seed: the seed that decides which groups are withheld.
         half: the half of the other groups that the run may see; its twin sees the other half.
     """
 
@@ -61,14 +61,14 @@ class DataConfig(_Strict, frozen=True):
 
 
 class OptimizerConfig(_Strict, frozen=True):
-    """How a run is trained. Weight decay is decoupled, and AdamW multiplies it by the rate (Loshchilov, Hutter).
+    """The optimizer. Weight decay is decoupled and multiplied by the learning rate (AdamW, Loshchilov and Hutter).
 
     Attributes:
         kind: `adamw`, or `sgd` with momentum.
         lr: peak learning rate.
-        warmup_steps: linear warm-up from 0.
-        schedule: after warm-up `constant`, `cosine` to `final_lr_ratio` at the last step, or `wsd`, constant and then
-            linear to `final_lr_ratio` over the last `decay_fraction` of the steps.
+        warmup_steps: length of the linear warm-up from 0.
+        schedule: the rate after warm-up: `constant`, `cosine` to `final_lr_ratio` at the last step, or `wsd`, constant
+            and then linear to `final_lr_ratio` over the last `decay_fraction` of the steps.
         clip: global gradient norm above which the gradient is scaled down.
     """
 
@@ -90,8 +90,8 @@ class ProbeConfig(_Strict, frozen=True):
     """When and on how much text a run is measured.
 
     Attributes:
-        windows: windows of each probe set: seen, held out, and of a twin what the other has seen.
-        per_octave: evaluations in each doubling of the step count, beside step 0 and the last.
+        windows: number of windows in each probe set: seen, held out, and for twins the other's text.
+        per_octave: evaluations per doubling of the step count, besides those at step 0 and at the last step.
     """
 
     windows: Annotated[int, Field(gt=0)] = 128
@@ -104,7 +104,7 @@ class RunConfig(_Strict, frozen=True):
     Attributes:
         steps: optimizer steps; D = steps x batch x context tokens.
         batch: sequences of `model.context` tokens in one step.
-        seed: of the initial parameters and the data order.
+        seed: seed of the initial parameters and of the data order.
         keep: `final` keeps the final parameters, `none` drops them with the checkpoints of the finished pack.
     """
 
@@ -132,7 +132,7 @@ class RunConfig(_Strict, frozen=True):
         return json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
 
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
-        """A copy with some fields changed, which has an id of its own."""
+        """A copy with some fields changed, and with its own id."""
         copied = super().model_copy(update=update, deep=deep)
         vars(copied).pop("run_id", None)
         return copied
@@ -154,17 +154,17 @@ class RunConfig(_Strict, frozen=True):
 
     @property
     def windows(self) -> int:
-        """Windows of the unique tokens; one epoch visits each once."""
+        """The number of windows in the unique tokens; one epoch visits each once."""
         return (self.data.unique_tokens - 1) // self.model.context
 
     @property
     def epochs(self) -> float:
-        """The epochs: D over the tokens that one epoch predicts."""
+        """The number of epochs: D over the number of tokens that one epoch predicts."""
         return self.steps * self.batch / self.windows
 
     @property
     def probe_sets(self) -> int:
-        """Sets of windows the run is measured on."""
+        """The number of probe sets on which the run is measured."""
         return 2 if self.data.half is None else 3
 
     @property
@@ -180,13 +180,16 @@ class RunConfig(_Strict, frozen=True):
         return self.model_copy(update={"data": other})
 
     def evaluation_steps(self) -> tuple[int, ...]:
-        """Steps after which the run is evaluated, rising: 0, the last, its half, `per_octave` in each halving of the
-        last down to 16, and the ends and middles of the spans of which training losses are averaged."""
+        """The steps after which the run is evaluated, in rising order.
+
+        They are 0, the last step and its half; `per_octave` steps in each halving of the last one down to 16; and the
+        first, middle and last steps of the spans over which training losses are averaged (`online_span`).
+        """
         steps, position = {0, self.steps // 2, self.steps, *online_span(self.steps)}, 1
         if self.first_epoch >= SHORTEST_EPOCH:
             steps.update(online_span(self.first_epoch))
         while (step := round(self.steps * 2.0 ** (-position / self.probe.per_octave))) >= 16:
-            if position != self.probe.per_octave:  # that one is the half, which rounds down
+            if position != self.probe.per_octave:  # here the step is the half, which is in already, rounded down
                 steps.add(step)
             position += 1
         return tuple(sorted(steps))

@@ -1,4 +1,4 @@
-"""Unusable input, which the command line prints as one line with exit status 2; and one line about any other error."""
+"""The error for unusable input, printed in one line with exit status 2; and one line about any other error."""
 
 
 class InputError(ValueError):

@@ -21,7 +21,7 @@ LONGEST = 1000
 
 
 class ExpressionError(ValueError):
-    """The text is no expression that can be evaluated; the message says why, in a phrase."""
+    """The text is not an expression that can be evaluated; the message says why, in a phrase."""
 
 
 class MissingValue(Exception):
@@ -29,9 +29,9 @@ class MissingValue(Exception):
 
 
 def parse_expression(text: str, names: Collection[str]) -> ast.expr:
-    """The tree of a boolean expression over `names`: comparisons, `in`, and/or/not, + - * / % **, literals.
+    """Parse a boolean expression over `names`, of comparisons, `in`, and/or/not, + - * / % ** and literals.
 
-    ExpressionError if the text is no expression, or has anything else in it.
+    ExpressionError if the text is not an expression, or contains anything else.
     """
     if len(text) > LONGEST:
         raise ExpressionError(f"longer than {LONGEST} characters")
@@ -103,7 +103,7 @@ def _value(node: ast.AST, values: Mapping[str, Scalar]) -> Any:
         case ast.UnaryOp(op=op, operand=operand):
             return _number(_value(operand, values)) * (-1 if isinstance(op, ast.USub) else 1)
         case ast.BinOp(left=left, op=op, right=right):
-            # As floats: integer powers could be made to fill the memory.
+            # Computed in floats, because powers of integers could fill the memory.
             result = _ARITHMETIC[type(op)](_number(_value(left, values)), _number(_value(right, values)))
             return _number(result)
         case ast.Compare(left=left, ops=ops, comparators=comparators):

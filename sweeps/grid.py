@@ -1,4 +1,4 @@
-"""From a spec to a sweep: axes multiplied and zipped, filtered, seeded; every cell resolved."""
+"""Expands a spec into a sweep: multiplies and zips its axes, filters the cells, adds seeds, resolves every cell."""
 
 import ast
 import dataclasses
@@ -19,7 +19,8 @@ from sweeps.errors import InputError
 from sweeps.expression import ExpressionError, MissingValue, holds, parse_expression
 from sweeps.spec import KNOWN_KEYS, MOST_CELLS, SETTINGS, Block, ExtraSeeds, Settings, Spec, read_spec
 
-# Two ways to say one thing. A level that uses one way makes what an earlier level said the other way void.
+# Pairs of ways to set the same thing. A level of settings that uses one way cancels what an earlier level set the other
+# way.
 ALTERNATIVES: tuple[tuple[frozenset[str], frozenset[str]], ...] = (
     (frozenset({"batch"}), frozenset({"batch_tokens"})),
     (frozenset({"tokens"}), frozenset({"flops"})),
@@ -30,7 +31,7 @@ ALTERNATIVES: tuple[tuple[frozenset[str], frozenset[str]], ...] = (
 
 @dataclasses.dataclass(frozen=True)
 class Sweep:
-    """A named tuple of cells, in the order of the spec; no two are the same run."""
+    """A sweep's cells, in the order of the spec; no two of them are the same run."""
 
     name: str
     description: str
@@ -43,13 +44,13 @@ class Sweep:
 
 
 def preset_names() -> tuple[str, ...]:
-    """Sweeps that come with isogap."""
+    """The names of the sweeps that come with isogap."""
     folder = importlib.resources.files("sweeps") / "presets"
     return tuple(sorted(entry.name[:-5] for entry in folder.iterdir() if entry.name.endswith(".yaml")))
 
 
 def read_sweep_text(source: str | Path) -> str:
-    """The YAML text of a file, or else of the preset of that name; InputError if there is none, or it is unreadable."""
+    """The YAML text of a file, or else of the preset of that name; InputError if there is neither, or none readable."""
     if os.path.exists(source):  # False, not an error, for names that no file can have
         try:
             return Path(source).read_text(encoding="utf-8")
@@ -69,7 +70,7 @@ def load(source: str | Path) -> Sweep:
 def expand(spec: Spec, where: object) -> Sweep:
     """All cells of a spec.
 
-    InputError if axes do not fit, a filter cannot be used or leaves nothing, or two cells are one run.
+    InputError if the axes do not fit together, a filter cannot be used or leaves nothing, or two cells are one run.
     """
     base = _override(DEFAULTS, spec.defaults, where, "defaults")
     cells: list[Cell] = []
@@ -113,7 +114,7 @@ def _block_cells(block: Block, base: Mapping[str, Any], where: object, path: str
 
 
 def _axes_of(block: Block, where: object, path: str) -> list[list[dict[str, Any]]]:
-    """The axes of a block, each as the settings that it takes in turn; a zip group is one axis of several fields."""
+    """The axes of a block, each as a list of settings to take in turn; a zip group is one axis of several fields."""
     axes = [_axis(values, key, where, f"{path}.grid.{key_text(key)}") for key, values in block.grid.items()]
     groups = block.zip if isinstance(block.zip, list) else [block.zip]
     for index, group in enumerate(groups):
@@ -149,7 +150,7 @@ def _axis(values: object, field: str, where: object, path: str) -> list[dict[str
 
 
 def _override(earlier: Mapping[str, Any], later: Mapping[str, Any], where: object, path: str) -> dict[str, Any]:
-    """The settings of `earlier`, with those of `later` in their place; `later` may say each thing in one way only."""
+    """The settings of `earlier`, overridden by `later`, which may set each thing in one way only (ALTERNATIVES)."""
     void: set[str] = set()
     for ways in ALTERNATIVES:
         for way, other_way in (ways, ways[::-1]):
@@ -181,7 +182,7 @@ def _filter(cells: list[Cell], expression: str, where: object, path: str) -> lis
 
 
 def _keeps(tree: ast.expr, cell: Cell) -> bool:
-    """Whether the filter keeps a cell. An infeasible cell that lacks a value is kept: the plan gives its reason."""
+    """Whether the filter keeps a cell. An infeasible cell that lacks a value is kept: the plan tells its reason."""
     try:
         return holds(tree, cell.values)
     except MissingValue:
@@ -212,7 +213,7 @@ def _seeded(cells: list[Cell], block: Block, where: object, path: str) -> list[C
 
 
 def _spread(cells: list[Cell], extra: ExtraSeeds, where: object, path: str) -> set[int]:
-    """The indices of the cells that get further seeds."""
+    """The indices of the cells that get extra seeds, evenly spread."""
     chosen = range(len(cells))
     if extra.where is not None:
         kept = {id(cell) for cell in _filter(cells, extra.where, where, f"{path}.where")}

@@ -24,7 +24,7 @@ class Pack:
 
     Attributes:
         pack_id: 12 hex digits of the hash of slots and run ids.
-        slots: rows of the program's run axis; packs of one shape have equal `slots`, so that one compiled program
+        slots: length of the program's axis of runs; packs of one shape have equal `slots`, so that one compiled program
             serves them, and a run's numbers do not depend on the pack it is in.
     """
 
@@ -35,7 +35,7 @@ class Pack:
 
     @property
     def turns(self) -> int:
-        """Turns the program takes until the last run has ended."""
+        """The number of turns until the last run has ended."""
         return makespan([turns_of(run, self.shape) for run in self.runs], self.slots)
 
     @property
@@ -57,14 +57,14 @@ def packs(
     parts: int = 1,
     pays: Callable[[Shape], float] = lambda _: 0.0,
 ) -> tuple[Pack, ...]:
-    """The runs in packs, the same for any order of `configs`.
+    """Cut the runs into packs; the result does not depend on the order of `configs`.
 
     Shapes with the most FLOPs come first. The runs of a shape are dealt to at most `parts` packs.
 
     Args:
         slots_of: signature -> slots, as `choose_slots` gives them.
-        parts: processes that train packs at the same time; a shape is cut into no more packs than it fills.
-        pays: shape -> the fewest turns for which another process should compile the program of that shape as well.
+        parts: number of processes that train packs at the same time; a shape gets no more packs than its runs fill.
+        pays: shape -> the fewest turns per pack that justify compiling the shape's program in another process, too.
     """
     made = []
     for shape, runs in by_shape(configs, micro_tokens).items():
@@ -103,9 +103,9 @@ def choose_slots(
     """For each signature the number of slots with which its runs end soonest, the smaller number at ties.
 
     Args:
-        mixture_slots: the fewest for mixtures of experts, see `sweeps.calibration.Calibration.mixture_slots`.
-        gain: measured, see `sweeps.calibration.Calibration.gain`.
-        memory_limit: the bytes a pack may need; None for no limit. A single run is packed even if it needs more.
+        mixture_slots: the fewest slots for mixtures of experts, see `sweeps.calibration.Calibration.mixture_slots`.
+        gain: the measured throughput, see `sweeps.calibration.Calibration.gain`.
+        memory_limit: the bytes that a pack may need; None for no limit. A single run is packed even if it needs more.
     """
     return {
         shape.signature: _slots(shape, runs, gain, memory_limit, mixture_slots if shape.model.moe else 1)
@@ -123,7 +123,7 @@ def _slots(shape: Shape, runs: Sequence[RunConfig], gain: Gain, memory_limit: in
 
 
 def makespan(lengths: Sequence[int], slots: int) -> int:
-    """The number of turns until runs of these lengths have ended, each in the slot that falls free first."""
+    """The number of turns until runs of these lengths have ended, if each takes the slot that is free first."""
     ends = [0] * slots
     for length in lengths:
         heapq.heapreplace(ends, ends[0] + length)

@@ -16,9 +16,9 @@ from sweeps.grid import Sweep
 from sweeps.packs import Pack, choose_slots, packs
 from sweeps.shape import Shape, run_bytes, shape_of
 
-# A text, tokenizer and split -> the tokens that a run may train on.
+# (text, tokenizer and split) -> the number of tokens that a run may train on.
 AvailableTokens = Callable[[DataConfig], int]
-# A run -> what else a plan's row tells of it, by column.
+# A run -> further columns of its row in the plan.
 Expect = Callable[[RunConfig], Mapping[str, Any]]
 # A placeholder for U: cells that differ only in their unique tokens share one look-up of the available tokens.
 ANY_UNIQUE_TOKENS = 2
@@ -33,10 +33,10 @@ class PlannedCell:
     """A cell, and whether it will run.
 
     Attributes:
-        run_id: of the run; None if no configuration was found.
-        memory_bytes: the run's need when it trains alone.
+        run_id: the run's id; None if no configuration was found.
+        memory_bytes: the memory that the run needs when it trains alone.
         reason: why it will not run; None if it will.
-        expected: what else is expected of it, by column.
+        expected: further columns of the cell's row.
     """
 
     cell: Cell
@@ -47,7 +47,7 @@ class PlannedCell:
 
     @functools.cached_property
     def row(self) -> Mapping[str, Any]:
-        """A flat row for tables: names and settings, the quantities of the glossary, shares of the head, the reason."""
+        """A flat row for tables: names and settings, the glossary's quantities, the head's shares, the reason."""
         cell, config = self.cell, self.cell.config
         names = {key: cell.settings[key] for key in ("architecture", "tokenizer", "domain", "params_kind")}
         numbers = derived(config, cell.params_kind) if config else {}
@@ -68,7 +68,7 @@ class PlannedCell:
 
 @dataclasses.dataclass(frozen=True)
 class Seconds:
-    """The estimated seconds of the process that is busy longest. Its start counts as compiling."""
+    """The estimated seconds of the process that is busy longest; starting it counts as compiling."""
 
     compile: float
     training: float
@@ -76,18 +76,18 @@ class Seconds:
 
     @property
     def total(self) -> float:
-        """All together."""
+        """The sum of the three."""
         return self.compile + self.training + self.evaluation
 
 
 @dataclasses.dataclass(frozen=True)
 class Division:
-    """Runs dealt to processes.
+    """How runs are divided among processes.
 
     Attributes:
-        packs: of all runs; see `sweeps.packs`.
-        processes: that train them at the same time, each on its share of the cores.
-        calibration: what each of the processes does.
+        packs: the packs of all runs, see `sweeps.packs`.
+        processes: number of processes that train packs at the same time, each on its share of the cores.
+        calibration: the speed of each process.
     """
 
     packs: tuple[Pack, ...]
@@ -97,7 +97,7 @@ class Division:
 
     @property
     def compiles(self) -> int:
-        """Programs to compile: one for each signature and process that trains it."""
+        """The number of compilations: one for each signature and each process that trains it."""
         return len(self.packs)
 
 
@@ -126,11 +126,11 @@ class Plan(Division):
 
     @property
     def flops_6nd(self) -> int:
-        """The same as 6 N D."""
+        """Training operations of the runs by the convention 6 N D."""
         return sum(flops(run.model).six_n * run.tokens for run in self.runs)
 
     def to_json(self) -> str:
-        """Everything, as one JSON object; the cells as flat rows."""
+        """The whole plan as one JSON object, with the cells as flat rows."""
         value = {
             "name": self.name,
             "description": self.description,
@@ -159,11 +159,11 @@ def plan(
     """The plan of a sweep on this machine.
 
     Args:
-        available_tokens: asked once for each text, tokenizer and split; an InputError of it is the reason why their
-            cells will not run. None leaves the corpora unchecked.
-        machine_bytes: the machine's memory; a run that needs more alone is infeasible. None leaves it unchecked.
-        memory_limit: bytes a pack may need; None for any.
-        expect: what else the rows of feasible cells tell, by column.
+        available_tokens: called once for each text, tokenizer and split; if it raises InputError, that is the reason
+            why their cells will not run. None leaves the corpora unchecked.
+        machine_bytes: the machine's memory; a run that alone needs more is infeasible. None leaves it unchecked.
+        memory_limit: the bytes that a pack may need; None for no limit.
+        expect: gives further columns for the rows of feasible cells.
     """
     pool_of = functools.cache(functools.partial(_pool, available_tokens)) if available_tokens else None
     cells = tuple(_planned(cell, pool_of, calibration.micro_tokens, machine_bytes, expect) for cell in sweep.cells)
@@ -173,7 +173,7 @@ def plan(
 
 
 def _pool(available_tokens: AvailableTokens, data: DataConfig) -> int | str:
-    """The available tokens, or the reason why there are none. It is returned because a cache keeps no exceptions."""
+    """The available tokens, or the reason why there are none. It is returned because a cache keeps no exception."""
     try:
         return available_tokens(data)
     except InputError as error:
@@ -201,15 +201,15 @@ def _planned(
     return PlannedCell(cell, config.run_id, memory, reason, expected)
 
 
-# Pinned workers are chosen only if they are faster by more than the error of the estimate: where they should have been
-# equal, they and one process on two cores came out within 3 % of each other.
+# Pinned workers are chosen only if their estimated time is below this share of the time of one process. The margin is
+# larger than the error of the estimate: where both should have been equal, they came out within 3 % of each other.
 CLEARLY = 0.95
 
 
 def divide(configs: Sequence[RunConfig], calibration: Calibration, memory_limit: int | None = None) -> Division:
-    """Deal the runs to one process on all cores, or to pinned workers if by the calibration these end sooner.
+    """Deal the runs to one process on all cores, or to pinned workers if the calibration says that these end sooner.
 
-    The packs of all processes may need `memory_limit` bytes together; None is no limit.
+    The packs that train at the same time may together need `memory_limit` bytes; None for no limit.
     """
     whole = _division(configs, calibration, 1, 0.0, memory_limit)
     workers = calibration.workers
@@ -238,7 +238,7 @@ def _division(
 
 
 def pays_for_another(calibration: Calibration, slots: Mapping[str, int]) -> Callable[[Shape], float]:
-    """For each shape, the turns that take as long as compiling its program: fewer do not pay for another process."""
+    """Shape -> how many turns take as long as compiling its program: fewer do not justify compiling it once more."""
 
     def turns(shape: Shape) -> float:
         return calibration.compile_time(shape.model) / calibration.turn_time(shape, slots[shape.signature])

@@ -1,7 +1,7 @@
-"""The constants of the published gap law, in one place for every room that plans, measures, fits or draws.
+"""The constants of the published gap law, in one place for all modules that plan, measure, fit or draw.
 
 The law is G = A N^-alpha f(u) with u = D/N^z, f = 1 up to u_star and (u/u_star)^-beta above (clawRxiv 2604.02022);
-`harness.fit.gap_law.constants.predict_gap` evaluates it. The constants stand in this room because plans print u.
+`harness.fit.gap_law.constants.predict_gap` evaluates it. The constants are kept in `sweeps` because plans print u.
 """
 
 from typing import NamedTuple

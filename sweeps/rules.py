@@ -11,10 +11,10 @@ from pydantic import BaseModel, BeforeValidator, Field, model_validator
 TOKEN_SPELLINGS = "a number, or a multiple of N or of a power of N: `20 N`, `0.1 N^0.74`"
 _NUMBER = r"(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d{1,3})?"
 _MULTIPLE = re.compile(rf"({_NUMBER})?\s*\*?\s*N\s*(?:(?:\^|\*\*)\s*({_NUMBER}))?")
-# 256 bytes and the end of the document; below that a vocabulary cannot carry every text.
+# 256 bytes and the end of the document; with fewer ids some texts could not be encoded.
 SMALLEST_VOCAB = 257
-# tiktoken's names with their numbers of ids: the largest id of the published file, plus 1, plus 1 for the end of the
-# document, which is the last id (p50k_base leaves id 50256 free).
+# tiktoken's names with their numbers of ids. Each is the largest id of the published file + 2: one because ids start at
+# 0, and one for the end of the document, which is the last id (p50k_base leaves id 50256 free).
 PUBLISHED_VOCAB = {
     "gpt2": 50_257,
     "r50k_base": 50_257,
@@ -31,7 +31,7 @@ TOKENIZER_SPELLINGS = (
 
 
 def _plain_number(value: object) -> object:
-    """YAML 1.1 reads 1e6 as text; here it is a number, and true is none."""
+    """Turn text such as 1e6, which YAML 1.1 does not read as a number, into a number; refuse true and false."""
     if isinstance(value, bool):
         raise ValueError("a number, not a truth value")
     if isinstance(value, str) and re.fullmatch(rf"[+-]?{_NUMBER}", value.strip()):
@@ -63,7 +63,7 @@ class TokenRule:
 
 
 def parse_tokens(value: object) -> object:
-    """A number above 0 and up to 1e18, or a text such as `20 N` or `0.1 N^0.74`, as a TokenRule; else ValueError."""
+    """A number above 0 and up to 1e18, or text such as `20 N` or `0.1 N^0.74`, as a TokenRule; else ValueError."""
     if isinstance(value, TokenRule):
         return value
     number, exponent = _plain_number(value), 0.0
@@ -83,7 +83,7 @@ _SHARE = re.compile(rf"({_NUMBER}) (\S.*)")
 
 
 def parse_domain(domain: str) -> tuple[tuple[float, str], ...]:
-    """(share of the tokens, corpus) of each part of a domain's name; a plain corpus is the whole of it.
+    """(Share of the tokens, corpus) for each part of a domain; a plain corpus is one part with the share 1.
 
     ValueError if a mixture names a corpus twice, or has a share of 0.
     """
@@ -101,9 +101,9 @@ def parse_domain(domain: str) -> tuple[tuple[float, str], ...]:
 
 
 def mixture_name(shares: object) -> object:
-    """A mapping of corpora to shares as the one name of that mixture: `0.25 code + 0.75 web`; other values as they are.
+    """Turn a mapping of corpora to shares into the mixture's name, `0.25 code + 0.75 web`; keep any other value.
 
-    ValueError if a share is no positive number.
+    ValueError if a share is not a positive number.
     """
     if isinstance(shares, str) and shares != "mixed" and len(parts := parse_domain(shares)) > 1:
         shares = {name: share for share, name in parts}
@@ -120,8 +120,8 @@ def mixture_name(shares: object) -> object:
 class RateRule(BaseModel, frozen=True, extra="forbid"):
     """The learning rate as a function of size.
 
-    `params`: c (N / 1e6)^-p. GPT-3's table 2.1 (Brown et al. 2020) goes from 6e-4 at 1.25e8 to 6e-5 at 1.75e11
-    parameters, p = 0.32. `width`: c / sqrt(width), the width's part of Vaswani et al. 2017, equation 3.
+    Rule `params`: c (N / 1e6)^-p. GPT-3's table 2.1 (Brown et al. 2020) goes from 6e-4 at 1.25e8 parameters to 6e-5 at
+    1.75e11, which is p = 0.32. Rule `width`: c / sqrt(width), the width factor in equation 3 of Vaswani et al. 2017.
     """
 
     rule: Literal["params", "width"]
@@ -141,7 +141,7 @@ class RateRule(BaseModel, frozen=True, extra="forbid"):
 
 
 def vocab_of(tokenizer: str) -> int:
-    """Ids of a tokenizer by its name, the end-of-document token included; ValueError if it is none of the spellings."""
+    """The number of ids of a tokenizer, end-of-document token included; ValueError for an unknown spelling."""
     if tokenizer == "bytes":
         return SMALLEST_VOCAB
     if match := re.fullmatch(r"bpe:(\d{1,7})(?:@.+)?", tokenizer):

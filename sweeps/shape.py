@@ -10,8 +10,8 @@ from models.config import LOGITS_LIMIT, ModelConfig
 from models.count import count, flops
 from sweeps.config import RunConfig
 
-# Tokens of a micro-batch, by platform. On two cores a longer one does not lower the time for each token, because its
-# activations no longer fit the caches; on accelerators a longer one fills the device.
+# Tokens of a micro-batch, by platform. On two cores a longer one does not lower the time per token, because its
+# activations no longer fit the caches; on accelerators only a longer one fills the device.
 MICRO_TOKENS = {"cpu": 2048}
 MICRO_TOKENS_ELSEWHERE = 2**15
 # Bytes of a float32.
@@ -20,13 +20,14 @@ FLOAT = 4
 
 @dataclasses.dataclass(frozen=True)
 class Shape:
-    """All that shapes a compiled program; seeds, optimizer's numbers, data and lengths are arrays inside it.
+    """All that a compiled program depends on; seeds, the optimizer's numbers, data and lengths are its inputs.
 
     Attributes:
-        micro_batch: sequences whose gradient is computed at once, in one turn. A batch is 1, 2, 4, ... of them.
+        micro_batch: number of sequences whose gradient is computed at once, in one turn. A batch is 1, 2, 4, ...
+            micro-batches.
         accumulates: whether batches are longer than one micro-batch, so that gradients are added up.
         optimizer: the kind of optimizer.
-        probe_windows: windows that an evaluation computes at once, of all probes together.
+        probe_windows: number of windows of an evaluation, of all probe sets together.
     """
 
     model: ModelConfig
@@ -52,7 +53,7 @@ class Shape:
 
 
 def micro_tokens_of(platform: str) -> int:
-    """Tokens of a batch computed at once on a platform."""
+    """Tokens per micro-batch on a platform."""
     return MICRO_TOKENS.get(platform, MICRO_TOKENS_ELSEWHERE)
 
 
@@ -60,7 +61,7 @@ def shape_of(config: RunConfig, micro_tokens: int) -> Shape:
     """The shape of the program that trains a run.
 
     The batch is halved while it is even and longer than `micro_tokens`, so that runs whose batches differ by powers of
-    two share a program. A mixture of experts keeps its batch whole: loads and capacities are those of a batch.
+    two share a program. A mixture of experts keeps its batch whole, because loads and capacities are those of a batch.
     """
     micro = config.batch
     while config.model.moe is None and micro % 2 == 0 and micro * config.model.context > micro_tokens:
@@ -93,19 +94,20 @@ def run_bytes(shape: Shape) -> int:
 
 
 def state_bytes(shape: Shape) -> int:
-    """Parameters, gradients, what is added up of them, the optimizer's moments: two for AdamW, one for SGD."""
+    """Bytes of the parameters, gradients, sums of gradients if any, and moments (two for AdamW, one for SGD)."""
     copies = (4 if shape.optimizer == "adamw" else 3) + shape.accumulates
     return copies * FLOAT * count(shape.model).total
 
 
 @functools.lru_cache(maxsize=1 << 12)
 def _activation_bytes(model: ModelConfig, batch: int) -> int:
-    """What the backward pass keeps of the forward pass.
+    """Estimated bytes of what the backward pass keeps of the forward pass.
 
-    A row and block: the input, two norms, queries, keys, values, their rotated copies, the attention's output, the
-    residual and the gradients in flight, about 16 widths; the causal half of the scores and of their softmax; each
-    hidden feature before and after its nonlinearity, in a mixture for every slot (half of them more than visits where
-    nothing may be dropped, since slots come in blocks). Then the logits, their exponentials and their gradient.
+    For each row and block they are: about 16 widths for the input, two norms, queries, keys, values, their rotated
+    copies, the attention's output, the residual and the gradients in flight; the causal half of the scores and of their
+    softmax; each hidden feature before and after its nonlinearity. A mixture has hidden features for every slot (1.5
+    slots per visit if nothing may be dropped, since slots come in blocks). The logits are kept with their exponentials
+    and their gradient.
     """
     rows = batch * model.context
     gates = 3 if model.activation == "swiglu" else 2

@@ -1,4 +1,4 @@
-"""A sweep as its author writes it: YAML text to validated values, or one InputError naming the field.
+"""Reads the YAML text of a sweep into validated values; one InputError names a field that is wrong.
 
 `sweeps/README.md` describes every key and setting, and how a later level of settings overrides an earlier one.
 """
@@ -116,7 +116,7 @@ class ExtraSeeds(BaseModel, frozen=True, extra="forbid"):
 
 
 class Block(BaseModel, frozen=True, extra="forbid"):
-    """Cells that are the product of `grid` axes and of `zip` groups. A count of seeds means 0, 1, ..."""
+    """Cells that are the product of `grid` axes and of `zip` groups. A number n as `seeds` means seeds 0 to n - 1."""
 
     name: Line | None = None
     defaults: Settings = {}
@@ -140,7 +140,7 @@ class Spec(BaseModel, frozen=True, extra="forbid"):
 
 
 SETTINGS: TypeAdapter[Settings] = TypeAdapter(Settings)
-# The names to suggest from, by the last name on the way to an unknown key.
+# Known keys to suggest in place of an unknown one, by the name of the mapping that holds it.
 KNOWN_KEYS: Mapping[str, tuple[str, ...]] = {
     "": tuple(Spec.model_fields),
     "blocks": tuple(Block.model_fields),
@@ -151,7 +151,7 @@ KNOWN_KEYS: Mapping[str, tuple[str, ...]] = {
 
 
 class _Loader(yaml.SafeLoader):
-    """Safe YAML in which a key given twice is an error instead of the last one's victory."""
+    """A safe YAML loader for which a key given twice is an error; by default the last one would win."""
 
     def construct_mapping(self, node, deep=False):
         seen = set()

@@ -35,10 +35,10 @@ def run_packs(queue: PackQueue, workers: int) -> None:
 
 
 def train_in_turn(queue: PackQueue, announce: Callable[[Pack, Pack | None], None] = lambda pack, following: None):
-    """Train one pack after another in this process, whose JAX is configured, together with the other hosts if any.
+    """Train one pack after another in this process, where JAX is configured, together with the other hosts if any.
 
     Args:
-        announce: is given each pack before it is trained, and the next one if that needs other programs.
+        announce: called with each pack before it is trained, and with the next one if that needs other programs.
 
     Raises:
         OSError: the sweep's folder cannot be written.
@@ -55,7 +55,7 @@ def train_in_turn(queue: PackQueue, announce: Callable[[Pack, Pack | None], None
 def train_on_all_hosts(
     pack: Pack, following: Pack | None, session: Session, stop: Stop, heartbeat: HeartbeatWriter
 ) -> Outcome:
-    """Train a pack while the programs of the following one are compiled; the worst outcome that any host reports."""
+    """Train a pack while the following one's programs compile, and return the worst outcome that any host reports."""
     from harness.train import hosts
     from harness.train.devices import key_of
     from harness.train.programs import compile_ahead
@@ -74,7 +74,7 @@ def train_on_all_hosts(
 
 
 def train_pack_here(pack: Pack, session: Session, stop: Stop, heartbeat: HeartbeatWriter) -> Outcome:
-    """Train a pack in this process, whose JAX is configured; a fault is returned as the outcome."""
+    """Train a pack in this process, where JAX is configured; a fault is returned as the outcome."""
     from harness.train.pack import train_pack
 
     try:
@@ -108,13 +108,13 @@ class _Worker:
                 self.pack = queue.packs.popleft()
 
     def outcome(self) -> Outcome:
-        """What a worker reports of its pack; if it has died, how."""
+        """The outcome that the worker reports for its pack; if the worker has died, how it died."""
         try:
             return self.connection.recv()
         except (EOFError, OSError):
             self.process.join()
             code = self.process.exitcode or 0
-            if code == -signal.SIGTERM:  # it was stopped before it listened, which is no run's fault
+            if code == -signal.SIGTERM:  # it was stopped before it listened, not by a run's fault
                 return Outcome("ended")
             how = signal.Signals(-code).name if code < 0 else f"exit status {code}"
             return Outcome("fault", f"its process died ({how})")
@@ -144,7 +144,7 @@ def _train_in_workers(queue: PackQueue, count: int) -> None:
                     continue
                 queue.settle(pack, outcome)
                 if outcome.kind == "ended" and not stop() and set(states_of(pack.runs, session.out)) - set(ENDED):
-                    # Somebody stopped that worker alone, and it takes no more packs.
+                    # Somebody stopped that worker alone. It takes no more packs, and another goes on with this one.
                     queue.packs.appendleft(pack)
                     workers.pop(number, worker).connection.close()
             if stop() and not terminated:
@@ -163,7 +163,7 @@ def _train_in_workers(queue: PackQueue, count: int) -> None:
 
 
 def _serve(connection: Connection, session: Session, number: int, cores: list[int], deadline: float | None) -> None:
-    """Be a worker: train the packs that come through the connection until it is closed."""
+    """The work of a worker: train the packs that come through the connection until it is closed."""
     stop = Stop(deadline)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; the first one passes it on as SIGTERM
     signal.signal(signal.SIGTERM, stop.take)
@@ -171,8 +171,9 @@ def _serve(connection: Connection, session: Session, number: int, cores: list[in
     os.sched_setaffinity(0, cores)
     from harness.machine.platform import configure_jax
 
-    # As many devices as one process for all cores would have. Another split of the slots would round otherwise, and the
-    # tables would depend on the number of workers. Two devices on one core cost no more than one; four cost 15 %.
+    # A worker has as many devices as one process on all cores would have. With another number the slots would be split
+    # and rounded otherwise, and the results would depend on the number of workers. Two devices on one core cost no more
+    # time than one; four cost 15 % more.
     configure_jax(session.cache, session.devices)
     with HeartbeatWriter(session.out, name=f"worker-{number}") as heartbeat:
         while True:
@@ -185,7 +186,7 @@ def _serve(connection: Connection, session: Session, number: int, cores: list[in
 
 
 def _end_with_parent() -> None:
-    """Die with the process that holds the sweep's lock: whoever takes the lock next trains the same runs."""
+    """End this process with the process that holds the sweep's lock: the next holder trains the same runs."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()

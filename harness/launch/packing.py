@@ -25,7 +25,7 @@ class Packing:
     """How runs are packed.
 
     Attributes:
-        devices: of each process that trains; its CPU is split into that many.
+        devices: number of devices into which the CPU is split, in each process that trains.
         micro_tokens: tokens of a micro-batch, see `sweeps.shape.shape_of`.
         slots: signature of a shape -> slots of its packs.
     """
@@ -55,9 +55,9 @@ def write_packing(out: Path, packing: Packing) -> None:
 
 
 def settle_packing(out: Path, runs: Sequence[RunConfig], calibration: Calibration, memory_limit: int) -> Packing:
-    """The packing of these runs: the recorded one, completed by the best choice for shapes that are new.
+    """The packing of these runs: the recorded one, completed by the best choice for new shapes.
 
-    A pack may need `memory_limit` bytes. InputError if packing.json is damaged.
+    A pack may need at most `memory_limit` bytes. InputError if packing.json is damaged.
     """
     before = read_packing(out) or Packing(calibration.devices, calibration.micro_tokens, {})
     new = [
@@ -76,7 +76,7 @@ def settle_packing(out: Path, runs: Sequence[RunConfig], calibration: Calibratio
 def memory_limit_of(platform: str, workers: int = 1) -> int:
     """Bytes a pack may need: four fifths of the accelerators' memory, or half the machine's, shared by the workers.
 
-    The platform is "cpu", or JAX's name of the accelerators, which are asked how much they have.
+    The platform is "cpu", or JAX's name of the accelerators, which report their own memory.
     """
     if platform != "cpu":
         import jax

@@ -1,4 +1,4 @@
-"""The packs of a sweep that wait to be trained, whoever trains them.
+"""The packs of a sweep that wait to be trained, whatever process trains them.
 
 A pack that could not be trained to its end is tried again without the run that failed.
 """
@@ -22,12 +22,12 @@ class Outcome:
     """How the training of a pack ended.
 
     Attributes:
-        kind: `ended`: all runs of the pack ended, or it was stopped; `memory`: its programs lacked memory; `fault`:
-            they raised, or the process died; `folder`: the sweep's folder cannot be written; `alarm`: another of the
-            hosts that train together failed.
-        reason: one line.
+        kind: `ended`: all runs of the pack ended, or training was stopped; `memory`: its programs lacked memory;
+            `fault`: they raised, or the process died; `folder`: the sweep's folder cannot be written; `alarm`: another
+            of the hosts that train together failed.
+        reason: the reason in one line.
         trace: the traceback, if there is one.
-        path: the file that could not be written.
+        path: for `folder` the file that could not be written.
     """
 
     kind: Literal["ended", "memory", "fault", "folder", "alarm"]
@@ -39,9 +39,9 @@ class Outcome:
 def after_fault(pack: Pack, outcome: Outcome, out: Path) -> list[Pack]:
     """The packs to train in place of one that failed; runs that cannot be trained are marked as failed.
 
-    A pack that lacked memory is halved. After another fault it is not known which run caused it: each run that trained
-    is tried alone in the same program, with the other slots empty, which leaves its numbers the same to the bit. A run
-    that fails alone has failed. After a fault before any run trained all runs have failed.
+    A pack that lacked memory gets half the slots. After another fault it is not known which run caused it: each run
+    that trained is tried alone in the same program, with the other slots empty, which does not change a bit of its
+    numbers. A run that fails alone has failed. If no run had trained when the fault came, all have failed.
     """
     if outcome.kind == "ended":
         return []
@@ -66,14 +66,14 @@ def after_fault(pack: Pack, outcome: Outcome, out: Path) -> list[Pack]:
 
 
 def _interrupt(runs: Sequence[RunConfig], out: Path) -> None:
-    """Mark runs as interrupted, so that a later fault is not taken for theirs."""
+    """Mark runs as interrupted, so that a later fault is not attributed to them."""
     for run in runs:
         folder = run_folder(out, run.run_id)
         write_status(folder, dataclasses.replace(read_status(folder, run.steps), state="interrupted"))
 
 
 def states_of(runs: Sequence[RunConfig], out: Path) -> list[State]:
-    """The states of runs as their statuses tell them now."""
+    """The states of runs, read from their status files."""
     return [read_status(run_folder(out, run.run_id), run.steps).state for run in runs]
 
 
@@ -82,7 +82,7 @@ class PackQueue:
     """Packs that are still to be trained, in order.
 
     Attributes:
-        ended: is given the ids of a pack's runs when the pack was left.
+        ended: called with the ids of a pack's runs when no process trains the pack any more.
         ended_before: the ids of runs that ended in an earlier invocation, which --fail-fast does not count.
     """
 
@@ -93,11 +93,11 @@ class PackQueue:
     ended_before: Set[str]
 
     def open(self) -> bool:
-        """Whether another pack is to be begun."""
+        """Whether another pack should be started."""
         return bool(self.packs) and not self.stop()
 
     def settle(self, pack: Pack, outcome: Outcome) -> None:
-        """Take note of how a pack ended: what remains of it goes before the others, and --fail-fast is obeyed.
+        """Process the outcome of a pack: put what remains of it first in the queue, and obey --fail-fast.
 
         Raises:
             OSError: the sweep's folder could not be written.
@@ -116,7 +116,7 @@ class PackQueue:
         self.ended(run.run_id for run in pack.runs)
 
     def _halve(self, pack: Pack, slots: int) -> None:
-        """From now on the packs of this shape have fewer slots; that is recorded."""
+        """Give the waiting packs of this shape fewer slots, and record the number in packing.json."""
         packing = read_packing(self.session.out)
         assert packing is not None  # it was settled before anything trained
         slots_of = packing.slots | {pack.shape.signature: slots}

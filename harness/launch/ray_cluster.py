@@ -33,10 +33,11 @@ from harness.train.session import Session, Stop
 from sweeps.errors import InputError
 from sweeps.packs import Pack
 
-# After so many deaths of a pack's process its running runs have failed.
+# Number of deaths of a pack's process after which its running runs have failed.
 DEATHS = 2
 POLL_SECONDS = 1.0
-# A task whose driver was killed is dead 0.2 s later; a task whose driver's node was lost dies when Ray has noticed.
+# How long to wait for the tasks of an earlier driver. They end 0.2 s after it was killed, but after the loss of its
+# node only when Ray has noticed the loss.
 STRAY_SECONDS = 90.0
 # What a task's process is called.
 TASK_NAME = "isogap-pack"
@@ -62,7 +63,7 @@ def run_packs_on_ray(queue_of: Callable[[int], PackQueue], session: Session) -> 
         _await_strays(session.out)
         resources, places = _resources(ray, session.devices)
         queue = queue_of(places)
-        # max_retries: Ray would not tell a pack that kills its processes from one whose nodes die.
+        # No retries by Ray, which would not tell a pack that kills its process from one whose node dies.
         task = ray.remote(_without_folder(os.getcwd())).options(**resources, max_retries=0, name=TASK_NAME)
         waiting: dict[Any, Pack] = {}
         deaths: Counter[str] = Counter()
@@ -80,17 +81,17 @@ def run_packs_on_ray(queue_of: Callable[[int], PackQueue], session: Session) -> 
                 else:
                     queue.settle(pack, outcome)
             if queue.stop():
-                # Tasks that have not begun are dropped. All are cancelled again and again, because one that has just
-                # begun does not listen yet.
+                # This drops tasks that have not begun and interrupts the others. It is repeated, because a task that
+                # has just begun does not listen yet.
                 for reference in waiting:
                     ray.cancel(reference, force=False)
 
 
 def _without_folder(folder: str) -> Callable[[bytes], Any]:
-    """What a task runs: a call, made when `folder`, the driver's working folder, was taken off the import path.
+    """The function that tasks run: it takes the driver's working `folder` off the import path, then makes a call.
 
-    Ray puts that folder first on its tasks' import path, where packages with isogap's names may lie. The function is
-    local so that Ray sends it whole: it imports nothing of isogap before the path is right.
+    Ray puts that folder first on its tasks' import path, and packages with isogap's names may lie there. The function
+    is local so that Ray sends its code: it imports nothing of isogap before the path is right.
     """
     isogap_lies_there = folder == str(HOME)
 
@@ -107,7 +108,7 @@ def _without_folder(folder: str) -> Callable[[bytes], Any]:
 
 
 def _outcome(ray: Any, task: Any, pack: Pack, deaths: Counter[str]) -> Outcome | None:
-    """How a task's pack ended; None if its node or its process died and it is to be run again."""
+    """How a task's pack ended; None if the pack is to be run again because its node or its process died."""
     try:
         return ray.get(task)
     except ray.exceptions.TaskCancelledError:
@@ -129,7 +130,7 @@ def _one_line(error: object) -> str:
 
 @contextlib.contextmanager
 def _connected(address: str) -> Iterator[Any]:
-    """Ray, as a driver on the cluster; the process keeps its signal handlers."""
+    """Connect to the cluster as a driver and yield the module `ray`; the process keeps its signal handlers."""
     try:
         import ray
         import ray.exceptions
@@ -166,7 +167,7 @@ def _check_address(address: str) -> None:
 
 
 def _resources(ray: Any, devices: int) -> tuple[dict[str, float], int]:
-    """What a pack asks for, and how many packs the cluster can train at the same time. A pack asks for a GPU if any
+    """(The resources that a pack asks for, how many packs the cluster can train at once). A pack asks for a GPU if any
     node has one, else for a core per CPU device, as far as a node has them. InputError if no node has cores."""
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     gpus = float(any(node.get("GPU") for node in nodes))
@@ -191,7 +192,7 @@ def _train_as_task(pack: Pack, session: Session, directory: str, versions: dict[
             others = sorted(f"{name} {version}" for name, version in _versions().items() if version != versions[name])
             raise RuntimeError(f"{socket.gethostname()} has other versions than the driver: {', '.join(others)}")
         _prepare_process(session.cache, session.devices, directory)
-        # Ray calls a node dead a moment before its processes are: this task waits for the last one.
+        # Ray may call a node dead while its processes still run: this task waits for the pack's earlier one to end.
         with _alone(session.out / "checkpoints" / f"{pack.pack_id}.lock", stop) as alone:
             if not alone:
                 return Outcome("ended")
@@ -214,8 +215,8 @@ def _prepare_process(cache: Path, devices: int, directory: str) -> None:
 
 @contextlib.contextmanager
 def _alone(path: Path, give_up: Callable[[], bool]) -> Iterator[bool]:
-    """Hold a pack's lock: true when it is held, false if `give_up` came before. The system frees it with the process,
-    however that ends; on an object store it is a lease, see `harness.record.lock`."""
+    """Hold a pack's lock; yields True once it is held, False if `give_up` is true first. The system frees it with the
+    process, however that ends; on an object store it is a lease, see `harness.record.lock`."""
     with contextlib.ExitStack() as locks:
         file = None
         if is_local(path):
@@ -236,7 +237,7 @@ def _alone(path: Path, give_up: Callable[[], bool]) -> Iterator[bool]:
 
 
 def _await_strays(out: Path) -> None:
-    """Wait for tasks whose driver was killed: the driver's lock on the sweep ended before they do."""
+    """Wait for the tasks of a driver that was killed, because they may outlive its lock on the sweep."""
     deadline = time.monotonic() + STRAY_SECONDS
     for path in sorted((out / "checkpoints").glob("*.lock")):
         with _alone(path, lambda: time.monotonic() > deadline) as alone:

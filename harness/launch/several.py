@@ -1,4 +1,4 @@
-"""A sweep trained by several hosts together: the first one leads as if it were alone, the others follow its orders.
+"""Trains a sweep on several hosts together: the first one leads as if it were alone, the others follow its orders.
 
 All hosts see the sweep's folder, and only the first one writes into it. They tell each other of packs, signals and
 faults through `harness.train.hosts`.
@@ -20,18 +20,18 @@ from sweeps.errors import InputError, reason_of
 from sweeps.packs import Pack, make_pack
 from sweeps.shape import shape_of
 
-# Seconds between two looks for a signal that another host was sent.
+# Seconds between two checks whether another host has received a signal.
 LISTEN_SECONDS = 0.5
-# Each host has one device of all its cores. With two, programs in flight at the same time waited for each other
-# forever (jax 0.10, gloo: ten evaluations of different runs); with one, 900 evaluations did not.
+# CPU devices of each host: one device with all cores. With two, programs in flight at the same time waited for each
+# other forever (jax 0.10, gloo: ten evaluations of different runs); with one, 900 evaluations did not.
 CPU_DEVICES = 1
 
 
 @contextlib.contextmanager
 def joined(where: str) -> Iterator[None]:
-    """Train together with other hosts.
+    """Stay connected to the other hosts inside a `with` block, to train together.
 
-    If a host dies, the others end within `hosts.LOST_SECONDS`; what was saved stays.
+    If a host dies, the others end within `hosts.LOST_SECONDS`; what was saved remains.
 
     Args:
         where: HOST:PORT,COUNT,INDEX, the address of the first host, the number of hosts, and which one this is, from 0;
@@ -54,7 +54,7 @@ def joined(where: str) -> Iterator[None]:
     try:
         yield
     except PeerLost:
-        raise  # to leave together would be to wait for a host that is lost
+        raise  # leaving together would wait for the lost host
     except BaseException as error:
         hosts.alarm(reason_of(error))
         hosts.leave()
@@ -76,7 +76,7 @@ def _parsed(where: str) -> tuple[str, int, int]:
 
 @contextlib.contextmanager
 def _shared_signals(stop: Stop) -> Iterator[None]:
-    """Pass a signal to any host on to the first one, which stops them all."""
+    """Pass a signal that any host receives on to the first host, which stops them all."""
     from harness.train import hosts
 
     over, lead = threading.Event(), hosts.all_hosts().lead
@@ -99,14 +99,14 @@ def _shared_signals(stop: Stop) -> Iterator[None]:
 
 
 def order(what: str, value: Any) -> None:
-    """Give an order to the hosts that `follow`."""
+    """Give an order to the other hosts, which receive it in `follow`."""
     from harness.train import hosts
 
     hosts.all_hosts().agree("order", [what, value])
 
 
 def lead(queue: PackQueue, micro_tokens: int) -> None:
-    """Train all packs with the other hosts, as `harness.launch.local.train_in_turn` does, which says what it raises."""
+    """Train all packs with the other hosts, in `harness.launch.local.train_in_turn`, which says what it raises."""
     session = queue.session
     order("session", {"devices": session.devices, "fail_fast": session.fail_fast})
 

@@ -1,4 +1,4 @@
-"""`isogap run`: a sweep from its spec to its tables, whatever was done of it before."""
+"""`isogap run`: trains those runs of a sweep that have not ended, and records them in the sweep's folder."""
 
 import dataclasses
 import os
@@ -32,14 +32,14 @@ from sweeps.packs import packs
 from sweeps.plan import divide, pays_for_another
 from sweeps.shape import Shape
 
-# The exit status after a signal.
+# Number of a signal -> the exit status after it.
 STOPPED = {15: 143, 2: 130}
 
 
 def run_sweep(sweep: str, session: Session) -> int:
     """Train all runs of the sweep that have not ended, and return the exit status.
 
-    It is 0, 3 if runs failed or diverged, 143 or 130 after a signal.
+    The status is 0; 3 if runs failed or diverged; 143 after SIGTERM, 130 after SIGINT.
 
     Raises:
         InputError: a bad spec, a folder that another process runs, or a text that is not the one its runs began with.
@@ -80,7 +80,7 @@ def _run(sweep: str, session: Session) -> int:
         training = bool(failed) or any(status.state not in ENDED for status in statuses.values())
         minutes = session.max_minutes
         stop = Stop(None if minutes is None else time.monotonic() + 60 * minutes)
-        # Before anything in the folder changes, because the text may be refused.
+        # Text is prepared before anything in the folder changes, because it may be refused.
         hashes = _prepare_data(runs, session, console) if training else {}
         lay_out(out, read_sweep_text(sweep), configs)
         statuses |= _reset(failed, out)
@@ -124,9 +124,9 @@ def _train(
     packing = settle_packing(out, runs, calibration, memory)
     for run_id, status in statuses.items():
         if status.state == "interrupted":
-            # A killed process left it as running. If a worker dies now, only runs that it trained may fail with it.
+            # Its file still says running, as a killed process left it. If a worker dies, runs that say so may fail.
             write_status(run_folder(out, run_id), status)
-    # On Ray the tasks have another working folder.
+    # Absolute paths, because Ray's tasks have another working folder.
     where = out.absolute() if is_local(out) else out
     session = dataclasses.replace(session, out=where, cache=cache.absolute(), devices=packing.devices)
 
@@ -135,7 +135,7 @@ def _train(
         remaining = [pack for pack in made if any(run.run_id not in ended_before for run in pack.runs)]
         return PackQueue(session, stop, watch.ended, deque(remaining), ended_before)
 
-    # Until something trains there is nothing to save, and a signal may end the process at once.
+    # Up to here a signal ends the process at once, because nothing trains that has to be saved.
     stop.listen()
     with watching(console, out, runs, statuses) as watch:
         if session.hosts is not None:
@@ -149,7 +149,7 @@ def _train(
 def _workers(
     runs: list[RunConfig], recorded: Packing | None, calibration: Calibration, session: Session
 ) -> tuple[int, Calibration]:
-    """How many processes train these runs, and the calibration of each.
+    """How many processes train these runs, and the calibration of each process.
 
     In a sweep that has begun, a process keeps the number of devices it began with, on which the last bits of the
     numbers depend.
@@ -168,7 +168,7 @@ def _workers(
 def _prepare_data(runs: list[RunConfig], session: Session, console: Console) -> dict[str, dict[str, str]]:
     """Tokenize the text of the runs, check that it is the text they began with, and return its hashes.
 
-    A corpus that cannot be read fails its runs later.
+    Runs whose corpus cannot be read fail later.
     """
     from harness.data.store import prepare
 
@@ -193,8 +193,8 @@ def _prepare_data(runs: list[RunConfig], session: Session, console: Console) -> 
 
 
 def _texts(data: DataConfig) -> list[tuple[str, tuple[tuple[str, Any], ...], str, str]]:
-    """(name in environment.json, split, corpus, tokenizer) of the texts that a run and its twin read. The name tells an
-    unusual split, because another split of the same text has other tokens."""
+    """(name in environment.json, split, corpus, tokenizer) of the texts that a run and its twin read. The name mentions
+    an unusual split, because another split of the same text has other tokens."""
     split = data.split
     usual = {name: DataConfig.model_fields[name].default for name in split}
     unusual = "".join(f" {name} {value}" for name, value in split.items() if value != usual[name])

@@ -21,9 +21,9 @@ from harness.terminal import duration, lines
 from models.count import count
 from sweeps.config import RunConfig
 
-# Heartbeats are 2 s apart: looking more often shows nothing new.
+# Half the time between two heartbeats (2 s), so that a new one is shown within a second.
 LOOK_SECONDS = 1.0
-# Between two lines where the output is not a terminal.
+# Seconds between two lines of progress if the output is not a terminal.
 LINE_SECONDS = 15.0
 # How many of the runs that ended last are shown, below those that train.
 ENDED_SHOWN = 5
@@ -31,12 +31,12 @@ BAR_LENGTH = 20
 
 
 class Watch:
-    """What is known of a sweep's runs while they train, and its display.
+    """What is known about a sweep's runs while they train, and the display of it.
 
     Args:
         out: the sweep's folder, whose lock this process holds.
         runs: all runs of the folder.
-        statuses: theirs, by run id.
+        statuses: the runs' statuses, by run id.
     """
 
     def __init__(
@@ -46,7 +46,8 @@ class Watch:
         by_id = {run.run_id: run for run in runs}
         self._console, self._out, self._clock = console, out, clock
         self._reader, self._tally = HeartbeatReader(out, clock), Tally(by_id, [statuses[run_id] for run_id in by_id])
-        # Runs that trained and have not ended by their status. It is written a dispatch after they leave their slots.
+        # Runs that trained and whose status does not say yet that they ended: it is written one dispatch after they
+        # leave their slots.
         self._open: set[str] = set()
         self._last: collections.deque[dict[str, Any]] = collections.deque(maxlen=ENDED_SHOWN)
         self._began = self._last_line = clock()
@@ -54,7 +55,7 @@ class Watch:
         self._live = Live(console=console, auto_refresh=False, transient=True) if console.is_terminal else None
 
     def ended(self, run_ids: Iterable[str]) -> None:
-        """Read the statuses of these runs again, because their pack was left."""
+        """Read the statuses of these runs again, because no process trains their pack any more."""
         with self._lock:
             left = set(run_ids)
             self._reread(left)
@@ -127,8 +128,8 @@ class Watch:
         shown += lines(rows) if rows else ["nothing in a slot yet: programs are compiled"]
         shown += [f"and {len(slots) - room} more"] if len(slots) > room else []
         shown += lines(list(self._last)) if self._last else []
-        # One text, because a table of rich takes 20 ms to draw, 2 % of a core. Lines longer than the terminal are cut,
-        # except the header.
+        # One text, because drawing a table of rich takes 20 ms, 2 % of a core when done each second. Lines longer than
+        # the terminal are cut, except the header.
         width = self._console.size.width
         return Text("\n".join([shown[0], *(line[:width] for line in shown[1:])]))
 
@@ -162,7 +163,7 @@ def time_shares(heartbeats: Sequence[Heartbeat], seconds: float) -> str:
 def watching(console: Console, out: Path, runs: Sequence[RunConfig], statuses: Mapping[str, Status]) -> Iterator[Watch]:
     """Show a sweep while it trains; a thread of its own looks once a second.
 
-    To be entered by the holder of the sweep's lock, before the first heartbeat is written.
+    The caller holds the sweep's lock and enters this before the first heartbeat is written.
     """
     clear_heartbeats(out)
     watch, over = Watch(console, out, runs, statuses), threading.Event()
@@ -183,7 +184,7 @@ def watching(console: Console, out: Path, runs: Sequence[RunConfig], statuses: M
 
 
 def eta(reached: Reached) -> str:
-    """The time to go."""
+    """The estimated time that is left, as text."""
     if reached.eta_seconds is None:
         return "ETA: not known yet"
     return f"ETA: {duration(reached.eta_seconds)}"

@@ -30,7 +30,7 @@ def _shape(architecture: str, width: int, depth: int) -> Shape:
 
 
 def _seconds(call: Callable[[], object]) -> float:
-    """Time of the fastest of five or more calls; slower ones were delayed by other programs."""
+    """Seconds of the fastest of five or more calls; slower ones were delayed by other programs."""
     times: list[float] = []
     while len(times) < 5 or sum(times) < _SECONDS:
         began = time.perf_counter()
@@ -40,7 +40,7 @@ def _seconds(call: Callable[[], object]) -> float:
 
 
 def _measure(shape: Shape, slots: int) -> dict[str, float]:
-    """Seconds to compile, of one run's evaluation, of a dispatch without turns; turns of a dispatch; FLOPs a second."""
+    """Measure seconds to compile, to evaluate one run, of an empty dispatch; turns per dispatch; training FLOP/s."""
     trial = try_out(shape, slots)
     dispatch = _seconds(lambda: trial.advance(0))
     turn = (_seconds(lambda: trial.advance(trial.turns)) - dispatch) / trial.turns
@@ -54,7 +54,7 @@ def _measure(shape: Shape, slots: int) -> dict[str, float]:
 
 
 def _gains(shape: Shape, alone: float, devices: int, progress: Callable[[str], None]) -> dict[int, float]:
-    """Throughput of packs relative to one run alone: of one run each device, and of larger packs while they gain."""
+    """Slots -> throughput relative to one run alone: for one slot per device, and for more while they gain 10 %."""
     gains = {1: 1.0}
     for slots in sorted({devices, min(64, 4 * devices), min(64, 16 * devices)} - {1}):
         progress(f"dense, width {shape.model.width}, {slots} slots")
@@ -67,10 +67,10 @@ def _gains(shape: Shape, alone: float, devices: int, progress: Callable[[str], N
 def _pinned_workers(
     alone: dict[int, tuple[Shape, dict[str, float]]], devices: int, progress: Callable[[str], None]
 ) -> PinnedWorkers | None:
-    """Measure processes of one core each that train side by side; None where there is only one device, or no CPU.
+    """Measure processes of one core each that train side by side; None for a single device or an accelerator.
 
     Args:
-        alone: width -> the shape, and what was measured of one run alone.
+        alone: width -> (the shape, what was measured with one run alone).
     """
     if devices == 1 or jax.default_backend() != "cpu":
         return None
@@ -85,7 +85,7 @@ def _pinned_workers(
 
 
 def calibrate(progress: Callable[[str], None]) -> Calibration:
-    """Time about a dozen programs, one to three minutes on 2 cores, nearly all of it compiling.
+    """Time about a dozen programs, which takes one to three minutes on 2 cores, nearly all of it for compiling.
 
     The process must have no cache of compiled programs, or the compile times mean nothing. Its main module must be
     importable without side effects, because the processes of `measure_pinned_workers` import it again. `progress` is
@@ -119,7 +119,7 @@ def calibrate(progress: Callable[[str], None]) -> Calibration:
         dispatch_seconds=others["dense"]["dispatch"],
         steps_per_dispatch=int(others["dense"]["turns"]),
         compile_seconds=fixed,
-        # The dense pack's programs were compiled before, for its gain.
+        # `dense` is overridden: its pack was already compiled, for its gain, so that its time here means nothing.
         compile_seconds_per_layer={a: max(0.0, m["compile"] - fixed) / 2 for a, m in others.items()}
         | {"dense": per_layer},
         evaluation_speed=forward / small["evaluation"] / small["speed"],

@@ -14,7 +14,7 @@ from sweeps.calibration import TWO_CORES, Calibration
 
 
 def _machine() -> str:
-    """A hash of what the numbers depend on: processor, cores, and the versions of what compiles and computes."""
+    """A hash of what the numbers depend on: the processor, its cores, and the versions of JAX and isogap."""
     facts = [platform.processor(), platform.machine(), str(len(os.sched_getaffinity(0)))]
     facts += [importlib.metadata.version(name) for name in ("jax", "jaxlib", "isogap")]
     return hashlib.sha256("|".join(facts).encode()).hexdigest()[:12]
@@ -39,9 +39,9 @@ def calibration_of(cache: Path) -> Calibration:
 
 
 def known_calibration(cache: Path) -> Calibration:
-    """Return this machine's calibration without measuring a machine of two cores, whose usual numbers are known.
+    """Return this machine's calibration; a CPU of two cores is not measured but taken to have the usual TWO_CORES.
 
-    `isogap run` asks for it to choose how many runs train side by side.
+    `isogap run` uses it to choose how many runs train side by side.
     """
     usual = len(os.sched_getaffinity(0)) == TWO_CORES.devices and not _accelerated()
     return TWO_CORES if usual and not calibration_path(cache).is_file() else calibration_of(cache)

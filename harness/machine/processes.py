@@ -33,11 +33,11 @@ def ask_for_huge_pages() -> None:
     """Start this process anew with an allocator that asks for pages of 2 MiB, which Linux gives on request.
 
     A training step walks through tens of megabytes. In pages of 4 KiB a step of 4 layers of width 128 took 185 ms on
-    two cores of a virtual machine, in pages of 2 MiB 139 ms: 36,000 page faults a dispatch became 900. A virtual
-    machine gains more than others, because a miss of its address cache costs a walk through two page tables.
+    two cores of a virtual machine, in pages of 2 MiB 139 ms: page faults fell from 36,000 to 900 per dispatch. A
+    virtual machine gains more than others, because a TLB miss there costs a walk through two page tables.
 
     A new start is needed because the C library reads its settings only once; call this function before any other work.
-    It returns where the allocator asks for them already, or where asking does not help.
+    It returns if the allocator asks for them already, or if asking does not help.
     """
     before = os.environ.get("GLIBC_TUNABLES", "")
     if "glibc.malloc.hugetlb" in before or not _on_request():
@@ -47,7 +47,7 @@ def ask_for_huge_pages() -> None:
 
 
 def _on_request() -> bool:
-    """Whether the system gives huge pages to processes that ask for them, neither to all nor to none."""
+    """Whether the system gives huge pages only to processes that ask for them, neither to all nor to none."""
     try:
         return "[madvise]" in SWITCH.read_text()
     except OSError:
@@ -58,7 +58,7 @@ def run_module(module: str, *arguments: str) -> None:
     """Run `python -m MODULE ARGUMENTS` to its end; CalledProcessError if its exit status is not 0."""
     environment = dict(os.environ)
     if str(HOME) not in (sysconfig.get_path("purelib"), sysconfig.get_path("platlib")):
-        # A source tree: it is not necessarily the one that is installed.
+        # This is a source tree, and another version may be installed.
         environment["PYTHONPATH"] = os.pathsep.join(filter(None, (str(HOME), environment.get("PYTHONPATH"))))
     subprocess.run([sys.executable, "-P", "-m", module, *arguments], check=True, env=environment)
 
@@ -66,9 +66,9 @@ def run_module(module: str, *arguments: str) -> None:
 def spawn(target: Callable[..., None], *arguments: Any) -> tuple[SpawnProcess, Connection]:
     """Start a process that calls `target(connection, *arguments)` and ends with this one.
 
-    It is returned with this end of the connection, which raises EOFError when the process has ended. The child takes
-    over the import path of this process. As with every spawned process, it imports the main module again, under another
-    name.
+    It returns the process and this end of the connection, which raises EOFError when the process has ended. The child
+    inherits the import path of this process. As with every spawned process, it imports the main module again, under
+    another name.
     """
     context = multiprocessing.get_context("spawn")
     here, there = context.Pipe()
@@ -81,7 +81,7 @@ def spawn(target: Callable[..., None], *arguments: Any) -> tuple[SpawnProcess, C
 
 @contextmanager
 def _safe_path() -> Iterator[None]:
-    """Let children leave the working folder out of their import path from their first import on."""
+    """Make processes started inside leave the working folder out of their import path from their first import on."""
     before = os.environ.get("PYTHONSAFEPATH")
     os.environ["PYTHONSAFEPATH"] = "1"
     try:

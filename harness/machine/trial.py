@@ -1,4 +1,4 @@
-"""A compiled shape that trains on random tokens, so that it can be timed: alone, or in several processes at once."""
+"""Compiles a shape and trains it on random tokens to time it, in this process or in several at once."""
 
 import dataclasses
 import os
@@ -18,7 +18,7 @@ from models.compute import compute_for
 from sweeps.config import DataConfig, OptimizerConfig, RunConfig
 from sweeps.shape import Shape
 
-# For so long each of several processes is timed.
+# How long each of several processes is timed.
 _SECONDS = 1.5
 
 
@@ -27,8 +27,8 @@ class Trial:
     """A compiled shape, and functions that run it. Both return before the device is done: wait for their results.
 
     Attributes:
-        compile_seconds: time that compiling took.
-        turns: most turns that one call of `advance` can train.
+        compile_seconds: the time that compiling took.
+        turns: the most turns that one call of `advance` can train.
         advance: trains a number of turns.
         evaluate: evaluates one run.
     """
@@ -40,7 +40,7 @@ class Trial:
 
 
 def try_out(shape: Shape, slots: int) -> Trial:
-    """Compile a shape for so many slots, and train it for one turn on random tokens."""
+    """Compile a shape for a number of slots, and train it for one turn on random tokens."""
     platform = jax.default_backend()
     began = time.perf_counter()
     compiled = programs(Key(shape, slots, compute_for(platform), mesh_for(slots, shape.micro_batch)))
@@ -72,15 +72,15 @@ def measure_pinned_workers(
 ) -> tuple[float, list[float], list[float]]:
     """Compile and train shapes in several processes at once, each pinned to a core and with one device.
 
-    This is the other way to use a CPU than one process with a device for each core. On two cores such processes trained
-    5 to 23 % more tokens at width 32 and 3 to 6 % more at width 128: the threads of one process wait for each other.
+    The alternative on a CPU is one process with a device per core. On two cores pinned processes trained 5 to 23 % more
+    tokens at width 32 and 3 to 6 % more at width 128, because the threads of one process wait for each other.
 
     Args:
-        cases: shapes and slots.
+        cases: pairs of a shape and a number of slots.
 
     Returns:
-        seconds until a process was ready to compile; for each case the longest time to compile, and the FLOP/s of all
-        processes together.
+        seconds until all processes were ready to compile; for each case the longest time to compile; and for each case
+        the FLOP/s of all processes together.
     """
     cores = sorted(os.sched_getaffinity(0))
     began = time.perf_counter()

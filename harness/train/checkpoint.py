@@ -1,4 +1,4 @@
-"""Checkpoints of packs: one save holds all slots. A run is found by its slot, whatever pack it goes on in.
+"""Checkpoints of packs. One save holds all slots; a run is read from its slot, and may go on in another pack.
 
 DIR/checkpoints/PACK/SAVE/state holds the leaves of the pack's state (leading axis: slots) as orbax writes them; SAVE
 counts the pack's saves. SAVE/manifest.json is written when all leaves are on disk, and makes the save valid: it tells
@@ -35,7 +35,7 @@ from sweeps.errors import reason_of
 logging.getLogger("absl").setLevel(logging.CRITICAL)
 
 KEPT = 2
-# Bytes that must be free for a save beside its arrays: for its description, and for the description of each array.
+# Bytes that must be free for a save besides its arrays: for its own description, and for that of each array.
 MARGIN, MARGIN_PER_LEAF = 2**16, 2**12
 
 
@@ -58,10 +58,10 @@ class PackCheckpoints:
         self.error: Exception | None = None
 
     def save(self, state: Any, slots: dict[str, tuple[int, int]]) -> None:
-        """Begin to save in the background; OSError if the save before this one could not be written.
+        """Begin to save in the background; OSError if the previous save could not be written.
 
         Args:
-            state: leaves with a leading axis of slots, which nobody changes any more.
+            state: a tree of arrays with a leading axis of slots, which must not change any more.
             slots: run id -> (slot, finished turns).
         """
         leaves = {f"{i:04d}": leaf for i, leaf in enumerate(jax.tree.leaves(state))}
@@ -95,7 +95,7 @@ class PackCheckpoints:
             raise _of_folder(error, "a checkpoint", self.folder) from None
 
     def remove(self) -> None:
-        """Drop all checkpoints of the pack: every run of it has ended."""
+        """Remove all checkpoints of the pack, when all its runs have ended."""
         if self.writer is not None:
             self.writer.join()
         remove_tree(self.folder)
@@ -103,7 +103,7 @@ class PackCheckpoints:
 
 
 def _of_folder(error: Exception, what: str, folder: Path) -> OSError:
-    """An error that names the file: orbax reports a full disk in errors of its own, of 500 letters."""
+    """Turn an error into an OSError that names the file; orbax reports a full disk in errors of its own."""
     if isinstance(error, OSError) and error.filename is not None:
         return error
     code = re.search(r"os_error_code='(\d+)'", str(error))
@@ -118,7 +118,7 @@ def _names(folder: Path) -> Path:
 
 def _saves(folder: Path) -> list[Path]:
     """The saves of a pack, oldest first."""
-    # An object store has no folders: there the manifests are listed.
+    # An object store has no folders, so that there only the manifests are listed.
     saves = {path.parent for path in folder.glob("*/manifest.json")}
     if is_local(folder):
         saves |= {path for path in folder.glob("*") if path.is_dir()}
@@ -134,7 +134,7 @@ def _checksum_of_manifest(body: dict[str, Any]) -> int:
 
 
 def _manifest(save: Path) -> dict[str, Any] | None:
-    """What a save holds; None for a save that is incomplete or damaged."""
+    """The manifest of a save; None if the save is incomplete or the manifest is damaged."""
     try:
         manifest = json.loads(read_bytes(save / "manifest.json"))
         checksum = manifest.pop("checksum")
@@ -145,7 +145,7 @@ def _manifest(save: Path) -> dict[str, Any] | None:
 
 @contextmanager
 def _local(folder: Path):
-    """The folder itself, or for an object store one that stands in for it: orbax 0.12 writes gs:// but not s3://."""
+    """The folder itself, or for an object store a temporary one, because orbax 0.12 writes gs:// but not s3://."""
     if is_local(folder):
         yield folder
         return
@@ -163,12 +163,14 @@ def _checkpointer() -> ocp.Checkpointer:
 
 
 def _write_leaves(folder: Path, leaves: dict[str, np.ndarray]) -> dict[str, int]:
-    """Write leaves with orbax, wait until they are on disk, and return the checksum of each file by its name below the
-    folder; OSError if there is no room. Orbax flushes its data files, but neither their names nor its descriptions, and
-    the last save must not be removed before this one is safe."""
+    """Write leaves with orbax, wait until they are on disk, and return the files: name below the folder -> checksum.
+
+    OSError if there is no room. Orbax flushes its data files, but neither their names nor its descriptions. This
+    function flushes them, too, because an older save is removed after this one.
+    """
     checksums = {}
     with _local(folder) as target:
-        # Checked before orbax begins: when the disk runs full, its threads print a trace for each other array.
+        # Checked before orbax begins: when the disk runs full, its threads print a trace for each remaining array.
         existing = next(parent for parent in target.parents if parent.exists())
         if shutil.disk_usage(existing).free < MARGIN + sum(leaf.nbytes + MARGIN_PER_LEAF for leaf in leaves.values()):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -197,7 +199,7 @@ def _read_leaves(save: Path, manifest: dict[str, Any]) -> list[np.ndarray]:
     with _local(save / "state") as target:
         if not is_local(save):
             _fetch(save / "state", target)
-        # Checked before orbax reads them: its threads report a damaged file on standard error after it has returned.
+        # Checked before orbax reads the files, because its threads print errors for damaged ones after it has returned.
         for name, checksum in manifest["files"].items():
             if zlib.crc32((target / name).read_bytes()) != checksum:
                 raise ValueError(f"state/{name} is not what was saved")
@@ -221,10 +223,10 @@ def _fetch(source: Path, target: Path) -> None:
 def find_states(
     checkpoints: Path, runs: set[str], usable: Callable[[str, int], bool] = lambda run, turns: True
 ) -> dict[str, tuple[int, list[np.ndarray]]]:
-    """The furthest state of each run that any pack's checkpoint holds whole: run id -> (turns, leaves of one slot).
+    """The furthest intact state of each run in the checkpoints of any pack: run id -> (turns, leaves of its slot).
 
-    If a save is incomplete or damaged, a warning names it and the one before it is used. `usable` answers for (run id,
-    turns) whether the run may go on from there.
+    If a save is incomplete or damaged, a warning names it and the save before it is used. `usable(run id, turns)` tells
+    whether a run may resume from a state.
     """
     candidates: dict[str, list[tuple[int, int, Path]]] = {}
     manifests: dict[Path, dict[str, Any]] = {}
@@ -242,7 +244,7 @@ def find_states(
         places.sort(key=lambda place: (place[0], str(place[2])))
     states: dict[str, tuple[int, list[np.ndarray]]] = {}
     while wanted := {run: places for run, places in candidates.items() if places and run not in states}:
-        # Each save is read once for all runs that go on from it.
+        # Each save is read once for all runs that resume from it.
         save = next(iter(wanted.values()))[-1][2]
         try:
             leaves = _read_leaves(save, manifests[save])
@@ -261,10 +263,11 @@ def find_states(
 def resume_states(
     out: Path, runs: Iterable[RunConfig], turns_per_step: Callable[[RunConfig], int]
 ) -> dict[str, tuple[int, list[np.ndarray]]]:
-    """Where the runs of a sweep's folder go on, as `find_states` returns it: the furthest state up to which a run's
-    segments are whole, too. A run without such a state begins anew. So does one saved within its first step, because
-    nothing of it is recorded. Checkpoints count turns, of which each step of a run takes
-    `turns_per_step`.
+    """The state from which each run resumes, as `find_states` returns it.
+
+    It is the run's latest checkpoint up to which its recorded segments are complete. A run without one starts over. So
+    does a run that was saved within its first step, because nothing of it is recorded. Checkpoints count turns, and
+    `turns_per_step` gives how many make a step.
     """
     configs = {run.run_id: run for run in runs}
     ends: dict[str, set[int]] = {}
@@ -278,7 +281,7 @@ def resume_states(
 
 
 def _holding(checkpoints: Path, runs: set[str]) -> list[Path]:
-    """The checkpoint folders of packs that share a run with these."""
+    """The checkpoint folders of packs that may hold one of these runs."""
     folders = []
     for names in sorted((checkpoints.absolute() if is_local(checkpoints) else checkpoints).glob("*.json")):
         try:
@@ -294,7 +297,7 @@ def _holding(checkpoints: Path, runs: set[str]) -> list[Path]:
 
 
 def save_final(folder: Path, leaves: Any, facts: dict[str, Any]) -> None:
-    """Keep a finished run's parameters in FOLDER/final, as a tree of its leaves in order, with facts beside them.
+    """Keep a finished run's parameters in FOLDER/final, as leaves numbered in order, and `facts` in FOLDER/final.json.
 
     OSError if they could not be written.
     """

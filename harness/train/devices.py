@@ -19,13 +19,13 @@ from models.compute import compute_for
 from sweeps.packs import Pack
 from sweeps.shape import run_bytes
 
-# Seconds that the devices spend on a program, once it has ended.
+# A future of the seconds that the devices spend on a program; it is there when the program has ended.
 Timing = concurrent.futures.Future[float]
 
 
 def key_of(pack: Pack) -> Key:
-    """Which programs train a pack on the devices of all hosts. A run that is too large for one device is split over the
-    devices along `data`, with its parameters and moments."""
+    """The key of the programs that train a pack on the devices of all hosts. A run that is too large for one device is
+    split over the devices along `data`, with its parameters and moments."""
     mesh = mesh_for(pack.slots, pack.shape.micro_batch)
     sharded = mesh.shape["data"] > 1 and run_bytes(pack.shape) > _device_bytes()
     return Key(pack.shape, pack.slots, compute_for(jax.default_backend()), mesh, sharded)
@@ -33,7 +33,7 @@ def key_of(pack: Pack) -> Key:
 
 @functools.cache
 def _device_bytes() -> float:
-    """Memory of the smallest device of any host; all hosts ask at the same place and get the same answer."""
+    """The memory of the smallest device of any host; all hosts call this together and get the same answer."""
     stats = [device.memory_stats() or {} for device in jax.local_devices()]  # other hosts' devices do not tell theirs
     smallest = min(known.get("bytes_limit", math.inf) for known in stats)
     return min(all_hosts().gather("memory", smallest))
@@ -50,7 +50,7 @@ class _Clock:
         self._last = time.monotonic()
 
     def time(self, result: Any) -> Timing:
-        """Seconds that the devices spend on the last dispatch, from its start or the end of the program before."""
+        """A future of the seconds that the devices spend on the program just dispatched, from when it can begin."""
         return self._waiting.submit(self._wait, result, time.monotonic())
 
     def _wait(self, result: Any, dispatched: float) -> float:
@@ -65,8 +65,8 @@ class _Clock:
 
 
 class DevicePack:
-    """The state of a pack. Programs run one after another on the devices while the host goes on; what a method
-    returns is a JAX array that is computed later, and a future of the seconds that takes.
+    """The state of a pack. Programs run one after another on the devices while the host goes on: a method returns a JAX
+    array that is computed later, and a future of the seconds that this takes.
 
     Several hosts that share the devices call the same methods in the same order.
     """
@@ -78,7 +78,7 @@ class DevicePack:
 
     @property
     def most_turns(self) -> int:
-        """Turns of a dispatch at most."""
+        """The most turns of one dispatch."""
         return self._programs.turns
 
     def enter(
@@ -87,9 +87,9 @@ class DevicePack:
         """Put runs into slots.
 
         Args:
-            seeds: of the runs that begin, by slot.
-            saved: the leaves from a checkpoint of the runs that go on, by slot.
-            hypers: of all slots; None for those that stay empty.
+            seeds: the seeds of the runs that begin, by slot.
+            saved: the leaves of the runs that resume from a checkpoint, by slot.
+            hypers: the optimizer's numbers for all slots; None for slots that stay empty.
         """
         by_run = self._programs.shardings.runs
         if seeds:
@@ -104,7 +104,7 @@ class DevicePack:
                     array[place] = leaf
             placed = [put(array, leaf.sharding) for array, leaf in zip(arrays, leaves, strict=True)]
             self._replace(jax.tree.unflatten(structure, placed), saved)
-        # An empty slot has no steps to run, so that its state never changes.
+        # An empty slot gets 0 steps, so that its state never changes.
         idle = next(filter(None, hypers))._replace(steps=np.int32(0))
         self._hyper = Hyper._make(put(column, by_run) for column in stack_hyper([hyper or idle for hyper in hypers]))
 
@@ -114,8 +114,8 @@ class DevicePack:
         self._state = self._programs.enter(self._state, entering, put(mask, self._programs.shardings.runs))
 
     def advance(self, turns: int, tokens: Mapping[int, Int32[np.ndarray, "turns m T+1"]]) -> tuple[Metrics, Timing]:
-        """Train all slots for some turns on `tokens`, the micro-batches by slot; the metrics are [k, R], of which the
-        first `turns` rows count."""
+        """Train all slots for some turns on `tokens`, the micro-batches by slot. Of the metrics [k, R] only the first
+        `turns` rows count."""
         shape, laid = self._pack.shape, self._programs.shardings
         size = (self.most_turns, self._pack.slots, shape.micro_batch, shape.model.context + 1)
         batches = np.zeros(size, np.int32)
@@ -126,8 +126,8 @@ class DevicePack:
         return metrics, self._clock.time(metrics)
 
     def evaluate(self, place: int, windows: Int32[np.ndarray, "W T+1"]) -> tuple[Float[jax.Array, "P n T"], Timing]:
-        """The losses of windows under the parameters of a slot, in chunks; the last chunk is filled up with the first
-        windows."""
+        """The losses of windows under the parameters of the run in a slot, in chunks; the last chunk is filled up with
+        the first windows."""
         chunks, rows = evaluation_chunks(self._pack.shape, self._programs.mesh)
         laid = self._programs.shardings
         filled = put(np.resize(windows, (chunks, rows, windows.shape[-1])), laid.windows)
@@ -136,7 +136,7 @@ class DevicePack:
         return losses, self._clock.time(losses)
 
     def parameters(self, place: int) -> Any:
-        """Parameters and selection biases of the run in a slot; those of several hosts' devices as numpy copies."""
+        """Parameters and selection biases of the run in a slot; numpy copies if several hosts hold them."""
         params = self._state.params, self._state.biases
         return jax.tree.map(lambda leaf: leaf[place], params if host_count() == 1 else fetch(params))
 

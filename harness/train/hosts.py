@@ -1,8 +1,8 @@
 """Hosts: processes that train one pack together, in step. All run the same loop; the first one writes the records.
 
-What one host cannot know alone (a signal, the time, a fault of another, a file) they tell each other through JAX's
-coordination service, as small JSON values. JAX's own broadcasts are programs for the devices: they would wait for
-everything that was dispatched before, and forever for a host that has left.
+What a host cannot know alone (a signal, the time, a fault of another, a file), the hosts exchange through JAX's
+coordination service, as small JSON values. JAX's own broadcasts are not used, because they are programs for the
+devices: they would wait for everything that was dispatched before, and forever for a host that has left.
 """
 
 import contextlib
@@ -22,25 +22,26 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec, Sharding
 
 from harness.train.session import PeerError, PeerLost
 
-# A host that has not been heard of for so long is dead, and JAX ends the others.
+# A host that has not been heard from for this long is dead, and JAX ends the others.
 LOST_SECONDS = 60
 # All hosts must begin within JOIN_SECONDS, and leave within LEAVE_SECONDS.
 JOIN_SECONDS, LEAVE_SECONDS = 300, 30
-# How long a host waits for the others after a fault of its own: they may wait for it inside a program.
+# How long a host that has failed waits for the others, which may be stuck in a program that needs it.
 FAULT_SECONDS = 60.0
-# While a host waits for another's value, it looks this often whether somebody has raised an alarm.
+# Milliseconds between two checks for an alarm, while a host waits for the value of another.
 LOOK_MS = 500
 
 Value = TypeVar("Value")
+# How often `conclude` was called, and since then `gather` by each group of hosts: they keep the service's keys apart.
 _epoch = 0
 _rounds: Counter[tuple[int, ...]] = Counter()
 
 
 def join(coordinator: str, count: int, index: int) -> None:
-    """Become host `index` of `count`; to be called before JAX has devices.
+    """Become host `index` of `count`; call this before JAX has devices.
 
     Args:
-        coordinator: HOST:PORT of the first host; empty where a scheduler tells all three arguments.
+        coordinator: HOST:PORT of the first host; empty if a scheduler supplies all three arguments.
 
     Raises:
         ValueError: no scheduler that JAX knows started this process.
@@ -53,7 +54,7 @@ def join(coordinator: str, count: int, index: int) -> None:
         "shutdown_timeout_seconds": LEAVE_SECONDS,
     }
     if coordinator:
-        # Not the scheduler's share of the devices, if there is one: all of this host.
+        # A host takes all its devices, even if a scheduler says which share of them is this process's.
         jax.distributed.initialize(coordinator, count, index, cluster_detection_method="deactivate", **seconds)
     else:
         jax.distributed.initialize(**seconds)
@@ -74,7 +75,7 @@ class Hosts:
     """Hosts that do something together: every method is called by all of them, in the same order.
 
     Attributes:
-        numbers: of these hosts among all, in order.
+        numbers: the numbers of these hosts among all hosts, in order.
     """
 
     numbers: tuple[int, ...]
@@ -97,7 +98,7 @@ class Hosts:
             value: anything that is the same after a round trip through JSON.
 
         Raises:
-            PeerError: another host has raised an alarm, is elsewhere, or (PeerLost) cannot be reached.
+            PeerError: another host has raised an alarm, is at another exchange, or (PeerLost) cannot be reached.
         """
         if host_count() == 1:
             return [value]
@@ -105,7 +106,7 @@ class Hosts:
         number = _rounds[self.numbers]
         answers = _exchange(f"{group}/{number}", self.numbers, [where, value], _raise_alarm)
         _rounds[self.numbers] += 1
-        if number:  # whoever has come to this round has read the last one
+        if number:  # a host that has come to this round has read the last one
             _client().key_value_delete(_key(f"{group}/{number - 1}/{_me()}"))
         for host, (place, _) in zip(self.numbers, answers, strict=True):
             if place != where:
@@ -113,7 +114,7 @@ class Hosts:
         return [answer for _, answer in answers]
 
     def agree(self, where: str, value: Value) -> Value:
-        """The first host's value, see `gather`."""
+        """The value of the first of these hosts, for all of them; see `gather`."""
         return self.gather(where, value)[0]
 
 
@@ -128,18 +129,18 @@ def hosts_of(mesh: Mesh) -> Hosts:
 
 
 def alarm(reason: str) -> None:
-    """Call the other hosts out of their work: until the next `conclude`, `gather` raises on them."""
+    """Interrupt the other hosts: until the next `conclude`, `gather` raises PeerError on them."""
     if host_count() > 1:
         with contextlib.suppress(RuntimeError):  # another host was first, or nobody can be reached
             _client().key_value_set(_key("alarm"), f"process {_me()}: {reason}")
 
 
 def conclude(value: Value, failed: bool) -> list[Value]:
-    """The values of all hosts at the end of what they did together, also of those that an alarm called out of it.
+    """The values of all hosts at the end of a task that they did together, also of hosts that an alarm interrupted.
 
     Args:
-        failed: a fault brought this host here. The others may be inside a program, waiting for it: then this host
-            gives up after FAULT_SECONDS.
+        failed: whether this host comes here after a fault. The others may be stuck in a program that needs it, and it
+            waits for them for only FAULT_SECONDS.
 
     Raises:
         PeerLost: the others did not come, or cannot be reached.
@@ -225,14 +226,14 @@ def _exchange(name: str, numbers: Sequence[int], value: Any, look: Callable[[], 
 
 
 def put(array: Any, sharding: Sharding) -> Any:
-    """An input of a compiled program: each host has all of it and gives its devices their part."""
+    """Place an input of a compiled program: each host has the whole array and gives its devices their parts."""
     if host_count() == 1:
         return array
     return jax.make_array_from_callback(array.shape, sharding, lambda index: array[index])
 
 
 def fetch(tree: Any) -> Any:
-    """Arrays that lie on the devices of several hosts, whole, as numpy copies; all those hosts call it.
+    """Whole numpy copies of arrays that are spread over the devices of several hosts, which all call this.
 
     They are copies because a CPU array and its numpy view share memory, into which the next dispatch writes.
     """
@@ -242,7 +243,7 @@ def fetch(tree: Any) -> Any:
 def _whole(leaf: Any) -> np.ndarray:
     if isinstance(leaf, jax.Array) and not (leaf.is_fully_addressable or leaf.is_fully_replicated):
         assert isinstance(leaf.sharding, NamedSharding)
-        leaf = _replicate(leaf.sharding.mesh)(leaf)  # leaf by leaf: the devices need not hold a second state
+        leaf = _replicate(leaf.sharding.mesh)(leaf)  # leaf by leaf, so that no second state is held
     return np.array(leaf)
 
 

@@ -16,9 +16,9 @@ SCHEDULES = ("constant", "cosine", "wsd")
 
 
 class Hyper(NamedTuple):
-    """The optimizer's numbers of one run; with a leading axis, of a pack.
+    """The numbers of one run's optimizer; with a leading axis, those of all runs of a pack.
 
-    `schedule` is an index into SCHEDULES, `steps` counts those of the run and `turns` those of a step.
+    `schedule` is an index into SCHEDULES, `steps` the number of steps of the run, `turns` the number of turns per step.
     """
 
     lr: Float[Array, "*runs"]
@@ -36,12 +36,12 @@ class Hyper(NamedTuple):
     turns: Int[Array, "*runs"]
 
 
-# The first fields of Hyper are float32, the others int32.
+# The first FLOATS fields of Hyper are float32, the others int32.
 FLOATS = 8
 
 
 def hyper_of(config: RunConfig, turns: int) -> Hyper:
-    """The numbers of one run whose steps take that many turns, as numpy scalars."""
+    """The numbers of a run's optimizer as numpy scalars, if each step takes `turns` turns."""
     o = config.optimizer
     floats = (o.lr, o.weight_decay, o.beta1, o.beta2, o.eps, o.momentum, o.clip, o.final_lr_ratio)
     decay_steps = max(1, round(o.decay_fraction * config.steps))
@@ -79,7 +79,7 @@ def learning_rate(hyper: Hyper, step: Int[Array, ""]) -> Float[Array, ""]:
 
 
 def transform(kind: str, hyper: Hyper, rate: Float[Array, ""] | float) -> optax.GradientTransformation:
-    """Clipping by the global norm, the direction of Adam or of momentum, decoupled weight decay, times -rate.
+    """An update: clip by the global norm, take the direction of Adam or momentum, add weight decay, times -rate.
 
     Only matrices decay; norm scales, which have one axis, do not.
     """

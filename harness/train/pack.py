@@ -1,6 +1,6 @@
 """Training a pack: the loop around the compiled programs, with its records and checkpoints.
 
-The devices always have their next dispatch: what one dispatch brought is recorded while the next one runs. A run whose
+The devices never wait for the host: the results of one dispatch are recorded while the next one runs. A run whose
 last turn was dispatched leaves its slot at once, and the pack's next run takes it.
 
 The files of a run are written in this order: segments, then the checkpoint that covers them; at its end gap.json, then
@@ -37,19 +37,19 @@ from sweeps.errors import reason_of
 from sweeps.packs import Pack
 from sweeps.shape import turns_per_step
 
-# Between two status.json of a run: often enough for someone who watches, rare enough to cost nothing.
+# Seconds between two versions of a run's status.json: short enough to watch a run, long enough to cost nothing.
 REPORT_SECONDS = 2.0
-# Between two checkpoints of a pack.
+# Seconds between two checkpoints of a pack.
 SAVE_SECONDS = 20.0
 
-# The batches of a run that waits for a slot; None where a run cannot be read and no other is to be begun after it.
+# The batches of each run that waits for a slot; None if a run cannot be read and no other may begin after it.
 Waiting = Iterator[RunBatches | None]
 
 
 def train_pack(pack: Pack, session: Session, stop: Stop, heartbeat: HeartbeatWriter) -> None:
     """Train the runs of a pack that have not ended to their ends, or until `stop`.
 
-    What a single run brings about (a text that cannot be read, a loss that is not finite, a fault in its measurement)
+    What goes wrong in a single run (a text that cannot be read, a loss that is not finite, a fault in its measurement)
     ends that run alone, with the reason in its status; under --fail-fast it also sets `stop`.
 
     Several hosts that train together all call it. One that has no devices of the pack's mesh returns at once.
@@ -76,7 +76,7 @@ def train_pack(pack: Pack, session: Session, stop: Stop, heartbeat: HeartbeatWri
         if programs is None:
             return
         saved = resume_states(session.out, runs, lambda run: turns_per_step(run, pack.shape))
-        # All hosts have read the record before any of it is dropped, and all have read the same.
+        # Exchanged, so that all hosts have read the record before any of it is dropped, and all have read the same.
         turns = {run_id: turn for run_id, (turn, _) in saved.items()}
         if hosts.agree("resume", turns) != turns:
             raise RuntimeError(f"{session.out}: not the checkpoints that the first process found")
@@ -98,7 +98,7 @@ def train_pack(pack: Pack, session: Session, stop: Stop, heartbeat: HeartbeatWri
 
 
 def _compiled(key: Key, stop: Stop, hosts: Hosts) -> Programs | None:
-    """The pack's programs; None if `stop` came before they were there."""
+    """The pack's programs; None if `stop` came before they were ready."""
     future = compile_ahead(key)
     while True:
         concurrent.futures.wait([future], timeout=0.2)
@@ -156,14 +156,14 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class Dispatch:
-    """What was given to the devices, and is recorded when it comes back.
+    """Work that was given to the devices, whose results are recorded when they are there.
 
     Attributes:
-        turns: that every run took.
-        ran: by place, the slot and the first of its turns.
-        metrics: [k, R] each.
-        evaluations: before the turns, of runs that began, and after them.
-        finals: by run id, the parameters of runs that keep them.
+        turns: the number of turns that every run takes.
+        ran: place -> (the run's slot, the first of these turns).
+        metrics: arrays [k, R].
+        evaluations: those before the turns, for runs that begin, and those after the turns.
+        finals: run id -> parameters, for runs that end and keep them.
     """
 
     turns: int
@@ -179,13 +179,13 @@ class Training:
     """The loop that trains one pack.
 
     Attributes:
-        hosts: those that train it.
-        waiting: runs that have no slot yet.
-        saved: by run id, where interrupted runs go on: turns, and leaves of one slot.
-        checkpoints: on the first host.
-        slots: by place; None where no run is.
-        compile_seconds: that the pack waited for its programs and that no run's record holds yet.
-        exhausted: no run waits.
+        hosts: the hosts that train the pack.
+        waiting: the runs that have no slot yet.
+        saved: run id -> (turns, leaves of one slot), from which interrupted runs resume.
+        checkpoints: the pack's checkpoints on the first host; None on the others.
+        slots: the run at each place; None at a free place.
+        compile_seconds: seconds that the pack waited for its programs, as far as no run's record holds them yet.
+        exhausted: whether no run waits any more.
     """
 
     pack: Pack
@@ -243,13 +243,13 @@ class Training:
         self.heartbeat.set_slots([])
 
     def _decide(self, *mine: bool) -> list[bool]:
-        """The decisions of the first host. A run that left its slot there leaves it on all hosts."""
+        """Take over the first host's decisions. A run that left its slot there leaves it on all hosts."""
         decisions, standing = self.hosts.agree("turn", [list(mine), [slot is not None for slot in self.slots]])
         self.slots = [slot if stays else None for slot, stays in zip(self.slots, standing, strict=True)]
         return decisions
 
     def _enter(self) -> list[Evaluation]:
-        """Put waiting runs into the free slots; the evaluations of those that begin."""
+        """Put waiting runs into the free slots, and evaluate those that begin."""
         seeds: dict[int, int] = {}
         saved: dict[int, list[np.ndarray]] = {}
         for place in [place for place, slot in enumerate(self.slots) if slot is None]:
@@ -301,7 +301,7 @@ class Training:
         return dispatched
 
     def _record(self, dispatched: Dispatch) -> None:
-        """Write down what came back. Only the first host does, and knows which runs diverged or failed."""
+        """Record the results of a dispatch. Only the first host does, and knows which runs diverged or failed."""
         seconds, spent = dispatched.seconds.result(), self.heartbeat.spent
         if not self.hosts.lead:
             return

@@ -1,6 +1,6 @@
 """The compiled programs of a pack: many turns of R runs in one dispatch, the evaluation of one run, the entry of runs.
 
-Sizes: R runs (slots), at most k turns of a dispatch, m sequences of a micro-batch, T context; the windows of all probe
+Sizes: R runs (slots), at most k turns per dispatch, m sequences per micro-batch, T context; the windows of all probe
 sets together are evaluated in P chunks of n.
 """
 
@@ -21,13 +21,17 @@ from jaxtyping import Array, Bool, Float, Int, UInt32
 from harness.train.optimizer import Hyper, hyper_like
 from harness.train.step import Metrics, TrainState, new_state, train_turn
 from models.compute import Compute
-from models.moe import shares_batch
+from models.moe import can_split_batch
 from models.transformer import token_losses
 from sweeps.shape import Shape
 
 
 class Shardings(NamedTuple):
-    """How arrays from the host lie on the devices: by run; turns of all runs; chunks of windows; the same on all."""
+    """How arrays from the host are laid out on the devices.
+
+    `runs` splits arrays by run, `tokens` the micro-batches of several turns by run and sequence, and `windows` the
+    windows of an evaluation; `replicated` puts the whole array on every device.
+    """
 
     runs: NamedSharding
     tokens: NamedSharding
@@ -36,7 +40,7 @@ class Shardings(NamedTuple):
 
 
 def shardings_of(mesh: Mesh) -> Shardings:
-    """The layouts on a mesh by (run, data)."""
+    """The layouts on a mesh with the axes (run, data)."""
     specs = (("run",), (None, "run", "data"), ("run", "data"), ())
     return Shardings(*(NamedSharding(mesh, PartitionSpec(*spec)) for spec in specs))
 
@@ -46,14 +50,14 @@ class Programs(NamedTuple):
 
     Attributes:
         initialise: seeds [R] -> TrainState.
-        enter: (state, entering, mask [R]) -> TrainState of the entering runs where the mask is true, of the others
-            elsewhere; the first state is donated.
+        enter: (state, entering, mask [R]) -> TrainState that has `entering` where the mask is true and `state`
+            elsewhere; `state` is donated.
         advance: (state, Hyper, tokens [k, R, m, T+1], count) -> (TrainState, Metrics [k, R]) after `count` <= k turns;
             the state is donated, so that the new one takes its buffers.
         evaluate: (params, biases, slot, tokens [P, n, T+1]) -> losses [P, n, T] of the run in that slot, nats.
-        turns: k.
-        mesh: devices by (run, data).
-        shardings: of hyper and masks, tokens, windows, and scalars.
+        turns: k, the most turns of one dispatch.
+        mesh: the devices, with the axes (run, data).
+        shardings: the layouts of hyper and masks, tokens, windows, and scalars.
     """
 
     initialise: Callable[..., TrainState]
@@ -80,11 +84,11 @@ class Key(NamedTuple):
 
 
 def mesh_for(slots: int, micro_batch: int, devices: Sequence[Any] | None = None) -> Mesh:
-    """Devices by (run, data): as many along `run` as divide the slots, then as many along `data` as divide the batch.
+    """A mesh (run, data) with the most devices along `run` that divide the slots, then along `data` the micro-batch.
 
     The remaining devices are not used.
     """
-    if devices is None:  # those of a process side by side, and the first process, which decides, in every mesh
+    if devices is None:  # a process's devices lie side by side; the first process, which decides, is in every mesh
         devices = sorted(jax.devices(), key=lambda device: (device.process_index, device.id))
     along_run = max(n for n in range(1, len(devices) + 1) if slots % n == 0)
     along_data = max(n for n in range(1, len(devices) // along_run + 1) if micro_batch % n == 0)
@@ -128,13 +132,13 @@ def trace(key: Key, turns: int) -> dict[str, Any]:
     shape, slots, compute, mesh, sharded = key
     laid = shardings_of(mesh)
     slots_here, alone = slots // mesh.shape["run"], mesh.shape["run"] == 1
-    # Over `data` the compiler splits the batch and adds up the gradients: the program is that of one device. Only on
-    # CPUs, whose devices synchronise for each array that they add up, does the step split the batch by hand and add up
-    # all gradients as one array (36 synchronisations less: a step of 4 layers of width 128 took 150 ms, and takes 142).
-    # Mixtures suffered more: the compiler made every device compute all slots of all experts. Those that drop tokens
-    # are still split by the compiler, because they route over the whole batch.
+    # On accelerators the compiler splits the batch over `data` and adds up the gradients. CPU devices synchronise for
+    # each array that they add up. So on CPUs the step splits the batch by hand and adds up all gradients as one array:
+    # with 36 synchronisations fewer, a step of 4 layers of width 128 takes 142 ms instead of 150. Mixtures gain more,
+    # because the compiler made every device compute all slots of all experts. Mixtures that drop tokens are still split
+    # by the compiler, because they route over the whole batch.
     on_cpu = mesh.devices.flat[0].platform == "cpu"
-    by_hand_over_data = on_cpu and not sharded and mesh.shape["data"] > 1 and shares_batch(shape.model.moe)
+    by_hand_over_data = on_cpu and not sharded and mesh.shape["data"] > 1 and can_split_batch(shape.model.moe)
     axes, tokens_spec = {"run"}, PartitionSpec(None, "run")
     if by_hand_over_data:
         axes, tokens_spec = {"run", "data"}, laid.tokens.spec
@@ -159,11 +163,11 @@ def trace(key: Key, turns: int) -> dict[str, Any]:
             return state, jax.tree.map(lambda rows, row: rows.at[index].set(row), record, metrics)
 
         empty = Metrics(*(jnp.zeros(tokens.shape[:2], jnp.float32) for _ in Metrics._fields))
-        # A loop of `count` turns, not of k: runs may end and be evaluated after any turn, at no cost.
+        # The loop has `count` turns, not k, so that runs may end and be evaluated after any turn at no cost.
         return jax.lax.fori_loop(0, count, body, (state, empty))
 
     def evaluate(params: nnx.State, biases: nnx.State, slot: Int[Array, ""], tokens: Int[Array, "P n T+1"]):
-        # The run's parameters go to all devices, which share the chunks.
+        # The run's parameters are sent to all devices, which share the chunks.
         local = slot - (0 if alone else jax.lax.axis_index("run") * slots_here)
 
         def of_slot(leaf):
@@ -209,21 +213,22 @@ def trace(key: Key, turns: int) -> dict[str, Any]:
     }
 
 
-# Hidden features that a device computes at once, 256 kB of float32, so that a core's work stays in its caches. On two
-# cores, a turn whole, in chunks of 2^18 and in chunks of 2^16 took 154, 149 and 148 ms at 4 layers of width 128 (with
-# 77, 43 and 25 MB), and 18.5, 18.5 and 16.4 ms for 4 slots of 2 layers of width 32.
+# The most hidden features that a device computes at once (256 kB of float32), which keeps a core's work in its caches.
+# On two cores, a turn without chunks, with chunks of 2^18 and with chunks of 2^16 features took 154, 149 and 148 ms for
+# 4 layers of width 128 (in 77, 43 and 25 MB), and 18.5, 18.5 and 16.4 ms for 4 slots of 2 layers of width 32.
 CHUNK_FEATURES = 2**16
 
 
 def chunks_of(shape: Shape, slots: int, devices: int, on_cpu: bool) -> int:
-    """In how many chunks of sequences a device computes its share of a micro-batch.
+    """The number of chunks of sequences in which a device computes its share of a micro-batch.
 
-    At least two, whose gradients tell the noise of a gradient from its signal; on CPUs more, as CHUNK_FEATURES says.
-    One for mixtures, whose losses depend on the whole batch, and where the compiler splits a batch over accelerators.
+    There are at least two, because the noise of a gradient is estimated from the difference of theirs; on CPUs there
+    are more, as CHUNK_FEATURES says. There is one for mixtures, whose losses depend on the whole batch, and where the
+    compiler splits a batch over accelerators.
 
     Args:
-        slots: computed together by one device.
-        devices: those that share the micro-batch.
+        slots: number of slots that one device computes together.
+        devices: number of devices that share the micro-batch.
     """
     if shape.model.moe is not None or shape.micro_batch % devices or (devices > 1 and not on_cpu):
         return 1
@@ -236,7 +241,7 @@ def chunks_of(shape: Shape, slots: int, devices: int, on_cpu: bool) -> int:
 
 
 def _split(dims: tuple[int, ...], mesh: Mesh) -> PartitionSpec:
-    """By run, and over `data` the longest other axis that the devices along it divide."""
+    """The layout that splits an array by run, and over `data` its longest other axis that divides evenly."""
     fitting = [axis for axis in range(1, len(dims)) if dims[axis] % mesh.shape["data"] == 0]
     if not fitting:
         return PartitionSpec("run")
@@ -249,7 +254,7 @@ def compiler_options(platform: str, devices: int) -> dict[str, str]:
     if platform != "cpu":
         return {}
     # This turns off a library of fused kernels for matrix products and reductions. The reductions of a vmapped backward
-    # pass took 164 of 535 ms there; without the library a step of 4 layers of width 128 went from 247 to 197 ms.
+    # pass took 164 of 535 ms with it; without the library a step of 4 layers of width 128 went from 247 to 197 ms.
     options = {"xla_cpu_experimental_ynn_fusion_type": ""}
     # This pass splits loops over elements among the threads, but here each thread already has its own device. Without
     # the pass a step of 4 layers of width 128 on two devices took 77.1 ms instead of 79.2.
@@ -257,7 +262,7 @@ def compiler_options(platform: str, devices: int) -> dict[str, str]:
 
 
 def evaluation_chunks(shape: Shape, mesh: Mesh) -> tuple[int, int]:
-    """(P, n): P chunks of n windows, which cover all probe sets and divide over the devices along `run`.
+    """(P, n): the P chunks of n windows that cover all probe sets; the devices along `run` divide the chunks.
 
     A chunk has about 4,096 tokens, on CPUs 1,024 (8 to 10 % less time at widths 32 to 128), for any number of devices.
     """
@@ -270,7 +275,7 @@ def evaluation_chunks(shape: Shape, mesh: Mesh) -> tuple[int, int]:
 
 
 def dispatch_turns(flops_per_turn: float, platform: str) -> int:
-    """k: enough turns to outweigh the overhead of a dispatch, few enough that a signal is handled within seconds.
+    """The number k: enough turns to outweigh the overhead of a dispatch, few enough to handle a signal within seconds.
 
     They take about 1e11 FLOPs on a CPU (1 to 2 s on two cores), 200 times as many on an accelerator; k is 1 to 128.
     """

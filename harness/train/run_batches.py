@@ -34,7 +34,7 @@ class RunBatches:
         return train_batches(self.mixture, self.config.seed, start, stop, micro_batch)
 
     def split_losses(self, losses: Float[np.ndarray, "W T"]) -> dict[str, Float[np.ndarray, "windows T"]]:
-        """The losses of `probe_tokens` by probe, without the padding."""
+        """Split the losses of `probe_tokens` by probe, and drop those of the padding."""
         size = self.config.probe.windows
         return {
             name: losses[place * size : place * size + len(probe.tokens)]
@@ -51,8 +51,8 @@ class RunBatches:
 
 
 def opener(cache: Path) -> Callable[[RunConfig], RunBatches]:
-    """`open_batches` for many runs, which opens each text once: to check that none of its 2,000 files has changed takes
-    10 to 120 ms, and a small run trains for a second."""
+    """`open_batches` for many runs, which opens each text once: checking its 2,000 files for changes takes 10 to 120
+    ms, and a small run trains for only a second."""
     opened = functools.cache(functools.partial(prepare, cache=cache))
     return lambda config: open_batches(config, functools.partial(stores_of, opened))
 
@@ -60,7 +60,7 @@ def opener(cache: Path) -> Callable[[RunConfig], RunBatches]:
 def open_batches(config: RunConfig, stores: Callable[[DataConfig], tuple[TokenStore, ...]]) -> RunBatches:
     """Open a run's text and cut its probes.
 
-    InputError if the text's vocabulary is not the model's, or it has fewer tokens than the run's unique tokens.
+    InputError if the text's vocabulary is not the model's, or the text is shorter than the run's unique tokens.
     """
     mixture = mixture_of(config, stores(config.data))
     other = None

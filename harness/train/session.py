@@ -8,20 +8,20 @@ from pathlib import Path
 
 @dataclasses.dataclass(frozen=True)
 class Session:
-    """How a sweep is run, which changes nothing of what is recorded. It is sent to workers, Ray tasks and other hosts.
+    """The options of how to run a sweep, which do not change what is recorded; sent to workers, Ray tasks and hosts.
 
     Attributes:
         out: the sweep's folder.
         cache: the folder of prepared data and compiled programs.
-        workers: processes on this machine; None leaves it to what was measured, see `sweeps.plan.divide`.
+        workers: number of processes on this machine; None lets the calibration decide, see `sweeps.plan.divide`.
         executor: `local`, or `ray`.
-        address: the Ray cluster's.
+        address: the address of the Ray cluster.
         hosts: how to find the other hosts, see `harness.launch.several.joined`; None for one host.
-        fail_fast: stop at the first run that fails or diverges.
-        max_minutes: stop after that time.
-        retry_failed: run failed runs again.
-        track: names of trackers.
-        devices: CPU devices of each process that trains, once it is known.
+        fail_fast: whether to stop at the first run that fails or diverges.
+        max_minutes: minutes after which to save and stop; None for no limit.
+        retry_failed: whether to train failed runs again.
+        track: names of the trackers to mirror to.
+        devices: number of CPU devices of each process that trains, once it is known.
     """
 
     out: Path
@@ -47,7 +47,7 @@ class PeerLost(PeerError):
 
 @dataclasses.dataclass
 class Stop:
-    """Why to stop between two dispatches: a signal, the `time.monotonic` of a deadline, a failure under --fail-fast."""
+    """Whether to stop before the next dispatch: for a signal, a deadline of `time.monotonic`, or --fail-fast."""
 
     deadline: float | None = None
     signal_number: int | None = None
@@ -63,5 +63,5 @@ class Stop:
             signal.signal(number, self.take)
 
     def take(self, number: int, _frame: object) -> None:
-        """Handle a signal."""
+        """Remember a signal, as its handler."""
         self.signal_number = number

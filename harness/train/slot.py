@@ -20,16 +20,16 @@ MOE_SERIES = ("load_cv", "drop_fraction", "router_entropy", "aux_loss")
 
 
 class Slot:
-    """A run that trains.
+    """A run in training, with the part of its record that is not yet on disk.
 
     Args:
         turn: the first turn to train.
 
     Attributes:
-        turn: turns that were dispatched.
-        step: steps that were recorded; the devices still compute those dispatched later.
-        committed: steps that are on disk.
-        ended: the run is done, diverged or failed, and nothing more of it is recorded.
+        turn: number of turns that were dispatched.
+        step: number of steps that were recorded; the devices may still compute later ones.
+        committed: number of steps that are on disk.
+        ended: whether the run is done, diverged or failed, so that nothing more of it is recorded.
     """
 
     def __init__(self, batches: RunBatches, folder: Path, shape: Shape, turn: int):
@@ -48,15 +48,15 @@ class Slot:
         self.ended = False
 
     def hyper(self) -> Hyper:
-        """The numbers of the run's optimizer."""
+        """The numbers of the run's optimizer, as arrays."""
         return hyper_of(self.config, self.turns_per_step)
 
     def room(self) -> int:
-        """Turns until the next evaluation."""
+        """The number of turns until the next evaluation."""
         return self.pending_evaluations[0] * self.turns_per_step - self.turn
 
     def due(self) -> bool:
-        """Whether an evaluation is due where the dispatched turns end."""
+        """Whether an evaluation is due after the turns that were dispatched."""
         return bool(self.pending_evaluations) and self.room() == 0
 
     def tokens(self, turns: int) -> Int32[np.ndarray, "turns m T+1"]:
@@ -68,8 +68,8 @@ class Slot:
 
         Args:
             first: the number of the first of these turns, from 0.
-            seconds: that the turns took of this run's share of the device.
-            compile_seconds: that this run waited for its programs.
+            seconds: the time that the turns took, as this run's share of the device's time.
+            compile_seconds: the time that this run waited for its programs.
         """
         turns = np.arange(first, first + len(metrics["train_loss"]))
         last_turns = (turns + 1) % self.turns_per_step == 0

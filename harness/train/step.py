@@ -24,13 +24,13 @@ from sweeps.shape import Shape
 
 
 class BatchGradient(NamedTuple):
-    """The gradient of a batch with its loss: means over its turns, or sums over those that are done so far.
+    """The gradient of a batch with its loss: means over its turns, or sums over the turns that are done so far.
 
     Attributes:
-        gradient: of the mean loss of a micro-batch.
+        gradient: the gradient of the mean loss of a micro-batch.
         loss: the mean loss of a micro-batch.
-        squares: mean over the chunks of a micro-batch of the square of their gradients, without the tables'.
-        turns: number of turns that are done.
+        squares: mean squared norm of the gradients of a micro-batch's chunks, without the vocabulary's tables.
+        turns: the number of turns that are done.
     """
 
     gradient: nnx.State
@@ -40,7 +40,7 @@ class BatchGradient(NamedTuple):
 
 
 class TrainState(NamedTuple):
-    """What training changes, of one run; with a leading axis on every leaf, of a pack.
+    """The state of one run that training changes; for a pack every leaf has a leading axis of runs.
 
     Attributes:
         partial: the sums over the turns of an unfinished batch; None for shapes whose batches are one turn.
@@ -56,12 +56,12 @@ class TrainState(NamedTuple):
 
 
 class Metrics(NamedTuple):
-    """What a step records of one run with its last turn; stacked to [k, R] by a dispatch of k turns.
+    """What is recorded about a run after each turn, and kept for the last turn of a step; [k, R] for a dispatch.
 
     Attributes:
-        gradient_signal, gradient_noise: unbiased |G|^2 and tr(Sigma) of one sequence's gradient, from the gradients of
-            the batch and of its chunks (McCandlish et al. 2018, appendix A.1). They are of all parameters but the
-            vocabulary's tables, of which a chunk meets only some rows. NaN where the batch is one chunk.
+        gradient_signal, gradient_noise: unbiased estimates of |G|^2 and of tr(Sigma) for one sequence, from the
+            gradients of the batch and of its chunks (McCandlish et al. 2018, appendix A.1). They leave out the
+            vocabulary's tables, of which a chunk uses only some rows. NaN if the batch is one chunk.
         load_cv, drop_fraction, router_entropy, aux_loss: see `models.moe.RouterStats`; 0 without a mixture.
     """
 
@@ -77,7 +77,7 @@ class Metrics(NamedTuple):
 
 
 def new_state(shape: Shape, seed: UInt32[Array, ""]) -> TrainState:
-    """A run before its first step."""
+    """The state of a run before its first step."""
     params, biases = init(shape.model, jax.random.key(seed))
     partial = None
     if shape.accumulates:
@@ -92,7 +92,7 @@ def train_turn(
 
     Args:
         tokens: the micro-batch; with a `compute.batch_axis`, this device's share of it.
-        chunks: in how many chunks the gradient of the tokens is computed, one after another; 1 for mixtures.
+        chunks: number of chunks in which the gradient of the tokens is computed, one by one; 1 for mixtures.
     """
     batch, stats, loads = micro_batch_gradient(shape.model, compute, state, tokens, chunks)
     samples = jnp.float32(chunks * _devices(compute))
@@ -105,7 +105,7 @@ def train_turn(
     square = square_norm(batch.gradient)
     norm = jnp.sqrt(square + square_norm(batch.gradient, tables=True))
     signal = noise = jnp.float32(jnp.nan)
-    if shape.model.moe is None:  # the chunks of a mixture are no samples: its routing depends on the whole batch
+    if shape.model.moe is None:  # a mixture's chunks are not samples: routing depends on the whole batch
         signal, noise = signal_and_noise(square, batch.squares, samples, tokens.shape[0] / chunks)
     updated = apply_update(shape, hyper, rate, state, batch.gradient, loads)
     is_finite = jnp.isfinite(batch.loss) & jnp.isfinite(norm)
@@ -120,8 +120,8 @@ def _devices(compute: Compute) -> int:
 def micro_batch_gradient(
     model: ModelConfig, compute: Compute, state: TrainState, tokens: Int[Array, "m T+1"], chunks: int
 ) -> tuple[BatchGradient, RouterStats, list[Float[Array, " experts"]]]:
-    """The gradient of one turn, over all devices that share it; the routers' statistics; the loads of their layers."""
-    # Each chunk's share of the mean is a factor of its loss, which saves a pass over all gradients to divide their sum.
+    """(The gradient of a turn over all devices that share it, the routers' statistics, each mixture layer's loads)."""
+    # The weight of a chunk in the mean. It is a factor of the chunk's loss, which saves dividing the sum of gradients.
     share = 1 / (chunks * _devices(compute))
 
     def objective(params, lookup, tokens):
@@ -153,12 +153,12 @@ def chunked_gradient(
 ) -> tuple[Float[Array, ""], RouterStats, nnx.State, Float[Array, ""]]:
     """(Loss, statistics, gradient, squares) of tokens whose chunks are computed one after another.
 
-    The vocabulary's tables are met only before and after all chunks: those of 50,304 ids of width 128 take 25 MB. The
-    squares are that of the first chunk's gradient, an unbiased estimate of the mean over all, times the number of
-    chunks. To square each of them took 3 to 5 of 70 ms.
+    The vocabulary's tables are used only before and after all chunks, because they are large: 25 MB for 50,304 ids of
+    width 128. The squares are the number of chunks times the squared norm of the first chunk's gradient, an unbiased
+    estimate of the sum over all chunks. Squaring the gradient of every chunk took 3 to 5 of 70 ms.
 
     Args:
-        gradient_of: (params, lookup, tokens of a chunk) -> ((_, (loss, stats, _)), the gradients of the first two).
+        gradient_of: (params, lookup, tokens of a chunk) -> ((_, (loss, stats, _)), gradients by params and lookup).
     """
     lookup, to_tables = jax.vjp(look_up_tables, params)
 
@@ -185,7 +185,7 @@ def accumulate(
     """(Means over the batch, whether its last turn is done, the sums to keep for the next turn)."""
     total = jax.tree.map(jnp.add, partial, turn)
     complete = total.turns == turns
-    # Cleared after the last turn; those of a run that is not running stay as they are.
+    # The sums are cleared after the last turn; a run that is not running keeps its sums.
     kept = jax.tree.map(lambda new: jnp.where(complete, 0, new), total)
     kept = jax.tree.map(lambda new, old: jnp.where(running, new, old), kept, partial)
     count = turns.astype(jnp.float32)
@@ -194,7 +194,7 @@ def accumulate(
 
 
 def square_norm(gradient: nnx.State, tables: bool = False) -> Float[Array, ""]:
-    """The square of the gradient of the vocabulary's tables, or of that of all other parameters."""
+    """The squared norm of a gradient over the vocabulary's tables, or over all other parameters."""
     leaves = jax.tree_util.tree_leaves_with_path(gradient)
     squares = [row_sum(jnp.square(leaf).reshape(-1))[0] for path, leaf in leaves if is_table(path) == tables]
     return jnp.stack(squares).sum()
@@ -206,9 +206,10 @@ def signal_and_noise(
     """(|G|^2, tr(Sigma) of a sequence), see `Metrics`; NaN for a single chunk.
 
     Args:
-        whole: the square of the batch's gradient.
-        chunk_mean: the mean square of the gradients of its chunks.
-        chunks: their number in the batch, and `sequences` of each.
+        whole: the squared norm of the batch's gradient.
+        chunk_mean: the mean squared norm of the gradients of its chunks.
+        chunks: the number of chunks in the batch.
+        sequences: the number of sequences in each chunk.
     """
     several = jnp.where(chunks > 1, chunks, 2.0)
     signal = (several * whole - chunk_mean) / (several - 1.0)
@@ -219,7 +220,7 @@ def signal_and_noise(
 def apply_update(
     shape: Shape, hyper: Hyper, rate: Float[Array, ""], state: TrainState, gradient: nnx.State, loads: list[Array]
 ) -> TrainState:
-    """The state after the optimizer's step along the gradient, and the selection biases' along the loads."""
+    """The state after the optimizer's step along the gradient, and the step of the selection biases by the loads."""
     updates, moments = transform(shape.optimizer, hyper, rate).update(gradient, state.moments, state.params)
     params = cast(nnx.State, optax.apply_updates(state.params, updates))
     biases = step_biases(shape.model, state.biases, loads)
@@ -229,7 +230,7 @@ def apply_update(
 def freeze(state: TrainState, updated: TrainState, due: Bool[Array, ""], is_finite: Bool[Array, ""]) -> TrainState:
     """The updated state where an update is due and finite, else the old one; a run that is not finite is dead.
 
-    Both are without the sums of an unfinished batch.
+    The sums of an unfinished batch are left out (`partial` is None).
     """
     new, old = updated._replace(partial=None), state._replace(partial=None)
     kept = jax.tree.map(lambda new, old: jnp.where(due & is_finite, new, old), new, old)

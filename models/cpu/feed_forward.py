@@ -1,16 +1,16 @@
-"""Feed-forwards for a CPU: experts block by block, so that no matrices are copied; hidden features padded for caches.
+"""Feed-forwards for a CPU: experts computed block by block, without copies of their matrices; padded hidden features.
 
-Sizes: E experts, hidden features of an expert.
+Sizes: E experts; `hidden` is the number of hidden features of one expert.
 """
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-# Elements of an expert's matrix from which on the loop is faster than batched products. On two cores a step of top2
-# with 4 layers of 128 x 256 took 222 ms in the loop and 333 batched; with 2 layers of 32 x 64, 26.6 and 23.8.
+# If an expert's matrix has at least this many elements, the loop is faster than batched products. A step of top2 on two
+# cores took 222 ms in the loop and 333 batched with 4 layers of 128 x 256, and 26.6 and 23.8 with 2 layers of 32 x 64.
 LOOPED_FROM = 2**13
-# The rows of a matrix of 512 float32 columns begin every 2 KiB, and a first-level cache keeps only two of them.
+# Hidden widths that are multiples of this are padded: rows that begin 2 KiB apart share two sets of the L1 cache.
 ALIASED = 512
 
 
@@ -21,7 +21,7 @@ def looped_feed_forward(
     gate: Float[Array, "E width hidden"] | None,
     expert: Int[Array, " blocks"],
 ) -> Float[Array, "blocks rows width"]:
-    """`models.ffn.feed_forward` of each block by the matrices of its expert."""
+    """`models.ffn.feed_forward` of each block with the matrices of its expert, one block after another."""
     return _looped(x, up if gate is None else jnp.concatenate([up, gate], axis=2), down, expert)
 
 
@@ -32,8 +32,8 @@ def _activate(pre: Float[Array, "rows both"], hidden: int) -> Float[Array, "rows
 
 @jax.custom_vjp
 def _looped(x, into, down, expert):
-    # `into` is up, or up and gate side by side. The gradient is written out so that an expert's sum over its blocks
-    # stays in place; the gradient of a gather would add up transposed copies of all blocks' matrices.
+    # `into` holds up, or up and gate side by side. The gradient is written out so that each expert's sum over its
+    # blocks is added up in place; autodiff of the gather would add up transposed copies of the matrices of all blocks.
     return _forward(x, into, down, expert)[0]
 
 
@@ -49,7 +49,7 @@ def _forward(x, into, down, expert):
 
 def _backward(residuals, cotangent):
     x, into, down, expert, pre = residuals
-    # Transposed once for all blocks: products that transpose a side ran at 34 GFLOP/s on one core, these at 58.
+    # Transposed once for all blocks: products that transpose a factor ran at 34 GFLOP/s on one core, these at 58.
     into_t, down_t = jax.lax.optimization_barrier((into.swapaxes(1, 2), down.swapaxes(1, 2)))
 
     def block(sums, inputs):
@@ -66,7 +66,7 @@ def _backward(residuals, cotangent):
 
 
 def _sum_over_rows(left: Float[Array, "rows a"], right: Float[Array, "rows b"]) -> Float[Array, "a b"]:
-    # `left.T @ right` copies the transpose first: with 64 rows of 256, a tenth of the experts' time.
+    # `left.T @ right` would first copy the transpose, which took a tenth of the experts' time with 64 rows of 256.
     return jnp.einsum("ra,rb->ab", left, right)
 
 
@@ -79,10 +79,10 @@ def pad_hidden(
     gate: Float[Array, "*lead width hidden"] | None,
     padding: int,
 ) -> tuple[Array, Array, Array | None]:
-    """The matrices of a feed-forward with `padding` more hidden features, all zero, where ALIASED divides `hidden`.
+    """Append `padding` zero hidden features to a feed-forward's matrices if `hidden` is a multiple of ALIASED.
 
-    The result of the feed-forward is the same. The weight gradients of 512 features ran at 43 to 53 GFLOP/s on one
-    core, those of 528 at 70 to 76.
+    The result of the feed-forward stays the same. The products for its weight gradients ran at 43 to 53 GFLOP/s on one
+    core with 512 hidden features, and at 70 to 76 with 528.
     """
     if not padding or up.shape[-1] % ALIASED:
         return up, down, gate

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-# Partial results of a row: as many float32 as a vector register holds.
+# Number of partial results per row: as many float32 as a vector register holds.
 LANES = 16
 
 
@@ -19,7 +19,7 @@ def row_sum(x: Float[Array, "*rows n"]) -> Float[Array, "*rows 1"]:
 
 
 def log_sum_exp(x: Float[Array, "*rows n"]) -> Float[Array, "*rows"]:
-    """log sum exp of each row: in lanes on a CPU, by JAX's own function elsewhere."""
+    """The log-sum-exp of each row: in lanes on a CPU, by JAX's own function elsewhere."""
 
     def on_cpu(x):
         top = jax.lax.stop_gradient(row_max(x))
@@ -29,8 +29,8 @@ def log_sum_exp(x: Float[Array, "*rows n"]) -> Float[Array, "*rows"]:
 
 
 def _in_lanes(reduce, x):
-    # XLA's CPU code adds up a row one element after another, because it keeps the order of additions: of the 93 ms that
-    # a step of 130 ms computed, 9 went there. Reduced over rows of LANES first, every lane has a sum of its own.
+    # XLA's CPU code adds a row's elements one by one, to keep the order of additions; that took 9 of the 93 ms of
+    # computation in a 130 ms step. Here a row is first reduced to LANES partial results, all in one vector register.
     n = x.shape[-1]
     if n % LANES or n == LANES:
         return reduce(x, -1, keepdims=True)
@@ -43,10 +43,10 @@ def _in_lanes(reduce, x):
 def gather_rows(
     x: Float[Array, "n width"], index: Int[Array, " m"], inverse: Int[Array, "n j"]
 ) -> Float[Array, "m width"]:
-    """Rows of x by index; a row of zeros where the index is n.
+    """The rows x[index]; an index of n gives a row of zeros.
 
-    `inverse[i]` lists the outputs that row i feeds, filled up with m. The gradient is a gather through it, because XLA
-    on a CPU does a scatter-add (of 2,048 rows, say) in a single thread.
+    `inverse[i]` lists the output rows that are copies of row i, filled up with m. It makes the gradient a gather, too,
+    because XLA on a CPU does a scatter-add (of 2,048 rows, say) in a single thread.
     """
     return _with_zero_row(x)[index]
 
