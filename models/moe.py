@@ -122,7 +122,7 @@ def step_bias(bias: Float[Array, " experts"], load: Float[Array, " experts"], ra
 
 
 def step_biases(config: ModelConfig, biases: nnx.State, loads: list[Float[Array, " experts"]]) -> nnx.State:
-    """The selection biases after one step, given the loads of each mixture layer; a model without biases has none."""
+    """The selection biases after one step, given the loads of each mixture layer; empty if the model has none."""
     leaves, structure = jax.tree.flatten(biases)
     if not leaves or config.moe is None:
         return biases

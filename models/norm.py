@@ -15,7 +15,7 @@ def _scaled(x: Float[Array, "*rows features"], scale: Float[Array, " features"],
 
 
 def layer_normalise(x: Float[Array, "*rows features"], scale: Float[Array, " features"]):
-    """Zero mean and unit variance over the features, times a scale; a shift is useless (Xu et al. 2019)."""
+    """Zero mean and unit variance over the features, times a scale; no shift is added (useless: Xu et al. 2019)."""
     wide = x.astype(jnp.float32)
     centred = wide - _row_mean(wide)
     return _scaled(centred * jax.lax.rsqrt(_row_mean(jnp.square(centred)) + EPSILON), scale, x.dtype)

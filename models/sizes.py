@@ -1,9 +1,9 @@
 """From a target size to a shape: which width, depth and heads give a model of N parameters.
 
 The rule for the aspect ratio a = width / depth interpolates between a = 16 at 1e4 non-embedding parameters and GPT-3's
-table 2.1 (Brown et al. 2020): a = 64 at 8.5e7 (its Small). It is near the table again at 1.2e9, with 96 against
-85 for its XL. With N = 12 width^2 depth, depth grows slowly, as N^0.28. In Kaplan et al. 2020 (figure 5) the loss
-varies by a few per cent for aspect ratios from about 10 to 200. So a model comes near the size before the ratio.
+table 2.1 (Brown et al. 2020): a = 64 at 8.5e7 (its Small). It is near the table again at 1.2e9 (the rule gives
+96, GPT-3 XL has 85). With N = 12 width^2 depth, depth grows slowly, as N^0.28. In Kaplan et al. 2020 (figure 5) the
+loss varies by a few per cent for aspect ratios from about 10 to 200. So the size takes precedence over the ratio.
 """
 
 import dataclasses

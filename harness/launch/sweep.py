@@ -124,7 +124,7 @@ def _train(
     packing = settle_packing(out, runs, calibration, memory)
     for run_id, status in statuses.items():
         if status.state == "interrupted":
-            # Its file still says running, as a killed process left it. If a worker dies, runs that say so may fail.
+            # A killed process left it as `running`, and runs that say so are suspected when a worker dies.
             write_status(run_folder(out, run_id), status)
     # Absolute paths, because Ray's tasks have another working folder.
     where = out.absolute() if is_local(out) else out

@@ -39,7 +39,7 @@ def calibration_of(cache: Path) -> Calibration:
 
 
 def known_calibration(cache: Path) -> Calibration:
-    """Return this machine's calibration; a CPU of two cores is not measured but taken to have the usual TWO_CORES.
+    """Return this machine's calibration; a CPU of two cores that was not measured has the usual TWO_CORES.
 
     `isogap run` uses it to choose how many runs train side by side.
     """

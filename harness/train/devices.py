@@ -19,7 +19,7 @@ from models.compute import compute_for
 from sweeps.packs import Pack
 from sweeps.shape import run_bytes
 
-# A future of the seconds that the devices spend on a program; it is there when the program has ended.
+# A future of the seconds that the devices spend on a program; it is done when the program has ended.
 Timing = concurrent.futures.Future[float]
 
 

@@ -1,7 +1,7 @@
 """Training a pack: the loop around the compiled programs, with its records and checkpoints.
 
-The devices never wait for the host: the results of one dispatch are recorded while the next one runs. A run whose
-last turn was dispatched leaves its slot at once, and the pack's next run takes it.
+The results of one dispatch are recorded while the devices run the next one. A run whose last turn was dispatched leaves
+its slot at once, and the pack's next run takes it.
 
 The files of a run are written in this order: segments, then the checkpoint that covers them; at its end gap.json, then
 its status. Whenever the process dies, a resumed loop finds a consistent record, and what it recomputes is the same to

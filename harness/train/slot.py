@@ -48,7 +48,7 @@ class Slot:
         self.ended = False
 
     def hyper(self) -> Hyper:
-        """The numbers of the run's optimizer, as arrays."""
+        """The numbers of the run's optimizer, as numpy scalars."""
         return hyper_of(self.config, self.turns_per_step)
 
     def room(self) -> int:
