@@ -20,7 +20,7 @@ SHORTEST_EPOCH = 32
 
 
 def online_span(end: int) -> tuple[int, int, int]:
-    """The first, middle and last step of the last 100 steps up to `end`, or of the second half of a shorter run."""
+    """The first, middle and last of the last 100 steps up to `end`, or of the second half if `end` is below 200."""
     start = max(end - FINAL_STEPS, end // 2)
     return start, (start + end) // 2, end
 
@@ -35,7 +35,7 @@ class DataConfig(_Strict, frozen=True):
 
     Attributes:
         domain: a corpus name (`stdlib_code`, `jsonl:PATH`, `hf:NAME`, ...), or a mixture: `0.5 code + 0.5 web`.
-        tokenizer: `bytes`, `bpe:V`, `tiktoken:NAME`, ...
+        tokenizer: `bytes`, `bpe:V`, a name of tiktoken's such as `o200k_base`, ... (see `sweeps.rules.vocab_of`).
         unique_tokens: U, the number of tokens, from the start of the train pool, that the run may see.
         heldout_fraction: share of the documents' groups withheld before anything else.
         split_seed: the seed that decides which groups are withheld.

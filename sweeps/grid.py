@@ -182,7 +182,7 @@ def _filter(cells: list[Cell], expression: str, where: object, path: str) -> lis
 
 
 def _keeps(tree: ast.expr, cell: Cell) -> bool:
-    """Whether the filter keeps a cell. An infeasible cell that lacks a value is kept: the plan tells its reason."""
+    """Whether the filter keeps a cell. An infeasible cell that lacks a value is kept: the plan tells why."""
     try:
         return holds(tree, cell.values)
     except MissingValue:
