@@ -106,8 +106,8 @@ def _solve(spectrum: Spectrum, n: np.ndarray, p: np.ndarray, ridge: np.ndarray) 
 def _losses_at(spectrum: Spectrum, n, p, noise: float, g, z):
     """(test, train) at g and its z; the test loss is infinite where its denominator is 0.
 
-    The denominator of the source, 1 - (q (N - 2z) + z^2)/(P (N - q)), is here 1/P times (P - z) + (z - q)(1 - z/N)/(1 -
-    q/N), which has no cancellation: exactly 0 at N = P without a ridge.
+    The source's denominator 1 - (q (N - 2z) + z^2)/(P (N - q)) is here 1/P times
+    (P - z) + (z - q)(1 - z/N)/(1 - q/N), which has no cancellation: exactly 0 at N = P without a ridge.
     """
     q, (unlearned, slope) = np.minimum(degrees(spectrum, g)[1], z), _unlearned(spectrum, g)
     with np.errstate(divide="ignore", invalid="ignore"):

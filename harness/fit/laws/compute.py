@@ -30,8 +30,8 @@ _EXPONENTS = (0.03, 0.1, 0.2, 0.4, 0.8, 1.6)
 def compute_power(flops, *, E, A, alpha):
     """A loss that falls with training compute to a floor: of one recipe, or of compute-optimal models.
 
-    C is the role `flops`, training FLOPs (any fixed unit); L is nats per token, or an error. `crossover` compares two
-    of them (Xiao, arXiv 2409.15156), `frontier` also saturates at small compute.
+    C is the role `flops`, training FLOPs (any fixed unit); L is nats per token, or an error. `crossover` compares such
+    curves of several recipes (Xiao, arXiv 2409.15156), `frontier` also saturates at small compute.
     """
     return E + A * flops**-alpha
 
@@ -85,7 +85,7 @@ def _log_compute(N: PositiveColumn, D: PositiveColumn) -> Float[Array, "rows"]:
     ),
     source="form from memory: More Compute Is What You Need (arXiv 2404.19484); no constants of the paper are used",
     objective="squares",
-    # a, the loss at C = 1, is moved along the line from the unit of the centred columns.
+    # a is the loss at C = 1. The unit of C in centred columns is another one, so that a moves along the line.
     raw=lambda p, scales: {"a": scales["L"] * (p["a"] + p["b"] * (jnp.log(scales["N"]) + jnp.log(scales["D"])))},
     alternatives=("compute_only_curved",),
 )
@@ -99,12 +99,12 @@ def compute_only(N, D, *, a, b):
     return a - b * _log_compute(N, D)
 
 
-# Twice the standard deviation between seeds of a small language model, in nats per token.
+# A rise that can be seen: twice the standard deviation between seeds of a small language model, in nats per token.
 VISIBLE_RISE = 0.01
 
 
 def plateau(parameters: Parameters, rise: float = VISIBLE_RISE) -> Float[Array, ""]:
-    """How many times larger or smaller than the best N a model may be before its loss has risen by `rise`."""
+    """How many times larger or smaller than the best N a model may be until its loss has risen by `rise`."""
     return jnp.exp(jnp.sqrt(rise / parameters["q"]))
 
 
@@ -128,8 +128,8 @@ def compute_only_curved(N, D, *, a, b, q, k, g):
     """`compute_only` with what refutes it: the curvature q of the loss in log N at a given compute.
 
     N* = k C^g is the best size for a budget. The law of arXiv 2404.19484 says q = 0, and then N* means nothing; a q
-    whose interval lies above zero refutes it. Besiroglu et al.'s constants give .034 nats for twice the best N at 1e19
-    FLOPs, and .138 for four times.
+    whose interval lies above zero refutes it. By Besiroglu et al.'s constants at 1e19 FLOPs a model of twice the best N
+    has a loss .034 nats above the lowest, one of four times .138.
     """
     off = N.log - jnp.log(k) - g * _log_compute(N, D)
     return a - b * _log_compute(N, D) + q * off**2
@@ -137,9 +137,9 @@ def compute_only_curved(N, D, *, a, b, q, k, g):
 
 PF_DAY = 8.64e19  # FLOPs: 1e15 a second for a day
 
-# Table 1 of Henighan et al. (arXiv 2010.14701), per kind of data: (L_inf, x0, alpha) of the loss in N (without
-# embeddings) and in compute (PF-days), L_inf in nats per token; and (C0, a) of the best size, N = (C/C0)^a. No errors
-# are published. Of text within pairs with images only the loss in N is given.
+# Table 1 of Henighan et al. (arXiv 2010.14701), per kind of data: (L_inf, x0, alpha) of L = L_inf + (x0/x)^alpha, with
+# x = N (without embeddings) and with x = compute (PF-days), L_inf in nats per token; and (C0, a) of the best size,
+# N = (C/C0)^a. No errors are published. For the text half of image-text pairs only the loss in N was published.
 MODALITIES = {
     "language": ((0.0, 1.47e14, 0.070), (0.0, 3.47e8, 0.048), (3.3e-13, 0.73)),
     "image 8x8": ((3.12, 8.0e1, 0.24), (3.13, 1.8e-8, 0.19), (5.3e-14, 0.64)),
@@ -158,7 +158,7 @@ IN_SIZE, IN_COMPUTE, BEST_SIZE = range(3)
 
 
 def _published_cases(which: int, *names: str) -> tuple[dict[str, Any], ...]:
-    """One of the three sets of constants, a row a kind of data that has it."""
+    """One of the three sets of constants, one row per kind of data that has it."""
     rows = {kind: sets[which] for kind, sets in MODALITIES.items()}
     return tuple({"modality": kind} | dict(zip(names, values, strict=True)) for kind, values in rows.items() if values)
 
@@ -192,8 +192,8 @@ def henighan_n(N, *, L_inf, N_c, alpha):
     """Loss of autoregressive models of many kinds of data, in parameters: L = L_inf + (N_c/N)^alpha.
 
     Henighan et al. (arXiv 2010.14701): the same form for images, video, mathematics and text pairs, L_inf being the
-    entropy of the data and the rest the divergence from it. N without embeddings, L in nats per token, trained until
-    more data do not matter. Published constants per kind of data: `isogap laws henighan_n`.
+    entropy of the data and the second term the divergence from it. N without embeddings, L in nats per token; models
+    are trained until more data do not matter. Published constants per kind of data: `isogap laws henighan_n`.
     """
     return L_inf + jnp.exp(alpha * (jnp.log(N_c) - N.log))
 
@@ -208,7 +208,7 @@ def henighan_c(flops, *, L_inf, C_c, alpha):
     """Loss of autoregressive models of many kinds of data at the best use of compute: L = L_inf + (C_c/C)^alpha.
 
     Henighan et al. (arXiv 2010.14701). C is the role `flops`; the published constants (`isogap laws henighan_c`) are in
-    PF-days of 8.64e19 FLOPs, L in nats per token. The floor in compute and that in parameters describe the same
+    PF-days of 8.64e19 FLOPs, L in nats per token. The floor in compute and the floor in parameters describe the same
     entropy: that they agree is a test (for mathematics they are published as .14 and .28).
     """
     return L_inf + jnp.exp(alpha * (jnp.log(C_c) - flops.log))
@@ -229,9 +229,9 @@ def henighan_c(flops, *, L_inf, C_c, alpha):
 def henighan_n_opt(flops, *, k, a):
     """Compute-optimal size as a power of compute: N = k C^a.
 
-    N is the best model size at the budget C (role `flops`, training FLOPs), a row a budget. Henighan et al. (arXiv
-    2010.14701) publish exponents of .64 to .75 for all kinds of data, which share the choices that Porian et al. (arXiv
-    2406.19146) later corrected to .50; `by_group` of this law asks whether kinds of data share one.
+    N is the best model size at the budget C (role `flops`, training FLOPs), one row per budget. Henighan et al. (arXiv
+    2010.14701) publish exponents of .64 to .75 for all kinds of data. All share the choices that Porian et al. (arXiv
+    2406.19146) later corrected to .50; `by_group` of this law asks whether kinds of data share one exponent.
     """
     return k * flops**a
 
@@ -252,8 +252,8 @@ def hestness(D, *, alpha, beta, gamma):
     """Generalization error of the best model, in the size of the training set: L = alpha D^beta + gamma, beta < 0.
 
     Hestness et al. (arXiv 1712.00409). D is the number of training samples (m in the paper), L the validation loss or
-    error of the best model size at that D, gamma what more data do not remove. Changes of architecture move alpha and
-    leave beta where it is: fit `by_group`. Below some D the error is that of guessing, and the law does not hold there.
+    error of the best model size at that D, gamma the loss that more data do not remove. Changes of architecture move
+    alpha and leave beta where it is: fit `by_group`. Below some D the error is that of guessing; there the law fails.
     """
     return gamma + alpha * D**beta
 
@@ -273,7 +273,7 @@ def hestness_size(D, *, alpha, beta):
     """Size of the best model for a training set: N = alpha D^beta.
 
     Hestness et al. (arXiv 1712.00409): s(m), the parameters of the model that generalizes best from D samples, grows as
-    a power below one, so that models grow more slowly than data. A row a training set, N the best size there.
+    a power below one, so that models grow more slowly than data. One row per training set, N the best size there.
     """
     return alpha * D**beta
 
@@ -291,7 +291,7 @@ def time_series(X, *, X0, alpha):
     """Loss of time-series foundation models on one axis: L = (X0/X)^alpha.
 
     Yao et al. (arXiv 2410.12360): X is parameters, tokens or compute (`--set X=...`), L the negative log likelihood or
-    a percentage error, above zero; in distribution and out of it separately (`group`), for each architecture. No floor.
-    `harness.fit.shared.exponents` fits groups together and tests the ratio of their exponents.
+    a percentage error, above zero. Fit losses in and out of distribution (`group`) and each architecture separately.
+    The law has no floor. `harness.fit.shared.exponents` fits groups together and tests the ratio of their exponents.
     """
     return jnp.exp(alpha * (jnp.log(X0) - X.log))

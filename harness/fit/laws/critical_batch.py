@@ -15,7 +15,7 @@ from harness.fit.laws.law import Combination, Parameter, Parameters, coefficient
     combinations=(Combination("b/a", lambda p: p["b"] / p["a"]),),
 )
 def cbs_steps(B, *, a, b):
-    """Steps to a target loss by batch, Zhang et al. 2024 (arXiv 2410.21676): one target and one model.
+    """Steps to a target loss as a function of the batch, Zhang et al. 2024 (arXiv 2410.21676): one target, one model.
 
     Rows: `step` (steps to the target), `B` (batch, in sequences or tokens). The paper's critical batch is the smallest
     one whose tokens exceed by 20 % those of linear scaling from a batch B_opt: a + b/B = 1.2 (a + b/B_opt) B_opt/B
@@ -23,8 +23,8 @@ def cbs_steps(B, *, a, b):
 
         B_crit = 1.2 B_opt + b/(5a),
 
-    which `critical_batch` computes; the paper has B_opt = 256 sequences. b/a, the combination reported here, is where
-    steps are twice their least and tokens twice theirs (B_crit of `es_tradeoff`).
+    which `critical_batch` computes; the paper has B_opt = 256 sequences. b/a, the combination reported here, is the
+    batch at which steps are twice their minimum and tokens twice theirs (B_crit of `es_tradeoff`).
     """
     return a + b / B
 
@@ -47,10 +47,10 @@ def critical_batch(parameters: Parameters, optimal_batch: float, overhead: float
 def es_tradeoff(B, *, S_min, E_min):
     """Steps against examples at one target loss, McCandlish et al. 2018: (S/S_min - 1)(E/E_min - 1) = 1.
 
-    Rows: `step` (steps to the target), `B` (batch, in sequences or tokens); E = B S is counted in the unit of B. Along
-    the ray of one batch the trade-off is S = S_min + E_min/B, so that errors of S, which are errors of E too, count on
-    both sides alike. B_crit = E_min/S_min. The same curve as `cbs_steps`, in the constants of Kaplan et al. 2020 (arXiv
-    2001.08361) and Bergsma et al. 2025 (arXiv 2505.13738, where E are tokens, D).
+    Rows: `step` (steps to the target), `B` (batch, in sequences or tokens); E = B S is counted in the unit of B. At a
+    given batch the trade-off is S = S_min + E_min/B. An error of S is also one of E, so it counts on both sides alike.
+    B_crit = E_min/S_min. The same curve as `cbs_steps`, in the constants of Kaplan et al. 2020 (arXiv 2001.08361) and
+    Bergsma et al. 2025 (arXiv 2505.13738, where E are tokens, D).
     """
     return S_min + E_min / B
 
@@ -71,14 +71,14 @@ NEWTON_STEPS = 8
     source="form: Su et al. 2024 (arXiv 2403.06563) after Kaplan et al. 2020 (arXiv 2001.08361); constants from memory",
 )
 def openai_sb(N, step, B, *, N_c, alpha_N, S_c, alpha_S, B_star, alpha_B):
-    """Loss by size, steps and batch, as Su et al. 2024 (arXiv 2403.06563) fit OpenAI's form: a row is a point of a run.
+    """Loss by size, steps and batch, as Su et al. 2024 (arXiv 2403.06563) fit OpenAI's form; a row is a point of a run.
 
         L = (N_c/N)^alpha_N + (S_c/S_min)^alpha_S, S_min = step/(1 + B_crit(L)/B), B_crit(L) = B_star/L^(1/alpha_B)
 
     Columns `N` (parameters without embeddings), `step`, `B` (tokens); `L` in nats per token. S_min is the number of
-    steps that a batch without bound would have needed. L stands on both sides: as a function of log L their difference
-    is increasing and concave, so that Newton's steps from below climb to the one solution; a last step outside of the
-    search carries the derivative. The form has no irreducible loss.
+    steps that a batch without bound would have needed. L stands on both sides. The difference of the sides, as a
+    function of log L, is increasing and concave, so that Newton's steps from below climb to its only root; a last step
+    outside of the search carries the derivative. The form has no irreducible loss.
     """
     capacity = jnp.exp(alpha_N * (jnp.log(N_c) - N.log))
     many = alpha_S * (jnp.log(S_c) - step.log)  # log of the second term if B were unbounded

@@ -18,12 +18,12 @@ Numbers = float | Float[np.ndarray, "runs"]
 def average_count(
     dense: Numbers, sparsity: Numbers, start: Numbers = 0.25, end: Numbers = 0.75, power: float = 3.0, kept: Numbers = 0
 ) -> Numbers:
-    """N_bar of a run pruned from no sparsity at `start` to `sparsity` at `end`, both as shares of its tokens.
+    """N_bar of a run that is pruned from sparsity 0 at `start` to `sparsity` at `end`, both as shares of its tokens.
 
     Args:
-        dense: parameters that may be pruned, before any is.
-        power: sparsity(t) = sparsity * (1 - (1 - x)^power), x from 0 at `start` to 1 at `end`: 1 is a line, 3 the cubic
-            ramp of Zhu and Gupta.
+        dense: parameters that may be pruned, counted before any is.
+        power: shape of the ramp, sparsity(t) = sparsity * (1 - (1 - x)^power), x from 0 at `start` to 1 at `end`: 1 is
+            a line, 3 the cubic ramp of Zhu and Gupta.
         kept: further parameters that are never pruned, such as embeddings.
     """
     ramp = (end - start) * (1.0 - 1.0 / (power + 1.0))
@@ -57,14 +57,14 @@ def average_parameter(N_bar, D, *, E, A, B, alpha, beta):
         Parameter("kappa", "identity", -1.0, 2.0, (0.0, 0.3)),
     ),
     source="claim of Hesslow and Poli 2021, kappa = 0; the form is a test of it",
-    # kappa compares two counts, so that their ratio has to be that of raw ones.
+    # kappa compares two raw counts, and columns centred one by one would change their ratio.
     derive=lambda columns: {"frozen_per_trainable": columns["N_frozen"] / columns["N_trainable"]},
 )
 def trainable_frozen(N_trainable, frozen_per_trainable, D, *, E, A, B, alpha, beta, kappa):
     """Loss where some parameters are frozen at random values: one of them counts as kappa trainable ones.
 
     N_trainable and N_frozen are counts (N_frozen may be zero). Hesslow and Poli ("Is the number of trainable parameters
-    all that actually matters?") say that kappa = 0. kappa a little above zero is plausible, for random features do
+    all that actually matters?") say that kappa = 0. A kappa a little above zero is plausible, for random features do
     help; a negative one says that frozen parameters do harm.
     """
     count = PositiveColumn(N_trainable * (1.0 + kappa * frozen_per_trainable))
@@ -76,7 +76,7 @@ MOST_BITS = 24.0
 
 
 def _derive_rate(columns: Columns) -> dict[str, Float[Array, "rows"]]:
-    """log of the rate log_{1/4} gmse, in bits."""
+    """The logarithm of the rate log_{1/4} gmse in bits."""
     rate = -np.log(np.maximum(columns["gmse"], 4.0**-MOST_BITS)) / np.log(4.0)
     return {"log_rate": np.log(np.maximum(rate, 1e-12))}
 
@@ -98,9 +98,9 @@ def compressed(N, log_rate, D, *, E, A, B, alpha, beta, c, s):
 
     gmse is the mean squared error of a standard normal number in the format (`harness.fit.laws.gmse` has it for
     integers and for sparsity); 0 is the uncompressed model. log_{1/4} gmse is the format's rate in bits for such
-    numbers, and the format keeps the share rho of N, which rises from 0 to 1 with the rate. That the law is in rho of
-    the GMSE is from the abstract; the form of rho from memory, with its height set to 1, which any other would give to
-    A.
+    numbers, and the format keeps the share rho of N, which rises from 0 to 1 with the rate. The abstract says that the
+    loss depends on rho, and rho on the GMSE. The form of rho is from memory, with its height set to 1: A would absorb
+    any other height.
     """
     count = PositiveColumn(N * jnp.tanh(c * jnp.exp(s * log_rate)))
     return E + A * count**-alpha + B * D**-beta

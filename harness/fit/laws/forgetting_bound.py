@@ -1,8 +1,9 @@
-"""The bound of weight decay on remembering (Bordt et al., arXiv 2410.03249), and how a measured gap decays against it.
+"""How long weight decay lets an update last at most (Bordt et al., arXiv 2410.03249), and how a measured gap decays.
 
-AdamW multiplies the weights by 1 - eta_t lambda at every step, besides its update. Of an update made at step s the
-share w = prod_{t=s+1..end} (1 - eta_t lambda) is left at the end if later updates ignore it. Observed forgetting is
-faster; `isogap fit --law forgetting` (ours) estimates how much. Rates and decay are those of the optimizer.
+AdamW multiplies the weights by 1 - eta_t lambda at every step, besides its update; eta_t is the optimizer's learning
+rate and lambda its weight decay. Of an update made at step s the share w = prod_{t=s+1..end} (1 - eta_t lambda) is left
+at the end if later updates ignore it. Observed forgetting is faster; `isogap fit --law forgetting` (ours) estimates how
+much.
 """
 
 import numpy as np
@@ -25,12 +26,12 @@ def cosine_rates(steps: int, peak: float, warmup: int = 0, final_ratio: float = 
 def remaining_share(
     rates: ArrayLike, weight_decay: float, since: int = 0, until: ArrayLike | None = None
 ) -> Float[np.ndarray, "..."]:
-    """The share w of an update that decay leaves.
+    """The share w of an update that weight decay leaves.
 
     Args:
         rates: learning rate of every step.
         since: steps taken when the update had been made; 0 for the initial weights.
-        until: steps taken when it is looked for, not before `since`; the end of training by default.
+        until: steps taken when the share is wanted, not before `since`; the end of training by default.
 
     Raises:
         InputError: steps outside the run, or rates times decay not in [0, 1).
@@ -63,7 +64,7 @@ def with_remaining_share(
     """The rows after an exposure with their `w`, for the law `forgetting`.
 
     Args:
-        frame: a column `step` (steps taken), whatever else there is.
+        frame: a table with the column `step` (steps taken); its other columns are kept.
         exposed_until: steps taken when the contaminated text was last seen.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Laws of the gap G in which N and D act through one variable, u = D/N^z: G = A N^-alpha f(u). N, D counts, G nats."""
+"""Laws G = A N^-alpha f(u) of the gap (nats per token), where f depends on N and D (counts) only through u = D/N^z."""
 
 import math
 from dataclasses import replace
@@ -48,7 +48,7 @@ def _regimes(parameters: Parameters, columns: Columns) -> dict[str, Float[Array,
     alternatives=("gap_smooth",),
 )
 def gap(N, D, *, A, alpha, z, beta, u_star):
-    """The law under test: a plateau in D that falls with N, then a power law, joined by a kink at u = D/N^z = u*."""
+    """The law under test: a plateau in D whose height falls with N, then a power of D; a kink at u = D/N^z = u*."""
     above = jnp.maximum(_log_ratio(N, D, z, u_star), 0.0)
     return jnp.exp(jnp.log(A) - alpha * N.log - beta * above)
 
@@ -86,21 +86,22 @@ def gap_smooth(N, D, *, A, alpha, z, beta, u_star, s):
 def gap_broken(N, D, *, A, alpha, z, beta, u_star, beta_0, s):
     """A crossover between two power laws in D: the law `gap` with a slope below u* as well, and its kink rounded.
 
-    f(u) = (u/u*)^-beta_0 (1 + (u/u*)^s)^(-(beta - beta_0)/s). beta_0 = 0 is `gap_smooth`, and s to infinity a kink.
-    Ridge regression on random features that is trained for a time that grows with D has beta_0 = 1 - 1/z and beta = 1.
+    f(u) = (u/u*)^-beta_0 (1 + (u/u*)^s)^(-(beta - beta_0)/s). With beta_0 = 0 it is `gap_smooth`; s to infinity is a
+    kink. Ridge regression on random features that is trained for a time that grows with D has beta_0 = 1 - 1/z and
+    beta = 1.
     """
     log_ratio = _log_ratio(N, D, z, u_star)
     log_f = -beta_0 * log_ratio - (beta - beta_0) / s * jax.nn.softplus(s * log_ratio)
     return jnp.exp(jnp.log(A) - alpha * N.log + log_f)
 
 
-# Steps of Newton's method on an increasing function that is nearly two straight lines: started on the nearer line,
-# 5 steps end at 2e-14 for b up to 10.
+# Newton steps in `_learned_share`. The function is increasing and nearly two straight lines; from the nearer line 5
+# steps end with an error of 2e-14 for b up to 10.
 RIDGE_STEPS = 5
 
 
 def _learned_share(log_v: Float[Array, "rows"], b: Float[Array, ""]) -> Float[Array, "rows"]:
-    """log y with b log y - log(1 - y) = log v."""
+    """log y, where y solves b log y - log(1 - y) = log v."""
     w = jnp.where(log_v < 0, log_v / b, log_v)  # the logit of y
     for _ in range(RIDGE_STEPS):
         height = jax.nn.softplus(w) - b * jax.nn.softplus(-w) - log_v
@@ -119,11 +120,12 @@ def _learned_share(log_v: Float[Array, "rows"], b: Float[Array, ""]) -> Float[Ar
 def gap_ridge(N, D, *, A, alpha, z, beta, u_star, beta_0):
     """The law's collapse with the f of ridge regression on random features, trained short of what its data allow.
 
-    With v = u/u*, a share y of the N features is learned, y^b = v (1 - y), and f = (y/v)^beta: a power v^-beta_0 far
-    below u*, where data and time limit what is learned, and v^-beta far above, where N does; b = 1/(1 - beta_0/beta).
-    With beta = 1 and b the exponent of the spectrum it follows from the deterministic equivalent of random features at
-    many samples: z + ridge/kappa = P, kappa = g (1 - z/N) and z ~ g^(-1/b). It approaches its two branches at different
-    rates, v^(1/b) and 1/v, which `gap_broken` cannot: there 0.3 % of the gap is left, and beta_0 is high by 0.015.
+    With v = u/u*, the share y of the N features that is learned solves y^b = v (1 - y), and f = (y/v)^beta. Far below
+    u*, where data and time limit what is learned, f is the power v^-beta_0; far above, where N does, it is v^-beta;
+    b = 1/(1 - beta_0/beta). With beta = 1 and b the exponent of the spectrum, this follows from the deterministic
+    equivalent of random features at many samples: z + ridge/kappa = P, kappa = g (1 - z/N) and z ~ g^(-1/b). f
+    approaches its two branches at different rates, v^(1/b) and 1/v, which `gap_broken` cannot: its fit to such gaps
+    leaves 0.3 % of the gap, with beta_0 too high by 0.015.
     """
     log_v = _log_ratio(N, D, z, u_star)
     b = 1.0 / jnp.clip(1.0 - beta_0 / beta, 0.1, 10.0)
@@ -143,13 +145,13 @@ def gap_ridge(N, D, *, A, alpha, z, beta, u_star, beta_0):
     alternatives=(),
 )
 def gap_threshold(N, D, *, A, alpha, z, beta, u_star):
-    """The law's collapse with the f of classical theory: D falls to a threshold u* N^z, where any data set is fitted.
+    """The law's collapse with the f of classical theory: infinite at the D = u* N^z below which any data can be fitted.
 
-    f(u) = (2v - v^2)/(1 - v), v = (u/u*)^-beta: with beta = 1, v is the share of degrees of freedom in the samples, the
-    held-out loss E/(1 - v) and the training loss E (1 - v) for E = A N^-alpha; exact for ridgeless regression on N
-    random features, with u* = 1 and z = 1. The gap falls as 2 v far above the threshold, where only beta,
-    alpha - z*beta and the height are identified. There is no law at u <= u*. `gap_classical` is its case alpha = 0,
-    beta = 1.
+    f(u) = (2v - v^2)/(1 - v), v = (u/u*)^-beta. With beta = 1, v is the number of degrees of freedom per sample, the
+    held-out loss is E/(1 - v) and the training loss E (1 - v) for E = A N^-alpha. That is exact for ridgeless
+    regression on N random features, with u* = 1 and z = 1. Far above the threshold u* the gap falls as 2 v, where only
+    beta, alpha - z*beta and the height are identified. The law is not defined at u <= u*. `gap_classical` is its case
+    alpha = 0, beta = 1.
     """
     v = jnp.exp(-beta * _log_ratio(N, D, z, u_star))
     return jnp.exp(jnp.log(A) - alpha * N.log) * degrees_of_freedom_gap(v)
@@ -160,12 +162,12 @@ MIDDLE = len(SPLINE_SLOPES) // 2
 
 
 def _ramp(x: Float[Array, "rows"]) -> Float[Array, "rows"]:
-    """The integral of a line that rises from 0 at 0 to 1 at 1."""
+    """The integral of a line of slope 1 from 0 to x, with x cut to the range from 0 to 1."""
     return 0.5 * jnp.clip(x, 0.0, 1.0) ** 2
 
 
 def _area(x: Float[Array, "rows"], place: int) -> Float[Array, "rows"]:
-    """The integral of the slope that is 1 at one place, 0 at the others, and linear between them."""
+    """The integral of the slope that is 1 at one place, 0 at the others, linear between them and constant outside."""
     first, last = place == 0, place == len(SPLINE_SLOPES) - 1
     y = x - (place - MIDDLE)
     before = jnp.minimum(y, 0.0) if first else _ramp(y + 1.0)
@@ -188,9 +190,9 @@ def _area(x: Float[Array, "rows"], place: int) -> Float[Array, "rows"]:
 def gap_spline(N, D, *, A, alpha, z, u_0, step, beta_1, beta_2, beta_3, beta_4, beta_5):
     """The shape-free collapse: G = A N^-alpha f(D/N^z) with f any decreasing curve, not a plateau and a power law.
 
-    In logs the slope of f is a line between values at five places of log u, never upward, and constant beyond the outer
-    two (its integral is a quadratic monotone spline). `u_0` is the middle place and `step` the distance between
-    neighbours; f(u_0) = 1. Where every u lies on one power law, alpha and z are not identified, whatever the shape.
+    In logs the slope of f is never upward, linear between values at five places of log u, and constant beyond the outer
+    two (its integral is a quadratic monotone spline). `u_0` is the middle place and `step` the distance in log u
+    between neighbours; f(u_0) = 1. Where every u lies on one power law, alpha and z are not identified.
     """
     x = _log_ratio(N, D, z, u_0) / step
     zero = jnp.zeros(())

@@ -1,4 +1,4 @@
-"""Laws of the gap G without a crossover in u = D/N^z: what else could explain the same gaps. N, D counts, G nats."""
+"""Laws of the gap G (nats per token) without a crossover in u = D/N^z: what else may explain it. N, D are counts."""
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float
@@ -15,7 +15,7 @@ from harness.fit.laws.law import Combination, Parameter, law, law_of_gaps
     source="the simplest rival; `gap` reduces to it where alpha = z*beta and every u exceeds u_star",
 )
 def gap_n_free(D, *, a, b):
-    """A gap without N: a power law in tokens alone, which one-variable noise or memorisation would give."""
+    """A gap that does not depend on N: a power law in tokens alone, as noise or memorisation would give it."""
     return jnp.exp(jnp.log(a) - b * D.log)
 
 
@@ -49,7 +49,7 @@ def gap_free_n(N, D, *, a, b, c):
 def gap_kaplan(N, D, *, N_c, D_c, alpha_N, alpha_D):
     """Overfitting as Kaplan et al. describe it: how much a finite data set costs a model, L(N, D) - L(N, infinity).
 
-    It is L(N, infinity) times expm1(alpha_D log1p(x)): the difference of two nearly equal losses would lose its digits.
+    It is L(N, infinity) times expm1(alpha_D log1p(x)), as the difference of two nearly equal losses loses digits.
     """
     log_infinite = alpha_N * (jnp.log(N_c) - N.log)
     log_x = jnp.log(D_c) - D.log - log_infinite / alpha_D
@@ -57,8 +57,8 @@ def gap_kaplan(N, D, *, N_c, D_c, alpha_N, alpha_D):
 
 
 def degrees_of_freedom_gap(share: Float[Array, "rows"]) -> Float[Array, "rows"]:
-    """(2u - u^2)/(1 - u), the gap over E, where u is the share of degrees of freedom; infinite from u = 1 on."""
-    inside = jnp.where(share < 1.0, share, 0.5)  # the branch not taken must have a derivative too
+    """(2u - u^2)/(1 - u), the gap over E, where u is degrees of freedom per sample; infinite from u = 1 on."""
+    inside = jnp.where(share < 1.0, share, 0.5)  # the branch not taken must have a finite derivative too
     return jnp.where(share < 1.0, inside * (2.0 - inside) / (1.0 - inside), jnp.inf)
 
 
@@ -78,10 +78,10 @@ def degrees_of_freedom_gap(share: Float[Array, "rows"]) -> Float[Array, "rows"]:
 def gap_classical(N, D, *, E, k, p):
     """The gap of classical theory: it grows with N, falls with D, and is infinite where any data set can be fitted.
 
-    A model of z = k N^p effective degrees of freedom fitted to D samples, which are distinct, has u = z/D, a held-out
-    loss of E/(1 - u) and a training loss of E (1 - u). For u << 1 the gap is 2 E k N^p/D, in which E and k are one
-    constant. p = 1 where every parameter is a degree of freedom and noise dominates the loss, and p = 2 - a for random
+    A model with z = k N^p effective degrees of freedom, fitted to D distinct samples, has u = z/D, a held-out loss of
+    E/(1 - u) and a training loss of E (1 - u). For u << 1 the gap is 2 E k N^p/D, in which only the product E k is
+    known. p = 1 where every parameter is a degree of freedom and noise dominates the loss; p = 2 - a for random
     features on a noiseless task whose error falls as N^-(a-1). With --set D=U the samples are unique tokens; G in nats
-    per token. The law has no meaning at u >= 1, and no fit goes there.
+    per token. The law has no meaning at u >= 1, and a fit does not go there.
     """
     return E * degrees_of_freedom_gap(jnp.exp(jnp.log(k) + p * N.log - D.log))

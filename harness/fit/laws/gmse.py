@@ -1,4 +1,4 @@
-"""Gaussian mean squared error: what a compressed format loses of a standard normal number, for the law `compressed`."""
+"""Gaussian mean squared error of a standard normal number in a compressed format, for the law `compressed`."""
 
 import numpy as np
 from scipy.integrate import quad
@@ -12,7 +12,7 @@ def uniform_gmse(bits: int) -> float:
     half = 2 ** (bits - 1)
 
     def error(step: float) -> float:
-        """E (x - q(x))^2 over x > 0, cell by cell: cells end at multiples of the step, levels lie in their middle."""
+        """E (x - q(x))^2, twice its part over x > 0: cells end at multiples of the step, levels lie in their middle."""
         edges = np.append(step * np.arange(half), np.inf)
         levels = step * (np.arange(half) + 0.5)
         low, high = edges[:-1], edges[1:]
@@ -25,13 +25,13 @@ def uniform_gmse(bits: int) -> float:
 
 
 def sparse_gmse(sparsity: float) -> float:
-    """The error of setting the share `sparsity` of smallest magnitude to zero: E x^2 over |x| below its quantile."""
+    """The error of setting the share `sparsity` of smallest magnitudes to zero: E x^2 over |x| below its quantile."""
     edge = norm.ppf(0.5 + 0.5 * sparsity)
     return float(sparsity - 2.0 * edge * norm.pdf(edge)) if sparsity < 1.0 else 1.0
 
 
 def block_sparse_gmse(kept: int, block: int) -> float:
-    """The error of keeping the `kept` largest magnitudes of every `block` numbers: tensor cores have 2 of 4.
+    """The error of keeping the `kept` largest magnitudes in each block of `block` numbers; tensor cores keep 2 of 4.
 
     E x^2 P(x is dropped | x), where x is dropped if at least `kept` of the others exceed its magnitude.
     """
@@ -45,5 +45,5 @@ def block_sparse_gmse(kept: int, block: int) -> float:
 
 
 def gmse_bits(gmse: float) -> float:
-    """The rate log_{1/4} gmse at which a Gaussian source can be coded with that error, in bits."""
+    """The rate log_{1/4} gmse in bits at which a Gaussian source can be coded with that error."""
     return float(-np.log(gmse) / np.log(4.0))

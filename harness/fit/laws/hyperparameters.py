@@ -1,6 +1,6 @@
-"""Pure power laws: the best learning rate, batch or weight decay of a run, and others that one product describes.
+"""Pure power laws: the best learning rate, batch or weight decay of a run, and other quantities that are one product.
 
-Rows are optima, as `isogap optima` extracts them, where nothing else is said. N counts parameters, D tokens.
+Rows are optima, as `isogap optima` extracts them, unless a law says otherwise. N counts parameters, D tokens.
 """
 
 import inspect
@@ -15,8 +15,8 @@ from harness.fit.laws.law import Law, Parameter, law
 def power_law(response: str, source: str, **published: float) -> Callable[[Callable[..., Any]], Law]:
     """Declares a law `response = prefactor * product of powers`, fitted by least squares on logs.
 
-    The function's arguments are the columns; behind the star the prefactor and one exponent for each column, in their
-    order. `published` are constants of the source, in raw units.
+    The function's arguments are the columns; behind the star stand the prefactor and one exponent for each column, in
+    their order. `published` are constants of the source, in raw units.
     """
 
     def declare(function: Callable[..., Any]) -> Law:
@@ -47,7 +47,7 @@ STEP_LAW = "Li et al. 2025 (arXiv 2503.04715), as their repository states it"
 def steplaw_lr(N, D, *, c, a, b):
     """The learning rate that reaches the lowest loss, by Li et al. 2025 (Step Law, arXiv 2503.04715).
 
-    From grids of rate and batch: `lr` (peak), `N` (parameters without embeddings), `D` (tokens).
+    Optima of grids over rate and batch: `lr` (peak), `N` (parameters without embeddings), `D` (tokens).
     """
     return c * N**a * D**b
 
@@ -56,7 +56,7 @@ def steplaw_lr(N, D, *, c, a, b):
 def steplaw_batch(D, *, d, e):
     """The batch that reaches the lowest loss, by Li et al. 2025 (Step Law, arXiv 2503.04715).
 
-    From grids of rate and batch: `B` (tokens), `D` (tokens).
+    Optima of grids over rate and batch: `B` (tokens), `D` (tokens).
     """
     return d * D**e
 
@@ -108,7 +108,7 @@ def power_lines_tau(N, D, *, c, m):
     """How long AdamW should remember, by Bergsma et al. 2025 (Power Lines, arXiv 2505.13738).
 
     tau = B/(lr wd D) is the timescale of the weights' average as a share of the run (lr the peak rate, wd the weight
-    decay, B and D in one unit); its optimum falls with the tokens a parameter. The optimal weight decay then is
+    decay, B and D in one unit). Its optimum falls with D/N, the tokens per parameter. The optimal weight decay then is
     B/(lr D tau).
     """
     return c * jnp.exp(m * (D.log - N.log))
@@ -133,14 +133,14 @@ def cbs_model(N, *, c, a):
     """The critical batch as a power of the model's size, by Zhang et al. 2024 (arXiv 2410.21676).
 
     Rows: `B` (the critical batch in sequences of 512 tokens, as `cbs_steps` gives it), `N` (parameters). The published
-    constants are those at fixed tokens, turned from millions of parameters to parameters; where tokens grow with the
+    constants are those at fixed tokens, converted from millions of parameters to parameters; where tokens grow with the
     model the paper has B = 93.20 (N/10^6)^0.47.
     """
     return c * N**a
 
 
-# Charles et al. (arXiv 2503.09799) fit data-parallel training, and DiLoCo with each number of replicas M, by itself; a
-# joint law holds for all M from 1. The published constants of one algorithm are those of data-parallel training.
+# Charles et al. (arXiv 2503.09799) fit one law to each algorithm: data-parallel training, and DiLoCo with each number
+# of replicas M. A joint law holds for all M from 1. Laws of one algorithm give the constants of data-parallel training.
 DILOCO_ALONE = "Charles et al. 2025 (arXiv 2503.09799), the row of data-parallel training"
 DILOCO_JOINT = "Charles et al. 2025 (arXiv 2503.09799), joint fit"
 

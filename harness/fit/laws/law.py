@@ -1,4 +1,4 @@
-"""What a scaling law is here: a declaration. Solver, bootstrap, identifiability and report know no law by name.
+"""What a scaling law is here: a declaration. Solver, bootstrap, identifiability and report do not know laws by name.
 
 A law is a function of columns and constants under the decorator `law`, which says where its numbers come from and where
 a search for them begins. The modules of this folder hold families of laws; `registry` finds a law by its id.
@@ -17,7 +17,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 # Numbers, numpy arrays or traced JAX arrays alike: a law is the same formula for all of them.
-Parameters = Mapping[str, Any]  # name -> scalar; one value per column of a role or per group where declared so
+Parameters = Mapping[str, Any]  # name -> scalar, or an array: one value per column or group (`Parameter.each`)
 Columns = Mapping[str, Any]  # role -> Float[Array, "rows"]; a vector role -> Float[Array, "rows columns"]
 Scales = Mapping[str, float]
 
@@ -25,11 +25,11 @@ Scales = Mapping[str, float]
 class PositiveColumn:
     """A column of positive numbers, whose powers are taken as exp(exponent * log column).
 
-    XLA's own power is slower on a CPU: 3.3 times for the value of `chinchilla`, 1.7 times for its derivatives (174
-    rows, 2,000 points). With other operators it is the array of its `values`.
+    XLA's own power is slower on a CPU: it takes 3.3 times as long for the value of `chinchilla`, 1.7 times for its
+    derivatives (174 rows, 2,000 points). Under other operators the object acts as the array of its `values`.
     """
 
-    __array_ufunc__ = None  # numpy leaves its operators to this class
+    __array_ufunc__ = None  # so that numpy leaves the operators to this class
 
     def __init__(self, values: Any):
         self.values = values
@@ -66,16 +66,16 @@ class PositiveColumn:
 
 @dataclass(frozen=True)
 class Parameter:
-    """One constant of a law. The search runs in log space for `log`, between `low` and `high`.
+    """One constant of a law. The search moves it, or its logarithm for `log`, between `low` and `high`.
 
-    Bounds and starts are those of the parameter in centred columns (each column and the response divided by its
-    geometric mean) when the law is centred, so that they do not depend on the units of the table.
+    If the law is centred, bounds and starts are those of the parameter in centred columns (each column and the response
+    divided by its geometric mean), so that they do not depend on the units of the table.
     `published` is the constant of the source in raw units; it is shown beside the estimate and never used in the fit.
     `unit` is the constant's unit as a product of powers of columns and response, such as `L N^alpha`; an exponent is a
     number, a constant, or a product or quotient of them (`1/alpha_N`, `-z`, `phi*beta`).
     `each` names a vector role, or `group`: the law then has one such constant per column of that role, or per group,
-    and `predict` gets them as an array. `bind` puts them in place; `of` and `index` then say which constant and which
-    of its elements a parameter is.
+    and `predict` gets them as an array. `bind` replaces it by single parameters; their `of` and `index` say of which
+    constant each is which element.
     `term` says that the constant is a term of the response, or the factor of one, unless the law declares `linear`.
     """
 
@@ -93,26 +93,26 @@ class Parameter:
 
 
 def floor(name: str = "E", starts: tuple[float, ...] = (0.5,), published: float | None = None) -> Parameter:
-    """A loss that nothing removes, as a share of the typical loss."""
+    """The parameter of a loss that nothing removes, as a share of the typical loss."""
     return Parameter(name, "log", 1e-8, 1.5, starts, published, "L", term=True)
 
 
 def coefficient(
     name: str, unit: str, starts: tuple[float, ...] = (0.1,), published: float | None = None, low: float = 1e-8
 ) -> Parameter:
-    """A positive factor of a term; for columns divided by their means, the share of the typical loss in that term."""
+    """A positive factor of a term. For columns divided by their means it is the term's share of the typical loss."""
     return Parameter(name, "log", low, 1e4, starts, published, unit, term=True)
 
 
 def exponent(name: str, starts: tuple[float, ...], published: float | None = None, low: float = 0.0) -> Parameter:
-    """An exponent of a term that falls with its column."""
+    """The exponent of a term that falls as its column grows."""
     return Parameter(name, "identity", low, 4.0, starts, published)
 
 
 def power_terms(*terms: str, starts: tuple[float, ...], **published: float) -> tuple[Parameter, ...]:
     """The constants of a floor E and of terms such as `A/N^alpha`: E, the factors, the exponents.
 
-    Terms may share an exponent. `starts` are those of every exponent.
+    Terms may share an exponent. Every exponent has the same `starts`.
     """
     parts = [re.split("[/^]", term) for term in terms]
     return (
@@ -124,7 +124,7 @@ def power_terms(*terms: str, starts: tuple[float, ...], **published: float) -> t
 
 @dataclass(frozen=True)
 class Combination:
-    """A function of a law's parameters that may be identified where they are not, such as `alpha - z*beta`."""
+    """A function of a law's parameters, such as `alpha - z*beta`, that may be identified where they are not."""
 
     label: str
     value: Callable[[Parameters], Float[Array, ""]]
@@ -140,30 +140,32 @@ class Law:
         formula: the formula in plain text, with the parameters' names.
         response: the role it predicts, such as `G` (gap) or `L` (loss), both in nats per token.
         parameters: its constants, without those of the objective (`tau`).
-        columns: the roles it reads, a number a row each.
+        columns: the roles it reads that have one number per row.
         predict: (parameters, columns) -> the response in its own units, a JAX function.
         source: where the formula and the published constants come from.
-        objective: the id of the objective (`harness.fit.problem.objective`) it is fitted by by default.
+        objective: the id of the objective (`harness.fit.problem.objective`) that fits it by default.
         about: what is known of it beyond formula and source: units, where it holds, how it was chosen.
         vectors: roles of several columns (`--set h=web,code`), read as one array.
-        labels: roles of names, such as the run a row belongs to; read as whole numbers from 0.
-        signed: roles, the response among them if need be, whose values may be zero or negative.
+        labels: roles that hold names, such as the run a row belongs to; read as whole numbers from 0.
+        signed: roles whose values may be zero or negative; the response may be one of them.
         derive: raw columns -> further arrays with a leading axis of rows, computed once; `predict` gets them too.
-        linear: parameters in which the response is linear, by default those made by `floor` and `coefficient`; the
-            search starts from their exact solution.
-        raw: (parameters, scales) -> raw values of those constants that have no unit, such as an offset in a logarithm.
-        combinations: tested for being identified, and reported with their errors.
-        regimes: (raw parameters, columns) -> row masks. Parameters that only a nearly empty regime pins down are not
-            identified, however well the optimiser converged.
+        linear: parameters in which the response is linear, by default those made by `floor` and `coefficient`. The
+            search starts from their least-squares solution.
+        raw: (parameters, scales) -> raw values of the constants whose change of units no `unit` can say, such as an
+            offset in a logarithm.
+        combinations: functions of the parameters that are tested for being identified, and reported with their errors.
+        regimes: (raw parameters, columns) -> masks of the rows in each regime. Parameters that only a nearly empty
+            regime pins down are not identified, however well the optimiser converged.
         alternatives: ids of laws that the sensitivity block fits beside this one.
-        shapes: constants without a unit that are no exponents, such as the sharpness of a crossover: whether two groups
-            share them is asked by likelihood, not by a margin on their difference.
-        contrast: the response is a measured difference of two losses, as gaps are: it may have either sign, its rows
-            have standard errors, and a fit means something only if the difference is shown to lie above zero first.
-        optimum: of a loss in N and D, (parameters, N D) -> log N of the lowest loss where the product of N and D is
-            given, and d log N / d log (N D), which is the same at every product. nan where there is no minimum. Laws
-            without it have their minimum searched for.
-        published_cases: constants published for several cases, such as kinds of data; a row a case.
+        shapes: constants without a unit that are not exponents, such as the sharpness of a crossover. Whether two
+            groups share them is asked by likelihood, not by a margin on their difference.
+        contrast: whether the response is a measured difference of two losses, as gaps are. Then it may have either
+            sign, its rows have standard errors, and a fit means something only if the difference is shown to lie above
+            zero first.
+        optimum: for laws of a loss in N and D: (parameters, N D) -> log N of the lowest loss at that product of N and
+            D, and d log N / d log (N D), which is the same at every product. nan where there is no minimum. For laws
+            without this function the minimum is searched for.
+        published_cases: constants published for several cases, such as kinds of data; one row per case.
     """
 
     id: str
@@ -196,18 +198,18 @@ class Law:
 
     @property
     def roles(self) -> tuple[str, ...]:
-        """Every role it needs, the response last."""
+        """Every role the law needs, the response last."""
         return (*self.columns, *self.vectors, *self.labels, self.response)
 
     @property
     def centred(self) -> bool:
-        """Whether it is fitted to columns divided by their geometric means; it is if any constant declares a unit."""
+        """Whether the law is fitted to columns divided by their geometric means: true if any constant has a unit."""
         return self.raw is not None or any(p.unit for p in self.parameters)
 
     def rescale(self, parameters: Parameters, scales: Scales) -> dict[str, Any]:
-        """Parameters fitted on centred columns as those of the raw columns; unchanged if the law is not centred.
+        """From parameters fitted on centred columns to those of raw columns; unchanged if the law is not centred.
 
-        `scales` has a value per column and one for the response, and
+        `scales` has one value per column and one for the response, and
         predict(rescale(p, s), columns) = s[response] * predict(p, columns / s).
         """
         values = dict(parameters)
@@ -218,7 +220,7 @@ class Law:
         return values | self.raw(parameters, scales) if self.raw else values
 
     def on_raw_columns(self, parameters: tuple[Parameter, ...]) -> "Law":
-        """The same law with other ranges of its parameters, to be fitted to the columns as they are."""
+        """The same law with other ranges of its parameters, for a fit to the columns as they are."""
         return replace(self, parameters=tuple(replace(p, unit="") for p in parameters), raw=None)
 
 
@@ -240,17 +242,17 @@ def _exponent_of(text: str, parameters: Parameters) -> Any:
 
 
 def law(formula: str, *, like: Law | None = None, **declared: Any) -> Callable[[Callable[..., Any]], Law]:
-    """Declares the law that a function computes: its name is the id, its docstring what is known of the law.
+    """Declares the law that a function computes: its name is the id, its docstring the field `about`.
 
     The function's arguments before the star are what it reads: columns, then vectors (or what `derive` makes of them).
     Columns of positive numbers come as `PositiveColumn`, all else as arrays. Its arguments behind the star are the
     constants; one whose name is a word of Python has an underscore behind it.
 
     Args:
-        formula: in plain text.
+        formula: the formula in plain text.
         like: a law whose declarations hold here too, except where they are given again.
         declared: fields of `Law`. Without them the response is `L`, the objective `log_huber`, and the columns are the
-            arguments before the star that are no vectors.
+            arguments before the star that are not vectors.
     """
 
     def declare(function: Callable[..., Any]) -> Law:
@@ -279,7 +281,7 @@ law_of_gaps = functools.partial(law, response="G", objective="normal", contrast=
 
 
 def bind(law: Law, names: Mapping[str, Sequence[str]]) -> Law:
-    """`law` with one parameter per column of its vector roles, and per group; `names` has the columns' names."""
+    """`law` with one parameter per column of each vector role, and per group; `names` has the names by role."""
     parameters = []
     for p in law.parameters:
         if p.each is None:
@@ -292,7 +294,7 @@ def bind(law: Law, names: Mapping[str, Sequence[str]]) -> Law:
 
 @functools.cache
 def by_group(law: Law, own: tuple[str, ...]) -> Law:
-    """`law` where every group (the role `group`) has its own constants `own`, and the others are shared."""
+    """`law` in which every group (role `group`) has its own constants `own`, and the others are shared."""
 
     def of_rows(parameters: Parameters, columns: Columns) -> Parameters:
         return dict(parameters) | {name: parameters[name][columns["group"]] for name in own}
@@ -313,7 +315,7 @@ def by_group(law: Law, own: tuple[str, ...]) -> Law:
 def with_factor(law: Law, column: str) -> Law:
     """`law` times `column ** rho`: asks whether a variable that the law leaves out carries something of its own.
 
-    The column is centred on its geometric mean, so the other parameters keep their meaning at a typical row.
+    The column is divided by its geometric mean, so the other parameters keep their meaning at a typical row.
     """
     name = f"rho_{column}"
 
@@ -338,27 +340,27 @@ def with_factor(law: Law, column: str) -> Law:
 
 
 def forward(parameter: Parameter, value: Float[Array, "..."]) -> Float[Array, "..."]:
-    """Natural units to the coordinate the search runs in."""
+    """From natural units to the coordinate that the search moves."""
     return jnp.log(value) if parameter.transform == "log" else jnp.asarray(value)
 
 
 def backward(parameter: Parameter, coordinate: Float[Array, "..."]) -> Float[Array, "..."]:
-    """The coordinate the search runs in to natural units."""
+    """From the coordinate that the search moves to natural units."""
     return jnp.exp(coordinate) if parameter.transform == "log" else coordinate
 
 
 def natural(parameters: tuple[Parameter, ...], theta: Float[Array, "parameters"]) -> dict[str, jax.Array]:
-    """A coordinate vector as named values in natural units, as `predict` takes them."""
+    """From a vector of coordinates to named values in natural units, as `predict` takes them."""
     return named(parameters, [backward(p, theta[i]) for i, p in enumerate(parameters)])
 
 
 def named(parameters: tuple[Parameter, ...], values: Any) -> dict[str, Any]:
-    """Values in natural units, in the order of the parameters, as `predict` takes them."""
+    """From values in natural units, in the order of the parameters, to named values as `predict` takes them."""
     return stacked(parameters, {p.name: values[i] for i, p in enumerate(parameters)})
 
 
 def stacked(parameters: tuple[Parameter, ...], values: Mapping[str, Any]) -> dict[str, Any]:
-    """One value a parameter to what `predict` takes: the elements of one constant as one array, elements first."""
+    """From one value per parameter to what `predict` takes: a constant's elements as one array, elements first."""
     several: dict[str, list] = {}
     for p in parameters:
         if p.of is not None:
@@ -368,5 +370,5 @@ def stacked(parameters: tuple[Parameter, ...], values: Mapping[str, Any]) -> dic
 
 
 def value_of(parameter: Parameter, values: Mapping[str, Any]) -> Any:
-    """The inverse of `stacked`, one parameter at a time."""
+    """The value of one parameter in what `stacked` returns."""
     return values[parameter.name] if parameter.of is None else values[parameter.of][parameter.index]

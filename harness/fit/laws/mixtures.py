@@ -1,4 +1,4 @@
-"""Losses L (nats per token) of mixtures of training domains. h: their weights, a column a domain, summing to 1."""
+"""Losses L (nats per token) of mixtures of training domains; h holds their weights, one column per domain, sum 1."""
 
 import functools
 
@@ -9,8 +9,8 @@ from harness.fit.laws.law import Parameter, coefficient, exponent, floor, law
 
 mixture_law = functools.partial(law, vectors=("h",), signed=("h",))
 
-# An exponent above 1 would let a domain help ever more with its share; without the limit, fits to few mixtures use it,
-# and predict enormous losses for shares that they did not see.
+# An exponent above 1 would let a domain help ever more as its share grows. Without the limit, fits to few mixtures have
+# such exponents, and predict enormous losses at shares that they did not see.
 DOMAINS = (
     Parameter("C", "log", 1e-4, 1e4, (1.0, 5.0), unit="L^-1", each="h"),
     Parameter("g", "log", 0.02, 1.0, (0.1, 0.3, 0.6), each="h"),
@@ -18,7 +18,7 @@ DOMAINS = (
 
 
 def _domain_term(h: Float[Array, "rows domains"], C, g) -> Float[Array, "rows"]:
-    """1 / sum_i C_i h_i^g_i: a domain in too small a share costs loss, and none without limit unless others help."""
+    """1 / sum_i C_i h_i^g_i: a small share of a domain costs loss, but finite loss as long as other domains help."""
     some = h > 0
     powers = jnp.where(some, jnp.exp(g * jnp.log(jnp.where(some, h, 1.0))), 0.0)
     return 1.0 / (powers @ C)
@@ -38,10 +38,10 @@ def _domain_term(h: Float[Array, "rows domains"], C, g) -> Float[Array, "rows"]:
     alternatives=("mixture_joint",),
 )
 def mixture_additive(N, D, h, *, E, A, alpha, B, beta, C, g):
-    """Optimal data mixtures, additive: the mixture's cost does not depend on scale, nor does the best mixture.
+    """Optimal data mixtures, additive: neither the mixture's cost nor the best mixture depends on scale.
 
-    Shukor et al. 2025 (arXiv 2507.09404). Weights may be 0; N: parameters; D: tokens; L on one target. One fit per
-    target. Of tables at one D, `mixture_additive_n` leaves D out.
+    Shukor et al. 2025 (arXiv 2507.09404). Weights may be 0; N: parameters; D: tokens; L: loss on one target. Each
+    target needs its own fit. For tables at a single D, `mixture_additive_n` leaves D out.
     """
     return E + (A * N**-alpha + B * D**-beta) + _domain_term(h, C, g)
 
@@ -52,7 +52,7 @@ def mixture_additive(N, D, h, *, E, A, alpha, B, beta, C, g):
     source="Shukor et al. 2025 (arXiv 2507.09404), without the term in D",
 )
 def mixture_additive_n(N, h, *, E, A, alpha, C, g):
-    """Optimal data mixtures, additive, for runs that all saw as many tokens (or as many for their size).
+    """Optimal data mixtures, additive, for runs that all saw as many tokens (or as many tokens per parameter).
 
     The law of `mixture_additive` (Shukor et al. 2025, arXiv 2507.09404) without its term in D, which such runs cannot
     tell from E.
@@ -76,9 +76,9 @@ def mixture_additive_n(N, h, *, E, A, alpha, C, g):
     alternatives=("mixture_additive",),
 )
 def mixture_joint(N, D, h, *, E, C, g, C_A, g_A, alpha, C_B, g_B, beta):
-    """Optimal data mixtures, joint: what a size and a number of tokens are worth depends on the mixture too.
+    """Optimal data mixtures, joint: the mixture changes the terms of N and D, so the best mixture changes with them.
 
-    Shukor et al. 2025 (arXiv 2507.09404). Roles as in `mixture_additive`. The best mixture moves with N and D.
+    Shukor et al. 2025 (arXiv 2507.09404). Roles as in `mixture_additive`.
     """
     capacity = jnp.exp(g_A * jnp.log(h @ C_A) - alpha * N.log)
     data = jnp.exp(g_B * jnp.log(h @ C_B) - beta * D.log)
@@ -95,7 +95,7 @@ def mixture_joint(N, D, h, *, E, C, g, C_A, g_A, alpha, C_B, g_B, beta):
 def mixture_exponential(h, *, c, t):
     """Data mixing laws: the loss on a domain falls exponentially with the weights of the domains that help it.
 
-    Ye et al. 2024 (arXiv 2403.16952). Weights may be 0; L on one domain. One fit per domain and scale. The paper's
-    factor k is inside t: with weights that sum to 1, k exp(sum t_i h_i) is exp(sum (t_i + ln k) h_i).
+    Ye et al. 2024 (arXiv 2403.16952). Weights may be 0; L: loss on one domain. Each domain and scale needs its own fit.
+    The paper's factor k is inside t: with weights that sum to 1, k exp(sum t_i h_i) is exp(sum (t_i + ln k) h_i).
     """
     return c + jnp.exp(h @ t)

@@ -1,4 +1,4 @@
-"""Losses L (nats per token) of mixtures of experts. What N counts is said by each law; D counts tokens."""
+"""Losses L (nats per token) of mixtures of experts. Each law says what its N counts; D counts tokens."""
 
 import math
 from typing import Any
@@ -60,9 +60,9 @@ def moe_sparsity(N, P, D, *, E, A, alpha, rho, B, beta):
 
     N: active parameters; P: total over active parameters; D: tokens that the weights were trained on, those of the
     dense checkpoint included where a model was upcycled from one. The effective size N P^rho stands in the loss of
-    Kaplan et al. 2020 (arXiv 2001.08361), whose terms do not add up: with few tokens, size stops helping. On upcycled
-    models (Liew et al. 2025, arXiv 2502.03009) it predicts the largest base model and more tokens better than sums of
-    terms do, and a smaller step in size about as well.
+    Kaplan et al. 2020 (arXiv 2001.08361), whose terms are not simply added: with few tokens, size stops helping. On
+    upcycled models (Liew et al. 2025, arXiv 2502.03009) it predicts the largest base model and more tokens better than
+    sums of terms do, and a smaller step in size about as well.
     """
     return E + joint_kaplan(jnp.log(A) - (N.log + rho * P.log), jnp.log(B) - D.log, alpha, beta)
 
@@ -95,13 +95,13 @@ def moe_sparsity_abnar(N, D, P, *, e, a, alpha, b, beta, c, lambda_, d, delta, g
 
 
 def saturated_experts(experts_less_one: Any, E_start: Any, E_max: Any) -> Any:
-    """The saturating number of experts: E_start at E = 1 (a dense model), E_max for ever more of them."""
+    """The saturating number of experts X: E_start at E = 1 (a dense model), E_max in the limit of many experts."""
     offset = 1.0 / (1.0 / E_start - 1.0 / E_max)
     return 1.0 / (1.0 / (experts_less_one + offset) + 1.0 / E_max)
 
 
 def _raw_logs(parameters: Parameters, scales: Scales) -> dict[str, Any]:
-    """The unit of N is an offset of log10 N, and that of the loss one of its log10."""
+    """b and d for raw columns: the unit of N is an offset of log10 N, and that of the loss an offset of its log10."""
     p, log10_n = parameters, jnp.log10(scales["N"])
     return {"b": p["b"] - p["c"] * log10_n, "d": p["d"] - p["a"] * log10_n + jnp.log10(scales["L"])}
 
@@ -141,7 +141,7 @@ def effective_parameters(parameters: Parameters, n: Any, experts: Any) -> Any:
     Args:
         parameters: the constants of `routed`.
         n: parameters of the dense base model.
-        experts: per routed layer.
+        experts: number of experts per routed layer.
     """
     p = parameters
     routed_log = jnp.log10(saturated_experts(experts - 1.0, p["E_start"], p["E_max"]))
@@ -176,7 +176,7 @@ def routed_floor(N, E_less_1, *, L_inf, A, alpha, beta, E_start, E_max):
 
     N and E as in `routed`, and Clark's saturating experts X (arXiv 2202.01169). The floor does the work of the bilinear
     term: experts help a large model less because less is left to gain. On the public runs its squared error on base
-    models 3 and 6 times as large as any fitted one is 15 to 45 % of that of `routed`.
+    models 3 and 6 times as large as any fitted one is 15 to 45 % of the squared error of `routed`.
     """
     log_experts = jnp.log(saturated_experts(E_less_1, E_start, E_max))
     return L_inf + A * jnp.exp(-alpha * N.log - beta * log_experts)

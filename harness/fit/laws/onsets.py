@@ -20,8 +20,9 @@ def pass_until(N, *, N_c, alpha):
     """Probability that a sampled answer passes, in model size: PU = exp(-c N^-alpha), written with c = N_c^alpha.
 
     Hu et al. (arXiv 2310.03262): sampling until r answers pass measures probabilities far below one in a hundred, and
-    ln(-ln PU) is then a straight line in ln N: ln c - alpha ln N. N parameters; PU in (0, 1], from
-    `harness.fit.laws.pass_rates`. Least squares on ln PU, whose error is the same at every N, about 1/sqrt(r).
+    ln(-ln PU) is then a straight line in ln N: ln c - alpha ln N. N: parameters; PU: in (0, 1], from
+    `harness.fit.laws.pass_rates`. The fit is least squares on ln PU, whose error is the same at every N, about
+    1/sqrt(r).
 
     N_c is the size at which PU is 1/e. Unlike c it can be searched for in raw counts: c and alpha would be correlated
     to .99 and more, and a probability cannot be centred.
@@ -46,12 +47,12 @@ def pass_until_bent(N, *, N_c, alpha, q):
     return jnp.exp(-jnp.exp(s - q * s**2))
 
 
-# In units of the geometric mean of x. Starts beyond the smallest x fail at once and cost nothing.
+# Starts of x_c in units of the geometric mean of x. A start above the smallest x fails at once and costs nothing.
 ONSETS = (-1.0, 0.0, 0.3, 0.5, 0.7, 0.8, 0.9, 0.95)
 
 
 def _above(x, x_c):
-    """Distance from the onset, 1 where there is none, and which rows lie above it."""
+    """The distance from the onset, or 1 for rows at or below it, and which rows lie above it."""
     distance = x - x_c
     return jnp.where(distance > 0.0, distance, 1.0), distance > 0.0
 
@@ -76,9 +77,9 @@ def essential_singularity(x, *, A, c, x_c):
     candidate for abilities that appear at a scale, beside `power_onset`. x is any positive variable, y a response above
     zero.
 
-    The fit is on logs, in which the onset is a barrier: no row at or below x_c has a prediction, so x_c stays below
+    The fit is on logs, in which the onset is a barrier: a row at or below x_c has no prediction, so x_c stays below
     every row. Rows with y = 0 cannot be used (and are dropped with a warning); they say no more than that x_c is not
-    below them. The published way is the same one: (ln A/y)^-2 is a straight line in x, with its root at x_c.
+    below them. The published way is equivalent: (ln A/y)^-2 is a straight line in x, with its root at x_c.
     """
     distance, beyond = _above(x, x_c)
     return jnp.where(beyond, A * jnp.exp(-c / jnp.sqrt(distance)), 0.0)
@@ -99,7 +100,7 @@ def essential_singularity(x, *, A, c, x_c):
 def power_onset(x, *, A, beta, x_c):
     """An onset with a power of the distance, y = A (x - x_c)^beta: the rival of `essential_singularity`.
 
-    x is any positive variable, y a response above zero, fitted on logs; see there for rows with y = 0.
+    x is any positive variable, y a response above zero, fitted on logs; that law says what rows with y = 0 mean.
     """
     distance, beyond = _above(x, x_c)
     return jnp.where(beyond, A * jnp.exp(beta * jnp.log(distance)), 0.0)

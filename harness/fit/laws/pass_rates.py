@@ -1,8 +1,8 @@
 """Probabilities of passing, measured by sampling until r answers pass (Hu et al., arXiv 2310.03262).
 
-The count K of samples is negative binomial. r/K is the maximum-likelihood estimate and too high by about (1-p)/r of
+The count K of samples is negative binomial. r/K is the maximum-likelihood estimate and is too high by about (1-p)/r of
 itself; (r-1)/(K-1) is unbiased for r >= 2 (Haldane 1945). Its relative error is about sqrt((1-p)/r) however rare
-passing is, where a fixed number of samples resolves nothing below its inverse.
+passing is, whereas a fixed number n of samples resolves nothing below 1/n.
 """
 
 import numpy as np
@@ -37,7 +37,7 @@ def unbiased_pass_rate(passes: ArrayLike, samples: ArrayLike) -> Float[np.ndarra
 
 
 def pass_rate_error(passes: ArrayLike, samples: ArrayLike) -> Float[np.ndarray, "..."]:
-    """The standard error of `unbiased_pass_rate`, from an unbiased estimate of its variance, p (1-p)/(K-2).
+    """The standard error of `unbiased_pass_rate`, by an unbiased estimate of its variance, p (1-p)/(K-2).
 
     Raises InputError for fewer than three passes, or fewer samples than passes.
     """
@@ -47,14 +47,16 @@ def pass_rate_error(passes: ArrayLike, samples: ArrayLike) -> Float[np.ndarray, 
 
 
 def pass_rates_of_models(frame: pd.DataFrame, by: str = "N") -> pd.DataFrame:
-    """A table of questions to one of models, ready for the law `pass_until`.
+    """A table of one row per model, ready for the law `pass_until`, from one of single questions.
 
     Args:
-        frame: a row a question of a model: `by`, `passes` (r) and `samples` (K at the r-th pass). InputError for fewer
-            than three passes in a row, or fewer samples than passes.
+        frame: one row per question and model: `by`, `passes` (r) and `samples` (K at the r-th pass). InputError for
+            fewer than three passes in a row, or fewer samples than passes.
+        by: the column that tells the models apart.
 
     Returns:
-        `by`, PU (mean over questions of the unbiased estimate), PU_se (of that mean, given these questions), questions.
+        `by`, PU (mean over questions of the unbiased estimate), PU_se (standard error of that mean, given these
+        questions), questions (their number).
     """
     p = unbiased_pass_rate(frame["passes"], frame["samples"])
     variance = pass_rate_error(frame["passes"], frame["samples"]) ** 2

@@ -1,8 +1,8 @@
-"""What laws of whole training curves read of a learning-rate schedule: its sums up to every row of a series.
+"""The sums of a learning-rate schedule up to every row of a series, as laws of whole training curves read them.
 
-A series has rows (run, step, lr, loss), in any order and not at every step. Between two rows the rate is taken to go
-along a line; a change between two flat stretches is a jump at the row that first shows the new rate. A series whose
-first row stands at a step after 1 is taken to have warmed up along a line from rate 0 at step 0 to that row.
+A series has rows (run, step, lr, loss), in any order and not at every step. Between two rows the rate is taken to
+change linearly; a change between two flat stretches is a jump at the row that first shows the new rate. A series whose
+first row stands at a step after 1 is taken to have warmed up linearly from rate 0 at step 0 to that row.
 """
 
 from collections.abc import Iterator
@@ -15,13 +15,13 @@ from harness.fit.laws.law import Columns
 
 
 class Stretches(NamedTuple):
-    """Of one run: the stretches between its rows, in order of time; the first is the warm-up, or of no length.
+    """The intervals between consecutive rows of one run, in order of time; the first is the warm-up, or has length 0.
 
     Attributes:
-        rows: row of the table at which a stretch ends.
-        steps: its length.
-        lr_from, lr_to: the rate at both ends.
-        jump: whether the rate keeps to `lr_from` until the last step.
+        rows: the row of the table that ends each interval.
+        steps: the interval's length in steps.
+        lr_from, lr_to: the rate at its two ends.
+        jump: whether the rate stays at `lr_from` until the interval's last step, then jumps to `lr_to`.
     """
 
     rows: Int[np.ndarray, "stretches"]
@@ -32,7 +32,7 @@ class Stretches(NamedTuple):
 
     @property
     def area(self) -> Float[np.ndarray, "stretches"]:
-        """Sum of the rate over the steps, from the one after the last row to that of the row itself."""
+        """The sum of the rate over the steps of each interval: from the one after its first row to that of its last."""
         mean = np.where(self.jump, self.lr_from, 0.5 * (self.lr_from + self.lr_to))
         return mean * self.steps + np.where(self.jump, 1.0, 0.5) * (self.lr_to - self.lr_from)
 
@@ -60,8 +60,9 @@ def summed_rates(columns: Columns) -> Float[np.ndarray, "rows"]:
 
 
 def annealed(columns: Columns, decay: Float[np.ndarray, "decays"]) -> Float[np.ndarray, "rows decays"]:
-    """S2 of Tissue et al. times 1 - decay, for several decays: the momentum m_i = decay m_(i-1) + lr_(i-1) - lr_i,
-    summed over the steps up to each row. Long after an annealing by d it grows by d a step. The warm-up adds nothing.
+    """S2 of Tissue et al. times 1 - decay, for several decays. S2 is the sum over the steps up to each row of the
+    momentum m_i = decay m_(i-1) + lr_(i-1) - lr_i. Long after an annealing by d the result grows by d per step.
+    The warm-up adds nothing.
     """
     total = np.zeros((len(columns["step"]), len(decay)))
     for run in runs_of(columns):

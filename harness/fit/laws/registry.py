@@ -1,4 +1,4 @@
-"""All laws by id, family by family. A law that a family's module declares is found here without being listed again."""
+"""All laws by id, family by family. A law is found here as soon as the module of a family declares it."""
 
 from types import ModuleType
 
@@ -52,7 +52,7 @@ LAWS: dict[str, Law] = {law.id: law for family in FAMILIES for law in laws_of(fa
 
 
 def law_ids() -> list[str]:
-    """The ids of all laws, those of one family beside one another."""
+    """The ids of all laws, family by family."""
     return list(LAWS)
 
 

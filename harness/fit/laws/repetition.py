@@ -1,4 +1,4 @@
-"""Losses L (nats per token) of several epochs: N counts parameters, D tokens processed, U unique tokens."""
+"""Losses L (nats per token) after several epochs: N counts parameters, D tokens processed, U unique tokens."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -8,12 +8,12 @@ from harness.fit.laws.law import Columns, Parameter, PositiveColumn, coefficient
 
 
 def _derive_epochs(columns: Columns) -> dict[str, Float[Array, "rows"]]:
-    """D/U, which compares raw counts. Fewer tokens than there are unique ones are one epoch of what was seen."""
+    """D/U of raw counts, at least 1: a run with D below U has made one epoch of what it saw."""
     return {"epochs": np.maximum(columns["D"] / columns["U"], 1.0)}
 
 
 def _saturated(excess: Float[Array, "rows"], scale: Float[Array, ""]) -> Float[Array, "rows"]:
-    """How many fresh sets `excess` further copies of one are worth: as many at first, never more than `scale`."""
+    """How many fresh sets `excess` more epochs on one set are worth: as many at first, never more than `scale`."""
     return scale * -jnp.expm1(-excess / scale)
 
 
@@ -37,9 +37,9 @@ def data_constrained(N, D, epochs, *, E, A, B, alpha, R_D, R_N):
     """Loss after several epochs on the same tokens: Muennighoff et al. (arXiv 2305.16264).
 
     A repeated token is worth less than a fresh one: R_D further epochs are worth 1 - 1/e of R_D fresh sets, and however
-    many there are, no more than R_D sets. Parameters beyond the best count for U tokens saturate likewise: that count
-    is the size at which d L/d log N = d L/d log D. The loss never rises with N or D, so that the law cannot follow
-    overfitting.
+    many there are, no more than R_D sets. Parameters beyond the best count for U tokens saturate likewise; the best
+    count is the size at which d L/d log N = d L/d log D. The loss never rises with N or D, so that the law cannot
+    follow overfitting.
     """
     unique = D / epochs
     best = jnp.exp((jnp.log(alpha * A) - jnp.log(alpha * B) + alpha * jnp.log(unique)) / alpha)
@@ -69,11 +69,11 @@ def overfitting(N, D, U, epochs, *, E, A, B, alpha, beta, c, gamma, delta, R_O):
     c N^gamma/U^delta for each further epoch at first, never more than R_O times that. With one epoch the law is
     `chinchilla`.
 
-    Why this form: on the 175 public runs of Muennighoff et al. (arXiv 2305.16264), whose law cannot rise, its
-    cross-validated R^2 of the loss is .97 against .93, .97 against .89 where whole (N, U) families are left out, and it
+    Why this form: on the 175 public runs of Muennighoff et al. (arXiv 2305.16264), whose law cannot rise, this law's
+    cross-validated R^2 of the loss is .97 against .93, and .97 against .89 where whole (N, U) families are left out. It
     is the better one on the larger models and the longer runs, too. Of what else was tried, a cost without a ceiling
-    misses the longest runs (the loss of small models is flat from 1,000 to 9,000 epochs), gamma = delta misses those of
-    most tokens a parameter, and a term of h/(1 + h) as in `saturating` does not gain from its further constant.
+    misses the longest runs (the loss of small models is flat from 1,000 to 9,000 epochs), gamma = delta misses the runs
+    of most tokens per parameter, and a term h/(1 + h) as in `saturating` does not gain from its further constant.
     """
     an_epoch = jnp.exp(gamma * N.log - delta * U.log)
     return E + A * N**-alpha + B * D**-beta + c * an_epoch * _saturated(epochs - 1.0, R_O)

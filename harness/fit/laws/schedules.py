@@ -1,8 +1,9 @@
 """Losses of whole training curves: what a learning-rate schedule leaves at every step of a run.
 
 A row is a step of a run: `run` (its name), `step`, `lr` (the rate at that step), `L` (nats per token). `rate_sums` says
-how rates between rows are taken, and the warm-up before the first row. One model size a fit. Whole runs are held out by
-a condition, such as --holdout "schedule not in ['cosine_24000', 'constant_24000']": the schedule is read from all rows.
+how rates between rows are taken, and the warm-up before the first row. Each model size needs its own fit. Whole runs
+are held out by a condition, such as --holdout "schedule not in ['cosine_24000', 'constant_24000']", since the schedule
+is read from all rows.
 """
 
 from dataclasses import replace
@@ -41,14 +42,14 @@ def lr_anneal(S1, S2, *, L0, A, alpha, C):
 
     S1 is the sum of the rate over the steps up to s, and S2 the sum over the steps of a momentum
     m_i = 0.999 m_(i-1) + lr_(i-1) - lr_i. The warm-up counts in S1 and not in S2. S2 is linear in the annealing and
-    never ends: on a long constant tail after a decay the law predicts a gain without bound. The decay of the momentum
-    is the paper's largest; `lr_anneal_free` fits it.
+    keeps growing after it: on a long constant tail after a decay the law predicts a gain without bound. The decay of
+    the momentum is the paper's largest; `lr_anneal_free` fits it.
     """
     return L0 + A * PositiveColumn(S1) ** -alpha - C * S2
 
 
 SHORTEST, LONGEST = 2.0, 2e4
-# S2 is computed once, at Chebyshev nodes of log memory, and interpolated by the barycentric formula: exact to 1e-4.
+# S2 is computed once, at Chebyshev nodes of log memory, and interpolated by the barycentric formula, exact to 1e-4.
 NODES = 24
 _ANGLES = np.pi * (np.arange(NODES) + 0.5) / NODES
 _WEIGHTS = (-1.0) ** np.arange(NODES) * np.sin(_ANGLES)
@@ -57,7 +58,7 @@ _MEMORIES = SHORTEST * (LONGEST / SHORTEST) ** (0.5 * (np.cos(_ANGLES) + 1.0))
 
 def interpolated_sum(values: Float[Array, "rows nodes"], memory: Float[Array, ""]) -> Float[Array, "rows"]:
     apart = 2.0 * jnp.log(memory / SHORTEST) / np.log(LONGEST / SHORTEST) - 1.0 - np.cos(_ANGLES)
-    # At a node itself the formula has no value; it is continuous there.
+    # At a node the formula is 0/0, but continuous: a distance of 1e-12 stands for 0.
     weights = _WEIGHTS / jnp.where(jnp.abs(apart) < 1e-12, 1e-12, apart)
     return values @ (weights / jnp.sum(weights))
 
@@ -79,26 +80,27 @@ def interpolated_sum(values: Float[Array, "rows nodes"], memory: Float[Array, ""
     alternatives=("lr_anneal",),
 )
 def lr_anneal_free(S1, S2, *, L0, A, alpha, gain, memory):
-    """`lr_anneal` with the decay of its momentum fitted, as a memory in steps: it decays by 1 - 1/memory a step.
+    """`lr_anneal` with a fitted decay of its momentum, given as a memory in steps: it decays by 1 - 1/memory per step.
 
     `gain` is what annealing by one unit of the rate takes off the loss in each `memory` steps that follow (C of
-    `lr_anneal` times its 1000 steps), which the data say better than what it takes off a step. On curves of 25, 100 and
-    400 million parameters the memory came out at 540 to 610 steps wherever a run with a sudden change of the rate was
+    `lr_anneal` times its 1000 steps); the data determine it better than the gain per step. On curves of 25, 100 and 400
+    million parameters the memory came out at 540 to 610 steps wherever a run with a sudden change of the rate was
     fitted, and unseen schedules were met as well as with 1000 steps or better. Smooth schedules alone do not identify
-    it; of a single cosine the fixed memory predicts better.
+    the memory; for a single cosine the fixed memory predicts better.
     """
     return L0 + A * PositiveColumn(S1) ** -alpha - gain * interpolated_sum(S2, memory)
 
 
+# Width of the cells of `_gathered` in log since and log rate.
 CELL = 0.7
-# A stretch between two rows over which the rate changes is cut into this many.
+# Number of pieces into which a stretch between two rows is cut if the rate changes over it.
 PIECES = 8
-# Rates below this share of the highest count as this share: lr^-gamma has no value at 0.
+# Rates below this share of the highest rate are set to this share of it: lr^-gamma is infinite at 0.
 LOWEST = 1e-3
 
 
 def _derive_changes(columns: Columns) -> dict[str, np.ndarray]:
-    """S1, and the changes of the rate before each row: `change` (falls positive), `rate`, and `since` = S_k."""
+    """S1, and the changes of the rate before each row: `change` (falls positive), the new `rate`, and `since` = S_k."""
     cells = {}
     highest = float(np.max(columns["lr"]))
     for run in runs_of(columns):
@@ -118,7 +120,7 @@ FILLS = {"change": 0.0, "rate": 1.0, "since": 0.0}
 
 
 def _changes(run, lowest: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Changes of the rate in one run: how much it falls, to what, and the sum of the rate over the steps before."""
+    """The changes of the rate in one run: how much it falls, to what, and the sum of the rate over the steps before."""
     changes = []
     before = np.cumsum(run.area) - run.area
     for k in np.flatnonzero(run.lr_from != run.lr_to):
@@ -136,7 +138,7 @@ def _changes(run, lowest: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def _gathered(change, rate, since) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The changes of one row, those of a cell and sign as one, at their geometric means."""
+    """One row's changes, those of one sign and cell of (log since, log rate) joined at their geometric means."""
     if not len(change):
         return change, rate, since
     keys = np.stack([np.floor(np.log(since) / CELL), np.floor(np.log(rate) / CELL), np.sign(change)])
@@ -175,13 +177,13 @@ def multi_power(S1, change, rate, since, *, L0, A, alpha, B, C, beta, gamma):
 
     Three runs do not identify beta and gamma: the exact optimum lets beta go to 0, where the gain of annealing grows
     without bound, and predicts unseen schedules worse than the published constants, which come from a search stopped
-    early. Their ranges here were chosen by that: fitted to each of four choices of three schedules at 25 and 100
-    million parameters, the law has an R2 of 0.9982 and more on the others; with free ranges (`multi_power_free`) 0.97
-    to 0.998. The published beta lies below the range. A fit that stops at these ends says so: beta and gamma are then
-    not estimates.
+    early. The ranges of beta and gamma here were chosen for predicting unseen schedules: fitted to each of four choices
+    of three schedules at 25 and 100 million parameters, the law has an R2 of 0.9982 and more on the others; with free
+    ranges (`multi_power_free`) 0.97 to 0.998. The published beta lies below the range. A fit that stops at these ends
+    says so: beta and gamma are then not estimates.
 
-    The changes before a row are gathered in cells of (log S_k, log lr_k), some twenty a row instead of one a step: the
-    loss is met to 1e-5 nats on average, 6e-4 in the first steps after a warm-up.
+    The changes before a row are gathered in cells of (log S_k, log lr_k), some twenty per row instead of one per step.
+    This changes the loss by 1e-5 nats on average, and by 6e-4 in the first steps after a warm-up.
     """
     reach = C * PositiveColumn(rate) ** -gamma * since
     gained = change * -jnp.expm1(-beta * jnp.log1p(reach))

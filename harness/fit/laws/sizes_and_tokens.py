@@ -1,4 +1,4 @@
-"""Losses L (nats per token) in parameters N and tokens D, both counts."""
+"""Losses L (nats per token) as functions of parameters N and tokens D, both counts."""
 
 from typing import Any
 
@@ -17,7 +17,10 @@ def _split(parameters: Parameters) -> Float[Array, ""]:
 
 
 def two_term_optimum(parameters: Parameters, product: Any) -> tuple[Float[np.ndarray, "..."], Float[np.ndarray, "..."]]:
-    """N = g (N D)^(beta/s) minimises A/N^alpha + B/D^beta, with g^s = alpha A/(beta B) and s = alpha + beta."""
+    """log N, where N = g (N D)^(beta/s) minimises A/N^alpha + B/D^beta, and beta/s; s = alpha + beta.
+
+    g^s = alpha A/(beta B).
+    """
     A, B, alpha, beta = (np.asarray(parameters[name]) for name in ("A", "B", "alpha", "beta"))
     exists = (alpha > 0) & (beta > 0) & (A > 0) & (B > 0)
     A, B, alpha, beta = (np.where(exists, value, np.nan) for value in (A, B, alpha, beta))
@@ -56,14 +59,14 @@ def tied(N, D, *, E, A, B, alpha):
 
     With M = D/N the paper writes L(C, M) = E + (a M^eta + b M^-eta) C^-eta, C = 6 N D; its code L = E + a N^h +
     b 6^(h/2) (M N)^h. Both are this law: alpha = 2 eta = -h, A the code's a, B = b 6^(-alpha/2). Equal exponents make
-    curves of constant M parallel straight lines of log (L - E) against log C. They are fitted to few runs, on the loss
-    itself.
+    curves of constant M parallel straight lines of log (L - E) against log C. The paper fits them to few runs, on the
+    loss itself.
     """
     return E + A * N**-alpha + B * D**-alpha
 
 
 def joint_kaplan(log_capacity: Float[Array, "rows"], log_training: Float[Array, "rows"], alpha, beta):
-    """(exp(log_capacity)^(alpha/beta) + exp(log_training))^beta, in logs, which cannot overflow."""
+    """(exp(log_capacity)^(alpha/beta) + exp(log_training))^beta, computed in logs so that it cannot overflow."""
     return jnp.exp(beta * jnp.logaddexp(alpha / beta * log_capacity, log_training))
 
 
@@ -82,8 +85,8 @@ def kaplan(N, D, *, N_c, D_c, alpha_N, alpha_D):
     """Kaplan et al.'s loss in parameters and tokens (arXiv 2001.08361, equation 1.5).
 
     N is the count of parameters without embeddings, D the tokens of the training set. The law has no floor: with
-    unlimited N and D its loss goes to zero, so that it cannot hold for text of positive entropy, and beyond the range
-    of its rows it foretells too low a loss. `skaling` is the same sum within a power, with a floor.
+    unlimited N and D its loss goes to zero. So it cannot hold for text of positive entropy, and beyond the range of its
+    rows it predicts too low a loss. `skaling` is the same sum within a power, with a floor.
     """
     return joint_kaplan(jnp.log(N_c) - N.log, jnp.log(D_c) - D.log, alpha_N, alpha_D)
 
@@ -130,9 +133,9 @@ def kaplan_floor(N, D, *, E, A, B, alpha, beta):
 def skaling(N, D, *, E, A, B, alpha, beta, k):
     """A power of the sum of two power laws, over a floor (arXiv 2608.07222; form from a secondary source).
 
-    With k = 1 it is `chinchilla`; with b = 1, E = 0 it is `kaplan`. k < 1 couples N and D: where one term is the larger
-    one, more of the other helps less than in a plain sum. L in nats per token (or bits per character). The loss falls
-    as N^-(alpha k) and D^-(beta k) where one term is alone.
+    With k = 1 it is `chinchilla`; with beta = 1, E = 0 it is `kaplan`. k < 1 couples N and D: where one term is the
+    larger one, more of the other helps less than in a plain sum. L in nats per token (or bits per character). Where one
+    term is alone, the loss falls as N^-(alpha k) or D^-(beta k).
     """
     return E + jnp.exp(k * jnp.logaddexp(jnp.log(A) - alpha * N.log, jnp.log(B) - beta * D.log))
 
@@ -184,13 +187,13 @@ def farseer(N, D, *, U, U_slope, U_bend, B, B_slope, B_bend, A, A_slope, A_bend)
 
         L = exp(a3 N^gamma + b3) + exp(a2 N^beta + b2) D^(-exp(a1 N^alpha + b1))
 
-    N is the count of parameters without embeddings; the paper's L is in bits per character, any unit will do. Each of
-    the three functions of N is written here by its value and its slope in log N at N = 1e9, and its bend:
+    N is the count of parameters without embeddings; the paper's L is in bits per character, any unit will do. Here each
+    of the three functions of N is given by its value X and its slope x in log N at N = 1e9, and its bend g:
 
         a N^g + b = log X + x ((N/1e9)^g - 1)/g,  so  a = x 1e9^-g / g,  b = log X - x/g
 
-    which is the same family, but regular at g = 0, where it is a power law and a is infinite. The form depends on the
-    unit of D (tokens), for the exponent of D depends on N; so it is fitted on raw columns.
+    which is the same family, but regular at g = 0, where it is a power law and a is infinite. The exponent of D depends
+    on N, so the form depends on the unit of D (tokens) and is fitted on raw columns.
     """
     log_n = N.log - jnp.log(TYPICAL_N)
     tokens_exponent = A * jnp.exp(A_slope * _bent(log_n, A_bend))

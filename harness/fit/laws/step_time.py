@@ -11,7 +11,8 @@ from harness.fit.laws.law import Parameter, coefficient, floor, law
     vectors=("x",),
     parameters=(
         Parameter("c0", "log", 1e-12, 1e6, (1e-6,)),
-        # Raw units, seconds a byte or a FLOP: the start is the least value that a term may begin with.
+        # In raw units (seconds per byte or per FLOP). The least-squares start replaces this one; 0.3 times this value
+        # is only its lower limit.
         Parameter("c", "log", 1e-30, 1e6, (1e-22,), each="x"),
     ),
     source="form: abstract of arXiv 2406.18922 (linear in memory copies); which copies it counts could not be checked",
@@ -21,10 +22,10 @@ from harness.fit.laws.law import Parameter, coefficient, floor, law
 def time_law(x, *, c0, c):
     """Time of a training step, linear in the memory that it copies.
 
-    Inbar and Sernau (arXiv 2406.18922) predict step times by memory copies, not by FLOPs. t is seconds a step, without
-    compilation; the vector role x holds what a step copies (bytes of parameters, of activations, of scores, ...):
-    `--set x=parameter_bytes,activation_bytes`. With one column of FLOPs it is the rival law. Errors are relative,
-    constants not negative: a copy takes no less than no time.
+    Inbar and Sernau (arXiv 2406.18922) predict step times by memory copies, not by FLOPs. t is seconds per step,
+    without compilation; the vector role x holds what a step copies (bytes of parameters, of activations, of scores,
+    ...): `--set x=parameter_bytes,activation_bytes`. With one column of FLOPs it is the rival law. Errors are relative.
+    Constants are not negative, since a copy cannot take less than no time.
     """
     return c0 + jnp.sum(x * c, axis=-1)
 
@@ -40,8 +41,8 @@ ALPHA, BETA = 0.34, 0.28
 def time_loss(N, T, t, *, E, A, B):
     """Loss at a time budget: L = E + A/N^alpha + B/D^beta with D = T/t, exponents held fixed.
 
-    Inbar and Sernau (arXiv 2406.18922) refit the three coefficients of Hoffmann's law with its exponents held, and put
-    in the tokens that a time allows. N parameters, T seconds of training, t seconds a token (a step's time, as
+    Inbar and Sernau (arXiv 2406.18922) refit the three coefficients of Hoffmann's law with its exponents held, and take
+    for D the tokens that a time allows. N parameters, T seconds of training, t seconds per token (a step's time, as
     `time_law` predicts it, over its tokens). A table with tokens instead of times has D = T and t = 1.
     """
     return E + A * N**-ALPHA + B * jnp.exp(-BETA * (T.log - t.log))

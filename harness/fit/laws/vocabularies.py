@@ -1,7 +1,7 @@
 """Losses of vocabularies: L is the loss less that of the vocabulary's unigram model, nats per token, usually negative.
 
-That comparison is of Tao et al. 2024 (arXiv 2407.13623). N: parameters without the vocabulary's; V: entries of the
-vocabulary; D: characters of training text.
+The comparison with the unigram model is that of Tao et al. 2024 (arXiv 2407.13623). N: parameters without those of the
+vocabulary; V: entries of the vocabulary; D: characters of training text.
 """
 
 import jax.numpy as jnp
@@ -28,10 +28,10 @@ SHARPNESS = 4.0
     alternatives=("vocabulary_tao",),
 )
 def vocabulary(N, V, D, *, E, A, alpha, B, beta, phi):
-    """The loss of a vocabulary: each model size has a floor, and the way to it takes data, more for large models.
+    """The loss of a vocabulary: each model size has a floor, and reaching it takes data, more for larger models.
 
-    The cost of few parameters and that of few data meet in a sharp mean, not a sum: small models stop gaining at once.
-    The power 4 is fixed; left free it moves with E along a valley without a bottom.
+    The costs of few parameters and of few data are joined by a power mean with the exponent 4, not a sum: small models
+    stop gaining at once. The exponent is fixed; left free it moves with E along a valley without a minimum.
     """
     capacity = jnp.log(A) - alpha * N.log
     data = jnp.log(B) - beta * (D.log + phi * V.log)

@@ -1,4 +1,4 @@
-"""Losses L (nats per token) in a model's shape: w is the width (d_model), d the number of layers; N, D counts."""
+"""Losses L (nats per token) as functions of a model's shape: w is the width (d_model), d the number of layers."""
 
 import jax.numpy as jnp
 
@@ -16,7 +16,7 @@ GEMSTONE_EXPONENTS = (0.2, 0.5, 1.0)
 def width_depth_3(w, d, D, *, E, A_w, A_d, B, alpha_w, alpha_d, beta):
     """Loss as a sum of power laws in width, depth and tokens over a floor: Gemstones' three terms (arXiv 2502.06857).
 
-    Width and depth stand for N. On the authors' rows the floor is lost: their own fit ended at E = exp(-4555).
+    Width and depth stand for N. On the authors' rows E is not identified: their own fit ended at E = exp(-4555).
     """
     return E + A_w * w**-alpha_w + A_d * d**-alpha_d + B * D**-beta
 
@@ -29,7 +29,7 @@ def width_depth_3(w, d, D, *, E, A_w, A_d, B, alpha_w, alpha_d, beta):
 def width_depth_4(w, d, N, D, *, E, A_w, A_d, A_N, B, alpha_w, alpha_d, alpha_N, beta):
     """`width_depth_3` and a power law in the count of parameters: Gemstones' four terms (arXiv 2502.06857).
 
-    N is close to 12 w^2 d, so that of the three exponents of size two are identified at best.
+    N is close to 12 w^2 d, so that at best two of the three exponents of size are identified.
     """
     return E + A_w * w**-alpha_w + A_d * d**-alpha_d + A_N * N**-alpha_N + B * D**-beta
 
