@@ -21,8 +21,8 @@ from sweeps.errors import InputError
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
-FOLDS = 5
-RANKINGS = 2000
+FOLDS = 5  # of the cross-validation
+RANKINGS = 2000  # resamplings of held-out clusters, for `p_best`
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ class Comparison(Showable, tuple[ComparedLaw, ...]):
         return [TextTable("laws on the same rows, the best first", columns, rows, {"law", "status"})]
 
     def figure(self) -> "Figure":
-        """The cross-validated log score of each law less that of the best, with its standard error."""
+        """Draw the cross-validated log score of each law less the best score, with its standard error."""
         from plotly.graph_objects import Figure
 
         errors = {"type": "data", "array": [law.delta_cv_se for law in self]}

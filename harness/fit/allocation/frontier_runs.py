@@ -19,7 +19,7 @@ _BINS = 20
 
 
 def all_records(flops: Float[np.ndarray, "runs"], loss: Float[np.ndarray, "runs"]) -> np.ndarray:
-    """Positions of the runs whose loss is below that of all runs before them in order of compute; in that order."""
+    """Positions, in order of compute, of the runs that have a lower loss than every run before them."""
     order = np.lexsort((loss, flops))
     before = np.concatenate([[np.inf], np.minimum.accumulate(loss[order])[:-1]])
     return order[loss[order] < before]

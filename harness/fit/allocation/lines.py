@@ -25,8 +25,8 @@ SIX_ND = "6 N D"
 # The sd of log D about its line in log N below which a table is refused, and below which there is a warning: where D
 # follows N, the design alone fixes the optimum.
 FIXED_DESIGN, NARROW_DESIGN = 0.1, 0.7
-FEWEST_BUDGETS = 3
-FEWEST_LOSSES = 5
+FEWEST_BUDGETS = 3  # for a line through the optima
+FEWEST_LOSSES = 5  # optima for a fit of the loss along them
 # Budgets up to this many times the largest measured one give no warning.
 FAR = 3.0
 # Limits are not given if more than this share of the replicates has no optimum.

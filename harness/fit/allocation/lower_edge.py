@@ -69,7 +69,7 @@ def _lowest(runs: LossRuns, shared: list[np.ndarray]) -> Float[np.ndarray, "4 bu
 
 
 def _envelope(runs: LossRuns) -> Float[np.ndarray, "4 budgets"]:
-    """The same from curves interpolated at `BUDGETS` budgets; nan where no smaller or no larger model reaches one."""
+    """log C, log N, log D, log L of the lowest curve at `BUDGETS` budgets; nan without a smaller and a larger one."""
     levels = np.linspace(np.log(runs.flops.min()), np.log(runs.flops.max()), BUDGETS)
     curves = []
     for curve in np.unique(runs.curve):

@@ -30,10 +30,10 @@ from harness.fit.problem.model import bounds_of
 from harness.fit.problem.raw_units import raw_map, raw_point
 from harness.fit.search.solver import Solutions, best_and_runners_up, minimise_cases
 
-RANK_TOLERANCE = 1e-3
-PROFILE_DROP = 3.84
-FEWEST_ROWS = 5
-FEWEST_SHARE = 0.03
+RANK_TOLERANCE = 1e-3  # relative singular value below which a direction is not determined
+PROFILE_DROP = 3.84  # 95 % of chi-squared with one degree of freedom
+FEWEST_ROWS = 5  # a regime with fewer rows is nearly empty
+FEWEST_SHARE = 0.03  # so is one with a smaller share of the rows
 STARTS_PER_END = 6
 
 

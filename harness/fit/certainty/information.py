@@ -10,7 +10,7 @@ from harness.fit.problem.objective import whitened
 from harness.fit.problem.program import program
 from harness.fit.problem.raw_units import raw_map
 
-RANK_FLOOR = 1e-6
+RANK_FLOOR = 1e-6  # directions with a smaller relative singular value are left out of a pseudo-inverse
 
 
 @program

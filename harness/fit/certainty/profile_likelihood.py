@@ -16,8 +16,8 @@ from harness.fit.search.solver import minimise
 # Distances from the estimate, in standard errors, at which a profile is evaluated. A quadratic log likelihood has its
 # 95 % limit at 1.96; a skewed one may have it much farther out.
 STEPS = np.array([0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 6.0, 9.0, 14.0])
-CONFIDENCE = 0.975
-WIDEST = 1e250
+CONFIDENCE = 0.975  # quantile of Student's t at the end of a two-sided 95 % interval
+WIDEST = 1e250  # range of a constant in raw units, far beyond any
 
 
 def raw_problem(problem: Problem) -> Problem:

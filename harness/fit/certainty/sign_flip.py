@@ -6,9 +6,9 @@ import numpy as np
 
 from harness.fit.problem.centred import Problem
 
-FLIPS = 1999
-SIGNIFICANCE = 0.01
-POWERS = (0.0, 0.25, 0.5, 1.0)
+FLIPS = 1999  # draws of random signs, for the distribution of the statistic without a gap
+SIGNIFICANCE = 0.01  # a gap is detected below this p value
+POWERS = (0.0, 0.25, 0.5, 1.0)  # the powers b of D in the weights
 
 
 @dataclass(frozen=True)

@@ -47,7 +47,7 @@ def bounds_of(model: StatisticalModel) -> tuple[Float[np.ndarray, "parameters"],
 
 
 def ends_of_range(model: StatisticalModel, theta: Float[np.ndarray, "... parameters"]) -> np.ndarray:
-    """Per parameter -1 at the lowest value of its range, 1 at the highest, and 0 between them."""
+    """Where each parameter is in its range: -1 at the lowest value, 1 at the highest, and 0 between them."""
     low, high = bounds_of(model)
     return np.where(theta - low < 1e-6, -1, np.where(high - theta < 1e-6, 1, 0))
 

@@ -12,8 +12,8 @@ from harness.fit.problem.fit_status import FitWarning
 
 # At like sizes, log losses that differ by more are not scatter; bits per byte and nats per token differ by about log 2.
 UNIT_GAP = 0.25
-FEWEST_APART = 0.05
-NEIGHBOURS = 4
+FEWEST_APART = 0.05  # share of neighbours whose losses must differ so much
+NEIGHBOURS = 4  # runs of the nearest sizes that each run is compared with
 # No log loss falls faster than this in a log size: Chinchilla's exponents are below 0.4, and the floor flattens it.
 STEEPEST = 0.5
 

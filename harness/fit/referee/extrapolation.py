@@ -11,7 +11,7 @@ from harness.fit.problem.raw_units import predictions
 from harness.fit.results.result import ExtrapolationErrors
 from harness.fit.search.solver import Solutions, best_and_runners_up, minimise_cases
 
-WINDOWS = 4
+WINDOWS = 4  # sets of larger runs that are scored in turn
 # The first window is fitted to this share of the runs. With fewer, most laws are not identified there.
 FIRST_SHARE = 0.5
 STARTS_PER_WINDOW = 24

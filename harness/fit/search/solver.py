@@ -21,7 +21,7 @@ from harness.fit.problem.model import StatisticalModel, bounds_of, ends_of_range
 from harness.fit.problem.program import program
 from harness.fit.search.levenberg_marquardt import Slots, take_step, tangents
 
-MAX_STEPS = 400
+MAX_STEPS = 400  # of a run; one that has not ended by then is not finished
 # Steps between two checks of which runs have ended. A run takes about 24 steps; with 8, a sixth of the steps are idle.
 STEPS_PER_CALL = 8
 

@@ -30,13 +30,13 @@ if TYPE_CHECKING:
 
 # The largest z that is tried; the least is 0, since a negative z would let shuffled curves collapse in reversed order.
 LARGEST_Z = 2.0
-COARSE = 41
-FINE = 21
-FEWEST_OVERLAP = 0.5
-MOST_CURVES = 8
+COARSE = 41  # values of z in the first scan
+FINE = 21  # values of z in the second scan, about the best of the first
+FEWEST_OVERLAP = 0.5  # share of points that must have neighbours on other curves
+MOST_CURVES = 8  # bins of N, where N hardly repeats
 FEWEST_POINTS = 4  # per curve
 _FEWEST_GAPS = 12
-PERMUTATIONS = 199
+PERMUTATIONS = 199  # shuffles of N, for the p value of S
 
 
 @dataclass(frozen=True)
@@ -185,7 +185,7 @@ def best_collapse(curves: LogCurves, scan: list[Quality]) -> Quality:
 
 
 def shuffled(curves: LogCurves, rng: np.random.Generator) -> LogCurves:
-    """The same curves with their N exchanged; within a bin, N keeps its distance from the bin's mean."""
+    """Return the curves with their N exchanged; within a bin, N keeps its distance from the bin's mean."""
     labels, codes = np.unique(curves.curve, return_inverse=True)
     means = np.bincount(codes, curves.log_n) / np.bincount(codes)
     moved = means[rng.permutation(len(labels))]

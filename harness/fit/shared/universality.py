@@ -40,9 +40,9 @@ from sweeps.errors import InputError
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
-MARGIN = 0.05
-SIGNIFICANT = 0.05
-UNEQUAL = 1.5
+MARGIN = 0.05  # two exponents that differ by less count as equal
+SIGNIFICANT = 0.05  # shared exponents are rejected up to this p value
+UNEQUAL = 1.5  # ratio of two scatters above which there is a warning
 _COLUMNS_OF = {"batch": ("batch", "batch_tokens", "B")}
 
 
