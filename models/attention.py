@@ -23,7 +23,7 @@ def rotary_table(context: int, head_width: int, base: float) -> tuple[Float[Arra
 def rotate(
     x: Float[Array, "BH T head"], table: tuple[Float[Array, "T half"], Float[Array, "T half"]]
 ) -> Float[Array, "BH T head"]:
-    """x with each pair (i, i + half) of features rotated by the angle of its position."""
+    """Rotate each pair (i, i + half) of the features of x by the angle of its position."""
     cos, sin = (part[None].astype(x.dtype) for part in table)
     first, second = jnp.split(x, 2, axis=-1)
     return jnp.concatenate([first * cos - second * sin, first * sin + second * cos], axis=-1)

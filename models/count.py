@@ -1,8 +1,8 @@
 """Counts the parameters and floating-point operations of a configuration, in every convention that papers use.
 
 Sizes, plans, utilisation, isoFLOP budgets and fits all take their counts from here, so that they agree on what was
-counted. A multiply and an add are two operations. Operations are counted per token, in exact
-integers except for `forward_padded`.
+counted. A multiply and an add are two operations. Operations are counted per token, in exact integers
+(`forward_padded` is a float).
 """
 
 import functools

@@ -14,7 +14,7 @@ from models.cpu.row_ops import log_sum_exp
 def cross_entropy(
     hidden: Float[Array, "n width"], unembedding: Float[Array, "V width"], targets: Int[Array, " n"]
 ) -> Float[Array, " n"]:
-    """-log softmax(hidden unembedding^T)[target] in nats, float32.
+    """The cross-entropy -log softmax(hidden unembedding^T)[target] of each row in nats, float32.
 
     At most LOGITS_LIMIT logits exist at once. If there are more, the backward pass computes each chunk's logits again.
     """

@@ -117,7 +117,7 @@ def summarise(routed: list[Routed]) -> tuple[RouterStats, list[Float[Array, " ex
 
 
 def step_bias(bias: Float[Array, " experts"], load: Float[Array, " experts"], rate: float) -> Float[Array, " experts"]:
-    """b + rate sign(mean load - load): the loss-free balancing step of DeepSeek-V3."""
+    """The bias after a loss-free balancing step, b + rate sign(mean load - load) (DeepSeek-V3)."""
     return bias + rate * jnp.sign(load.mean() - load)
 
 

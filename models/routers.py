@@ -25,7 +25,7 @@ class Choice(NamedTuple):
 
 
 def balance_loss(fractions: Float[Array, " experts"], mean_probability: Float[Array, " experts"]) -> Float[Array, ""]:
-    """E sum_e f_e P_e (Fedus et al. 2022), with the share f_e of assignments and the mean probability P_e."""
+    """The loss E sum_e f_e P_e (Fedus et al. 2022), with the share f_e of assignments and the mean probability P_e."""
     return fractions.shape[0] * (fractions * mean_probability).sum()
 
 

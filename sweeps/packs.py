@@ -20,7 +20,7 @@ Gain = Callable[[Shape, int], float]
 
 @dataclasses.dataclass(frozen=True)
 class Pack:
-    """Runs of one shape, longest first, in the order in which they take the slots.
+    """Runs of one shape that train together; they take the slots in this order, the longest first.
 
     Attributes:
         pack_id: 12 hex digits of the hash of slots and run ids.

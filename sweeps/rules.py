@@ -77,7 +77,7 @@ def parse_tokens(value: object) -> object:
 Tokens = Annotated[TokenRule, BeforeValidator(parse_tokens)]
 
 
-# What `mixed` stands for: the shares of a common pre-training mixture, code and papers a quarter each.
+# The shares in the domain `mixed`, a common pre-training mixture: half web text, a quarter each of code and papers.
 MIXED = {"web": 0.5, "code": 0.25, "science": 0.25}
 _SHARE = re.compile(rf"({_NUMBER}) (\S.*)")
 

@@ -24,7 +24,7 @@ WORST = ("folder", "memory", "fault", "alarm", "ended")
 
 
 def run_packs(queue: PackQueue, workers: int) -> None:
-    """Train all packs; statuses and records tell how it went. OSError if the sweep's folder cannot be written.
+    """Train all packs; the runs' statuses and records tell how it went. OSError if the folder cannot be written.
 
     If there are several `workers`, each is a process that is pinned to its share of the cores.
     """
@@ -103,7 +103,7 @@ class _Worker:
     def give(self, queue: PackQueue) -> None:
         """Send an idle worker the next pack."""
         if self.pack is None:
-            with contextlib.suppress(OSError):  # it has just died, which is noticed next
+            with contextlib.suppress(OSError):  # the worker has just died, which is noticed next
                 self.connection.send(queue.packs[0])
                 self.pack = queue.packs.popleft()
 

@@ -44,19 +44,18 @@ TASK_NAME = "isogap-pack"
 
 
 def run_packs_on_ray(queue_of: Callable[[int], PackQueue], session: Session) -> None:
-    """Train all packs; statuses and records tell how it went.
+    """Train all packs; the runs' statuses and records tell how it went.
 
     A pack whose node dies goes on elsewhere from its last checkpoint. So does one whose process dies; the second time
     it is the pack's own fault, see `harness.launch.queue.after_fault`.
 
     Args:
-        queue_of: the packs to train, given how many can train at the same time.
-        session: its address is HOST:PORT of the cluster's head, or "auto" for the cluster that this machine is a node
-            of.
+        queue_of: number of packs that can train at the same time -> the queue of packs to train.
+        session: the options; `address` is HOST:PORT of the cluster's head, or "auto" for this machine's cluster.
 
     Raises:
-        InputError: Ray is not installed, no cluster is there, none of its nodes has the resources, or tasks of a
-            driver that died still train.
+        InputError: Ray is not installed, no cluster is there, none of its nodes has the resources, or tasks of an
+            earlier driver still train.
         OSError: the sweep's folder cannot be written.
     """
     with _connected(session.address) as ray:

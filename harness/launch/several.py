@@ -35,10 +35,10 @@ def joined(where: str) -> Iterator[None]:
 
     Args:
         where: HOST:PORT,COUNT,INDEX, the address of the first host, the number of hosts, and which one this is, from 0;
-            or `auto` where a scheduler that JAX knows tells it (SLURM, Open MPI, Kubernetes, TPU pods).
+            or `auto` if a scheduler that JAX knows supplies these (SLURM, Open MPI, Kubernetes, TPU pods).
 
     Raises:
-        InputError: `where` is neither, or the hosts do not find each other.
+        InputError: `where` has neither form, or the hosts do not find each other.
         PeerError: another host failed.
     """
     from harness.train import hosts
@@ -82,7 +82,7 @@ def _shared_signals(stop: Stop) -> Iterator[None]:
     over, lead = threading.Event(), hosts.all_hosts().lead
 
     def listen() -> None:
-        with contextlib.suppress(PeerError):  # the thread that trains meets it, too, and reports it
+        with contextlib.suppress(PeerError):  # the thread that trains gets the error, too, and reports it
             while not over.wait(LISTEN_SECONDS):
                 if not lead and stop.signal_number is not None:
                     return hosts.note("signal", str(stop.signal_number))
@@ -131,14 +131,14 @@ def follow(session: Session) -> int:
 
     stop, runs = Stop(), dict[str, RunConfig]()
     stop.listen()
-    heartbeat = HeartbeatWriter(session.out)  # it is never written: the first host counts what is trained
+    heartbeat = HeartbeatWriter(session.out)  # never written, because the first host counts what is trained
     with _shared_signals(stop):
         while True:
             answer: list[Any] = hosts.all_hosts().agree("order", ["", None])
             what, value = answer
             if what == "devices":
                 configure_jax(session.cache, CPU_DEVICES)
-                jax.devices()  # all hosts tell each other of theirs: the first host waits for that
+                jax.devices()  # hosts exchange what devices they have; the first one waits for that
             elif what == "session":
                 session = dataclasses.replace(session, **value)
                 runs = {run.run_id: run for run in read_configs(session.out)}

@@ -121,7 +121,7 @@ class Watch:
 
     def _display(self, heartbeats: Sequence[Heartbeat], reached: Reached) -> Text:
         slots = [slot for heartbeat in heartbeats for slot in heartbeat.slots if slot.run_id in self._tally]
-        # The header may take two lines, each table has a line of names, and the cursor stands on a line of its own.
+        # Six lines are not for runs: two for the header, one of names per table, `and ... more`, and the cursor's.
         room = max(self._console.size.height - 6 - len(self._last), 1)
         shown = [header(reached)]
         rows = [self._row(slot.run_id, slot.train_loss) | _moving(slot) for slot in slots[:room]]

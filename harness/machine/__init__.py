@@ -1,1 +1,1 @@
-"""What this computer is: its devices, its memory, how fast it trains."""
+"""What this computer is: its devices, how it starts processes, how fast it trains."""

@@ -47,7 +47,7 @@ Waiting = Iterator[RunBatches | None]
 
 
 def train_pack(pack: Pack, session: Session, stop: Stop, heartbeat: HeartbeatWriter) -> None:
-    """Train the runs of a pack that have not ended to their ends, or until `stop`.
+    """Train those runs of a pack that have not ended yet, to their ends or until `stop`.
 
     What goes wrong in a single run (a text that cannot be read, a loss that is not finite, a fault in its measurement)
     ends that run alone, with the reason in its status; under --fail-fast it also sets `stop`.
@@ -156,7 +156,7 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class Dispatch:
-    """Work that was given to the devices, whose results are recorded when they are there.
+    """Work that was given to the devices, whose results are recorded when they arrive.
 
     Attributes:
         turns: the number of turns that every run takes.

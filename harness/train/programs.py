@@ -1,4 +1,4 @@
-"""The compiled programs of a pack: many turns of R runs in one dispatch, the evaluation of one run, the entry of runs.
+"""The compiled programs of a pack: train R runs for many turns, evaluate one run, start runs, put runs into slots.
 
 Sizes: R runs (slots), at most k turns per dispatch, m sequences per micro-batch, T context; the windows of all probe
 sets together are evaluated in P chunks of n.
@@ -181,7 +181,7 @@ def trace(key: Key, turns: int) -> dict[str, Any]:
         )
 
     def by_hand(axes, function, in_specs, out_specs):
-        # Manual over `run`, so that no compiler pass ever moves one run's numbers to another's device.
+        # Split over `run` by hand, so that no compiler pass ever moves one run's numbers to another's device.
         if all(mesh.shape[axis] == 1 for axis in axes):
             return function
         return jax.shard_map(

@@ -1,4 +1,4 @@
-"""One turn of one run, as a pure function: the gradient of a micro-batch, and with a batch's last one the update.
+"""One turn of one run, as a pure function: the gradient of a micro-batch, and the update after the last one of a batch.
 
 Sizes: R runs (slots), m sequences of a micro-batch, T context, n rows of a chunk.
 """
@@ -155,7 +155,7 @@ def chunked_gradient(
 
     The vocabulary's tables are used only before and after all chunks, because they are large: 25 MB for 50,304 ids of
     width 128. The squares are the number of chunks times the squared norm of the first chunk's gradient, an unbiased
-    estimate of the sum over all chunks. Squaring the gradient of every chunk took 3 to 5 of 70 ms.
+    estimate of the sum over all chunks. Squaring every chunk's gradient took 3 to 5 of the 70 ms of a step.
 
     Args:
         gradient_of: (params, lookup, tokens of a chunk) -> ((_, (loss, stats, _)), gradients by params and lookup).
@@ -228,7 +228,7 @@ def apply_update(
 
 
 def freeze(state: TrainState, updated: TrainState, due: Bool[Array, ""], is_finite: Bool[Array, ""]) -> TrainState:
-    """The updated state where an update is due and finite, else the old one; a run that is not finite is dead.
+    """The updated state where an update is due and finite, else the old one, and whether the run is still alive.
 
     The sums of an unfinished batch are left out (`partial` is None).
     """
