@@ -39,7 +39,7 @@ QUADRATURE_POINTS = 32
 # Number of evenly spaced points at which the error is measured.
 MEASURED_POINTS = 1001
 ACTIVATIONS = {"silu": jax.nn.silu, "relu": jax.nn.relu}
-# The published exponent for SiLU; for ReLU that of approximation by piecewise linear functions of one variable.
+# The published exponent for SiLU; for ReLU the one of approximation by piecewise linear functions.
 PUBLISHED_EXPONENTS = {"silu": 1.0, "relu": 4.0}
 REGIMES = {
     "silu": "An experiment: loss ~ width^-1 of single networks is empirical, with no proof, and depends on the scale "
@@ -82,7 +82,7 @@ def errors(
 def floor_of(residuals: Float[np.ndarray, "seeds places"]) -> float:
     """Unbiased mean square of the error that all networks have in common: what the average of ever more would miss.
 
-    The mean square error of an average of k independent networks is this floor plus (that of one network - floor)/k.
+    The mean square error of an average of k independent networks is this floor plus (error of one network - floor)/k.
     The estimate may be negative where the networks have next to nothing in common.
     """
     seeds = len(residuals)
@@ -104,8 +104,8 @@ def simulate_lottery(
 
     Args:
         seeds: networks of each width.
-        members: sizes of the ensembles, each of networks of one width; a network is in one ensemble per size; by
-            default those of 2, 3 and 5 for which there are enough seeds.
+        members: sizes of the ensembles, each of networks of one width; a network is in one ensemble per size. By
+            default 2, 3 and 5, as far as there are enough seeds.
         activation: silu, or relu as the control (its law shows at widths 4 to 32).
         scale: standard deviation of the input weights and biases at the start.
         rate: learning rate of Adam at the first step.
@@ -113,7 +113,7 @@ def simulate_lottery(
     Returns:
         table: one row per network (`members` 1), then one row per ensemble. N counts parameters, 3 n + 1 per network; D
             counts the points its networks saw, all nodes at every step; the loss is the mean square of f(x) - x^2.
-            Further columns: `width`; `floor`, that of all networks of this width (see `floor_of`).
+            Further columns: `width`; `floor`, the common error of all networks of this width (see `floor_of`).
         truth: the empirical exponent of single networks.
 
     Raises:

@@ -81,7 +81,7 @@ def _unlearned(spectrum: Spectrum, g: _Rows):
 def _solve(spectrum: Spectrum, n: np.ndarray, p: np.ndarray, ridge: np.ndarray) -> _Rows:
     """The root g of ridge = (P - z) kappa, kappa = g (1 - z/N).
 
-    Without a ridge z is min(N, P), and g = 0 where the modes are no more than that.
+    Without a ridge z is min(N, P), and g = 0 where there are not more modes than that.
     """
     least = np.minimum(np.minimum(n, p), spectrum.modes)
 

@@ -28,7 +28,7 @@ _EXPONENTS = (0.03, 0.1, 0.2, 0.4, 0.8, 1.6)
     "2024 (arXiv 2406.19146) on the optima of isoFLOP profiles",
 )
 def compute_power(flops, *, E, A, alpha):
-    """A loss that falls with training compute to a floor: of one recipe, or of compute-optimal models.
+    """A loss that falls with training compute to a floor, for one recipe or for compute-optimal models.
 
     C is the role `flops`, training FLOPs (any fixed unit); L is nats per token, or an error. `crossover` compares such
     curves of several recipes (Xiao, arXiv 2409.15156), `frontier` also saturates at small compute.
@@ -253,7 +253,7 @@ def hestness(D, *, alpha, beta, gamma):
 
     Hestness et al. (arXiv 1712.00409). D is the number of training samples (m in the paper), L the validation loss or
     error of the best model size at that D, gamma the loss that more data do not remove. Changes of architecture move
-    alpha and leave beta where it is: fit `by_group`. Below some D the error is that of guessing; there the law fails.
+    alpha and leave beta where it is: fit `by_group`. Below some D the model only guesses, and the law fails.
     """
     return gamma + alpha * D**beta
 

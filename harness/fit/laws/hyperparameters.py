@@ -147,31 +147,31 @@ DILOCO_JOINT = "Charles et al. 2025 (arXiv 2503.09799), joint fit"
 
 @power_law("L", DILOCO_ALONE, A=18.129, alpha=-0.0953)
 def diloco(N, *, A, alpha):
-    """The loss (nats per token) of one algorithm by size (Charles et al. 2025, arXiv 2503.09799)."""
+    """The loss (nats per token) of one algorithm against model size (Charles et al. 2025, arXiv 2503.09799)."""
     return A * N**alpha
 
 
 @power_law("L", DILOCO_JOINT, A=19.226, alpha=-0.0985, beta=0.0116)
 def diloco_joint(N, M, *, A, alpha, beta):
-    """The loss (nats per token) of DiLoCo by size and replicas (Charles et al. 2025, arXiv 2503.09799)."""
+    """The loss (nats per token) of DiLoCo against size and replicas (Charles et al. 2025, arXiv 2503.09799)."""
     return A * N**alpha * M**beta
 
 
 @power_law("lr", DILOCO_ALONE, A=16319.2, alpha=-0.819)
 def diloco_lr(N, *, A, alpha):
-    """The best inner learning rate of one algorithm by size (Charles et al. 2025, arXiv 2503.09799)."""
+    """The best inner learning rate of one algorithm against model size (Charles et al. 2025, arXiv 2503.09799)."""
     return A * N**alpha
 
 
 @power_law("lr", DILOCO_JOINT, A=22256, alpha=-0.8827, beta=0.2929)
 def diloco_lr_joint(N, M, *, A, alpha, beta):
-    """The best inner learning rate of DiLoCo by size and replicas (Charles et al. 2025, arXiv 2503.09799)."""
+    """The best inner learning rate of DiLoCo against size and replicas (Charles et al. 2025, arXiv 2503.09799)."""
     return A * N**alpha * M**beta
 
 
 @power_law("B", DILOCO_ALONE, A=0.22592, alpha=0.281)
 def diloco_batch(N, *, A, alpha):
-    """The best global batch (sequences) of one algorithm by size (Charles et al. 2025, arXiv 2503.09799).
+    """The best global batch (sequences) of one algorithm against model size (Charles et al. 2025, arXiv 2503.09799).
 
     The published prefactor gives 76 at N = 10^9, which can only be sequences, though tables call it tokens.
     """
@@ -180,5 +180,5 @@ def diloco_batch(N, *, A, alpha):
 
 @power_law("B", DILOCO_JOINT, A=0.00709, alpha=0.4695, beta=0.3399)
 def diloco_batch_joint(N, M, *, A, alpha, beta):
-    """The best global batch (sequences) of DiLoCo by size and replicas (Charles et al. 2025, arXiv 2503.09799)."""
+    """The best global batch (sequences) of DiLoCo against size and replicas (Charles et al. 2025, arXiv 2503.09799)."""
     return A * N**alpha * M**beta

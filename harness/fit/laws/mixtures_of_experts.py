@@ -37,7 +37,7 @@ def moe_fine_grained(N, granularity, D, *, c, a, g, gamma, alpha, b, beta):
     """Mixtures of fine-grained experts: the cost of few parameters falls with granularity.
 
     Krajewski et al. 2024 (arXiv 2402.07871). N: parameters without embeddings, at one expansion rate; G: granularity,
-    the width of an ordinary feed-forward layer over that of an expert.
+    the width of an ordinary feed-forward layer divided by the width of an expert.
     """
     return c + (g * granularity**-gamma + a) * N**-alpha + b * D**-beta
 
@@ -101,7 +101,7 @@ def saturated_experts(experts_less_one: Any, E_start: Any, E_max: Any) -> Any:
 
 
 def _raw_logs(parameters: Parameters, scales: Scales) -> dict[str, Any]:
-    """b and d for raw columns: the unit of N is an offset of log10 N, and that of the loss an offset of its log10."""
+    """b and d for raw columns: the unit of N is an offset of log10 N, and the unit of L one of log10 L."""
     p, log10_n = parameters, jnp.log10(scales["N"])
     return {"b": p["b"] - p["c"] * log10_n, "d": p["d"] - p["a"] * log10_n + jnp.log10(scales["L"])}
 

@@ -1,4 +1,4 @@
-"""Abilities that appear at a scale: probabilities of passing by size, and onsets at a value of any variable."""
+"""Abilities that appear at a scale: probabilities of passing against size, and onsets at a value of any variable."""
 
 import jax.numpy as jnp
 

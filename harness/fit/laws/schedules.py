@@ -138,7 +138,7 @@ def _changes(run, lowest: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def _gathered(change, rate, since) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """One row's changes, those of one sign and cell of (log since, log rate) joined at their geometric means."""
+    """One row's changes; those with the same sign and cell of (log since, log rate) are joined at geometric means."""
     if not len(change):
         return change, rate, since
     keys = np.stack([np.floor(np.log(since) / CELL), np.floor(np.log(rate) / CELL), np.sign(change)])

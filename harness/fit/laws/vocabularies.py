@@ -1,6 +1,6 @@
-"""Losses of vocabularies: L is the loss less that of the vocabulary's unigram model, nats per token, usually negative.
+"""Losses of vocabularies: L is the loss minus the unigram model's on the same vocabulary, nats per token.
 
-The comparison with the unigram model is that of Tao et al. 2024 (arXiv 2407.13623). N: parameters without those of the
+L is usually negative. The comparison is from Tao et al. 2024 (arXiv 2407.13623). N: parameters without those of the
 vocabulary; V: entries of the vocabulary; D: characters of training text.
 """
 
