@@ -17,7 +17,10 @@ def feed_forward(
     down: Float[Array, "*lead hidden width"],
     gate: Float[Array, "*lead width hidden"] | None,
 ) -> Float[Array, "*lead rows width"]:
-    """Compute GELU(x up) down, or with a gate (SiLU(x gate) * x up) down (SwiGLU, Shazeer 2020); leading axes are batched."""
+    """The output of a feed-forward; leading axes are batched.
+
+    It is GELU(x up) down, or with a gate (SiLU(x gate) * x up) down (SwiGLU, Shazeer 2020).
+    """
     hidden = jnp.matmul(x, up)
     hidden = jax.nn.gelu(hidden) if gate is None else jax.nn.silu(jnp.matmul(x, gate)) * hidden
     return jnp.matmul(hidden, down)
