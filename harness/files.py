@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 # This mark and eight bytes of checksum of all other bytes lie between the pages of a parquet file and its footer.
-# Parquet's own checksums cover pages only: of all single bits of a segment, 1.5 % could be flipped unseen, most of them
-# in the names of columns.
+# Parquet's own checksums cover pages only: 1.5 % of the bits of a segment could be flipped unnoticed, most of them in
+# the names of columns.
 MARK = b"isogap32"
 # The kinds of URL that etils.epath hands to fsspec; each needs its package: s3fs, gcsfs, adlfs.
 STORES = ("s3", "gs", "az")
@@ -130,7 +130,7 @@ def write_files(contents: Mapping[Path, bytes], *, durable: bool = True) -> None
             with suppress(OSError):
                 temporary.unlink(missing_ok=True)
         raise
-    # New folders are flushed in any case, for files that are written into them later may have to be durable.
+    # New folders are flushed in any case, because files that are written into them later may have to be durable.
     for folder in sorted(changed | {path.parent for path in written} if durable else changed):
         with naming(folder):
             sync(folder)
@@ -157,7 +157,7 @@ def json_bytes(value: Any) -> bytes:
 
 
 def read_object(path: Path) -> dict[str, Any]:
-    """The JSON object in a file. ValueError: it is not JSON; TypeError: it is JSON, but no object."""
+    """The JSON object in a file. Raises ValueError if it is not JSON, TypeError if it is JSON but not an object."""
     value = json.loads(read_bytes(path))
     if not isinstance(value, dict):
         raise TypeError("not an object")
@@ -199,7 +199,7 @@ def read_bytes(path: Path) -> bytes:
 
 
 def read_parquet(path: Path) -> "pa.Table":
-    """The table of a parquet file. OSError: there is none; ValueError: it is no parquet file, or damaged."""
+    """The table of a parquet file. Raises OSError if there is none, ValueError if it is damaged or not parquet."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 

@@ -1,4 +1,4 @@
-"""Reading runs from a sweep's folder or anyone's table, as rows in roles for `harness.fit`; and stored fits."""
+"""Reads runs from a sweep's folder or a table, with columns in roles (N, D, L) for `harness.fit`; and stored fits."""
 
 import json
 import warnings
@@ -77,7 +77,7 @@ def read_runs(
 
 
 def _runs_of(sweep: Path) -> pd.DataFrame:
-    from harness.record.table import runs_table  # for a file this import, of pydantic above all, would be 0.1 s in vain
+    from harness.record.table import runs_table  # 0.1 s, mostly pydantic, that a file does not need
 
     return runs_table(sweep)
 
@@ -86,7 +86,7 @@ def read_fit(path: Path) -> FitResult:
     """Read a result that `isogap fit --json` wrote.
 
     Raises:
-        InputError: another file, an unknown law, or one without all its parameters.
+        InputError: a file of another kind, an unknown law, or a law without all its parameters.
     """
     try:
         result = FitResult.from_dict(json.loads(path.read_text()))
@@ -109,7 +109,7 @@ def read_points(at: Sequence[str], points: Path | None) -> pd.DataFrame:
     """Read points given as `N=1e6,D=1e8` or in a file.
 
     Raises:
-        InputError: neither or both given, or a value that is no number.
+        InputError: neither or both given, or a value that is not a number.
     """
     if bool(at) == (points is not None):
         raise InputError("predict", "--at / --points", "both" if at else "neither", "one of the two")

@@ -43,7 +43,7 @@ def working(what: str) -> Iterator[None]:
 
 
 def lines(rows: Sequence[dict[str, Any]]) -> list[str]:
-    """Format rows with the same keys in columns, a line each below their names: 10,000 in 0.1 s (rich: 20 s)."""
+    """Format rows with the same keys in columns, one line per row: 10,000 rows in 0.1 s (20 s with rich)."""
     texts = [tuple(rows[0]), *(tuple(map(_text, row.values())) for row in rows)]
     widths = [max(map(len, column)) for column in zip(*texts, strict=True)]
     right = [all(isinstance(row[name], int | float | None) for row in rows) for name in rows[0]]

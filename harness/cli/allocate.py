@@ -44,7 +44,7 @@ def answer(
             raise InputError("allocate", "SOURCE", source, "a table of runs for --approach 1 or 2, --set or --where")
         found = allocate_fit(read_fit(Path(source)), budgets)
     else:
-        # The messages about rows that were dropped are no JSON.
+        # Messages about rows that were dropped are not JSON, so they go to stderr.
         with redirect_stdout(sys.stderr) if json_ == "-" else nullcontext(), working("fitting"):
             found = _from_runs(open_folder(source), approach, list(flops), set_, where, **options)
     if shift:

@@ -101,7 +101,7 @@ def _run(
 
 @command(app, "status", "harness.cli.show_status:show_status")
 def _status(out: FolderArgument, json_: JsonFlag = False) -> None:
-    """One line a run: where it stands, its loss, why it failed; progress and time to go."""
+    """One line per run: where it stands, its loss, why it failed; progress and time to go."""
 
 
 @command(app, "export", "harness.cli.write_files:write_export")
@@ -119,7 +119,7 @@ def _gaps(
     run_id: Annotated[str | None, Option("--run", metavar="ID", help="show the gap of this run in detail")] = None,
     json_: JsonFlag = False,
 ) -> None:
-    """Every estimator of every cell's gap, with errors and placebos; of one run, by recency and over time."""
+    """Every cell's gap by every estimator, with errors and placebos; or one run's gap by recency and over time."""
 
 
 @command(app, "report", "harness.cli.write_files:write_page", compiles=True)
@@ -286,11 +286,11 @@ def _frontier(
     set_: SetOption = [],  # noqa: B006
     where: Where = None,
     method: Annotated[
-        str, Option(help="naive: every record loss; binned: one in each bin of compute; hull: the convex hull")
+        str, Option(help="naive: every record loss; binned: the best in each bin of compute; hull: the convex hull")
     ] = "naive",
-    bins: Annotated[int, Option(help="of the method binned: how many bins")] = 20,
+    bins: Annotated[int, Option(help="number of bins of compute, for the method `binned`")] = 20,
 ) -> None:
-    """Write the runs that no other beats with as much compute or less (roles flops and L; of each group if given)."""
+    """Write the runs that no other beats with as much compute or less, per `group` if the runs have that column."""
 
 
 @command(app, "laws", "harness.cli.show_laws:show_laws")

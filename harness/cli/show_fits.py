@@ -66,7 +66,7 @@ def show_fit(
 
 
 def _groups_table(fits: Mapping[str, FitResult]) -> TextTable:
-    """The fits of several groups, a row a group."""
+    """The fits of several groups, one row per group."""
     first = next(iter(fits.values()))
     names = list(dict.fromkeys(name for result in fits.values() for name in result.parameters))
     rows = []

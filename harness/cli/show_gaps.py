@@ -29,7 +29,7 @@ def show_gaps(out: str, run_id: str | None, json_: bool) -> None:
 
 
 def _print_cells(rows: Sequence[dict[str, Any]]) -> None:
-    """Print a line a cell: the estimators with their standard errors, then their placebos in standard errors."""
+    """Print one line per cell: the estimators with their standard errors, then their placebos in standard errors."""
     shown = []
     for row in rows:
         line = {

@@ -15,7 +15,7 @@ def show_laws(law: str | None) -> None:
 
 
 def _print_law(law_id: str) -> None:
-    """Print a law: formula, columns, and parameters with their published values, of several cases where there are."""
+    """Print a law: formula, columns, and parameters with their published values, also for several cases."""
     law = get_law(law_id)
     print(
         f"{law.id}: {law.formula}\nresponse {law.response}; columns {', '.join(law.roles[:-1])}\nsource: {law.source}"

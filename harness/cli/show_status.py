@@ -1,4 +1,4 @@
-"""`isogap status`: a line a run, how far the sweep is, and the time to go."""
+"""`isogap status`: one line per run, how far the sweep is, and the time to go."""
 
 import dataclasses
 import json
@@ -27,8 +27,8 @@ def show_status(out: str, json_: bool) -> None:
 
 
 def sweep_status(out: Path) -> tuple[list[dict[str, Any]], Reached]:
-    """A row a run (run_id, architecture, domain, tokenizer, state, step, steps, tokens, train_loss in nats, reason),
-    and how far the whole is; no rows while a new sweep is prepared.
+    """One row per run (run_id, architecture, domain, tokenizer, state, step, steps, tokens, train_loss in nats,
+    reason), and how far the whole is; no rows while a new sweep is prepared.
 
     Raises:
         InputError: the folder holds no sweep.
@@ -36,7 +36,7 @@ def sweep_status(out: Path) -> tuple[list[dict[str, Any]], Reached]:
     live = is_live(out)
     if live and not (out / "manifest.json").is_file():
         return [], progress(out, {}, ())[0]
-    runs = {config.run_id: config for config in read_configs(out)}  # an id is a hash, 20 us
+    runs = {config.run_id: config for config in read_configs(out)}  # computing an id, which is a hash, takes 20 us
     statuses = [read_status(run_folder(out, run_id), config.steps, live=live) for run_id, config in runs.items()]
     reached, statuses = progress(out, runs, statuses)
     rows = [

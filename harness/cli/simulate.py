@@ -21,7 +21,7 @@ def _world(name: str, simulator: str) -> Callable[[Callable[..., None]], Callabl
 
 
 def _table(path: Path | None) -> Path | None:
-    """A wrong ending is refused before the work, not after."""
+    """Refuse a wrong file ending before the work, not after."""
     from harness.record.table import check_ending
 
     if path is not None:

@@ -1,4 +1,4 @@
-"""The table of commands: `command` enters one with its options, its work, and what the process needs before.
+"""The table of commands: `command` adds one with its options, its work, and what the process needs before it.
 
 The options are declared in `harness.cli.commands`, which imports Typer alone. The module of a command's work is
 imported when the command is called, so that every `--help` answers at once.
@@ -15,13 +15,13 @@ import typer
 from harness.files import default_cache
 from harness.machine.processes import ask_for_huge_pages
 
-# What does the work of each command: `module:function`, which takes the command's options by name, and what it takes
-# beside them.
+# Command -> the function that does its work as `module:function`, which takes the command's options by name, and the
+# fixed arguments that it takes beside them.
 WORK: dict[str, tuple[str, Mapping[str, Any]]] = {}
 
 
 def make_ready(trains: bool, compiles: bool) -> None:
-    """Make this process ready for a command; it may be started anew.
+    """Make this process ready for a command, if necessary by restarting it.
 
     Args:
         trains: the command trains models, or measures how fast this machine does: it gets memory in huge pages.
@@ -49,11 +49,11 @@ def command(
 
     Args:
         group: the program, or a part of it such as `isogap fetch`.
-        name: of the command within its group.
+        name: the name of the command within its group.
         work: `module:function`, which takes the options by name. What it returns, if anything, is printed.
-        trains: see `make_ready`, as for `compiles`.
-        fixed: what the work takes beside the options.
-        settings: what Typer takes beside these.
+        trains, compiles: see `make_ready`.
+        fixed: further arguments of the work, beside the options.
+        settings: further arguments of Typer's `command`.
     """
 
     def enter(options: Callable[..., None]) -> Callable[..., None]:

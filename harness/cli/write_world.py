@@ -12,7 +12,7 @@ from harness.terminal import working
 
 
 def write_world(simulator: str, to: Path, **settings: Any) -> str:
-    """Simulate a world and write its table and its truth; returns what there is, and the commands that go on with it.
+    """Simulate a world and write its table and its truth; return a description, and commands that use the table.
 
     Args:
         simulator: `module:function`, which takes the settings and returns a table and its truth.

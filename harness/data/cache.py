@@ -1,4 +1,4 @@
-"""What is prepared once per machine: corpora read, cleaned and identified; merge lists trained.
+"""Text that is prepared once per machine and cached: cleaned corpora, trained merge lists, measured contamination.
 
     CACHE/fingerprints/FINGERPRINT.json   which corpus these sources gave: its content hash, its size, what was removed
     CACHE/corpora/HASH.parquet            its documents, cleaned, in hash order; row groups of about 2 MB of text
@@ -7,7 +7,7 @@
     CACHE/tiktoken/SHA1                   a published vocabulary (fetch/tokenizers.py)
     CACHE/tokens/KEY/                     a token store (store.py)
 
-Everything is written beside its place and renamed into it, so that processes may prepare the same thing at once.
+Everything is written beside its place and then renamed, so that several processes may prepare the same thing at once.
 """
 
 from collections import Counter
@@ -52,13 +52,13 @@ class Amount:
 
 @dataclass(frozen=True)
 class SourceFacts:
-    """What became of a source: read = exact + near + shared + kept.
+    """How much of one source's text was read, removed and kept: read = exact + near + shared + kept.
 
     Attributes:
-        source: as the documents name it.
-        read: all there was. Of a union of corpora, what their own cleaning had left.
-        exact, near, shared: removed, by stage (duplicates.py).
-        kept: what is left.
+        source: the name of the source, as in the documents.
+        read: all text of the source; in a union of corpora, the text that the cleaning of the single corpora left.
+        exact, near, shared: the text that each stage of cleaning removed (duplicates.py).
+        kept: the text that is left.
     """
 
     source: str
@@ -71,14 +71,14 @@ class SourceFacts:
 
 @dataclass(frozen=True)
 class CorpusFacts:
-    """What is known of a prepared corpus.
+    """Facts about a prepared corpus.
 
     Attributes:
-        hash: of the documents' ids, groups, sources and licences; the same on every machine.
-        documents, groups: their numbers.
+        hash: the hash of the documents' ids, groups, sources and licences; the same on every machine.
+        documents, groups: the numbers of documents and of groups.
         bytes: UTF-8 bytes of all documents.
         sources: what was read, removed and kept of each source, in alphabetical order.
-        removals: what was removed, and which source had the copies that stayed.
+        removals: what was removed, with the source of the copies that stayed.
     """
 
     hash: str
@@ -94,7 +94,7 @@ _CONTAMINATION = TypeAdapter(Contamination)
 
 
 def known_facts(corpus: Corpus, cache: Path) -> CorpusFacts | None:
-    """The facts of a corpus if it was prepared from its present sources. The corpus is not read."""
+    """The facts of a corpus that was prepared from its present sources, otherwise None. The corpus is not read."""
     try:
         return _FACTS.validate_json(_facts_file(corpus, cache).read_text())
     except FileNotFoundError:
@@ -124,7 +124,7 @@ def corpus_documents(corpus: Corpus, cache: Path) -> Iterator[Document]:
 
 
 def corpus_groups(corpus: Corpus, cache: Path) -> dict[str, str]:
-    """Group -> source of a corpus; of a group with several sources the alphabetically first counts."""
+    """The source of each group of a corpus; the alphabetically first if a group has several."""
     groups: dict[str, str] = {}
     for batch in _batches(corpus, cache, ["group", "source"]):
         for group, source in zip(*(column.to_pylist() for column in batch.columns), strict=True):
@@ -133,7 +133,7 @@ def corpus_groups(corpus: Corpus, cache: Path) -> dict[str, str]:
 
 
 def tokenizer_key(name: str, domain: str, cache: Path, heldout_fraction: float, split_seed: int = 0) -> str:
-    """What a tokenizer depends on: its name, or for a BPE the corpus and the split it is trained on."""
+    """A key that identifies a tokenizer: its name, or for a BPE a hash of its corpus, its split and its size."""
     spec = parse_tokenizer(name)
     if spec.kind != "bpe":
         return name
@@ -142,7 +142,7 @@ def tokenizer_key(name: str, domain: str, cache: Path, heldout_fraction: float, 
 
 
 def load_tokenizer(name: str, domain: str, cache: Path, heldout_fraction: float, split_seed: int = 0) -> Tokenizer:
-    """A tokenizer by name; a BPE is trained on the train split of its corpus, both halves, on first use.
+    """Load a tokenizer by name; on first use a BPE is trained on the train split of its corpus (both halves).
 
     `bpe:V` is trained on `domain`, the corpus to be tokenized.
 
@@ -187,7 +187,7 @@ def split_contamination(corpus: Corpus, cache: Path, heldout_fraction: float, sp
 def known_contamination(
     facts: CorpusFacts, cache: Path, heldout_fraction: float, split_seed: int = 0
 ) -> Contamination | None:
-    """The contamination of a prepared corpus' split, if it was measured."""
+    """The contamination of a prepared corpus' split; None if it was not measured."""
     try:
         file = _contamination_file(facts, cache, heldout_fraction, split_seed)
         return _CONTAMINATION.validate_json(file.read_text())

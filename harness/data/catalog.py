@@ -1,4 +1,4 @@
-"""What corpora and tokenizers there are, as rows for a listing."""
+"""The available corpora and tokenizers, as rows for a listing."""
 
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ HELDOUT = 0.1
 
 def corpora(cache: Path | None = None) -> list[dict[str, Any]]:
     """Rows of `isogap corpora`: name, description, licence, bytes (measured if `prepared`, else typical), documents,
-    sources, removed (the share of the bytes read that were copies), contamination (a tenth held out).
+    sources, removed (the share of the bytes read that were copies), contamination (with a tenth held out).
 
     `cache` is the folder of prepared data; None is the user's cache folder.
     """

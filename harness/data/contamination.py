@@ -13,9 +13,9 @@ from harness.data.streams import in_batches, map_in_order
 
 # Thirteen words, as in appendix C of Brown et al. 2020 (GPT-3).
 _GRAM_WORDS = 13
-# Pairs of groups that a report names.
+# The largest number of pairs of groups that a report names.
 LONGEST_LIST = 100
-# Buckets of a bit table. One look-up in it rules out nearly every n-gram that is not held out.
+# A table of bits has 2^26 buckets. One look-up in it rules out nearly every n-gram that is not held out.
 _FILTER_BITS = 26
 
 
@@ -25,8 +25,8 @@ class SourceShare:
 
     Attributes:
         source: the source of the held-out text.
-        grams: its 13-grams, one for each position.
-        leaked: those that stand in the train text, too.
+        grams: the number of its 13-grams, one for each position.
+        leaked: how many of them also stand in the train text.
     """
 
     source: str
@@ -39,12 +39,13 @@ class Leak:
     """Held-out 13-grams of one group that stand in the train text of another.
 
     A 13-gram that several train groups have counts for the first of them, so that the counts of all pairs add up to
-    what leaked in all.
+    the total.
 
     Attributes:
-        heldout_group, heldout_source: whose 13-grams they are.
-        train_group, train_source: where they stand too. In a leak between sources the groups are empty.
-        grams: their number.
+        heldout_group, heldout_source: the held-out group that has the 13-grams, and its source.
+        train_group, train_source: the train group in which they also stand, and its source. Both groups are empty in a
+            leak between sources.
+        grams: the number of 13-grams.
     """
 
     heldout_group: str
@@ -60,10 +61,10 @@ class Contamination:
 
     Attributes:
         share: share of the held-out 13-grams that stand in the train text.
-        grams: held-out 13-grams, one for each position.
+        grams: the number of held-out 13-grams, one for each position.
         by_source: the same for each source, in alphabetical order.
         source_leaks: leaks between sources, the worst first.
-        group_leaks: leaks between groups, the worst hundred.
+        group_leaks: the hundred worst leaks between groups.
     """
 
     share: float
@@ -76,7 +77,7 @@ class Contamination:
 def contamination(heldout: Iterable[Document], train: Iterable[Document]) -> Contamination:
     """Look up the word 13-grams (ngrams.py) of held-out documents in train documents.
 
-    The train text is streamed. What stays in memory is about 5 times the held-out text, and 100 MB.
+    The train text is streamed. The memory used is about 5 times the held-out text, plus 100 MB.
     """
     owners, grams = _held_out(heldout)
     known, place = np.unique(grams, return_inverse=True)

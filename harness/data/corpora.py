@@ -36,13 +36,13 @@ FETCHED = {
 
 @dataclass(frozen=True)
 class Corpus:
-    """A corpus by name, and how it is read.
+    """A named corpus and the way it is read.
 
     Attributes:
         documents: reads its documents, in any order, copies included.
         fingerprint: a cheap hash of the sources (names, sizes and times, not contents). Equal fingerprints mean equal
             documents.
-        parts: the corpora that a union joins; it is prepared from them after they are.
+        parts: the corpora that a union joins; they are prepared first.
     """
 
     name: str
@@ -57,7 +57,7 @@ def find_corpus(domain: str, cache: Path | None = None) -> Corpus:
     """The corpus of a name: one of `named_corpora`, or text:PATH, jsonl:PATH, parquet:PATH, hf:NAME or hf:NAME:CONFIG.
 
     Raises:
-        InputError: no such name, or a path that does not exist.
+        InputError: an unknown name, or a path that does not exist.
     """
     named = {corpus.name: corpus for corpus in named_corpora(cache)}
     if domain in named:
@@ -81,7 +81,7 @@ def find_corpus(domain: str, cache: Path | None = None) -> Corpus:
 
 
 def named_corpora(cache: Path | None = None) -> tuple[Corpus, ...]:
-    """The corpora that need no download, `installed` the last of them, and those that `isogap fetch corpus` brings.
+    """The corpora that need no download (`installed` last), then those that `isogap fetch corpus` brings.
 
     Args:
         cache: folder of prepared data, where fetched corpora are; None is the user's cache folder.

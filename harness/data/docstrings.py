@@ -1,4 +1,4 @@
-"""Docstrings out of Python sources, and Python sources without their docstrings: two disjoint parts of a file."""
+"""Splits a Python source file into two disjoint parts: its docstrings, and the source without them."""
 
 import ast
 import inspect
@@ -18,10 +18,10 @@ def docstrings(tree: ast.Module) -> list[str]:
 
 
 def without_docstrings(source: str, tree: ast.Module) -> list[str]:
-    """The lines of the source with those of its docstrings emptied, so that line numbers still hold.
+    """The lines of a source file in which the lines of docstrings are emptied, so that line numbers stay the same.
 
-    A body that was only a docstring becomes `...`. A docstring that shares its line with code stays where it is:
-    there are next to none.
+    A body that was only a docstring becomes `...`. A docstring that shares its line with code stays, which
+    is very rare.
     """
     lines = split_lines(source)
     for statement, _, alone in _docstring_statements(tree):
@@ -34,7 +34,7 @@ def without_docstrings(source: str, tree: ast.Module) -> list[str]:
 
 
 def _docstring_statements(tree: ast.Module) -> Iterator[tuple[ast.stmt, str, bool]]:
-    """(statement, its text, whether it is all there is in its block) for every docstring."""
+    """For every docstring: its statement, its text, and whether its block contains nothing else."""
     if tree.body:
         yield from _leading_text(tree.body)
     for node, _, _ in statements(tree.body):

@@ -1,4 +1,4 @@
-"""A corpus is a list of documents; a document is named by its content and grouped by the source file it came from."""
+"""A corpus is a list of documents. A document is named by a hash of its text, and grouped by where it came from."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from hashlib import blake2b
 
 import pyarrow as pa
 
-# The columns of a table of documents, as parquet keeps them.
+# The columns of a table of documents in a parquet file.
 SCHEMA = pa.schema(
     [
         ("id", pa.string()),
@@ -28,8 +28,8 @@ class Document:
         group: the page, paper, file or package the text was cut from. Groups, not documents, are held out, and
             standard errors are clustered by group.
         text: valid Unicode (no lone surrogates), never empty.
-        source: what the group is of: a package, an archive, a site. The split has the same share of each.
-        licence: of the source, as it says itself.
+        source: what the group belongs to: a package, an archive, a site. The split holds out the same share of each.
+        licence: the licence that the source states.
     """
 
     id: str
@@ -40,7 +40,7 @@ class Document:
 
 
 def digest(*facts: object) -> str:
-    """Hash of facts on which something depends, 32 hexadecimal digits."""
+    """Hash of the facts on which a cached result depends, as 32 hexadecimal digits."""
     return blake2b("\n".join(map(str, facts)).encode(), digest_size=16).hexdigest()
 
 
@@ -52,7 +52,7 @@ def make_document(group: str, text: str, source: str = "", licence: str = "") ->
 
 
 def content_hash(documents: Iterable[Document]) -> str:
-    """Hash of a corpus: of all but the texts, which the ids stand for, in the given order; 32 hexadecimal digits."""
+    """Hash of documents in the given order, whose ids stand for their texts; 32 hexadecimal digits."""
     digest = blake2b(digest_size=16)
     for d in documents:
         digest.update(f"{d.id}\t{d.group}\t{d.source}\t{d.licence}\n".encode())

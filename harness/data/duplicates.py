@@ -1,4 +1,4 @@
-"""Text that a corpus has more than once: equal documents, near copies, and passages shared between groups.
+"""Removes text that a corpus has more than once: equal documents, near copies, and passages shared between groups.
 
 Copies are removed before the split and without knowledge of it, so that seen and held-out text stay exchangeable. If
 only the held-out text lost what the train text has, it would be rarer text, and its loss would exceed the loss on seen
@@ -24,18 +24,19 @@ Stage = Literal["exact", "near", "shared"]
 
 # Near copies: Jaccard similarity of the sets of word 5-grams of at least 0.75, as in Penedo et al. 2024 (FineWeb).
 SHINGLE, SIMILAR = 5, 0.75
-# Pairs are compared if they agree in one of 25 bands of 5 MinHashes: of pairs at the threshold all but
-# (1 - 0.75^5)^25 = 0.1 %, of pairs at 0.3 one in twenty.
+# Pairs are compared if they agree in one of 25 bands of 5 MinHashes: all pairs with a similarity of 0.75 but
+# (1 - 0.75^5)^25 = 0.1 %, and one in twenty of the pairs with a similarity of 0.3.
 HASHES, BANDS, ROWS, SEED = 128, 25, 5, 1
-# The estimate from 128 MinHashes has a standard deviation of sqrt(0.75 * 0.25 / 128) = 0.04: four of them below the
-# threshold a pair is not worth the exact comparison.
+# The estimate from 128 MinHashes has a standard deviation of sqrt(0.75 * 0.25 / 128) = 0.04. A pair whose estimate is
+# four of these below the threshold is not worth the exact comparison.
 WORTH_COMPARING = SIMILAR - 0.15
-# Shared passages: word 13-grams as in the contamination report. Of 165 MB of manuals and prose, 104 MB of code and
-# 49 MB of papers, bounds of 10, 7, 5 and 3 % of a document leave a contamination of at most 1.1, 0.7, 0.5 and 0.3 %,
-# and remove 8, 10, 12 and 14 % of the manuals, 4, 5, 7 and 10 % of the code. Docstrings, which repeat each other most,
-# need 5 % to stay below 1 %: they have 0.8 % then, 1.4 % at 7 % and 2.9 % at 10 %.
+# A document is removed if more than this share of its word 13-grams (as in the contamination report) stand in other
+# groups. On 165 MB of manuals and prose, 104 MB of code and 49 MB of papers, bounds of 10, 7, 5 and 3 % leave a
+# contamination of at most 1.1, 0.7, 0.5 and 0.3 %; they remove 8, 10, 12 and 14 % of the manuals, and 4, 5, 7 and 10 %
+# of the code. Docstrings repeat each other most: bounds of 10, 7 and 5 % leave 2.9, 1.4 and 0.8 %, so that only 5 %
+# keeps every corpus below 1 %.
 PASSAGE, SHARED = 13, 0.05
-# The 13-grams are sorted in this many parts, one after another: a sort needs 4 times the memory of what it sorts.
+# The 13-grams are sorted in this many parts, because sorting an array takes 4 times its own memory.
 PARTS = 16
 
 
@@ -45,9 +46,9 @@ class Removal:
 
     Attributes:
         stage: `exact`, equal texts; `near`, near copies; `shared`, passages that other groups have too.
-        source: of the removed documents.
-        kept_source: of the documents that stayed in their place.
-        documents, bytes: what was removed; UTF-8 bytes.
+        source: the source of the removed documents.
+        kept_source: the source of the documents that stayed in their place.
+        documents, bytes: the number of removed documents, and their UTF-8 bytes.
     """
 
     stage: Stage
@@ -63,7 +64,7 @@ class Cleaned:
 
     Attributes:
         documents: the documents that stayed, in hash order.
-        removals: what was removed for each stage and pair of sources, the most bytes first.
+        removals: what each stage removed for each pair of sources; within a stage the most bytes come first.
     """
 
     documents: list[Document]
@@ -71,9 +72,9 @@ class Cleaned:
 
 
 def clean(documents: Iterable[Document]) -> Cleaned:
-    """Remove equal documents, then near copies, then documents of which other groups have passages.
+    """Remove equal documents, then near copies, then documents that share passages with other groups.
 
-    In the last two stages the documents stand in hash order, and one is compared with earlier ones that stayed. The
+    In the last two stages each document is compared with the documents before it in hash order that stayed, so that the
     result does not depend on the order of reading.
     """
     # Stage, source of the removed documents, source of those that stayed -> bytes of each removed document.
@@ -97,9 +98,9 @@ def clean(documents: Iterable[Document]) -> Cleaned:
 
 
 def _distinct(documents: Iterable[Document]) -> tuple[dict[str, Document], list[tuple[str, str, int]]]:
-    """Each text once, by id; and id, source and bytes of its copies.
+    """One document for each text, by id; and the id, source and bytes of every other copy.
 
-    Of equal texts the one with the alphabetically first group stays, whatever the order of reading.
+    The copy whose group is alphabetically first stays, whatever the order of reading.
     """
     kept: dict[str, Document] = {}
     copies = []
@@ -113,15 +114,15 @@ def _distinct(documents: Iterable[Document]) -> tuple[dict[str, Document], list[
 
 
 def near_copies(documents: Sequence[Document]) -> Int64[np.ndarray, "documents"]:
-    """For each document the number of the most similar earlier one that stayed, if at least 0.75 similar; else -1.
+    """For each document, the most similar earlier document that stayed, or -1 if none is at least 0.75 similar.
 
-    Similar is the Jaccard index of the sets of word 5-grams, exact once MinHash has proposed the pair; a document of
-    fewer than five words resembles none.
+    Similarity is the Jaccard index of the sets of word 5-grams, computed exactly for the pairs that MinHash proposes.
+    A document of fewer than five words is similar to none.
     """
     signatures = _signatures(documents)
     bands = _bands(signatures)
     original = np.full(len(documents), -1, np.int64)
-    # Only the documents that may have a near copy; most have none. Their sets are compared exactly.
+    # Sets are made only for the documents that may have a near copy. Most documents have none.
     involved = np.flatnonzero((bands >= 0).any(axis=1))
     sets = _shingle_sets([documents[k] for k in involved.tolist()])
     stayed: dict[tuple[int, int], list[int]] = {}
@@ -142,7 +143,7 @@ def near_copies(documents: Sequence[Document]) -> Int64[np.ndarray, "documents"]
 
 
 def _signatures(documents: Sequence[Document]) -> UInt32[np.ndarray, "documents hashes"]:
-    """MinHashes of the sets of word 5-grams; a document without any has zeros."""
+    """The MinHashes of each document's set of word 5-grams; zeros for a document without any."""
     signatures = np.zeros((len(documents), HASHES), np.uint32)
 
     def read(batch: list[Document]) -> UInt32[np.ndarray, "batch hashes"]:
@@ -161,7 +162,7 @@ def _signatures(documents: Sequence[Document]) -> UInt32[np.ndarray, "documents 
 
 
 def _bands(signatures: UInt32[np.ndarray, "documents hashes"]) -> Int32[np.ndarray, "documents bands"]:
-    """For each band a number that documents with equal MinHashes in it share, or -1 where a document is alone."""
+    """For each band, a number that documents with equal MinHashes share, or -1 if a document's MinHashes are unique."""
     keys = np.full((len(signatures), BANDS), -1, np.int32)
     some = np.flatnonzero(signatures.any(axis=1))
     for band in range(BANDS):
@@ -190,7 +191,7 @@ def shared_passages(documents: Sequence[Document]) -> Int64[np.ndarray, "documen
     """For each document, the earlier document of another group whose passages it shares, or -1.
 
     A document shares passages if more than a twentieth of its word 13-grams stand in earlier documents of other groups
-    that stayed. The number is that of the document that was the first to have most of them.
+    that stayed. The result is the document that was the first to have most of them.
 
     A document of fewer than thirteen words shares none.
     """
@@ -202,7 +203,7 @@ def shared_passages(documents: Sequence[Document]) -> Int64[np.ndarray, "documen
     counts = np.concatenate([count for _, count in parts])
     passages, size = _shared_ids(np.concatenate([hashes for hashes, _ in parts]), np.repeat(groups, counts))
     del parts
-    # The first document that has a passage, and the first of another group than that one's.
+    # For each passage: the first document that has it, and the first document of another group that has it.
     first, other = np.full(size, -1, np.int32), np.full(size, -1, np.int32)
     original = np.full(len(documents), -1, np.int64)
     ends = np.cumsum(counts)
@@ -228,7 +229,7 @@ def shared_passages(documents: Sequence[Document]) -> Int64[np.ndarray, "documen
 def _shared_ids(
     hashes: UInt64[np.ndarray, "grams"], groups: Int32[np.ndarray, "grams"]
 ) -> tuple[Int32[np.ndarray, "grams"], int]:
-    """Equal numbers for equal n-grams, -1 for those of one group only; and how many numbers there are."""
+    """A number for each n-gram, equal for equal ones, -1 if only one group has it; and how many numbers there are."""
     ids = np.full(len(hashes), -1, np.int32)
     part_of = (hashes >> np.uint64(64 - PARTS.bit_length() + 1)).astype(np.uint8)
 

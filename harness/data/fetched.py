@@ -26,14 +26,14 @@ _RECORD = b"isogap"
 
 @dataclass(frozen=True)
 class Record:
-    """What is known of a source's text.
+    """Facts about the text of one source.
 
     Attributes:
-        source, origin, version, licence: its name, where it came from, of what version, under which licence.
-        archive_sha256: hash of the archive it was read from; empty for a dataset of the hub, which is streamed.
+        source, origin, version, licence: the source's name, where it came from, its version and its licence.
+        archive_sha256: hash of the archive the text was read from; empty for a dataset of the hub, which is streamed.
         text_sha256: hash of its documents' groups and texts in the order of (group, id).
         documents, bytes: the number of documents, and their UTF-8 bytes.
-        recipe: the READING_RECIPE when it was read.
+        recipe: the READING_RECIPE under which the text was read.
     """
 
     source: str
@@ -49,7 +49,7 @@ class Record:
 
 @dataclass(frozen=True)
 class Manifest:
-    """A fetched corpus: `records` of its sources in their order, and (source, reason) of those that are `missing`."""
+    """A fetched corpus: the `records` of its sources in order, and (source, reason) for each that is `missing`."""
 
     corpus: str
     records: tuple[Record, ...]
@@ -72,7 +72,7 @@ def manifest_file(name: str, cache: Path) -> Path:
 
 
 def write_source(documents: Sequence[Document], record: Record, cache: Path) -> Record:
-    """Write a source's documents, given in the order of (group, id), with its record, which is returned completed."""
+    """Write a source's documents, which are in the order of (group, id), and return its completed record."""
     table = documents_table(documents)
     size = sum(table["bytes"].to_pylist())
     record = replace(record, text_sha256=text_sha256(table), documents=len(documents), bytes=size)
@@ -135,7 +135,7 @@ def documents(name: str, cache: Path) -> Iterator[Document]:
 
 
 def facts(name: str, cache: Path) -> list[str]:
-    """What a fetched corpus depends on: its sources and the hashes of their text; InputError if it was not fetched."""
+    """The name and the hash of the text of each source of a fetched corpus; InputError if it was not fetched."""
     return [f"{record.source}\t{record.text_sha256}" for record in read_manifest(name, cache).records]
 
 

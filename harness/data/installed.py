@@ -38,7 +38,7 @@ def stdlib_files() -> tuple[tuple[str, Path], ...]:
 def package_files() -> tuple[tuple[str, Path], ...]:
     """(group, file) of the sources of the installed packages in TEXT_PACKAGES, tests and generated code left out.
 
-    A package is found, not imported.
+    Packages are located, not imported.
     """
     specs = [(name, importlib.util.find_spec(name)) for name in TEXT_PACKAGES]
     roots = [(name, Path(root)) for name, spec in specs if spec for root in spec.submodule_search_locations or ()]
@@ -75,7 +75,7 @@ def _sources(name: str, root: Path) -> Iterator[tuple[str, Path]]:
     for folder, inner, files in os.walk(root):
         inner[:] = sorted(set(inner) - SKIPPED_FOLDERS)
         for file in sorted(files):
-            # Generated wrappers of every MLIR operation, 3 MB of one template (jaxlib/mlir/dialects).
+            # _gen.py: generated wrappers of every MLIR operation, 3 MB of one template (jaxlib/mlir/dialects).
             if file.endswith(".py") and not file.startswith("test_") and not file.endswith(("_test.py", "_gen.py")):
                 path = Path(folder, file)
                 yield f"{name}/{path.relative_to(root).as_posix()}", path

@@ -24,7 +24,7 @@ class Mixture:
     Attributes:
         stores: the token store of each part, all of one tokenizer.
         windows: how many windows of each part's train stream the run may see.
-        context: tokens of input of a window.
+        context: the number of input tokens of a window.
     """
 
     stores: tuple[TokenStore, ...]
@@ -47,12 +47,12 @@ class Mixture:
 
 
 def stores_of(opened: Callable[..., TokenStore], data: DataConfig) -> tuple[TokenStore, ...]:
-    """The stores of a run's parts; `opened` is `harness.data.store.prepare` with its cache."""
+    """The stores of a run's parts. `opened` is `harness.data.store.prepare` with its argument `cache` bound."""
     return tuple(opened(name, data.tokenizer, **data.split) for _, name in data.parts)
 
 
 def share_out(total: int, shares: tuple[float, ...]) -> tuple[int, ...]:
-    """Whole numbers in these shares that sum to the total (largest remainders)."""
+    """Split a total into whole numbers in these shares, by the method of largest remainders."""
     exact = [total * share / sum(shares) for share in shares]
     whole = [int(number) for number in exact]
     most = sorted(range(len(shares)), key=lambda i: whole[i] - exact[i])
@@ -88,7 +88,7 @@ def available_tokens(shares: tuple[float, ...], stores: tuple[TokenStore, ...]) 
 def train_batches(
     mixture: Mixture, seed: int, first: int, stop: int, batch: int
 ) -> Int32[np.ndarray, "steps batch context+1"]:
-    """The batches of `batch` windows of the steps first .. stop - 1.
+    """The batches, of `batch` windows each, of the steps first .. stop - 1.
 
     The run's data seed fixes the order of the windows in every epoch.
     """
@@ -101,7 +101,7 @@ def read_windows(
 ) -> Int32[np.ndarray, "*shape context+1"]:
     """The windows with the given numbers in the mixture, from the `train` or the `heldout` streams.
 
-    `windows` is how many each part has.
+    `windows` is the number of windows of each part.
     """
     streams = [getattr(store, side) for store in mixture.stores]
     if len(streams) == 1:
@@ -118,14 +118,14 @@ def read_windows(
 def locate(
     index: Int[np.ndarray, "*shape"], windows: tuple[int, ...]
 ) -> tuple[Int[np.ndarray, "*shape"], Int[np.ndarray, "*shape"]]:
-    """The part that each window of a mixture is of, and its number there."""
+    """The part that each window of a mixture belongs to, and the window's number within that part."""
     ends = np.cumsum(windows)
     part = np.searchsorted(ends, index, side="right")
     return part, index - (ends - windows)[part]
 
 
 def heldout_windows(mixture: Mixture) -> tuple[int, ...]:
-    """The windows of each part's held-out text; InputError if a part's is shorter than one window."""
+    """The number of held-out windows of each part; InputError if a part has less held-out text than one window."""
     for store in mixture.stores:
         if len(store.heldout) <= mixture.context:
             expected = f"less than {len(store.heldout)}, the tokens of held-out text there are to measure on"

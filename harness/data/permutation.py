@@ -3,7 +3,8 @@
 import numpy as np
 from jaxtyping import Int, UInt64
 
-# Eight rounds mix each half four times. Fewer would show for a tiny U, where a round works on one or two bits.
+# Eight rounds change each half four times. With fewer, the orders of a tiny U would not look random, because a round
+# then works on one or two bits.
 ROUNDS = 8
 
 
@@ -25,7 +26,7 @@ def permute(
     Args:
         index: values in [0, size), as are the int64 values returned.
         size: number of permuted values, at least 1 and at most 2**62.
-        key: one key for all, or one an index: different keys give unrelated permutations.
+        key: one key for all indices, or one per index; different keys give unrelated permutations.
     """
     half = np.uint64(max(1, -(-(size - 1).bit_length() // 2)))
     mask = (np.uint64(1) << half) - np.uint64(1)

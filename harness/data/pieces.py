@@ -15,7 +15,7 @@ ANY_LINE = 1000
 def parse(source: str) -> ast.Module | None:
     """The syntax tree of a source file; None if this Python cannot parse it."""
     with warnings.catch_warnings():
-        # Invalid escapes and the like in other people's sources; Python 3.11 says Deprecation-, 3.12 SyntaxWarning.
+        # Invalid escapes in other people's sources give a DeprecationWarning in Python 3.11, a SyntaxWarning in 3.12.
         warnings.simplefilter("ignore", SyntaxWarning)
         warnings.simplefilter("ignore", DeprecationWarning)
         try:
@@ -59,7 +59,7 @@ def split_lines(source: str) -> list[str]:
 
 
 def statements(body: list[ast.stmt]) -> Iterator[tuple[ast.stmt, int, int]]:
-    """Each statement of a block and of the blocks inside it, with its number and the depth of its block; in no order.
+    """Each statement of a block and of the blocks inside it, with its number and the depth of its block, unordered.
 
     Expressions are not entered. They are nine tenths of a tree, and `ast.walk` takes three times as long as parsing.
     """
@@ -74,7 +74,7 @@ def statements(body: list[ast.stmt]) -> Iterator[tuple[ast.stmt, int, int]]:
 
 
 def _cut(lines: list[str], depth: dict[int, int]) -> list[str]:
-    """Greedy cutting: of the line starts that give an allowed length take the outermost, then the furthest."""
+    """Cut greedily: among the line starts that give an allowed length, take the least nested, then the farthest."""
     ends = [0, *accumulate(len(line) for line in lines)]
     pieces, start = [], 0
     while start < len(lines):

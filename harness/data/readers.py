@@ -10,9 +10,10 @@ from harness.data.documents import Document, make_document
 from harness.data.pieces import cut_text
 from sweeps.errors import InputError
 
-# The first 256 MB of a streamed dataset are taken: 256 M tokens of bytes, more than small models consume.
+# Only this much of a dataset is streamed: 256 M tokens of the tokenizer `bytes`, more than small models consume.
 STREAMED_BYTES = 256_000_000
-# Consecutive documents of a single file that form a group, about 30 kB, so that neighbours stay on one side of a split.
+# This many consecutive documents of a single file form a group (about 30 kB), so that most neighbours are on the same
+# side of a split.
 PIECES_IN_GROUP = 10
 
 
@@ -33,10 +34,10 @@ def text_files(path: Path) -> list[Path]:
 
 
 def read_text(path: Path) -> Iterator[Document]:
-    """UTF-8 text: of a folder, one document a file; a single file is cut into documents of 1 to 4 kB.
+    """Documents from UTF-8 text: one per file of a folder; a single file is cut into documents of 1 to 4 kB.
 
-    The group of a document is its path relative to the folder; of a single file, a stretch of ten documents. Raises
-    InputError for a path that does not exist, or a file that is not UTF-8.
+    In a folder, a document's group is its path relative to the folder; in a single file, ten consecutive documents form
+    a group. Raises InputError for a path that does not exist, or a file that is not UTF-8.
     """
     for file in text_files(path):
         try:
@@ -52,9 +53,9 @@ def read_text(path: Path) -> Iterator[Document]:
 
 
 def read_rows(builder: str, path: Path) -> Iterator[Document]:
-    """A document a row of JSON lines or parquet files (a file, or a folder of them), from the column `text`.
+    """One document per row of JSON lines or parquet files (a file, or a folder of them), from the column `text`.
 
-    Columns `group`, `source` and `licence` are taken if there are any; without a group every text is its own.
+    The columns `group`, `source` and `licence` are read if they exist; without a group each text is its own group.
 
     Args:
         builder: "json" or "parquet".

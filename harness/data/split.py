@@ -1,4 +1,4 @@
-"""Which groups are held out, which of the others each twin reads, and the order of documents. Hashes alone decide."""
+"""Decides by hashes which groups are held out, which of the others each twin reads, and the order of documents."""
 
 from collections.abc import Mapping
 from hashlib import blake2b
@@ -18,7 +18,7 @@ def place_in_order(document_id: str) -> tuple[float, str]:
     """Sort key of the order in which documents are kept and consumed.
 
     In this order every prefix is a uniform sample: U unique tokens are the first U tokens. A corpus that grows keeps
-    the order of what it had.
+    the order of the documents it had.
     """
     return unit_hash("isogap-order", document_id), document_id
 
@@ -28,16 +28,16 @@ def split(
 ) -> tuple[frozenset[str], frozenset[str]]:
     """The groups to train on and the groups held out, source by source.
 
-    Within a source of n groups the first round(fraction n) by hash of name and seed are held out, at least one and at
-    most n - 1 (of a single group its hash decides): train and held-out text have the same share of each source. Those
-    held out at a smaller fraction are among those held out at a larger one.
+    Within a source of n groups, the round(fraction n) groups with the smallest hashes of seed and name are held out, at
+    least one and at most n - 1 (a single group: if its hash is below the fraction). So train and held-out text have the
+    same share of each source, and the groups held out at a smaller fraction are also held out at a larger one.
 
     Args:
         groups: group -> source.
         fraction: share of the groups to hold out, in (0, 1).
         split_seed: another seed holds out another, independent choice of groups.
-        half: of the groups that are left, only one of two disjoint halves, cut likewise within each source: twins that
-            train on `a` and `b` share no group, and have the same held-out text.
+        half: train on only one of two disjoint halves of the groups that are left, which are also formed within each
+            source. Twins that train on `a` and `b` share no group, and have the same held-out text.
 
     Raises:
         InputError: the fraction is not in (0, 1), or one side would be empty.

@@ -35,20 +35,20 @@ class TokenStore:
     """A corpus, split and tokenized. Every document is followed by the end-of-document token, id vocab - 1.
 
     Attributes:
-        domain, tokenizer: the names it was asked for by.
+        domain, tokenizer: the names of the corpus and of the tokenizer.
         vocab: number of token ids.
-        hash: of corpus_hash, tokenizer_hash, held-out fraction, split seed and half: equal hashes, equal tokens.
-        corpus_hash, tokenizer_hash: of the documents, and of the vocabulary.
-        bytes_per_token: UTF-8 bytes of the train documents per token of theirs, end-of-document tokens counted.
-        contamination: share of the held-out word 13-grams that stand in the train split, halves and all.
+        hash: hash of corpus_hash, tokenizer_hash, held-out fraction, split seed, half; equal hashes mean equal tokens.
+        corpus_hash, tokenizer_hash: the hash of the documents, and that of the vocabulary.
+        bytes_per_token: UTF-8 bytes per token of the train documents, with end-of-document tokens counted.
+        contamination: share of the held-out word 13-grams that stand in the train split (both halves).
         train, heldout: the streams, memory-mapped; documents in hash order, so a prefix is a uniform sample.
         train_offsets, heldout_offsets: document k is tokens offsets[k] .. offsets[k + 1] - 1, its end included.
         train_groups, heldout_groups: group of each document, an index into group_names.
         train_ids, heldout_ids: document ids (32 hexadecimal digits as bytes).
-        group_names: pages, papers, files or packages, of the whole corpus whatever is read of it; no group has
-            documents on both sides.
+        group_names: the names of all groups of the corpus (pages, papers, files or packages), also of those not
+            read; no group has documents on both sides.
         group_sources: source of each group, an index into source_names.
-        source_names: what the groups are of, in alphabetical order.
+        source_names: the names of the sources, in alphabetical order.
         token_bytes: bytes of text per token id, 0 for the end of the document.
     """
 
@@ -99,8 +99,8 @@ def prepare(
         domain: a corpus by name (corpora.py).
         tokenizer: a tokenizer by name (tokenizers.py); `bpe:V` is trained on this domain's train split, both halves.
         cache: folder of prepared data; None is the user's cache folder.
-        heldout_fraction: share of each source's groups withheld before anything else, in (0, 1).
-        split_seed: another seed withholds other groups, chosen independently.
+        heldout_fraction: share of each source's groups to hold out, in (0, 1).
+        split_seed: another seed holds out other groups, chosen independently.
         half: train on one of two disjoint halves of the groups that are left (split.py); the held-out text is the same.
 
     Raises:

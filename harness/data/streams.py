@@ -8,8 +8,8 @@ from typing import TypeVar
 
 from harness.data.documents import Document
 
-# Large enough that the cost of a call of numpy does not matter, and small enough for memory: hashing needs 25 times
-# as much beside it.
+# Large enough that the cost of a call of numpy does not matter, and small enough for memory, because hashing a batch
+# takes 25 times its size.
 BATCH_BYTES = 2_000_000
 
 Item = TypeVar("Item")
@@ -22,7 +22,7 @@ def cores() -> int:
 
 
 def in_batches(documents: Iterable[Document]) -> Iterator[list[Document]]:
-    """Lists of consecutive documents of about 2 MB together; a longer document is a list of its own or ends one."""
+    """Lists of consecutive documents of about 2 MB together; a document longer than that ends its list."""
     batch, size = [], 0
     for document in documents:
         batch.append(document)

@@ -1,4 +1,4 @@
-"""Tokenizers by name: bytes, BPE trained on a corpus of ours, and published tiktoken vocabularies, whole or truncated.
+"""Tokenizers by name: bytes, BPE trained on a corpus, and published tiktoken vocabularies, whole or truncated.
 
 Every vocabulary counts the end-of-document token, which is always its last id.
 """
@@ -26,7 +26,7 @@ from sweeps.rules import SMALLEST_VOCAB, vocab_of
 WORD_PATTERN = (
     r"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]|\s+(?!\S)|\s+"
 )
-# Change this number with the recipe below or the pattern of words: trained merge lists are cached under it.
+# Change this number when the training below or the pattern of words changes: trained merge lists are cached under it.
 BPE_RECIPE = 1
 # Published vocabularies -> the name of their file in the package. Two of them share a file with another.
 FETCHED_AS = {
@@ -36,13 +36,13 @@ FETCHED_AS = {
     "p50k_base": "p50k_base",
     "p50k_edit": "p50k_base",
 }
-# The variables in which tiktoken looks for the folder of its files, in this order.
+# The environment variables that name tiktoken's cache folder, in the order in which it looks.
 FOLDER_VARIABLES = ("TIKTOKEN_CACHE_DIR", "DATA_GYM_CACHE_DIR")
 
 
 @dataclass(frozen=True)
 class TokenizerSpec:
-    """A tokenizer's name taken apart.
+    """The parts of a tokenizer's name.
 
     Attributes:
         kind: "bytes", "bpe" or "published".
@@ -58,14 +58,14 @@ class TokenizerSpec:
 
 @dataclass(frozen=True)
 class Tokenizer:
-    """Text to ids and back.
+    """A tokenizer, which turns text into ids and back.
 
     Attributes:
         vocab: number of ids; vocab - 1 is the end-of-document token, which `encode` never returns.
-        hash: of the byte strings of all ids and of the word pattern, 32 hexadecimal digits.
+        hash: hash of the byte strings of all ids and of the word pattern, 32 hexadecimal digits.
         token_bytes: bytes of text per id; 0 for the end of the document.
-        encode: ids of a text.
-        decode: the text of ids without end-of-document tokens; exact for whole texts.
+        encode: returns the ids of a text.
+        decode: returns the text of ids without end-of-document tokens; exact for whole texts.
     """
 
     vocab: int
@@ -78,7 +78,7 @@ class Tokenizer:
 def parse_tokenizer(name: str) -> TokenizerSpec:
     """The parts of a tokenizer's name.
 
-    Raises InputError for another than the known spellings, or a vocabulary below 257 or above what was published.
+    Raises InputError for a name of another form, or a vocabulary below 257 or above what was published.
     """
     try:
         vocab = vocab_of(name)
@@ -137,7 +137,7 @@ def train_library_tokenizer(texts: Iterable[str], vocab: int, where: str) -> Lib
 
     Args:
         texts: documents of the train split.
-        vocab: ids with that of the end of the document, which the library knows nothing of.
+        vocab: number of ids, with the end of the document, which the library does not know.
         where: name of the corpus, for the error.
 
     Raises:
@@ -163,21 +163,21 @@ def train_library_tokenizer(texts: Iterable[str], vocab: int, where: str) -> Lib
 
 
 def merge_ranks(tokenizer: LibraryTokenizer) -> dict[bytes, int]:
-    """The ids of a byte-level tokenizer as tiktoken ranks, in order, as bytes."""
+    """The vocabulary of a byte-level tokenizer as tiktoken ranks: bytes of a token -> its id, in the order of ids."""
     decode = _stand_ins()
     vocabulary = sorted(tokenizer.get_vocab().items(), key=lambda item: item[1])
     return {bytes(decode[character] for character in token): rank for token, rank in vocabulary}
 
 
 def _stand_ins() -> dict[str, int]:
-    """Character -> byte of the byte-level alphabet: printable Latin-1 stands for itself, others for 256, 257 ..."""
+    """Character -> byte of the byte-level alphabet: characters 256, 257, ... stand for bytes that are not printable."""
     printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
     others = [value for value in range(256) if value not in printable]
     return {chr(value): value for value in printable} | {chr(256 + k): value for k, value in enumerate(others)}
 
 
 def tiktoken_folder(cache: Path) -> Path:
-    """Where fetched vocabulary files lie, named as tiktoken names them."""
+    """The folder of fetched vocabulary files, which have tiktoken's own names."""
     return cache / "tiktoken"
 
 
@@ -202,7 +202,7 @@ def published_tokenizer(name: str, vocab: int, cache: Path) -> Tokenizer:
 
 @contextmanager
 def _files_in(folder: Path) -> Iterator[None]:
-    """While this lasts tiktoken looks for its files in that folder, unless the user has chosen another."""
+    """Make tiktoken look for its files in this folder, unless the user has chosen another."""
     if any(name in os.environ for name in FOLDER_VARIABLES):
         yield
         return
@@ -215,7 +215,7 @@ def _files_in(folder: Path) -> Iterator[None]:
 
 
 def write_ranks(ranks: dict[bytes, int]) -> str:
-    """A merge list in tiktoken's text format: one line a token, base64 and rank."""
+    """A merge list in tiktoken's text format: one line per token, with base64 and rank."""
     return "".join(f"{base64.b64encode(token).decode()} {rank}\n" for token, rank in ranks.items())
 
 

@@ -1,6 +1,7 @@
 """Windows of a token stream: how they are cut, and in which order a run visits them.
 
-The order is a pure function of (seed, position). There is no state: a run reads the same packed, alone or resumed.
+The order is a pure function of (seed, position). There is no state: a run reads the same windows packed, alone or
+resumed.
 """
 
 import numpy as np
@@ -27,7 +28,7 @@ def cut_windows(
     tokens: Int[np.ndarray, "tokens"], context: int, index: Int[np.ndarray, "*shape"]
 ) -> Int32[np.ndarray, "*shape context+1"]:
     """The windows with the given indices, inputs and targets together."""
-    # Rows of a view of all windows: four times faster than indexing token by token.
+    # Taking rows from a view of all windows is four times faster than indexing token by token.
     windows = sliding_window_view(np.asarray(tokens), context + 1)[::context]
     return windows[index].astype(np.int32)
 
@@ -50,7 +51,7 @@ def window_index(position: Int[np.ndarray, "*shape"], windows: int, seed: int) -
 def window_visits(
     window: Int[np.ndarray, "points"], positions: int, windows: int, seed: int
 ) -> tuple[Int[np.ndarray, "points"], Int[np.ndarray, "points"]]:
-    """How often each window stands among the first positions of a run's stream, and at which of them last (-1: never).
+    """How often each window occurs at the first `positions` positions of a run's stream, and where last (-1: nowhere).
 
     Args:
         window: indices below W = `windows`.

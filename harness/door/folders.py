@@ -44,13 +44,13 @@ def train_runs(
     retry_failed: bool = False,
     cache: str | Path | None = None,
 ) -> pd.DataFrame:
-    """Train what has not ended yet of a sweep, and return the table of its runs. Interrupted runs go on.
+    """Train the unfinished runs of a sweep, and return the table of its runs. Interrupted runs go on.
 
     Args:
         sweep: a YAML file, or the name of a preset.
-        out: the sweep's folder or its URL, new or begun.
-        workers: processes, each on its share of the cores; by default as measured.
-        max_minutes: stop after a checkpoint when this time is over.
+        out: the sweep's folder or its URL, new or existing.
+        workers: processes, each on its share of the cores; by default the number that calibration found fastest.
+        max_minutes: after this many minutes save a checkpoint and stop.
         fail_fast: stop at the first run that fails or diverges.
         retry_failed: run failed runs again.
         cache: folder of prepared text and compiled programs; by default the user's.
@@ -121,7 +121,7 @@ def measure_gaps(out: str | Path, run: None = None) -> SweepGaps: ...
 @overload
 def measure_gaps(out: str | Path, run: str) -> RunGaps: ...
 def measure_gaps(out: str | Path, run: str | None = None) -> SweepGaps | RunGaps:
-    """Every estimator of every cell's gap, with errors and placebos; of one run, by recency and over time.
+    """Measure every cell's gap by every estimator, with errors and placebos; or one run's by recency and over time.
 
     Args:
         out: a sweep's folder or its URL.

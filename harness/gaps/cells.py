@@ -30,21 +30,21 @@ class FinishedCell:
     """Finished runs that differ only in their seed, and their twins.
 
     Attributes:
-        runs: one run for each seed; of twins the one on half a, or on half b if that one has not ended.
-        documents: run id -> losses of documents, of the runs and their twins.
+        runs: one run per seed; of a pair of twins the one on half a, or the one on half b if the other has not ended.
+        documents: run id -> losses of documents, for the runs and their twins.
     """
 
     runs: tuple[RunConfig, ...]
     documents: Mapping[str, DocumentLosses]
 
     def of(self, run: RunConfig) -> tuple[DocumentLosses, DocumentLosses | None]:
-        """The documents of a run, and of its twin if it has ended too."""
+        """The losses of documents of a run, and those of its twin if it has ended too."""
         twin = None if run.data.half is None else self.documents.get(run.twin().run_id)
         return self.documents[run.run_id], twin
 
 
 def read_cells(out: Path, table: pd.DataFrame, run_id: str | None = None) -> Iterator[FinishedCell]:
-    """The cells with finished runs of a folder with this table of runs, in the order of the sweep, one at a time.
+    """The cells of a folder that have finished runs, one at a time in the order of the sweep; `table` holds its runs.
 
     With a `run_id`, only the cell of that run, or of the run whose twin it is.
     """
@@ -63,7 +63,7 @@ def read_cells(out: Path, table: pd.DataFrame, run_id: str | None = None) -> Ite
 
 
 def gap_rows(out: Path, table: pd.DataFrame) -> Iterator[tuple[dict[str, Any], FinishedCell]]:
-    """One row for each cell of a folder with this table of runs, and the cell.
+    """One row for each cell of a folder that has finished runs, and the cell; `table` holds the folder's runs.
 
     A row holds the cell's sizes; every estimator's gap averaged over seeds, with a standard error that covers documents
     and, where there are several, seeds; the minimum detectable gap of the most precise estimator; the gap that the
@@ -118,7 +118,7 @@ def _over_seeds(name: str, cell: FinishedCell, measured: Sequence[dict[str, Any]
 
 
 def _documents_error(name: str, cell: FinishedCell, errors: Sequence[float]) -> float:
-    """The error from documents of the mean over seeds: rows of all seeds together, clustered by group of documents."""
+    """The standard error from documents of the mean over seeds, whose rows are pooled and clustered by group."""
     if name == "online":  # seeds differ in training text and share the held-out text
         return float(np.mean(errors))
     sides: list[Side] = []

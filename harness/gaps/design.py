@@ -13,8 +13,9 @@ from sweeps.config import RunConfig
 from sweeps.errors import InputError
 
 # Standard deviations over groups of documents, in nats per token: of mean losses, and of the differences between twins.
-# Twins of 150,000 parameters had, after one epoch of 2 M tokens of web, code and science, 0.27, 0.55 and 0.35 for the
-# first, and 0.15, 0.35 and 0.044 for the second. Both grow with the gap. `isogap gaps` prints those of finished runs.
+# Twins of 150,000 parameters had, after one epoch of 2 M tokens of web, code and science, 0.27, 0.55 and 0.35 for
+# mean losses, and 0.15, 0.35 and 0.044 for differences. Both grow with the gap. `isogap gaps` prints both for finished
+# runs.
 DOCUMENT_SD, PAIRED_SD = 0.4, 0.15
 
 
@@ -24,7 +25,7 @@ def occupied(draws: float, places: float) -> float:
 
 
 def expectation(opened: Callable[..., TokenStore]) -> Callable[[RunConfig], dict[str, Any]]:
-    """The function `expect` for runs whose text is on this machine; it returns nothing for other runs.
+    """A function that applies `expect` to runs whose text is on this machine, and gives an empty dict for others.
 
     `opened` is `harness.data.store.prepare` with its cache, which opens each text once.
     """
@@ -42,11 +43,11 @@ def expect(config: RunConfig, stores: tuple[TokenStore, ...]) -> dict[str, Any]:
     """The gap that the published law predicts for a run, and the gap that the run's design can detect.
 
     Returns:
-        predicted_gap: by the published law at this N (without embeddings) and D, nats per token.
+        predicted_gap: the gap of the published law at this N (without embeddings) and D, nats per token.
         detectable_gap: the smallest gap that the best estimator (twins, if there are any) finds in four of five
             repetitions.
         detectable: whether the predicted gap is at least as large.
-        eval_tokens_needed: on each side, to detect the predicted gap with as many tokens in a document as here.
+        eval_tokens_needed: evaluation tokens on each side that detect the predicted gap, in documents as long as here.
     """
     predicted = float(predict_gap(N=count(config.model).nonembedding, D=config.tokens))
     parts = zip(stores, config.data.parts, strict=True)
@@ -69,6 +70,6 @@ def expect(config: RunConfig, stores: tuple[TokenStore, ...]) -> dict[str, Any]:
 
 
 def _groups(store: TokenStore, tokens: float) -> float:
-    """Groups of documents in so many tokens of the train stream."""
+    """The expected number of groups of documents in this many tokens of the train stream."""
     documents = tokens / len(store.train) * len(store.train_groups)
     return max(1.0, occupied(documents, store.groups_trained_on))

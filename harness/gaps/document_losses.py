@@ -1,4 +1,4 @@
-"""Losses document by document, as every evaluation records them and as gaps are measured from them."""
+"""The losses of documents, which every evaluation records and from which gaps are measured."""
 
 import dataclasses
 import math
@@ -24,11 +24,11 @@ class ProbeRows:
     """The losses of one probe after one step; a row is the part of one document that lies in one window.
 
     Attributes:
-        window, document, group, source: their numbers, see `harness.gaps.probes.Probe`.
+        window, document, group, source: what each row is part of, as numbers (see `harness.gaps.probes.Probe`).
         visits: how often the run (for the probe `other`: its twin) has read the window so far.
-        since: tokens that it has read since the last visit; -1 without a visit.
+        since: tokens that this run (or twin) has read since the last visit; -1 without a visit.
         tokens, bytes: how many tokens are predicted, and how many bytes of text these are.
-        loss: sum of their losses, nats.
+        loss: sum of the losses of these tokens, nats.
     """
 
     window: Int[np.ndarray, "rows"]

@@ -3,7 +3,7 @@
 Every estimator is a sum of signed means over sets of documents:
 
     probe     mean of L over held-out - mean of L over seen
-    control   the same of L - L', where L' are the losses of a model that was trained on neither set: the difficulty of
+    control   the same for L - L', where L' are the losses of a model that was trained on neither set: the difficulty of
               a document cancels within the document
     twin      half of: the mean of L - L' over what the twin has seen, less its mean over what the run has seen. The
               difficulty of a document cancels within the document, the lead of the better model between the sets
@@ -26,10 +26,10 @@ class Side(NamedTuple):
     """One set of documents in a contrast; a row is a document, or the part of it that lies in one window.
 
     Attributes:
-        weight: of the set's mean in the contrast.
-        sums: of each row, the sum over its tokens of losses, or of differences of losses.
-        counts: of each row, the tokens (or bytes) by which the sums are divided.
-        clusters: of each row, the number of its cluster, the same on all sides; rows of a cluster may be dependent.
+        weight: the weight of the set's mean in the contrast.
+        sums: for each row, the sum over its tokens of losses, or of differences of losses.
+        counts: for each row, the tokens (or bytes) by which the sums are divided.
+        clusters: for each row, its cluster, numbered alike on all sides; rows of a cluster may be dependent.
     """
 
     weight: float
@@ -57,7 +57,7 @@ class Gap(NamedTuple):
         return DETECTABLE * self.se
 
 
-# What cannot be measured, because a side has no rows.
+# A gap that cannot be measured, because a side has no rows.
 NO_GAP = Gap(math.nan, math.inf)
 
 
@@ -100,7 +100,7 @@ def probe_gap(seen: Side, heldout: Side) -> Gap:
 
 
 def control_gap(seen: Side, heldout: Side) -> Gap:
-    """The probe gap less that of a model trained on neither set.
+    """The probe gap less the probe gap of a model trained on neither set.
 
     Both sides hold the differences L - L' of the two models' losses.
     """
@@ -140,5 +140,5 @@ def spread(side: Side) -> float:
 
 
 def tokens_needed(tokens: int, se: float, target: float) -> float:
-    """Evaluation tokens for the standard error `target`, where `tokens` gave `se`: errors fall with the square root."""
+    """Evaluation tokens for the standard error `target` if `tokens` gave `se`: errors fall as 1/sqrt(tokens)."""
     return tokens * (se / target) ** 2

@@ -1,8 +1,8 @@
 """The gap of one run: the rows that an evaluation records, and the measurement at the end of the run.
 
-README.md explains the estimators `probe` and `online`. Training losses of the last 100 steps are those of parameters
-that are 50 steps older on average than the last; `online_lag` is the difference that this makes to a held-out loss. In
-runs below 200 steps the second half stands for the last 100 steps, because the first losses are far higher.
+README.md explains the estimators `probe` and `online`. Training losses of the last 100 steps belong to parameters that
+are on average 50 steps older than the final ones; `online_lag` is the difference that this makes to a held-out loss. In
+runs below 200 steps the second half is used for the last 100 steps, because the first losses are far higher.
 """
 
 import dataclasses
@@ -55,7 +55,7 @@ class TextFacts:
     """The facts about a run's text that its measurement needs.
 
     Attributes:
-        bytes_per_token: of the training text.
+        bytes_per_token: UTF-8 bytes per token of the training text.
         contamination: share of the held-out 13-grams that stand in training text.
         groups, first_groups: effective number of groups of documents read in the last 100 steps of the run, and in the
             last 100 steps of its first epoch.
@@ -141,8 +141,8 @@ def _online(
 
     The gap is the mean held-out loss over the span less the mean training loss. The lag is that mean held-out loss less
     the held-out loss at the end of the span. Training losses are not recorded document by document: their scatter from
-    step to step gives an error as if all windows were independent. The windows of a group are alike, and the error that
-    comes from this is added; it is estimated from the spread of the held-out groups.
+    step to step gives a standard error that treats windows as independent. Windows of one group are correlated; a
+    second term for that, estimated from the spread of the held-out groups, is added in quadrature.
     """
     start, end = span[0], span[-1]
     losses = series["train_loss"].to_numpy()[start:end].astype(np.float64)

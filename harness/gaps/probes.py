@@ -19,10 +19,10 @@ class Probe:
     Attributes:
         tokens: inputs and targets of each window.
         target_row: the row that each target belongs to.
-        window: of each row, the number of its window in the mixture's stream.
-        document, group, source: of each row, numbered across the parts of the mixture. Groups and sources have the same
-            numbers in both halves of twins and on both sides of the split.
-        token_counts, byte_counts: of each row, the number of targets and of their UTF-8 bytes.
+        window: for each row, the number of its window in the mixture's stream.
+        document, group, source: for each row, its document, group and source, numbered across the parts of the mixture.
+            Groups and sources have the same numbers in both halves of twins and on both sides of the split.
+        token_counts, byte_counts: for each row, the number of targets and of their UTF-8 bytes.
     """
 
     tokens: Int32[np.ndarray, "windows context+1"]
@@ -93,7 +93,7 @@ def _seen(config: RunConfig, windows: tuple[int, ...]) -> Int[np.ndarray, "sampl
 def _sample(
     candidates: list[Int[np.ndarray, "candidates"]], windows: tuple[int, ...], sizes: tuple[int, ...]
 ) -> Int[np.ndarray, "sampled"]:
-    """Of each part's candidates the `sizes` with the smallest hashes, in the order of the mixture's stream.
+    """The candidates of each part with the smallest hashes, `sizes` of them, in the order of the mixture's stream.
 
     `windows` is how many windows each part has.
     """

@@ -9,7 +9,7 @@ from sweeps.errors import InputError
 
 # Share of the held-out 13-grams in training text above which a gap is not to be trusted.
 CONTAMINATED = 0.01
-# Not N_total: a vocabulary of 128,000 would make most of a small model, and compute nothing between the layers.
+# N is not N_total: embeddings of 128,000 tokens would be most of a small model, but they take no part in its layers.
 RUN_ROLES = {"N": "N_nonembedding", "D": "D", "U": "U", "L": "val_loss_final100", "L_train": "train_loss_final100",
              "B": "batch_tokens", "lr": "lr", "flops": "flops", "epochs": "epochs", "seed": "seed"}  # fmt: skip
 _TWIN_COLUMNS = ("half", "gap_twin", "gap_twin_se", "gap_twin_bpb", "gap_twin_bpb_se", "gap_probe_se")
@@ -29,14 +29,14 @@ def roles_for_runs(
 ) -> tuple[pd.DataFrame, tuple[FitWarning, ...]]:
     """The tidy table of a sweep's runs in roles: finished runs only, the gap of one estimator with its error.
 
-    Runs of one configuration that differ only in their seed share a `cluster`. Twins have one gap, and one row.
+    Runs of one configuration that differ only in their seed share a `cluster`. A pair of twins has one gap and one row.
 
     Args:
-        frame: the table `runs` of a sweep (a row a run); one that no column of a gap is in has losses only.
+        frame: the table `runs` of a sweep, one row per run; without a column of a gap only its losses are read.
         estimator: `probe` (same parameters, seen against held-out documents), `online`, `control`, `twin`; or `best`,
             the twin gap of runs that have one and the probe gap of the others.
-        units: `tokens`, or `bytes`: D and U in bytes of text and gaps in bits per byte, in which runs on different
-            tokenizers compare.
+        units: `tokens`, or `bytes`: D and U in bytes of text and gaps in bits per byte, so that runs on different
+            tokenizers can be compared.
 
     Returns:
         the rows, and warnings that say how many were left out and why.
@@ -76,7 +76,7 @@ def _check_columns(frame: pd.DataFrame, columns: tuple[str, ...]) -> None:
 
 
 def _best(frame: pd.DataFrame, suffix: str) -> pd.DataFrame:
-    """One row a run, of twins that have both ended one a pair, with its best gap as G."""
+    """One row per run, or per pair of twins if both have ended, with the best gap as G."""
     _check_columns(frame, (f"gap_probe{suffix}", "status"))
     known = frame.assign(**{name: np.nan for name in _TWIN_COLUMNS if name not in frame})
     kept = known.loc[known[f"gap_twin{suffix}"].isna() | (known["half"] != "b")]

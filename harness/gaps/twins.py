@@ -24,7 +24,7 @@ FEWEST = 10
 
 
 def pair_files(out: Path, config: RunConfig, own: DocumentLosses) -> dict[Path, bytes]:
-    """pair.json of a run and of its twin, to be written; no file before both have been evaluated at their ends.
+    """pair.json of a run and of its twin, to be written; empty until both have been evaluated at their ends.
 
     The run that ends last writes both files; if the two end at once, both write the same bytes.
     """
@@ -71,7 +71,7 @@ def loss_differences(
 
 
 def placebo_gaps(own: DocumentLosses, twin: DocumentLosses | None, step: int, seed: int) -> dict[str, Gap]:
-    """Every estimator between two halves of the held-out documents, drawn by a hash with the seed: truly zero."""
+    """Every estimator between two halves of the held-out documents, drawn by a hash with the seed: truly zero gaps."""
     heldout = own.at(step, "heldout")
     gaps = {"probe": probe_gap(*halves(heldout.side(), seed))}
     if twin is not None:
@@ -81,12 +81,12 @@ def placebo_gaps(own: DocumentLosses, twin: DocumentLosses | None, step: int, se
 
 
 def recency(config: RunConfig, own: DocumentLosses, twin: DocumentLosses | None = None) -> list[dict[str, Any]]:
-    """The gap by how often text was seen, and by how long ago, in halvings of the run.
+    """The gap by how often text was seen, and by how long ago: from D/2 to D tokens, from D/4 to D/2, and so on.
 
     Returns:
         rows: `since_from` and `since_to` in tokens read since the last visit (None for any), `visits` (None for any),
-        documents, gap_probe, and for twins gap_twin, with standard errors. The last halving with ten groups of
-        documents holds all text that was seen later, too.
+        documents, gap_probe, and for twins gap_twin, with standard errors. The last range begins at 0, because
+        halving it would leave fewer than ten groups of documents, or less than a batch.
     """
     seen, other = own.at(config.steps, "seen"), own.at(config.steps, "other")
     return [
@@ -100,7 +100,7 @@ def recency(config: RunConfig, own: DocumentLosses, twin: DocumentLosses | None 
 
 
 class _ReadPart(NamedTuple):
-    """What was read at least `since_from` and less than `since_to` tokens ago (None: at any time), `visits` times."""
+    """Text last read `since_from` to `since_to` tokens ago (None: at any time), `visits` times (None: any number)."""
 
     since_from: int | None
     since_to: int | None

@@ -1,4 +1,4 @@
-"""The names of columns in the tables of a sweep; whoever asks for them alone imports no table."""
+"""The names of columns in the tables of a sweep; importing them does not import the tables."""
 
 QUANTITIES = (
     "width", "depth", "N_total", "N_nonembedding", "N_active", "N_trainable", "D", "U", "epochs", "batch_tokens", "lr",
@@ -14,5 +14,5 @@ MEASURED = (
     *(f"placebo_{name}{se}" for name in ("online", "control", "twin") for se in ("", "_se")),
     "gap_drift", "gap_drift_se", "converged", "noise_scale", "document_sd", "paired_sd", "contamination",
 )  # fmt: skip
-# These depend on the machine. All else in the tables is the same to the byte whenever and however the sweep is run.
+# These columns depend on the machine. All others are the same to the byte whenever and however the sweep is run.
 WALL_CLOCK = ("wall_seconds", "tokens_per_second")

@@ -1,8 +1,8 @@
-"""Heartbeats: what each process that trains does now, as one small file a process, replaced every two seconds.
+"""Heartbeats: what each training process does now, in one small file per process that is replaced every two seconds.
 
-A heartbeat is no record: it is not flushed to disk, and one that cannot be read is ignored. Seconds are differences of
-a process's own monotonic clock, and a process is alive if its serial number rises, so that the clocks of two processes
-are never compared.
+A heartbeat is not part of the record: it is not flushed to disk, and an unreadable one is ignored. Seconds are
+differences of a process's own monotonic clock, and a process is alive if its serial number rises, so that the clocks of
+two processes are never compared.
 """
 
 import collections
@@ -24,20 +24,20 @@ from models.count import flops
 from sweeps.config import RunConfig
 
 HEARTBEAT_SECONDS = 2.0
-# Speeds are averages over the last seconds: over many dispatches of the slowest programs, and still up to date.
+# Speeds are averages over this time: long enough for many dispatches of the slowest programs, and still up to date.
 RATE_SECONDS = 30.0
-# A process without a heartbeat for so long is taken for dead. A shared file system may show an old file for a minute.
+# A process without a heartbeat for this long counts as dead. A shared file system may show an old file for a minute.
 STALE_SECONDS = 120.0
 
 
 @dataclasses.dataclass(frozen=True)
 class InSlot:
-    """A run that trains now.
+    """A run that is being trained.
 
     Attributes:
-        tokens: D so far.
-        train_loss: of the last finished step, nats; None before the first, and where it is not finite.
-        tokens_per_second: over the last half minute.
+        tokens: tokens processed so far.
+        train_loss: loss of the last finished step in nats; None before the first step, and where it is not finite.
+        tokens_per_second: speed over the last half minute.
     """
 
     run_id: str
@@ -53,9 +53,9 @@ class Speed:
     """How fast a process trains a model.
 
     Attributes:
-        flops_per_token: training FLOPs of a token, which stand for the model.
-        tokens: of this model that the process has trained.
-        seconds: that the process spent on packs of this model, without waiting for compilation.
+        flops_per_token: training FLOPs per token, which identify the model.
+        tokens: tokens that the process has trained this model on.
+        seconds: time that the process spent on packs of this model, without waiting for compilation.
     """
 
     flops_per_token: int
@@ -68,14 +68,14 @@ class Heartbeat:
     """What a process reports.
 
     Attributes:
-        serial: rises with every heartbeat.
-        ended: the process has nothing more to do, and its sums are final.
-        since: seconds it has worked.
-        training_seconds, evaluation_seconds: inside compiled programs; their share of `since` is the `utilisation`.
-        compile_seconds: waited for compilation.
-        tokens: trained by it; `tokens_per_second` over the last half minute.
-        slots: the runs it trains now.
-        speeds: one for each model it has trained.
+        serial: a number that rises with every heartbeat.
+        ended: whether the process has nothing more to do, so that its sums are final.
+        since: seconds since the process began to work.
+        training_seconds, evaluation_seconds: time inside compiled programs; its share of `since` is the `utilisation`.
+        compile_seconds: time spent waiting for compilation.
+        tokens: tokens trained so far; `tokens_per_second` is the speed over the last half minute.
+        slots: the runs that the process trains now.
+        speeds: one `Speed` per model that the process has trained.
         left: runs that left their slots in the last half minute; many are shorter than the time between heartbeats.
     """
 
@@ -98,13 +98,13 @@ class Heartbeat:
 
 @dataclasses.dataclass
 class Spent:
-    """What a process did since it began to train; kept up to date by whoever trains.
+    """The work of a process since it began to train, which the code that trains keeps up to date.
 
     Attributes:
-        began: by `time.monotonic`.
+        began: the time of the beginning by `time.monotonic`.
         training, evaluation: seconds that the devices computed.
         compiling: seconds in which nothing could train, because a program was still compiled.
-        tokens: trained.
+        tokens: the number of tokens trained.
     """
 
     began: float = dataclasses.field(default_factory=time.monotonic)
@@ -120,7 +120,7 @@ class Spent:
 
 
 class Trained(Protocol):
-    """A run in a slot: its configuration, and the last step that is known of it, with its loss in nats."""
+    """A run in a slot: its configuration, the last step known, and the loss of that step in nats."""
 
     @property
     def config(self) -> RunConfig: ...
@@ -134,8 +134,8 @@ class HeartbeatWriter:
     """Writes the heartbeats of this process, for all its packs, in a thread beside the one that trains.
 
     Args:
-        spent: read at every heartbeat; a new one by default.
-        name: of the file; the host and the process id by default.
+        spent: the sums that every heartbeat reports; by default a new `Spent`.
+        name: the file's name; by default the host and the process id.
     """
 
     def __init__(self, out: Path, spent: Spent | None = None, name: str | None = None):
@@ -163,9 +163,9 @@ class HeartbeatWriter:
         self.write()  # the last heartbeat: it reports that this process has ended
 
     def set_slots(self, slots: Sequence[Trained]) -> None:
-        """Set the runs in the slots now, of one model; none when a pack has ended.
+        """Set the runs that are now in the slots, all of one model; an empty sequence when a pack has ended.
 
-        What was trained since the last call counts for this model, or for the last model if there are no runs.
+        The tokens trained since the last call count for this model, or for the last model if there are no runs.
         """
         with self._lock:
             self._model = flops(slots[0].config.model).train if slots else self._model
@@ -185,7 +185,7 @@ class HeartbeatWriter:
             self.write()
 
     def _sums(self) -> tuple[int, float]:
-        """Tokens trained, and seconds without those that were waited for compilation."""
+        """Tokens trained, and seconds spent, without the time spent waiting for compilation."""
         return self.spent.tokens, self.spent.total - self.spent.compiling
 
     def _charge(self) -> None:
@@ -269,18 +269,18 @@ def clear_heartbeats(out: Path) -> None:
 class HeartbeatReader:
     """Reads heartbeats again and again, for the holder of the sweep's lock.
 
-    The file of a process that has died is removed, so that `isogap status` sees it without a clock; a process taken for
-    dead by mistake comes back with its next heartbeat.
+    The file of a process that has died is removed, so that `isogap status` needs no clock. A process that
+    was taken for dead by mistake comes back with its next heartbeat.
     """
 
     def __init__(self, out: Path, clock: Callable[[], float] = time.monotonic):
         self._out, self._clock = out, clock
-        # By the name of a file: its last heartbeat, and when its serial number changed by the clock.
+        # File name -> its last heartbeat, and the time of the clock at which the serial number last changed.
         self._known: dict[str, tuple[Heartbeat, float]] = {}
 
     def read(self) -> list[Heartbeat]:
-        """The last heartbeat of every process so far; that of a dead process keeps its sums, is `ended` and has no
-        slots."""
+        """The last heartbeat of every process so far. That of a dead process keeps its sums, is `ended` and has
+        no slots."""
         now = self._clock()
         for path in _paths(self._out):
             heartbeat = _read(path)

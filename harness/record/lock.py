@@ -1,4 +1,4 @@
-"""The lock that tells a running sweep from a dead one: the system's on a file system, a lease on an object store.
+"""The lock that tells a running sweep from a dead one: a file's lock locally, a lease on an object store.
 
 The operating system frees the lock of a file when the process that holds it ends. An object store frees nothing. There
 the holder of a lease rewrites it every few seconds, and a process that wants it takes it over when it has not changed
@@ -71,7 +71,7 @@ def _file_lock(out: Path) -> Iterator[None]:
 
 
 def _taken(file: IO) -> bool:
-    """Take a file's lock, in several attempts: a process that only looks whether it is held has it for a moment."""
+    """Take a file's lock, in several attempts: a process that only checks whether it is free holds it for a moment."""
     for _ in range(ATTEMPTS):
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

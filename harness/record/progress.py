@@ -18,14 +18,15 @@ class Reached:
     """How far a sweep is.
 
     Attributes:
-        tokens, flops: trained so far, with those of interrupted runs since their last checkpoint, which are repeated.
-        tokens_total, flops_total: of all runs; of those that diverged or failed only what was trained.
-        eta_seconds: see `Tally.reached`. None while nothing runs or nothing was trained yet; 0 if all runs have ended.
-        live: some process runs the sweep.
+        tokens, flops: the work done so far, with what interrupted runs did after their last checkpoint and will repeat.
+        tokens_total, flops_total: the work of all runs; for runs that diverged or failed, only what was done.
+        eta_seconds: time to go (see `Tally.reached`). None while nothing runs or nothing was trained yet; 0 if all runs
+            have ended.
+        live: whether some process runs the sweep.
         states: how many runs are in each state.
-        tokens_per_second: of all processes over the last half minute; None while nothing runs.
+        tokens_per_second: speed of all processes over the last half minute; None while nothing runs.
         utilisation: share of their time that the processes of the last `isogap run` spent inside compiled programs.
-        elapsed_seconds: of the process that has worked longest.
+        elapsed_seconds: how long the process that has worked longest has worked.
         workers: the processes that train; if nothing runs, those of the last `isogap run`.
     """
 
@@ -43,11 +44,11 @@ class Reached:
 
 
 class Tally:
-    """Sums over a sweep's runs that follow as single runs change: who watches 10,000 runs reads only those in slots.
+    """Sums over a sweep's runs, updated run by run, so that watching 10,000 runs takes reading only those in slots.
 
     Args:
-        runs: by id.
-        statuses: of the runs, in their order.
+        runs: run id -> configuration.
+        statuses: the statuses of the runs, in the same order.
     """
 
     def __init__(self, runs: Mapping[str, RunConfig], statuses: Iterable[Status]):
@@ -97,9 +98,10 @@ class Tally:
     def reached(self, heartbeats: Sequence[Heartbeat], live: bool) -> Reached:
         """How far the sweep is.
 
-        The time to go is what is left of each model in tokens, at the speed its packs had in these processes since
-        they began, over the processes that train. A model not trained yet takes as long for a FLOP as the one nearest
-        to it in FLOPs a token. Compiling is not counted, and each process is taken to be busy to the end.
+        The time to go is the tokens left of each model over the speed of that model's packs in these processes, summed
+        over models and divided by the number of processes that train. A model not trained yet is assumed to take as
+        long per FLOP as the model nearest to it in FLOPs per token. Compiling is not counted, and each process is
+        assumed to be busy to the end.
         """
         states = {state: count for state, count in self._states.items() if count}
         working = [heartbeat for heartbeat in heartbeats if not heartbeat.ended]

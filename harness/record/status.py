@@ -22,8 +22,8 @@ class Status:
 
     Attributes:
         state: `interrupted` is a run that a process began and left; it goes on from its checkpoint.
-        step, steps: how many are finished, and how many are planned.
-        train_loss: of the last finished step, nats; None before the first.
+        step, steps: the numbers of finished and of planned steps.
+        train_loss: loss of the last finished step in nats; None before the first step.
         reason: why it diverged or failed.
     """
 
@@ -41,7 +41,7 @@ _STATUS = TypeAdapter(Status)
 
 def run_folder(out: Path, run_id: str) -> Path:
     """The folder of a run in a sweep's folder."""
-    return out.joinpath("runs", run_id)  # half the time of two slashes, which matters for 10,000 runs
+    return out.joinpath("runs", run_id)  # half the time of two operators `/`, which matters for 10,000 runs
 
 
 def write_status(folder: Path, status: Status) -> None:
@@ -60,14 +60,14 @@ def read_status(folder: Path, steps: int, *, live: bool = True) -> Status:
     If the file is damaged, a run whose gap and series are whole is done; any other goes on from its checkpoint.
 
     Args:
-        steps: planned, for runs that have no file yet.
+        steps: the planned number of steps, for a run that has no file yet.
         live: whether some process holds the sweep's lock.
     """
     try:
         status = _STATUS.validate_json(read_bytes(folder / "status.json"))
     except FileNotFoundError:
         return Status("pending", 0, steps)
-    except ValueError:  # no text, no JSON, or not a status
+    except ValueError:  # not text, not JSON, or not a status
         if series_end(folder) == steps:
             with contextlib.suppress(FileNotFoundError, ValueError, TypeError):
                 read_object(folder / "gap.json")

@@ -17,13 +17,13 @@ from sweeps.config import RunConfig
 from sweeps.errors import InputError
 
 RECORDED_PACKAGES = ("isogap", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "tokenizers", "tiktoken")
-# What messages advise against a damaged list of runs, and against a damaged configuration.
+# The remedies that messages suggest for a damaged list of runs, and for a damaged configuration.
 REMEDY = "delete it, and `isogap run` makes it anew and keeps what is finished"
 REWRITE = "`isogap run` of the sweep that it is of writes it anew"
 
 
 def read_configs(out: Path, known: Mapping[str, RunConfig] | None = None) -> list[RunConfig]:
-    """The runs of a sweep's folder, in the order of the sweep, without reading those that are `known` by id.
+    """The runs of a sweep's folder, in the order of the sweep. Those that are `known` by id are not read.
 
     Every configuration is in the folder twice: in configs.jsonl, so that one file is read for all, and in the run's own
     folder. The copy whose hash is the run's id is taken.
@@ -80,8 +80,8 @@ def with_standing(out: Path, configs: Sequence[RunConfig]) -> list[RunConfig]:
 def lay_out(out: Path, spec_text: str, configs: Sequence[RunConfig]) -> list[RunConfig]:
     """Make or extend a sweep's folder, and return all its runs as `with_standing` does.
 
-    The runs that it holds already keep their files and their place. Another spec that it holds is kept as sweep-1.yaml,
-    sweep-2.yaml, ...
+    The runs that it holds already keep their files and their place. An earlier spec that differs is kept as
+    sweep-1.yaml, sweep-2.yaml, ...
     """
     runs = with_standing(out, configs)
     remove_leftovers(out)
@@ -102,7 +102,7 @@ def lay_out(out: Path, spec_text: str, configs: Sequence[RunConfig]) -> list[Run
 
 
 def _configured(out: Path, lines: Mapping[str, bytes]) -> set[str]:
-    """The runs whose folder has a whole configuration, as long as its line: a loss of power may have cut a file."""
+    """The runs whose folder has a configuration of full length; a power loss may have cut the others."""
     if is_local(out):
         folder = run_folder(out, "").absolute()
         return {run_id for run_id in lines if _size(f"{folder}/{run_id}/config.json") == len(lines[run_id])}
@@ -135,7 +135,7 @@ def _recorded_data(out: Path) -> dict[str, dict[str, str]]:
 
 
 def check_data(out: Path, hashes: dict[str, dict[str, str]]) -> None:
-    """Refuse to go on with other tokens than those the folder's runs began with.
+    """Refuse to go on with tokens that differ from those with which the folder's runs began.
 
     Raises:
         InputError: environment.json has another hash for a pair's tokens (see `record_environment`), or is damaged.
@@ -152,7 +152,7 @@ def check_data(out: Path, hashes: dict[str, dict[str, str]]) -> None:
 def record_environment(out: Path, devices: Sequence[str], hashes: dict[str, dict[str, str]]) -> None:
     """Write environment.json: versions, machine, devices, commit, and the hash of every corpus and tokenizer used.
 
-    Hashes in the file that is there already stay, if they are of other pairs; if it is damaged, InputError is raised.
+    Hashes of other pairs that the file already holds are kept. Raises InputError if it is damaged.
 
     Args:
         devices: one line for each device.

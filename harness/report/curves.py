@@ -27,9 +27,8 @@ class LossCurves:
         text: its domain and its tokenizer, which name the figure it is drawn in.
         n: parameters without embeddings.
         label: what a reader sees on pointing at it.
-        unit: of the loss.
-        lines: by kind of line, tokens processed and the loss. Step 0 is left out: it has no place on a logarithmic
-            axis.
+        unit: the unit of the loss.
+        lines: for each kind of line, tokens processed and the loss. Step 0 is left out: it has no place on a log axis.
     """
 
     text: str
@@ -42,7 +41,7 @@ class LossCurves:
 def smooth(
     tokens: Float[np.ndarray, "steps"], loss: Float[np.ndarray, "steps"], bins: int = CURVE_BINS
 ) -> tuple[Float[np.ndarray, "bins"], Float[np.ndarray, "bins"]]:
-    """Average tokens and loss over equal ratios of tokens; steps whose loss is not finite are left out."""
+    """Average tokens and loss in bins of equal width in log tokens; steps whose loss is not finite are left out."""
     finite = np.isfinite(loss)
     tokens, loss = tokens[finite].astype(float), loss[finite].astype(float)
     if len(tokens) <= bins:
@@ -56,7 +55,7 @@ def smooth(
 
 
 def bytes_per_token(runs: pd.DataFrame, evals: pd.DataFrame) -> dict[str, float]:
-    """Bytes per token of each run's text: of its corpus where that was measured, else of its own held-out probe."""
+    """Bytes per token of each run's text, measured on its corpus or, where that is unknown, on its held-out probe."""
     heldout = evals.query("probe == 'heldout'")
     ratios = numbers(heldout, "probe_bytes") / numbers(heldout, "probe_tokens")
     probed = dict(zip(heldout["run_id"], ratios.tolist(), strict=True))

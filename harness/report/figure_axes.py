@@ -37,7 +37,7 @@ class SignedLog:
 
     @staticmethod
     def of(*values: Float[np.ndarray, "..."]) -> "SignedLog":
-        """Choose a scale below nine in ten of the values; where all are positive, below all, which is a log axis."""
+        """Choose a scale below nine tenths of the values, or below all if all are positive, which gives a log axis."""
         pooled = np.concatenate([np.ravel(np.asarray(v, float)) for v in values])
         sizes = np.abs(pooled[np.isfinite(pooled) & (pooled != 0)])
         if not len(sizes):
@@ -55,7 +55,7 @@ class SignedLog:
         return {"array": up, "arrayminus": down, "symmetric": False, "color": BARS, "thickness": 1, "width": 0}
 
     def axis(self, title: str, *values: Float[np.ndarray, "..."]) -> dict[str, Any]:
-        """Return an axis over the values with a tick a decade, or ticks at 1, 2 and 5 where the decades are few."""
+        """Return an axis over the values with one tick per decade, or ticks at 1, 2 and 5 for few decades."""
         placed = self.place(np.concatenate([np.ravel(np.asarray(v, float)) for v in values]))
         placed = placed[np.isfinite(placed)]
         low, high = (placed.min(), placed.max()) if len(placed) else (-1.0, 1.0)
@@ -88,7 +88,7 @@ def log_axis(title: str, *values: Float[np.ndarray, "..."]) -> dict[str, Any]:
     pooled = np.concatenate([np.ravel(np.asarray(v, float)) for v in values])
     logs = np.log10(pooled[pooled > 0])
     low, high = (logs.min(), logs.max()) if len(logs) else (0.0, 1.0)
-    # A single value gets a whole decade around it: without one no tick would fall beside it.
+    # A single value gets a whole decade around it, because otherwise no tick would be near it.
     pad = max(0.05 * (high - low), (1.0 - (high - low)) / 2)
     low, high = low - pad, high + pad
     ticks = {"dtick": math.ceil((high - low) / 7), "exponentformat": "power"}

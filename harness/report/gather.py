@@ -1,4 +1,4 @@
-"""The first of a report's three acts, reading: a sweep's folder, or a simulated table, as typed records."""
+"""Step 1 of a report: read a sweep's folder or a simulated table into typed records."""
 
 import json
 from dataclasses import dataclass
@@ -19,13 +19,13 @@ from harness.report.figure_axes import numbers
 
 @dataclass(frozen=True)
 class Records:
-    """What stands in a sweep's folder or a simulated table, read and not judged.
+    """The content of a sweep's folder or a simulated table, read but not judged.
 
     Attributes:
-        runs: the tidy table of every run, whatever its status; of a sweep with `step` of `steps`, and the `seconds`
-            and `compile_seconds` that training and compiling have taken so far.
+        runs: the tidy table of all runs, whatever their status; for a sweep also `step`, `steps`, and the `seconds` and
+            `compile_seconds` that training and compiling have taken so far.
         curves: the losses of every run over training; empty if none was recorded.
-        cells: of finished twins, every estimator's gap, and of each cell what `harness.gaps.cells.details` gives.
+        cells: for each cell of finished twins, its row of gaps, and its details (`harness.gaps.cells.details`).
         environment: environment.json, None before the first run began or for a table.
         spec: the text of sweep.yaml; empty for a table.
         truth: the world of a simulated table; None for a sweep.

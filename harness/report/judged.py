@@ -1,4 +1,4 @@
-"""The second of a report's three acts, judging: a table of runs becomes a verdict and the rows it is about."""
+"""Step 2 of a report: judge a table of runs, which gives a verdict and the rows that it is about."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,13 +20,13 @@ from sweeps.errors import InputError
 
 @dataclass(frozen=True)
 class Judged:
-    """What was made of the gaps of a table.
+    """The judgement of a table's gaps.
 
     Attributes:
-        verdict: None where nothing can be fitted; `missing` says what was lacking.
+        verdict: the verdict, or None where nothing can be fitted; `missing` says what was lacking.
         marks: the finished runs that the verdict is about; None without any.
         notes: what was left out of the fit, in sentences.
-        true_fit: of a simulated table, the fit of the law that is true of it; None for a sweep.
+        true_fit: the fit of a simulated table's true law; None for a sweep.
     """
 
     verdict: Verdict | None
@@ -40,10 +40,10 @@ def judge_sweep(runs: pd.DataFrame, name: str, *, bootstrap: int = 100, nulls: b
     """Judge the gaps of a sweep's runs, any number of them finished.
 
     Args:
-        runs: a row a run, as `harness.record.table.runs_table` gives it.
-        name: of the sweep, for messages.
-        bootstrap: cluster bootstrap draws behind the intervals.
-        nulls: whether to put simulated truths to the same rule.
+        runs: one row per run, as in `harness.record.table.runs_table`.
+        name: the name of the sweep, for messages.
+        bootstrap: number of cluster bootstrap draws for the intervals.
+        nulls: whether to judge simulated truths by the same rule.
     """
     marks, notes = None, ()
     try:
@@ -69,10 +69,10 @@ def judge_simulated_table(
 
 
 def fit_true_law(source: Path, rows: pd.DataFrame, truth: Truth, *, bootstrap: int = 100) -> FitResult:
-    """Fit the law that is true of a simulated table to the rows in which it is, and compare with the true constants.
+    """Fit the true law of a simulated table to the rows for which it holds, and compare with the true constants.
 
     Args:
-        rows: of the table, in roles.
+        rows: the rows of the table, in roles.
 
     Raises:
         InputError: the law cannot be fitted to that table.

@@ -15,7 +15,7 @@ from harness.report.figure_axes import numbers, short
 
 @dataclass(frozen=True)
 class Marks:
-    """The measured gaps, a mark a run or a pair of twins.
+    """The measured gaps, one mark per run or pair of twins.
 
     Attributes:
         n, d, epochs: parameters without embeddings, tokens processed, and passes over the unique tokens.
@@ -23,7 +23,7 @@ class Marks:
         probe, probe_se, online, online_se: the gap by two estimators, nan where one was not measured.
         placebo, placebo_se: the gap between two halves of the held-out text.
         settled: how many of the gaps had settled.
-        architecture, tokenizer, domain: of each run.
+        architecture, tokenizer, domain: the names of these for each mark.
         texts: what a reader sees on pointing at a mark, as HTML.
     """
 

@@ -54,7 +54,7 @@ def side_by_side(rows: Sequence[dict[str, Any]]) -> go.Figure:
 
 
 def over_training(rows: Sequence[dict[str, Any]], details: Sequence[dict[str, Any]]) -> go.Figure:
-    """Draw the twin gap after every evaluation against epochs, a line a cell."""
+    """Draw the twin gap after every evaluation against epochs, one line per cell."""
     curves = [
         (row, [point for point in each["trajectory"] if point.get("gap_twin") is not None])
         for row, each in zip(rows, details, strict=True)
@@ -63,7 +63,7 @@ def over_training(rows: Sequence[dict[str, Any]], details: Sequence[dict[str, An
 
 
 def by_recency(rows: Sequence[dict[str, Any]], details: Sequence[dict[str, Any]]) -> go.Figure:
-    """Draw the twin gap against the tokens read since a window was last seen, a line a cell."""
+    """Draw the twin gap against the tokens read since a window was last seen, one line per cell."""
     curves = []
     for row, each in zip(rows, details, strict=True):
         bins = [bin_ for bin_ in each["recency"] if bin_["since_to"] is not None and bin_.get("gap_twin") is not None]
@@ -91,7 +91,7 @@ def _lines(curves: Sequence[tuple[dict[str, Any], list[dict[str, Any]]]], across
 
 
 def estimators_table(rows: Sequence[dict[str, Any]]) -> str:
-    """Write the same as numbers, with the scores of the placebos and the spread over documents."""
+    """Write the estimators of each cell as numbers, with the scores of the placebos and the spread over documents."""
     headings = (
         "twins", *ESTIMATORS, "minimum detectable", *(f"placebo / s.e., {name}" for name in ESTIMATORS),
         "online lag", "documents' s.d.", "differences' s.d.", "noise scale, tokens",
@@ -133,7 +133,7 @@ def estimator_figure(marks: Marks) -> go.Figure:
 
 
 def placebo_scores(marks: Marks) -> Float[np.ndarray, "scores"]:
-    """Return placebo gaps over their standard errors, of the marks that have both."""
+    """Return placebo gaps over their standard errors, for the marks that have both."""
     placebo, se = marks.placebo, marks.placebo_se
     usable = np.isfinite(placebo) & np.isfinite(se) & (se > 0)
     return placebo[usable] / se[usable]

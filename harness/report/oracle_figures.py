@@ -32,7 +32,7 @@ def _curves(
     table: pd.DataFrame, x: str, y: str, by: str, titles: tuple[str, str], *, mode: str = "lines",
     dotted: str | None = None,
 ) -> go.Figure:  # fmt: skip
-    """Draw a line for each value of `by`, lighter for larger ones, on logarithmic axes; another column is dotted."""
+    """Draw a line for each value of `by`, lighter for larger ones, on log axes, and the column `dotted` as dots."""
     figure = blank(440)
     sizes = np.unique(numbers(table, by))
     for size, colour in zip(sizes, size_colours(sizes, sizes.min(), sizes.max()), strict=True):
@@ -134,7 +134,7 @@ def _random_features(table: pd.DataFrame, truth: Truth) -> tuple[str, list[Drawi
 def _gradient_flow(table: pd.DataFrame, truth: Truth) -> tuple[str, list[Drawing]]:
     reused, fresh = (table.loc[table["data"] == kind] for kind in ("reused", "fresh"))
     largest = numbers(table, "N_total").max()
-    # On fresh samples P only says how many samples measure the null.
+    # On fresh samples the gap is zero, and P is only the number of samples it is measured with: the largest is drawn.
     fresh = fresh.loc[numbers(fresh, "P") == numbers(fresh, "P").max()]
     wide = reused.loc[numbers(reused, "N_total") == largest]
     titles = ("t, passes over the samples at rate 1", "loss (dotted: training)")

@@ -1,4 +1,4 @@
-"""The third of a report's three acts, drawing: sections in the order of a reader's questions, each figure explained."""
+"""Step 3 of a report: write the page, with sections in the order of a reader's questions and every figure explained."""
 
 import json
 from collections import Counter

@@ -166,5 +166,5 @@ def runs_html(runs: pd.DataFrame) -> str:
 
 
 def facts_table(facts: dict[str, Any]) -> str:
-    """Write names and values, a row each."""
+    """Write names and values, one row per name."""
     return html_table(("what", "value"), [[name, str(value)] for name, value in facts.items()])

@@ -43,7 +43,7 @@ def oracle_page(source: Path, table: pd.DataFrame, truth: Truth, *, bootstrap: i
     """Write the page of a table whose law is not of a gap: its figures, its truth and its rows.
 
     Raises:
-        InputError: no such oracle, or a table that is not of it.
+        InputError: an unknown oracle, or a table that it did not make.
     """
     if truth.oracle not in FIGURES:
         raise InputError(path_of(source), "oracle", truth.oracle, f"one of {', '.join(FIGURES)}")

@@ -20,8 +20,8 @@ def write_report(source: Path, to: Path | None = None, *, bootstrap: int = 100, 
     Args:
         source: a sweep's folder, any number of its runs finished; or a table of `isogap simulate`, its truth beside it.
         to: the page; by default DIR/report.html, or the table's name with .html.
-        bootstrap: cluster bootstrap draws behind the intervals.
-        nulls: whether to put simulated truths to the same rule.
+        bootstrap: number of cluster bootstrap draws for the intervals.
+        nulls: whether to judge simulated truths by the same rule.
 
     Returns:
         the page's path.

@@ -14,11 +14,11 @@ from harness.record.status import run_folder
 from sweeps.config import RunConfig
 from sweeps.errors import InputError, reason_of
 
-# The name of a tracker is that of its package and of its module in this folder, which has `mirror_to_NAME(out, run)`.
+# A tracker is named like its package and like its module here; that module defines `mirror_to_NAME(out, run)`.
 TRACKERS = ("tensorboard", "wandb")
-# Runs commit every 20 s.
+# Seconds between two updates of a tracker; a run has new rows every 20 s (`harness.train.pack.SAVE_SECONDS`).
 UPDATE_SECONDS = 30.0
-# The last update, when the training is over, may take this long.
+# The last update, when the training is over, may take this many seconds.
 LAST_SECONDS = 300.0
 
 Mirror = Callable[[Path, RunConfig], None]

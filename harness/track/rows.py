@@ -16,7 +16,7 @@ def last_step(segment: Path) -> int:
 
 
 def committed_segments(folder: Path) -> list[Path]:
-    """The series and evals of whole commits, ordered by step: up to the last timing, which a commit writes last."""
+    """The segments of series and evals of whole commits, by step: up to the last timing, which a commit writes last."""
     reached = max(map(last_step, segment_paths(folder, "timing")), default=-1)
     paths = [path for kind in ("evals", "series") for path in segment_paths(folder, kind) if last_step(path) <= reached]
     return sorted(paths, key=lambda path: (path.stem, path.parent.name))

@@ -1,4 +1,4 @@
-"""Weights & Biases: each run is one of its runs, with the same id."""
+"""Weights & Biases: each run becomes a W&B run with the same id."""
 
 import importlib
 import json
@@ -12,7 +12,7 @@ from harness.record.status import ENDED, read_status, run_folder
 from harness.track.rows import committed_segments, last_step, scalars
 from sweeps.config import RunConfig
 
-# It is not installed with the project, nor are its types.
+# Imported by name, because neither the package nor its types are installed with the project.
 wandb: Any = importlib.import_module("wandb")
 
 # The rows of a run must reach the server within this time, or they are sent again at the next update.

@@ -1,1 +1,1 @@
-"""From archives to pages of text, a module a kind of content; markup, boilerplate and licence headers stay behind."""
+"""Readers from archives to pages of text without markup, boilerplate and licence headers: one module per kind."""

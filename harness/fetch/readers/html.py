@@ -9,7 +9,7 @@ from resiliparse.extract.html2text import extract_plain_text  # pyright: ignore[
 from harness.fetch.readers.archives import members
 from harness.fetch.readers.pages import Page, prose, without_shared_edges
 
-# What is around a page's text, in the terms of HTML itself, of Sphinx, DocBook and the manuals read here.
+# Elements around a page's text, by the names they have in HTML itself, Sphinx, DocBook and the manuals read here.
 _AROUND = [
     "head", "script", "style", "noscript", "template", "iframe", "svg", "form", "button", "nav", "header", "footer",
     "[role=navigation]", "[role=search]", "[role=banner]", "[role=contentinfo]", "#quickview", "#preamble", "#path",
@@ -24,7 +24,7 @@ _COPYRIGHT = re.compile(r"^\W*(?:copyright\b|\(c\)|©|all rights reserved).{0,30
 
 
 def html_text(source: str) -> str:
-    """The text of a page: paragraphs apart, lists with bullets, code as it stands; navigation and copyright lines gone.
+    """The text of a page, with separate paragraphs, bullets and unchanged code, without navigation and copyright lines.
 
     The extraction is Resiliparse's (Bevendorff et al. 2018), which also made the text of large web corpora.
     """
@@ -33,7 +33,7 @@ def html_text(source: str) -> str:
 
 
 def manual(archive: Path, pattern: str) -> Iterator[Page]:
-    """The HTML pages of a package, a group each; indexes and search pages, which list words, are left out."""
+    """The HTML pages of a package, one group per page; indexes and search pages, which list words, are left out."""
     texts = (
         (name, html_text(content.decode("utf-8", "replace")))
         for name, content in members(archive, pattern)

@@ -1,4 +1,4 @@
-"""Reference manuals of web services, out of the descriptions that their clients are generated from."""
+"""Reference manuals of web services, from the descriptions that their clients are generated from."""
 
 import gzip
 import json
@@ -12,7 +12,7 @@ from harness.fetch.readers.archives import members
 from harness.fetch.readers.html import html_text
 from harness.fetch.readers.pages import Page, prose
 
-# Shorter ones are labels: "The ARN of the resource."
+# Shorter descriptions are mere labels, such as "The ARN of the resource."
 SHORTEST_DESCRIPTION = 120
 _LINK = re.compile(r"\[([^\]\n]+)\]\([^)\s]+\)")
 _AWS = r"botocore/data/(?P<name>[\w.-]+)/[\d-]+/service-2\.json\.gz"
@@ -20,9 +20,9 @@ _GOOGLE = r"googleapiclient/discovery_cache/documents/(?P<name>\w+)\.v\d+(?:_\d+
 
 
 def amazon(archive: Path) -> Iterator[Page]:
-    """The manual of each service in a wheel of botocore, in its newest version, a group each.
+    """The manual of each service in a wheel of botocore, in its newest version, one group per service.
 
-    Descriptions stand under the name of what they describe; one that has stood before, in any service, is left out.
+    A description stands under the name of what it describes; if it occurred before, in any service, it is left out.
     """
     newest = dict(members(archive, _AWS))  # files come in the order of versions, which are dates
     seen: set[str] = set()
@@ -44,7 +44,7 @@ def _amazon_manual(source: bytes, seen: set[str]) -> str:
 
 
 def google(archive: Path) -> Iterator[Page]:
-    """The manual of each service in a wheel of google-api-python-client, in its newest version, a group each."""
+    """The newest manual of each service in a wheel of google-api-python-client, one group per service."""
     newest = dict(members(archive, _GOOGLE))
     seen: set[str] = set()
     return prose((service, _google_manual(json.loads(content), seen)) for service, content in newest.items())

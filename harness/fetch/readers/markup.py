@@ -1,4 +1,4 @@
-"""Markup that people write by hand, as plain text: reStructuredText, POD and Wikipedia's."""
+"""Turns hand-written markup into plain text: reStructuredText, POD and Wikipedia's."""
 
 import bz2
 import re
@@ -27,7 +27,7 @@ _OPTION = re.compile(r"^\s+:[\w -]+:(?:\s.*)?$")
 _RULE = re.compile(r"^\s*([=\-~^\"'`#*+.:_])\1{2,}\s*$")
 
 _POD_ENTITIES = {"lt": "<", "gt": ">", "verbar": "|", "sol": "/"}
-# Brackets that are text, while the codes around them are undone.
+# Stand-ins for brackets that are text, while the formatting codes around them are removed.
 _HIDE, _SHOW = str.maketrans("<>", "\ue000\ue001"), str.maketrans("\ue000\ue001", "<>")
 _POD_CODE = re.compile(r"([A-DF-Z])(?:<<\s+(.*?)\s+>>|<<<\s+(.*?)\s+>>>|<((?:[^<>]|E<[^<>]*>)*)>)", re.DOTALL)
 _POD_LEGAL = re.compile(r"^(?:authors?|copyright|licen[sc]e|acknowledge?ments?|contributors)\b", re.IGNORECASE)
@@ -107,7 +107,7 @@ def _pod_inline(text: str) -> str:
         text, count = _POD_CODE.subn(_pod_code, text)
         if not count:
             break
-    # Last, for an entity may be a bracket.
+    # Entities come last, because an entity may be a bracket.
     text = _POD_ENTITY.sub(lambda match: _POD_ENTITIES.get(match[1]) or unescape(f"&{match[1]};"), text)
     return text.translate(_SHOW)
 
@@ -116,7 +116,7 @@ def _pod_code(match: re.Match[str]) -> str:
     inner = next(text for text in match.groups()[1:] if text is not None)
     if match[4] is None:
         inner = inner.translate(_HIDE)
-    if match[1] in "XZ":  # an index entry, nothing
+    if match[1] in "XZ":  # X is an index entry, Z a null code
         return ""
     if match[1] == "L":
         shown, bar, _ = inner.partition("|")
@@ -144,15 +144,15 @@ def _remove(code: mwparserfromhell.wikicode.Wikicode, node: mwparserfromhell.nod
     try:
         code.remove(node)
     except ValueError:
-        pass  # inside one that is gone already
+        pass  # its parent was removed already
 
 
 def wikipedia(archive: Path, path: str) -> Iterator[Page]:
-    """The articles of a compressed MediaWiki export in a package, a group each; redirections are left out."""
+    """The articles of a compressed MediaWiki export in a package, one group per article; redirections are left out."""
 
     def articles() -> Iterator[tuple[str, str]]:
         for _, content in members(archive, re.escape(path)):
-            # The sample was cut off in the middle of the dump: what follows the last whole page is left.
+            # The sample was cut off in the middle of the dump: what follows the last whole page is dropped.
             whole = bz2.decompress(content).decode("utf-8").rpartition("</page>")[0] + "</page></mediawiki>"
             for page in ElementTree.fromstring(whole).iter(f"{_EXPORT}page"):
                 text = page.findtext(f"{_EXPORT}revision/{_EXPORT}text") or ""

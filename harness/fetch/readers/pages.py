@@ -1,4 +1,4 @@
-"""Pages: text that is held out together, cut into documents, without what a site repeats around every page."""
+"""Pages: text that is held out together, cut into documents, without the lines that a site repeats on every page."""
 
 import re
 from collections import Counter
@@ -21,10 +21,10 @@ _WORD = re.compile(r"[^\W\d_]+")
 
 @dataclass(frozen=True)
 class Page:
-    """A text that is held out as one.
+    """A text that is held out as a whole.
 
     Attributes:
-        group: its name, unique within its source: of a file, a paper, a mail, or a directory of modules.
+        group: the name of its group within its source: a file, a paper, a mail, or a directory with several pages.
         pieces: its text, cut into documents of 1 to 4 kB.
         licence: its licence where that differs from its source's.
     """
@@ -35,7 +35,7 @@ class Page:
 
 
 def prose(texts: Iterable[tuple[str, str]]) -> Iterator[Page]:
-    """Pages of (group, text), tidied and cut; those under 200 characters are left out."""
+    """Make pages of (group, text), tidied and cut; texts under 200 characters are left out."""
     for group, text in texts:
         text = tidy(text)
         if len(text) >= SHORTEST_PAGE:

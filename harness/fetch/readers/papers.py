@@ -20,10 +20,10 @@ _EMPTY_CITATIONS = re.compile(r"\s*[\[(][\s,;–-]*[\])]")
 
 
 def abstracts(archive: Path, pattern: str) -> Iterator[Page]:
-    """Title and abstract of each record of PubMed's .xml.gz files, a group a paper.
+    """Title and abstract of each record of PubMed's .xml.gz files, one group per paper.
 
-    Records whose abstract has 200 characters or less are left out. 50,788 records hold 33,028 such abstracts, which
-    take 25 s.
+    Records whose abstract has 200 characters or less are left out. Of 50,788 records 33,028 stay; reading them takes
+    25 s.
     """
 
     def records() -> Iterator[tuple[str, str]]:
@@ -55,9 +55,9 @@ def _abstract(record: ElementTree.Element) -> str:
 
 
 def journal(archive: Path, pattern: str) -> Iterator[Page]:
-    """The papers of JATS files, a group each, with the licence that each states.
+    """The papers of JATS files, one group per paper, with the licence that each states.
 
-    A paper that is under no Creative Commons licence is left out.
+    A paper without a Creative Commons licence is left out.
     """
     for name, content in members(archive, pattern):
         text, licence = jats_text(content)
@@ -66,7 +66,7 @@ def journal(archive: Path, pattern: str) -> Iterator[Page]:
 
 
 def jats_text(source: bytes) -> tuple[str, str]:
-    """(title, abstract and body in paragraphs; licence, or nothing if it is none of Creative Commons')."""
+    """The title, abstract and body of a paper in paragraphs; and its Creative Commons licence, or an empty string."""
     root = ElementTree.fromstring(source)
     title = root.find("front/article-meta/title-group/article-title")
     blocks = [] if title is None else [_line("".join(title.itertext()))]
@@ -92,7 +92,7 @@ def _blocks(part: ElementTree.Element) -> Iterator[str]:
 
 
 def _texts(node: ElementTree.Element) -> Iterator[str]:
-    """An element's text without citations' numbers and what holds no sentences; what follows those stays."""
+    """The text of an element, without the numbers of citations and the inner elements that hold no sentences."""
     yield node.text or ""
     for inner in node:
         if inner.tag not in _NOT_TEXT and not (inner.tag == "xref" and inner.get("ref-type") == "bibr"):

@@ -15,7 +15,7 @@ from harness.fetch.readers.archives import members
 from harness.fetch.readers.html import html_text
 from harness.fetch.readers.pages import Page, is_english, prose, without_shared_edges
 
-# A signature begins with this line (RFC 3676), a mailing list's footer with a rule.
+# A signature begins with the line `-- ` (RFC 3676), a mailing list's footer with a rule.
 _FOOTER = re.compile(r"^(?:-- ?|_{20,}|-{40,}|={40,}|-+ ?begin pgp signature ?-+)\s*$", re.IGNORECASE)
 _QUOTE = re.compile(
     r"^\s{0,2}(?:(?:[A-Z][A-Za-z]{0,9}|[a-z]{0,3})>|[>|:]).*$|^.{0,200}\b(?:wrote|writes|said):\s*$", re.MULTILINE
@@ -33,14 +33,14 @@ _BROWN_CLOSING = re.compile(r" +([.,;:?!)\]])")
 
 
 def mails(archive: Path, path: str) -> Iterator[Page]:
-    """Mails in JSON files with a key `text`, a folder deep: the first text part of each, a group each, if English.
+    """English mails from JSON files with a key `text`, a folder deep: the first text part of each, one group per mail.
 
-    Headers go, and so do quotations of other mails, which would stand on both sides of the split, signatures and the
-    footers of mailing lists.
+    Headers, signatures and the footers of mailing lists are removed, and so are quotations of other mails, which would
+    stand on both sides of the split.
     """
     files = members(archive, re.escape(path) + r"(?P<name>[^/]+/[^/]+)\.json")
     texts = ((name, mail_text(json.loads(content)["text"])) for name, content in files)
-    # 28 of 5,681 mails: fewer do not make a list.
+    # A share of 0.005 is 28 of 5,681 mails: a line that fewer mails have is not a mailing list's.
     pages = without_shared_edges(((name, text) for name, text in texts if is_english(text)), share=0.005)
     return prose(pages)
 
@@ -51,7 +51,7 @@ def mail_text(source: str) -> str:
     for part in message.walk():
         if part.get_content_type() in ("text/plain", "text/html"):
             text = _decoded(part)
-            # Many an HTML mail says that it is plain text.
+            # Many HTML mails declare that they are plain text.
             if part.get_content_type() == "text/html" or len(_HTML_TAG.findall(text)) >= 5:
                 text = html_text(text)
             return _written(text.replace("\r\n", "\n"))
@@ -59,7 +59,7 @@ def mail_text(source: str) -> str:
 
 
 def _decoded(part: Message) -> str:
-    # Most declare no character set or a wrong one; 8-bit mails of 2002 are Latin-1 nearly always.
+    # Most mails declare no character set or a wrong one; 8-bit mails of 2002 are Latin-1 nearly always.
     payload = part.get_payload(decode=True)
     content = payload if isinstance(payload, bytes) else b""
     try:
@@ -77,7 +77,7 @@ def _written(text: str) -> str:
 
 
 def news(archive: Path, path: str) -> Iterator[Page]:
-    """Articles of a CSV file, zipped inside a wheel, with columns `article_id`, `title` and `text`: a group each."""
+    """Articles of a CSV file, zipped inside a wheel, with columns `article_id`, `title` and `text`; each is a group."""
 
     def articles() -> Iterator[tuple[str, str]]:
         for _, content in members(archive, re.escape(path)):
@@ -90,15 +90,15 @@ def news(archive: Path, path: str) -> Iterator[Page]:
 
 
 def _repaired(text: str) -> str:
-    """A press text whose paragraphs were joined by runs of blanks, and whose curly quotes were damaged to `"`, `"?`
-    or a replacement character."""
+    """Repair a press text: restore apostrophes, replace `"?` by a blank, drop other replacement characters, and break
+    paragraphs at runs of three or more blanks."""
     text = _APOSTROPHE.sub("'", text)
     text = _DAMAGED.sub(lambda match: " " if match[0][0] == '"' else "", text)
     return re.sub(r" {3,}", "\n\n", text)
 
 
 def short_lines(text: str) -> str:
-    """Paragraphs that were one line each stay so: they are cut at sentences' ends into lines of a paragraph's size."""
+    """Cut a text whose lines are very long into paragraphs of about 600 characters, at the ends of sentences."""
     if text.count("\n") > len(text) / 2000:
         return text
     sentences = re.split(r"(?<=[.?!]) +(?=[A-Z])", text)
@@ -114,7 +114,7 @@ def short_lines(text: str) -> str:
 
 
 def untagged(source: str) -> str:
-    """Tagged words, `The/at Fulton/np-tl`, as the sentences they were."""
+    """Remove the tags of words, as in `The/at Fulton/np-tl`, and restore the spacing of the sentences."""
     lines = []
     for line in source.splitlines():
         text = " ".join(_TAG.sub(r"\1", line).split())
