@@ -29,7 +29,7 @@ STORES = ("s3", "gs", "az")
 
 
 def open_folder(name: str) -> Path:
-    """A folder by its name: a local path, or the URL of an object store, whose value has the methods of a path.
+    """A folder by its name: a local path, or for the URL of an object store an object with the methods of a path.
 
     Raises:
         InputError: a URL of another kind, one whose package is not installed, or a store that does not answer.

@@ -28,7 +28,7 @@ def print_rows(rows: Sequence[Mapping[str, Any]], title: str | None = None) -> N
         table.add_column(name, justify="right" if numeric else "left", overflow="fold")
     for row in rows:
         table.add_row(*(_text(value) for value in row.values()))
-    console = Console(markup=False)  # a reason or a path may contain brackets, which are no markup
+    console = Console(markup=False)  # a reason or a path may contain brackets, which are not markup
     # A terminal folds a table that is wider than itself; a pipe or a file gets the whole width.
     (console if console.is_terminal else Console(width=200, markup=False)).print(table)
 

@@ -14,8 +14,8 @@ def render(parts: Iterable[Shown], width: int | None = None) -> str:
     """Write sentences and tables as text; tables without rows are left out.
 
     Args:
-        width: in characters, of tables and sentences; by default a table is as wide as the terminal, or 200 for a file,
-            and sentences are not folded.
+        width: the width of tables and sentences in characters; by default a table is as wide as the terminal, or 200
+            for a file, and sentences are not folded.
     """
     terminal = Console()
     console = Console(width=width or (terminal.width if terminal.is_terminal else 200), record=True, file=io.StringIO())
@@ -27,6 +27,6 @@ def render(parts: Iterable[Shown], width: int | None = None) -> str:
             for column in part.columns:
                 table.add_column(column, justify="left" if column in part.words else "right", overflow="fold")
             for row in part.rows:
-                table.add_row(*map(Text, row))  # markup would swallow an interval
+                table.add_row(*map(Text, row))  # as markup, an interval in brackets would disappear
             console.print(table)
     return console.export_text()

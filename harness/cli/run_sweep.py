@@ -1,4 +1,4 @@
-"""`isogap run`: train a sweep, and leave with the status of its end."""
+"""`isogap run`: train a sweep, and exit with its status."""
 
 import os
 import sys

@@ -1,4 +1,4 @@
-"""`isogap fit`, `compare` and `predict`: laws that are fitted to runs, and what they say of new ones."""
+"""`isogap fit`, `compare` and `predict`: laws that are fitted to runs, and their predictions for new ones."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -90,6 +90,6 @@ def show_comparison(source: str, laws: str, set_: Sequence[str], json_: Path | N
 
 
 def show_predictions(fitted: Path, at: Sequence[str], points: Path | None, json_: bool) -> None:
-    """Print what a stored fit says of new points."""
+    """Print the predictions of a stored fit at new points."""
     rows = predict(read_fit(fitted), read_points(at, points)).to_dict("records")
     print(json.dumps(finite_rows(rows), indent=1, allow_nan=False)) if json_ else print_rows(rows)

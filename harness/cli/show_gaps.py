@@ -59,7 +59,7 @@ def _measured(row: dict[str, Any], name: str) -> str:
 
 
 def _print_details(found: dict[str, Any]) -> None:
-    """Print a run's gap by recency, over its evaluations, and the false alarms of its placebos."""
+    """Print a run's gap by recency and over its evaluations, and the false alarms of its placebos."""
     print(found["run_id"])
     for name in ("recency", "trajectory"):
         print()

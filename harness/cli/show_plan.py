@@ -44,7 +44,7 @@ def _print_plan(planned: Plan) -> None:
 
 
 def _rounded(cell: PlannedCell) -> dict[str, Any]:
-    """What a plan says of a cell beside its row, and its FLOPs in few digits."""
+    """Further columns of a cell in the listing, with its FLOPs in few digits."""
     return {
         **{name: cell.row.get(name) for name in ("half", "predicted_gap", "detectable_gap", "detectable")},
         "flops": float(cell.row["flops"]),  # the exact number is as wide as three columns

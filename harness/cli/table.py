@@ -24,8 +24,8 @@ def make_ready(trains: bool, compiles: bool) -> None:
     """Make this process ready for a command, if necessary by restarting it.
 
     Args:
-        trains: the command trains models, or measures how fast this machine does: it gets memory in huge pages.
-        compiles: it compiles programs that are worth keeping, since half of a short fit is compiling.
+        trains: whether the command trains models or measures their speed: the process then gets memory in huge pages.
+        compiles: whether it compiles programs, which are then kept, because half of a short fit is compiling.
     """
     if trains:
         ask_for_huge_pages()

@@ -21,7 +21,7 @@ TEXT_PACKAGES = (
     "narwhals", "numpy", "optax", "orbax", "pandas", "pyarrow", "pydantic", "pygments", "rich", "scipy", "tokenizers",
     "treescope", "typer", "yaml",
 )  # fmt: skip
-# Tests repeat each other and what they test, vendored copies repeat packages, and pydoc_data is text, not code.
+# Tests repeat each other and the code they test, vendored copies repeat packages, and pydoc_data is text, not code.
 SKIPPED_FOLDERS = frozenset(
     "tests test testing idlelib lib2to3 site-packages dist-packages _vendor pydoc_data __pycache__".split()
 )

@@ -1,8 +1,8 @@
 """Word n-grams of many texts at once, as 64-bit hashes.
 
-A word is a longest run of ASCII letters, digits, underscores and bytes beyond ASCII, after lower-casing: punctuation,
-blanks and line ends neither count nor hide a copy, and an identifier is one word. Scripts that set no blanks between
-words have few n-grams by this definition.
+A word is a maximal run of ASCII letters, digits, underscores and bytes beyond ASCII, after lower-casing. Punctuation,
+blanks and line ends are ignored, so they do not hide a copy, and an identifier is one word. Scripts without
+blanks between words have few n-grams by this definition.
 
 Hashes are polynomials modulo 2^64, each followed by a bijection with full avalanche. Among 10^8 different n-grams two
 agree by chance with probability 10^16 / 2^65 = 3e-4.
@@ -26,7 +26,7 @@ _BASE = 0x5851F42D4C957F2D
 def ngrams(texts: Sequence[str], n: int) -> tuple[UInt64[np.ndarray, "grams"], Int64[np.ndarray, "texts"]]:
     """Hashes of the word n-grams of texts, one for each position, in order; and how many each text has.
 
-    A text of w words has max(w - n + 1, 0): none reaches over the end of a text.
+    A text of w words has max(w - n + 1, 0) of them: no n-gram spans two texts.
     """
     words, counts = _words(texts)
     if len(words) < n:

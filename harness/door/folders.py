@@ -140,7 +140,7 @@ def write_report_page(source: str | Path, to: str | Path | None = None) -> Path:
     """Write one self-contained page of a sweep's folder or a simulated table, and return its path.
 
     Raises:
-        InputError: a folder that holds no sweep, or a file that is no simulated table.
+        InputError: a folder that holds no sweep, or a file that is not a simulated table.
     """
     from harness.report.write import write_report  # plotly, which training does not need
 

@@ -1,4 +1,4 @@
-"""The hashes that the pinned sources must have: of the archive, and of the text that the readers make of it.
+"""The expected hashes of the pinned sources' archives, and of the texts that the readers make of them.
 
 They are in expected.json. After pinning another version or changing a reader, fetch the corpora into CACHE and rewrite
 the file by `python -m harness.fetch.expected CACHE`. Python 3.11, 3.12 and 3.13 read the same text.

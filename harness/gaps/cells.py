@@ -22,6 +22,7 @@ from harness.record.table import runs_table
 from sweeps.config import RunConfig
 from sweeps.errors import InputError
 
+# The number of random cuts of the held-out text into two halves.
 PLACEBOS = 20
 
 

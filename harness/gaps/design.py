@@ -27,7 +27,7 @@ def occupied(draws: float, places: float) -> float:
 def expectation(opened: Callable[..., TokenStore]) -> Callable[[RunConfig], dict[str, Any]]:
     """A function that applies `expect` to runs whose text is on this machine, and gives an empty dict for others.
 
-    `opened` is `harness.data.store.prepare` with its cache, which opens each text once.
+    `opened` is `harness.data.store.prepare` with its argument `cache` bound; it opens each text once.
     """
 
     def of(config: RunConfig) -> dict[str, Any]:

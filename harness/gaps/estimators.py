@@ -5,8 +5,8 @@ Every estimator is a sum of signed means over sets of documents:
     probe     mean of L over held-out - mean of L over seen
     control   the same for L - L', where L' are the losses of a model that was trained on neither set: the difficulty of
               a document cancels within the document
-    twin      half of: the mean of L - L' over what the twin has seen, less its mean over what the run has seen. The
-              difficulty of a document cancels within the document, the lead of the better model between the sets
+    twin      half the difference between the means of L - L' over what the twin has seen and over what the run has
+              seen: the difficulty of a document cancels within the document, the lead of the better model between sets
     placebo   any of these between two sets that neither model has seen: the true gap is zero
 """
 

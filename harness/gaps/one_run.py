@@ -162,8 +162,8 @@ def _online(
 def span_weights(points: list[int], start: int, end: int) -> Float[np.ndarray, "points"]:
     """Weights that turn the losses at some steps (`points`) into the mean loss over the parameters of a span.
 
-    The training losses of the steps start + 1 .. end are those of the parameters after start .. end - 1 steps, and the
-    mean is over the same parameters. It is exact for a loss that is quadratic in the step.
+    The training losses of the steps start + 1 .. end belong to the parameters after start .. end - 1 steps, so the mean
+    is over these parameters. It is exact for a loss that is quadratic in the step.
     """
     at = np.arange(start, end, dtype=np.float64)
     weights = []
@@ -174,7 +174,7 @@ def span_weights(points: list[int], start: int, end: int) -> Float[np.ndarray, "
 
 
 def _mean_se(losses: Float[np.ndarray, "steps"]) -> float:
-    """Standard error of the mean of losses around a falling parabola; infinite for a single loss."""
+    """Standard error of the mean of losses that scatter around a parabola; infinite for a single loss."""
     count = len(losses)
     if count < 2:
         return math.inf

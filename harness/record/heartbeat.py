@@ -176,7 +176,7 @@ class HeartbeatWriter:
             self._slots = tuple(_in_slot(slot) for slot in slots)
 
     def write(self) -> None:
-        """Write a heartbeat now. A full or missing disk is no reason to stop training."""
+        """Write a heartbeat now. A full or missing disk does not stop training."""
         with self._lock, contextlib.suppress(OSError):
             write_json(self._folder / f"{self._name}.json", dataclasses.asdict(self._snapshot()), durable=False)
 

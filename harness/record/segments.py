@@ -88,7 +88,7 @@ def series_end(folder: Path) -> int:
 
 
 def whole_ends(folder: Path, evaluations: Iterable[int] = ()) -> set[int]:
-    """The steps from which a run can go on: its record is whole up to there, and a segment ends there; 0 always.
+    """The steps from which a run can go on: 0, and those where a segment ends and up to which the record is whole.
 
     Args:
         evaluations: the steps after which the run is evaluated.

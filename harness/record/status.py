@@ -1,4 +1,4 @@
-"""The status of a run, as its folder holds it."""
+"""The status of a run, which is stored as status.json in the run's folder."""
 
 import contextlib
 import dataclasses

@@ -1,4 +1,4 @@
-"""A sweep's folder: the spec, the list of its runs, each run's configuration, and what it was run with."""
+"""A sweep's folder: the spec, the list of runs, each run's configuration, and the versions and machine used."""
 
 import hashlib
 import importlib.metadata

@@ -45,11 +45,11 @@ class SignedLog:
         return SignedLog(float(sizes.min() / 3 if (pooled > 0).all() else np.quantile(sizes, 0.1)))
 
     def place(self, values: Float[np.ndarray, "..."]) -> Float[np.ndarray, "..."]:
-        """Return where values stand on the axis."""
+        """Return the positions of values on the axis."""
         return np.arcsinh(np.asarray(values, float) / (2 * self.scale)) / math.log(10)
 
     def bars(self, values: Float[np.ndarray, "rows"], se: Float[np.ndarray, "rows"]) -> dict[str, Any]:
-        """Return 95 % error bars, whose sides differ on this axis; none where there is no standard error."""
+        """Return 95 % error bars, which are asymmetric on this axis; of length 0 without a standard error."""
         half = HALF_INTERVAL * np.nan_to_num(np.asarray(se, float), posinf=0.0)
         up, down = self.place(values + half) - self.place(values), self.place(values) - self.place(values - half)
         return {"array": up, "arrayminus": down, "symmetric": False, "color": BARS, "thickness": 1, "width": 0}

@@ -141,7 +141,7 @@ def gap_figure(marks: Marks, constants: GapConstants | None) -> go.Figure:
 
 
 def standardized_residuals(marks: Marks, constants: GapConstants, tau: float) -> Float[np.ndarray, "marks"]:
-    """Return (G - law) over the standard deviation that the fit gives a row: its own error and the law's scatter."""
+    """Return (G - law) over the standard deviation that combines a row's own error and the law's scatter."""
     expected = predict_gap(marks.n, marks.d, *constants)
     spread = np.hypot(np.nan_to_num(marks.se), tau * expected)
     return (marks.gap - expected) / np.maximum(spread, 1e-300)

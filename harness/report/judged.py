@@ -57,7 +57,7 @@ def judge_sweep(runs: pd.DataFrame, name: str, *, bootstrap: int = 100, nulls: b
 def judge_simulated_table(
     source: Path, table: pd.DataFrame, truth: Truth, *, bootstrap: int = 100, nulls: bool = True
 ) -> Judged:
-    """Judge the gaps of a simulated table as those of a sweep, and fit the law that is true of it.
+    """Judge the gaps of a simulated table like those of a sweep, and fit the table's true law.
 
     Raises:
         InputError: too few rows for the law.

@@ -1,4 +1,4 @@
-"""The judged rows as the figures draw them: arrays, read from the table once, and a text for each mark."""
+"""The judged rows in the form that figures draw: one array per quantity, and a text for each mark."""
 
 from dataclasses import dataclass
 from html import escape
@@ -46,7 +46,7 @@ class Marks:
 
     @property
     def undetected(self) -> Bool[np.ndarray, "marks"]:
-        """The gaps that are smaller, on either side of zero, than what their design detects."""
+        """Which gaps are smaller in size than their minimum detectable gap."""
         return np.abs(self.gap) < DETECTABLE * self.se
 
     @property

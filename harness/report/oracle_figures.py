@@ -1,4 +1,4 @@
-"""The figures of simulated tables, by oracle: a headline, and figures with a caption that says what to see."""
+"""The figures of the simulated tables of each oracle: a headline, and figures with captions."""
 
 from collections.abc import Callable
 

@@ -21,7 +21,7 @@ LONG = 44
 
 
 class Html(str):
-    """Text that is markup already, which a cell takes as it is."""
+    """Text that is HTML already, so that a cell does not escape it."""
 
 
 def _missing(value: Any) -> bool:
@@ -116,7 +116,7 @@ def comparison_table(comparison: Sequence[ComparedLaw]) -> str:
 
 
 def nulls_table(nulls: Sequence[Null]) -> str:
-    """Write what the rule says of simulated truths on these N, D and errors."""
+    """Write the judgements of simulated truths on these N, D and errors."""
     rows = [
         [
             null.truth, null.expected.replace("_", " "), null.verdict.replace("_", " "),

@@ -1,4 +1,4 @@
-"""The page of a simulated table: what is true of its world, what a fit made of it, and how to repeat both."""
+"""The page of a simulated table: the truth of its world, the fit of its true law, and how to repeat both."""
 
 from html import escape
 from pathlib import Path
@@ -30,7 +30,7 @@ def truth_section(truth: Truth, fitted: FitResult) -> str:
 
 
 def provenance_of_table(name: str, truth: Truth) -> str:
-    """Write what the simulator was asked for, what it took, and how to fit the table."""
+    """Write the settings and the cost of the simulation, and the commands that fit the table."""
     commands = [fit_command(name, truth), f"isogap report {name}"]
     return (
         f"<p>Simulated by the oracle <code>{escape(truth.oracle)}</code>: {escape(truth.cost)}.</p>"
@@ -40,7 +40,7 @@ def provenance_of_table(name: str, truth: Truth) -> str:
 
 
 def oracle_page(source: Path, table: pd.DataFrame, truth: Truth, *, bootstrap: int = 100) -> str:
-    """Write the page of a table whose law is not of a gap: its figures, its truth and its rows.
+    """Write the page of a table whose law predicts something other than a gap: its figures, its truth and its rows.
 
     Raises:
         InputError: an unknown oracle, or a table that it did not make.

@@ -27,7 +27,7 @@ def write_report(source: Path, to: Path | None = None, *, bootstrap: int = 100, 
         the page's path.
 
     Raises:
-        InputError: a folder that holds no sweep, or a file that is no simulated table.
+        InputError: a folder that holds no sweep, or a file that is not a simulated table.
     """
     if source.suffix not in (".csv", ".parquet"):
         path = source / "report.html" if to is None else to

@@ -23,7 +23,7 @@ def mirror_to_wandb(out: Path, run: RunConfig) -> None:
     """Log the rows of a run's committed segments that were not logged before.
 
     DIR/wandb/RUN_ID.json holds the last logged step; it is written when the server has all rows. If the process died
-    between the two, the server's own last step counts: a resumed run starts after it, and rows before its
+    before that, the server's own last step counts: a resumed run starts after it, and rows before its
     `starting_step` are not sent (the client would drop them). Rows that an interruption drops from the record are
     recomputed to the same values, so the logged ones stay.
 

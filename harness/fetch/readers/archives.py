@@ -1,4 +1,4 @@
-"""Archives as streams of files. They are opened as data: nothing in them is installed, imported or run."""
+"""Reads archives as streams of files. Nothing in them is installed, imported or run."""
 
 import lzma
 import re

@@ -61,7 +61,7 @@ def _google_manual(node: Any, seen: set[str], name: str = "") -> str:
 
 
 def _new(text: str, seen: set[str]) -> str:
-    """The text if it is long enough and was not seen before, otherwise nothing."""
+    """The text if it is long enough and was not seen before, otherwise an empty string."""
     if len(text) < SHORTEST_DESCRIPTION or text in seen:
         return ""
     seen.add(text)

@@ -20,7 +20,7 @@ _FOOTER = re.compile(r"^(?:-- ?|_{20,}|-{40,}|={40,}|-+ ?begin pgp signature ?-+
 _QUOTE = re.compile(
     r"^\s{0,2}(?:(?:[A-Z][A-Za-z]{0,9}|[a-z]{0,3})>|[>|:]).*$|^.{0,200}\b(?:wrote|writes|said):\s*$", re.MULTILINE
 )
-# What a broken mailer left of an encoded attachment: a run of characters without a blank.
+# Remains of an encoded attachment: a line of at least 70 characters without a blank.
 _ENCODED = re.compile(r"^\S{70,}$", re.MULTILINE)
 _FOOTER_LINES = 40
 _HTML_TAG = re.compile(
