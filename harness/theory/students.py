@@ -34,7 +34,7 @@ from sweeps.errors import InputError
 
 # Samples per step. At n = 32, T = 16384, K = 2 four times as many, or a quarter as many, lost 10 % more.
 BATCH = 16
-# Number of inputs on which the learning rate is chosen; the loss is reported on as many others.
+# Number of inputs on which the learning rate is chosen; the loss is reported on the same number of others.
 HELD_OUT = 4096
 # A step that training never reaches: held-out inputs are drawn as its batch.
 NO_STEP = 2**32 - 1

@@ -21,7 +21,7 @@ from harness.fit.shared.nested import ALL_OWN
 from harness.fit.shared.universality import judge_universality
 from sweeps.published_gap import PUBLISHED_GAP
 
-NOISE = 1e-3  # standard error in nats of a gap that is measured where there is none
+NOISE = 1e-3  # standard error (nats) of the measured gaps in worlds whose true gap is zero
 LAG = 0.05  # how far the middle of the averaged last steps lies before the run's end, as a share of the run
 
 
