@@ -124,7 +124,7 @@ def power_terms(*terms: str, starts: tuple[float, ...], **published: float) -> t
 
 @dataclass(frozen=True)
 class Combination:
-    """A function of a law's parameters, such as `alpha - z*beta`, that may be identified where the parameters are not."""
+    """A function of the parameters, such as `alpha - z*beta`, that may be identified where they themselves are not."""
 
     label: str
     value: Callable[[Parameters], Float[Array, ""]]

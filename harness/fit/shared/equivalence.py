@@ -34,7 +34,7 @@ class Difference:
     """The difference between two groups of a quantity that has no unit.
 
     Attributes:
-        quantity: an exponent, or a combination of exponents that is identified where they are not.
+        quantity: an exponent, or a combination of exponents, which may be identified where each alone is not.
         difference, se, ci_low, ci_high, margin_shown: None where a group does not identify the quantity; the interval
             is one of 90 %.
         equivalent: whether the interval lies inside the margin.
