@@ -1,4 +1,7 @@
-"""The configuration of a model, and the list of architectures with what each of them sets."""
+"""The configuration of a model, and the list of architectures with what each of them sets.
+
+README.md says which other files a new architecture touches.
+"""
 
 import dataclasses
 import math

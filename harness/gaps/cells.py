@@ -47,7 +47,7 @@ class FinishedCell:
 def read_cells(out: Path, table: pd.DataFrame, run_id: str | None = None) -> Iterator[FinishedCell]:
     """The cells of a folder that have finished runs, one at a time in the order of the sweep; `table` holds its runs.
 
-    With a `run_id`, only the cell of that run, or of the run whose twin it is.
+    With a `run_id`, only the cell that contains this run or its twin.
     """
     done = set(table.loc[table["status"] == "done", "run_id"])
     cells: dict[RunConfig, list[RunConfig]] = defaultdict(list)

@@ -121,7 +121,8 @@ class Watch:
 
     def _display(self, heartbeats: Sequence[Heartbeat], reached: Reached) -> Text:
         slots = [slot for heartbeat in heartbeats for slot in heartbeat.slots if slot.run_id in self._tally]
-        # Six lines are not for runs: two for the header, one of names per table, `and ... more`, and the cursor's.
+        # Six lines show no runs: the header, which may wrap to two; the column names of two tables (runs that train and
+        # runs that ended); `and ... more`; and the line of the cursor.
         room = max(self._console.size.height - 6 - len(self._last), 1)
         shown = [header(reached)]
         rows = [self._row(slot.run_id, slot.train_loss) | _moving(slot) for slot in slots[:room]]

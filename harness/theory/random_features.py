@@ -79,9 +79,9 @@ def _unlearned(spectrum: Spectrum, g: _Rows):
 
 
 def _solve(spectrum: Spectrum, n: np.ndarray, p: np.ndarray, ridge: np.ndarray) -> _Rows:
-    """The root g of ridge = (P - z) kappa, kappa = g (1 - z/N).
+    """Solve ridge = (P - z(g)) kappa with kappa = g (1 - z(g)/N) for g; z(g) are the effective degrees of freedom.
 
-    Without a ridge z is min(N, P), and g = 0 where there are not more modes than that.
+    Without a ridge g is where z(g) = min(N, P), or 0 if there are at most as many modes as that.
     """
     least = np.minimum(np.minimum(n, p), spectrum.modes)
 

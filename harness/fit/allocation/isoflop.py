@@ -20,7 +20,8 @@ SAME_BUDGET = 0.02
 FEWEST_SIZES = 3
 # Points per interval between two sizes at which a curve is evaluated.
 FINENESS = 25
-# The least sd of log N*, in distances between two sizes: however small the noise, a curve places its minimum no better.
+# Lower limit of the sd of log N*, as a fraction of the mean spacing of log N: however small the noise, an interpolating
+# curve through few sizes does not locate its minimum better.
 LEAST_SD = 0.33
 # A parabola is fitted to the sizes within this factor of the best: farther out, profiles are steeper toward small N.
 WITHIN = 3.0

@@ -1,4 +1,7 @@
-"""Profile likelihood: 95 % intervals from its fall when one constant is fixed and the others are refitted."""
+"""Profile likelihood: 95 % intervals from its fall when one constant is fixed and the others are refitted.
+
+They are computed on request (`--profile`), beside the intervals of `intervals`.
+"""
 
 from dataclasses import replace
 

@@ -89,8 +89,8 @@ def apply_rule(evidence: Evidence) -> tuple[Word, str]:
     """Return the word, and the reason for it in a clause."""
     if not evidence.detected:
         return Word.NO_DETECTABLE_GAP, "the gaps are not shown to lie above zero (one-sided sign-flip test at 1 %)"
-    # This comes before the rivals, which have no term for epochs either: a law without N that fits well does not
-    # describe gaps that depend on epochs.
+    # Epochs come before the rivals, which have no term for them either: even if a rival such as the law without N fits
+    # well, it does not describe gaps that depend on epochs.
     if evidence.epochs_matter:
         return Word.NOT_SUPPORTED, "the gap depends on epochs at fixed N and D, and the law has no such term"
     aicc = evidence.aicc

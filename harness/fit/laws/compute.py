@@ -230,8 +230,9 @@ def henighan_n_opt(flops, *, k, a):
     """Compute-optimal size as a power of compute: N = k C^a.
 
     N is the best model size at the budget C (role `flops`, training FLOPs), one row per budget. Henighan et al. (arXiv
-    2010.14701) publish exponents of .64 to .75 for all kinds of data. All share the choices that Porian et al. (arXiv
-    2406.19146) later corrected to .50; `by_group` of this law asks whether kinds of data share one exponent.
+    2010.14701) publish exponents of .64 to .75 for all kinds of data. All were measured with the same choices of
+    training and counting; Porian et al. (arXiv 2406.19146) showed that other choices give about .50. `by_group` of this
+    law asks whether kinds of data share one exponent.
     """
     return k * flops**a
 

@@ -119,7 +119,8 @@ def _raw_logs(parameters: Parameters, scales: Scales) -> dict[str, Any]:
     ),
     source="Clark et al. 2022 (arXiv 2202.01169); constants: S-Base routing",
     objective="log_squares",
-    derive=lambda columns: {"E_less_1": columns["E"] - 1.0},  # experts are counted from one: E cannot be centred
+    # The law reads E - 1, which a rescaled E would no longer give, so it is computed from the raw column.
+    derive=lambda columns: {"E_less_1": columns["E"] - 1.0},
     raw=_raw_logs,
     combinations=(Combination("log10 of N_cutoff = -b/c", lambda p: -p["b"] / p["c"], math.log10(937e9)),),
     alternatives=("routed_floor",),

@@ -1,4 +1,7 @@
-"""All laws by id, family by family. A law is found here as soon as the module of a family declares it."""
+"""All laws by id, family by family. A law is found here as soon as the module of a family declares it.
+
+A new family is imported here and listed in `FAMILIES`.
+"""
 
 from types import ModuleType
 
