@@ -95,7 +95,7 @@ def tracking(names: Sequence[str], out: Path, runs: Sequence[RunConfig], console
         while not over.wait(UPDATE_SECONDS):
             follower.update()
         if not follower.update():
-            warn(f"isogap: {follower.name} does not have the whole record; the same command sends the rest")
+            warn(f"isogap: {follower.name} does not have the whole record; the same command again sends the rest")
 
     threads = [threading.Thread(target=follow, args=(follower,), daemon=True) for follower in followers]
     for thread in threads:
