@@ -4,14 +4,16 @@ import json
 import shutil
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
+from jax.sharding import NamedSharding, PartitionSpec
 
 from harness.record.heartbeat import HeartbeatWriter, Spent
 from harness.record.segments import read_segments, whole_ends
 from harness.record.status import Status, read_status, run_folder, write_status
 from harness.record.sweep_folder import lay_out
-from harness.train.devices import key_of
+from harness.train.devices import in_slot, key_of
 from harness.train.pack import train_pack as train
 from harness.train.programs import programs
 from harness.train.session import Session, Stop
@@ -257,3 +259,16 @@ def test_final_parameters_are_kept_of_the_runs_that_ask_for_it(finished, finishe
         assert (folder / "final").is_dir() == (run.keep == "final")
         if run.keep == "final":
             assert json.loads((folder / "final.json").read_text())["steps"] == run.steps
+
+
+@pytest.mark.parametrize("spec", [("run",), (), (None, "run")])
+def test_what_is_in_a_slot_is_read_where_it_lies(spec):
+    values = np.arange(4 * 6 * 2, dtype=np.float32).reshape(4, 6, 2)
+    mesh = jax.make_mesh((2,), ("run",), axis_types=(jax.sharding.AxisType.Auto,))
+    leaf = jax.device_put(values, NamedSharding(mesh, PartitionSpec(*spec)))
+    for place in range(4):
+        part = in_slot(leaf, place)
+        assert np.array_equal(part, values[place])
+        if spec == ("run",):  # without a program of both devices, of which several at once may stop each other
+            assert part.devices() == {mesh.devices[place // 2]}
+    assert np.array_equal(in_slot(values, 3), values[3])
