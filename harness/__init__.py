@@ -110,6 +110,6 @@ def _refuse_strangers() -> None:
 
 
 sys.modules[__name__].__class__ = _Door
-# The program, `python -m harness`, takes the working folder off the import path before it imports another package.
+# `python -m harness` needs no check: it takes the working folder off the import path before it imports another package.
 if sys.argv[:1] != ["-m"]:
     _refuse_strangers()

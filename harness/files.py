@@ -29,7 +29,7 @@ STORES = ("s3", "gs", "az")
 
 
 def open_folder(name: str) -> Path:
-    """A folder by its name: a local path, or for the URL of an object store an object with the methods of a path.
+    """The folder with this name: a local path; for the URL of an object store, an object with the methods of a path.
 
     Raises:
         InputError: a URL of another kind, one whose package is not installed, or a store that does not answer.
@@ -98,7 +98,7 @@ def _make_folder(folder: Path, made: set[Path]) -> None:
 def write_files(contents: Mapping[Path, bytes], *, durable: bool = True) -> None:
     """Write or replace files in the given order, so that a crash leaves either the old or the new version of each.
 
-    Many files cost little more than one: the first flush also commits what the file system holds of the others.
+    Many files cost little more than one: the first flush also puts on disk what the file system holds of the others.
 
     Args:
         durable: whether to wait until they are on disk; if not, a power loss (not a killed process) may damage a file.
@@ -177,7 +177,7 @@ def parquet_bytes(table: "pa.Table") -> bytes:
 
 
 def _footer(content: bytes) -> int:
-    """Where the footer of a parquet file begins; the file ends with the footer's length and four letters."""
+    """Where the footer of a parquet file begins; the file ends with the footer's length and the letters PAR1."""
     return max(len(content) - 8 - int.from_bytes(content[-8:-4], "little"), 0)
 
 
@@ -234,7 +234,7 @@ def remove_tree(folder: Path) -> None:
 
 
 def default_cache() -> Path:
-    """The folder `isogap` of the user's cache folder: XDG_CACHE_HOME, or ~/.cache."""
+    """The folder `isogap` in the user's cache folder, which is XDG_CACHE_HOME or else ~/.cache."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "isogap"
 
 

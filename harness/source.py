@@ -1,4 +1,4 @@
-"""Reads runs from a sweep's folder or a table, with columns in roles (N, D, L) for `harness.fit`; and stored fits."""
+"""Reads runs from a sweep's folder or a table, with columns renamed to roles (N, D, L, G); and reads stored fits."""
 
 import json
 import warnings
@@ -41,7 +41,7 @@ def read_runs(
     units: str = "tokens",
     tell: Callable[[str], object] = warnings.warn,
 ) -> pd.DataFrame:
-    """Read runs, with the columns that laws need in their roles.
+    """Read runs as a table whose columns are named by the roles that laws use (N, D, L, G).
 
     A table with the columns of a sweep's runs, exported or simulated, is read as a sweep's folder is. A table that this
     function returned is taken as it is.
@@ -49,15 +49,15 @@ def read_runs(
     Args:
         source: a sweep's folder, a CSV or parquet file, the URL of either on an object store, or a table.
         laws: ids of the laws that the rows are for; they may name further roles.
-        set: role -> column; a column that has a role's name is taken for it.
+        set: role -> column; a role that is not listed is read from the column of its name.
         where: a condition on the table's own columns, such as `params > 1e5`; other rows are left out.
-        holdout: rows with this condition are scored and not fitted.
-        estimator: which gap of a sweep's runs: best (of twins, else of the probe), twin, control, probe or online.
+        holdout: a condition; rows that meet it are scored and not fitted.
+        estimator: which measured gap to use: best (twin if there is one, else probe), twin, control, probe, online.
         units: tokens, or bytes to compare several tokenizers.
         tell: called with a sentence about rows that are left out.
 
     Raises:
-        InputError: no such source, role, column or law, a condition that does not parse, or no row left.
+        InputError: a source, role, column or law that does not exist, a condition that does not parse, or no row left.
     """
     declared = [get_law(law) for law in ([laws] if isinstance(laws, str) else laws)]
     if isinstance(source, pd.DataFrame):

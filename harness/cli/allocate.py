@@ -29,7 +29,7 @@ def answer(
 
     Args:
         source: FIT.json, or what `read_runs` reads.
-        z, anchor: add the factor of `Allocation.shifted`.
+        z, anchor: add the factors of `Allocation.shifted`, by which the rule D ~ N^z moves N.
         json_: a file for JSON, or `-` for the terminal in place of the tables.
         options: those of `_from_runs`.
 

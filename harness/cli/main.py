@@ -5,7 +5,7 @@ import sys
 from harness.cli.commands import app
 from sweeps.errors import InputError
 
-# What is installed only where it is asked for: the package that is imported, and the extra that brings it.
+# Optional packages: the name by which a package is imported -> the extra of isogap that installs it.
 EXTRAS = {
     "mwparserfromhell": "text", "resiliparse": "text", "ray": "ray", "s3fs": "objects", "tensorboard": "tensorboard",
     "wandb": "wandb",

@@ -5,7 +5,7 @@ from harness.terminal import print_rows
 
 
 def show_laws(law: str | None) -> None:
-    """Print every law with what it reads (a role of several columns has a star), its formula and source; or one law."""
+    """Print one law in full; or every law with its roles (a star marks one of several columns), formula and source."""
     if law is not None:
         _print_law(law)
         return

@@ -1,4 +1,4 @@
-"""`isogap plan`: cells, packs, what cannot run and why, and the sums."""
+"""`isogap plan`: cells, packs, what cannot run and why, and the totals."""
 
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ def show_plan(sweep: str, json_: bool, cache: Path | None, calibrate: bool) -> N
 
 
 def _print_plan(planned: Plan) -> None:
-    """Print cells, packs, what cannot run and why, and the sums."""
+    """Print cells, packs, what cannot run and why, and the totals."""
     names = "run_id block architecture tokenizer domain seed N_total N_nonembedding N_active D U epochs u flops".split()
     running = [cell for cell in planned.cells if cell.reason is None]
     print_lines("cells", [{name: cell.row[name] for name in names} | _rounded(cell) for cell in running])

@@ -28,7 +28,7 @@ def show_status(out: str, json_: bool) -> None:
 
 def sweep_status(out: Path) -> tuple[list[dict[str, Any]], Reached]:
     """One row per run (run_id, architecture, domain, tokenizer, state, step, steps, tokens, train_loss in nats,
-    reason), and how far the whole is; no rows while a new sweep is prepared.
+    reason), and how far the whole sweep is; no rows while a new sweep is prepared.
 
     Raises:
         InputError: the folder holds no sweep.

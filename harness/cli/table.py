@@ -25,7 +25,7 @@ def make_ready(trains: bool, compiles: bool) -> None:
 
     Args:
         trains: whether the command trains models or measures their speed: the process then gets memory in huge pages.
-        compiles: whether it compiles programs, which are then kept, because half of a short fit is compiling.
+        compiles: whether it compiles JAX programs; these are then cached, because half of a short fit is compiling.
     """
     if trains:
         ask_for_huge_pages()

@@ -94,7 +94,7 @@ _CONTAMINATION = TypeAdapter(Contamination)
 
 
 def known_facts(corpus: Corpus, cache: Path) -> CorpusFacts | None:
-    """The facts of a corpus that was prepared from its present sources, otherwise None. The corpus is not read."""
+    """The facts of a corpus if it was prepared from its present sources, otherwise None. The corpus is not read."""
     try:
         return _FACTS.validate_json(_facts_file(corpus, cache).read_text())
     except FileNotFoundError:
@@ -142,12 +142,12 @@ def tokenizer_key(name: str, domain: str, cache: Path, heldout_fraction: float, 
 
 
 def load_tokenizer(name: str, domain: str, cache: Path, heldout_fraction: float, split_seed: int = 0) -> Tokenizer:
-    """Load a tokenizer by name; on first use a BPE is trained on the train split of its corpus (both halves).
+    """Load a tokenizer by name; on first use a BPE is trained on the train split of its corpus (both twins').
 
     `bpe:V` is trained on `domain`, the corpus to be tokenized.
 
     Raises:
-        InputError: unknown name; a vocabulary file that is out of reach; a corpus too small for the vocabulary.
+        InputError: unknown name; a vocabulary file that cannot be downloaded; a corpus too small for the vocabulary.
     """
     spec = parse_tokenizer(name)
     if spec.kind == "bytes":

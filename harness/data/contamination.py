@@ -1,4 +1,4 @@
-"""How much of the held-out text stands in the train text, and between which sources it leaks."""
+"""How much of the held-out text stands in the train text, and which sources and groups have it in common."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -15,7 +15,7 @@ from harness.data.streams import in_batches, map_in_order
 _GRAM_WORDS = 13
 # The largest number of pairs of groups that a report names.
 LONGEST_LIST = 100
-# A table of bits has 2^26 buckets. One look-up in it rules out nearly every n-gram that is not held out.
+# A table of flags has 2^26 buckets (64 MB). One look-up in it rules out nearly every n-gram that is not held out.
 _FILTER_BITS = 26
 
 

@@ -66,7 +66,7 @@ def find_corpus(domain: str, cache: Path | None = None) -> Corpus:
     if rest and kind == "hf":
         name, _, config = rest.partition(":")
         documents = partial(readers.read_hub, name, config or None)
-        # The text is frozen at first use: whether a stream has changed cannot be known without reading it again.
+        # What was read at first use is kept: whether a stream has changed cannot be known without reading it again.
         return Corpus(
             domain, "dataset of the Hugging Face hub", "see the hub", documents, lambda: digest(CORPUS_RECIPE, domain)
         )

@@ -10,8 +10,8 @@ from harness.data.pieces import split_lines, statements
 def docstrings(tree: ast.Module) -> list[str]:
     """Every docstring of a source file, unindented, in the order of the source.
 
-    Texts assigned to an object's `__doc__` count, and those that numpy and scipy hand to a function named `add_newdoc`,
-    which document compiled functions.
+    Texts assigned to an object's `__doc__` count as docstrings. So do the texts that numpy and scipy pass to a function
+    named `add_newdoc` to document compiled functions.
     """
     ordered = sorted(_docstring_statements(tree), key=lambda item: item[0].lineno)
     return [inspect.cleandoc(text) for _, text, _ in ordered]

@@ -52,7 +52,7 @@ def make_document(group: str, text: str, source: str = "", licence: str = "") ->
 
 
 def content_hash(documents: Iterable[Document]) -> str:
-    """Hash of documents in the given order, whose ids stand for their texts; 32 hexadecimal digits."""
+    """Hash of documents in the given order, as 32 hexadecimal digits; their ids, themselves hashes, stand for texts."""
     digest = blake2b(digest_size=16)
     for d in documents:
         digest.update(f"{d.id}\t{d.group}\t{d.source}\t{d.licence}\n".encode())

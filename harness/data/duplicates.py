@@ -22,10 +22,11 @@ from harness.data.streams import in_batches, map_in_order
 
 Stage = Literal["exact", "near", "shared"]
 
-# Near copies: Jaccard similarity of the sets of word 5-grams of at least 0.75, as in Penedo et al. 2024 (FineWeb).
+# Documents are near copies if their sets of word 5-grams have a Jaccard similarity of at least 0.75, as in Penedo et
+# al. 2024 (FineWeb).
 SHINGLE, SIMILAR = 5, 0.75
-# Pairs are compared if they agree in one of 25 bands of 5 MinHashes: all pairs with a similarity of 0.75 but
-# (1 - 0.75^5)^25 = 0.1 %, and one in twenty of the pairs with a similarity of 0.3.
+# Two documents are compared if they agree in all 5 MinHashes of one of 25 bands. This misses (1 - 0.75^5)^25 = 0.1 % of
+# the pairs with a similarity of 0.75, and compares one in twenty of the pairs with a similarity of 0.3.
 HASHES, BANDS, ROWS, SEED = 128, 25, 5, 1
 # The estimate from 128 MinHashes has a standard deviation of sqrt(0.75 * 0.25 / 128) = 0.04. A pair whose estimate is
 # four of these below the threshold is not worth the exact comparison.
@@ -143,7 +144,7 @@ def near_copies(documents: Sequence[Document]) -> Int64[np.ndarray, "documents"]
 
 
 def _signatures(documents: Sequence[Document]) -> UInt32[np.ndarray, "documents hashes"]:
-    """The MinHashes of each document's set of word 5-grams; zeros for a document without any."""
+    """The MinHashes of each document's set of word 5-grams; zeros for a document without 5-grams."""
     signatures = np.zeros((len(documents), HASHES), np.uint32)
 
     def read(batch: list[Document]) -> UInt32[np.ndarray, "batch hashes"]:
@@ -229,7 +230,7 @@ def shared_passages(documents: Sequence[Document]) -> Int64[np.ndarray, "documen
 def _shared_ids(
     hashes: UInt64[np.ndarray, "grams"], groups: Int32[np.ndarray, "grams"]
 ) -> tuple[Int32[np.ndarray, "grams"], int]:
-    """A number for each n-gram, equal for equal ones, -1 if only one group has it; and how many numbers there are."""
+    """The number of each n-gram (equal ones share it, -1 if only one group has it), and how many numbers there are."""
     ids = np.full(len(hashes), -1, np.int32)
     part_of = (hashes >> np.uint64(64 - PARTS.bit_length() + 1)).astype(np.uint8)
 

@@ -83,7 +83,7 @@ def write_source(documents: Sequence[Document], record: Record, cache: Path) -> 
 
 
 def read_record(name: str, cache: Path, *, check: bool) -> Record | None:
-    """The record of a source that was read under this recipe; None if there is none, or its file is damaged.
+    """The record of a source that was read under READING_RECIPE; None if there is none, or its file is damaged.
 
     With `check` the text is read too, and its hash compared.
     """
@@ -91,7 +91,7 @@ def read_record(name: str, cache: Path, *, check: bool) -> Record | None:
     try:
         record = Record(**json.loads(pq.read_schema(file).metadata[_RECORD]))
         whole = not check or text_sha256(pq.read_table(file, columns=["group", "text"])) == record.text_sha256
-    except (OSError, ValueError, KeyError, TypeError):  # The file is absent, truncated, or not of isogap.
+    except (OSError, ValueError, KeyError, TypeError):  # The file is absent, truncated, or not isogap's.
         return None
     return record if whole and record.recipe == READING_RECIPE else None
 

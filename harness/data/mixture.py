@@ -38,7 +38,7 @@ class Mixture:
 
     @property
     def contamination(self) -> float:
-        """The contamination of the parts, averaged over their windows."""
+        """The mean contamination of the parts, weighted by their numbers of windows."""
         return self._mean([store.contamination for store in self.stores])
 
     def _mean(self, values: list[float]) -> float:

@@ -19,7 +19,8 @@ from harness.data.permutation import mix
 _BYTES = np.arange(256)
 _IN_WORD = np.array([value >= 128 or chr(value).isalnum() or value == ord("_") for value in range(256)])
 _VALUES = mix((_BYTES + 1).astype(np.uint64))
-# Odd, so that it has an inverse modulo 2^64; 5 modulo 8, so that its powers repeat as late as possible.
+# The base of the polynomials: odd, so that it has an inverse modulo 2^64; 5 modulo 8, so that its powers repeat as late
+# as possible.
 _BASE = 0x5851F42D4C957F2D
 
 

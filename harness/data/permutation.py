@@ -3,8 +3,8 @@
 import numpy as np
 from jaxtyping import Int, UInt64
 
-# Eight rounds change each half four times. With fewer, the orders of a tiny U would not look random, because a round
-# then works on one or two bits.
+# Rounds of the Feistel network: eight change each half of the bits four times. With fewer, small permutations,
+# whose halves have one or two bits, would not look random.
 ROUNDS = 8
 
 

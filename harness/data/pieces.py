@@ -1,4 +1,4 @@
-"""Long texts are cut into documents of 1 to 4 kB, at boundaries that the text itself has."""
+"""Cuts long texts into documents of 1 to 4 kB, at boundaries that the text itself has."""
 
 import ast
 import warnings
@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from itertools import accumulate
 
 # A source file has 15 kB on average. With documents of 1 to 4 kB, the first 100 kB of a shuffled pool come from about
-# 40 files instead of 7, so that a small U is still a sample of the whole domain.
+# 40 files instead of 7, so that even few unique tokens sample the whole domain.
 SHORTEST, LONGEST = 1000, 4000
-ANY_LINE = 1000
+ANY_LINE = 1000  # the depth of a line at which no statement begins: it is the last choice for a cut
 
 
 def parse(source: str) -> ast.Module | None:

@@ -10,7 +10,7 @@ from harness.data.documents import Document, make_document
 from harness.data.pieces import cut_text
 from sweeps.errors import InputError
 
-# Only this much of a dataset is streamed: 256 M tokens of the tokenizer `bytes`, more than small models consume.
+# Bytes of text that are streamed from a dataset: 256 M tokens of the tokenizer `bytes`, more than small models consume.
 STREAMED_BYTES = 256_000_000
 # This many consecutive documents of a single file form a group (about 30 kB), so that most neighbours are on the same
 # side of a split.
@@ -71,7 +71,7 @@ def read_hub(name: str, config: str | None) -> Iterator[Document]:
     """The first 256 MB of the train split of a dataset of the Hugging Face hub, streamed, from the column `text`.
 
     Raises:
-        InputError: the hub cannot be reached, has no such dataset or configuration, or it has no column `text`.
+        InputError: the hub is out of reach or lacks the dataset or configuration, or the dataset has no column `text`.
     """
     where = f"hf:{name}" + (f":{config}" if config else "")
     size = 0

@@ -29,8 +29,8 @@ def split(
     """The groups to train on and the groups held out, source by source.
 
     Within a source of n groups, the round(fraction n) groups with the smallest hashes of seed and name are held out, at
-    least one and at most n - 1 (a single group: if its hash is below the fraction). So train and held-out text have the
-    same share of each source, and the groups held out at a smaller fraction are also held out at a larger one.
+    least one and at most n - 1. The only group of a source is held out if its hash is below the fraction. So train and
+    held-out text have the same share of each source, and a larger fraction holds out all groups of a smaller one.
 
     Args:
         groups: group -> source.

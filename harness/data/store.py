@@ -38,15 +38,15 @@ class TokenStore:
         domain, tokenizer: the names of the corpus and of the tokenizer.
         vocab: number of token ids.
         hash: hash of corpus_hash, tokenizer_hash, held-out fraction, split seed, half; equal hashes mean equal tokens.
-        corpus_hash, tokenizer_hash: the hash of the documents, and that of the vocabulary.
+        corpus_hash, tokenizer_hash: the hash of the documents, and the hash of the vocabulary.
         bytes_per_token: UTF-8 bytes per token of the train documents, with end-of-document tokens counted.
-        contamination: share of the held-out word 13-grams that stand in the train split (both halves).
+        contamination: share of the held-out word 13-grams that stand in the train split (of both twins).
         train, heldout: the streams, memory-mapped; documents in hash order, so a prefix is a uniform sample.
-        train_offsets, heldout_offsets: document k is tokens offsets[k] .. offsets[k + 1] - 1, its end included.
+        train_offsets, heldout_offsets: document k is tokens offsets[k] .. offsets[k + 1] - 1, its end token included.
         train_groups, heldout_groups: group of each document, an index into group_names.
         train_ids, heldout_ids: document ids (32 hexadecimal digits as bytes).
-        group_names: the names of all groups of the corpus (pages, papers, files or packages), also of those not
-            read; no group has documents on both sides.
+        group_names: the names of all groups of the corpus (pages, papers, files or packages), with those that only the
+            twin reads; no group has documents on both sides.
         group_sources: source of each group, an index into source_names.
         source_names: the names of the sources, in alphabetical order.
         token_bytes: bytes of text per token id, 0 for the end of the document.
@@ -73,7 +73,7 @@ class TokenStore:
     source_names: tuple[str, ...]
     token_bytes: UInt16[np.ndarray, "vocab"]
 
-    # Cached, because a plan of thousands of runs asks for it once for each.
+    # Cached, because a plan asks for it once per run, thousands of times.
     @cached_property
     def groups_trained_on(self) -> int:
         """Number of groups in the train stream."""
@@ -139,12 +139,12 @@ def write_streams(
     sides: Mapping[str, frozenset[str]],
     tokenizer: Tokenizer,
 ) -> float:
-    """Write the files of a store but its meta.json, and return the bytes per token of the train side.
+    """Write all files of a store except meta.json, and return the bytes per token of the train side.
 
     The documents are encoded as they come, a few megabytes at a time.
 
     Args:
-        folder: exists.
+        folder: an existing folder.
         groups: group -> source.
         sides: the groups of `train` and of `heldout`; documents of other groups are passed over.
     """

@@ -8,8 +8,8 @@ from typing import TypeVar
 
 from harness.data.documents import Document
 
-# Large enough that the cost of a call of numpy does not matter, and small enough for memory, because hashing a batch
-# takes 25 times its size.
+# Bytes of text per batch: so many that the cost of a call of numpy does not matter, and few enough for memory, because
+# hashing a batch takes 25 times its size.
 BATCH_BYTES = 2_000_000
 
 Item = TypeVar("Item")
@@ -37,7 +37,7 @@ def in_batches(documents: Iterable[Document]) -> Iterator[list[Document]]:
 def map_in_order(function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
     """`map` with a thread for each core. Only as many items are drawn in advance as keep the threads busy.
 
-    It helps functions that release Python's lock: numpy on large arrays, tiktoken.
+    It helps functions that release Python's global lock: numpy on large arrays, tiktoken.
     """
     ahead = 2 * cores()
     with ThreadPoolExecutor(cores()) as pool:

@@ -21,8 +21,8 @@ from sweeps.errors import InputError
 from sweeps.rules import SMALLEST_VOCAB, vocab_of
 
 # Splits text into words before merging: contractions, letters with one leading mark or space, up to three digits,
-# punctuation, line ends, blanks. No possessive quantifiers, so that the Rust engines of `tokenizers` (which trains)
-# and of `tiktoken` (which encodes, 6 times faster) agree on every text.
+# punctuation, line ends, blanks. It has no possessive quantifiers, so that the Rust engines of `tokenizers` (which
+# trains) and of `tiktoken` (which encodes, 6 times faster) agree on every text.
 WORD_PATTERN = (
     r"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]|\s+(?!\S)|\s+"
 )
@@ -108,7 +108,7 @@ def ranks_tokenizer(ranks: dict[bytes, int], pattern: str, vocab: int | None = N
     """The byte-pair tokenizer of a merge list.
 
     Ranks in the order of merging make vocabularies nest: a list cut at some rank is exactly the tokenizer that
-    training would have given had it stopped there, since bytes come first and a merge uses only earlier ones.
+    training would have given had it stopped there, since bytes come first and a merge joins only earlier tokens.
 
     Args:
         ranks: token to rank; the 256 single bytes have the ranks 0..255.
@@ -137,7 +137,7 @@ def train_library_tokenizer(texts: Iterable[str], vocab: int, where: str) -> Lib
 
     Args:
         texts: documents of the train split.
-        vocab: number of ids, with the end of the document, which the library does not know.
+        vocab: number of ids, one of them the end of the document, which this tokenizer of the library lacks.
         where: name of the corpus, for the error.
 
     Raises:

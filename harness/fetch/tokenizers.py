@@ -25,10 +25,11 @@ SHA256 = {
 
 
 def fetch_tokenizer(name: str, cache: Path | None) -> Path:
-    """The file of a published vocabulary in the cache (None: the user's), downloaded unless it is there.
+    """The file of a published vocabulary in the cache, downloaded unless it is there.
 
     Args:
         name: a published tokenizer, whole or cut: `o200k_base`, `o200k_base[:32000]`.
+        cache: folder of prepared data; None is the user's cache folder.
 
     Raises:
         InputError: a tokenizer without such a file, a download that fails, or a file that is not the published one.

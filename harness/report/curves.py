@@ -14,7 +14,7 @@ from harness.gaps.roles import RUN_ROLES
 from harness.report.figure_axes import INK, blank, line_axis, log_axis, numbers, short, size_colours, size_scale
 
 CURVE_BINS = 60
-# Kind of line, dash, width and opacity.
+# The kinds of line in a figure, each with its dash, width and opacity.
 LINES = (("training loss, smoothed", "solid", 0.8, 0.55), ("held-out", "solid", 2.0, 1.0), ("seen", "dot", 1.6, 1.0))
 Curve = tuple[Float[np.ndarray, "points"], Float[np.ndarray, "points"]]
 
@@ -24,7 +24,7 @@ class LossCurves:
     """The losses of one run over training.
 
     Attributes:
-        text: its domain and its tokenizer, which name the figure it is drawn in.
+        text: the run's domain and tokenizer; runs that share them are drawn in one figure.
         n: parameters without embeddings.
         label: what a reader sees on pointing at it.
         unit: the unit of the loss.

@@ -37,7 +37,7 @@ class SignedLog:
 
     @staticmethod
     def of(*values: Float[np.ndarray, "..."]) -> "SignedLog":
-        """Choose a scale below nine tenths of the values, or below all if all are positive, which gives a log axis."""
+        """Choose a scale below nine tenths of the sizes |x|; or below all if all x > 0, for a logarithmic axis."""
         pooled = np.concatenate([np.ravel(np.asarray(v, float)) for v in values])
         sizes = np.abs(pooled[np.isfinite(pooled) & (pooled != 0)])
         if not len(sizes):

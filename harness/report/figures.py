@@ -61,7 +61,7 @@ def _legend_only(figure: go.Figure, name: str, symbol: str, group: str | None) -
 
 
 def coverage_figure(runs: pd.DataFrame) -> go.Figure:
-    """Draw which part of u = D/N^z the runs cover, at the published z, beside the source's own ranges."""
+    """Draw which part of u = D/N^z the runs cover, at the published z, beside the ranges of the published runs."""
     n, d, source = numbers(runs, RUN_ROLES["N"]), numbers(runs, "D"), source_reach()
     u, done = reduced_data(n, d), (runs["status"] == "done").to_numpy()
     each = zip(runs["run_id"], n, d, strict=True)
@@ -93,7 +93,7 @@ def coverage_figure(runs: pd.DataFrame) -> go.Figure:
 
 
 def collapse_figure(marks: Marks, constants: GapConstants, source: GapConstants = PUBLISHED_GAP) -> go.Figure:
-    """Draw G N^alpha against D/N^z at one set of constants, with its A f(u) and that of the source."""
+    """Draw G N^alpha against u = D/N^z at these constants, with the curves A f(u) of these and the published ones."""
     u, lift = reduced_data(marks.n, marks.d, constants.z), marks.n**constants.alpha
     gap, se = marks.gap * lift, marks.se * lift
     grid = np.geomspace(u.min() / 3, u.max() * 3, 300)

@@ -43,7 +43,7 @@ def judge_sweep(runs: pd.DataFrame, name: str, *, bootstrap: int = 100, nulls: b
         runs: one row per run, as in `harness.record.table.runs_table`.
         name: the name of the sweep, for messages.
         bootstrap: number of cluster bootstrap draws for the intervals.
-        nulls: whether to judge simulated truths by the same rule.
+        nulls: whether to also judge simulated gaps with a known answer.
     """
     marks, notes = None, ()
     try:

@@ -22,7 +22,7 @@ class Marks:
         gap, se: the judged gap and its standard error, nats per token.
         probe, probe_se, online, online_se: the gap by two estimators, nan where one was not measured.
         placebo, placebo_se: the gap between two halves of the held-out text.
-        settled: how many of the gaps had settled.
+        settled: how many of the gaps had converged by the end of training.
         architecture, tokenizer, domain: the names of these for each mark.
         texts: what a reader sees on pointing at a mark, as HTML.
     """

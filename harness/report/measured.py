@@ -26,7 +26,7 @@ from harness.report.marks import Marks
 from harness.report.page_tables import html_table
 
 PLACEBO_LIMIT = 2.0
-# P(|z| > 2) of a standard normal.
+# The share of placebo scores expected beyond the limit: P(|z| > 2) of a standard normal.
 EXPECTED_BEYOND = 2 * (1 - NormalDist().cdf(PLACEBO_LIMIT))
 COLOURS = {"online": "#b9b4a7", "probe": "#6b6b6b", "control": "#31688e", "twin": "#b3541e"}
 

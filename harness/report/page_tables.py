@@ -116,7 +116,7 @@ def comparison_table(comparison: Sequence[ComparedLaw]) -> str:
 
 
 def nulls_table(nulls: Sequence[Null]) -> str:
-    """Write the judgements of simulated truths on these N, D and errors."""
+    """Write how simulated gaps with a known answer, at the same N, D and errors, are judged."""
     rows = [
         [
             null.truth, null.expected.replace("_", " "), null.verdict.replace("_", " "),

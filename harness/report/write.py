@@ -21,7 +21,7 @@ def write_report(source: Path, to: Path | None = None, *, bootstrap: int = 100, 
         source: a sweep's folder, any number of its runs finished; or a table of `isogap simulate`, its truth beside it.
         to: the page; by default DIR/report.html, or the table's name with .html.
         bootstrap: number of cluster bootstrap draws for the intervals.
-        nulls: whether to judge simulated truths by the same rule.
+        nulls: whether to also judge simulated gaps with a known answer.
 
     Returns:
         the page's path.

@@ -5,9 +5,10 @@ and the modes are 10^15 or more, so that the limiting law holds better than a fi
 
 - `classical`: no ridge, D > N, the noise of the labels dominates: G = E (2v - v^2)/(1 - v), v = N/D. The gap grows
   with N and falls with D; z = 1, alpha = 0, beta = 1, and it is infinite at D = N.
-- `optimal_ridge`: each run at its best ridge, no noise: G = N^-(a-1) f(D/N), f from u^-(a-1) to u^-1, without a peak.
-- `crossover`: noise, and a ridge that does not grow with D. About D^(1/b) features are learned, until these are all N:
-  G = N^(1-z) f(D/N^z) with z = b, f from u^-(1-1/z) to u^-1; f is that of the law `gap_ridge`.
+- `optimal_ridge`: each run at its best ridge, no noise: G = N^-(a-1) f(D/N). As u = D/N grows, f changes from
+  u^-(a-1) to u^-1, without a peak.
+- `crossover`: noise, and a ridge that does not grow with D. About D^(1/b) features are learned, until all N are:
+  G = N^(1-z) f(D/N^z) with z = b. f changes from u^-(1-1/z) to u^-1, as in the law `gap_ridge`.
 - `source`: G = A N^-alpha f(D/N^z), f = 1 up to u* and then a power, with the constants of clawRxiv 2604.02022.
 """
 
@@ -31,7 +32,8 @@ MODES = 1e15
 GAP_SIZES = np.geomspace(1e6, 1e9, 6)
 # Exponents b of the spectrum and a of the task in `optimal_ridge`.
 RIDGE_B, RIDGE_A = 2.0, 1.5
-# The ridge of `crossover`, which keeps samples many: with a ridge of 1 their finite number moves its z by 0.003.
+# The ridge of `crossover`, so large that D is large where the law bends: with a ridge of 1, too small a D would move z
+# by 0.003.
 RIDGE = 1e4
 _Rows = Float[np.ndarray, "rows"]
 
@@ -41,7 +43,7 @@ class GapWorld:
     """A way to train, and the law that its gaps obey.
 
     Attributes:
-        regime: what is exact, in a sentence.
+        regime: a sentence that says what is exact.
         law: the id of the law that has the right f.
         ratios: z -> the values of D/N^z that every size gets.
         solve: (N, D, z) -> losses; None where only the gap is defined.
@@ -56,7 +58,10 @@ class GapWorld:
 
 
 def crossover_of(z: float) -> float:
-    """u* of the crossover in `gap_ridge`: the D/N^z at which k (ridge/D)^-1/b is N; k = (pi/b)/sin(pi/b), b = z."""
+    """The u* of `gap_ridge` for the world `crossover`: the D/N^z at which D samples can teach all N features.
+
+    They can teach k (D/ridge)^(1/b) features, where b = z and k = (pi/b)/sin(pi/b).
+    """
     k = (np.pi / z) / np.sin(np.pi / z)
     return RIDGE * k**-z
 
@@ -80,7 +85,8 @@ WORLDS = {
     ),
     "crossover": GapWorld(
         "random features with noise and a fixed ridge, to 2e-5 of the gap from z = 1.5 on, 8e-4 at 1.1",
-        # The power of z covers the same range of learned shares, which takes more decades of D at a larger z.
+        # By the power z/1.5 the share of features that are learned has the same range at each z; a larger z takes more
+        # decades of D.
         "gap_ridge", lambda z: crossover_of(z) * np.geomspace(1 / 300, 3e4, 15) ** (z / 1.5),
         # With a = 3 the power of what is not learned is 1e-8 of the noise, so that the noise dominates.
         lambda n, d, z: losses(power_law_spectrum(math.inf, z, 3.0), n, d, RIDGE, noise=1.0),

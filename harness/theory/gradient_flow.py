@@ -8,14 +8,13 @@ learning rate (at most ~1).
 
 Regime: `reused_and_fresh` is exact at every t for each draw of features, samples and labels: one decomposition, without
 stepping; its risks are those of the population, not estimates. M modes are drawn one by one. Those beyond M act as
-noise of the labels and, summed, of every feature: losses are those of infinitely many modes within 1 % (M = 500, N to
-M/2).
+noise of the labels and of every feature: losses are within 1 % of those with infinitely many modes (M = 500, N to M/2).
 
-At N or P -> infinity (`resolvent.excess`, `random_features.losses` without a ridge) and large t, L ~ t^-(a-1)/b,
+At N or P -> infinity (`resolvent.excess`, `random_features.losses` without a ridge) and large t, L ~ t^(-(a-1)/b),
 N^-min(a-1, b) (the floor of arXiv 2405.15074) and P^-min(a-1, 2b), where each of them is the bottleneck. At compute
-C = N t the optimum is N* ~ C^1/(1+b) with L* ~ C^-(a-1)/(1+b) where a - 1 < b. All of these exponents are met to 1.5 %
-by N or P = 10^4, t = 10^2, C = 10^4. Where N and t both matter, L(N, t) bends more sharply than a sum of two powers: a
-fit of `chinchilla` finds twice the true exponent of t, a fit of `kaplan_floor` comes within 8 % of either. No closed
+C = N t the optimum is N* ~ C^(1/(1+b)) with L* ~ C^(-(a-1)/(1+b)) where a - 1 < b. All of these are met to 1.5 % by
+N or P = 10^4, t = 10^2, C = 10^4. Where N and t both matter, L(N, t) bends more sharply than a sum of two powers: a
+fit of `chinchilla` finds twice the true exponent of t, a fit of `kaplan_floor` comes within 8 % of both. No closed
 curve is known for finite N, P and t together: it is simulated.
 """
 
@@ -84,11 +83,11 @@ def mean_and_error(values: Float[np.ndarray, "draws times"]) -> tuple[Float[np.n
 
 
 def _features(world: FlowWorld, N: int, rng: np.random.Generator) -> Float[np.ndarray, "N K"]:
-    """A Lambda^(1/2) over K = M + N modes.
+    """The matrix of features, A Lambda^(1/2), over K = M + N modes.
 
-    Each feature has one more mode of its own, for its sum over the modes beyond M: that sum differs between features as
-    if drawn anew. At b = 1.25 and M = 2000 it is still 13 % of a feature's variance; without it a fit of losses at
-    N = 16..256 gave alpha .54 instead of .46.
+    Each feature has one more mode of its own, for its sum over the modes beyond M: these sums differ between features
+    as if drawn anew. At b = 1.25 and M = 2000 they are still 13 % of a feature's variance; without them a fit of losses
+    at N = 16..256 gave alpha .54 instead of .46.
     """
     half = np.arange(1.0, world.modes + 1) ** (-world.b / 2)
     sums = math.sqrt(float(zeta(world.b, world.modes + 1)) / N) * np.eye(N)
@@ -128,7 +127,7 @@ def reused_and_fresh(
         along, rate = left.T @ labels, size**2 / P
         unreached = np.sum((labels - left @ along) ** 2, axis=0)
         train = (unreached + np.exp(-2 * t[:, None] * rate) @ along**2) / P
-        # Along a direction without data 1/size is never used: nothing is learned there.
+        # Along a direction without data (size 0) nothing is learned, so that the floor of the divisor has no effect.
         learned = -np.expm1(-t[:, None] * rate) / np.maximum(size, 1e-150)
         reach = features.T @ right.T
         errors = (teachers - reach @ (weight[:, None] * along) for weight in learned)
@@ -156,7 +155,7 @@ def _fresh_errors(
 def ensemble(
     world: FlowWorld, N: int, models: int, t: Float[np.ndarray, "times"], draws: int = 8, seed: int = 0
 ) -> Float[np.ndarray, "draws times"]:
-    """The loss of the mean prediction of several models of N features each, on fresh samples."""
+    """The loss of the mean prediction of several models of N features each, all trained on fresh samples."""
     rng, losses = np.random.default_rng(seed), []
     for _ in range(draws):
         teachers = _teachers(world, world.modes + N, rng)

@@ -9,8 +9,8 @@ C = d n T. The excess log-loss, averaged over the stream, is at most (by theorem
 
 nats: what the learner must find out, per sample, and what its width cannot express. The structure is the paper's, the
 constants are of our own derivation. First bracket: the mean number of distinct neurons among n draws from the teacher,
-at most n. Second bracket: sign and multiplicity of a neuron, and its place in an eps-net of the sphere, which has
-(3/eps)^d points. The other terms: the KL of two Bernoullis is at most (difference of logits)^2/8; drawing n neurons
+at most n. Second bracket: nats that tell a neuron's sign, multiplicity and place in an eps-net of the sphere, which
+has (3/eps)^d points. The other terms: the KL of two Bernoullis is at most (difference of logits)^2/8; drawing n neurons
 costs K/(2n) of squared logit, rounding them to the net at most eps^2 (1 + (K+1)/n), and (a + b)^2 <= 2a^2 + 2b^2.
 
 Regime: an upper bound for every n, T >= 1, exact as a formula; not a claim that a learner attains it. At the optimum p

@@ -55,7 +55,7 @@ def network(activation: str, params: dict[str, Array], x: Float[Array, "samples"
 
 @functools.cache
 def _task(activation: str) -> Task:
-    """The task of learning x^2 from all nodes at every step; cached, so that its programs are compiled once."""
+    """The task of learning x^2 from all quadrature nodes at every step; cached, so that it is compiled once."""
 
     def loss(params: dict[str, Array], batch: tuple[Array, Array]) -> tuple[Float[Array, ""], tuple[()]]:
         x, weight = batch
@@ -80,7 +80,7 @@ def errors(
 
 
 def floor_of(residuals: Float[np.ndarray, "seeds places"]) -> float:
-    """Unbiased mean square of the error that all networks have in common: what the average of ever more would miss.
+    """Unbiased mean square of the error that all networks have in common, which no average over networks removes.
 
     The mean square error of an average of k independent networks is this floor plus (error of one network - floor)/k.
     The estimate may be negative where the networks have next to nothing in common.

@@ -7,10 +7,10 @@ The risk is the expected squared error, without a unit. r steps of B samples wit
 Regime: `risk` is the exact expectation over the samples for one draw of W, by the closed recursion of Gaussian data, at
 any number of steps. `expected_risk` is its limit of large d, without a draw, and exact at any step size: it is no more
 than two standard errors, 1 to 6 %, from the mean of 20 draws at d = 32..512. The exponents of `phase` hold for
-d -> infinity and are proven there except for alpha < 1/4. Exact envelopes come near them slowly. At d = 32..512 their
-loss slopes are off by 4 % (Ia), 6 % (II), 5 % (III) and 8 % (IVa), and by 25 to 60 % in Ib, Ic and IVb; at d = 10^5 by
-0.2 to 1.5 % in Ia, II and III and by 5 to 10 % in IVa. Risks of single draws have a spread of 5 to 10 % at d = 512. The
-data are read once, so that training and test data have no gap by construction.
+d -> infinity and are proven there except for alpha < 1/4. Envelopes of exact risks approach them slowly. At d = 32..512
+their loss slopes are off by 4 % (Ia), 6 % (II), 5 % (III) and 8 % (IVa), and by 25 to 60 % in Ib, Ic and IVb; at
+d = 10^5 by 0.2 to 1.5 % in Ia, II and III and by 5 to 10 % in IVa. Risks of single draws have a spread of 5 to 10 % at
+d = 512. The data are read once, so that training and test data have no gap by construction.
 """
 
 import math
@@ -29,7 +29,8 @@ from harness.theory.simulated_runs import check_settings, runs_like
 from harness.theory.spectrum import Spectrum, power_law_spectrum
 from sweeps.errors import InputError
 
-# Fewest steps for which the contour of `expected_risk` fits between the logs of the recursion's rates and +-i pi.
+# Fewest steps for which `expected_risk` is right: only then does its contour of integration fit between the logs of the
+# recursion's rates and +-i pi.
 LEAST_STEPS = 32
 # Sizes large enough for the exponents of phases Ia, II and III to be met to 2 %.
 PLRF_SIZES = (1024, 2048, 4096, 8192, 16384, 32768, 65536, 131072, 262144)
@@ -86,7 +87,7 @@ def plrf_spectrum(alpha: float, beta: float, v: float) -> Spectrum:
 
 
 def stable_rate(alpha: float, v: float) -> float:
-    """The learning rate gamma = 1/2 over the trace, which converges at every B: see `expected_risk`."""
+    """The learning rate gamma = 1/(2 trace), which converges at every B: see `expected_risk`."""
     return 0.5 / plrf_spectrum(alpha, 1.0, v).trace
 
 
@@ -108,7 +109,7 @@ class Instance:
 def instance(alpha: float, beta: float, d: int, v: int, seed: int) -> Instance:
     """A draw of W; ValueError if v < d.
 
-    A v of many times d stands for infinity; where 2 alpha < 1, v has to be of the size of d.
+    A v many times as large as d stands for infinity; where 2 alpha < 1, v has to be of the size of d.
     """
     if v < d:
         raise ValueError(f"{v} modes for {d} parameters")
@@ -133,8 +134,8 @@ def risk(draw: Instance, steps: Float[np.ndarray, "times"], gamma: float, batch:
 
     For Gaussian data the variances S_k of the parameters' errors obey the linear recursion
     S <- diag(m) S + (gamma^2/B) lambda (lambda . S + P_inf), m = 1 - 2 gamma lambda + gamma^2 lambda^2 (1 + 1/B). One
-    symmetric eigendecomposition makes the risk a sum of powers. It is of 1 minus this map, so that slow directions keep
-    their digits. Raises ValueError where the risk diverges at this gamma.
+    symmetric eigendecomposition makes the risk a sum of powers. It is taken of 1 minus this map, so that slow
+    directions keep their digits. Raises ValueError where the risk diverges at this gamma.
     """
     scaled = gamma * draw.eigenvalue
     kick = scaled / math.sqrt(batch)
@@ -153,9 +154,10 @@ def expected_risk(
 ) -> Float[np.ndarray, "times"]:
     """The limit of `risk` at large d, for any d and any number of modes.
 
-    Generating functions solve the Volterra equation P(r) = F(r) + sum_s K(r - 1 - s) P(s): at x = e^-p, with m(H) of
-    `risk`, P = F/(1 - x K), F = u^T (1 - x m(H))^-1 u, K = (gamma^2/B) tr H^2 (1 - x m(H))^-1. As m is quadratic, F and
-    K are each a difference of two resolvents, at the roots of 1 = x m(-s). Raises ValueError for fewer than LEAST_STEPS
+    The risk P(r) after r steps obeys the Volterra equation P(r) = F(r) + sum_s K(r - 1 - s) P(s). The generating
+    functions of P, F and K at x = e^-p are P = F/(1 - x K), F = u^T (1 - x m(H))^-1 u and
+    K = (gamma^2/B) tr H^2 (1 - x m(H))^-1, with u and H of `resolvent` and m of `risk`. As m is quadratic, F and K are
+    each a difference of two resolvents, at the roots s of 1 = x m(-s). Raises ValueError for fewer than LEAST_STEPS
     steps, or for gamma sum lambda of 2B/(B + 2) or more, where the risk may diverge.
     """
     steps = np.asarray(steps, float)
@@ -218,7 +220,7 @@ def simulate_plrf(
     batch: int = 1,
     seeds: int = 0,
 ) -> tuple[pd.DataFrame, Truth]:
-    """Runs of every size at every number of FLOPs, for `compute_power` at `--where frontier`.
+    """Runs of every size at every number of FLOPs; `compute_power` is the law of the rows with `frontier`.
 
     Args:
         sizes: values of d, rising, four or more.

@@ -6,7 +6,7 @@ features A x, A_ij ~ N(0, 1/N), and minimises sum over P samples of (y - w.A x)^
 Sully 2022, arXiv 2210.16859). The formulas are deterministic equivalents: their error against one draw is O(1/sqrt(P))
 and vanishes as N, P and the number of modes that matter grow; at N, P from 100 to 800 they agree with simulations to
 two standard errors of twelve draws. Losses are mean squared errors, noise included. The gap of a run is test - train of
-the same parameters, as in a sweep. D is P, the number of samples; they are read until they are learned, without a time.
+the same parameters, as in a sweep. D is P, the number of samples; there is no time, as training goes on to the minimum.
 """
 
 import time
@@ -24,8 +24,8 @@ from harness.theory.simulated_runs import check_settings, runs_like
 from harness.theory.spectrum import Spectrum, degrees, every_mode, power_law_spectrum
 
 _Rows = Float[np.ndarray, "rows"]
-# Rows that are solved together, 6 MB per copy at 400 nodes. With smaller blocks the root finder's own overhead shows:
-# blocks of 512 take 1.6 times as long.
+# The number of rows that are solved together: 6 MB per array at 400 nodes of the spectrum. With smaller blocks the root
+# finder's own overhead shows: blocks of 512 take 1.6 times as long.
 BLOCK = 2048
 # Points of the grid on which the best ridge is first searched for.
 _RIDGES_TRIED = 60
@@ -115,7 +115,7 @@ def _losses_at(spectrum: Spectrum, n, p, noise: float, g, z):
         share = 1.0 - z / p
         variance = share + (z - q) * free / p
         error = unlearned - g * slope * free + noise
-        # 0/0: as many samples as modes, and more features, learn everything.
+        # 0/0 arises with as many samples as modes, and more features, which learn everything: the loss is 0.
         test = np.where(variance > 0, error / variance, np.where((error == 0) & (n != p), 0.0, np.inf))
         # Generalised cross-validation: train = (1 - z/P)^2 test.
         return test, np.where(share > 0, np.square(share) * test, 0.0)
@@ -130,7 +130,7 @@ def _at(spectrum: Spectrum, n, p, ridge, noise: float, g) -> Losses:
 
 
 def _best(spectrum: Spectrum, n, p, noise: float) -> Losses:
-    """Searches for the best ridge over g: each g belongs to one ridge, (P - z) kappa, so that no root is solved for."""
+    """Searches for the best ridge over g: each g belongs to one ridge, (P - z) kappa, so that no root is needed."""
 
     def test(x):
         z = degrees(spectrum, np.exp(x))[0]

@@ -8,9 +8,9 @@ vector u, u_i^2 = power_i. With g the root of s = g (1 - z(g)/N), z(g) = sum lam
     tr H^2 (H + s)^-1  ->  sum lambda - s z(g)
 
 (Silverstein and Bai 1995; Maloney et al. 2022, arXiv 2210.16859; Bordelon et al. 2024, arXiv 2402.01092; Paquette et
-al. 2024, arXiv 2405.15074). With another function of H in place of (H + s)^-1, such as exp(-2 H t), the result is an
-inverse Laplace transform of these, by a contour of few complex s. That needs neither a density of eigenvalues nor a
-draw, and its time does not grow with M, N or t.
+al. 2024, arXiv 2405.15074). For another function of H in place of (H + s)^-1, such as exp(-2 H t), the value is an
+inverse Laplace transform of these two, computed on a contour of few complex s. That needs neither a density of
+eigenvalues nor a draw, and its time does not grow with M, N or t.
 
 Regime: the limit of large N, and exact at N = infinity. At finite N the mean loss over draws of A is higher by O(1/N):
 at b = 1.25, a = 1.5 by 0.8 % at N = 32 and by 0.1 % at N = 300, at all times. The loss of a single draw differs by 6 %
@@ -34,7 +34,8 @@ _CONTOUR_NODES = 14
 # with steps of pi/2 and of pi/24 the roots of twenty spectra and sizes were the same.
 TURN = math.pi / 4
 NEWTON = 200
-# Relative length of the last Newton step. A root on the way need only be near; after a step of 1e-8 the error is 1e-16.
+# The relative length of a step after which Newton's method ends: NEAR for roots on the way to a node, EXACT at the node
+# (after a step of 1e-8 the error is 1e-16).
 NEAR, EXACT = 1e-2, 1e-8
 
 

@@ -9,8 +9,8 @@ Regime: the bound is about the best learner, which a trained student is not. Whe
 the bound also holds for what can be trained. Where the bound exceeds the loss of always guessing 1/2 (`guessing`), it
 says nothing: that is so on the whole default grid (K = 100), but not at K = 2, n >= 32 and T >= 16384.
 `frontier_slope` is the slope over this range of widths and samples, not a limit. On the default grid T* grows as p*^2.1
-(1.8 to 2.4), at the bound's own optimum there as p*^1.7. A student's neurons are trained, not drawn, and do better than
-K/n. At K = 2 width hardly matters.
+(1.8 to 2.4), and as p*^1.7 at the optimum of the bound on this grid. A student's neurons are trained, not drawn, and do
+better than K/n. At K = 2 width hardly matters.
 """
 
 import math
@@ -32,7 +32,7 @@ from harness.theory.simulated_runs import check_settings, runs_like
 from harness.theory.small_networks import Task, train_networks
 from sweeps.errors import InputError
 
-# Samples per step. At n = 32, T = 16384, K = 2 four times as many, or a quarter as many, lost 10 % more.
+# Samples per step. At n = 32, T = 16384, K = 2 four times as many, or a quarter as many, gave a 10 % higher loss.
 BATCH = 16
 # Number of inputs on which the learning rate is chosen; the loss is reported on the same number of others.
 HELD_OUT = 4096

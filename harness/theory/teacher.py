@@ -35,7 +35,7 @@ class Teacher(NamedTuple):
 def places(K: float) -> int:
     """How many atoms the arrays of a teacher hold.
 
-    The mass left after m sticks has the mean (K/(K+1))^m; the size is the m at which that is a hundredth of LEFT_OUT.
+    The mass left after m sticks has the mean (K/(K+1))^m; the size is the m at which this mean is LEFT_OUT/100.
     """
     return math.ceil(math.log(LEFT_OUT / 100.0) / math.log(K / (K + 1.0)))
 

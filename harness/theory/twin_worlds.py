@@ -22,7 +22,7 @@ from models.config import make_config
 from sweeps.config import DataConfig, OptimizerConfig, RunConfig, online_span
 
 STEPS, BATCH, CONTEXT = 1000, 8, 128
-# Standard deviation of the logarithm of a document's length: one in a hundred is ten times as long as the median.
+# Standard deviation of the log of a document's length: one document in a hundred is ten times as long as the median.
 LENGTH_SD = 1.0
 
 

@@ -1,4 +1,4 @@
-"""How often the verdict's rule, and `universality`, are right on tables drawn from worlds whose answer is known.
+"""How often the one-word verdict, and `universality`, are right on tables drawn from worlds whose answer is known.
 
 The design can tell the worlds apart: the u = D/N^z of its 174 runs, at the published z, is log-uniform from 0.01 to
 1000, so that both branches of the law are seen. `harness.fit.gap_law.nulls` draws such a table once, on the design of a
@@ -27,7 +27,7 @@ LAG = 0.05  # how far the middle of the averaged last steps lies before the run'
 
 @dataclass(frozen=True)
 class VerdictWorld:
-    """A truth, and the word that the rule should say of it.
+    """A true gap, and the word that the verdict's rule should give to tables drawn from it.
 
     Attributes:
         mean: (N, D) -> the true mean of the measured gap, nats per token.
@@ -116,7 +116,7 @@ def draw_groups(
     seed: int, *, rows: int = SOURCE_RUNS, groups: int = 2, ratio: float = 1.0, apart: float = 0.0,
     scatter: float = SOURCE_SCATTER,
 ) -> pd.DataFrame:  # fmt: skip
-    """Draw the world `law` with its rows in groups `a`, `b`, ... in turn; the last has `ratio` A, alpha + `apart`."""
+    """Draw the world `law` with its rows in groups `a`, `b`, ... in turn; the last has ratio x A, alpha + apart."""
     table = draw_world(VERDICT_WORLDS["law"], seed, rows, scatter)
     code = np.arange(rows) % groups
     last = code == groups - 1

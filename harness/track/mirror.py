@@ -1,4 +1,4 @@
-"""Trackers: outside programs that show the record while it grows. They are given committed segments only."""
+"""Trackers: outside programs that show the record while it grows. They get only what a complete commit has saved."""
 
 import contextlib
 import importlib
@@ -66,7 +66,7 @@ class Follower:
         return True
 
     def _stamp(self, run_id: str) -> tuple[int, int] | None:
-        """Times of modification that change with every status and commit; None before the first commit."""
+        """Modification times that every new status and commit changes; None before a run's first commit."""
         folder = f"{self._runs_folder}/{run_id}"  # for 10,000 runs strings take a third of the time of Path objects
         try:
             return os.stat(folder).st_mtime_ns, os.stat(f"{folder}/timing").st_mtime_ns

@@ -1,4 +1,4 @@
-"""The part of a run's record that a tracker may show: whole commits only."""
+"""The part of a run's record that a tracker may show: the rows of complete commits."""
 
 import math
 from collections.abc import Iterator
@@ -11,12 +11,12 @@ from harness.record.segments import bounds, segment_paths
 
 
 def last_step(segment: Path) -> int:
-    """The step that a segment reaches."""
+    """The last step whose rows a segment (a file of rows between two commits) may hold."""
     return bounds(segment)[1]
 
 
 def committed_segments(folder: Path) -> list[Path]:
-    """The segments of series and evals of whole commits, by step: up to the last timing, which a commit writes last."""
+    """The segments of series and evals up to the end of the last segment of timing, which a commit writes last."""
     reached = max(map(last_step, segment_paths(folder, "timing")), default=-1)
     paths = [path for kind in ("evals", "series") for path in segment_paths(folder, kind) if last_step(path) <= reached]
     return sorted(paths, key=lambda path: (path.stem, path.parent.name))

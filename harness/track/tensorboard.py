@@ -19,7 +19,7 @@ def mirror_to_tensorboard(out: Path, run: RunConfig) -> None:
 
     A file has its segment's name, so that TensorBoard reads the files in the order of the steps, and its segment's time
     of modification, so that a segment written again under the same name is mirrored again. An event's wall time is the
-    seconds that the run had trained: RELATIVE shows them, WALL begins in 1970.
+    seconds that the run had trained: TensorBoard's axis RELATIVE shows them, its axis WALL begins in 1970.
     """
     source, target = run_folder(out, run.run_id), out / "tensorboard" / run.run_id
     wanted = {_name(segment): segment for segment in committed_segments(source)}

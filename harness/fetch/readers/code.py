@@ -12,11 +12,12 @@ from harness.fetch.readers.markup import rst_text
 from harness.fetch.readers.pages import SHORTEST_PAGE, Page, cut_page
 
 _SOURCES = r".*\.(?:py|pyx|pxd|js|ts|c|h|cpp)(?<!\.min\.js)"
-# Larger files are tables or several files joined into one.
+# Larger files (in bytes) are left out: they are tables, or several files joined into one.
 LONGEST_FILE = 400_000
 _SHORTEST_DOCSTRING = 100
 
-# Generated code, such as tables of parsers and wrappers, repeats one template. Minified scripts have very long lines.
+# Says that code is generated. Such code (tables of parsers, wrappers) repeats one template and is left out, and so are
+# minified scripts, which have very long lines.
 _GENERATED = re.compile(r"(?:auto-?)?generated (?:by|from|using|file)|do not (?:edit|modify)", re.IGNORECASE)
 _LEGAL = re.compile(r"copyright|licen[sc]e|spdx|all rights reserved|public license", re.IGNORECASE)
 _BLOCK_COMMENT = re.compile(r"\s*/\*.*?\*/[ \t]*\n?", re.DOTALL)
@@ -28,7 +29,8 @@ _COPIES = frozenset(("vendor", "_vendor", "vendored", "externals"))
 def modules(archive: Path) -> Iterator[Page]:
     """The source files of a wheel, grouped by the directory they stand in (a Python package).
 
-    Files of one directory share code, so a group of a single file would leak. Whole wheels would be too few groups.
+    Files of one directory share code: grouped by file, shared code would stand in seen and held-out text. Whole wheels
+    would be too few groups.
     """
     for name, source in _sources(archive, _SOURCES):
         text = without_licence(source, name)
@@ -86,7 +88,7 @@ def _is_code(line: str) -> bool:
 
 
 def _docstring_end(lines: list[str], position: int) -> int:
-    """The line after a blank line or after the docstring that begins at a line."""
+    """The number of the line after the blank line or the docstring that begins at line `position`."""
     start = lines[position].strip().lstrip("rRuU")
     if not start:
         return position + 1

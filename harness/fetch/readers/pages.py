@@ -9,7 +9,7 @@ from harness.data.pieces import cut_code, cut_text, parse, split_lines
 
 # Shorter pages are stubs: a title, a redirection, a line that says where to look instead.
 SHORTEST_PAGE = 200
-# Lines at the head and foot of a page that may be the site's and not the page's.
+# How many lines at the head, and at the foot, of a page are searched for lines that the whole site repeats.
 EDGE = 30
 
 _BLANK_LINES = re.compile(r"\n{3,}")

@@ -33,14 +33,14 @@ _BROWN_CLOSING = re.compile(r" +([.,;:?!)\]])")
 
 
 def mails(archive: Path, path: str) -> Iterator[Page]:
-    """English mails from JSON files with a key `text`, a folder deep: the first text part of each, one group per mail.
+    """English mails from the JSON files (key `text`) in the folders of `path`: each mail's first text part is a group.
 
     Headers, signatures and the footers of mailing lists are removed, and so are quotations of other mails, which would
     stand on both sides of the split.
     """
     files = members(archive, re.escape(path) + r"(?P<name>[^/]+/[^/]+)\.json")
     texts = ((name, mail_text(json.loads(content)["text"])) for name, content in files)
-    # A share of 0.005 is 28 of 5,681 mails: a line that fewer mails have is not a mailing list's.
+    # A share of 0.005 is 28 of 5,681 mails: a line that fewer mails have is not the footer of a mailing list.
     pages = without_shared_edges(((name, text) for name, text in texts if is_english(text)), share=0.005)
     return prose(pages)
 
@@ -59,7 +59,8 @@ def mail_text(source: str) -> str:
 
 
 def _decoded(part: Message) -> str:
-    # Most mails declare no character set or a wrong one; 8-bit mails of 2002 are Latin-1 nearly always.
+    # Most mails declare no character set or a wrong one; 8-bit mails of 2002 are nearly always Windows-1252,
+    # which has all printable characters of Latin-1.
     payload = part.get_payload(decode=True)
     content = payload if isinstance(payload, bytes) else b""
     try:
