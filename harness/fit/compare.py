@@ -33,14 +33,14 @@ class ComparedLaw:
         degrees: number of fitted directions, the scale of the residuals among them.
         aicc, bic: smaller is better; aicc is Akaike's criterion with the correction for few rows.
         cv_log_score: the log density of every row under the fit that left its fold out, summed; larger is better.
-        delta_cv, delta_cv_se: cv_log_score less that of the best law, and the standard error over clusters.
+        delta_cv, delta_cv_se: cv_log_score minus the best law's, and its standard error over clusters.
         holdout_log_score: summed log density of the rows held out by the user; None if there are none.
-        heldout_score: mean score of the rows that are larger than those fitted; it ranks the laws. These are the user's
-            held-out rows, else those of expanding windows by scale (`harness.fit.referee.extrapolation`); None if there
-            are neither.
-        heldout_error: mean |prediction/response - 1| of the same rows; None where a response is zero.
+        heldout_score: mean score of runs of larger scale than those fitted, by which the laws are ranked. The runs are
+            the user's held-out rows, else those of expanding windows by scale (`harness.fit.referee.extrapolation`);
+            None if there are neither.
+        heldout_error: mean |prediction/response - 1| of these runs; None where a response is zero.
         p_best: share of resamplings of the held-out clusters in which the law has the best score.
-        reach: the factor by which the scale of those rows exceeds the largest that was fitted.
+        reach: the factor by which the scale of these runs exceeds the largest fitted scale.
     """
 
     law: str
@@ -150,7 +150,10 @@ def compare_fitted(fits: Sequence[SolvedFit], seed: int = 0) -> Comparison:
 
 
 def held_out_scores(fits: Sequence[SolvedFit], seed: int = 0) -> list[dict]:
-    """The fields of `ComparedLaw` about rows that are larger than those fitted, for each fit."""
+    """How well each fit predicts runs of larger scale than those it was fitted to; no fields if no rows can be scored.
+
+    The fields are `heldout_score`, `heldout_error`, `p_best` and `reach` of `ComparedLaw`.
+    """
     larger = ~fits[0].problem.fitted
     if larger.any():
         parts = [extrapolation.scores(fitted.problem, fitted.identified.theta) for fitted in fits]

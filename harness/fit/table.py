@@ -42,7 +42,7 @@ def read_table(
     Raises:
         InputError: no such file, an unknown role or column, a condition that does not parse, or no row left.
     """
-    frame = read_file(Path(source) if isinstance(source, str) else source)  # a URL of an object store is no Path
+    frame = read_file(Path(source) if isinstance(source, str) else source)  # a URL of an object store is not a Path
     return assign_roles(frame, dict(roles or {}), where=where, holdout=holdout, laws=laws, source=str(source))
 
 

@@ -46,7 +46,7 @@ from sweeps.errors import InputError
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
-# approach -> the methods it can use, the default first.
+# The methods of each approach; the first one is its default.
 _METHODS = {1: ("envelope", "hull"), 2: ("akima", "quadratic"), 3: ()}
 _REPLICATES = {1: 1000, 2: 1000, 3: 200}
 
@@ -83,9 +83,9 @@ class Allocation(Showable):
     warnings: tuple[FitWarning, ...]
 
     def shifted(self, z: float, anchor: float) -> "Allocation":
-        """Return the allocation with a column `z_factor` in `budgets`: N under D ~ N^z over N under D ~ N.
+        """Return the allocation with a column `z_factor` in `budgets`: N by the rule D ~ N^z, divided by N by D ~ N.
 
-        Raises InputError unless z is above -1 and the anchor a positive number of FLOPs.
+        The two rules agree at the budget `anchor` (FLOPs). Raises InputError unless it is positive and z above -1.
         """
         factors = shift_from_half(self.budgets["flops"].to_numpy(), z, anchor)
         return replace(self, budgets=self.budgets.assign(z_factor=factors))

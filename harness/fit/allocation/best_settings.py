@@ -13,7 +13,7 @@ from jaxtyping import Float
 from harness.fit.problem.columns import column_of
 from sweeps.errors import InputError
 
-# method -> its window: it uses the runs whose loss exceeds the least loss of their group by at most this share.
+# The default window of each method: it uses runs whose loss exceeds their group's least loss by at most this share.
 _WINDOWS = {"quadratic": 0.02, "mean": 0.0025, "near": 0.0025, "minimum": 0.0}
 
 
@@ -43,20 +43,20 @@ def find_optima(
             the runs within `window` of the group's least. Of the methods it depends least on the spacing of the grid.
         mean: the geometric mean of each setting over the runs within `window`.
         near: every run within `window` gets a row of its own, with its group in the column `cluster`, as Li et al. 2025
-            (arXiv 2503.04715) fit them; without errors and status.
-        minimum: the settings of the best run; the spacing of the grid stays as their error.
+            (arXiv 2503.04715) fit them. These rows have no errors and no status.
+        minimum: the settings of the best run, which are known only to the spacing of the grid.
 
     Args:
         response: a positive column; less is better.
-        window: a run is used if it exceeds the least response by at most this share; by default 2 % for quadratic,
-            0.25 % for mean and near.
+        window: a run is used if its response exceeds the least of its group by at most this share; by default 2 % for
+            quadratic, 0.25 % for mean and near.
         draws: number of resamplings of each group's runs, which give the errors; 0 for no errors.
 
     Returns:
-        columns: `by`; `over`; `<setting>_sd`, the standard deviation of the setting's log over the resamplings;
-        the least response; `runs`, the number within the window; and `status`. The status is ok, edge (the best run has
-        an extreme setting of the grid, so the optimum may lie beyond), few (too few runs) or no_minimum (the quadratic
-        has none among the runs). The settings are missing where it is few or no_minimum.
+        a table with the columns of `by` and `over`; `<setting>_sd`, the standard deviation of the setting's log over
+        the resamplings; the group's least response; `runs`, how many are in the window; and `status`. The status is ok,
+        edge (the best run has an extreme setting of the grid, so the optimum may lie beyond), few (too few runs) or
+        no_minimum (the quadratic has none among the runs). With few or no_minimum the settings are missing.
 
     Raises:
         InputError: an unknown method, or a column that is missing, not numeric or not positive.

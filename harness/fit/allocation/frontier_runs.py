@@ -3,7 +3,7 @@
 Three definitions are in use. `naive` keeps every run that sets a record as compute grows. `binned` keeps only the best
 record in each bin of log compute, so that dense stretches do not outweigh others. `hull` is the lower convex hull of
 log loss against log compute: it lies on or below every run, and drops records above the line between two others.
-Naive records are minima of noisy losses: the more runs there are at a compute, the lower the frontier.
+The records of `naive` are minima of noisy losses: the more runs have a similar compute, the lower the frontier.
 """
 
 import functools
@@ -36,7 +36,7 @@ def binned_records(flops: Float[np.ndarray, "runs"], loss: Float[np.ndarray, "ru
 
 
 def hull_records(flops: Float[np.ndarray, "runs"], loss: Float[np.ndarray, "runs"]) -> np.ndarray:
-    """Positions of the vertices of the lower convex hull of log loss against log compute, where the hull falls."""
+    """Positions of the vertices of the lower convex hull of log loss against log compute, as far as it falls."""
     x, y = np.log(flops), np.log(loss)
     kept: list[int] = []
     for run in all_records(flops, loss):
@@ -54,7 +54,7 @@ def _turns_up(x, y, a: int, b: int, c: int) -> float:
 def runs_on_frontier(
     frame: pd.DataFrame, method: str = "naive", bins: int = _BINS, source: str = "table"
 ) -> pd.DataFrame:
-    """The rows on the frontier, in order of compute; within each group if there is a column `group`.
+    """The rows on the frontier, in order of compute. If there is a column `group`, each group has its own frontier.
 
     Args:
         frame: columns `flops` and `L`.

@@ -1,10 +1,11 @@
 """Approach 2: at each budget, the N of the lowest loss among the sizes that spent it (an isoFLOP profile).
 
-The default follows Porian et al. (arXiv 2406.19146) and their code. An Akima curve of log L against log N is drawn and
-its minimum taken, unless it lies at an end of the sizes; so too for 1,000 noisy copies of the losses. Then log N* is
-regressed on log C with weights 1/sd^2. Their code compares log L with the thresholds of its noise table, which are
-losses, so the noise behind their published intervals is the table's lowest sd everywhere: .002 nats on RefinedWeb and
-.01 on OpenWebText2. The other method is the parabola of Hoffmann et al. (arXiv 2203.15556) about the lowest loss.
+The default follows Porian et al. (arXiv 2406.19146) and their code. The minimum of an Akima curve of log L against
+log N is taken, unless it lies at an end of the sizes. The same is done for 1,000 noisy copies of the losses. Then log
+N* is regressed on log C with weights 1/sd^2. The noise table of their code gives an sd per range of losses, but the
+code looks up log L instead of L. So the noise behind their published intervals is the table's lowest sd everywhere:
+.002 nats on RefinedWeb and .01 on OpenWebText2. The method `quadratic` is the parabola of Hoffmann et al. (arXiv
+2203.15556) about the lowest loss.
 """
 
 import numpy as np
@@ -28,13 +29,13 @@ WITHIN = 3.0
 
 
 def profiles(runs: LossRuns) -> list[np.ndarray]:
-    """The rows of each budget with at least three sizes, in order of N; each size has its row of lowest loss."""
+    """The rows of each budget with at least three sizes: per size the row of lowest loss, in order of N."""
     order = np.argsort(runs.flops, kind="stable")
     apart = np.diff(np.log(runs.flops[order])) > SAME_BUDGET
     best_of_sizes = []
     for rows in np.split(order, np.flatnonzero(apart) + 1):
         if np.ptp(np.log(runs.flops[rows])) > 2 * SAME_BUDGET:
-            continue  # FLOPs that go on in small steps are a curve, not a budget
+            continue  # FLOPs that rise in small steps are the checkpoints of a curve, not one budget
         rows = rows[np.lexsort((runs.loss[rows], runs.n[rows]))]
         best = rows[np.unique(runs.n[rows], return_index=True)[1]]
         if len(best) >= FEWEST_SIZES:
@@ -103,7 +104,7 @@ def isoflop_optima(
 def _optimum_on_budget(
     runs: LossRuns, rows: np.ndarray, noisy: Float[np.ndarray, "sizes draws"], method: str
 ) -> tuple[np.ndarray, np.ndarray, float, float] | None:
-    """Log N and log D of the minimum for the losses and their noisy copies, the least log loss, and the sd of log N.
+    """Log N and log D of the minimum (for the losses, then for each noisy copy), the least log loss, the sd of log N.
 
     None if the measured losses, or most copies, have no minimum inside the range of sizes.
     """
@@ -122,7 +123,7 @@ def _optimum_on_budget(
 
 
 def _akima(log_n: Float[np.ndarray, "sizes"], log_l: Float[np.ndarray, "sizes draws"]) -> tuple[np.ndarray, float]:
-    """Log N at the minimum of each Akima curve, nan where that is an end; and the least log loss of the first curve."""
+    """Log N at each Akima curve's minimum (nan if that is an end), and the least log loss of the first curve."""
     grid = np.linspace(log_n[0], log_n[-1], (len(log_n) - 1) * FINENESS)
     curves = Akima1DInterpolator(log_n, log_l)(grid)
     at = curves.argmin(axis=0)
@@ -131,9 +132,9 @@ def _akima(log_n: Float[np.ndarray, "sizes"], log_l: Float[np.ndarray, "sizes dr
 
 
 def _parabola(log_n: Float[np.ndarray, "sizes"], log_l: Float[np.ndarray, "sizes draws"]) -> tuple[np.ndarray, float]:
-    """Log N at the minimum of a parabola fitted near the lowest loss, nan if outside the sizes or if open downward.
+    """Log N at each parabola's minimum, and the least log loss of the first parabola.
 
-    One per column of losses; and the least log loss of the first.
+    A parabola is fitted to each column near its lowest loss; nan if it has no minimum or has it outside the sizes.
     """
     near = _near(log_n, log_l[:, 0])
     center = log_n[near].mean()
@@ -146,7 +147,7 @@ def _parabola(log_n: Float[np.ndarray, "sizes"], log_l: Float[np.ndarray, "sizes
 
 
 def _near(log_n: Float[np.ndarray, "sizes"], log_l: Float[np.ndarray, "sizes"]) -> np.ndarray:
-    """Which sizes are within the factor `WITHIN` of the best; at least the four nearest, the best among them."""
+    """Which sizes are within the factor `WITHIN` of the best; at least the four nearest to it, itself included."""
     distance = np.abs(log_n - log_n[log_l.argmin()])
     return distance <= max(np.log(WITHIN), np.sort(distance)[: FEWEST_SIZES + 1][-1])
 

@@ -22,11 +22,11 @@ from sweeps.errors import InputError
 
 FLOPS_PER_PARAMETER_TOKEN = 6.0
 SIX_ND = "6 N D"
-# The sd of log D about its line in log N below which a table is refused, and below which there is a warning: where D
-# follows N, the design alone fixes the optimum.
+# Two limits of the sd of log D about its regression line in log N: a table below FIXED_DESIGN is refused, one below
+# NARROW_DESIGN gets a warning. Where D follows N, the design alone fixes the optimum.
 FIXED_DESIGN, NARROW_DESIGN = 0.1, 0.7
-FEWEST_BUDGETS = 3  # for a line through the optima
-FEWEST_LOSSES = 5  # optima for a fit of the loss along them
+FEWEST_BUDGETS = 3  # needed for a line through the optima
+FEWEST_LOSSES = 5  # optima needed for a fit of the loss along them
 # Budgets up to this many times the largest measured one give no warning.
 FAR = 3.0
 # Limits are not given if more than this share of the replicates has no optimum.
@@ -92,12 +92,12 @@ class BudgetOptima:
 
     @property
     def n(self) -> PowerLaw:
-        """N* against C."""
+        """The power law of N* in C."""
         return power_law_in_compute(self.flops, self.log_n, self.weights, self.log_n_draws)
 
     @property
     def d(self) -> PowerLaw:
-        """D* against C."""
+        """The power law of D* in C."""
         return power_law_in_compute(self.flops, self.log_d, self.weights, self.log_d_draws)
 
 
@@ -195,7 +195,7 @@ def table_of(
 def at_budgets(frontier: BudgetOptima, flops: ArrayLike) -> tuple[pd.DataFrame, tuple[FitWarning, ...]]:
     """N*, D*, D*/N* and the loss at each budget, along the lines through the optima, with 95 % limits; and warnings.
 
-    The loss is that of the law `compute_power`, fitted to the losses at the optima; its limits are from a bootstrap.
+    The loss is predicted by the law `compute_power`, fitted to the losses at the optima; a bootstrap gives its limits.
     Raises InputError for a budget that is not positive.
     """
     budgets = check_budgets(flops)
@@ -226,8 +226,8 @@ def at_budgets(frontier: BudgetOptima, flops: ArrayLike) -> tuple[pd.DataFrame, 
 def shift_from_half(flops: ArrayLike, z: float, anchor: float) -> np.ndarray:
     """How many times larger N is under D = kappa N^z than under D ~ N, at C = 6 N D: (C/C0)^(1/(1+z) - 1/2).
 
-    C0, the anchor, is the budget at which the two rules agree. D = kappa N^z holds D/N^z fixed; it is a rule for sizes,
-    not an optimum, since it minimises no loss. Raises InputError unless z is above -1 and the anchor positive.
+    C0, the `anchor`, is the budget at which the two rules agree. D = kappa N^z holds D/N^z fixed; it is a rule for
+    sizes, not an optimum, since it minimises no loss. Raises InputError unless z is above -1 and the anchor positive.
     """
     if not z > -1:
         raise InputError("allocate", "--z", z, "a number above -1")

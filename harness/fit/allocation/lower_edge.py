@@ -5,8 +5,8 @@ takes the corners of the lower convex hull of log L against log C (Gemstones, ar
 point of least compute as a corner, whatever its loss. On simulated curves (sixteen sizes, 1e18 to 1e21 FLOPs, exponent
 a = .513 of N* in C) this biases a by -.07 to -.08, where the envelope is unbiased to .002.
 
-In simulations, 40 of each kind (profiles or curves, a noise of .1 or .4 % of the loss), the 95 % intervals held the
-truth in 90 to 100 %. At the smaller noise they are several times wider than necessary.
+In 40 simulations of each kind (profiles or curves, with a noise of .1 or .4 % of the loss), 90 to 100 % of the 95 %
+intervals held the truth. At the smaller noise the intervals are several times wider than necessary.
 """
 
 import numpy as np
@@ -26,10 +26,10 @@ def lower_edge(
 ) -> BudgetOptima:
     """The optima on the lower edge.
 
-    A replicate is the points on the lines plus newly drawn errors: one error per budget where runs share budgets, else
-    one per size on the edge. The sd of the errors is that of the residuals, but at least that of a uniform error over
-    one spacing of the sizes. Raises InputError if the design cannot show an optimum, or the edge has fewer than three
-    points or sizes.
+    A bootstrap replicate is the points on the fitted lines plus newly drawn errors: one error per budget where runs
+    share budgets, else one per size on the edge. The sd of the errors is that of the residuals, but at least that of a
+    uniform error over one spacing of the sizes. Raises InputError if the design cannot show an optimum, or the edge has
+    fewer than three points or sizes.
     """
     warnings = check_design(runs.n, runs.d, source)
     shared = profiles(runs)
@@ -58,7 +58,7 @@ def lower_edge(
 
 
 def _lowest(runs: LossRuns, shared: list[np.ndarray]) -> Float[np.ndarray, "4 budgets"]:
-    """log C, log N, log D, log L of the run of lowest loss at each budget; nan where it is the smallest or largest."""
+    """log C, log N, log D, log L of the run of lowest loss at each budget; nan where its N is the least or largest."""
     edge = np.full((4, len(shared)), np.nan)
     for i, rows in enumerate(shared):
         best = runs.loss[rows].argmin()
@@ -69,7 +69,7 @@ def _lowest(runs: LossRuns, shared: list[np.ndarray]) -> Float[np.ndarray, "4 bu
 
 
 def _envelope(runs: LossRuns) -> Float[np.ndarray, "4 budgets"]:
-    """log C, log N, log D, log L of the lowest curve at `BUDGETS` budgets; nan without a smaller and a larger one."""
+    """log C, log N, log D, log L of the lowest curve at `BUDGETS` budgets; nan unless its N lies between others."""
     levels = np.linspace(np.log(runs.flops.min()), np.log(runs.flops.max()), BUDGETS)
     curves = []
     for curve in np.unique(runs.curve):
@@ -101,7 +101,7 @@ def _drawn_anew(
     log_c: Float[np.ndarray, "points"], log_n: Float[np.ndarray, "points"], log_d: Float[np.ndarray, "points"],
     independent: np.ndarray, gap: float, rng: np.random.Generator, draws: int,
 ) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
-    """Draws of log N and log D: the lines plus Student errors, one for all points with one number in `independent`.
+    """Draws of log N and log D: the lines plus Student errors. Points with the same number in `independent` share one.
 
     At one budget a larger N means a smaller D, so the errors of log D are those of log N with the sign changed.
     """

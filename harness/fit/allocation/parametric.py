@@ -11,8 +11,8 @@ from harness.fit.laws.registry import get_law
 from harness.fit.problem.program import float64
 from sweeps.errors import InputError
 
-# The search for N takes `COARSE` sizes between one parameter and one token, then `FINE` between the neighbours of the
-# best, in `ROUNDS` rounds in all.
+# The search for N has `ROUNDS` rounds. The first round tries `COARSE` sizes, from one parameter (N = 1) to one token
+# (D = 1). Each later round tries `FINE` sizes between the two neighbours of the best size so far.
 COARSE, FINE, ROUNDS = 512, 33, 6
 # Half the step in log C over which a local exponent is taken.
 STEP = 0.05
@@ -21,7 +21,7 @@ Values = dict[str, np.ndarray]  # parameter -> one value per draw
 
 
 def loss_law(law_id: str, source: str) -> Law:
-    """The law with this id; InputError if it is unknown or not a loss in N and D alone, which a budget trades off."""
+    """The law with this id. InputError if it is unknown, or if its loss depends on more than N and D."""
     law = get_law(law_id)
     if set(law.columns) != {"N", "D"} or law.vectors or law.labels or law.response != "L":
         raise InputError(source, "law", law_id, "a loss law that reads N and D alone, such as chinchilla")
@@ -60,7 +60,7 @@ def _lowest(law: Law, values: Values, budgets: Float[np.ndarray, "budgets"]) -> 
         if turn == 0:
             inner = loss[..., 1:-1]
             minima = (inner <= loss[..., :-2]) & (inner <= loss[..., 2:]) & np.isfinite(inner)
-            # A plateau of equal losses, which underflow makes, does not count as a minimum.
+            # A term that underflows leaves a plateau of equal losses, which does not count as a minimum.
             minima &= (inner < loss[..., :1]) | (inner < loss[..., -1:])
             has_minimum = minima.any(axis=-1)
             at = 1 + np.where(minima, inner, np.inf).argmin(axis=-1)
@@ -73,7 +73,7 @@ def _lowest(law: Law, values: Values, budgets: Float[np.ndarray, "budgets"]) -> 
 
 
 def _losses(law: Law, values: Values, log_n: Float[np.ndarray, "draws points"], budgets) -> np.ndarray:
-    """The losses of each draw of the parameters at its own sizes, with D from the budgets."""
+    """The losses of each draw of the parameters at that draw's sizes `log_n`, with D from the budgets."""
     n = np.exp(log_n)
     d = np.broadcast_to(budgets / FLOPS_PER_PARAMETER_TOKEN, n.shape) / n
     columns = {"N": n, "D": d}

@@ -25,7 +25,7 @@ class TimeBudget(Showable):
     Attributes:
         seconds: the time of training.
         shapes: a row per shape, the best first: the given columns, `step_seconds`, `D` (tokens), and `prediction` (nats
-            per token) with the 95 % interval of the fit of losses; the errors of the times are not in it.
+            per token) with the 95 % interval of the fit of losses; it leaves out the errors of the times.
     """
 
     seconds: float

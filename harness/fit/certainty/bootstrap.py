@@ -28,7 +28,7 @@ def cluster_weights(cluster: np.ndarray, fitted: np.ndarray, draws: int, seed: i
 def resample(
     problem: Problem, solutions: Solutions, identified: Identified, draws: int, seed: int
 ) -> tuple[Float[np.ndarray, "draws parameters"], np.ndarray]:
-    """Refit to resampled clusters, starting from the adopted point of `identify` and from a runner-up.
+    """Refit to resampled clusters, starting from the point that `identify` adopted and from the second-best one.
 
     A parameter that was held at an end of its range (a kink beyond the data) stays there.
 

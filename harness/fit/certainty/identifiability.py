@@ -32,8 +32,8 @@ from harness.fit.search.solver import Solutions, best_and_runners_up, minimise_c
 
 RANK_TOLERANCE = 1e-3  # relative singular value below which a direction is not determined
 PROFILE_DROP = 3.84  # 95 % of chi-squared with one degree of freedom
-FEWEST_ROWS = 5  # a regime with fewer rows is nearly empty
-FEWEST_SHARE = 0.03  # so is one with a smaller share of the rows
+FEWEST_ROWS = 5  # a regime with fewer rows counts as nearly empty
+FEWEST_SHARE = 0.03  # a regime with a smaller share of the rows does, too
 STARTS_PER_END = 6
 
 
@@ -67,7 +67,7 @@ class Identified:
     unbounded: tuple[str, ...]
 
     def starts_with(self, others: Float[np.ndarray, "... parameters"]) -> Float[np.ndarray, "starts parameters"]:
-        """Starts of refits: the adopted point, and others in which the held parameters have its values."""
+        """Starts of refits: the adopted point, and `others`, whose held parameters get the adopted point's values."""
         starts = np.vstack([self.theta, others])
         starts[:, ~self.free] = self.theta[~self.free]
         return starts
@@ -104,7 +104,7 @@ def _orthonormal(directions: Float[np.ndarray, "directions parameters"]) -> Floa
 
 
 def _ends(problem: Problem, solutions: Solutions) -> tuple[Solutions, np.ndarray]:
-    """The best fits with each parameter of the law fixed at either end of its range, and the indices of the fixed."""
+    """The best fits with each parameter of the law fixed at either end of its range, and which one each fit fixed."""
     low, high = bounds_of(problem.model)
     grid = solutions.starts
     spread = grid[np.linspace(0, len(grid) - 1, min(STARTS_PER_END - 3, len(grid))).astype(int)]

@@ -51,7 +51,7 @@ def scores_and_curvature(
 
 
 def covariance(problem: Problem, theta: Float[np.ndarray, "parameters"]) -> Float[np.ndarray, "parameters parameters"]:
-    """Inverse Fisher information in raw coordinates, on the directions that the data fix (a pseudo-inverse)."""
+    """Inverse Fisher information in raw coordinates, along the directions that the data determine."""
     jacobian = np.nan_to_num(whitened_jacobian(problem, theta))
     norms = np.maximum(np.linalg.norm(jacobian, axis=0), 1e-300)
     _, values, vectors = np.linalg.svd(jacobian / norms, full_matrices=False)

@@ -13,7 +13,7 @@ from harness.fit.results.result import CombinationEstimate, Estimate
 
 LEVEL = 95.0
 AT_BOUND_SHARE = 0.025
-# An interval from the curvature reaches at most this far in logs: e^100 is beyond any constant.
+# The most that an interval from the curvature extends to either side, in logs: no constant is uncertain by e^100.
 LARGEST_LOG_ERROR = 100.0
 
 

@@ -17,7 +17,7 @@ from harness.fit.problem.fit_status import FitWarning
 from harness.fit.problem.model import bounds_of, ends_of_range
 from harness.fit.search.solver import Solutions, best_and_runners_up, minimise_cases
 
-MOST_ROWS = 16_384  # of a multi-start; a larger table is sampled
+MOST_ROWS = 16_384  # that a multi-start uses; a larger table is sampled
 
 
 def is_large(problem: Problem) -> bool:
@@ -47,7 +47,7 @@ def extend(problem: Problem, part: Problem, solutions: Solutions) -> tuple[Solut
     starts = identified.starts_with(best_and_runners_up(solutions, 2))
     whole = minimise_cases(problem, starts[None], free=identified.free)
     loss, best = float(whole.loss[0]), solutions.best
-    # The losses of the other searches are extrapolated: their distance to the best grows with the number of rows.
+    # The other searches are not continued. Their excess over the best loss is scaled up in proportion to the rows.
     scale = problem.weights.sum() / part.weights.sum()
     theta, finished = solutions.theta.copy(), solutions.finished.copy()
     theta[best] = whole.theta[0]
@@ -62,7 +62,7 @@ def draws_from_sandwich(
 ) -> tuple[Float[np.ndarray, "draws parameters"], np.ndarray]:
     """Draws of a normal with the cluster-robust covariance H^-1 (sum s s') H^-1 about the fit (Huber 1967, White 1980).
 
-    They replace a bootstrap of whole clusters, which has this limit for many clusters.
+    They replace a bootstrap of whole clusters, whose draws have this distribution in the limit of many clusters.
     """
     scores, curvature = scores_and_curvature(problem, identified.theta)
     labels, cluster = np.unique(problem.cluster[problem.fitted], return_inverse=True)

@@ -20,7 +20,7 @@ from harness.fit.search.solver import minimise
 # 95 % limit at 1.96; a skewed one may have it much farther out.
 STEPS = np.array([0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 6.0, 9.0, 14.0])
 CONFIDENCE = 0.975  # quantile of Student's t at the end of a two-sided 95 % interval
-WIDEST = 1e250  # range of a constant in raw units, far beyond any
+WIDEST = 1e250  # the largest raw value that a profile tries (the least is its inverse): beyond any real constant
 
 
 def raw_problem(problem: Problem) -> Problem:
@@ -39,7 +39,7 @@ def raw_problem(problem: Problem) -> Problem:
 
 
 def limit_of(rows: float, degrees: int) -> float:
-    """The fall of 2 log L at the end of a 95 % interval: the one that matches a t test, 3.84 with many rows."""
+    """The fall of 2 log L at the end of a 95 % interval, chosen to match a t test: 3.84 with many rows."""
     spare = max(rows - degrees, 1.0)
     return float(rows * np.log1p(stdtrit(spare, CONFIDENCE) ** 2 / spare))
 
@@ -84,7 +84,7 @@ def profile_intervals(
 
 
 def _crossing(falls: np.ndarray, limit: float) -> float | None:
-    """Where the profile crosses the limit, in standard errors; by interpolating its square root, nearly straight."""
+    """Where the profile crosses the limit, in standard errors. Its square root, nearly a line, is interpolated."""
     beyond = np.flatnonzero(falls > limit)
     if not len(beyond):
         return None

@@ -6,9 +6,9 @@ import numpy as np
 
 from harness.fit.problem.centred import Problem
 
-FLIPS = 1999  # draws of random signs, for the distribution of the statistic without a gap
+FLIPS = 1999  # draws of random signs, for the statistic's distribution if there were no gap
 SIGNIFICANCE = 0.01  # a gap is detected below this p value
-POWERS = (0.0, 0.25, 0.5, 1.0)  # the powers b of D in the weights
+POWERS = (0.0, 0.25, 0.5, 1.0)  # the powers b that are tried in the weights D^-b
 
 
 @dataclass(frozen=True)
@@ -24,8 +24,8 @@ def detect(problem: Problem, seed: int = 0) -> Signal:
     """Test "every gap is zero" by flipping signs, whole clusters together: exact for symmetric noise of unknown size.
 
     The statistic is the largest over powers b of the self-normalised sums S_b = sum(g)/sqrt(sum(g^2)) over clusters,
-    with g the sum of w G over a cluster and w = D^-b / (SE^2 + median(G^2)): so a gap seen only at few tokens is not
-    drowned by the other rows.
+    with g the sum of w G over a cluster, w = D^-b / (SE^2 + median(G^2)) and SE the standard error of G. The weights
+    D^-b keep a gap that is seen only at few tokens from being drowned by the other rows.
     """
     fitted = problem.fitted
     gap = problem.response[fitted]

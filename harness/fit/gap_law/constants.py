@@ -64,7 +64,7 @@ def unidentified_constants(fit: FitResult) -> list[str]:
 
 
 def collapse_constants(fit: FitResult, smallest_u: float) -> GapConstants | None:
-    """The fitted constants at which a collapse can be drawn; None where the rows fix too few.
+    """The fitted constants at which a collapse can be drawn; None where the rows determine too few.
 
     Where alpha or z is not identified, but the slopes and the height of the branch above the crossover are, every z
     fits equally well. Then this returns the equally good constants with the published z and a crossover below all rows.

@@ -41,8 +41,9 @@ def solve_contest(
 ) -> tuple[dict[str, SolvedFit], tuple[str, ...]]:
     """Fit each law to the rows; fit a rival in unique tokens too, and keep the better of its fits.
 
-    By D the rivals' sources mean the size of the data set. The gap law's source does not say what it means: that law
-    is tested as it is written, in processed tokens. It is fitted first, so that unusable rows are reported for it.
+    The sources of the rivals mean the size of the data set by D. The gap law's source does not say what it means, so
+    the gap law is tested as it is written, in processed tokens. It is fitted first, so that messages about unusable
+    rows name it.
 
     Returns:
         the fits by law id, and the rivals whose better fit is the one in unique tokens.

@@ -230,7 +230,7 @@ def comparison_claim(comparison: Sequence[ComparedLaw], in_unique_tokens: Sequen
 
 
 def nulls_claim(nulls: Sequence[Null]) -> Claim:
-    """Say what the rule says of the simulated truths."""
+    """Give the rule's word for each simulated truth."""
     words = "; ".join(f"{null.truth}: {null.verdict}" for null in nulls)
     text = f"On this design the same rule says, of one simulated table each: {words}."
     if not nulls[-1].passed:

@@ -1,4 +1,4 @@
-"""What the rule says of three simulated truths on the same design: it shows what this design could have found.
+"""Applies the verdict's rule to three simulated truths on a table's design, which shows what the design could find.
 
 One table is drawn from each truth and fitted like the real one, with three differences: the rounded crossover is left
 out, epochs are not tested (the truths have no such term), and errors come from the curvature, not from a bootstrap.
@@ -22,7 +22,7 @@ from harness.fit.problem.raw_units import raw_point
 
 @dataclass(frozen=True)
 class Null:
-    """A simulated truth: the word that it gets on a sufficient design, and the word and its reason on this one."""
+    """A simulated truth: the rule's word for it on a sufficient design, and its word and reason on this design."""
 
     truth: str
     expected: Word
@@ -47,7 +47,7 @@ def simulate_nulls(frame: pd.DataFrame, without_n: SolvedFit, seed: int = 0) -> 
     table, and the other truths take no noise.
 
     Args:
-        without_n: the fit of G = a D^-b to the table, whose constants are the second truth.
+        without_n: the fit of G = a D^-b to the table; the second truth has its constants.
     """
     rng = np.random.default_rng(seed)
     noise = frame["G_se"].fillna(0.0).to_numpy(float) if "G_se" in frame.columns else np.zeros(len(frame))

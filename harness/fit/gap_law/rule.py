@@ -12,7 +12,7 @@ RIVALS = ("gap_n_free", "gap_free_n", "gap_kaplan")
 TESTED_EXPONENTS = ("alpha", "z", "beta")
 # The difference in AICc from which on one law counts as clearly better than another.
 CLEARLY_BETTER = 10.0
-# Exponents that differ by at most this count as equal.
+# Two exponents are treated as equal if they differ by no more than this.
 EQUIVALENCE = 0.05
 # An interval that reaches further than this from the published value is too wide to support it.
 RESOLUTION = 0.1
@@ -60,12 +60,12 @@ class ExponentEvidence(NamedTuple):
 
 @dataclass(frozen=True)
 class Evidence:
-    """What the rule looks at.
+    """The numbers from which the rule decides.
 
     Attributes:
         detected: whether the gaps lie above zero.
         aicc: law id -> AICc on the same rows, for the law under test and the rivals at least.
-        exponents: the identified ones among the exponents under test, by name.
+        exponents: by name, those of the exponents under test that are identified.
         slope: 95 % interval of the slope of log G in log N at fixed tokens; None if it is not identified.
         epochs_matter: whether a factor epochs^rho improves the law significantly; None if epochs do not vary.
     """

@@ -30,9 +30,9 @@ class Verdict(StrictJson, Showable):
         fitted_coverage: the same at the fitted z; None where z is not identified.
         shared_text: whether the table is from a sweep, whose runs on one text share its held-out documents.
         fits: law id -> result, all on the same rows.
-        comparison: the laws, ordered by their extrapolation to larger runs, then by AICc.
+        comparison: the laws, ordered by how well they predict runs of larger scale, then by AICc.
         in_unique_tokens: the rivals that were fitted in unique instead of processed tokens.
-        nulls: what the rule says of three simulated truths on this design; empty if they were not asked for.
+        nulls: the rule's words for three simulated truths on this design; empty if they were not asked for.
     """
 
     judgement: Judgement
@@ -118,7 +118,8 @@ def verdict(
         frame: roles N, D, G (nats per token); optional G_se, epochs or U, cluster.
         bootstrap: number of cluster-bootstrap draws for the gap law's intervals; 0 takes errors from the curvature.
         seed: the seed of the bootstrap, the folds and the simulations.
-        nulls: whether to judge the three simulated truths.
+        nulls: whether to judge this design also with simulated gaps of known truth (no gap; G = a D^-b; the published
+            law) in place of the measured ones.
 
     Raises:
         InputError: N, D or G is missing or unusable, or there are too few rows.

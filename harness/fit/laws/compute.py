@@ -85,7 +85,7 @@ def _log_compute(N: PositiveColumn, D: PositiveColumn) -> Float[Array, "rows"]:
     ),
     source="form from memory: More Compute Is What You Need (arXiv 2404.19484); no constants of the paper are used",
     objective="squares",
-    # a is the loss at C = 1. The unit of C in centred columns is another one, so that a moves along the line.
+    # a is the loss at C = 1. Centred columns have another unit of C, so a changes by b times the log of that unit.
     raw=lambda p, scales: {"a": scales["L"] * (p["a"] + p["b"] * (jnp.log(scales["N"]) + jnp.log(scales["D"])))},
     alternatives=("compute_only_curved",),
 )

@@ -33,8 +33,8 @@ def rectified(D, *, B, D_l, beta, E):
     parameters=(
         Parameter("K", "log", 1e-4, 1e4, (1e-2,), unit="L L0^-kappa"),
         Parameter("kappa", "identity", 0.1, 5.0, (0.7, 1.0, 1.4)),
-        # In units of the typical loss. Higher floors are reached by fitting noise in the lowest losses, and end
-        # extrapolation.
+        # In units of the typical loss. Fits with a higher floor follow noise in the lowest losses, and cannot be
+        # extrapolated below that floor.
         Parameter("E0", "identity", 0.0, 0.8, (0.0, 0.2, 0.4, 0.6, 0.75), unit="L0"),
         Parameter("E1", "identity", 0.0, 1.0, (0.1,), unit="L"),
     ),

@@ -140,7 +140,8 @@ def cbs_model(N, *, c, a):
 
 
 # Charles et al. (arXiv 2503.09799) fit one law to each algorithm: data-parallel training, and DiLoCo with each number
-# of replicas M. A joint law holds for all M from 1. Laws of one algorithm give the constants of data-parallel training.
+# of replicas M. A joint law holds for all M from 1. Where a law is for one algorithm, the published constants below are
+# those of data-parallel training.
 DILOCO_ALONE = "Charles et al. 2025 (arXiv 2503.09799), the row of data-parallel training"
 DILOCO_JOINT = "Charles et al. 2025 (arXiv 2503.09799), joint fit"
 

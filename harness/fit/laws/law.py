@@ -93,7 +93,7 @@ class Parameter:
 
 
 def floor(name: str = "E", starts: tuple[float, ...] = (0.5,), published: float | None = None) -> Parameter:
-    """The parameter of a loss that nothing removes, as a share of the typical loss."""
+    """The floor of a loss, which no amount of parameters or data removes, as a share of the typical loss."""
     return Parameter(name, "log", 1e-8, 1.5, starts, published, "L", term=True)
 
 
@@ -151,8 +151,8 @@ class Law:
         derive: raw columns -> further arrays with a leading axis of rows, computed once; `predict` gets them too.
         linear: parameters in which the response is linear, by default those made by `floor` and `coefficient`. The
             search starts from their least-squares solution.
-        raw: (parameters, scales) -> raw values of the constants whose change of units no `unit` can say, such as an
-            offset in a logarithm.
+        raw: (parameters, scales) -> raw values of the constants whose change with the units no `unit` can
+            express, such as an offset in a logarithm.
         combinations: functions of the parameters that are tested for being identified, and reported with their errors.
         regimes: (raw parameters, columns) -> masks of the rows in each regime. Parameters that only a nearly empty
             regime pins down are not identified, however well the optimiser converged.
@@ -207,7 +207,7 @@ class Law:
         return self.raw is not None or any(p.unit for p in self.parameters)
 
     def rescale(self, parameters: Parameters, scales: Scales) -> dict[str, Any]:
-        """From parameters fitted on centred columns to those of raw columns; unchanged if the law is not centred.
+        """Convert parameters fitted on centred columns to those of raw columns; unchanged if the law is not centred.
 
         `scales` has one value per column and one for the response, and
         predict(rescale(p, s), columns) = s[response] * predict(p, columns / s).
@@ -340,27 +340,27 @@ def with_factor(law: Law, column: str) -> Law:
 
 
 def forward(parameter: Parameter, value: Float[Array, "..."]) -> Float[Array, "..."]:
-    """From natural units to the coordinate that the search moves."""
+    """Convert a value in natural units to the coordinate that the search moves."""
     return jnp.log(value) if parameter.transform == "log" else jnp.asarray(value)
 
 
 def backward(parameter: Parameter, coordinate: Float[Array, "..."]) -> Float[Array, "..."]:
-    """From the coordinate that the search moves to natural units."""
+    """Convert the coordinate that the search moves to natural units."""
     return jnp.exp(coordinate) if parameter.transform == "log" else coordinate
 
 
 def natural(parameters: tuple[Parameter, ...], theta: Float[Array, "parameters"]) -> dict[str, jax.Array]:
-    """From a vector of coordinates to named values in natural units, as `predict` takes them."""
+    """Convert a vector of coordinates to named values in natural units, as `predict` takes them."""
     return named(parameters, [backward(p, theta[i]) for i, p in enumerate(parameters)])
 
 
 def named(parameters: tuple[Parameter, ...], values: Any) -> dict[str, Any]:
-    """From values in natural units, in the order of the parameters, to named values as `predict` takes them."""
+    """Name values in natural units, given in the order of the parameters, as `predict` takes them."""
     return stacked(parameters, {p.name: values[i] for i, p in enumerate(parameters)})
 
 
 def stacked(parameters: tuple[Parameter, ...], values: Mapping[str, Any]) -> dict[str, Any]:
-    """From one value per parameter to what `predict` takes: a constant's elements as one array, elements first."""
+    """Convert one value per parameter to what `predict` takes: a constant's elements as one array, elements first."""
     several: dict[str, list] = {}
     for p in parameters:
         if p.of is not None:

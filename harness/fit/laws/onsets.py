@@ -47,7 +47,7 @@ def pass_until_bent(N, *, N_c, alpha, q):
     return jnp.exp(-jnp.exp(s - q * s**2))
 
 
-# Starts of x_c in units of the geometric mean of x. A start above the smallest x fails at once and costs nothing.
+# Starts of x_c in units of the geometric mean of x. A start above the smallest x has no finite loss and ends at once.
 ONSETS = (-1.0, 0.0, 0.3, 0.5, 0.7, 0.8, 0.9, 0.95)
 
 
@@ -100,7 +100,8 @@ def essential_singularity(x, *, A, c, x_c):
 def power_onset(x, *, A, beta, x_c):
     """An onset with a power of the distance, y = A (x - x_c)^beta: the rival of `essential_singularity`.
 
-    x is any positive variable, y a response above zero, fitted on logs; that law says what rows with y = 0 mean.
+    x is any positive variable, y a response above zero, fitted on logs. `essential_singularity` says what rows with
+    y = 0 mean.
     """
     distance, beyond = _above(x, x_c)
     return jnp.where(beyond, A * jnp.exp(beta * jnp.log(distance)), 0.0)

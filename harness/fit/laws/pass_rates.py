@@ -47,7 +47,7 @@ def pass_rate_error(passes: ArrayLike, samples: ArrayLike) -> Float[np.ndarray, 
 
 
 def pass_rates_of_models(frame: pd.DataFrame, by: str = "N") -> pd.DataFrame:
-    """A table of one row per model, ready for the law `pass_until`, from one of single questions.
+    """Average a table of single questions to one row per model, ready for the law `pass_until`.
 
     Args:
         frame: one row per question and model: `by`, `passes` (r) and `samples` (K at the r-th pass). InputError for

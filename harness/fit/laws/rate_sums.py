@@ -32,7 +32,7 @@ class Stretches(NamedTuple):
 
     @property
     def area(self) -> Float[np.ndarray, "stretches"]:
-        """The sum of the rate over the steps of each interval, from the one after its first row to its last row."""
+        """The sum of the rate over each interval, from the step after its first row to the step of its last row."""
         mean = np.where(self.jump, self.lr_from, 0.5 * (self.lr_from + self.lr_to))
         return mean * self.steps + np.where(self.jump, 1.0, 0.5) * (self.lr_to - self.lr_from)
 

@@ -58,7 +58,7 @@ _MEMORIES = SHORTEST * (LONGEST / SHORTEST) ** (0.5 * (np.cos(_ANGLES) + 1.0))
 
 def interpolated_sum(values: Float[Array, "rows nodes"], memory: Float[Array, ""]) -> Float[Array, "rows"]:
     apart = 2.0 * jnp.log(memory / SHORTEST) / np.log(LONGEST / SHORTEST) - 1.0 - np.cos(_ANGLES)
-    # At a node the formula is 0/0, but continuous: a distance of 1e-12 stands for 0.
+    # At a node the formula is infinity/infinity, with a finite limit: a distance of 1e-12 stands for 0.
     weights = _WEIGHTS / jnp.where(jnp.abs(apart) < 1e-12, 1e-12, apart)
     return values @ (weights / jnp.sum(weights))
 
@@ -91,7 +91,7 @@ def lr_anneal_free(S1, S2, *, L0, A, alpha, gain, memory):
     return L0 + A * PositiveColumn(S1) ** -alpha - gain * interpolated_sum(S2, memory)
 
 
-# Width of the cells of `_gathered` in log since and log rate.
+# Width of the cells in which `_gathered` joins changes of the rate: in log `since` and in log `rate`.
 CELL = 0.7
 # Number of pieces into which a stretch between two rows is cut if the rate changes over it.
 PIECES = 8
@@ -120,7 +120,7 @@ FILLS = {"change": 0.0, "rate": 1.0, "since": 0.0}
 
 
 def _changes(run, lowest: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The changes of the rate in one run: how much it falls, to what, and the sum of the rate over the steps before."""
+    """The changes of the rate in one run: its fall, its new value, and the sum of the rate over the steps before."""
     changes = []
     before = np.cumsum(run.area) - run.area
     for k in np.flatnonzero(run.lr_from != run.lr_to):

@@ -17,9 +17,9 @@ def _split(parameters: Parameters) -> Float[Array, ""]:
 
 
 def two_term_optimum(parameters: Parameters, product: Any) -> tuple[Float[np.ndarray, "..."], Float[np.ndarray, "..."]]:
-    """log N, where N = g (N D)^(beta/s) minimises A/N^alpha + B/D^beta, and beta/s; s = alpha + beta.
+    """log N at the minimum of A/N^alpha + B/D^beta for a given product N D, and the exponent of N D in this N.
 
-    g^s = alpha A/(beta B).
+    N = g (N D)^(beta/s), with s = alpha + beta and g^s = alpha A/(beta B).
     """
     A, B, alpha, beta = (np.asarray(parameters[name]) for name in ("A", "B", "alpha", "beta"))
     exists = (alpha > 0) & (beta > 0) & (A > 0) & (B > 0)

@@ -69,7 +69,7 @@ class Problem:
 
     @property
     def unit(self) -> float:
-        """The minimised loss, which is in centred units, times this is the objective in the table's units."""
+        """The factor that turns the minimised loss, in centred units, into the objective in the table's units."""
         objective = self.model.objective
         return objective.factor * objective.unit(self.options) * self.scales[self.law.response] ** objective.power
 

@@ -57,10 +57,10 @@ class Objective:
         id: the name in a law's declaration and on the command line.
         name: the name of the minimised quantity in a result.
         log: whether it works on logs, so that response and prediction have to be positive.
-        floor: a loss of this size counts as zero, in the unit of `rows`.
+        floor: a loss up to this size, in the unit of `rows`, counts as zero.
         features: (prediction, noise, parameters) -> one array of rows per feature.
         rows: (features, target, noise, options) -> the loss of each row; the target is the response, or its log.
-        costs: the same arguments -> a `Cost` per feature.
+        costs: (features, target, noise, options) -> a `Cost` per feature.
         whiten: (features, costs, weights) -> a vector whose Jacobian J in the parameters gives J'J = the information.
         log_density: (residuals, scale, options) -> the log density of each residual, for a density of this scale.
         likely_scale: (residuals, options) -> the scale that makes the residuals most likely.
@@ -68,8 +68,8 @@ class Objective:
         parameters: constants that the objective adds to those of the law.
         variance: (predictions, noise, values of its own parameters) -> the variance of each row; None where the rows
             share one scale, which is estimated from the residuals.
-        unit: options -> the factor from the sum of `rows` to minus the exponent of the density, times its scale.
-        factor: a further factor, to the objective as the literature writes it; squares are minimised halved.
+        unit: options -> the factor that turns the sum of `rows` into the loss of the density exp(-loss/scale).
+        factor: a further factor that gives the objective as the literature writes it (squares are minimised halved).
         power: the power of the response's unit in which the loss is measured.
         first_blur: how many times as wide Huber's corner is when the search begins.
         huber: whether the objective depends on `HuberOptions`.
@@ -162,7 +162,7 @@ def _normal_rows(features, target, noise, options: HuberOptions):
 
 
 def _normal_costs(features, target, noise, options: HuberOptions):
-    """The curvatures are the expected ones (Fisher's), of a normal in its mean and in the log of its variance."""
+    """Derivatives of `_normal_rows` in the mean and in the log variance. Curvatures are expected ones (Fisher's)."""
     mean, log_variance = features
     precision = jnp.exp(-log_variance)
     residual = target - mean

@@ -44,7 +44,7 @@ def predictions(problem: Problem, theta: Float[np.ndarray, "parameters"]) -> Flo
 def raw_map(
     problem: Problem, theta: Float[np.ndarray, "parameters"]
 ) -> tuple[Float[np.ndarray, "parameters"], Float[np.ndarray, "parameters parameters"]]:
-    """A point in raw coordinates (those of a search on raw columns), and their Jacobian in the centred ones."""
+    """A point in raw coordinates (those of a search on raw columns), and their Jacobian in the centred coordinates."""
     return _raw_map(problem.model, theta, problem.scales)
 
 

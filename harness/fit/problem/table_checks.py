@@ -10,9 +10,9 @@ from harness.fit.problem.centred import Problem
 from harness.fit.problem.columns import SIZE_ROLES
 from harness.fit.problem.fit_status import FitWarning
 
-# At like sizes, log losses that differ by more are not scatter; bits per byte and nats per token differ by about log 2.
+# A difference of two log losses at similar sizes that is too large for scatter; that of two units is about log 2.
 UNIT_GAP = 0.25
-FEWEST_APART = 0.05  # share of neighbours whose losses must differ so much
+FEWEST_APART = 0.05  # share of neighbours whose log losses must differ by more than UNIT_GAP
 NEIGHBOURS = 4  # runs of the nearest sizes that each run is compared with
 # No log loss falls faster than this in a log size: Chinchilla's exponents are below 0.4, and the floor flattens it.
 STEEPEST = 0.5
@@ -53,7 +53,8 @@ def _two_groups(problem: Problem) -> tuple[float, float] | None:
     far, half = np.mean(apart > UNIT_GAP), np.mean((apart > UNIT_GAP / 2) & (apart <= UNIT_GAP))
     if far < FEWEST_APART or half > far / 4:
         return None
-    # Two units differ by one factor, so the differences are alike; those to diverged runs are spread widely.
+    # Losses in two units differ by a constant factor, so these differences of log losses are nearly equal. If the
+    # outliers were diverged runs, the differences would vary widely.
     low, middle, high = np.percentile(difference[apart > UNIT_GAP], [25, 50, 75])
     if high - low > middle / 3:
         return None

@@ -1,4 +1,4 @@
-"""Extrapolation: a law is fitted to the smaller runs and scored on the larger ones, window after window."""
+"""Extrapolation: a law is fitted to runs up to some scale and scored on the next larger ones, window after window."""
 
 from dataclasses import dataclass, replace
 
@@ -11,7 +11,7 @@ from harness.fit.problem.raw_units import predictions
 from harness.fit.results.result import ExtrapolationErrors
 from harness.fit.search.solver import Solutions, best_and_runners_up, minimise_cases
 
-WINDOWS = 4  # sets of larger runs that are scored in turn
+WINDOWS = 4  # sets of runs of growing scale that are scored one after the other
 # The first window is fitted to this share of the runs. With fewer, most laws are not identified there.
 FIRST_SHARE = 0.5
 STARTS_PER_WINDOW = 24
@@ -19,7 +19,7 @@ STARTS_PER_WINDOW = 24
 
 @dataclass(frozen=True)
 class Extrapolation:
-    """Scores of rows that are larger than the rows fitted.
+    """Scores of runs of larger scale than those fitted.
 
     Attributes:
         rows: which rows were scored, each once, by the fit to all smaller ones.

@@ -33,8 +33,8 @@ FEW_SIZES = 12
 # The prediction beyond the rows is made at this factor times their largest N and D.
 BEYOND = np.sqrt(10.0)
 EXPONENT_RANGE = 0.1  # a fit is fragile if an exponent ranges over more
-NOISES = 3.0  # or if a prediction ranges over more than this many noises of a run
-REFUTED = 10.0  # an alternative law that is further behind in AIC does not count
+NOISES = 3.0  # it is also fragile if a prediction ranges over more than this many times a run's noise
+REFUTED = 10.0  # an alternative law whose AIC is higher by more than this does not count
 
 
 def values_at(problem: Problem, theta: Float[np.ndarray, "parameters"]) -> dict[str, float]:

@@ -31,8 +31,8 @@ from harness.fit.problem.objective import HuberOptions
 
 # The largest step of a parameter, in the coordinates of the search: a factor of 20 for those in logs.
 LARGEST_STEP = 3.0
-# Huber's corner is narrowed by the first factor when a step promises to lower the loss by less than the second share.
-# Two narrowings are enough: the corner starts 1000 times as wide, and the square of the factor is a little more.
+# Huber's corner is divided by NARROWING when a step promises to lower the loss by less than the fraction NEARLY of it.
+# The corner starts 1000 times too wide. As 31.7^2 is just above 1000, two narrowings bring it to its final width.
 NARROWING = 31.7
 NEARLY = 1e-2
 # The damping after the corner was narrowed.
@@ -105,7 +105,7 @@ def _matrices(model: StatisticalModel, features, slopes, weight, target, noise, 
 
 
 def _solve(matrix: Float[Array, "p p"], right: Float[Array, "p"]) -> Float[Array, "p"]:
-    """Gauss-Jordan without pivoting, for positive matrices. LAPACK goes slot by slot: most of a step's time."""
+    """Gauss-Jordan without pivoting, for positive matrices. LAPACK goes slot by slot, which took most of a step."""
     rows = jnp.concatenate([matrix, right[:, None]], axis=1)
     for k in range(len(right)):
         pivot = rows[k] / rows[k, k]

@@ -21,7 +21,7 @@ from harness.fit.problem.model import StatisticalModel, bounds_of, ends_of_range
 from harness.fit.problem.program import program
 from harness.fit.search.levenberg_marquardt import Slots, take_step, tangents
 
-MAX_STEPS = 400  # of a run; one that has not ended by then is not finished
+MAX_STEPS = 400  # after which a run is stopped, and counts as not finished
 # Steps between two checks of which runs have ended. A run takes about 24 steps; with 8, a sixth of the steps are idle.
 STEPS_PER_CALL = 8
 
@@ -78,7 +78,7 @@ def slots_for(problem: Problem) -> int:
 
 
 def _without_held_out(problem: Problem, *of_runs: Callable[[int], np.ndarray] | None):
-    """Restrict the problem, and functions run -> rows, to the fitted rows: rows of weight zero would cost time."""
+    """Restrict the problem and the functions run -> values per row to the fitted rows: other rows would cost time."""
     rows = problem.fitted
     if rows.all():
         return problem, *of_runs

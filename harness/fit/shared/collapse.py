@@ -28,7 +28,8 @@ from sweeps.published_gap import PUBLISHED_GAP
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
-# The largest z that is tried; the least is 0, since a negative z would let shuffled curves collapse in reversed order.
+# The largest z that is tried. The least is 0: in the permutation test, a shuffle that happens to reverse the order of N
+# would collapse again with a negative z.
 LARGEST_Z = 2.0
 COARSE = 41  # values of z in the first scan
 FINE = 21  # values of z in the second scan, about the best of the first
@@ -128,10 +129,11 @@ def curves_of(n: Float[np.ndarray, "points"]) -> tuple[np.ndarray, bool]:
 
 
 def _distances(curves: LogCurves, z: float):
-    """For the points with neighbours r0, r1, v: (r0 + alpha r1)^2 / v is the squared distance in errors; their share.
+    """Arrays r0, r1, v over the points that have neighbours, and the share of such points.
 
-    A point's neighbours are the two points of every other curve between which its u lies. The line through them is a
-    weighted one, and linear in the heights of the points: so the distance is linear in alpha, and S is quadratic.
+    (r0 + alpha r1)^2 / v is the squared distance of a point from the line through its neighbours, in units of its
+    error. A point's neighbours are the two points of every other curve between which its u lies. The line
+    through them is a weighted one, and linear in their heights: so the distance is linear in alpha, and S is quadratic.
     """
     order = np.argsort(curves.log_d - z * curves.log_n, kind="stable")
     x = (curves.log_d - z * curves.log_n)[order]
@@ -177,7 +179,7 @@ def _least(scan: list[Quality]) -> float:
 
 
 def best_collapse(curves: LogCurves, scan: list[Quality]) -> Quality:
-    """The least S, from a finer scan about the least of the first (S has corners, which rule out a smooth search)."""
+    """The least S, from a finer scan about the least S of `scan` (S has corners, which rule out a smooth search)."""
     best = min(scan, key=lambda at_z: at_z.s)
     step = LARGEST_Z / (COARSE - 1)
     finer = scan_of(curves, max(best.z - step, 0.0), min(best.z + step, LARGEST_Z), FINE)

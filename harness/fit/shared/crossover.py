@@ -32,10 +32,10 @@ class Crossover(Showable):
     """Two fitted curves of loss against compute.
 
     Attributes:
-        recipes: the names of the recipes; differences are the first's loss minus the second's.
+        recipes: the names of the recipes; a difference is the first recipe's loss minus the second's.
         fits: the fit of each recipe.
         shared: the least and the most compute at which both were run.
-        flops: where the best fits cross: the last crossing within `shared`, else the first beyond; None if none.
+        flops: where the best fits cross: the last crossing within `shared`, else the first beyond; None if they do not.
         interval: 95 % of the crossings of those draws that cross; None if fewer than half do.
         crosses_within: the share of draws that cross within `shared`.
         crosses: the share of draws that cross between `shared[0]` and `reach` times `shared[1]`.
@@ -92,7 +92,7 @@ def _curves(result: FitResult, flops: Float[np.ndarray, "points"]):
 
 
 def crossing(flops: Float[np.ndarray, "points"], difference: Float[np.ndarray, "points"], most: float) -> float | None:
-    """Where a difference changes its sign, between points of a grid: the last place up to `most`, else the first after.
+    """Where a difference changes its sign, between points of a grid: the last place up to `most`, or the first beyond.
 
     Two floors that differ only by their errors make curves meet again far outside the data; that is not the crossing.
     """

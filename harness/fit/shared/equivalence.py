@@ -23,9 +23,9 @@ from harness.fit.shared.nested import Constants, NestedModel
 
 EQUIVALENCE_LEVEL = 90.0  # % of an interval that stands for two one-sided tests at 5 %
 POWER = 0.8  # probability for which `margin_shown` is given
-# Half the width of an interval of that level, in standard errors.
+# Half the width of an interval of `EQUIVALENCE_LEVEL`, in standard errors.
 HALF_WIDTH = ndtri(0.5 + EQUIVALENCE_LEVEL / 200)
-# The margin, in standard errors, within which two equal exponents are shown to be equal with that power.
+# The margin, in standard errors, within which two equal exponents are shown to be equal with probability `POWER`.
 SHOWN = HALF_WIDTH + ndtri(0.5 + POWER / 2)
 
 

@@ -25,7 +25,8 @@ class ExponentComparison(Showable):
     """A constant of a law, compared between two groups.
 
     Attributes:
-        groups: the names of the groups; the difference is the second minus the first, the ratio second over first.
+        groups: the names of the groups. The difference is the second group's constant minus the first's; the ratio is
+            the second's over the first's.
         values, value_intervals: the constant in each group, with 95 % intervals.
         difference, difference_se, difference_interval: the difference, with the bootstrap's errors.
         ratio, ratio_interval: the ratio, with the bootstrap's interval.

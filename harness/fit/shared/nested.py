@@ -130,7 +130,7 @@ def _from_groups(problem: Problem, groups: Sequence[SolvedFit]) -> Float[np.ndar
 def nest(
     law: Law, frame: pd.DataFrame, objective: str | None, whole: SolvedFit, groups: Sequence[SolvedFit], source: str
 ) -> dict[str, NestedModel]:
-    """Fit the nested models, each from a smaller model and the groups' fits, the small ones also from the law's starts.
+    """Fit the nested models, starting from a smaller model and the groups' fits; small ones also from the law's starts.
 
     Args:
         frame: a table with a column `group`.

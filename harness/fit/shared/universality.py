@@ -2,8 +2,8 @@
 
 There are three questions, in this order. Do own exponents describe the rows better than shared ones (likelihood ratio
 against its simulated distribution)? Are the exponents of every two groups equal to within a margin (two one-sided
-tests)? How far are the prefactors apart? A "no" to the first does not show equality: only the second can say
-`universal`.
+tests)? How far are the prefactors apart? A "no" to the first question does not show equality: only the second
+question can lead to `universal`.
 """
 
 import enum
