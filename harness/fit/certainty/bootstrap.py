@@ -33,8 +33,8 @@ def resample(
     A parameter that was held at an end of its range (a kink beyond the data) stays there.
 
     Returns:
-        the parameters of every draw, in the coordinates of the search; and per draw and parameter -1, 0 or 1, for
-        one that ended at the lower end of its range, inside, or at the upper end.
+        the parameters of every draw, in the coordinates of the search; and where each of them ended in its range, per
+        draw: -1 at the lower end, 1 at the upper end, 0 between them.
     """
     if draws == 0:
         return np.empty((0, len(identified.theta))), np.empty((0, len(identified.theta)), int)

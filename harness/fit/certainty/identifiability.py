@@ -167,7 +167,7 @@ def identify(problem: Problem, solutions: Solutions) -> Identified:
 
 
 def nothing_identified(problem: Problem, solutions: Solutions) -> Identified:
-    """The best point with no parameter identified, for rows that show no response at all."""
+    """The best point, with every parameter marked as not identified: for gaps that are not detected."""
     best = solutions.best
     count, size = len(problem.law.parameters), solutions.theta.shape[1]
     nothing = np.zeros(size, bool)

@@ -17,7 +17,7 @@ from harness.fit.problem.fit_status import FitWarning
 from harness.fit.problem.model import bounds_of, ends_of_range
 from harness.fit.search.solver import Solutions, best_and_runners_up, minimise_cases
 
-MOST_ROWS = 16_384  # that a multi-start uses; a larger table is sampled
+MOST_ROWS = 16_384  # rows that a multi-start uses; a larger table is sampled
 
 
 def is_large(problem: Problem) -> bool:

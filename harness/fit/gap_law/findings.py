@@ -213,7 +213,7 @@ def epochs_claim(epochs: EpochsTest | None) -> Claim:
 
 
 def comparison_claim(comparison: Sequence[ComparedLaw], in_unique_tokens: Sequence[str]) -> Claim:
-    """Rank the law among its rivals."""
+    """Say how the law ranks among the rival laws."""
     names = {row.law: f"{row.law} (unique tokens)" if row.law in in_unique_tokens else row.law for row in comparison}
     ranked = ", ".join(
         f"{names[row.law]} +{row.delta_aicc:.1f}" for row in sorted(comparison, key=lambda row: row.delta_aicc)

@@ -64,7 +64,7 @@ def judge(
 
     Args:
         fits: law id -> solved fit of the same rows, for the law under test and every rival at least.
-        estimates: the parameters of the law under test.
+        estimates: the estimated parameters of the law under test.
         errors: the kind of errors in `estimates`. The slope in N and the factor of epochs have errors from the
             curvature in either case.
     """

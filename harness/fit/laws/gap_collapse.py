@@ -162,12 +162,12 @@ MIDDLE = len(SPLINE_SLOPES) // 2
 
 
 def _ramp(x: Float[Array, "rows"]) -> Float[Array, "rows"]:
-    """The integral of a line of slope 1 from 0 to x, with x cut to the range from 0 to 1."""
+    """The integral of t dt from 0 to x, with x clipped to [0, 1]."""
     return 0.5 * jnp.clip(x, 0.0, 1.0) ** 2
 
 
 def _area(x: Float[Array, "rows"], place: int) -> Float[Array, "rows"]:
-    """The integral of the slope that is 1 at one place, 0 at the others, linear between them and constant outside."""
+    """The integral of the slope that is 1 at one `place`, 0 at the other places, linear between, constant outside."""
     first, last = place == 0, place == len(SPLINE_SLOPES) - 1
     y = x - (place - MIDDLE)
     before = jnp.minimum(y, 0.0) if first else _ramp(y + 1.0)

@@ -26,7 +26,7 @@ class Extrapolation:
         score: a number per scored row, larger is better. For a gap it is the log density; for other responses it is
             minus the absolute error of the log, or of the value where the response may be negative.
         relative: |prediction/response - 1| of each scored row.
-        reach: how many times a window's largest scale is the largest fitted one; geometric mean over windows.
+        reach: the largest scale in a window divided by the largest fitted scale; geometric mean over windows.
     """
 
     rows: np.ndarray

@@ -65,7 +65,7 @@ def prediction_beyond(problem: Problem, theta: Float[np.ndarray, "parameters"]) 
 
 
 def _row_choices(problem: Problem, frame: pd.DataFrame) -> dict[str, np.ndarray]:
-    """Choice -> the rows it keeps: without the smallest or largest of a size, without one N, or final losses only."""
+    """The rows that each choice keeps: without the least or largest of a size, without one N, or final losses only."""
     choices = {}
     for role in (name for name in SIZE_ROLES if name in problem.columns):
         values = problem.columns[role]

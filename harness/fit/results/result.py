@@ -147,7 +147,7 @@ class SensitivityCase:
     Attributes:
         estimates: the identified parameters and combinations under this choice.
         prediction: the response at sqrt(10) times the largest sizes; None if the law cannot predict it.
-        aic_behind: the AIC of another law less that of the fit; None if the law is the same.
+        aic_behind: the AIC of the alternative law minus the AIC of the fit; None if the law is the same.
     """
 
     case: str
@@ -168,10 +168,10 @@ class Robustness:
 
 @dataclass(frozen=True)
 class ExtrapolationErrors:
-    """How well fits to the smaller runs predict the larger ones.
+    """How well fits to runs of smaller scale predict runs of larger scale.
 
     Attributes:
-        reach: how many times a window's largest scale is the largest fitted one; geometric mean over windows.
+        reach: the largest scale in a window divided by the largest fitted scale; geometric mean over windows.
         mean_score: the mean score of the rows; `harness.fit.referee.extrapolation` says what a score is.
     """
 
@@ -219,7 +219,7 @@ class FitResult(StrictJson, Showable):
         sensitivity: the fit under other choices, the fit itself first; `robustness` sums them up.
         log_likelihood: the log likelihood of the fitted rows, in raw units.
         degrees: number of fitted directions, for AICc and BIC.
-        extrapolation: how fits to smaller runs predict larger ones; None where the sizes are too few for a window.
+        extrapolation: how well fits to runs of smaller scale predict larger ones; None if there are too few scales.
         checklist: answers to what a referee asks, by group.
         draws: bootstrap draws of every raw parameter; intervals of predictions come from them.
         truth: for a simulated table, each known constant beside its estimate (`harness.fit.known_truth`).

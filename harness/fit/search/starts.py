@@ -79,6 +79,6 @@ def _projected(problem: Problem, points: Float[np.ndarray, "runs parameters"]) -
         else:
             solved = np.linalg.lstsq(design / norms, right, rcond=None)[0] / norms
         for i, value in zip(linear, solved, strict=True):
-            # A term solved to zero would have no slope in its log, and the search could never bring it back.
+            # A coefficient of zero has no slope in its log: the search could never make the term appear again.
             point[i] = np.log(max(value, 0.3 * parameters[i].starts[0])) if logs[i] else value
     return np.clip(points, low, high)

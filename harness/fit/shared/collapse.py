@@ -33,8 +33,8 @@ if TYPE_CHECKING:
 LARGEST_Z = 2.0
 COARSE = 41  # values of z in the first scan
 FINE = 21  # values of z in the second scan, about the best of the first
-FEWEST_OVERLAP = 0.5  # share of points that must have neighbours on other curves
-MOST_CURVES = 8  # bins of N, where N hardly repeats
+FEWEST_OVERLAP = 0.5  # the least share of points that have neighbours on other curves
+MOST_CURVES = 8  # bins of N that serve as curves where N hardly repeats
 FEWEST_POINTS = 4  # per curve
 _FEWEST_GAPS = 12
 PERMUTATIONS = 199  # shuffles of N, for the p value of S
@@ -169,7 +169,7 @@ def quality(curves: LogCurves, z: float, alpha: float | None = None) -> Quality 
 
 
 def scan_of(curves: LogCurves, low: float = 0.0, high: float = LARGEST_Z, places: int = COARSE) -> list[Quality]:
-    """S over z, at the best alpha for each z, where enough points overlap."""
+    """S at a grid of z, with the best alpha for each z; without the z at which too few points overlap."""
     qualities = (quality(curves, float(z)) for z in np.linspace(low, high, places))
     return [at_z for at_z in qualities if at_z is not None]
 

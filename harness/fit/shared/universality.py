@@ -40,7 +40,7 @@ from sweeps.errors import InputError
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
-MARGIN = 0.05  # two exponents that differ by less count as equal
+MARGIN = 0.05  # two exponents count as equal if they differ by less
 SIGNIFICANT = 0.05  # shared exponents are rejected up to this p value
 UNEQUAL = 1.5  # ratio of two scatters above which there is a warning
 _COLUMNS_OF = {"batch": ("batch", "batch_tokens", "B")}
