@@ -1,4 +1,4 @@
-"""The judged rows in the form that figures draw: one array per quantity, and a text for each mark."""
+"""The gaps that the verdict is about, in the form that figures draw: one array per quantity, one text per mark."""
 
 from dataclasses import dataclass
 from html import escape

@@ -1,4 +1,4 @@
-"""The tables of the page as HTML: constants, rivals, simulated truths, costs and runs."""
+"""The tables of the page as HTML: constants, rival laws, simulated gaps, costs and runs."""
 
 import math
 from collections.abc import Sequence

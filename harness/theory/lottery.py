@@ -1,8 +1,9 @@
 """Wide networks as ensembles of narrow ones: the error of fitting y = x^2 by one hidden layer falls as width^-1.
 
-Liu and Tegmark, A Neural Scaling Law from Lottery Ticket Ensembling (arXiv 2310.02258): SiLU networks on this problem
-do not follow the N^-4 of approximation theory, which ReLU networks do; width works by averaging independent errors. The
-N^-1 is empirical: the authors say on arXiv that their theory is questionable and their measurements stand.
+Liu and Tegmark, A Neural Scaling Law from Lottery Ticket Ensembling (arXiv 2310.02258): the loss of SiLU
+networks on this problem falls as N^-1, because width averages independent errors. The loss of ReLU networks falls as
+N^-4, as approximation theory says. The N^-1 is empirical: the authors say on arXiv that their theory is questionable
+and their measurements stand.
 
 A network of n neurons, f(x) = sum_i v_i act(w_i x + b_i) + c, learns from the whole interval [-1, 1] at every step: its
 loss is the mean squared error by Gauss's rule with `QUADRATURE_POINTS` nodes. The rate of Adam falls to zero. w and b

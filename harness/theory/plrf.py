@@ -55,7 +55,7 @@ class Phase:
 
 
 def phase(alpha: float, beta: float) -> Phase | None:
-    """The phase of a point, None where 2 (alpha + beta) <= 1 (infinite risk at v = infinity). A point on a border
+    """The phase of (alpha, beta); None where 2 (alpha + beta) <= 1 (infinite risk at v = infinity). A point on a border
     belongs to the phase of larger alpha, or smaller beta. The exponents are derived from the four terms of the risk in
     arXiv 2405.15074 (F_pp, F_ac, F_0, K_pp/gamma); at the optimum two are equal and larger than the others.
     """

@@ -104,9 +104,9 @@ def _solve(spectrum: Spectrum, n: np.ndarray, p: np.ndarray, ridge: np.ndarray) 
 
 
 def _losses_at(spectrum: Spectrum, n, p, noise: float, g, z):
-    """(test, train) at g and its z; the test loss is infinite where its denominator is 0.
+    """(test, train) at g and z(g), with q of `degrees`; the test loss is infinite where its denominator is 0.
 
-    The source's denominator 1 - (q (N - 2z) + z^2)/(P (N - q)) is here 1/P times
+    The denominator in arXiv 2210.16859, 1 - (q (N - 2z) + z^2)/(P (N - q)), is here 1/P times
     (P - z) + (z - q)(1 - z/N)/(1 - q/N), which has no cancellation: exactly 0 at N = P without a ridge.
     """
     q, (unlearned, slope) = np.minimum(degrees(spectrum, g)[1], z), _unlearned(spectrum, g)
@@ -122,7 +122,7 @@ def _losses_at(spectrum: Spectrum, n, p, noise: float, g, z):
 
 
 def _at(spectrum: Spectrum, n, p, ridge, noise: float, g) -> Losses:
-    # Without a ridge z is known exactly; by the sum over modes 1 - z/N or 1 - z/P would be 1e-16 instead of 0.
+    # Without a ridge z is known exactly. Summed over the modes, it would give 1 - z/N or 1 - z/P = 1e-16 instead of 0.
     z = np.where(ridge == 0, np.minimum(np.minimum(n, p), spectrum.modes), degrees(spectrum, g)[0])
     test, train = _losses_at(spectrum, n, p, noise, g, z)
     share = z / p  # test - train would round to 0 where the gap is 1e-16 of the losses
@@ -130,7 +130,7 @@ def _at(spectrum: Spectrum, n, p, ridge, noise: float, g) -> Losses:
 
 
 def _best(spectrum: Spectrum, n, p, noise: float) -> Losses:
-    """Searches for the best ridge over g: each g belongs to one ridge, (P - z) kappa, so that no root is needed."""
+    """Searches for the best ridge over g: each g has one ridge (see `_solve`), so that no root is needed."""
 
     def test(x):
         z = degrees(spectrum, np.exp(x))[0]
@@ -237,9 +237,10 @@ def simulate_random_features(
 def _exponents(a: float, b: float, noise: float, ridge: float | None) -> dict[str, float]:
     """The known constants of L = E + A/N^alpha + B/D^beta.
 
-    N features leave N^-min(a-1, b). Without noise, at the best ridge or none, D samples leave D^-s, s = min(a-1, 2b).
-    With noise, the best ridge trades this bias, z^-s, for a variance z/D, which leaves D^-s/(s+1). Two cases have no
-    beta here: a fixed ridge is not the best one of many samples, and without a ridge noise does not vanish at N >> D.
+    N features leave a loss ~ N^-min(a-1, b). Without noise, at the best ridge or none, D samples leave a loss ~ D^-s,
+    s = min(a-1, 2b). With noise, the best ridge balances this bias, z^-s, and a variance z/D: D^(-s/(s+1)) is left. Two
+    cases have no beta here: a fixed ridge is not the best one of many samples, and without a ridge noise does not
+    vanish at N >> D.
     """
     s = min(a - 1.0, 2.0 * b)
     known = {"E": noise, "alpha": min(a - 1.0, b)}

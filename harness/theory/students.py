@@ -1,6 +1,6 @@
 """Trained networks beside the bound of Jeon and Van Roy: what width and data gain for a student of a known teacher.
 
-A student of width n, f(x) = n^-1/2 sum_i v_i relu(w_i.x), learns from T fresh samples of a teacher
+A student of width n, f(x) = sum_i v_i relu(w_i.x)/sqrt(n), learns from T fresh samples of a teacher
 (`harness.theory.teacher`) in one pass of Adam whose rate falls to zero. Its excess log-loss is computed exactly at
 every input, as KL(teacher's Bernoulli || student's): after training on held-out inputs, and during training on each
 sample before it is learned from. The average of the latter over the stream is L_T, which the theorem bounds.
