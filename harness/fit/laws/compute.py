@@ -128,8 +128,8 @@ def compute_only_curved(N, D, *, a, b, q, k, g):
     """`compute_only` with what refutes it: the curvature q of the loss in log N at a given compute.
 
     N* = k C^g is the best size for a budget. The law of arXiv 2404.19484 says q = 0, and then N* means nothing; a q
-    whose interval lies above zero refutes it. By Besiroglu et al.'s constants at 1e19 FLOPs a model of twice the best N
-    has a loss .034 nats above the lowest, one of four times .138.
+    whose interval lies above zero refutes it. By Besiroglu et al.'s constants at 1e19 FLOPs the loss is .034 nats above
+    the lowest at twice the best N, and .138 at four times the best N.
     """
     off = N.log - jnp.log(k) - g * _log_compute(N, D)
     return a - b * _log_compute(N, D) + q * off**2

@@ -48,7 +48,7 @@ def es_tradeoff(B, *, S_min, E_min):
     """Steps against examples at one target loss, McCandlish et al. 2018: (S/S_min - 1)(E/E_min - 1) = 1.
 
     Rows: `step` (steps to the target), `B` (batch, in sequences or tokens); E = B S is counted in the unit of B. At a
-    given batch the trade-off is S = S_min + E_min/B. An error of S is also one of E, so it counts on both sides alike.
+    given batch the trade-off is S = S_min + E_min/B. A relative error of S is an equal one of E.
     B_crit = E_min/S_min. The same curve as `cbs_steps`, in the constants of Kaplan et al. 2020 (arXiv 2001.08361) and
     Bergsma et al. 2025 (arXiv 2505.13738, where E are tokens, D).
     """
@@ -77,8 +77,8 @@ def openai_sb(N, step, B, *, N_c, alpha_N, S_c, alpha_S, B_star, alpha_B):
 
     Columns `N` (parameters without embeddings), `step`, `B` (tokens); `L` in nats per token. S_min is the number of
     steps that a batch without bound would have needed. L stands on both sides. The difference of the sides, as a
-    function of log L, is increasing and concave, so that Newton's steps from below climb to its only root; a last step
-    outside of the search carries the derivative. The form has no irreducible loss.
+    function of log L, is increasing and concave, so that Newton's steps from below climb to its only root. The
+    derivative is taken of one more Newton step after the search. The form has no irreducible loss.
     """
     capacity = jnp.exp(alpha_N * (jnp.log(N_c) - N.log))
     many = alpha_S * (jnp.log(S_c) - step.log)  # log of the second term if B were unbounded

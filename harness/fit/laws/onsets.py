@@ -78,8 +78,8 @@ def essential_singularity(x, *, A, c, x_c):
     zero.
 
     The fit is on logs, in which the onset is a barrier: a row at or below x_c has no prediction, so x_c stays below
-    every row. Rows with y = 0 cannot be used (and are dropped with a warning); they say no more than that x_c is not
-    below them. The published way is equivalent: (ln A/y)^-2 is a straight line in x, with its root at x_c.
+    every row. Rows with y = 0 cannot be used (and are dropped with a warning); such a row shows only that x_c is not
+    below its x. The published way is equivalent: (ln A/y)^-2 is a straight line in x, with its root at x_c.
     """
     distance, beyond = _above(x, x_c)
     return jnp.where(beyond, A * jnp.exp(-c / jnp.sqrt(distance)), 0.0)

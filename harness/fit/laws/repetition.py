@@ -71,7 +71,7 @@ def overfitting(N, D, U, epochs, *, E, A, B, alpha, beta, c, gamma, delta, R_O):
 
     Why this form: on the 175 public runs of Muennighoff et al. (arXiv 2305.16264), whose law cannot rise, this law's
     cross-validated R^2 of the loss is .97 against .93, and .97 against .89 where whole (N, U) families are left out. It
-    is the better one on the larger models and the longer runs, too. Of what else was tried, a cost without a ceiling
+    is also better on the larger models and the longer runs. Of what else was tried, a cost without a ceiling
     misses the longest runs (the loss of small models is flat from 1,000 to 9,000 epochs), gamma = delta misses the runs
     of most tokens per parameter, and a term h/(1 + h) as in `saturating` does not gain from its further constant.
     """
