@@ -21,8 +21,9 @@ TOLERANCE = 0.10
 LARGEST = 1e13
 # The smallest aspect ratio of a shape, unless it has the least depth.
 SMALLEST_ASPECT = 2.0
-# Searches, tried in order until one finds a shape within 10%. Each is (widths, ratios of feed-forward width to width
-# with None for the default, largest factor by which the aspect ratio may differ from the rule).
+# Searches, tried in order until one finds a shape within 10%. Each is a triple: the widths to try; the ratios
+# feed-forward width / width to try (None: the default ratio); and the largest factor by which the aspect ratio may
+# differ from `aspect_ratio`.
 _FRIENDLY = (*range(8, 256, 8), *range(256, 1 << 16, 64))
 _EVEN = tuple(range(2, 512, 2))
 _STRETCHED = (2.0, 2.5, 3.0, 3.5, 4.5, 5.0, 6.0, 7.0, 8.0)

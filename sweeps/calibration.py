@@ -159,10 +159,10 @@ def interpolated(table: Mapping[int, float], at: int) -> float:
 
 
 _ADAPTER = TypeAdapter(Calibration)
-# Measured on two x86-64 cores in float32. Dense models: 150,000 tokens/s with 2 layers of width 32, context 128, bytes;
-# 163 ms per 2,048 tokens with 4 layers of width 128, context 256. Matrix products alone reach 1.4e11 to 1.75e11 FLOP/s.
+# Measured on two x86-64 cores in float32. Dense models: 150,000 tokens/s (2 layers, width 32, context 128, byte-level
+# tokens); 163 ms per 2,048 tokens (4 layers, width 128, context 256). Matrix products alone: 1.4e11 to 1.75e11 FLOP/s.
 # Mixtures, in 200 steps of 8 x 128 tokens with 2 layers of width 48, took 2.0 to 2.8 times as long per operation as
-# dense models. They compiled in 9 to 15 s on a busy machine, where the dense program took 3 to 7 s.
+# dense models. Mixtures took 9 to 15 s to compile on a busy machine; a dense model took 3 to 7 s there.
 TWO_CORES = Calibration(
     device="2 CPU cores, float32",
     platform="cpu",

@@ -89,7 +89,9 @@ def _best(frame: pd.DataFrame, suffix: str) -> pd.DataFrame:
 
 
 def _measured(frame: pd.DataFrame, gap: str) -> tuple[pd.DataFrame, tuple[FitWarning, ...]]:
-    """The finished runs with a gap; warnings count the other runs, and the gaps of text that leaks."""
+    """The finished runs that have a gap, and warnings: how many runs were left out, and how many of the gaps were
+    measured on held-out text that also occurs in the training text.
+    """
     _check_columns(frame, (gap, "status", RUN_ROLES["N"], "D"))
     warnings = []
     done = frame.loc[frame["status"] == "done"]

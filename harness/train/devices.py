@@ -78,7 +78,7 @@ class DevicePack:
 
     @property
     def most_turns(self) -> int:
-        """The most turns of one dispatch."""
+        """The largest number of turns (micro-batches per run) that one dispatch can train."""
         return self._programs.turns
 
     def enter(

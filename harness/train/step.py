@@ -220,7 +220,9 @@ def signal_and_noise(
 def apply_update(
     shape: Shape, hyper: Hyper, rate: Float[Array, ""], state: TrainState, gradient: nnx.State, loads: list[Array]
 ) -> TrainState:
-    """The state after the optimizer's step along the gradient, and the step of the selection biases by the loads."""
+    """The state after one update: the optimizer steps the parameters, and the experts' selection biases move according
+    to the loads of the experts.
+    """
     updates, moments = transform(shape.optimizer, hyper, rate).update(gradient, state.moments, state.params)
     params = cast(nnx.State, optax.apply_updates(state.params, updates))
     biases = step_biases(shape.model, state.biases, loads)
@@ -228,7 +230,7 @@ def apply_update(
 
 
 def freeze(state: TrainState, updated: TrainState, due: Bool[Array, ""], is_finite: Bool[Array, ""]) -> TrainState:
-    """The updated state where an update is due and finite, else the old one, and whether the run is still alive.
+    """The updated state if an update is due and finite, else the old one; its `alive` is updated whenever one is due.
 
     The sums of an unfinished batch are left out (`partial` is None).
     """
