@@ -20,7 +20,7 @@ DOCUMENT_SD, PAIRED_SD = 0.4, 0.15
 
 
 def occupied(draws: float, places: float) -> float:
-    """The expected number of different places that `draws` random draws out of `places` hit."""
+    """The expected number of different places that are hit when `draws` places are drawn at random out of `places`."""
     return places * -math.expm1(draws * math.log1p(-1 / places)) if places > 1 else min(draws, places)
 
 

@@ -129,7 +129,7 @@ def in_first_half(clusters: Int[np.ndarray, "rows"], seed: int) -> Bool[np.ndarr
 
 
 def effective_number(weights: Float[np.ndarray, "clusters"] | Int[np.ndarray, "clusters"]) -> float:
-    """The number of equally heavy clusters whose mean is as uncertain: (sum w)^2 / sum w^2 (Kish 1965)."""
+    """How many clusters of equal weight would give an equally uncertain mean: (sum w)^2 / sum w^2 (Kish 1965)."""
     return float(weights.sum(dtype=np.float64) ** 2 / np.sum(weights.astype(np.float64) ** 2))
 
 

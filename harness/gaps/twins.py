@@ -19,7 +19,7 @@ from harness.gaps.one_run import finite_or_none, gap_columns
 from harness.record.status import run_folder
 from sweeps.config import RunConfig
 
-# The standard error of fewer groups of documents than this cannot be trusted.
+# A standard error is trusted only if it comes from at least this many groups of documents.
 FEWEST = 10
 
 
@@ -114,7 +114,7 @@ class _ReadPart(NamedTuple):
         return chosen if self.visits is None else chosen & (probe.visits == self.visits)
 
     def has_enough(self, probes: Sequence[ProbeRows]) -> bool:
-        """Whether each probe has groups enough for a standard error."""
+        """Whether each probe has enough groups of documents for a standard error."""
         return all(len(np.unique(probe.group[self.rows(probe)])) >= FEWEST for probe in probes)
 
 
