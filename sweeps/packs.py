@@ -35,7 +35,7 @@ class Pack:
 
     @property
     def turns(self) -> int:
-        """The number of turns until the last run has ended."""
+        """The number of turns (micro-batches per slot) until the last run has ended."""
         return makespan([turns_of(run, self.shape) for run in self.runs], self.slots)
 
     @property

@@ -238,7 +238,7 @@ def _division(
 
 
 def pays_for_another(calibration: Calibration, slots: Mapping[str, int]) -> Callable[[Shape], float]:
-    """Shape -> how many turns take as long as compiling its program: fewer do not justify compiling it once more."""
+    """For each shape, how many turns take as long as compiling its program: fewer do not justify compiling again."""
 
     def turns(shape: Shape) -> float:
         return calibration.compile_time(shape.model) / calibration.turn_time(shape, slots[shape.signature])
