@@ -1,13 +1,22 @@
-"""Filters such as `N_total < 1e6 and tokenizer == "bytes"`: Python parses them, and nothing in them is executed."""
+"""Expressions such as `N_total < 1e6 and tokenizer == "bytes"`: Python parses them, and nothing in them is executed.
+
+One grammar serves the filters of a sweep, conditions on the rows of a table, roles computed from columns, and laws that
+a user writes down: names, numbers, strings, + - * / % **, comparisons, `in`, and/or/not, and the functions below. A name
+that is not a Python name, such as a column "Val Loss", stands in backticks: `Val Loss`.
+"""
 
 import ast
 import operator
+import re
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
+import numpy as np
+from jaxtyping import Bool, Shaped
+
 Scalar = str | int | float | bool | None
 
-_ARITHMETIC: dict[type[ast.operator], Callable[[float, float], float]] = {
+_ARITHMETIC: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
     ast.Add: operator.add,
     ast.Sub: operator.sub,
     ast.Mult: operator.mul,
@@ -16,8 +25,25 @@ _ARITHMETIC: dict[type[ast.operator], Callable[[float, float], float]] = {
     ast.Pow: operator.pow,
 }
 _ORDER = {ast.Lt: operator.lt, ast.LtE: operator.le, ast.Gt: operator.gt, ast.GtE: operator.ge}
-# A longer expression could exhaust Python's parser, and no filter needs one.
+# What `and` and `or` are between rows; users of pandas write & and |.
+_LOGIC: dict[type[ast.AST], np.ufunc] = {
+    ast.And: np.logical_and,
+    ast.BitAnd: np.logical_and,
+    ast.Or: np.logical_or,
+    ast.BitOr: np.logical_or,
+}
+# Functions of numbers, which numpy and jax.numpy both have under the name on the right.
+NUMERIC = {
+    "log": "log", "log2": "log2", "log10": "log10", "exp": "exp", "sqrt": "sqrt", "abs": "abs", "floor": "floor",
+    "ceil": "ceil", "min": "minimum", "max": "maximum",
+}  # fmt: skip
+_TWO_NUMBERS = ("min", "max")
+_OF_TEXT = {"contains": str.__contains__, "startswith": str.startswith, "endswith": str.endswith}
+FUNCTIONS = (*NUMERIC, *_OF_TEXT, "missing")
+# A longer expression could exhaust Python's parser, and nobody needs one.
 LONGEST = 1000
+# A string, which is left alone, or a name in backticks.
+_QUOTED = re.compile(r"""("(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*')|`([^`]*)`""")
 
 
 class ExpressionError(ValueError):
@@ -29,19 +55,47 @@ class MissingValue(Exception):
 
 
 def parse_expression(text: str, names: Collection[str]) -> ast.expr:
-    """Parse a boolean expression over `names`, of comparisons, `in`, and/or/not, + - * / % ** and literals.
+    """The tree of an expression over `names`.
 
-    ExpressionError if the text is not an expression, or contains anything else.
+    ExpressionError if the text is not an expression, or has anything else in it.
     """
     if len(text) > LONGEST:
         raise ExpressionError(f"longer than {LONGEST} characters")
+    if "\0" in text:
+        raise ExpressionError("a null character")
+    quoted: dict[str, str] = {}
+
+    def identifier(match: re.Match) -> str:
+        if match[1]:
+            return match[1]
+        return next((i for i, name in quoted.items() if name == match[2]), None) or _new(quoted, match[2], text)
+
     try:
-        tree = ast.parse(text.strip(), mode="eval").body
+        tree = ast.parse(_QUOTED.sub(identifier, text.strip()), mode="eval").body
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Name):
+                node.id = quoted.get(node.id, node.id)
         _check(tree, names)
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         reason = error.msg if isinstance(error, SyntaxError) else str(error)
         raise ExpressionError(reason or type(error).__name__) from None
     return tree
+
+
+def _new(quoted: dict[str, str], name: str, text: str) -> str:
+    """An identifier that does not occur in the text, for a name in backticks."""
+    count = len(quoted)
+    while f"quoted_{count}" in text or f"quoted_{count}" in quoted:
+        count += 1
+    quoted[f"quoted_{count}"] = name
+    return f"quoted_{count}"
+
+
+def names_in(tree: ast.expr) -> list[str]:
+    """The names that an expression reads, each once, in their order."""
+    called = {node.func for node in ast.walk(tree) if isinstance(node, ast.Call)}
+    names = [node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and node not in called]
+    return list(dict.fromkeys(names))
 
 
 def holds(tree: ast.expr, values: Mapping[str, Scalar]) -> bool:
@@ -51,80 +105,189 @@ def holds(tree: ast.expr, values: Mapping[str, Scalar]) -> bool:
         MissingValue: a value it needs is None or absent.
         ExpressionError: a division by zero, an overflow, or a comparison of text with a number.
     """
+    known = {name: value for name, value in values.items() if value is not None}
+    row = _Row({name: np.array([v], object if isinstance(v, str) else None) for name, v in known.items()})
+    with np.errstate(divide="raise", invalid="raise", over="raise"):
+        try:
+            return bool(evaluate_rows(tree, row, 1)[0])
+        except ArithmeticError as error:
+            raise ExpressionError(str(error)) from None
+
+
+class _Row(dict[str, np.ndarray]):
+    def __missing__(self, name: str) -> np.ndarray:
+        raise MissingValue(name)
+
+
+def rows_where(
+    tree: ast.expr, columns: Mapping[str, Shaped[np.ndarray, "rows"]], rows: int
+) -> Bool[np.ndarray, "rows"]:
+    """The rows for which a condition holds; a comparison with a missing value does not.
+
+    ExpressionError if the expression has no truth value, or compares text with numbers.
+    """
+    with np.errstate(all="ignore"):
+        result = evaluate_rows(tree, columns, rows)
+    if result.dtype != bool:
+        raise ExpressionError("it is not true or false")
+    return result
+
+
+def evaluate_rows(tree: ast.expr, columns: Mapping[str, Shaped[np.ndarray, "rows"]], rows: int) -> np.ndarray:
+    """The value of an expression in every row: numbers, texts (dtype object) or truth values.
+
+    Args:
+        columns: numbers, truth values, or texts (dtype object; None or nan where there is none).
+    """
     try:
-        return bool(_value(tree, values))
-    except (TypeError, ArithmeticError) as error:
+        value = _value(tree, columns, np)
+    except TypeError as error:
         raise ExpressionError(str(error)) from None
+    if isinstance(value, list):
+        raise ExpressionError("a list is not a value")
+    return np.broadcast_to(np.asarray(value, object if isinstance(value, str) else None), (rows,))
+
+
+def compute(tree: ast.expr, values: Mapping[str, Any], library: Any) -> Any:
+    """The value of an arithmetic expression of numbers or arrays; `library` is numpy or jax.numpy."""
+    return _value(tree, values, library)
 
 
 def _check(node: ast.AST, names: Collection[str]) -> None:
     match node:
         case ast.Name(id=name):
             if name not in names:
-                raise ExpressionError(f"unknown name {name!r}; there are {', '.join(sorted(names))}")
+                raise ExpressionError(f"unknown name {name!r}; there are {', '.join(sorted(map(str, names)))}")
             return
         case ast.Constant(value=value):
             if not isinstance(value, (str, int, float)):
                 raise ExpressionError(f"literal {value!r}")
             return
+        case ast.Call(func=ast.Name(id=name), args=arguments, keywords=[]):
+            _check_call(name, len(arguments))
+            for argument in arguments:
+                _check(argument, names)
+            return
         case ast.BoolOp() | ast.Tuple() | ast.List():
             pass
-        case ast.BinOp(op=op) if type(op) in _ARITHMETIC:
+        case ast.BinOp(op=op) if type(op) in _ARITHMETIC or type(op) in _LOGIC:
             pass
-        case ast.UnaryOp(op=ast.Not() | ast.USub() | ast.UAdd()):
+        case ast.UnaryOp(op=ast.Not() | ast.USub() | ast.UAdd() | ast.Invert()):
             pass
         case ast.Compare(ops=ops) if all(
             type(op) in _ORDER or isinstance(op, (ast.Eq, ast.NotEq, ast.In, ast.NotIn)) for op in ops
         ):
             pass
         case _:
-            raise ExpressionError(f"{type(node).__name__} is not allowed in a filter")
+            raise ExpressionError(f"{type(node).__name__} is not allowed in an expression")
     for child in ast.iter_child_nodes(node):
         if isinstance(child, ast.expr):
             _check(child, names)
 
 
-def _value(node: ast.AST, values: Mapping[str, Scalar]) -> Any:
+def _check_call(name: str, arguments: int) -> None:
+    if name not in FUNCTIONS:
+        raise ExpressionError(f"unknown function {name!r}; there are {', '.join(FUNCTIONS)}")
+    wanted = 2 if name in _TWO_NUMBERS or name in _OF_TEXT else 1
+    if arguments != wanted:
+        raise ExpressionError(f"{name} takes {wanted} argument{'s' * (wanted > 1)}")
+
+
+def _value(node: ast.AST, values: Mapping[str, Any], library: Any) -> Any:
+    def of(part: ast.AST) -> Any:
+        return _value(part, values, library)
+
     match node:
         case ast.Constant(value=value):
-            return value
+            # Integers as floats: their powers could be made to fill the memory.
+            return float(value) if isinstance(value, int) and not isinstance(value, bool) else value
         case ast.Name(id=name):
-            value = values.get(name)
-            if value is None:
-                raise MissingValue(name)
-            return value
+            return values[name]
         case ast.Tuple(elts=elements) | ast.List(elts=elements):
-            return [_value(element, values) for element in elements]
+            return [of(element) for element in elements]
         case ast.BoolOp(op=op, values=parts):
-            decide = any if isinstance(op, ast.Or) else all
-            return decide(_value(part, values) for part in parts)
-        case ast.UnaryOp(op=ast.Not(), operand=operand):
-            return not _value(operand, values)
+            result = _truth(of(parts[0]))
+            for part in parts[1:]:
+                # As in Python: what cannot change the result is not asked, so a value may be missing there.
+                if (result if isinstance(op, ast.Or) else ~result).all():
+                    break
+                result = _LOGIC[type(op)](result, _truth(of(part)))
+            return result
+        case ast.UnaryOp(op=ast.Not() | ast.Invert(), operand=operand):
+            return ~_truth(of(operand))
         case ast.UnaryOp(op=op, operand=operand):
-            return _number(_value(operand, values)) * (-1 if isinstance(op, ast.USub) else 1)
+            return _number(of(operand)) * (-1.0 if isinstance(op, ast.USub) else 1.0)
+        case ast.BinOp(left=left, op=op, right=right) if type(op) in _LOGIC:
+            return _LOGIC[type(op)](_truth(of(left)), _truth(of(right)))
         case ast.BinOp(left=left, op=op, right=right):
-            # Computed in floats, because powers of integers could fill the memory.
-            result = _ARITHMETIC[type(op)](_number(_value(left, values)), _number(_value(right, values)))
-            return _number(result)
+            return _ARITHMETIC[type(op)](_number(of(left)), _number(of(right)))
+        case ast.Call(func=ast.Name(id=name), args=arguments):
+            return _call(name, [of(argument) for argument in arguments], library)
         case ast.Compare(left=left, ops=ops, comparators=comparators):
-            sides = [_value(side, values) for side in (left, *comparators)]
-            return all(_compare(op, a, b) for op, a, b in zip(ops, sides, sides[1:], strict=False))
-    raise ExpressionError(f"{type(node).__name__} is not allowed in a filter")
+            sides = [of(side) for side in (left, *comparators)]
+            result = _compare(ops[0], sides[0], sides[1])
+            for op, a, b in zip(ops[1:], sides[1:], sides[2:], strict=False):
+                result = np.logical_and(result, _compare(op, a, b))
+            return result
+    raise ExpressionError(f"{type(node).__name__} is not allowed in an expression")
 
 
-def _number(value: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise TypeError(f"{value!r} is not a number")
-    return float(value)
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str) or getattr(value, "dtype", None) == object
 
 
-def _compare(op: ast.cmpop, a: Any, b: Any) -> bool:
+def _number(value: Any) -> Any:
+    """A number or an array of numbers, as floats."""
+    if isinstance(value, list) or _is_text(value) or isinstance(value, bool) or getattr(value, "dtype", None) == bool:
+        raise TypeError(f"{_shown(value)} is not a number")
+    return value if isinstance(value, float) or not isinstance(value, np.ndarray) else value.astype(float)
+
+
+def _truth(value: Any) -> Any:
+    if isinstance(value, bool | np.bool_) or getattr(value, "dtype", None) == bool:
+        return np.asarray(value)
+    raise TypeError(f"{_shown(value)} is not true or false")
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, np.ndarray):
+        return repr(value[0]) if len(value) else "an empty column"
+    return repr(value)
+
+
+def _call(name: str, arguments: list[Any], library: Any) -> Any:
+    if name == "missing":
+        value = np.asarray(arguments[0], object if _is_text(arguments[0]) else None)
+        return np.equal(value, None) | np.not_equal(value, value) if value.dtype == object else np.isnan(value * 1.0)
+    if name in _OF_TEXT:
+        text, part = arguments
+        if not _is_text(text) or not isinstance(part, str):
+            raise TypeError(f"{name} takes a column of text and a text")
+        test = _OF_TEXT[name]
+        return np.array([isinstance(t, str) and test(t, part) for t in np.atleast_1d(np.asarray(text, object))], bool)
+    return getattr(library, NUMERIC[name])(*map(_number, arguments))
+
+
+def _compare(op: ast.cmpop, a: Any, b: Any) -> Any:
     if isinstance(op, (ast.In, ast.NotIn)):
         if not isinstance(b, list):
             raise TypeError("`in` needs a list on its right")
-        return (a in b) == isinstance(op, ast.In)
-    if isinstance(a, str) != isinstance(b, str):
-        raise TypeError(f"{a!r} and {b!r} cannot be compared")
+        found = np.zeros(np.shape(a), bool)
+        for element in b:
+            if not isinstance(element, list) and _is_text(a) == _is_text(element):
+                found = found | _equal(a, element)
+        return found if isinstance(op, ast.In) else ~found
+    if isinstance(a, list) or isinstance(b, list) or _is_text(a) != _is_text(b):
+        raise TypeError(f"{_shown(a)} and {_shown(b)} cannot be compared")
     if isinstance(op, (ast.Eq, ast.NotEq)):
-        return (a == b) == isinstance(op, ast.Eq)
-    return _ORDER[type(op)](a, b)
+        return _equal(a, b) if isinstance(op, ast.Eq) else ~_equal(a, b)
+    if _is_text(a):
+        first, second = np.broadcast_arrays(np.asarray(a, object), np.asarray(b, object))
+        both = [(isinstance(x, str) and isinstance(y, str), x, y) for x, y in zip(first.flat, second.flat, strict=True)]
+        return np.array([known and _ORDER[type(op)](x, y) for known, x, y in both], bool).reshape(first.shape)
+    return np.asarray(_ORDER[type(op)](a, b))
+
+
+def _equal(a: Any, b: Any) -> Any:
+    kind = object if _is_text(a) or _is_text(b) else None
+    return np.asarray(np.equal(np.asarray(a, kind), np.asarray(b, kind)), bool)

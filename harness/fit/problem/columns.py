@@ -2,10 +2,11 @@
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Shaped
 
 from harness.fit.laws.law import Law
 from sweeps.errors import InputError
+from sweeps.expression import ExpressionError, names_in, parse_expression, rows_where
 
 # The roles that measure how large a run is.
 SIZE_ROLES = ("N", "D", "U", "flops")
@@ -64,16 +65,28 @@ def held_out(frame: pd.DataFrame, holdout: str | None, source: str) -> np.ndarra
     return evaluate(frame, holdout, "--holdout", source)
 
 
-def evaluate(frame: pd.DataFrame, expression: str, option: str, source: str) -> np.ndarray:
-    """The rows for which a pandas expression over the column names holds.
+def evaluate(frame: pd.DataFrame, expression: str, option: str, source: str) -> Bool[np.ndarray, "rows"]:
+    """The rows for which a condition on the columns holds (`sweeps.expression`); `index` is the number of a row.
 
-    Raises InputError if it does not parse, names a column that is missing, or does not give a truth value per row.
+    Raises InputError if it is not a condition, or reads a name that is not a column.
     """
-    columns = ", ".join(map(str, frame.columns))
+    names = {*map(str, frame.columns), "index"}
     try:
-        mask = frame.eval(expression)
-    except Exception as error:  # pandas raises a dozen kinds: SyntaxError, UndefinedVariableError, TypeError, ...
-        raise InputError(source, option, expression, f"a condition on the columns {columns} ({error})") from None
-    if not isinstance(mask, pd.Series) or mask.dtype != bool:
-        raise InputError(source, option, expression, f"a condition true or false in each row, on the columns {columns}")
-    return mask.to_numpy()
+        tree = parse_expression(expression, names)
+        columns = {name: expression_column(frame, name) for name in names_in(tree)}
+        return rows_where(tree, columns, len(frame))
+    except ExpressionError as error:
+        expected = f"a condition true or false in each row, on the columns {', '.join(map(str, frame.columns))}"
+        raise InputError(source, option, expression, f"{expected} ({error})") from None
+
+
+def expression_column(frame: pd.DataFrame, name: str) -> Shaped[np.ndarray, "rows"]:
+    """A column as expressions take it: numbers, truth values, or texts with None where there is none."""
+    if name == "index" and name not in frame.columns:
+        return np.arange(len(frame), dtype=float)
+    column = frame[name]
+    if pd.api.types.is_bool_dtype(column.dtype):
+        return column.to_numpy(dtype=bool, na_value=False)
+    if pd.api.types.is_numeric_dtype(column.dtype):
+        return column.to_numpy(dtype=float, na_value=np.nan)
+    return np.array([None if pd.isna(value) else str(value) for value in column], object)
