@@ -1,8 +1,8 @@
 """Expressions such as `N_total < 1e6 and tokenizer == "bytes"`: Python parses them, and nothing in them is executed.
 
-One grammar serves the filters of a sweep, conditions on the rows of a table, roles computed from columns, and laws that
-a user writes down: names, numbers, strings, + - * / % **, comparisons, `in`, and/or/not, and the functions below. A name
-that is not a Python name, such as a column "Val Loss", stands in backticks: `Val Loss`.
+One grammar serves the filters of a sweep, conditions on the rows of a table, and roles computed from columns: names,
+numbers, strings, + - * / % **, comparisons, `in`, and/or/not, and the functions below. A name that is not a Python
+name, such as the column "Val Loss", is written in backticks: `Val Loss`.
 """
 
 import ast
@@ -32,10 +32,9 @@ _LOGIC: dict[type[ast.AST], np.ufunc] = {
     ast.Or: np.logical_or,
     ast.BitOr: np.logical_or,
 }
-# Functions of numbers, which numpy and jax.numpy both have under the name on the right.
-NUMERIC = {
-    "log": "log", "log2": "log2", "log10": "log10", "exp": "exp", "sqrt": "sqrt", "abs": "abs", "floor": "floor",
-    "ceil": "ceil", "min": "minimum", "max": "maximum",
+NUMERIC: dict[str, np.ufunc] = {
+    "log": np.log, "log2": np.log2, "log10": np.log10, "exp": np.exp, "sqrt": np.sqrt, "abs": np.abs, "floor": np.floor,
+    "ceil": np.ceil, "min": np.minimum, "max": np.maximum,
 }  # fmt: skip
 _TWO_NUMBERS = ("min", "max")
 _OF_TEXT = {"contains": str.__contains__, "startswith": str.startswith, "endswith": str.endswith}
@@ -94,8 +93,8 @@ def _new(quoted: dict[str, str], name: str, text: str) -> str:
 def names_in(tree: ast.expr) -> list[str]:
     """The names that an expression reads, each once, in their order."""
     called = {node.func for node in ast.walk(tree) if isinstance(node, ast.Call)}
-    names = [node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and node not in called]
-    return list(dict.fromkeys(names))
+    names = [node for node in ast.walk(tree) if isinstance(node, ast.Name) and node not in called]
+    return list(dict.fromkeys(name.id for name in sorted(names, key=lambda node: (node.lineno, node.col_offset))))
 
 
 def holds(tree: ast.expr, values: Mapping[str, Scalar]) -> bool:
@@ -140,17 +139,12 @@ def evaluate_rows(tree: ast.expr, columns: Mapping[str, Shaped[np.ndarray, "rows
         columns: numbers, truth values, or texts (dtype object; None or nan where there is none).
     """
     try:
-        value = _value(tree, columns, np)
+        value = _value(tree, columns)
     except TypeError as error:
         raise ExpressionError(str(error)) from None
     if isinstance(value, list):
         raise ExpressionError("a list is not a value")
     return np.broadcast_to(np.asarray(value, object if isinstance(value, str) else None), (rows,))
-
-
-def compute(tree: ast.expr, values: Mapping[str, Any], library: Any) -> Any:
-    """The value of an arithmetic expression of numbers or arrays; `library` is numpy or jax.numpy."""
-    return _value(tree, values, library)
 
 
 def _check(node: ast.AST, names: Collection[str]) -> None:
@@ -193,14 +187,14 @@ def _check_call(name: str, arguments: int) -> None:
         raise ExpressionError(f"{name} takes {wanted} argument{'s' * (wanted > 1)}")
 
 
-def _value(node: ast.AST, values: Mapping[str, Any], library: Any) -> Any:
+def _value(node: ast.AST, values: Mapping[str, Any]) -> Any:
     def of(part: ast.AST) -> Any:
-        return _value(part, values, library)
+        return _value(part, values)
 
     match node:
         case ast.Constant(value=value):
             # Integers as floats: their powers could be made to fill the memory.
-            return float(value) if isinstance(value, int) and not isinstance(value, bool) else value
+            return value if isinstance(value, str | bool) else np.float64(value)
         case ast.Name(id=name):
             return values[name]
         case ast.Tuple(elts=elements) | ast.List(elts=elements):
@@ -222,7 +216,7 @@ def _value(node: ast.AST, values: Mapping[str, Any], library: Any) -> Any:
         case ast.BinOp(left=left, op=op, right=right):
             return _ARITHMETIC[type(op)](_number(of(left)), _number(of(right)))
         case ast.Call(func=ast.Name(id=name), args=arguments):
-            return _call(name, [of(argument) for argument in arguments], library)
+            return _call(name, [of(argument) for argument in arguments])
         case ast.Compare(left=left, ops=ops, comparators=comparators):
             sides = [of(side) for side in (left, *comparators)]
             result = _compare(ops[0], sides[0], sides[1])
@@ -233,18 +227,22 @@ def _value(node: ast.AST, values: Mapping[str, Any], library: Any) -> Any:
 
 
 def _is_text(value: Any) -> bool:
-    return isinstance(value, str) or getattr(value, "dtype", None) == object
+    return isinstance(value, str) or (isinstance(value, np.ndarray) and value.dtype.kind == "O")
+
+
+def _is_truth(value: Any) -> bool:
+    return isinstance(value, bool | np.bool_) or (isinstance(value, np.ndarray) and value.dtype.kind == "b")
 
 
 def _number(value: Any) -> Any:
     """A number or an array of numbers, as floats."""
-    if isinstance(value, list) or _is_text(value) or isinstance(value, bool) or getattr(value, "dtype", None) == bool:
+    if isinstance(value, list) or _is_text(value) or _is_truth(value):
         raise TypeError(f"{_shown(value)} is not a number")
     return value if isinstance(value, float) or not isinstance(value, np.ndarray) else value.astype(float)
 
 
 def _truth(value: Any) -> Any:
-    if isinstance(value, bool | np.bool_) or getattr(value, "dtype", None) == bool:
+    if _is_truth(value):
         return np.asarray(value)
     raise TypeError(f"{_shown(value)} is not true or false")
 
@@ -255,7 +253,7 @@ def _shown(value: Any) -> str:
     return repr(value)
 
 
-def _call(name: str, arguments: list[Any], library: Any) -> Any:
+def _call(name: str, arguments: list[Any]) -> Any:
     if name == "missing":
         value = np.asarray(arguments[0], object if _is_text(arguments[0]) else None)
         return np.equal(value, None) | np.not_equal(value, value) if value.dtype == object else np.isnan(value * 1.0)
@@ -265,7 +263,7 @@ def _call(name: str, arguments: list[Any], library: Any) -> Any:
             raise TypeError(f"{name} takes a column of text and a text")
         test = _OF_TEXT[name]
         return np.array([isinstance(t, str) and test(t, part) for t in np.atleast_1d(np.asarray(text, object))], bool)
-    return getattr(library, NUMERIC[name])(*map(_number, arguments))
+    return NUMERIC[name](*map(_number, arguments))
 
 
 def _compare(op: ast.cmpop, a: Any, b: Any) -> Any:
@@ -285,7 +283,7 @@ def _compare(op: ast.cmpop, a: Any, b: Any) -> Any:
         first, second = np.broadcast_arrays(np.asarray(a, object), np.asarray(b, object))
         both = [(isinstance(x, str) and isinstance(y, str), x, y) for x, y in zip(first.flat, second.flat, strict=True)]
         return np.array([known and _ORDER[type(op)](x, y) for known, x, y in both], bool).reshape(first.shape)
-    return np.asarray(_ORDER[type(op)](a, b))
+    return np.asarray(_ORDER[type(op)](_number(a), _number(b)))
 
 
 def _equal(a: Any, b: Any) -> Any:
