@@ -10,8 +10,9 @@ import pandas as pd
 from harness.files import open_folder
 from harness.fit.laws.registry import get_law, law_ids
 from harness.fit.results.result import FitResult
-from harness.fit.table import assign_roles, read_file, read_table
 from harness.gaps.roles import is_runs_table, roles_for_runs
+from harness.tables.files import read_file
+from harness.tables.read import assign_roles, read_table
 from sweeps.errors import InputError
 
 # A sweep's folder, a file of runs, the URL of either, or a table in memory.

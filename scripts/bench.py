@@ -79,7 +79,7 @@ def fit(args: argparse.Namespace) -> dict:
     from harness.fit.problem.centred import centre
     from harness.fit.search.solver import minimise
     from harness.fit.search.starts import grid_of_starts
-    from harness.fit.table import read_table
+    from harness.tables.read import read_table
 
     law = get_law("chinchilla")
     if args.source:

@@ -194,7 +194,7 @@ def _value(node: ast.AST, values: Mapping[str, Any]) -> Any:
     match node:
         case ast.Constant(value=value):
             # Integers as floats: their powers could be made to fill the memory.
-            return value if isinstance(value, str | bool) else np.float64(value)
+            return np.float64(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
         case ast.Name(id=name):
             return values[name]
         case ast.Tuple(elts=elements) | ast.List(elts=elements):
@@ -256,7 +256,7 @@ def _shown(value: Any) -> str:
 def _call(name: str, arguments: list[Any]) -> Any:
     if name == "missing":
         value = np.asarray(arguments[0], object if _is_text(arguments[0]) else None)
-        return np.equal(value, None) | np.not_equal(value, value) if value.dtype == object else np.isnan(value * 1.0)
+        return np.not_equal(value, value) | np.vectorize(lambda cell: cell is None, otypes=[bool])(value)
     if name in _OF_TEXT:
         text, part = arguments
         if not _is_text(text) or not isinstance(part, str):

@@ -15,8 +15,8 @@ from harness.files import open_folder
 from harness.fit.allocation.allocation import Allocation, allocate_fit, allocate_runs, check_approach
 from harness.fit.allocation.lines import check_budgets, shift_from_half
 from harness.fit.problem.columns import column_of
-from harness.fit.table import read_table
 from harness.source import parse_roles, read_fit, read_runs
+from harness.tables.read import read_table
 from harness.terminal import working
 from sweeps.errors import InputError
 

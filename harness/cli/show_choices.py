@@ -5,9 +5,9 @@ from pathlib import Path
 
 from harness.fit.allocation.best_settings import find_optima
 from harness.fit.allocation.frontier_runs import runs_on_frontier
-from harness.fit.table import read_table
 from harness.record.table import write_table
 from harness.source import parse_roles, read_runs
+from harness.tables.read import read_table
 from harness.terminal import print_rows
 
 

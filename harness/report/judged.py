@@ -11,10 +11,10 @@ from harness.fit.gap_law.verdict import Verdict, verdict
 from harness.fit.known_truth import Truth, compare_with_truth
 from harness.fit.laws.registry import get_law
 from harness.fit.results.result import FitResult
-from harness.fit.table import assign_roles
 from harness.gaps.roles import roles_for_runs
 from harness.record.columns import MEASURED
 from harness.report.marks import Marks, marks_of
+from harness.tables.read import assign_roles
 from sweeps.errors import InputError
 
 

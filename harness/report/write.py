@@ -5,12 +5,12 @@ from pathlib import Path
 from harness.files import write_text
 from harness.fit.known_truth import path_of, read_truth
 from harness.fit.laws.registry import get_law
-from harness.fit.table import read_file
 from harness.gaps.roles import is_runs_table
 from harness.report.gather import read_sweep, records_of_table
 from harness.report.judged import judge_simulated_table, judge_sweep
 from harness.report.page import page
 from harness.report.simulated import oracle_page
+from harness.tables.files import read_file
 from sweeps.errors import InputError
 
 

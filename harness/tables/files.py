@@ -51,14 +51,14 @@ def read_file(path: Path | str) -> pd.DataFrame:
         raise InputError(path, "columns", twice[0], "names that differ")
     if frame.empty:
         raise InputError(path, "rows", 0, "at least one row below the names of the columns")
-    return frame.apply(_typed)
+    return pd.DataFrame({name: _typed(column) for name, column in frame.items()})
 
 
 def _bytes_of(path: Path | str) -> bytes:
     if str(path) == "-":
         return sys.stdin.buffer.read()
     try:
-        return path.read_bytes() if hasattr(path, "read_bytes") else Path(path).read_bytes()
+        return (Path(path) if isinstance(path, str) else path).read_bytes()
     except FileNotFoundError:
         raise InputError(path, "SOURCE", str(path), EXPECTED) from None
     except OSError as error:

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from harness.fit.fitting import fit, solve
 from harness.fit.laws.registry import get_law
-from harness.fit.table import assign_roles, read_table
+from harness.tables.read import assign_roles, read_table
 from sweeps.errors import InputError
 
 

@@ -2,7 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from harness.fit.table import assign_roles, read_table
+from harness.tables.read import assign_roles, read_table
 from sweeps.errors import InputError
 
 
@@ -39,11 +39,3 @@ def test_rows_without_a_role_are_dropped_and_counted():
 def test_unusable_requests_are_the_users_error(arguments, words):
     with pytest.raises(InputError, match=words):
         assign_roles(pd.DataFrame({"N": [1.0, 2.0], "name": ["a", "b"]}), **arguments)
-
-
-def test_files_that_are_none_are_the_users_error(tmp_path):
-    with pytest.raises(InputError, match="CSV or parquet"):
-        read_table(tmp_path / "missing.csv")
-    (tmp_path / "broken.parquet").write_bytes(b"no parquet")
-    with pytest.raises(InputError, match="readable"):
-        read_table(tmp_path / "broken.parquet")

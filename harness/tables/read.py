@@ -1,0 +1,200 @@
+"""Reads anyone's table of runs and puts its columns into roles: by options, expressions, or the usual names."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float
+
+from harness.fit.laws.law import Law
+from harness.fit.problem.columns import SIZE_ROLES, evaluate, expression_column
+from harness.fit.problem.fit_status import FitWarning
+from harness.tables.files import read_file
+from harness.tables.numbers import numbers_of
+from harness.tables.usual_names import unit_of, usual_column
+from sweeps.errors import InputError
+from sweeps.expression import ExpressionError, evaluate_rows, names_in, parse_expression
+
+# Roles that any table may fill, whatever the law; a law adds its own.
+ROLES = (
+    "N", "D", "U", "L", "L_train", "L_se", "G", "G_se", "B", "lr", "flops", "step", "group", "run", "epochs", "seed",
+    "cluster",
+)  # fmt: skip
+LABELS = ("group", "run", "seed", "cluster")
+SIGNED = ("G",)
+# Larger than any count so far: a hint that would lead beyond it is not taken.
+LARGEST = {"N": 1e14, "D": 1e17, "U": 1e17, "flops": 1e30}
+
+
+def _series(frame: pd.DataFrame, name: str) -> pd.Series:
+    column = frame[name]
+    assert isinstance(column, pd.Series)  # the names of columns differ
+    return column
+
+
+class _Source(NamedTuple):
+    """Where the values of a role come from: a column with the factor of its unit, or an expression."""
+
+    values: pd.Series
+    shown: str
+    guessed: bool
+
+
+def read_table(
+    source: str | Path,
+    roles: Mapping[str, str] | None = None,
+    where: str | None = None,
+    holdout: str | None = None,
+    laws: Sequence[Law] = (),
+) -> tuple[pd.DataFrame, tuple[FitWarning, ...]]:
+    """Read a file of runs (`harness.tables.files`) as a table with role columns beside its own.
+
+    Args:
+        roles: role -> column or expression of columns, such as `1e6*params_m`; columns with commas between them for a
+            role of several columns.
+        where: a condition on the file's columns (`sweeps.expression`); rows for which it fails are left out.
+        holdout: another such condition; its rows get `holdout = True` and are scored, not fitted.
+        laws: the laws that the table is for. They may add roles. A role that they read and that `roles` does not name
+            is filled by the column of its name, or of one of its usual names (`harness.tables.usual_names`).
+
+    Returns:
+        the rows that have a usable value in every role, and warnings: of guessed columns and units, of rows left out.
+
+    Raises:
+        InputError: no such file, an unknown role or column, a cell that is not a number, a condition that does not
+            parse, or no row left.
+    """
+    frame = read_file(Path(source) if isinstance(source, str) and source != "-" else source)
+    return assign_roles(frame, dict(roles or {}), where=where, holdout=holdout, laws=laws, source=str(source))
+
+
+def assign_roles(
+    frame: pd.DataFrame,
+    roles: Mapping[str, str],
+    *,
+    where: str | None = None,
+    holdout: str | None = None,
+    laws: Sequence[Law] = (),
+    source: str = "table",
+) -> tuple[pd.DataFrame, tuple[FitWarning, ...]]:
+    """`read_table` for a table in memory: same arguments, same errors."""
+    signed = {*SIGNED, *(role for law in laws for role in law.signed)}
+    labels = {*LABELS, *(role for law in laws for role in law.labels)}
+    filled = _filled_roles(frame, roles, laws, labels, source)
+    kept = np.ones(len(frame), bool) if where is None else evaluate(frame, where, "--where", source)
+    marked = np.zeros(len(frame), bool) if holdout is None else evaluate(frame, holdout, "--holdout", source)
+    if holdout is not None and not (marked & kept).any():
+        raise InputError(source, "--holdout", holdout, "a condition that holds for some rows")
+    table = frame.assign(**{role: entry.values for role, entry in filled.items()}, holdout=marked).loc[kept]
+    if table.empty:
+        raise InputError(source, "--where", where, "a condition that leaves some rows")
+    warnings = _about_roles(filled)
+    for column, entry in filled.items():
+        role = column.split("[")[0]
+        if role in labels or role.endswith("_se"):
+            continue
+        numbers = _numbers(_series(table, column), entry.shown, source)
+        bad = ~np.isfinite(numbers) | (False if role in signed else numbers <= 0)
+        table = table.assign(**{column: numbers})
+        if bad.any():
+            problem = "missing" if role in signed else "missing or not positive"
+            message = f"{int(bad.sum())} of {len(table)} rows dropped: {column} is {problem}"
+            warnings.append(FitWarning("rows_dropped", message))
+            table = table.loc[~bad]
+            if table.empty:
+                raise InputError(source, column, f"{problem} in every row", f"usable values of {entry.shown}")
+    table = table.reset_index(drop=True)
+    table.attrs["roles"] = {role: entry.shown for role, entry in filled.items()}
+    table.attrs["dropped"] = [warning.message for warning in warnings if warning.code == "rows_dropped"]
+    return table, tuple(warnings)
+
+
+def _about_roles(filled: Mapping[str, _Source]) -> list[FitWarning]:
+    """One line about the columns that were taken for a role unasked, and the units that were taken from names."""
+    guessed = [f"{role} = {entry.shown}" for role, entry in filled.items() if entry.guessed]
+    return [FitWarning("roles", f"{', '.join(guessed)} (--set ROLE=COLUMN says otherwise)")] if guessed else []
+
+
+def _filled_roles(
+    frame: pd.DataFrame, roles: Mapping[str, str], laws: Sequence[Law], labels: set[str], source: str
+) -> dict[str, _Source]:
+    """Role -> its source: the roles that are asked for, then what the laws read."""
+    needed = sorted({role for law in laws for role in (*law.roles, f"{law.response}_se")})
+    known = dict.fromkeys((*ROLES, *needed))
+    vectors = {role for law in laws for role in law.vectors}
+    filled: dict[str, _Source] = {}
+    for role in (*(role for role in needed if role not in roles), *roles):
+        if role not in known:
+            raise InputError(source, "--set", f"{role}={roles[role]}", f"one of the roles {', '.join(known)}")
+        if role in vectors and role in roles:
+            for name in roles[role].split(","):
+                filled[f"{role}[{name}]"] = _column(frame, role, name, source)
+        elif role in roles:
+            filled[role] = _asked(frame, role, roles[role], source)
+        elif role in frame.columns:
+            filled[role] = _Source(_series(frame, role), role, False)
+        elif (column := usual_column(role, map(str, frame.columns))) and role not in labels:
+            filled[role] = _in_units(frame, role, column)._replace(guessed=True)
+    if "G" in needed and "G" not in filled:
+        losses = [filled.get(role) or _usual(frame, role) for role in ("L", "L_train")]
+        if all(losses):
+            held_out, seen = (_numbers(entry.values, entry.shown, source) for entry in losses if entry)
+            shown = " - ".join(entry.shown for entry in losses if entry)
+            filled["G"] = _Source(pd.Series(held_out - seen, frame.index), shown, True)
+    return filled
+
+
+def _usual(frame: pd.DataFrame, role: str) -> _Source | None:
+    column = role if role in frame.columns else usual_column(role, map(str, frame.columns))
+    return None if column is None else _Source(_series(frame, column), column, True)
+
+
+def _column(frame: pd.DataFrame, role: str, name: str, source: str) -> _Source:
+    if name not in frame.columns:
+        raise InputError(source, f"--set {role}", name, f"one of the columns {', '.join(map(str, frame.columns))}")
+    return _in_units(frame, role, name)
+
+
+def _in_units(frame: pd.DataFrame, role: str, name: str) -> _Source:
+    """A column as counts: a size in the unit that its name hints at, unless it would be larger than any."""
+    hint = unit_of(name) if role in SIZE_ROLES else None
+    if hint is None:
+        return _Source(_series(frame, name), name, False)
+    numbers, fault = numbers_of(_series(frame, name))
+    if fault is not None or not np.nanmedian(numbers) * hint[1] < LARGEST[role]:
+        return _Source(_series(frame, name), name, False)
+    return _Source(pd.Series(numbers * hint[1], frame.index), f"{name} x {hint[1]:g}", True)
+
+
+def _asked(frame: pd.DataFrame, role: str, text: str, source: str) -> _Source:
+    """What `--set ROLE=TEXT` means: a column, or an expression of columns."""
+    if text in frame.columns:
+        return _in_units(frame, role, text)
+    columns = ", ".join(map(str, frame.columns))
+    try:
+        tree = parse_expression(text, [*map(str, frame.columns)])
+        values = {}
+        for name in names_in(tree):
+            column = expression_column(frame, name)
+            values[name] = _numbers(_series(frame, name), name, source) if column.dtype.kind == "O" else column
+        with np.errstate(all="ignore"):
+            computed = evaluate_rows(tree, values, len(frame))
+    except ExpressionError as error:
+        if text.isidentifier():
+            raise InputError(source, f"--set {role}", text, f"one of the columns {columns}") from None
+        expected = f"a column or an expression of the columns {columns} ({error})"
+        raise InputError(source, f"--set {role}", text, expected) from None
+    if computed.dtype.kind not in "fiu":
+        raise InputError(source, f"--set {role}", text, "an expression whose value is a number")
+    return _Source(pd.Series(computed, frame.index), text, False)
+
+
+def _numbers(column: pd.Series, shown: str, source: str) -> Float[np.ndarray, "rows"]:
+    numbers, fault = numbers_of(column)
+    if fault is not None:
+        label = column.index[fault]
+        place = f"row {label + 1}" if isinstance(label, int) else f"row {label}"
+        raise InputError(source, f"{place}, column {shown}", column.iloc[fault], "numbers")
+    return numbers
