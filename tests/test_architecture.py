@@ -36,13 +36,14 @@ fit.allocation <- fit fit.certainty fit.laws fit.problem fit.results sweeps
 fit.gap_law    <- fit fit.certainty fit.laws fit.problem fit.results sweeps
 fit.shared     <- fit fit.certainty fit.laws fit.problem fit.referee fit.results fit.search sweeps
 gaps           <- data files fit.gap_law fit.problem record models sweeps
-source         <- files fit fit.laws fit.results gaps record sweeps
+tables         <- fit.laws fit.problem sweeps
+source         <- files fit.laws fit.results gaps record tables sweeps
 theory         <- fit fit.gap_law fit.shared gaps record models sweeps
 train          <- data files gaps record models sweeps
-report         <- files fit fit.gap_law fit.laws fit.results gaps record theory sweeps
+report         <- files fit fit.gap_law fit.laws fit.results gaps record tables theory sweeps
 machine        <- files train models sweeps
 launch         <- data files gaps machine record terminal track train models sweeps
-cli            <- files fit fit.allocation fit.laws fit.problem fit.results fit.shared gaps launch machine record
+cli            <- files fit fit.allocation fit.laws fit.problem fit.results fit.shared gaps launch machine record tables sweeps
                   report source terminal theory train sweeps
 door           <- files fit fit.allocation fit.gap_law fit.laws fit.problem fit.results fit.shared gaps launch record
                   report source train sweeps

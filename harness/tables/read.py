@@ -25,7 +25,7 @@ ROLES = (
 LABELS = ("group", "run", "seed", "cluster")
 SIGNED = ("G",)
 # Larger than any count so far: a hint that would lead beyond it is not taken.
-LARGEST = {"N": 1e14, "D": 1e17, "U": 1e17, "flops": 1e30}
+_LARGEST = {"N": 1e14, "D": 1e17, "U": 1e17, "flops": 1e30}
 
 
 def _series(frame: pd.DataFrame, name: str) -> pd.Series:
@@ -121,8 +121,9 @@ def _filled_roles(
     frame: pd.DataFrame, roles: Mapping[str, str], laws: Sequence[Law], labels: set[str], source: str
 ) -> dict[str, _Source]:
     """Role -> its source: the roles that are asked for, then what the laws read."""
-    needed = sorted({role for law in laws for role in (*law.roles, f"{law.response}_se")})
-    known = dict.fromkeys((*ROLES, *needed))
+    read = {role for law in laws for role in (*law.roles, f"{law.response}_se")}
+    known = dict.fromkeys((*ROLES, *sorted(read)))
+    needed = [role for role in known if role in read]
     vectors = {role for law in laws for role in law.vectors}
     filled: dict[str, _Source] = {}
     for role in (*(role for role in needed if role not in roles), *roles):
@@ -163,7 +164,7 @@ def _in_units(frame: pd.DataFrame, role: str, name: str) -> _Source:
     if hint is None:
         return _Source(_series(frame, name), name, False)
     numbers, fault = numbers_of(_series(frame, name))
-    if fault is not None or not np.nanmedian(numbers) * hint[1] < LARGEST[role]:
+    if fault is not None or not np.nanmedian(numbers) * hint[1] < _LARGEST[role]:
         return _Source(_series(frame, name), name, False)
     return _Source(pd.Series(numbers * hint[1], frame.index), f"{name} x {hint[1]:g}", True)
 

@@ -187,7 +187,7 @@ def test_every_architecture_and_setting_arrives():
         ({"defaults": {"contxt": 8}}, "blocks[0].defaults.contxt", "did you mean 'context'"),
         ({"gird": {}}, "blocks[0].gird", "did you mean 'grid'"),
         ({"where": "N <"}, "blocks[0].where", "comparison"),
-        ({"where": "open('x')"}, "blocks[0].where", "not allowed"),
+        ({"where": "open('x')"}, "blocks[0].where", "unknown function"),
         ({"where": "N > 1e12"}, "blocks[0].where", "leaves some"),
         ({"where": "tokens > 3"}, "blocks[0].where", "unknown name 'tokens'"),
         ({"seeds": 0}, "blocks[0].seeds", "greater than or equal to 1"),
