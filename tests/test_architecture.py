@@ -43,8 +43,8 @@ train          <- data files gaps record models sweeps
 report         <- files fit fit.gap_law fit.laws fit.results gaps record tables theory sweeps
 machine        <- files train models sweeps
 launch         <- data files gaps machine record terminal track train models sweeps
-cli            <- files fit fit.allocation fit.laws fit.problem fit.results fit.shared gaps launch machine record tables sweeps
-                  report source terminal theory train sweeps
+cli            <- files fit fit.allocation fit.laws fit.problem fit.results fit.shared gaps launch machine record report
+                  source tables terminal theory train sweeps
 door           <- files fit fit.allocation fit.gap_law fit.laws fit.problem fit.results fit.shared gaps launch record
                   report source train sweeps
 __main__       <- cli machine

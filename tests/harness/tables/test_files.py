@@ -82,7 +82,7 @@ def test_nested_records_become_columns(tmp_path):
     (tmp_path / "runs.jsonl").write_text('{"config": {"n": 1}, "loss": 2}\n\n{"config": {"n": 3}, "loss": null}\n')
     read = read_file(tmp_path / "runs.jsonl")
     assert read["config.n"].tolist() == [1, 3]
-    assert read["loss"].isna().tolist() == [False, True]
+    assert pd.isna(read["loss"]).tolist() == [False, True]
 
 
 def test_columns_keep_their_kind(tmp_path):
@@ -91,8 +91,8 @@ def test_columns_keep_their_kind(tmp_path):
     read = read_file(tmp_path / "runs.csv")
     assert read["size"].tolist() == ["7B", "1B"]
     assert read["tied"].tolist() == [True, False]
-    assert read["loss"][0] == 1.5 and read["loss"].isna().tolist() == [False, True]
-    assert read["note"].isna().tolist() == [True, False] and read["note"][1] == "a, b"
+    assert read["loss"].tolist()[0] == 1.5 and pd.isna(read["loss"]).tolist() == [False, True]
+    assert pd.isna(read["note"]).tolist() == [True, False] and read["note"].tolist()[1] == "a, b"
 
 
 BAD = {
