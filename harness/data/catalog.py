@@ -23,7 +23,8 @@ HELDOUT = 0.1
 
 def corpora(cache: Path | None = None) -> list[dict[str, Any]]:
     """Rows of `isogap corpora`: name, description, licence, bytes (measured if `prepared`, else typical), documents,
-    sources, removed (the share of the bytes read that were copies), contamination (with a tenth held out).
+    sources, removed (share of the bytes that was left out as copies), contamination (share of the held-out 13-grams
+    that also occur in training text, with a tenth held out).
 
     `cache` is the folder of prepared data; None is the user's cache folder.
     """

@@ -44,7 +44,8 @@ def ngrams(texts: Sequence[str], n: int) -> tuple[UInt64[np.ndarray, "grams"], I
 def _words(texts: Sequence[str]) -> tuple[UInt64[np.ndarray, "words"], Int64[np.ndarray, "texts"]]:
     """A hash of each word, in order, and the number of words of each text.
 
-    The hash of the bytes s .. e - 1 is the sum of value(byte k) base^(k - s), a difference of prefix sums.
+    The hash of the word in the bytes s .. e - 1 is the sum of value(byte k) base^(k - s), mixed: a difference of prefix
+    sums of value(byte k) base^k, times base^-s.
     """
     encoded = [text.lower().encode() for text in texts]
     # Line ends separate the texts, and mark the edges of the first and the last word.

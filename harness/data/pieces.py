@@ -9,7 +9,9 @@ from itertools import accumulate
 # A source file has 15 kB on average. With documents of 1 to 4 kB, the first 100 kB of a shuffled pool come from about
 # 40 files instead of 7, so that even few unique tokens sample the whole domain.
 SHORTEST, LONGEST = 1000, 4000
-ANY_LINE = 1000  # the depth of a line at which no statement begins: it is the last choice for a cut
+# Stands for the nesting depth of a line where no statement begins. It is larger than any real depth, so that a cut
+# there is the last choice.
+ANY_LINE = 1000
 
 
 def parse(source: str) -> ast.Module | None:

@@ -27,7 +27,7 @@ class Packing:
     Attributes:
         devices: number of devices into which the CPU is split, in each process that trains.
         micro_tokens: tokens of a micro-batch, see `sweeps.shape.shape_of`.
-        slots: signature of a shape -> slots of its packs.
+        slots: signature of a shape -> number of slots in each of its packs: how many of its runs train at once.
     """
 
     devices: PositiveInt

@@ -131,7 +131,8 @@ def follow(session: Session) -> int:
 
     stop, runs = Stop(), dict[str, RunConfig]()
     stop.listen()
-    heartbeat = HeartbeatWriter(session.out)  # never written, because the first host counts what is trained
+    # Training needs a writer. This one is not entered and so writes no file: the first host reports the same runs.
+    heartbeat = HeartbeatWriter(session.out)
     with _shared_signals(stop):
         while True:
             answer: list[Any] = hosts.all_hosts().agree("order", ["", None])

@@ -80,7 +80,7 @@ class Tally:
         """Count the steps of the runs in slots, which are not yet in their status.json."""
         for slot in (slot for heartbeat in heartbeats for slot in heartbeat.slots if slot.run_id in self._runs):
             before = self._statuses[slot.run_id]
-            if before.state not in ENDED:  # a heartbeat is older than the status of a run that has just ended
+            if before.state not in ENDED:  # a run that has just ended may still stand in an older heartbeat
                 loss = before.train_loss if slot.train_loss is None else slot.train_loss
                 self.move(slot.run_id, Status("running", slot.step, self._runs[slot.run_id].steps, loss))
 

@@ -40,7 +40,10 @@ NEAR, EXACT = 1e-2, 1e-8
 
 
 def solve_resolvent(spectrum: Spectrum, N: float, s: _Points) -> _Points:
-    """The root g(s), for s off the negative axis and not 0; ArithmeticError if none in the half plane of s is found."""
+    """The root g of s = g (1 - z(g)/N) for complex s that are neither 0 nor on the negative real axis.
+
+    ArithmeticError if Newton's method finds no root, or one on the other side of the real axis from s.
+    """
     radius, angle = np.abs(s), np.angle(s)
     # g - g z(g)/N is convex, and increasing to the right of its largest root. The start lies to the right of that root,
     # so Newton converges.

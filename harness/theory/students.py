@@ -153,7 +153,7 @@ def simulate_students(
         InputError: no width, teacher or learning rate, or a T that is not a multiple of 16.
     """
     name = "simulate students"
-    jeon_van_roy.check_teacher(name, d, K, most=1e4)  # a teacher of scale 10^4 has 180,000 atoms
+    jeon_van_roy.check_teacher(name, d, K, most=1e4)  # the teacher has about 18 K neurons, 180,000 at K = 10^4
     for option, values in (("--widths", widths), ("--samples", samples), ("rates", rates)):
         usable = len(set(values)) == len(values) > 0 and min(values) > 0
         check_settings(name, (option, list(values), usable, "at least one, all positive and different"))

@@ -27,7 +27,7 @@ LAG = 0.05  # how far the middle of the averaged last steps lies before the run'
 
 @dataclass(frozen=True)
 class VerdictWorld:
-    """A true gap, and the word that the verdict's rule should give to tables drawn from it.
+    """A world whose true gap is known, and the one-word verdict (`Word`) that is right for tables simulated from it.
 
     Attributes:
         mean: (N, D) -> the true mean of the measured gap, nats per token.

@@ -81,7 +81,7 @@ def openai_sb(N, step, B, *, N_c, alpha_N, S_c, alpha_S, B_star, alpha_B):
     derivative is taken of one more Newton step after the search. The form has no irreducible loss.
     """
     capacity = jnp.exp(alpha_N * (jnp.log(N_c) - N.log))
-    many = alpha_S * (jnp.log(S_c) - step.log)  # log of the second term if B were unbounded
+    many = alpha_S * (jnp.log(S_c) - step.log)  # log of (S_c/step)^alpha_S, the second term of L for B to infinity
     log_ratio = jnp.log(B_star) - B.log
 
     def newton(log_loss, capacity, many, log_ratio, alpha_s, alpha_b):

@@ -71,7 +71,8 @@ def trainable_frozen(N_trainable, frozen_per_trainable, D, *, E, A, B, alpha, be
     return E + A * count**-alpha + B * D**-beta
 
 
-# Bits beyond which a format counts as uncompressed: 32-bit floats have about 23.
+# Upper limit of the rate log_{1/4} gmse (bits of precision), so that gmse = 0, the uncompressed model, has a finite
+# rate. 32-bit floats have a rate of about 23.
 MOST_BITS = 24.0
 
 

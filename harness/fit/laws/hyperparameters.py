@@ -139,9 +139,9 @@ def cbs_model(N, *, c, a):
     return c * N**a
 
 
-# Charles et al. (arXiv 2503.09799) fit one law to each algorithm: data-parallel training, and DiLoCo with each number
-# of replicas M. A joint law holds for all M from 1. Where a law is for one algorithm, the published constants below are
-# those of data-parallel training.
+# Charles et al. (arXiv 2503.09799) fit a separate law to data-parallel training and to DiLoCo with each number M of
+# replicas, and joint laws to DiLoCo with any M >= 1. Of the separate laws, the published constants below are those of
+# data-parallel training.
 DILOCO_ALONE = "Charles et al. 2025 (arXiv 2503.09799), the row of data-parallel training"
 DILOCO_JOINT = "Charles et al. 2025 (arXiv 2503.09799), joint fit"
 

@@ -71,15 +71,15 @@ def _above(x, x_c):
     alternatives=("power_onset",),
 )
 def essential_singularity(x, *, A, c, x_c):
-    """An onset without any power of the distance: y = A exp(-c/(x - x_c)^(1/2)) above x_c, 0 below.
+    """An onset slower than any power of x - x_c: y = A exp(-c/(x - x_c)^(1/2)) above x_c, 0 below.
 
     The abstract of a physics paper listed among the sources gives this form for an order parameter; here it is a
     candidate for abilities that appear at a scale, beside `power_onset`. x is any positive variable, y a response above
     zero.
 
-    The fit is on logs, in which the onset is a barrier: a row at or below x_c has no prediction, so x_c stays below
-    every row. Rows with y = 0 cannot be used (and are dropped with a warning); such a row shows only that x_c is not
-    below its x. The published way is equivalent: (ln A/y)^-2 is a straight line in x, with its root at x_c.
+    The fit is on log y, and a prediction of 0 has no log, so the fitted x_c stays below every row. Rows
+    with y = 0 cannot be used (and are dropped with a warning); such a row shows only that x_c is not below its x. The
+    published way is equivalent: (ln A/y)^-2 is a straight line in x, with its root at x_c.
     """
     distance, beyond = _above(x, x_c)
     return jnp.where(beyond, A * jnp.exp(-c / jnp.sqrt(distance)), 0.0)

@@ -72,7 +72,7 @@ def padded_length(rows: int) -> int:
 
 
 def slots_for(problem: Problem) -> int:
-    """How many slots a core carries at once: enough to fill its vector units, few enough to stay in its cache."""
+    """How many searches a core advances at once (its slots): enough for its vector units, few enough for its cache."""
     numbers = sum(np.size(values) for values in problem.columns.values()) / max(len(problem.columns), 1)
     return int(2 ** np.clip(np.floor(np.log2(32 * 256 / numbers)), 0, 5))
 
