@@ -29,7 +29,7 @@ def fit_by(
     Raises:
         InputError: no such column, or no group that can be fitted.
     """
-    law = get_law(law) if isinstance(law, str) else law
+    law = get_law(law)
     if by not in frame.columns:
         raise InputError(source, "--by", by, f"one of the columns {', '.join(map(str, frame.columns))}")
     marked = frame.assign(holdout=held_out(frame, holdout, source))

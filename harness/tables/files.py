@@ -144,7 +144,6 @@ def _delimited(path: Path | str, text: str) -> pd.DataFrame:
     if delimiter is None:
         lines, delimiter = [",".join(line.split()) for line in lines], ","
     lengths = [len(row) for row in csv.reader(lines, delimiter=delimiter, skipinitialspace=True)]
-    # A delimiter at the end of every line makes an empty cell.
     ragged = next((row for row, length in enumerate(lengths) if length != lengths[0]), None)
     names = [name.strip() for name in next(csv.reader(lines[:1], delimiter=delimiter, skipinitialspace=True))]
     if ragged is not None:
@@ -157,6 +156,7 @@ def _delimited(path: Path | str, text: str) -> pd.DataFrame:
     except (ValueError, csv.Error) as error:
         raise InputError(path, "SOURCE", shorten(str(error).splitlines()[0]), EXPECTED) from None
     frame.columns = pd.Index(names)
+    # A delimiter at the end of every line makes a column without a name and without a value.
     empty = [name for name in names if name.startswith("column ") and frame[name].isna().all()]
     frame = frame.drop(columns=empty)
     return _with_points(frame) if delimiter != "," else frame

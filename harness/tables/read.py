@@ -134,10 +134,8 @@ def _filled_roles(
                 filled[f"{role}[{name}]"] = _column(frame, role, name, source)
         elif role in roles:
             filled[role] = _asked(frame, role, roles[role], source)
-        elif role in frame.columns:
-            filled[role] = _Source(_series(frame, role), role, False)
-        elif (column := usual_column(role, map(str, frame.columns))) and role not in labels:
-            filled[role] = _in_units(frame, role, column)._replace(guessed=True)
+        elif (role in frame.columns or role not in labels) and (usual := _usual(frame, role)):
+            filled[role] = usual
     if "G" in needed and "G" not in filled:
         losses = [filled.get(role) or _usual(frame, role) for role in ("L", "L_train")]
         if all(losses):
@@ -148,8 +146,11 @@ def _filled_roles(
 
 
 def _usual(frame: pd.DataFrame, role: str) -> _Source | None:
-    column = role if role in frame.columns else usual_column(role, map(str, frame.columns))
-    return None if column is None else _Source(_series(frame, column), column, True)
+    """The column with the name of a role, else the one with a usual name; None if there is neither."""
+    if role in frame.columns:
+        return _Source(_series(frame, role), role, False)
+    column = usual_column(role, map(str, frame.columns))
+    return None if column is None else _in_units(frame, role, column)._replace(guessed=True)
 
 
 def _column(frame: pd.DataFrame, role: str, name: str, source: str) -> _Source:

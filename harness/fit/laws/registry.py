@@ -59,8 +59,10 @@ def law_ids() -> list[str]:
     return list(LAWS)
 
 
-def get_law(law_id: str) -> Law:
-    """The law of that id; InputError if no family declares it."""
-    if law_id not in LAWS:
-        raise InputError("fit", "law", law_id, f"one of {', '.join(LAWS)}")
-    return LAWS[law_id]
+def get_law(law: str | Law) -> Law:
+    """The law of that id, or the law itself; InputError if no family declares the id."""
+    if isinstance(law, Law):
+        return law
+    if law not in LAWS:
+        raise InputError("fit", "law", law, f"one of {', '.join(LAWS)}")
+    return LAWS[law]

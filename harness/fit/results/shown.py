@@ -1,5 +1,6 @@
 """What a reader sees of a result: sentences and tables of text, whether a terminal, a notebook or a page draws them."""
 
+import abc
 import html
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -29,12 +30,12 @@ class TextTable:
 Shown = str | TextTable
 
 
-class Showable:
+class Showable(abc.ABC):
     """A result that has sentences and tables for a reader, which a notebook shows."""
 
+    @abc.abstractmethod
     def shown(self) -> Sequence[Shown]:
         """Sentences and tables in the order in which they are read."""
-        raise NotImplementedError
 
     def _repr_html_(self) -> str:
         return "".join(_paragraph(part) if isinstance(part, str) else _table(part) for part in self.shown())

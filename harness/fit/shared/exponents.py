@@ -76,7 +76,7 @@ def compare_exponents(
     Raises:
         InputError: a group without rows, a constant that is not one of `own`, or unusable columns.
     """
-    law = get_law(law) if isinstance(law, str) else law
+    law = get_law(law)
     own = tuple(own or (p.name for p in law.parameters))
     if parameter not in own:
         raise InputError("contrast", "parameter", parameter, f"one of {', '.join(own)}")

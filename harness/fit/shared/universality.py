@@ -268,7 +268,7 @@ def judge_universality(
     Raises:
         InputError: unusable columns, fewer than two groups with enough rows, or a law that has constants per group.
     """
-    law = get_law(law) if isinstance(law, str) else law
+    law = get_law(law)
     if law.labels or any(p.each for p in law.parameters):
         raise InputError(source, "--law", law.id, "a law whose constants are single numbers")
     kinds = kinds_of_constants(law)
