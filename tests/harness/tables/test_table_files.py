@@ -118,20 +118,21 @@ def test_what_is_not_a_table_is_one_line(text, tmp_path):
     assert BAD[text] in str(refused.value) and "\n" not in str(refused.value)
 
 
-@pytest.mark.parametrize(
-    ("data", "words"),
-    [
-        (gzip.compress(CSV.encode())[:-9], "whole"),
-        (lzma.compress(CSV.encode())[:-9], "whole"),
-        (zipped(CSV, "a.csv", "b.csv"), "a zip of 2 files"),
-        (zipped("", "xl/workbook.xml"), "Excel"),
-        (zipped(CSV, "a.csv")[:40], "whole"),
-        (parquet()[:-9], "parquet"),
-        ("\ufeffa".encode("utf-16") + b"\x00", "utf-16"),
-    ],
-)
-def test_a_damaged_file_is_one_line(data, words, tmp_path):
-    (tmp_path / "runs").write_bytes(data)
+DAMAGED = {
+    "gzip cut short": (lambda: gzip.compress(CSV.encode())[:-9], "whole"),
+    "xz cut short": (lambda: lzma.compress(CSV.encode())[:-9], "whole"),
+    "two files in a zip": (lambda: zipped(CSV, "a.csv", "b.csv"), "a zip of 2 files"),
+    "Excel": (lambda: zipped("", "xl/workbook.xml"), "Excel"),
+    "zip cut short": (lambda: zipped(CSV, "a.csv")[:40], "whole"),
+    "parquet cut short": (lambda: parquet()[:-9], "parquet"),
+    "half a character": (lambda: "\ufeffa".encode("utf-16") + b"\x00", "utf-16"),
+}
+
+
+@pytest.mark.parametrize("kind", DAMAGED)
+def test_a_damaged_file_is_one_line(kind, tmp_path):
+    written, words = DAMAGED[kind]
+    (tmp_path / "runs").write_bytes(written())
     with pytest.raises(InputError, match=words) as refused:
         read_file(tmp_path / "runs")
     assert "\n" not in str(refused.value)
