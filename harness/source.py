@@ -115,7 +115,7 @@ def read_points(at: Sequence[str], points: Path | None) -> pd.DataFrame:
     if bool(at) == (points is not None):
         raise InputError("predict", "--at / --points", "both" if at else "neither", "one of the two")
     if points is not None:
-        return read_table(points)[0].drop(columns="holdout")  # points have nothing to hold out
+        return read_table(points)[0].drop(columns=["holdout", "file_row"])  # points have nothing to hold out
     rows = []
     for text in at:
         try:

@@ -31,5 +31,5 @@ def show_optima(
 def write_frontier(source: str, to: Path, set_: Sequence[str], where: str | None, method: str, bins: int) -> None:
     """Write the runs that no other beats with as much compute or less."""
     frame = read_runs(source, "frontier", set=parse_roles(set_), where=where, tell=print)
-    rows = runs_on_frontier(frame, method, bins, source).drop(columns="holdout")
+    rows = runs_on_frontier(frame, method, bins, source).drop(columns=["holdout", "file_row"])
     print(f"{write_table(rows, to)} of {len(frame)} runs in {to}")

@@ -60,7 +60,8 @@ def read_table(
             is filled by the column of its name, or of one of its usual names (`harness.tables.usual_names`).
 
     Returns:
-        the rows that have a usable value in every role, and warnings: of guessed columns and units, of rows left out.
+        the rows that have a usable value in every role, with their numbers in the file as `file_row` (from 1, the names
+        of the columns not counted); and warnings: of guessed columns and units, of rows left out.
 
     Raises:
         InputError: no such file, an unknown role or column, a cell that is not a number, a condition that does not
@@ -87,7 +88,8 @@ def assign_roles(
     marked = np.zeros(len(frame), bool) if holdout is None else evaluate(frame, holdout, "--holdout", source)
     if holdout is not None and not (marked & kept).any():
         raise InputError(source, "--holdout", holdout, "a condition that holds for some rows")
-    table = frame.assign(**{role: entry.values for role, entry in filled.items()}, holdout=marked).loc[kept]
+    values = {role: entry.values for role, entry in filled.items()}
+    table = frame.assign(**values, holdout=marked, file_row=np.arange(1, len(frame) + 1)).loc[kept]
     if table.empty:
         raise InputError(source, "--where", where, "a condition that leaves some rows")
     warnings = _about_roles(filled)

@@ -25,7 +25,7 @@ def oddities(problem: Problem, frame: pd.DataFrame) -> Iterator[FitWarning]:
         if np.ptp(problem.columns[role][fitted]) == 0.0:
             value = float(problem.raw_columns[role][0])
             yield FitWarning("one_value", f"{role} is {value:.4g} in every row: nothing can be said of it")
-    twice = int(frame.loc[fitted].drop(columns=["holdout", "cluster"], errors="ignore").duplicated().sum())
+    twice = int(frame.loc[fitted].drop(columns=["holdout", "cluster", "file_row"], errors="ignore").duplicated().sum())
     if twice:
         yield FitWarning("duplicated_rows", f"{twice} rows stand twice in the table: they count twice in the fit")
     if problem.model.objective.log and (split := _two_groups(problem)):

@@ -21,7 +21,7 @@ def test_a_file_gets_its_roles_and_keeps_its_columns(tmp_path):
 def test_rows_without_a_role_are_dropped_and_counted():
     frame = pd.DataFrame({"N": [1.0, 2.0, 0.0, 4.0], "D": [1.0, np.nan, 1.0, 1.0]})
     table, warnings = assign_roles(frame, {"N": "N", "D": "D"})
-    assert table.N.tolist() == [1.0, 4.0]
+    assert table.N.tolist() == [1.0, 4.0] and table.file_row.tolist() == [1, 4]
     assert [warning.code for warning in warnings] == ["rows_dropped", "rows_dropped"]
     assert warnings[0].message.startswith("1 of 4 rows dropped: N")
 
