@@ -15,6 +15,8 @@ from harness.files import open_folder
 from harness.fit.allocation.allocation import Allocation, allocate_fit, allocate_runs, check_approach
 from harness.fit.allocation.lines import check_budgets, shift_from_half
 from harness.fit.problem.columns import column_of
+from harness.fit.results.result import FitResult
+from harness.fit.results.shown import Shown, warning_lines
 from harness.source import parse_roles, read_fit, read_runs
 from harness.tables.read import read_table
 from harness.terminal import working
@@ -38,11 +40,12 @@ def answer(
     """
     shift = _checked_shift(z, anchor)
     budgets = check_budgets(list(flops))
-    from_fit = source.endswith(".json")
-    if from_fit:
+    fitted = None
+    if source.endswith(".json"):
         if approach not in (None, 3) or set_ or where:
             raise InputError("allocate", "SOURCE", source, "a table of runs for --approach 1 or 2, --set or --where")
-        found = allocate_fit(read_fit(Path(source)), budgets)
+        fitted = read_fit(Path(source))
+        found = allocate_fit(fitted, budgets)
     else:
         # Messages about rows that were dropped are not JSON, so they go to stderr.
         with redirect_stdout(sys.stderr) if json_ == "-" else nullcontext(), working("fitting"):
@@ -50,14 +53,19 @@ def answer(
     if shift:
         found = found.shifted(*shift)
     if json_ != "-":
-        # The exponents and warnings of a stored fit belong to the fit.
-        print(render([f"{found.method}; C is {found.counted}", found.sizes()] if from_fit else found.shown()), end="")
+        print(render(_answers(found, fitted) if fitted else found.shown()), end="")
         if shift:
             print(about_shift(*shift))
     if json_:
         rows = found.to_dict()
-        text = json.dumps(rows["budgets"] if from_fit else rows, indent=1, allow_nan=False)
+        text = json.dumps(rows["budgets"] if fitted else rows, indent=1, allow_nan=False)
         print(text) if json_ == "-" else Path(json_).write_text(text)
+
+
+def _answers(found: Allocation, fitted: FitResult) -> list[Shown]:
+    """What is new in the allocation of a stored fit: its exponents and the other warnings belong to the fit."""
+    own = [warning for warning in found.warnings if warning not in fitted.warnings]
+    return [f"{found.method}; C is {found.counted}", found.sizes(), *warning_lines(own)]
 
 
 def _from_runs(

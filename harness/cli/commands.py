@@ -30,6 +30,7 @@ Where = Annotated[
 Holdout = Annotated[
     str | None, Option(help="do not fit the rows that meet this condition, but score their predictions")
 ]
+By = Annotated[str | None, Option(metavar="COLUMN", help="take the runs of each value of this column on their own")]
 Estimator = Annotated[
     str, Option(help="of a sweep's runs, which gap: twin, control, probe, online, or best (twin, else probe)")
 ]
@@ -170,9 +171,10 @@ def _fit(
     set_: SetOption = [],  # noqa: B006
     where: Where = None,
     holdout: Holdout = None,
-    by: Annotated[
-        str | None, Option(metavar="COLUMN", help="fit the runs of each value of this column on their own")
-    ] = None,
+    holdout_rows: Annotated[
+        bool, Option("--holdout-rows", help="also list the held-out runs and rows with their errors")
+    ] = False,
+    by: By = None,
     objective: Annotated[
         str | None, Option(help="what is minimised, if not the law's own: log_huber, log_squares, squares or normal")
     ] = None,

@@ -1,6 +1,7 @@
 """`isogap fit`, `compare` and `predict`: laws that are fitted to runs, and their predictions for new ones."""
 
 import json
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 from harness.cli.render import render
 from harness.fit.compare import compare
 from harness.fit.fitting import fit
-from harness.fit.forecast import predict
+from harness.fit.forecast import doubts, predict
 from harness.fit.groups import fit_by
 from harness.fit.known_truth import check_law, compare_with_truth, read_truth, truth_table
 from harness.fit.laws.registry import get_law
@@ -28,8 +29,8 @@ RANKED = (
 
 def show_fit(
     source: str, law: str, set_: Sequence[str], by: str | None, objective: str | None, delta: float, quantile: float,
-    truth: Path | None, json_: Path | None, where: str | None, holdout: str | None, estimator: str, units: str,
-    **choices: Any,
+    truth: Path | None, json_: Path | None, where: str | None, holdout: str | None, holdout_rows: bool, estimator: str,
+    units: str, **choices: Any,
 ) -> None:  # fmt: skip
     """Fit a law, print the fit, and write it as JSON.
 
@@ -49,7 +50,7 @@ def show_fit(
     with working("fitting"):
         if by is None:
             result = fit(law, frame, **choices)
-            shown = result.shown()
+            shown = [*result.shown(), *(result.holdout.listed() if holdout_rows else ())]
             if known is not None:
                 result = replace(result, truth=tuple(compare_with_truth(result, known)))
                 shown.append(truth_table(result.truth, known))
@@ -57,7 +58,8 @@ def show_fit(
         else:
             fits, pooled, warnings = fit_by(law, frame, by, **choices)
             held_out = [f"held out, all groups: {pooled}"] if pooled.rows else []
-            text = render([_groups_table(fits), *held_out, *warning_lines(warnings)], 160)
+            listed = pooled.listed() if holdout_rows else ()
+            text = render([_groups_table(fits), *held_out, *listed, *warning_lines(warnings)], 160)
             groups = {name: result.to_dict() for name, result in fits.items()}
             written = {"by": by, "groups": groups, "holdout": asdict(pooled)}
     print(text, end="")
@@ -91,5 +93,9 @@ def show_comparison(source: str, laws: str, set_: Sequence[str], json_: Path | N
 
 def show_predictions(fitted: Path, at: Sequence[str], points: Path | None, json_: bool) -> None:
     """Print the predictions of a stored fit at new points."""
-    rows = predict(read_fit(fitted), read_points(at, points)).to_dict("records")
+    result, frame = read_fit(fitted), read_points(at, points)
+    rows = predict(result, frame).to_dict("records")
     print(json.dumps(finite_rows(rows), indent=1, allow_nan=False)) if json_ else print_rows(rows)
+    # Warnings are not JSON, so they go to stderr beside it.
+    for line in warning_lines(doubts(result, frame)):
+        print(line, file=sys.stderr if json_ else sys.stdout)

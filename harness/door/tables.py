@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike
 from harness.fit.allocation.allocation import Allocation, allocate_fit, allocate_runs
 from harness.fit.compare import Comparison, compare
 from harness.fit.fitting import fit
-from harness.fit.forecast import Predictions, predict
+from harness.fit.forecast import Predictions, doubts, predict
 from harness.fit.gap_law.verdict import Verdict, verdict
 from harness.fit.groups import fit_by
 from harness.fit.laws.registry import get_law, law_ids
@@ -115,8 +115,9 @@ def predict_points(fitted: FitResult | str | Path, points: pd.DataFrame | Mappin
     """
     result = _fitted(fitted)
     law = get_law(result.law)
-    table = predict(result, pd.DataFrame(points))
-    return Predictions(result.law, result.formula, law.response, tuple(law.columns), table)
+    frame = pd.DataFrame(points)
+    table = predict(result, frame)
+    return Predictions(result.law, result.formula, law.response, tuple(law.columns), table, doubts(result, frame))
 
 
 def allocate_compute(fitted: FitResult | str | Path, flops: ArrayLike) -> Allocation:

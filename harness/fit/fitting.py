@@ -11,6 +11,7 @@ from harness.fit.certainty.intervals import combinations_of, estimates_of
 from harness.fit.certainty.large_tables import draws_from_sandwich, extend, is_large, large_table_warning, part_of
 from harness.fit.certainty.profile_likelihood import profile_intervals as profile_of
 from harness.fit.certainty.sign_flip import detect
+from harness.fit.forecast import predict
 from harness.fit.laws.law import Law
 from harness.fit.laws.registry import get_law
 from harness.fit.problem.centred import Problem, centre
@@ -22,12 +23,16 @@ from harness.fit.problem.table_checks import oddities
 from harness.fit.referee.checklist import checklist
 from harness.fit.referee.extrapolation import extrapolate
 from harness.fit.referee.fit_warnings import warnings_of
-from harness.fit.referee.scores import holdout_scores, scatter_of
+from harness.fit.referee.scores import holdout_scores, names_of_runs, row_numbers, scatter_of
 from harness.fit.referee.sensitivity import cases, robustness
+from harness.fit.results.held_out import HeldOutRow
 from harness.fit.results.result import Estimate, FitResult, Identifiability, Minimum
+from harness.fit.results.shown import finite_rows
 from harness.fit.search.solver import Solutions, minimise, status_of
 from harness.fit.search.starts import grid_of_starts
 from sweeps.errors import InputError
+
+MOST_LISTED = 10_000  # held-out rows that a result lists
 
 
 @dataclass(frozen=True)
@@ -158,7 +163,7 @@ def complete(
     best, likelihood = float(np.min(loss)), problem.model.objective.variance is not None
     near = loss <= (best + 0.01 if likelihood else best * 1.01)
     value = -fitted.log_likelihood if likelihood else identified.loss * problem.unit
-    return FitResult(
+    result = FitResult(
         law=law.id,
         formula=law.formula,
         source=source,
@@ -193,4 +198,31 @@ def complete(
         draws={name: tuple(map(float, values)) for name, values in raw_values(problem, sampled).items()}
         if draws
         else {},
+        sizes={role: (float(values.min()), float(values.max())) for role, values in problem.sizes.items()},
     )
+    if problem.fitted.all():
+        return result
+    listed = _held_out_rows(result, problem, frame, source)
+    return replace(result, holdout=holdout_scores(problem, identified.theta, listed))
+
+
+def _held_out_rows(result: FitResult, problem: Problem, frame: pd.DataFrame, source: str) -> list[HeldOutRow]:
+    """The held-out rows with the interval for a new run at each; an even selection of many."""
+    places = np.flatnonzero(~problem.fitted)
+    places = places[:: -(-len(places) // MOST_LISTED)]
+    # Columns that are derived from whole series of rows need the fitted rows, too.
+    whole = problem.law.derive is not None
+    table = predict(result, frame if whole else frame.iloc[places], source=source)
+    at = finite_rows((table.iloc[places] if whole else table).to_dict("records"))
+    numbers, names = row_numbers(frame), names_of_runs(problem, frame)
+    return [
+        HeldOutRow(
+            int(numbers[place]),
+            names[place],
+            float(problem.observed[place]),
+            row["prediction"],
+            row["run_low"],
+            row["run_high"],
+        )
+        for place, row in zip(places, at, strict=True)
+    ]

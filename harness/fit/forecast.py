@@ -12,11 +12,13 @@ from jaxtyping import Float
 from harness.fit.certainty.intervals import percentiles
 from harness.fit.laws.law import bind, stacked
 from harness.fit.laws.registry import get_law
-from harness.fit.problem.columns import read_columns
+from harness.fit.problem.columns import SIZE_ROLES, column_of, read_columns
+from harness.fit.problem.fit_status import FitWarning
 from harness.fit.problem.objective import objective_named
 from harness.fit.problem.program import float64
+from harness.fit.problem.sizes import doubtful_points
 from harness.fit.results.result import FitResult
-from harness.fit.results.shown import Showable, TextTable, spans_table
+from harness.fit.results.shown import Showable, Shown, TextTable, spans_table, warning_lines
 from sweeps.errors import InputError
 
 if TYPE_CHECKING:
@@ -31,6 +33,7 @@ class Predictions(Showable):
         law, formula, response: those of the fit; a response L or G is in nats per token.
         columns: the roles that the law reads.
         table: the points with the columns that `predict` adds.
+        warnings: of points whose sizes are doubtful.
     """
 
     law: str
@@ -38,10 +41,11 @@ class Predictions(Showable):
     response: str
     columns: tuple[str, ...]
     table: pd.DataFrame
+    warnings: tuple[FitWarning, ...]
 
-    def shown(self) -> list[TextTable]:
+    def shown(self) -> list[Shown]:
         """The points and the predictions, each with its interval."""
-        return [predictions_table(f"{self.law}: {self.formula}", self.table)]
+        return [predictions_table(f"{self.law}: {self.formula}", self.table), *warning_lines(self.warnings)]
 
     def figure(self) -> "go.Figure":
         """Draw the predictions against the column that varies most, with the intervals of the law and of a new run."""
@@ -97,6 +101,18 @@ def predict(result: FitResult, points: pd.DataFrame, *, source: str = "points") 
     new_runs = objective_named(result.objective.name).new_runs(sampled, result.scatter, normal)
     (low, high), (run_low, run_high) = percentiles(sampled), percentiles(new_runs)
     return points.assign(prediction=center, low=low, high=high, run_low=run_low, run_high=run_high)
+
+
+def doubts(result: FitResult, points: pd.DataFrame, source: str = "points") -> tuple[FitWarning, ...]:
+    """Warnings of points with sizes out of proportion, or far above the fitted ones.
+
+    Raises InputError if a size that the law reads is missing or unusable.
+    """
+    law = get_law(result.law)
+    sizes = {
+        role: column_of(points, role, source) for role in SIZE_ROLES if role in law.columns and role not in law.signed
+    }
+    return tuple(doubtful_points(sizes, result.largest))
 
 
 def curves(

@@ -1,5 +1,7 @@
 """Fits a law to each group of a table: per corpus, per model, per tokenizer."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 
@@ -10,7 +12,8 @@ from harness.fit.laws.registry import get_law
 from harness.fit.problem.columns import column_of, held_out
 from harness.fit.problem.fit_status import FitWarning
 from harness.fit.referee.scores import errors_of
-from harness.fit.results.result import FitResult, HeldOutErrors
+from harness.fit.results.held_out import HeldOutErrors
+from harness.fit.results.result import FitResult
 from sweeps.errors import InputError
 
 
@@ -34,7 +37,7 @@ def fit_by(
         raise InputError(source, "--by", by, f"one of the columns {', '.join(map(str, frame.columns))}")
     marked = frame.assign(holdout=held_out(frame, holdout, source))
     fits: dict[str, FitResult] = {}
-    warnings, observed, predicted = [], [], []
+    warnings, observed, predicted, listed = [], [], [], []
     for name, rows in marked.groupby(by, sort=True):
         rows = rows.reset_index(drop=True)
         try:
@@ -46,9 +49,10 @@ def fit_by(
         if len(beyond):
             observed.append(column_of(beyond, law.response, source, signed=True))
             predicted.append(predict(fits[str(name)], beyond)["prediction"].to_numpy(float))
+            listed += [replace(row, run=f"{name} {row.run}") for row in fits[str(name)].holdout.by_row]
     if not fits:
         raise InputError(
             source, "--by", by, f"at least one group that {law.id} can be fitted to ({warnings[0].message})"
         )
-    pooled = errors_of(np.concatenate(observed or [np.empty(0)]), np.concatenate(predicted or [np.empty(0)]))
-    return fits, pooled, tuple(warnings)
+    seen, met = (np.concatenate(parts or [np.empty(0)]) for parts in (observed, predicted))
+    return fits, errors_of(seen, met, listed), tuple(warnings)

@@ -22,6 +22,8 @@ ROLES = (
     "N", "D", "U", "L", "L_train", "L_se", "G", "G_se", "B", "lr", "flops", "step", "group", "run", "epochs", "seed",
     "cluster",
 )  # fmt: skip
+# Roles that are filled from usual names though no law reads them: sizes are checked against flops, runs are resampled.
+BESIDE = ("flops", "run")
 LABELS = ("group", "run", "seed", "cluster")
 SIGNED = ("G",)
 # Larger than any count so far: a hint that would lead beyond it is not taken.
@@ -138,6 +140,7 @@ def _filled_roles(
             filled[role] = _asked(frame, role, roles[role], source)
         elif (role in frame.columns or role not in labels) and (usual := _usual(frame, role)):
             filled[role] = usual
+    filled |= {role: entry for role in BESIDE if role not in filled and (entry := _beside(frame, role, needed))}
     if "G" in needed and "G" not in filled:
         losses = [filled.get(role) or _usual(frame, role) for role in ("L", "L_train")]
         if all(losses):
@@ -153,6 +156,18 @@ def _usual(frame: pd.DataFrame, role: str) -> _Source | None:
         return _Source(_series(frame, role), role, False)
     column = usual_column(role, map(str, frame.columns))
     return None if column is None else _in_units(frame, role, column)._replace(guessed=True)
+
+
+def _beside(frame: pd.DataFrame, role: str, needed: Sequence[str]) -> _Source | None:
+    """The usual column of a role that no law reads, if all its cells can be used: FLOPs of runs with N and D, runs."""
+    usual = _usual(frame, role)
+    if usual is None or (role == "flops" and not {"N", "D"} <= {*needed}):
+        return None
+    if role == "run":
+        return usual if usual.values.notna().all() and usual.values.duplicated().any() else None
+    numbers, fault = numbers_of(usual.values)
+    usable = fault is None and bool(np.all(np.isfinite(numbers) & (numbers > 0)))
+    return usual._replace(values=pd.Series(numbers, frame.index)) if usable else None
 
 
 def _column(frame: pd.DataFrame, role: str, name: str, source: str) -> _Source:
@@ -178,7 +193,7 @@ def _asked(frame: pd.DataFrame, role: str, text: str, source: str) -> _Source:
         return _in_units(frame, role, text)
     columns = ", ".join(map(str, frame.columns))
     try:
-        tree = parse_expression(text, [*map(str, frame.columns)])
+        tree = parse_expression(text, [*map(str, frame.columns), "index"])
         values = {}
         for name in names_in(tree):
             column = expression_column(frame, name)

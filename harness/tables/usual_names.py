@@ -30,7 +30,7 @@ USUAL_NAMES = {
     "epochs": ("epochs", "n_epochs", "num_epochs"),
     "step": ("step", "steps", "iteration", "iter"),
     "group": ("group", "family", "architecture"),
-    "run": ("run", "run_id", "run_name"),
+    "run": ("run", "run_id", "run_name", "run_uuid", "exp_name", "experiment_name", "experiment_id", "trial_id"),
 }  # fmt: skip
 # A unit at the end of a name, as in "Params (M)"; and words within a name, as in total_gflops, tokens_b.
 _FACTORS = {

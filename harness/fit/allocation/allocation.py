@@ -3,7 +3,7 @@
 `allocate_runs` starts from a table of runs, `allocate_fit` from a fitted loss law. Both give an `Allocation`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +30,7 @@ from harness.fit.fitting import fit
 from harness.fit.forecast import estimates
 from harness.fit.problem.columns import column_of
 from harness.fit.problem.fit_status import FitWarning
+from harness.fit.problem.sizes import doubtful_points, doubtful_table
 from harness.fit.results.result import FitResult
 from harness.fit.results.shown import (
     Showable,
@@ -177,13 +178,16 @@ def allocate_runs(
         sd = column_of(frame, "L_se", source) if sd is None and "L_se" in frame.columns else sd
         optima = isoflop_optima(runs, sd, method or _METHODS[2][0], draws, source=source)
     table, warnings = at_budgets(optima, flops)
+    measured = {"N": runs.n, "D": runs.d, "flops": runs.flops}
+    largest = {"N": float(runs.n.max()), "D": float(runs.d.max())}
+    doubts = (*doubtful_table(measured), *_doubtful_answers(table, largest))
     exponents = {
         name: _exponent(line.exponent, *(float(limit[0]) for limit in limits(line.draws[:, 1:])))
         for name, line in (("N", optima.n), ("D", optima.d))
     }
     return Allocation(
         optima.method, runs.counted, len(frame), exponents, _optima_table(optima), table,
-        (*optima.warnings, *warnings),
+        (*optima.warnings, *warnings, *doubts),
     )  # fmt: skip
 
 
@@ -209,7 +213,13 @@ def allocate_fit(result: FitResult, flops: ArrayLike) -> Allocation:
         estimate, low, high = (float(table[name].iloc[0]) for name in names)
         exponents = {"N": _exponent(estimate, low, high), "D": _exponent(1.0 - estimate, 1.0 - high, 1.0 - low)}
     method = f"approach 3, {result.formula}, status {result.status}"
-    return Allocation(method, SIX_ND, result.rows, exponents, pd.DataFrame(), table, tuple(result.warnings))
+    warnings = (*result.warnings, *_doubtful_answers(table, result.largest))
+    return Allocation(method, SIX_ND, result.rows, exponents, pd.DataFrame(), table, warnings)
+
+
+def _doubtful_answers(table: pd.DataFrame, largest: Mapping[str, float]) -> Iterator[FitWarning]:
+    """Warn of optimal sizes that are out of proportion, or far above the measured ones."""
+    return doubtful_points({role: table[role].to_numpy(float) for role in ("N", "D")}, largest, optimal=True)
 
 
 def _optima_table(optima: BudgetOptima) -> pd.DataFrame:

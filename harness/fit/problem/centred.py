@@ -8,7 +8,8 @@ import pandas as pd
 from jaxtyping import Float
 
 from harness.fit.laws.law import Law, bind
-from harness.fit.problem.columns import column_of, held_out, read_columns
+from harness.fit.problem.columns import SIZE_ROLES, column_of, held_out, read_columns
+from harness.fit.problem.curves import clusters_of
 from harness.fit.problem.fit_status import FitWarning
 from harness.fit.problem.model import StatisticalModel, interned
 from harness.fit.problem.objective import DEFAULT_OPTIONS, OBJECTIVES, HuberOptions
@@ -23,7 +24,8 @@ class Problem:
         model: the law, bound to the columns of its vector roles, and the objective.
         columns: the law's columns, each divided by its scale, and those that it derives from the raw ones.
         response, noise: the response and its standard error, divided by the response's scale.
-        cluster: an integer per row; rows of one cluster (the seeds of one configuration) are resampled together.
+        cluster: an integer per row; rows of one cluster (checkpoints of a run, seeds of a configuration) are resampled
+            together (`curves`).
         fitted: which rows are fitted; the others are held out.
         scales: what each column is divided by, its geometric mean over the fitted rows; for the response, the median of
             its size. 1 for signed columns, and throughout for a law that is not centred.
@@ -50,6 +52,12 @@ class Problem:
         return {
             name: values * self.scales[name] if name in self.scales else values for name, values in self.columns.items()
         }
+
+    @property
+    def sizes(self) -> dict[str, Float[np.ndarray, "fitted"]]:
+        """N, D, U and flops of the fitted rows, as far as the law reads them, in the units of the table."""
+        known = [role for role in SIZE_ROLES if role in self.scales and role not in self.law.signed]
+        return {role: (self.columns[role] * self.scales[role])[self.fitted] for role in known}
 
     @property
     def observed(self) -> Float[np.ndarray, "rows"]:
@@ -130,15 +138,15 @@ def centre(
         scales |= {name: float(np.exp(np.mean(np.log(columns[name][fitted])))) for name in positive}
         magnitude = np.abs(response[fitted & (response != 0)])
         scales[law.response] = float(np.exp(np.median(np.log(magnitude)))) if len(magnitude) else 1.0
-    labels = frame["cluster"] if "cluster" in frame.columns else pd.Series(np.arange(len(frame)))
+    cluster, about_runs = clusters_of(law, frame)
     return Problem(
         model,
         {name: values / scales[name] if name in scales else values for name, values in columns.items()},
         response / scales[law.response],
         noise / scales[law.response],
-        pd.factorize(labels.astype(str))[0],
+        cluster,
         fitted,
         scales,
         options,
-        warnings,
+        (*warnings, *about_runs),
     )

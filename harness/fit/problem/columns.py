@@ -10,6 +10,9 @@ from sweeps.expression import ExpressionError, names_in, parse_expression, rows_
 
 # The roles that measure how large a run is.
 SIZE_ROLES = ("N", "D", "U", "flops")
+# Sizes that differ by less are one size. Unique tokens that are all of D, rounded, differed from D by 0.03 %; the sizes
+# of a design differ by several percent at least.
+ROUNDING = 0.002
 
 
 def _check_role(frame: pd.DataFrame, role: str, source: str) -> None:
@@ -30,6 +33,20 @@ def column_of(frame: pd.DataFrame, role: str, source: str, signed: bool = False)
         expected = "finite numbers" if signed else "finite numbers above zero"
         raise InputError(source, role, float(values[np.argmax(bad)]), f"{expected} in every row ({bad.sum()} are not)")
     return values
+
+
+def numbers_or_nan(frame: pd.DataFrame, name: str) -> Float[np.ndarray, "rows"]:
+    """A column as numbers, nan where a cell is none: for columns that are looked at but that no law reads."""
+    return np.asarray(pd.to_numeric(pd.Series(frame[name]), errors="coerce"), float)
+
+
+def levels(values: Float[np.ndarray, "rows"]) -> Float[np.ndarray, "levels"]:
+    """The distinct values of positive numbers in order; of values that differ by rounding only, the least."""
+    distinct, kept, at = np.unique(values), [], 0
+    while at < len(distinct):
+        kept.append(distinct[at])
+        at = int(np.searchsorted(distinct, distinct[at] * (1.0 + ROUNDING), side="right"))
+    return np.array(kept)
 
 
 def vector_columns(frame: pd.DataFrame, role: str) -> dict[str, str]:

@@ -7,8 +7,9 @@ import pandas as pd
 from scipy.spatial import KDTree
 
 from harness.fit.problem.centred import Problem
-from harness.fit.problem.columns import SIZE_ROLES
+from harness.fit.problem.columns import SIZE_ROLES, levels, numbers_or_nan
 from harness.fit.problem.fit_status import FitWarning
+from harness.fit.problem.sizes import doubtful_table
 
 # A difference of two log losses at similar sizes that is too large for scatter; that of two units is about log 2.
 UNIT_GAP = 0.25
@@ -19,11 +20,15 @@ STEEPEST = 0.5
 
 
 def oddities(problem: Problem, frame: pd.DataFrame) -> Iterator[FitWarning]:
-    """Warn of sizes that never vary, of duplicated rows, and of losses that look like two units."""
-    fitted = problem.fitted
-    for role in (name for name in SIZE_ROLES if name in problem.columns):
-        if np.ptp(problem.columns[role][fitted]) == 0.0:
-            value = float(problem.raw_columns[role][0])
+    """Warn of sizes out of proportion, of sizes that never vary, of duplicated rows, of losses in two units."""
+    fitted, sizes = problem.fitted, problem.sizes
+    if "flops" in frame.columns:
+        flops = numbers_or_nan(frame, "flops")[fitted]
+        sizes |= {"flops": flops} if np.all(np.isfinite(flops) & (flops > 0)) else {}
+    yield from doubtful_table(sizes, small_data=problem.law.contrast)
+    for role, values in problem.sizes.items():
+        if len(levels(values)) == 1:
+            value = float(values[0])
             yield FitWarning("one_value", f"{role} is {value:.4g} in every row: nothing can be said of it")
     twice = int(frame.loc[fitted].drop(columns=["holdout", "cluster", "file_row"], errors="ignore").duplicated().sum())
     if twice:

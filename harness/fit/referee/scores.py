@@ -1,11 +1,15 @@
 """How well a fitted law describes rows: the scatter of the fitted ones, and the errors on the held-out ones."""
 
+from collections.abc import Sequence
+
 import numpy as np
-from jaxtyping import Float
+import pandas as pd
+from jaxtyping import Float, Int
 
 from harness.fit.problem.centred import Problem
 from harness.fit.problem.raw_units import predictions
-from harness.fit.results.result import HeldOutErrors, Scatter
+from harness.fit.results.held_out import HeldOutErrors, HeldOutRow, HeldOutRun
+from harness.fit.results.result import Scatter
 
 
 def _sd(values: Float[np.ndarray, "rows"]) -> float | None:
@@ -41,20 +45,59 @@ def scatter_of(problem: Problem, theta: Float[np.ndarray, "parameters"], paramet
     )
 
 
-def holdout_scores(problem: Problem, theta: Float[np.ndarray, "parameters"]) -> HeldOutErrors:
-    """Errors on the held-out rows, in the response's own units; empty scores if there are no such rows."""
+def holdout_scores(
+    problem: Problem, theta: Float[np.ndarray, "parameters"], listed: Sequence[HeldOutRow] = ()
+) -> HeldOutErrors:
+    """Errors on the held-out rows, in the response's own units; `listed` as for `errors_of`."""
     rows = ~problem.fitted
-    return errors_of(problem.observed[rows], predictions(problem, theta)[rows])
+    return errors_of(problem.observed[rows], predictions(problem, theta)[rows], listed)
 
 
-def errors_of(observed: Float[np.ndarray, "rows"], predicted: Float[np.ndarray, "rows"]) -> HeldOutErrors:
-    """Mean absolute relative error, root mean square error and R^2 of predictions; empty if there are none."""
+def errors_of(
+    observed: Float[np.ndarray, "rows"], predicted: Float[np.ndarray, "rows"], listed: Sequence[HeldOutRow] = ()
+) -> HeldOutErrors:
+    """Mean absolute relative error, root mean square error and R^2 of predictions; empty if there are none.
+
+    Args:
+        listed: rows with their intervals, for the coverage and for the errors by run.
+    """
     if not len(observed):
         return HeldOutErrors(0, None, None, None)
     total = np.sum((observed - observed.mean()) ** 2)
+    by_run: dict[str, list[HeldOutRow]] = {}
+    for row in listed:
+        by_run.setdefault(row.run, []).append(row)
     return HeldOutErrors(
         rows=len(observed),
         mean_abs_relative_error=float(np.mean(np.abs(predicted / observed - 1.0))) if np.all(observed) else None,
         rmse=float(np.sqrt(np.mean((observed - predicted) ** 2))),
         r2=float(1.0 - np.sum((observed - predicted) ** 2) / total) if total > 0 else None,
+        coverage=coverage_of(listed),
+        by_run=tuple(_run_errors(run, rows) for run, rows in by_run.items() if len(rows) > 1),
+        by_row=tuple(listed),
     )
+
+
+def coverage_of(rows: Sequence[HeldOutRow]) -> float | None:
+    """The share of rows that the interval of a new run holds; None where there are no intervals."""
+    covered = [row.covered for row in rows if row.covered is not None]
+    return float(np.mean(covered)) if covered else None
+
+
+def _run_errors(run: str, rows: Sequence[HeldOutRow]) -> HeldOutRun:
+    errors = np.array([row.predicted - row.observed for row in rows])
+    return HeldOutRun(run, len(rows), float(errors.mean()), float(np.sqrt(np.mean(errors**2))), coverage_of(rows))
+
+
+def row_numbers(frame: pd.DataFrame) -> Int[np.ndarray, "rows"]:
+    """The number of every row, from 1: in its file, or else in the table."""
+    return np.asarray(frame["file_row"] if "file_row" in frame.columns else np.arange(1, len(frame) + 1), int)
+
+
+def names_of_runs(problem: Problem, frame: pd.DataFrame) -> list[str]:
+    """The name of every row's run: what the columns `run` or `cluster` say, else the number of the run's first row."""
+    named = next((name for name in ("run", "cluster") if name in frame.columns), None)
+    if named is not None:
+        return [str(value) for value in frame[named]]
+    _, first = np.unique(problem.cluster, return_index=True)
+    return [f"of row {number}" for number in row_numbers(frame)[first][problem.cluster]]

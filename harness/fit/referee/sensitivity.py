@@ -15,7 +15,7 @@ from harness.fit.certainty.identifiability import Identified
 from harness.fit.laws.law import stacked
 from harness.fit.laws.registry import get_law
 from harness.fit.problem.centred import Problem, centre
-from harness.fit.problem.columns import SIZE_ROLES
+from harness.fit.problem.columns import SIZE_ROLES, levels
 from harness.fit.problem.likelihood import log_likelihood_rows
 from harness.fit.problem.model import StatisticalModel
 from harness.fit.problem.objective import OBJECTIVES
@@ -69,7 +69,7 @@ def _row_choices(problem: Problem, frame: pd.DataFrame) -> dict[str, np.ndarray]
     choices = {}
     for role in (name for name in SIZE_ROLES if name in problem.columns):
         values = problem.columns[role]
-        distinct = np.unique(values[problem.fitted])
+        distinct = levels(values[problem.fitted])
         if len(distinct) < 3:
             continue
         few = len(distinct) <= problem.fitted.sum() / 3
@@ -159,12 +159,14 @@ def noise_of(problem: Problem, identified: Identified) -> float:
     """The relative spread about the law: between the seeds of a cell where there are several, else over all rows."""
     with np.errstate(all="ignore"):
         residual = (problem.observed / predictions(problem, identified.theta) - 1.0)[problem.fitted]
-    cluster = np.unique(problem.cluster[problem.fitted], return_inverse=True)[1]
-    counts = np.bincount(cluster)
+    rows = int(problem.fitted.sum())
+    settings = [values[problem.fitted].reshape(rows, -1) for values in (problem.cluster, *problem.columns.values())]
+    cell = np.unique(np.hstack(settings), axis=0, return_inverse=True)[1].ravel()
+    counts = np.bincount(cell)
     spare = float(np.sum(counts - 1))
     if spare >= 3 and len(counts) > 1 and counts.max() <= 10:
-        mean = np.bincount(cluster, weights=residual) / counts
-        return float(np.sqrt(np.sum((residual - mean[cluster]) ** 2) / spare))
+        mean = np.bincount(cell, weights=residual) / counts
+        return float(np.sqrt(np.sum((residual - mean[cell]) ** 2) / spare))
     return float(1.4826 * np.median(np.abs(residual - np.median(residual))))
 
 

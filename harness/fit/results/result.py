@@ -6,14 +6,11 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from harness.fit.problem.fit_status import FitStatus, FitWarning
-from harness.fit.results.shown import Showable, Shown, TextTable, number, span, warning_lines
+from harness.fit.results.held_out import HeldOutErrors
+from harness.fit.results.shown import Known, Showable, Shown, TextTable, number, span, warning_lines
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
-
-# A number, or None where there is none. The type is not `float | None`, so that code that knows that there is one (say,
-# because rows were held out) may compute with it.
-Known = Any
 
 
 @dataclass(frozen=True)
@@ -128,19 +125,6 @@ class Scatter:
 
 
 @dataclass(frozen=True)
-class HeldOutErrors:
-    """Errors of predictions on rows that were not fitted, in the response's unit; None if there are no such rows."""
-
-    rows: int
-    mean_abs_relative_error: Known
-    rmse: Known
-    r2: Known
-
-    def __str__(self) -> str:
-        return ", ".join(f"{name} {number(value)}" for name, value in asdict(self).items())
-
-
-@dataclass(frozen=True)
 class SensitivityCase:
     """The same fit under another choice.
 
@@ -220,6 +204,7 @@ class FitResult(StrictJson, Showable):
         log_likelihood: the log likelihood of the fitted rows, in raw units.
         degrees: number of fitted directions, for AICc and BIC.
         extrapolation: how well fits to runs of smaller scale predict larger ones; None if there are too few scales.
+        sizes: the smallest and the largest fitted N, D, U and flops, those that the law reads.
         checklist: answers to what a referee asks, by group.
         draws: bootstrap draws of every raw parameter; intervals of predictions come from them.
         truth: for a simulated table, each known constant beside its estimate (`harness.fit.known_truth`).
@@ -244,6 +229,7 @@ class FitResult(StrictJson, Showable):
     checklist: Checklist = field(default_factory=dict)
     draws: dict[str, tuple[float, ...]] = field(default_factory=dict, repr=False)
     truth: tuple[TruthCheck, ...] = ()
+    sizes: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """Every field as plain dictionaries, lists, numbers and strings; what was not asked for is left empty."""
@@ -273,15 +259,21 @@ class FitResult(StrictJson, Showable):
                     }
                 ),
                 "scatter": Scatter(**data["scatter"]),
-                "holdout": HeldOutErrors(**data["holdout"]),
+                "holdout": HeldOutErrors.from_dict(data["holdout"]),
                 "sensitivity": tuple(SensitivityCase(**case) for case in data["sensitivity"]),
                 "warnings": tuple(FitWarning(**warning) for warning in data["warnings"]),
                 "robustness": Robustness(**robustness) if robustness else None,
                 "extrapolation": ExtrapolationErrors(**extrapolation) if extrapolation else None,
                 "draws": {name: tuple(values) for name, values in data["draws"].items()},
                 "truth": tuple(TruthCheck(**check) for check in data.get("truth", ())),
+                "sizes": {role: (low, high) for role, (low, high) in data.get("sizes", {}).items()},
             }
         )
+
+    @property
+    def largest(self) -> dict[str, float]:
+        """The largest fitted value of each size."""
+        return {role: high for role, (_, high) in self.sizes.items()}
 
     @property
     def combinations(self) -> dict[str, CombinationEstimate]:

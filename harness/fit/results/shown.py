@@ -11,6 +11,10 @@ import pandas as pd
 
 from harness.fit.problem.fit_status import FitWarning
 
+# A number, or None where there is none. The type is not `float | None`, so that code that knows that there is one (say,
+# because rows were held out) may compute with it.
+Known = Any
+
 
 @dataclass(frozen=True)
 class TextTable:
