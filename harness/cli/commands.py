@@ -320,7 +320,7 @@ def _allocate(
     ] = None,
     noise: Annotated[
         str | None,
-        Option(help="of approach 2: s.d. of a loss in nats, or a file of loss and sd; else from the scatter"),
+        Option(help="of approach 2: s.d. of a loss in nats, or a file of loss and sd"),
     ] = None,
     law: Annotated[str, Option(help="of approach 3: a loss law in N and D")] = "chinchilla",
     bootstrap: Annotated[

@@ -47,7 +47,7 @@ from sweeps.errors import InputError
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
-# The methods of each approach; the first one is its default.
+# The methods of each approach.
 _METHODS = {1: ("envelope", "hull"), 2: ("akima", "quadratic"), 3: ()}
 _REPLICATES = {1: 1000, 2: 1000, 3: 200}
 
@@ -156,9 +156,9 @@ def allocate_runs(
     Args:
         flops: budgets of training FLOPs.
         approach: 1 takes the lowest loss at each budget, 2 the minimum of each isoFLOP profile, 3 a fitted loss law.
-        method: `envelope` or `hull` for approach 1, `akima` or `quadratic` for approach 2.
-        sd: standard deviation of each loss in nats, for approach 2; by default the column L_se if there is one, else
-            the scatter of the profiles.
+        method: `envelope` or `hull` for approach 1, by default the former; `akima` or `quadratic` for approach 2, by
+            default the former with a known noise and the latter without.
+        sd: standard deviation of each loss in nats, for approach 2; by default the column L_se if there is one.
         law: a loss law in N and D, for approach 3.
         bootstrap: number of replicates; by default 1000 for approaches 1 and 2, and 200 refits for approach 3.
 
@@ -173,10 +173,10 @@ def allocate_runs(
         return replace(by_fit, warnings=(*warnings, *by_fit.warnings))
     runs = runs_to_allocate(frame, source)
     if approach == 1:
-        optima = lower_edge(runs, method or _METHODS[1][0], draws, source=source)
+        optima = lower_edge(runs, method or "envelope", draws, source=source)
     else:
         sd = column_of(frame, "L_se", source) if sd is None and "L_se" in frame.columns else sd
-        optima = isoflop_optima(runs, sd, method or _METHODS[2][0], draws, source=source)
+        optima = isoflop_optima(runs, sd, method, draws, source=source)
     table, warnings = at_budgets(optima, flops)
     measured = {"N": runs.n, "D": runs.d, "flops": runs.flops}
     largest = {"N": float(runs.n.max()), "D": float(runs.d.max())}

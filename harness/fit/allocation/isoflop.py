@@ -1,18 +1,31 @@
 """Approach 2: at each budget, the N of the lowest loss among the sizes that spent it (an isoFLOP profile).
 
-The default follows Porian et al. (arXiv 2406.19146) and their code. The minimum of an Akima curve of log L against
-log N is taken, unless it lies at an end of the sizes. The same is done for 1,000 noisy copies of the losses. Then log
-N* is regressed on log C with weights 1/sd^2. The noise table of their code gives an sd per range of losses, but the
-code looks up log L instead of L. So the noise behind their published intervals is the table's lowest sd everywhere:
-.002 nats on RefinedWeb and .01 on OpenWebText2. The method `quadratic` is the parabola of Hoffmann et al. (arXiv
-2203.15556) about the lowest loss.
+With a known noise of the losses, the default follows Porian et al. (arXiv 2406.19146) and their code. The minimum of an
+Akima curve of log L against log N is taken, unless it lies at an end of the sizes. The same is done for 1,000 noisy
+copies of the losses. Then log N* is regressed on log C with weights 1/sd^2. The noise table of their code gives an sd
+per range of losses, but the code looks up log L instead of L. So the noise behind their published intervals is the
+table's lowest sd everywhere: .002 nats on RefinedWeb and .01 on OpenWebText2. Where the line misses the optima by more
+than their errors allow, the intervals are widened.
+
+Without a known noise, the default is the parabola of Hoffmann et al. (arXiv 2203.15556) about the lowest loss, and the
+errors are those that the optima show: their scatter about the line, with Student's t for its K - 2 degrees of freedom
+(K budgets). `scripts/coverage.py --only isoflop` simulates that; NEGATIVE_RESULTS.md has what else was tried.
 """
 
 import numpy as np
 from jaxtyping import Float
 from scipy.interpolate import Akima1DInterpolator
+from scipy.special import chdtrc
 
-from harness.fit.allocation.lines import FEWEST_BUDGETS, BudgetOptima, LossRuns, check_design
+from harness.fit.allocation.lines import (
+    FEWEST_BUDGETS,
+    BudgetOptima,
+    LossRuns,
+    check_design,
+    regress,
+    student_errors,
+    student_factor,
+)
 from harness.fit.problem.fit_status import FitWarning
 from sweeps.errors import InputError
 
@@ -25,7 +38,10 @@ FINENESS = 25
 # curve through few sizes does not locate its minimum better.
 LEAST_SD = 0.33
 # A parabola is fitted to the sizes within this factor of the best: farther out, profiles are steeper toward small N.
-WITHIN = 3.0
+# With a factor of 3 the intervals of 9 sizes a budget were wider than those of 4 sizes over the same range.
+WITHIN = 4.0
+# The line is said to miss its optima if such a chi-squared, or a larger one, has this probability.
+MISSED = 0.05
 
 
 def profiles(runs: LossRuns) -> list[np.ndarray]:
@@ -44,19 +60,21 @@ def profiles(runs: LossRuns) -> list[np.ndarray]:
 
 
 def isoflop_optima(
-    runs: LossRuns, sd: Float[np.ndarray, "rows"] | None = None, method: str = "akima", draws: int = 1000,
+    runs: LossRuns, sd: Float[np.ndarray, "rows"] | None = None, method: str | None = None, draws: int = 1000,
     seed: int = 0, source: str = "table",
 ) -> BudgetOptima:  # fmt: skip
     """Find the optimum of every isoFLOP profile.
 
     Args:
-        method: akima or quadratic.
-        sd: standard deviation of each loss over seeds, nats; without it, the scatter of the profiles about cubics is
-            taken.
+        sd: standard deviation of each loss over seeds, nats; without it, the errors are those that the scatter of the
+            optima about their line shows.
+        method: akima or quadratic; by default akima with `sd` and quadratic without.
 
     Raises:
         InputError: fewer than three profiles, or fewer than three whose lowest loss is inside the range of sizes.
     """
+    method = method or ("quadratic" if sd is None else "akima")
+    curve = "Akima curve" if method == "akima" else "parabola"
     warnings = list(check_design(runs.n, runs.d, source))
     budgets = profiles(runs)
     if len(budgets) < FEWEST_BUDGETS:
@@ -69,16 +87,11 @@ def isoflop_optima(
             f"{used} of {len(runs.n)} rows are profiles: the others share no budget, or are not the best of a size"
         )
         warnings.append(FitWarning("few_on_budgets", message))
-    if sd is None:
-        typical = profile_scatter(runs, budgets)
-        sd = typical * runs.loss
-        message = f"the losses' noise is taken from their scatter about cubics: {typical:.2%}"
-        warnings.append(FitWarning("noise_from_scatter", message))
     rng, kept, lost = np.random.default_rng(seed), [], []
+    noise = np.zeros((len(runs.loss), 0)) if sd is None else sd[:, None] * rng.standard_normal((len(sd), draws))
     for rows in budgets:
         budget = float(np.exp(np.log(runs.flops[rows]).mean()))
-        noisy = runs.loss[rows, None] + sd[rows, None] * rng.standard_normal((len(rows), draws))
-        optimum = _optimum_on_budget(runs, rows, noisy, method)
+        optimum = _optimum_on_budget(runs, rows, runs.loss[rows, None] + noise[rows], method)
         if optimum is None:
             lost.append(budget)
         else:
@@ -89,16 +102,61 @@ def isoflop_optima(
         warnings.append(FitWarning("minimum_at_edge", message))
     if len(kept) < FEWEST_BUDGETS:
         raise InputError(
-            source, "flops", f"{len(kept)} of {len(budgets)} budgets with their lowest loss inside the range of sizes",
-            f"at least {FEWEST_BUDGETS}",
+            source, "flops", f"{len(kept)} of {len(budgets)} budgets whose {curve} has its minimum between the sizes",
+            f"at least {FEWEST_BUDGETS}, or another --method",
         )  # fmt: skip
     flops, best, log_d, lowest, error = (np.array(values) for values in zip(*kept, strict=True))
+    named = f"approach 2, {curve}s of log L in log N"
+    if sd is None:
+        log_n, log_d = best[:, 0], log_d[:, 0]
+        x, flat = np.log(flops) - np.log(flops).mean(), np.ones(len(flops))
+        at_mean, slope = regress(x, log_n, flat)
+        residuals = log_n - at_mean - slope * x
+        errors = student_errors(residuals, rng, draws)
+        warnings.append(_unknown_noise(residuals))
+        # At one budget a larger N means a smaller D.
+        return BudgetOptima(
+            flops, log_n, log_d, np.exp(lowest), log_n + errors, log_d - errors, flat, named, tuple(warnings)
+        )
     # The median over the noisy copies is steadier than the optimum of the measured losses alone.
     log_n, log_d_ = (np.nanmedian(v[:, 1:], axis=1) if draws else v[:, 0] for v in (best, log_d))
+    factor, missed = _widening(np.log(flops), log_n, error)
     return BudgetOptima(
-        flops, log_n, log_d_, np.exp(lowest), best[:, 1:].T, log_d[:, 1:].T, error**-2.0,
-        f"approach 2, {'Akima curves' if method == 'akima' else 'parabolas'} of log L in log N", tuple(warnings),
+        flops, log_n, log_d_, np.exp(lowest), log_n + factor * (best[:, 1:].T - log_n),
+        log_d_ + factor * (log_d[:, 1:].T - log_d_), error**-2.0, named, (*warnings, *missed),
     )  # fmt: skip
+
+
+def _unknown_noise(residuals: Float[np.ndarray, "budgets"]) -> FitWarning:
+    """Say that the noise is unknown, where the errors come from instead, and what so few optima cost."""
+    degrees = len(residuals) - 2
+    scatter = float(np.sqrt(residuals @ residuals / degrees))
+    message = (
+        f"the noise of the losses is not known (--noise, or a column L_se): intervals are from the scatter of "
+        f"{len(residuals)} optima about their line, {np.expm1(scatter):.1%} of N, with {degrees} degrees of freedom "
+        f"({student_factor(degrees):.1f} times as wide as with many)"
+    )
+    return FitWarning("noise_unknown", message)
+
+
+def _widening(
+    log_c: Float[np.ndarray, "budgets"], log_n: Float[np.ndarray, "budgets"], error: Float[np.ndarray, "budgets"]
+) -> tuple[float, tuple[FitWarning, ...]]:
+    """The factor by which errors of the line grow because it misses the optima, and the warning; 1 if it does not.
+
+    It is the scale factor sqrt(chi-squared/(K - 2)) of the Particle Data Group, and Student's t for its degrees.
+    """
+    x, degrees = log_c - log_c.mean(), len(log_c) - 2
+    at_mean, slope = regress(x, log_n, error**-2.0)
+    squares = float(np.sum(((log_n - at_mean - slope * x) / error) ** 2))
+    if chdtrc(degrees, squares) > MISSED:
+        return 1.0, ()
+    factor = float(np.sqrt(squares / degrees)) * student_factor(degrees)
+    message = (
+        f"the line N* ~ C^{slope:.3f} misses its {len(log_c)} optima (chi-squared {squares:.1f} for {degrees} degrees "
+        f"of freedom): the noise is larger, or the optima follow no power law; intervals are {factor:.1f} times as wide"
+    )
+    return factor, (FitWarning("line_misses_optima", message),)
 
 
 def _optimum_on_budget(
@@ -150,16 +208,3 @@ def _near(log_n: Float[np.ndarray, "sizes"], log_l: Float[np.ndarray, "sizes"]) 
     """Which sizes are within the factor `WITHIN` of the best; at least the four nearest to it, itself included."""
     distance = np.abs(log_n - log_n[log_l.argmin()])
     return distance <= max(np.log(WITHIN), np.sort(distance)[: FEWEST_SIZES + 1][-1])
-
-
-def profile_scatter(runs: LossRuns, budgets: list[np.ndarray]) -> float:
-    """Relative sd of the losses about a cubic fitted near each profile's minimum; 0 if none has five sizes there."""
-    squares, degrees = 0.0, 0
-    for rows in budgets:
-        log_n, log_l = np.log(runs.n[rows]), np.log(runs.loss[rows])
-        near = _near(log_n, log_l)
-        if (left := int(near.sum()) - 4) > 0:
-            x = log_n[near] - log_n[near].mean()
-            residuals = log_l[near] - np.polyval(np.polyfit(x, log_l[near], 3), x)
-            squares, degrees = squares + float(residuals @ residuals), degrees + left
-    return float(np.sqrt(squares / degrees)) if degrees else 0.0

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 from numpy.typing import ArrayLike
+from scipy.special import stdtrit
 
 from harness.fit.certainty.intervals import percentiles
 from harness.fit.fitting import fit
@@ -161,6 +162,26 @@ def power_law_in_compute(
     drawn = np.empty((0, len(flops))) if log_draws is None else log_draws
     draws = np.stack(regress(np.log(flops) - center, drawn, weights), axis=-1)
     return PowerLaw(center, float(log_mean), float(exponent), draws)
+
+
+def student_errors(
+    residuals: Float[np.ndarray, "points"], rng: np.random.Generator, draws: int, least: float = 0.0
+) -> Float[np.ndarray, "draws points"]:
+    """Draws of errors like those that n residuals about a line show, for 95 % limits with n - 2 degrees of freedom.
+
+    They are normal and scaled by `student_factor`, so that the 95 % limits of the lines through points with these
+    errors are those of least squares. Draws from Student's distribution itself would need many more for that. They come
+    in pairs of opposite sign, for limits that are symmetric. `least` is the least sd.
+    """
+    degrees = len(residuals) - 2
+    sd = max(float(np.sqrt(residuals @ residuals / degrees)), least)
+    half = rng.standard_normal((draws - draws // 2, len(residuals)))
+    return sd * student_factor(degrees) * np.concatenate([half, -half])[:draws]
+
+
+def student_factor(degrees: int) -> float:
+    """How many times wider a 95 % interval is with Student's t than with a normal distribution."""
+    return float(stdtrit(degrees, 0.975) / stdtrit(np.inf, 0.975))
 
 
 def limits(draws: Float[np.ndarray, "draws values"]) -> tuple[np.ndarray, np.ndarray]:

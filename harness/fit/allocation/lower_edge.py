@@ -14,7 +14,7 @@ from jaxtyping import Float
 
 from harness.fit.allocation.frontier_runs import hull_records
 from harness.fit.allocation.isoflop import FEWEST_SIZES, profiles
-from harness.fit.allocation.lines import FEWEST_BUDGETS, BudgetOptima, LossRuns, check_design
+from harness.fit.allocation.lines import FEWEST_BUDGETS, BudgetOptima, LossRuns, check_design, student_errors
 from sweeps.errors import InputError
 
 # Number of budgets at which an envelope is taken if runs do not share budgets.
@@ -26,9 +26,10 @@ def lower_edge(
 ) -> BudgetOptima:
     """The optima on the lower edge.
 
-    A bootstrap replicate is the points on the fitted lines plus newly drawn errors: one error per budget where runs
-    share budgets, else one per size on the edge. The sd of the errors is that of the residuals, but at least that of a
-    uniform error over one spacing of the sizes. Raises InputError if the design cannot show an optimum, or the edge has
+    A replicate is the points plus newly drawn errors (`student_errors`): one error per budget where runs share budgets,
+    else one per size on the edge. The sd of the errors is that of the residuals, but at least that of a uniform error
+    over one spacing of the sizes. At one budget a larger N means a smaller D, so that errors of log D are those of
+    log N with the sign changed. Raises InputError if the design cannot show an optimum, or the edge has
     fewer than three points or sizes.
     """
     warnings = check_design(runs.n, runs.d, source)
@@ -50,11 +51,15 @@ def lower_edge(
     spaced = [np.log(runs.n[rows]) for rows in shared] if on_budgets else [np.log(np.unique(runs.n))]
     gap = float(np.mean(np.concatenate([np.diff(log_sizes) for log_sizes in spaced])))
     independent = np.arange(len(log_c)) if on_budgets else size
-    drawn = _drawn_anew(log_c, log_n, log_d, independent, gap, np.random.default_rng(seed), draws)
+    x = log_c - log_c.mean()
+    off = log_n - np.polyval(np.polyfit(x, log_n, 1), x)
+    mean_off = np.bincount(independent, off) / np.bincount(independent)
+    errors = student_errors(mean_off, np.random.default_rng(seed), draws, gap / np.sqrt(12.0))[:, independent]
     points = "lowest curve at each budget" if method == "envelope" else "corners of the lower convex hull"
     return BudgetOptima(
-        np.exp(log_c), log_n, log_d, np.exp(log_l), *drawn, np.ones(len(log_c)), f"approach 1, {points}", warnings
-    )
+        np.exp(log_c), log_n, log_d, np.exp(log_l), log_n + errors, log_d - errors, np.ones(len(log_c)),
+        f"approach 1, {points}", warnings,
+    )  # fmt: skip
 
 
 def _lowest(runs: LossRuns, shared: list[np.ndarray]) -> Float[np.ndarray, "4 budgets"]:
@@ -95,21 +100,3 @@ def _corners(runs: LossRuns) -> Float[np.ndarray, "4 corners"]:
     """log C, log N, log D, log L at the falling corners of the lower convex hull of log L against log C."""
     corners = hull_records(runs.flops, runs.loss)
     return np.log(np.stack([values[corners] for values in (runs.flops, runs.n, runs.d, runs.loss)]))
-
-
-def _drawn_anew(
-    log_c: Float[np.ndarray, "points"], log_n: Float[np.ndarray, "points"], log_d: Float[np.ndarray, "points"],
-    independent: np.ndarray, gap: float, rng: np.random.Generator, draws: int,
-) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
-    """Draws of log N and log D: the lines plus Student errors. Points with the same number in `independent` share one.
-
-    At one budget a larger N means a smaller D, so the errors of log D are those of log N with the sign changed.
-    """
-    x = log_c - log_c.mean()
-    line_n, line_d = (np.polyval(np.polyfit(x, y, 1), x) for y in (log_n, log_d))
-    errors = np.bincount(independent, log_n - line_n) / np.bincount(independent)
-    degrees = len(errors) - 2
-    sd = max(np.sqrt(errors @ errors / degrees), gap / np.sqrt(12.0))
-    student = rng.standard_normal((draws, len(errors))) / np.sqrt(rng.chisquare(degrees, (draws, 1)) / degrees)
-    drawn = (sd * student)[:, independent]
-    return line_n + drawn, line_d - drawn

@@ -65,7 +65,7 @@ def test_the_given_flops_and_noise_are_used(folder, isogap):
     assert counted["budgets"][0]["N"] == pytest.approx(plain["budgets"][0]["N"])
     noisier = answer(isogap, folder, "--approach", 2, "--flops", "2e20", "--noise", folder / "noise.csv")
     width = [found["exponents"]["N"]["high"] - found["exponents"]["N"]["low"] for found in (plain, noisier)]
-    assert width[0] != width[1] and not {w["code"] for w in noisier["warnings"]} & {"noise_from_scatter"}
+    assert width[0] != width[1] and not {w["code"] for w in noisier["warnings"]} & {"noise_unknown"}
 
 
 def test_the_shift_for_z_is_added_and_explained(folder, isogap, tmp_path):

@@ -3,10 +3,11 @@
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.stats import t
 
 from harness.fit.allocation.isoflop import isoflop_optima
 from harness.fit.allocation.isoflop import profiles as profiles_of
-from harness.fit.allocation.lines import limits, power_law_in_compute, runs_to_allocate
+from harness.fit.allocation.lines import LossRuns, limits, power_law_in_compute, runs_to_allocate
 from sweeps.errors import InputError
 
 EXPONENT = 0.3658 / (0.3478 + 0.3658)
@@ -50,10 +51,77 @@ def test_without_noise_optima_and_ratio_are_the_closed_forms(profiles, optimal_s
     assert edge.n.exponent + edge.d.exponent == pytest.approx(1.0)
 
 
-def test_noise_is_found_from_the_scatter(profiles):
-    told = [isoflop_optima(runs_to_allocate(profiles(seed, 0.004)), draws=10).warnings[0].message for seed in range(5)]
-    found = [float(message.split()[-1].rstrip("%")) for message in told]
-    assert np.mean(found) == pytest.approx(0.4, abs=0.06)
+# log10 N of four sizes at each of four budgets, and their losses with 1.5 % of noise. The true exponent is .5126, N* at
+# 1e21 FLOPs 2.78e9.
+FOUR_SIZES = {
+    1e18: ("7.25453 7.68882 8.12312 8.55741", "3.73419 3.54109 3.53886 3.72846"),
+    3e18: ("7.49910 7.93340 8.36769 8.80199", "3.38762 3.20625 3.22402 3.39537"),
+    1e19: ("7.76714 8.20143 8.63573 9.07002", "3.09988 2.91767 2.96801 3.08978"),
+    3e19: ("8.01171 8.44601 8.88031 9.31460", "2.87197 2.74231 2.73907 2.87128"),
+}
+NOISY = {  # the first budget has an outlier, the last has its minimum at its largest size
+    3e17: ("6.699 7.079 7.447 7.699", "1.541 1.512 1.655 1.533"),
+    1e18: ("6.699 7.079 7.447 7.699", "1.520 1.478 1.462 1.470"),
+    3e18: ("6.699 7.079 7.447 7.699", "1.500 1.450 1.425 1.430"),
+    1e19: ("6.699 7.079 7.447 7.699", "1.490 1.430 1.398 1.392"),
+}
+
+
+def written(profiles) -> LossRuns:
+    """The runs of a table in this file."""
+    rows = [
+        (10 ** float(n), flops / 6 / 10 ** float(n), float(loss))
+        for flops, texts in profiles.items()
+        for n, loss in zip(*(text.split() for text in texts), strict=True)
+    ]
+    return runs_to_allocate(pd.DataFrame(rows, columns=["N", "D", "L"]))
+
+
+def test_without_a_known_noise_few_sizes_leave_an_interval_that_holds_the_truth():
+    optima = isoflop_optima(written(FOUR_SIZES))
+    (low,), (high,) = limits(optima.n.draws[:, 1:])
+    assert low < EXPONENT - 0.01 and EXPONENT + 0.01 < high
+    (low,), (high,) = np.exp(limits(optima.n.log_draws_at(np.log([1e21]))))
+    assert low < 2.5e9 and 3.0e9 < high
+    (warning,) = optima.warnings
+    assert warning.code == "noise_unknown" and "2 degrees of freedom" in warning.message
+
+
+def test_with_a_known_noise_few_sizes_leave_a_wider_interval():
+    runs = written(FOUR_SIZES)
+    (low,), (high,) = limits(isoflop_optima(runs, np.full(16, 0.015)).n.draws[:, 1:])
+    assert (low, high) == (pytest.approx(0.36, abs=0.02), pytest.approx(0.62, abs=0.02))
+
+
+def test_losses_too_noisy_for_parabolas_are_refused_and_curves_through_them_say_how_little_they_know():
+    with pytest.raises(InputError, match="2 of 4 budgets whose parabola .* another --method"):
+        isoflop_optima(written(NOISY))
+    (low,), (high,) = limits(isoflop_optima(written(NOISY), method="akima").n.draws[:, 1:])
+    assert high - low > 0.8
+    unknown = limits(isoflop_optima(written(NOISY), np.full(16, 0.015)).n.draws[:, 1:])
+    assert np.isnan(unknown).all()  # most noisy copies have a budget without an optimum
+
+
+def test_intervals_from_the_scatter_are_those_of_least_squares(profiles):
+    """Student's t with numpy's error of a slope; percentiles of 20,000 draws know them to 2 %."""
+    optima = isoflop_optima(runs_to_allocate(profiles(4, 0.01)), draws=20000)
+    (slope, _), covariance = np.polyfit(np.log(optima.flops), optima.log_n, 1, cov=True)
+    half = t.ppf(0.975, len(optima.flops) - 2) * np.sqrt(covariance[0, 0])
+    (low,), (high,) = limits(optima.n.draws[:, 1:])
+    np.testing.assert_allclose([low, high], [slope - half, slope + half], atol=0.02 * half)
+    assert np.mean(optima.log_n_draws, axis=0) == pytest.approx(optima.log_n)
+
+
+def test_a_line_that_misses_its_optima_has_wider_intervals_and_says_so(profiles):
+    """N* that bends, as if its exponent fell by .1 a decade; the loss at a given N/N* and budget stays as it was."""
+    table = profiles(6, scatter=0.0005)
+    bent = np.exp(0.1 * np.log(10) * np.log10(6 * table.N * table.D / 3e19) ** 2)
+    curved = runs_to_allocate(table.assign(N=table.N / bent, D=table.D * bent))
+    straight = runs_to_allocate(table)
+    (missed,), fine = (isoflop_optima(runs, 0.0005 * runs.loss).warnings for runs in (curved, straight))
+    assert missed.code == "line_misses_optima" and "degrees" in missed.message and not fine
+    width = [np.ptp(limits(isoflop_optima(r, 0.0005 * r.loss).n.draws[:, 1:])) for r in (curved, straight)]
+    assert width[0] > 2 * width[1]
 
 
 def test_a_minimum_at_an_end_is_left_out_and_said(profiles, optimal_size):
