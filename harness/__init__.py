@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from harness.door.folders import measure_gaps as gaps
     from harness.door.folders import plan_runs as plan
     from harness.door.folders import train_runs as run
-    from harness.door.folders import write_report_page as report
     from harness.door.tables import allocate_compute as allocate
     from harness.door.tables import allocate_table as allocate_runs
     from harness.door.tables import collapse_runs as collapse
@@ -30,6 +29,7 @@ if TYPE_CHECKING:
     from harness.door.tables import list_laws as laws
     from harness.door.tables import predict_points as predict
     from harness.door.tables import transfer_losses as transfer
+    from harness.door.tables import write_report_page as report
     from harness.fit.allocation.time_budget import best_in_time
     from harness.fit.gap_law.constants import predict_gap
     from harness.fit.laws.pass_rates import pass_rates_of_models as pass_rates
@@ -53,7 +53,7 @@ _HOMES = {
     "verdict": ("harness.door.tables", "judge_gap_law"),
     "gaps": ("harness.door.folders", "measure_gaps"),
     "plan": ("harness.door.folders", "plan_runs"),
-    "report": ("harness.door.folders", "write_report_page"),
+    "report": ("harness.door.tables", "write_report_page"),
     "run": ("harness.door.folders", "train_runs"),
     "compare_exponents": ("harness.fit.shared.exponents", "compare_exponents"),
     "best_in_time": ("harness.fit.allocation.time_budget", "best_in_time"),

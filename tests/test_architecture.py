@@ -40,7 +40,8 @@ tables         <- fit.laws fit.problem sweeps
 source         <- files fit.laws fit.results gaps record tables sweeps
 theory         <- fit fit.gap_law fit.shared gaps record models sweeps
 train          <- data files gaps record models sweeps
-report         <- files fit fit.gap_law fit.laws fit.results gaps record tables theory sweeps
+report         <- files fit fit.allocation fit.certainty fit.gap_law fit.laws fit.problem fit.referee fit.results gaps
+                  record source tables theory sweeps
 machine        <- files train models sweeps
 launch         <- data files gaps machine record terminal track train models sweeps
 cli            <- files fit fit.allocation fit.laws fit.problem fit.results fit.shared gaps launch machine record report

@@ -125,12 +125,20 @@ def _gaps(
 
 @command(app, "report", "harness.cli.write_files:write_page", compiles=True)
 def _report(
-    source: Annotated[str, Argument(metavar="DIR", help="a sweep's folder or its URL, or a simulated table")],
+    source: Annotated[
+        str, Argument(metavar="SOURCE", help="a sweep's folder or its URL, a simulated table, or any file of runs")
+    ],
+    law: Annotated[
+        str | None, Option(help="the id of the law to fit; a sweep and a simulated table have a page without one, too")
+    ] = None,
+    set_: SetOption = [],  # noqa: B006
+    where: Where = None,
+    holdout: Holdout = None,
     to: Annotated[
         Path | None, Option(metavar="FILE.html", help="the page; by default DIR/report.html, or beside the table")
     ] = None,
 ) -> None:
-    """One self-contained page: the verdict, the figures, the runs, the provenance."""
+    """One self-contained page: a sweep's verdict and runs; or the fit of a law to a table, and what it rests on."""
 
 
 @command(app, "corpora", "harness.data.catalog:corpora")
@@ -195,6 +203,9 @@ def _fit(
     units: Units = "tokens",
     bootstrap: Bootstrap = 200,
     json_: JsonFile = None,
+    figure: Annotated[
+        Path | None, Option(metavar="FILE", help="also draw rows, law and residuals: FILE.html, FILE.png or FILE.svg")
+    ] = None,
 ) -> None:
     """Fit a law, and say what the runs identify and what they do not."""
 

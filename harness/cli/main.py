@@ -7,8 +7,8 @@ from sweeps.errors import InputError
 
 # Optional packages: the name by which a package is imported -> the extra of isogap that installs it.
 EXTRAS = {
-    "mwparserfromhell": "text", "resiliparse": "text", "ray": "ray", "s3fs": "objects", "tensorboard": "tensorboard",
-    "wandb": "wandb",
+    "matplotlib": "figures", "mwparserfromhell": "text", "resiliparse": "text", "ray": "ray", "s3fs": "objects",
+    "tensorboard": "tensorboard", "wandb": "wandb",
 }  # fmt: skip
 
 

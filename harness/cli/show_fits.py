@@ -30,14 +30,20 @@ RANKED = (
 def show_fit(
     source: str, law: str, set_: Sequence[str], by: str | None, objective: str | None, delta: float, quantile: float,
     truth: Path | None, json_: Path | None, where: str | None, holdout: str | None, holdout_rows: bool, estimator: str,
-    units: str, **choices: Any,
+    units: str, figure: Path | None, **choices: Any,
 ) -> None:  # fmt: skip
-    """Fit a law, print the fit, and write it as JSON.
+    """Fit a law, print the fit, write it as JSON, and draw it.
 
     Raises:
         InputError: unusable options or rows.
     """
     check_objective(objective, delta, quantile)
+    if figure is not None:
+        if by is not None:
+            raise InputError("--figure", "value", str(figure), "no --by: a figure shows one fit")
+        from harness.report.fit_image import check_figure, write_fit_figure  # plotly, which a fit alone does not need
+
+        check_figure(figure)
     if truth is not None and by is not None:
         raise InputError("--truth", "value", str(truth), "no --by: the truth is of the table as a whole")
     known = None if truth is None else read_truth(truth)
@@ -47,6 +53,7 @@ def show_fit(
         source, law, set=parse_roles(set_), where=where, holdout=holdout, estimator=estimator, units=units, tell=print
     )
     choices |= {"objective": objective, "options": HuberOptions(delta, quantile), "source": source}
+    result = None
     with working("fitting"):
         if by is None:
             result = fit(law, frame, **choices)
@@ -65,6 +72,8 @@ def show_fit(
     print(text, end="")
     if json_:
         json_.write_text(json.dumps(written, indent=1, allow_nan=False))
+    if figure is not None and result is not None:
+        write_fit_figure(figure, result, frame)
 
 
 def _groups_table(fits: Mapping[str, FitResult]) -> TextTable:

@@ -1,9 +1,11 @@
-"""`isogap export` and `report`: one of a sweep's tables as a file, and the page of a sweep or a simulated table."""
+"""`isogap export` and `report`: one of a sweep's tables as a file, and the page of a sweep or of a table."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from harness.files import open_folder
 from harness.record.table import export
+from harness.source import parse_roles
 from harness.terminal import working
 from sweeps.errors import InputError
 
@@ -21,9 +23,11 @@ def write_export(out: str, what: str, to: Path) -> str:
     return f"{export(open_folder(out), what, to)} rows in {to}"
 
 
-def write_page(source: str, to: Path | None) -> Path:
+def write_page(
+    source: str, law: str | None, set_: Sequence[str], where: str | None, holdout: str | None, to: Path | None
+) -> Path:
     """Write the page, and say where it is."""
     with working("fitting the laws and drawing the page"):
         from harness.report.write import write_report  # JAX and plotly, which an export does not need
 
-        return write_report(open_folder(source), to)
+        return write_report(source, to, law=law, set=parse_roles(set_), where=where, holdout=holdout)

@@ -1,4 +1,4 @@
-"""Planning, training, measuring and reporting sweeps from Python."""
+"""Planning, training and measuring sweeps from Python."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -134,14 +134,3 @@ def measure_gaps(out: str | Path, run: str | None = None) -> SweepGaps | RunGaps
     if run is not None:
         return RunGaps(**details(cell_of(folder, run)))
     return SweepGaps(tuple(row for row, _ in gap_rows(folder, runs_table(folder))))
-
-
-def write_report_page(source: str | Path, to: str | Path | None = None) -> Path:
-    """Write one self-contained page of a sweep's folder or a simulated table, and return its path.
-
-    Raises:
-        InputError: a folder that holds no sweep, or a file that is not a simulated table.
-    """
-    from harness.report.write import write_report  # plotly, which training does not need
-
-    return write_report(open_folder(str(source)), None if to is None else Path(to))

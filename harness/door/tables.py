@@ -1,4 +1,4 @@
-"""Fitting, comparing and predicting from Python.
+"""Fitting, comparing, predicting and reporting from Python.
 
 Runs may be a sweep's folder, a CSV or parquet file, the URL of either on an object store, or a pandas DataFrame. The
 keyword arguments of `Reading` say which columns mean what.
@@ -191,6 +191,24 @@ def cross_recipes(
         InputError: fewer or more than two groups, or ranges of compute that do not overlap.
     """
     return find_crossover(read_runs(source, law, **reading), law=law, bootstrap=bootstrap)
+
+
+def write_report_page(
+    source: RunSource, law: str | None = None, *, to: str | Path | None = None, **reading: Unpack[Reading]
+) -> Path:
+    """Write one self-contained page, and return its path: a fit to any runs, or without a law a sweep's verdict.
+
+    Args:
+        source: the runs. Without a law it is a sweep's folder, or a table of `isogap simulate`.
+        law: an id; `laws()` lists them.
+        to: the page; by default DIR/report.html of a sweep, DIR/LAW.html of a law fitted to it, or beside the table.
+
+    Raises:
+        InputError: a source that cannot be read or fitted, or a page whose name does not end in .html.
+    """
+    from harness.report.write import write_report  # plotly, which a fit does not need
+
+    return write_report(source, None if to is None else Path(to), law=law, **reading)
 
 
 def transfer_losses(

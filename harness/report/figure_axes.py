@@ -19,6 +19,8 @@ SIZE_COLOURS = sequential.Viridis[:9]
 SYMBOLS = ("circle", "square", "diamond", "triangle-up", "cross", "star", "pentagon", "hexagon", "bowtie")
 # Half a 95 % interval, in standard errors.
 HALF_INTERVAL = 1.96
+# Values within so many decades of each other are drawn as one value.
+NARROW = 0.004
 
 
 def numbers(frame: pd.DataFrame, column: str) -> Float[np.ndarray, "rows"]:
@@ -84,22 +86,40 @@ def line_axis(title: str) -> dict[str, Any]:
 
 
 def log_axis(title: str, *values: Float[np.ndarray, "..."]) -> dict[str, Any]:
-    """Return a logarithmic axis over positive values, with ticks at 1, 2 and 5 where there is hardly a decade."""
+    """Return a logarithmic axis over positive values, with ticks at 1, 2 and 5, or in equal steps, for few decades."""
     pooled = np.concatenate([np.ravel(np.asarray(v, float)) for v in values])
     logs = np.log10(pooled[pooled > 0])
     low, high = (logs.min(), logs.max()) if len(logs) else (0.0, 1.0)
     # A single value gets a whole decade around it, because otherwise no tick would be near it.
-    pad = max(0.05 * (high - low), (1.0 - (high - low)) / 2)
+    pad = 0.05 * (high - low) if high - low > NARROW else (1.0 - (high - low)) / 2
     low, high = low - pad, high + pad
     ticks = {"dtick": math.ceil((high - low) / 7), "exponentformat": "power"}
-    if high - low < 1.5:
+    if high - low < 0.7:
+        marks = even_ticks(10**low, 10**high)
+        ticks = {"tickmode": "array", "tickvals": marks, "ticktext": [short(mark) for mark in marks]}
+    elif high - low < 1.5:
         marks = [step * 10.0**k for k in range(math.floor(low), math.ceil(high)) for step in (1, 2, 5)]
         ticks = {"tickmode": "array", "tickvals": marks, "ticktext": [short(mark) for mark in marks]}
     return line_axis(title) | ticks | {"type": "log", "range": [low, high], "tickangle": 0}
 
 
+def even_ticks(low: float, high: float) -> list[float]:
+    """Return four to nine round numbers in equal steps between two ends."""
+    power = 10.0 ** math.floor(math.log10((high - low) / 4))
+    step = next(power * size for size in (5, 2, 1) if power * size <= (high - low) / 4)
+    return [float(f"{k * step:.12g}") for k in range(math.ceil(low / step), math.floor(high / step) + 1)]
+
+
+def value_axis(title: str, *values: Float[np.ndarray, "..."]) -> dict[str, Any]:
+    """Return a logarithmic axis where all values are above zero, else a linear one."""
+    positive = all((np.asarray(v, float) > 0).all() for v in values)
+    return log_axis(title, *values) if positive else line_axis(title)
+
+
 def short(value: float) -> str:
-    """Write a count for a reader: 27.5k, 1.3M, 4T."""
+    """Write a count for a reader: 27.5k, 1.3M, 4T, 1e+18."""
+    if abs(value) >= 1e15:
+        return f"{value:.3g}"
     for unit, size in (("T", 1e12), ("B", 1e9), ("M", 1e6), ("k", 1e3)):
         if abs(value) >= size:
             return f"{value / size:.3g}{unit}"
@@ -113,8 +133,8 @@ def size_colours(n: Float[np.ndarray, "sizes"], lowest: float, highest: float) -
     return [str(colour) for colour in sample_colorscale(SIZE_COLOURS, places.tolist())]
 
 
-def size_scale(n: Float[np.ndarray, "rows"]) -> dict[str, Any]:
-    """Return the colour axis of N, with its bar flat above the figure, where it takes no width."""
+def size_scale(n: Float[np.ndarray, "rows"], title: str = "N, parameters (non-embedding)") -> dict[str, Any]:
+    """Return the colour axis of a size, with its bar flat above the figure, where it takes no width."""
     low, high = float(np.log10(np.min(n))), float(np.log10(np.max(n)))
     if high - low < 0.02:
         low, high = low - 0.1, high + 0.1
@@ -122,7 +142,7 @@ def size_scale(n: Float[np.ndarray, "rows"]) -> dict[str, Any]:
     bar = {
         "orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0, "xanchor": "left", "len": 0.6, "thickness": 8,
         "outlinewidth": 0, "tickvals": marks, "ticktext": [short(10**m) for m in marks],
-        "title": {"text": "N, parameters (non-embedding)", "side": "top", "font": {"size": 12}},
+        "title": {"text": title, "side": "top", "font": {"size": 12}},
         "tickfont": {"size": 11},
     }  # fmt: skip
     return {"colorscale": SIZE_COLOURS, "cmin": low, "cmax": high, "colorbar": bar}

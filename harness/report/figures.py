@@ -20,7 +20,6 @@ from harness.report.figure_axes import (
     SIZE_COLOURS,
     SignedLog,
     blank,
-    line_axis,
     log_axis,
     numbers,
     short,
@@ -28,6 +27,7 @@ from harness.report.figure_axes import (
     size_scale,
     symbols_of,
 )
+from harness.report.fit_figures import residual_frame
 from harness.report.marks import Marks
 from sweeps.published_gap import PUBLISHED_GAP, GapConstants
 
@@ -149,30 +149,14 @@ def standardized_residuals(marks: Marks, constants: GapConstants, tau: float) ->
 
 def residual_figures(marks: Marks, residual: Float[np.ndarray, "marks"]) -> list[go.Figure]:
     """Draw the residuals against N, D and epochs."""
-    scale = SignedLog(1.0)
     figures = []
     for x, title in (
         (marks.n, "N, parameters (non-embedding)"),
         (marks.d, "D, tokens processed"),
         (marks.epochs, "epochs D/U"),
     ):
-        figure = blank(320, log_axis(title, x), residual_axis(scale, residual), showlegend=False)
-        figure.add_hrect(
-            y0=float(scale.place(np.asarray(-2.0))), y1=float(scale.place(np.asarray(2.0))), fillcolor="#efece5",
-            line_width=0, layer="below",
-        )  # fmt: skip
-        _add_marks(figure, marks, x, scale.place(residual), None)
+        figure, places = residual_frame(log_axis(title, x), residual, "(G − law) / its s.d.")
+        _add_marks(figure, marks, x, places, None)
         figure.update_layout(coloraxis_showscale=False)
         figures.append(figure)
     return figures
-
-
-def residual_axis(scale: SignedLog, residual: Float[np.ndarray, "rows"]) -> dict[str, Any]:
-    """Return an axis of standard deviations, linear about zero and wide enough for the residual farthest from it."""
-    marks = (-1000, -100, -30, -10, -4, -2, 0, 2, 4, 10, 30, 100, 1000)
-    reach = max(float(np.max(np.abs(residual))), 3.0) * 1.2
-    marks = [m for m in marks if abs(m) <= reach]
-    ticks = {"tickvals": scale.place(np.asarray(marks, float)), "ticktext": [f"{m}".replace("-", "−") for m in marks]}
-    limit = float(scale.place(np.asarray(reach)))
-    title = "(G − law) / its s.d."
-    return line_axis(title) | ticks | {"range": [-limit, limit], "zeroline": True, "zerolinecolor": FAINT}

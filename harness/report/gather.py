@@ -1,12 +1,16 @@
-"""Step 1 of a report: read a sweep's folder or a simulated table into typed records."""
+"""Step 1 of a report: read a sweep's folder, a simulated table or anyone's table into typed records."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
 from harness.fit.known_truth import Truth
+from harness.fit.laws.law import Law
+from harness.fit.laws.registry import get_law
 from harness.gaps.cells import details, gap_rows
 from harness.record.lock import is_live
 from harness.record.segments import read_segments
@@ -15,6 +19,7 @@ from harness.record.sweep_folder import read_configs
 from harness.record.table import runs_table, segments_table
 from harness.report.curves import LossCurves, loss_curves
 from harness.report.figure_axes import numbers
+from harness.source import RunSource, read_runs
 
 
 @dataclass(frozen=True)
@@ -57,6 +62,41 @@ def read_sweep(out: Path) -> Records:
         environment=json.loads(environment.read_text()) if environment.is_file() else None,
         spec=(out / "sweep.yaml").read_text(),
     )
+
+
+@dataclass(frozen=True)
+class TableRecords:
+    """Anyone's runs, read for a law but not fitted.
+
+    Attributes:
+        name: the path of the table or folder, or `table` for one in memory.
+        law: the law that the runs were read for.
+        runs: the rows in roles (`harness.source.read_runs`).
+        told: what the reading of the columns and rows came upon, in sentences.
+        reading: how the columns were read: the arguments of `read_runs` that were given.
+    """
+
+    name: str
+    law: Law
+    runs: pd.DataFrame
+    told: tuple[str, ...]
+    reading: Mapping[str, Any]
+
+
+def read_any_table(source: RunSource, law: str, **reading: Any) -> TableRecords:
+    """Read anyone's runs for a law.
+
+    Args:
+        reading: the keyword arguments of `harness.source.read_runs`.
+
+    Raises:
+        InputError: those of `read_runs`.
+    """
+    told: list[str] = []
+    name = "table" if isinstance(source, pd.DataFrame) else str(source)
+    runs = read_runs(source, law, **reading, tell=told.append)
+    given = {option: value for option, value in reading.items() if value}
+    return TableRecords(name, get_law(law), runs, tuple(line.removeprefix(f"{name}: ") for line in told), given)
 
 
 def records_of_table(name: str, table: pd.DataFrame, truth: Truth) -> Records:

@@ -1,4 +1,4 @@
-"""Step 2 of a report: judge a table of runs, which gives a verdict and the rows that it is about."""
+"""Step 2 of a report: judge a table of runs, by the verdict on its gaps or by the fit of any law to it."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -6,13 +6,20 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from harness.fit.fitting import fit
+from harness.fit.allocation.allocation import Allocation, allocate_runs
+from harness.fit.allocation.isoflop import SAME_BUDGET, profiles
+from harness.fit.allocation.lines import FEWEST_BUDGETS, LossRuns, runs_to_allocate
+from harness.fit.certainty.large_tables import is_large
+from harness.fit.fitting import complete, fit, solve
 from harness.fit.gap_law.verdict import Verdict, verdict
 from harness.fit.known_truth import Truth, compare_with_truth
 from harness.fit.laws.registry import get_law
+from harness.fit.referee.extrapolation import extrapolate, scale_of, windows_of
 from harness.fit.results.result import FitResult
 from harness.gaps.roles import roles_for_runs
 from harness.record.columns import MEASURED
+from harness.report.fit_rows import FittedRows, LawCurve, fitted_rows, law_curves
+from harness.report.gather import TableRecords
 from harness.report.marks import Marks, marks_of
 from harness.tables.read import assign_roles
 from sweeps.errors import InputError
@@ -80,3 +87,88 @@ def fit_true_law(source: Path, rows: pd.DataFrame, truth: Truth, *, bootstrap: i
     rows, _ = assign_roles(rows, dict(truth.roles), where=truth.where, laws=[get_law(truth.law)], source=str(source))
     fitted = fit(truth.law, rows, bootstrap=bootstrap, sensitivity=False, source=source.name)
     return replace(fitted, truth=tuple(compare_with_truth(fitted, truth)))
+
+
+@dataclass(frozen=True)
+class ScoredRows:
+    """Rows that lay beyond the fitted ones in one of the windows of `harness.fit.referee.extrapolation`.
+
+    Attributes:
+        scale: the scale of each, by which the windows are ordered.
+        error: |prediction/response - 1| of each.
+        edges: the largest fitted scale of each window.
+        names: what each row is called.
+    """
+
+    scale: np.ndarray
+    error: np.ndarray
+    edges: tuple[float, ...]
+    names: np.ndarray
+
+
+@dataclass(frozen=True)
+class Budgets:
+    """The isoFLOP profiles of a table and what approach 2 makes of them.
+
+    Attributes:
+        runs: the losses with their sizes and budgets.
+        rows: the rows of each budget.
+        found: the optima and the lines through them; None where there are none, and `missing` says why.
+    """
+
+    runs: LossRuns
+    rows: list[np.ndarray]
+    found: Allocation | None
+    missing: str = ""
+
+
+@dataclass(frozen=True)
+class JudgedTable:
+    """The fit of a law to anyone's table, with what the figures of its page need.
+
+    Attributes:
+        rows, curves: the rows beside their predictions, and the law along its widest column.
+        scored: the rows that were predicted by fits to smaller ones; None where there are too few scales.
+        budgets: the isoFLOP profiles; None for a table without budgets.
+    """
+
+    fit: FitResult
+    rows: FittedRows | None
+    curves: tuple[LawCurve, ...]
+    scored: ScoredRows | None
+    budgets: Budgets | None
+
+
+def judge_any_table(records: TableRecords) -> JudgedTable:
+    """Fit the law to the table as `isogap fit` does, and find out what the page of the fit shows.
+
+    Raises:
+        InputError: a table that the law cannot be fitted to.
+    """
+    solved = solve(records.law, records.runs, source=records.name)
+    result = complete(solved, records.runs, source=records.name)
+    rows = fitted_rows(result, records.runs)
+    scored = None
+    if rows is not None and not is_large(solved.problem) and (beyond := extrapolate(solved.problem, solved.solutions)):
+        scale = scale_of(solved.problem)
+        edges = tuple(float(scale[train].max()) for train, _ in windows_of(solved.problem))
+        scored = ScoredRows(scale[beyond.rows], beyond.relative, edges, rows.names[beyond.rows])
+    curves = () if rows is None else law_curves(result, rows)
+    return JudgedTable(result, rows, curves, scored, _budgets(records))
+
+
+def _budgets(records: TableRecords) -> Budgets | None:
+    """The isoFLOP profiles of a table of losses: three budgets, which hold at least half of its sizes and budgets."""
+    if records.law.response != "L" or not {"N", "D", "L"} <= set(records.runs.columns):
+        return None
+    runs = runs_to_allocate(records.runs, records.name)
+    rows = profiles(runs)
+    pairs = set(zip(runs.n.tolist(), np.round(np.log(runs.flops) / SAME_BUDGET).tolist(), strict=True))
+    if len(rows) < FEWEST_BUDGETS or 2 * sum(map(len, rows)) < len(pairs):
+        return None
+    budgets = [float(np.exp(np.log(runs.flops[each]).mean())) for each in rows]
+    try:
+        asked = np.geomspace(min(budgets), 3 * max(budgets), 25)
+        return Budgets(runs, rows, allocate_runs(records.runs, asked.tolist(), 2, source=records.name))
+    except InputError as error:
+        return Budgets(runs, rows, None, f"{error.field}: {error.value} found, {error.expected} needed")

@@ -22,6 +22,7 @@ from harness.report.figure_axes import (
     short,
     size_colours,
 )
+from harness.report.fit_figures import quantile_figure
 from harness.report.marks import Marks
 from harness.report.page_tables import html_table
 
@@ -141,16 +142,4 @@ def placebo_scores(marks: Marks) -> Float[np.ndarray, "scores"]:
 
 def placebo_figure(scores: Float[np.ndarray, "rows"]) -> go.Figure:
     """Draw the scores in order against the quantiles of a standard normal, with a band between the limits."""
-    count = len(scores)
-    quantiles = np.asarray([NormalDist().inv_cdf((i + 0.5) / count) for i in range(count)])
-    reach = max(3.0, float(np.max(np.abs(scores))) * 1.1)
-    x = line_axis("quantile of a standard normal") | {"range": [-3, 3]}
-    y = line_axis("placebo gap / its s.e.") | {"range": [-reach, reach]}
-    figure = blank(420, x, y, showlegend=False)
-    figure.add_hrect(y0=-PLACEBO_LIMIT, y1=PLACEBO_LIMIT, fillcolor="#efece5", line_width=0, layer="below")
-    figure.add_scatter(x=[-3, 3], y=[-3, 3], mode="lines", line={"color": FAINT, "width": 1}, hoverinfo="skip")
-    figure.add_scatter(
-        x=quantiles, y=np.sort(scores), mode="markers", marker={"size": 8, "color": SIZE_COLOURS[3]},
-        hovertemplate="placebo / s.e. %{y:.2f}<extra></extra>",
-    )  # fmt: skip
-    return figure
+    return quantile_figure(scores, "placebo gap / its s.e.", limit=PLACEBO_LIMIT)

@@ -25,6 +25,7 @@ from harness.fit.results.result import FitResult
 from harness.fit.results.shown import number
 from harness.report import figures, measured, page_tables
 from harness.report.curves import LossCurves, curve_figures
+from harness.report.fit_sections import checklist_section, how_it_ended, sensitivity_section, warnings_of_fit
 from harness.report.gather import Records
 from harness.report.judged import Judged
 from harness.report.marks import Marks
@@ -48,6 +49,8 @@ def page(records: Records, judged: Judged) -> str:
         ("gaps", "Gap against tokens", _gaps(fit, marks, placed) if marks else ""),
         ("residuals", "Residuals", _residuals(*tested, placed) if tested else ""),
         ("rivals", "Rivals and simulated truths", _rivals(verdict) if verdict else ""),
+        ("sensitivity", "Other choices", "" if fit is None else sensitivity_section(fit, placed)),
+        ("checklist", "Checklist", "" if fit is None else checklist_section(fit)),
         ("losses", "Loss curves", _losses(records.curves, placed)),
         (
             "measurement",
@@ -84,7 +87,7 @@ def _verdict(law: Law, judged: Judged, runs: pd.DataFrame, placed: PlacedFigures
     text += f'<ol class="findings">{items}</ol>'
     notes = [escape(note) for note in judged.notes]
     if verdict is not None and marks is not None:
-        notes += [escape(warning.message) for warning in verdict.fit.warnings]
+        notes += warnings_of_fit(verdict.fit)
         notes.append(
             f"{marks.settled} of {len(marks.gap)} gaps had settled (the second half of training moved them by less than"
             " a tenth); the source states its law for converged gaps."
@@ -107,13 +110,10 @@ def _constants(law: Law, fit: FitResult | None) -> str:
     text = page_tables.constants_table(law, fit)
     if fit is None:
         return text
-    status = fit.status.value.replace("_", " ")
-    rank = fit.identifiability.rank
     return (
-        f"<p>{fit.rows} rows, status <b>{status}</b>: the rows fix {rank} of {fit.identifiability.parameters}"
-        " directions of the law's constants. N is the number of parameters without embeddings, D the tokens"
-        " processed, both raw counts; G is the gap in nats per token, of twins where runs have them, else the probe's;"
-        " <code>tau</code> is the scatter beyond the measured errors.</p>"
+        f"<p>{how_it_ended(fit)} N is the number of parameters without embeddings, D the tokens processed, both raw"
+        " counts; G is the gap in nats per token, of twins where runs have them, else the probe's; <code>tau</code> is"
+        " the scatter beyond the measured errors.</p>"
         + text
         + "<p>Combinations may be fixed by the data where the constants in them are not.</p>"
     )

@@ -79,20 +79,28 @@ def html_table(
     )
 
 
-def constants_table(law: Law, fit: FitResult | None) -> str:
-    """Write a law's constants and combinations beside the source's, with words for those that are not identified."""
+def constants_table(
+    law: Law, fit: FitResult | None, here: str = "this sweep", published_in: str = "source document"
+) -> str:
+    """Write a law's constants and combinations beside published ones, with words for those that are not identified.
+
+    Args:
+        here: the heading of the estimates.
+        published_in: the heading of the published constants; a law that has none gets no such column.
+    """
     names = [p.name for p in law.parameters] if fit is None else list(fit.parameters)
     published = {c.label: c.published for c in law.combinations} | {p.name: p.published for p in law.parameters}
     entries = {} if fit is None else fit.combinations | fit.parameters
     unknown = "no fit" if fit is None else Html("<em>not identified</em>")
-    rows = []
+    rows, compared = [], any(value is not None for value in published.values())
     for name in (*names, *(c.label for c in law.combinations if c.label not in names)):
         cells, entry = (unknown, "", ""), entries.get(name)
         if entry is not None and entry.identified:
             estimate, se, interval = map(_figure, estimate_cells(entry))
             cells = (estimate, interval, se)
-        rows.append([name, *cells, _figure(number(published.get(name)))])
-    return html_table(("constant", "this sweep", "95 % interval", "standard error", "source document"), rows)
+        rows.append([name, *cells, *([_figure(number(published.get(name)))] if compared else [])])
+    headings = ("constant", here, "95 % interval", "standard error", *([published_in] if compared else []))
+    return html_table(headings, rows)
 
 
 def _figure(text: str) -> Html:

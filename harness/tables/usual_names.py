@@ -14,7 +14,7 @@ USUAL_NAMES = {
         "d", "tokens", "n_tokens", "num_tokens", "train_tokens", "training_tokens", "total_tokens", "tokens_d",
         "token_count", "tokens_seen", "tokens_trained", "dataset_tokens",
     ),
-    "U": ("u", "unique_tokens", "n_unique_tokens", "unique_d"),
+    "U": ("u", "unique_tokens", "n_unique_tokens", "unique_d", "unique_tokens_u"),
     "L": (
         "l", "val_loss", "validation_loss", "valid_loss", "eval_loss", "heldout_loss", "held_out_loss", "test_loss",
         "final_loss", "loss_final", "final_val_loss", "loss",

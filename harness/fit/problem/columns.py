@@ -17,7 +17,7 @@ ROUNDING = 0.002
 
 def _check_role(frame: pd.DataFrame, role: str, source: str) -> None:
     if role not in frame.columns:
-        columns = ", ".join(map(str, frame.columns))
+        columns = ", ".join(str(name) for name in frame.columns if name not in ("holdout", "file_row"))
         raise InputError(source, role, columns, f"a column for the role {role} (--set {role}=...)")
 
 

@@ -1,13 +1,16 @@
 """Sweep folders with known gaps, written through the functions that record real ones."""
 
 import itertools
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from plotly.offline import get_plotlyjs
 
 from harness import predict_gap
 from harness.files import write_json
@@ -153,3 +156,53 @@ def material(tmp_path_factory) -> Material:
     judged = judge_sweep(table, out.name, bootstrap=20, nulls=False)
     assert judged.verdict is not None and judged.marks is not None
     return Material(records, judged, judged.verdict, judged.marks, table, table.query("status == 'done'"))
+
+
+class Reader(HTMLParser):
+    """Tags with their attributes, visible text, and rows of cells by section."""
+
+    def __init__(self, html: str):
+        super().__init__()
+        # Text of a script is not markup, and this one has five million characters of it.
+        html = html.replace(get_plotlyjs(), "")
+        self.tags: list[tuple[str, dict]] = []
+        self.text, self.section, self.inside = "", "", ""
+        self.rows: dict[str, list[list[str]]] = {}
+        self.feed(html)
+
+    def handle_starttag(self, tag, attrs):
+        found = {name: value or "" for name, value in attrs}
+        self.tags.append((tag, found))
+        self.inside = tag
+        if tag in ("section", "header"):
+            self.section = found["id"]
+            self.rows[self.section] = []
+        if tag == "tr":
+            self.rows[self.section].append([])
+        if tag in ("td", "th"):
+            self.rows[self.section][-1].append("")
+
+    def handle_endtag(self, tag):
+        self.inside = "" if tag in ("script", "style") else self.inside
+
+    def handle_data(self, data):
+        if self.inside not in ("script", "style"):
+            self.text += data
+            if self.rows.get(self.section) and self.rows[self.section][-1]:
+                self.rows[self.section][-1][-1] += data
+
+
+@pytest.fixture(scope="session")
+def reader() -> type[Reader]:
+    return Reader
+
+
+@pytest.fixture(scope="session")
+def figures_of() -> Callable[[str], list[dict]]:
+    """Page -> its figures as plotly's JSON."""
+
+    def figures(html: str) -> list[dict]:
+        parts = html.split('<script type="application/json" id="figure-')[1:]
+        return [json.loads(part.split(">", 1)[1].split("</script>")[0]) for part in parts]
+
+    return figures

@@ -62,6 +62,18 @@ def test_a_single_length_has_ticks_around_it():
     assert inside == {"1k": 1e3, "2k": 2e3, "5k": 5e3}
 
 
+@given(st.floats(1e-3, 1e20), st.floats(0.005, 4.0))
+def test_every_range_has_round_ticks_in_it(low, decades):
+    values = np.asarray([low, low * 10**decades])
+    axis = log_axis("L", values)
+    ends = axis["range"]
+    assert ends[0] < np.log10(values[0]) and ends[1] > np.log10(values[1])
+    if "tickvals" in axis:
+        inside = [tick for tick in axis["tickvals"] if ends[0] <= np.log10(tick) <= ends[1]]
+        assert 2 <= len(inside) <= 12
+        assert all(float(f"{tick:.6g}") == pytest.approx(tick, rel=1e-9) for tick in inside)
+
+
 def test_larger_models_have_other_colours_and_one_size_has_one():
     colours = size_colours(np.asarray([1e4, 1e6, 1e8]), 1e4, 1e8)
     assert len(set(colours)) == 3

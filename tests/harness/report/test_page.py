@@ -1,43 +1,8 @@
-import json
 from dataclasses import replace
-from html.parser import HTMLParser
 
 import pytest
-from plotly.offline import get_plotlyjs
 
 from harness.report.page import page
-
-
-class Reader(HTMLParser):
-    """Tags with their attributes, visible text, and rows of cells by section."""
-
-    def __init__(self, html: str):
-        super().__init__()
-        self.tags: list[tuple[str, dict]] = []
-        self.text, self.section, self.inside = "", "", ""
-        self.rows: dict[str, list[list[str]]] = {}
-        self.feed(html)
-
-    def handle_starttag(self, tag, attrs):
-        found = {name: value or "" for name, value in attrs}
-        self.tags.append((tag, found))
-        self.inside = tag
-        if tag in ("section", "header"):
-            self.section = found["id"]
-            self.rows[self.section] = []
-        if tag == "tr":
-            self.rows[self.section].append([])
-        if tag in ("td", "th"):
-            self.rows[self.section][-1].append("")
-
-    def handle_endtag(self, tag):
-        self.inside = "" if tag in ("script", "style") else self.inside
-
-    def handle_data(self, data):
-        if self.inside not in ("script", "style"):
-            self.text += data
-            if self.rows.get(self.section) and self.rows[self.section][-1]:
-                self.rows[self.section][-1][-1] += data
 
 
 @pytest.fixture(scope="module")
@@ -46,14 +11,8 @@ def html(material) -> str:
 
 
 @pytest.fixture(scope="module")
-def read(html) -> Reader:
-    # Text of a script is not markup, and this one has five million characters of it.
-    return Reader(html.replace(get_plotlyjs(), ""))
-
-
-def figures_of(html: str) -> list[dict]:
-    parts = html.split('<script type="application/json" id="figure-')[1:]
-    return [json.loads(part.split(">", 1)[1].split("</script>")[0]) for part in parts]
+def read(html, reader):
+    return reader(html)
 
 
 def test_the_page_is_one_file(html, read):
@@ -131,7 +90,13 @@ def test_rivals_are_ranked_as_the_comparison_ranks_them(read, material):
     )
 
 
-def test_figures_parse_and_have_units(html):
+def test_the_choices_and_the_checklist_are_those_of_the_fit(read, material):
+    fit = material.verdict.fit
+    assert [row[0] for row in read.rows["sensitivity"][1:]] == [case.case for case in fit.sensitivity]
+    assert {row[0] for row in read.rows["checklist"]} >= set(fit.checklist["form"])
+
+
+def test_figures_parse_and_have_units(html, figures_of):
     drawn = figures_of(html)
     titles = [axis["title"]["text"] for f in drawn for name, axis in f["layout"].items()
               if name in ("xaxis", "yaxis") and "title" in axis]  # fmt: skip

@@ -55,10 +55,10 @@ def test_experiments_are_drawn_beside_the_theory():
     assert sorted(dots.y) == sorted(table["simulated_test"])
 
 
-def test_tables_that_no_simulator_wrote_are_refused(tmp_path):
+def test_tables_that_no_simulator_wrote_need_a_law(tmp_path):
     path = tmp_path / "runs.csv"
     pd.DataFrame({"N": [1.0], "G": [2.0]}).to_csv(path, index=False)
-    with pytest.raises(InputError, match="runs.truth.json"):
+    with pytest.raises(InputError, match="runs.csv: --law: got 'none'"):
         write_report(path)
     write_truth(Truth("gap_source", "exact", "gap", {"z": 0.74}, {}, "0 s"), path)
     with pytest.raises(InputError, match="runs.csv: columns: got 'N, G'"):

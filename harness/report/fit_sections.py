@@ -1,0 +1,111 @@
+"""The sections that the page of a sweep and that of anyone's table share: what a fit says, and what a referee asks."""
+
+from collections.abc import Mapping
+from html import escape
+from typing import Any
+
+from harness.fit.results.result import FitResult
+from harness.fit.results.shown import number
+from harness.report.fit_figures import Profiles, profile_figure, sensitivity_figure
+from harness.report.page_tables import html_table
+from harness.report.shell import PlacedFigures, prose_html
+
+GROUPS = {
+    "form": "The form of the law", "runs": "The runs", "collection": "What was collected", "fit": "The fit",
+    "residuals": "Trends of the residuals",
+}  # fmt: skip
+
+
+def how_it_ended(result: FitResult) -> str:
+    """The status of a fit, its rows, and how many directions of the law's constants they determine."""
+    status, known = result.status.value.replace("_", " "), result.identifiability
+    return (
+        f"{result.rows} rows, status <b>{status}</b>: the rows fix {known.rank} of {known.parameters} directions of the"
+        " law's constants."
+    )
+
+
+def warnings_of_fit(result: FitResult) -> list[str]:
+    """Every warning of a fit, as HTML."""
+    return [escape(warning.message) for warning in result.warnings]
+
+
+def profiles_section(result: FitResult, profiles: Profiles, limit: float, placed: PlacedFigures) -> str:
+    """Draw the profile likelihood of each constant; nothing without profiles."""
+    drawings = ""
+    for name, profile in profiles.items():
+        entry = result.parameters[name]
+        said = f"{number(entry.estimate)}, {entry}" if not entry.identified else str(entry)
+        drawings += placed.place(profile_figure(name, profile, limit, entry), f"{escape(name)}: {escape(said)}.")
+    if not drawings:
+        return ""
+    return (
+        "<p>One constant is held at a value while all others are refitted; the curve says how much worse the fit is"
+        f" then. Values below the dashed line, {limit:.3g}, are the 95 % interval. A curve that stays below the line on"
+        " a side sets no limit there; a flat one says nothing of its constant.</p>"
+        f'<div class="three">{drawings}</div>'
+    )
+
+
+def sensitivity_section(result: FitResult, placed: PlacedFigures) -> str:
+    """Show the fit under other choices: the verdict with its reasons, the figure, and every number."""
+    cases, robust = result.sensitivity, result.robustness
+    if len(cases) < 2 or robust is None:
+        return ""
+    own = [case for case in cases if not case.case.startswith("law ")]
+    names = [name for name in cases[0].estimates if not name.startswith("log ")]
+    drawn = [
+        name for name in names if all(case.estimates.get(name, 1.0) * cases[0].estimates[name] > 0 for case in own)
+    ]
+    text = (
+        f"<p>The same fit under {len(cases) - 1} other choices. It is <b>{robust.verdict}</b>: fragile means that an"
+        " exponent moves by more than 0.1, or the prediction at √10 times the largest sizes by more than three times"
+        " the noise of a run.</p>"
+    )
+    if drawn and len(own) > 1:
+        text += placed.place(
+            sensitivity_figure(own, drawn),
+            "Every constant under every choice, divided by its value in the fit.",
+        )
+    rows = [
+        [case.case, case.rows, *(case.estimates.get(name) for name in cases[0].estimates), case.prediction,
+         case.aic_behind]
+        for case in cases
+    ]  # fmt: skip
+    headings = ("choice", "rows", *cases[0].estimates, "prediction beyond", "AIC behind")
+    return text + html_table(headings, rows, tall=True)
+
+
+def checklist_section(result: FitResult) -> str:
+    """Write the answers to what a referee asks of a fit; nothing where there are none."""
+    if not result.checklist:
+        return ""
+    text = (
+        "<p>What a referee asks of a scaling-law fit (arXiv 2502.18969). What the table cannot answer is left to its"
+        " author.</p>"
+    )
+    for group, answers in result.checklist.items():
+        rows = [[question, _answer(answer)] for question, answer in answers.items()]
+        text += f"<h3>{GROUPS.get(group, group)}</h3>{html_table(('question', 'answer'), rows)}"
+    return text
+
+
+def _answer(answer: Any) -> Any:
+    """An answer as a cell: lists and tables of values with commas between them, `none` for an empty one."""
+    if isinstance(answer, Mapping):
+        return ", ".join(f"{name} = {value}" for name, value in answer.items()) or "none"
+    if isinstance(answer, list | tuple):
+        return ", ".join(map(str, answer)) or "none"
+    return answer
+
+
+def extrapolation_sentence(result: FitResult) -> str:
+    """Say how well fits to the smaller runs predicted the larger ones; nothing where there were too few scales."""
+    beyond = result.extrapolation
+    if beyond is None or beyond.mean_abs_relative_error is None:
+        return ""
+    return (
+        f"<p>The law was fitted to the smaller runs only, window by window, and predicted the next larger ones:"
+        f" {beyond.rows} rows, up to {beyond.reach:.3g} times larger than the fitted ones, were met to"
+        f" <b>{prose_html(f'{beyond.mean_abs_relative_error:.2%}')}</b> on average.</p>"
+    )
