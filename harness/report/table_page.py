@@ -27,7 +27,7 @@ from harness.report.page_tables import constants_table, html_table
 from harness.report.shell import PlacedFigures, bullets, prose_html, shell
 
 # So many rows are listed: of a larger table those farthest from the law.
-MOST_LISTED = 500
+LISTED_ROWS = 500
 FARTHEST = 12  # the largest residuals that are named
 
 
@@ -195,7 +195,7 @@ def _held_out(result: FitResult) -> str:
     if errors.coverage is not None:
         text += f" The 95 % interval of a new run holds {errors.coverage:.0%} of them."
     tables = [
-        f"<h3>{escape(table.title.capitalize())}</h3>{html_table(table.columns, table.rows[:MOST_LISTED], tall=True)}"
+        f"<h3>{escape(table.title.capitalize())}</h3>{html_table(table.columns, table.rows[:LISTED_ROWS], tall=True)}"
         for table in errors.listed()
         if table.rows
     ]
@@ -227,9 +227,9 @@ def _isoflop(budgets: Budgets, placed: PlacedFigures) -> str:
 
 def _rows(rows: FittedRows) -> str:
     shown, told = rows, "A click on a heading sorts."
-    if len(rows.observed) > MOST_LISTED:
-        shown = rows.take(np.sort(np.argsort(-np.abs(rows.residual))[:MOST_LISTED]))
-        told = f"The {MOST_LISTED} rows farthest from the law, of {len(rows.observed)}. {told}"
+    if len(rows.observed) > LISTED_ROWS:
+        shown = rows.take(np.sort(np.argsort(-np.abs(rows.residual))[:LISTED_ROWS]))
+        told = f"The {LISTED_ROWS} rows farthest from the law, of {len(rows.observed)}. {told}"
     return f"<p>{told}</p>{_listed(shown, sortable=True)}"
 
 

@@ -15,7 +15,7 @@ from sweeps.errors import InputError
 E, A, B, ALPHA, BETA = 1.8, 480.0, 2085.0, 0.35, 0.37
 BUDGETS = (1e18, 1e19, 1e20, 1e21, 1e22)
 ROLES = {"N": "model_params", "D": "train_tokens", "L": "final_loss"}
-OUTLIER = 17  # the row of the file whose loss is a tenth too high
+OUTLIER = 21  # the row of the file whose loss is a tenth too high
 
 
 def table_of(n: np.ndarray, d: np.ndarray) -> pd.DataFrame:
@@ -92,11 +92,11 @@ def test_what_was_read_is_told(read):
 
 
 def test_the_optima_of_the_budgets_are_those_of_the_law(read):
-    """An outlier lies on one budget; the others show the closed form to the spacing of the sizes."""
+    """To the spacing of the sizes, a factor of 1.5."""
     rows = [[float(cell.replace("−", "-").replace("–", "nan")) for cell in row] for row in read.rows["isoflop"][1:]]
     flops, best = np.array([row[0] for row in rows]), np.array([row[1] for row in rows])
     assert flops == pytest.approx(BUDGETS, rel=1e-3)
-    assert np.sum(np.abs(np.log(best / [optimum(c) for c in BUDGETS])) < np.log(1.5)) >= 4
+    assert best == pytest.approx([optimum(c) for c in BUDGETS], rel=0.5)
 
 
 def test_windows_held_out_rows_and_choices_are_the_fits(read, html, isoflop, figures_of):
