@@ -1,13 +1,23 @@
-"""The part of a run's record that a tracker may show: the rows of complete commits."""
+"""The part of a run's record that a tracker may show: its settings, and the rows of complete commits."""
 
 import math
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from harness.files import read_parquet
+from harness.record.columns import QUANTITIES
 from harness.record.segments import bounds, segment_paths
+from sweeps.cells import derived
+from sweeps.config import RunConfig
+
+
+def settings_of(run: RunConfig) -> dict[str, Any]:
+    """A run's settings, and its sizes by the names of the table of runs: N_nonembedding, D, U, flops and so on."""
+    quantities = derived(run, "nonembedding")
+    return run.model_dump(mode="json") | {name: quantities[name] for name in QUANTITIES}
 
 
 def last_step(segment: Path) -> int:

@@ -9,7 +9,7 @@ from typing import Any
 
 from harness.files import write_json
 from harness.record.status import ENDED, read_status, run_folder
-from harness.track.rows import committed_segments, last_step, scalars
+from harness.track.rows import committed_segments, last_step, scalars, settings_of
 from sweeps.config import RunConfig
 
 # Imported by name, because neither the package nor its types are installed with the project.
@@ -52,7 +52,7 @@ def mirror_to_wandb(out: Path, run: RunConfig) -> None:
     )  # fmt: skip
     project = os.environ.get("WANDB_PROJECT", out.resolve().name)
     session = wandb.init(
-        project=project, id=run.run_id, name=run.run_id, config=run.model_dump(mode="json"), dir=out, resume="allow",
+        project=project, id=run.run_id, name=run.run_id, config=settings_of(run), dir=out, resume="allow",
         reinit="create_new", settings=settings,
     )  # fmt: skip
     try:
