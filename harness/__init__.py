@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from harness.fit.laws.pass_rates import pass_rates_of_models as pass_rates
     from harness.fit.shared.exponents import compare_exponents
     from harness.source import read_runs
+    from harness.tables.trackers.runs import import_runs
     from sweeps.errors import InputError
 
 # Where each function is defined, and its name there.
@@ -59,13 +60,14 @@ _HOMES = {
     "best_in_time": ("harness.fit.allocation.time_budget", "best_in_time"),
     "pass_rates": ("harness.fit.laws.pass_rates", "pass_rates_of_models"),
     "predict_gap": ("harness.fit.gap_law.constants", "predict_gap"),
+    "import_runs": ("harness.tables.trackers.runs", "import_runs"),
     "read_runs": ("harness.source", "read_runs"),
     "InputError": ("sweeps.errors", "InputError"),
 }
 __all__ = [
     "InputError", "allocate", "allocate_runs", "best_in_time", "collapse", "compare", "compare_exponents", "crossover",
-    "fit", "fit_by", "gaps", "laws", "pass_rates", "plan", "predict", "predict_gap", "read_runs", "report", "run",
-    "transfer", "universality", "verdict",
+    "fit", "fit_by", "gaps", "import_runs", "laws", "pass_rates", "plan", "predict", "predict_gap", "read_runs",
+    "report", "run", "transfer", "universality", "verdict",
 ]  # fmt: skip
 
 

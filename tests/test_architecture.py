@@ -37,6 +37,7 @@ fit.gap_law    <- fit fit.certainty fit.laws fit.problem fit.results sweeps
 fit.shared     <- fit fit.certainty fit.laws fit.problem fit.referee fit.results fit.search sweeps
 gaps           <- data files fit.gap_law fit.problem record models sweeps
 tables         <- fit.laws fit.problem sweeps
+tables.trackers <- tables sweeps
 source         <- files fit.laws fit.results gaps record tables sweeps
 theory         <- fit fit.gap_law fit.shared gaps record models sweeps
 train          <- data files gaps record models sweeps
@@ -45,11 +46,11 @@ report         <- files fit fit.allocation fit.certainty fit.gap_law fit.laws fi
 machine        <- files train models sweeps
 launch         <- data files gaps machine record terminal track train models sweeps
 cli            <- files fit fit.allocation fit.laws fit.problem fit.results fit.shared gaps launch machine record report
-                  source tables terminal theory train sweeps
+                  source tables tables.trackers terminal theory train sweeps
 door           <- files fit fit.allocation fit.gap_law fit.laws fit.problem fit.results fit.shared gaps launch record
                   report source train sweeps
 __main__       <- cli machine
-harness        <- door fit.allocation fit.gap_law fit.laws fit.shared source sweeps
+harness        <- door fit.allocation fit.gap_law fit.laws fit.shared source sweeps tables.trackers
 """
 
 # Public names that more than one file may define, and why.

@@ -8,6 +8,7 @@ import typer.core
 from typer import Argument, Option
 
 import harness
+from harness.cli.imports import imports
 from harness.cli.simulate import worlds
 from harness.cli.table import command
 
@@ -48,6 +49,7 @@ app = typer.Typer(
 _fetch = typer.Typer(help="Bring text and tokenizers, checked by hash, kept for good.", no_args_is_help=True)
 app.add_typer(_fetch, name="fetch")
 app.add_typer(worlds, name="simulate")
+app.add_typer(imports, name="import")
 
 
 class OptionalFile(typer.core.TyperCommand):

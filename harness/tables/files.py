@@ -51,7 +51,7 @@ def read_file(path: Path | str) -> pd.DataFrame:
         raise InputError(path, "columns", twice[0], "names that differ")
     if frame.empty:
         raise InputError(path, "rows", 0, "at least one row below the names of the columns")
-    return pd.DataFrame({name: _typed(column) for name, column in frame.items()})
+    return pd.DataFrame({name: typed(column) for name, column in frame.items()})
 
 
 def _bytes_of(path: Path | str) -> bytes:
@@ -190,7 +190,7 @@ def _is_text(column: pd.Series) -> bool:
     return pd.api.types.is_object_dtype(column.dtype) or pd.api.types.is_string_dtype(column.dtype)
 
 
-def _typed(column: pd.Series) -> pd.Series:
+def typed(column: pd.Series) -> pd.Series:
     """Numbers where every cell is one, truth values where every cell is one, else text."""
     if not _is_text(column):
         return column

@@ -1,0 +1,102 @@
+"""Tables that were exported from W&B: of its page of runs, of one of its charts, or by the loop of its manual."""
+
+import ast
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from harness.tables.files import read_file
+from harness.tables.trackers.runs import Tell, TrackedRun, curve_of
+
+# Where an export may keep what names a run, and how it ended.
+_NAMES = ("run_id", "id", "ID", "name", "Name")
+_STATES = ("state", "State")
+# Columns, or the beginnings of columns, that hold all settings or all final metrics of a run.
+_SETTINGS = ("config",)
+_METRICS = ("summary", "summary_metrics", "summaryMetrics")
+
+
+def read_wandb_export(path: Path, tell: Tell) -> list[TrackedRun]:
+    """Read an exported table, CSV or JSON: a row a run, or the columns `RUN - METRIC` of a chart over `Step`.
+
+    Cells that hold a run's whole `config` or `summary`, as W&B's manual exports them, become columns.
+
+    Raises:
+        InputError: a file that is not a table.
+    """
+    frame = _frame(path)
+    if any(str(name).endswith("__MIN") for name in frame.columns):
+        return _chart(frame)
+    names = {name: column for name, column in (("run_id", _first(frame, _NAMES)), ("state", _first(frame, _STATES)))}
+    told = [f"{name} is the column {column}" for name, column in names.items() if column not in (None, name)]
+    if told:
+        tell(", ".join(told))
+    rows: list[dict[str, Any]] = frame.astype(object).where(frame.notna(), None).to_dict("records")
+    return [_tracked(row, names, number) for number, row in enumerate(rows, 1)]
+
+
+def _frame(path: Path) -> pd.DataFrame:
+    """The table of a file; also of the object of columns, each an object of rows, that pandas' `to_json` writes."""
+    if path.suffix == ".json":
+        try:
+            content = json.loads(path.read_text())
+        except ValueError:
+            content = None  # JSON lines, or what read_file complains about
+        if isinstance(content, dict) and content and all(isinstance(column, dict) for column in content.values()):
+            if len({tuple(column) for column in content.values()}) == 1:
+                return pd.DataFrame(content)
+    return read_file(path)
+
+
+def _first(frame: pd.DataFrame, names: tuple[str, ...]) -> str | None:
+    return next((name for name in names if name in frame.columns), None)
+
+
+def _chart(frame: pd.DataFrame) -> list[TrackedRun]:
+    """The runs of a chart: their curves, and their last values."""
+    step, *columns = map(str, frame.columns)
+    curves: dict[str, list[tuple[int, dict[str, float]]]] = {}
+    for column in columns:
+        run, _, metric = column.rpartition(" - ")
+        if not column.endswith(("__MIN", "__MAX")) and not metric.startswith("_"):
+            seen = frame.loc[frame[column].notna(), [step, column]]
+            rows = [(at, {metric: value}) for at, value in seen.itertuples(index=False)]
+            curves.setdefault(run, []).extend(rows)
+    return [
+        TrackedRun(run, final={name: value for _, row in rows for name, value in row.items()}, curve=curve_of(rows))
+        for run, rows in curves.items()
+    ]
+
+
+def _tracked(row: dict[str, Any], names: dict[str, str | None], number: int) -> TrackedRun:
+    run_id, state = (row.pop(column, None) if (column := names[name]) else None for name in ("run_id", "state"))
+    config, final = {}, {}
+    for name, value in row.items():
+        outer, _, inner = name.partition(".")
+        settings = _object(value)
+        if outer in _SETTINGS and (inner or settings):
+            config |= {inner: value} if inner else settings
+        elif outer in _METRICS and (inner or settings):
+            final |= {inner: value} if inner else settings
+        else:
+            final[name] = value
+    about = {"state": None if state is None else str(state).lower()}
+    return TrackedRun(str(run_id or number), about, config, final)
+
+
+def _object(cell: Any) -> dict[str, Any]:
+    """The dictionary in a cell, also as the text that Python or JSON writes; empty if there is none."""
+    if isinstance(cell, str) and cell.startswith("{"):
+        try:
+            cell = json.loads(cell)
+        except ValueError:
+            literal = re.sub(r"(?<![\w'\"])nan(?![\w'\"])", "None", cell)
+            literal = re.sub(r"(?<![\w'\"])inf(?![\w'\"])", "1e999", literal)
+            try:
+                cell = ast.literal_eval(literal)
+            except (ValueError, SyntaxError):
+                return {}
+    return cell if isinstance(cell, dict) else {}
