@@ -27,7 +27,8 @@ def offline_history(file: Path) -> list[tuple[int, dict[str, float]]]:
         record += data[position + 7 : position + 7 + length]
         position += 7 + length
         if kind in (1, 4):  # whole, or the last part
-            parsed, record = wandb_internal_pb2.Record.FromString(record), b""
+            message = wandb_internal_pb2.Record  # pyright: ignore[reportAttributeAccessIssue]
+            parsed, record = message.FromString(record), b""
             if parsed.WhichOneof("record_type") == "history":
                 items = {"/".join([i.key, *i.nested_key]).lstrip("/"): json.loads(i.value_json) for i in
                          parsed.history.item}  # fmt: skip

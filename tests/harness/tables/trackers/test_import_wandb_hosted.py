@@ -14,6 +14,8 @@ import pytest
 
 pytest.importorskip("wandb")
 
+import wandb
+
 from harness.tables.trackers.runs import import_runs
 from sweeps.errors import InputError
 
@@ -74,6 +76,14 @@ class StandIn(BaseHTTPRequestHandler):
 
     def log_message(self, *_):
         """Say nothing."""
+
+
+@pytest.fixture(autouse=True)
+def fresh_client():
+    """The client reads the environment once in a process: what other tests set is forgotten, and what these set."""
+    wandb.teardown()
+    yield
+    wandb.teardown()
 
 
 @pytest.fixture
