@@ -4,6 +4,7 @@ import json
 import sys
 from collections.abc import Sequence
 from contextlib import nullcontext, redirect_stdout
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,10 @@ import pandas as pd
 
 from harness.cli.render import render
 from harness.files import open_folder
-from harness.fit.allocation.allocation import Allocation, allocate_fit, allocate_runs, check_approach
+from harness.fit.allocation.allocation import Allocation, allocate_by, allocate_fit, allocate_runs, check_approach
 from harness.fit.allocation.lines import check_budgets, shift_from_half
 from harness.fit.problem.columns import column_of
+from harness.fit.problem.fit_status import FitWarning
 from harness.fit.results.result import FitResult
 from harness.fit.results.shown import Shown, warning_lines
 from harness.source import parse_roles, read_fit, read_runs
@@ -25,12 +27,14 @@ from sweeps.errors import InputError
 
 def answer(
     source: str, approach: int | None, flops: Sequence[float], set_: Sequence[str], where: str | None, *,
-    z: float | None = None, anchor: float | None = None, json_: str | None = None, **options: Any,
+    by: str | None = None, z: float | None = None, anchor: float | None = None, json_: str | None = None,
+    **options: Any,
 ) -> None:  # fmt: skip
     """Allocate the budgets, print the result and write it as JSON.
 
     Args:
         source: FIT.json, or what `read_runs` reads.
+        by: allocate the runs of each value of this column on their own.
         z, anchor: add the factors of `Allocation.shifted`, by which the rule D ~ N^z moves N.
         json_: a file for JSON, or `-` for the terminal in place of the tables.
         options: those of `_from_runs`.
@@ -40,26 +44,34 @@ def answer(
     """
     shift = _checked_shift(z, anchor)
     budgets = check_budgets(list(flops))
-    fitted = None
     if source.endswith(".json"):
-        if approach not in (None, 3) or set_ or where:
-            raise InputError("allocate", "SOURCE", source, "a table of runs for --approach 1 or 2, --set or --where")
+        if approach not in (None, 3) or set_ or where or by:
+            expected = "a table of runs for --approach 1 or 2, --set, --where or --by"
+            raise InputError("allocate", "SOURCE", source, expected)
         fitted = read_fit(Path(source))
-        found = allocate_fit(fitted, budgets)
+        found = _shifted(allocate_fit(fitted, budgets), shift)
+        shown, written = _answers(found, fitted), found.to_dict()["budgets"]
     else:
         # Messages about rows that were dropped are not JSON, so they go to stderr.
         with redirect_stdout(sys.stderr) if json_ == "-" else nullcontext(), working("fitting"):
-            found = _from_runs(open_folder(source), approach, list(flops), set_, where, **options)
-    if shift:
-        found = found.shifted(*shift)
+            groups, warnings = _from_runs(open_folder(source), approach, list(flops), set_, where, by, **options)
+        groups = {name: _shifted(found, shift) for name, found in groups.items()}
+        shown = [part for name, found in groups.items() for part in (*([name] if by else []), *found.shown())]
+        shown += warning_lines(warnings)
+        rows = {name: found.to_dict() for name, found in groups.items()}
+        told = [asdict(warning) for warning in warnings]
+        written = {"by": by, "groups": rows, "warnings": told} if by else next(iter(rows.values()))
     if json_ != "-":
-        print(render(_answers(found, fitted) if fitted else found.shown()), end="")
+        print(render(shown), end="")
         if shift:
             print(about_shift(*shift))
     if json_:
-        rows = found.to_dict()
-        text = json.dumps(rows["budgets"] if fitted else rows, indent=1, allow_nan=False)
+        text = json.dumps(written, indent=1, allow_nan=False)
         print(text) if json_ == "-" else Path(json_).write_text(text)
+
+
+def _shifted(found: Allocation, shift: tuple[float, float] | None) -> Allocation:
+    return found.shifted(*shift) if shift else found
 
 
 def _answers(found: Allocation, fitted: FitResult) -> list[Shown]:
@@ -69,20 +81,23 @@ def _answers(found: Allocation, fitted: FitResult) -> list[Shown]:
 
 
 def _from_runs(
-    source: Path, approach: int | None, flops: Sequence[float], settings: Sequence[str], where: str | None, *,
-    method: str | None = None, noise: str | None = None, law: str = "chinchilla", bootstrap: int | None = None,
-    estimator: str = "best", units: str = "tokens",
-) -> Allocation:  # fmt: skip
-    """Read the runs and allocate the budgets by the approach that was asked for."""
+    source: Path, approach: int | None, flops: Sequence[float], settings: Sequence[str], where: str | None,
+    by: str | None, *, method: str | None = None, noise: str | None = None, law: str = "chinchilla",
+    bootstrap: int | None = None, estimator: str = "best", units: str = "tokens",
+) -> tuple[dict[str, Allocation], tuple[FitWarning, ...]]:  # fmt: skip
+    """Read the runs and allocate the budgets by the approach that was asked for: once, or by the values of a column."""
     approach = check_approach(approach, method, law, noise)
     frame = read_runs(
         source, law if approach == 3 else "chinchilla", set=parse_roles(settings), where=where, estimator=estimator,
         units=units, tell=print,
     )  # fmt: skip
-    sd = None if noise is None else _noise(noise, frame, str(source))
-    return allocate_runs(
-        frame, flops, approach, method=method, sd=sd, law=law, bootstrap=bootstrap, source=str(source)
-    )  # fmt: skip
+    if noise is not None:
+        frame = frame.assign(L_se=_noise(noise, frame, str(source)))
+    choices = {"method": method, "law": law, "bootstrap": bootstrap, "source": str(source)}
+    if by is None:
+        return {"": allocate_runs(frame, flops, approach, **choices)}, ()
+    found, warnings = allocate_by(frame, by, flops, approach, **choices)
+    return {f"{by} {name}": each for name, each in found.items()}, warnings
 
 
 def _noise(noise: str, frame: pd.DataFrame, source: str) -> np.ndarray:

@@ -328,8 +328,9 @@ def _allocate(
     ] = None,
     set_: SetOption = [],  # noqa: B006
     where: Where = None,
+    by: By = None,
     method: Annotated[
-        str | None, Option(help="of approach 1: envelope or hull; of approach 2: akima or quadratic")
+        str | None, Option(help="of approach 1: envelope or hull; of approach 2: akima, quadratic or cubic")
     ] = None,
     noise: Annotated[
         str | None,

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float
 from numpy.typing import ArrayLike
 
 from harness.fit.allocation.isoflop import isoflop_optima
 from harness.fit.allocation.lines import (
+    FLOPS_PER_PARAMETER_TOKEN,
     SIX_ND,
     BudgetOptima,
     at_budgets,
@@ -23,6 +23,7 @@ from harness.fit.allocation.lines import (
     runs_to_allocate,
     shift_from_half,
     table_of,
+    with_sizes,
 )
 from harness.fit.allocation.lower_edge import lower_edge
 from harness.fit.allocation.parametric import loss_law, optimum_on_budgets
@@ -30,7 +31,7 @@ from harness.fit.fitting import fit
 from harness.fit.forecast import estimates
 from harness.fit.problem.columns import column_of
 from harness.fit.problem.fit_status import FitWarning
-from harness.fit.problem.sizes import doubtful_points, doubtful_table
+from harness.fit.problem.sizes import beyond, doubtful_points, doubtful_table
 from harness.fit.results.result import FitResult
 from harness.fit.results.shown import (
     Showable,
@@ -48,7 +49,7 @@ if TYPE_CHECKING:
     import plotly.graph_objects as go
 
 # The methods of each approach.
-_METHODS = {1: ("envelope", "hull"), 2: ("akima", "quadratic"), 3: ()}
+_METHODS = {1: ("envelope", "hull"), 2: ("akima", "quadratic", "cubic"), 3: ()}
 _REPLICATES = {1: 1000, 2: 1000, 3: 200}
 
 
@@ -132,7 +133,7 @@ class Allocation(Showable):
         return figure.update_yaxes(type="log", title="parameters N, tokens D")
 
 
-def check_approach(approach: int | None, method: str | None, law: str, noise: object) -> int:
+def check_approach(approach: int | None, method: str | None, law: str, noise: str | None = None) -> int:
     """Return the approach; InputError if it is unknown or does not take these options. Call this before the work."""
     if approach not in _METHODS:
         raise InputError("--approach", "value", approach, "1 (lower edge), 2 (isoFLOP profiles) or 3 (fitted loss)")
@@ -148,34 +149,37 @@ def check_approach(approach: int | None, method: str | None, law: str, noise: ob
 
 def allocate_runs(
     frame: pd.DataFrame, flops: Sequence[float], approach: int, *, method: str | None = None,
-    sd: Float[np.ndarray, "rows"] | None = None, law: str = "chinchilla", bootstrap: int | None = None,
-    source: str = "table",
+    law: str = "chinchilla", bootstrap: int | None = None, source: str = "table",
 ) -> Allocation:  # fmt: skip
-    """Find the compute-optimal N and D from runs with columns N, D, L and, where they are known, `flops` and `run`.
+    """Find the compute-optimal N and D from runs.
 
     Args:
+        frame: columns D, L (nats per token), N and, where they are known, `flops` and `run`. Without N, it is
+            flops/(6 D). For approach 2 a column L_se has the standard deviation of each loss in nats.
         flops: budgets of training FLOPs.
         approach: 1 takes the lowest loss at each budget, 2 the minimum of each isoFLOP profile, 3 a fitted loss law.
-        method: `envelope` or `hull` for approach 1, by default the former; `akima` or `quadratic` for approach 2, by
-            default the former with a known noise and the latter without.
-        sd: standard deviation of each loss in nats, for approach 2; by default the column L_se if there is one.
+        method: `envelope` or `hull` for approach 1, by default the former; `akima`, `quadratic` or `cubic` for
+            approach 2, by default `akima` with a known noise and `cubic` without.
         law: a loss law in N and D, for approach 3.
         bootstrap: number of replicates; by default 1000 for approaches 1 and 2, and 200 refits for approach 3.
 
     Raises:
         InputError: unusable rows, a design that cannot show an optimum, or an option that the approach does not take.
     """
-    check_approach(approach, method, law, sd)
+    check_approach(approach, method, law)
+    frame, told = with_sizes(frame, source)
     draws = _REPLICATES[approach] if bootstrap is None else bootstrap
     if approach == 3:
-        warnings = check_design(frame["N"].to_numpy(float), frame["D"].to_numpy(float), source)
+        n, d = (column_of(frame, role, source) for role in ("N", "D"))
+        warnings = (*told, *check_design(n, d, source))
         by_fit = allocate_fit(fit(law, frame, bootstrap=draws, sensitivity=False, source=source), flops)
-        return replace(by_fit, warnings=(*warnings, *by_fit.warnings))
+        far = beyond(flops, float(np.max(FLOPS_PER_PARAMETER_TOKEN * n * d)), "budget")
+        return replace(by_fit, warnings=(*warnings, *by_fit.warnings, *far))
     runs = runs_to_allocate(frame, source)
     if approach == 1:
         optima = lower_edge(runs, method or "envelope", draws, source=source)
     else:
-        sd = column_of(frame, "L_se", source) if sd is None and "L_se" in frame.columns else sd
+        sd = column_of(frame, "L_se", source, signed=True) if "L_se" in frame.columns else None
         optima = isoflop_optima(runs, sd, method, draws, source=source)
     table, warnings = at_budgets(optima, flops)
     measured = {"N": runs.n, "D": runs.d, "flops": runs.flops}
@@ -187,8 +191,32 @@ def allocate_runs(
     }
     return Allocation(
         optima.method, runs.counted, len(frame), exponents, _optima_table(optima), table,
-        (*optima.warnings, *warnings, *doubts),
+        (*told, *optima.warnings, *warnings, *doubts),
     )  # fmt: skip
+
+
+def allocate_by(
+    frame: pd.DataFrame, by: str, flops: Sequence[float], approach: int, *, source: str = "table", **choices: Any
+) -> tuple[dict[str, Allocation], tuple[FitWarning, ...]]:
+    """`allocate_runs` once per value of a column.
+
+    Returns the allocations by value, and a warning per value that could not be allocated. Raises InputError if there is
+    no such column, or if no value can be allocated.
+    """
+    if by not in frame.columns:
+        raise InputError(source, "--by", by, f"one of the columns {', '.join(map(str, frame.columns))}")
+    found: dict[str, Allocation] = {}
+    warnings = []
+    for name, rows in frame.groupby(by, sort=True):
+        place = f"{source}, {by} {name}"
+        try:
+            found[str(name)] = allocate_runs(rows.reset_index(drop=True), flops, approach, source=place, **choices)
+        except InputError as error:
+            warnings.append(FitWarning("group_left_out", str(error)))
+    if not found:
+        first = warnings[0].message if warnings else "no row has one"
+        raise InputError(source, "--by", by, f"at least one value of it that can be allocated ({first})")
+    return found, tuple(warnings)
 
 
 def allocate_fit(result: FitResult, flops: ArrayLike) -> Allocation:

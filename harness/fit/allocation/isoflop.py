@@ -7,14 +7,14 @@ per range of losses, but the code looks up log L instead of L. So the noise behi
 table's lowest sd everywhere: .002 nats on RefinedWeb and .01 on OpenWebText2. Where the line misses the optima by more
 than their errors allow, the intervals are widened.
 
-Without a known noise, the default is the parabola of Hoffmann et al. (arXiv 2203.15556) about the lowest loss, and the
+Without a known noise, the default is a parabola for each budget with a cubic term that all share (`minima`), and the
 errors are those that the optima show: their scatter about the line, with Student's t for its K - 2 degrees of freedom
-(K budgets). `scripts/coverage.py --only isoflop` simulates that; NEGATIVE_RESULTS.md has what else was tried.
+(K budgets), and the error of the cubic term. `scripts/coverage.py --only isoflop` simulates that; NEGATIVE_RESULTS.md
+has what else was tried. The method `quadratic` is the parabola alone (Hoffmann et al., arXiv 2203.15556).
 """
 
 import numpy as np
 from jaxtyping import Float
-from scipy.interpolate import Akima1DInterpolator
 from scipy.special import chdtrc
 
 from harness.fit.allocation.lines import (
@@ -22,26 +22,34 @@ from harness.fit.allocation.lines import (
     BudgetOptima,
     LossRuns,
     check_design,
-    regress,
+    off_line,
+    paired_normals,
     student_errors,
     student_factor,
+)
+from harness.fit.allocation.minima import (
+    FEWEST_SIZES,
+    Profile,
+    Skew,
+    akima_minimum,
+    no_skew,
+    polynomial_minimum,
+    shared_skew,
 )
 from harness.fit.problem.fit_status import FitWarning
 from sweeps.errors import InputError
 
 # Runs whose log FLOPs differ by less than this belong to one budget.
 SAME_BUDGET = 0.02
-FEWEST_SIZES = 3
-# Points per interval between two sizes at which a curve is evaluated.
-FINENESS = 25
 # Lower limit of the sd of log N*, as a fraction of the mean spacing of log N: however small the noise, an interpolating
 # curve through few sizes does not locate its minimum better.
 LEAST_SD = 0.33
-# A parabola is fitted to the sizes within this factor of the best: farther out, profiles are steeper toward small N.
-# With a factor of 3 the intervals of 9 sizes a budget were wider than those of 4 sizes over the same range.
-WITHIN = 4.0
+# The same of a polynomial: on losses without noise whose profiles are a parabola and a cubic in L, not in log L, optima
+# are off by 0.01 of the spacing.
+LEAST_SD_OF_POLYNOMIALS = 0.02
 # The line is said to miss its optima if such a chi-squared, or a larger one, has this probability.
 MISSED = 0.05
+_CURVES = {"akima": "Akima curves", "quadratic": "parabolas", "cubic": "parabolas with a shared cubic term"}
 
 
 def profiles(runs: LossRuns) -> list[np.ndarray]:
@@ -68,13 +76,12 @@ def isoflop_optima(
     Args:
         sd: standard deviation of each loss over seeds, nats; without it, the errors are those that the scatter of the
             optima about their line shows.
-        method: akima or quadratic; by default akima with `sd` and quadratic without.
+        method: akima, quadratic or cubic; by default akima with `sd` and cubic without.
 
     Raises:
         InputError: fewer than three profiles, or fewer than three whose lowest loss is inside the range of sizes.
     """
-    method = method or ("quadratic" if sd is None else "akima")
-    curve = "Akima curve" if method == "akima" else "parabola"
+    method = method or ("cubic" if sd is None else "akima")
     warnings = list(check_design(runs.n, runs.d, source))
     budgets = profiles(runs)
     if len(budgets) < FEWEST_BUDGETS:
@@ -89,9 +96,12 @@ def isoflop_optima(
         warnings.append(FitWarning("few_on_budgets", message))
     rng, kept, lost = np.random.default_rng(seed), [], []
     noise = np.zeros((len(runs.loss), 0)) if sd is None else sd[:, None] * rng.standard_normal((len(sd), draws))
-    for rows in budgets:
+    log_l = np.log(np.maximum(np.column_stack([runs.loss, runs.loss[:, None] + noise]), 1e-300))
+    on_budgets = [(np.log(runs.n[rows]), log_l[rows]) for rows in budgets]
+    skew = shared_skew(on_budgets) if method == "cubic" else no_skew(log_l.shape[1])
+    for rows, profile in zip(budgets, on_budgets, strict=True):
+        optimum = _optimum_on_budget(profile, np.log(runs.d[rows]), None if method == "akima" else skew)
         budget = float(np.exp(np.log(runs.flops[rows]).mean()))
-        optimum = _optimum_on_budget(runs, rows, runs.loss[rows, None] + noise[rows], method)
         if optimum is None:
             lost.append(budget)
         else:
@@ -100,24 +110,27 @@ def isoflop_optima(
         listed = ", ".join(f"{budget:.3g}" for budget in lost)
         message = f"{len(lost)} of {len(budgets)} budgets left out, lowest at an end of N: {listed}"
         warnings.append(FitWarning("minimum_at_edge", message))
+    curves = _CURVES[method]
     if len(kept) < FEWEST_BUDGETS:
         raise InputError(
-            source, "flops", f"{len(kept)} of {len(budgets)} budgets whose {curve} has its minimum between the sizes",
+            source, "flops", f"{len(kept)} of {len(budgets)} budgets with a minimum of the {curves} between the sizes",
             f"at least {FEWEST_BUDGETS}, or another --method",
         )  # fmt: skip
-    flops, best, log_d, lowest, error = (np.array(values) for values in zip(*kept, strict=True))
-    named = f"approach 2, {curve}s of log L in log N"
+    flops, best, log_d, lowest, error, shift = (np.array(values) for values in zip(*kept, strict=True))
+    named = f"approach 2, {curves} of log L in log N"
     if sd is None:
-        log_n, log_d = best[:, 0], log_d[:, 0]
-        x, flat = np.log(flops) - np.log(flops).mean(), np.ones(len(flops))
-        at_mean, slope = regress(x, log_n, flat)
-        residuals = log_n - at_mean - slope * x
-        errors = student_errors(residuals, rng, draws)
+        log_n, flat = best[:, 0], np.ones(len(flops))
+        residuals = off_line(np.log(flops), log_n, flat)
+        spacing = float(np.mean(np.concatenate([np.diff(log_n) for log_n, _ in on_budgets])))
+        errors = student_errors(residuals, rng, draws, LEAST_SD_OF_POLYNOMIALS * spacing)
+        if skew.degrees:  # the error of the cubic term moves all optima together, which their scatter does not show
+            errors = errors + student_factor(skew.degrees) * paired_normals(rng, draws, 1) * shift
         warnings.append(_unknown_noise(residuals))
         # At one budget a larger N means a smaller D.
         return BudgetOptima(
-            flops, log_n, log_d, np.exp(lowest), log_n + errors, log_d - errors, flat, named, tuple(warnings)
-        )
+            flops, log_n, log_d[:, 0], np.exp(lowest), log_n + errors, log_d[:, 0] - errors, flat, named,
+            tuple(warnings),
+        )  # fmt: skip
     # The median over the noisy copies is steadier than the optimum of the measured losses alone.
     log_n, log_d_ = (np.nanmedian(v[:, 1:], axis=1) if draws else v[:, 0] for v in (best, log_d))
     factor, missed = _widening(np.log(flops), log_n, error)
@@ -146,65 +159,38 @@ def _widening(
 
     It is the scale factor sqrt(chi-squared/(K - 2)) of the Particle Data Group, and Student's t for its degrees.
     """
-    x, degrees = log_c - log_c.mean(), len(log_c) - 2
-    at_mean, slope = regress(x, log_n, error**-2.0)
-    squares = float(np.sum(((log_n - at_mean - slope * x) / error) ** 2))
+    degrees = len(log_c) - 2
+    squares = float(np.sum((off_line(log_c, log_n, error**-2.0) / error) ** 2))
     if chdtrc(degrees, squares) > MISSED:
         return 1.0, ()
     factor = float(np.sqrt(squares / degrees)) * student_factor(degrees)
     message = (
-        f"the line N* ~ C^{slope:.3f} misses its {len(log_c)} optima (chi-squared {squares:.1f} for {degrees} degrees "
+        f"the line through {len(log_c)} optima misses them (chi-squared {squares:.1f} for {degrees} degrees "
         f"of freedom): the noise is larger, or the optima follow no power law; intervals are {factor:.1f} times as wide"
     )
     return factor, (FitWarning("line_misses_optima", message),)
 
 
 def _optimum_on_budget(
-    runs: LossRuns, rows: np.ndarray, noisy: Float[np.ndarray, "sizes draws"], method: str
-) -> tuple[np.ndarray, np.ndarray, float, float] | None:
-    """Log N and log D of the minimum (for the losses, then for each noisy copy), the least log loss, the sd of log N.
+    profile: Profile, log_d: Float[np.ndarray, "sizes"], skew: Skew | None
+) -> tuple[np.ndarray, np.ndarray, float, float, float] | None:
+    """The minimum of a polynomial with the given skew, or of an Akima curve if there is none.
 
-    None if the measured losses, or most copies, have no minimum inside the range of sizes.
+    Returns log N and log D (for the losses, then for each noisy copy), the least log loss, the sd of log N over the
+    copies, and how far log N moves with the skew's error; None if the measured losses, or most copies, have no minimum
+    inside the range of sizes.
     """
-    log_n, draws = np.log(runs.n[rows]), noisy.shape[1]
-    log_l = np.log(np.maximum(np.column_stack([runs.loss[rows], noisy]), 1e-300))
-    best, lowest = (_akima if method == "akima" else _parabola)(log_n, log_l)
-    inside = np.isfinite(best[1:])
-    if not np.isfinite(best[0]) or (draws and inside.mean() < 0.5):
+    log_n, log_l = profile
+    best, lowest = akima_minimum(log_n, log_l) if skew is None else polynomial_minimum(log_n, log_l, skew.value)
+    shift = 0.0
+    if skew is not None and skew.error:
+        shift = float(polynomial_minimum(log_n, log_l, skew.value + skew.error)[0][0] - best[0])
+    inside, draws = np.isfinite(best[1:]), log_l.shape[1] - 1
+    if not np.isfinite(best[0] + shift) or (draws and inside.mean() < 0.5):
         return None
     # At one budget log D is linear in log N (exactly so for 6 N D), so that it can be interpolated.
-    log_d = np.interp(best, log_n, np.log(runs.d[rows]))
-    log_d[~np.isfinite(best)] = np.nan
+    at_best = np.interp(best, log_n, log_d)
+    at_best[~np.isfinite(best)] = np.nan
     spread = float(np.std(best[1:][inside])) if draws else 0.0
-    least = LEAST_SD * float(np.mean(np.diff(log_n))) if method == "akima" else 1e-3
-    return best, log_d, lowest, max(spread, least) / (float(inside.mean()) if draws else 1.0)
-
-
-def _akima(log_n: Float[np.ndarray, "sizes"], log_l: Float[np.ndarray, "sizes draws"]) -> tuple[np.ndarray, float]:
-    """Log N at each Akima curve's minimum (nan if that is an end), and the least log loss of the first curve."""
-    grid = np.linspace(log_n[0], log_n[-1], (len(log_n) - 1) * FINENESS)
-    curves = Akima1DInterpolator(log_n, log_l)(grid)
-    at = curves.argmin(axis=0)
-    inside = (at > 0) & (at < len(grid) - 1)
-    return np.where(inside, grid[at], np.nan), float(curves[at[0], 0])
-
-
-def _parabola(log_n: Float[np.ndarray, "sizes"], log_l: Float[np.ndarray, "sizes draws"]) -> tuple[np.ndarray, float]:
-    """Log N at each parabola's minimum, and the least log loss of the first parabola.
-
-    A parabola is fitted to each column near its lowest loss; nan if it has no minimum or has it outside the sizes.
-    """
-    near = _near(log_n, log_l[:, 0])
-    center = log_n[near].mean()
-    curvature, slope, level = np.polyfit(log_n[near] - center, log_l[near], 2)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        best = np.where(curvature > 0, center - slope / (2 * curvature), np.nan)
-        lowest = level - slope**2 / (4 * curvature)
-    inside = (best > log_n[0]) & (best < log_n[-1])
-    return np.where(inside, best, np.nan), float(lowest[0])
-
-
-def _near(log_n: Float[np.ndarray, "sizes"], log_l: Float[np.ndarray, "sizes"]) -> np.ndarray:
-    """Which sizes are within the factor `WITHIN` of the best; at least the four nearest to it, itself included."""
-    distance = np.abs(log_n - log_n[log_l.argmin()])
-    return distance <= max(np.log(WITHIN), np.sort(distance)[: FEWEST_SIZES + 1][-1])
+    least = (LEAST_SD if skew is None else LEAST_SD_OF_POLYNOMIALS) * float(np.mean(np.diff(log_n)))
+    return best, at_best, lowest, max(spread, least) / (float(inside.mean()) if draws else 1.0), shift

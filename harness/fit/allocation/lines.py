@@ -19,6 +19,7 @@ from harness.fit.fitting import fit
 from harness.fit.forecast import predict
 from harness.fit.problem.columns import column_of
 from harness.fit.problem.fit_status import FitStatus, FitWarning
+from harness.fit.problem.sizes import beyond
 from sweeps.errors import InputError
 
 FLOPS_PER_PARAMETER_TOKEN = 6.0
@@ -28,8 +29,6 @@ SIX_ND = "6 N D"
 FIXED_DESIGN, NARROW_DESIGN = 0.1, 0.7
 FEWEST_BUDGETS = 3  # needed for a line through the optima
 FEWEST_LOSSES = 5  # optima needed for a fit of the loss along them
-# Budgets up to this many times the largest measured one give no warning.
-FAR = 3.0
 # Limits are not given if more than this share of the replicates has no optimum.
 MOST_WITHOUT = 0.025
 
@@ -102,6 +101,21 @@ class BudgetOptima:
         return power_law_in_compute(self.flops, self.log_d, self.weights, self.log_d_draws)
 
 
+def with_sizes(frame: pd.DataFrame, source: str = "table") -> tuple[pd.DataFrame, tuple[FitWarning, ...]]:
+    """The table with a column N, computed as `flops`/(6 D) if it has none, and a warning if it was computed.
+
+    Raises InputError if there is no column N and none of flops and D.
+    """
+    if "N" in frame.columns:
+        return frame, ()
+    if not {"flops", "D"} <= {*frame.columns}:
+        columns = ", ".join(map(str, frame.columns))
+        raise InputError(source, "N", columns, "a column for N, or for flops and D, of which N = flops/(6 D)")
+    n = column_of(frame, "flops", source) / (FLOPS_PER_PARAMETER_TOKEN * column_of(frame, "D", source))
+    message = f"no column for N: N = flops/(6 D), {n.min():.3g} to {n.max():.3g}"
+    return frame.assign(N=n), (FitWarning("sizes_from_flops", message),)
+
+
 def runs_to_allocate(frame: pd.DataFrame, source: str = "table") -> LossRuns:
     """Read N, D, L, `flops` (6 N D if there is no such column) and `run` (if there is one) from a table with roles.
 
@@ -151,6 +165,15 @@ def regress(
     return mean_y - slope * mean_x, slope
 
 
+def off_line(
+    log_x: Float[np.ndarray, "points"], log_y: Float[np.ndarray, "points"], weights: Float[np.ndarray, "points"]
+) -> Float[np.ndarray, "points"]:
+    """The residuals of y about its line in x."""
+    x = log_x - log_x.mean()
+    at_mean, slope = regress(x, log_y, weights)
+    return log_y - at_mean - slope * x
+
+
 def power_law_in_compute(
     flops: Float[np.ndarray, "budgets"], log_y: Float[np.ndarray, "budgets"],
     weights: Float[np.ndarray, "budgets"] | None = None, log_draws: Float[np.ndarray, "draws budgets"] | None = None,
@@ -170,13 +193,18 @@ def student_errors(
     """Draws of errors like those that n residuals about a line show, for 95 % limits with n - 2 degrees of freedom.
 
     They are normal and scaled by `student_factor`, so that the 95 % limits of the lines through points with these
-    errors are those of least squares. Draws from Student's distribution itself would need many more for that. They come
-    in pairs of opposite sign, for limits that are symmetric. `least` is the least sd.
+    errors are those of least squares. Draws from Student's distribution itself would need many more for that. Their sd
+    is at least `least`.
     """
     degrees = len(residuals) - 2
     sd = max(float(np.sqrt(residuals @ residuals / degrees)), least)
-    half = rng.standard_normal((draws - draws // 2, len(residuals)))
-    return sd * student_factor(degrees) * np.concatenate([half, -half])[:draws]
+    return sd * student_factor(degrees) * paired_normals(rng, draws, len(residuals))
+
+
+def paired_normals(rng: np.random.Generator, draws: int, values: int) -> Float[np.ndarray, "draws values"]:
+    """Normal draws in pairs of opposite sign, so that percentiles of what is linear in them are symmetric."""
+    half = rng.standard_normal((draws - draws // 2, values))
+    return np.concatenate([half, -half])[:draws]
 
 
 def student_factor(degrees: int) -> float:
@@ -228,11 +256,7 @@ def at_budgets(frontier: BudgetOptima, flops: ArrayLike) -> tuple[pd.DataFrame, 
     table = table_of(
         budgets, {name: np.exp(v) for name, v in point.items()}, {name: np.exp(v) for name, v in draws.items()}
     )
-    warnings = []
-    largest = frontier.flops.max()
-    if (beyond := budgets.max() / largest) > FAR:
-        message = f"{budgets.max():.3g} FLOPs is {beyond:.3g} times the largest measured budget, {largest:.3g}"
-        warnings.append(FitWarning("extrapolated", message))
+    warnings = list(beyond(budgets, float(frontier.flops.max()), "budget"))
     losses = pd.DataFrame({"flops": frontier.flops, "L": frontier.loss, "cluster": frontier.log_n})
     if len(losses) < FEWEST_LOSSES:
         warnings.append(FitWarning("no_loss", f"{len(losses)} optima are too few for L = E + A/C^alpha"))

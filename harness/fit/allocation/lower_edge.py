@@ -13,8 +13,9 @@ import numpy as np
 from jaxtyping import Float
 
 from harness.fit.allocation.frontier_runs import hull_records
-from harness.fit.allocation.isoflop import FEWEST_SIZES, profiles
-from harness.fit.allocation.lines import FEWEST_BUDGETS, BudgetOptima, LossRuns, check_design, student_errors
+from harness.fit.allocation.isoflop import profiles
+from harness.fit.allocation.lines import FEWEST_BUDGETS, BudgetOptima, LossRuns, check_design, off_line, student_errors
+from harness.fit.allocation.minima import FEWEST_SIZES
 from sweeps.errors import InputError
 
 # Number of budgets at which an envelope is taken if runs do not share budgets.
@@ -51,8 +52,7 @@ def lower_edge(
     spaced = [np.log(runs.n[rows]) for rows in shared] if on_budgets else [np.log(np.unique(runs.n))]
     gap = float(np.mean(np.concatenate([np.diff(log_sizes) for log_sizes in spaced])))
     independent = np.arange(len(log_c)) if on_budgets else size
-    x = log_c - log_c.mean()
-    off = log_n - np.polyval(np.polyfit(x, log_n, 1), x)
+    off = off_line(log_c, log_n, np.ones(len(log_c)))
     mean_off = np.bincount(independent, off) / np.bincount(independent)
     errors = student_errors(mean_off, np.random.default_rng(seed), draws, gap / np.sqrt(12.0))[:, independent]
     points = "lowest curve at each budget" if method == "envelope" else "corners of the lower convex hull"

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 from jaxtyping import Float
+from numpy.typing import ArrayLike
 
 from harness.fit.problem.fit_status import FitWarning
 
@@ -16,6 +17,7 @@ OPTIMAL_RATIOS = (1.0, 1e4)
 # FLOPs against 6 N D of a table's middle run. They differ by up to about 60 where N counts all experts of a mixture, by
 # 10 for a large embedding; a wrong unit is a factor of 1000 at least.
 FLOPS_RATIOS = (0.01, 100.0)
+ROUNDING = 0.01  # a value larger by less than this is the largest seen one, rounded
 MOST_TIMES_LARGER = 100.0  # sizes that are further above the fitted ones than any published extrapolation
 
 Sizes = Mapping[str, Float[np.ndarray, "rows"]]  # any of N, D, U and flops, in raw counts
@@ -60,6 +62,13 @@ def doubtful_points(sizes: Sizes, largest: Mapping[str, float], optimal: bool = 
         if top > MOST_TIMES_LARGER * known:
             message = f"{role} goes to {top:.3g}, {top / known:.3g} times the largest fitted {role} of {known:.3g}"
             yield FitWarning("far_beyond", message)
+
+
+def beyond(asked: ArrayLike, largest: float, what: str) -> Iterator[FitWarning]:
+    """Say how many times larger than the largest seen value the largest asked one is; nothing if it is not larger."""
+    furthest = float(np.max(asked))
+    if (times := furthest / largest) > 1.0 + ROUNDING:
+        yield FitWarning("extrapolated", f"{furthest:.3g} is {times:.3g} times the largest {what} seen, {largest:.3g}")
 
 
 def _below_one(sizes: Sizes) -> Iterator[FitWarning]:

@@ -68,6 +68,49 @@ def test_the_given_flops_and_noise_are_used(folder, isogap):
     assert width[0] != width[1] and not {w["code"] for w in noisier["warnings"]} & {"noise_unknown"}
 
 
+def test_a_table_of_tokens_and_flops_has_its_sizes_computed(isogap, tmp_path):
+    """A loss whose best D is 2.8e9 (C/1e18)^.54, so that N* ~ C^.46; C = 6 N D, and no column of N."""
+    flops, x = (grid.ravel() for grid in np.meshgrid([1e18, 3e18, 1e19, 3e19], np.linspace(-1.2, 1.2, 5)))
+    tokens = 2.8e9 * (flops / 1e18) ** 0.54 * np.exp(x)
+    table = pd.DataFrame({"budget": flops, "tokens": tokens, "loss": 3 * (flops / 1e18) ** -0.05 + 0.03 * x**2})
+    table.to_csv(tmp_path / "tokens.csv", index=False)
+    for approach in (1, 2, 3):
+        ended = isogap(
+            "allocate", tmp_path / "tokens.csv", "--approach", approach, "--flops", "1e20", "--bootstrap", 20,
+            "--json", tmp_path / "found.json",
+        )  # fmt: skip
+        assert ended.status == 0, ended.err
+        found = json.loads((tmp_path / "found.json").read_text())
+        codes = {warning["code"]: warning["message"] for warning in found["warnings"]}
+        assert "N = flops/(6 D)" in codes["sizes_from_flops"]
+        assert "3.33 times the largest budget seen" in codes["extrapolated"]
+        if approach < 3:  # the loss is no sum of powers of N and D
+            assert found["exponents"]["N"]["low"] < 0.46 < found["exponents"]["N"]["high"]
+            assert found["exponents"]["N"]["estimate"] == pytest.approx(0.46, abs=0.005)
+
+
+def test_a_table_without_sizes_and_flops_is_refused(isogap, tmp_path):
+    pd.DataFrame({"tokens": [1e9, 2e9], "loss": [3.0, 2.9]}).to_csv(tmp_path / "tokens.csv", index=False)
+    ended = isogap("allocate", tmp_path / "tokens.csv", "--approach", 2, "--flops", "1e20")
+    assert ended.status == 2 and "N = flops/(6 D)" in ended.err and ended.err.count("\n") == 1
+
+
+def test_groups_are_allocated_on_their_own(folder, isogap, tmp_path):
+    """Group b has no optimum; of two halves of group a, each is allocated as it is alone."""
+    table = pd.read_csv(folder / "runs.csv")
+    half = np.where(np.arange(len(table)) % 2, "odd", "even")
+    table.assign(half=np.where(table.kind == "b", "none", half)).to_csv(tmp_path / "halves.csv", index=False)
+    command = ("allocate", tmp_path / "halves.csv", *ROLES, "--approach", 2, "--flops", "1e20", "--json")
+    ended = isogap(*command, tmp_path / "found.json", "--by", "half")
+    assert ended.status == 0 and "half odd" in ended.out, ended.err
+    found = json.loads((tmp_path / "found.json").read_text())
+    assert found["by"] == "half" and set(found["groups"]) == {"half odd", "half even"}
+    (warning,) = found["warnings"]
+    assert warning["code"] == "group_left_out" and "half none" in warning["message"]
+    alone = json.loads(isogap(*command, "--where", "half == 'odd'").out)
+    assert found["groups"]["half odd"]["exponents"] == alone["exponents"]
+
+
 def test_the_shift_for_z_is_added_and_explained(folder, isogap, tmp_path):
     ended = isogap(
         "allocate", folder / "runs.csv", *ROLES, "--where", "kind == 'a'", "--approach", 1, "--flops", "1e20",
@@ -107,6 +150,9 @@ REFUSED = [
     ("runs.csv --approach 2 --noise {folder}/other.csv", "role sd"),
     ("runs.csv --approach 2 --where size>>", "--where"),
     ("runs.csv --approach 3 --law gap", "chinchilla"),
+    ("runs.csv --approach 2 --by size_class", "--by"),
+    ("runs.csv --approach 2 --by kind --where kind=='b'", "can be allocated"),
+    ("missing.json --by kind", "SOURCE"),
     ("runs.csv --approach 1 --z .74", "--anchor"),
     ("runs.csv --approach 1 --z -2 --anchor 1e18", "--z"),
     ("missing.csv --approach 1", "missing.csv"),

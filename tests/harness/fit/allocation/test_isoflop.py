@@ -28,7 +28,7 @@ STEPS = [
 NOISE = {"rw": 0.002, "owt2": 0.01}
 
 
-@pytest.mark.parametrize("method", ["akima", "quadratic"])
+@pytest.mark.parametrize("method", ["akima", "quadratic", "cubic"])
 def test_intervals_hold_the_true_exponent(method, profiles):
     held, estimates = 0, []
     for seed in range(20):
@@ -93,11 +93,12 @@ def test_with_a_known_noise_few_sizes_leave_a_wider_interval():
     assert (low, high) == (pytest.approx(0.36, abs=0.02), pytest.approx(0.62, abs=0.02))
 
 
-def test_losses_too_noisy_for_parabolas_are_refused_and_curves_through_them_say_how_little_they_know():
-    with pytest.raises(InputError, match="2 of 4 budgets whose parabola .* another --method"):
-        isoflop_optima(written(NOISY))
-    (low,), (high,) = limits(isoflop_optima(written(NOISY), method="akima").n.draws[:, 1:])
-    assert high - low > 0.8
+def test_noisy_losses_have_wide_intervals_or_are_refused():
+    with pytest.raises(InputError, match="2 of 4 budgets with a minimum of the parabolas .* another --method"):
+        isoflop_optima(written(NOISY), method="quadratic")
+    for method in ("cubic", "akima"):
+        (low,), (high,) = limits(isoflop_optima(written(NOISY), method=method).n.draws[:, 1:])
+        assert high - low > 0.6, method
     unknown = limits(isoflop_optima(written(NOISY), np.full(16, 0.015)).n.draws[:, 1:])
     assert np.isnan(unknown).all()  # most noisy copies have a budget without an optimum
 
@@ -122,6 +123,18 @@ def test_a_line_that_misses_its_optima_has_wider_intervals_and_says_so(profiles)
     assert missed.code == "line_misses_optima" and "degrees" in missed.message and not fine
     width = [np.ptp(limits(isoflop_optima(r, 0.0005 * r.loss).n.draws[:, 1:])) for r in (curved, straight)]
     assert width[0] > 2 * width[1]
+
+
+def test_a_shared_cubic_term_finds_the_minima_of_skewed_profiles():
+    """log L is a parabola and a cubic about N* ~ C^.5, of another curvature and level on each budget: all known."""
+    rows, best = [], 3e7 * np.sqrt(np.geomspace(1e18, 1e20, 4) / 1e18)
+    for i, n in enumerate(best):
+        x = np.linspace(-1.4, 1.2, 6) + 0.1 * i
+        loss = np.exp(1.2 - 0.1 * i + (0.01 + 0.002 * i) * x**2 - 0.002 * x**3)
+        rows += [(n * np.exp(x), 1e18 * 10 ** (2 * i / 3) / 6 / (n * np.exp(x)), loss)]
+    runs = runs_to_allocate(pd.DataFrame(np.hstack(rows).T, columns=["N", "D", "L"]))
+    np.testing.assert_allclose(np.exp(isoflop_optima(runs, method="cubic").log_n), best, rtol=1e-6)
+    assert np.all(np.abs(isoflop_optima(runs, method="quadratic").log_n - np.log(best)) > 0.02)
 
 
 def test_a_minimum_at_an_end_is_left_out_and_said(profiles, optimal_size):

@@ -60,7 +60,9 @@ def test_budgets_get_sizes_tokens_and_loss_with_limits(profiles, optimal_size):
     np.testing.assert_allclose(6 * table.N * table.D, table.flops, rtol=1e-9)
     np.testing.assert_allclose(table.loss, losses(n, d), rtol=0.02)
     assert np.all((table.loss_low < table.loss) & (table.loss < table.loss_high))
-    assert [warning.code for warning in warnings] == ["extrapolated"]
+    (warning,) = warnings
+    assert warning.code == "extrapolated" and "100 times the largest budget seen, 1e+21" in warning.message
+    assert not at_budgets(edge, 1e21)[1]
 
 
 def test_a_fixed_ratio_of_tokens_is_refused_and_a_narrow_one_warned_of(profiles, optimal_size):
