@@ -17,7 +17,7 @@ OPTIMAL_RATIOS = (1.0, 1e4)
 # FLOPs against 6 N D of a table's middle run. They differ by up to about 60 where N counts all experts of a mixture, by
 # 10 for a large embedding; a wrong unit is a factor of 1000 at least.
 FLOPS_RATIOS = (0.01, 100.0)
-ROUNDING = 0.01  # a value larger by less than this is the largest seen one, rounded
+ROUNDED = 0.01  # a value larger by less than this share is the largest seen one, rounded
 MOST_TIMES_LARGER = 100.0  # sizes that are further above the fitted ones than any published extrapolation
 
 Sizes = Mapping[str, Float[np.ndarray, "rows"]]  # any of N, D, U and flops, in raw counts
@@ -67,7 +67,7 @@ def doubtful_points(sizes: Sizes, largest: Mapping[str, float], optimal: bool = 
 def beyond(asked: ArrayLike, largest: float, what: str) -> Iterator[FitWarning]:
     """Say how many times larger than the largest seen value the largest asked one is; nothing if it is not larger."""
     furthest = float(np.max(asked))
-    if (times := furthest / largest) > 1.0 + ROUNDING:
+    if (times := furthest / largest) > 1.0 + ROUNDED:
         yield FitWarning("extrapolated", f"{furthest:.3g} is {times:.3g} times the largest {what} seen, {largest:.3g}")
 
 
