@@ -5,14 +5,17 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from harness.files import open_folder
+from harness.fit.laws.law import Law
 from harness.fit.laws.registry import get_law, law_ids
 from harness.fit.results.result import FitResult
 from harness.gaps.roles import is_runs_table, roles_for_runs
 from harness.tables.files import read_file
-from harness.tables.read import assign_roles, read_table
+from harness.tables.numbers import parse_number
+from harness.tables.read import assign_roles
 from sweeps.errors import InputError
 
 # A sweep's folder, a file of runs, the URL of either, or a table in memory.
@@ -87,12 +90,35 @@ def read_fit(path: Path) -> FitResult:
     """Read a result that `isogap fit --json` wrote.
 
     Raises:
+        InputError: as for `read_fits`, or a file with the fits of several groups.
+    """
+    by, fits = read_fits(path)
+    if by is not None:
+        raise InputError(path, "by", by, "the fit of one table, not of several groups")
+    return fits[""]
+
+
+def read_fits(path: Path) -> tuple[str | None, dict[str, FitResult]]:
+    """Read what `isogap fit --json` wrote: the column of `--by` and the fit of each group; or None and one fit, as "".
+
+    Raises:
         InputError: a file of another kind, an unknown law, or a law without all its parameters.
     """
     try:
-        result = FitResult.from_dict(json.loads(path.read_text()))
+        content = json.loads(path.read_text())
+        by = content.get("by")
+        fits = {name: FitResult.from_dict(data) for name, data in (content["groups"] if by else {"": content}).items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(path, "FIT.json", type(error).__name__, "a file written by `isogap fit --json`") from None
+    if not fits:
+        raise InputError(path, "groups", "none", "the fit of at least one group")
+    for result in fits.values():
+        _check_fit(path, result)
+    return by, fits
+
+
+def _check_fit(path: Path, result: FitResult) -> None:
+    """Refuse the result of an unknown law, or one without all parameters of its law."""
     if result.law not in law_ids():
         raise InputError(path, "law", result.law, f"one of {', '.join(law_ids())}")
     needed = {p.name for p in get_law(result.law).parameters if p.each is None}
@@ -103,23 +129,31 @@ def read_fit(path: Path) -> FitResult:
     for name, value in result.parameters.items():
         if not isinstance(value.estimate, int | float | None):
             raise InputError(path, f"parameters.{name}.estimate", value.estimate, "a number or null")
-    return result
 
 
-def read_points(at: Sequence[str], points: Path | None) -> pd.DataFrame:
-    """Read points given as `N=1e6,D=1e8` or in a file.
+def read_points(
+    at: Sequence[str],
+    points: Path | None,
+    law: Law,
+    roles: Mapping[str, str] | None = None,
+    tell: Callable[[str], object] = warnings.warn,
+) -> pd.DataFrame:
+    """Read points given as `N=20M,D=1e8` or in a file, whose columns are put into the law's roles as those of runs are.
 
     Raises:
-        InputError: neither or both given, or a value that is not a number.
+        InputError: neither or both given, a value that is not a number, or an unusable file.
     """
     if bool(at) == (points is not None):
         raise InputError("predict", "--at / --points", "both" if at else "neither", "one of the two")
     if points is not None:
-        return read_table(points)[0].drop(columns=["holdout", "file_row"])  # points have nothing to hold out
+        table, told = assign_roles(read_file(points), roles or {}, laws=[law], responses=False, source=str(points))
+        for warning in told:
+            tell(f"{points}: {warning.message}")
+        return table.drop(columns=["holdout", "file_row"])  # points have nothing to hold out
     rows = []
     for text in at:
-        try:
-            rows.append({k.strip(): float(v) for k, v in (part.split("=") for part in text.split(","))})
-        except ValueError:
-            raise InputError("--at", "value", text, "ROLE=NUMBER,ROLE=NUMBER, e.g. N=1e6,D=1e8") from None
+        values = {name.strip(): parse_number(value) for name, _, value in (p.partition("=") for p in text.split(","))}
+        if not all(value is not None and np.isfinite(value) for value in values.values()):
+            raise InputError("--at", "value", text, "ROLE=NUMBER,ROLE=NUMBER, e.g. N=1e6,D=1e8")
+        rows.append(values)
     return pd.DataFrame(rows)

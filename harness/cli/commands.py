@@ -11,6 +11,17 @@ import harness
 from harness.cli.imports import imports
 from harness.cli.simulate import worlds
 from harness.cli.table import command
+from sweeps.errors import InputError
+
+
+def _writable(file: Any) -> Any:
+    """Refuse a file in a folder that does not exist before the work, not after."""
+    if file is not None and not Path(file).absolute().parent.is_dir():
+        raise InputError(file, "--json", "no such folder", "a file in a folder that exists")
+    if file is not None and Path(file).is_dir():
+        raise InputError(file, "--json", "a folder", "a file")
+    return file
+
 
 SweepArgument = Annotated[str, Argument(metavar="SWEEP", help="a sweep's YAML file, or the name of a preset")]
 # Text, not a path: "s3://bucket" as a path would lose a slash.
@@ -20,7 +31,10 @@ SourceArgument = Annotated[
 ]
 FitArgument = Annotated[Path, Argument(metavar="FIT.json", help="the file that `isogap fit --json` wrote")]
 JsonFlag = Annotated[bool, Option("--json", help="print JSON instead of a table")]
-JsonFile = Annotated[Path | None, Option("--json", metavar="FILE", help="also write the result to FILE as JSON")]
+JsonFile = Annotated[
+    Path | None,
+    Option("--json", metavar="FILE", callback=_writable, help="also write the result to FILE as JSON"),
+]
 Cache = Annotated[Path | None, Option(help="folder of prepared text and compiled programs; by default the user's")]
 SetOption = Annotated[
     list[str], Option("--set", metavar="ROLE=COLUMN", help="which column fills a role, e.g. N=params; may be repeated")
@@ -219,6 +233,7 @@ def _compare(
     set_: SetOption = [],  # noqa: B006
     where: Where = None,
     holdout: Holdout = None,
+    by: By = None,
     estimator: Estimator = "best",
     units: Units = "tokens",
     json_: JsonFile = None,
@@ -265,7 +280,12 @@ def _predict(
     fitted: FitArgument,
     at: Annotated[list[str], Option(metavar="N=..,D=..", help="one point, e.g. N=1e6,D=1e8; may be repeated")] = [],  # noqa: B006
     points: Annotated[
-        Path | None, Option(metavar="FILE", help="points as a CSV or parquet file with a column for each role")
+        Path | None,
+        Option(metavar="FILE", help="points as a file of any kind that `fit` reads, by the same column names"),
+    ] = None,
+    set_: SetOption = [],  # noqa: B006
+    group: Annotated[
+        str | None, Option(metavar="NAME", help="of a fit with --by: only this group, instead of all of them")
     ] = None,
     json_: JsonFlag = False,
 ) -> None:
@@ -346,7 +366,12 @@ def _allocate(
     units: Units = "tokens",
     json_: Annotated[
         str | None,
-        Option("--json", metavar="[FILE]", help="write JSON to FILE, or to the terminal in place of the tables"),
+        Option(
+            "--json",
+            metavar="[FILE]",
+            callback=_writable,
+            help="write JSON to FILE, or to the terminal in place of the tables",
+        ),
     ] = None,
 ) -> None:
     """Compute-optimal N and D for a budget, of a fitted loss law or straight from runs, with 95 % intervals."""

@@ -1,5 +1,6 @@
 """`isogap fit`, `compare` and `predict`: laws that are fitted to runs, and their predictions for new ones."""
 
+import functools
 import json
 import sys
 from collections.abc import Mapping, Sequence
@@ -11,13 +12,13 @@ from harness.cli.render import render
 from harness.fit.compare import compare
 from harness.fit.fitting import fit
 from harness.fit.forecast import doubts, predict
-from harness.fit.groups import fit_by
+from harness.fit.groups import compare_by, fit_by
 from harness.fit.known_truth import check_law, compare_with_truth, read_truth, truth_table
 from harness.fit.laws.registry import get_law
 from harness.fit.problem.objective import HuberOptions, check_objective
 from harness.fit.results.result import FitResult
 from harness.fit.results.shown import TextTable, finite_rows, number, warning_lines
-from harness.source import parse_roles, read_fit, read_points, read_runs
+from harness.source import parse_roles, read_fits, read_points, read_runs
 from harness.terminal import print_rows, working
 from sweeps.errors import InputError
 
@@ -89,22 +90,51 @@ def _groups_table(fits: Mapping[str, FitResult]) -> TextTable:
     return TextTable(f"{first.law}: {first.formula}", columns, rows, {"group", "status"})
 
 
-def show_comparison(source: str, laws: str, set_: Sequence[str], json_: Path | None, **choices: Any) -> None:
-    """Fit several laws to the same rows, print their ranking, and write it as JSON."""
+def show_comparison(
+    source: str, laws: str, set_: Sequence[str], by: str | None, json_: Path | None, **choices: Any
+) -> None:
+    """Fit several laws to the same rows, print their ranking, and write it as JSON: a list, or one per group."""
     ids = [law.strip() for law in laws.split(",")]
     frame = read_runs(source, ids, set=parse_roles(set_), tell=print, **choices)
     with working("fitting"):
-        rows = [row.to_dict() for row in compare(ids, frame, source=source)]
-    print_rows([{name: row[name] for name in RANKED} for row in rows])
+        if by is None:
+            groups, warnings = {"": compare(ids, frame, source=source)}, ()
+        else:
+            groups, warnings = compare_by(ids, frame, by, source=source)
+    ranks = {name: finite_rows(row.to_dict() for row in ranked) for name, ranked in groups.items()}
+    for name, ranked in groups.items():
+        shown = [{column: row[column] for column in RANKED} for row in ranks[name]]
+        print_rows(shown, f"{by} {name}" if by else None)
+        print("".join(f"{line}\n" for line in warning_lines(ranked.warnings)), end="")
+    print("".join(f"{line}\n" for line in warning_lines(warnings)), end="")
     if json_:
-        json_.write_text(json.dumps(finite_rows(rows), indent=1, allow_nan=False))
+        json_.write_text(json.dumps({"by": by, "groups": ranks} if by else ranks[""], indent=1, allow_nan=False))
 
 
-def show_predictions(fitted: Path, at: Sequence[str], points: Path | None, json_: bool) -> None:
-    """Print the predictions of a stored fit at new points."""
-    result, frame = read_fit(fitted), read_points(at, points)
-    rows = predict(result, frame).to_dict("records")
+def show_predictions(
+    fitted: Path, at: Sequence[str], points: Path | None, set_: Sequence[str], group: str | None, json_: bool
+) -> None:
+    """Print the predictions of a stored fit at new points; of a fit to several groups, those of each of them.
+
+    Raises:
+        InputError: unusable points, or a group that the fit does not have.
+    """
+    by, fits = read_fits(fitted)
+    if group is not None and group not in fits:
+        raise InputError(fitted, "--group", group, f"one of the groups {', '.join(fits)}" if by else "a fit with --by")
+    chosen = fits if group is None else {group: fits[group]}
+    # What is told is not JSON, so it goes to stderr beside it.
+    told = functools.partial(print, file=sys.stderr if json_ else sys.stdout)
+    law = get_law(next(iter(chosen.values())).law)
+    frame = read_points(at, points, law, parse_roles(set_), tell=told)
+    rows, warnings = [], {}
+    for name, result in chosen.items():
+        # Points that name their group are of that group only.
+        own = frame if by not in frame.columns else frame.loc[frame[by].astype(str) == name].reset_index(drop=True)
+        if len(own):
+            predicted = predict(result, own)
+            rows += [({by: name} if by else {}) | row for row in predicted.to_dict("records")]
+            warnings |= dict.fromkeys(doubts(result, own))
     print(json.dumps(finite_rows(rows), indent=1, allow_nan=False)) if json_ else print_rows(rows)
-    # Warnings are not JSON, so they go to stderr beside it.
-    for line in warning_lines(doubts(result, frame)):
-        print(line, file=sys.stderr if json_ else sys.stdout)
+    for line in warning_lines(warnings):
+        told(line)

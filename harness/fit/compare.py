@@ -1,6 +1,6 @@
 """Compare several laws on the same rows: by extrapolation first, then by information criteria and cross-validation."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -8,13 +8,15 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
+from harness.fit.certainty.sign_flip import NOT_ABOVE_ZERO, detect
 from harness.fit.fitting import SolvedFit, solve
 from harness.fit.laws.registry import get_law
 from harness.fit.problem.centred import Problem
+from harness.fit.problem.fit_status import FitWarning
 from harness.fit.problem.likelihood import log_likelihood_rows
 from harness.fit.referee import extrapolation
 from harness.fit.referee.extrapolation import Extrapolation
-from harness.fit.results.shown import Showable, TextTable, number
+from harness.fit.results.shown import Showable, Shown, TextTable, number, warning_lines
 from harness.fit.search.solver import best_and_runners_up, minimise_cases
 from sweeps.errors import InputError
 
@@ -67,16 +69,28 @@ class ComparedLaw:
 
 
 class Comparison(Showable, tuple[ComparedLaw, ...]):
-    """Compared laws, the best first, with a table and a figure for notebooks."""
+    """Compared laws, the best first, with a table and a figure for notebooks.
 
-    def shown(self) -> list[TextTable]:
-        """The laws, the best first."""
+    Attributes:
+        warnings: of laws that could not be fitted, and of rows that cannot tell laws apart.
+    """
+
+    warnings: tuple[FitWarning, ...]
+
+    def __new__(cls, laws: Iterable[ComparedLaw], warnings: tuple[FitWarning, ...] = ()) -> "Comparison":
+        made = super().__new__(cls, laws)
+        made.warnings = warnings
+        return made
+
+    def shown(self) -> list[Shown]:
+        """The laws, the best first, and the warnings."""
         rows = [
             (law.law, law.status, *map(number, (law.heldout_score, law.heldout_error, law.p_best, law.delta_aicc)))
             for law in self
         ]
         columns = ("law", "status", "held-out score", "held-out error", "share best", "AICc above best")
-        return [TextTable("laws on the same rows, the best first", columns, rows, {"law", "status"})]
+        table = TextTable("laws on the same rows, the best first", columns, rows, {"law", "status"})
+        return [table, *warning_lines(self.warnings)]
 
     def figure(self) -> "Figure":
         """Draw the cross-validated log score of each law less the best score, with its standard error."""
@@ -119,12 +133,17 @@ def compare_fitted(fits: Sequence[SolvedFit], seed: int = 0) -> Comparison:
     rows = int(fits[0].problem.fitted.sum())
     cluster = fits[0].problem.cluster[fits[0].problem.fitted]
     scores = [cross_validated(fitted, seed) for fitted in fits]
-    best = int(np.argmax([score.sum() for score in scores]))
-    criteria = [aicc(fitted.log_likelihood, fitted.degrees, rows) for fitted in fits]
-    bics = [fitted.degrees * np.log(rows) - 2 * fitted.log_likelihood for fitted in fits]
+    # A law without scatter has an infinite density: its criteria are not known, and the others are compared.
+    totals = np.array([score.sum() for score in scores])
+    best = int(np.argmax(np.where(np.isfinite(totals), totals, -np.inf)))
+    criteria = np.array([aicc(fitted.log_likelihood, fitted.degrees, rows) for fitted in fits])
+    bics = np.array([fitted.degrees * np.log(rows) - 2 * fitted.log_likelihood for fitted in fits])
+    behind = zip(_above_least(criteria), _above_least(bics), strict=True)
     beyond = held_out_scores(fits, seed)
     table = []
-    for fitted, score, criterion, bic, outside in zip(fits, scores, criteria, bics, beyond, strict=True):
+    for fitted, score, criterion, bic, deltas, outside in zip(
+        fits, scores, criteria, bics, behind, beyond, strict=True
+    ):
         held_out = ~fitted.problem.fitted
         lost = np.bincount(cluster, weights=score - scores[best])
         density = log_likelihood_rows(fitted.problem, fitted.identified.theta)[held_out]
@@ -135,10 +154,10 @@ def compare_fitted(fits: Sequence[SolvedFit], seed: int = 0) -> Comparison:
                 rows,
                 fitted.degrees,
                 fitted.log_likelihood,
-                criterion,
-                criterion - min(criteria),
-                bic,
-                bic - min(bics),
+                float(criterion),
+                float(deltas[0]),
+                float(bic),
+                float(deltas[1]),
                 float(score.sum()),
                 float(lost.sum()),
                 float(np.sqrt(len(lost) * lost.var())),
@@ -146,50 +165,72 @@ def compare_fitted(fits: Sequence[SolvedFit], seed: int = 0) -> Comparison:
                 **outside,
             )
         )
-    return Comparison(sorted(table, key=lambda row: (-(row.heldout_score or 0.0), row.aicc)))
+    return Comparison(sorted(table, key=_place), _about_the_rows(fits[0].problem))
+
+
+def _place(law: ComparedLaw) -> tuple[bool, float, bool, float]:
+    """What laws are sorted by: the held-out score, then AICc; laws without such numbers come after the others."""
+    score = law.heldout_score
+    return score is None, -(score or 0.0), not np.isfinite(law.aicc), law.aicc
+
+
+def _about_the_rows(problem: Problem) -> tuple[FitWarning, ...]:
+    """A warning if the laws are of a gap that is not shown to exist."""
+    if not problem.law.contrast or detect(problem).detected:
+        return ()
+    return (FitWarning("no_detectable_gap", f"{NOT_ABOVE_ZERO}: the order of laws of it means nothing"),)
+
+
+def _above_least(values: Float[np.ndarray, "laws"]) -> Float[np.ndarray, "laws"]:
+    """Each value minus the least finite one; infinite values stay infinite."""
+    finite = np.isfinite(values)
+    return np.where(finite, values - np.min(values[finite], initial=np.inf), values) if finite.any() else values
 
 
 def held_out_scores(fits: Sequence[SolvedFit], seed: int = 0) -> list[dict]:
     """How well each fit predicts runs of larger scale than those it was fitted to; no fields if no rows can be scored.
 
-    The fields are `heldout_score`, `heldout_error`, `p_best` and `reach` of `ComparedLaw`.
+    The fields are `heldout_score`, `heldout_error`, `p_best` and `reach` of `ComparedLaw`. A fit that has no finite
+    scores has no fields, and the others are compared without it.
     """
     larger = ~fits[0].problem.fitted
     if larger.any():
         parts = [extrapolation.scores(fitted.problem, fitted.identified.theta) for fitted in fits]
         scale = extrapolation.scale_of(fits[0].problem)
         reach = scale[larger].max() / scale[~larger].max()
-        scored = [Extrapolation(larger, score[larger], relative[larger], reach) for score, relative in parts]
+        windows = [Extrapolation(larger, score[larger], relative[larger], reach) for score, relative in parts]
     else:
         windows = [extrapolation.extrapolate(fitted.problem, fitted.solutions) for fitted in fits]
-        scored = [window for window in windows if window is not None]
-        if len(scored) < len(windows):
-            return [{}] * len(fits)
+    scored = {
+        index: law
+        for index, law in enumerate(windows)
+        if law is not None and law.rows.any() and np.isfinite(law.score).all()
+    }
+    fields: list[dict] = [{} for _ in fits]
     # Laws with more constants may have a wider first window, so only rows on which every law was scored count.
-    common = np.logical_and.reduce([law.rows for law in scored])
-    score = np.array([law.score[common[law.rows]] for law in scored])
-    if not common.any() or not np.isfinite(score).all():
-        return [{}] * len(fits)
+    common = np.logical_and.reduce([law.rows for law in scored.values()]) if scored else np.zeros(len(larger), bool)
+    if not common.any():
+        return fields
+    score = np.array([law.score[common[law.rows]] for law in scored.values()])
     cluster = np.unique(fits[0].problem.cluster[common], return_inverse=True)[1]
     sums = np.stack([np.bincount(cluster, weights=row) for row in score])
     draws = np.random.default_rng(seed).multinomial(sums.shape[1], np.full(sums.shape[1], 1 / sums.shape[1]), RANKINGS)
     first = np.argmax(sums @ draws.T, axis=0)
-    errors = [law.relative[common[law.rows]] for law in scored]
-    return [
-        {
-            "heldout_score": float(score[index].mean()),
+    for place, (index, law) in enumerate(scored.items()):
+        error = law.relative[common[law.rows]]
+        fields[index] = {
+            "heldout_score": float(score[place].mean()),
             "heldout_error": float(error.mean()) if np.isfinite(error).all() else None,
-            "p_best": float(np.mean(first == index)),
-            "reach": float(scored[index].reach),
+            "p_best": float(np.mean(first == place)),
+            "reach": float(law.reach),
         }
-        for index, error in enumerate(errors)
-    ]
+    return fields
 
 
 def compare(
     law_ids: Sequence[str], frame: pd.DataFrame, *, holdout: str | None = None, seed: int = 0, source: str = "table"
 ) -> Comparison:
-    """Fit several laws of one response to the same rows and rank them.
+    """Fit several laws of one response to the same rows and rank them; a law that cannot be fitted is left out.
 
     Args:
         frame: columns by role, as for `fit`.
@@ -197,9 +238,20 @@ def compare(
         seed: the seed of the folds and of the resamplings of held-out clusters.
 
     Raises:
-        InputError: an unknown law, laws of different responses, or unusable columns.
+        InputError: an unknown law, laws of different responses, or rows to which none of the laws can be fitted.
     """
     responses = {get_law(law_id).response for law_id in law_ids}
     if len(responses) != 1:
         raise InputError(source, "--laws", ",".join(law_ids), "at least one law, all of the same response (G or L)")
-    return compare_fitted([solve(law_id, frame, holdout=holdout, source=source) for law_id in law_ids], seed)
+    fits: list[SolvedFit] = []
+    refused: list[InputError] = []
+    for law_id in law_ids:
+        try:
+            fits.append(solve(law_id, frame, holdout=holdout, source=source))
+        except InputError as error:
+            refused.append(error)
+    if not fits:
+        raise refused[0]
+    ranked = compare_fitted(fits, seed)
+    left_out = (FitWarning("law_left_out", f"a law is left out: {error}") for error in refused)
+    return Comparison(ranked, (*ranked.warnings, *left_out))

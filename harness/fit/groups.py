@@ -1,20 +1,57 @@
-"""Fits a law to each group of a table: per corpus, per model, per tokenizer."""
+"""Takes each group of a table on its own: per corpus, per model, per tokenizer."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import TypeVar
 
 import numpy as np
 import pandas as pd
 
+from harness.fit.compare import Comparison, compare
 from harness.fit.fitting import fit
 from harness.fit.forecast import predict
 from harness.fit.laws.law import Law
 from harness.fit.laws.registry import get_law
-from harness.fit.problem.columns import column_of, held_out
+from harness.fit.problem.columns import column_of, held_out, names_of
 from harness.fit.problem.fit_status import FitWarning
 from harness.fit.referee.scores import errors_of
 from harness.fit.results.held_out import HeldOutErrors
 from harness.fit.results.result import FitResult
 from sweeps.errors import InputError
+
+Found = TypeVar("Found")
+
+
+def for_each_group(
+    frame: pd.DataFrame, by: str, work: Callable[[pd.DataFrame, str], Found], source: str = "table"
+) -> tuple[dict[str, Found], tuple[FitWarning, ...]]:
+    """Do some work on the rows of each value of a column.
+
+    Args:
+        work: takes the rows of a group, and a text that names the source and the group.
+
+    Returns:
+        what the work returned, by group in order; and a warning per group whose rows it refused, and of rows that have
+        no value in the column.
+
+    Raises:
+        InputError: no such column, or no group of which the work accepts the rows.
+    """
+    if by not in frame.columns:
+        raise InputError(source, "--by", by, f"one of the columns {names_of(frame)}")
+    found: dict[str, Found] = {}
+    warnings = []
+    for name, rows in frame.groupby(by, sort=True):
+        try:
+            found[str(name)] = work(rows.reset_index(drop=True), f"{source}, {by} {name}")
+        except InputError as error:
+            warnings.append(FitWarning("group_left_out", str(error)))
+    if not found:
+        reason = warnings[0].message if warnings else "every row lacks it"
+        raise InputError(source, "--by", by, f"at least one group with usable rows ({reason})")
+    if lacking := int(np.sum(pd.isna(frame[by]))):
+        warnings.append(FitWarning("rows_dropped", f"{lacking} of {len(frame)} rows dropped: {by} is missing"))
+    return found, tuple(warnings)
 
 
 def fit_by(
@@ -27,32 +64,31 @@ def fit_by(
         choices: further arguments of `fit`.
 
     Returns:
-        fits by group, the pooled errors as in a fit's `holdout`, and a warning per group that could not be fitted.
+        fits by group, the pooled errors as in a fit's `holdout`, and the warnings of `for_each_group`.
 
     Raises:
         InputError: no such column, or no group that can be fitted.
     """
     law = get_law(law)
-    if by not in frame.columns:
-        raise InputError(source, "--by", by, f"one of the columns {', '.join(map(str, frame.columns))}")
     marked = frame.assign(holdout=held_out(frame, holdout, source))
-    fits: dict[str, FitResult] = {}
-    warnings, observed, predicted, listed = [], [], [], []
-    for name, rows in marked.groupby(by, sort=True):
-        rows = rows.reset_index(drop=True)
-        try:
-            fits[str(name)] = fit(law, rows, source=f"{source}, {by} {name}", **choices)
-        except InputError as error:
-            warnings.append(FitWarning("group_left_out", str(error)))
-            continue
+    observed, predicted, listed = [np.empty(0)], [np.empty(0)], []
+
+    def fit_one(rows: pd.DataFrame, name: str) -> FitResult:
+        result = fit(law, rows, source=name, **choices)
         beyond = rows.loc[rows["holdout"]].reset_index(drop=True)
         if len(beyond):
             observed.append(column_of(beyond, law.response, source, signed=True))
-            predicted.append(predict(fits[str(name)], beyond)["prediction"].to_numpy(float))
-            listed += [replace(row, run=f"{name} {row.run}") for row in fits[str(name)].holdout.by_row]
-    if not fits:
-        raise InputError(
-            source, "--by", by, f"at least one group that {law.id} can be fitted to ({warnings[0].message})"
-        )
-    seen, met = (np.concatenate(parts or [np.empty(0)]) for parts in (observed, predicted))
-    return fits, errors_of(seen, met, listed), tuple(warnings)
+            predicted.append(predict(result, beyond)["prediction"].to_numpy(float))
+            group = name.removeprefix(f"{source}, ")
+            listed.extend(replace(row, run=f"{group}, {row.run}") for row in result.holdout.by_row)
+        return result
+
+    fits, warnings = for_each_group(marked, by, fit_one, source)
+    return fits, errors_of(np.concatenate(observed), np.concatenate(predicted), listed), warnings
+
+
+def compare_by(
+    law_ids: Sequence[str], frame: pd.DataFrame, by: str, *, source: str = "table", **choices
+) -> tuple[dict[str, Comparison], tuple[FitWarning, ...]]:
+    """Rank laws on the rows of each value of a column; arguments as for `compare`, errors as for `for_each_group`."""
+    return for_each_group(frame, by, lambda rows, name: compare(law_ids, rows, source=name, **choices), source)

@@ -9,7 +9,7 @@ import pandas as pd
 from jaxtyping import Float
 
 from harness.fit.laws.law import Law
-from harness.fit.problem.columns import SIZE_ROLES, evaluate, expression_column
+from harness.fit.problem.columns import SIZE_ROLES, evaluate, expression_column, names_of
 from harness.fit.problem.fit_status import FitWarning
 from harness.tables.files import read_file
 from harness.tables.numbers import numbers_of
@@ -80,12 +80,21 @@ def assign_roles(
     where: str | None = None,
     holdout: str | None = None,
     laws: Sequence[Law] = (),
+    responses: bool = True,
     source: str = "table",
 ) -> tuple[pd.DataFrame, tuple[FitWarning, ...]]:
-    """`read_table` for a table in memory: same arguments, same errors."""
+    """`read_table` for a table in memory: same arguments, same errors.
+
+    Args:
+        responses: whether the responses of the laws are read; not so for points at which they are predicted.
+    """
     signed = {*SIGNED, *(role for law in laws for role in law.signed)}
     labels = {*LABELS, *(role for law in laws for role in law.labels)}
-    filled = _filled_roles(frame, roles, laws, labels, source)
+    read = {role for law in laws for role in law.roles}
+    read |= {f"{law.response}_se" for law in laws}
+    if not responses:
+        read -= {name for law in laws for name in (law.response, f"{law.response}_se")}
+    filled = _filled_roles(frame, roles, laws, labels, read, source)
     kept = np.ones(len(frame), bool) if where is None else evaluate(frame, where, "--where", source)
     marked = np.zeros(len(frame), bool) if holdout is None else evaluate(frame, holdout, "--holdout", source)
     if holdout is not None and not (marked & kept).any():
@@ -94,7 +103,7 @@ def assign_roles(
     table = frame.assign(**values, holdout=marked, file_row=np.arange(1, len(frame) + 1)).loc[kept]
     if table.empty:
         raise InputError(source, "--where", where, "a condition that leaves some rows")
-    warnings = _about_roles(filled)
+    warnings = [*_about_roles(filled), *_about_unread(roles, read if laws else set(filled))]
     for column, entry in filled.items():
         role = column.split("[")[0]
         if role in labels or role.endswith("_se"):
@@ -121,11 +130,18 @@ def _about_roles(filled: Mapping[str, _Source]) -> list[FitWarning]:
     return [FitWarning("roles", f"{', '.join(guessed)} (--set ROLE=COLUMN says otherwise)")] if guessed else []
 
 
+def _about_unread(roles: Mapping[str, str], read: set[str]) -> list[FitWarning]:
+    """One line about the roles that were asked for and that nothing reads."""
+    beside = {*BESIDE, *LABELS, *(f"{role}_se" for role in read), *(("L", "L_train") if "G" in read else ())}
+    unread = [f"{role}={text}" for role, text in roles.items() if role not in read | beside]
+    told = f"--set {', '.join(unread)}: the law does not read this role, so nothing depends on it"
+    return [FitWarning("role_not_read", told)] if unread else []
+
+
 def _filled_roles(
-    frame: pd.DataFrame, roles: Mapping[str, str], laws: Sequence[Law], labels: set[str], source: str
+    frame: pd.DataFrame, roles: Mapping[str, str], laws: Sequence[Law], labels: set[str], read: set[str], source: str
 ) -> dict[str, _Source]:
-    """Role -> its source: the roles that are asked for, then what the laws read."""
-    read = {role for law in laws for role in (*law.roles, f"{law.response}_se")}
+    """Role -> its source: the roles that are asked for, then those that are to be read for the laws."""
     known = dict.fromkeys((*ROLES, *sorted(read)))
     needed = [role for role in known if role in read]
     vectors = {role for law in laws for role in law.vectors}
@@ -172,7 +188,7 @@ def _beside(frame: pd.DataFrame, role: str, needed: Sequence[str]) -> _Source | 
 
 def _column(frame: pd.DataFrame, role: str, name: str, source: str) -> _Source:
     if name not in frame.columns:
-        raise InputError(source, f"--set {role}", name, f"one of the columns {', '.join(map(str, frame.columns))}")
+        raise InputError(source, f"--set {role}", name, f"one of the columns {names_of(frame)}")
     return _in_units(frame, role, name)
 
 
@@ -191,7 +207,7 @@ def _asked(frame: pd.DataFrame, role: str, text: str, source: str) -> _Source:
     """What `--set ROLE=TEXT` means: a column, or an expression of columns."""
     if text in frame.columns:
         return _in_units(frame, role, text)
-    columns = ", ".join(map(str, frame.columns))
+    columns = names_of(frame)
     try:
         tree = parse_expression(text, [*map(str, frame.columns), "index"])
         values = {}

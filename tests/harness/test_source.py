@@ -3,6 +3,7 @@
 import pandas as pd
 import pytest
 
+from harness.fit.laws.registry import get_law
 from harness.record.table import runs_table
 from harness.source import parse_roles, read_points, read_runs
 from sweeps.errors import InputError
@@ -33,8 +34,9 @@ def test_a_tables_columns_named_as_roles_need_no_setting(tmp_path, ending):
 
 def test_settings_and_points():
     assert parse_roles(["N=params", "G=a=b"]) == {"N": "params", "G": "a=b"}
-    points = read_points(["N=1e6, D=2e8", "N=3,D=4"], None)
+    law = get_law("chinchilla")
+    points = read_points(["N=1M, D=2e8", "N=3,D=4"], None, law)
     assert points.to_dict("records") == [{"N": 1e6, "D": 2e8}, {"N": 3.0, "D": 4.0}]
     for at in ([], ["N"], ["N=x"], ["N=1=2"]):
         with pytest.raises(InputError):
-            read_points(at, None)
+            read_points(at, None, law)

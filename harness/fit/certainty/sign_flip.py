@@ -8,6 +8,7 @@ from harness.fit.problem.centred import Problem
 
 FLIPS = 1999  # draws of random signs, for the statistic's distribution if there were no gap
 SIGNIFICANCE = 0.01  # a gap is detected below this p value
+NOT_ABOVE_ZERO = "the gaps are not shown to lie above zero (one-sided sign-flip test at 1 %)"
 POWERS = (0.0, 0.25, 0.5, 1.0)  # the powers b that are tried in the weights D^-b
 
 

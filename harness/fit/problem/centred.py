@@ -56,7 +56,7 @@ class Problem:
     @property
     def sizes(self) -> dict[str, Float[np.ndarray, "fitted"]]:
         """N, D, U and flops of the fitted rows, as far as the law reads them, in the units of the table."""
-        known = [role for role in SIZE_ROLES if role in self.scales and role not in self.law.signed]
+        known = [role for role in SIZE_ROLES if role in self.law.columns and role not in self.law.signed]
         return {role: (self.columns[role] * self.scales[role])[self.fitted] for role in known}
 
     @property
@@ -131,7 +131,9 @@ def centre(
     model = interned(StatisticalModel(law, chosen))
     needed = len(model.parameters) + 1
     if fitted.sum() < needed:
-        raise InputError(source, "rows", int(fitted.sum()), f"at least {needed} rows to fit the law {law.id}")
+        roles = ", ".join(law.roles)
+        expected = f"at least {needed} rows with usable {roles}, for the constants of the law {law.id}"
+        raise InputError(source, "rows", int(fitted.sum()), expected)
     scales = {name: 1.0 for name in (*law.columns, law.response)}
     if law.centred:
         positive = [name for name in law.columns if name not in law.signed]

@@ -13,12 +13,20 @@ SIZE_ROLES = ("N", "D", "U", "flops")
 # Sizes that differ by less are one size. Unique tokens that are all of D, rounded, differed from D by 0.03 %; the sizes
 # of a design differ by several percent at least.
 ROUNDING = 0.002
+MOST_NAMED = 30  # columns that a refusal names
+
+
+def names_of(frame: pd.DataFrame) -> str:
+    """The names of a table's own columns, the first ones of many, for a line about a name that it lacks."""
+    names = [str(name) for name in frame.columns if name not in ("holdout", "file_row")]
+    return ", ".join(names[:MOST_NAMED]) + (f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else "")
 
 
 def _check_role(frame: pd.DataFrame, role: str, source: str) -> None:
     if role not in frame.columns:
-        columns = ", ".join(str(name) for name in frame.columns if name not in ("holdout", "file_row"))
-        raise InputError(source, role, columns, f"a column for the role {role} (--set {role}=...)")
+        raise InputError(
+            source, role, f"the columns {names_of(frame)}", f"a column for the role {role} (--set {role}=...)"
+        )
 
 
 def column_of(frame: pd.DataFrame, role: str, source: str, signed: bool = False) -> Float[np.ndarray, "rows"]:
@@ -93,7 +101,7 @@ def evaluate(frame: pd.DataFrame, expression: str, option: str, source: str) -> 
         columns = {name: expression_column(frame, name) for name in names_in(tree)}
         return rows_where(tree, columns, len(frame))
     except ExpressionError as error:
-        expected = f"a condition true or false in each row, on the columns {', '.join(map(str, frame.columns))}"
+        expected = f"a condition true or false in each row, on the columns {names_of(frame)}"
         raise InputError(source, option, expression, f"{expected} ({error})") from None
 
 

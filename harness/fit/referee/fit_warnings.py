@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from harness.fit.certainty.identifiability import FEWEST_ROWS, FEWEST_SHARE, Identified
+from harness.fit.certainty.sign_flip import NOT_ABOVE_ZERO
 from harness.fit.problem.centred import Problem
 from harness.fit.problem.fit_status import FitStatus, FitWarning
 from harness.fit.problem.model import ends_of_range
@@ -36,8 +37,7 @@ def warnings_of(
     if ends:
         yield FitWarning("at_end", f"at an end of its range, where its term is lost or too steep: {ends}")
     if law.contrast and not identified.identified.any():
-        message = "the gaps are not shown to lie above zero (one-sided sign-flip test at 1 %)"
-        yield FitWarning("no_detectable_gap", message)
+        yield FitWarning("no_detectable_gap", NOT_ABOVE_ZERO)
     unknown = [name for name, value in estimates.items() if not value.identified]
     if unknown:
         yield FitWarning("not_identified", f"not identified by these rows: {', '.join(unknown)}")

@@ -50,3 +50,29 @@ def test_a_comparison_and_a_fit_show_themselves_in_notebooks(losses):
     assert "95 % interval" in fitted._repr_html_() and "<td>alpha</td>" in fitted._repr_html_()
     known = [name for name, value in fitted.parameters.items() if value.identified]
     assert [trace.y[0] for trace in fitted.figure().data if tuple(trace.x) == (1.0,)] == known
+
+
+def test_a_law_with_too_few_rows_is_left_out_and_the_others_are_ranked(losses):
+    table = losses(4, rows=8)
+    ranked = compare(["farseer", "chinchilla", "kaplan"], table)
+    assert {law.law for law in ranked} == {"chinchilla", "kaplan"}
+    assert [warning.code for warning in ranked.warnings] == ["law_left_out"]
+    assert "at least 10 rows" in ranked.warnings[0].message and "farseer" in str(ranked.shown()[-1])
+    with pytest.raises(InputError, match="at least"):
+        compare(["farseer", "chinchilla"], losses(4, rows=4))
+
+
+def test_a_law_without_scatter_blanks_no_other(crossing):
+    """Gaps that one law meets exactly: its density is infinite, and the rivals are still scored and ranked."""
+    table = crossing(5, rows=40, scatter=0.0)
+    ranked = compare(["gap", "gap_n_free", "gap_free_n"], table)
+    rivals = [law for law in ranked if law.law != "gap"]
+    scores = [law.heldout_score for law in rivals if law.heldout_score is not None]
+    assert len(scores) == 2 and scores == sorted(scores, reverse=True)
+    assert np.isfinite([(law.aicc, law.delta_aicc) for law in rivals]).all()
+
+
+def test_a_ranking_of_gaps_that_are_zero_says_that_it_means_nothing(crossing):
+    noise = np.random.default_rng(0).standard_normal(80) * 1e-3
+    ranked = compare(["gap_n_free", "gap_free_n"], crossing(0, rows=80).assign(G=noise, G_se=1e-3))
+    assert "no_detectable_gap" in [warning.code for warning in ranked.warnings]
