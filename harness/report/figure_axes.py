@@ -88,7 +88,7 @@ def line_axis(title: str) -> dict[str, Any]:
 def log_axis(title: str, *values: Float[np.ndarray, "..."]) -> dict[str, Any]:
     """Return a logarithmic axis over positive values, with ticks at 1, 2 and 5, or in equal steps, for few decades."""
     pooled = np.concatenate([np.ravel(np.asarray(v, float)) for v in values])
-    logs = np.log10(pooled[pooled > 0])
+    logs = np.log10(pooled[(pooled > 0) & np.isfinite(pooled)])
     low, high = (logs.min(), logs.max()) if len(logs) else (0.0, 1.0)
     # A single value gets a whole decade around it, because otherwise no tick would be near it.
     pad = 0.05 * (high - low) if high - low > NARROW else (1.0 - (high - low)) / 2
@@ -111,8 +111,8 @@ def even_ticks(low: float, high: float) -> list[float]:
 
 
 def value_axis(title: str, *values: Float[np.ndarray, "..."]) -> dict[str, Any]:
-    """Return a logarithmic axis where all values are above zero, else a linear one."""
-    positive = all((np.asarray(v, float) > 0).all() for v in values)
+    """Return a logarithmic axis where all finite values are above zero, else a linear one."""
+    positive = all((v[np.isfinite(v)] > 0).all() for v in values)
     return log_axis(title, *values) if positive else line_axis(title)
 
 

@@ -14,9 +14,12 @@ from harness.fit.problem.columns import column_of, vector_columns
 from harness.fit.problem.objective import objective_named
 from harness.fit.referee.scores import row_numbers
 from harness.fit.results.result import FitResult
+from sweeps.complaints import shorten
 
 # A page of a million rows could not be opened: so many are drawn, those farthest from the law among them.
 MOST_DRAWN = 3000
+# A curve for each value of a column that has no more; else one at each quarter of its rows.
+MOST_CURVES = 8
 MEANINGS = {
     "N": "parameters", "D": "tokens", "U": "unique tokens", "flops": "training FLOPs", "L": "loss", "G": "gap",
     "L_train": "training loss", "B": "batch", "lr": "learning rate", "epochs": "passes over the text",
@@ -121,7 +124,7 @@ def _range(values: Float[np.ndarray, "rows"]) -> float:
 
 def _title(role: str, column: str) -> str:
     meaning = f"{role}, {MEANINGS[role]}" if role in MEANINGS else role
-    return meaning if column in role else f"{meaning} ({column})"
+    return meaning if column in role or meaning.endswith(column) else f"{meaning} ({column})"
 
 
 def _residuals(
@@ -151,15 +154,14 @@ def _names(frame: pd.DataFrame) -> np.ndarray:
     ]
     rows = [f"row {number}" for number in row_numbers(frame)]
     if labels:
-        rows = [f"{cell}, {row}" for cell, row in zip(labels[0], rows, strict=True)]
+        rows = [f"{shorten(str(cell))}, {row}" for cell, row in zip(labels[0], rows, strict=True)]
     return np.asarray(rows, object)
 
 
-def law_curves(result: FitResult, rows: FittedRows, most: int = 5, points: int = 80) -> tuple[LawCurve, ...]:
+def law_curves(result: FitResult, rows: FittedRows, points: int = 80) -> tuple[LawCurve, ...]:
     """The law along the column with the widest range, at a few values of the other; none if it reads more than two.
 
     Args:
-        most: how many curves; the column that has no more values than these gets one at each.
         points: how many points a curve has.
     """
     law = get_law(result.law)
@@ -171,10 +173,11 @@ def law_curves(result: FitResult, rows: FittedRows, most: int = 5, points: int =
     grid = np.geomspace(along.min(), along.max(), points)
     other, values = rest[0] if rest else (None, np.ones(1))
     places = np.unique(values)
-    if len(places) > most:
-        places = np.unique(np.quantile(values, np.linspace(0, 1, most), method="nearest"))
+    if len(places) > MOST_CURVES:
+        places = np.unique(np.quantile(values, [0, 0.25, 0.5, 0.75, 1], method="nearest"))
     table = pd.DataFrame({across: np.tile(grid, len(places)), **({other: np.repeat(places, points)} if other else {})})
-    said = predict(result, table, source=result.source)
+    with np.errstate(all="ignore"):  # a draw of a law with a pole may be infinite somewhere; it gets no band
+        said = predict(result, table, source=result.source)
     columns = [said[name].to_numpy(float).reshape(len(places), points) for name in ("prediction", "low", "high")]
     return tuple(
         LawCurve(float(at) if other else None, grid, *each) for at, *each in zip(places, *columns, strict=True)

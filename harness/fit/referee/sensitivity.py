@@ -40,8 +40,9 @@ REFUTED = 10.0  # an alternative law whose AIC is higher by more than this does 
 def values_at(problem: Problem, theta: Float[np.ndarray, "parameters"]) -> dict[str, float]:
     """The value of every raw parameter and declared combination at a point."""
     values = raw_point(problem, theta)
-    named = stacked(problem.model.parameters, values)
-    return values | {c.label: float(c.value(named)) for c in problem.law.combinations}
+    with float64():
+        named = stacked(problem.model.parameters, values)
+        return values | {c.label: float(c.value(named)) for c in problem.law.combinations}
 
 
 def prediction_beyond(problem: Problem, theta: Float[np.ndarray, "parameters"]) -> float | None:

@@ -80,3 +80,11 @@ def test_isoflop_profiles_in_giga_flops_are_doubted(profiles):
     assert not codes(counted.warnings) & doubted
     giga = allocate_runs(table.assign(flops=flops.round(-10) / 1e9), [1e22], 2, bootstrap=20)
     assert {"flops_not_6nd", "far_beyond"} <= codes(giga.warnings)
+
+
+@pytest.mark.parametrize("law", ["hestness_size", "henighan_n_opt"])
+def test_a_law_may_predict_a_size(law):
+    """N is then the response, and only the other sizes are held against each other."""
+    n = np.geomspace(1e6, 1e9, 12)
+    fitted = solve(law, pd.DataFrame({"N": n, "D": 1e3 * n**0.8, "flops": 1e12 * n**0.7}))
+    assert "N" not in fitted.problem.sizes and len(fitted.problem.sizes) == 1
