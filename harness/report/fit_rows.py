@@ -19,7 +19,7 @@ from sweeps.complaints import shorten
 # A page of a million rows could not be opened: so many are drawn, those farthest from the law among them.
 MOST_DRAWN = 3000
 # A curve for each value of a column that has no more; else one at each quarter of its rows.
-MOST_CURVES = 8
+MOST_LINES = 8
 MEANINGS = {
     "N": "parameters", "D": "tokens", "U": "unique tokens", "flops": "training FLOPs", "L": "loss", "G": "gap",
     "L_train": "training loss", "B": "batch", "lr": "learning rate", "epochs": "passes over the text",
@@ -173,7 +173,7 @@ def law_curves(result: FitResult, rows: FittedRows, points: int = 80) -> tuple[L
     grid = np.geomspace(along.min(), along.max(), points)
     other, values = rest[0] if rest else (None, np.ones(1))
     places = np.unique(values)
-    if len(places) > MOST_CURVES:
+    if len(places) > MOST_LINES:
         places = np.unique(np.quantile(values, [0, 0.25, 0.5, 0.75, 1], method="nearest"))
     table = pd.DataFrame({across: np.tile(grid, len(places)), **({other: np.repeat(places, points)} if other else {})})
     with np.errstate(all="ignore"):  # a draw of a law with a pole may be infinite somewhere; it gets no band
