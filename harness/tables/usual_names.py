@@ -12,14 +12,15 @@ USUAL_NAMES = {
     ),
     "D": (
         "d", "tokens", "n_tokens", "num_tokens", "train_tokens", "training_tokens", "total_tokens", "tokens_d",
-        "token_count", "tokens_seen", "tokens_trained", "dataset_tokens",
+        "token_count", "tokens_seen", "tokens_trained", "dataset_tokens", "num_input_tokens_seen", "consumed_tokens",
     ),
     "U": ("u", "unique_tokens", "n_unique_tokens", "unique_d", "unique_tokens_u"),
     "L": (
         "l", "val_loss", "validation_loss", "valid_loss", "eval_loss", "heldout_loss", "held_out_loss", "test_loss",
-        "final_loss", "loss_final", "final_val_loss", "loss",
+        "loss_val", "loss_validation", "loss_valid", "loss_eval", "loss_test", "final_loss", "loss_final",
+        "final_val_loss", "loss",
     ),
-    "L_train": ("l_train", "train_loss", "training_loss", "final_train_loss"),
+    "L_train": ("l_train", "train_loss", "training_loss", "loss_train", "final_train_loss"),
     "G": ("g", "gap", "generalization_gap", "generalisation_gap"),
     "B": ("batch", "batch_size", "batch_tokens", "tokens_per_batch"),
     "lr": ("lr", "learning_rate", "peak_lr"),

@@ -62,6 +62,8 @@ def _tracking_uri(store: str) -> str:
             if found is None:
                 raise InputError(store, "STORE", "a folder without experiments", _EXPECTED)
             return found.resolve().as_uri()
+    elif not store or not path.exists():
+        raise InputError("mlflow", "STORE", store, _EXPECTED)
     try:
         with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as database:
             database.execute("SELECT 1 FROM experiments")

@@ -154,9 +154,12 @@ def _curves_table(found: Sequence[TrackedRun], runs: pd.DataFrame) -> pd.DataFra
     usual = [usual_column(role, map(str, runs.columns)) for role in _CONSTANT_ROLES]
     frames = []
     for run, (_, row) in zip(found, runs.iterrows(), strict=True):
-        if len(run.curve):
+        # A size that was logged once, as a metric, is as constant as a setting.
+        curve = run.curve.drop(columns=[name for name in usual if name in run.curve and run.curve[name].nunique() == 1])
+        curve = curve.dropna(how="all")
+        if len(curve):
             # A metric `step` is the user's own count of steps, and the tracker's count makes way for it.
-            steps = {"step": run.curve.index, **dict(run.curve.items())}
+            steps = {"step": curve.index, **dict(curve.items())}
             beside = {name: row[name] for name in usual if name and name not in steps}
             frames.append(pd.DataFrame({"run_id": run.run_id, "step": steps.pop("step"), **beside, **steps}))
     return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
