@@ -14,7 +14,6 @@ from mlflow.store.entities import PagedList
 
 from harness.tables.trackers.logs import hearing
 from harness.tables.trackers.runs import Tell, TrackedRun, curve_of
-from sweeps.complaints import shorten
 from sweeps.errors import InputError, reason_of
 
 _EXPECTED = "an MLflow store: mlflow.db, a folder mlruns, or a tracking URI such as http://HOST:5000"
@@ -41,7 +40,7 @@ def read_mlflow(store: str | None, curves: bool, tell: Tell) -> list[TrackedRun]
             runs = list(_paged(lambda **page: client.search_runs(list(experiments), **page))) if experiments else []
             found = [_tracked(client, run, experiments[run.info.experiment_id], curves) for run in runs]
         except Exception as error:  # the client has an error of its own, but a damaged store raises any
-            raise InputError(store, "STORE", shorten(reason_of(error)), _EXPECTED) from None
+            raise InputError(store, "STORE", reason_of(error), _EXPECTED) from None
     return found[::-1]  # the client's order is the latest first
 
 

@@ -81,14 +81,17 @@ def import_runs(
     if tracker not in KINDS:
         raise InputError("import", "tracker", tracker, f"one of {', '.join(KINDS)}")
     reader = getattr(importlib.import_module(f"harness.tables.trackers.{tracker}"), f"read_{tracker}")
+    told: list[str] = []
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # those of the trackers' packages; what matters to the user is told
-        found: Sequence[TrackedRun] = reader(store, curves, tell)
+        found: Sequence[TrackedRun] = reader(store, curves, told.append)
+    for sentence in told:
+        tell(sentence)
     if not found:
         raise InputError(store or tracker, "runs", 0, "a store that holds at least one run")
     runs = _runs_table(found, tell)
     _tell_of_states(runs, tell)
-    _tell_of_roles(runs, tell)
+    _tell_of_roles(found, runs, tell)
     return Imported(runs, _curves_table(found, runs) if curves else pd.DataFrame())
 
 
@@ -131,7 +134,7 @@ def _number_or(value: Any) -> Any:
     return float(value) if isinstance(value, str) and value in ("NaN", "Infinity", "-Infinity") else value
 
 
-def curve_of(rows: Iterable[tuple[int, Mapping[str, Any]]]) -> pd.DataFrame:
+def curve_of(rows: Iterable[tuple[Any, Mapping[str, Any]]]) -> pd.DataFrame:
     """The numbers among metrics that were logged at steps; of two values of a metric at a step the later counts."""
     steps: dict[int, dict[str, float]] = {}
     for step, row in rows:
@@ -155,7 +158,8 @@ def _curves_table(found: Sequence[TrackedRun], runs: pd.DataFrame) -> pd.DataFra
     frames = []
     for run, (_, row) in zip(found, runs.iterrows(), strict=True):
         # A size that was logged once, as a metric, is as constant as a setting.
-        curve = run.curve.drop(columns=[name for name in usual if name in run.curve and run.curve[name].nunique() == 1])
+        counts = run.curve.nunique()
+        curve = run.curve.drop(columns=[name for name in usual if counts.get(name) == 1])
         curve = curve.dropna(how="all")
         if len(curve):
             # A metric `step` is the user's own count of steps, and the tracker's count makes way for it.
@@ -170,11 +174,12 @@ def _tell_of_states(runs: pd.DataFrame, tell: Tell) -> None:
         others = Counter(state for state in runs["state"].fillna("unknown") if state != "finished")
         if others:
             counts = ", ".join(f"{count} {state}" for state, count in others.most_common())
-            tell(f"{others.total()} of {len(runs)} runs did not finish ({counts}): see the column state")
+            leave_out = """--where "state == 'finished'" leaves them out of a fit"""
+            tell(f"{others.total()} of {len(runs)} runs did not finish ({counts}): {leave_out}")
 
 
-def _tell_of_roles(runs: pd.DataFrame, tell: Tell) -> None:
-    """Which columns a fit takes, and which runs have no loss."""
+def _tell_of_roles(found: Sequence[TrackedRun], runs: pd.DataFrame, tell: Tell) -> None:
+    """Which columns a fit takes, which runs have no loss, and which have one from long before their end."""
     columns = {role: usual_column(role, map(str, runs.columns)) for role in _TOLD_ROLES}
     told = [", ".join(f"{role} = {column}" for role, column in columns.items() if column)]
     missing = [role for role in ("N", "D", "L") if columns[role] is None]
@@ -182,7 +187,21 @@ def _tell_of_roles(runs: pd.DataFrame, tell: Tell) -> None:
         told.append(f"no column has a usual name of {', '.join(missing)} (--set {missing[0]}=COLUMN)")
     tell(f"isogap fit takes {'; '.join(filter(None, told))}")
     if loss := columns["L"]:
-        without = runs.loc[runs[loss].isna()]
-        if len(without):
-            names = without["run_name"].fillna(without["run_id"]) if "run_name" in without else without["run_id"]
-            tell(f"{len(without)} of {len(runs)} runs have no {loss}: {shorten(', '.join(names))}")
+        without = [position for position, missing in enumerate(runs[loss].isna()) if missing]
+        if without:
+            tell(f"{len(without)} of {len(runs)} runs have no {loss}: {_names(found, without)}")
+        early = [position for position, run in enumerate(found) if _ends_before(run.curve, loss)]
+        if early:
+            count = f"{len(early)} of {len(runs)} runs"
+            tell(f"{count} went on by 5 % or more after their last {loss}: {_names(found, early)}")
+
+
+def _names(found: Sequence[TrackedRun], positions: Iterable[int]) -> str:
+    chosen = [found[position] for position in positions]
+    return shorten(", ".join(run.about.get("run_name") or run.run_id for run in chosen))
+
+
+def _ends_before(curve: pd.DataFrame, metric: str) -> bool:
+    """Whether a metric was last logged so long before the end of a run that it is of fewer tokens than the run has."""
+    last = curve[metric].last_valid_index() if metric in curve else None
+    return last is not None and bool(last < curve.index[-1] / 1.05)

@@ -1,4 +1,4 @@
-"""Tables that were exported from W&B: of its page of runs, of one of its charts, or by the loop of its manual."""
+"""Tables that were exported from W&B: of its page of runs, of one of its charts, or in Python as its manual does."""
 
 import ast
 import json
@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from harness.tables.files import read_file
-from harness.tables.trackers.runs import Tell, TrackedRun, curve_of
+from harness.tables.trackers.runs import Tell, TrackedRun, curve_of, flat
 
 # Where an export may keep what names a run, and how it ended.
 _NAMES = ("run_id", "id", "ID", "name", "Name")
@@ -20,9 +20,11 @@ _METRICS = ("summary", "summary_metrics", "summaryMetrics")
 
 
 def read_wandb_export(path: Path, tell: Tell) -> list[TrackedRun]:
-    """Read an exported table, CSV or JSON: a row a run, or the columns `RUN - METRIC` of a chart over `Step`.
+    """Read an exported table, CSV or JSON, of one of three kinds.
 
-    Cells that hold a run's whole `config` or `summary`, as W&B's manual exports them, become columns.
+    A row for each run: cells that hold a run's whole `config` or `summary`, as in W&B's manual, become columns. A chart
+    over `Step`, with columns `RUN - METRIC`. A history (`run.history()`, `runs.histories()`) with a row for each step:
+    a column `_step`, and either no column that names the run or the same names in many rows.
 
     Raises:
         InputError: a file that is not a table.
@@ -31,6 +33,9 @@ def read_wandb_export(path: Path, tell: Tell) -> list[TrackedRun]:
     if any(str(name).endswith("__MIN") for name in frame.columns):
         return _chart(frame)
     names = {name: column for name, column in (("run_id", _first(frame, _NAMES)), ("state", _first(frame, _STATES)))}
+    if "_step" in frame.columns and (names["run_id"] is None or frame[names["run_id"]].duplicated().any()):
+        groups = {path.stem: frame} if names["run_id"] is None else dict(list(frame.groupby(names["run_id"])))
+        return [_curve(str(run), history.set_index("_step")) for run, history in groups.items()]
     told = [f"{name} is the column {column}" for name, column in names.items() if column not in (None, name)]
     if told:
         tell(", ".join(told))
@@ -56,19 +61,25 @@ def _first(frame: pd.DataFrame, names: tuple[str, ...]) -> str | None:
 
 
 def _chart(frame: pd.DataFrame) -> list[TrackedRun]:
-    """The runs of a chart: their curves, and their last values."""
+    """The runs of a chart."""
     step, *columns = map(str, frame.columns)
-    curves: dict[str, list[tuple[int, dict[str, float]]]] = {}
+    runs: dict[str, dict[str, str]] = {}
     for column in columns:
         run, _, metric = column.rpartition(" - ")
-        if not column.endswith(("__MIN", "__MAX")) and not metric.startswith("_"):
-            seen = frame.loc[frame[column].notna(), [step, column]]
-            rows = [(at, {metric: value}) for at, value in seen.itertuples(index=False)]
-            curves.setdefault(run, []).extend(rows)
+        if not metric.endswith(("__MIN", "__MAX")):
+            runs.setdefault(run, {})[column] = metric
+    history = frame.set_index(step)
     return [
-        TrackedRun(run, final={name: value for _, row in rows for name, value in row.items()}, curve=curve_of(rows))
-        for run, rows in curves.items()
+        _curve(run, pd.DataFrame({metric: history[column] for column, metric in metrics.items()}))
+        for run, metrics in runs.items()
     ]
+
+
+def _curve(run_id: str, history: pd.DataFrame) -> TrackedRun:
+    """A run of which a table has the metrics by step: its curve, and the last value of each metric."""
+    rows = [(step, flat(row.dropna().to_dict())) for step, row in history.iterrows()]
+    last = {name: value for _, row in rows for name, value in row.items()}
+    return TrackedRun(run_id, final=last, curve=curve_of(rows))
 
 
 def _tracked(row: dict[str, Any], names: dict[str, str | None], number: int) -> TrackedRun:
@@ -83,7 +94,9 @@ def _tracked(row: dict[str, Any], names: dict[str, str | None], number: int) -> 
             final |= {inner: value} if inner else settings
         else:
             final[name] = value
-    about = {"state": None if state is None else str(state).lower()}
+    about = {name: str(final.pop(name)) for name in ("run_name", "experiment", "project") if final.get(name)}
+    if state is not None:
+        about["state"] = str(state).lower()
     return TrackedRun(str(run_id or number), about, config, final)
 
 

@@ -26,7 +26,7 @@ def test_a_run_comes_back_with_its_sizes_and_losses(tracker, recorded, monkeypat
     assert row["run_id"] == run.config.run_id and set(QUANTITIES) <= row.keys()
     assert row["N_nonembedding"] == count(run.config.model).nonembedding and row["D"] == 32 * 400
     assert row["model.width"] == 16 and row["heldout/loss"] == pytest.approx(run.rows["heldout/loss", 50])
-    assert "N = N_nonembedding, D = D, U = U, L = heldout/loss, L_train = train_loss" in told[-1]
+    assert "N = N_nonembedding, D = D, U = U, L = heldout/loss, L_train = train_loss" in told[0]
     curves = imported.curves.melt(["run_id", "step", "N_nonembedding"], var_name="tag").dropna()
     found = {(tag, step): value for tag, step, value in curves[["tag", "step", "value"]].itertuples(index=False)}
     assert {key: found[key] for key in run.rows} == pytest.approx(run.rows)

@@ -2,7 +2,9 @@
 
 import logging
 import sqlite3
+import threading
 
+import pandas as pd
 import pytest
 
 pytest.importorskip("mlflow")
@@ -49,7 +51,9 @@ def test_runs_and_curves_are_those_that_were_written(store, stores, check_ladder
     assert imported.runs["tied"].tolist() == [True] * 12 and set(imported.runs["family"]) == {"dense"}
     states = ["finished"] * 12 if "old" in store else ["finished"] * 11 + ["killed"]
     assert imported.runs["state"].tolist() == states
-    assert told[:-1] == ["1 of 12 runs did not finish (1 killed): see the column state"] * ("killed" in states)
+    assert told[:-1] == [
+        "1 of 12 runs did not finish (1 killed): --where \"state == 'finished'\" leaves them out of a fit"
+    ] * ("killed" in states)
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -76,3 +80,26 @@ def test_what_is_no_store_is_refused_and_left_as_it_is(tmp_path):
         with pytest.raises(InputError, match="STORE"):
             import_runs("mlflow", store)
     assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_a_server_gives_what_its_database_holds(stores, monkeypatch):
+    pytest.importorskip("flask")
+    monkeypatch.setenv("_MLFLOW_SERVER_FILE_STORE", f"sqlite:///{stores}/mlflow.db")
+    monkeypatch.setenv("_MLFLOW_SERVER_ARTIFACT_ROOT", str(stores))
+    from mlflow.server import app
+    from werkzeug.serving import make_server
+
+    server = make_server("127.0.0.1", 0, app, threaded=True)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        uris = (f"http://127.0.0.1:{server.port}", f"{stores}/mlflow.db")
+        served, read = (import_runs("mlflow", uri, curves=True, tell=lambda _: None) for uri in uris)
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+    pd.testing.assert_frame_equal(served.runs, read.runs)
+    pd.testing.assert_frame_equal(served.curves, read.curves)

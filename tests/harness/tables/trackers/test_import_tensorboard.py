@@ -84,6 +84,18 @@ def test_folders_of_one_run_are_one_row(tmp_path):
     }
 
 
+def test_a_loss_from_before_the_end_of_a_run_is_told(tmp_path):
+    for name, last in (("early", 80), ("late", 97)):
+        with SummaryWriter(str(tmp_path / name)) as writer:
+            for step in range(101):
+                writer.add_scalar("train/loss", 3.0, step)
+                if step in (50, last):
+                    writer.add_scalar("val/loss", 4.0, step)
+    told = []
+    import_runs("tensorboard", str(tmp_path), tell=told.append)
+    assert told[-1] == "1 of 2 runs went on by 5 % or more after their last val/loss: early"
+
+
 def test_what_is_no_folder_of_events_is_refused(tmp_path):
     for store in (None, str(tmp_path), str(tmp_path / "none")):
         with pytest.raises(InputError, match="event file"):

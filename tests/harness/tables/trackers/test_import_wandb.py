@@ -50,7 +50,7 @@ def test_runs_and_curves_are_those_that_were_written(folder, ladder, check_ladde
     failed = imported.runs.loc[imported.runs["state"] == "failed", "run_id"]
     assert failed.tolist() == [ladder[-1].name]
     assert told == [
-        "1 of 12 runs did not finish (1 failed): see the column state",
+        "1 of 12 runs did not finish (1 failed): --where \"state == 'finished'\" leaves them out of a fit",
         "isogap fit takes N = model.n_params, D = tokens, L = val/loss, L_train = train/loss",
     ]
     assert set(imported.runs["note"]) == {"as given"} and set(imported.runs["model.widths"]) == {"[1, 2]"}
@@ -143,7 +143,7 @@ def test_exported_tables_are_read(kind, tmp_path):
     assert runs["n_params"].tolist() == [1e6, 1e7, 1e8] and runs["tokens"].tolist() == [1e7, 1e8, 1e9]
     np.testing.assert_array_equal(runs["val/loss"], [3.0, np.nan, 2.0])
     assert told[1:] == [
-        "1 of 3 runs did not finish (1 crashed): see the column state",
+        "1 of 3 runs did not finish (1 crashed): --where \"state == 'finished'\" leaves them out of a fit",
         "isogap fit takes N = n_params, D = tokens, L = val/loss",
         "1 of 3 runs have no val/loss: b",
     ]
@@ -160,6 +160,24 @@ def test_an_exported_chart_is_curves(tmp_path):
     assert imported.curves.to_dict("list") == {
         "run_id": ["a - b", "a - b", "c", "c"], "step": [1, 3, 1, 2], "val/loss": [3.0, 2.0, 5.0, 4.0],
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_an_exported_history_is_curves(named, tmp_path):
+    rows = [("a", 0, 3.0, 1.0), ("a", 5, 2.5, None), ("b", 0, 4.0, 1.0)][: 3 if named else 2]
+    frame = pd.DataFrame(rows, columns=["run_id", "_step", "val/loss", "lr"]).assign(_runtime=1.0)
+    (frame if named else frame.drop(columns="run_id")).to_csv(tmp_path / "a.csv", index=False)
+    imported = import_runs("wandb", str(tmp_path / "a.csv"), curves=True, tell=lambda _: None)
+    assert imported.runs["val/loss"].tolist() == [2.5, 4.0][: 1 + named]
+    assert imported.runs["run_id"].tolist() == ["a", "b"][: 1 + named]
+    assert imported.curves[["run_id", "step", "val/loss"]].to_numpy().tolist() == [list(row[:3]) for row in rows]
+
+
+def test_what_is_told_of_damage_is_a_warning_in_python(tmp_path):
+    pytest.importorskip("wandb")
+    (tmp_path / "other.wandb").write_bytes(b"something else")
+    with pytest.warns(UserWarning, match="other.wandb: left out"), pytest.raises(InputError, match="at least one run"):
+        import_runs("wandb", str(tmp_path))
 
 
 def test_what_is_none_of_these_is_refused(tmp_path):
