@@ -30,11 +30,11 @@ def check_figure(path: Path) -> None:
     """Check, before the work, that a figure can be written.
 
     Raises:
-        InputError: an ending that is none of `ENDINGS`, or no such folder.
+        InputError: an ending that is none of `ENDINGS`, or a folder.
         ModuleNotFoundError: an image without matplotlib, the extra `figures`.
     """
-    if path.suffix.lower() not in ENDINGS:
-        raise InputError("--figure", "value", str(path), f"a name that ends in {', '.join(ENDINGS)}")
+    if path.suffix.lower() not in ENDINGS or path.is_dir():
+        raise InputError("--figure", "value", str(path), f"a file whose name ends in {', '.join(ENDINGS)}")
     if path.suffix.lower() != ".html":
         import matplotlib  # noqa: F401
 

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from harness.fit.laws.law import Law
+from harness.fit.problem.fit_status import FitStatus
 from harness.fit.results.result import FitResult
 from harness.fit.results.shown import number, span
 from harness.report import fit_figures
@@ -62,7 +63,9 @@ def headline(result: FitResult) -> str:
     else:
         known = "these rows identify every constant"
     robust = "" if result.robustness is None else f"; the fit is {result.robustness.verdict} under other choices"
-    return f"The law {result.law}: {known}{robust}."
+    settled = result.status in (FitStatus.CONVERGED, FitStatus.NOT_IDENTIFIED)
+    ended = "" if settled else f"; the search ended as {result.status.value.replace('_', ' ')}"
+    return f"The law {result.law}: {known}{ended}{robust}."
 
 
 def fit_page(result: FitResult, law: Law, rows: FittedRows, curves: Sequence[LawCurve]) -> str:

@@ -44,12 +44,14 @@ def write_report(
         the page's path.
 
     Raises:
-        InputError: a source that cannot be read or fitted, or a page whose name does not end in .html.
+        InputError: a source that cannot be read or fitted, or a page that is a folder or does not end in .html.
     """
     if to is not None and to.suffix not in (".html", ".htm"):
         raise InputError("--to", "value", str(to), "a name that ends in .html")
     place = None if isinstance(source, pd.DataFrame) else open_folder(str(source))
     path = to or _usual_page(place, law)
+    if path.is_dir():
+        raise InputError("--to", "value", str(path), "a file, and it is a folder")
     if law is not None:
         records = read_any_table(source, law, **reading)
         text = table_page(records, judge_any_table(records))

@@ -12,7 +12,7 @@ from harness.fit.laws.law import Law
 from harness.fit.problem.columns import SIZE_ROLES, evaluate, expression_column, names_of
 from harness.fit.problem.fit_status import FitWarning
 from harness.tables.files import read_file
-from harness.tables.numbers import numbers_of
+from harness.tables.numbers import numbers_of, parse_number
 from harness.tables.usual_names import unit_of, usual_column
 from sweeps.errors import InputError
 from sweeps.expression import ExpressionError, evaluate_rows, names_in, parse_expression
@@ -167,11 +167,26 @@ def _filled_roles(
 
 
 def _usual(frame: pd.DataFrame, role: str) -> _Source | None:
-    """The column with the name of a role, else the one with a usual name; None if there is neither."""
+    """The column with the name of a role, else the one with a usual name; None if there is neither.
+
+    A column of words, such as the convention of a `param_count`, is passed over for a role of numbers.
+    """
     if role in frame.columns:
         return _Source(_series(frame, role), role, False)
-    column = usual_column(role, map(str, frame.columns))
-    return None if column is None else _in_units(frame, role, column)._replace(guessed=True)
+    names = [*map(str, frame.columns)]
+    while (column := usual_column(role, names)) is not None:
+        if role in LABELS or _has_numbers(_series(frame, column)):
+            return _in_units(frame, role, column)._replace(guessed=True)
+        names.remove(column)
+    return None
+
+
+def _has_numbers(column: pd.Series) -> bool:
+    """Whether a cell is a number, however it is written."""
+    if pd.api.types.is_numeric_dtype(column.dtype):
+        return True
+    numbers = (parse_number(cell) for cell in column if isinstance(cell, str))
+    return any(number is not None and np.isfinite(number) for number in numbers)
 
 
 def _beside(frame: pd.DataFrame, role: str, needed: Sequence[str]) -> _Source | None:

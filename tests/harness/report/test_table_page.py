@@ -138,6 +138,9 @@ def test_a_table_in_which_nothing_is_known_has_a_page(tmp_path):
 def test_a_page_has_a_name_that_says_so(tmp_path):
     with pytest.raises(InputError, match="--to"):
         report(tmp_path / "absent.csv", "chinchilla", to=tmp_path / "runs.csv")
+    (tmp_path / "folder.html").mkdir()
+    with pytest.raises(InputError, match="it is a folder"):
+        report(tmp_path / "absent.csv", "chinchilla", to=tmp_path / "folder.html")
 
 
 def test_of_many_rows_the_farthest_are_drawn():

@@ -2,6 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from harness.fit.laws.registry import get_law
 from harness.tables.read import assign_roles, read_table
 from sweeps.errors import InputError
 
@@ -39,3 +40,10 @@ def test_rows_without_a_role_are_dropped_and_counted():
 def test_unusable_requests_are_the_users_error(arguments, words):
     with pytest.raises(InputError, match=words):
         assign_roles(pd.DataFrame({"N": [1.0, 2.0], "name": ["a", "b"]}), **arguments)
+
+
+def test_a_usual_name_of_a_column_of_words_is_passed_over():
+    """A table of Porian et al. has the convention of counting in `param_count`, and the counts in another column."""
+    frame = pd.DataFrame({"param_count": ["standard", "attention"], "params_N": [1e6, 2e6], "loss": [4.0, 3.0]})
+    table, _ = assign_roles(frame, {}, laws=[get_law("henighan_n")])
+    assert table.N.tolist() == [1e6, 2e6]
