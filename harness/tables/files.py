@@ -12,6 +12,7 @@ import lzma
 import re
 import sys
 import zipfile
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -38,14 +39,12 @@ def read_file(path: Path | str) -> pd.DataFrame:
     """
     data = _unpacked(path, _bytes_of(path))
     if data[:4] == b"PAR1":
-        try:
-            return pd.read_parquet(io.BytesIO(data))
-        except (ValueError, OSError) as error:
-            raise InputError(path, "SOURCE", shorten(str(error).splitlines()[0]), "a readable parquet file") from None
-    text = _decoded(path, data)
-    if not text.strip():
-        raise InputError(path, "SOURCE", "an empty file", EXPECTED)
-    frame = _json(path, text) if text.lstrip()[0] in "[{" else _delimited(path, text)
+        frame = _parquet(path, data)
+    else:
+        text = _decoded(path, data)
+        if not text.strip():
+            raise InputError(path, "SOURCE", "an empty file", EXPECTED)
+        frame = _json(path, text) if text.lstrip()[0] in "[{" else _delimited(path, text)
     twice = frame.columns[frame.columns.duplicated()]
     if len(twice):
         raise InputError(path, "columns", twice[0], "names that differ")
@@ -82,11 +81,23 @@ def _unpacked(path: Path | str, data: bytes) -> bytes:
                 if len(names) != 1:
                     raise InputError(path, "SOURCE", f"a zip of {len(names)} files", "a zip of one file")
                 return _unpacked(path, archive.read(names[0]))
-    except (OSError, EOFError, lzma.LZMAError, zipfile.BadZipFile, RuntimeError) as error:
+    except InputError:
+        raise
+    except (OSError, EOFError, ValueError, lzma.LZMAError, zlib.error, zipfile.BadZipFile, RuntimeError) as error:
         raise InputError(
             path, "SOURCE", str(error) or type(error).__name__, "a compressed file that is whole"
         ) from None
     return data
+
+
+def _parquet(path: Path | str, data: bytes) -> pd.DataFrame:
+    """The columns of a parquet file, those of a named index first."""
+    try:
+        frame = pd.read_parquet(io.BytesIO(data))
+    except (ValueError, OSError) as error:
+        raise InputError(path, "SOURCE", shorten(str(error).splitlines()[0]), "a readable parquet file") from None
+    frame = frame if frame.index.names == [None] else frame.reset_index()
+    return frame.rename(columns=str)
 
 
 def _decoded(path: Path | str, data: bytes) -> str:
@@ -108,6 +119,8 @@ def _json(path: Path | str, text: str) -> pd.DataFrame:
         content = json.loads(text)
     except ValueError as error:
         content = _json_lines(path, text, error)
+    except RecursionError:
+        raise InputError(path, "SOURCE", "deeply nested JSON", EXPECTED) from None
     if isinstance(content, dict):
         lists = all(isinstance(value, list) for value in content.values())
         if content and lists and len({len(value) for value in content.values()}) == 1:
@@ -137,10 +150,15 @@ def _json_lines(path: Path | str, text: str, whole: ValueError) -> list:
 
 
 def _delimited(path: Path | str, text: str) -> pd.DataFrame:
-    lines = [line for line in text.splitlines() if line.strip() and not line.startswith("#")]
-    if not lines:
+    lines = [line for line in text.splitlines() if line.strip()]
+    plain = [line for line in lines if not line.startswith("#")]
+    if not plain:
         raise InputError(path, "SOURCE", "comments only", EXPECTED)
-    delimiter = _delimiter(lines)
+    delimiter = _delimiter(plain)
+    # A row may begin with #, too: it has as many cells as the headings, and comes after them.
+    width = _cells(plain[0], delimiter)
+    above = lines.index(plain[0])
+    lines = [line for line in lines[above:] if not line.startswith("#") or _cells(line, delimiter) == width]
     if delimiter is None:
         lines, delimiter = [",".join(line.split()) for line in lines], ","
     lengths = [len(row) for row in csv.reader(lines, delimiter=delimiter, skipinitialspace=True)]
@@ -160,6 +178,13 @@ def _delimited(path: Path | str, text: str) -> pd.DataFrame:
     empty = [name for name in names if name.startswith("column ") and frame[name].isna().all()]
     frame = frame.drop(columns=empty)
     return _with_points(frame) if delimiter != "," else frame
+
+
+def _cells(line: str, delimiter: str | None) -> int:
+    """The number of cells of a line; without a delimiter, cells are cut by blanks."""
+    if delimiter is None:
+        return len(line.split())
+    return len(next(csv.reader([line], delimiter=delimiter, skipinitialspace=True)))
 
 
 def _delimiter(lines: list[str]) -> str | None:
@@ -194,6 +219,7 @@ def typed(column: pd.Series) -> pd.Series:
     """Numbers where every cell is one, truth values where every cell is one, else text."""
     if not _is_text(column):
         return column
+    column = column.map(lambda cell: str(cell) if isinstance(cell, list | dict | tuple | np.ndarray) else cell)
     cells = {cell.strip().lower() for cell in column if isinstance(cell, str)}
     if cells and cells <= {"true", "false"} and all(isinstance(cell, str) for cell in column):
         return column.str.strip().str.lower() == "true"

@@ -14,6 +14,7 @@ from harness.fit.problem.fit_status import FitWarning
 from harness.tables.files import read_file
 from harness.tables.numbers import numbers_of, parse_number
 from harness.tables.usual_names import unit_of, usual_column
+from sweeps.complaints import shorten
 from sweeps.errors import InputError
 from sweeps.expression import ExpressionError, evaluate_rows, names_in, parse_expression
 
@@ -246,5 +247,5 @@ def _numbers(column: pd.Series, shown: str, source: str) -> Float[np.ndarray, "r
     if fault is not None:
         label = column.index[fault]
         place = f"row {label + 1}" if isinstance(label, int) else f"row {label}"
-        raise InputError(source, f"{place}, column {shown}", column.iloc[fault], "numbers")
+        raise InputError(source, f"{place}, column {shown}", shorten(column.iloc[fault]), "numbers")
     return numbers

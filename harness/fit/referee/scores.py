@@ -10,10 +10,15 @@ from harness.fit.problem.centred import Problem
 from harness.fit.problem.raw_units import predictions
 from harness.fit.results.held_out import HeldOutErrors, HeldOutRow, HeldOutRun
 from harness.fit.results.result import Scatter
+from harness.fit.results.shown import Known
 
 
-def _sd(values: Float[np.ndarray, "rows"]) -> float | None:
-    return float(np.sqrt(np.mean(values**2))) if len(values) else None
+def _sd(values: Float[np.ndarray, "rows"]) -> Known:
+    """The root of the mean square, also of numbers whose squares are too large to be one; None without numbers."""
+    if not len(values):
+        return None
+    size = float(np.max(np.abs(values)))
+    return size * float(np.sqrt(np.mean((values / size) ** 2))) if size > 0 else 0.0
 
 
 def scatter_of(problem: Problem, theta: Float[np.ndarray, "parameters"], parameters: int) -> Scatter:
@@ -63,15 +68,17 @@ def errors_of(
     """
     if not len(observed):
         return HeldOutErrors(0, None, None, None)
-    total = np.sum((observed - observed.mean()) ** 2)
+    rmse, spread = _sd(observed - predicted), _sd(observed - observed.mean())
+    with np.errstate(all="ignore"):
+        r2 = 1.0 - np.square(np.divide(rmse, spread))
     by_run: dict[str, list[HeldOutRow]] = {}
     for row in listed:
         by_run.setdefault(row.run, []).append(row)
     return HeldOutErrors(
         rows=len(observed),
         mean_abs_relative_error=float(np.mean(np.abs(predicted / observed - 1.0))) if np.all(observed) else None,
-        rmse=float(np.sqrt(np.mean((observed - predicted) ** 2))),
-        r2=float(1.0 - np.sum((observed - predicted) ** 2) / total) if total > 0 else None,
+        rmse=rmse,
+        r2=float(r2) if np.isfinite(r2) else None,
         coverage=coverage_of(listed),
         by_run=tuple(_run_errors(run, rows) for run, rows in by_run.items() if len(rows) > 1),
         by_row=tuple(listed),
@@ -86,7 +93,7 @@ def coverage_of(rows: Sequence[HeldOutRow]) -> float | None:
 
 def _run_errors(run: str, rows: Sequence[HeldOutRow]) -> HeldOutRun:
     errors = np.array([row.predicted - row.observed for row in rows])
-    return HeldOutRun(run, len(rows), float(errors.mean()), float(np.sqrt(np.mean(errors**2))), coverage_of(rows))
+    return HeldOutRun(run, len(rows), float(errors.mean()), _sd(errors), coverage_of(rows))
 
 
 def row_numbers(frame: pd.DataFrame) -> Int[np.ndarray, "rows"]:

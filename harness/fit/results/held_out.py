@@ -39,7 +39,7 @@ class HeldOutRun:
     run: str
     rows: int
     mean_error: float
-    rmse: float
+    rmse: Known
     coverage: float | None
 
 
