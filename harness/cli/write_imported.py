@@ -9,7 +9,7 @@ from sweeps.errors import InputError
 
 
 def write_imported(tracker: str, store: str | None, to: Path, curves: Path | None) -> str:
-    """Write the table of runs, and that of curves if it is asked for; say what is in them, and how to go on.
+    """Write the table of runs, and that of curves if it is asked for; say what is in them.
 
     Raises:
         InputError: what `import_runs` raises; files of other endings, or one that is also another or the store.
@@ -19,13 +19,12 @@ def write_imported(tracker: str, store: str | None, to: Path, curves: Path | Non
     named = [Path(name).resolve() for name in (to, curves, store) if name]
     if len(set(named)) < len(named):
         raise InputError(to, "--to", str(to), "a file of its own, which is neither the store nor that of the curves")
-    source, told = store or tracker, []
+    source = store or tracker
     with working(f"reading {source}"):
-        imported = import_runs(tracker, store, curves=curves is not None, tell=told.append)
+        imported = import_runs(tracker, store, curves=curves is not None, tell=lambda told: print(f"{source}: {told}"))
     if curves and imported.curves.empty:
         raise InputError(source, "--curves", str(curves), "a store that holds the metrics of single steps")
-    told = [f"{source}: {sentence}" for sentence in told]
-    told.append(f"{write_table(imported.runs, to)} runs in {to}")
+    written = [f"{write_table(imported.runs, to)} runs in {to}"]
     if curves:
-        told.append(f"{write_table(imported.curves, curves)} rows, one a run and step, in {curves}")
-    return "\n".join(told)
+        written.append(f"{write_table(imported.curves, curves)} rows, one a run and step, in {curves}")
+    return "\n".join(written)

@@ -19,7 +19,7 @@ from harness.tables.trackers.runs import Tell, TrackedRun, curve_of
 from sweeps.errors import InputError, reason_of
 
 # Keras and others write the metrics of one run into such folders beside each other.
-_SPLITS = ("train", "training", "validation", "valid", "val", "eval", "test")
+_SPLITS = {"train", "training", "validation", "valid", "val", "eval", "test"}
 # The folder of `SummaryWriter.add_hparams`; the metrics in it are those of the run's end, and not of a step.
 _NAMED_BY_TIME = re.compile(r"\d+\.\d+")
 # By the numbers of `tensorboard.plugins.hparams.api_pb2.Status`.
@@ -29,8 +29,9 @@ _STATES = {1: "finished", 2: "failed", 3: "running"}
 def read_tensorboard(store: str | None, curves: bool, tell: Tell) -> list[TrackedRun]:
     """Read the event files in a folder, at any depth. As in TensorBoard, a run is a folder that holds some.
 
-    Folders of one run are joined: `train`, `validation` and the like, whose names then stand before their metrics, and
-    what `SummaryWriter.add_hparams` and `add_scalars` put below a run's own folder. The settings are hyperparameters,
+    Folders of one run are joined: `train`, `validation` and the like, if no other folder stands beside them, whose
+    names then stand before their metrics; and what `SummaryWriter.add_hparams` and `add_scalars` put below a run's own
+    folder. The settings are hyperparameters,
     texts that are JSON objects (as of Hugging Face's Trainer), and the file `hparams.yaml` that Lightning writes beside
     the events. A damaged record ends the reading of its file, which is told.
 
@@ -62,7 +63,8 @@ def read_tensorboard(store: str | None, curves: bool, tell: Tell) -> list[Tracke
 
 def _part(place: Path, tell: Tell) -> TrackedRun:
     """What the event files of one folder hold."""
-    events = EventAccumulator(str(place), size_guidance={"tensors": 0})
+    # All scalars, and of texts, images and the rest the last of each tag.
+    events = EventAccumulator(str(place), {"tensors": 1}, tensor_size_guidance={"scalars": 0})
     events.Reload()
     logged: list[tuple[int, dict[str, float]]] = []
     final: dict[str, float] = {}
@@ -125,7 +127,8 @@ def _home(
 ) -> tuple[Path, Callable[[str], str]]:
     """The folder of the run that a folder of events belongs to, and what its metrics are called there."""
     above = next((outer for outer in place.parents if outer in parts), None)
-    if place != folder and place.name.lower() in _SPLITS:
+    beside = {other.name.lower() for other in parts if other.parent == place.parent}
+    if place != folder and beside <= _SPLITS:
         return place.parent, lambda tag: f"{place.name}/{tag}"
     if above and _NAMED_BY_TIME.fullmatch(place.name):
         return above, str

@@ -2,7 +2,6 @@
 
 import ast
 import json
-import re
 from pathlib import Path
 from typing import Any
 
@@ -106,10 +105,15 @@ def _object(cell: Any) -> dict[str, Any]:
         try:
             cell = json.loads(cell)
         except ValueError:
-            literal = re.sub(r"(?<![\w'\"])nan(?![\w'\"])", "None", cell)
-            literal = re.sub(r"(?<![\w'\"])inf(?![\w'\"])", "1e999", literal)
             try:
-                cell = ast.literal_eval(literal)
-            except (ValueError, SyntaxError):
+                cell = ast.literal_eval(_Numbers().visit(ast.parse(cell, mode="eval")))
+            except (ValueError, SyntaxError, MemoryError, RecursionError):
                 return {}
     return cell if isinstance(cell, dict) else {}
+
+
+class _Numbers(ast.NodeTransformer):
+    """Makes numbers of the names nan and inf, which Python writes for them."""
+
+    def visit_Name(self, node: ast.Name) -> ast.expr:
+        return ast.Constant(float(node.id)) if node.id in ("nan", "inf") else node

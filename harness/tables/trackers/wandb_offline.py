@@ -31,29 +31,24 @@ def read_wandb_files(paths: Sequence[Path], tell: Tell) -> list[TrackedRun]:
     """
     runs: dict[str, _Run] = {}
     for path in paths:
-        run: _Run | None = None
-        for content in log_records(path, tell):
+        data = path.read_bytes()
+        if not data.startswith(b":W&B"):
+            tell(f"{path}: left out, because it is not a file of W&B's client")
+            continue
+        run_id = path.stem.removeprefix("run-")
+        run = runs.setdefault(run_id, _Run(run_id))
+        run.state = "unfinished"
+        for content in log_records(data, path, tell):
             try:
-                record = Record.FromString(content)
+                run.take(Record.FromString(content))
             except DecodeError as error:
                 tell(f"{path}: a record that cannot be read is left out ({error})")
-                continue
-            if record.HasField("run"):
-                run = runs.setdefault(record.run.run_id, _Run(record.run.run_id))
-                run.state = "unfinished"
-            if run is not None:
-                run.take(record)
-        if run is None:
-            tell(f"{path}: left out, because it names no run")
     return [run.tracked() for run in runs.values()]
 
 
-def log_records(path: Path, tell: Tell) -> Iterator[bytes]:
-    """The records of a file in LevelDB's log format; after damage it goes on with the next block."""
-    data, position = path.read_bytes(), 7
-    if data[:4] != b":W&B":
-        tell(f"{path}: left out, because it is not a file of W&B's client")
-        return
+def log_records(data: bytes, path: Path, tell: Tell) -> Iterator[bytes]:
+    """The records of a file in LevelDB's log format; after damage, which is told, it goes on with the next block."""
+    position = 7
     started: bytes | None = None
     while position + _HEADER.size <= len(data):
         left = _BLOCK - position % _BLOCK
@@ -133,5 +128,7 @@ def _place(values: dict[str, Any], item: Any) -> tuple[dict[str, Any], str]:
     """The dictionary within nested values that an item changes, and the name of the item in it."""
     *outer, name = [item.key] if item.key else item.nested_key
     for key in outer:
-        values = values.setdefault(key, {})
+        if not isinstance(values.get(key), dict):
+            values[key] = {}
+        values = values[key]
     return values, name

@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pytest
 
 pytest.importorskip("tensorboard")
@@ -69,6 +70,10 @@ def test_folders_of_one_run_are_one_row(tmp_path):
         writer = Writer(str(tmp_path / "keras" / split))
         writer.add_scalar("epoch_loss", loss, step=1)
         writer.close()
+    for name in ("test", "other"):  # a run that happens to be called so
+        with SummaryWriter(str(tmp_path / "plain" / name)) as writer:
+            writer.add_scalar("loss", 5.0, 1)
+            writer.add_image("pixels", np.zeros((3, 2, 2)), 1)
     with SummaryWriter(str(tmp_path / "torch")) as writer:
         writer.add_scalars("loss", {"a": 1.0, "b": 2.0}, 7)
         writer.add_text("args", json.dumps({"learning_rate": 0.1, "model": {"n_params": 5}}))  # as Hugging Face writes
@@ -80,6 +85,8 @@ def test_folders_of_one_run_are_one_row(tmp_path):
     assert rows == {
         "keras": {"train/epoch_loss": 2.5, "validation/epoch_loss": 3.0},
         "lightning/version_0": {"lr": 0.2, "model.n_params": 6, "val_loss": 4.0},
+        "plain/test": {"loss": 5.0},
+        "plain/other": {"loss": 5.0},
         "torch": {"args.learning_rate": 0.1, "args.model.n_params": 5, "loss/a": 1.0, "loss/b": 2.0},
     }
 
