@@ -208,7 +208,6 @@ def _fit(
     quantile: Annotated[
         float, Option(help="of log_huber: 0.5 fits the middle of the runs, 0.1 the frontier of the best")
     ] = 0.5,
-    profile: Annotated[bool, Option("--profile", help="also give the intervals of the profile likelihood")] = False,
     sensitivity: Annotated[
         bool, Option(help="refit under other reasonable choices, to see what depends on them")
     ] = True,

@@ -55,7 +55,6 @@ def fit_runs(
     objective: str | None = None,
     delta: float = 1e-3,
     quantile: float = 0.5,
-    profile: bool = False,
     sensitivity: bool = True,
     **reading: Unpack[Reading],
 ) -> FitResult:
@@ -69,7 +68,6 @@ def fit_runs(
         objective: log_huber, log_squares, squares or normal, instead of the law's own.
         delta: the residual at which Huber's loss turns from quadratic to linear.
         quantile: the quantile that log_huber fits: 0.5 is the middle of the runs, 0.1 near the best ones.
-        profile: whether to add intervals of the profile likelihood.
         sensitivity: whether to refit under other reasonable choices.
 
     Raises:
@@ -78,7 +76,7 @@ def fit_runs(
     frame = read_runs(source, law, **reading)
     return fit(
         law, frame, bootstrap=bootstrap, seed=seed, objective=objective, options=HuberOptions(delta, quantile),
-        profile=profile, sensitivity=sensitivity, source=_name(source),
+        sensitivity=sensitivity, source=_name(source),
     )  # fmt: skip
 
 

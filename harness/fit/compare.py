@@ -196,9 +196,12 @@ def held_out_scores(fits: Sequence[SolvedFit], seed: int = 0) -> list[dict]:
     larger = ~fits[0].problem.fitted
     if larger.any():
         parts = [extrapolation.scores(fitted.problem, fitted.identified.theta) for fitted in fits]
-        scale = extrapolation.scale_of(fits[0].problem)
+        scale = extrapolation.scale_of(fits[0].problem.law, fits[0].problem.raw_columns)
         reach = scale[larger].max() / scale[~larger].max()
-        windows = [Extrapolation(larger, score[larger], relative[larger], reach) for score, relative in parts]
+        windows = [
+            Extrapolation(larger, score[larger], relative[larger], reach, 0.0, scale[~larger].max())
+            for score, relative in parts
+        ]
     else:
         windows = [extrapolation.extrapolate(fitted.problem, fitted.solutions) for fitted in fits]
     scored = {

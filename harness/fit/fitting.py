@@ -6,10 +6,10 @@ import numpy as np
 import pandas as pd
 
 from harness.fit.certainty.bootstrap import resample
+from harness.fit.certainty.confidence_set import BetterPoint, ConfidenceSet, confidence_set
 from harness.fit.certainty.identifiability import Identified, identify, nothing_identified
 from harness.fit.certainty.intervals import combinations_of, estimates_of
-from harness.fit.certainty.large_tables import draws_from_sandwich, extend, is_large, large_table_warning, part_of
-from harness.fit.certainty.profile_likelihood import profile_intervals as profile_of
+from harness.fit.certainty.large_tables import extend, is_large, large_table_warning, part_of, sandwich_set
 from harness.fit.certainty.sign_flip import detect
 from harness.fit.forecast import predict
 from harness.fit.laws.law import Law
@@ -28,7 +28,7 @@ from harness.fit.referee.sensitivity import cases, robustness
 from harness.fit.results.held_out import HeldOutRow
 from harness.fit.results.result import Estimate, FitResult, Identifiability, Minimum
 from harness.fit.results.shown import finite_rows
-from harness.fit.search.solver import Solutions, minimise, status_of
+from harness.fit.search.solver import Solutions, best_and_runners_up, minimise, status_of
 from harness.fit.search.starts import grid_of_starts
 from sweeps.errors import InputError
 
@@ -46,8 +46,8 @@ class SolvedFit:
 
     @property
     def degrees(self) -> int:
-        """The number of fitted directions: those of the law, and the scale of the residuals."""
-        return self.identified.degrees + 1
+        """The number of constants that were searched: those of the law, and the scale of the residuals."""
+        return len(self.problem.law.parameters) + 1
 
     @property
     def log_likelihood(self) -> float:
@@ -84,15 +84,41 @@ def solve(
         solutions, identified = extend(problem, searched, solutions)
     else:
         identified = identify(problem, solutions)
-    if not identified.identified.all() and status in (FitStatus.CONVERGED, FitStatus.AT_BOUND):
-        status = FitStatus.NOT_IDENTIFIED
-    return SolvedFit(problem, solutions, identified, status)
+    return SolvedFit(problem, solutions, identified, _status(status, bool(identified.identified.all())))
+
+
+def _status(status: FitStatus, identified: bool) -> FitStatus:
+    """The status of a fit once it is known whether every parameter is identified."""
+    unsure = not identified and status in (FitStatus.CONVERGED, FitStatus.AT_BOUND)
+    return FitStatus.NOT_IDENTIFIED if unsure else status
 
 
 def curvature_estimates(fitted: SolvedFit) -> dict[str, Estimate]:
-    """The parameters of a solved fit with errors from the curvature of the likelihood alone, without a bootstrap."""
-    no_draws = resample(fitted.problem, fitted.solutions, fitted.identified, 0, 0)
-    return estimates_of(fitted.problem, fitted.identified, *no_draws)
+    """The parameters of a solved fit with errors from the curvature of the likelihood alone: fast, and symmetric."""
+    return estimates_of(fitted.problem, fitted.identified)
+
+
+def with_confidence_set(fitted: SolvedFit) -> tuple[SolvedFit, ConfidenceSet | None]:
+    """The fit and its confidence set; no set where nothing is identified since there is no gap.
+
+    While the set is built, refits may find a lower loss than the search: that point is then the fit.
+    """
+    problem, solutions, identified = fitted.problem, fitted.solutions, fitted.identified
+    if not identified.rank:
+        return fitted, None
+    if is_large(problem):
+        return fitted, sandwich_set(problem, identified)
+    while True:
+        try:
+            minima = best_and_runners_up(solutions, 4)[1:]
+            return fitted, confidence_set(problem, identified.ratio, minima, identified.ends)
+        except BetterPoint as better:
+            again = minimise(problem, better.theta[None])
+            theta, loss = solutions.theta.copy(), solutions.loss.copy()
+            theta[solutions.best], loss[solutions.best] = again.theta[0], again.loss[0]
+            solutions = replace(solutions, theta=theta, loss=loss)
+            identified = identify(problem, solutions)
+            fitted = replace(fitted, solutions=solutions, identified=identified)
 
 
 def fit(
@@ -105,7 +131,6 @@ def fit(
     objective: str | None = None,
     options: HuberOptions = DEFAULT_OPTIONS,
     sensitivity: bool = True,
-    profile: bool = False,
     source: str = "table",
 ) -> FitResult:
     """Fit a law to a table with columns in roles.
@@ -115,18 +140,17 @@ def fit(
         frame: columns by role (`N`, `D`, `G`, `L`, ...); optional `G_se` (standard error of G, nats), `cluster` (rows
             to resample together; by default each row alone), `holdout` (rows to score but not to fit).
         holdout: a condition on the columns, in place of the column `holdout`.
-        bootstrap: refits to resampled clusters; 0 takes standard errors from the curvature.
+        bootstrap: refits to resampled clusters, for a second interval of each parameter; 0 for none.
         seed: the seed of the bootstrap.
         objective: the id of one of `harness.fit.problem.objective`, in place of the law's own.
         options: the residual at which Huber's loss turns from square to linear, and the quantile.
         sensitivity: whether to refit under other reasonable choices.
-        profile: whether to add intervals of the profile likelihood.
 
     Raises:
         InputError: unusable columns, too few rows, or a condition that does not parse.
     """
     fitted = solve(law, frame, holdout=holdout, objective=objective, options=options, source=source)
-    return complete(fitted, frame, draws=bootstrap, seed=seed, sensitivity=sensitivity, profile=profile, source=source)
+    return complete(fitted, frame, draws=bootstrap, seed=seed, sensitivity=sensitivity, source=source)
 
 
 def complete(
@@ -136,28 +160,24 @@ def complete(
     draws: int = 200,
     seed: int = 0,
     sensitivity: bool = True,
-    profile: bool = False,
     source: str = "table",
 ) -> FitResult:
     """Complete a solved fit with errors, scores and warnings."""
+    fitted, region = with_confidence_set(fitted)
     problem, solutions, identified = fitted.problem, fitted.solutions, fitted.identified
-    law = problem.law
-    if is_large(problem):
-        sampled, ends = draws_from_sandwich(problem, identified, draws, seed)
-        searched, searched_frame = part_of(problem, frame)
-    else:
-        sampled, ends = resample(problem, solutions, identified, draws, seed)
-        searched, searched_frame = problem, frame
-    estimates = estimates_of(problem, identified, sampled, ends)
-    if profile:
-        for name, (low, high) in profile_of(problem, identified, fitted.degrees).items():
-            estimates[name] = replace(estimates[name], profile_low=low, profile_high=high)
-    combinations = combinations_of(problem, identified, sampled)
+    law, large = problem.law, is_large(problem)
+    searched, searched_frame = part_of(problem, frame) if large else (problem, frame)
+    sampled, ends = resample(problem, solutions, 0 if large or region is None else draws, seed)
+    estimates = estimates_of(problem, identified, region, sampled, ends)
+    known = np.array([value.identified for value in estimates.values()])
+    status = _status(fitted.status, bool(known.all()))
+    identified = replace(identified, identified=known)
+    combinations = combinations_of(problem, identified, region)
     reported = [name for name, value in estimates.items() if value.identified]
     reported += [entry.combination for entry in combinations]
     refits = cases(searched, searched_frame, solutions, identified, reported) if sensitivity and reported else ()
     robust = robustness(problem, identified, refits) if refits else None
-    beyond = extrapolate(searched, solutions) if sensitivity else None
+    beyond = extrapolate(searched, solutions)
     condition = identified.condition if np.isfinite(identified.condition) else None
     loss = solutions.loss
     best, likelihood = float(np.min(loss)), problem.model.objective.variance is not None
@@ -171,12 +191,11 @@ def complete(
         objective=Minimum(
             name=problem.model.objective.name,
             value=value,
-            given_up_for_fewer_directions=(identified.loss - best) * problem.unit,
             starts=len(loss),
             starts_within_1_percent=float(np.mean(near)),
             distance_from_start=float(solutions.distance[solutions.best]),
         ),
-        status=fitted.status,
+        status=status,
         parameters=estimates,
         identifiability=Identifiability(
             rank=identified.rank,
@@ -192,12 +211,11 @@ def complete(
         robustness=robust,
         extrapolation=beyond.summary() if beyond else None,
         checklist=checklist(problem, frame, solutions, identified, draws),
-        warnings=(*problem.warnings, *warnings_of(fitted.status, problem, identified, estimates, robust)),
+        warnings=(*problem.warnings, *warnings_of(status, problem, identified, estimates, robust)),
         log_likelihood=fitted.log_likelihood,
         degrees=fitted.degrees,
-        draws={name: tuple(map(float, values)) for name, values in raw_values(problem, sampled).items()}
-        if draws
-        else {},
+        draws=_columns(problem, sampled),
+        confidence_set=_columns(problem, region.thetas) if region else {},
         sizes={role: (float(values.min()), float(values.max())) for role, values in problem.sizes.items()},
     )
     if problem.fitted.all():
@@ -226,3 +244,10 @@ def _held_out_rows(result: FitResult, problem: Problem, frame: pd.DataFrame, sou
         )
         for place, row in zip(places, at, strict=True)
     ]
+
+
+def _columns(problem: Problem, thetas: np.ndarray) -> dict[str, tuple[float, ...]]:
+    """Points by parameter, in raw units; nothing for no points."""
+    if not len(thetas):
+        return {}
+    return {name: tuple(map(float, values)) for name, values in raw_values(problem, thetas).items()}

@@ -1,5 +1,6 @@
-"""Predictions of a fit at new points, with intervals from its bootstrap draws."""
+"""Predictions of a fit at new points, with intervals from its confidence set."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -8,8 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 from jaxtyping import Float
+from numpy.typing import ArrayLike
+from scipy.special import stdtrit
 
-from harness.fit.certainty.intervals import percentiles
 from harness.fit.laws.law import bind, stacked
 from harness.fit.laws.registry import get_law
 from harness.fit.problem.columns import SIZE_ROLES, column_of, read_columns
@@ -17,6 +19,7 @@ from harness.fit.problem.fit_status import FitWarning
 from harness.fit.problem.objective import objective_named
 from harness.fit.problem.program import float64
 from harness.fit.problem.sizes import doubtful_points
+from harness.fit.referee.extrapolation import scale_of
 from harness.fit.results.result import FitResult
 from harness.fit.results.shown import Showable, Shown, TextTable, spans_table, warning_lines
 from sweeps.errors import InputError
@@ -82,25 +85,51 @@ def predictions_table(title: str, points: pd.DataFrame) -> TextTable:
 def predict(result: FitResult, points: pd.DataFrame, *, source: str = "points") -> pd.DataFrame:
     """Predict the response at new points, in the unit of the fitted one (nats per token for L and G).
 
+    Beyond the largest fitted run both intervals carry the error by which fits to the smaller runs missed the larger
+    ones (`referee.extrapolation`), in proportion to the distance in log scale.
+
     Args:
         points: the law's columns by role, raw counts.
 
     Returns:
-        the points with `prediction`; `low`, `high`: a 95 % confidence interval of the law's mean, from the bootstrap
-        draws (nan without draws); `run_low`, `run_high`: a 95 % prediction interval for one new run, to which the
-        scatter of the fitted runs is added (but not its measurement error, which is unknown).
+        the points with `prediction`; `low`, `high`: the 95 % interval of the law (profile likelihood; nan without a
+        confidence set); `run_low`, `run_high`: a 95 % prediction interval for one new run, to which the scatter of the
+        fitted runs is added (but not its measurement error, which is unknown); `beyond`: the scale of the point divided
+        by the largest fitted one, nan where the fit does not know it.
 
     Raises:
         InputError: a column of the law is missing or unusable.
     """
-    center, sampled = curves(result, points, source)
-    if not len(sampled):
-        return points.assign(prediction=center, low=np.nan, high=np.nan, run_low=np.nan, run_high=np.nan)
-    # A new run is a draw of the law plus the scatter of the fitted runs, in the form that the objective defines.
-    normal = np.random.default_rng(0).standard_normal(sampled.shape)
-    new_runs = objective_named(result.objective.name).new_runs(sampled, result.scatter, normal)
-    (low, high), (run_low, run_high) = percentiles(sampled), percentiles(new_runs)
-    return points.assign(prediction=center, low=low, high=high, run_low=run_low, run_high=run_high)
+    law = get_law(result.law)
+    center = at_points(result, points, {name: [value] for name, value in estimates(result).items()}, source)[0]
+    beyond = np.full(len(points), np.nan)
+    if result.extrapolation is not None:
+        beyond = scale_of(law, read_columns(law, points, source)[0]) / result.extrapolation.largest
+    table = points.assign(prediction=center, low=np.nan, high=np.nan, run_low=np.nan, run_high=np.nan, beyond=beyond)
+    if not result.confidence_set:
+        return table
+    values = at_points(result, points, result.confidence_set, source)
+    values = np.where(np.isfinite(values), values, center)
+    objective = objective_named(result.objective.name)
+    spare = max(result.rows - result.degrees, 1)
+    student = float(stdtrit(spare, 0.975))
+    scatter = student * objective.run_scatter(result.scatter, np.sqrt(result.rows / spare))
+    excess = np.zeros(len(points))
+    if result.extrapolation is not None:
+        distance = np.log(np.maximum(beyond, 1.0)) / max(np.log(result.extrapolation.reach), 1e-9)
+        excess = student * result.extrapolation.excess * distance
+    for name, error in (("", excess), ("run_", np.hypot(excess, scatter))):
+        if objective.log:
+            low, high = np.log(center / values.min(axis=0)), np.log(values.max(axis=0) / center)
+            table[f"{name}low"], table[f"{name}high"] = (
+                center * np.exp(-np.hypot(low, error)),
+                center * np.exp(np.hypot(high, error)),
+            )
+        else:
+            error = error * np.abs(center) if objective.relative else error
+            table[f"{name}low"] = center - np.hypot(center - values.min(axis=0), error)
+            table[f"{name}high"] = center + np.hypot(values.max(axis=0) - center, error)
+    return table
 
 
 def doubts(result: FitResult, points: pd.DataFrame, source: str = "points") -> tuple[FitWarning, ...]:
@@ -115,10 +144,10 @@ def doubts(result: FitResult, points: pd.DataFrame, source: str = "points") -> t
     return tuple(doubtful_points(sizes, result.largest))
 
 
-def curves(
-    result: FitResult, points: pd.DataFrame, source: str = "points"
-) -> tuple[Float[np.ndarray, "points"], Float[np.ndarray, "draws points"]]:
-    """The fitted law at new points: at the estimates, and in one row per bootstrap draw.
+def at_points(
+    result: FitResult, points: pd.DataFrame, values: Mapping[str, ArrayLike], source: str = "points"
+) -> Float[np.ndarray, "draws points"]:
+    """The fitted law at new points, for several values of its parameters (name -> one value per draw).
 
     Raises InputError if a column of the law is missing or unusable.
     """
@@ -129,10 +158,8 @@ def curves(
     if missing:
         raise InputError(source, "columns", ", ".join(missing), f"those of the fit: {', '.join(result.parameters)}")
 
-    def of(values) -> jax.Array:
-        return law.predict(stacked(parameters, values), columns) + jnp.zeros(len(points))
+    def of(draw) -> jax.Array:
+        return law.predict(stacked(parameters, draw), columns) + jnp.zeros(len(points))
 
     with float64():
-        center = np.asarray(of(estimates(result)))
-        draws = {name: np.asarray(values) for name, values in result.draws.items()}
-        return center, np.asarray(jax.vmap(of)(draws)) if draws else np.empty((0, len(points)))
+        return np.asarray(jax.vmap(of)({name: jnp.asarray(values[name]) for name in (p.name for p in parameters)}))

@@ -22,11 +22,10 @@ from harness.fit.allocation.lines import (
     limits,
     runs_to_allocate,
     shift_from_half,
-    table_of,
     with_sizes,
 )
 from harness.fit.allocation.lower_edge import lower_edge
-from harness.fit.allocation.parametric import loss_law, optimum_on_budgets
+from harness.fit.allocation.parametric import loss_law, optimum_on_budgets, ranges
 from harness.fit.fitting import fit
 from harness.fit.forecast import estimates
 from harness.fit.problem.columns import column_of
@@ -231,10 +230,12 @@ def allocate_fit(result: FitResult, flops: ArrayLike) -> Allocation:
     if not np.all(np.isfinite(point["N"])):
         constants = ", ".join(f"{name} {value[0]:.4g}" for name, value in values.items())
         raise InputError(result.source, "parameters", constants, "positive exponents, without which no optimum exists")
-    draws = dict.fromkeys(point, np.empty((0, len(budgets))))
-    if result.draws:
-        draws = optimum_on_budgets(law, {name: np.asarray(drawn) for name, drawn in result.draws.items()}, budgets)
-    table = table_of(budgets, point, draws)
+    table = pd.DataFrame({"flops": budgets})
+    within = {name: np.asarray(values) for name, values in result.confidence_set.items()}
+    optima = optimum_on_budgets(law, within, budgets) if within else {}
+    for name, values in point.items():
+        low, high = ranges(optima[name]) if within else np.full((2, len(budgets)), np.nan)
+        table = table.assign(**{name: values, f"{name}_low": low, f"{name}_high": high})
     exponents = {}
     if law.optimum is not None:
         names = ("N_exponent", "N_exponent_low", "N_exponent_high")

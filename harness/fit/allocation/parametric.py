@@ -1,4 +1,4 @@
-"""Approach 3: the N and D that minimise a fitted loss on a budget C = 6 N D, with intervals from the fit's draws."""
+"""Approach 3: the N and D that minimise a fitted loss on a budget C = 6 N D, over the points of a confidence set."""
 
 import jax
 import jax.numpy as jnp
@@ -26,6 +26,12 @@ def loss_law(law_id: str, source: str) -> Law:
     if set(law.columns) != {"N", "D"} or law.vectors or law.labels or law.response != "L":
         raise InputError(source, "law", law_id, "a loss law that reads N and D alone, such as chinchilla")
     return law
+
+
+def ranges(values: Float[np.ndarray, "points budgets"]) -> Float[np.ndarray, "2 budgets"]:
+    """The least and the largest value over a confidence set; nan where some points of the set have none."""
+    known = np.isfinite(values).all(axis=0)
+    return np.where(known, np.stack([values.min(axis=0), values.max(axis=0)]), np.nan)
 
 
 def optimum_on_budgets(law: Law, values: Values, budgets: Float[np.ndarray, "budgets"]) -> dict[str, np.ndarray]:

@@ -1,21 +1,20 @@
 """Which parameters the rows identify, and which combinations of them where they do not.
 
-Algorithm: three tests, none of which knows a law by name.
-1. Rank: are the columns of the whitened Jacobian J (J'J is the information) independent (sigma_min/sigma_max >= 1e-3)?
-2. Profile: does the likelihood fall when a parameter goes to either end of its range and the others are refitted? If
-   not, its confidence interval is unbounded. Where the law has fewer directions at that end (a kink beyond all the data
-   has no position), the fall must exceed log(rows) for every direction that is missing there (BIC): a kink fitted to
-   noise gains more than the 3.84 of a regular parameter.
-3. Regimes: does the rank hold without the rows of a regime that is nearly empty?
+The best fit is the fit, whatever is found here: no constant is held anywhere. Three tests say what is not identified;
+none of them knows a law by name.
+1. Error: the standard error that the information gives, all other constants free, has to be below 1 for an exponent,
+   and below 3 in logs (a factor of 20) for a constant that is searched in logs. An error is judged by this scale alone
+   and not by that of the direction that is known best.
+2. Ends: a constant may stand at either end of its range if the best fit there is not rejected. Then its interval is
+   open on that side. Where the law loses further directions at that end (a kink beyond all the data has no position),
+   the fall of 2 log L must exceed log(rows) for every direction that is lost (BIC): a kink fitted to noise gains more
+   than a regular parameter. What has no error at such an end is not identified at all, and directions without error
+   are those at the end that has the fewest.
+3. Regimes: test 1, without the rows of a regime that is nearly empty.
 
-If a point with fewer directions explains the rows as well, it is adopted: the simplest of the confidence set.
+`intervals` adds a fourth: the 95 % interval has to be closed, and narrow enough to matter.
 
-Guarantee: a parameter is called identified only if it changes by less than 1 % along every direction in which the
-whitened Jacobian is a thousand times smaller than at its largest. Where no such direction exists, its 95 % profile
-interval must also end inside its range on both sides.
-
-Not for: saying how well a parameter is known, which its interval does; and laws with many local minima at the ends of
-the ranges, since each end is refitted from 6 starts only.
+Not for: laws with many local minima at the ends of the ranges, since each end is refitted from 6 starts only.
 """
 
 from dataclasses import dataclass
@@ -24,14 +23,14 @@ import numpy as np
 from jaxtyping import Float
 
 from harness.fit.certainty.information import whitened_jacobian
+from harness.fit.certainty.likelihood_ratio import LikelihoodRatio, likelihood_ratio
 from harness.fit.problem.centred import Problem
-from harness.fit.problem.likelihood import evidence_per_loss
-from harness.fit.problem.model import bounds_of
+from harness.fit.problem.model import bounds_of, in_logs
 from harness.fit.problem.raw_units import raw_map, raw_point
 from harness.fit.search.solver import Solutions, best_and_runners_up, minimise_cases
 
-RANK_TOLERANCE = 1e-3  # relative singular value below which a direction is not determined
-PROFILE_DROP = 3.84  # 95 % of chi-squared with one degree of freedom
+LARGEST_ERROR = 1.0  # the standard error, in the coordinates of the search, from which a direction is unknown
+LARGEST_LOG_ERROR = 3.0  # the standard error of a logarithm from which the constant is unknown
 FEWEST_ROWS = 5  # a regime with fewer rows counts as nearly empty
 FEWEST_SHARE = 0.03  # a regime with a smaller share of the rows does, too
 STARTS_PER_END = 6
@@ -39,61 +38,73 @@ STARTS_PER_END = 6
 
 @dataclass(frozen=True)
 class Identified:
-    """What the rows identify, at the adopted point.
+    """What the rows identify, about the best fit.
 
     Attributes:
-        theta: the adopted point, in centred coordinates.
-        free: the parameters that were not held at an end of their range.
-        loss: the minimised loss there.
+        ratio: the likelihood-ratio statistic about the best fit.
         null: orthonormal directions, in raw coordinates, along which the data say nothing.
         identified: whether each parameter is identified.
         rank: number of directions of the law's own parameters (without the objective's, such as tau) that the data
             determine.
-        condition: largest over smallest singular value at the best point; inf if nothing is identified.
-        degrees: number of directions of the law's own parameters that the fit used.
+        condition: largest over smallest singular value of the whitened Jacobian; inf if nothing is identified.
         regime_rows: fitted rows per regime of the law.
-        unbounded: parameters whose 95% profile interval reaches an end of their range.
+        unbounded: parameters that may stand at an end of their range.
+        ends: the best fits with a parameter at such an end.
+        lost: whether each parameter has no error at an end where the law loses several directions.
     """
 
-    theta: Float[np.ndarray, "parameters"]
-    free: np.ndarray
-    loss: float
+    ratio: LikelihoodRatio
     null: Float[np.ndarray, "directions parameters"]
     identified: np.ndarray
     rank: int
     condition: float
-    degrees: int
     regime_rows: dict[str, int]
     unbounded: tuple[str, ...]
+    ends: Float[np.ndarray, "ends parameters"]
+    lost: np.ndarray
 
-    def starts_with(self, others: Float[np.ndarray, "... parameters"]) -> Float[np.ndarray, "starts parameters"]:
-        """Starts of refits: the adopted point, and `others`, whose held parameters get the adopted point's values."""
-        starts = np.vstack([self.theta, others])
-        starts[:, ~self.free] = self.theta[~self.free]
-        return starts
+    @property
+    def theta(self) -> Float[np.ndarray, "parameters"]:
+        """The best fit, in the coordinates of the search."""
+        return self.ratio.theta
+
+    @property
+    def loss(self) -> float:
+        """The minimised loss at the best fit."""
+        return self.ratio.loss
 
 
 def _spectrum(problem: Problem, theta, weights=None):
-    """Singular values and right vectors of the whitened Jacobian in the law's own parameters."""
+    """Singular values and right vectors of the whitened Jacobian in the law's own parameters, as many as parameters."""
     count = len(problem.law.parameters)
-    jacobian = whitened_jacobian(problem, theta, weights)[:, :count]
-    _, values, vectors = np.linalg.svd(np.nan_to_num(jacobian), full_matrices=False)
-    values = np.maximum(values, 1e-300)
-    return values, vectors
+    jacobian = np.nan_to_num(whitened_jacobian(problem, theta, weights)[:, :count])
+    _, values, vectors = np.linalg.svd(np.vstack([jacobian, np.zeros((count, count))]), full_matrices=False)
+    return np.maximum(values, 1e-12), vectors
 
 
 def rank_of(problem: Problem, theta: Float[np.ndarray, "parameters"]) -> int:
     """How many directions of the law's own parameters (without the objective's, such as tau) the rows determine."""
-    values, _ = _spectrum(problem, theta)
-    return int(np.sum(values >= RANK_TOLERANCE * values[0]))
+    return int(np.sum(_spectrum(problem, theta)[0] >= 1.0 / LARGEST_ERROR))
+
+
+def _slope_of_raw(problem: Problem, theta) -> Float[np.ndarray, "parameters parameters"]:
+    """The Jacobian of the law's raw coordinates in the centred ones."""
+    count = len(problem.law.parameters)
+    return np.nan_to_num(raw_map(problem, theta)[1][:count, :count])
+
+
+def _unknown(problem: Problem, theta, weights=None) -> np.ndarray:
+    """Which of the law's parameters, in raw units, have too large a standard error, all others free."""
+    values, vectors = _spectrum(problem, theta, weights)
+    errors = np.sqrt(np.sum((vectors @ _slope_of_raw(problem, theta).T / values[:, None]) ** 2, axis=0))
+    logs = in_logs(problem.model)[: len(errors)]
+    return errors > np.where(logs, LARGEST_LOG_ERROR, LARGEST_ERROR)
 
 
 def _null_directions(problem: Problem, theta, weights=None):
-    """Directions with singular values below the rank tolerance, in raw coordinates (as rows, not yet orthonormal)."""
+    """Directions with a standard error above `LARGEST_ERROR`, in raw coordinates (as rows, not yet orthonormal)."""
     values, vectors = _spectrum(problem, theta, weights)
-    count = len(problem.law.parameters)
-    slope = np.nan_to_num(raw_map(problem, theta)[1][:count, :count])
-    return vectors[values < RANK_TOLERANCE * values[0]] @ slope.T
+    return vectors[values < 1.0 / LARGEST_ERROR] @ _slope_of_raw(problem, theta).T
 
 
 def _orthonormal(directions: Float[np.ndarray, "directions parameters"]) -> Float[np.ndarray, "directions parameters"]:
@@ -124,53 +135,49 @@ def _regimes(problem: Problem, theta) -> dict[str, np.ndarray]:
 
 
 def identify(problem: Problem, solutions: Solutions) -> Identified:
-    """Apply the three tests to the best of a multi-start's solutions, and adopt a simpler point if it is as good."""
-    law = problem.law
-    names = [p.name for p in law.parameters]
-    best = solutions.best
+    """Apply the three tests to the best of a multi-start's solutions."""
+    names = [p.name for p in problem.law.parameters]
+    count, best = len(names), solutions.best
     theta, loss = solutions.theta[best], float(solutions.loss[best])
     values, _ = _spectrum(problem, theta)
-    rank = int(np.sum(values >= RANK_TOLERANCE * values[0]))
-    rows = problem.weights.sum()
-    unit = 2 * evidence_per_loss(problem, theta)
+    ratio = likelihood_ratio(problem, theta, loss)
 
     ends, fixed = _ends(problem, solutions)
-    accepted = []
-    for end, index in enumerate(fixed):
-        if not np.isfinite(ends.loss[end]):
-            continue
-        end_rank = rank_of(problem, ends.theta[end])
-        allowed = max(PROFILE_DROP, (len(names) - end_rank) * np.log(rows))
-        if unit * (ends.loss[end] - loss) < allowed:
-            accepted.append((end_rank, float(ends.loss[end]), end, index))
-    free, degrees = np.ones(len(theta), bool), len(names)
-    adopted_rank, adopted_loss, end, index = min(accepted, default=(rank, loss, -1, -1))
-    if adopted_rank < rank:
-        theta, loss, degrees = ends.theta[end], adopted_loss, adopted_rank
-        free[index] = False
+    rows = problem.weights.sum()
+    accepted, unbounded, simplest = [], {}, (0, 0.0, theta)
+    for end, fall, index in zip(ends.theta, ratio.falls(ends.theta, ends.loss), fixed, strict=True):
+        if fall < max(ratio.limit, count * np.log(rows)):
+            without = len(_null_directions(problem, end))
+            if fall < max(ratio.limit, without * np.log(rows)):
+                accepted.append(end)
+                unbounded[names[index]] = None
+                if without > 1:
+                    simplest = min(simplest, (-without, float(fall), end), key=lambda entry: entry[:2])
+    at = simplest[2]
+    lost = _unknown(problem, at) if simplest[0] else np.zeros(count, bool)
 
-    null = [_null_directions(problem, theta)]
-    regimes = _regimes(problem, theta)
+    null, unknown = [_null_directions(problem, at)], _unknown(problem, theta)
+    regimes = _regimes(problem, at)
     for mask in regimes.values():
         if mask.sum() < max(FEWEST_ROWS, FEWEST_SHARE * rows):
-            null.append(_null_directions(problem, theta, problem.weights * ~mask))
-    unbounded = tuple(dict.fromkeys(names[i] for _, _, _, i in accepted))
+            left = problem.weights * ~mask
+            null.append(_null_directions(problem, at, left))
+            unknown |= _unknown(problem, at, left)
     null = _orthonormal(np.concatenate(null))
-    reach = np.linalg.norm(null, axis=0) if len(null) else np.zeros(len(names))
-    alone = np.array([name in unbounded and adopted_rank == len(names) for name in names])
     identified = np.ones(len(problem.model.parameters), bool)
-    identified[: len(names)] = (reach < 1e-2) & ~alone
+    identified[:count] = ~unknown & ~lost & ~np.isin(names, list(unbounded))
     return Identified(
-        theta, free, loss, null, identified, len(names) - len(null), float(values[0] / values[-1]), degrees,
-        {name: int(mask.sum()) for name, mask in regimes.items()}, unbounded,
+        ratio, null, identified, count - len(null), float(values[0] / values[-1]),
+        {name: int(mask.sum()) for name, mask in regimes.items()}, tuple(unbounded),
+        np.array(accepted).reshape(-1, len(theta)), lost,
     )  # fmt: skip
 
 
 def nothing_identified(problem: Problem, solutions: Solutions) -> Identified:
     """The best point, with every parameter marked as not identified: for gaps that are not detected."""
-    best = solutions.best
-    count, size = len(problem.law.parameters), solutions.theta.shape[1]
-    nothing = np.zeros(size, bool)
+    theta, loss = solutions.theta[solutions.best], float(solutions.loss[solutions.best])
+    count = len(problem.law.parameters)
     return Identified(
-        solutions.theta[best], ~nothing, float(solutions.loss[best]), np.eye(count), nothing, 0, np.inf, count, {}, ()
-    )
+        likelihood_ratio(problem, theta, loss), np.eye(count), np.zeros(len(theta), bool), 0, np.inf, {}, (),
+        np.empty((0, len(theta))), np.ones(count, bool),
+    )  # fmt: skip

@@ -8,15 +8,18 @@ from dataclasses import replace
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float
+from scipy.special import stdtrit
 
+from harness.fit.certainty.confidence_set import ConfidenceSet
 from harness.fit.certainty.identifiability import Identified, identify
 from harness.fit.certainty.information import RANK_FLOOR, scores_and_curvature
+from harness.fit.certainty.likelihood_ratio import CONFIDENCE
 from harness.fit.problem.centred import Problem
 from harness.fit.problem.fit_status import FitWarning
 from harness.fit.problem.model import bounds_of, ends_of_range
 from harness.fit.search.solver import Solutions, best_and_runners_up, minimise_cases
 
+RAYS = 1000  # points on the edge of the ellipsoid of a large table
 MOST_ROWS = 16_384  # rows that a multi-start uses; a larger table is sampled
 
 
@@ -44,8 +47,7 @@ def large_table_warning(problem: Problem) -> FitWarning:
 def extend(problem: Problem, part: Problem, solutions: Solutions) -> tuple[Solutions, Identified]:
     """Continue, with all rows, the best searches that were made on a part of them."""
     identified = identify(part, solutions)
-    starts = identified.starts_with(best_and_runners_up(solutions, 2))
-    whole = minimise_cases(problem, starts[None], free=identified.free)
+    whole = minimise_cases(problem, best_and_runners_up(solutions, 2)[None])
     loss, best = float(whole.loss[0]), solutions.best
     # The other searches are not continued. Their excess over the best loss is scaled up in proportion to the rows.
     scale = problem.weights.sum() / part.weights.sum()
@@ -54,29 +56,38 @@ def extend(problem: Problem, part: Problem, solutions: Solutions) -> tuple[Solut
     finished[best] &= whole.finished[0]
     extrapolated = loss + scale * (solutions.loss - solutions.loss[best])
     extended = replace(solutions, theta=theta, loss=extrapolated, finished=finished)
-    return extended, replace(identified, theta=whole.theta[0], loss=loss)
+    return extended, replace(identified, ratio=replace(identified.ratio, theta=whole.theta[0], loss=loss))
 
 
-def draws_from_sandwich(
-    problem: Problem, identified: Identified, draws: int, seed: int
-) -> tuple[Float[np.ndarray, "draws parameters"], np.ndarray]:
-    """Draws of a normal with the cluster-robust covariance H^-1 (sum s s') H^-1 about the fit (Huber 1967, White 1980).
+def sandwich_set(problem: Problem, identified: Identified, seed: int = 0) -> ConfidenceSet:
+    """The ellipsoid of the cluster-robust covariance H^-1 (sum s s') H^-1 about the fit (Huber 1967, White 1980).
 
-    They replace a bootstrap of whole clusters, whose draws have this distribution in the limit of many clusters.
+    Its edge takes the place of `confidence_set`, which it equals in the limit of many clusters.
     """
     scores, curvature = scores_and_curvature(problem, identified.theta)
     labels, cluster = np.unique(problem.cluster[problem.fitted], return_inverse=True)
     sums = np.stack([np.bincount(cluster, weights=column) for column in scores[problem.fitted].T], axis=1)
     middle = sums.T @ sums * len(labels) / max(len(labels) - 1, 1)
-    free = identified.free
     size = np.sqrt(np.maximum(np.diag(curvature), 1e-300))
-    values, vectors = np.linalg.eigh((curvature / size / size[:, None])[np.ix_(free, free)])
+    values, vectors = np.linalg.eigh(curvature / size / size[:, None])
     kept = values > RANK_FLOOR * values[-1]
-    inverse = (vectors[:, kept] / values[kept]) @ vectors[:, kept].T / size[free] / size[free][:, None]
-    spread = inverse @ middle[np.ix_(free, free)] @ inverse
-    rng = np.random.default_rng(seed)
-    theta = np.tile(identified.theta, (draws, 1))
-    theta[:, free] += rng.multivariate_normal(np.zeros(int(free.sum())), spread, draws, method="eigh")
+    inverse = (vectors[:, kept] / values[kept]) @ vectors[:, kept].T / size / size[:, None]
+    spread = inverse @ middle @ inverse
+    values, vectors = np.linalg.eigh(spread)
+    directions = np.random.default_rng(seed).standard_normal((RAYS, len(size)))
+    directions /= np.linalg.norm(directions, axis=1, keepdims=True)
+    limit = float(stdtrit(max(len(labels) - len(problem.law.parameters), 1), CONFIDENCE) ** 2)
+    steps = directions * np.sqrt(np.maximum(values, 0.0) * limit) @ vectors.T
+    # The step along which a constant changes most is known exactly.
+    errors = np.sqrt(np.maximum(np.diag(spread), 1e-300))
+    steps = np.concatenate([steps, spread / errors * np.sqrt(limit), -spread / errors * np.sqrt(limit)])
     low, high = bounds_of(problem.model)
-    theta = np.clip(theta, low, high)
-    return theta, ends_of_range(problem.model, theta) * free
+    thetas = np.clip(np.concatenate([identified.theta[None], identified.theta + steps]), low, high)
+    ends = ends_of_range(problem.model, thetas)
+    reached = {
+        (index, sign): np.stack([identified.theta, thetas[1:][ends[1:, index] == sign][0]])
+        for index in range(len(problem.law.parameters))
+        for sign in (-1, 1)
+        if np.any(ends[1:, index] == sign)
+    }
+    return ConfidenceSet(thetas, limit, high - low, reached)

@@ -30,6 +30,19 @@ def _compiler_options() -> dict[str, Any]:
     return options
 
 
+CHUNK = 32  # points that a compiled program takes at once; other numbers of points would each compile it again
+
+
+def in_chunks(function: Callable, points: np.ndarray) -> Any:
+    """`function` of many points (one per row), `CHUNK` at a time; what it returns has a row per point."""
+    parts = []
+    for begin in range(0, len(points), CHUNK):
+        part = points[begin : begin + CHUNK]
+        full = np.concatenate([part, np.repeat(part[-1:], CHUNK - len(part), axis=0)])
+        parts.append(function(full))
+    return jax.tree.map(lambda *values: np.concatenate(values)[: len(points)], *parts)
+
+
 def program(function: Callable) -> Callable:
     """Compile `function(law, *arrays)` once per law and shapes, in float64; the results are numpy arrays."""
 

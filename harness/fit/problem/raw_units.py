@@ -7,10 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from harness.fit.laws.law import backward, forward, natural, value_of
+from harness.fit.laws.law import Combination, backward, forward, natural, stacked, value_of
 from harness.fit.problem.centred import Problem
 from harness.fit.problem.model import StatisticalModel
-from harness.fit.problem.program import float64, program
+from harness.fit.problem.program import float64, in_chunks, program
 
 
 def _raw_coordinates(model: StatisticalModel, theta, scales):
@@ -52,11 +52,13 @@ def raw_coordinates(
     problem: Problem, thetas: Float[np.ndarray, "runs parameters"]
 ) -> Float[np.ndarray, "runs parameters"]:
     """The coordinates of the search in raw units, one row per run."""
-    return _raw_map_of_runs(problem.model, np.asarray(thetas), problem.scales)
+    return in_chunks(lambda part: _raw_map_of_runs(problem.model, part, problem.scales), np.asarray(thetas))
 
 
 def raw_values(problem: Problem, thetas: Float[np.ndarray, "runs parameters"]) -> dict[str, Float[np.ndarray, "runs"]]:
     """Named parameters in raw units, one value per run."""
+    if not len(thetas):
+        return {p.name: np.empty(0) for p in problem.model.parameters}
     points, parameters = raw_coordinates(problem, thetas), problem.model.parameters
     with float64():
         return {p.name: np.asarray(backward(p, jnp.asarray(points[:, i]))) for i, p in enumerate(parameters)}
@@ -78,3 +80,13 @@ def function_of_raw(
     with float64():
         result, gradient = jax.value_and_grad(of_coordinates)(jnp.asarray(point))
         return float(result), np.asarray(gradient)
+
+
+def combination_values(
+    problem: Problem, thetas: Float[np.ndarray, "runs parameters"], combination: Combination
+) -> Float[np.ndarray, "runs"]:
+    """The value of a combination of raw parameters, one per run."""
+    values = raw_values(problem, thetas)
+    with float64():
+        named = stacked(problem.model.parameters, {name: jnp.asarray(part) for name, part in values.items()})
+        return np.asarray(combination.value(named))

@@ -26,7 +26,7 @@ def checklist(
 ) -> dict[str, dict[str, Any]]:
     """The answers: group -> question -> answer (a number, a text, or a list of them)."""
     return {
-        "form": _form(problem, frame, identified),
+        "form": _form(problem, frame),
         "runs": _runs(problem, frame),
         "collection": _collection(problem, frame),
         "fit": _fit(problem, solutions, identified, draws),
@@ -34,14 +34,12 @@ def checklist(
     }
 
 
-def _form(problem: Problem, frame: pd.DataFrame, identified: Identified) -> dict[str, Any]:
+def _form(problem: Problem, frame: pd.DataFrame) -> dict[str, Any]:
     law = problem.law
-    fixed = [p.name for p, free in zip(problem.model.parameters, identified.free, strict=True) if not free]
     roles = frame.attrs.get("roles", {})
     return {
         "law": law.formula,
-        "free parameters": len(law.parameters) - len(fixed),
-        "held at an end of their range": fixed,
+        "free parameters": len(law.parameters),
         "columns in roles": {role: roles.get(role, role) for role in law.roles if role in roles or role in frame},
         "response": law.response,
         "units": frame.attrs.get("units", UNKNOWN),
@@ -114,8 +112,18 @@ def _fit(problem: Problem, solutions: Solutions, identified: Identified, draws: 
         "distance of the solution from its start": float(f"{solutions.distance[solutions.best]:.3g}"),
         "parameters at a bound": [p.name for p, end in ends if end],
         "condition of the scaled Jacobian": condition,
-        "intervals": f"percentiles of {draws} refits to resampled clusters" if draws else "curvature",
+        "intervals": "profile likelihood",
+        "bootstrap": f"{draws} refits to resampled clusters" if draws else "none",
+        "correlation of the errors of a cluster": _dependence(identified),
     }
+
+
+def _dependence(identified: Identified) -> str:
+    """How the errors of rows of one cluster were found to depend on each other."""
+    found = identified.ratio.dependence
+    if found.information is None:
+        return "none"
+    return f"{found.offset:g} shared, the rest times {found.decay:g} a row; as {found.rows:.3g} independent rows"
 
 
 def _residuals(problem: Problem, identified: Identified) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from harness.fit.problem.likelihood import log_likelihood_rows
 from harness.fit.problem.model import StatisticalModel
 from harness.fit.problem.objective import OBJECTIVES
 from harness.fit.problem.program import float64
-from harness.fit.problem.raw_units import predictions, raw_point
+from harness.fit.problem.raw_units import combination_values, predictions, raw_point
 from harness.fit.referee.extrapolation import scale_of
 from harness.fit.results.result import Robustness, SensitivityCase
 from harness.fit.search.solver import Solutions, best_and_runners_up, minimise, minimise_cases
@@ -39,10 +39,8 @@ REFUTED = 10.0  # an alternative law whose AIC is higher by more than this does 
 
 def values_at(problem: Problem, theta: Float[np.ndarray, "parameters"]) -> dict[str, float]:
     """The value of every raw parameter and declared combination at a point."""
-    values = raw_point(problem, theta)
-    with float64():
-        named = stacked(problem.model.parameters, values)
-        return values | {c.label: float(c.value(named)) for c in problem.law.combinations}
+    combined = {c.label: float(combination_values(problem, theta[None], c)[0]) for c in problem.law.combinations}
+    return raw_point(problem, theta) | combined
 
 
 def prediction_beyond(problem: Problem, theta: Float[np.ndarray, "parameters"]) -> float | None:
@@ -53,7 +51,7 @@ def prediction_beyond(problem: Problem, theta: Float[np.ndarray, "parameters"]) 
     law, raw = problem.law, problem.raw_columns
     if law.derive is not None or not any(name in raw for name in SIZE_ROLES):
         return None
-    largest = int(np.argmax(np.where(problem.fitted, scale_of(problem), -np.inf)))
+    largest = int(np.argmax(np.where(problem.fitted, scale_of(law, raw), -np.inf)))
     point = {name: values[[largest]] for name, values in raw.items()}
     for name in SIZE_ROLES:
         if name in point:
@@ -127,7 +125,7 @@ def cases(
     Args:
         reported: the parameters and combinations that are identified; refits of the others would only show noise.
     """
-    starts = identified.starts_with(best_and_runners_up(solutions, 3))
+    starts = best_and_runners_up(solutions, 3)
 
     def case(name: str, other: Problem, theta, rows: float, aic_behind: float | None = None) -> SensitivityCase:
         values = values_at(other, theta)
@@ -135,7 +133,7 @@ def cases(
         return SensitivityCase(name, int(rows), estimates, prediction_beyond(other, theta), aic_behind)
 
     def refit(name: str, other: Problem, weights: Float[np.ndarray, "rows"]) -> SensitivityCase:
-        theta = minimise_cases(other, starts[None], lambda _: weights, identified.free).theta[0]
+        theta = minimise_cases(other, starts[None], lambda _: weights).theta[0]
         return case(name, other, theta, np.sum(weights))
 
     marked, weights, rows = frame.assign(holdout=~problem.fitted), problem.weights, problem.weights.sum()

@@ -30,9 +30,11 @@ class StrictJson:
 class Estimate:
     """A parameter in raw units with its standard error and 95 % interval.
 
-    `ci_low` or `ci_high` is None where the data set no limit. `se` comes from the bootstrap, or from the curvature if
-    there was none; `se_fisher` always comes from the curvature. `profile_low` and `profile_high` are the interval of
-    the profile likelihood, where it was asked for. `published` is the source's constant, for comparison only.
+    The interval is that of the profile likelihood; `ci_low` or `ci_high` is None where the data set no limit. `se` is
+    the standard error that would give an interval of this width (None for an open one), `se_fisher` that of the
+    curvature. `bootstrap_low` and `bootstrap_high` are the interval of refits to resampled clusters, where it was asked
+    for. `published` is the source's constant, for comparison only. `estimate` is the best fit, also where the parameter
+    is not identified.
     """
 
     estimate: float | None
@@ -42,12 +44,12 @@ class Estimate:
     identified: bool
     published: float | None
     se_fisher: float | None = None
-    profile_low: float | None = None
-    profile_high: float | None = None
+    bootstrap_low: float | None = None
+    bootstrap_high: float | None = None
 
     def __str__(self) -> str:
         if not self.identified:
-            return "not identified"
+            return f"not identified {span(self.ci_low, self.ci_high)}".strip()
         return f"{number(self.estimate)} {span(self.ci_low, self.ci_high)}"
 
 
@@ -56,15 +58,12 @@ class Minimum:
     """The minimised objective, as the literature writes it, and how far the starts agree on it.
 
     Attributes:
-        given_up_for_fewer_directions: by how much the reported value exceeds the lowest one, where a simpler point
-            explains the rows as well.
         starts_within_1_percent: share of the starts that ended within 1 % of the best (0.01 of a log likelihood).
         distance_from_start: how far the best search went, in the coordinates of the search.
     """
 
     name: str
     value: float
-    given_up_for_fewer_directions: float
     starts: int
     starts_within_1_percent: float
     distance_from_start: float
@@ -157,12 +156,17 @@ class ExtrapolationErrors:
     Attributes:
         reach: the largest scale in a window divided by the largest fitted scale; geometric mean over windows.
         mean_score: the mean score of the rows; `harness.fit.referee.extrapolation` says what a score is.
+        excess: how much larger the errors are than the fits expect of themselves; in logs, or in the response's unit
+            where the objective is not relative. Intervals of predictions beyond the rows carry it.
+        largest: the largest scale of the fitted rows.
     """
 
     rows: int
     reach: float
     mean_abs_relative_error: float | None
     mean_score: float | None
+    excess: float
+    largest: float
 
 
 @dataclass(frozen=True)
@@ -206,7 +210,9 @@ class FitResult(StrictJson, Showable):
         extrapolation: how well fits to runs of smaller scale predict larger ones; None if there are too few scales.
         sizes: the smallest and the largest fitted N, D, U and flops, those that the law reads.
         checklist: answers to what a referee asks, by group.
-        draws: bootstrap draws of every raw parameter; intervals of predictions come from them.
+        draws: bootstrap draws of every raw parameter.
+        confidence_set: points of the 95 % confidence set by raw parameter, the best fit first. The 95 % interval of any
+            function of the parameters, such as a prediction, is its range over these points.
         truth: for a simulated table, each known constant beside its estimate (`harness.fit.known_truth`).
     """
 
@@ -228,6 +234,7 @@ class FitResult(StrictJson, Showable):
     extrapolation: ExtrapolationErrors | None = None
     checklist: Checklist = field(default_factory=dict)
     draws: dict[str, tuple[float, ...]] = field(default_factory=dict, repr=False)
+    confidence_set: dict[str, tuple[float, ...]] = field(default_factory=dict, repr=False)
     truth: tuple[TruthCheck, ...] = ()
     sizes: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
@@ -265,6 +272,7 @@ class FitResult(StrictJson, Showable):
                 "robustness": Robustness(**robustness) if robustness else None,
                 "extrapolation": ExtrapolationErrors(**extrapolation) if extrapolation else None,
                 "draws": {name: tuple(values) for name, values in data["draws"].items()},
+                "confidence_set": {name: tuple(values) for name, values in data["confidence_set"].items()},
                 "truth": tuple(TruthCheck(**check) for check in data.get("truth", ())),
                 "sizes": {role: (low, high) for role, (low, high) in data.get("sizes", {}).items()},
             }
@@ -306,14 +314,14 @@ class FitResult(StrictJson, Showable):
 
     def _estimates(self) -> TextTable:
         """The estimates with their errors; `not identified` in place of a number that the rows do not give."""
-        profiled = any(e.profile_low is not None or e.profile_high is not None for e in self.parameters.values())
+        drawn = any(e.bootstrap_low is not None or e.bootstrap_high is not None for e in self.parameters.values())
         rows = []
         for name, e in (*self.parameters.items(), *self.combinations.items()):
             row = [name, *estimate_cells(e), number(e.published)]
-            if profiled:
-                row.append(span(e.profile_low, e.profile_high) if isinstance(e, Estimate) else "")
+            if drawn:
+                row.append(span(e.bootstrap_low, e.bootstrap_high) if isinstance(e, Estimate) else "")
             rows.append(row)
-        columns = ("parameter", "estimate", "s.e.", "95 % interval", "published", *(("profile",) if profiled else ()))
+        columns = ("parameter", "estimate", "s.e.", "95 % interval", "published", *(("bootstrap",) if drawn else ()))
         return TextTable(f"{self.law}: {self.formula}", columns, rows, {"parameter"})
 
     def figure(self) -> "Figure":
@@ -337,7 +345,7 @@ class FitResult(StrictJson, Showable):
 def estimate_cells(entry: Estimate | CombinationEstimate | TruthCheck) -> tuple[str, str, str]:
     """The estimate, its standard error and its interval; `not identified` where the rows do not give them."""
     if not entry.identified:
-        return "not identified", "", ""
+        return "not identified", "", span(entry.ci_low, entry.ci_high)
     return number(entry.estimate), number(entry.se), span(entry.ci_low, entry.ci_high)
 
 

@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike
 
 from harness.fit.certainty.intervals import percentiles
 from harness.fit.fitting import fit
-from harness.fit.forecast import curves
+from harness.fit.forecast import at_points, estimates
 from harness.fit.laws.registry import get_law
 from harness.fit.results.result import FitResult
 from harness.fit.results.shown import Showable
@@ -88,7 +88,11 @@ class Crossover(Showable):
 
 
 def _curves(result: FitResult, flops: Float[np.ndarray, "points"]):
-    return curves(result, pd.DataFrame({"flops": flops}), "budgets")
+    """The fitted curve, and one row per bootstrap draw."""
+    points = pd.DataFrame({"flops": flops})
+    return at_points(result, points, {k: [v] for k, v in estimates(result).items()})[0], at_points(
+        result, points, result.draws
+    )
 
 
 def crossing(flops: Float[np.ndarray, "points"], difference: Float[np.ndarray, "points"], most: float) -> float | None:

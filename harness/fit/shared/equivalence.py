@@ -17,7 +17,7 @@ from scipy.special import ndtr, ndtri
 from harness.fit.certainty.bootstrap import resample
 from harness.fit.certainty.intervals import AT_BOUND_SHARE, estimates_of, fixed_value, percentiles
 from harness.fit.fitting import SolvedFit
-from harness.fit.problem.raw_units import raw_map, raw_point, raw_values
+from harness.fit.problem.raw_units import combination_values, raw_map, raw_point, raw_values
 from harness.fit.results.result import Estimate
 from harness.fit.shared.nested import Constants, NestedModel
 
@@ -91,17 +91,17 @@ def draw_group(fitted: SolvedFit, kinds: Constants, draws: int, seed: int) -> Gr
     The draws are spread about their mean by sqrt(n/(n-p)): the residuals of a fit are smaller than its errors.
     """
     problem, identified = fitted.problem, fitted.identified
-    thetas, ends = resample(problem, fitted.solutions, identified, draws, seed)
+    thetas, ends = resample(problem, fitted.solutions, draws, seed)
     sampled = raw_values(problem, thetas)
     point = raw_point(problem, identified.theta)
     raw = raw_map(problem, identified.theta)[0]
     rows = int(problem.fitted.sum())
-    wider = float(np.sqrt(rows / max(rows - identified.degrees, 1)))
+    wider = float(np.sqrt(rows / max(rows - len(problem.law.parameters), 1)))
     identified_values: dict[str, tuple[float, np.ndarray]] = {}
     for combination in problem.law.combinations:
         fixed = fixed_value(problem, identified, raw, combination)
         if combination.label in kinds.combinations and fixed is not None:
-            identified_values[combination.label] = (fixed[0], np.asarray(combination.value(sampled)))
+            identified_values[combination.label] = (fixed[0], combination_values(problem, thetas, combination))
     for index, parameter in enumerate(problem.law.parameters):
         name = parameter.name
         stopped = np.mean(ends[:, index] != 0) > AT_BOUND_SHARE
@@ -109,7 +109,7 @@ def draw_group(fitted: SolvedFit, kinds: Constants, draws: int, seed: int) -> Gr
             identified_values[name] = (point[name], sampled[name])
     return GroupDraws(
         rows,
-        estimates_of(problem, identified, thetas, ends),
+        estimates_of(problem, identified, sampled=thetas, ends=ends),
         {name: value for name, (value, _) in identified_values.items()},
         {name: values.mean() + wider * (values - values.mean()) for name, (_, values) in identified_values.items()},
     )

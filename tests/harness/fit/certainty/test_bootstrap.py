@@ -44,10 +44,10 @@ def test_bootstrap_intervals_cover_the_truth(shared):
     covered = 0
     for seed in range(40):
         fitted = solve("gap_n_free", power_law(seed, shared))
-        sampled, ends = resample(fitted.problem, fitted.solutions, fitted.identified, 99, seed)
-        slope = estimates_of(fitted.problem, fitted.identified, sampled, ends)["b"]
-        assert slope.ci_low is not None and slope.ci_high is not None
-        covered += slope.ci_low <= 0.4 <= slope.ci_high
+        sampled, ends = resample(fitted.problem, fitted.solutions, 99, seed)
+        slope = estimates_of(fitted.problem, fitted.identified, sampled=sampled, ends=ends)["b"]
+        assert slope.bootstrap_low is not None and slope.bootstrap_high is not None
+        covered += slope.bootstrap_low <= 0.4 <= slope.bootstrap_high
     assert 33 <= covered <= 40
 
 

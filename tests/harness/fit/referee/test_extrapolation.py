@@ -13,7 +13,7 @@ from harness.fit.referee.extrapolation import WINDOWS, extrapolate, scale_of, wi
 def test_windows_grow_with_scale_and_keep_clusters_whole(losses):
     table = losses(1).assign(cluster=np.arange(120) // 3)
     problem = centre(get_law("chinchilla"), table)
-    scale, seen = scale_of(problem), np.zeros(120, int)
+    scale, seen = scale_of(problem.law, problem.raw_columns), np.zeros(120, int)
     for train, test in windows_of(problem):
         assert not np.any(train & test)
         largest = {c: scale[problem.cluster == c].max() for c in np.unique(problem.cluster)}

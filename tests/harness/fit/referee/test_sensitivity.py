@@ -80,7 +80,7 @@ def test_a_law_with_constants_of_groups_has_choices_too():
         pd.DataFrame({"flops": flops, "L": loss * np.exp(0.003 * rng.standard_normal(24)), "group": name})
         for name, loss in curves.items()
     )
-    result = fit("crossover", table.reset_index(drop=True), bootstrap=0, profile=True)
+    result = fit("crossover", table.reset_index(drop=True), bootstrap=0)
     assert "without the largest flops" in [case.case for case in result.sensitivity]
     assert all(case.prediction is not None for case in result.sensitivity)
 
