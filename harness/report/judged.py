@@ -150,7 +150,7 @@ def judge_any_table(records: TableRecords) -> JudgedTable:
     rows = fitted_rows(result, records.runs)
     scored = None
     if rows is not None and not is_large(solved.problem) and (beyond := extrapolate(solved.problem, solved.solutions)):
-        scale = scale_of(solved.problem)
+        scale = scale_of(solved.problem.law, solved.problem.raw_columns)
         edges = tuple(float(scale[train].max()) for train, _ in windows_of(solved.problem))
         scored = ScoredRows(scale[beyond.rows], beyond.relative, edges, rows.names[beyond.rows])
     curves = () if rows is None else law_curves(result, rows)

@@ -30,11 +30,11 @@ from harness.fit.problem.model import bounds_of, in_logs, is_linear
 from harness.fit.problem.raw_units import combination_values, raw_coordinates
 from harness.fit.search.solver import minimise_cases
 
-ROUNDS = 60  # refits along a trace, after which it is left open
-NEAR = 0.02  # how near, relative to the limit of the root of the statistic, a trace has to end
+MOST_REFITS = 60  # refits along a trace, after which it is left open
+TOLERANCE_AT_EDGE = 0.02  # how near, relative to the limit of the root of the statistic, a trace has to end
 STRIDE = 0.25  # the aim for one step of a trace, as a share of that limit
 RAYS_FROM_BEST, RAYS_FROM_OTHERS = 512, 512
-KEPT = 256  # random combinations of quantities whose extremes are kept
+RANDOM_QUANTITIES = 256  # random combinations of quantities whose extremes are kept
 HALVINGS = 12  # of a ray's length: its end is known to 1/4000 of it
 # A term that has vanished is tried again at this share of its declared start.
 REVIVED = 0.3
@@ -45,13 +45,16 @@ class ConfidenceSet:
     """Points of a 95 % confidence set, the best fit first, in the coordinates of the search.
 
     Attributes:
-        limit: what it reaches at the edge of the set.
+        traced, falls: the points of the traces, the best fit first, and the likelihood-ratio statistic at each.
+        limit: what the statistic reaches at the edge of the set.
         span: the width of each parameter's range.
         reached: the parameters whose trace reached the end of its range inside the set -> the last two points of that
             trace, for -1 (the lowest value) or 1 (the highest).
     """
 
     thetas: Float[np.ndarray, "points parameters"]
+    traced: Float[np.ndarray, "traced parameters"]
+    falls: Float[np.ndarray, "traced"]
     limit: float
     span: Float[np.ndarray, "parameters"]
     reached: dict[tuple[int, int], Float[np.ndarray, "2 parameters"]]
@@ -91,7 +94,8 @@ def confidence_set(
     rays = _rays(problem, ratio, anchors[inside], falls[inside], limits[inside], np.random.default_rng(seed))
     low, high = bounds_of(problem.model)
     thetas = np.concatenate([anchors[inside], rays])
-    return ConfidenceSet(_outermost(problem, thetas, seed), ratio.limit, high - low, reached)
+    kept, along = _outermost(problem, thetas, seed), 1 + len(traced)
+    return ConfidenceSet(kept, anchors[:along], falls[:along], ratio.limit, high - low, reached)
 
 
 def _outermost(
@@ -112,7 +116,7 @@ def _outermost(
     centred /= np.maximum(np.abs(centred).max(axis=0), 1e-300)
     _, values, vectors = np.linalg.svd(centred, full_matrices=False)
     whitened = centred @ vectors.T / np.maximum(values, 1e-6 * max(values[0], 1e-300))
-    random = whitened @ np.random.default_rng(seed).standard_normal((whitened.shape[1], KEPT))
+    random = whitened @ np.random.default_rng(seed).standard_normal((whitened.shape[1], RANDOM_QUANTITIES))
     every = np.concatenate([centred, random], axis=1)
     kept = np.unique(np.concatenate([[0], every.argmin(axis=0), every.argmax(axis=0)]))
     return thetas[kept]
@@ -156,7 +160,7 @@ class _Trace:
     def moved(self, theta: Float[np.ndarray, "parameters"], at: float, root: float, top: float) -> "_Trace":
         """The trace after a refit that ended at `theta`; `top` is the root of the statistic's limit."""
         gained, gone = root - self.root, abs(at - self.at[1])
-        if not root <= top * (1 + NEAR):
+        if not root <= top * (1 + TOLERANCE_AT_EDGE):
             step = gone * np.clip((top - self.root) / gained, 0.1, 0.9) if np.isfinite(root) else 0.1 * self.step
             return replace(self, step=step, active=step > self.least)
         stuck = self.constant is None and gone < self.least
@@ -166,7 +170,7 @@ class _Trace:
             at=(self.at[1], at),
             root=root,
             step=self.step * np.clip(STRIDE * top / max(gained, 1e-9), 0.5, 3.0),
-            active=not (abs(self.edge - at) < 1e-9 or root >= top * (1 - NEAR) or stuck),
+            active=not (abs(self.edge - at) < 1e-9 or root >= top * (1 - TOLERANCE_AT_EDGE) or stuck),
         )
 
 
@@ -209,7 +213,7 @@ def _traces(problem: Problem, ratio: LikelihoodRatio) -> tuple[np.ndarray, dict[
     rows, points = len(problem.target), []
     terms = np.flatnonzero(is_linear(problem.model) & in_logs(problem.model))
     revived = np.log([REVIVED * problem.model.parameters[i].starts[0] for i in terms])
-    for _ in range(ROUNDS):
+    for _ in range(MOST_REFITS):
         if not traces:
             break
         starts = np.stack([np.stack([trace.foreseen, trace.thetas[1], trace.thetas[1]]) for trace in traces])

@@ -30,7 +30,7 @@ from harness.fit.problem.raw_units import raw_map, raw_point
 from harness.fit.search.solver import Solutions, best_and_runners_up, minimise_cases
 
 LARGEST_ERROR = 1.0  # the standard error, in the coordinates of the search, from which a direction is unknown
-LARGEST_LOG_ERROR = 3.0  # the standard error of a logarithm from which the constant is unknown
+UNKNOWN_LOG_ERROR = 3.0  # the standard error of a logarithm from which the constant is unknown
 FEWEST_ROWS = 5  # a regime with fewer rows counts as nearly empty
 FEWEST_SHARE = 0.03  # a regime with a smaller share of the rows does, too
 STARTS_PER_END = 6
@@ -98,7 +98,7 @@ def _unknown(problem: Problem, theta, weights=None) -> np.ndarray:
     values, vectors = _spectrum(problem, theta, weights)
     errors = np.sqrt(np.sum((vectors @ _slope_of_raw(problem, theta).T / values[:, None]) ** 2, axis=0))
     logs = in_logs(problem.model)[: len(errors)]
-    return errors > np.where(logs, LARGEST_LOG_ERROR, LARGEST_ERROR)
+    return errors > np.where(logs, UNKNOWN_LOG_ERROR, LARGEST_ERROR)
 
 
 def _null_directions(problem: Problem, theta, weights=None):

@@ -12,8 +12,8 @@ from harness.fit.problem.objective import whitened
 from harness.fit.problem.program import in_chunks, program
 from harness.fit.problem.raw_units import raw_map
 
-# The longest step of `errors_near`, in the coordinates of the search: along a direction of which the rows say nothing, a
-# step of one standard error would leave the range of every constant.
+# The longest step of `errors_near`, in the coordinates of the search: along a direction of which the rows say nothing,
+# a step of one standard error would leave the range of every constant.
 WIDEST = 3.0
 RANK_FLOOR = 1e-6  # directions with a smaller relative singular value are left out of a pseudo-inverse
 

@@ -54,6 +54,14 @@ class Estimate:
 
 
 @dataclass(frozen=True)
+class LikelihoodProfile:
+    """The profile likelihood of a constant: the likelihood-ratio statistic at some of its values (raw units)."""
+
+    values: tuple[float, ...]
+    falls: tuple[float, ...]
+
+
+@dataclass(frozen=True)
 class Minimum:
     """The minimised objective, as the literature writes it, and how far the starts agree on it.
 
@@ -213,6 +221,8 @@ class FitResult(StrictJson, Showable):
         draws: bootstrap draws of every raw parameter.
         confidence_set: points of the 95 % confidence set by raw parameter, the best fit first. The 95 % interval of any
             function of the parameters, such as a prediction, is its range over these points.
+        profiles: the profile likelihood of each constant of the law, from the best fit to the edge of its interval.
+        limit: the likelihood-ratio statistic at the ends of a 95 % interval; None without a confidence set.
         truth: for a simulated table, each known constant beside its estimate (`harness.fit.known_truth`).
     """
 
@@ -235,6 +245,8 @@ class FitResult(StrictJson, Showable):
     checklist: Checklist = field(default_factory=dict)
     draws: dict[str, tuple[float, ...]] = field(default_factory=dict, repr=False)
     confidence_set: dict[str, tuple[float, ...]] = field(default_factory=dict, repr=False)
+    profiles: dict[str, LikelihoodProfile] = field(default_factory=dict, repr=False)
+    limit: float | None = None
     truth: tuple[TruthCheck, ...] = ()
     sizes: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
@@ -272,6 +284,10 @@ class FitResult(StrictJson, Showable):
                 "robustness": Robustness(**robustness) if robustness else None,
                 "extrapolation": ExtrapolationErrors(**extrapolation) if extrapolation else None,
                 "draws": {name: tuple(values) for name, values in data["draws"].items()},
+                "profiles": {
+                    name: LikelihoodProfile(tuple(part["values"]), tuple(part["falls"]))
+                    for name, part in data["profiles"].items()
+                },
                 "confidence_set": {name: tuple(values) for name, values in data["confidence_set"].items()},
                 "truth": tuple(TruthCheck(**check) for check in data.get("truth", ())),
                 "sizes": {role: (low, high) for role, (low, high) in data.get("sizes", {}).items()},
