@@ -122,8 +122,9 @@ def _check_fit(path: Path, result: FitResult) -> None:
     if result.law not in law_ids():
         raise InputError(path, "law", result.law, f"one of {', '.join(law_ids())}")
     needed = {p.name for p in get_law(result.law).parameters if p.each is None}
-    # A fit without bootstrap has no draws at all.
-    for field, given in (("parameters", result.parameters), ("draws", result.draws or dict.fromkeys(needed))):
+    # A fit without a gap has no confidence set at all.
+    points = result.confidence_set or dict.fromkeys(needed)
+    for field, given in (("parameters", result.parameters), ("confidence_set", points)):
         if not needed <= given.keys():
             raise InputError(path, field, sorted(given), f"all of {', '.join(sorted(needed))}, of the law {result.law}")
     for name, value in result.parameters.items():

@@ -288,6 +288,7 @@ def _rays(
         errors = errors_near(problem, anchor)
         random = rng.standard_normal((number, len(errors)))
         random = np.vstack([random, slope @ errors.T, -slope @ errors.T])
+        random /= np.maximum(np.abs(random).max(axis=1, keepdims=True), 1e-300)
         random /= np.maximum(np.linalg.norm(random, axis=1, keepdims=True), 1e-300)
         directions.append(random @ errors * np.sqrt(max(limit - fall, 0.0)))
         bounds.append(np.full(len(random), limit))

@@ -105,7 +105,8 @@ def predictions_and_slopes(
     """Predictions at points in centred columns, and their derivatives; of logs where the objective works on logs."""
     zeros = np.zeros(len(next(iter(points.values()))))
     values, slopes = in_chunks(lambda part: _predictions_and_slopes(problem.model, part, points, zeros), thetas)
-    return np.nan_to_num(values), np.nan_to_num(slopes)
+    # Predictions of a law with a pole may overflow; their squares have to stay finite.
+    return tuple(np.clip(np.nan_to_num(part), -1e100, 1e100) for part in (values, slopes))
 
 
 def slopes_of_rows(problem: Problem, theta: Float[np.ndarray, "parameters"]) -> Float[np.ndarray, "rows parameters"]:

@@ -44,12 +44,12 @@ def files(tmp_path, table, lab) -> dict[str, Path]:
     return {"tmp": tmp_path, "table": table, "spec": lab.spec, "cache": lab.cache}
 
 
-# A fit without a bootstrap, and what makes it none.
+# A fit without a confidence set, and what makes it none.
 FIT = {
     "law": "chinchilla", "formula": "", "source": "runs.csv", "rows": 9, "status": "converged",
     "parameters": {name: dict.fromkeys(("estimate", "se", "ci_low", "ci_high", "published"), 1.0) | {"identified": True}
                    for name in ("E", "A", "B", "alpha", "beta")},
-    "objective": {"name": "sum_huber_log", "value": 1.0, "given_up_for_fewer_directions": 0.0, "starts": 1,
+    "objective": {"name": "sum_huber_log", "value": 1.0, "starts": 1,
                   "starts_within_1_percent": 1.0, "distance_from_start": 1.0},
     "identifiability": {"rank": 5, "parameters": 5, "condition": 1.0, "identified_combinations": [], "regime_rows": {},
                         "unbounded_profiles": []},
@@ -57,13 +57,13 @@ FIT = {
                               "median_abs_relative", "median_noise_relative", "rows_not_positive"), 0.0),
     "holdout": {"rows": 0, "mean_abs_relative_error": None, "rmse": None, "r2": None},
     "sensitivity": [], "warnings": [], "log_likelihood": 0.0,
-    "degrees": 6, "draws": {},
+    "degrees": 6, "draws": {}, "confidence_set": {}, "profiles": {},
 }  # fmt: skip
 FITS = {
     "listed": {"parameters": []},
     "none": {"parameters": {}},
     "stranger": {"law": "nonesuch"},
-    "partly": {"draws": {"E": [1.0]}},
+    "partly": {"confidence_set": {"E": [1.0]}},
     "worded": {"parameters": FIT["parameters"] | {"E": FIT["parameters"]["E"] | {"estimate": "two"}}},
 }
 # The arguments, and a word that the line must hold. {tmp}, {table}, {spec} and {sweep} are paths.
@@ -103,7 +103,7 @@ REFUSED = [
     ("predict {tmp}/listed.json --at N=1,D=1", "listed.json"),
     ("predict {tmp}/none.json --at N=1,D=1", "none.json: parameters"),
     ("predict {tmp}/stranger.json --at N=1,D=1", "stranger.json: law"),
-    ("predict {tmp}/partly.json --at N=1,D=1", "partly.json: draws"),
+    ("predict {tmp}/partly.json --at N=1,D=1", "partly.json: confidence_set"),
     ("predict {tmp}/worded.json --at N=1,D=1", "worded.json: parameters.E.estimate"),
     ("allocate {tmp}/none.json --flops 1e20", "none.json: parameters"),
     ("allocate {tmp}/other.json --flops 1e20", "other.json"),
@@ -254,9 +254,13 @@ def test_what_does_not_exist_is_null_in_json(table, isogap, tmp_path):
     roles = (table, "--set", "N=params")
     assert isogap("fit", *roles, "--law", "chinchilla", "--bootstrap", 0, "--json", fitted).status == 0
     (point,) = strict(isogap("predict", fitted, "--at", "N=1e7,D=1e9", "--json").out)
-    assert point["low"] is point["high"] is None and point["prediction"] > 1.8
+    assert point["low"] < point["prediction"] < point["high"] and point["beyond"] is not None
     (budget,) = strict(isogap("allocate", fitted, "--flops", "1e19", "--json").out)
-    assert budget["N_low"] is budget["D_high"] is None and budget["N"] > 0
+    assert budget["N_low"] < budget["N"] < budget["N_high"]
+    blank = json.loads(fitted.read_text()) | {"confidence_set": {}, "extrapolation": {}}
+    fitted.write_text(json.dumps(blank))
+    (point,) = strict(isogap("predict", fitted, "--at", "N=1e7,D=1e9", "--json").out)
+    assert point["low"] is point["high"] is point["beyond"] is None and point["prediction"] > 1.8
     few = ("--where", "index < 7", "--laws", "chinchilla", "--json", ranks)
     ended = isogap("compare", *roles, *few)
     assert ended.status == 0, ended.err
