@@ -167,19 +167,28 @@ def _filled_roles(
     return filled
 
 
-def _usual(frame: pd.DataFrame, role: str) -> _Source | None:
-    """The column with the name of a role, else the one with a usual name; None if there is neither.
+def column_taken(frame: pd.DataFrame, role: str) -> str | None:
+    """The column that is taken for a role unasked: that of its name, else one with a usual name; None without either.
 
     A column of words, such as the convention of a `param_count`, is passed over for a role of numbers.
     """
     if role in frame.columns:
-        return _Source(_series(frame, role), role, False)
+        return role
     names = [*map(str, frame.columns)]
     while (column := usual_column(role, names)) is not None:
         if role in LABELS or _has_numbers(_series(frame, column)):
-            return _in_units(frame, role, column)._replace(guessed=True)
+            return column
         names.remove(column)
     return None
+
+
+def _usual(frame: pd.DataFrame, role: str) -> _Source | None:
+    column = column_taken(frame, role)
+    if column is None:
+        return None
+    if column == role:
+        return _Source(_series(frame, role), role, False)
+    return _in_units(frame, role, column)._replace(guessed=True)
 
 
 def _has_numbers(column: pd.Series) -> bool:

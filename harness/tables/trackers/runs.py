@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from harness.tables.files import typed
-from harness.tables.usual_names import usual_column
+from harness.tables.read import column_taken
 from sweeps.complaints import shorten
 from sweeps.errors import InputError
 
@@ -154,7 +154,7 @@ def _column(cells: Sequence[Any]) -> pd.Series:
 
 
 def _curves_table(found: Sequence[TrackedRun], runs: pd.DataFrame) -> pd.DataFrame:
-    usual = [usual_column(role, map(str, runs.columns)) for role in _CONSTANT_ROLES]
+    usual = [column_taken(runs, role) for role in _CONSTANT_ROLES]
     frames = []
     for run, (_, row) in zip(found, runs.iterrows(), strict=True):
         # A size that was logged once, as a metric, is as constant as a setting.
@@ -180,7 +180,7 @@ def _tell_of_states(runs: pd.DataFrame, tell: Tell) -> None:
 
 def _tell_of_roles(found: Sequence[TrackedRun], runs: pd.DataFrame, tell: Tell) -> None:
     """Which columns a fit takes, which runs have no loss, and which have one from long before their end."""
-    columns = {role: usual_column(role, map(str, runs.columns)) for role in _TOLD_ROLES}
+    columns = {role: column_taken(runs, role) for role in _TOLD_ROLES}
     told = [", ".join(f"{role} = {column}" for role, column in columns.items() if column)]
     missing = [role for role in ("N", "D", "L") if columns[role] is None]
     if missing:

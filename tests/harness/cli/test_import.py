@@ -10,7 +10,7 @@ LINES = [
     {
         "name": f"r{i}",
         "state": "finished",
-        "config": {"n_params": 1e7 * 2**i, "tokens": 1e9 / 2**i},
+        "config": {"n_params": 1e7 * 2**i, "tokens": 1e9 / 2**i, "n": "all"},
         "val_loss": 3.0 + i,
     }
     for i in range(6)
