@@ -20,7 +20,10 @@ def _print_law(law_id: str) -> None:
     print(
         f"{law.id}: {law.formula}\nresponse {law.response}; columns {', '.join(law.roles[:-1])}\nsource: {law.source}"
     )
-    print_rows([{"parameter": p.name, "published": p.published, "low": p.low, "high": p.high} for p in law.parameters])
+    columns = ("parameter", "published", "searched from", "to")
+    print_rows([dict(zip(columns, (p.name, p.published, p.low, p.high), strict=True)) for p in law.parameters])
+    if law.centred:
+        print("searched for columns divided by their geometric means, and a response divided by its median")
     if law.published_cases:
         print("published constants")
         print_rows(law.published_cases)

@@ -106,3 +106,9 @@ def test_a_role_that_the_law_does_not_read_is_said(table, isogap):
 def test_too_few_rows_name_the_roles(table, isogap):
     ended = isogap("fit", table, "--law", "chinchilla", "--where", "`Params (M)` < 15")
     assert ended.status == 2 and "rows with usable N, D, L" in ended.err
+
+
+def test_the_bounds_of_a_law_say_their_unit(isogap):
+    told = isogap("laws", "chinchilla").out
+    assert "searched from" in told and "divided by its median" in told
+    assert "divided by" not in isogap("laws", "multi_power").out

@@ -1,4 +1,4 @@
-"""One small table of losses as strangers would write it: the same constants and the same optimum, however it is written.
+"""One small table of losses as strangers would write it: the same constants and the same optimum in every form.
 
 What has to come out was found by other means: at 1e21 FLOPs N is 1.74e9, D 9.58e10, with 55 tokens a parameter.
 """
@@ -87,9 +87,10 @@ def test_units_that_no_name_hints_at_are_doubted_by_every_command(tmp_path, isog
     assert "warning (tokens_per_parameter)" in runs.out and "warning (far_beyond)" in runs.out
 
 
+HEADINGS = pd.DataFrame([{name: name for name in PLAIN}])
 REFUSED = {
     "wandb_text": (WORDS.astype(object).replace(LOSSES[12], "crashed"), "row 13, column loss_final: got 'crashed'"),
-    "duphead": (pd.concat([PLAIN[:9], pd.DataFrame([dict.fromkeys(PLAIN, "x")]), PLAIN[9:]]), "row 10, column n_params"),
+    "duphead": (pd.concat([PLAIN[:9], HEADINGS, PLAIN[9:]]), "row 10, column n_params"),
     "header_only": (PLAIN.head(0), "rows: got 0, expected at least one row below the names of the columns"),
 }  # fmt: skip
 
