@@ -2,14 +2,61 @@
 
 python scripts/worlds.py [WORLD ...] [--tables 200] [--seed 0]
 python scripts/worlds.py --groups 2 [--rows 174] [--ratio 1.6] [--apart 0.1] [--tables 100]
+python scripts/worlds.py --null [--tables 200]
 """
 
 import argparse
 import json
 import time
 
+import numpy as np
+import pandas as pd
+
+from harness.fit.allocation.allocation import allocate_runs
+from harness.fit.compare import compare
+from harness.fit.fitting import fit
 from harness.fit.gap_law.constants import SOURCE_RUNS
-from harness.theory.verdict_worlds import VERDICT_WORLDS, try_universality, try_verdict
+from harness.fit.results.no_gap import NoGap
+from harness.fit.shared.collapse import judge_collapse
+from harness.fit.shared.universality import judge_universality
+from harness.theory.verdict_worlds import VERDICT_WORLDS, draw_world, try_universality, try_verdict
+from sweeps.errors import InputError
+
+NULL_LAWS = ["gap", "gap_n_free", "gap_free_n"]
+
+
+def flat_losses(seed: int) -> pd.DataFrame:
+    """Losses that depend on the budget alone, with .5 % of noise: four budgets with seven sizes each, no best N."""
+    rng = np.random.default_rng(seed)
+    flops, n = (grid.ravel() for grid in np.meshgrid(np.geomspace(1e18, 1e20, 4), np.geomspace(2e7, 2e9, 7)))
+    loss = (1.8 + (flops / 1e18) ** -0.1) * np.exp(0.005 * rng.standard_normal(len(n)))
+    return pd.DataFrame({"N": n, "D": flops / 6 / n, "L": loss})
+
+
+def try_null(tables: int, seed: int = 0) -> dict:
+    """How many claims are made about gaps that are zero, and about the best N where the loss does not depend on N.
+
+    A claim is: of `fit`, an identified constant; of `compare`, a ranking; of `collapse` and `universality`, any answer
+    but that there is no gap; of `allocate`, an interval of the exponent of N* that excludes 0.
+    """
+    asked = ("fit", "compare", "collapse", "universality", *(f"allocate {approach}" for approach in (1, 2, 3)))
+    claims = dict.fromkeys(asked, 0)
+    for index in range(seed, seed + tables):
+        table = draw_world(VERDICT_WORLDS["no_gap"], index)
+        table = table.assign(group=np.resize(["a", "b"], len(table)))
+        fitted = fit("gap", table, bootstrap=20, sensitivity=False)
+        claims["fit"] += any(value.identified for value in fitted.parameters.values())
+        claims["compare"] += compare(NULL_LAWS, table).nothing is None
+        claims["collapse"] += not isinstance(judge_collapse(table, permutations=9), NoGap)
+        claims["universality"] += not isinstance(judge_universality(table, "group", bootstrap=9), NoGap)
+        for approach in (1, 2, 3):
+            try:
+                found = allocate_runs(flat_losses(index), [1e21], approach, bootstrap=100).exponents.get("N")
+            except InputError:
+                continue
+            claimed = found and ((found.low or 0.0) > 0.0 or (found.high or 0.0) < 0.0)
+            claims[f"allocate {approach}"] += bool(claimed)
+    return {"tables": tables, "claims": claims, "shares": {name: made / tables for name, made in claims.items()}}
 
 
 def main() -> None:
@@ -22,7 +69,12 @@ def main() -> None:
     parser.add_argument("--ratio", type=float, default=1.0, help="of the last group's A to the others'")
     parser.add_argument("--apart", type=float, default=0.0, help="the last group's alpha above the others'")
     parser.add_argument("--bootstrap", type=int, default=99)
+    parser.add_argument("--null", action="store_true", help="how many claims are made where there is nothing")
     given = parser.parse_args()
+    if given.null:
+        start = time.perf_counter()
+        print(json.dumps(try_null(given.tables, given.seed) | {"seconds": round(time.perf_counter() - start)}))
+        return
     if given.groups:
         start = time.perf_counter()
         trial = try_universality(

@@ -39,7 +39,7 @@ gaps           <- data files fit.gap_law fit.problem record models sweeps
 tables         <- fit.laws fit.problem sweeps
 tables.trackers <- tables sweeps
 source         <- files fit.laws fit.results gaps record tables sweeps
-theory         <- fit fit.gap_law fit.shared gaps record models sweeps
+theory         <- fit fit.gap_law fit.results fit.shared gaps record models sweeps
 train          <- data files gaps record models sweeps
 report         <- files fit fit.allocation fit.certainty fit.gap_law fit.laws fit.problem fit.referee fit.results gaps
                   record source tables theory sweeps

@@ -4,7 +4,6 @@ import json
 import sys
 from collections.abc import Sequence
 from contextlib import nullcontext, redirect_stdout
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -56,11 +55,10 @@ def answer(
         with redirect_stdout(sys.stderr) if json_ == "-" else nullcontext(), working("fitting"):
             groups, warnings = _from_runs(open_folder(source), approach, list(flops), set_, where, by, **options)
         groups = {name: _shifted(found, shift) for name, found in groups.items()}
-        shown = [part for name, found in groups.items() for part in (*([name] if by else []), *found.shown())]
+        shown = [part for name, found in groups.items() for part in (*([f"{by} {name}"] if by else []), *found.shown())]
         shown += warning_lines(warnings)
         rows = {name: found.to_dict() for name, found in groups.items()}
-        told = [asdict(warning) for warning in warnings]
-        written = {"by": by, "groups": rows, "warnings": told} if by else next(iter(rows.values()))
+        written = {"by": by, "groups": rows} if by else rows[""]
     if json_ != "-":
         print(render(shown), end="")
         if shift:
@@ -96,8 +94,7 @@ def _from_runs(
     choices = {"method": method, "law": law, "bootstrap": bootstrap, "source": str(source)}
     if by is None:
         return {"": allocate_runs(frame, flops, approach, **choices)}, ()
-    found, warnings = allocate_by(frame, by, flops, approach, **choices)
-    return {f"{by} {name}": each for name, each in found.items()}, warnings
+    return allocate_by(frame, by, flops, approach, **choices)
 
 
 def _noise(noise: str, frame: pd.DataFrame, source: str) -> np.ndarray:

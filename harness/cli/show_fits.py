@@ -93,7 +93,10 @@ def _groups_table(fits: Mapping[str, FitResult]) -> TextTable:
 def show_comparison(
     source: str, laws: str, set_: Sequence[str], by: str | None, json_: Path | None, **choices: Any
 ) -> None:
-    """Fit several laws to the same rows, print their ranking, and write it as JSON: a list, or one per group."""
+    """Fit several laws to the same rows, print their ranking, and write it as JSON: a list, or one per group.
+
+    Where the laws are of a gap and none is detected, that is printed and written in place of the ranking.
+    """
     ids = [law.strip() for law in laws.split(",")]
     frame = read_runs(source, ids, set=parse_roles(set_), tell=print, **choices)
     with working("fitting"):
@@ -101,10 +104,15 @@ def show_comparison(
             groups, warnings = {"": compare(ids, frame, source=source)}, ()
         else:
             groups, warnings = compare_by(ids, frame, by, source=source)
-    ranks = {name: finite_rows(row.to_dict() for row in ranked) for name, ranked in groups.items()}
+    ranks = {}
     for name, ranked in groups.items():
-        shown = [{column: row[column] for column in RANKED} for row in ranks[name]]
-        print_rows(shown, f"{by} {name}" if by else None)
+        title = f"{by} {name}" if by else None
+        if ranked.nothing:
+            ranks[name] = ranked.nothing.to_dict()
+            print(f"{title}: {ranked.nothing.finding}" if title else ranked.nothing.finding)
+            continue
+        ranks[name] = finite_rows(row.to_dict() for row in ranked)
+        print_rows([{column: row[column] for column in RANKED} for row in ranks[name]], title)
         print("".join(f"{line}\n" for line in warning_lines(ranked.warnings)), end="")
     print("".join(f"{line}\n" for line in warning_lines(warnings)), end="")
     if json_:

@@ -19,6 +19,7 @@ from harness.fit.gap_law.verdict import Verdict, verdict
 from harness.fit.groups import fit_by
 from harness.fit.laws.registry import get_law, law_ids
 from harness.fit.problem.objective import HuberOptions
+from harness.fit.results.no_gap import NoGap
 from harness.fit.results.result import FitResult
 from harness.fit.shared.collapse import Collapse, judge_collapse
 from harness.fit.shared.crossover import Crossover, find_crossover
@@ -143,7 +144,7 @@ def allocate_table(
 def group_universality(
     source: RunSource, by: str, *, law: str = "gap", margin: float = 0.05, bootstrap: int = 200, seed: int = 0,
     **reading: Unpack[Reading],
-) -> Universality:  # fmt: skip
+) -> Universality | NoGap:  # fmt: skip
     """Test whether groups of runs share a law's exponents, by differences and by equality within a margin.
 
     Raises:
@@ -170,7 +171,9 @@ def judge_gap_law(
     return verdict(frame, bootstrap=bootstrap, seed=seed, nulls=nulls, source=_name(source))
 
 
-def collapse_runs(source: RunSource, *, permutations: int = 199, seed: int = 0, **reading: Unpack[Reading]) -> Collapse:
+def collapse_runs(
+    source: RunSource, *, permutations: int = 199, seed: int = 0, **reading: Unpack[Reading]
+) -> Collapse | NoGap:
     """Test whether the gap's curves over D fall on one curve of D/N^z, whatever its form.
 
     Raises:

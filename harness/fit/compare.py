@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
-from harness.fit.certainty.sign_flip import NOT_ABOVE_ZERO, detect
+from harness.fit.certainty.sign_flip import no_gap
 from harness.fit.fitting import SolvedFit, solve
 from harness.fit.laws.registry import get_law
 from harness.fit.problem.centred import Problem
@@ -16,6 +16,7 @@ from harness.fit.problem.fit_status import FitWarning
 from harness.fit.problem.likelihood import log_likelihood_rows
 from harness.fit.referee import extrapolation
 from harness.fit.referee.extrapolation import Extrapolation
+from harness.fit.results.no_gap import NoGap
 from harness.fit.results.shown import Showable, Shown, TextTable, number, warning_lines
 from harness.fit.search.solver import best_and_runners_up, minimise_cases
 from sweeps.errors import InputError
@@ -72,18 +73,24 @@ class Comparison(Showable, tuple[ComparedLaw, ...]):
     """Compared laws, the best first, with a table and a figure for notebooks.
 
     Attributes:
-        warnings: of laws that could not be fitted, and of rows that cannot tell laws apart.
+        warnings: of laws that could not be fitted.
+        nothing: why no law is ranked: there is no gap that laws could be of.
     """
 
     warnings: tuple[FitWarning, ...]
+    nothing: NoGap | None
 
-    def __new__(cls, laws: Iterable[ComparedLaw], warnings: tuple[FitWarning, ...] = ()) -> "Comparison":
+    def __new__(
+        cls, laws: Iterable[ComparedLaw], warnings: tuple[FitWarning, ...] = (), nothing: NoGap | None = None
+    ) -> "Comparison":
         made = super().__new__(cls, laws)
-        made.warnings = warnings
+        made.warnings, made.nothing = warnings, nothing
         return made
 
     def shown(self) -> list[Shown]:
-        """The laws, the best first, and the warnings."""
+        """The laws, the best first, and the warnings; or that there is no gap."""
+        if self.nothing:
+            return [self.nothing.finding]
         rows = [
             (law.law, law.status, *map(number, (law.heldout_score, law.heldout_error, law.p_best, law.delta_aicc)))
             for law in self
@@ -165,20 +172,13 @@ def compare_fitted(fits: Sequence[SolvedFit], seed: int = 0) -> Comparison:
                 **outside,
             )
         )
-    return Comparison(sorted(table, key=_place), _about_the_rows(fits[0].problem))
+    return Comparison(sorted(table, key=_place))
 
 
 def _place(law: ComparedLaw) -> tuple[bool, float, bool, float]:
     """What laws are sorted by: the held-out score, then AICc; laws without such numbers come after the others."""
     score = law.heldout_score
     return score is None, -(score or 0.0), not np.isfinite(law.aicc), law.aicc
-
-
-def _about_the_rows(problem: Problem) -> tuple[FitWarning, ...]:
-    """A warning if the laws are of a gap that is not shown to exist."""
-    if not problem.law.contrast or detect(problem).detected:
-        return ()
-    return (FitWarning("no_detectable_gap", f"{NOT_ABOVE_ZERO}: the order of laws of it means nothing"),)
 
 
 def _above_least(values: Float[np.ndarray, "laws"]) -> Float[np.ndarray, "laws"]:
@@ -235,6 +235,8 @@ def compare(
 ) -> Comparison:
     """Fit several laws of one response to the same rows and rank them; a law that cannot be fitted is left out.
 
+    Laws of a gap are not ranked where no gap is detected: the comparison is empty then, and says so.
+
     Args:
         frame: columns by role, as for `fit`.
         holdout: a condition; its rows are scored, not fitted.
@@ -255,6 +257,8 @@ def compare(
             refused.append(error)
     if not fits:
         raise refused[0]
+    if nothing := no_gap(fits[0].problem, "ranking of laws"):
+        return Comparison((), nothing=nothing)
     ranked = compare_fitted(fits, seed)
     left_out = (FitWarning("law_left_out", f"a law is left out: {error}") for error in refused)
-    return Comparison(ranked, (*ranked.warnings, *left_out))
+    return Comparison(ranked, tuple(left_out))

@@ -17,6 +17,7 @@ from harness.fit.fitting import curvature_estimates
 from harness.fit.gap_law.constants import SOURCE_RUNS, SOURCE_SCATTER, predict_gap
 from harness.fit.gap_law.nulls import judge_simulated
 from harness.fit.gap_law.rule import TESTED_EXPONENTS, TESTED_LAW, Word
+from harness.fit.results.no_gap import NoGap
 from harness.fit.shared.nested import ALL_OWN
 from harness.fit.shared.universality import judge_universality
 from sweeps.published_gap import PUBLISHED_GAP
@@ -139,7 +140,9 @@ def try_universality(
     for index in range(tables):
         table = draw_groups(seed + index, rows=rows, groups=groups, ratio=ratio, apart=apart)
         judgement = judge_universality(table, "group", bootstrap=bootstrap, seed=index)
-        words[judgement.verdict.value] += 1
+        words[str(judgement.verdict)] += 1
+        if isinstance(judgement, NoGap):
+            continue
         step = next(test for test in judgement.tests if test.larger == ALL_OWN)
         rejected += step.p_value <= 0.05
         last = max(judgement.groups)

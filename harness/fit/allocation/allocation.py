@@ -28,6 +28,7 @@ from harness.fit.allocation.lower_edge import lower_edge
 from harness.fit.allocation.parametric import loss_law, optimum_on_budgets, ranges
 from harness.fit.fitting import fit
 from harness.fit.forecast import estimates
+from harness.fit.groups import for_each_group
 from harness.fit.problem.columns import column_of
 from harness.fit.problem.fit_status import FitWarning
 from harness.fit.problem.sizes import beyond, doubtful_points, doubtful_table
@@ -197,25 +198,10 @@ def allocate_runs(
 def allocate_by(
     frame: pd.DataFrame, by: str, flops: Sequence[float], approach: int, *, source: str = "table", **choices: Any
 ) -> tuple[dict[str, Allocation], tuple[FitWarning, ...]]:
-    """`allocate_runs` once per value of a column.
-
-    Returns the allocations by value, and a warning per value that could not be allocated. Raises InputError if there is
-    no such column, or if no value can be allocated.
-    """
-    if by not in frame.columns:
-        raise InputError(source, "--by", by, f"one of the columns {', '.join(map(str, frame.columns))}")
-    found: dict[str, Allocation] = {}
-    warnings = []
-    for name, rows in frame.groupby(by, sort=True):
-        place = f"{source}, {by} {name}"
-        try:
-            found[str(name)] = allocate_runs(rows.reset_index(drop=True), flops, approach, source=place, **choices)
-        except InputError as error:
-            warnings.append(FitWarning("group_left_out", str(error)))
-    if not found:
-        first = warnings[0].message if warnings else "no row has one"
-        raise InputError(source, "--by", by, f"at least one value of it that can be allocated ({first})")
-    return found, tuple(warnings)
+    """`allocate_runs` for the rows of each value of a column; errors and warnings as of `for_each_group`."""
+    return for_each_group(
+        frame, by, lambda rows, name: allocate_runs(rows, flops, approach, source=name, **choices), source
+    )
 
 
 def allocate_fit(result: FitResult, flops: ArrayLike) -> Allocation:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from harness.fit.problem.centred import Problem
+from harness.fit.results.no_gap import NoGap
 
 FLIPS = 1999  # draws of random signs, for the statistic's distribution if there were no gap
 SIGNIFICANCE = 0.01  # a gap is detected below this p value
@@ -42,3 +43,11 @@ def detect(problem: Problem, seed: int = 0) -> Signal:
     observed = sums.sum(axis=1).max()
     p_value = float((1 + np.sum(null >= observed)) / (1 + FLIPS))
     return Signal(p_value < SIGNIFICANCE, p_value, float(np.mean(gap > 0)))
+
+
+def no_gap(problem: Problem, question: str) -> NoGap | None:
+    """The answer if the law is one of gaps and none is detected in the fitted rows; None if the question stands."""
+    if not problem.law.contrast or (signal := detect(problem)).detected:
+        return None
+    gap = problem.observed[problem.fitted]
+    return NoGap(question, len(gap), float(gap.mean()), float(gap.std()), signal.p_value, signal.positive_share)

@@ -17,9 +17,13 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
+from harness.fit.certainty.sign_flip import no_gap
 from harness.fit.fitting import curvature_estimates, solve
+from harness.fit.laws.registry import get_law
+from harness.fit.problem.centred import centre
 from harness.fit.problem.columns import column_of
 from harness.fit.problem.fit_status import FitWarning
+from harness.fit.results.no_gap import NoGap
 from harness.fit.results.result import Estimate, StrictJson
 from harness.fit.results.shown import Showable, number, span, warning_lines
 from sweeps.errors import InputError
@@ -197,13 +201,17 @@ def shuffled(curves: LogCurves, rng: np.random.Generator) -> LogCurves:
 
 def judge_collapse(
     frame: pd.DataFrame, *, permutations: int = PERMUTATIONS, seed: int = 0, source: str = "table"
-) -> Collapse:
+) -> Collapse | NoGap:
     """Apply both measures to the rows of a table with roles N, D, G, and G_se if it is known.
+
+    Gaps that are not shown to lie above zero have no curves to collapse: that is what is returned then.
 
     Raises InputError if N, D or G is missing or unusable, there are too few rows, or the curves overlap at no z.
     """
     n, d = column_of(frame, "N", source), column_of(frame, "D", source)
     gap = column_of(frame, "G", source, signed=True)
+    if nothing := no_gap(centre(get_law("gap_spline"), frame, source=source), "collapse"):
+        return nothing
     fitted = solve("gap_spline", frame, source=source)
     estimates = curvature_estimates(fitted)
     tau = float(estimates["tau"].estimate or 0.0)

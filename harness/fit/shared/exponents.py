@@ -12,9 +12,11 @@ import numpy as np
 import pandas as pd
 
 from harness.fit.certainty.intervals import deviation, interval
+from harness.fit.certainty.sign_flip import no_gap
 from harness.fit.fitting import fit
 from harness.fit.laws.law import Law, by_group
 from harness.fit.laws.registry import get_law
+from harness.fit.problem.centred import centre
 from harness.fit.results.result import FitResult
 from harness.fit.results.shown import Showable, TextTable, number, span
 from sweeps.errors import InputError
@@ -74,7 +76,8 @@ def compare_exponents(
         bootstrap: number of draws, at least 2.
 
     Raises:
-        InputError: a group without rows, a constant that is not one of `own`, or unusable columns.
+        InputError: a group without rows, a constant that is not one of `own`, unusable columns, or gaps that are not
+            shown to lie above zero.
     """
     law = get_law(law)
     own = tuple(own or (p.name for p in law.parameters))
@@ -86,6 +89,8 @@ def compare_exponents(
         if group not in known:
             raise InputError("contrast", "group", group, f"one of {', '.join(sorted(known))}")
     rows = frame.loc[labels.isin(groups)].reset_index(drop=True)
+    if nothing := no_gap(centre(law, rows), f"comparison of {parameter}"):
+        raise InputError("contrast", law.response, nothing.finding, "gaps that lie above zero")
     result = fit(by_group(law, own), rows, bootstrap=max(bootstrap, 2), seed=seed, sensitivity=False)
     names = [f"{parameter}[{group}]" for group in groups]
     first, second = (float(result.parameters[name].estimate or np.nan) for name in names)

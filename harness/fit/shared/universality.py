@@ -15,12 +15,15 @@ import numpy as np
 import pandas as pd
 
 from harness.fit.certainty.identifiability import identify
+from harness.fit.certainty.sign_flip import no_gap
 from harness.fit.fitting import SolvedFit, solve
 from harness.fit.laws.law import Law
 from harness.fit.laws.registry import get_law
+from harness.fit.problem.centred import centre
 from harness.fit.problem.fit_status import FitWarning
 from harness.fit.referee.fit_warnings import FEWEST_CLUSTERS
 from harness.fit.referee.scores import scatter_of
+from harness.fit.results.no_gap import NoGap
 from harness.fit.results.result import Estimate, StrictJson
 from harness.fit.results.shown import Showable, Shown, TextTable, number, span, warning_lines
 from harness.fit.shared.equivalence import Difference, Ratio, draw_group, group_differences, prefactor_ratios
@@ -256,8 +259,10 @@ def judge_universality(
     seed: int = 0,
     objective: str | None = None,
     source: str = "table",
-) -> Universality:
+) -> Universality | NoGap:
     """Fit a law shared, with own prefactors, and all own per group, and judge whether its exponents are universal.
+
+    Of gaps that are not shown to lie above zero there are no exponents to judge: that is what is returned then.
 
     Args:
         frame: columns by role, as for `fit`, and the column of the groups.
@@ -275,6 +280,8 @@ def judge_universality(
     if not kinds.exponents:
         raise InputError(source, "--law", law.id, "a law with an exponent: a constant that has no unit")
     frame, warnings = _grouped(law, frame, by, source)
+    if nothing := no_gap(centre(law, frame, objective=objective, source=source), "exponents to share"):
+        return nothing
     names = sorted(frame["group"].unique())
     whole = solve(law, frame, objective=objective, source=source)
     groups = {

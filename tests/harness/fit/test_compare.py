@@ -77,7 +77,11 @@ def test_a_law_without_scatter_blanks_no_other(crossing):
     assert np.isfinite([(law.aicc, law.delta_aicc) for law in rivals]).all()
 
 
-def test_a_ranking_of_gaps_that_are_zero_says_that_it_means_nothing(crossing):
+def test_laws_of_gaps_that_are_zero_are_not_ranked(crossing):
     noise = np.random.default_rng(0).standard_normal(80) * 1e-3
     ranked = compare(["gap_n_free", "gap_free_n"], crossing(0, rows=80).assign(G=noise, G_se=1e-3))
-    assert "no_detectable_gap" in [warning.code for warning in ranked.warnings]
+    found = ranked.nothing
+    assert not len(ranked) and found is not None and ranked.shown() == [found.finding]
+    assert found.verdict == "no_detectable_gap" and found.p_value > 0.01
+    assert (found.rows, found.mean, found.sd) == (80, pytest.approx(noise.mean()), pytest.approx(noise.std()))
+    assert found.finding.startswith("no gap detected, so no ranking of laws: 80 gaps with a mean of")

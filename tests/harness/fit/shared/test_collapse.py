@@ -3,7 +3,8 @@ import json
 import numpy as np
 import pytest
 
-from harness.fit.shared.collapse import LogCurves, curves_of, judge_collapse, quality, scan_of, shuffled
+from harness.fit.results.no_gap import NoGap
+from harness.fit.shared.collapse import Collapse, LogCurves, curves_of, judge_collapse, quality, scan_of, shuffled
 from sweeps.errors import InputError
 
 
@@ -100,7 +101,7 @@ def test_a_collapse_of_any_shape_finds_the_exponents(crossed):
 
 def test_on_one_branch_a_collapse_is_no_evidence(ordinary):
     found = judge_collapse(ordinary(1), permutations=99)
-    assert found.p_value > 0.05
+    assert isinstance(found, Collapse) and found.p_value > 0.05
     assert (found.z_low, found.z_high) == (0.0, 2.0)
     assert not found.z.identified
     assert "do not identify" in found.finding and "not less than with N shuffled" in found.finding
@@ -110,7 +111,15 @@ def test_gaps_that_are_not_positive_are_counted(crossing):
     table = crossing(3)
     table.loc[:4, "G"] = -1e-4
     found = judge_collapse(table.assign(G_se=1e-4 + 0.08 * table.G.abs()), permutations=19)
-    assert found.rows == 169 and found.errors == "measured"
+    assert isinstance(found, Collapse) and found.rows == 169 and found.errors == "measured"
     with pytest.raises(InputError, match="at least 12"):
         judge_collapse(table.head(16))
     assert "not_positive" in {warning.code for warning in found.warnings}
+
+
+def test_gaps_that_are_zero_do_not_collapse(ordinary):
+    table = ordinary(5, rows=430)
+    noise = np.random.default_rng(5).normal(-0.0006, 0.004, len(table))
+    found = judge_collapse(table.assign(G=noise), permutations=9)
+    assert isinstance(found, NoGap) and "no gap detected, so no collapse" in found._repr_html_()
+    assert json.loads(found.to_json())["verdict"] == "no_detectable_gap"

@@ -5,9 +5,11 @@ import numpy as np
 import pytest
 
 from harness.cli.render import render
+from harness.fit.results.no_gap import NoGap
 from harness.fit.shared.equivalence import Difference
+from harness.fit.shared.exponents import compare_exponents
 from harness.fit.shared.nested import ALL_OWN, OWN_PREFACTORS, RatioTest
-from harness.fit.shared.universality import Universal, decide_universality, judge_universality
+from harness.fit.shared.universality import Universal, Universality, decide_universality, judge_universality
 from harness.theory.verdict_worlds import draw_groups
 from sweeps.errors import InputError
 
@@ -73,7 +75,7 @@ def test_a_larger_model_is_never_less_likely(level, apart):
 def test_on_one_branch_only_combinations_are_compared(ordinary):
     table = ordinary(6, 240, 0.04).assign(group=np.tile(["a", "b"], 120))
     found = judge_universality(table, "group", bootstrap=59)
-    assert found.verdict == "not_resolved"
+    assert isinstance(found, Universality) and found.verdict == "not_resolved"
     assert "not every group identifies alpha, z" in found.reason
     known = {d.quantity for d in found.differences if d.identified}
     assert "beta" in known and "alpha - z*beta" in known and "z" not in known
@@ -136,3 +138,13 @@ def test_each_kind_of_evidence_has_its_word(p_value, found, word, said):
     step = RatioTest(OWN_PREFACTORS, ALL_OWN, 9.0, p_value, 3.0, 3, 199)
     verdict, reason = decide_universality([step], found, ("alpha", "z"), 0.05)
     assert verdict is word and said in reason
+
+
+def test_gaps_that_are_zero_have_no_exponents_to_share_or_to_compare(ordinary):
+    table = ordinary(6, rows=430)
+    noise = np.random.default_rng(6).normal(-0.0006, 0.004, len(table))
+    nothing = table.assign(G=noise, group=np.resize(["a", "b"], len(table)))
+    found = judge_universality(nothing, "group", bootstrap=9)
+    assert isinstance(found, NoGap) and found.rows == 430 and abs(found.mean + 0.0006) < 0.0008
+    with pytest.raises(InputError, match="no gap detected, so no comparison of beta"):
+        compare_exponents("gap", nothing, "beta", ("a", "b"), bootstrap=9)
