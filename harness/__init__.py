@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from harness.door.tables import write_report_page as report
     from harness.fit.allocation.time_budget import best_in_time
     from harness.fit.gap_law.constants import predict_gap
-    from harness.fit.laws.pass_rates import pass_rates_of_models as pass_rates
+    from harness.fit.quantities.pass_rates import pass_rates_of_models as pass_rates
     from harness.fit.shared.exponents import compare_exponents
     from harness.source import read_runs
     from harness.tables.trackers.runs import import_runs
@@ -58,7 +58,7 @@ _HOMES = {
     "run": ("harness.door.folders", "train_runs"),
     "compare_exponents": ("harness.fit.shared.exponents", "compare_exponents"),
     "best_in_time": ("harness.fit.allocation.time_budget", "best_in_time"),
-    "pass_rates": ("harness.fit.laws.pass_rates", "pass_rates_of_models"),
+    "pass_rates": ("harness.fit.quantities.pass_rates", "pass_rates_of_models"),
     "predict_gap": ("harness.fit.gap_law.constants", "predict_gap"),
     "import_runs": ("harness.tables.trackers.runs", "import_runs"),
     "read_runs": ("harness.source", "read_runs"),

@@ -10,7 +10,7 @@ import pandas as pd
 
 from harness.files import open_folder
 from harness.fit.laws.law import Law
-from harness.fit.laws.registry import get_law, law_ids
+from harness.fit.laws.registry import get_law
 from harness.fit.results.result import FitResult
 from harness.gaps.roles import is_runs_table, roles_for_runs
 from harness.tables.files import read_file
@@ -63,7 +63,6 @@ def read_runs(
     Raises:
         InputError: a source, role, column or law that does not exist, a condition that does not parse, or no row left.
     """
-    declared = [get_law(law) for law in ([laws] if isinstance(laws, str) else laws)]
     if isinstance(source, pd.DataFrame):
         if "roles" in source.attrs and not (set or where or holdout):
             return source
@@ -73,6 +72,8 @@ def read_runs(
         name, is_sweep = str(path), path.is_dir()
         frame = _runs_of(path) if is_sweep else read_file(path)
         is_sweep = is_sweep or is_runs_table(frame)
+    names = [*map(str, frame.columns), *(set or ())]
+    declared = [get_law(law, names) for law in ([laws] if isinstance(laws, str) else laws)]
     frame, warned = roles_for_runs(frame, estimator, units) if is_sweep else (frame, ())
     frame, more = assign_roles(frame, set or {}, where=where, holdout=holdout, laws=declared, source=name)
     for warning in (*warned, *more):
@@ -119,9 +120,10 @@ def read_fits(path: Path) -> tuple[str | None, dict[str, FitResult]]:
 
 def _check_fit(path: Path, result: FitResult) -> None:
     """Refuse the result of an unknown law, or one without all parameters of its law."""
-    if result.law not in law_ids():
-        raise InputError(path, "law", result.law, f"one of {', '.join(law_ids())}")
-    needed = {p.name for p in get_law(result.law).parameters if p.each is None}
+    try:
+        needed = {p.name for p in get_law(result.law).parameters if p.each is None}
+    except InputError as error:
+        raise InputError(path, error.field, error.value, error.expected) from None
     # A fit without a gap has no confidence set at all.
     points = result.confidence_set or dict.fromkeys(needed)
     for field, given in (("parameters", result.parameters), ("confidence_set", points)):

@@ -53,8 +53,8 @@ class MissingValue(Exception):
     """The expression reads a name that has no value here."""
 
 
-def parse_expression(text: str, names: Collection[str]) -> ast.expr:
-    """The tree of an expression over `names`.
+def parse_expression(text: str, names: Collection[str] | None) -> ast.expr:
+    """The tree of an expression over `names`, or over any names for None.
 
     ExpressionError if the text is not an expression, or has anything else in it.
     """
@@ -147,10 +147,10 @@ def evaluate_rows(tree: ast.expr, columns: Mapping[str, Shaped[np.ndarray, "rows
     return np.broadcast_to(np.asarray(value, object if isinstance(value, str) else None), (rows,))
 
 
-def _check(node: ast.AST, names: Collection[str]) -> None:
+def _check(node: ast.AST, names: Collection[str] | None) -> None:
     match node:
         case ast.Name(id=name):
-            if name not in names:
+            if names is not None and name not in names:
                 raise ExpressionError(f"unknown name {name!r}; there are {', '.join(sorted(map(str, names)))}")
             return
         case ast.Constant(value=value):

@@ -20,7 +20,8 @@ terminal       <-
 models         <-
 sweeps         <- models
 files          <- sweeps
-fit.laws       <- sweeps
+fit.quantities <- sweeps
+fit.laws       <- fit.quantities sweeps
 data           <- files sweeps
 record         <- files models sweeps
 fit.problem    <- fit.laws sweeps
@@ -50,7 +51,7 @@ cli            <- files fit fit.allocation fit.laws fit.problem fit.results fit.
 door           <- files fit fit.allocation fit.gap_law fit.laws fit.problem fit.results fit.shared gaps launch record
                   report source train sweeps
 __main__       <- cli machine
-harness        <- door fit.allocation fit.gap_law fit.laws fit.shared source sweeps tables.trackers
+harness        <- door fit.allocation fit.gap_law fit.quantities fit.shared source sweeps tables.trackers
 """
 
 # Public names that more than one file may define, and why.

@@ -14,6 +14,7 @@ from harness.cli.render import render
 from harness.files import open_folder
 from harness.fit.allocation.allocation import Allocation, allocate_by, allocate_fit, allocate_runs, check_approach
 from harness.fit.allocation.lines import check_budgets, shift_from_half
+from harness.fit.laws.held import parse_held, with_held
 from harness.fit.problem.columns import column_of
 from harness.fit.problem.fit_status import FitWarning
 from harness.fit.results.result import FitResult
@@ -81,9 +82,10 @@ def _answers(found: Allocation, fitted: FitResult) -> list[Shown]:
 def _from_runs(
     source: Path, approach: int | None, flops: Sequence[float], settings: Sequence[str], where: str | None,
     by: str | None, *, method: str | None = None, noise: str | None = None, law: str = "chinchilla",
-    bootstrap: int | None = None, estimator: str = "best", units: str = "tokens",
+    fix: Sequence[str] = (), bootstrap: int | None = None, estimator: str = "best", units: str = "tokens",
 ) -> tuple[dict[str, Allocation], tuple[FitWarning, ...]]:  # fmt: skip
     """Read the runs and allocate the budgets by the approach that was asked for: once, or by the values of a column."""
+    law = with_held(law, parse_held(fix))
     approach = check_approach(approach, method, law, noise)
     frame = read_runs(
         source, law if approach == 3 else "chinchilla", set=parse_roles(settings), where=where, estimator=estimator,

@@ -52,7 +52,12 @@ Estimator = Annotated[
 Units = Annotated[
     str, Option(help="of a sweep's runs, how text is counted: in tokens, or in bytes to compare tokenizers")
 ]
-LawOption = Annotated[str, Option(help="the id of a law; `isogap laws` lists them")]
+LawOption = Annotated[
+    str, Option(help="the id of a law (`isogap laws` lists them), or an expression such as 'E + A/N**alpha'")
+]
+Fix = Annotated[
+    list[str], Option("--fix", metavar="NAME=VALUE", help="hold a constant of the law, e.g. E=1.6; may be repeated")
+]
 Bootstrap = Annotated[
     int, Option(min=0, help="refits to resampled runs, for the errors; 0 takes errors from the curvature")
 ]
@@ -193,6 +198,7 @@ def _fit(
     source: SourceArgument,
     law: LawOption,
     set_: SetOption = [],  # noqa: B006
+    fix: Fix = [],  # noqa: B006
     where: Where = None,
     holdout: Holdout = None,
     holdout_rows: Annotated[
@@ -228,8 +234,9 @@ def _fit(
 @command(app, "compare", "harness.cli.show_fits:show_comparison", compiles=True)
 def _compare(
     source: SourceArgument,
-    laws: Annotated[str, Option(metavar="A,B,C", help="ids of laws that predict the same quantity")],
+    laws: Annotated[str, Option(metavar="A,B,C", help="laws that predict the same quantity, by ids or as expressions")],
     set_: SetOption = [],  # noqa: B006
+    fix: Fix = [],  # noqa: B006
     where: Where = None,
     holdout: Holdout = None,
     by: By = None,
@@ -356,6 +363,7 @@ def _allocate(
         Option(help="of approach 2: s.d. of a loss in nats, or a file of loss and sd"),
     ] = None,
     law: Annotated[str, Option(help="of approach 3: a loss law in N and D")] = "chinchilla",
+    fix: Fix = [],  # noqa: B006
     bootstrap: Annotated[
         int | None, Option(min=0, help="resamplings, for the errors; by default 1000, of approach 3 200")
     ] = None,

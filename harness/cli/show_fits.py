@@ -14,7 +14,8 @@ from harness.fit.fitting import fit
 from harness.fit.forecast import doubts, predict
 from harness.fit.groups import compare_by, fit_by
 from harness.fit.known_truth import check_law, compare_with_truth, read_truth, truth_table
-from harness.fit.laws.registry import get_law
+from harness.fit.laws.held import parse_held, with_held
+from harness.fit.laws.registry import get_law, listed
 from harness.fit.problem.objective import HuberOptions, check_objective
 from harness.fit.results.result import FitResult
 from harness.fit.results.shown import TextTable, finite_rows, number, warning_lines
@@ -29,15 +30,16 @@ RANKED = (
 
 
 def show_fit(
-    source: str, law: str, set_: Sequence[str], by: str | None, objective: str | None, delta: float, quantile: float,
-    truth: Path | None, json_: Path | None, where: str | None, holdout: str | None, holdout_rows: bool, estimator: str,
-    units: str, figure: Path | None, **choices: Any,
+    source: str, law: str, set_: Sequence[str], fix: Sequence[str], by: str | None, objective: str | None,
+    delta: float, quantile: float, truth: Path | None, json_: Path | None, where: str | None, holdout: str | None,
+    holdout_rows: bool, estimator: str, units: str, figure: Path | None, **choices: Any,
 ) -> None:  # fmt: skip
     """Fit a law, print the fit, write it as JSON, and draw it.
 
     Raises:
         InputError: unusable options or rows.
     """
+    law = with_held(law, parse_held(fix))
     check_objective(objective, delta, quantile)
     if figure is not None:
         if by is not None:
@@ -91,13 +93,15 @@ def _groups_table(fits: Mapping[str, FitResult]) -> TextTable:
 
 
 def show_comparison(
-    source: str, laws: str, set_: Sequence[str], by: str | None, json_: Path | None, **choices: Any
-) -> None:
+    source: str, laws: str, set_: Sequence[str], fix: Sequence[str], by: str | None, json_: Path | None,
+    **choices: Any,
+) -> None:  # fmt: skip
     """Fit several laws to the same rows, print their ranking, and write it as JSON: a list, or one per group.
 
     Where the laws are of a gap and none is detected, that is printed and written in place of the ranking.
     """
-    ids = [law.strip() for law in laws.split(",")]
+    held = parse_held(fix)
+    ids = [with_held(law, held) for law in listed(laws)]
     frame = read_runs(source, ids, set=parse_roles(set_), tell=print, **choices)
     with working("fitting"):
         if by is None:

@@ -17,6 +17,7 @@ from harness.fit.fitting import fit
 from harness.fit.forecast import Predictions, doubts, predict
 from harness.fit.gap_law.verdict import Verdict, verdict
 from harness.fit.groups import fit_by
+from harness.fit.laws.held import with_held
 from harness.fit.laws.registry import get_law, law_ids
 from harness.fit.problem.objective import HuberOptions
 from harness.fit.results.no_gap import NoGap
@@ -51,6 +52,7 @@ def fit_runs(
     source: RunSource,
     law: str = "gap",
     *,
+    fix: Mapping[str, float] | None = None,
     bootstrap: int = 200,
     seed: int = 0,
     objective: str | None = None,
@@ -63,7 +65,8 @@ def fit_runs(
 
     Args:
         source: the runs.
-        law: an id; `laws()` lists them.
+        law: an id, of which `laws()` lists all, or an expression such as `E + A/N**alpha`.
+        fix: constants of the law that are held at a value, in the units of the table, such as `{"E": 1.6}`.
         bootstrap: number of refits to resampled clusters; 0 takes standard errors from the curvature.
         seed: the seed of the bootstrap.
         objective: log_huber, log_squares, squares or normal, instead of the law's own.
@@ -74,6 +77,7 @@ def fit_runs(
     Raises:
         InputError: unusable options, columns or rows.
     """
+    law = with_held(law, fix or {})
     frame = read_runs(source, law, **reading)
     return fit(
         law, frame, bootstrap=bootstrap, seed=seed, objective=objective, options=HuberOptions(delta, quantile),
@@ -82,23 +86,29 @@ def fit_runs(
 
 
 def fit_groups(
-    source: RunSource, law: str, by: str, *, bootstrap: int = 200, sensitivity: bool = True, **reading: Unpack[Reading]
-) -> dict[str, FitResult]:
+    source: RunSource, law: str, by: str, *, fix: Mapping[str, float] | None = None, bootstrap: int = 200,
+    sensitivity: bool = True, **reading: Unpack[Reading],
+) -> dict[str, FitResult]:  # fmt: skip
     """Fit a law to every group of runs: each value of the column `by`. Groups that cannot be fitted are left out.
 
     Raises:
         InputError: unusable columns, or no group that can be fitted.
     """
+    law = with_held(law, fix or {})
     frame = read_runs(source, law, **reading)
     return fit_by(law, frame, by, bootstrap=bootstrap, sensitivity=sensitivity, source=_name(source))[0]
 
 
-def compare_laws(source: RunSource, laws: Sequence[str], *, seed: int = 0, **reading: Unpack[Reading]) -> Comparison:
+def compare_laws(
+    source: RunSource, laws: Sequence[str], *, fix: Mapping[str, float] | None = None, seed: int = 0,
+    **reading: Unpack[Reading],
+) -> Comparison:  # fmt: skip
     """Fit several laws of one response to the same runs, and rank them by how well they predict runs of larger scale.
 
     Raises:
         InputError: unknown laws, laws of different responses, or unusable columns.
     """
+    laws = [with_held(law, fix or {}) for law in laws]
     return compare(laws, read_runs(source, laws, **reading), seed=seed, source=_name(source))
 
 
@@ -130,13 +140,14 @@ def allocate_compute(fitted: FitResult | str | Path, flops: ArrayLike) -> Alloca
 
 def allocate_table(
     source: RunSource, flops: Sequence[float], approach: int, *, method: str | None = None, law: str = "chinchilla",
-    bootstrap: int | None = None, **reading: Unpack[Reading],
+    fix: Mapping[str, float] | None = None, bootstrap: int | None = None, **reading: Unpack[Reading],
 ) -> Allocation:  # fmt: skip
     """Compute-optimal N and D from runs, by approach 1 (lowest curve), 2 (isoFLOP profiles) or 3 (fitted loss law).
 
     Raises:
         InputError: unusable columns, or runs whose design cannot show an optimum.
     """
+    law = with_held(law, fix or {})
     frame = read_runs(source, law if approach == 3 else "chinchilla", **reading)
     return allocate_runs(frame, flops, approach, method=method, law=law, bootstrap=bootstrap, source=_name(source))
 
@@ -201,7 +212,8 @@ def write_report_page(
 
     Args:
         source: the runs. Without a law it is a sweep's folder, or a table of `isogap simulate`.
-        law: an id; `laws()` lists them.
+        law: an id, of which `laws()` lists all, or an expression such as `E + A/N**alpha`.
+        fix: constants of the law that are held at a value, in the units of the table, such as `{"E": 1.6}`.
         to: the page; by default DIR/report.html of a sweep, DIR/LAW.html of a law fitted to it, or beside the table.
 
     Raises:

@@ -10,6 +10,7 @@ from jaxtyping import Float
 
 from harness.fit.certainty.sign_flip import no_gap
 from harness.fit.fitting import SolvedFit, solve
+from harness.fit.laws.law import Law
 from harness.fit.laws.registry import get_law
 from harness.fit.problem.centred import Problem
 from harness.fit.problem.fit_status import FitWarning
@@ -231,7 +232,7 @@ def held_out_scores(fits: Sequence[SolvedFit], seed: int = 0) -> list[dict]:
 
 
 def compare(
-    law_ids: Sequence[str], frame: pd.DataFrame, *, holdout: str | None = None, seed: int = 0, source: str = "table"
+    laws: Sequence[str | Law], frame: pd.DataFrame, *, holdout: str | None = None, seed: int = 0, source: str = "table"
 ) -> Comparison:
     """Fit several laws of one response to the same rows and rank them; a law that cannot be fitted is left out.
 
@@ -245,14 +246,15 @@ def compare(
     Raises:
         InputError: an unknown law, laws of different responses, or rows to which none of the laws can be fitted.
     """
-    responses = {get_law(law_id).response for law_id in law_ids}
-    if len(responses) != 1:
-        raise InputError(source, "--laws", ",".join(law_ids), "at least one law, all of the same response (G or L)")
+    found = [get_law(law, frame.columns) for law in laws]
+    if len({law.response for law in found}) != 1:
+        ids = ", ".join(law.id for law in found)
+        raise InputError(source, "--laws", ids, "at least one law, all of the same response (G or L)")
     fits: list[SolvedFit] = []
     refused: list[InputError] = []
-    for law_id in law_ids:
+    for law in found:
         try:
-            fits.append(solve(law_id, frame, holdout=holdout, source=source))
+            fits.append(solve(law, frame, holdout=holdout, source=source))
         except InputError as error:
             refused.append(error)
     if not fits:

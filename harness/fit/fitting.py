@@ -68,7 +68,7 @@ def solve(
 
     Raises InputError for unusable columns, too few rows, or numbers for which the law has no finite value.
     """
-    law = get_law(law)
+    law = get_law(law, frame.columns)
     problem = centre(law, frame, holdout=holdout, objective=objective, options=options, source=source)
     problem = replace(problem, warnings=(*problem.warnings, *oddities(problem, frame)))
     large = is_large(problem)

@@ -69,7 +69,7 @@ def fit_by(
     Raises:
         InputError: no such column, or no group that can be fitted.
     """
-    law = get_law(law)
+    law = get_law(law, frame.columns)
     marked = frame.assign(holdout=held_out(frame, holdout, source))
     observed, predicted, listed = [np.empty(0)], [np.empty(0)], []
 
@@ -88,7 +88,7 @@ def fit_by(
 
 
 def compare_by(
-    law_ids: Sequence[str], frame: pd.DataFrame, by: str, *, source: str = "table", **choices
+    laws: Sequence[str | Law], frame: pd.DataFrame, by: str, *, source: str = "table", **choices
 ) -> tuple[dict[str, Comparison], tuple[FitWarning, ...]]:
     """Rank laws on the rows of each value of a column; arguments as for `compare`, errors as for `for_each_group`."""
-    return for_each_group(frame, by, lambda rows, name: compare(law_ids, rows, source=name, **choices), source)
+    return for_each_group(frame, by, lambda rows, name: compare(laws, rows, source=name, **choices), source)

@@ -97,7 +97,7 @@ def _derive_rate(columns: Columns) -> dict[str, Float[Array, "rows"]]:
 def compressed(N, log_rate, D, *, E, A, B, alpha, beta, c, s):
     """Loss of a model trained in a compressed representation: its capacity stands for N (arXiv 2506.01863).
 
-    gmse is the mean squared error of a standard normal number in the format (`harness.fit.laws.gmse` has it for
+    gmse is the mean squared error of a standard normal number in the format (`harness.fit.quantities.gmse` has it for
     integers and for sparsity); 0 is the uncompressed model. log_{1/4} gmse is the format's rate in bits for such
     numbers, and the format keeps the share rho of N, which rises from 0 to 1 with the rate. The abstract says that the
     loss depends on rho, and rho on the GMSE. The form of rho is from memory, with its height set to 1: A would absorb

@@ -68,7 +68,7 @@ def forgetting(w, *, G0, gamma):
     """How a memorised gap decays against the bound of weight decay: G = G0 w^gamma. Ours, not published.
 
     Bordt et al. (arXiv 2410.03249) bound forgetting by the cumulative weight decay of AdamW, w = prod(1 - eta_t
-    lambda): the share of an early update that decay alone leaves in the weights (`harness.fit.laws.forgetting_bound`).
+    lambda): the share of an early update that decay alone leaves in the weights (`quantities.forgetting_bound`).
     They give no law of the gap. This law asks how fast the gap decays: gamma >= 1 is forgetting at least as fast as the
     bound, gamma < 1 a gap that outlives the weights' decay. G is the loss on unseen minus the loss on contaminated text
     (nats per token), measured at several w after the same exposure; rows before the last exposure do not belong in it.

@@ -20,6 +20,8 @@ from jaxtyping import Array, Float
 Parameters = Mapping[str, Any]  # name -> scalar, or an array: one value per column or group (`Parameter.each`)
 Columns = Mapping[str, Any]  # role -> Float[Array, "rows"]; a vector role -> Float[Array, "rows columns"]
 Scales = Mapping[str, float]
+# The table of a law with held constants has a column of ones for each role, which is divided by the role's scale, too.
+UNIT_OF = "unit of "
 
 
 class PositiveColumn:
@@ -166,6 +168,8 @@ class Law:
             D, and d log N / d log (N D), which is the same at every product. nan where there is no minimum. For laws
             without this function the minimum is searched for.
         published_cases: constants published for several cases, such as kinds of data; one row per case.
+        held: constants that are held at a value, in raw units; they are not among the parameters (`laws.held`).
+        whole: the law in which they are parameters.
     """
 
     id: str
@@ -190,6 +194,8 @@ class Law:
     contrast: bool = False
     optimum: Callable[[Parameters, Any], tuple[Any, Any]] | None = None
     published_cases: tuple[Mapping[str, Any], ...] = field(default=(), hash=False)
+    held: Mapping[str, float] = field(default_factory=dict, hash=False)
+    whole: "Law | None" = None
 
     @property
     def signed_response(self) -> bool:
@@ -212,12 +218,25 @@ class Law:
         `scales` has one value per column and one for the response, and
         predict(rescale(p, s), columns) = s[response] * predict(p, columns / s).
         """
+        if self.whole is not None:
+            return self.whole.rescale(self.completed(parameters, scales), scales)
         values = dict(parameters)
         for p in self.parameters:
             if p.unit:
                 name = p.of or p.name
                 values[name] = parameters[name] * _size_of(p.unit, parameters, scales)
         return values | self.raw(parameters, scales) if self.raw else values
+
+    def completed(self, parameters: Parameters, scales: Scales) -> dict[str, Any]:
+        """The parameters on centred columns with the held constants, converted from their raw values to these columns.
+
+        What a constant converts to may depend on other constants, so that all are converted to raw units and back.
+        """
+        if self.whole is None:
+            return dict(parameters)
+        raw = {**self.whole.rescale({**self.held, **parameters}, scales), **self.held}
+        back = self.whole.rescale(raw, {name: 1.0 / scale for name, scale in scales.items()})
+        return {name: back[name] for name in self.held} | dict(parameters)
 
     def on_raw_columns(self, parameters: tuple[Parameter, ...]) -> "Law":
         """The same law with other ranges of its parameters, for a fit to the columns as they are."""

@@ -1,5 +1,6 @@
-"""Abilities that appear at a scale: probabilities of passing against size, and onsets at a value of any variable."""
+"""Abilities that appear at a scale: passing against size, onsets at a value of any variable, accuracy against loss."""
 
+import jax
 import jax.numpy as jnp
 
 from harness.fit.laws.law import Combination, Parameter, law
@@ -21,7 +22,7 @@ def pass_until(N, *, N_c, alpha):
 
     Hu et al. (arXiv 2310.03262): sampling until r answers pass measures probabilities far below one in a hundred, and
     ln(-ln PU) is then a straight line in ln N: ln c - alpha ln N. N: parameters; PU: in (0, 1], from
-    `harness.fit.laws.pass_rates`. The fit is least squares on ln PU, whose error is the same at every N, about
+    `harness.fit.quantities.pass_rates`. The fit is least squares on ln PU, whose error is the same at every N, about
     1/sqrt(r).
 
     N_c is the size at which PU is 1/e. Unlike c it can be searched for in raw counts: c and alpha would be correlated
@@ -105,3 +106,28 @@ def power_onset(x, *, A, beta, x_c):
     """
     distance, beyond = _above(x, x_c)
     return jnp.where(beyond, A * jnp.exp(beta * jnp.log(distance)), 0.0)
+
+
+@law(
+    "acc = b + a/(1 + exp(k (L - L_half)))",
+    response="acc",
+    parameters=(
+        Parameter("a", "log", 1e-3, 1e3, (1.0,), unit="acc", term=True),
+        Parameter("L_half", "log", 1e-2, 1e2, (0.6, 0.8, 1.0, 1.2), unit="L"),
+        Parameter("k", "log", 1e-2, 1e3, (3.0, 10.0, 30.0), unit="L^-1"),
+        Parameter("b", "identity", 0.0, 10.0, (0.3,), unit="acc", term=True),
+    ),
+    signed=("acc",),
+    objective="squares",
+    source="Bhagia et al. 2024 (arXiv 2412.04403), step two; form as in the code of OLMo, where k and a change sign",
+)
+def accuracy(L, *, a, L_half, k, b):
+    """Accuracy in a task as a sigmoid of the loss on it: the second of two steps from size to accuracy.
+
+    Bhagia et al. (arXiv 2412.04403). The first step is a law of the loss L in N and D, such as `chinchilla`, fitted to
+    the same runs. `isogap predict ACCURACY.json --through LOSS.json --at N=..,D=..` goes both steps and carries both
+    errors. L: any loss, in nats or bits; acc: a share, from 0 to 1. b is the accuracy of a poor model (of guessing,
+    which `--fix b=0.25` holds where it is known), b + a that of a perfect one, L_half the loss at which half of the
+    rise is done. The fit is least squares on the accuracy itself.
+    """
+    return b + a * jax.nn.sigmoid(-k * (L.values - L_half))

@@ -3,9 +3,13 @@
 A new family is imported here and listed in `FAMILIES`.
 """
 
+import functools
+import re
+from collections.abc import Iterable
 from types import ModuleType
 
 from harness.fit.laws import (
+    broken,
     compute,
     critical_batch,
     effective_size,
@@ -23,6 +27,8 @@ from harness.fit.laws import (
     vocabularies,
     width_and_depth,
 )
+from harness.fit.laws.expression import is_expression, law_of_expression
+from harness.fit.laws.held import AND, WITH, hold, parse_held
 from harness.fit.laws.law import Law
 from sweeps.errors import InputError
 
@@ -31,6 +37,7 @@ FAMILIES: dict[str, ModuleType] = {
     "other gaps": gap_rivals,
     "parameters and tokens": sizes_and_tokens,
     "one axis": compute,
+    "broken power laws": broken,
     "width and depth": width_and_depth,
     "repeated tokens": repetition,
     "mixtures of experts": mixtures_of_experts,
@@ -59,10 +66,34 @@ def law_ids() -> list[str]:
     return list(LAWS)
 
 
-def get_law(law: str | Law) -> Law:
-    """The law of that id, or the law itself; InputError if no family declares the id."""
+def get_law(law: str | Law, columns: Iterable[str] = ()) -> Law:
+    """The law that a text names: `chinchilla`, `chinchilla with E=1.6` (`laws.held`), or an expression such as
+    `E + A/N**alpha` (`laws.expression`); or the law itself.
+
+    Args:
+        columns: the columns of the table and the roles that are set, which an expression may read.
+
+    Raises:
+        InputError: a text that names no law, or a constant that cannot be held at this value.
+    """
     if isinstance(law, Law):
         return law
-    if law not in LAWS:
-        raise InputError("fit", "law", law, f"one of {', '.join(LAWS)}")
-    return LAWS[law]
+    name, *held = law.split(WITH)
+    if is_expression(name):
+        found = law_of_expression(name, frozenset(map(str, columns)))
+    elif name not in LAWS:
+        raise InputError("fit", "law", name, f"an expression such as 'E + A/N**alpha', or one of {', '.join(LAWS)}")
+    else:
+        found = LAWS[name]
+    return _holding(found, AND.join(held)) if held else found
+
+
+def listed(laws: str) -> list[str]:
+    """The laws of a list with commas between them; a comma in brackets, as in `L(N, D) = ...`, parts none."""
+    return [law.strip() for law in re.split(r",(?![^()]*\))", laws)]
+
+
+@functools.cache
+def _holding(law: Law, held: str) -> Law:
+    """The law with constants held; the same object each time, so that its programs are compiled once."""
+    return hold(law, parse_held(held.split(AND)))

@@ -1,9 +1,9 @@
 """Losses of whole training curves: what a learning-rate schedule leaves at every step of a run.
 
-A row is a step of a run: `run` (its name), `step`, `lr` (the rate at that step), `L` (nats per token). `rate_sums` says
-how rates between rows are taken, and the warm-up before the first row. Each model size needs its own fit. Whole runs
-are held out by a condition, such as --holdout "schedule not in ['cosine_24000', 'constant_24000']", since the schedule
-is read from all rows.
+A row is a step of a run: `run` (its name), `step`, `lr` (the rate at that step), `L` (nats per token).
+`quantities.rate_sums` says how rates between rows are taken, and the warm-up before the first row. Each model size
+needs its own fit. Whole runs are held out by a condition, such as --holdout "schedule not in ['cosine_24000',
+'constant_24000']", since the schedule is read from all rows.
 """
 
 from dataclasses import replace
@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from harness.fit.laws.law import Columns, Combination, Parameter, PositiveColumn, exponent, law
-from harness.fit.laws.rate_sums import annealed, runs_of, summed_rates
+from harness.fit.quantities.rate_sums import annealed, runs_of, summed_rates
 
 DECAY = 0.999
 

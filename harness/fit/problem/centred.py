@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
-from harness.fit.laws.law import Law, bind
+from harness.fit.laws.law import UNIT_OF, Law, bind
 from harness.fit.problem.columns import SIZE_ROLES, column_of, held_out, read_columns
 from harness.fit.problem.curves import clusters_of
 from harness.fit.problem.fit_status import FitWarning
@@ -140,6 +140,9 @@ def centre(
         scales |= {name: float(np.exp(np.mean(np.log(columns[name][fitted])))) for name in positive}
         magnitude = np.abs(response[fitted & (response != 0)])
         scales[law.response] = float(np.exp(np.median(np.log(magnitude)))) if len(magnitude) else 1.0
+    if law.held:
+        columns |= {UNIT_OF + role: np.ones(len(frame)) for role in scales}
+        scales |= {UNIT_OF + role: scale for role, scale in scales.items()}
     cluster, about_runs = clusters_of(law, frame)
     return Problem(
         model,

@@ -6,7 +6,12 @@ import pytest
 
 from harness.fit.compare import aicc
 from harness.fit.fitting import fit, solve
-from harness.fit.laws.pass_rates import most_likely_pass_rate, pass_rate_error, pass_rates_of_models, unbiased_pass_rate
+from harness.fit.quantities.pass_rates import (
+    most_likely_pass_rate,
+    pass_rate_error,
+    pass_rates_of_models,
+    unbiased_pass_rate,
+)
 from sweeps.errors import InputError
 
 R, ALPHA, C = 20, 0.35, 7.0 * 3e7**0.35

@@ -71,12 +71,24 @@ def test_what_repetition_is_worth_is_recovered():
 
 
 def test_a_cost_of_repetition_is_recovered():
-    truth = {"E": 1.9, "A": 500.0, "B": 2000.0, "alpha": 0.35, "beta": 0.37, "c": 2e-4, "gamma": 0.9, "delta": 0.8,
-             "R_O": 90.0}  # fmt: skip
+    truth = {"E": 1.9, "A": 500.0, "B": 2000.0, "alpha": 0.35, "beta": 0.37, "c": 2e-3, "gamma": 0.9, "delta": 0.8,
+             "R_O": 90.0, "L_max": 11.0}  # fmt: skip
     problem, found, values = searched("overfitting", noisy("overfitting", truth, repeated(), 0.005))
     assert np.mean(found.loss <= found.loss.min() * 1.01) > 0.5
+    assert values["L_max"] == pytest.approx(11.0, rel=0.05)
     assert values["gamma"] == pytest.approx(0.9, abs=0.05) and values["delta"] == pytest.approx(0.8, abs=0.05)
     assert values["R_O"] == pytest.approx(90, rel=0.15) and values["E"] == pytest.approx(1.9, abs=0.1)
+
+
+def test_a_loss_of_repeated_tokens_has_a_ceiling():
+    """However many parameters and epochs: never above L_max; far below it the law without a ceiling."""
+    values = {"E": 1.9, "A": 500.0, "B": 2000.0, "alpha": 0.35, "beta": 0.37, "c": 2e-4, "gamma": 0.9, "delta": 0.8,
+              "R_O": 90.0, "L_max": 10.8}  # fmt: skip
+    worst = pd.DataFrame({"N": [1e12, 1e11, 10.0], "D": [1e13, 1e12, 10.0], "U": [1e7, 1e6, 10.0]})
+    assert np.all(loss("overfitting", values, worst) <= 10.8) and np.all(loss("overfitting", values, worst) > 10.5)
+    usual = pd.DataFrame({"N": [1e9, 1e10], "D": [2e10, 2e11], "U": [2e10, 2e11]})
+    chinchilla = 1.9 + 500 / usual.N**0.35 + 2000 / usual.D**0.37
+    np.testing.assert_allclose(loss("overfitting", values, usual), chinchilla, rtol=1e-4)
 
 
 @pytest.mark.public_data

@@ -8,10 +8,10 @@ import pytest
 
 from harness.fit.fitting import fit, solve
 from harness.fit.laws.law import natural
-from harness.fit.laws.rate_sums import annealed, summed_rates
 from harness.fit.laws.registry import get_law
 from harness.fit.laws.schedules import interpolated_sum
 from harness.fit.problem.columns import read_columns
+from harness.fit.quantities.rate_sums import annealed, summed_rates
 
 WARM, PEAK, EVERY = 200, 1e-3, 40
 TISSUE = {"L0": 3.164, "A": 0.509, "alpha": 0.524, "C": 0.406}

@@ -7,10 +7,10 @@ import pytest
 
 from harness.fit.fitting import fit
 from harness.fit.laws.effective_size import average_count
-from harness.fit.laws.gmse import block_sparse_gmse, gmse_bits, sparse_gmse, uniform_gmse
 from harness.fit.laws.registry import get_law
 from harness.fit.problem.centred import centre
 from harness.fit.problem.raw_units import predictions, raw_values
+from harness.fit.quantities.gmse import block_sparse_gmse, gmse_bits, sparse_gmse, uniform_gmse
 from harness.fit.search.solver import minimise
 from harness.fit.search.starts import grid_of_starts
 

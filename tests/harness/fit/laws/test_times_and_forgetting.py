@@ -6,7 +6,7 @@ import pytest
 
 from harness.fit.allocation.time_budget import best_in_time
 from harness.fit.fitting import fit
-from harness.fit.laws.forgetting_bound import (
+from harness.fit.quantities.forgetting_bound import (
     cosine_rates,
     forgetting_time,
     observed_forgetting_time,

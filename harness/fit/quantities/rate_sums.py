@@ -5,13 +5,11 @@ change linearly; a change between two flat stretches is a jump at the row that f
 first row stands at a step after 1 is taken to have warmed up linearly from rate 0 at step 0 to that row.
 """
 
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int
-
-from harness.fit.laws.law import Columns
 
 
 class Stretches(NamedTuple):
@@ -37,7 +35,7 @@ class Stretches(NamedTuple):
         return mean * self.steps + np.where(self.jump, 1.0, 0.5) * (self.lr_to - self.lr_from)
 
 
-def runs_of(columns: Columns) -> Iterator[Stretches]:
+def runs_of(columns: Mapping[str, Any]) -> Iterator[Stretches]:
     """The schedule of every run of a table with the columns `run`, `step` and `lr`."""
     for run in np.unique(columns["run"]):
         rows = np.flatnonzero(columns["run"] == run)
@@ -51,7 +49,7 @@ def runs_of(columns: Columns) -> Iterator[Stretches]:
         yield Stretches(rows, steps, before, lr, flat_around & ~flat)
 
 
-def summed_rates(columns: Columns) -> Float[np.ndarray, "rows"]:
+def summed_rates(columns: Mapping[str, Any]) -> Float[np.ndarray, "rows"]:
     """S1, the sum of the rate over all steps up to each row, warm-up included."""
     total = np.zeros(len(columns["step"]))
     for run in runs_of(columns):
@@ -59,7 +57,7 @@ def summed_rates(columns: Columns) -> Float[np.ndarray, "rows"]:
     return total
 
 
-def annealed(columns: Columns, decay: Float[np.ndarray, "decays"]) -> Float[np.ndarray, "rows decays"]:
+def annealed(columns: Mapping[str, Any], decay: Float[np.ndarray, "decays"]) -> Float[np.ndarray, "rows decays"]:
     """S2 of Tissue et al. times 1 - decay, for several decays. S2 is the sum over the steps up to each row of the
     momentum m_i = decay m_(i-1) + lr_(i-1) - lr_i. Long after an annealing by d the result grows by d per step.
     The warm-up adds nothing.
