@@ -176,7 +176,8 @@ def complete(
     reported = [name for name, value in estimates.items() if value.identified]
     reported += [entry.combination for entry in combinations]
     refits = cases(searched, searched_frame, solutions, identified, reported) if sensitivity and reported else ()
-    robust = robustness(problem, identified, refits) if refits else None
+    errors = holdout_scores(problem, identified.theta)
+    robust = robustness(problem, identified, refits, status, errors.r2) if refits else None
     beyond = extrapolate(searched, solutions)
     condition = identified.condition if np.isfinite(identified.condition) else None
     loss = solutions.loss
@@ -206,7 +207,7 @@ def complete(
             unbounded_profiles=identified.unbounded,
         ),
         scatter=scatter_of(problem, identified.theta, fitted.degrees),
-        holdout=holdout_scores(problem, identified.theta),
+        holdout=errors,
         sensitivity=refits,
         robustness=robust,
         extrapolation=beyond.summary() if beyond else None,

@@ -230,8 +230,7 @@ def combinations_of(
         low, high = value - student * se, value + student * se
         if region is not None:
             low, high = range_over(region, lambda thetas, c=combination: combination_values(problem, thetas, c))
-            exponent = not combination.label.startswith("log ")
-            if low is None or high is None or not _is_narrow(low, high, value, exponent):
+            if low is None or high is None:
                 continue
             se = (high - low) / 2 / student
         entries.append(CombinationEstimate(combination.label, value, se, low, high, combination.published))

@@ -26,7 +26,7 @@ class LikelihoodRatio:
         unit: what a rise of the loss by one adds to the statistic, if the rows are independent.
         limit: the square of Student's t for the rows and constants of the fit.
         spare: the degrees of freedom of that t: independent rows less fitted constants, times the efficiency of the
-            objective.
+            objective; at most the number of clusters less one if the rows of a cluster depend on each other.
     """
 
     theta: Float[np.ndarray, "parameters"]
@@ -67,6 +67,10 @@ def likelihood_ratio(problem: Problem, theta: Float[np.ndarray, "parameters"], l
     # The size of the errors is known as well as from this share of the rows by least squares. Without it 90 to 93 % of
     # intervals of 16 runs held the truth (`scripts/coverage.py a_low`).
     spare = max((dependence.rows - count) * efficiency, 1.0)
+    if dependence.information is not None:
+        # What distinguishes clusters is known from as many errors as there are clusters (Cameron and Miller 2015).
+        clusters = len(np.unique(problem.cluster[problem.fitted]))
+        spare = max(min(spare, clusters - 1.0), 1.0)
     student = stdtrit(spare, CONFIDENCE) ** 2
     # A scale that is a parameter of the likelihood is refitted at every point: there F is rows * log(1 + t^2/spare).
     limit = student if objective.variance is None else rows * np.log1p(student / spare)

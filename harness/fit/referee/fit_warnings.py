@@ -52,5 +52,5 @@ def warnings_of(
         small = np.mean(np.abs(problem.response[fitted]) < 2 * problem.noise[fitted])
         if small > 0.5:
             yield FitWarning("noise_dominates", f"{small:.0%} of the gaps are smaller than two standard errors")
-    for reason in robust.reasons if robust else ():
+    for reason in robust.reasons if robust and robust.verdict == "fragile" else ():
         yield FitWarning("fragile", reason)

@@ -16,6 +16,7 @@ from harness.fit.laws.law import stacked
 from harness.fit.laws.registry import get_law
 from harness.fit.problem.centred import Problem, centre
 from harness.fit.problem.columns import SIZE_ROLES, levels
+from harness.fit.problem.fit_status import FitStatus
 from harness.fit.problem.likelihood import log_likelihood_rows
 from harness.fit.problem.model import StatisticalModel
 from harness.fit.problem.objective import OBJECTIVES
@@ -169,13 +170,20 @@ def noise_of(problem: Problem, identified: Identified) -> float:
     return float(1.4826 * np.median(np.abs(residual - np.median(residual))))
 
 
-def robustness(problem: Problem, identified: Identified, refits: tuple[SensitivityCase, ...]) -> Robustness:
-    """The verdict `fragile` or `stable`, by rule.
+def robustness(
+    problem: Problem, identified: Identified, refits: tuple[SensitivityCase, ...], status: FitStatus, r2: float | None
+) -> Robustness:
+    """The verdict `fragile`, `stable` or `undecided`, by rule.
 
     A fit is fragile if, over the cases, an exponent (or a combination of exponents) ranges over more than 0.1, or the
     prediction at sqrt(10) times the largest N and D over more than three times the noise of a run. Alternative laws
     count for the prediction only (a constant of the same name need not be the same constant), and only if their AIC is
-    at most 10 behind: a law that the rows refute says nothing about what lies beyond them.
+    at most 10 behind: a law that the rows refute says nothing about what lies beyond them. Else it is stable if the
+    search converged, every constant is identified, at least one other choice was examined, and the held-out rows are
+    predicted better than by their mean; it is undecided if not.
+
+    Args:
+        r2: the fit's R^2 on its held-out rows; None without such rows.
     """
     exponents = {
         p.name for p in problem.law.parameters if p.transform == "identity" and p.name not in problem.law.linear
@@ -201,4 +209,9 @@ def robustness(problem: Problem, identified: Identified, refits: tuple[Sensitivi
                 f"the prediction at sqrt(10) times the largest sizes ranges from {low:.4g} ({at_low}) to {high:.4g}"
                 f" ({at_high}), more than {NOISES:g} times the noise of a run ({noise:.2g})"
             )
-    return Robustness("fragile" if reasons else "stable", tuple(reasons), ranges)
+    if reasons:
+        return Robustness("fragile", tuple(reasons), ranges)
+    doubts = [f"the fit is {status}"] if status is not FitStatus.CONVERGED else []
+    doubts += ["no other choice could be examined"] if len(refits) < 2 else []
+    doubts += [f"held-out rows are predicted worse than by their mean (R^2 {r2:.3g})"] if (r2 or 0.0) < 0 else []
+    return Robustness("undecided" if doubts else "stable", tuple(doubts), ranges)

@@ -150,7 +150,10 @@ class SensitivityCase:
 
 @dataclass(frozen=True)
 class Robustness:
-    """Whether a fit is `fragile` or `stable` under other choices; ranges are name -> (low, case, high, case)."""
+    """Whether a fit is `fragile`, `stable` or `undecided` under other choices, and why.
+
+    `ranges` are name -> (low, case, high, case).
+    """
 
     verdict: str
     reasons: tuple[str, ...]
@@ -316,7 +319,9 @@ class FitResult(StrictJson, Showable):
         if self.holdout.rows:
             told.append(f"held out: {self.holdout}")
         if self.robustness is not None:
-            told.append(f"{self.robustness.verdict} under {len(self.sensitivity) - 1} other choices:")
+            robust = self.robustness
+            why = f" ({'; '.join(robust.reasons)})" if robust.verdict == "undecided" else ""
+            told.append(f"{robust.verdict} under {len(self.sensitivity) - 1} other choices{why}:")
             told += [
                 f"  {name}: {number(low)} ({at_low}) to {number(high)} ({at_high})"
                 for name, (low, at_low, high, at_high) in self.robustness.ranges.items()
