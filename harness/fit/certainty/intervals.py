@@ -85,8 +85,9 @@ def range_over(region: ConfidenceSet, of: Callable[[np.ndarray], np.ndarray]) ->
         moved = pair[1, index] - pair[0, index]
         if moved == 0.0:
             continue
-        first, last = of(pair)
-        further = (last - first) * abs(NEAR_END * region.span[index] / moved)
+        with np.errstate(all="ignore"):
+            first, last = of(pair)
+            further = (last - first) * abs(NEAR_END * region.span[index] / moved)
         if abs(further) > MOVING * (high - low):
             open_low |= further < 0
             open_high |= further > 0
@@ -153,7 +154,7 @@ def estimates_of(
         elif not known:
             low = high = se = None
         if region is not None:
-            se = _error_of_interval(parameter, value, low, high, student)
+            se = se if low == 0.0 else _error_of_interval(parameter, value, low, high, student)
         again: Interval = (None, None)
         if name in draws and ends is not None:
             again = interval(draws[name], ends[:, index], tail(clusters, count + 1))

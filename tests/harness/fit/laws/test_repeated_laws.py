@@ -154,6 +154,6 @@ def test_the_classical_gap_with_scatter():
         table = pd.DataFrame({"N": n, "D": n / u, "G": gap})
         result = fit("gap_classical", table, bootstrap=0, sensitivity=False)
         combinations = result.combinations
-        assert combinations["p"].estimate == pytest.approx(1.0, abs=0.03)
+        assert result.parameters["p"].estimate == pytest.approx(1.0, abs=0.03)
         assert combinations["log(2 E k)"].estimate == pytest.approx(np.log(1.6), abs=0.3)
         assert result.parameters["E"].identified == known
