@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.special import stdtr
 
 from harness.fit.problem.centred import Problem
 from harness.fit.results.no_gap import NoGap
@@ -28,6 +29,9 @@ def detect(problem: Problem, seed: int = 0) -> Signal:
     The statistic is the largest over powers b of the self-normalised sums S_b = sum(g)/sqrt(sum(g^2)) over clusters,
     with g the sum of w G over a cluster, w = D^-b / (SE^2 + median(G^2)) and SE the standard error of G. The weights
     D^-b keep a gap that is seen only at few tokens from being drowned by the other rows.
+
+    Fewer than seven clusters have too few flips for a p value of 1 %. Their sums are then taken for normal: S_b is a
+    function of Student's t, and the least p value counts as many times as there are powers (Bonferroni).
     """
     fitted = problem.fitted
     gap = problem.response[fitted]
@@ -41,7 +45,10 @@ def detect(problem: Problem, seed: int = 0) -> Signal:
     flips = np.random.default_rng(seed).choice([-1.0, 1.0], size=(FLIPS, len(labels)))
     null = (flips @ sums.T).max(axis=1)
     observed = sums.sum(axis=1).max()
-    p_value = float((1 + np.sum(null >= observed)) / (1 + FLIPS))
+    if 0.5 ** len(labels) > SIGNIFICANCE:
+        p_value = min(1.0, len(POWERS) * _student(observed, len(labels)))
+    else:
+        p_value = float((1 + np.sum(null >= observed)) / (1 + FLIPS))
     return Signal(p_value < SIGNIFICANCE, p_value, float(np.mean(gap > 0)))
 
 
@@ -51,3 +58,11 @@ def no_gap(problem: Problem, question: str) -> NoGap | None:
         return None
     gap = problem.observed[problem.fitted]
     return NoGap(question, len(gap), float(gap.mean()), float(gap.std()), signal.p_value, signal.positive_share)
+
+
+def _student(ratio: float, clusters: int) -> float:
+    """The one-sided p value of S = sum(x)/sqrt(sum(x^2)) of that many normal x: t = S sqrt((n - 1)/(n - S^2))."""
+    if clusters < 2:
+        return 1.0
+    spare = max(clusters - ratio**2, 1e-12)
+    return float(stdtr(clusters - 1, -ratio * np.sqrt((clusters - 1) / spare)))

@@ -81,7 +81,7 @@ def layouts() -> Iterator[tuple[str, Odd]]:
             "row 11",
         ),
         "points and commas in one column": (written(RUNS.assign(val_loss=mixed), sep=";"), "column val_loss"),
-        "an Excel error in a column": (written(RUNS.assign(tokens="#REF!")), "row 1, column tokens"),
+        "an Excel error in a column": (written(RUNS.assign(tokens="#REF!")), "a column for the role D"),
     }
     for name, (text, words) in bad.items():
         yield f"layout: {name}", Odd(lambda t=text: t, words, None)

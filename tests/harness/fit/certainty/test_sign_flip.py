@@ -29,3 +29,17 @@ def test_gaps_of_two_standard_errors_at_few_tokens_are_found():
 
 def test_negative_gaps_are_no_gap():
     assert not found(table(0, lambda d: -5e-3 * np.ones_like(d))).detected
+
+
+def curves(seed, gap, runs=6, rows=12):
+    """Runs of several checkpoints whose errors are shared by all of a run: their signs have 2^6 flips only."""
+    rng = np.random.default_rng(seed)
+    tokens = np.tile(np.arange(1, rows + 1) * 1e9, runs)
+    noise = np.repeat(1e-3 * rng.standard_normal(runs), rows) + 1e-4 * rng.standard_normal(runs * rows)
+    return pd.DataFrame({"D": tokens, "G": gap + noise, "G_se": 1e-3, "run": np.repeat(np.arange(runs), rows)})
+
+
+def test_a_gap_is_found_in_few_runs_and_noise_in_few_runs_is_none():
+    assert np.mean([found(curves(seed, 0.01)).detected for seed in range(20)]) > 0.9
+    assert np.mean([found(curves(seed, 0.0)).detected for seed in range(200)]) <= 0.03
+    assert not found(curves(0, 0.01, runs=1)).detected
