@@ -35,6 +35,7 @@ from harness.fit.allocation.minima import (
     no_skew,
     polynomial_minimum,
     shared_skew,
+    without_minimum,
 )
 from harness.fit.problem.fit_status import FitWarning
 from sweeps.errors import InputError
@@ -119,8 +120,8 @@ def isoflop_optima(
     flops, best, log_d, lowest, error, shift = (np.array(values) for values in zip(*kept, strict=True))
     named = f"approach 2, {curves} of log L in log N"
     if sd is None:
-        log_n, flat = best[:, 0], np.ones(len(flops))
-        residuals = off_line(np.log(flops), log_n, flat)
+        log_n, equal = best[:, 0], np.ones(len(flops))
+        residuals = off_line(np.log(flops), log_n, equal)
         spacing = float(np.mean(np.concatenate([np.diff(log_n) for log_n, _ in on_budgets])))
         errors = student_errors(residuals, rng, draws, LEAST_SD_OF_POLYNOMIALS * spacing)
         if skew.degrees:  # the error of the cubic term moves all optima together, which their scatter does not show
@@ -128,16 +129,16 @@ def isoflop_optima(
         warnings.append(_unknown_noise(residuals))
         # At one budget a larger N means a smaller D.
         return BudgetOptima(
-            flops, log_n, log_d[:, 0], np.exp(lowest), log_n + errors, log_d[:, 0] - errors, flat, named,
+            flops, log_n, log_d[:, 0], np.exp(lowest), log_n + errors, log_d[:, 0] - errors, equal, named,
             tuple(warnings),
-        )  # fmt: skip
+        ).doubted(without_minimum(on_budgets))  # fmt: skip
     # The median over the noisy copies is steadier than the optimum of the measured losses alone.
     log_n, log_d_ = (np.nanmedian(v[:, 1:], axis=1) if draws else v[:, 0] for v in (best, log_d))
     factor, missed = _widening(np.log(flops), log_n, error)
     return BudgetOptima(
         flops, log_n, log_d_, np.exp(lowest), log_n + factor * (best[:, 1:].T - log_n),
         log_d_ + factor * (log_d[:, 1:].T - log_d_), error**-2.0, named, (*warnings, *missed),
-    )  # fmt: skip
+    ).doubted(without_minimum(on_budgets))  # fmt: skip
 
 
 def _unknown_noise(residuals: Float[np.ndarray, "budgets"]) -> FitWarning:

@@ -6,7 +6,7 @@ lines, their values at other budgets, the check of the design, and the loss alon
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pandas as pd
@@ -89,6 +89,13 @@ class BudgetOptima:
     weights: Float[np.ndarray, "budgets"]
     method: str
     warnings: tuple[FitWarning, ...] = field(default=())
+
+    def doubted(self, warnings: tuple[FitWarning, ...]) -> "BudgetOptima":
+        """The same without replicates, and so without limits, if there is a warning that says why."""
+        if not warnings:
+            return self
+        none = self.log_n_draws[:0]
+        return replace(self, log_n_draws=none, log_d_draws=none, warnings=(*self.warnings, *warnings))
 
     @property
     def n(self) -> PowerLaw:

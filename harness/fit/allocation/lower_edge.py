@@ -15,7 +15,7 @@ from jaxtyping import Float
 from harness.fit.allocation.frontier_runs import hull_records
 from harness.fit.allocation.isoflop import profiles
 from harness.fit.allocation.lines import FEWEST_BUDGETS, BudgetOptima, LossRuns, check_design, off_line, student_errors
-from harness.fit.allocation.minima import FEWEST_SIZES
+from harness.fit.allocation.minima import FEWEST_SIZES, without_minimum
 from sweeps.errors import InputError
 
 # Number of budgets at which an envelope is taken if runs do not share budgets.
@@ -55,11 +55,14 @@ def lower_edge(
     off = off_line(log_c, log_n, np.ones(len(log_c)))
     mean_off = np.bincount(independent, off) / np.bincount(independent)
     errors = student_errors(mean_off, np.random.default_rng(seed), draws, gap / np.sqrt(12.0))[:, independent]
+    flat = ()
+    if on_budgets:
+        flat = without_minimum([(np.log(runs.n[rows]), np.log(runs.loss[rows, None])) for rows in shared])
     points = "lowest curve at each budget" if method == "envelope" else "corners of the lower convex hull"
     return BudgetOptima(
         np.exp(log_c), log_n, log_d, np.exp(log_l), log_n + errors, log_d - errors, np.ones(len(log_c)),
         f"approach 1, {points}", warnings,
-    )  # fmt: skip
+    ).doubted(flat)  # fmt: skip
 
 
 def _lowest(runs: LossRuns, shared: list[np.ndarray]) -> Float[np.ndarray, "4 budgets"]:

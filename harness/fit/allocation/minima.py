@@ -12,6 +12,9 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float
 from scipy.interpolate import Akima1DInterpolator
+from scipy.special import stdtrit
+
+from harness.fit.problem.fit_status import FitWarning
 
 FEWEST_SIZES = 3
 # Points per interval between two sizes at which a curve is evaluated.
@@ -19,6 +22,7 @@ FINENESS = 25
 # Polynomials are fitted to the sizes within this factor of the best. With a factor of 3 the intervals of 9 sizes a
 # budget were wider than those of 4 over the same range; with 6 they covered 88 % on budgets that share their sizes.
 WITHIN = 4.0
+CHANCE = 0.01  # how often losses that do not depend on N are said to have a minimum
 
 Profile = tuple[Float[np.ndarray, "sizes"], Float[np.ndarray, "sizes draws"]]  # log N; log L, the measured losses first
 
@@ -64,6 +68,33 @@ def shared_skew(profiles: Sequence[Profile]) -> Skew:
     value = cube @ loss / (cube @ cube)
     residuals = loss[:, 0] - value[0] * cube
     return Skew(value, float(np.sqrt(residuals @ residuals / degrees / (cube @ cube))), degrees)
+
+
+def without_minimum(profiles: Sequence[Profile]) -> tuple[FitWarning, ...]:
+    """Return a warning unless the losses of the budgets together bend upward by more than chance: one-sided t at 1 %.
+
+    Least squares for a curvature that all budgets share, beside a level and a slope of each. Where losses do not depend
+    on N, each budget has a lowest loss all the same, near the middle of its sizes if it has one between them.
+    """
+    squares, losses = [], []
+    for log_n, log_l in profiles:
+        x = log_n - log_n.mean()
+        lines, values = np.vander(x, 2), np.column_stack([x**2, log_l[:, 0]])
+        values -= lines @ np.linalg.lstsq(lines, values, rcond=None)[0]
+        squares.append(values[:, 0])
+        losses.append(values[:, 1])
+    square, loss = np.concatenate(squares), np.concatenate(losses)
+    degrees = len(square) - 2 * len(profiles) - 1
+    curvature = float(square @ loss / (square @ square))
+    residuals = loss - curvature * square
+    error = float(np.sqrt(residuals @ residuals / degrees / (square @ square)))
+    if curvature > error * stdtrit(degrees, 1 - CHANCE):
+        return ()
+    message = (
+        f"the losses at one budget are not shown to have a minimum: log L bends by {curvature:.2g} +- {error:.2g} per "
+        "(log N)^2, so that the optima may be chance, and have no limits"
+    )
+    return (FitWarning("no_minimum", message),)
 
 
 def akima_minimum(
