@@ -150,9 +150,10 @@ def _report(
         str, Argument(metavar="SOURCE", help="a sweep's folder or its URL, a simulated table, or any file of runs")
     ],
     law: Annotated[
-        str | None, Option(help="the id of the law to fit; a sweep and a simulated table have a page without one, too")
+        str | None, Option(help="the law to fit, as for `fit`; a sweep and a simulated table have a page without it")
     ] = None,
     set_: SetOption = [],  # noqa: B006
+    fix: Fix = [],  # noqa: B006
     where: Where = None,
     holdout: Holdout = None,
     to: Annotated[

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from harness.files import open_folder
+from harness.fit.laws.held import parse_held, with_held
 from harness.record.table import export
 from harness.source import parse_roles
 from harness.terminal import working
@@ -24,9 +25,17 @@ def write_export(out: str, what: str, to: Path) -> str:
 
 
 def write_page(
-    source: str, law: str | None, set_: Sequence[str], where: str | None, holdout: str | None, to: Path | None
-) -> Path:
-    """Write the page, and say where it is."""
+    source: str, law: str | None, set_: Sequence[str], fix: Sequence[str], where: str | None, holdout: str | None,
+    to: Path | None,
+) -> Path:  # fmt: skip
+    """Write the page, and say where it is.
+
+    Raises:
+        InputError: unusable options or rows.
+    """
+    if fix and law is None:
+        raise InputError("--fix", "value", ", ".join(fix), "none without --law")
+    law = law if law is None else with_held(law, parse_held(fix))
     with working("fitting the laws and drawing the page"):
         from harness.report.write import write_report  # JAX and plotly, which an export does not need
 

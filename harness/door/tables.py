@@ -206,8 +206,9 @@ def cross_recipes(
 
 
 def write_report_page(
-    source: RunSource, law: str | None = None, *, to: str | Path | None = None, **reading: Unpack[Reading]
-) -> Path:
+    source: RunSource, law: str | None = None, *, to: str | Path | None = None,
+    fix: Mapping[str, float] | None = None, **reading: Unpack[Reading],
+) -> Path:  # fmt: skip
     """Write one self-contained page, and return its path: a fit to any runs, or without a law a sweep's verdict.
 
     Args:
@@ -221,6 +222,7 @@ def write_report_page(
     """
     from harness.report.write import write_report  # plotly, which a fit does not need
 
+    law = with_held(law, fix) if law and fix else law
     return write_report(source, None if to is None else Path(to), law=law, **reading)
 
 

@@ -96,7 +96,9 @@ def read_any_table(source: RunSource, law: str, **reading: Any) -> TableRecords:
     name = "table" if isinstance(source, pd.DataFrame) else str(source)
     runs = read_runs(source, law, **reading, tell=told.append)
     given = {option: value for option, value in reading.items() if value}
-    return TableRecords(name, get_law(law), runs, tuple(line.removeprefix(f"{name}: ") for line in told), given)
+    return TableRecords(
+        name, get_law(law, runs.columns), runs, tuple(line.removeprefix(f"{name}: ") for line in told), given
+    )
 
 
 def records_of_table(name: str, table: pd.DataFrame, truth: Truth) -> Records:

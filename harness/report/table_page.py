@@ -237,7 +237,7 @@ def _rows(rows: FittedRows) -> str:
 
 
 def _repeat(records: TableRecords) -> str:
-    options = [f"--law {records.law.id}"]
+    options = [f"--law {shlex.quote(records.law.id)}"]
     for option, value in records.reading.items():
         values = [f"{role}={column}" for role, column in value.items()] if option == "set" else [str(value)]
         options += [f"--{option} {shlex.quote(each)}" for each in values]

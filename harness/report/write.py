@@ -1,5 +1,6 @@
 """`isogap report`: a sweep's folder, a simulated table, or anyone's table, as one page of HTML."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +75,8 @@ def _usual_page(source: Path | None, law: str | None) -> Path:
     if source is None or str(source) == "-":
         raise InputError("report", "--to", None, "FILE.html, for a table that is not a file")
     if source.is_dir():
-        return source / ("report.html" if law is None else f"{law}.html")
+        # A law may be an expression, which holds slashes and asterisks.
+        return source / ("report.html" if law is None else f"{re.sub(r'[^A-Za-z0-9_.=-]+', '_', law).strip('_')}.html")
     return source.with_suffix(".html")
 
 

@@ -135,6 +135,18 @@ def test_a_table_in_which_nothing_is_known_has_a_page(tmp_path):
     assert "identify none of its constants" in html[: html.index("</h1>")] and "not shown to lie above zero" in html
 
 
+def test_an_expression_with_a_held_constant_has_a_page(tmp_path, reader):
+    """The columns of an expression are those of the table; the command that repeats the page is one for a shell."""
+    rng = np.random.default_rng(3)
+    table = table_of(10 ** rng.uniform(7, 9, 45), 10 ** rng.uniform(9, 11, 45))
+    roles = {"L": "final_loss"}
+    law = "E + A/model_params**alpha + B/train_tokens**beta"
+    read = reader(report(table, law, fix={"E": E}, set=roles, to=tmp_path / "page.html").read_text())
+    rows = {row[0]: row[1] for row in read.rows["fit"]}
+    assert "E" not in rows and float(rows["alpha"]) == pytest.approx(ALPHA, abs=0.05)
+    assert "with E=1.8' --set L=final_loss" in read.text
+
+
 def test_a_page_has_a_name_that_says_so(tmp_path):
     with pytest.raises(InputError, match="--to"):
         report(tmp_path / "absent.csv", "chinchilla", to=tmp_path / "runs.csv")
