@@ -18,7 +18,7 @@ from harness.fit.problem.columns import SIZE_ROLES, column_of, read_columns
 from harness.fit.problem.fit_status import FitWarning
 from harness.fit.problem.objective import objective_named
 from harness.fit.problem.program import float64
-from harness.fit.problem.sizes import doubtful_points
+from harness.fit.problem.sizes import beyond, doubtful_points
 from harness.fit.referee.extrapolation import scale_of
 from harness.fit.results.result import FitResult
 from harness.fit.results.shown import Showable, Shown, TextTable, spans_table, warning_lines
@@ -102,10 +102,10 @@ def predict(result: FitResult, points: pd.DataFrame, *, source: str = "points") 
     """
     law = get_law(result.law)
     center = at_points(result, points, {name: [value] for name, value in estimates(result).items()}, source)[0]
-    beyond = np.full(len(points), np.nan)
+    times = np.full(len(points), np.nan)
     if result.extrapolation is not None:
-        beyond = scale_of(law, read_columns(law, points, source)[0]) / result.extrapolation.largest
-    table = points.assign(prediction=center, low=np.nan, high=np.nan, run_low=np.nan, run_high=np.nan, beyond=beyond)
+        times = scale_of(law, read_columns(law, points, source)[0]) / result.extrapolation.largest
+    table = points.assign(prediction=center, low=np.nan, high=np.nan, run_low=np.nan, run_high=np.nan, beyond=times)
     if not result.confidence_set:
         return table
     values = at_points(result, points, result.confidence_set, source)
@@ -116,7 +116,7 @@ def predict(result: FitResult, points: pd.DataFrame, *, source: str = "points") 
     scatter = student * objective.run_scatter(result.scatter, np.sqrt(result.rows / spare))
     excess = np.zeros(len(points))
     if result.extrapolation is not None:
-        distance = np.log(np.maximum(beyond, 1.0)) / max(np.log(result.extrapolation.reach), 1e-9)
+        distance = np.log(np.maximum(times, 1.0)) / max(np.log(result.extrapolation.reach), 1e-9)
         excess = student * result.extrapolation.excess * distance
     for name, error in (("", excess), ("run_", np.hypot(excess, scatter))):
         if objective.log:
@@ -141,7 +141,11 @@ def doubts(result: FitResult, points: pd.DataFrame, source: str = "points") -> t
     sizes = {
         role: column_of(points, role, source) for role in SIZE_ROLES if role in law.columns and role not in law.signed
     }
-    return tuple(doubtful_points(sizes, result.largest))
+    warnings = list(doubtful_points(sizes, result.largest))
+    if result.extrapolation is not None:
+        scale = scale_of(law, read_columns(law, points, source)[0])
+        warnings += beyond(scale, result.extrapolation.largest, "scale (FLOPs, or N times D)")
+    return tuple(warnings)
 
 
 def at_points(

@@ -173,8 +173,7 @@ def allocate_runs(
         n, d = (column_of(frame, role, source) for role in ("N", "D"))
         warnings = (*told, *check_design(n, d, source))
         by_fit = allocate_fit(fit(law, frame, bootstrap=draws, sensitivity=False, source=source), flops)
-        far = beyond(flops, float(np.max(FLOPS_PER_PARAMETER_TOKEN * n * d)), "budget")
-        return replace(by_fit, warnings=(*warnings, *by_fit.warnings, *far))
+        return replace(by_fit, warnings=(*warnings, *by_fit.warnings))
     runs = runs_to_allocate(frame, source)
     if approach == 1:
         optima = lower_edge(runs, method or "envelope", draws, source=source)
@@ -228,7 +227,9 @@ def allocate_fit(result: FitResult, flops: ArrayLike) -> Allocation:
         estimate, low, high = (float(table[name].iloc[0]) for name in names)
         exponents = {"N": _exponent(estimate, low, high), "D": _exponent(1.0 - estimate, 1.0 - high, 1.0 - low)}
     method = f"approach 3, {result.formula}, status {result.status}"
-    warnings = (*result.warnings, *_doubtful_answers(table, result.largest))
+    known = result.extrapolation
+    far = beyond(budgets, FLOPS_PER_PARAMETER_TOKEN * known.largest, "budget") if known else ()
+    warnings = (*result.warnings, *far, *_doubtful_answers(table, result.largest))
     return Allocation(method, SIX_ND, result.rows, exponents, pd.DataFrame(), table, warnings)
 
 
