@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from harness.fit.fitting import fit
 from harness.fit.laws.registry import get_law, law_ids
 from harness.fit.results.result import FitResult
 from harness.report.gather import TableRecords
@@ -43,6 +44,14 @@ def walked(law_id: str) -> None:
         assert value.ci_low is None or value.ci_high is None or value.ci_low <= value.ci_high, name
     page = table_page(records, judged)
     assert ">nan<" not in page and ">inf<" not in page and " nan" not in page.replace("nan_", "")
+
+
+def test_gaps_that_all_lie_above_the_crossover_have_a_result(ordinary):
+    """174 rows of 8 % scatter and u > 30: combinations are identified, and each is a number."""
+    result = fit("gap", ordinary(4), bootstrap=20)
+    data = json.loads(result.to_json(), parse_constant=lambda name: pytest.fail(f"{name} in the JSON"))
+    known = {entry["combination"]: entry["estimate"] for entry in data["identifiability"]["identified_combinations"]}
+    assert known["alpha - z*beta"] == pytest.approx(0.31 - 0.74 * 0.42, abs=0.03)
 
 
 @pytest.mark.parametrize("law_id", FEW)

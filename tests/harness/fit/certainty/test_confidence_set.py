@@ -4,6 +4,8 @@ import pytest
 from scipy.optimize import minimize
 from scipy.stats import t as student
 
+from harness.fit.allocation.allocation import allocate_fit
+from harness.fit.certainty.likelihood_ratio import losses_at
 from harness.fit.fitting import fit, solve, with_confidence_set
 from harness.fit.forecast import at_points, predict
 
@@ -20,6 +22,27 @@ def ladder(seed: int) -> pd.DataFrame:
     d = n * np.tile([20.0, 40.0, 100.0, 200.0], 4)
     loss = 0.462 + 7.8875 * n**-0.17186 + 41.03 * d**-0.23688
     return pd.DataFrame({"N": n, "D": d, "L": loss * np.exp(0.004 * np.random.default_rng(seed).standard_normal(16))})
+
+
+# One such table, whose best fit has no floor: N* ~ C^.5795 is true, and 1.61e10 parameters at 1e22 FLOPs.
+FLOOR_DROPPED = [
+    0.9806816,
+    0.9483876,
+    0.9097129,
+    0.8847261,
+    0.9145309,
+    0.8841409,
+    0.856654,
+    0.8414531,
+    0.8540461,
+    0.8296011,
+    0.8069274,
+    0.7900371,
+    0.8174906,
+    0.7929185,
+    0.7725268,
+    0.7602003,
+]
 
 
 def test_a_slope_in_logs_has_students_interval():
@@ -66,6 +89,17 @@ def test_a_floor_that_may_be_zero_takes_nobody_elses_interval_with_it(seed):
     assert alpha.ci_low < 0.07 and 0.172 < alpha.ci_high < 0.3
 
 
+def test_an_allocation_is_not_conditional_on_a_floor_of_zero():
+    result = fit("chinchilla", ladder(0).assign(L=FLOOR_DROPPED), bootstrap=0, sensitivity=False)
+    allocated = allocate_fit(result, 1e22)
+    exponent, row = allocated.exponents["N"], allocated.budgets.iloc[0]
+    assert exponent.low is not None and exponent.high is not None and exponent.low < 0.5795 < exponent.high
+    assert row.N_low < 1.61e10 < row.N_high
+    assert "extrapolated" in {warning.code for warning in allocated.warnings}
+    alpha = result.parameters["alpha"]
+    assert alpha.ci_low is not None and alpha.ci_high is not None and alpha.ci_low < 0.17186 < alpha.ci_high
+
+
 def test_the_interval_of_a_prediction_is_that_of_constrained_optimisation():
     """Least squares on logs: SLSQP finds the extremes of the loss at a far point where F is below its limit."""
     table = ladder(5)
@@ -105,8 +139,6 @@ def test_the_interval_of_a_prediction_is_that_of_constrained_optimisation():
 def test_every_point_of_the_set_is_below_the_limit_and_predicts_nearly_as_well():
     fitted, region = with_confidence_set(solve("chinchilla", ladder(1)))
     assert region is not None
-    from harness.fit.certainty.likelihood_ratio import losses_at
-
     falls = fitted.identified.ratio.falls(region.thetas, losses_at(fitted.problem, region.thetas))
     assert falls.max() < 1.05 * region.limit and np.sum(falls > 0.9 * region.limit) > len(falls) / 2
 

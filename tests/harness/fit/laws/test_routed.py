@@ -4,6 +4,7 @@ import jax
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.optimize import curve_fit
 
 from harness.fit.fitting import fit
 from harness.fit.laws.mixtures_of_experts import effective_parameters, routing_cutoff
@@ -97,3 +98,24 @@ def test_a_floor_predicts_larger_models_better(runs):
     without = fit("routed", table, holdout="N > 3e8", bootstrap=0, sensitivity=False)
     assert floor.holdout.r2 > 0.93
     assert floor.holdout.rmse < 0.7 * without.holdout.rmse
+
+
+@pytest.mark.public_data
+def test_one_router_identifies_what_least_squares_of_scipy_does(runs):
+    """44 runs of S-Base: the law is fitted to logs by least squares, so its estimates are those of scipy."""
+    table = runs.query("router_type == 'S-Base'").reset_index(drop=True)
+
+    def log_loss(columns, a, b, c, d, log_start, log_max):
+        n, experts = columns
+        start, most = np.exp(log_start), np.exp(log_max)
+        effective = 1.0 / (1.0 / (experts - 1.0 + 1.0 / (1.0 / start - 1.0 / most)) + 1.0 / most)
+        return a * np.log10(n) + b * np.log10(effective) + c * np.log10(n) * np.log10(effective) + d
+
+    columns = table.N.to_numpy(float), table.E.to_numpy(float)
+    start = [PUBLISHED[name] for name in "abcd"] + [np.log(PUBLISHED["E_start"]), np.log(PUBLISHED["E_max"])]
+    values, covariance = curve_fit(log_loss, columns, np.log10(table.L), p0=start, maxfev=100_000)
+    result = fit("routed", table, bootstrap=0, sensitivity=False)
+    for name, value, error in zip("abcd", values, np.sqrt(np.diag(covariance)), strict=False):
+        found = result.parameters[name]
+        assert found.identified and found.estimate == pytest.approx(value, abs=0.1 * error)
+        assert found.se == pytest.approx(error, rel=0.25)
