@@ -1,6 +1,7 @@
 """The figures of a fit to any table: rows and law, residuals, profiles, windows of extrapolation, choices, budgets."""
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Sequence
 from statistics import NormalDist
 from typing import Any
 
@@ -10,7 +11,7 @@ from jaxtyping import Float
 
 from harness.fit.allocation.allocation import Allocation
 from harness.fit.allocation.lines import LossRuns
-from harness.fit.results.result import Estimate, SensitivityCase
+from harness.fit.results.result import Estimate, LikelihoodProfile, SensitivityCase
 from harness.report.figure_axes import (
     ACCENT,
     FAINT,
@@ -156,17 +157,14 @@ def quantile_figure(
     return figure
 
 
-# Name -> the values at which a constant was held, and by how much 2 log L then falls below its best.
-Profiles = Mapping[str, tuple[Float[np.ndarray, "points"], Float[np.ndarray, "points"]]]
-
-
-def profile_figure(name: str, profile: tuple[np.ndarray, np.ndarray], limit: float, entry: Estimate) -> go.Figure:
+def profile_figure(name: str, profile: LikelihoodProfile, limit: float, entry: Estimate) -> go.Figure:
     """Draw how far 2 log L falls when one constant is held at other values, with the limit of its 95 % interval."""
-    values, falls = (np.asarray(part, float) for part in profile)
-    top = 3.0 * limit
+    values, falls = np.asarray(profile.values), np.asarray(profile.falls)
     logs = (values > 0).all() and values.max() / values.min() > 20
     figure = blank(300, log_axis(name, values) if logs else line_axis(name), showlegend=False)
-    figure.update_yaxes(line_axis("fall of 2 log L") | {"range": [-0.06 * top, top]})
+    if logs and (decades := np.log10(values.max() / values.min())) > 4:  # the figure is narrow, and 10^-15 is long
+        figure.update_xaxes(dtick=math.ceil(decades / 4))
+    figure.update_yaxes(line_axis("fall of 2 log L") | {"range": [-0.06 * limit, 1.25 * limit]})
     figure.add_hline(y=limit, line={"color": FAINT, "width": 1, "dash": "dash"})
     if entry.estimate is not None:
         figure.add_vline(x=entry.estimate, line={"color": ACCENT, "width": 1.5})

@@ -5,8 +5,7 @@ from html import escape
 from typing import Any
 
 from harness.fit.results.result import FitResult
-from harness.fit.results.shown import number
-from harness.report.fit_figures import Profiles, profile_figure, sensitivity_figure
+from harness.report.fit_figures import profile_figure, sensitivity_figure
 from harness.report.page_tables import html_table
 from harness.report.shell import PlacedFigures, prose_html
 
@@ -30,20 +29,27 @@ def warnings_of_fit(result: FitResult) -> list[str]:
     return [escape(warning.message) for warning in result.warnings]
 
 
-def profiles_section(result: FitResult, profiles: Profiles, limit: float, placed: PlacedFigures) -> str:
-    """Draw the profile likelihood of each constant; nothing without profiles."""
-    drawings = ""
-    for name, profile in profiles.items():
-        entry = result.parameters[name]
-        said = f"{number(entry.estimate)}, {entry}" if not entry.identified else str(entry)
-        drawings += placed.place(profile_figure(name, profile, limit, entry), f"{escape(name)}: {escape(said)}.")
+def profiles_section(result: FitResult, limit: float, placed: PlacedFigures) -> str:
+    """Draw the profile likelihood of each constant; nothing without profiles.
+
+    Args:
+        limit: what the likelihood-ratio statistic reaches at the ends of a 95 % interval.
+    """
+    drawings = "".join(
+        placed.place(
+            profile_figure(name, profile, limit, result.parameters[name]),
+            f"{escape(name)}: {escape(str(result.parameters[name]))}.",
+        )
+        for name, profile in result.profiles.items()
+        if len(profile.values) > 2
+    )
     if not drawings:
         return ""
     return (
-        "<p>One constant is held at a value while all others are refitted; the curve says how much worse the fit is"
-        f" then. Values below the dashed line, {limit:.3g}, are the 95 % interval. A curve that stays below the line on"
-        " a side sets no limit there; a flat one says nothing of its constant.</p>"
-        f'<div class="three">{drawings}</div>'
+        "<p>A constant is held at one value after the other while all others are refitted; the curve says how much"
+        f" worse the fit then is. The values below the dashed line, at {limit:.3g}, are the 95 % interval. A curve that"
+        " stays below the line on a side sets no limit there; a flat one says nothing of its constant. The upright line"
+        f' is the best fit.</p><div class="three">{drawings}</div>'
     )
 
 

@@ -95,9 +95,9 @@ def constants_table(
     rows, compared = [], any(value is not None for value in published.values())
     for name in (*names, *(c.label for c in law.combinations if c.label not in names)):
         cells, entry = (unknown, "", ""), entries.get(name)
-        if entry is not None and entry.identified:
+        if entry is not None:
             estimate, se, interval = map(_figure, estimate_cells(entry))
-            cells = (estimate, interval, se)
+            cells = (estimate if entry.identified else unknown, interval, se)
         rows.append([name, *cells, *([_figure(number(published.get(name)))] if compared else [])])
     headings = ("constant", here, "95 % interval", "standard error", *([published_in] if compared else []))
     return html_table(headings, rows)

@@ -1,5 +1,6 @@
 """The page of a fit to anyone's table: its numbers are the fit's, and a section stands there if its input does."""
 
+import base64
 import json
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 
 from harness import fit, report
 from harness.report.fit_rows import MOST_DRAWN, FittedRows
+from harness.report.gather import read_any_table
 from harness.report.table_page import headline
 from sweeps.errors import InputError
 
@@ -110,6 +112,19 @@ def test_windows_held_out_rows_and_choices_are_the_fits(read, html, isoflop, fig
     assert {row[0] for row in read.rows["checklist"]} >= set(fitted.checklist["runs"])
 
 
+def test_the_curve_of_a_constant_ends_where_its_interval_does(read, html, isoflop, figures_of):
+    """The drawn profile reaches the dashed line, the limit of the statistic, at the printed ends of the interval."""
+    drawn = [figure for figure in figures_of(html) if figure["data"][0].get("meta") == "profile"]
+    assert [figure["layout"]["xaxis"]["title"]["text"] for figure in drawn] == list(isoflop[2].parameters)
+    for figure in drawn:
+        (limit,) = {shape["y0"] for shape in figure["layout"]["shapes"] if shape["x0"] == 0}
+        x, y = (np.frombuffer(base64.b64decode(figure["data"][0][axis]["bdata"])) for axis in "xy")
+        entry = isoflop[2].parameters[figure["layout"]["xaxis"]["title"]["text"]]
+        low, high = x[y <= 1.02 * limit][[0, -1]]
+        assert (low, high) == pytest.approx((entry.ci_low, entry.ci_high), rel=0.02)
+        assert y.min() == pytest.approx(0.0, abs=0.01) and y.max() > 0.9 * limit
+
+
 def test_the_command_that_repeats_the_page_is_told(read):
     assert "--law chinchilla --where 'model_params > 1e4' --holdout 'train_tokens > 5e11'" in read.text
 
@@ -135,16 +150,11 @@ def test_a_table_in_which_nothing_is_known_has_a_page(tmp_path):
     assert "identify none of its constants" in html[: html.index("</h1>")] and "not shown to lie above zero" in html
 
 
-def test_an_expression_with_a_held_constant_has_a_page(tmp_path, reader):
-    """The columns of an expression are those of the table; the command that repeats the page is one for a shell."""
-    rng = np.random.default_rng(3)
-    table = table_of(10 ** rng.uniform(7, 9, 45), 10 ** rng.uniform(9, 11, 45))
-    roles = {"L": "final_loss"}
-    law = "E + A/model_params**alpha + B/train_tokens**beta"
-    read = reader(report(table, law, fix={"E": E}, set=roles, to=tmp_path / "page.html").read_text())
-    rows = {row[0]: row[1] for row in read.rows["fit"]}
-    assert "E" not in rows and float(rows["alpha"]) == pytest.approx(ALPHA, abs=0.05)
-    assert "with E=1.8' --set L=final_loss" in read.text
+def test_a_law_may_be_an_expression_of_the_tables_columns(isoflop):
+    law = "E + A/model_params**alpha + B/train_tokens**beta with E=1.8"
+    records = read_any_table(isoflop[0], law, set={"L": "final_loss"})
+    assert records.law.columns == ("model_params", "train_tokens")
+    assert [p.name for p in records.law.parameters] == ["A", "alpha", "B", "beta"]
 
 
 def test_a_page_has_a_name_that_says_so(tmp_path):
