@@ -9,7 +9,7 @@ than their errors allow, the intervals are widened.
 
 Without a known noise, the default is a parabola for each budget with a cubic term that all share (`minima`), and the
 errors are those that the optima show: their scatter about the line, with Student's t for its K - 2 degrees of freedom
-(K budgets), and the error of the cubic term. `scripts/coverage.py --only isoflop` simulates that; NEGATIVE_RESULTS.md
+(K budgets), and the error of the cubic term. `scripts/coverage.py f` simulates that; NEGATIVE_RESULTS.md
 has what else was tried. The method `quadratic` is the parabola alone (Hoffmann et al., arXiv 2203.15556).
 """
 
