@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from harness.tables.numbers import numbers_of
+from harness.tables.numbers import numbers_of, parse_number
 from sweeps.complaints import shorten
 from sweeps.errors import InputError
 
@@ -177,7 +177,7 @@ def _delimited(path: Path | str, text: str) -> pd.DataFrame:
     # A delimiter at the end of every line makes a column without a name and without a value.
     empty = [name for name in names if name.startswith("column ") and frame[name].isna().all()]
     frame = frame.drop(columns=empty)
-    return _with_points(frame) if delimiter != "," else frame
+    return _with_points(frame, quoted=delimiter == ",")
 
 
 def _cells(line: str, delimiter: str | None) -> int:
@@ -199,14 +199,20 @@ def _delimiter(lines: list[str]) -> str | None:
     return best or ","
 
 
-def _with_points(frame: pd.DataFrame) -> pd.DataFrame:
-    """Decimal commas as points, where at least one column has them and no cell of it has a point."""
+def _with_points(frame: pd.DataFrame, quoted: bool) -> pd.DataFrame:
+    """Decimal commas as points, in the columns of which every cell has one.
+
+    Args:
+        quoted: whether commas also delimit cells, so that 4,735 may be four thousand: a column is then changed only if
+            some of its cells can be nothing else than decimals.
+    """
     changed = {}
     for name, column in frame.items():
         if not _is_text(column):
             continue
         cells = [cell for cell in column if isinstance(cell, str) and cell.strip()]
-        if cells and all(_DECIMAL_COMMA.fullmatch(cell) for cell in cells):
+        decimal = cells and all(_DECIMAL_COMMA.fullmatch(cell) for cell in cells)
+        if decimal and not (quoted and all(parse_number(cell) is not None for cell in cells)):
             changed[name] = column.str.replace(",", ".")
     return frame.assign(**changed)
 

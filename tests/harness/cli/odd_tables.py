@@ -119,9 +119,7 @@ def numbers() -> Iterator[tuple[str, Odd]]:
     yield "numbers: all quoted", Odd(lambda: quoted, "N = n_params")
     yield (
         "numbers: decimal commas in commas",
-        Odd(
-            lambda: written(RUNS.assign(val_loss=[f"{v:.8f}".replace(".", ",") for v in LOSS])), "column val_loss", None
-        ),
+        Odd(lambda: written(RUNS.assign(val_loss=[f"{v:.8f}".replace(".", ",") for v in LOSS])), "L = val_loss"),
     )
     yield (
         "numbers: percent",
