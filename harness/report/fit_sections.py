@@ -63,9 +63,10 @@ def sensitivity_section(result: FitResult, placed: PlacedFigures) -> str:
     drawn = [
         name for name in names if all(case.estimates.get(name, 1.0) * cases[0].estimates[name] > 0 for case in own)
     ]
+    why = f" ({escape('; '.join(robust.reasons))})" if robust.verdict == "undecided" else ""
     text = (
-        f"<p>The same fit under {len(cases) - 1} other choices. It is <b>{robust.verdict}</b>: fragile means that an"
-        " exponent moves by more than 0.1, or the prediction at √10 times the largest sizes by more than three times"
+        f"<p>The same fit under {len(cases) - 1} other choices. It is <b>{robust.verdict}</b>{why}: fragile means that"
+        " an exponent moves by more than 0.1, or the prediction at √10 times the largest sizes by more than three times"
         " the noise of a run.</p>"
     )
     if drawn and len(own) > 1:

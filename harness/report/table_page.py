@@ -62,7 +62,8 @@ def headline(result: FitResult) -> str:
         known = f"these rows do not identify {', '.join(unknown)}"
     else:
         known = "these rows identify every constant"
-    robust = "" if result.robustness is None else f"; the fit is {result.robustness.verdict} under other choices"
+    verdict = "" if result.robustness is None else result.robustness.verdict
+    robust = f"; the fit is {verdict} under other choices" if verdict in ("fragile", "stable") else ""
     settled = result.status in (FitStatus.CONVERGED, FitStatus.NOT_IDENTIFIED)
     ended = "" if settled else f"; the search ended as {result.status.value.replace('_', ' ')}"
     return f"The law {result.law}: {known}{ended}{robust}."

@@ -2,6 +2,7 @@
 
 import base64
 import json
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -177,4 +178,8 @@ def test_of_many_rows_the_farthest_are_drawn():
 
 def test_the_headline_says_what_is_not_identified(isoflop):
     fitted = isoflop[2]
-    assert "every constant" in headline(fitted) and fitted.robustness.verdict in headline(fitted)
+    assert "every constant" in headline(fitted) and f"{fitted.robustness.verdict} under" in headline(fitted)
+    unknown = replace(fitted.parameters["E"], identified=False)
+    undecided = replace(fitted.robustness, verdict="undecided")
+    other = replace(fitted, parameters=fitted.parameters | {"E": unknown}, robustness=undecided)
+    assert headline(other) == "The law chinchilla: these rows do not identify E."
