@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from harness.door.tables import group_universality as universality
     from harness.door.tables import judge_gap_law as verdict
     from harness.door.tables import list_laws as laws
+    from harness.door.tables import memorised_bits_of_runs as memorised_bits
     from harness.door.tables import predict_points as predict
     from harness.door.tables import transfer_losses as transfer
     from harness.door.tables import write_report_page as report
@@ -48,6 +49,7 @@ _HOMES = {
     "fit": ("harness.door.tables", "fit_runs"),
     "fit_by": ("harness.door.tables", "fit_groups"),
     "laws": ("harness.door.tables", "list_laws"),
+    "memorised_bits": ("harness.door.tables", "memorised_bits_of_runs"),
     "predict": ("harness.door.tables", "predict_points"),
     "transfer": ("harness.door.tables", "transfer_losses"),
     "universality": ("harness.door.tables", "group_universality"),
@@ -66,8 +68,8 @@ _HOMES = {
 }
 __all__ = [
     "InputError", "allocate", "allocate_runs", "best_in_time", "collapse", "compare", "compare_exponents", "crossover",
-    "fit", "fit_by", "gaps", "import_runs", "laws", "pass_rates", "plan", "predict", "predict_gap", "read_runs",
-    "report", "run", "transfer", "universality", "verdict",
+    "fit", "fit_by", "gaps", "import_runs", "laws", "memorised_bits", "pass_rates", "plan", "predict", "predict_gap",
+    "read_runs", "report", "run", "transfer", "universality", "verdict",
 ]  # fmt: skip
 
 

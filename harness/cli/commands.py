@@ -294,6 +294,9 @@ def _predict(
     group: Annotated[
         str | None, Option(metavar="NAME", help="of a fit with --by: only this group, instead of all of them")
     ] = None,
+    through: Annotated[
+        Path | None, Option(metavar="FIT.json", help="first predict what the law reads, e.g. the loss of an accuracy")
+    ] = None,
     json_: JsonFlag = False,
 ) -> None:
     """A fitted law at new points, with 95 % intervals."""

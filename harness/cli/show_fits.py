@@ -19,7 +19,8 @@ from harness.fit.laws.registry import get_law, listed
 from harness.fit.problem.objective import HuberOptions, check_objective
 from harness.fit.results.result import FitResult
 from harness.fit.results.shown import TextTable, finite_rows, number, warning_lines
-from harness.source import parse_roles, read_fits, read_points, read_runs
+from harness.fit.two_steps import predict_through
+from harness.source import parse_roles, read_fit, read_fits, read_points, read_runs
 from harness.terminal import print_rows, working
 from sweeps.errors import InputError
 
@@ -124,12 +125,15 @@ def show_comparison(
 
 
 def show_predictions(
-    fitted: Path, at: Sequence[str], points: Path | None, set_: Sequence[str], group: str | None, json_: bool
-) -> None:
+    fitted: Path, at: Sequence[str], points: Path | None, set_: Sequence[str], group: str | None,
+    through: Path | None, json_: bool,
+) -> None:  # fmt: skip
     """Print the predictions of a stored fit at new points; of a fit to several groups, those of each of them.
 
+    With another fit to go `through`, the points are that fit's, and its predictions what the law reads.
+
     Raises:
-        InputError: unusable points, or a group that the fit does not have.
+        InputError: unusable points, a group that the fit does not have, or a fit that does not lead to this one.
     """
     by, fits = read_fits(fitted)
     if group is not None and group not in fits:
@@ -137,16 +141,17 @@ def show_predictions(
     chosen = fits if group is None else {group: fits[group]}
     # What is told is not JSON, so it goes to stderr beside it.
     told = functools.partial(print, file=sys.stderr if json_ else sys.stdout)
-    law = get_law(next(iter(chosen.values())).law)
+    first = None if through is None else read_fit(through)
+    law = get_law((first or next(iter(chosen.values()))).law)
     frame = read_points(at, points, law, parse_roles(set_), tell=told)
     rows, warnings = [], {}
     for name, result in chosen.items():
         # Points that name their group are of that group only.
         own = frame if by not in frame.columns else frame.loc[frame[by].astype(str) == name].reset_index(drop=True)
         if len(own):
-            predicted = predict(result, own)
+            predicted = predict(result, own) if first is None else predict_through(result, first, own)
             rows += [({by: name} if by else {}) | row for row in predicted.to_dict("records")]
-            warnings |= dict.fromkeys(doubts(result, own))
+            warnings |= dict.fromkeys(doubts(first or result, own))
     print(json.dumps(finite_rows(rows), indent=1, allow_nan=False)) if json_ else print_rows(rows)
     for line in warning_lines(warnings):
         told(line)

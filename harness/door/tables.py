@@ -20,12 +20,14 @@ from harness.fit.groups import fit_by
 from harness.fit.laws.held import with_held
 from harness.fit.laws.registry import get_law, law_ids
 from harness.fit.problem.objective import HuberOptions
+from harness.fit.quantities.memorised import memory_of_models
 from harness.fit.results.no_gap import NoGap
 from harness.fit.results.result import FitResult
 from harness.fit.shared.collapse import Collapse, judge_collapse
 from harness.fit.shared.crossover import Crossover, find_crossover
 from harness.fit.shared.transfer import Transfer, transfer_loss
 from harness.fit.shared.universality import Universality, judge_universality
+from harness.fit.two_steps import predict_through
 from harness.source import RunSource, read_fit, read_runs
 
 
@@ -112,21 +114,26 @@ def compare_laws(
     return compare(laws, read_runs(source, laws, **reading), seed=seed, source=_name(source))
 
 
-def predict_points(fitted: FitResult | str | Path, points: pd.DataFrame | Mapping[str, ArrayLike]) -> Predictions:
+def predict_points(
+    fitted: FitResult | str | Path, points: pd.DataFrame | Mapping[str, ArrayLike], *,
+    through: FitResult | str | Path | None = None,
+) -> Predictions:  # fmt: skip
     """The fitted law at new points, with 95 % intervals of the law and of a new run.
 
     Args:
         fitted: a fit, or the file that `isogap fit --json` wrote.
         points: the law's columns by role, such as `{"N": [1e9], "D": [2e10]}`.
+        through: the fit of a first step that predicts what the law reads, such as the loss of `accuracy`; the points
+            are then the first law's, and the intervals hold the errors of both steps.
 
     Raises:
-        InputError: a column of the law is missing or unusable.
+        InputError: a column of the law is missing or unusable, or a first step that does not lead to the law.
     """
-    result = _fitted(fitted)
-    law = get_law(result.law)
-    frame = pd.DataFrame(points)
-    table = predict(result, frame)
-    return Predictions(result.law, result.formula, law.response, tuple(law.columns), table, doubts(result, frame))
+    result, frame = _fitted(fitted), pd.DataFrame(points)
+    first = None if through is None else _fitted(through)
+    table = predict(result, frame) if first is None else predict_through(result, first, frame)
+    reads, response = get_law((first or result).law).columns, get_law(result.law).response
+    return Predictions(result.law, result.formula, response, tuple(reads), table, doubts(first or result, frame))
 
 
 def allocate_compute(fitted: FitResult | str | Path, flops: ArrayLike) -> Allocation:
@@ -235,6 +242,18 @@ def transfer_losses(
         InputError: unusable columns or too few pairs.
     """
     return transfer_loss(read_runs(source, ("loss_to_loss", base), **reading), base=base, bootstrap=bootstrap)
+
+
+def memorised_bits_of_runs(source: RunSource, **reading: Unpack[Reading]) -> pd.DataFrame:
+    """The bits of their training text that models hold, from gaps G, unique tokens U and parameters N of runs.
+
+    Returns:
+        the runs with the columns of `harness.fit.quantities.memorised.memory_of_models`.
+
+    Raises:
+        InputError: unusable columns.
+    """
+    return memory_of_models(read_runs(source, "gap_epochs", **reading))
 
 
 def list_laws() -> pd.DataFrame:

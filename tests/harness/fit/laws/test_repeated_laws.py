@@ -91,6 +91,38 @@ def test_a_loss_of_repeated_tokens_has_a_ceiling():
     np.testing.assert_allclose(loss("overfitting", values, usual), chinchilla, rtol=1e-4)
 
 
+def test_a_penalty_on_repetition_is_recovered():
+    """Its formula with numpy on the same rows, and the constants from simulated runs."""
+    truth = {"E": 1.9, "A": 500.0, "B": 2000.0, "alpha": 0.35, "beta": 0.37, "P": 0.02, "delta": 1.2, "kappa": 0.5}
+    table = repeated()
+    excess = np.maximum(table.D / table.U - 1, 0)
+    direct = 1.9 + 500 / table.N**0.35 + 2000 / table.D**0.37 + 0.02 * excess**1.2 * np.sqrt(table.N / table.U)
+    np.testing.assert_allclose(loss("repetition_penalty", truth, table), direct, rtol=1e-9)
+    _, _, values = searched("repetition_penalty", noisy("repetition_penalty", truth, table, 0.003))
+    assert values["delta"] == pytest.approx(1.2, abs=0.02) and values["kappa"] == pytest.approx(0.5, abs=0.02)
+
+
+def excess_gaps(table):
+    """Gaps beyond those of a single epoch of the same text and size."""
+    one = table[table.epochs == 1].set_index(["corpus", "params_N"]).gap_val_minus_train
+    first = one.loc[list(zip(table.corpus, table.params_N, strict=True))].to_numpy()
+    return table.assign(G=table.gap_val_minus_train - first).query("epochs > 1")
+
+
+@pytest.mark.public_data
+def test_the_gap_of_repeated_tokens(public):
+    """Fitted to the digitised gaps up to 7 epochs: the published 14 epochs of two sizes to a tenth, 44 too low."""
+    table = excess_gaps(public("datablations_gap_final.csv")).query("corpus == 'c4' and G > 0").reset_index(drop=True)
+    table = table.rename(columns={"params_N": "N", "tokens_D": "D", "unique_tokens_U": "U"})
+    _, _, values = searched("gap_epochs", table[["N", "D", "U", "G"]])
+    assert len(table) == 9 and 0 < values["kappa"] < 0.6
+    points = pd.DataFrame({"N": [2.81e9, 8.7e9, 2.81e9], "D": [55e9, 178e9, 55e9]})
+    points["U"] = points.D / [14, 14, 44]
+    fourteen, larger, many = loss("gap_epochs", values, points)
+    assert fourteen == pytest.approx(0.233, rel=0.15) and larger == pytest.approx(0.228, rel=0.15)
+    assert 0.5 * 1.451 < many < 1.451
+
+
 @pytest.mark.public_data
 def test_the_runs_of_muennighoff_et_al(public):
     """R^2 of the loss at published constants, as fitted, and in five folds: out of sample overfitting is needed."""
