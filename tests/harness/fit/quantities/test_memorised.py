@@ -26,7 +26,7 @@ def test_bits_of_a_table(tmp_path):
         found = memorised_bits(tmp_path / "runs.csv")
     assert found["bits"].to_list() == pytest.approx([3.6e6, 0.01 * 1e8 / math.log(2)])
     assert found["bits_per_parameter"].to_list() == pytest.approx([3.6, 1.0 / math.log(2)])
-    assert found["share_of_capacity"][0] == pytest.approx(1.0)
+    assert found["share_of_capacity"].to_list()[0] == pytest.approx(1.0)
     assert found["bits_se"].to_list() == pytest.approx([1e3 / math.log(2), 1e5 / math.log(2)])
 
 
