@@ -114,7 +114,7 @@ def test_the_interval_of_a_prediction_is_that_of_constrained_optimisation():
     def squares(x):
         return float(np.sum((predicted(x, n, d) - y) ** 2))
 
-    best = {name: value.estimate for name, value in result.parameters.items()}
+    best = {name: values[0] for name, values in result.confidence_set.items()}
     start = [
         best["E"], np.log(best["A"] * scales[0] ** -best["alpha"]), best["alpha"],
         np.log(best["B"] * scales[1] ** -best["beta"]), best["beta"],

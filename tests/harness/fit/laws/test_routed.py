@@ -112,7 +112,7 @@ def test_one_router_identifies_what_least_squares_of_scipy_does(runs):
         return a * np.log10(n) + b * np.log10(effective) + c * np.log10(n) * np.log10(effective) + d
 
     columns = table.N.to_numpy(float), table.E.to_numpy(float)
-    start = [PUBLISHED[name] for name in "abcd"] + [np.log(PUBLISHED["E_start"]), np.log(PUBLISHED["E_max"])]
+    start = [-0.08, -0.1, 0.01, 1.1, np.log(2.0), np.log(300.0)]
     values, covariance = curve_fit(log_loss, columns, np.log10(table.L), p0=start, maxfev=100_000)
     result = fit("routed", table, bootstrap=0, sensitivity=False)
     for name, value, error in zip("abcd", values, np.sqrt(np.diag(covariance)), strict=False):
