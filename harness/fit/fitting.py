@@ -35,6 +35,9 @@ from sweeps.errors import InputError
 MOST_LISTED = 10_000  # held-out rows that a result lists
 
 
+MOST_REBUILDS = 3  # of a confidence set, each about a better point that the last one found
+
+
 @dataclass(frozen=True)
 class SolvedFit:
     """A solved fit before its errors are known; bootstrap, comparison and verdict start from it."""
@@ -101,18 +104,21 @@ def curvature_estimates(fitted: SolvedFit) -> dict[str, Estimate]:
 def with_confidence_set(fitted: SolvedFit) -> tuple[SolvedFit, ConfidenceSet | None]:
     """The fit and its confidence set; no set where nothing is identified since there is no gap.
 
-    While the set is built, refits may find a lower loss than the search: that point is then the fit.
+    While the set is built, refits may find a lower loss than the search: that point is then the fit. A loss without a
+    minimum (a law that the rows cannot have) can always be lowered further, so that this is done `MOST_REBUILDS` times.
     """
     problem, solutions, identified = fitted.problem, fitted.solutions, fitted.identified
     if not identified.rank:
         return fitted, None
     if is_large(problem):
         return fitted, sandwich_set(problem, identified)
+    rebuilds = 0
     while True:
         try:
-            minima = best_and_runners_up(solutions, 4)[1:]
-            return fitted, confidence_set(problem, identified.ratio, minima, identified.ends)
+            minima, final = best_and_runners_up(solutions, 4)[1:], rebuilds == MOST_REBUILDS
+            return fitted, confidence_set(problem, identified.ratio, minima, identified.ends, final=final)
         except BetterPoint as better:
+            rebuilds += 1
             again = minimise(problem, better.theta[None])
             theta, loss = solutions.theta.copy(), solutions.loss.copy()
             theta[solutions.best], loss[solutions.best] = again.theta[0], again.loss[0]

@@ -73,6 +73,8 @@ def confidence_set(
     ratio: LikelihoodRatio,
     minima: Float[np.ndarray, "minima parameters"],
     ends: Float[np.ndarray, "ends parameters"],
+    *,
+    final: bool = False,
     seed: int = 0,
 ) -> ConfidenceSet:
     """The set about a fit.
@@ -81,10 +83,12 @@ def confidence_set(
         minima: end points of other searches, which count where the statistic is below the limit.
         ends: fits with a constant at an end of its range, which count whatever the statistic is there (`identify`).
 
+        final: whether to go on where a trace finds a lower loss than that of the fit.
+
     Raises:
-        BetterPoint: the fit is not the best one.
+        BetterPoint: the fit is not the best one, and the set is not the final one.
     """
-    traced, reached = _traces(problem, ratio)
+    traced, reached = _traces(problem, ratio, final)
     anchors = np.concatenate([ratio.theta[None], traced, minima, ends])
     falls = ratio.falls(anchors, losses_at(problem, anchors))
     limits = np.full(len(anchors), ratio.limit)
@@ -204,7 +208,9 @@ def _started(
     return traces, reached, force * (problem.options.delta**2 if problem.model.objective.huber else 1.0)
 
 
-def _traces(problem: Problem, ratio: LikelihoodRatio) -> tuple[np.ndarray, dict[tuple[int, int], np.ndarray]]:
+def _traces(
+    problem: Problem, ratio: LikelihoodRatio, final: bool
+) -> tuple[np.ndarray, dict[tuple[int, int], np.ndarray]]:
     """Points along the traces of every constant and of far predictions, and the ends of range that were reached."""
     # A pin would count for the scatter, too, where that is a parameter.
     far = far_points(problem) if problem.model.objective.variance is None else None
@@ -229,7 +235,7 @@ def _traces(problem: Problem, ratio: LikelihoodRatio) -> tuple[np.ndarray, dict[
                 weights[k, rows + trace.point], targets[k, rows + trace.point] = force, trace.aim
         found = minimise_cases(pinned, starts, weights.__getitem__, free, targets.__getitem__)
         losses = losses_at(problem, found.theta)
-        if losses.min() < ratio.loss - 0.01 / ratio.unit:
+        if losses.min() < ratio.loss - 0.01 / ratio.unit and not final:
             raise BetterPoint(found.theta[np.argmin(losses)])
         values = None if far is None else predictions_and_slopes(problem, found.theta, far)[0]
         roots = np.sqrt(ratio.falls(found.theta, losses))

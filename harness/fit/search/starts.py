@@ -72,7 +72,9 @@ def _projected(problem: Problem, points: Float[np.ndarray, "runs parameters"]) -
     points = points.copy()
     for point, rows in zip(points, responses, strict=True):
         rest, basis = rows[0], (rows[1:] - rows[0]).T
-        design, right = np.nan_to_num(basis * weight[:, None]), np.nan_to_num(target - weight * rest)
+        # Beyond 1e150 the square of a term is not finite: a law that these starts cannot have.
+        parts = (basis * weight[:, None], target - weight * rest)
+        design, right = (np.clip(np.nan_to_num(part), -1e150, 1e150) for part in parts)
         norms = np.maximum(np.linalg.norm(design, axis=0), 1e-300)
         if logs[linear].all():
             solved = nnls(design / norms, right)[0] / norms
