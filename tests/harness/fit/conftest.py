@@ -111,3 +111,10 @@ def _public(name: str) -> pd.DataFrame:
 def public():
     """A table of public runs by its file name; where there is none (they are not the project's) the test is skipped."""
     return _public
+
+
+@pytest.fixture(autouse=True, scope="module")
+def programs_of_one_file():
+    """Drops compiled programs after each file: a process that keeps them all runs out of memory maps (65,530)."""
+    yield
+    jax.clear_caches()

@@ -1,5 +1,6 @@
 import json
 
+import jax
 import numpy as np
 import pandas as pd
 import pytest
@@ -13,6 +14,15 @@ from harness.report.table_page import table_page
 from sweeps.errors import InputError
 
 ROWS = 60
+
+
+@pytest.fixture(autouse=True)
+def forgotten():
+    """The programs of each law are dropped: those of eighty laws take all 65,530 memory maps that Linux allows."""
+    yield
+    jax.clear_caches()
+
+
 FEW = ("gap", "chinchilla", "routed", "lr_anneal")
 
 
