@@ -29,7 +29,7 @@ LARGEST_LOG_ERROR = 100.0
 # The widest 95 % interval of an exponent, or of a combination of exponents, that counts as identified.
 WIDEST_EXPONENT = 0.5
 # A quantity has no limit if it still moves by more than `MOVING` of its interval while a constant moves by `NEAR_END`
-# of its range, where that constant reaches the end of its range inside the confidence set.
+# of its range, where that constant reaches the end of its range inside the confidence set, and is at its extreme there.
 NEAR_END, MOVING = 0.05, 0.02
 
 Interval = tuple[float | None, float | None]
@@ -87,10 +87,11 @@ def range_over(region: ConfidenceSet, of: Callable[[np.ndarray], np.ndarray]) ->
             continue
         with np.errstate(all="ignore"):
             first, last = of(pair)
-            further = (last - first) * abs(NEAR_END * region.span[index] / moved)
-        if abs(further) > MOVING * (high - low):
-            open_low |= further < 0
-            open_high |= further > 0
+            # The last step of a trace may be cut short by the end of the range: it says little then.
+            further = (last - first) * min(abs(NEAR_END * region.span[index] / moved), 1.0)
+        margin = MOVING * (high - low)
+        open_low |= bool(further < -margin and last < low + margin)
+        open_high |= bool(further > margin and last > high - margin)
     return None if open_low else low, None if open_high else high
 
 

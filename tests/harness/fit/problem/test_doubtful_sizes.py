@@ -67,7 +67,7 @@ def test_fit_predict_and_allocate_say_it(losses):
     right = fit("chinchilla", table, bootstrap=0, sensitivity=False)
     assert right.sizes["N"] == pytest.approx((table.N.min(), table.N.max()))
     assert codes(doubts(right, pd.DataFrame({"N": [1e9, 1e15], "D": [2e10, 1e12]}))) == {
-        "far_beyond", "tokens_per_parameter",
+        "extrapolated", "far_beyond", "tokens_per_parameter",
     }  # fmt: skip
     assert codes(allocate_fit(right, [1e21]).warnings) == set()
 
