@@ -82,7 +82,6 @@ def confidence_set(
     Args:
         minima: end points of other searches, which count where the statistic is below the limit.
         ends: fits with a constant at an end of its range, which count whatever the statistic is there (`identify`).
-
         final: whether to go on where a trace finds a lower loss than that of the fit.
 
     Raises:

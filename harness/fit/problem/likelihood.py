@@ -22,12 +22,3 @@ def log_likelihood_rows(problem: Problem, theta: Float[np.ndarray, "parameters"]
         scale = objective.likely_scale(residuals[problem.fitted], problem.options)
     density = objective.log_density(residuals, scale, problem.options)
     return density - np.log(observed) if objective.log else density
-
-
-def evidence_per_loss(problem: Problem, theta: Float[np.ndarray, "parameters"]) -> float:
-    """How much the log likelihood falls, at a fit, when the minimised loss rises by one."""
-    objective = problem.model.objective
-    if objective.variance is not None:
-        return 1.0
-    residuals = objective.residuals(predictions(problem, theta)[problem.fitted], problem.observed[problem.fitted])
-    return problem.unit / objective.factor / objective.likely_scale(residuals, problem.options)
