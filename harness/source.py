@@ -87,6 +87,22 @@ def _runs_of(sweep: Path) -> pd.DataFrame:
     return runs_table(sweep)
 
 
+def is_stored_fit(source: str) -> bool:
+    """Say whether a source is to be read as a file of `isogap fit --json`, and not as a table or a sweep.
+
+    A list of rows, a dictionary of columns and JSON lines are tables.
+    """
+    if not source.endswith(".json"):
+        return False
+    try:
+        content = json.loads(Path(source).read_text())
+    except OSError:
+        return True
+    except ValueError:  # JSON lines
+        return False
+    return isinstance(content, dict) and (not content or not {"parameters", "groups"}.isdisjoint(content))
+
+
 def read_fit(path: Path) -> FitResult:
     """Read a result that `isogap fit --json` wrote.
 

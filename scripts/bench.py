@@ -107,7 +107,7 @@ def fit(args: argparse.Namespace) -> dict:
             "starts_within_1_percent": float(np.mean(best.loss <= 1.01 * np.min(best.loss))),
         }
         fitted = solve(law, frame)
-        parts = (fitted.problem, fitted.solutions, fitted.identified)
+        parts = (fitted.problem, fitted.solutions)
         result["bootstrap_4000_s"] = round(_twice(lambda: resample(*parts, 4000, 0))[2], 2)
     began = time.perf_counter()
     whole = complete(solve(law, frame), frame)

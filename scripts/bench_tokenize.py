@@ -29,7 +29,7 @@ def tokenize(args: argparse.Namespace) -> dict[str, Any]:
 
     cache, corpus = args.cache or default_cache(), find_corpus(args.domain)
     groups = corpus_groups(corpus, cache)
-    sides = dict(zip(("train", "heldout"), split(groups, 0.1), strict=True))
+    sides: dict[str, frozenset[str]] = dict(zip(("train", "heldout"), split(groups, 0.1), strict=True))
     tokenizer = load_tokenizer(args.tokenizer, args.domain, cache, 0.1)
     before = _peak_megabytes()
 

@@ -109,7 +109,8 @@ class Soak:
         log, before, began = self.work / f"{number}.log", steps_of(self.out), time.monotonic()
         child = self.start(what, log)
         if what.share is not None:
-            wait(lambda: child.poll() is not None or before != steps_of(self.out) >= what.share * self.total)
+            least = what.share * self.total
+            wait(lambda: child.poll() is not None or before != steps_of(self.out) >= least)
         wait(lambda: child.poll() is not None, what.delay)
         at = f"{time.monotonic() - began:.1f} s after its start, {steps_of(self.out) / self.total:.1%} of the steps"
         if child.poll() is not None:

@@ -11,6 +11,7 @@ of any real sweep; design `large`: N of 10^6 to 10^8 and ridges of a thousand sa
 import argparse
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -99,7 +100,8 @@ def figure(rows: list[dict], scatter: float) -> go.Figure:
                     mode="markers", showlegend=False, row=1, col=column,
                     marker={"size": 9, "color": colour, "symbol": "circle" if filled else "circle-open"},
                 )  # fmt: skip
-        drawn.add_hline(y=truth, line={"color": FAINT, "dash": "dash", "width": 1}, row=1, col=column)
+        panel: Any = {"row": 1, "col": column}  # plotly types both as texts
+        drawn.add_hline(y=truth, line={"color": FAINT, "dash": "dash", "width": 1}, **panel)
         drawn.update_xaxes(
             tickvals=[0, 1, 2], ticktext=["kink", "rounded", "two<br>powers"], range=[-0.5, 2.5], row=1, col=column
         )
@@ -113,7 +115,7 @@ def figure(rows: list[dict], scatter: float) -> go.Figure:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--replicates", type=int, default=40)
     parser.add_argument("--scatter", type=float, default=0.05)
     parser.add_argument("--figure", type=Path)

@@ -19,7 +19,7 @@ from harness.fit.problem.columns import column_of
 from harness.fit.problem.fit_status import FitWarning
 from harness.fit.results.result import FitResult
 from harness.fit.results.shown import Shown, warning_lines
-from harness.source import parse_roles, read_fit, read_runs
+from harness.source import is_stored_fit, parse_roles, read_fit, read_runs
 from harness.tables.read import read_table
 from harness.terminal import working
 from sweeps.errors import InputError
@@ -44,7 +44,7 @@ def answer(
     """
     shift = _checked_shift(z, anchor)
     budgets = check_budgets(list(flops))
-    if source.endswith(".json"):
+    if is_stored_fit(source):
         if approach not in (None, 3) or set_ or where or by:
             expected = "a table of runs for --approach 1 or 2, --set, --where or --by"
             raise InputError("allocate", "SOURCE", source, expected)

@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from html import escape
 from typing import Any
 
-from harness.fit.results.result import FitResult
+from harness.fit.results.result import ExtrapolationErrors, FitResult
+from harness.fit.results.shown import number
 from harness.report.fit_figures import profile_figure, sensitivity_figure
 from harness.report.page_tables import html_table
 from harness.report.shell import PlacedFigures, prose_html
@@ -29,12 +30,11 @@ def warnings_of_fit(result: FitResult) -> list[str]:
     return [escape(warning.message) for warning in result.warnings]
 
 
-def profiles_section(result: FitResult, limit: float, placed: PlacedFigures) -> str:
-    """Draw the profile likelihood of each constant; nothing without profiles.
-
-    Args:
-        limit: what the likelihood-ratio statistic reaches at the ends of a 95 % interval.
-    """
+def profiles_section(result: FitResult, placed: PlacedFigures) -> str:
+    """Draw the profile likelihood of each constant; nothing without profiles."""
+    limit = result.limit
+    if limit is None:
+        return ""
     drawings = "".join(
         placed.place(
             profile_figure(name, profile, limit, result.parameters[name]),
@@ -114,5 +114,14 @@ def extrapolation_sentence(result: FitResult) -> str:
     return (
         f"<p>The law was fitted to the smaller runs only, window by window, and predicted the next larger ones:"
         f" {beyond.rows} rows, up to {beyond.reach:.3g} times larger than the fitted ones, were met to"
-        f" <b>{prose_html(f'{beyond.mean_abs_relative_error:.2%}')}</b> on average.</p>"
+        f" <b>{prose_html(f'{beyond.mean_abs_relative_error:.2%}')}</b> on average. {_more_than_expected(beyond)}</p>"
+    )
+
+
+def _more_than_expected(beyond: ExtrapolationErrors) -> str:
+    if not beyond.excess:
+        return "That is no more than the fits to the smaller runs expect of themselves."
+    return (
+        f"The errors exceed what the fits to the smaller runs expect of themselves by {number(beyond.excess)} (root of"
+        " the difference of mean squares); predictions beyond these rows carry it in their intervals."
     )

@@ -127,14 +127,12 @@ class JudgedTable:
     """The fit of a law to anyone's table, with what the figures of its page need.
 
     Attributes:
-        limit: what the likelihood-ratio statistic reaches at the ends of a 95 % interval.
         rows, curves: the rows beside their predictions, and the law along its widest column.
         scored: the rows that were predicted by fits to smaller ones; None where there are too few scales.
         budgets: the isoFLOP profiles; None for a table without budgets.
     """
 
     fit: FitResult
-    limit: float
     rows: FittedRows | None
     curves: tuple[LawCurve, ...]
     scored: ScoredRows | None
@@ -156,7 +154,7 @@ def judge_any_table(records: TableRecords) -> JudgedTable:
         edges = tuple(float(scale[train].max()) for train, _ in windows_of(solved.problem))
         scored = ScoredRows(scale[beyond.rows], beyond.relative, edges, rows.names[beyond.rows])
     curves = () if rows is None else law_curves(result, rows)
-    return JudgedTable(result, solved.identified.ratio.limit, rows, curves, scored, _budgets(records))
+    return JudgedTable(result, rows, curves, scored, _budgets(records))
 
 
 def _budgets(records: TableRecords) -> Budgets | None:

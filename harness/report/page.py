@@ -25,7 +25,13 @@ from harness.fit.results.result import FitResult
 from harness.fit.results.shown import number
 from harness.report import figures, measured, page_tables
 from harness.report.curves import LossCurves, curve_figures
-from harness.report.fit_sections import checklist_section, how_it_ended, sensitivity_section, warnings_of_fit
+from harness.report.fit_sections import (
+    checklist_section,
+    how_it_ended,
+    profiles_section,
+    sensitivity_section,
+    warnings_of_fit,
+)
 from harness.report.gather import Records
 from harness.report.judged import Judged
 from harness.report.marks import Marks
@@ -49,6 +55,7 @@ def page(records: Records, judged: Judged) -> str:
         ("gaps", "Gap against tokens", _gaps(fit, marks, placed) if marks else ""),
         ("residuals", "Residuals", _residuals(*tested, placed) if tested else ""),
         ("rivals", "Rivals and simulated truths", _rivals(verdict) if verdict else ""),
+        ("profiles", "Profiles of the constants", "" if fit is None else profiles_section(fit, placed)),
         ("sensitivity", "Other choices", "" if fit is None else sensitivity_section(fit, placed)),
         ("checklist", "Checklist", "" if fit is None else checklist_section(fit)),
         ("losses", "Loss curves", _losses(records.curves, placed)),

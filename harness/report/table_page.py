@@ -39,7 +39,7 @@ def table_page(records: TableRecords, judged: JudgedTable) -> str:
         ("fit", "", _fit(records.law, judged, placed)),
         ("read", "What was read", _read(records)),
         ("residuals", "Residuals", _residuals(rows, placed) if rows else ""),
-        ("profiles", "Profiles of the constants", profiles_section(result, judged.limit, placed)),
+        ("profiles", "Profiles of the constants", profiles_section(result, placed)),
         ("extrapolation", "Extrapolation", _extrapolation(result, judged.scored, placed)),
         ("heldout", "Held-out rows", _held_out(result)),
         ("isoflop", "IsoFLOP profiles", _isoflop(judged.budgets, placed) if judged.budgets else ""),

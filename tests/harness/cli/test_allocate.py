@@ -89,6 +89,21 @@ def test_a_table_of_tokens_and_flops_has_its_sizes_computed(isogap, tmp_path):
             assert found["exponents"]["N"]["estimate"] == pytest.approx(0.46, abs=0.005)
 
 
+def test_a_json_table_is_no_stored_fit(isogap, folder, tmp_path):
+    """The same runs as CSV, a list of rows, a dictionary of columns and JSON lines: one answer."""
+    runs = pd.read_csv(folder / "runs.csv").query("kind == 'a'")
+    runs.to_csv(tmp_path / "runs.csv", index=False)
+    runs.to_json(tmp_path / "rows.json", orient="records")
+    runs.to_json(tmp_path / "lines.json", orient="records", lines=True)
+    (tmp_path / "columns.json").write_text(json.dumps(runs.to_dict(orient="list")))
+    answers = []
+    for name in ("runs.csv", "rows.json", "lines.json", "columns.json"):
+        ended = isogap("allocate", tmp_path / name, *ROLES, "--approach", 2, "--flops", "1e20", "--json")
+        assert ended.status == 0, ended.err
+        answers.append(json.loads(ended.out)["exponents"]["N"]["estimate"])
+    assert answers == pytest.approx([answers[0]] * 4, rel=1e-9)
+
+
 def test_a_table_without_sizes_and_flops_is_refused(isogap, tmp_path):
     pd.DataFrame({"tokens": [1e9, 2e9], "loss": [3.0, 2.9]}).to_csv(tmp_path / "tokens.csv", index=False)
     ended = isogap("allocate", tmp_path / "tokens.csv", "--approach", 2, "--flops", "1e20")

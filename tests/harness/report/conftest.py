@@ -198,6 +198,24 @@ def reader() -> type[Reader]:
 
 
 @pytest.fixture(scope="session")
+def assert_whole() -> Callable[[str, Reader], None]:
+    """Assert that a page is one file: nothing is fetched, links have their ends, plotly's code stands there once."""
+
+    def check(html: str, read: Reader) -> None:
+        fetching = ("link", "iframe", "img", "object", "base")
+        assert not [tag for tag, attrs in read.tags if "src" in attrs or tag in fetching]
+        assert all(attrs["href"].startswith("#") for tag, attrs in read.tags if "href" in attrs)
+        style = html.split("<style>")[1].split("</style>")[0]
+        assert "url(" not in style and "@import" not in style
+        assert html.count("* plotly.js v") == 1
+        ends = {attrs["id"] for _, attrs in read.tags if "id" in attrs}
+        assert {attrs["href"][1:] for _, attrs in read.tags if "href" in attrs} <= ends
+        assert {attrs["data-figure"] for _, attrs in read.tags if "data-figure" in attrs} <= ends
+
+    return check
+
+
+@pytest.fixture(scope="session")
 def figures_of() -> Callable[[str], list[dict]]:
     """Page -> its figures as plotly's JSON."""
 

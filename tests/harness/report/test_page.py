@@ -15,19 +15,8 @@ def read(html, reader):
     return reader(html)
 
 
-def test_the_page_is_one_file(html, read):
-    """Nothing is fetched: no source, style sheet or image from anywhere, one copy of the library."""
-    assert not [tag for tag, attrs in read.tags if "src" in attrs or tag in ("link", "iframe", "img", "object", "base")]
-    assert all(attrs["href"].startswith("#") for tag, attrs in read.tags if "href" in attrs)
-    style = html.split("<style>")[1].split("</style>")[0]
-    assert "url(" not in style and "@import" not in style
-    assert html.count("* plotly.js v") == 1
-
-
-def test_links_within_the_page_have_their_ends(read):
-    ends = {attrs["id"] for _, attrs in read.tags if "id" in attrs}
-    assert {attrs["href"][1:] for _, attrs in read.tags if "href" in attrs} <= ends
-    assert {attrs["data-figure"] for _, attrs in read.tags if "data-figure" in attrs} <= ends
+def test_the_page_is_one_file(html, read, assert_whole):
+    assert_whole(html, read)
 
 
 def test_the_verdict_and_its_sentences_are_said_the_sources_design_first(read, material):
@@ -94,6 +83,13 @@ def test_the_choices_and_the_checklist_are_those_of_the_fit(read, material):
     fit = material.verdict.fit
     assert [row[0] for row in read.rows["sensitivity"][1:]] == [case.case for case in fit.sensitivity]
     assert {row[0] for row in read.rows["checklist"]} >= set(fit.checklist["form"])
+
+
+def test_every_constant_has_its_profile(html, figures_of, material):
+    drawn = [figure for figure in figures_of(html) if figure["data"][0].get("meta") == "profile"]
+    titles = [figure["layout"]["xaxis"]["title"]["text"] for figure in drawn]
+    assert titles == list(material.verdict.fit.profiles) and set(titles) <= set(material.verdict.fit.parameters)
+    assert titles
 
 
 def test_figures_parse_and_have_units(html, figures_of):

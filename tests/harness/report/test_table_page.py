@@ -10,6 +10,7 @@ import pytest
 
 from harness import fit, report
 from harness.report.fit_rows import MOST_DRAWN, FittedRows
+from harness.report.fit_sections import extrapolation_sentence
 from harness.report.gather import read_any_table
 from harness.report.table_page import headline
 from sweeps.errors import InputError
@@ -56,12 +57,8 @@ def read(html, reader):
     return reader(html)
 
 
-def test_the_page_is_one_file(html, read):
-    assert not [tag for tag, attrs in read.tags if "src" in attrs or tag in ("link", "iframe", "img", "object", "base")]
-    assert all(attrs["href"].startswith("#") for tag, attrs in read.tags if "href" in attrs)
-    ends = {attrs["id"] for _, attrs in read.tags if "id" in attrs}
-    assert {attrs["data-figure"] for _, attrs in read.tags if "data-figure" in attrs} <= ends
-    assert html.count("* plotly.js v") == 1
+def test_the_page_is_one_file(html, read, assert_whole):
+    assert_whole(html, read)
 
 
 def test_every_number_among_the_constants_is_the_fits(read, isoflop):
@@ -107,6 +104,9 @@ def test_windows_held_out_rows_and_choices_are_the_fits(read, html, isoflop, fig
     scored = next(t for f in figures_of(html) for t in f["data"] if t.get("meta") == "scored")
     assert len(scored["text"]) == fitted.extrapolation.rows
     assert f"{fitted.extrapolation.mean_abs_relative_error:.2%}" in read.text
+    assert fitted.extrapolation.excess == 0.0 and "no more than the fits" in read.text
+    poor = replace(fitted, extrapolation=replace(fitted.extrapolation, excess=0.0321))
+    assert "by 0.0321 (root" in extrapolation_sentence(poor)
     held = read.rows["heldout"][1:]
     assert len(held) == fitted.holdout.rows == (isoflop[0].train_tokens > 5e11).sum()
     assert [row[0] for row in read.rows["sensitivity"][1:]] == [case.case for case in fitted.sensitivity]
