@@ -14,9 +14,9 @@ from harness.fit.laws.registry import get_law
 from harness.fit.results.result import FitResult
 from harness.gaps.roles import is_runs_table, roles_for_runs
 from harness.tables.files import read_file
-from harness.tables.numbers import parse_number
 from harness.tables.read import assign_roles
 from sweeps.errors import InputError
+from sweeps.numbers import parse_number
 
 # A sweep's folder, a file of runs, the URL of either, or a table in memory.
 RunSource = str | Path | pd.DataFrame
@@ -43,6 +43,7 @@ def read_runs(
     holdout: str | None = None,
     estimator: str = "best",
     units: str = "tokens",
+    reads: Sequence[str] = (),
     tell: Callable[[str], object] = warnings.warn,
 ) -> pd.DataFrame:
     """Read runs as a table whose columns are named by the roles that laws use (N, D, L, G).
@@ -51,13 +52,16 @@ def read_runs(
     function returned is taken as it is.
 
     Args:
-        source: a sweep's folder, a CSV or parquet file, the URL of either on an object store, or a table.
+        source: a sweep's folder, a file of any kind that `harness.tables.files` reads, the URL of either on an object
+            store, or a table.
         laws: ids of the laws that the rows are for; they may name further roles.
         set: role -> column; a role that is not listed is read from the column of its name.
-        where: a condition on the table's own columns, such as `params > 1e5`; other rows are left out.
+        where: a condition on the table's own columns, such as `params > 1e5`, or on roles whose names no column has;
+            other rows are left out.
         holdout: a condition; rows that meet it are scored and not fitted.
         estimator: which measured gap to use: best (twin if there is one, else probe), twin, control, probe, online.
         units: tokens, or bytes to compare several tokenizers.
+        reads: roles that are read without a law.
         tell: called with a sentence about rows that are left out.
 
     Raises:
@@ -75,7 +79,9 @@ def read_runs(
     names = [*map(str, frame.columns), *(set or ())]
     declared = [get_law(law, names) for law in ([laws] if isinstance(laws, str) else laws)]
     frame, warned = roles_for_runs(frame, estimator, units) if is_sweep else (frame, ())
-    frame, more = assign_roles(frame, set or {}, where=where, holdout=holdout, laws=declared, source=name)
+    frame, more = assign_roles(
+        frame, set or {}, where=where, holdout=holdout, laws=declared, reads=reads, source=name
+    )  # fmt: skip
     for warning in (*warned, *more):
         tell(f"{name}: {warning.message}")
     return frame

@@ -2,7 +2,8 @@
 
 One grammar serves the filters of a sweep, conditions on the rows of a table, and roles computed from columns: names,
 numbers, strings, + - * / % **, comparisons, `in`, and/or/not, and the functions below. A name that is not a Python
-name, such as the column "Val Loss", is written in backticks: `Val Loss`.
+name, such as the column "Val Loss", is written in backticks: `Val Loss`. Numbers may be written 20M or 0.5B, and a
+column of texts that are all numbers (`sweeps.numbers`) is one of numbers where it meets a number.
 """
 
 import ast
@@ -13,6 +14,8 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Shaped
+
+from sweeps.numbers import SUFFIXES, parse_number
 
 Scalar = str | int | float | bool | None
 
@@ -41,8 +44,12 @@ _OF_TEXT = {"contains": str.__contains__, "startswith": str.startswith, "endswit
 FUNCTIONS = (*NUMERIC, *_OF_TEXT, "missing")
 # A longer expression could exhaust Python's parser, and nobody needs one.
 LONGEST = 1000
-# A string, which is left alone, or a name in backticks.
-_QUOTED = re.compile(r"""("(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*')|`([^`]*)`""")
+# A string, which is left alone; a name in backticks; or a number that Python cannot read, such as 20M.
+_NOT_PYTHON = re.compile(
+    r"""("(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*')|`([^`]*)`"""
+    rf"""|(?<![\w.])((?:\d+(?:_\d+)*\.?\d*|\.\d+)(?:[eE][+-]?\d+)?[{"".join(SUFFIXES)}])(?!\w)""", re.IGNORECASE
+)  # fmt: skip
+_WRITTEN = "a number is written 20M, 2e7 or 20000000"
 
 
 class ExpressionError(ValueError):
@@ -67,16 +74,20 @@ def parse_expression(text: str, names: Collection[str] | None) -> ast.expr:
     def identifier(match: re.Match) -> str:
         if match[1]:
             return match[1]
+        if match[3]:
+            return repr(parse_number(match[3]))
         return next((i for i, name in quoted.items() if name == match[2]), None) or _new(quoted, match[2], text)
 
     try:
-        tree = ast.parse(_QUOTED.sub(identifier, text.strip()), mode="eval").body
+        tree = ast.parse(_NOT_PYTHON.sub(identifier, text.strip()), mode="eval").body
         for node in ast.walk(tree):
             if isinstance(node, ast.Name):
                 node.id = quoted.get(node.id, node.id)
         _check(tree, names)
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         reason = error.msg if isinstance(error, SyntaxError) else str(error)
+        if reason and "decimal" in reason:  # 20MB, and the zeros of 20,000,000
+            reason = _WRITTEN
         raise ExpressionError(reason or type(error).__name__) from None
     return tree
 
@@ -143,7 +154,7 @@ def evaluate_rows(tree: ast.expr, columns: Mapping[str, Shaped[np.ndarray, "rows
     except TypeError as error:
         raise ExpressionError(str(error)) from None
     if isinstance(value, list):
-        raise ExpressionError("a list is not a value")
+        raise ExpressionError(f"a list is not a value; {_WRITTEN}")
     return np.broadcast_to(np.asarray(value, object if isinstance(value, str) else None), (rows,))
 
 
@@ -234,8 +245,23 @@ def _is_truth(value: Any) -> bool:
     return isinstance(value, bool | np.bool_) or (isinstance(value, np.ndarray) and value.dtype.kind == "b")
 
 
+def _meant(value: Any) -> Any:
+    """Numbers in place of texts that are all numbers, such as 20M; other values as they are."""
+    if not _is_text(value):
+        return value
+    cells = np.asarray(value, object)
+    numbers = []
+    for cell in cells.flat:
+        number = parse_number(cell) if isinstance(cell, str) else np.nan
+        if number is None:
+            return value
+        numbers.append(number)
+    return value if np.all(np.isnan(numbers)) else np.reshape(numbers, cells.shape)[()]
+
+
 def _number(value: Any) -> Any:
     """A number or an array of numbers, as floats."""
+    value = _meant(value)
     if isinstance(value, list) or _is_text(value) or _is_truth(value):
         raise TypeError(f"{_shown(value)} is not a number")
     return value if isinstance(value, float) or not isinstance(value, np.ndarray) else value.astype(float)
@@ -248,9 +274,11 @@ def _truth(value: Any) -> Any:
 
 
 def _shown(value: Any) -> str:
-    if isinstance(value, np.ndarray):
-        return repr(value[0]) if len(value) else "an empty column"
-    return repr(value)
+    """A value for a message; of a column of texts, the first cell that is no number."""
+    if isinstance(value, np.ndarray) and value.ndim:
+        no_number = (cell for cell in value if isinstance(cell, str) and parse_number(cell) is None)
+        return _shown(next(no_number, value[0])) if len(value) else "an empty column"
+    return f"{value:.15g}" if isinstance(value, float) else str(value) if _is_truth(value) else repr(value)
 
 
 def _call(name: str, arguments: list[Any]) -> Any:
@@ -272,9 +300,11 @@ def _compare(op: ast.cmpop, a: Any, b: Any) -> Any:
             raise TypeError("`in` needs a list on its right")
         found = np.zeros(np.shape(a), bool)
         for element in b:
-            if not isinstance(element, list) and _is_text(a) == _is_text(element):
-                found = found | _equal(a, element)
+            one, other = _alike(a, element)
+            if not isinstance(other, list) and _is_text(one) == _is_text(other):
+                found = found | _equal(one, other)
         return found if isinstance(op, ast.In) else ~found
+    a, b = _alike(a, b)
     if isinstance(a, list) or isinstance(b, list) or _is_text(a) != _is_text(b):
         raise TypeError(f"{_shown(a)} and {_shown(b)} cannot be compared")
     if isinstance(op, (ast.Eq, ast.NotEq)):
@@ -284,6 +314,12 @@ def _compare(op: ast.cmpop, a: Any, b: Any) -> Any:
         both = [(isinstance(x, str) and isinstance(y, str), x, y) for x, y in zip(first.flat, second.flat, strict=True)]
         return np.array([known and _ORDER[type(op)](x, y) for known, x, y in both], bool).reshape(first.shape)
     return np.asarray(_ORDER[type(op)](_number(a), _number(b)))
+
+
+def _alike(a: Any, b: Any) -> tuple[Any, Any]:
+    """Two values to be compared: as numbers if both mean numbers, else as they are."""
+    numbers = _meant(a), _meant(b)
+    return (a, b) if any(map(_is_text, numbers)) else numbers
 
 
 def _equal(a: Any, b: Any) -> Any:

@@ -13,9 +13,9 @@ import pandas as pd
 from harness.cli.render import render
 from harness.files import open_folder
 from harness.fit.allocation.allocation import Allocation, allocate_by, allocate_fit, allocate_runs, check_approach
-from harness.fit.allocation.lines import check_budgets, shift_from_half
+from harness.fit.allocation.lines import READ, check_budgets, shift_from_half
 from harness.fit.laws.held import parse_held, with_held
-from harness.fit.problem.columns import column_of
+from harness.fit.problem.columns import check_roles, column_of
 from harness.fit.problem.fit_status import FitWarning
 from harness.fit.results.result import FitResult
 from harness.fit.results.shown import Shown, warning_lines
@@ -104,6 +104,7 @@ def _noise(noise: str, frame: pd.DataFrame, source: str) -> np.ndarray:
 
     Between the rows of the file log sd is linear in log loss; beyond its ends sd is constant.
     """
+    check_roles(frame, READ, source)
     loss = column_of(frame, "L", source)
     try:
         sd = float(noise)

@@ -26,9 +26,11 @@ def _writable(file: Any) -> Any:
 SweepArgument = Annotated[str, Argument(metavar="SWEEP", help="a sweep's YAML file, or the name of a preset")]
 # Text, not a path: "s3://bucket" as a path would lose a slash.
 FolderArgument = Annotated[str, Argument(metavar="DIR", help="a sweep's folder, or its URL: s3://BUCKET/NAME")]
-SourceArgument = Annotated[
-    str, Argument(metavar="SOURCE", help="a sweep's folder or its URL, or a CSV or parquet file of runs")
-]
+_FILE_OF_RUNS = (
+    "a file of runs: CSV with commas, semicolons or tabs, JSON, JSON lines or parquet, also compressed; - is the "
+    "standard input"
+)
+SourceArgument = Annotated[str, Argument(metavar="SOURCE", help=f"a sweep's folder or its URL, or {_FILE_OF_RUNS}")]
 FitArgument = Annotated[Path, Argument(metavar="FIT.json", help="the file that `isogap fit --json` wrote")]
 JsonFlag = Annotated[bool, Option("--json", help="print JSON instead of a table")]
 JsonFile = Annotated[
@@ -40,7 +42,7 @@ SetOption = Annotated[
     list[str], Option("--set", metavar="ROLE=COLUMN", help="which column fills a role, e.g. N=params; may be repeated")
 ]
 Where = Annotated[
-    str | None, Option(help="use only the rows that meet this condition on their columns, e.g. 'params > 1e5'")
+    str | None, Option(help="use only the rows that meet this condition on columns or roles, e.g. 'params > 20M'")
 ]
 Holdout = Annotated[
     str | None, Option(help="do not fit the rows that meet this condition, but score their predictions")
@@ -147,7 +149,8 @@ def _gaps(
 @command(app, "report", "harness.cli.write_files:write_page", compiles=True)
 def _report(
     source: Annotated[
-        str, Argument(metavar="SOURCE", help="a sweep's folder or its URL, a simulated table, or any file of runs")
+        str,
+        Argument(metavar="SOURCE", help=f"a sweep's folder or its URL, a simulated table, or {_FILE_OF_RUNS}"),
     ],
     law: Annotated[
         str | None, Option(help="the law to fit, as for `fit`; a sweep and a simulated table have a page without it")
@@ -304,7 +307,7 @@ def _predict(
 
 @command(app, "optima", "harness.cli.show_choices:show_optima", compiles=True)
 def _optima(
-    table: Annotated[Path, Argument(metavar="FILE", help="a CSV or parquet file of runs")],
+    table: Annotated[Path, Argument(metavar="FILE", help=_FILE_OF_RUNS)],
     by: Annotated[str, Option(metavar="A,B", help="the columns or roles that make a group, e.g. N,D")],
     over: Annotated[str, Option(metavar="A,B", help="the settings to optimise, e.g. lr,B")],
     set_: SetOption = [],  # noqa: B006
@@ -350,7 +353,7 @@ def _laws(
 @command(app, "allocate", "harness.cli.allocate:answer", compiles=True, cls=OptionalFile)
 def _allocate(
     source: Annotated[
-        str, Argument(metavar="SOURCE", help="FIT.json of a loss law, or a sweep's folder, or a file of runs")
+        str, Argument(metavar="SOURCE", help=f"FIT.json of a loss law, or a sweep's folder, or {_FILE_OF_RUNS}")
     ],
     flops: Annotated[list[float], Option(help="a training budget in FLOPs; may be repeated")],
     approach: Annotated[
@@ -360,11 +363,18 @@ def _allocate(
     where: Where = None,
     by: By = None,
     method: Annotated[
-        str | None, Option(help="of approach 1: envelope or hull; of approach 2: akima, quadratic or cubic")
+        str | None,
+        Option(
+            help="of approach 1: envelope (default) or hull; of approach 2: akima (default with --noise or a column "
+            "L_se), cubic (default without: parabolas with a shared cubic term) or quadratic"
+        ),
     ] = None,
     noise: Annotated[
         str | None,
-        Option(help="of approach 2: s.d. of a loss in nats, or a file of loss and sd"),
+        Option(
+            help="of approach 2: s.d. of a loss in nats, or a file of loss and sd; without --method it also changes how "
+            "optima are found, from cubic to akima"
+        ),
     ] = None,
     law: Annotated[str, Option(help="of approach 3: a loss law in N and D")] = "chinchilla",
     fix: Fix = [],  # noqa: B006

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from harness.fit.allocation.best_settings import find_optima
 from harness.fit.allocation.frontier_runs import runs_on_frontier
+from harness.fit.problem.columns import own_columns
 from harness.record.table import write_table
 from harness.source import parse_roles, read_runs
 from harness.tables.read import read_table
@@ -29,7 +30,9 @@ def show_optima(
 
 
 def write_frontier(source: str, to: Path, set_: Sequence[str], where: str | None, method: str, bins: int) -> None:
-    """Write the runs that no other beats with as much compute or less."""
-    frame = read_runs(source, "frontier", set=parse_roles(set_), where=where, tell=print)
-    rows = runs_on_frontier(frame, method, bins, source).drop(columns=["holdout", "file_row"])
+    """Write the runs that no other beats with as much compute or less: the columns of the file, and computed roles."""
+    frame = read_runs(source, reads=("flops", "L"), set=parse_roles(set_), where=where, tell=print)
+    own = own_columns(frame)
+    copies = [role for role, shown in frame.attrs["roles"].items() if role not in own and shown in own]
+    rows = runs_on_frontier(frame, method, bins, source).drop(columns=["holdout", "file_row", *copies])
     print(f"{write_table(rows, to)} of {len(frame)} runs in {to}")

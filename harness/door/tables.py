@@ -1,7 +1,8 @@
 """Fitting, comparing, predicting and reporting from Python.
 
-Runs may be a sweep's folder, a CSV or parquet file, the URL of either on an object store, or a pandas DataFrame. The
-keyword arguments of `Reading` say which columns mean what.
+Runs may be a sweep's folder; a file: CSV with commas, semicolons or tabs, JSON, JSON lines or parquet, also compressed;
+the URL of either on an object store; or a pandas DataFrame. The keyword arguments of `Reading` say which columns mean
+what.
 """
 
 from collections.abc import Mapping, Sequence
@@ -37,7 +38,7 @@ class Reading(TypedDict, total=False):
     Attributes:
         set: role -> column, such as `{"N": "params"}`; a role that is not listed is read from the column
             of its name.
-        where: a condition on the table's own columns; other rows are left out.
+        where: a condition on the table's own columns, or on roles whose names no column has; other rows are left out.
         holdout: a condition; rows that meet it are scored and not fitted.
         estimator: which measured gap of a sweep to use: best, twin, control, probe or online.
         units: tokens, or bytes to compare several tokenizers.

@@ -1,1 +1,1 @@
-"""Anyone's table of runs: files of any usual kind, numbers as people write them, and what the columns mean."""
+"""Anyone's table of runs: files of any usual kind, and what their columns mean."""

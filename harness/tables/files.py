@@ -18,11 +18,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from harness.tables.numbers import numbers_of, parse_number
+from harness.fit.problem.columns import numbers_of
 from sweeps.complaints import shorten
 from sweeps.errors import InputError
+from sweeps.numbers import parse_number
 
-EXPECTED = "a file of runs: CSV, JSON, JSON lines or parquet, which may be compressed (gz, xz, bz2, zip)"
+EXPECTED = "a file of runs: CSV with commas, semicolons or tabs, JSON, JSON lines or parquet; also gz, xz, bz2, zip"
 _DELIMITERS = (",", "\t", ";", "|")
 _DECIMAL_COMMA = re.compile(r"\s*[+-]?\d+,\d+(?:[eE][+-]?\d+)?\s*")
 _BYTE_ORDER_MARKS = ((b"\xef\xbb\xbf", "utf-8-sig"), (b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16"))

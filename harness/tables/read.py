@@ -9,14 +9,15 @@ import pandas as pd
 from jaxtyping import Float
 
 from harness.fit.laws.law import Law
-from harness.fit.problem.columns import SIZE_ROLES, evaluate, expression_column, names_of
+from harness.fit.problem.columns import SIZE_ROLES, evaluate, expression_column, names_of, numbers_of, own_columns
 from harness.fit.problem.fit_status import FitWarning
+from harness.fit.problem.sizes import FLOPS_PER_PARAMETER_TOKEN, FROM_FLOPS
 from harness.tables.files import read_file
-from harness.tables.numbers import numbers_of, parse_number
 from harness.tables.usual_names import unit_of, usual_column
 from sweeps.complaints import shorten
 from sweeps.errors import InputError
 from sweeps.expression import ExpressionError, evaluate_rows, names_in, parse_expression
+from sweeps.numbers import parse_number
 
 # Roles that any table may fill, whatever the law; a law adds its own.
 ROLES = (
@@ -57,14 +58,16 @@ def read_table(
     Args:
         roles: role -> column or expression of columns, such as `1e6*params_m`; columns with commas between them for a
             role of several columns.
-        where: a condition on the file's columns (`sweeps.expression`); rows for which it fails are left out.
+        where: a condition on the file's columns, and on roles whose names no column has (`sweeps.expression`); rows
+            for which it fails are left out.
         holdout: another such condition; its rows get `holdout = True` and are scored, not fitted.
         laws: the laws that the table is for. They may add roles. A role that they read and that `roles` does not name
-            is filled by the column of its name, or of one of its usual names (`harness.tables.usual_names`).
+            is filled by the column of its name, or of one of its usual names (`harness.tables.usual_names`); of N and D
+            the one that has no column is computed from flops and the other.
 
     Returns:
         the rows that have a usable value in every role, with their numbers in the file as `file_row` (from 1, the names
-        of the columns not counted); and warnings: of guessed columns and units, of rows left out.
+        of the columns not counted); and warnings: of guessed columns and units, of computed sizes, of rows left out.
 
     Raises:
         InputError: no such file, an unknown role or column, a cell that is not a number, a condition that does not
@@ -82,25 +85,29 @@ def assign_roles(
     holdout: str | None = None,
     laws: Sequence[Law] = (),
     responses: bool = True,
+    reads: Sequence[str] = (),
     source: str = "table",
 ) -> tuple[pd.DataFrame, tuple[FitWarning, ...]]:
     """`read_table` for a table in memory: same arguments, same errors.
 
     Args:
         responses: whether the responses of the laws are read; not so for points at which they are predicted.
+        reads: roles that are read without a law.
     """
     signed = {*SIGNED, *(role for law in laws for role in law.signed)}
     labels = {*LABELS, *(role for law in laws for role in law.labels)}
-    read = {role for law in laws for role in law.roles}
+    read = {*reads, *(role for law in laws for role in law.roles)}
     read |= {f"{law.response}_se" for law in laws}
     if not responses:
         read -= {name for law in laws for name in (law.response, f"{law.response}_se")}
     filled = _filled_roles(frame, roles, laws, labels, read, source)
-    kept = np.ones(len(frame), bool) if where is None else evaluate(frame, where, "--where", source)
-    marked = np.zeros(len(frame), bool) if holdout is None else evaluate(frame, holdout, "--holdout", source)
+    values = {role: entry.values for role, entry in filled.items()}
+    named = frame.assign(**{role: column for role, column in values.items() if role not in frame.columns})
+    named.attrs["columns"] = own_columns(frame)
+    kept = np.ones(len(frame), bool) if where is None else evaluate(named, where, "--where", source)
+    marked = np.zeros(len(frame), bool) if holdout is None else evaluate(named, holdout, "--holdout", source)
     if holdout is not None and not (marked & kept).any():
         raise InputError(source, "--holdout", holdout, "a condition that holds for some rows")
-    values = {role: entry.values for role, entry in filled.items()}
     table = frame.assign(**values, holdout=marked, file_row=np.arange(1, len(frame) + 1)).loc[kept]
     if table.empty:
         raise InputError(source, "--where", where, "a condition that leaves some rows")
@@ -119,7 +126,12 @@ def assign_roles(
             table = table.loc[~bad]
             if table.empty:
                 raise InputError(source, column, f"{problem} in every row", f"usable values of {entry.shown}")
+    for role in (role for role, rule in FROM_FLOPS.items() if role in filled and filled[role].shown == rule):
+        low, high = table[role].min(), table[role].max()
+        message = f"no column for {role}: {role} = {FROM_FLOPS[role]}, {low:.3g} to {high:.3g}"
+        warnings.append(FitWarning("sizes_from_flops", message))
     table = table.reset_index(drop=True)
+    table.attrs["columns"] = own_columns(frame)
     table.attrs["roles"] = {role: entry.shown for role, entry in filled.items()}
     table.attrs["dropped"] = [warning.message for warning in warnings if warning.code == "rows_dropped"]
     return table, tuple(warnings)
@@ -135,7 +147,7 @@ def _about_unread(roles: Mapping[str, str], read: set[str]) -> list[FitWarning]:
     """One line about the roles that were asked for and that nothing reads."""
     beside = {*BESIDE, *LABELS, *(f"{role}_se" for role in read), *(("L", "L_train") if "G" in read else ())}
     unread = [f"{role}={text}" for role, text in roles.items() if role not in read | beside]
-    told = f"--set {', '.join(unread)}: the law does not read this role, so nothing depends on it"
+    told = f"--set {', '.join(unread)}: nothing here reads this role, so nothing depends on it"
     return [FitWarning("role_not_read", told)] if unread else []
 
 
@@ -164,7 +176,23 @@ def _filled_roles(
             held_out, seen = (_numbers(entry.values, entry.shown, source) for entry in losses if entry)
             shown = " - ".join(entry.shown for entry in losses if entry)
             filled["G"] = _Source(pd.Series(held_out - seen, frame.index), shown, True)
-    return filled
+    return filled | _from_flops(frame, filled, needed, source)
+
+
+def _from_flops(
+    frame: pd.DataFrame, filled: Mapping[str, _Source], needed: Sequence[str], source: str
+) -> dict[str, _Source]:
+    """The one of N and D that is needed and has no column, with the two roles that it is computed from, if all are."""
+    for role, other in (("N", "D"), ("D", "N")):
+        if role in needed and role not in filled:
+            known = {name: filled.get(name) or _usual(frame, name) for name in ("flops", other)}
+            given = {name: entry for name, entry in known.items() if entry is not None}
+            if len(given) == 2:
+                flops, size = (_numbers(entry.values, entry.shown, source) for entry in given.values())
+                with np.errstate(all="ignore"):  # a row with an unusable size is dropped for it
+                    values = pd.Series(flops / (FLOPS_PER_PARAMETER_TOKEN * size), frame.index)
+                return given | {role: _Source(values, FROM_FLOPS[role], False)}
+    return {}
 
 
 def column_taken(frame: pd.DataFrame, role: str) -> str | None:
@@ -235,10 +263,7 @@ def _asked(frame: pd.DataFrame, role: str, text: str, source: str) -> _Source:
     columns = names_of(frame)
     try:
         tree = parse_expression(text, [*map(str, frame.columns), "index"])
-        values = {}
-        for name in names_in(tree):
-            column = expression_column(frame, name)
-            values[name] = _numbers(_series(frame, name), name, source) if column.dtype.kind == "O" else column
+        values = {name: expression_column(frame, name) for name in names_in(tree)}
         with np.errstate(all="ignore"):
             computed = evaluate_rows(tree, values, len(frame))
     except ExpressionError as error:

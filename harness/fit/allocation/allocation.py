@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike
 
 from harness.fit.allocation.isoflop import isoflop_optima
 from harness.fit.allocation.lines import (
-    FLOPS_PER_PARAMETER_TOKEN,
+    READ,
     SIX_ND,
     BudgetOptima,
     at_budgets,
@@ -22,16 +22,15 @@ from harness.fit.allocation.lines import (
     limits,
     runs_to_allocate,
     shift_from_half,
-    with_sizes,
 )
 from harness.fit.allocation.lower_edge import lower_edge
 from harness.fit.allocation.parametric import loss_law, optimum_on_budgets, ranges
 from harness.fit.fitting import fit
 from harness.fit.forecast import estimates
 from harness.fit.groups import for_each_group
-from harness.fit.problem.columns import column_of
+from harness.fit.problem.columns import check_roles, column_of
 from harness.fit.problem.fit_status import FitWarning
-from harness.fit.problem.sizes import beyond, doubtful_points, doubtful_table
+from harness.fit.problem.sizes import FLOPS_PER_PARAMETER_TOKEN, beyond, doubtful_points, doubtful_table
 from harness.fit.results.result import FitResult
 from harness.fit.results.shown import (
     Showable,
@@ -154,8 +153,8 @@ def allocate_runs(
     """Find the compute-optimal N and D from runs.
 
     Args:
-        frame: columns D, L (nats per token), N and, where they are known, `flops` and `run`. Without N, it is
-            flops/(6 D). For approach 2 a column L_se has the standard deviation of each loss in nats.
+        frame: columns N, D, L (nats per token) and, where they are known, `flops` and `run`. For approach 2 a column
+            L_se has the standard deviation of each loss in nats.
         flops: budgets of training FLOPs.
         approach: 1 takes the lowest loss at each budget, 2 the minimum of each isoFLOP profile, 3 a fitted loss law.
         method: `envelope` or `hull` for approach 1, by default the former; `akima`, `quadratic` or `cubic` for
@@ -167,11 +166,11 @@ def allocate_runs(
         InputError: unusable rows, a design that cannot show an optimum, or an option that the approach does not take.
     """
     check_approach(approach, method, law)
-    frame, told = with_sizes(frame, source)
+    check_roles(frame, READ, source)
     draws = _REPLICATES[approach] if bootstrap is None else bootstrap
     if approach == 3:
         n, d = (column_of(frame, role, source) for role in ("N", "D"))
-        warnings = (*told, *check_design(n, d, source))
+        warnings = check_design(n, d, source)
         by_fit = allocate_fit(fit(law, frame, bootstrap=draws, sensitivity=False, source=source), flops)
         return replace(by_fit, warnings=(*warnings, *by_fit.warnings))
     runs = runs_to_allocate(frame, source)
@@ -190,7 +189,7 @@ def allocate_runs(
     }
     return Allocation(
         optima.method, runs.counted, len(frame), exponents, _optima_table(optima), table,
-        (*told, *optima.warnings, *warnings, *doubts),
+        (*optima.warnings, *warnings, *doubts),
     )  # fmt: skip
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
-from harness.fit.problem.columns import column_of
+from harness.fit.problem.columns import check_roles, column_of
 from sweeps.errors import InputError
 
 _BINS = 20
@@ -69,6 +69,7 @@ def runs_on_frontier(
         raise InputError(source, "--method", method, f"one of {', '.join(methods)}")
     if bins < 1:
         raise InputError(source, "--bins", bins, "at least 1")
+    check_roles(frame, ("flops", "L"), source)
     flops, loss = (column_of(frame, role, source) for role in ("flops", "L"))
     groups = pd.factorize(frame["group"].astype(str))[0] if "group" in frame.columns else np.zeros(len(frame), int)
     rows_of = [np.flatnonzero(groups == group) for group in range(groups.max() + 1)]

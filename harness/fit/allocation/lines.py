@@ -17,12 +17,12 @@ from scipy.special import stdtrit
 from harness.fit.certainty.intervals import percentiles
 from harness.fit.fitting import fit
 from harness.fit.forecast import predict
-from harness.fit.problem.columns import column_of
+from harness.fit.problem.columns import check_roles, column_of
 from harness.fit.problem.fit_status import FitStatus, FitWarning
-from harness.fit.problem.sizes import beyond
+from harness.fit.problem.sizes import FLOPS_PER_PARAMETER_TOKEN, FROM_FLOPS, beyond
 from sweeps.errors import InputError
 
-FLOPS_PER_PARAMETER_TOKEN = 6.0
+READ = ("N", "D", "L")  # the roles of a table from which sizes are allocated
 SIX_ND = "6 N D"
 # Two limits of the sd of log D about its regression line in log N: a table below FIXED_DESIGN is refused, one below
 # NARROW_DESIGN gets a warning. Where D follows N, the design alone fixes the optimum.
@@ -108,30 +108,18 @@ class BudgetOptima:
         return power_law_in_compute(self.flops, self.log_d, self.weights, self.log_d_draws)
 
 
-def with_sizes(frame: pd.DataFrame, source: str = "table") -> tuple[pd.DataFrame, tuple[FitWarning, ...]]:
-    """The table with a column N, computed as `flops`/(6 D) if it has none, and a warning if it was computed.
-
-    Raises InputError if there is no column N and none of flops and D.
-    """
-    if "N" in frame.columns:
-        return frame, ()
-    if not {"flops", "D"} <= {*frame.columns}:
-        columns = ", ".join(map(str, frame.columns))
-        raise InputError(source, "N", columns, "a column for N, or for flops and D, of which N = flops/(6 D)")
-    n = column_of(frame, "flops", source) / (FLOPS_PER_PARAMETER_TOKEN * column_of(frame, "D", source))
-    message = f"no column for N: N = flops/(6 D), {n.min():.3g} to {n.max():.3g}"
-    return frame.assign(N=n), (FitWarning("sizes_from_flops", message),)
-
-
 def runs_to_allocate(frame: pd.DataFrame, source: str = "table") -> LossRuns:
     """Read N, D, L, `flops` (6 N D if there is no such column) and `run` (if there is one) from a table with roles.
 
     Raises InputError if a column is missing or unusable.
     """
-    n, d, loss = (column_of(frame, role, source) for role in ("N", "D", "L"))
+    check_roles(frame, READ, source)
+    n, d, loss = (column_of(frame, role, source) for role in READ)
     has_flops = "flops" in frame.columns
     flops = column_of(frame, "flops", source) if has_flops else FLOPS_PER_PARAMETER_TOKEN * n * d
-    counted = "the column flops" if has_flops else SIX_ND
+    sources = frame.attrs.get("roles", {})
+    computed = [f", of which {role} = {rule}" for role, rule in FROM_FLOPS.items() if sources.get(role) == rule]
+    counted = "".join(["the column flops", *computed]) if has_flops else SIX_ND
     labelled = "run" in frame.columns
     labels = frame["run"].astype(str) if labelled else pd.Series(n)
     return LossRuns(n, d, flops, loss, pd.factorize(labels)[0], labelled, counted)

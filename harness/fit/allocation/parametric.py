@@ -5,10 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
-from harness.fit.allocation.lines import FLOPS_PER_PARAMETER_TOKEN
 from harness.fit.laws.law import Law, bind, stacked
 from harness.fit.laws.registry import get_law
 from harness.fit.problem.program import float64
+from harness.fit.problem.sizes import FLOPS_PER_PARAMETER_TOKEN
 from sweeps.errors import InputError
 
 # The search for N has `ROUNDS` rounds. The first round tries `COARSE` sizes, from one parameter (N = 1) to one token

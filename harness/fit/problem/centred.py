@@ -8,7 +8,7 @@ import pandas as pd
 from jaxtyping import Float
 
 from harness.fit.laws.law import UNIT_OF, Law, bind
-from harness.fit.problem.columns import SIZE_ROLES, column_of, held_out, read_columns
+from harness.fit.problem.columns import SIZE_ROLES, check_roles, column_of, held_out, read_columns
 from harness.fit.problem.curves import clusters_of
 from harness.fit.problem.fit_status import FitWarning
 from harness.fit.problem.model import StatisticalModel, interned
@@ -119,6 +119,7 @@ def centre(
     is missing or unusable, or there are fewer rows than the parameters need.
     """
     chosen = OBJECTIVES[objective or law.objective]
+    check_roles(frame, law.roles, source, law.vectors)
     columns, names = read_columns(law, frame, source)
     law = bind(law, names)
     signed = law.signed_response

@@ -1,12 +1,16 @@
 """Columns of a table in their roles, as checked arrays; and the rows for which a condition holds."""
 
+from collections.abc import Collection, Sequence
+
 import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float, Shaped
 
 from harness.fit.laws.law import Law
+from harness.fit.problem.sizes import FROM_FLOPS
 from sweeps.errors import InputError
 from sweeps.expression import ExpressionError, names_in, parse_expression, rows_where
+from sweeps.numbers import parse_number
 
 # The roles that measure how large a run is.
 SIZE_ROLES = ("N", "D", "U", "flops")
@@ -16,31 +20,63 @@ ROUNDING = 0.002
 MOST_NAMED = 30  # columns that a refusal names
 
 
+def own_columns(frame: pd.DataFrame) -> list[str]:
+    """The columns that a table was read with, before roles were added to them."""
+    names = frame.attrs.get("columns", frame.columns)
+    return [str(name) for name in names if name not in ("holdout", "file_row")]
+
+
 def names_of(frame: pd.DataFrame) -> str:
     """The names of a table's own columns, the first ones of many, for a line about a name that it lacks."""
-    names = [str(name) for name in frame.columns if name not in ("holdout", "file_row")]
+    names = own_columns(frame)
     return ", ".join(names[:MOST_NAMED]) + (f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else "")
 
 
-def _check_role(frame: pd.DataFrame, role: str, source: str) -> None:
-    if role not in frame.columns:
-        raise InputError(
-            source, role, f"the columns {names_of(frame)}", f"a column for the role {role} (--set {role}=...)"
-        )
+def check_roles(frame: pd.DataFrame, roles: Sequence[str], source: str, vectors: Collection[str] = ()) -> None:
+    """Refuse a table that lacks roles, all of which are named; `vectors` are the roles of several columns."""
+    lacking = [role for role in roles if role not in frame.columns and not vector_columns(frame, role)]
+    if not lacking:
+        return
+    options = " ".join(f"--set {role}={'COLUMN,COLUMN,...' if role in vectors else '...'}" for role in lacking)
+    what = f"a column for the role {lacking[0]}" if len(lacking) == 1 else f"columns for the roles {', '.join(lacking)}"
+    computed = [f"{role} = {FROM_FLOPS[role]}" for role in lacking if role in FROM_FLOPS]
+    hint = f", or for flops, of which {computed[0]}" if len(computed) == 1 and {"N", "D"} & {*frame.columns} else ""
+    raise InputError(source, ", ".join(lacking), f"the columns {names_of(frame)}", f"{what} ({options}){hint}")
 
 
 def column_of(frame: pd.DataFrame, role: str, source: str, signed: bool = False) -> Float[np.ndarray, "rows"]:
     """The numbers of a role; InputError if missing, not numeric, not finite or, unless `signed`, not positive."""
-    _check_role(frame, role, source)
+    check_roles(frame, [role], source)
     try:
         values = frame[role].to_numpy(dtype=float, na_value=np.nan)
     except (TypeError, ValueError):
-        raise InputError(source, role, str(frame[role].iloc[0]), "numbers") from None
+        column = pd.Series(frame[role])
+        values, fault = numbers_of(column)
+        if fault is not None:
+            raise InputError(source, role, str(column.iloc[fault]), "numbers") from None
     bad = ~np.isfinite(values) | (False if signed else values <= 0)
     if bad.any():
         expected = "finite numbers" if signed else "finite numbers above zero"
         raise InputError(source, role, float(values[np.argmax(bad)]), f"{expected} in every row ({bad.sum()} are not)")
     return values
+
+
+def numbers_of(column: pd.Series, suffixes: bool = True) -> tuple[Float[np.ndarray, "rows"], int | None]:
+    """The numbers of a column, nan where a cell is empty; and the position of the first cell that is not a number."""
+    if pd.api.types.is_numeric_dtype(column.dtype):
+        return column.to_numpy(dtype=float, na_value=np.nan), None
+    values = np.full(len(column), np.nan)
+    for position, cell in enumerate(column):
+        if isinstance(cell, str):
+            number = parse_number(cell, suffixes)
+            if number is None:
+                return values, position
+            values[position] = number
+        elif isinstance(cell, int | float) and not isinstance(cell, bool):
+            values[position] = cell
+        elif not pd.isna(cell):
+            return values, position
+    return values, None
 
 
 def numbers_or_nan(frame: pd.DataFrame, name: str) -> Float[np.ndarray, "rows"]:
@@ -68,16 +104,14 @@ def read_columns(law: Law, frame: pd.DataFrame, source: str) -> tuple[dict[str, 
 
     Raises InputError if a column is missing or unusable.
     """
+    check_roles(frame, (*law.columns, *law.vectors, *law.labels), source, law.vectors)
     columns = {role: column_of(frame, role, source, role in law.signed) for role in law.columns}
     names: dict[str, list[str]] = {}
     for role in law.vectors:
         members = vector_columns(frame, role)
-        if not members:
-            raise InputError(source, role, "none", f"columns for the role {role} (--set {role}=COLUMN,COLUMN,...)")
         parts = [column_of(frame, column, source, role in law.signed) for column in members.values()]
         columns[role], names[role] = np.stack(parts, axis=1), list(members)
     for role in law.labels:
-        _check_role(frame, role, source)
         codes, labels = pd.factorize(frame[role].astype(str), sort=True)
         columns[role], names[role] = codes, list(labels)
     return columns | (law.derive(columns) if law.derive else {}), names

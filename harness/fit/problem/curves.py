@@ -31,10 +31,11 @@ def clusters_of(law: Law, frame: pd.DataFrame) -> tuple[Int[np.ndarray, "rows"],
     if "cluster" in frame.columns:
         return pd.factorize(frame["cluster"].astype(str))[0], ()
     if "run" in frame.columns:
-        return _told(pd.factorize(frame["run"].astype(str))[0], "the same run")
+        shown = frame.attrs.get("roles", {}).get("run", "run")
+        return _told(pd.factorize(frame["run"].astype(str))[0], f"by the column {shown}")
     for progress in (role for role in ("D", "step", "flops") if role in law.columns):
         if (labels := _by_spacing(law, frame, progress)) is not None:
-            return _told(labels, f"alike but for {progress}, which grows in equal steps")
+            return _told(labels, f"by the rule: alike but for {progress}, which grows in equal steps")
     return np.arange(len(frame)), ()
 
 

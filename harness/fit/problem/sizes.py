@@ -8,6 +8,9 @@ from numpy.typing import ArrayLike
 
 from harness.fit.problem.fit_status import FitWarning
 
+FLOPS_PER_PARAMETER_TOKEN = 6.0
+# How the one of N and D that a table lacks is computed from training FLOPs and the other.
+FROM_FLOPS = {"N": "flops/(6 D)", "D": "flops/(6 N)"}
 # The tokens per parameter of a table's middle run. Of eleven public tables the least middle is 0.36 (and 1.9 where D
 # is in tokens), the largest 440. A wrong unit moves a middle of 20 to 0.02 or 20,000.
 TABLE_RATIOS = (0.1, 1e4)
@@ -36,7 +39,7 @@ def doubtful_table(sizes: Sizes, small_data: bool = False) -> Iterator[FitWarnin
             float(np.median(sizes["D"] / sizes["N"])), (0.0 if small_data else low, high), "the middle run"
         )
     if {"N", "D", "flops"} <= sizes.keys():
-        ratio = float(np.median(sizes["flops"] / (6.0 * sizes["N"] * sizes["D"])))
+        ratio = float(np.median(sizes["flops"] / (FLOPS_PER_PARAMETER_TOKEN * sizes["N"] * sizes["D"])))
         if not FLOPS_RATIOS[0] <= ratio <= FLOPS_RATIOS[1]:
             message = f"flops is {ratio:.2g} times 6 N D in the middle run: do flops, N and D count single units?"
             yield FitWarning("flops_not_6nd", message)

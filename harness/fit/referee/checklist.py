@@ -108,7 +108,7 @@ def _fit(problem: Problem, solutions: Solutions, identified: Identified, draws: 
         "Huber delta": problem.options.delta if objective.huber else None,
         "quantile": problem.options.quantile if objective.huber else None,
         "starts": len(solutions.loss),
-        "starts that ended": round(float(np.mean(solutions.finished)), 3),
+        "share of the starts that ended": f"{np.mean(solutions.finished):.0%}",
         "distance of the solution from its start": float(f"{solutions.distance[solutions.best]:.3g}"),
         "parameters at a bound": [p.name for p, end in ends if end],
         "condition of the scaled Jacobian": condition,

@@ -218,10 +218,15 @@ def test_compare_ranks_the_laws(table, isogap, tmp_path):
 def test_a_frontier_is_written_as_a_table(table, isogap, tmp_path):
     ended = isogap("frontier", table, "--to", tmp_path / "front.csv", "--set", "flops=D")
     assert ended.status == 0, ended.err
-    front = pd.read_csv(tmp_path / "front.csv")
-    assert 1 < len(front) < 40 and front["flops"].is_monotonic_increasing
+    runs, front = pd.read_csv(table), pd.read_csv(tmp_path / "front.csv")
+    assert 1 < len(front) < 40 and front["D"].is_monotonic_increasing
     assert front["L"].is_monotonic_decreasing
-    assert min(front["L"].tolist()) == min(pd.read_csv(table)["L"].tolist())
+    assert min(front["L"].tolist()) == min(runs["L"].tolist()) and list(front) == list(runs)
+    ended = isogap("frontier", table, "--to", tmp_path / "front.csv", "--set", "flops=6*params*D", "--set", "B=D/2")
+    assert ended.status == 0 and ended.out.count("\n") == 1, ended.out  # no role is said to be in vain
+    front = pd.read_csv(tmp_path / "front.csv")
+    assert list(front) == [*runs, "flops", "B"] and front["B"].tolist() == (front["D"] / 2).tolist()
+    assert front["flops"].tolist() == pytest.approx((6 * front["params"] * front["D"]).tolist())
 
 
 def test_predict_and_allocate(fits, isogap, tmp_path):

@@ -100,7 +100,7 @@ def test_a_role_that_the_law_does_not_read_is_said(table, isogap):
     ended = isogap("fit", table, "--law", "chinchilla", "--set", "lr=corpus", *QUICK)
     assert ended.status == 2 and "column corpus: got 'web', expected numbers" in ended.err
     ended = isogap("fit", table, "--law", "chinchilla", "--set", "U=Tokens (B)", *QUICK)
-    assert ended.status == 0 and "--set U=Tokens (B): the law does not read this role" in ended.out
+    assert ended.status == 0 and "--set U=Tokens (B): nothing here reads this role" in ended.out
 
 
 def test_too_few_rows_name_the_roles(table, isogap):

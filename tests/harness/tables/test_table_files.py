@@ -140,5 +140,5 @@ def test_a_damaged_file_is_one_line(kind, tmp_path):
 
 @pytest.mark.parametrize("place", ["missing.csv", "."])
 def test_no_file_is_one_line(place, tmp_path):
-    with pytest.raises(InputError, match="CSV, JSON, JSON lines or parquet"):
+    with pytest.raises(InputError, match="CSV with commas, semicolons or tabs, JSON, JSON lines or parquet"):
         read_file(tmp_path / place)

@@ -94,3 +94,12 @@ def test_public_tables(name, public):
     frame, _ = assign_roles(public(name), roles, laws=[LAW])
     assert len(frame) == len(public(name))
     assert len(np.unique(clusters_of(LAW, frame)[0])) == expected
+
+
+def test_the_warning_says_what_recognised_the_checkpoints():
+    """By the column that fills the role `run`, under its own name; or by the rule of equal steps."""
+    named = checkpoints().assign(exp_name=np.repeat(list("abcdef"), 40))
+    for frame, why in ((named, "(by the column exp_name)"), (checkpoints(), "alike but for D, which grows in equal steps")):
+        table, _ = assign_roles(frame, {}, laws=[LAW])
+        (told,) = clusters_of(LAW, table)[1]
+        assert "240 rows are checkpoints of 6 runs (by the " in told.message and why in told.message

@@ -1,11 +1,10 @@
 import math
 
-import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.tables.numbers import numbers_of, parse_number
+from sweeps.numbers import parse_number
 
 
 @pytest.mark.parametrize(
@@ -44,10 +43,3 @@ def test_what_python_prints_is_read_again(value, form):
 def test_any_text_is_a_number_or_not(text):
     value = parse_number(text)
     assert value is None or isinstance(value, float)
-
-
-def test_the_cell_that_is_not_a_number_is_found():
-    values, fault = numbers_of(pd.Series(["1", "2M", None, "crashed", "5"], dtype=object))
-    assert fault == 3
-    assert values[:2].tolist() == [1.0, 2e6]
-    assert numbers_of(pd.Series([True, False], dtype=object))[1] == 0

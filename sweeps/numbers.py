@@ -3,8 +3,6 @@
 import re
 
 import numpy as np
-import pandas as pd
-from jaxtyping import Float
 
 # In tables of language models M, B and T are millions, billions and trillions, in either case ("pythia-70m").
 SUFFIXES = {"": 1.0, "k": 1e3, "m": 1e6, "g": 1e9, "b": 1e9, "t": 1e12, "p": 1e15}
@@ -36,21 +34,3 @@ def parse_number(text: str, suffixes: bool = True) -> float | None:
     value = float(f"{whole}{match['rest']}{match['power']}")
     value *= SUFFIXES[match["suffix"].lower()] * (0.01 if match["percent"] else 1.0)
     return value if match["sign"] in ("", "+") else -value
-
-
-def numbers_of(column: pd.Series, suffixes: bool = True) -> tuple[Float[np.ndarray, "rows"], int | None]:
-    """The numbers of a column, nan where a cell is empty; and the position of the first cell that is not a number."""
-    if pd.api.types.is_numeric_dtype(column.dtype):
-        return column.to_numpy(dtype=float, na_value=np.nan), None
-    values = np.full(len(column), np.nan)
-    for position, cell in enumerate(column):
-        if isinstance(cell, str):
-            number = parse_number(cell, suffixes)
-            if number is None:
-                return values, position
-            values[position] = number
-        elif isinstance(cell, int | float) and not isinstance(cell, bool):
-            values[position] = cell
-        elif not pd.isna(cell):
-            return values, position
-    return values, None
