@@ -161,9 +161,13 @@ def read_points(
     points: Path | None,
     law: Law,
     roles: Mapping[str, str] | None = None,
+    by: str | None = None,
     tell: Callable[[str], object] = warnings.warn,
 ) -> pd.DataFrame:
     """Read points given as `N=20M,D=1e8` or in a file, whose columns are put into the law's roles as those of runs are.
+
+    Args:
+        by: the column of the groups of a fit, if it has several; `N=20M,corpus=web` is a point of one of them.
 
     Raises:
         InputError: neither or both given, a value that is not a number, or an unusable file.
@@ -177,8 +181,14 @@ def read_points(
         return table.drop(columns=["holdout", "file_row"])  # points have nothing to hold out
     rows = []
     for text in at:
-        values = {name.strip(): parse_number(value) for name, _, value in (p.partition("=") for p in text.split(","))}
+        parts = {name.strip(): value.strip() for name, _, value in (part.partition("=") for part in text.split(","))}
+        words = {name: value for name, value in parts.items() if name == by or name in law.labels}
+        values = {name: parse_number(value) for name, value in parts.items() if name not in words}
         if not all(value is not None and np.isfinite(value) for value in values.values()):
-            raise InputError("--at", "value", text, "ROLE=NUMBER,ROLE=NUMBER, e.g. N=1e6,D=1e8")
-        rows.append(values)
-    return pd.DataFrame(rows)
+            group = f"; a group of this fit is {by}=NAME or --group NAME" if by else ""
+            raise InputError("--at", "value", text, f"ROLE=NUMBER,ROLE=NUMBER, e.g. N=1e6,D=1e8{group}")
+        rows.append(words | values)
+    frame = pd.DataFrame(rows)
+    if by is not None and any(by in row for row in rows) and not all(by in row for row in rows):
+        raise InputError("--at", by, "nothing", f"{by}=NAME in every point, or in none")
+    return frame

@@ -19,7 +19,7 @@ from harness.fit.problem.columns import check_roles, column_of
 from harness.fit.problem.fit_status import FitWarning
 from harness.fit.results.result import FitResult
 from harness.fit.results.shown import Shown, warning_lines
-from harness.source import is_stored_fit, parse_roles, read_fit, read_runs
+from harness.source import is_stored_fit, parse_roles, read_fits, read_runs
 from harness.tables.read import read_table
 from harness.terminal import working
 from sweeps.errors import InputError
@@ -48,9 +48,13 @@ def answer(
         if approach not in (None, 3) or set_ or where or by:
             expected = "a table of runs for --approach 1 or 2, --set, --where or --by"
             raise InputError("allocate", "SOURCE", source, expected)
-        fitted = read_fit(Path(source))
-        found = _shifted(allocate_fit(fitted, budgets), shift)
-        shown, written = _answers(found, fitted), found.to_dict()["budgets"]
+        by, fits = read_fits(Path(source))
+        shown, rows = [], {}
+        for name, fitted in fits.items():
+            found = _shifted(allocate_fit(fitted, budgets), shift)
+            shown += [*([f"{by} {name}"] if by else []), *_answers(found, fitted)]
+            rows[name] = found.to_dict()["budgets"]
+        written = {"by": by, "groups": rows} if by else rows[""]
     else:
         # Messages about rows that were dropped are not JSON, so they go to stderr.
         with redirect_stdout(sys.stderr) if json_ == "-" else nullcontext(), working("fitting"):

@@ -372,8 +372,8 @@ def _allocate(
     noise: Annotated[
         str | None,
         Option(
-            help="of approach 2: s.d. of a loss in nats, or a file of loss and sd; without --method it also changes how "
-            "optima are found, from cubic to akima"
+            help="of approach 2: s.d. of a loss in nats, or a file of loss and sd; without --method it also changes "
+            "how optima are found, from cubic to akima"
         ),
     ] = None,
     law: Annotated[str, Option(help="of approach 3: a loss law in N and D")] = "chinchilla",

@@ -143,15 +143,23 @@ def show_predictions(
     told = functools.partial(print, file=sys.stderr if json_ else sys.stdout)
     first = None if through is None else read_fit(through)
     law = get_law((first or next(iter(chosen.values()))).law)
-    frame = read_points(at, points, law, parse_roles(set_), tell=told)
-    rows, warnings = [], {}
+    frame = read_points(at, points, law, parse_roles(set_), by, tell=told)
+    if by is not None and by in frame.columns:
+        named = set(frame[by].astype(str))
+        if named.isdisjoint(fits):
+            raise InputError(points or "--at", by, ", ".join(sorted(named)), f"one of the groups {', '.join(fits)}")
+        if unknown := named - fits.keys():
+            told(f"no prediction for points of groups that were not fitted: {', '.join(sorted(unknown))}")
+    rows, warnings = [], []
     for name, result in chosen.items():
         # Points that name their group are of that group only.
         own = frame if by not in frame.columns else frame.loc[frame[by].astype(str) == name].reset_index(drop=True)
         if len(own):
             predicted = predict(result, own) if first is None else predict_through(result, first, own)
             rows += [({by: name} if by else {}) | row for row in predicted.to_dict("records")]
-            warnings |= dict.fromkeys(doubts(first or result, own))
+            about = f"{by} {name}: " if by else ""
+            found = doubts(first or result, own)
+            warnings += [replace(warning, message=about + warning.message) for warning in found]
     print(json.dumps(finite_rows(rows), indent=1, allow_nan=False)) if json_ else print_rows(rows)
     for line in warning_lines(warnings):
         told(line)

@@ -217,7 +217,7 @@ def complete(
         sensitivity=refits,
         robustness=robust,
         extrapolation=beyond.summary() if beyond else None,
-        checklist=checklist(problem, frame, solutions, identified, draws),
+        checklist=checklist(problem, frame, solutions, identified, len(sampled)),
         warnings=(*problem.warnings, *warnings_of(status, problem, identified, estimates, robust)),
         log_likelihood=fitted.log_likelihood,
         degrees=fitted.degrees,

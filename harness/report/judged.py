@@ -140,13 +140,13 @@ class JudgedTable:
 
 
 def judge_any_table(records: TableRecords) -> JudgedTable:
-    """Fit the law to the table as `isogap fit` does, and find out what the page of the fit shows.
+    """Fit the law to the table as `isogap fit --bootstrap 0` does, and find out what the page of the fit shows.
 
     Raises:
         InputError: a table that the law cannot be fitted to.
     """
     solved = solve(records.law, records.runs, source=records.name)
-    result = complete(solved, records.runs, source=records.name)
+    result = complete(solved, records.runs, draws=0, source=records.name)
     rows = fitted_rows(result, records.runs)
     scored = None
     if rows is not None and not is_large(solved.problem) and (beyond := extrapolate(solved.problem, solved.solutions)):
@@ -169,6 +169,9 @@ def _budgets(records: TableRecords) -> Budgets | None:
     budgets = [float(np.exp(np.log(runs.flops[each]).mean())) for each in rows]
     try:
         asked = np.geomspace(min(budgets), 3 * max(budgets), 25)
-        return Budgets(runs, rows, allocate_runs(records.runs, asked.tolist(), 2, source=records.name))
+        found = allocate_runs(records.runs, asked.tolist(), 2, source=records.name)
+        # Nobody asked for a budget: the page draws the lines a little further than the optima.
+        warnings = tuple(warning for warning in found.warnings if warning.code != "extrapolated")
+        return Budgets(runs, rows, replace(found, warnings=warnings))
     except InputError as error:
         return Budgets(runs, rows, None, f"{error.field}: {error.value} found, {error.expected} needed")

@@ -46,7 +46,8 @@ def warnings_of(
         if count < max(FEWEST_ROWS, FEWEST_SHARE * rows):
             yield FitWarning("thin_regime", f"{count} of {rows} rows lie in the regime {regime}")
     clusters = len(np.unique(problem.cluster[fitted]))
-    if clusters < FEWEST_CLUSTERS:
+    drawn = any(value.bootstrap_low is not None or value.bootstrap_high is not None for value in estimates.values())
+    if drawn and clusters < FEWEST_CLUSTERS:
         yield FitWarning("few_clusters", f"{clusters} clusters: bootstrap intervals from so few are too narrow")
     if law.contrast:
         small = np.mean(np.abs(problem.response[fitted]) < 2 * problem.noise[fitted])

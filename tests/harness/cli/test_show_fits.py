@@ -44,6 +44,35 @@ def test_predictions_of_a_fit_by_groups(groups, isogap):
     assert refused.status == 2 and "--group: got 'books', expected one of the groups code, web" in refused.err
 
 
+def test_a_point_names_its_group_and_a_warning_does(groups, isogap):
+    (one,) = json.loads(isogap("predict", groups, "--at", "N=100M,D=10B,corpus=web", "--json").out)
+    assert one["corpus"] == "web" and one["prediction"] == pytest.approx(loss(1e8, 1e10), abs=0.02)
+    refused = isogap("predict", groups, "--at", "N=1e8,D=1e10,corpus=books")
+    assert refused.status == 2 and "corpus: got 'books', expected one of the groups code, web" in refused.err
+    refused = isogap("predict", groups, "--at", "N=1e8,D=1e10,domain=web")
+    assert refused.status == 2 and "a group of this fit is corpus=NAME or --group NAME" in refused.err
+    refused = isogap("predict", groups, "--at", "N=1e8,D=1e10,corpus=web", "--at", "N=1e8,D=1e10")
+    assert refused.status == 2 and "corpus=NAME in every point, or in none" in refused.err
+    far = isogap("predict", groups, "--at", "N=1e13,D=1e15").out
+    for group in ("code", "web"):
+        assert f"warning (far_beyond): corpus {group}: N goes to 1e+13" in far
+
+
+def test_a_fit_by_groups_is_allocated_for_each(groups, isogap):
+    """Along a budget the loss of both corpora is least where that of the law is; that of `code` is lower by 0.5."""
+    ended = isogap("allocate", groups, "--flops", "1e20", "--json")
+    found = json.loads(ended.out)
+    assert ended.status == 0 and found["by"] == "corpus", ended.err
+    n = np.geomspace(1e8, 1e10, 20001)
+    along = loss(n, 1e20 / (6 * n))
+    for group, shift in (("code", 0.5), ("web", 0.0)):
+        (budget,) = found["groups"][group]
+        assert budget["N"] == pytest.approx(n[np.argmin(along)], rel=0.15)
+        assert budget["loss"] == pytest.approx(along.min() - shift, abs=0.02)
+    shown = isogap("allocate", groups, "--flops", "1e20").out
+    assert "corpus code\n" in shown and "corpus web\n" in shown
+
+
 def test_points_of_a_group_are_predicted_by_its_fit(table, groups, isogap):
     ended = isogap("predict", groups, "--points", table, "--json")
     rows, runs = pd.DataFrame(json.loads(ended.out)), pd.read_csv(table)

@@ -135,3 +135,13 @@ def test_a_saturating_loss_is_told_from_one_that_ignores_repetition():
         result = fit(law, table, holdout="N > 4e8", bootstrap=0, sensitivity=False)
         scores[law] = result.holdout.mean_abs_relative_error
     assert scores["saturating"] < 0.01 < scores["chinchilla"]
+
+
+def test_few_clusters_are_doubted_where_a_bootstrap_is_shown():
+    n, d = (grid.ravel() for grid in np.meshgrid(np.geomspace(1e7, 1e9, 4), np.geomspace(1e9, 1e11, 5)))
+    loss = (1.8 + 480 * n**-0.35 + 2085 * d**-0.37) * np.exp(0.003 * np.random.default_rng(1).standard_normal(20))
+    table = pd.DataFrame({"N": n, "D": d, "L": loss, "cluster": np.arange(20) // 4})
+    for draws in (0, 20):
+        result = fit("chinchilla", table, bootstrap=draws, sensitivity=False)
+        assert ("few_clusters" in {warning.code for warning in result.warnings}) == (draws > 0)
+        assert result.checklist["fit"]["bootstrap"] == ("20 refits to resampled clusters" if draws else "none")

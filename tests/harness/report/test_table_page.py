@@ -91,6 +91,14 @@ def test_what_was_read_is_told(read):
     assert "45 rows" in read.text and "N = model_params" in read.text and "train_tokens > 5e11" in read.text
 
 
+def test_nothing_is_said_of_what_the_page_does_not_have(read):
+    """The page shows no bootstrap, and nobody asked it for a budget; every search of these 45 rows ends."""
+    assert "refits to resampled" not in read.text and "bootstrap intervals" not in read.text
+    assert "times the largest budget" not in read.text
+    answers = {row[0]: row[1] for row in read.rows["checklist"] if len(row) == 2}
+    assert answers["bootstrap"] == "none" and answers["share of the starts that ended"] == "100%"
+
+
 def test_the_optima_of_the_budgets_are_those_of_the_law(read):
     """To the spacing of the sizes, a factor of 1.5."""
     rows = [[float(cell.replace("−", "-").replace("–", "nan")) for cell in row] for row in read.rows["isoflop"][1:]]

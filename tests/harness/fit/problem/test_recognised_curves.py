@@ -99,7 +99,8 @@ def test_public_tables(name, public):
 def test_the_warning_says_what_recognised_the_checkpoints():
     """By the column that fills the role `run`, under its own name; or by the rule of equal steps."""
     named = checkpoints().assign(exp_name=np.repeat(list("abcdef"), 40))
-    for frame, why in ((named, "(by the column exp_name)"), (checkpoints(), "alike but for D, which grows in equal steps")):
+    rule = "alike but for D, which grows in equal steps"
+    for frame, why in ((named, "(by the column exp_name)"), (checkpoints(), rule)):
         table, _ = assign_roles(frame, {}, laws=[LAW])
         (told,) = clusters_of(LAW, table)[1]
         assert "240 rows are checkpoints of 6 runs (by the " in told.message and why in told.message
