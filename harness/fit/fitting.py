@@ -8,8 +8,9 @@ import pandas as pd
 from harness.fit.certainty.bootstrap import resample
 from harness.fit.certainty.confidence_set import BetterPoint, ConfidenceSet, confidence_set
 from harness.fit.certainty.identifiability import Identified, identify, nothing_identified
-from harness.fit.certainty.intervals import combinations_of, estimates_of, profiles_of
+from harness.fit.certainty.intervals import combinations_of, estimates_of
 from harness.fit.certainty.large_tables import extend, is_large, large_table_warning, part_of, sandwich_set
+from harness.fit.certainty.profiles import profiles_of
 from harness.fit.certainty.sign_flip import detect
 from harness.fit.forecast import predict
 from harness.fit.laws.law import Law
@@ -223,7 +224,7 @@ def complete(
         degrees=fitted.degrees,
         draws=_columns(problem, sampled),
         confidence_set=_columns(problem, region.thetas) if region else {},
-        profiles=profiles_of(problem, region) if region else {},
+        profiles=profiles_of(problem, identified.ratio, region) if region else {},
         limit=region.limit if region else None,
         sizes={role: (float(values.min()), float(values.max())) for role, values in problem.sizes.items()},
     )

@@ -45,7 +45,7 @@ class ConfidenceSet:
     """Points of a 95 % confidence set, the best fit first, in the coordinates of the search.
 
     Attributes:
-        traced, falls: the points of the traces, the best fit first, and the likelihood-ratio statistic at each.
+        traced: the points of the traces, the best fit first.
         limit: what the statistic reaches at the edge of the set.
         span: the width of each parameter's range.
         reached: the parameters whose trace reached the end of its range inside the set -> the last two points of that
@@ -54,7 +54,6 @@ class ConfidenceSet:
 
     thetas: Float[np.ndarray, "points parameters"]
     traced: Float[np.ndarray, "traced parameters"]
-    falls: Float[np.ndarray, "traced"]
     limit: float
     span: Float[np.ndarray, "parameters"]
     reached: dict[tuple[int, int], Float[np.ndarray, "2 parameters"]]
@@ -97,8 +96,8 @@ def confidence_set(
     rays = _rays(problem, ratio, anchors[inside], falls[inside], limits[inside], np.random.default_rng(seed))
     low, high = bounds_of(problem.model)
     thetas = np.concatenate([anchors[inside], rays])
-    kept, along = _outermost(problem, thetas, seed), 1 + len(traced)
-    return ConfidenceSet(kept, anchors[:along], falls[:along], ratio.limit, high - low, reached)
+    kept = _outermost(problem, thetas, seed)
+    return ConfidenceSet(kept, anchors[: 1 + len(traced)], ratio.limit, high - low, reached)
 
 
 def _outermost(

@@ -20,7 +20,7 @@ from harness.fit.problem.raw_units import (
     raw_point,
     raw_values,
 )
-from harness.fit.results.result import CombinationEstimate, Estimate, LikelihoodProfile
+from harness.fit.results.result import CombinationEstimate, Estimate
 
 LEVEL = 95.0
 AT_BOUND_SHARE = 0.025
@@ -93,27 +93,6 @@ def range_over(region: ConfidenceSet, of: Callable[[np.ndarray], np.ndarray]) ->
         open_low |= bool(further < -margin and last < low + margin)
         open_high |= bool(further > margin and last > high - margin)
     return None if open_low else low, None if open_high else high
-
-
-def profiles_of(problem: Problem, region: ConfidenceSet) -> dict[str, LikelihoodProfile]:
-    """The profile likelihood of every constant of the law, from the points of all traces: its lower envelope.
-
-    A profile falls away from the best fit, so that a point is on the envelope if none further out is as likely.
-    """
-    profiles = {}
-    for name, values in raw_values(problem, region.traced).items():
-        if name not in {p.name for p in problem.law.parameters} or not np.isfinite(values).all():
-            continue
-        kept = [0]
-        for sign in (-1.0, 1.0):
-            least = np.inf
-            for place in np.argsort(-sign * values, kind="stable"):
-                if sign * (values[place] - values[0]) > 0 and region.falls[place] < least:
-                    least = float(region.falls[place])
-                    kept.append(int(place))
-        order = sorted(kept, key=lambda place, values=values: values[place])
-        profiles[name] = LikelihoodProfile(tuple(map(float, values[order])), tuple(map(float, region.falls[order])))
-    return profiles
 
 
 def _exponents(law: Law) -> set[str]:
