@@ -16,7 +16,7 @@ from harness.fit.problem.centred import Problem
 from harness.fit.problem.fit_status import FitWarning
 from harness.fit.problem.likelihood import log_likelihood_rows
 from harness.fit.referee import extrapolation
-from harness.fit.referee.extrapolation import Extrapolation
+from harness.fit.referee.extrapolation import Extrapolation, Window
 from harness.fit.results.no_gap import NoGap
 from harness.fit.results.shown import Showable, Shown, TextTable, number, warning_lines
 from harness.fit.search.solver import best_and_runners_up, minimise_cases
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
 FOLDS = 5  # of the cross-validation
-RANKINGS = 2000  # resamplings of held-out clusters, for `p_best`
+RANKINGS = 200  # resamplings of clusters, for `p_best`
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,8 @@ class ComparedLaw:
 
     Attributes:
         degrees: number of fitted directions, the scale of the residuals among them.
-        aicc, bic: smaller is better; aicc is Akaike's criterion with the correction for few rows.
+        aicc, bic: smaller is better; aicc is Akaike's criterion with the correction for few rows. Rows that depend on
+            each other count as the number of independent ones that they are worth (`certainty.dependence`).
         cv_log_score: the log density of every row under the fit that left its fold out, summed; larger is better.
         delta_cv, delta_cv_se: cv_log_score minus the best law's, and its standard error over clusters.
         holdout_log_score: summed log density of the rows held out by the user; None if there are none.
@@ -43,7 +44,8 @@ class ComparedLaw:
             the user's held-out rows, else those of expanding windows by scale (`harness.fit.referee.extrapolation`);
             None if there are neither.
         heldout_error: mean |prediction/response - 1| of these runs; None where a response is zero.
-        p_best: share of resamplings of the held-out clusters in which the law has the best score.
+        p_best: share of resamplings of the clusters in which the law has the best score. In each one the fits to the
+            smaller runs are repeated. It is not the probability that the law is true.
         reach: the factor by which the scale of these runs exceeds the largest fitted scale.
     """
 
@@ -110,7 +112,7 @@ class Comparison(Showable, tuple[ComparedLaw, ...]):
         return drawn.update_layout(yaxis_title="cross-validated log score less the best")
 
 
-def aicc(log_likelihood: float, degrees: int, rows: int) -> float:
+def aicc(log_likelihood: float, degrees: int, rows: float) -> float:
     """Akaike's criterion corrected for few rows; infinite when there are too few to correct."""
     spare = rows - degrees - 1
     return np.inf if spare <= 0 else 2.0 * (degrees - log_likelihood) + 2.0 * degrees * (degrees + 1) / spare
@@ -144,8 +146,10 @@ def compare_fitted(fits: Sequence[SolvedFit], seed: int = 0) -> Comparison:
     # A law without scatter has an infinite density: its criteria are not known, and the others are compared.
     totals = np.array([score.sum() for score in scores])
     best = int(np.argmax(np.where(np.isfinite(totals), totals, -np.inf)))
-    criteria = np.array([aicc(fitted.log_likelihood, fitted.degrees, rows) for fitted in fits])
-    bics = np.array([fitted.degrees * np.log(rows) - 2 * fitted.log_likelihood for fitted in fits])
+    worth = min(fitted.identified.ratio.dependence.rows for fitted in fits)
+    likelihoods = [fitted.log_likelihood * worth / rows for fitted in fits]
+    criteria = np.array([aicc(each, fitted.degrees, worth) for each, fitted in zip(likelihoods, fits, strict=True)])
+    bics = np.array([f.degrees * np.log(worth) - 2 * each for each, f in zip(likelihoods, fits, strict=True)])
     behind = zip(_above_least(criteria), _above_least(bics), strict=True)
     beyond = held_out_scores(fits, seed)
     table = []
@@ -200,9 +204,12 @@ def held_out_scores(fits: Sequence[SolvedFit], seed: int = 0) -> list[dict]:
         scale = extrapolation.scale_of(fits[0].problem.law, fits[0].problem.raw_columns)
         reach = scale[larger].max() / scale[~larger].max()
         windows = [
-            Extrapolation(larger, score[larger], relative[larger], reach, 0.0, scale[~larger].max())
-            for score, relative in parts
-        ]
+            Extrapolation(
+                larger, score[larger], relative[larger], reach, 0.0, scale[~larger].max(),
+                (Window(~larger, larger, fitted.identified.theta),),
+            )
+            for fitted, (score, relative) in zip(fits, parts, strict=True)
+        ]  # fmt: skip
     else:
         windows = [extrapolation.extrapolate(fitted.problem, fitted.solutions) for fitted in fits]
     scored = {
@@ -216,10 +223,14 @@ def held_out_scores(fits: Sequence[SolvedFit], seed: int = 0) -> list[dict]:
     if not common.any():
         return fields
     score = np.array([law.score[common[law.rows]] for law in scored.values()])
-    cluster = np.unique(fits[0].problem.cluster[common], return_inverse=True)[1]
-    sums = np.stack([np.bincount(cluster, weights=row) for row in score])
-    draws = np.random.default_rng(seed).multinomial(sums.shape[1], np.full(sums.shape[1], 1 / sums.shape[1]), RANKINGS)
-    first = np.argmax(sums @ draws.T, axis=0)
+    # The Bayesian bootstrap (Rubin 1981): no cluster is ever without weight, so that every refit has all its rows.
+    labels, cluster = np.unique(fits[0].problem.cluster, return_inverse=True)
+    weights = np.random.default_rng(seed).exponential(size=(RANKINGS, len(labels)))[:, cluster]
+    drawn = [
+        extrapolation.resampled_scores(fits[index].problem, law.windows, common, weights)
+        for index, law in scored.items()
+    ]
+    first = np.argmax(np.nan_to_num(drawn, nan=-np.inf), axis=0)
     for place, (index, law) in enumerate(scored.items()):
         error = law.relative[common[law.rows]]
         fields[index] = {

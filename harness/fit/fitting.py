@@ -24,6 +24,7 @@ from harness.fit.problem.table_checks import oddities
 from harness.fit.referee.checklist import checklist
 from harness.fit.referee.extrapolation import extrapolate
 from harness.fit.referee.fit_warnings import warnings_of
+from harness.fit.referee.residual_groups import residual_groups
 from harness.fit.referee.scores import holdout_scores, names_of_runs, row_numbers, scatter_of
 from harness.fit.referee.sensitivity import cases, robustness
 from harness.fit.results.held_out import HeldOutRow
@@ -219,7 +220,11 @@ def complete(
         robustness=robust,
         extrapolation=beyond.summary() if beyond else None,
         checklist=checklist(problem, frame, solutions, identified, len(sampled)),
-        warnings=(*problem.warnings, *warnings_of(status, problem, identified, estimates, robust)),
+        warnings=(
+            *problem.warnings,
+            *warnings_of(status, problem, identified, estimates, robust),
+            *residual_groups(problem, identified, frame),
+        ),
         log_likelihood=fitted.log_likelihood,
         degrees=fitted.degrees,
         draws=_columns(problem, sampled),

@@ -19,7 +19,7 @@ from harness.fit.problem.fit_status import FitWarning
 from harness.fit.problem.objective import objective_named
 from harness.fit.problem.program import float64
 from harness.fit.problem.sizes import beyond, doubtful_points
-from harness.fit.referee.extrapolation import scale_of
+from harness.fit.referee.extrapolation import scale_name, scale_of
 from harness.fit.results.result import FitResult
 from harness.fit.results.shown import Showable, Shown, TextTable, spans_table, warning_lines
 from sweeps.errors import InputError
@@ -144,7 +144,7 @@ def doubts(result: FitResult, points: pd.DataFrame, source: str = "points") -> t
     warnings = list(doubtful_points(sizes, result.largest))
     if result.extrapolation is not None:
         scale = scale_of(law, read_columns(law, points, source)[0])
-        warnings += beyond(scale, result.extrapolation.largest, "scale (FLOPs, or N times D)")
+        warnings += beyond(scale, result.extrapolation.largest, scale_name(law))
     return tuple(warnings)
 
 

@@ -113,7 +113,7 @@ def extrapolation_sentence(result: FitResult) -> str:
         return ""
     return (
         f"<p>The law was fitted to the smaller runs only, window by window, and predicted the next larger ones:"
-        f" {beyond.rows} rows, up to {beyond.reach:.3g} times larger than the fitted ones, were met to"
+        f" {beyond.rows} rows, up to {beyond.reach:.3g} times larger than the fitted ones, were missed by"
         f" <b>{prose_html(f'{beyond.mean_abs_relative_error:.2%}')}</b> on average. {_more_than_expected(beyond)}</p>"
     )
 

@@ -9,7 +9,9 @@ import numpy as np
 import pandas as pd
 
 from harness.fit.laws.law import Law
+from harness.fit.laws.registry import get_law
 from harness.fit.problem.fit_status import FitStatus
+from harness.fit.referee.extrapolation import scale_name
 from harness.fit.results.result import FitResult
 from harness.fit.results.shown import number, span
 from harness.report import fit_figures
@@ -184,8 +186,8 @@ def _extrapolation(result: FitResult, scored: ScoredRows | None, placed: PlacedF
     return text + placed.place(
         fit_figures.window_figure(scored.scale, 100 * scored.error, scored.edges, scored.names),
         "How far the prediction of each row was off. A dotted line is the largest scale of the rows that a fit used;"
-        " the rows between it and the next line are its predictions. Scale is training compute; without it N times D;"
-        " without these the law's first column.",
+        " the rows between it and the next line are its predictions. They are ordered by their"
+        f" {scale_name(get_law(result.law))}.",
     )
 
 

@@ -227,7 +227,7 @@ def allocate_fit(result: FitResult, flops: ArrayLike) -> Allocation:
         exponents = {"N": _exponent(estimate, low, high), "D": _exponent(1.0 - estimate, 1.0 - high, 1.0 - low)}
     method = f"approach 3, {result.formula}, status {result.status}"
     known = result.extrapolation
-    far = beyond(budgets, FLOPS_PER_PARAMETER_TOKEN * known.largest, "budget") if known else ()
+    far = beyond(budgets, known.largest, "budget") if known else ()
     warnings = (*result.warnings, *far, *_doubtful_answers(table, result.largest))
     return Allocation(method, SIX_ND, result.rows, exponents, pd.DataFrame(), table, warnings)
 

@@ -90,4 +90,4 @@ def sandwich_set(problem: Problem, identified: Identified, seed: int = 0) -> Con
         for sign in (-1, 1)
         if np.any(ends[1:, index] == sign)
     }
-    return ConfidenceSet(thetas, thetas[:1], np.zeros(1), limit, high - low, reached)
+    return ConfidenceSet(thetas, thetas[:1], limit, high - low, reached)

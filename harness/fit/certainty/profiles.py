@@ -78,8 +78,8 @@ def profiles_of(problem: Problem, ratio: LikelihoodRatio, region: ConfidenceSet)
 def _curves(problem: Problem, ratio: LikelihoodRatio, region: ConfidenceSet) -> list[_Curve]:
     thetas = np.concatenate([region.thetas, region.traced])
     points = raw_coordinates(problem, thetas)
-    usable = np.isfinite(points).all(axis=1)
-    if not usable[0]:
+    usable = np.flatnonzero(np.isfinite(points).all(axis=1))
+    if 0 not in usable:
         return []
     thetas, points = thetas[usable], points[usable]
     _, slopes = raw_map(problem, ratio.theta)

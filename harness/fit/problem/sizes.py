@@ -8,6 +8,7 @@ from numpy.typing import ArrayLike
 
 from harness.fit.problem.fit_status import FitWarning
 
+# Training FLOPs per parameter and token, forward and backward (Kaplan et al. 2020, arXiv 2001.08361, section 2.1).
 FLOPS_PER_PARAMETER_TOKEN = 6.0
 # How the one of N and D that a table lacks is computed from training FLOPs and the other.
 FROM_FLOPS = {"N": "flops/(6 D)", "D": "flops/(6 N)"}

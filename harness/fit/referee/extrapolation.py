@@ -1,15 +1,18 @@
 """Extrapolation: a law is fitted to runs up to some scale and scored on the next larger ones, window after window."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 from harness.fit.certainty.information import errors_near, slopes_of_rows
 from harness.fit.laws.law import Columns, Law
 from harness.fit.problem.centred import Problem
 from harness.fit.problem.likelihood import log_likelihood_rows
 from harness.fit.problem.raw_units import predictions
+from harness.fit.problem.sizes import FLOPS_PER_PARAMETER_TOKEN
 from harness.fit.results.result import ExtrapolationErrors
 from harness.fit.search.solver import Solutions, best_and_runners_up, minimise_cases
 
@@ -17,6 +20,14 @@ WINDOWS = 4  # sets of runs of growing scale that are scored one after the other
 # The first window is fitted to this share of the runs. With fewer, most laws are not identified there.
 FIRST_SHARE = 0.5
 STARTS_PER_WINDOW = 24
+
+
+class Window(NamedTuple):
+    """A fit to runs up to some scale: the rows it is fitted to, the larger ones that it is scored on, and its point."""
+
+    train: Bool[np.ndarray, "rows"]
+    test: Bool[np.ndarray, "rows"]
+    theta: Float[np.ndarray, "parameters"]
 
 
 @dataclass(frozen=True)
@@ -33,6 +44,7 @@ class Extrapolation:
             mean square error less the mean variance of a new run; relative where the objective is, else in the
             response's unit. 0 if the fits are as good as they say.
         largest: the largest scale of the fitted rows.
+        windows: the fits that were scored.
     """
 
     rows: np.ndarray
@@ -41,6 +53,7 @@ class Extrapolation:
     reach: float
     excess: float
     largest: float
+    windows: tuple[Window, ...]
 
     def summary(self) -> ExtrapolationErrors:
         """The means that a fit's result reports."""
@@ -55,21 +68,29 @@ class Extrapolation:
         )
 
 
+def _columns_of_scale(law: Law) -> list[str]:
+    if "flops" in law.columns:
+        return ["flops"]
+    if {"N", "N_bar", "D"}.isdisjoint(law.columns):
+        return [name for name in law.columns if name not in law.signed][:1]
+    return [name for name in ("N", "N_bar", "N_nonvocab", "D", "U") if name in law.columns][:2]
+
+
 def scale_of(law: Law, columns: Columns) -> Float[np.ndarray, "rows"]:
-    """The scale that orders runs: flops; else parameters times tokens; else the law's first unsigned column.
+    """The scale that orders runs: flops; else 6 N D; else the law's first unsigned column.
 
     Args:
         columns: the law's columns, raw.
     """
-    if "flops" in columns:
-        return columns["flops"]
-    sizes = [name for name in ("N", "N_bar", "N_nonvocab", "D", "U") if name in columns][:2]
-    if "N" not in columns and "N_bar" not in columns and "D" not in columns:
-        sizes = [name for name in law.columns if name not in law.signed][:1]
-    values = np.ones(len(next(iter(columns.values()), ())))
-    for name in sizes:
-        values = values * columns[name]
-    return values
+    names = _columns_of_scale(law)
+    factor = FLOPS_PER_PARAMETER_TOKEN if len(names) == 2 else 1.0
+    return np.prod([columns[name] for name in names], axis=0, initial=factor)
+
+
+def scale_name(law: Law) -> str:
+    """The scale that orders runs, in words."""
+    names = _columns_of_scale(law)
+    return f"scale 6 {' '.join(names)}" if len(names) == 2 else f"scale {''.join(names)}".strip()
 
 
 def windows_of(problem: Problem) -> list[tuple[np.ndarray, np.ndarray]]:
@@ -111,9 +132,31 @@ def extrapolate(problem: Problem, solutions: Solutions) -> Extrapolation | None:
     reach = [np.log(scale[test].max() / scale[train].max()) for train, test in windows]
     known = [square for square in squares if np.isfinite(square)]
     excess = float(np.sqrt(max(np.mean(known), 0.0))) if known else 0.0
-    return Extrapolation(
-        rows, score[rows], relative[rows], float(np.exp(np.mean(reach))), excess, float(scale[problem.fitted].max())
-    )
+    fits = tuple(Window(*window, theta) for window, theta in zip(windows, refits.theta, strict=True))
+    largest = float(scale[problem.fitted].max())
+    return Extrapolation(rows, score[rows], relative[rows], float(np.exp(np.mean(reach))), excess, largest, fits)
+
+
+def resampled_scores(
+    problem: Problem,
+    windows: Sequence[Window],
+    rows: Bool[np.ndarray, "rows"],
+    weights: Float[np.ndarray, "draws rows"],
+) -> Float[np.ndarray, "draws"]:
+    """The mean score of some rows, weighted, with every window refitted to its own rows with these weights.
+
+    So it varies as much as the score of another set of runs would: with the runs that are scored, and with the fits.
+    """
+    cases = [(window, draw) for window in windows for draw in range(len(weights)) if (window.test & rows).any()]
+    starts = np.asarray([[window.theta] for window, _ in cases])
+    thetas = minimise_cases(problem, starts, lambda case: weights[cases[case][1]] * cases[case][0].train).theta
+    totals, counts = np.zeros(len(weights)), np.zeros(len(weights))
+    for (window, draw), theta in zip(cases, thetas, strict=True):
+        scored = window.test & rows
+        score, _ = scores(replace(problem, fitted=window.train), theta)
+        totals[draw] += weights[draw][scored] @ score[scored]
+        counts[draw] += weights[draw][scored].sum()
+    return totals / counts
 
 
 def _excess(window: Problem, theta, test: np.ndarray) -> float:

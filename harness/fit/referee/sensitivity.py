@@ -139,20 +139,23 @@ def cases(
 
     marked, weights, rows = frame.assign(holdout=~problem.fitted), problem.weights, problem.weights.sum()
     kept_rows = {name: weights * kept for name, kept in _row_choices(problem, frame).items()}
-    aic = _aic(problem, identified.theta)
+    worth = identified.ratio.dependence.rows / rows
+    aic = _aic(problem, identified.theta, worth)
     return (
         case("as fitted", problem, identified.theta, rows),
         *(refit(name, problem, kept) for name, kept in kept_rows.items() if np.sum(kept) > len(starts[0]) + 2),
         *(refit(name, other, weights) for name, other in _other_problems(problem, marked)),
         *(
-            case(name, other, theta, rows, _aic(other, theta) - aic)
+            case(name, other, theta, rows, _aic(other, theta, worth) - aic)
             for name, other, theta in _alternatives(problem, marked)
         ),
     )
 
 
-def _aic(problem: Problem, theta) -> float:
-    return 2.0 * (len(problem.model.parameters) - float(log_likelihood_rows(problem, theta)[problem.fitted].sum()))
+def _aic(problem: Problem, theta, worth: float) -> float:
+    """Akaike's criterion, where each row counts as `worth` independent rows."""
+    likelihood = worth * float(log_likelihood_rows(problem, theta)[problem.fitted].sum())
+    return 2.0 * (len(problem.model.parameters) - likelihood)
 
 
 def noise_of(problem: Problem, identified: Identified) -> float:

@@ -328,8 +328,8 @@ class FitResult(StrictJson, Showable):
             ]
         if beyond is not None and beyond.mean_abs_relative_error is not None:
             told.append(
-                f"extrapolation: fits to the smaller runs meet {beyond.rows} up to {beyond.reach:.3g} times larger to "
-                f"{beyond.mean_abs_relative_error:.2%} on average"
+                f"extrapolation: fits to the smaller runs miss {beyond.rows} rows, up to {beyond.reach:.3g} times "
+                f"larger, by {beyond.mean_abs_relative_error:.2%} on average"
             )
         return [*told, *warning_lines(self.warnings)]
 
