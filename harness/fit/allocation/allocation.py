@@ -30,7 +30,7 @@ from harness.fit.forecast import estimates
 from harness.fit.groups import for_each_group
 from harness.fit.problem.columns import check_roles, column_of
 from harness.fit.problem.fit_status import FitWarning
-from harness.fit.problem.sizes import FLOPS_PER_PARAMETER_TOKEN, beyond, doubtful_points, doubtful_table
+from harness.fit.problem.sizes import beyond, doubtful_points, doubtful_table
 from harness.fit.results.result import FitResult
 from harness.fit.results.shown import (
     Showable,
