@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import IO
 
 from harness.files import is_local, read_object, write_json
+from harness.record.leases import any_beat
 from sweeps.errors import InputError
 
 # Seconds of a lease: between two renewals; after which a lease without a renewal is dead; and between writing a lease
@@ -39,9 +40,16 @@ def sweep_lock(out: Path) -> Iterator[None]:
 
 
 def is_live(out: Path) -> bool:
-    """Whether some process runs this sweep now; on an object store, whether a lease is renewed while it is watched."""
+    """Whether some process runs this sweep now: it holds the lock, or the lease of a pack (`harness.record.leases`).
+
+    On an object store the lock is a lease, which is watched for ten seconds.
+    """
     if not is_local(out):
         return _changes(out / "lock", 2 * RENEW_SECONDS)
+    return _is_locked(out) or any_beat(out)
+
+
+def _is_locked(out: Path) -> bool:
     try:
         with open(out / "lock") as file:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
