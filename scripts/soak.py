@@ -97,7 +97,8 @@ class Soak:
 
     def run_of(self, workers: int = 1) -> list[str]:
         """The arguments of `isogap run` for it."""
-        return run_arguments(self.out, self.work / "cache-disturbed", "--retry-failed", "--workers", str(workers))
+        options = ("--retry", "failed,lost", "--workers", str(workers))
+        return run_arguments(self.out, self.work / "cache-disturbed", *options)
 
     def disturb(self, number: int, what: Disturbance) -> str:
         """One process, disturbed; what happened, in words."""
@@ -225,7 +226,7 @@ class Soak:
             self.complaints.append(f"{what}: exit {ended.returncode}: {ended.stderr}")
 
     def failed(self) -> list[str]:
-        return sorted(f.name for f in (self.out / "runs").glob("*") if read_status(f, 0).state == "failed")
+        return sorted(f.name for f in (self.out / "runs").glob("*") if read_status(f, 0).state in ("failed", "lost"))
 
     def check(self, number: int, what: Disturbance, status: int, expected: tuple[int, ...], err: str) -> None:
         bad = [] if status in expected else [f"exit {status}, expected one of {expected}"]
@@ -241,7 +242,7 @@ class Soak:
         bad += [
             f"{run} had finished, and is {states[run]}" for run in self.finished & {*states} if states[run] != "done"
         ]
-        failed = {row["run_id"]: row["reason"] for row in rows if row["state"] == "failed"}
+        failed = {row["run_id"]: row["reason"] for row in rows if row["state"] in ("failed", "lost")}
         if what.kind not in ("measurement", "worker"):
             bad += [f"{run} failed: {reason}" for run, reason in failed.items() if run not in self.failing]
         self.failing = {*failed}

@@ -104,9 +104,10 @@ def _run(
     ],
     workers: Annotated[
         int | None,
-        Option(min=1, help="processes that share the cores; by default as many as were measured to be fastest"),
+        Option(min=1, help="processes that share the cores, by default as many as were fastest; on Slurm jobs"),
     ] = None,
-    executor: Annotated[str, Option(help="where packs of runs are trained: local, or ray for a Ray cluster")] = "local",
+    executor: Annotated[str, Option(help="where packs of runs are trained: local, slurm or ray")] = "local",
+    slurm: Annotated[list[str], Option(metavar="KEY=VALUE", help="an option of sbatch; may be repeated")] = [],  # noqa: B006
     address: Annotated[str | None, Option(help="address of the Ray cluster, auto or HOST:PORT")] = None,
     hosts: Annotated[
         str | None,
@@ -116,7 +117,7 @@ def _run(
     max_minutes: Annotated[
         float | None, Option(help="stop at a checkpoint after this time; the same command goes on")
     ] = None,
-    retry_failed: Annotated[bool, Option("--retry-failed", help="train failed runs again")] = False,
+    retry: Annotated[str | None, Option(metavar="failed,diverged,lost", help="train such runs again")] = None,
     track: Annotated[list[str], Option(help="also send the results to tensorboard or wandb; may be repeated")] = [],  # noqa: B006
     cache: Cache = None,
 ) -> None:

@@ -9,7 +9,7 @@ from sweeps.errors import InputError
 EXTRAS = {
     "matplotlib": "figures", "mwparserfromhell": "text", "resiliparse": "text", "ray": "ray", "s3fs": "objects",
     "tensorboard": "tensorboard", "wandb": "wandb", "mlflow": "mlflow", "sqlalchemy": "mlflow", "alembic": "mlflow",
-    "trackio": "trackio",
+    "trackio": "trackio", "submitit": "slurm",
 }  # fmt: skip
 
 

@@ -14,18 +14,20 @@ from sweeps.errors import InputError
 
 
 def train_sweep(
-    sweep: str, out: str, cache: Path | None, track: list[str], executor: str, address: str | None, **options: Any
-) -> None:
+    sweep: str, out: str, cache: Path | None, track: list[str], executor: str, address: str | None, slurm: list[str],
+    retry: str | None, **options: Any,
+) -> None:  # fmt: skip
     """Train what has not ended yet, and end the process with the sweep's status.
 
     Raises:
         InputError: a bad spec or option, or a folder that cannot be used.
         typer.Exit: always otherwise, with the exit status.
     """
-    if executor not in ("local", "ray"):
-        raise InputError("--executor", "value", executor, "local or ray")
+    if executor not in ("local", "slurm", "ray"):
+        raise InputError("--executor", "value", executor, "local, slurm or ray")
     try:
-        options |= {"track": tuple(track), "executor": executor, "address": address or "auto"}
+        options |= {"track": tuple(track), "executor": executor, "address": address or "auto", "slurm": tuple(slurm)}
+        options["retry"] = tuple(state.strip() for state in retry.split(",")) if retry is not None else ()
         status = run_sweep(sweep, Session(open_folder(out), cache or default_cache(), **options))
     except PeerError as error:
         print(f"isogap: {error}".replace("\n", " "), file=sys.stderr)

@@ -2,12 +2,15 @@
 
 import dataclasses
 import json
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from harness.files import open_folder
+from harness.launch.slurm import queued_jobs
 from harness.launch.watch import eta, header
+from harness.record.heartbeat import read_killed
 from harness.record.lock import is_live
 from harness.record.progress import Reached, progress
 from harness.record.status import read_status, run_folder
@@ -19,11 +22,15 @@ def show_status(out: str, json_: bool) -> None:
     """Print the runs and the progress of a sweep's folder."""
     folder = open_folder(out)
     rows, reached = sweep_status(folder)
+    killed, jobs = killed_processes(folder, reached), queued_jobs(folder)
     if json_:
+        told = {"runs": rows, "progress": dataclasses.asdict(reached), "killed": killed, "slurm": jobs}
         # Without indent, because with it Python's own encoder takes 0.8 s for 10,000 runs.
-        print(json.dumps({"runs": rows, "progress": dataclasses.asdict(reached)}, allow_nan=False))
+        print(json.dumps(told, allow_nan=False))
     else:
         _print_status(folder, rows, reached)
+        _print_killed(killed)
+        _print_jobs(jobs)
 
 
 def sweep_status(out: Path) -> tuple[list[dict[str, Any]], Reached]:
@@ -55,6 +62,35 @@ def sweep_status(out: Path) -> tuple[list[dict[str, Any]], Reached]:
         for (run_id, config), status in zip(runs.items(), statuses, strict=True)
     ]
     return rows, reached
+
+
+def killed_processes(out: Path, reached: Reached) -> list[dict[str, Any]]:
+    """One row per process that was killed: its name, host, and `lost_seconds`, the time from its last checkpoint to its
+    last heartbeat, whose work has to be done again. A heartbeat comes every two seconds."""
+    unnoticed = [] if reached.live else [worker for worker in reached.workers if not worker.ended]
+    return [
+        {"name": each.name, "host": each.host, "lost_seconds": each.unsaved_seconds}
+        for each in (*read_killed(out), *unnoticed)
+    ]
+
+
+def _print_killed(killed: Sequence[dict[str, Any]]) -> None:
+    if killed:
+        lost = sum(row["lost_seconds"] for row in killed)
+        each = ", ".join(f"{row['name']} on {row['host']} {row['lost_seconds']:.1f} s" for row in killed)
+        print(f"lost to {len(killed)} killed processes: {lost:.1f} s of work since their last checkpoints: {each}")
+
+
+def _print_jobs(jobs: Sequence[dict[str, str]] | None) -> None:
+    """Print what Slurm's queue says; nothing if the sweep has no array, or where Slurm is not."""
+    if jobs is None:
+        return
+    if not jobs:
+        print("Slurm: no job of this sweep's array runs or waits")
+        return
+    counts = Counter(job["state"] for job in jobs)
+    print(f"Slurm array {jobs[0]['array']}: {', '.join(f'{count} {state}' for state, count in counts.items())}")
+    print("\n".join(lines([{name: job[name] for name in ("job", "state", "time", "reason")} for job in jobs])))
 
 
 def _print_status(out: Path, rows: Sequence[dict[str, Any]], reached: Reached) -> None:

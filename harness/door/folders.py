@@ -1,5 +1,6 @@
 """Planning, training and measuring sweeps from Python."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
@@ -41,7 +42,7 @@ def train_runs(
     workers: int | None = None,
     max_minutes: float | None = None,
     fail_fast: bool = False,
-    retry_failed: bool = False,
+    retry: Sequence[str] = (),
     cache: str | Path | None = None,
 ) -> pd.DataFrame:
     """Train the unfinished runs of a sweep, and return the table of its runs. Interrupted runs go on.
@@ -52,7 +53,7 @@ def train_runs(
         workers: processes, each on its share of the cores; by default the number that calibration found fastest.
         max_minutes: after this many minutes save a checkpoint and stop.
         fail_fast: stop at the first run that fails or diverges.
-        retry_failed: run failed runs again.
+        retry: states (failed, diverged, lost) whose runs are trained again.
         cache: folder of prepared text and compiled programs; by default the user's.
 
     Raises:
@@ -60,7 +61,7 @@ def train_runs(
     """
     session = Session(
         open_folder(str(out)), default_cache() if cache is None else Path(cache), workers=workers,
-        max_minutes=max_minutes, fail_fast=fail_fast, retry_failed=retry_failed,
+        max_minutes=max_minutes, fail_fast=fail_fast, retry=tuple(retry),
     )  # fmt: skip
     run_sweep(str(sweep), session)
     return runs_table(session.out)

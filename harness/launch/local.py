@@ -19,6 +19,8 @@ from harness.train.session import PeerError, Session, Stop
 from sweeps.errors import reason_of
 from sweeps.packs import Pack
 
+# Signals that end a process that does not listen yet: it was told to stop, which is no run's fault.
+STOPS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)
 # The outcome of a pack is the first of these that any host reports.
 WORST = ("folder", "memory", "fault", "alarm", "ended")
 
@@ -29,7 +31,7 @@ def run_packs(queue: PackQueue, workers: int) -> None:
     If there are several `workers`, each is a process that is pinned to its share of the cores.
     """
     if workers > 1:
-        _train_in_workers(queue, workers)
+        train_in_workers(queue, workers, "worker")
     else:
         train_in_turn(queue)
 
@@ -101,11 +103,10 @@ class _Worker:
     pack: Pack | None = None
 
     def give(self, queue: PackQueue) -> None:
-        """Send an idle worker the next pack."""
-        if self.pack is None:
-            with contextlib.suppress(OSError):  # the worker has just died, which is noticed next
-                self.connection.send(queue.packs[0])
-                self.pack = queue.packs.popleft()
+        """Send this idle worker the next pack."""
+        with contextlib.suppress(OSError):  # the worker has just died, which is noticed next
+            self.connection.send(queue.packs[0])
+            self.pack = queue.packs.popleft()
 
     def outcome(self) -> Outcome:
         """The outcome that the worker reports for its pack; if the worker has died, how it died."""
@@ -114,24 +115,33 @@ class _Worker:
         except (EOFError, OSError):
             self.process.join()
             code = self.process.exitcode or 0
-            if code == -signal.SIGTERM:  # it was stopped before it listened, not by a run's fault
+            if -code in STOPS:
                 return Outcome("ended")
             how = signal.Signals(-code).name if code < 0 else f"exit status {code}"
-            return Outcome("fault", f"its process died ({how})")
+            return Outcome("died", f"its process died ({how})")
 
 
-def _train_in_workers(queue: PackQueue, count: int) -> None:
+def train_in_workers(queue: PackQueue, count: int, name: str) -> None:
+    """Train the packs in `count` processes, each pinned to its share of the cores, whose heartbeats begin with `name`.
+
+    A process that dies is replaced, and `harness.launch.queue.after_fault` says what becomes of its pack.
+
+    Raises:
+        OSError: the sweep's folder cannot be written.
+    """
     session, stop = queue.session, queue.stop
     cores = sorted(os.sched_getaffinity(0))
     workers: dict[int, _Worker] = {}
     terminated = False
     try:
-        while queue.open() or any(worker.pack for worker in workers.values()):
+        # A queue is asked for another pack only by a worker that has none.
+        while any(worker.pack for worker in workers.values()) or queue.open():
             for number in range(count):
-                if queue.open():
+                if (number not in workers or workers[number].pack is None) and queue.open():
                     if number not in workers:
                         share = cores[number::count] or cores
-                        workers[number] = _Worker(*spawn(_serve, session, number, share, stop.deadline))
+                        called = f"{name}-{number}"
+                        workers[number] = _Worker(*spawn(_serve, session, called, share, stop.deadline))
                     workers[number].give(queue)
             wait([worker.connection for worker in workers.values()], timeout=0.5)
             for number, worker in [*workers.items()]:
@@ -162,11 +172,11 @@ def _train_in_workers(queue: PackQueue, count: int) -> None:
             worker.process.join()
 
 
-def _serve(connection: Connection, session: Session, number: int, cores: list[int], deadline: float | None) -> None:
+def _serve(connection: Connection, session: Session, name: str, cores: list[int], deadline: float | None) -> None:
     """The work of a worker: train the packs that come through the connection until it is closed."""
     stop = Stop(deadline)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; the first one passes it on as SIGTERM
-    signal.signal(signal.SIGTERM, stop.take)
+    for number in STOPS:  # Ctrl-C and Slurm's signals reach all processes; the first one passes them on as SIGTERM
+        signal.signal(number, stop.take if number == signal.SIGTERM else signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     os.sched_setaffinity(0, cores)
     from harness.machine.platform import configure_jax
@@ -175,7 +185,7 @@ def _serve(connection: Connection, session: Session, number: int, cores: list[in
     # and rounded otherwise, and the results would depend on the number of workers. Two devices on one core cost no more
     # time than one; four cost 15 % more.
     configure_jax(session.cache, session.devices)
-    with HeartbeatWriter(session.out, name=f"worker-{number}") as heartbeat:
+    with HeartbeatWriter(session.out, name=name) as heartbeat:
         while True:
             try:
                 pack = connection.recv()

@@ -33,7 +33,7 @@ from harness.train.session import Session, Stop
 from sweeps.errors import InputError
 from sweeps.packs import Pack
 
-# Number of deaths of a pack's process after which its running runs have failed.
+# Number of deaths of a pack's process after which its running runs are lost.
 DEATHS = 2
 POLL_SECONDS = 1.0
 # How long to wait for the tasks of an earlier driver. They end 0.2 s after it was killed, but after the loss of its
@@ -120,7 +120,7 @@ def _outcome(ray: Any, task: Any, pack: Pack, deaths: Counter[str]) -> Outcome |
         deaths[pack.pack_id] += 1
         if deaths[pack.pack_id] < DEATHS:
             return None
-        return Outcome("fault", f"its process died {DEATHS} times: {_one_line(error)}")
+        return Outcome("died", f"its process died {DEATHS} times: {_one_line(error)}")
 
 
 def _one_line(error: object) -> str:

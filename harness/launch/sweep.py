@@ -4,23 +4,24 @@ import dataclasses
 import os
 import time
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from harness.files import is_local, remove_tree
+from harness.files import is_local
 from harness.launch.local import run_packs
 from harness.launch.packing import Packing, memory_limit_of, read_packing, settle_packing
-from harness.launch.queue import PackQueue
+from harness.launch.queue import PackQueue, drop_checkpoints
 from harness.launch.ray_cluster import run_packs_on_ray
 from harness.launch.several import CPU_DEVICES, follow, joined, lead, order
+from harness.launch.slurm import call_off, check_slurm, settle_for_jobs, submit
 from harness.launch.watch import watching
 from harness.machine.calibration_file import known_calibration
 from harness.record.lock import sweep_lock
-from harness.record.status import ENDED, Status, read_statuses, run_folder, write_status
+from harness.record.status import ENDED, WITHOUT_RESULT, Status, read_statuses, run_folder, write_status
 from harness.record.sweep_folder import check_data, lay_out, record_environment, with_standing
 from harness.track.mirror import check_trackers, tracking
 from harness.train.session import Session, Stop
@@ -28,7 +29,7 @@ from sweeps.calibration import Calibration
 from sweeps.config import DataConfig, RunConfig
 from sweeps.errors import InputError
 from sweeps.grid import load, read_sweep_text
-from sweeps.packs import packs
+from sweeps.packs import Pack, packs
 from sweeps.plan import divide, pays_for_another
 from sweeps.shape import Shape
 
@@ -39,7 +40,7 @@ STOPPED = {15: 143, 2: 130}
 def run_sweep(sweep: str, session: Session) -> int:
     """Train all runs of the sweep that have not ended, and return the exit status.
 
-    The status is 0; 3 if runs failed or diverged; 143 after SIGTERM, 130 after SIGINT.
+    The status is 0; 3 if runs failed, diverged or were lost; 143 after SIGTERM, 130 after SIGINT.
 
     Raises:
         InputError: a bad spec, a folder that another process runs, or a text that is not the one its runs began with.
@@ -62,6 +63,9 @@ def run_sweep(sweep: str, session: Session) -> int:
 
 def _run(sweep: str, session: Session) -> int:
     console, out = Console(), session.out
+    if unknown := set(session.retry) - set(WITHOUT_RESULT):
+        raise InputError("--retry", "value", min(unknown), f"{', '.join(WITHOUT_RESULT)}, or several with commas")
+    check_slurm(session)
     check_trackers(session.track)
     if session.track and not is_local(out):
         raise InputError("--track", "value", ", ".join(session.track), f"a local folder to mirror, not {out}")
@@ -74,16 +78,24 @@ def _run(sweep: str, session: Session) -> int:
     if not configs:
         raise InputError(sweep, "sweep", "no feasible cell", "at least one")
     with sweep_lock(out):
+        call_off(out)
         runs = with_standing(out, configs)
         statuses = read_statuses(out, runs)
-        failed = [run for run in runs if session.retry_failed and statuses[run.run_id].state == "failed"]
-        training = bool(failed) or any(status.state not in ENDED for status in statuses.values())
+        retried = [run for run in runs if statuses[run.run_id].state in session.retry]
+        training = bool(retried) or any(status.state not in ENDED for status in statuses.values())
         minutes = session.max_minutes
         stop = Stop(None if minutes is None else time.monotonic() + 60 * minutes)
         # Text is prepared before anything in the folder changes, because it may be refused.
         hashes = _prepare_data(runs, session, console) if training else {}
         lay_out(out, read_sweep_text(sweep), configs)
-        statuses |= _reset(failed, out)
+        statuses |= _reset(retried, out)
+        if training and session.executor == "slurm":
+            ended_before = {run_id for run_id, status in statuses.items() if status.state in ENDED}
+            packing, devices = settle_for_jobs(runs, session)
+            record_environment(out, devices, hashes)
+            waiting = _remaining(runs, ended_before, packing, session.workers or 1)
+            submit(waiting, _elsewhere(session, packing), ended_before, console)
+            return 0
         if training or session.track:
             with tracking(session.track, out, runs, console):
                 if training:
@@ -126,13 +138,10 @@ def _train(
         if status.state == "interrupted":
             # A killed process left it as `running`, and runs that say so are suspected when a worker dies.
             write_status(run_folder(out, run_id), status)
-    # Absolute paths, because Ray's tasks have another working folder.
-    where = out.absolute() if is_local(out) else out
-    session = dataclasses.replace(session, out=where, cache=cache.absolute(), devices=packing.devices)
+    session = _elsewhere(session, packing)
 
     def queue_of(parts: int, pays: Callable[[Shape], float] = lambda _: 0.0) -> PackQueue:
-        made = packs(runs, packing.micro_tokens, packing.slots, parts, pays)
-        remaining = [pack for pack in made if any(run.run_id not in ended_before for run in pack.runs)]
+        remaining = _remaining(runs, ended_before, packing, parts, pays)
         return PackQueue(session, stop, watch.ended, deque(remaining), ended_before)
 
     # Up to here a signal ends the process at once, because nothing trains that has to be saved.
@@ -144,6 +153,21 @@ def _train(
             run_packs_on_ray(queue_of, session)
         else:
             run_packs(queue_of(workers, pays_for_another(calibration, packing.slots)), workers)
+
+
+def _elsewhere(session: Session, packing: Packing) -> Session:
+    """The session for other processes, with absolute paths: Ray's tasks have another working folder."""
+    out = session.out.absolute() if is_local(session.out) else session.out
+    return dataclasses.replace(session, out=out, cache=session.cache.absolute(), devices=packing.devices)
+
+
+def _remaining(
+    runs: list[RunConfig], ended_before: Set[str], packing: Packing, parts: int,
+    pays: Callable[[Shape], float] = lambda _: 0.0,
+) -> list[Pack]:  # fmt: skip
+    """The packs for so many processes in which runs have not ended."""
+    made = packs(runs, packing.micro_tokens, packing.slots, parts, pays)
+    return [pack for pack in made if any(run.run_id not in ended_before for run in pack.runs)]
 
 
 def _workers(
@@ -208,13 +232,11 @@ def _summary(runs: list[RunConfig], out: Path, stop: Stop, console: Console) -> 
     statuses = read_statuses(out, runs)
     counts = Counter(status.state for status in statuses.values())
     for run_id, status in statuses.items():
-        if status.state in ("failed", "diverged"):
+        if status.state in WITHOUT_RESULT:
             console.print(f"{run_id} {status.state}: {status.reason}", markup=False, soft_wrap=True)
     summary = ", ".join(f"{count} {state}" for state, count in sorted(counts.items()))
     console.print(f"{out}: {summary}", markup=False, soft_wrap=True)
-    if counts.keys() <= {"done", "diverged"}:
-        # A pack removes its checkpoints when it ends, but not those of packs that an extension of the sweep replaced.
-        remove_tree(out / "checkpoints")
+    drop_checkpoints(out, counts)
     if stop.signal_number is not None:
         return STOPPED[stop.signal_number]
-    return 3 if counts.keys() & {"failed", "diverged"} else 0
+    return 3 if counts.keys() & set(WITHOUT_RESULT) else 0

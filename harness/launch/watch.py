@@ -16,7 +16,7 @@ from rich.text import Text
 from harness.files import read_bytes
 from harness.record.heartbeat import Heartbeat, HeartbeatReader, InSlot, clear_heartbeats
 from harness.record.progress import Reached, Tally
-from harness.record.status import ENDED, Status, read_status, run_folder
+from harness.record.status import ENDED, WITHOUT_RESULT, Status, read_status, run_folder
 from harness.terminal import duration, lines
 from models.count import count
 from sweeps.config import RunConfig
@@ -195,7 +195,7 @@ def header(reached: Reached) -> str:
     """One line of progress: runs, speed, utilisation, time."""
     states = reached.states
     parts = [f"{states.get('done', 0):,} of {sum(states.values()):,} runs done"]
-    parts += [f"{states[name]:,} {name}" for name in ("running", "diverged", "failed") if states.get(name)]
+    parts += [f"{states[name]:,} {name}" for name in ("running", *WITHOUT_RESULT) if states.get(name)]
     parts.append(f"{reached.tokens_per_second or 0.0:,.0f} tokens/s")
     if reached.utilisation is not None:
         parts.append(f"{reached.utilisation:.0%} inside compiled steps")

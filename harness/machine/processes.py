@@ -54,12 +54,17 @@ def _on_request() -> bool:
         return False
 
 
+def search_path() -> str:
+    """The PYTHONPATH of processes that are to import this isogap: if it is a source tree, another may be installed."""
+    before = os.environ.get("PYTHONPATH", "")
+    if str(HOME) in (sysconfig.get_path("purelib"), sysconfig.get_path("platlib")):
+        return before
+    return os.pathsep.join(filter(None, (str(HOME), before)))
+
+
 def run_module(module: str, *arguments: str) -> None:
     """Run `python -m MODULE ARGUMENTS` to its end; CalledProcessError if its exit status is not 0."""
-    environment = dict(os.environ)
-    if str(HOME) not in (sysconfig.get_path("purelib"), sysconfig.get_path("platlib")):
-        # This is a source tree, and another version may be installed.
-        environment["PYTHONPATH"] = os.pathsep.join(filter(None, (str(HOME), environment.get("PYTHONPATH"))))
+    environment = os.environ | {"PYTHONPATH": search_path()}
     subprocess.run([sys.executable, "-P", "-m", module, *arguments], check=True, env=environment)
 
 

@@ -77,6 +77,7 @@ class Heartbeat:
         slots: the runs that the process trains now.
         speeds: one `Speed` per model that the process has trained.
         left: runs that left their slots in the last half minute; many are shorter than the time between heartbeats.
+        unsaved_seconds: time since the last checkpoint, whose work is lost if the process is killed.
     """
 
     name: str
@@ -94,6 +95,7 @@ class Heartbeat:
     slots: tuple[InSlot, ...]
     speeds: tuple[Speed, ...]
     left: tuple[str, ...]
+    unsaved_seconds: float = 0.0
 
 
 @dataclasses.dataclass
@@ -105,6 +107,7 @@ class Spent:
         training, evaluation: seconds that the devices computed.
         compiling: seconds in which nothing could train, because a program was still compiled.
         tokens: the number of tokens trained.
+        saved: the time at which the last checkpoint was taken, or the first run began.
     """
 
     began: float = dataclasses.field(default_factory=time.monotonic)
@@ -112,6 +115,7 @@ class Spent:
     evaluation: float = 0.0
     compiling: float = 0.0
     tokens: int = 0
+    saved: float = dataclasses.field(default_factory=time.monotonic)
 
     @property
     def total(self) -> float:
@@ -153,6 +157,7 @@ class HeartbeatWriter:
         self._thread = threading.Thread(target=self._run, daemon=True, name="heartbeat")
 
     def __enter__(self) -> "HeartbeatWriter":
+        keep_killed(self._folder.parent, self._name)  # of an earlier process that had this name
         self.write()
         self._thread.start()
         return self
@@ -226,6 +231,7 @@ class HeartbeatWriter:
             slots=tuple(slots),
             speeds=tuple(self._speeds.values()),
             left=tuple(run_id for _, run_id in self._left),
+            unsaved_seconds=time.monotonic() - spent.saved if slots else 0.0,
         )
 
 
@@ -251,8 +257,8 @@ def _read(path: Path) -> Heartbeat | None:
         return None
 
 
-def _paths(out: Path) -> list[Path]:
-    return sorted((out / "workers").glob("*.json"))
+def _paths(out: Path, pattern: str = "*") -> list[Path]:
+    return sorted((out / "workers").glob(f"{pattern}.json"))
 
 
 def read_heartbeats(out: Path) -> list[Heartbeat]:
@@ -262,8 +268,29 @@ def read_heartbeats(out: Path) -> list[Heartbeat]:
 
 def clear_heartbeats(out: Path) -> None:
     """Remove the heartbeats of an earlier `isogap run`; only the holder of the sweep's lock may."""
+    keep_killed(out)
     for path in _paths(out):
         path.unlink(missing_ok=True)
+
+
+def keep_killed(out: Path, pattern: str = "*") -> None:
+    """Move the last heartbeats of processes that were killed to DIR/killed, where `read_killed` finds them.
+
+    Args:
+        pattern: matches the names of these processes, none of which runs any more. Those that ended in order stay.
+    """
+    for path in _paths(out, pattern):
+        if (heartbeat := _read(path)) is not None and not heartbeat.ended:
+            with contextlib.suppress(OSError):  # as `HeartbeatWriter.write`
+                kept = out / "killed" / f"{heartbeat.name}-{heartbeat.pid}-{heartbeat.serial}.json"
+                write_json(kept, dataclasses.asdict(heartbeat), durable=False)
+                path.unlink(missing_ok=True)
+
+
+def read_killed(out: Path) -> list[Heartbeat]:
+    """The last heartbeats of the processes that were killed, as far as another process has noticed."""
+    kept = sorted((out / "killed").glob("*.json"))
+    return [heartbeat for heartbeat in map(_read, kept) if heartbeat is not None]
 
 
 class HeartbeatReader:
@@ -289,7 +316,7 @@ class HeartbeatReader:
             known = self._known.get(path.name)
             changed = known[1] if known is not None and known[0].serial == heartbeat.serial else now
             if not heartbeat.ended and now - changed > STALE_SECONDS:
+                keep_killed(self._out, path.stem)
                 heartbeat = dataclasses.replace(heartbeat, ended=True, slots=(), tokens_per_second=0.0)
-                path.unlink(missing_ok=True)
             self._known[path.name] = (heartbeat, changed)
         return [heartbeat for heartbeat, _ in self._known.values()]

@@ -12,8 +12,10 @@ from harness.files import json_bytes, read_bytes, read_object, write_files
 from harness.record.segments import series_end
 from sweeps.config import RunConfig
 
-State = Literal["pending", "running", "interrupted", "done", "diverged", "failed"]
-ENDED = ("done", "diverged", "failed")
+State = Literal["pending", "running", "interrupted", "done", "diverged", "failed", "lost"]
+# States of runs that ended without a result. `lost`: the processes that trained it died, again and again.
+WITHOUT_RESULT = ("diverged", "failed", "lost")
+ENDED = ("done", *WITHOUT_RESULT)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,7 +26,7 @@ class Status:
         state: `interrupted` is a run that a process began and left; it goes on from its checkpoint.
         step, steps: the numbers of finished and of planned steps.
         train_loss: loss of the last finished step in nats; None before the first step.
-        reason: why it diverged or failed.
+        reason: why it diverged, failed or was lost.
     """
 
     __pydantic_config__: ClassVar = ConfigDict(extra="forbid", strict=True)

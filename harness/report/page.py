@@ -23,6 +23,7 @@ from harness.fit.laws.law import Law
 from harness.fit.laws.registry import get_law
 from harness.fit.results.result import FitResult
 from harness.fit.results.shown import number
+from harness.record.status import WITHOUT_RESULT
 from harness.report import figures, measured, page_tables
 from harness.report.curves import LossCurves, curve_figures
 from harness.report.fit_sections import (
@@ -270,8 +271,8 @@ def _cost(runs: pd.DataFrame) -> str:
         " the compiling of its pack; evaluation is in neither.</p>" + page_tables.cost_table(runs)
     )
     states = Counter(runs["status"])
-    broken, left = states["failed"] + states["diverged"], states.total() - states["done"]
-    text += f"<h3>Runs without a result</h3><p>{broken} failed or diverged, {left - broken} not finished.</p>"
+    broken, left = sum(states[state] for state in WITHOUT_RESULT), states.total() - states["done"]
+    text += f"<h3>Runs without a result</h3><p>{broken} failed, diverged or lost, {left - broken} not finished.</p>"
     return text + (page_tables.unfinished_table(runs) if left else "")
 
 

@@ -152,8 +152,8 @@ def _costs(runs: pd.DataFrame) -> list[Any]:
 
 
 def unfinished_table(runs: pd.DataFrame) -> str:
-    """Write the failed, diverged, interrupted, running and pending runs with their reasons."""
-    order = ("failed", "diverged", "interrupted", "running", "pending")
+    """Write the failed, lost, diverged, interrupted, running and pending runs with their reasons."""
+    order = ("failed", "lost", "diverged", "interrupted", "running", "pending")
     left = [row for row in runs.to_dict("records") if row["status"] in order]
     rows = [
         [

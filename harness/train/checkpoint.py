@@ -15,6 +15,7 @@ import re
 import shutil
 import tempfile
 import threading
+import time
 import zlib
 from collections.abc import Callable, Iterable
 from contextlib import contextmanager
@@ -45,6 +46,9 @@ class PackCheckpoints:
     Args:
         folder: DIR/checkpoints/PACK.
         runs: the ids of the runs that the pack may come to hold.
+
+    Attributes:
+        saved: when the last save that is on disk began, by `time.monotonic`; before the first, when this was made.
     """
 
     def __init__(self, folder: Path, runs: Iterable[str]):
@@ -54,6 +58,7 @@ class PackCheckpoints:
             if _manifest(save) is None:  # half written, or damaged: it must not count as one of the saves kept
                 remove_tree(save)
         self.serial = max((int(save.name) for save in _saves(self.folder)), default=-1) + 1
+        self.saved = time.monotonic()
         self.writer: threading.Thread | None = None
         self.error: Exception | None = None
 
@@ -71,6 +76,7 @@ class PackCheckpoints:
         self.writer.start()
 
     def _write(self, save: Path, leaves: dict[str, np.ndarray], slots: dict[str, tuple[int, int]]) -> None:
+        began = time.monotonic()
         try:
             files = _write_leaves(save / "state", leaves)
             body = {
@@ -79,6 +85,7 @@ class PackCheckpoints:
                 "leaves": {n: [list(leaf.shape), str(leaf.dtype), _checksum(leaf)] for n, leaf in leaves.items()},
             }
             write_json(save / "manifest.json", body | {"checksum": _checksum_of_manifest(body)})
+            self.saved = began
             for old in _saves(self.folder)[:-KEPT]:
                 remove_tree(old)
         except Exception as error:  # the next call raises it, in the thread that trains

@@ -210,7 +210,7 @@ class Training:
 
     def run(self) -> None:
         """Train until all runs have ended, or until `stop`."""
-        last_save = last_report = time.monotonic()
+        last_save = last_report = self.heartbeat.spent.saved = time.monotonic()
         running: Dispatch | None = None
         stopping = False
         while not stopping:
@@ -226,6 +226,8 @@ class Training:
                 last_report = now
                 for slot in self.live():
                     slot.report()
+                if self.checkpoints:
+                    self.heartbeat.spent.saved = self.checkpoints.saved
                 self.heartbeat.set_slots(self.live())
             stopping, saving = self._decide(self.stop(), now - last_save > SAVE_SECONDS)
             if stopping or saving:

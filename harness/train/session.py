@@ -14,12 +14,14 @@ class Session:
         out: the sweep's folder.
         cache: the folder of prepared data and compiled programs.
         workers: number of processes on this machine; None lets the calibration decide, see `sweeps.plan.divide`.
-        executor: `local`, or `ray`.
+            On Slurm it is the number of jobs.
+        executor: `local`, `slurm`, or `ray`.
         address: the address of the Ray cluster.
+        slurm: what each job of Slurm asks for, as KEY=VALUE with the names of sbatch's options.
         hosts: how to find the other hosts, see `harness.launch.several.joined`; None for one host.
         fail_fast: whether to stop at the first run that fails or diverges.
         max_minutes: minutes after which to save and stop; None for no limit.
-        retry_failed: whether to train failed runs again.
+        retry: states (`diverged`, `failed`, `lost`) whose runs are trained again.
         track: names of the trackers to mirror to.
         devices: number of CPU devices of each process that trains, once it is known.
     """
@@ -29,10 +31,11 @@ class Session:
     workers: int | None = None
     executor: str = "local"
     address: str = "auto"
+    slurm: tuple[str, ...] = ()
     hosts: str | None = None
     fail_fast: bool = False
     max_minutes: float | None = None
-    retry_failed: bool = False
+    retry: tuple[str, ...] = ()
     track: tuple[str, ...] = ()
     devices: int = 1
 

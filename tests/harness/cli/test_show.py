@@ -1,6 +1,8 @@
 """What `isogap status` prints, of a folder made by hand."""
 
 import json
+import socket
+import time
 
 import pytest
 
@@ -58,6 +60,21 @@ def test_a_live_sweep_shows_its_processes(sweep, isogap):
     assert worker["compile_seconds"] == 5.0 and worker["slots"][0]["run_id"] == RUNS[1].run_id
     assert "not running" in isogap("status", sweep).out
     assert json.loads(isogap("status", sweep, "--json").out)["progress"]["tokens_per_second"] is None
+
+
+def test_the_work_lost_to_each_kill_is_shown(sweep, isogap):
+    for name, seconds in (("a", 4.0), ("b", 8.0)):
+        writer = HeartbeatWriter(sweep, Spent(saved=time.monotonic() - seconds), name)
+        writer.set_slots([Slot()])
+        writer.write()
+    with sweep_lock(sweep):  # these two are alive
+        assert "lost to" not in isogap("status", sweep).out
+        assert json.loads(isogap("status", sweep, "--json").out)["killed"] == []
+    killed = json.loads(isogap("status", sweep, "--json").out)["killed"]
+    assert [row["name"] for row in killed] == ["a", "b"]
+    assert [row["lost_seconds"] for row in killed] == pytest.approx([4.0, 8.0], abs=1.0)
+    text = isogap("status", sweep).out
+    assert "lost to 2 killed processes: 12." in text and f"a on {socket.gethostname()} 4." in text
 
 
 def test_a_sweep_in_preparation_is_said_to_be(tmp_path, isogap):

@@ -12,6 +12,7 @@ import pytest
 from jax.errors import JaxRuntimeError
 
 from harness.launch.queue import Outcome, after_fault
+from harness.record.heartbeat import read_killed
 from harness.record.segments import read_segments
 from harness.record.status import ENDED, Status, read_status, run_folder, write_status
 from harness.record.sweep_folder import lay_out, read_configs
@@ -107,7 +108,9 @@ def test_a_worker_that_dies_takes_no_other_run_with_it(lab, finished, finished_r
     env = os.environ | {"PYTHONPATH": str(Path(__file__).parents[3]), "GUILTY": guilty.run_id}
     ended = subprocess.run(list(map(str, command)), env=env, text=True, capture_output=True, timeout=300)
     assert ended.returncode == 3, ended.stderr
-    assert state(out, guilty).reason == f"its process died ({signal.SIGKILL.name})"
+    status = state(out, guilty)
+    assert (status.state, status.reason) == ("lost", f"its process died ({signal.SIGKILL.name})")
+    assert read_killed(out)
     for run in read_configs(out):
         if run != guilty:
             assert_same_record(out, finished, run)
@@ -134,6 +137,9 @@ def test_who_is_tried_again_after_a_fault(finished_runs, tmp_path):
     mark("done", "running", "running", "pending")
     (half,) = after_fault(pack, Outcome("memory", "no room"), tmp_path)
     assert half.slots == 1 and half.runs == tuple(runs[1:]) and state(tmp_path, runs[1]).state not in ENDED
+    mark("done", "interrupted", "running", "pending")
+    (rest,) = after_fault(pack, Outcome("died", "killed"), tmp_path)
+    assert rest.runs == (runs[1], runs[3]) and state(tmp_path, runs[2]) == Status("lost", 7, 903, reason="killed")
     mark("pending", "pending", "pending", "pending")
     assert after_fault(pack, fault, tmp_path) == []
     assert {state(tmp_path, run).state for run in runs} == {"failed"}

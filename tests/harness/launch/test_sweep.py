@@ -53,6 +53,15 @@ def test_a_finished_sweep_trains_nothing(copied, lab, isogap, monkeypatch):
     assert stamps(copied) == before
 
 
+def test_a_diverged_run_that_is_retried_diverges_again_and_the_others_stay(copied, lab, isogap, finished, tables):
+    before = stamps(copied)
+    command = ("run", lab.spec, "--out", copied, "--cache", lab.cache, "--retry")
+    assert isogap(*command, "failed,lost").status == 3 and stamps(copied) == before
+    assert isogap(*command, "diverged, failed").status == 3
+    changed = {Path(file).parts[1] for file, stamp in stamps(copied).items() if before.get(file) != stamp}
+    assert changed == {read_configs(copied)[2].run_id} and tables(copied) == tables(finished)
+
+
 def test_an_extended_sweep_keeps_what_was_finished(copied, lab, isogap, finished, tables, tmp_path):
     before = stamps(copied)
     spec = tmp_path / "longer.yaml"
@@ -99,7 +108,7 @@ def test_a_text_that_vanished_fails_its_runs_until_they_are_retried(two_texts, l
     away.rename(text)
     before = stamps(out)
     assert isogap(*command).status == 3 and stamps(out) == before
-    ended = isogap(*command, "--retry-failed")
+    ended = isogap(*command, "--retry", "failed")
     assert ended.status == 0 and states(out) == ["done"] * 4
     kept = {file for file in before if before[file] == stamps(out)[file]}
     assert len({Path(file).parts[1] for file in kept if "status" in file}) == 2
@@ -170,7 +179,7 @@ def test_a_fault_of_one_pack_is_written_down_and_the_others_go_on(two_texts, lab
     folder = run_folder(out, read_configs(out)[0].run_id)
     assert read_status(folder, 0).reason == "MemoryError: no room"
     assert "Traceback" in (folder / "error.txt").read_text()
-    assert isogap("run", spec, "--out", out, "--cache", lab.cache, "--retry-failed").status == 0
+    assert isogap("run", spec, "--out", out, "--cache", lab.cache, "--retry", "failed").status == 0
     assert states(out) == ["done"] * 4 and not (folder / "error.txt").exists()
 
 

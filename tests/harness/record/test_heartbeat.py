@@ -3,12 +3,20 @@
 import dataclasses
 import json
 import math
+import socket
 import time
 
 import pytest
 
 from harness.record import heartbeat
-from harness.record.heartbeat import HeartbeatReader, HeartbeatWriter, clear_heartbeats, read_heartbeats
+from harness.record.heartbeat import (
+    HeartbeatReader,
+    HeartbeatWriter,
+    clear_heartbeats,
+    keep_killed,
+    read_heartbeats,
+    read_killed,
+)  # fmt: skip
 from models.config import make_config
 from models.count import flops
 from sweeps.config import DataConfig, OptimizerConfig, RunConfig
@@ -87,6 +95,29 @@ def test_each_model_has_its_speed(tmp_path):
         flops(large.config.model).train: (300, pytest.approx(6.0)),
     }
     assert last.slots == ()
+
+
+def test_what_a_killed_process_had_not_saved_is_kept(tmp_path):
+    spent = Spent(saved=time.monotonic() - 7.0)
+    killed, idle, ended = (HeartbeatWriter(tmp_path, spent, name) for name in ("killed", "idle", "ended"))
+    for writer in (killed, ended):
+        writer.set_slots([Slot(run(16))])
+    killed.write()
+    idle.write()
+    with ended:
+        pass
+    assert read_killed(tmp_path) == []
+    with HeartbeatWriter(tmp_path, Spent(), "killed"):  # another process of that name
+        (first,) = read_killed(tmp_path)
+        assert (first.name, first.host) == ("killed", socket.gethostname()) and 7.0 <= first.unsaved_seconds < 60.0
+    clear_heartbeats(tmp_path)
+    assert [(kept.name, kept.unsaved_seconds > 0) for kept in read_killed(tmp_path)] == [
+        ("idle", False),
+        ("killed", True),
+    ]
+    assert read_heartbeats(tmp_path) == []
+    keep_killed(tmp_path)
+    assert len(read_killed(tmp_path)) == 2
 
 
 def test_a_thread_beats_until_the_end_is_told(tmp_path, monkeypatch):

@@ -23,7 +23,7 @@ def run(width: int, steps: int) -> RunConfig:
 
 SMALL, LARGE = run(16, 1000), run(64, 400)
 RUNS = {config.run_id: config for config in (SMALL, LARGE)}
-STATES: list[State] = ["pending", "running", "interrupted", "done", "diverged", "failed"]
+STATES: list[State] = ["pending", "running", "interrupted", "done", "diverged", "failed", "lost"]
 HEARTBEAT = Heartbeat("a", "host", 1, 1, False, 100.0, 70.0, 20.0, 4.0, 0.9, 3200, 32.0, (), (), ())
 
 
