@@ -50,7 +50,8 @@ NodeName=two NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[2]} CPUs=1 State
 PartitionName=main Nodes=one,two Default=YES MaxTime=INFINITE State=UP
 """
 # Read by every Python process of a job: it saves and reports often, and takes a holder for dead soon. As long as the
-# file `slow` is beside the sweep's folder, its steps take long; a run in the file `condemned` kills who trains it.
+# file `halt` is beside the sweep's folder, training stands still after 200 turns, but for a last dispatch when it is
+# told to stop. A run in the file `condemned` kills who trains it.
 SITE = """
 import os, signal, sys, time
 if "SLURM_JOB_ID" in os.environ:
@@ -61,15 +62,15 @@ if "SLURM_JOB_ID" in os.environ:
         from harness.train import pack
         pack.SAVE_SECONDS, pack.REPORT_SECONDS = 0.5, 0.05
         dispatch = pack.Training.dispatch
-        def slow_or_deadly(training, evaluations):
+        def halt_or_die(training, evaluations):
             beside = training.session.out.with_name
-            if beside("slow").exists():
-                time.sleep(1.5)
+            while beside("halt").exists() and not training.stop() and max(s.turn for s in training.live()) > 200:
+                time.sleep(0.05)
             begun = [slot.config.run_id for slot in training.live() if slot.turn > 40]
             if beside("condemned").exists() and beside("condemned").read_text() in begun:
                 os.kill(os.getpid(), signal.SIGKILL)
             return dispatch(training, evaluations)
-        pack.Training.dispatch = slow_or_deadly
+        pack.Training.dispatch = halt_or_die
 """
 
 
@@ -221,7 +222,7 @@ def sweep(cluster, lab, finished, tmp_path) -> Iterator[Sweep]:
     out = tmp_path / "out"
     out.mkdir()
     shutil.copy(finished / "packing.json", out)
-    (tmp_path / "slow").touch()
+    (tmp_path / "halt").touch()
     made = Sweep(cluster, lab.spec, lab.cache, out)
     yield made
     for line in made.queued():
@@ -230,13 +231,13 @@ def sweep(cluster, lab, finished, tmp_path) -> Iterator[Sweep]:
 
 
 @pytest.fixture
-def hurry(tmp_path) -> Callable[[], None]:
-    """Let the jobs train at full speed from now on."""
-    return (tmp_path / "slow").unlink
+def go_on(tmp_path) -> Callable[[], None]:
+    """Let the jobs train to the end from now on."""
+    return (tmp_path / "halt").unlink
 
 
 @pytest.mark.slow
-def test_an_array_records_what_one_process_does(sweep, hurry, finished, tables):
+def test_an_array_records_what_one_process_does(sweep, go_on, finished, tables):
     jobs = sweep.submit(2)
     assert len(jobs) == 2
     told = sweep.isogap("status", sweep.out).stdout
@@ -249,7 +250,7 @@ def test_an_array_records_what_one_process_does(sweep, hurry, finished, tables):
         refused = sweep.isogap(*command)
         assert refused.returncode == 2 and refused.stderr.count("\n") == 1
         assert "2 running" in refused.stderr and "scancel" in refused.stderr
-    hurry()
+    go_on()
     sweep.ends()
     assert tables(sweep.out) == tables(finished) and not (sweep.out / "checkpoints").exists()
     over = sweep.status()
@@ -260,12 +261,12 @@ def test_an_array_records_what_one_process_does(sweep, hurry, finished, tables):
 
 
 @pytest.mark.slow
-def test_a_killed_job_is_replaced_by_the_other(sweep, hurry, cluster, finished, tables):
+def test_a_killed_job_is_replaced_by_the_other(sweep, go_on, cluster, finished, tables):
     sweep.submit(2)
     victim, _ = sweep.both_train()
     for process in cluster.processes(victim):
         process.kill()
-    hurry()
+    go_on()
     sweep.ends()
     assert tables(sweep.out) == tables(finished)
     (killed,) = sweep.status()["killed"]
@@ -274,19 +275,19 @@ def test_a_killed_job_is_replaced_by_the_other(sweep, hurry, cluster, finished, 
 
 
 @pytest.mark.slow
-def test_a_cancelled_job_saves_and_its_pack_goes_on_with_the_other(sweep, hurry, cluster, finished, tables):
+def test_a_cancelled_job_saves_and_its_pack_goes_on_with_the_other(sweep, go_on, cluster, finished, tables):
     sweep.submit(2)
     victim, _ = sweep.both_train()
     cluster.call("scancel", victim)
     wait_until(lambda: len(sweep.queued()) == 1, sweep.logs)
-    hurry()
+    go_on()
     sweep.ends()
     assert tables(sweep.out) == tables(finished)
     assert sweep.status()["killed"] == []
 
 
 @pytest.mark.slow
-def test_requeued_jobs_go_on(sweep, hurry, cluster, finished, tables):
+def test_requeued_jobs_go_on(sweep, go_on, cluster, finished, tables):
     sweep.submit(2)
     by_slurm, by_signal = sweep.both_train()
     cluster.call("scontrol", "requeue", by_slurm)
@@ -295,28 +296,28 @@ def test_requeued_jobs_go_on(sweep, hurry, cluster, finished, tables):
     assert "interrupted" in sweep.states() or "running" in sweep.states()
     for job in (by_slurm, by_signal):
         cluster.call("scontrol", "update", f"job={job}", "starttime=now")  # not in two minutes
-    hurry()
+    go_on()
     sweep.ends()
     assert tables(sweep.out) == tables(finished)
     assert sweep.status()["killed"] == []
 
 
 @pytest.mark.slow
-def test_a_job_that_reaches_its_time_limit_goes_on_in_its_next_start(sweep, hurry, cluster, finished, tables):
+def test_a_job_that_reaches_its_time_limit_goes_on_in_its_next_start(sweep, go_on, cluster, finished, tables):
     (job,) = sweep.submit(1, "--slurm", "time=3")
     # Slurm sends the signal 90 seconds before the limit, or up to a minute earlier.
     wait_until(lambda: "Restarts=1" in cluster.call("scontrol", "show", "job", job), sweep.logs)
     wait_until(lambda: sweep.queued() == [f"{job} PENDING"], sweep.logs)
     assert set(sweep.states()) - {"diverged", "done"} and sweep.steps() > 0
     cluster.call("scontrol", "update", f"job={job}", "starttime=now")
-    hurry()
+    go_on()
     sweep.ends()
     assert tables(sweep.out) == tables(finished)
     assert sweep.status()["killed"] == []
 
 
 @pytest.mark.slow
-def test_a_node_that_goes_down_and_comes_back(sweep, hurry, cluster, finished, tables):
+def test_a_node_that_goes_down_and_comes_back(sweep, go_on, cluster, finished, tables):
     sweep.submit(2)
     sweep.both_train()
     cluster.call("scontrol", "update", "nodename=two", "state=down", "reason=test")
@@ -324,35 +325,33 @@ def test_a_node_that_goes_down_and_comes_back(sweep, hurry, cluster, finished, t
     # Slurm itself calls the node up again when it answers, unless it was told so before.
     subprocess.run(["scontrol", "update", "nodename=two", "state=resume"], env=cluster.env, capture_output=True)
     wait_until(lambda: "two down" not in cluster.call("sinfo", "--noheader", "--Node", "--format=%N %T"), sweep.logs)
-    hurry()
+    go_on()
     sweep.ends()
     assert tables(sweep.out) == tables(finished)
 
 
 @pytest.mark.slow
-def test_a_job_that_was_suspended_for_long_ends_when_it_finds_its_pack_taken(sweep, hurry, cluster, finished, tables):
+def test_a_job_that_was_suspended_for_long_ends_when_it_finds_its_pack_taken(sweep, go_on, cluster, finished, tables):
     sweep.submit(2)
     victim, _ = sweep.both_train()
     stopped = cluster.processes(victim)
     for process in stopped:
         process.suspend()
-    hurry()
+    go_on()
     wait_until(lambda: not list((sweep.out / "queue").glob(f"0*.job-{victim}-*")), sweep.logs)
-    (sweep.out.with_name("slow")).touch()
     for process in stopped:
         process.resume()
     wait_until(lambda: not any(process.is_running() for process in stopped), sweep.logs)
     assert "another job has taken this job's pack over" in sweep.logs()
-    hurry()
     sweep.ends()
     assert tables(sweep.out) == tables(finished)
 
 
 @pytest.mark.slow
 def test_a_run_that_kills_who_trains_it_is_lost_until_it_is_retried(
-    sweep, hurry, cluster, finished, finished_runs, tables, tmp_path
+    sweep, go_on, cluster, finished, finished_runs, tables, tmp_path
 ):
-    hurry()
+    go_on()
     guilty = finished_runs[3]
     (tmp_path / "condemned").write_text(guilty.run_id)
     sweep.submit(2)
