@@ -142,10 +142,10 @@ class Calibration:
         speed = self.flops_per_second(shape.model) * self.gain(shape, slots)
         return slots * shape.turn_flops / speed + self.dispatch_seconds / self.steps_per_dispatch
 
-    def evaluation_time(self, shape: Shape) -> float:
-        """Seconds of one evaluation of one run."""
-        work = shape.probe_windows * shape.model.context * flops(shape.model).forward
-        return work / (self.flops_per_second(shape.model) * self.evaluation_speed) + self.dispatch_seconds
+    def evaluation_time(self, model: ModelConfig, windows: int) -> float:
+        """Seconds of one evaluation of one run on this many windows."""
+        work = windows * model.context * flops(model).forward
+        return work / (self.flops_per_second(model) * self.evaluation_speed) + self.dispatch_seconds
 
 
 def interpolated(table: Mapping[int, float], at: int) -> float:

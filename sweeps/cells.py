@@ -27,22 +27,25 @@ DEFAULTS: Mapping[str, Any] = {
     "domain": "stdlib_code",
     "tokenizer": "bytes",
     "twins": False,
+    "draws": 1,
     "context": 128,
     "batch": 8,
     "epochs": 1.0,
     "lr": RateRule(rule="width", c=0.02),
     "warmup": 0.05,
+    "small_probe_windows": 32,
 }
 # These settings go to the optimizer under their own names. Those that are not given keep the defaults of RunConfig.
 _OPTIMIZER = "weight_decay beta1 beta2 eps momentum clip schedule final_lr_ratio decay_fraction".split()
 DERIVED = "N N_total N_nonembedding N_active N_trainable D U u steps vocab flops flops_6nd".split()
-# The names that a filter may use. The settings `tokens` and `unique_tokens` are rules; their numbers are D and U.
-FILTER_NAMES = frozenset([*DERIVED, "half"]) | Settings.__annotations__.keys() - {"tokens", "unique_tokens"}
+# The names that a filter may use. The settings `tokens` and `unique_tokens` are rules; their numbers are D and U. The
+# number of draws may depend on what the filter leaves.
+FILTER_NAMES = frozenset([*DERIVED, "half"]) | Settings.__annotations__.keys() - {"tokens", "unique_tokens", "draws"}
 
 
 @dataclasses.dataclass(frozen=True)
 class Cell:
-    """A point of the grid with one seed: the run, or the reason why it cannot run.
+    """A point of the grid with one seed and one draw: the run, or the reason why it cannot run.
 
     Attributes:
         block: the block's name, or its place in the spec.
@@ -112,7 +115,7 @@ def resolve(settings: Mapping[str, Any]) -> tuple[RunConfig | None, str | None]:
                 warmup_steps=min(round(settings["warmup"] * steps), steps - 1),
                 **_given(settings, kind="optimizer", **{key: key for key in _OPTIMIZER}),
             ),
-            probe=ProbeConfig(**_given(settings, windows="probe_windows", per_octave="probes_per_octave")),
+            probe=ProbeConfig(**_probe(settings)),
             steps=steps,
             batch=batch,
             **_given(settings, keep="keep"),
@@ -159,6 +162,7 @@ def derived(config: RunConfig, which: Which) -> dict[str, Scalar]:
         "warmup": optimizer.warmup_steps / config.steps,
         **{key: getattr(optimizer, key) for key in _OPTIMIZER},
         "probe_windows": config.probe.windows,
+        "small_probe_windows": config.probe_windows(-1),
         "probes_per_octave": config.probe.per_octave,
         "keep": config.keep,
     }
@@ -178,6 +182,13 @@ def _model(settings: Mapping[str, Any]) -> ModelConfig:
     if config.moe and depth < config.moe.every:
         raise ValueError(f"depth {depth} has no mixture layer; {architecture} has one in every {config.moe.every}")
     return config
+
+
+def _probe(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The probes of a cell. Where the small ones are no smaller than the last ones, there is one size only."""
+    given = _given(settings, windows="probe_windows", per_octave="probes_per_octave")
+    small = settings["small_probe_windows"]
+    return given | ({"small_windows": small} if small < given.get("windows", ProbeConfig().windows) else {})
 
 
 def _given(settings: Mapping[str, Any], **names: str) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from sweeps.errors import InputError
 
 # Tags of a union's branches, which pydantic puts into the place of an error. Authors of specs do not know them.
-TAGS = ("<number>", "<rule>", "<list>", "[key]")
+TAGS = ("<number>", "<rule>", "<wanted>", "<list>", "[key]")
 
 
 def shorten(value: object) -> Any:

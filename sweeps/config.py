@@ -27,7 +27,9 @@ def online_span(end: int) -> tuple[int, int, int]:
 
 # Every class repeats `frozen`: type checkers do not inherit it, and only frozen values can be hashed.
 class _Strict(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
-    pass
+    def changed(self) -> set[str]:
+        """The names of the fields that are not at their defaults."""
+        return {name for name, field in type(self).model_fields.items() if getattr(self, name) != field.default}
 
 
 class DataConfig(_Strict, frozen=True):
@@ -36,10 +38,12 @@ class DataConfig(_Strict, frozen=True):
     Attributes:
         domain: a corpus name (`stdlib_code`, `jsonl:PATH`, `hf:NAME`, ...), or a mixture: `0.5 code + 0.5 web`.
         tokenizer: `bytes`, `bpe:V`, a name of tiktoken's such as `o200k_base`, ... (see `sweeps.rules.vocab_of`).
-        unique_tokens: U, the number of tokens, from the start of the train pool, that the run may see.
+        unique_tokens: U, the number of tokens of the train pool that the run may see.
         heldout_fraction: share of the documents' groups withheld before anything else.
         split_seed: the seed that decides which groups are withheld.
         half: the half of the other groups that the run may see; its twin sees the other half.
+        draw: which U tokens of the train pool the run may see, and which held-out windows measure it. Draw 0 is the
+            first U tokens; `harness.data.windows.first_window` says where the others lie.
     """
 
     domain: str
@@ -48,6 +52,7 @@ class DataConfig(_Strict, frozen=True):
     heldout_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.1
     split_seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     half: Literal["a", "b"] | None = None
+    draw: Annotated[int, Field(ge=0, lt=2**31)] = 0
 
     @property
     def parts(self) -> tuple[tuple[float, str], ...]:
@@ -90,11 +95,13 @@ class ProbeConfig(_Strict, frozen=True):
     """When and on how much text a run is measured.
 
     Attributes:
-        windows: number of windows in each probe set: seen, held out, and for twins the other's text.
+        windows: number of windows in each probe set at the last step: seen, held out, and for twins the other's text.
+        small_windows: number of them that are evaluated before the last step; None for all.
         per_octave: evaluations per doubling of the step count, besides those at step 0 and at the last step.
     """
 
     windows: Annotated[int, Field(gt=0)] = 128
+    small_windows: Annotated[int, Field(gt=0)] | None = None
     per_octave: Annotated[int, Field(gt=0)] = 1
 
 
@@ -128,8 +135,13 @@ class RunConfig(_Strict, frozen=True):
         return self
 
     def canonical_json(self) -> str:
-        """The canonical JSON of this value: keys sorted, no spaces."""
-        return json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+        """The canonical JSON of this value: keys sorted, no spaces.
+
+        Fields that were added after runs had been recorded are left out at their defaults, so that those runs keep
+        their ids.
+        """
+        added = {"data": {"draw"} - self.data.changed(), "probe": {"small_windows"} - self.probe.changed()}
+        return json.dumps(self.model_dump(mode="json", exclude=added), sort_keys=True, separators=(",", ":"))
 
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
         """A copy with some fields changed, and with its own id."""
@@ -166,6 +178,16 @@ class RunConfig(_Strict, frozen=True):
     def probe_sets(self) -> int:
         """The number of probe sets on which the run is measured."""
         return 2 if self.data.half is None else 3
+
+    def probe_windows(self, step: int) -> int:
+        """The number of windows in each probe set after a step."""
+        small = self.probe.small_windows
+        return self.probe.windows if step == self.steps or small is None else min(small, self.probe.windows)
+
+    def evaluated_windows(self, step: int) -> int:
+        """The most windows that are evaluated after a step: a run has not seen more than it reads."""
+        wanted = self.probe_windows(step)
+        return wanted + (self.probe_sets - 1) * min(wanted, self.windows, self.steps * self.batch)
 
     @property
     def first_epoch(self) -> int:

@@ -6,7 +6,7 @@ import importlib.resources
 import itertools
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,13 @@ from sweeps.complaints import input_error, key_text, nearest, shorten
 from sweeps.config import RunConfig
 from sweeps.errors import InputError
 from sweeps.expression import ExpressionError, MissingValue, holds, parse_expression
-from sweeps.spec import KNOWN_KEYS, MOST_CELLS, SETTINGS, Block, ExtraSeeds, Settings, Spec, read_spec
+from sweeps.spec import KNOWN_KEYS, MOST_CELLS, SETTINGS, Block, ExtraSeeds, Settings, Spec, WantedDraws, read_spec
+
+# How many draws of a cell, of which as many are wanted as its gap needs, are run before the first look at their spread:
+# with four draws the spread is known to a factor of 1.5 either way.
+FIRST_DRAWS = 4
+# (the first run of a cell, what is wanted) -> the number of draws to run.
+DrawsOf = Callable[[RunConfig, WantedDraws], int]
 
 # Pairs of ways to set the same thing. A level of settings that uses one way cancels what an earlier level set the other
 # way.
@@ -62,20 +68,38 @@ def read_sweep_text(source: str | Path) -> str:
     return (importlib.resources.files("sweeps") / "presets" / f"{source}.yaml").read_text(encoding="utf-8")
 
 
-def load(source: str | Path) -> Sweep:
+def first_draws(run: RunConfig, wanted: WantedDraws) -> int:
+    """The draws of a cell before anything is known of their spread."""
+    return min(FIRST_DRAWS, wanted.most)
+
+
+def most_draws(run: RunConfig, wanted: WantedDraws) -> int:
+    """The draws of a cell if its gap needs all that are allowed."""
+    return wanted.most
+
+
+def load(source: str | Path, draws_of: DrawsOf = first_draws) -> Sweep:
     """The sweep in a YAML file, or the preset of that name; InputError if there is none, or it cannot be used."""
-    return expand(read_spec(read_sweep_text(source), source), source)
+    return expand(read_spec(read_sweep_text(source), source), source, draws_of)
 
 
-def expand(spec: Spec, where: object) -> Sweep:
+def expand(spec: Spec, where: object, draws_of: DrawsOf = first_draws) -> Sweep:
     """All cells of a spec.
 
-    InputError if the axes do not fit together, a filter cannot be used or leaves nothing, or two cells are one run.
+    Args:
+        draws_of: how many draws a cell has whose spec wants as many as its gap needs.
+
+    Raises:
+        InputError: the axes do not fit together, a filter cannot be used or leaves nothing, two cells are one run, or
+            there are too many cells.
     """
     base = _override(DEFAULTS, spec.defaults, where, "defaults")
     cells: list[Cell] = []
     for index, block in enumerate(spec.blocks):
-        cells += _block_cells(block, base, where, f"blocks[{index}]", MOST_CELLS - len(cells))
+        path = f"blocks[{index}]"
+        cells += _block_cells(block, base, where, path, MOST_CELLS - len(cells), draws_of)
+        if len(cells) > MOST_CELLS:
+            raise InputError(where, path, f"{len(cells)} cells", f"at most {MOST_CELLS:,} in a sweep")
     _refuse_equal(cells, where)
     return Sweep(spec.name, spec.description, tuple(cells))
 
@@ -96,7 +120,9 @@ def _refuse_equal(cells: list[Cell], where: object) -> None:
             raise InputError(where, cell.block, f"{value}, seed {cell.seed}", expected)
 
 
-def _block_cells(block: Block, base: Mapping[str, Any], where: object, path: str, room: int) -> list[Cell]:
+def _block_cells(
+    block: Block, base: Mapping[str, Any], where: object, path: str, room: int, draws_of: DrawsOf
+) -> list[Cell]:
     base = _override(base, block.defaults, where, f"{path}.defaults")
     axes = _axes_of(block, where, path)
     size = math.prod(len(axis) for axis in axes) * _most_seeds(block)
@@ -110,7 +136,7 @@ def _block_cells(block: Block, base: Mapping[str, Any], where: object, path: str
         cells.append(Cell(block.name or path, settings, 0, *resolve(settings)))
     if block.where is not None:
         cells = _filter(cells, block.where, where, f"{path}.where")
-    return _seeded(cells, block, where, path)
+    return _seeded(cells, block, where, path, draws_of)
 
 
 def _axes_of(block: Block, where: object, path: str) -> list[list[dict[str, Any]]]:
@@ -194,7 +220,7 @@ def _most_seeds(block: Block) -> int:
     return seeds + (block.extra_seeds.count if block.extra_seeds else 0)
 
 
-def _seeded(cells: list[Cell], block: Block, where: object, path: str) -> list[Cell]:
+def _seeded(cells: list[Cell], block: Block, where: object, path: str, draws_of: DrawsOf) -> list[Cell]:
     seeds = block.seeds if isinstance(block.seeds, list) else list(range(block.seeds))
     if len(set(seeds)) < len(seeds):
         raise InputError(where, f"{path}.seeds", shorten(seeds), "seeds that differ")
@@ -204,12 +230,27 @@ def _seeded(cells: list[Cell], block: Block, where: object, path: str) -> list[C
         if further[-1] >= 2**31:
             raise InputError(where, f"{path}.extra_seeds.count", extra.count, "seeds below 2^31")
     chosen = set() if extra is None else _spread(cells, extra, where, f"{path}.extra_seeds")
-    return [
-        run
-        for index, cell in enumerate(cells)
-        for seed in (*seeds, *(further if index in chosen else ()))
-        for run in _with_twin(_with_seed(cell, seed))
-    ]
+    made = []
+    for index, cell in enumerate(cells):
+        of_cell = (*seeds, *(further if index in chosen else ()))
+        step, draws = max(of_cell) + 1, _draws(cell, draws_of)
+        if (draws - 1) * step + max(of_cell) >= 2**31:
+            raise InputError(where, f"{path}.seeds", shorten(max(of_cell)), f"seeds below 2^31 for {draws} draws")
+        made += [
+            run
+            for draw in range(draws)
+            for seed in of_cell
+            for run in _with_twin(_with_seed(cell, seed + draw * step, draw))
+        ]
+    return made
+
+
+def _draws(cell: Cell, draws_of: DrawsOf) -> int:
+    """The number of draws of a cell; 1 for one that cannot run."""
+    draws = cell.settings["draws"]
+    if cell.config is None:
+        return 1
+    return draws_of(cell.config, draws) if isinstance(draws, WantedDraws) else draws
 
 
 def _spread(cells: list[Cell], extra: ExtraSeeds, where: object, path: str) -> set[int]:
@@ -228,7 +269,10 @@ def _with_twin(cell: Cell) -> list[Cell]:
     return [cell, dataclasses.replace(cell, config=cell.config.twin())]
 
 
-def _with_seed(cell: Cell, seed: int) -> Cell:
-    # The seed has been checked: a copy avoids validating the whole configuration again.
-    config = cell.config.model_copy(update={"seed": seed}) if cell.config else None
+def _with_seed(cell: Cell, seed: int, draw: int) -> Cell:
+    # The values have been checked: copies avoid validating the whole configuration again.
+    config = cell.config
+    if config is not None:
+        data = config.data.model_copy(update={"draw": draw}) if draw else config.data
+        config = config.model_copy(update={"seed": seed, "data": data})
     return dataclasses.replace(cell, seed=seed, config=config)

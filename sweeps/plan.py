@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import heapq
 import json
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -248,9 +249,10 @@ def pays_for_another(calibration: Calibration, slots: Mapping[str, int]) -> Call
 
 def pack_time(pack: Pack, calibration: Calibration) -> tuple[float, float]:
     """The seconds of training and of evaluation of a pack whose program is compiled."""
-    evaluations = sum(len(run.evaluation_steps()) for run in pack.runs)
     training = pack.turns * calibration.turn_time(pack.shape, pack.slots)
-    return training, evaluations * calibration.evaluation_time(pack.shape)
+    evaluated = Counter(run.evaluated_windows(step) for run in pack.runs for step in run.evaluation_steps())
+    model = pack.shape.model
+    return training, sum(count * calibration.evaluation_time(model, windows) for windows, count in evaluated.items())
 
 
 def _pack_row(pack: Pack, calibration: Calibration) -> dict[str, Any]:

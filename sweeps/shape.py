@@ -27,7 +27,7 @@ class Shape:
             micro-batches.
         accumulates: whether batches are longer than one micro-batch, so that gradients are added up.
         optimizer: the kind of optimizer.
-        probe_windows: number of windows of an evaluation, of all probe sets together.
+        probe_windows: the most windows of an evaluation, of all probe sets together.
     """
 
     model: ModelConfig

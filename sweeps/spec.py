@@ -17,6 +17,7 @@ from pydantic import (
     Tag,
     TypeAdapter,
     ValidationError,
+    model_validator,
     with_config,
 )
 from typing_extensions import TypedDict
@@ -62,6 +63,36 @@ def _is_rule(value: object) -> str:
 Rate = Annotated[Annotated[_Positive, Tag("<number>")] | Annotated[RateRule, Tag("<rule>")], Discriminator(_is_rule)]
 
 
+class WantedDraws(BaseModel, frozen=True, extra="forbid"):
+    """As many draws as a cell needs, by the spread of those that have ended, but at most `most`.
+
+    Attributes:
+        se: until the standard error of the cell's gap is at most this, nats per token.
+        detect: until a gap as large as that of the published law would be found at the 5 % level in four of five
+            repetitions.
+        most: the most draws.
+    """
+
+    se: _Positive | None = None
+    detect: Literal["law"] | None = None
+    most: _SeedCount
+
+    @model_validator(mode="after")
+    def _one_aim(self):
+        if (self.se is None) == (self.detect is None):
+            raise ValueError("either se or detect")
+        return self
+
+
+def _is_wanted(value: object) -> str:
+    return "<wanted>" if isinstance(value, (dict, WantedDraws)) else "<number>"
+
+
+NumberOfDraws = Annotated[
+    Annotated[_SeedCount, Tag("<number>")] | Annotated[WantedDraws, Tag("<wanted>")], Discriminator(_is_wanted)
+]
+
+
 @with_config(ConfigDict(extra="forbid"))
 class Settings(TypedDict, total=False):
     """What a user may set for a cell, as `sweeps/README.md` describes it. Only the fields that were given are there."""
@@ -90,6 +121,7 @@ class Settings(TypedDict, total=False):
     heldout_fraction: Annotated[Real, Field(gt=0, lt=1)]
     split_seed: _Seed
     twins: Annotated[bool, Field(strict=True)]
+    draws: NumberOfDraws
     optimizer: Literal["adamw", "sgd"]
     lr: Rate
     weight_decay: Annotated[Real, Field(ge=0)]
@@ -103,6 +135,7 @@ class Settings(TypedDict, total=False):
     final_lr_ratio: _Share
     decay_fraction: _Share
     probe_windows: _Size
+    small_probe_windows: _Size
     probes_per_octave: _Size
     keep: Literal["final", "none"]
 
@@ -147,6 +180,7 @@ KNOWN_KEYS: Mapping[str, tuple[str, ...]] = {
     "defaults": tuple(Settings.__annotations__),
     "extra_seeds": tuple(ExtraSeeds.model_fields),
     "<rule>": tuple(RateRule.model_fields),
+    "<wanted>": tuple(WantedDraws.model_fields),
 }
 
 

@@ -2,17 +2,17 @@
 
 Each part of a mixture has its share of the W windows, rounded to whole windows. The windows are numbered part after
 part, and training permutes all of them. So every epoch visits each window once, the shares are those that were asked
-for, and the U unique tokens of a mixture are a prefix of each part's stream.
+for, and the U unique tokens of a mixture are a piece of each part's stream, for the first draw its beginning.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Int, Int32
 
 from harness.data.store import TokenStore
-from harness.data.windows import cut_windows, window_count, window_index
+from harness.data.windows import cut_windows, first_window, window_count, window_index
 from sweeps.config import DataConfig, RunConfig
 from sweeps.errors import InputError
 
@@ -25,11 +25,23 @@ class Mixture:
         stores: the token store of each part, all of one tokenizer.
         windows: how many windows of each part's train stream the run may see.
         context: the number of input tokens of a window.
+        draw: which draw of the text this is, see `harness.data.windows.first_window`.
     """
 
     stores: tuple[TokenStore, ...]
     windows: tuple[int, ...]
     context: int
+    draw: int = 0
+
+    def places(self, index: Int[np.ndarray, "*shape"]) -> tuple[Int[np.ndarray, "*shape"], Int[np.ndarray, "*shape"]]:
+        """The part of each of the run's windows, numbered from 0, and the window's number in the part's stream."""
+        part, number = locate(index, self.windows)
+        pools = [(len(store.train) - 1) // self.context for store in self.stores]
+        firsts = [
+            first_window(self.draw, count, pool) if count else 0
+            for count, pool in zip(self.windows, pools, strict=True)
+        ]
+        return part, (number + np.asarray(firsts)[part]) % np.asarray(pools)[part]
 
     @property
     def bytes_per_token(self) -> float:
@@ -77,7 +89,7 @@ def mixture_of(config: RunConfig, stores: tuple[TokenStore, ...]) -> Mixture:
             most = available_tokens(shares, stores)
             expected = f"at most {most}, for what the train split of {store.domain} holds in {store.tokenizer}"
             raise InputError(config.run_id, "data.unique_tokens", config.data.unique_tokens, expected)
-    return Mixture(stores, windows, context)
+    return Mixture(stores, windows, context, config.data.draw)
 
 
 def available_tokens(shares: tuple[float, ...], stores: tuple[TokenStore, ...]) -> int:
@@ -93,25 +105,24 @@ def train_batches(
     The run's data seed fixes the order of the windows in every epoch.
     """
     position = np.arange(first * batch, stop * batch).reshape(stop - first, batch)
-    return read_windows(mixture, "train", window_index(position, sum(mixture.windows), seed), mixture.windows)
+    places = mixture.places(window_index(position, sum(mixture.windows), seed))
+    return read_windows([store.train for store in mixture.stores], mixture.context, *places)
 
 
 def read_windows(
-    mixture: Mixture, side: str, index: Int[np.ndarray, "*shape"], windows: tuple[int, ...]
+    streams: Sequence[Int[np.ndarray, "tokens"]],
+    context: int,
+    part: Int[np.ndarray, "*shape"],
+    number: Int[np.ndarray, "*shape"],
 ) -> Int32[np.ndarray, "*shape context+1"]:
-    """The windows with the given numbers in the mixture, from the `train` or the `heldout` streams.
-
-    `windows` is the number of windows of each part.
-    """
-    streams = [getattr(store, side) for store in mixture.stores]
+    """The windows with these numbers in the streams of these parts."""
     if len(streams) == 1:
-        return cut_windows(streams[0], mixture.context, index)
-    part, number = locate(index, windows)
-    tokens = np.empty((*index.shape, mixture.context + 1), np.int32)
+        return cut_windows(streams[0], context, number)
+    tokens = np.empty((*number.shape, context + 1), np.int32)
     for which, stream in enumerate(streams):
         in_part = part == which
         if in_part.any():
-            tokens[in_part] = cut_windows(stream, mixture.context, number[in_part])
+            tokens[in_part] = cut_windows(stream, context, number[in_part])
     return tokens
 
 

@@ -11,6 +11,9 @@ from numpy.lib.stride_tricks import sliding_window_view
 from harness.data.permutation import mix, permute
 from sweeps.errors import InputError
 
+# The golden ratio less 1: the shift between turns through the pool, as a share of a draw.
+TURN_SHIFT = (5**0.5 - 1) / 2
+
 
 def window_count(unique_tokens: int, context: int) -> int:
     """Number of windows W = (U - 1) // context in the first U tokens of a stream; InputError if there is none.
@@ -22,6 +25,34 @@ def window_count(unique_tokens: int, context: int) -> int:
     if windows < 1:
         raise InputError("data", "unique_tokens", unique_tokens, f"at least context + 1 = {context + 1} tokens")
     return windows
+
+
+def first_window(draw: int, windows: int, pool: int) -> int:
+    """Where in a pool of windows the run of windows of a draw begins; it goes on cyclically.
+
+    Draws 0, 1, ... lie one behind the other as long as they fit into the pool without overlap. The next ones begin
+    there again, shifted by a part of their length: the golden ratio's multiples, modulo 1, which spread evenly however
+    many draws there are (Weyl 1916).
+
+    Args:
+        windows: how many windows a draw has, at most `pool`.
+    """
+    turn, place = divmod(draw, pool // windows)
+    return (place * windows + int(turn * TURN_SHIFT % 1.0 * windows)) % pool
+
+
+def shared_windows(draws: int, windows: int, pool: int) -> float:
+    """The share of the windows of draws 0 .. draws - 1 that another of them reads too, from 0 to 1."""
+    starts = np.asarray([first_window(draw, windows, pool) for draw in range(draws)])
+    # How many draws read each window of the pool: a sum over where they begin and end, with those that wrap around.
+    changes = np.zeros(pool + 1, np.int64)
+    ends = starts + windows
+    np.add.at(changes, starts, 1)
+    np.add.at(changes, np.minimum(ends, pool), -1)
+    changes[0] += np.count_nonzero(ends > pool)
+    np.add.at(changes, ends[ends > pool] - pool, -1)
+    readers = np.cumsum(changes[:pool])
+    return float(readers[readers > 1].sum() / (draws * windows))
 
 
 def cut_windows(

@@ -48,6 +48,10 @@ class ProbeRows:
         """The chosen rows."""
         return ProbeRows(*(getattr(self, name)[chosen] for name in ROW_COLUMNS))
 
+    def of_windows(self, other: "ProbeRows") -> "ProbeRows":
+        """The rows of those windows of which the other has rows."""
+        return self.only(np.isin(self.window, other.window))
+
     def side(self, less: "ProbeRows | None" = None, *, bits: bool = False, by: str = "group") -> Side:
         """The losses as one side of a contrast.
 

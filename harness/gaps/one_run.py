@@ -125,11 +125,12 @@ def gap_columns(name: str, gap: Gap) -> dict[str, float]:
 
 
 def _drift(documents: DocumentLosses, earlier: int, later: int) -> Gap:
-    """The change of the probe gap between two steps, on the windows that had been seen at both."""
-    seen, heldout = (documents.at(later, name) for name in ("seen", "heldout"))
+    """The change of the probe gap between two steps, on the windows that were evaluated and had been seen at both."""
     before_seen, before_heldout = (documents.at(earlier, name) for name in ("seen", "heldout"))
     if not len(before_heldout):
         return NO_GAP
+    seen = documents.at(later, "seen").of_windows(before_seen)
+    heldout = documents.at(later, "heldout").of_windows(before_heldout)
     known = before_seen.visits > 0
     return probe_gap(seen.side(before_seen).only(known), heldout.side(before_heldout))
 
@@ -137,12 +138,14 @@ def _drift(documents: DocumentLosses, earlier: int, later: int) -> Gap:
 def _online(
     span: tuple[int, int, int], groups: float, windows: int, series: pd.DataFrame, documents: DocumentLosses
 ) -> tuple[Gap, Gap, ProbeRows]:
-    """The online gap of a span of steps, its lag, and the held-out documents with their mean losses over the span.
+    """The online gap of a span of steps, its lag, and held-out documents with their mean losses over the span.
 
     The gap is the mean held-out loss over the span less the mean training loss. The lag is that mean held-out loss less
-    the held-out loss at the end of the span. Training losses are not recorded document by document: their scatter from
-    step to step gives a standard error that treats windows as independent. Windows of one group are correlated; a
-    second term for that, estimated from the spread of the held-out groups, is added in quadrature.
+    the held-out loss at the end of the span, measured on the windows that were evaluated at all points; at the end
+    there may be more, and the mean is the loss of them all plus the lag. Training losses are not recorded document by
+    document: their scatter from step to step gives a standard error that treats windows as independent. Windows of one
+    group are correlated; a second term for that, estimated from the spread of the held-out groups, is added in
+    quadrature.
     """
     start, end = span[0], span[-1]
     losses = series["train_loss"].to_numpy()[start:end].astype(np.float64)
@@ -150,13 +153,16 @@ def _online(
     heldout = [documents.at(step, "heldout") for step in points]
     if not all(map(len, heldout)):
         return NO_GAP, NO_GAP, heldout[-1]
-    weights = span_weights(points, start, end)
-    losses_mean = np.sum([w * rows.loss for w, rows in zip(weights, heldout, strict=True)], axis=0)
-    together = dataclasses.replace(heldout[-1], loss=losses_mean)
-    mean = contrast(together.side())
+    weights, last = span_weights(points, start, end), heldout[-1]
+    fewest = min(heldout, key=len)
+    common = [rows.of_windows(fewest) for rows in heldout]
+    losses_mean = np.sum([w * rows.loss for w, rows in zip(weights, common, strict=True)], axis=0)
+    together = dataclasses.replace(common[-1], loss=losses_mean)
+    later = together.side(common[-1])
+    mean = contrast(last.side(), later)
     alike = spread(together.side()) * math.sqrt(max(0.0, 1 / groups - 1 / windows))
     online = Gap(mean.gap - float(losses.mean()), math.hypot(mean.se, _mean_se(losses), alike))
-    return online, contrast(together.side(heldout[-1])), together
+    return online, contrast(later), together
 
 
 def span_weights(points: list[int], start: int, end: int) -> Float[np.ndarray, "points"]:

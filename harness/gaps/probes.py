@@ -39,30 +39,42 @@ class Probe:
         return np.bincount(self.target_row.ravel(), losses.astype(np.float64).ravel(), len(self.window))
 
 
-def probe_sets(config: RunConfig, mixture: Mixture, other: Mixture | None = None) -> dict[str, Probe]:
+def probe_sets(
+    config: RunConfig, mixture: Mixture, other: Mixture | None = None, size: int | None = None
+) -> dict[str, Probe]:
     """The probes `seen` and `heldout` of a run, and `other`, what its twin sees.
 
     `seen` is a uniform sample of the windows that the run reads, which are not all windows if it ends within its first
     epoch; each part of a mixture gives its share of them. `heldout` is a uniform sample of the held-out windows in the
     same shares. Samples are drawn by a hash of the window, so that runs that read the same windows are measured on the
-    same ones, and a run's `other` is its twin's `seen`.
+    same ones, and a run's `other` is its twin's `seen`. Another draw is measured on other held-out windows, as far as
+    they reach.
 
     Args:
         mixture, other: what the run reads, and what its twin reads if it has one.
+        size: the number of windows of each probe, instead of the configured number; smaller probes are parts of larger
+            ones.
 
     Raises:
         InputError: the held-out text is shorter than one window.
     """
-    size = config.probe.windows
-    heldout = heldout_windows(mixture)
-    wanted = share_out(size, tuple(map(float, mixture.windows)))
+    most = config.probe.windows
+    size = most if size is None else size
+    heldout, shares = heldout_windows(mixture), tuple(map(float, mixture.windows))
+    firsts = [config.data.draw * each for each in share_out(most, shares)]
+    index = _sample([np.arange(count) for count in heldout], heldout, share_out(size, shares), firsts)
     sets = {
-        "seen": _probe(mixture, "train", _seen(config, mixture.windows), mixture.windows),
-        "heldout": _probe(mixture, "heldout", _sample([np.arange(most) for most in heldout], heldout, wanted), heldout),
+        "seen": _seen_probe(config, mixture, size),
+        "heldout": _probe(mixture, "heldout", index, *locate(index, heldout)),
     }
     if other is not None:
-        sets["other"] = _probe(other, "train", _seen(config.twin(), other.windows), other.windows)
+        sets["other"] = _seen_probe(config.twin(), other, size)
     return sets
+
+
+def _seen_probe(config: RunConfig, mixture: Mixture, size: int) -> Probe:
+    index = _seen(config, mixture.windows, size)
+    return _probe(mixture, "train", index, *mixture.places(index))
 
 
 def effective_groups(config: RunConfig, mixture: Mixture, first: int, stop: int) -> float:
@@ -71,7 +83,7 @@ def effective_groups(config: RunConfig, mixture: Mixture, first: int, stop: int)
     A window counts for the group in which its middle token lies.
     """
     positions = np.arange(first * config.batch, stop * config.batch)
-    part, number = locate(window_index(positions, config.windows, config.seed), mixture.windows)
+    part, number = mixture.places(window_index(positions, config.windows, config.seed))
     counts = []
     for which, store in enumerate(mixture.stores):
         middles = number[part == which] * mixture.context + mixture.context // 2
@@ -80,34 +92,45 @@ def effective_groups(config: RunConfig, mixture: Mixture, first: int, stop: int)
     return effective_number(np.concatenate(counts))
 
 
-def _seen(config: RunConfig, windows: tuple[int, ...]) -> Int[np.ndarray, "sampled"]:
+def _seen(config: RunConfig, windows: tuple[int, ...], size: int) -> Int[np.ndarray, "sampled"]:
     consumed, total = np.arange(sum(windows)), config.steps * config.batch
     if total < len(consumed):
         consumed = np.sort(window_index(np.arange(total), len(consumed), config.seed))
     part, number = locate(consumed, windows)
     of_parts = [number[part == which] for which in range(len(windows))]
-    wanted = share_out(config.probe.windows, tuple(float(len(in_part)) for in_part in of_parts))
-    return _sample(of_parts, windows, wanted)
+    wanted = share_out(size, tuple(float(len(in_part)) for in_part in of_parts))
+    return _sample(of_parts, windows, wanted, [0] * len(windows))
 
 
 def _sample(
-    candidates: list[Int[np.ndarray, "candidates"]], windows: tuple[int, ...], sizes: tuple[int, ...]
+    candidates: list[Int[np.ndarray, "candidates"]],
+    windows: tuple[int, ...],
+    sizes: tuple[int, ...],
+    firsts: list[int],
 ) -> Int[np.ndarray, "sampled"]:
-    """The candidates of each part with the smallest hashes, `sizes` of them, in the order of the mixture's stream.
+    """`sizes` candidates of each part, from the places `firsts` on in the order of their hashes, cyclically.
 
-    `windows` is how many windows each part has.
+    They are returned in the order of the mixture's stream. `windows` is how many windows each part has.
     """
     sampled = []
-    for in_part, start, size in zip(candidates, np.cumsum((0, *windows[:-1])), sizes, strict=True):
+    starts = np.cumsum((0, *windows[:-1]))
+    for in_part, start, size, first in zip(candidates, starts, sizes, firsts, strict=True):
         order = np.argsort(mix(in_part.astype(np.uint64) + np.uint64(0x5851F42D4C957F2D)), kind="stable")
-        sampled.append(start + np.sort(in_part[order[:size]]))
+        taken = (first + np.arange(min(size, len(in_part)))) % max(1, len(in_part))
+        sampled.append(start + np.sort(in_part[order[taken]]))
     return np.concatenate(sampled)
 
 
-def _probe(mixture: Mixture, side: str, index: Int[np.ndarray, "windows"], windows: tuple[int, ...]) -> Probe:
-    part, number = locate(index, windows)
-    tokens = read_windows(mixture, side, index, windows)
+def _probe(
+    mixture: Mixture,
+    side: str,
+    index: Int[np.ndarray, "windows"],
+    part: Int[np.ndarray, "windows"],
+    number: Int[np.ndarray, "windows"],
+) -> Probe:
+    """The windows that the run numbers `index`, which have these numbers in the streams of these parts."""
     context = mixture.context
+    tokens = read_windows([getattr(store, side) for store in mixture.stores], context, part, number)
     places = number[:, None] * context + np.arange(1, context + 1)
     document, group, source = (np.empty(places.shape, np.int64) for _ in range(3))
     sizes = np.zeros(places.shape, np.int64)

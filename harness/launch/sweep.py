@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from harness.files import is_local
+from harness.gaps.wanted import draws_wanted
 from harness.launch.local import run_packs
 from harness.launch.packing import Packing, memory_limit_of, read_packing, settle_packing
 from harness.launch.queue import PackQueue, drop_checkpoints
@@ -70,37 +71,57 @@ def _run(sweep: str, session: Session) -> int:
     if session.track and not is_local(out):
         raise InputError("--track", "value", ", ".join(session.track), f"a local folder to mirror, not {out}")
     cells = load(sweep).cells
-    configs = [cell.config for cell in cells if cell.config is not None]
     for cell in (cell for cell in cells if cell.config is None):
         console.print(
             f"infeasible, not run: {cell.block} seed {cell.seed}: {cell.reason}", markup=False, soft_wrap=True
         )
-    if not configs:
+    if not any(cell.config for cell in cells):
         raise InputError(sweep, "sweep", "no feasible cell", "at least one")
     with sweep_lock(out):
         call_off(out)
-        runs = with_standing(out, configs)
-        statuses = read_statuses(out, runs)
-        retried = [run for run in runs if statuses[run.run_id].state in session.retry]
-        training = bool(retried) or any(status.state not in ENDED for status in statuses.values())
         minutes = session.max_minutes
         stop = Stop(None if minutes is None else time.monotonic() + 60 * minutes)
-        # Text is prepared before anything in the folder changes, because it may be refused.
-        hashes = _prepare_data(runs, session, console) if training else {}
-        lay_out(out, read_sweep_text(sweep), configs)
-        statuses |= _reset(retried, out)
-        if training and session.executor == "slurm":
-            ended_before = {run_id for run_id, status in statuses.items() if status.state in ENDED}
-            packing, devices = settle_for_jobs(runs, session)
-            record_environment(out, devices, hashes)
-            waiting = _remaining(runs, ended_before, packing, session.workers or 1)
-            submit(waiting, _elsewhere(session, packing), ended_before, console)
-            return 0
-        if training or session.track:
-            with tracking(session.track, out, runs, console):
-                if training:
-                    _train(runs, statuses, hashes, session, stop, console)
-        return _summary(runs, out, stop, console)
+        runs, retry = _wanted(sweep, out), session.retry
+        while _trained(runs, sweep, session, stop, console, retry):
+            following = _wanted(sweep, out)
+            if stop() or {run.run_id for run in following} <= {run.run_id for run in runs}:
+                return _summary(with_standing(out, runs), out, stop, console)
+            console.print(f"{len(following) - len(runs)} more runs: draws of cells whose gap is not known well enough")
+            runs, retry = following, ()
+        return 0
+
+
+def _wanted(sweep: str, out: Path) -> list[RunConfig]:
+    """The runs of a sweep, with as many draws as the gaps in its folder ask for."""
+    return list(load(sweep, draws_wanted(out)).configs)
+
+
+def _trained(
+    configs: list[RunConfig], sweep: str, session: Session, stop: Stop, console: Console, retry: Collection[str]
+) -> bool:
+    """Train those of the runs, and of others that the folder holds, that have not ended; false if jobs of a cluster
+    will do so."""
+    out = session.out
+    runs = with_standing(out, configs)
+    statuses = read_statuses(out, runs)
+    retried = [run for run in runs if statuses[run.run_id].state in retry]
+    training = bool(retried) or any(status.state not in ENDED for status in statuses.values())
+    # Text is prepared before anything in the folder changes, because it may be refused.
+    hashes = _prepare_data(runs, session, console) if training else {}
+    lay_out(out, read_sweep_text(sweep), configs)
+    statuses |= _reset(retried, out)
+    if training and session.executor == "slurm":
+        ended_before = {run_id for run_id, status in statuses.items() if status.state in ENDED}
+        packing, devices = settle_for_jobs(runs, session)
+        record_environment(out, devices, hashes)
+        waiting = _remaining(runs, ended_before, packing, session.workers or 1)
+        submit(waiting, _elsewhere(session, packing), ended_before, console)
+        return False
+    if training or session.track:
+        with tracking(session.track, out, runs, console):
+            if training:
+                _train(runs, statuses, hashes, session, stop, console)
+    return True
 
 
 def _reset(runs: list[RunConfig], out: Path) -> dict[str, Status]:

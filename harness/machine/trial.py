@@ -61,7 +61,8 @@ def try_out(shape: Shape, slots: int) -> Trial:
         return metrics
 
     def evaluate() -> object:
-        return compiled.evaluate(state.params, state.biases, jnp.int32(0), windows)
+        chunks = jnp.int32(len(windows) // compiled.mesh.shape["run"])
+        return compiled.evaluate(state.params, state.biases, jnp.int32(0), windows, chunks)
 
     jax.block_until_ready(advance(1))
     return Trial(compile_seconds, compiled.turns, advance, evaluate)

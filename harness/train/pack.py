@@ -146,10 +146,11 @@ def _read_ahead(
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The losses of a run's probes after a step, which a device computes: losses [P, n, T], and the seconds it took."""
+    """The losses of a run's probes after a step, as `DevicePack.evaluate` computes them, and the seconds it took."""
 
     slot: Slot
     step: int
+    windows: int
     losses: jax.Array
     seconds: Timing
 
@@ -282,8 +283,9 @@ class Training:
         return [self._evaluate(place, slot) for place, slot in self._places().items() if place in seeds and slot.due()]
 
     def _evaluate(self, place: int, slot: Slot) -> Evaluation:
-        losses, seconds = self.devices.evaluate(place, slot.batches.probe_tokens)
-        return Evaluation(slot, slot.pending_evaluations.pop(0), losses, seconds)
+        step = slot.pending_evaluations.pop(0)
+        tokens = slot.batches.probe_tokens(step)
+        return Evaluation(slot, step, len(tokens), *self.devices.evaluate(place, tokens))
 
     def dispatch(self, evaluations: list[Evaluation]) -> Dispatch:
         """Give the devices their next turns: as many for every slot, up to the first evaluation due in any of them."""
@@ -319,10 +321,10 @@ class Training:
             if not slot.append(first, of_slot, seconds * share, compiled * share):
                 diverged.append(slot)
         for evaluation in dispatched.evaluations:
-            slot, step, losses = evaluation.slot, evaluation.step, evaluation.losses
+            slot, step = evaluation.slot, evaluation.step
             spent.evaluation += evaluation.seconds.result()
             if not slot.ended and not (slot in diverged and step >= slot.step):
-                flat = np.asarray(losses).reshape(-1, losses.shape[-1])
+                flat = self.devices.flat_losses(evaluation.losses, evaluation.windows)
                 self._guard(slot, lambda slot=slot, step=step, flat=flat: slot.evaluated(step, flat))
         for slot in diverged:
             self._leave(slot, "diverged", f"loss or gradient not finite at step {slot.step}")

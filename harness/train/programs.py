@@ -1,7 +1,7 @@
 """The compiled programs of a pack: train R runs for many turns, evaluate one run, start runs, put runs into slots.
 
 Sizes: R runs (slots), at most k turns per dispatch, m sequences per micro-batch, T context; the windows of all probe
-sets together are evaluated in P chunks of n.
+sets together are evaluated in at most P chunks of n.
 """
 
 import concurrent.futures
@@ -54,7 +54,8 @@ class Programs(NamedTuple):
             elsewhere; `state` is donated.
         advance: (state, Hyper, tokens [k, R, m, T+1], count) -> (TrainState, Metrics [k, R]) after `count` <= k turns;
             the state is donated, so that the new one takes its buffers.
-        evaluate: (params, biases, slot, tokens [P, n, T+1]) -> losses [P, n, T] of the run in that slot, nats.
+        evaluate: (params, biases, slot, tokens [P, n, T+1], count) -> losses [P, n, T] of the run in that slot, nats,
+            of the first `count` chunks of each device along `run`, and 0 for the others.
         turns: k, the most turns of one dispatch.
         mesh: the devices, with the axes (run, data).
         shardings: the layouts of hyper and masks, tokens, windows, and scalars.
@@ -166,7 +167,9 @@ def trace(key: Key, turns: int) -> dict[str, Any]:
         # The loop has `count` turns, not k, so that runs may end and be evaluated after any turn at no cost.
         return jax.lax.fori_loop(0, count, body, (state, empty))
 
-    def evaluate(params: nnx.State, biases: nnx.State, slot: Int[Array, ""], tokens: Int[Array, "P n T+1"]):
+    def evaluate(
+        params: nnx.State, biases: nnx.State, slot: Int[Array, ""], tokens: Int[Array, "P n T+1"], count: Int[Array, ""]
+    ):
         # The run's parameters are sent to all devices, which share the chunks.
         local = slot - (0 if alone else jax.lax.axis_index("run") * slots_here)
 
@@ -176,9 +179,14 @@ def trace(key: Key, turns: int) -> dict[str, Any]:
             return mine if alone else jax.lax.psum(jnp.where(inside, mine, 0), "run")
 
         params, biases = jax.tree.map(of_slot, (params, biases))
-        return jax.lax.map(
-            lambda chunk: token_losses(shape.model, params, biases, chunk, training=False, compute=compute)[0], tokens
-        )
+
+        def body(index, losses):
+            chunk = jax.lax.dynamic_index_in_dim(tokens, index, keepdims=False)
+            of_chunk = token_losses(shape.model, params, biases, chunk, training=False, compute=compute)[0]
+            return losses.at[index].set(of_chunk)
+
+        losses = jnp.zeros((*tokens.shape[:2], tokens.shape[2] - 1), jnp.float32)
+        return jax.lax.fori_loop(0, count, body, losses)
 
     def by_hand(axes, function, in_specs, out_specs):
         # Split over `run` by hand, so that no compiler pass ever moves one run's numbers to another's device.
@@ -200,16 +208,18 @@ def trace(key: Key, turns: int) -> dict[str, Any]:
     scalar, mask = jax.ShapeDtypeStruct((), jnp.int32), jax.ShapeDtypeStruct((slots,), jnp.bool_)
     runs, replicated = laid.runs.spec, laid.replicated.spec
     advance = by_hand(axes, advance, (runs, runs, tokens_spec, replicated), (runs, PartitionSpec(None, "run")))
-    evaluate = by_hand({"run"}, evaluate, (runs, runs, replicated, runs), runs)
+    evaluate = by_hand({"run"}, evaluate, (runs, runs, replicated, runs, replicated), runs)
     advance_ins = (placed, laid.runs, laid.tokens, laid.replicated)
-    evaluate_ins = (placed.params, placed.biases, laid.replicated, laid.windows)
+    evaluate_ins = (placed.params, placed.biases, laid.replicated, laid.windows, laid.replicated)
     return {
         "initialise": traced(initialise, laid.runs, placed, seeds),
         "enter": traced(enter, (placed, placed, laid.runs), placed, state, state, mask, donate=0),
         "advance": traced(
             advance, advance_ins, (placed, laid.replicated), state, hyper_like(slots), tokens, scalar, donate=0
         ),
-        "evaluate": traced(evaluate, evaluate_ins, laid.replicated, state.params, state.biases, scalar, windows),
+        "evaluate": traced(
+            evaluate, evaluate_ins, laid.replicated, state.params, state.biases, scalar, windows, scalar
+        ),
     }
 
 
@@ -262,7 +272,7 @@ def compiler_options(platform: str, devices: int) -> dict[str, str]:
 
 
 def evaluation_chunks(shape: Shape, mesh: Mesh) -> tuple[int, int]:
-    """(P, n): the P chunks of n windows that cover all probe sets; the devices along `run` divide the chunks.
+    """(P, n): the P chunks of n windows that cover the largest evaluation; the devices along `run` divide the chunks.
 
     A chunk has about 4,096 tokens, on CPUs 1,024 (8 to 10 % less time at widths 32 to 128), for any number of devices.
     """

@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -20,26 +20,32 @@ class RunBatches:
     """The text of one run, cut into windows.
 
     Attributes:
-        probe_tokens: the windows of all probes, one probe after another; each probe is padded with its first window to
-            the configured number.
+        last_probes: the probes at the last step.
+        small_probes: the probes before it, which are parts of them.
     """
 
     config: RunConfig
     mixture: Mixture
-    probes: dict[str, Probe]
-    probe_tokens: Int32[np.ndarray, "W T+1"]
+    last_probes: Mapping[str, Probe]
+    small_probes: Mapping[str, Probe]
+
+    def probes(self, step: int) -> Mapping[str, Probe]:
+        """The probes after a step."""
+        return self.last_probes if step == self.config.steps else self.small_probes
+
+    def probe_tokens(self, step: int) -> Int32[np.ndarray, "W T+1"]:
+        """The windows of all probes after a step, one probe after another."""
+        return np.concatenate([probe.tokens for probe in self.probes(step).values()])
 
     def turns(self, start: int, stop: int, micro_batch: int) -> Int32[np.ndarray, "turns m T+1"]:
         """The micro-batches of turns start .. stop - 1."""
         return train_batches(self.mixture, self.config.seed, start, stop, micro_batch)
 
-    def split_losses(self, losses: Float[np.ndarray, "W T"]) -> dict[str, Float[np.ndarray, "windows T"]]:
-        """Split the losses of `probe_tokens` by probe, and drop those of the padding."""
-        size = self.config.probe.windows
-        return {
-            name: losses[place * size : place * size + len(probe.tokens)]
-            for place, (name, probe) in enumerate(self.probes.items())
-        }
+    def split_losses(self, step: int, losses: Float[np.ndarray, "W T"]) -> dict[str, Float[np.ndarray, "windows T"]]:
+        """Split the losses of `probe_tokens` by probe."""
+        probes = self.probes(step)
+        ends = np.cumsum([len(probe.tokens) for probe in probes.values()])
+        return dict(zip(probes, np.split(losses, ends[:-1]), strict=True))
 
     def text_facts(self) -> TextFacts:
         """What `harness.gaps.one_run` needs to know of the text."""
@@ -67,6 +73,6 @@ def open_batches(config: RunConfig, stores: Callable[[DataConfig], tuple[TokenSt
     if config.data.half is not None:
         twin = config.twin()
         other = mixture_of(twin, stores(twin.data))
-    probes, size = probe_sets(config, mixture, other), config.probe.windows
-    padded = [np.concatenate([p.tokens, np.repeat(p.tokens[:1], size - len(p.tokens), 0)]) for p in probes.values()]
-    return RunBatches(config, mixture, probes, np.concatenate(padded))
+    last = probe_sets(config, mixture, other)
+    small = probe_sets(config, mixture, other, config.probe_windows(-1)) if config.probe.small_windows else last
+    return RunBatches(config, mixture, last, small)

@@ -97,7 +97,8 @@ class Slot:
 
     def evaluated(self, step: int, losses: Float[np.ndarray, "W T"]) -> None:
         """Add the losses of the probes after a step."""
-        rows = probe_rows(self.config, step, self.batches.probes, self.batches.split_losses(losses))
+        probes, of_probes = self.batches.probes(step), self.batches.split_losses(step, losses)
+        rows = probe_rows(self.config, step, probes, of_probes)
         self.documents.append((step, rows))
         self.evals += evaluation_rows(step, self.config.batch_tokens, rows)
 

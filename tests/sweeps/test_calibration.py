@@ -63,8 +63,7 @@ def test_step_and_evaluation_times():
     work = flops(config.model)
     assert DEVICE.turn_time(shape(), 1) == pytest.approx(4 * 64 * work.train / 1e9 + 0.05)
     assert DEVICE.turn_time(shape(), 4) == pytest.approx(4 * 4 * 64 * work.train / 2e9 + 0.05)
-    # Two probes of 64 windows, though the run's text fills but 16: the program has one shape.
-    assert DEVICE.evaluation_time(shape()) == pytest.approx(2 * 64 * 64 * work.forward / 2e9 + 0.5)
+    assert DEVICE.evaluation_time(config.model, 80) == pytest.approx(80 * 64 * work.forward / 2e9 + 0.5)
     assert DEVICE.compile_time(config.model) == 5.0
     assert DEVICE.compile_time(run(architecture="top2").model) == 11.0
     assert DEVICE.compile_time(run(architecture="expert_choice").model) == 5.0
@@ -75,7 +74,8 @@ def test_a_pack_lasts_as_long_as_its_longest_run():
     (pack,) = packs(runs, 2048, {shape().signature: 4})
     training, evaluation = pack_time(pack, DEVICE)
     assert training == pytest.approx(100 * DEVICE.turn_time(shape(), 4))
-    assert evaluation == pytest.approx(4 * 5 * DEVICE.evaluation_time(shape()))
+    # 64 windows are held out, and the run's text fills 16.
+    assert evaluation == pytest.approx(4 * 5 * DEVICE.evaluation_time(pack.shape.model, 64 + 16))
 
 
 def test_a_slot_that_falls_free_is_taken():
@@ -96,7 +96,8 @@ def test_a_pinned_worker_has_its_share_of_what_all_train():
     )
     assert worker.compile_time(run(architecture="top2").model) == 1.5 * 11.0
     # It evaluates as much slower than all cores as it trains one run.
-    assert worker.evaluation_time(shape()) - 0.5 == pytest.approx((DEVICE.evaluation_time(shape()) - 0.5) / 0.6)
+    alone, together = (each.evaluation_time(run().model, 80) - 0.5 for each in (worker, DEVICE))
+    assert alone == pytest.approx(together / 0.6)
     with pytest.raises(ValueError, match="pinned workers"):
         worker.one_worker()
 

@@ -41,14 +41,13 @@ def test_agrees_with_an_independent_computation(text, tmp_path_factory, tokenize
                     batch=2)  # fmt: skip
     batches = open_batches(run, lambda data: stores_of(partial(prepare, cache=cache), data))
     params, biases = init(model, jax.random.key(1))
-    losses = token_losses(model, params, biases, jnp.asarray(batches.probe_tokens), training=False, compute=Compute())[
-        0
-    ]
-    found = probe_rows(run, 9, batches.probes, batches.split_losses(np.asarray(losses)))
+    windows = jnp.asarray(batches.probe_tokens(9))
+    losses = token_losses(model, params, biases, windows, training=False, compute=Compute())[0]
+    found = probe_rows(run, 9, batches.probes(9), batches.split_losses(9, np.asarray(losses)))
     row = next(row for row in evaluation_rows(9, run.batch_tokens, found) if row["probe"] == "heldout")
     measured = row["loss"] * row["probe_tokens"] / math.log(2) / row["probe_bytes"]
 
-    tokens = batches.probes["heldout"].tokens
+    tokens = batches.probes(9)["heldout"].tokens
     raw = np.asarray(logits(model, params, biases, jnp.asarray(tokens[:, :-1]), compute=Compute()), np.float64)
     largest = raw.max(axis=-1, keepdims=True)
     log_p = raw - largest - np.log(np.exp(raw - largest).sum(axis=-1, keepdims=True))

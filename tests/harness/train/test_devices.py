@@ -44,7 +44,8 @@ def trained(architecture: str, slots: int, sharded: bool, devices: int) -> dict:
     windows = np.resize(draw.integers(0, 12, (200, 17)), (*evaluation_chunks(shape, mesh), 17)).astype(np.int32)
     state = compiled.initialise(np.arange(slots, dtype=np.uint32))
     state, metrics = compiled.advance(state, stack_hyper([hyper_of(run, 1)] * slots), tokens, jnp.int32(STEPS))
-    probes = [compiled.evaluate(state.params, state.biases, jnp.int32(slot), windows) for slot in range(slots)]
+    count = jnp.int32(len(windows) // mesh.shape["run"])
+    probes = [compiled.evaluate(state.params, state.biases, jnp.int32(slot), windows, count) for slot in range(slots)]
     leaves = [leaf for leaf in jax.tree.leaves(state.params) if leaf.ndim == 3]
     return {
         "train": np.asarray(metrics.train_loss)[:STEPS].tolist(),

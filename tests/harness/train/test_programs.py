@@ -249,7 +249,8 @@ def test_training_lowers_the_loss_and_records_its_own_rate(together):
 def evaluated(compiled: Programs, state: TrainState, slot: int, windows: np.ndarray) -> np.ndarray:
     """Losses [P n, T] of windows that are put into the program's chunks, repeated as often as they fit."""
     chunks = np.resize(windows, (*evaluation_chunks(SHAPE, compiled.mesh), windows.shape[-1]))
-    losses = np.asarray(compiled.evaluate(state.params, state.biases, jnp.int32(slot), chunks))
+    count = jnp.int32(len(chunks) // compiled.mesh.shape["run"])
+    losses = np.asarray(compiled.evaluate(state.params, state.biases, jnp.int32(slot), chunks, count))
     return losses.reshape(-1, losses.shape[-1])
 
 
