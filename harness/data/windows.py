@@ -11,7 +11,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from harness.data.permutation import mix, permute
 from sweeps.errors import InputError
 
-# The golden ratio less 1: the shift between turns through the pool, as a share of a draw.
+# The golden ratio less 1: how far from each other turns through the pool begin, as a share of it.
 TURN_SHIFT = (5**0.5 - 1) / 2
 
 
@@ -30,15 +30,14 @@ def window_count(unique_tokens: int, context: int) -> int:
 def first_window(draw: int, windows: int, pool: int) -> int:
     """Where in a pool of windows the run of windows of a draw begins; it goes on cyclically.
 
-    Draws 0, 1, ... lie one behind the other as long as they fit into the pool without overlap. The next ones begin
-    there again, shifted by a part of their length: the golden ratio's multiples, modulo 1, which spread evenly however
-    many draws there are (Weyl 1916).
+    Draws 0, 1, ... lie one behind the other as long as they fit into the pool without overlap. The next ones do so too,
+    from another place in the pool: multiples of the golden ratio, modulo 1, spread evenly however many there are.
 
     Args:
         windows: how many windows a draw has, at most `pool`.
     """
     turn, place = divmod(draw, pool // windows)
-    return (place * windows + int(turn * TURN_SHIFT % 1.0 * windows)) % pool
+    return (place * windows + int(turn * TURN_SHIFT % 1.0 * pool)) % pool
 
 
 def shared_windows(draws: int, windows: int, pool: int) -> float:

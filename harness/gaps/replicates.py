@@ -2,10 +2,10 @@
 
 A draw has an error of its own, from how its documents differ. The spread between draws contains that error, and also
 what one draw cannot show of itself: how the gap varies with the text, the seed and the order of the data. It is known
-badly where draws are few. So the variances of all cells are moderated together, by the empirical Bayes method of Smyth (2004,
-"Linear models and empirical Bayes methods", section 6): a cell's variance is that between its draws, drawn towards
-`ratio` times the variance within them. How strongly, the cells themselves say: `prior_degrees` is large if the ratio is
-alike in all cells.
+badly where draws are few. So the variances of all cells are moderated together, by the empirical Bayes method of Smyth
+(2004, "Linear models and empirical Bayes methods", section 6): a cell's variance is that between its draws, drawn
+towards `ratio` times the variance within them. How strongly, the cells themselves say: `Prior.degrees` is large if the
+ratio is alike in all cells.
 """
 
 import math

@@ -50,6 +50,7 @@ def _run_row(out: Path, config: RunConfig, live: bool) -> dict:
         "seed": config.seed,
         "half": config.data.half,
         "split_seed": config.data.split_seed,
+        "draw": config.data.draw,
         **{name: quantities[name] for name in QUANTITIES},
         **{f"{name}_bytes": per_token and quantities[name] * per_token for name in ("D", "U")},
         **{name: measured.get(name) for name in MEASURED},

@@ -347,3 +347,41 @@ def test_a_mixture_is_one_axis_value_whatever_the_way_it_is_written():
 def test_other_mixtures_are_refused(domain):
     told = refusal({"grid": {"domain": [domain]}})
     assert "domain" in told and ("shares" in told)
+
+
+def test_draws_are_runs_on_other_text_with_other_seeds():
+    sweep = sweep_of({"defaults": {"draws": 3, "twins": True}, "grid": {"lr": [1e-3, 2e-3]}, "seeds": [0, 4]})
+    assert len(sweep.configs) == 2 * 3 * 2 * 2
+    one = [config for config in sweep.configs if config.optimizer.lr == 1e-3 and config.data.half == "a"]
+    assert sorted({config.data.draw for config in one}) == [0, 1, 2] and len({config.seed for config in one}) == 6
+    assert [config.seed for config in one if config.data.draw == 0] == [0, 4]
+    pairs = {(config.seed, config.data.draw) for config in sweep.configs if config.data.half == "b"}
+    assert pairs >= {(config.seed, config.data.draw) for config in one}
+    single = sweep_of({"grid": {"lr": [1e-3, 2e-3]}, "seeds": [0, 4], "defaults": {"twins": True}})
+    assert {config.run_id for config in single.configs} <= {config.run_id for config in sweep.configs}
+
+
+def test_as_many_draws_as_are_wanted():
+    block = {"defaults": {"draws": {"se": 0.01, "most": 9}}, "grid": {"lr": [1e-3, 2e-3]}}
+    spec = read_spec(yaml.safe_dump({"name": "test", "defaults": dict(BASE), "blocks": [block]}), "spec.yaml")
+    asked = []
+
+    def draws_of(run, wanted):
+        asked.append((run.optimizer.lr, wanted.se, wanted.most))
+        return 2 if run.optimizer.lr == 1e-3 else 7
+
+    counts = [config.optimizer.lr for config in expand(spec, "spec.yaml", draws_of).configs]
+    assert asked == [(1e-3, 0.01, 9), (2e-3, 0.01, 9)] and [counts.count(lr) for lr in (1e-3, 2e-3)] == [2, 7]
+    assert len(expand(spec, "spec.yaml").configs) == 2 * 4  # before anything is known of their spread
+
+
+@pytest.mark.parametrize(
+    "draws", [0, -1, 1.5, True, {"se": 0.1}, {"most": 4}, {"se": 0, "most": 4}, {"se": 1, "detect": "law", "most": 4},
+              {"detect": "gap174", "most": 4}, {"sd": 1, "most": 4}],
+)  # fmt: skip
+def test_draws_that_say_no_number_are_refused(draws):
+    assert "draws" in refusal({"defaults": {"draws": draws}})
+
+
+def test_a_million_draws_are_too_many_cells():
+    assert "100,000" in refusal({"defaults": {"draws": 60_000}, "grid": {"lr": [1e-3, 2e-3]}})

@@ -68,3 +68,26 @@ def test_the_id_is_of_the_whole_value():
         run(100, data=DataConfig(domain="e", tokenizer="bytes", unique_tokens=1000)),
     ]
     assert len({first.run_id, *(other.run_id for other in others)}) == 5
+
+
+def test_runs_that_earlier_versions_recorded_keep_their_ids():
+    """The id that a version without draws and small probes gave to this run."""
+    model = make_config("dense", vocab=257, context=32, width=32, depth=2, heads=2)
+    data = DataConfig(domain="stdlib_code", tokenizer="bytes", unique_tokens=10**4)
+    config = RunConfig(model=model, data=data, optimizer=OptimizerConfig(lr=1e-3), steps=100, batch=4)
+    assert config.run_id == "d86d9b6be1b8"
+    assert RunConfig.model_validate_json(config.canonical_json()) == config
+    changed = [
+        config.model_copy(update={"data": data.model_copy(update={"draw": 1})}),
+        config.model_copy(update={"probe": ProbeConfig(small_windows=8)}),
+    ]
+    assert len({config.run_id, *(each.run_id for each in changed)}) == 3
+    assert [RunConfig.model_validate_json(each.canonical_json()) for each in changed] == changed
+
+
+def test_small_probes_come_before_the_last_step():
+    config = run(400, probe=ProbeConfig(windows=128, small_windows=16))
+    assert [config.probe_windows(step) for step in (0, 200, 399, 400)] == [16, 16, 16, 128]
+    # 62 windows of text fill the seen probe at the end; nothing is evaluated twice to fill up the others.
+    assert config.windows == 62 and config.evaluated_windows(400) == 128 + 62
+    assert config.evaluated_windows(200) == 32

@@ -3,7 +3,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness.data.windows import cut_windows, window_count, window_index, window_visits
+from harness.data.windows import (
+    cut_windows,
+    first_window,
+    shared_windows,
+    window_count,
+    window_index,
+    window_visits,
+)
 from sweeps.errors import InputError
 
 
@@ -44,3 +51,16 @@ def test_visits_are_those_of_the_stream_read_so_far(windows, positions, seed):
         places = np.flatnonzero(read == window)
         assert counts[window] == len(places)
         assert last[window] == (places[-1] if len(places) else -1)
+
+
+@pytest.mark.parametrize(("windows", "pool"), [(10, 100), (7, 100), (33, 100), (60, 100), (100, 100), (1, 5)])
+def test_draws_are_disjoint_as_long_as_the_pool_reaches(windows, pool):
+    read = [(first_window(draw, windows, pool) + np.arange(windows)) % pool for draw in range(40)]
+    fitting = np.concatenate(read[: pool // windows])
+    assert len(set(fitting)) == len(fitting) and read[0].tolist() == list(range(windows))
+    # Later ones are no copies of earlier ones.
+    assert len({part[0] for part in read[:20]}) == min(20, pool)
+    for draws in (1, pool // windows, 40):
+        readers = np.bincount(np.concatenate(read[:draws]), minlength=pool)
+        shared = sum(readers[part[i]] > 1 for part in read[:draws] for i in range(windows)) / (draws * windows)
+        assert shared_windows(draws, windows, pool) == pytest.approx(shared)

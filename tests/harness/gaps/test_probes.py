@@ -138,3 +138,25 @@ def test_small_streams_give_what_they_have_and_too_small_ones_are_refused(tmp_pa
     long = Mixture((store,), (1,), held)
     with pytest.raises(InputError, match=f"less than {held}, the tokens of held-out text"):
         probe_sets(config, long)
+
+
+def test_draws_read_and_are_measured_on_other_text(store):
+    context, few = CONTEXT, run(steps=50, windows=20, unique=50 * CONTEXT + 1)
+    pool, held = ((len(stream) - 1) // context for stream in (store.train, store.heldout))
+    draws = [few.model_copy(update={"data": few.data.model_copy(update={"draw": draw})}) for draw in range(6)]
+    assert pool > 6 * 50 and held > 6 * 20  # there is text enough for all of them
+    for draw, config in enumerate(draws):
+        piece = store.train[draw * 50 * context : (draw + 1) * 50 * context + 1].astype(np.int32)
+        expected = {piece[i * context : (i + 1) * context + 1].tobytes() for i in range(50)}
+        assert rows(consumed(store, config, 13)) == expected and rows(sets(store, config)["seen"]) <= expected
+    held_out = [sets(store, config)["heldout"] for config in draws]
+    assert len(set().union(*(set(probe.window) for probe in held_out))) == 6 * 20
+
+
+def test_a_small_probe_is_part_of_the_large_one(halves):
+    config = run(steps=100, windows=40, half="a").model_copy(update={"seed": 3})
+    config = config.model_copy(update={"data": config.data.model_copy(update={"draw": 2})})
+    own, other = (mixture_of(each, (store,)) for each, store in zip((config, config.twin()), halves, strict=True))
+    large, small = probe_sets(config, own, other), probe_sets(config, own, other, 8)
+    for name, probe in small.items():
+        assert len(probe.tokens) == 8 and rows(probe) <= rows(large[name])

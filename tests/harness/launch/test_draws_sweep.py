@@ -1,0 +1,79 @@
+"""Draws of cells through `isogap run`: as many as the gap needs, on other text, and one row for each cell."""
+
+import json
+
+import numpy as np
+import pytest
+import yaml
+
+from harness.gaps.cells import cells_table, gap_rows
+from harness.record.sweep_folder import read_configs
+from harness.record.table import runs_table
+
+# The shape of the sweep of twins, so that its programs are compiled once.
+SHAPE = {"context": 16, "width": 16, "depth": 1, "heads": 2, "batch": 2, "probe_windows": 24}
+SE, MOST = 0.004, 12
+
+
+@pytest.fixture(scope="module")
+def run(lab, call_isogap, tmp_path_factory):
+    def run(name: str, *blocks: dict):
+        folder = tmp_path_factory.mktemp(name)
+        spec = {"name": name, "defaults": SHAPE | {"domain": f"text:{lab.text}", "twins": True}, "blocks": [*blocks]}
+        (folder / "spec.yaml").write_text(yaml.safe_dump(spec))
+        command = ("run", folder / "spec.yaml", "--out", folder / "out", "--cache", lab.cache)
+        assert call_isogap(*command) == 0
+        return folder / "out", command
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def wanted(run):
+    """A cell that needs more than its first four draws, one that needs no more, and one with a number of draws."""
+    draws = {"se": SE, "most": MOST}
+    return run(
+        "wanted",
+        {"defaults": {"tokens": 6400, "epochs": 2, "draws": draws, "lr": 0.03}},
+        {"defaults": {"tokens": 6400, "epochs": 2, "draws": draws, "lr": 1e-9}},
+        {"defaults": {"tokens": 3200, "epochs": 1, "draws": 3}},
+    )
+
+
+def test_draws_are_added_until_the_error_is_as_small_as_wanted(wanted, call_isogap):
+    out, command = wanted
+    rows = [row for row, _ in gap_rows(out, runs_table(out))]
+    learning, still, few = rows
+    assert learning["gap_twin_se"] <= SE or learning["draws"] == MOST
+    assert learning["draws"] > 4 and still["draws"] == 4 and few["draws"] == 3
+    assert still["gap_twin_se"] < 1e-4  # it learns next to nothing
+    before = [config.run_id for config in read_configs(out)]
+    assert call_isogap(*command) == 0 and [config.run_id for config in read_configs(out)] == before
+
+
+def test_a_cell_is_the_mean_of_its_draws(wanted, isogap):
+    out, _ = wanted
+    table, cells = runs_table(out), cells_table(out)
+    few = table[(table["D"] == 3200) & (table["half"] == "a")]
+    assert len(few) == 3 and len(set(few["draw"])) == 3 and len(set(few["seed"])) == 3
+    (row,) = cells[cells["D"] == 3200].to_dict("records")
+    assert row["gap_twin"] == pytest.approx(few["gap_twin"].astype(float).mean())
+    assert row["val_loss_final100"] == pytest.approx(few["val_loss_final100"].astype(float).mean())
+    assert (row["draws"], row["runs"]) == (3, 3) and row["gap_twin_se"] > 0
+    shown = isogap("gaps", out, "--json")
+    assert [each["gap_twin"] for each in json.loads(shown.out)] == pytest.approx(cells["gap_twin"].tolist())
+
+
+def test_the_last_gap_does_not_depend_on_the_small_probes(run):
+    cell = {"tokens": 6400, "epochs": 2}
+    tables = [
+        runs_table(run(name, {"defaults": cell | {"small_probe_windows": small}})[0])
+        for name, small in (("small", 4), ("large", 24))
+    ]
+    same = ["gap_probe", "gap_probe_se", "gap_twin", "gap_twin_se", "heldout_loss", "placebo_twin", "paired_sd"]
+    small, large = (table[same].to_numpy(float) for table in tables)
+    assert np.isfinite(small).all() and (small == large).all()
+    assert (tables[0]["run_id"] != tables[1]["run_id"]).all()
+    for name in ("gap_online", "gap_drift"):
+        few, all_ = (table[name].astype(float).to_numpy() for table in tables)
+        assert (few != all_).all() and np.abs(few - all_).max() < 0.1
