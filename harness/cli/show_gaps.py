@@ -36,7 +36,7 @@ def _print_cells(rows: Sequence[dict[str, Any]]) -> None:
             name: row[name]
             for name in ("run_id", "architecture", "domain", "tokenizer", "N_nonembedding", "D", "epochs")
         }
-        line["seeds"] = row["seeds"]
+        line |= {"seeds": row["seeds"], "draws": row["draws"]}
         line |= {name: _measured(row, f"gap_{name}") for name in ESTIMATORS}
         line |= {"detectable": row["minimum_detectable_gap"], "law says": row["predicted_gap"]}
         line["tokens for it"] = row["eval_tokens_needed"]

@@ -5,12 +5,13 @@ from pathlib import Path
 
 from harness.files import open_folder
 from harness.fit.laws.held import parse_held, with_held
-from harness.record.table import export
+from harness.gaps.cells import cells_table
+from harness.record.table import check_ending, export, write_table
 from harness.source import parse_roles
 from harness.terminal import working
 from sweeps.errors import InputError
 
-TABLES = ("runs", "series", "evals", "documents")
+TABLES = ("runs", "cells", "series", "evals", "documents")
 
 
 def write_export(out: str, what: str, to: Path) -> str:
@@ -20,8 +21,11 @@ def write_export(out: str, what: str, to: Path) -> str:
         InputError: another table, no sweep, or an ending that is neither .csv nor .parquet.
     """
     if what not in TABLES:
-        raise InputError("--what", "value", what, "runs, series, evals or documents")
-    return f"{export(open_folder(out), what, to)} rows in {to}"
+        raise InputError("--what", "value", what, ", ".join(TABLES))
+    check_ending(to)
+    folder = open_folder(out)
+    rows = write_table(cells_table(folder), to) if what == "cells" else export(folder, what, to)
+    return f"{rows} rows in {to}"
 
 
 def write_page(
