@@ -33,7 +33,7 @@ DEFAULTS: Mapping[str, Any] = {
     "epochs": 1.0,
     "lr": RateRule(rule="width", c=0.02),
     "warmup": 0.05,
-    "small_probe_windows": 32,
+    "small_probe_windows": 16,
 }
 # These settings go to the optimizer under their own names. Those that are not given keep the defaults of RunConfig.
 _OPTIMIZER = "weight_decay beta1 beta2 eps momentum clip schedule final_lr_ratio decay_fraction".split()

@@ -1,20 +1,77 @@
-"""`isogap plan`: cells, packs, what cannot run and why, and the totals."""
+"""`isogap plan`: cells, packs, what cannot run and why, the totals, and what the sweep would find out."""
 
+import json
+import math
+from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
+from harness.data.windows import shared_windows
+from harness.gaps.cells import cell_key
+from harness.gaps.estimators import DETECTABLE
 from harness.launch.planning import plan_sweep
-from harness.terminal import print_lines
+from harness.terminal import print_lines, working
+from sweeps.config import RunConfig
+from sweeps.errors import InputError
 from sweeps.plan import Plan, PlannedCell, pack_time
+from sweeps.spec import WantedDraws
 
 
-def show_plan(sweep: str, json_: bool, cache: Path | None, calibrate: bool) -> None:
-    """Plan a sweep and print the plan."""
+def show_plan(sweep: str, json_: bool, cache: Path | None, calibrate: bool, power: bool) -> None:
+    """Plan a sweep and print the plan.
+
+    Raises:
+        InputError: a bad spec; or with `power` a sweep without text here, or of fewer cells than the law has constants.
+    """
     planned = plan_sweep(sweep, cache, calibrate)
-    if json_:
-        print(planned.to_json())
-    else:
+    if not json_:
         _print_plan(planned)
+    if not power:
+        if json_:
+            print(planned.to_json())
+        return
+    design = cells_of(planned)
+    if len(design) < 7:
+        expected = "at least 7 cells whose text is on this machine, for the constants of the law gap"
+        raise InputError(sweep, "--power", f"{len(design)} cells", expected)
+    with working("simulating sweeps"):
+        from harness.fit.gap_law.power import power_of  # JAX, which a plan alone does not need
+
+        found = power_of(design)
+    if json_:
+        print(json.dumps(json.loads(planned.to_json()) | {"power": found.to_dict()}, allow_nan=False))
+    else:
+        print("\n".join(found.lines()))
+
+
+def cells_of(planned: Plan) -> pd.DataFrame:
+    """The cells of a plan whose text is on this machine: N, D, U, and the standard error to expect of each gap.
+
+    Where as many draws are wanted as the gap needs, the error is the wanted one, or that of the most draws.
+    """
+    rows = []
+    for config, cells in _by_cell(planned).items():
+        row = cells[0].row
+        if "expected_se" not in row:
+            continue
+        draws, se = cells[0].cell.settings["draws"], float(row["expected_se"])
+        if isinstance(draws, WantedDraws):
+            wanted = draws.se or float(row["predicted_gap"]) / DETECTABLE
+            error = max(wanted, se / math.sqrt(draws.most))
+        else:
+            error = se / math.sqrt(draws)
+        rows.append((row["N_nonembedding"], config.tokens, config.data.unique_tokens, error))
+    return pd.DataFrame(rows, columns=["N", "D", "U", "G_se"])
+
+
+def _by_cell(planned: Plan) -> dict[RunConfig, list[PlannedCell]]:
+    groups: dict[RunConfig, list[PlannedCell]] = defaultdict(list)
+    for cell in planned.cells:
+        if cell.reason is None and cell.cell.config is not None:
+            groups[cell_key(cell.cell.config)].append(cell)
+    return groups
 
 
 def _print_plan(planned: Plan) -> None:
@@ -30,6 +87,7 @@ def _print_plan(planned: Plan) -> None:
     print_lines("packs", rows)
     for cell in planned.infeasible:
         print(f"infeasible: {cell.cell.block} seed {cell.cell.seed}: {cell.reason}")
+    _print_draws(planned)
     seconds = planned.seconds
     several = "" if planned.processes == 1 else f", {planned.processes} processes at a time"
     print(
@@ -41,6 +99,28 @@ def _print_plan(planned: Plan) -> None:
         f"{seconds.compile:.0f} s compiling, {seconds.training:.0f} s training, "
         f"{seconds.evaluation:.0f} s evaluating; text not yet prepared comes on top"
     )
+
+
+def _print_draws(planned: Plan) -> None:
+    """Say which cells get more draws than are planned, and how much text the draws of a cell share."""
+    wanted, shared = [], []
+    for config, cells in _by_cell(planned).items():
+        draws, pool = cells[0].cell.settings["draws"], cells[0].row.get("pool_windows")
+        if isinstance(draws, WantedDraws):
+            wanted.append(draws.most)
+        most = draws.most if isinstance(draws, WantedDraws) else draws
+        if pool is not None and (share := shared_windows(most, config.windows, pool)) > 0.0:
+            shared.append(share)
+    if wanted:
+        print(
+            f"draws: {len(wanted)} cells begin with few draws, which are planned here, and get more until their gap is"
+            f" known as wanted: up to {sum(wanted)} draws in all"
+        )
+    if shared:
+        print(
+            f"draws: the text does not reach for disjoint draws of {len(shared)} cells: up to {max(shared):.0%} of"
+            " their windows are read by several draws"
+        )
 
 
 def _rounded(cell: PlannedCell) -> dict[str, Any]:

@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from harness.data.mixture import stores_of
+from harness.data.mixture import available_tokens, stores_of
 from harness.data.store import TokenStore
 from harness.fit.gap_law.constants import predict_gap
 from harness.gaps.estimators import DETECTABLE, tokens_needed
@@ -44,6 +44,8 @@ def expect(config: RunConfig, stores: tuple[TokenStore, ...]) -> dict[str, Any]:
 
     Returns:
         predicted_gap: the gap of the published law at this N (without embeddings) and D, nats per token.
+        pool_windows: windows of text that there are for the draws of a cell like this.
+        expected_se: the standard error to expect of the gap of one draw, by the best estimator (twins, if any).
         detectable_gap: the smallest gap that the best estimator (twins, if there are any) finds in four of five
             repetitions.
         detectable: whether the predicted gap is at least as large.
@@ -63,6 +65,9 @@ def expect(config: RunConfig, stores: tuple[TokenStore, ...]) -> dict[str, Any]:
     needed = tokens_needed(windows * config.model.context, sd / math.sqrt(on_seen), predicted / DETECTABLE)
     return {
         "predicted_gap": predicted,
+        "expected_se": se,
+        "pool_windows": available_tokens(tuple(share for share, _ in config.data.parts), stores)
+        // config.model.context,
         "detectable_gap": DETECTABLE * se,
         "detectable": predicted >= DETECTABLE * se,
         "eval_tokens_needed": float(f"{needed:.2g}"),
