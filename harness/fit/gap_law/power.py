@@ -100,16 +100,14 @@ class Power:
         ]
         if self.correlation > PROPORTIONAL:
             told.append(
-                f"  D is nearly proportional to a power of N (correlation of the logs {self.correlation:.3f}): such cells"
-                " cannot tell the exponents of N and D apart"
+                f"  D is nearly proportional to a power of N (correlation of the logs {self.correlation:.3f}): such"
+                " cells cannot tell the exponents of N and D apart"
             )
         needed = self.times_needed
         if needed == 1.0:
             told.append("  the sweep would answer: exponents to within 0.1, all rivals told apart")
         elif needed is not None:
-            told.append(
-                f"  it takes {needed:g} times the draws to know the exponents to within 0.1 and tell rivals apart"
-            )
+            told.append(f"  {needed:g} times the draws would answer: exponents to within 0.1, all rivals told apart")
         else:
             told.append(f"  {self.foreseen[-1].times:g} times the draws would not be enough: other cells are needed")
         return told
