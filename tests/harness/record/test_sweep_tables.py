@@ -22,7 +22,8 @@ gap_probe gap_probe_se gap_twin gap_twin_se minimum_detectable_gap converged wal
 EXTRA = {
     "reason", "half", "split_seed", "draw", "D_bytes", "U_bytes", "seen_loss", "heldout_loss", "heldout_bpb",
     "gap_control", "gap_control_se", "gap_probe_se_source", "online_lag", "online_lag_se", "gap_online_first",
-    "gap_online_first_se", "placebo", "placebo_se", "gap_drift", "gap_drift_se", "noise_scale", "document_sd", "paired_sd", "contamination",
+    "gap_online_first_se", "placebo", "placebo_se", "gap_drift",
+    "gap_drift_se", "noise_scale", "document_sd", "paired_sd", "contamination",
     *(f"gap_{name}_bpb{se}" for name in ("probe", "control", "twin") for se in ("", "_se")),
     *(f"placebo_{name}{se}" for name in ("online", "control", "twin") for se in ("", "_se")),
 }  # fmt: skip
