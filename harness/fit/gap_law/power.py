@@ -71,11 +71,13 @@ class Power:
 
     Attributes:
         cells: number of cells with an expected error.
+        simulations: number of simulated sweeps.
         correlation: of log N and log D over the cells; above 0.95 their exponents cannot be told apart.
         foreseen: for the design's draws, then for more, up to the first that answers.
     """
 
     cells: int
+    simulations: int
     correlation: float
     foreseen: tuple[Foreseen, ...]
 
@@ -94,7 +96,7 @@ class Power:
         constants = ", ".join(f"{name} {c.truth:g} ({c.low:.3g} to {c.high:.3g})" for name, c in own.constants.items())
         rivals = ", ".join(f"{rival} {share:.0%}" for rival, share in own.told_apart.items())
         told = [
-            f"{SIMULATIONS} simulated sweeps of {self.cells} cells in which the published law holds:",
+            f"{self.simulations} simulated sweeps of {self.cells} cells in which the published law holds:",
             f"  the middle 95 % of the estimates: {constants}",
             f"  told apart from its rivals: {rivals}; from all of them {own.power:.0%}",
         ]
@@ -113,7 +115,9 @@ class Power:
         return told
 
 
-def power_of(cells: pd.DataFrame, *, times: Sequence[float] = TIMES, seed: int = 0) -> Power:
+def power_of(
+    cells: pd.DataFrame, *, times: Sequence[float] = TIMES, simulations: int = SIMULATIONS, seed: int = 0
+) -> Power:
     """Simulate sweeps at the published gap law and fit the law and its rivals.
 
     Args:
@@ -121,7 +125,7 @@ def power_of(cells: pd.DataFrame, *, times: Sequence[float] = TIMES, seed: int =
         times: multiples of the design's draws; they are tried in this order until one gives an answer.
     """
     truth = np.asarray(predict_gap(cells["N"].to_numpy(float), cells["D"].to_numpy(float)))
-    noise = np.random.default_rng(seed).standard_normal((SIMULATIONS, len(cells)))
+    noise = np.random.default_rng(seed).standard_normal((simulations, len(cells)))
     foreseen = []
     for factor in times:
         error = cells["G_se"].to_numpy(float) / np.sqrt(factor)
@@ -129,7 +133,7 @@ def power_of(cells: pd.DataFrame, *, times: Sequence[float] = TIMES, seed: int =
         if foreseen[-1].answers:
             break
     correlation = np.corrcoef(np.log(cells["N"]), np.log(cells["D"]))[0, 1]
-    return Power(len(cells), float(np.nan_to_num(correlation)), tuple(foreseen))
+    return Power(len(cells), simulations, float(np.nan_to_num(correlation)), tuple(foreseen))
 
 
 def _foreseen(frame: pd.DataFrame, gaps: Float[np.ndarray, "simulations cells"], times: float) -> Foreseen:
