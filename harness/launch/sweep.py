@@ -4,7 +4,7 @@ import dataclasses
 import os
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Set
+from collections.abc import Callable, Collection, Set
 from pathlib import Path
 from typing import Any
 
