@@ -34,7 +34,7 @@ fit.certainty  <- fit.laws fit.problem fit.results fit.search
 fit.referee    <- fit.certainty fit.laws fit.problem fit.results fit.search sweeps
 fit            <- fit.certainty fit.laws fit.problem fit.referee fit.results fit.search sweeps
 fit.allocation <- fit fit.certainty fit.laws fit.problem fit.results sweeps
-fit.gap_law    <- fit fit.certainty fit.laws fit.problem fit.results sweeps
+fit.gap_law    <- fit fit.certainty fit.laws fit.problem fit.results fit.search sweeps
 fit.shared     <- fit fit.certainty fit.laws fit.problem fit.referee fit.results fit.search sweeps
 gaps           <- data files fit.gap_law fit.problem record models sweeps
 tables         <- fit.laws fit.problem sweeps
@@ -46,8 +46,8 @@ report         <- files fit fit.allocation fit.certainty fit.gap_law fit.laws fi
                   record source tables theory sweeps
 machine        <- files train models sweeps
 launch         <- data files gaps machine record terminal track train models sweeps
-cli            <- files fit fit.allocation fit.laws fit.problem fit.results fit.shared gaps launch machine record report
-                  source tables tables.trackers terminal theory train sweeps
+cli            <- data files fit fit.allocation fit.gap_law fit.laws fit.problem fit.results fit.shared gaps launch
+                  machine record report source tables tables.trackers terminal theory train sweeps
 door           <- files fit fit.allocation fit.gap_law fit.laws fit.problem fit.quantities fit.results fit.shared
                   gaps launch record report source train sweeps
 __main__       <- cli machine

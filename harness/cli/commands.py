@@ -92,9 +92,7 @@ def _plan(
     calibrate: Annotated[
         bool, Option(help="measure how fast this machine trains, if it is not known (some minutes, once)")
     ] = True,
-    power: Annotated[
-        bool, Option("--power", help="simulate the sweep and say what it would find out about the gap law")
-    ] = False,
+    power: Annotated[bool, Option("--power", help="simulate what the sweep would find out about the law")] = False,
 ) -> None:
     """Every cell with its sizes and cost, the packs, the time it will take, and what is infeasible and why."""
 

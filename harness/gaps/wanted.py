@@ -1,12 +1,13 @@
 """How many draws each cell of a sweep needs, by the spread of those that have ended."""
 
+import functools
 from collections import defaultdict
 from pathlib import Path
 
 from harness.fit.gap_law.constants import predict_gap
 from harness.gaps.cells import cell_key, draws_of, read_cells
 from harness.gaps.estimators import DETECTABLE
-from harness.gaps.replicates import cell_gaps, draws_for
+from harness.gaps.replicates import CellGap, cell_gaps, draws_for
 from harness.record.status import ENDED
 from harness.record.sweep_folder import read_configs
 from harness.record.table import runs_table
@@ -20,10 +21,27 @@ def draws_wanted(out: Path) -> DrawsOf:
     """A function that says how many draws a cell needs, from what the sweep's folder holds.
 
     A new cell gets its first draws. A cell whose runs have all ended gets as many as make the error of its gap as small
-    as its spec wants. The gap is the twin gap where there are twins, and the probe gap elsewhere.
+    as its spec wants. The gap is the twin gap where there are twins, and the probe gap elsewhere. The folder is read
+    when a cell first asks.
     """
     if not (out / "manifest.json").is_file():
         return first_draws
+    measured = functools.cache(lambda: _measured(out))
+
+    def of(run: RunConfig, wanted: WantedDraws) -> int:
+        standing, unfinished, found = measured()
+        key = cell_key(run)
+        if key in unfinished or key not in found:
+            return max(standing[key], first_draws(run, wanted))
+        ended, gap = found[key]
+        se = wanted.se or float(predict_gap(N=count(run.model).nonembedding, D=run.tokens)) / DETECTABLE
+        return min(wanted.most, standing[key] + draws_for(gap, ended, se, wanted.most) - ended)
+
+    return of
+
+
+def _measured(out: Path) -> tuple[dict[RunConfig, int], set[RunConfig], dict[RunConfig, tuple[int, CellGap]]]:
+    """By cell: how many draws there are; whether some have not ended; how many have a gap, and the gap."""
     table = runs_table(out)
     by_id = {row["run_id"]: row for row in table.to_dict("records")}
     standing: dict[RunConfig, int] = defaultdict(int)
@@ -40,13 +58,4 @@ def draws_wanted(out: Path) -> DrawsOf:
         for key, cell in zip(keys, cells, strict=True)
     ]
     found = {key: (len(own.gaps), gap) for key, own, gap in zip(keys, draws, cell_gaps(draws), strict=True)}
-
-    def of(run: RunConfig, wanted: WantedDraws) -> int:
-        key = cell_key(run)
-        if key in unfinished or key not in found:
-            return max(standing[key], first_draws(run, wanted))
-        ended, gap = found[key]
-        se = wanted.se or float(predict_gap(N=count(run.model).nonembedding, D=run.tokens)) / DETECTABLE
-        return min(wanted.most, standing[key] + draws_for(gap, ended, se, wanted.most) - ended)
-
-    return of
+    return standing, unfinished, found

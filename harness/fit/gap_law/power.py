@@ -23,7 +23,7 @@ STARTS = 8
 # How many times the draws of the design are tried.
 TIMES = (1.0, 4.0, 16.0, 64.0)
 # The power that a design should have.
-POWER = 0.8
+ENOUGH_POWER = 0.8
 # The correlation of log N and log D above which a table cannot tell their exponents apart.
 PROPORTIONAL = 0.95
 
@@ -62,7 +62,7 @@ class Foreseen:
     def answers(self) -> bool:
         """Whether the sweep would answer: the exponents are known to within 0.1, and the rivals are told apart."""
         known = all(self.constants[name].half_width <= RESOLUTION for name in TESTED_EXPONENTS)
-        return known and self.power >= POWER
+        return known and self.power >= ENOUGH_POWER
 
 
 @dataclass(frozen=True)

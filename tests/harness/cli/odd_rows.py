@@ -66,7 +66,7 @@ def layouts() -> Iterator[tuple[str, Odd]]:
         "a row too long": (CSV.replace(LINES[7], LINES[7] + ",5"), "row 7: got '4 cells'"),
         "a title above": (around("Results of 2026"), "got"),
         "an open quote": (CSV.replace(LINES[7], '"' + LINES[7]), "got"),
-        "one column": (written(pd.DataFrame(RUNS, columns=["val_loss"])), "a column for the role N"),
+        "one column": (written(pd.DataFrame(RUNS, columns=["val_loss"])), "columns for the roles N, D"),
         "one row": ("\n".join(LINES[:2]), "rows: got 1"),
         "five rows": ("\n".join(LINES[:6]), "rows: got 5"),
         "HTML": ("<html><body><p>404</p></body></html>", "got"),
