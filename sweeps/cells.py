@@ -100,6 +100,8 @@ def resolve(settings: Mapping[str, Any]) -> tuple[RunConfig | None, str | None]:
     if unique <= context:
         return None, too_short
     rate = settings["lr"]
+    if isinstance(rate, RateRule):
+        rate = rate.rate(params=n, width=model.width, batch_tokens=batch * context, tokens=steps * batch * context)
     try:
         config = RunConfig(
             model=model,
@@ -111,7 +113,7 @@ def resolve(settings: Mapping[str, Any]) -> tuple[RunConfig | None, str | None]:
                 **_given(settings, heldout_fraction="heldout_fraction", split_seed="split_seed"),
             ),
             optimizer=OptimizerConfig(
-                lr=rate.rate(n, model.width) if isinstance(rate, RateRule) else rate,
+                lr=rate,
                 warmup_steps=min(round(settings["warmup"] * steps), steps - 1),
                 **_given(settings, kind="optimizer", **{key: key for key in _OPTIMIZER}),
             ),

@@ -117,26 +117,75 @@ def mixture_name(shares: object) -> object:
     return " + ".join(f"{share / total:.6g} {name}" for name, share in sorted(usable.items()))
 
 
+class PowerOf(BaseModel, frozen=True, extra="forbid"):
+    """The factor (quantity / at)^p of a learning rate: `at` is in the quantity's unit, p is the change per e-fold."""
+
+    at: Annotated[Real, Field(gt=0)]
+    p: Annotated[Real, Field(ge=-4, le=4)]
+
+
+# The quantities of a run that a rule `power` may read.
+RATE_QUANTITIES = ("params", "width", "batch_tokens", "tokens")
+
+
 class RateRule(BaseModel, frozen=True, extra="forbid"):
-    """The learning rate as a function of size.
+    """The peak learning rate as a function of a run's sizes.
 
     Rule `params`: c (N / 1e6)^-p. GPT-3's table 2.1 (Brown et al. 2020) goes from 6e-4 at 1.25e8 parameters to 6e-5 at
     1.75e11, which is p = 0.32. Rule `width`: c / sqrt(width), the width factor in equation 3 of Vaswani et al. 2017.
+
+    Rule `power`: c times (quantity / at)^p for each of the given quantities, so that c is the rate of a run that has
+    them all at their `at`. The Delphi runs (marin-community/marin, pull request 3292, 2026) used
+    c sqrt(B / B0) (D / D0)^-0.3, with batch_tokens for B and tokens for D; the later recipe in issue 6044 there is
+    proportional to B^0.5 D^-0.395 width^-0.15.
+
+    Attributes:
+        c: the rate's factor, per step.
+        p: the exponent of rule `params`.
+        params: N by the cell's `params_kind`, as a factor of rule `power`.
+        width: the width of the model, likewise.
+        batch_tokens: B, tokens of a step, likewise.
+        tokens: D, tokens of the whole run, likewise.
     """
 
-    rule: Literal["params", "width"]
+    rule: Literal["params", "width", "power"]
     c: Annotated[Real, Field(gt=0)]
     p: Annotated[Real, Field(ge=0, le=2)] | None = None
+    params: PowerOf | None = None
+    width: PowerOf | None = None
+    batch_tokens: PowerOf | None = None
+    tokens: PowerOf | None = None
 
     @model_validator(mode="after")
-    def _exponent(self):
-        if (self.p is None) != (self.rule == "width"):
+    def _complete(self):
+        if (self.p is None) != (self.rule != "params"):
             raise ValueError("p with rule `params`, and only with it")
+        if bool(self._powers) != (self.rule == "power"):
+            raise ValueError(f"one or more of {', '.join(RATE_QUANTITIES)} with rule `power`, and only with it")
         return self
 
-    def rate(self, n: float, width: int) -> float:
-        """The peak learning rate, rounded to six digits: a run's id must not depend on the last bit of a power."""
-        value = self.c / math.sqrt(width) if self.rule == "width" else self.c * (n / 1e6) ** -(self.p or 0.0)
+    @property
+    def _powers(self) -> dict[str, PowerOf]:
+        powers = {name: getattr(self, name) for name in RATE_QUANTITIES}
+        return {name: power for name, power in powers.items() if power is not None}
+
+    def rate(self, *, params: float, width: int, batch_tokens: int, tokens: int) -> float:
+        """The peak learning rate, rounded to six digits: a run's id must not depend on the last bit of a power.
+
+        Args:
+            params: N, number of parameters.
+            width: width of the model.
+            batch_tokens: B, tokens of a step.
+            tokens: D, tokens of the run.
+        """
+        value = self.c
+        if self.rule == "width":
+            value /= math.sqrt(width)
+        elif self.rule == "params":
+            value *= (params / 1e6) ** -(self.p or 0.0)
+        else:
+            run = {"params": params, "width": width, "batch_tokens": batch_tokens, "tokens": tokens}
+            value *= math.prod((run[name] / power.at) ** power.p for name, power in self._powers.items())
         return float(f"{value:.6g}")
 
 

@@ -26,7 +26,7 @@ from models.config import ARCHITECTURES, Activation
 from models.count import Which
 from sweeps.complaints import input_error, shorten, yaml_place
 from sweeps.errors import InputError
-from sweeps.rules import RateRule, Real, Tokens, Whole, mixture_name, vocab_of
+from sweeps.rules import RATE_QUANTITIES, PowerOf, RateRule, Real, Tokens, Whole, mixture_name, vocab_of
 
 MOST_CELLS = 100_000
 _Positive = Annotated[Real, Field(gt=0)]
@@ -181,6 +181,7 @@ KNOWN_KEYS: Mapping[str, tuple[str, ...]] = {
     "extra_seeds": tuple(ExtraSeeds.model_fields),
     "<rule>": tuple(RateRule.model_fields),
     "<wanted>": tuple(WantedDraws.model_fields),
+    **dict.fromkeys(RATE_QUANTITIES, tuple(PowerOf.model_fields)),
 }
 
 

@@ -1,5 +1,6 @@
 """Specs to cells: the axes' arithmetic, honest rounding, and one line for every bad spec."""
 
+import math
 import re
 
 import pytest
@@ -67,6 +68,16 @@ def test_token_rules_speak_of_the_named_n_as_the_shape_has_it(kind):
     ).configs
     wanted = 2.5 * count(config.model).of(kind) ** 1.1
     assert abs(config.tokens - wanted) <= config.batch_tokens / 2
+
+
+def test_a_rate_rule_reads_the_rounded_sizes_of_the_run():
+    rule = {"rule": "power", "c": 1e-3, "batch_tokens": {"at": 512, "p": 0.5}, "tokens": {"at": 1e5, "p": -0.3}}
+    grid = {"lr": rule, "batch": [8, 24], "tokens": [123_456, "30 N"]}
+    configs = sweep_of({"grid": grid}, defaults={"params": 20_000, "context": 64}).configs
+    for config in configs:
+        wanted = 1e-3 * math.sqrt(config.batch * 64 / 512) * (config.tokens / 1e5) ** -0.3
+        assert config.optimizer.lr == pytest.approx(wanted, rel=1e-5)
+    assert len({config.optimizer.lr for config in configs}) == 4
 
 
 @given(
@@ -170,9 +181,10 @@ def test_every_architecture_and_setting_arrives():
         ({"grid": {"tokenizers": ["bytes"]}}, "blocks[0].grid.tokenizers", "did you mean 'tokenizer'"),
         ({"grid": {"lr": [0.1, "fast"]}}, "blocks[0].grid.lr[1]: got 'fast'", "number"),
         ({"grid": {"lr": [0.1, -1]}}, "blocks[0].grid.lr[1]: got -1", "greater than 0"),
-        ({"grid": {"lr": {"rule": "parms", "c": 1}}}, "blocks[0].grid.lr[0].rule", "'params' or 'width'"),
+        ({"grid": {"lr": {"rule": "parms", "c": 1}}}, "blocks[0].grid.lr[0].rule", "'params', 'width' or 'power'"),
         ({"grid": {"lr": {"rule": "width"}}}, "blocks[0].grid.lr[0].c: got 'nothing'", "this field"),
-        ({"grid": {"lr": {"rule": "width", "c": 1, "power": 2}}}, "blocks[0].grid.lr[0].power", "one of c, p, rule"),
+        ({"grid": {"lr": {"rule": "width", "c": 1, "of": 2}}}, "blocks[0].grid.lr[0].of", "one of batch_tokens, c, p"),
+        ({"grid": {"lr": {"rule": "power", "c": 1, "width": {"by": 1}}}}, "blocks[0].grid.lr[0].width.by", "one of at, p"),
         ({"grid": {"architecture": ["dense", "moe"]}}, "blocks[0].grid.architecture[1]", "switch_top1"),
         ({"grid": {"tokenizer": ["bpe:10"]}}, "blocks[0].grid.tokenizer[0]", "bpe:V"),
         ({"grid": {"tokens": ["20 M"]}}, "blocks[0].grid.tokens[0]", "20 N"),
