@@ -120,6 +120,8 @@ def _run(
     ] = None,
     retry: Annotated[str | None, Option(metavar="failed,diverged,lost", help="train such runs again")] = None,
     track: Annotated[list[str], Option(help="also send the results to tensorboard or wandb; may be repeated")] = [],  # noqa: B006
+    retry_failed: Annotated[bool, Option("--retry-failed", help="train failed runs again")] = False,
+    track: Annotated[list[str], Option(help="also write to mlflow, tensorboard, trackio or wandb; repeatable")] = [],  # noqa: B006
     cache: Cache = None,
 ) -> None:
     """Train what has not ended yet; interrupted runs go on from their checkpoints."""

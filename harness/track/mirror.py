@@ -15,7 +15,7 @@ from sweeps.config import RunConfig
 from sweeps.errors import InputError, reason_of
 
 # A tracker is named like its package and like its module here; that module defines `mirror_to_NAME(out, run)`.
-TRACKERS = ("tensorboard", "wandb")
+TRACKERS = ("mlflow", "tensorboard", "trackio", "wandb")
 # Seconds between two updates of a tracker; a run has new rows every 20 s (`harness.train.pack.SAVE_SECONDS`).
 UPDATE_SECONDS = 30.0
 # The last update, when the training is over, may take this many seconds.
@@ -32,7 +32,7 @@ def check_trackers(names: Sequence[str]) -> None:
     """
     for name in names:
         if name not in TRACKERS:
-            raise InputError("--track", "value", name, " or ".join(TRACKERS))
+            raise InputError("--track", "value", name, f"one of {', '.join(TRACKERS)}")
         if importlib.util.find_spec(name) is None:
             raise InputError("--track", "package", f"no {name}", f"that it is installed: pip install 'isogap[{name}]'")
 

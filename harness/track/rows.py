@@ -53,6 +53,19 @@ def scalars(segment: Path) -> Iterator[tuple[int, dict[str, float]]]:
     yield from rows.items()
 
 
+def new_rows(folder: Path, after: int) -> dict[int, dict[str, float]]:
+    """The quantities of each committed step beyond the step `after`, in the order of the steps, by names of `scalars`.
+
+    Segments are read only if they reach beyond that step.
+    """
+    rows: dict[int, dict[str, float]] = {}
+    for segment in committed_segments(folder):
+        if last_step(segment) > after:
+            for step, row in scalars(segment):
+                rows.setdefault(step, {}).update(row)
+    return {step: rows[step] for step in sorted(rows) if step > after}
+
+
 def training_clock(folder: Path) -> tuple[np.ndarray, np.ndarray]:
     """Steps, rising from 0, and the seconds that the run had trained after each. Unlike wall clocks they never fall."""
     steps, seconds = [0], [0.0]

@@ -9,7 +9,7 @@ from typing import Any
 
 from harness.files import write_json
 from harness.record.status import ENDED, read_status, run_folder
-from harness.track.rows import committed_segments, last_step, scalars, settings_of
+from harness.track.rows import new_rows, settings_of
 from sweeps.config import RunConfig
 
 # Imported by name, because neither the package nor its types are installed with the project.
@@ -36,16 +36,12 @@ def mirror_to_wandb(out: Path, run: RunConfig) -> None:
     if offline and status.state not in ENDED:
         return
     logged = json.loads(file.read_text())["step"] if file.is_file() else -1
-    new = [segment for segment in committed_segments(folder) if last_step(segment) > logged]
-    if not new:
+    rows = new_rows(folder, logged)
+    if not rows:
         return
     if offline and logged < 0:
         for left in (out / "wandb").glob(f"offline-run-*-{run.run_id}"):
             shutil.rmtree(left)
-    rows: dict[int, dict[str, float]] = {}
-    for segment in new:
-        for step, row in scalars(segment):
-            rows.setdefault(step, {}).update(row)
     settings = wandb.Settings(
         silent=True, console="off", disable_git=True, save_code=False, x_disable_stats=True, x_disable_meta=True,
         finish_timeout=FINISH_SECONDS, finish_timeout_raises=True,
@@ -56,9 +52,10 @@ def mirror_to_wandb(out: Path, run: RunConfig) -> None:
         reinit="create_new", settings=settings,
     )  # fmt: skip
     try:
-        for step in sorted(step for step in rows if step > logged and step >= session.starting_step):
-            session.log(rows[step], step=step)
+        for step, row in rows.items():
+            if step >= session.starting_step:
+                session.log(row, step=step)
         session.summary["state"] = status.state
     finally:
         session.finish()
-    write_json(file, {"step": max(map(last_step, new))})
+    write_json(file, {"step": max(rows)})

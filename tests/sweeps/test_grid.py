@@ -184,7 +184,7 @@ def test_every_architecture_and_setting_arrives():
         ({"grid": {"lr": {"rule": "parms", "c": 1}}}, "blocks[0].grid.lr[0].rule", "'params', 'width' or 'power'"),
         ({"grid": {"lr": {"rule": "width"}}}, "blocks[0].grid.lr[0].c: got 'nothing'", "this field"),
         ({"grid": {"lr": {"rule": "width", "c": 1, "of": 2}}}, "blocks[0].grid.lr[0].of", "one of batch_tokens, c, p"),
-        ({"grid": {"lr": {"rule": "power", "c": 1, "width": {"by": 1}}}}, "blocks[0].grid.lr[0].width.by", "one of at, p"),
+        ({"grid": {"lr": {"rule": "power", "c": 1, "width": {"by": 1}}}}, "blocks[0].grid.lr[0].width.by", "at, p"),
         ({"grid": {"architecture": ["dense", "moe"]}}, "blocks[0].grid.architecture[1]", "switch_top1"),
         ({"grid": {"tokenizer": ["bpe:10"]}}, "blocks[0].grid.tokenizer[0]", "bpe:V"),
         ({"grid": {"tokens": ["20 M"]}}, "blocks[0].grid.tokens[0]", "20 N"),

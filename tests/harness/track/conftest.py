@@ -1,6 +1,12 @@
-"""A run's record that is written, cut back as a resume does, and written on, beside a plain list of what it holds."""
+"""A run's record that is written, cut back as a resume does, and written on, beside a plain list of what it holds.
 
+Trackers write to stores of the test: MLflow's database, whose making takes six seconds, is made once and copied.
+"""
+
+import importlib
+import os
 import random
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +16,8 @@ from harness.record.segments import drop_segments_beyond, write_segment
 from harness.record.status import Status, run_folder, write_status
 from models.config import make_config
 from sweeps.config import DataConfig, OptimizerConfig, RunConfig
+
+os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"  # read when the package is imported
 
 
 class Recorded:
@@ -67,3 +75,30 @@ def recorded(tmp_path):
         return Recorded(tmp_path / "sweep", seed)
 
     return make
+
+
+@pytest.fixture(scope="session")
+def empty_mlflow(tmp_path_factory):
+    """A database of MLflow without runs."""
+    mlflow = pytest.importorskip("mlflow")
+    pytest.importorskip("sqlalchemy")
+    file = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
+    mlflow.MlflowClient(f"sqlite:///{file}").search_experiments()
+    return file
+
+
+@pytest.fixture
+def mlflow_store(empty_mlflow, tmp_path, monkeypatch):
+    """The database that the mirror writes to."""
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    (tmp_path / "sweep" / "mlflow").mkdir(parents=True)
+    return shutil.copy(empty_mlflow, tmp_path / "sweep" / "mlflow" / "mlflow.db")
+
+
+@pytest.fixture
+def trackio_store(tmp_path, monkeypatch):
+    """The folder that the mirror writes to; Trackio's modules take it from the environment when they are imported."""
+    pytest.importorskip("trackio")
+    for name in ("utils", "sqlite_storage"):
+        monkeypatch.setattr(importlib.import_module(f"trackio.{name}"), "TRACKIO_DIR", tmp_path / "trackio")
+    return tmp_path / "trackio"

@@ -71,7 +71,9 @@ def test_a_tracker_that_hangs_is_left(recorded, tracker, capsys, monkeypatch):
 
 def test_what_cannot_be_tracked_to_is_refused(monkeypatch):
     check_trackers([])
-    with pytest.raises(InputError, match="--track: value: got 'tensorbored', expected tensorboard or wandb"):
+    with pytest.raises(
+        InputError, match="--track: value: got 'tensorbored', expected one of mlflow, tensorboard, trackio, wandb"
+    ):
         check_trackers(["tensorbored"])
     monkeypatch.setattr(module.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(InputError, match=r"pip install 'isogap\[wandb\]'"):
