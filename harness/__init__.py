@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from harness.fit.shared.exponents import compare_exponents
     from harness.source import read_runs
     from harness.tables.trackers.runs import import_runs
+    from harness.tuning import tune_rates as tune
     from sweeps.errors import InputError
 
 # Where each function is defined, and its name there.
@@ -64,12 +65,13 @@ _HOMES = {
     "predict_gap": ("harness.fit.gap_law.constants", "predict_gap"),
     "import_runs": ("harness.tables.trackers.runs", "import_runs"),
     "read_runs": ("harness.source", "read_runs"),
+    "tune": ("harness.tuning", "tune_rates"),
     "InputError": ("sweeps.errors", "InputError"),
 }
 __all__ = [
     "InputError", "allocate", "allocate_runs", "best_in_time", "collapse", "compare", "compare_exponents", "crossover",
     "fit", "fit_by", "gaps", "import_runs", "laws", "memorised_bits", "pass_rates", "plan", "predict", "predict_gap",
-    "read_runs", "report", "run", "transfer", "universality", "verdict",
+    "read_runs", "report", "run", "transfer", "tune", "universality", "verdict",
 ]  # fmt: skip
 
 

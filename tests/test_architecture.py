@@ -48,10 +48,13 @@ machine        <- files train models sweeps
 launch         <- data files gaps machine record terminal track train models sweeps
 cli            <- data files fit fit.allocation fit.gap_law fit.laws fit.problem fit.results fit.shared gaps launch
                   machine record report source tables tables.trackers terminal theory train sweeps
+tuning         <- files fit.allocation fit.problem fit.results launch record sweeps train
+cli            <- files fit fit.allocation fit.laws fit.problem fit.results fit.shared gaps launch machine record report
+                  source tables tables.trackers terminal theory train tuning sweeps
 door           <- files fit fit.allocation fit.gap_law fit.laws fit.problem fit.quantities fit.results fit.shared
                   gaps launch record report source train sweeps
 __main__       <- cli machine
-harness        <- door fit.allocation fit.gap_law fit.quantities fit.shared source sweeps tables.trackers
+harness        <- door fit.allocation fit.gap_law fit.quantities fit.shared source sweeps tables.trackers tuning
 """
 
 # Public names that more than one file may define, and why.

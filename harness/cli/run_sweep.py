@@ -31,13 +31,13 @@ def train_sweep(
         status = run_sweep(sweep, Session(open_folder(out), cache or default_cache(), **options))
     except PeerError as error:
         print(f"isogap: {error}".replace("\n", " "), file=sys.stderr)
-        _leave(1)  # the interpreter's end would wait for the other processes
+        end_process(1)  # the interpreter's end would wait for the other processes
     if status in (130, 143):
-        _leave(status)  # a thread may be compiling, and the interpreter's end would wait for it
+        end_process(status)  # a thread may be compiling, and the interpreter's end would wait for it
     raise typer.Exit(status)
 
 
-def _leave(status: int) -> NoReturn:
+def end_process(status: int) -> NoReturn:
     """End this process without waiting for threads or other processes."""
     sys.stdout.flush()
     sys.stderr.flush()
