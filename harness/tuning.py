@@ -141,6 +141,13 @@ def train_rates(sweep: str, session: Session, *, factors: Sequence[float] = (), 
         return run_sweep(str(file), session)
 
 
+def check_quantities(over: Sequence[str]) -> None:
+    """Raise InputError for a quantity that is none of RATE_QUANTITIES."""
+    for name in over:
+        if name not in RATE_QUANTITIES:
+            raise InputError("--over", "value", name, f"some of {', '.join(RATE_QUANTITIES)}")
+
+
 def read_rates(out: Path, over: Sequence[str] = ("width", "batch_tokens", "tokens")) -> TunedRates:
     """Find the best rate of each size in a folder that `train_rates` filled, and the rule of each recipe.
 
@@ -151,9 +158,7 @@ def read_rates(out: Path, over: Sequence[str] = ("width", "batch_tokens", "token
     Raises:
         InputError: no sweep in the folder, an unknown quantity, or no size that was trained at several rates.
     """
-    for name in over:
-        if name not in RATE_QUANTITIES:
-            raise InputError("--over", "value", name, f"some of {', '.join(RATE_QUANTITIES)}")
+    check_quantities(over)
     configs = read_configs(out)
     table = runs_table(out).set_index("run_id")
     sizes: dict[str, list[RunConfig]] = {}
@@ -211,6 +216,7 @@ def tune_rates(
     Raises:
         InputError: a bad spec, numbers that are no rates, or a folder that cannot be used.
     """
+    check_quantities(over)
     folder = open_folder(str(out))
     cache = default_cache() if cache is None else Path(cache)
     session = Session(folder, cache, workers=workers, max_minutes=max_minutes)

@@ -8,7 +8,7 @@ from harness.cli.render import render
 from harness.cli.run_sweep import end_process
 from harness.files import default_cache, open_folder, write_text
 from harness.train.session import Session
-from harness.tuning import read_rates, train_rates
+from harness.tuning import check_quantities, read_rates, train_rates
 from sweeps.errors import InputError
 
 
@@ -25,10 +25,12 @@ def tune(
     folder = open_folder(out)
     session = Session(folder, cache or default_cache(), workers=workers, max_minutes=max_minutes)
     options = {"factors": _numbers("--factors", factors), "between": _numbers("--between", between)}
+    quantities = [name.strip() for name in over.split(",")]
+    check_quantities(quantities)
     status = train_rates(sweep, session, **options)
     if status in (130, 143):
         end_process(status)
-    tuned = read_rates(folder, [name.strip() for name in over.split(",")])
+    tuned = read_rates(folder, quantities)
     print(render(tuned.shown()), end="")
     if json_ is not None:
         write_text(json_, tuned.to_json())
