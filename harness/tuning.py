@@ -238,6 +238,8 @@ def _recipe(config: RunConfig) -> str:
     words = [model.architecture, config.data.domain, config.data.tokenizer]
     options = {field.name: field.default for field in dataclasses.fields(model) if field.name in _MODEL_OPTIONS}
     words += [f"{name} {getattr(model, name)}" for name, usual in options.items() if getattr(model, name) != usual]
+    if model.base:
+        words.append(f"complete_p from {model.base.width} x {model.base.depth}")
     if model.moe:
         words.append(f"{model.moe.experts} experts")
     words += [

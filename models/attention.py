@@ -5,6 +5,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
+from models.complete_p import initial_depth, times
 from models.compute import AttentionMethod
 from models.config import ModelConfig
 from models.cpu.chunked_attention import chunked_attention
@@ -54,7 +55,7 @@ class Attention(nnx.Module):
         self.config = config
         width, std = config.width, config.width**-0.5
         self.query, self.key, self.value = (weight(width, width, std=std) for _ in range(3))
-        self.out = weight(width, width, std=std * (2 * config.depth) ** -0.5)
+        self.out = weight(width, width, std=std * (2 * initial_depth(config)) ** -0.5)
         if config.qk_norm:
             self.query_scale, self.key_scale = (
                 nnx.Param(jnp.ones(config.width // config.heads, jnp.float32)) for _ in range(2)
@@ -63,7 +64,7 @@ class Attention(nnx.Module):
     def __call__(self, x: Float[Array, "BT width"], batch: int, method: AttentionMethod) -> Float[Array, "BT width"]:
         """Attention within each of the `batch` sequences whose rows are stacked in x."""
         config = self.config
-        heads, head_width = config.heads, config.width // config.heads
+        heads, head_width = config.heads, config.head_width
         time = x.shape[0] // batch
 
         def split(weight: nnx.Param) -> Float[Array, "BH T head"]:
@@ -73,6 +74,8 @@ class Attention(nnx.Module):
         q, k, v = split(self.query), split(self.key), split(self.value)
         if config.qk_norm:
             q, k = rms_normalise(q, self.query_scale[...]), rms_normalise(k, self.key_scale[...])
+        if config.base:  # scores of 1/head_width, because trained queries and keys are no longer independent
+            q = times(q, (config.base.head_width / head_width) ** 0.5)
         table = rotary_table(time, head_width, config.rope_base)
         mixed = causal_attention(rotate(q, table), rotate(k, table), v, method)
         mixed = mixed.reshape(batch, heads, time, head_width).transpose(0, 2, 1, 3).reshape(x.shape)

@@ -69,6 +69,25 @@ class MoEConfig:
 
 
 @dataclasses.dataclass(frozen=True)
+class BaseSize:
+    """The size of model whose learning rate other sizes take over (CompleteP, `models.complete_p`).
+
+    Attributes:
+        width, depth: of that model.
+        head_width: width of its attention heads.
+    """
+
+    width: int
+    depth: int
+    head_width: int
+
+    def __post_init__(self):
+        for name in ("width", "depth", "head_width"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} of the base must be positive, got {getattr(self, name)}")
+
+
+@dataclasses.dataclass(frozen=True)
 class ModelConfig:
     """A decoder-only transformer.
 
@@ -85,6 +104,7 @@ class ModelConfig:
         qk_norm: whether queries and keys are normalised per head.
         rope_base: base of the rotary frequencies.
         moe: the mixture, or None for a dense feed-forward.
+        base: the base size of CompleteP, or None for the standard parametrisation.
     """
 
     vocab: int
@@ -99,6 +119,7 @@ class ModelConfig:
     qk_norm: bool = False
     rope_base: float = 10_000.0
     moe: MoEConfig | None = None
+    base: BaseSize | None = None
 
     def __post_init__(self):
         _one_of("block", self.block, BlockKind)
@@ -110,6 +131,21 @@ class ModelConfig:
             raise ValueError(f"width {self.width} must split into {self.heads} heads of even width")
         if not 1 < self.rope_base < math.inf:
             raise ValueError(f"rope_base must be above 1 and finite, got {self.rope_base}")
+
+    @property
+    def head_width(self) -> int:
+        """Features of one attention head."""
+        return self.width // self.heads
+
+    @property
+    def width_ratio(self) -> float:
+        """Width over the base's; 1 in the standard parametrisation."""
+        return self.width / self.base.width if self.base else 1.0
+
+    @property
+    def depth_ratio(self) -> float:
+        """Depth over the base's; 1 in the standard parametrisation."""
+        return self.depth / self.base.depth if self.base else 1.0
 
     def is_moe_layer(self, layer: int) -> bool:
         """Whether the feed-forward of this layer (0-based) is a mixture."""
@@ -161,6 +197,7 @@ def make_config(
     tied: bool = True,
     qk_norm: bool = False,
     experts: int | None = None,
+    base: BaseSize | None = None,
 ) -> ModelConfig:
     """The configuration of a model of a named architecture; mixtures are those of `default_moe`.
 
@@ -173,4 +210,6 @@ def make_config(
         ffn_width = 4 * width if activation == "gelu" else 8 * max(1, round(width / 3))
     moe = None if architecture in ("dense", "parallel") else default_moe(architecture, ffn_width, experts)
     block = "parallel" if architecture == "parallel" else "sequential"
-    return ModelConfig(vocab, context, width, depth, heads, ffn_width, block, activation, tied, qk_norm, moe=moe)
+    return ModelConfig(
+        vocab, context, width, depth, heads, ffn_width, block, activation, tied, qk_norm, moe=moe, base=base
+    )

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
+from models.complete_p import initial_depth, router_std
 from models.compute import Compute
 from models.config import ModelConfig, MoEConfig
 from models.dispatch import block_rows, from_slots, route, to_slots
@@ -55,11 +56,12 @@ class MixtureOfExperts(nnx.Module):
         moe = config.moe
         assert moe is not None
         self.moe = moe
-        self.router = weight(config.width, moe.experts, std=config.width**-0.5)
-        self.experts = FeedForward(config.width, moe.expert_width, config.depth, config.activation, moe.experts)
+        depth = initial_depth(config)
+        self.router = weight(config.width, moe.experts, std=router_std(config))
+        self.experts = FeedForward(config.width, moe.expert_width, depth, config.activation, moe.experts)
         if moe.shared_experts:
             hidden = moe.shared_experts * moe.expert_width
-            self.shared = FeedForward(config.width, hidden, config.depth, config.activation)
+            self.shared = FeedForward(config.width, hidden, depth, config.activation)
         if moe.routing == "fine_grained_shared":
             self.bias = SelectionBias(jnp.zeros(moe.experts, jnp.float32))
 

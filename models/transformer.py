@@ -5,7 +5,7 @@ at 112 GFLOP/s on 2 cores as sums over one flattened axis, and far slower as sum
 """
 
 import functools
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +13,7 @@ from flax import nnx
 from jaxtyping import Array, Float, Int, Key
 
 from models.attention import Attention
+from models.complete_p import initial_depth, times
 from models.compute import Compute
 from models.config import ModelConfig
 from models.cpu.one_pass_loss import mean_cross_entropy
@@ -20,7 +21,7 @@ from models.ffn import FeedForward
 from models.loss import cross_entropy
 from models.moe import MixtureOfExperts, RouterStats, SelectionBias, summarise
 from models.norm import LayerNorm
-from models.weights import draw_parameters, weight
+from models.weights import draw_parameters, is_table, weight
 
 # Spread of the embedding and the head: small beside the blocks' outputs, so that an untrained model has the loss ln V.
 TABLE_STD = 0.02
@@ -31,24 +32,25 @@ class TransformerBlock(nnx.Module):
 
     def __init__(self, config: ModelConfig, layer: int):
         self.parallel = config.block == "parallel"
+        self.share = 1 / config.depth_ratio
         self.norm = LayerNorm(config.width)
         self.attention = Attention(config)
         if not self.parallel:
             self.ffn_norm = LayerNorm(config.width)
         self.moe = MixtureOfExperts(config) if config.is_moe_layer(layer) else None
         if self.moe is None:
-            self.ffn = FeedForward(config.width, config.ffn_width, config.depth, config.activation)
+            self.ffn = FeedForward(config.width, config.ffn_width, initial_depth(config), config.activation)
 
     def __call__(self, x: Float[Array, "n width"], batch: int, training: bool, compute: Compute):
         """(The layer's output, the report of its mixture or None)."""
         normed = self.norm(x)
-        x = x + self.attention(normed, batch, compute.attention)
+        x = x + times(self.attention(normed, batch, compute.attention), self.share)
         if not self.parallel:
             normed = self.ffn_norm(x)
         if self.moe is None:
-            return x + self.ffn(normed, compute.padding), None
+            return x + times(self.ffn(normed, compute.padding), self.share), None
         y, routed = self.moe(normed, batch, training, compute)
-        return x + y, routed
+        return x + times(y, self.share), routed
 
 
 class Transformer(nnx.Module):
@@ -58,6 +60,7 @@ class Transformer(nnx.Module):
         self.embedding = weight(config.vocab, config.width, std=TABLE_STD)
         self.blocks = nnx.List([TransformerBlock(config, layer) for layer in range(config.depth)])
         self.norm = LayerNorm(config.width)
+        self.share = 1 / config.width_ratio
         self.head = None if config.tied else weight(config.vocab, config.width, std=TABLE_STD)
 
     def embed(self, tokens: Int[Array, "B T"]) -> Float[Array, "n width"]:
@@ -65,13 +68,13 @@ class Transformer(nnx.Module):
         return self.embedding[...][tokens.reshape(-1)]
 
     def hidden(self, embedded: Float[Array, "n width"], batch: int, training: bool, compute: Compute):
-        """(Hidden states after the final norm, each mixture layer's report) of `batch` embedded sequences."""
+        """(What the unembedding turns into logits, each mixture layer's report) of `batch` embedded sequences."""
         x = embedded.astype(compute.dtype)
         routed = []
         for block in self.blocks:
             x, report = block(x, batch, training, compute)
             routed += [] if report is None else [report]
-        return self.norm(x), routed
+        return times(self.norm(x), self.share), routed
 
     def unembedding(self) -> Float[Array, "vocab width"]:
         """The matrix that turns hidden states into logits, float32."""
@@ -88,11 +91,6 @@ def init(config: ModelConfig, key: Key[Array, ""]) -> tuple[nnx.State, nnx.State
     """Draw new (parameters, selection biases), float32; only `fine_grained_shared` has biases."""
     _, params, biases = _declared(config)
     return draw_parameters(params, key), jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), biases)
-
-
-def is_table(path: tuple[Any, ...]) -> bool:
-    """Whether the parameter at this path of the tree is one of the vocabulary's tables: the embedding or the head."""
-    return any(getattr(part, "key", None) in ("embedding", "head") for part in path)
 
 
 def _model(config: ModelConfig, params: nnx.State, biases: nnx.State, compute: Compute) -> Transformer:

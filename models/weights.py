@@ -1,5 +1,7 @@
 """How parameters are drawn: each is declared by its shape and spread, and all are drawn at once."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
@@ -9,6 +11,11 @@ from jaxtyping import Array, Key
 def weight(*shape: int, std: float) -> nnx.Param:
     """A float32 parameter that `draw_parameters` fills from N(0, std^2); until then it holds zeros."""
     return nnx.Param(jnp.zeros(shape, jnp.float32), std=std)
+
+
+def is_table(path: tuple[Any, ...]) -> bool:
+    """Whether the parameter at this path of the tree is one of the vocabulary's tables: the embedding or the head."""
+    return any(getattr(part, "key", None) in ("embedding", "head") for part in path)
 
 
 def draw_parameters(params: nnx.State, key: Key[Array, ""]) -> nnx.State:

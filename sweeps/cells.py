@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from models.config import ModelConfig, make_config
+from models.config import BaseSize, ModelConfig, make_config
 from models.count import Which, count, flops
 from models.sizes import choose_heads, shape_for
 from sweeps.config import DataConfig, OptimizerConfig, ProbeConfig, RunConfig
@@ -24,6 +24,9 @@ DEFAULTS: Mapping[str, Any] = {
     "tied": True,
     "qk_norm": False,
     "experts": None,
+    "parametrization": "standard",
+    "base_width": 64,
+    "base_depth": 2,
     "domain": "stdlib_code",
     "tokenizer": "bytes",
     "twins": False,
@@ -101,7 +104,9 @@ def resolve(settings: Mapping[str, Any]) -> tuple[RunConfig | None, str | None]:
         return None, too_short
     rate = settings["lr"]
     if isinstance(rate, RateRule):
-        rate = rate.rate(params=n, width=model.width, batch_tokens=batch * context, tokens=steps * batch * context)
+        # Rule `width` is the standard parametrisation's answer to the width, which CompleteP replaces.
+        width = model.base.width if model.base and rate.rule == "width" else model.width
+        rate = rate.rate(params=n, width=width, batch_tokens=batch * context, tokens=steps * batch * context)
     try:
         config = RunConfig(
             model=model,
@@ -153,6 +158,9 @@ def derived(config: RunConfig, which: Which) -> dict[str, Scalar]:
         "heads": model.heads,
         "ffn_width": model.ffn_width,
         "experts": model.moe.experts if model.moe else 0,
+        "parametrization": "complete_p" if model.base else "standard",
+        "base_width": model.base.width if model.base else 0,
+        "base_depth": model.base.depth if model.base else 0,
         "batch": config.batch,
         "batch_tokens": config.batch_tokens,
         "heldout_fraction": config.data.heldout_fraction,
@@ -175,6 +183,9 @@ def _model(settings: Mapping[str, Any]) -> ModelConfig:
     architecture = settings["architecture"]
     family = {key: settings[key] for key in ("context", "activation", "tied", "qk_norm", "experts")}
     family["vocab"] = vocab_of(settings["tokenizer"])
+    if settings["parametrization"] == "complete_p":
+        base_width = settings["base_width"]
+        family["base"] = BaseSize(base_width, settings["base_depth"], base_width // choose_heads(base_width))
     if "params" in settings:
         aspect = settings.get("aspect")
         return shape_for(settings["params"], settings["params_kind"], architecture, aspect=aspect, **family)

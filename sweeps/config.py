@@ -132,6 +132,8 @@ class RunConfig(_Strict, frozen=True):
             )
         if self.optimizer.warmup_steps >= self.steps and self.optimizer.warmup_steps > 0:
             raise ValueError(f"optimizer.warmup_steps {self.optimizer.warmup_steps} must be below steps {self.steps}")
+        if self.model.base and self.optimizer.kind != "adamw":
+            raise ValueError(f"CompleteP is a parametrisation for adamw, not for {self.optimizer.kind}")
         return self
 
     def canonical_json(self) -> str:
@@ -141,6 +143,7 @@ class RunConfig(_Strict, frozen=True):
         their ids.
         """
         added = {"data": {"draw"} - self.data.changed(), "probe": {"small_windows"} - self.probe.changed()}
+        added = {} if self.model.base else {"model": {"base"}}
         return json.dumps(self.model_dump(mode="json", exclude=added), sort_keys=True, separators=(",", ":"))
 
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:

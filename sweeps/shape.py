@@ -38,8 +38,11 @@ class Shape:
 
     @functools.cached_property
     def signature(self) -> str:
-        """12 hex digits of the hash of all fields."""
-        return hashlib.sha256(json.dumps(dataclasses.asdict(self), sort_keys=True).encode()).hexdigest()[:12]
+        """12 hex digits of the hash of all fields; a base size counts only where there is one."""
+        fields = dataclasses.asdict(self)
+        if self.model.base is None:  # a field that was added after packs had been recorded
+            del fields["model"]["base"]
+        return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()[:12]
 
     @property
     def turn_tokens(self) -> int:

@@ -109,6 +109,9 @@ class Settings(TypedDict, total=False):
     tied: Annotated[bool, Field(strict=True)]
     qk_norm: Annotated[bool, Field(strict=True)]
     experts: Annotated[Whole, Field(gt=0, le=100_000)]
+    parametrization: Literal["standard", "complete_p"]
+    base_width: Annotated[Whole, Field(gt=1, le=1_000_000, multiple_of=2)]
+    base_depth: Annotated[Whole, Field(gt=0, le=10_000)]
     domain: Annotated[Line, BeforeValidator(mixture_name)]
     tokenizer: Annotated[Line, AfterValidator(_tokenizer)]
     context: _Size

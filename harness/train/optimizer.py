@@ -1,7 +1,7 @@
 """Optimizers and schedules whose numbers are arrays, so that runs of one pack may differ in them."""
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +10,7 @@ import optax
 from flax import nnx
 from jaxtyping import Array, Float, Int
 
+from models.complete_p import Multipliers
 from sweeps.config import RunConfig
 
 SCHEDULES = ("constant", "cosine", "wsd")
@@ -78,10 +79,17 @@ def learning_rate(hyper: Hyper, step: Int[Array, ""]) -> Float[Array, ""]:
     return hyper.lr * shape * jnp.minimum(1.0, (position + 1.0) / jnp.maximum(warmup, 1.0))
 
 
-def transform(kind: str, hyper: Hyper, rate: Float[Array, ""] | float) -> optax.GradientTransformation:
+def transform(
+    kind: str, hyper: Hyper, rate: Float[Array, ""] | float, scaling: Any = None
+) -> optax.GradientTransformation:
     """An update: clip by the global norm, take the direction of Adam or momentum, add weight decay, times -rate.
 
     Only matrices decay; norm scales, which have one axis, do not.
+
+    Args:
+        scaling: for AdamW the `Multipliers` of every parameter, as a tree, or None for none. Adam's direction is
+            multiplied before weight decay is added. An epsilon is multiplied by dividing the gradient, which comes to
+            the same.
     """
     if kind == "adamw":
         direction = optax.scale_by_adam(hyper.beta1, hyper.beta2, hyper.eps)
@@ -89,10 +97,27 @@ def transform(kind: str, hyper: Hyper, rate: Float[Array, ""] | float) -> optax.
         direction = optax.trace(hyper.momentum)
     decay = optax.add_decayed_weights(hyper.weight_decay, lambda tree: jax.tree.map(lambda leaf: leaf.ndim > 1, tree))
     clip = optax.clip_by_global_norm(hyper.clip)
+    if scaling is not None:
+        direction = optax.chain(
+            _each(scaling, lambda leaf, own: leaf / own.epsilon),
+            direction,
+            _each(scaling, lambda leaf, own: leaf * own.rate),
+        )
     return optax.chain(clip, direction, decay, optax.scale(-rate))
 
 
-def init_moments(kind: str, params: nnx.State) -> optax.OptState:
-    """The optimizer's state before the first update."""
+def _each(scaling: Any, change: Callable[[Array, Multipliers], Array]) -> optax.GradientTransformation:
+    """A stateless change of every parameter's update by its own multipliers."""
+
+    def update(updates: Any, _params: Any) -> Any:
+        own = jax.tree.leaves(scaling, is_leaf=lambda node: isinstance(node, Multipliers))
+        leaves, structure = jax.tree.flatten(updates)
+        return jax.tree.unflatten(structure, map(change, leaves, own))
+
+    return optax.stateless(update)
+
+
+def init_moments(kind: str, params: nnx.State, scaling: Any = None) -> optax.OptState:
+    """The optimizer's state before the first update; for `scaling` see `transform`."""
     zero = Hyper(*(jnp.float32(0.0) for _ in Hyper._fields))
-    return transform(kind, zero, 0.0).init(params)
+    return transform(kind, zero, 0.0, scaling).init(params)

@@ -15,11 +15,13 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, Float, Int, UInt32
 
 from harness.train.optimizer import Hyper, init_moments, learning_rate, transform
+from models.complete_p import multipliers
 from models.compute import Compute
 from models.config import ModelConfig
 from models.cpu.row_ops import row_sum
 from models.moe import RouterStats, step_biases
-from models.transformer import Lookup, init, is_table, look_up, mean_loss
+from models.transformer import Lookup, init, look_up, mean_loss
+from models.weights import is_table
 from sweeps.shape import Shape
 
 
@@ -82,7 +84,8 @@ def new_state(shape: Shape, seed: UInt32[Array, ""]) -> TrainState:
     partial = None
     if shape.accumulates:
         partial = BatchGradient(jax.tree.map(jnp.zeros_like, params), jnp.float32(0.0), jnp.float32(0.0), jnp.int32(0))
-    return TrainState(params, biases, init_moments(shape.optimizer, params), partial, jnp.int32(0), jnp.bool_(True))
+    moments = init_moments(shape.optimizer, params, multipliers(shape.model, params))
+    return TrainState(params, biases, moments, partial, jnp.int32(0), jnp.bool_(True))
 
 
 def train_turn(
@@ -223,7 +226,8 @@ def apply_update(
     """The state after one update: the optimizer steps the parameters, and the experts' selection biases move according
     to the loads of the experts.
     """
-    updates, moments = transform(shape.optimizer, hyper, rate).update(gradient, state.moments, state.params)
+    update = transform(shape.optimizer, hyper, rate, multipliers(shape.model, state.params))
+    updates, moments = update.update(gradient, state.moments, state.params)
     params = cast(nnx.State, optax.apply_updates(state.params, updates))
     biases = step_biases(shape.model, state.biases, loads)
     return state._replace(params=params, biases=biases, moments=moments, step=state.step + 1)

@@ -162,7 +162,8 @@ def plain_attention(config: ModelConfig, weights: dict, x: np.ndarray) -> np.nda
             )
         q, k = _turned(q, config.rope_base), _turned(k, config.rope_base)
         for t in range(len(x)):
-            out[t, columns] = _softmax(k[: t + 1] @ q[t] / math.sqrt(size)) @ v[: t + 1]
+            divisor = math.sqrt(size) if config.base is None else size / math.sqrt(config.base.head_width)
+            out[t, columns] = _softmax(k[: t + 1] @ q[t] / divisor) @ v[: t + 1]
     return out @ weights["out"]
 
 
@@ -242,12 +243,14 @@ def plain_logits(config: ModelConfig, params: nnx.State, biases: nnx.State, toke
     """(logits [batch, time, vocab], the reports of the mixture layers)."""
     tree, bias = (jax.tree.map(lambda a: np.asarray(a, np.float64), nnx.to_pure_dict(z)) for z in (params, biases))
     batch, time = tokens.shape
+    branch, output = (config.base.depth / config.depth, config.base.width / config.width) if config.base else (1, 1)
     x = tree["embedding"][np.asarray(tokens)].reshape(batch * time, -1)
     reports = []
     for layer in range(config.depth):
         block = tree["blocks"][layer]
         normed = _layer_norm(x, block["norm"]["scale"])
-        mixed = np.concatenate([plain_attention(config, block["attention"], z) for z in np.split(normed, batch)])
+        heads = [plain_attention(config, block["attention"], z) for z in np.split(normed, batch)]
+        mixed = branch * np.concatenate(heads)
         if config.block == "sequential":
             normed = _layer_norm(x + mixed, block["ffn_norm"]["scale"])
         if config.is_moe_layer(layer):
@@ -258,6 +261,6 @@ def plain_logits(config: ModelConfig, params: nnx.State, biases: nnx.State, toke
             y = plain_feed_forward(
                 normed, *(block["ffn"][name] for name in ("up", "down", "gate") if name in block["ffn"])
             )
-        x = x + mixed + y
+        x = x + mixed + branch * y
     head = tree["embedding"] if config.tied else tree["head"]
-    return (_layer_norm(x, tree["norm"]["scale"]) @ head.T).reshape(batch, time, -1), reports
+    return (output * _layer_norm(x, tree["norm"]["scale"]) @ head.T).reshape(batch, time, -1), reports

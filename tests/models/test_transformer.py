@@ -10,13 +10,14 @@ import pytest
 from flax import nnx
 
 from models.compute import Compute, compute_for
-from models.config import ARCHITECTURES, make_config
+from models.config import ARCHITECTURES, BaseSize, make_config
 from models.moe import step_biases
 from models.transformer import init, mean_loss, token_losses
 
 VARIANTS = [
     *((architecture, {}) for architecture in ARCHITECTURES),
     ("dense", {"activation": "swiglu", "tied": False, "qk_norm": True}),
+    ("top2", {"base": BaseSize(4, 6, 2)}),
 ]
 
 
