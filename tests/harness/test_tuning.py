@@ -87,3 +87,23 @@ def test_a_folder_that_was_not_tuned_is_refused(finished):
     assert len(read_configs(finished)) == 6
     with pytest.raises(InputError, match="expected a folder that `isogap tune` has filled"):
         read_rates(finished.parent / "sweep")
+
+
+@pytest.mark.slow
+def test_the_best_rate_moves_with_the_width_in_the_standard_parametrisation_only(lab, text_folder, isogap, tmp_path):
+    powers = {}
+    rates = {"standard": {"rule": "power", "c": 0.012, "width": {"at": 16, "p": -1}}, "complete_p": 0.012}
+    for name, lr in rates.items():
+        defaults = {"domain": f"text:{text_folder}", "context": 32, "depth": 1, "tokens": 150_000, "schedule": "cosine"}
+        sizes = {"parametrization": name, "base_width": 16, "base_depth": 1, "lr": lr}
+        spec = {"name": name, "defaults": defaults | sizes, "blocks": [{"grid": {"width": [16, 64]}, "seeds": 2}]}
+        (tmp_path / f"{name}.yaml").write_text(yaml.safe_dump(spec))
+        out, answer = tmp_path / name, tmp_path / f"{name}.json"
+        ended = isogap("tune", tmp_path / f"{name}.yaml", "--out", out, "--cache", lab.cache, "--json", answer)
+        assert ended.status in (0, 3), ended.err
+        (rule,) = json.loads(answer.read_text())["rules"]
+        powers[name] = rule["powers"]["width"]
+        print(name, powers[name], ended.out)
+    # muP: AdamW's best rate falls as 1/width, and in CompleteP it stays.
+    assert powers["standard"]["ci_high"] < -0.4 and abs(powers["standard"]["estimate"] + 1) < 0.4
+    assert abs(powers["complete_p"]["estimate"]) < 0.35
