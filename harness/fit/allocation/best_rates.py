@@ -18,7 +18,8 @@ from scipy.special import stdtrit
 from harness.fit.allocation.minima import near_best
 
 FEWEST_RATES = 4
-# Rates whose loss exceeds the least by more than this share are too far from the optimum for a polynomial.
+# Rates whose loss exceeds the least by more than this share are too far from the optimum for a polynomial; the optimum
+# is not beyond them.
 FAR = 0.1
 # The least standard error of an optimum's log. Where one side of the curve is 2.3 times as steep as the other
 # without being a cubic (x^2 (1 + 0.4 tanh x)), the polynomials put optima off by 3 to 5 % whatever the noise.
@@ -55,7 +56,7 @@ class BestRate:
             optimum may lie beyond; `unstable`: the best is the highest at which training is stable, and higher ones
             diverged; `flat`: the losses do not tell on which side of any rate the optimum lies; `few`: too few rates.
         lr: the best rate if the status is ok, else None, and so are its limits and its error.
-        low, high: 95 % limits; None on a side where the slope is not known to differ from zero up to the last rate.
+        low, high: 95 % limits; None on a side where the losses show none.
         log_se: the standard error of the log of the rate.
     """
 
@@ -67,9 +68,14 @@ class BestRate:
 
 
 class _Near(NamedTuple):
-    """The runs of a size near its best rate: logs of rate over best rate and of loss, and numbers of the replicates."""
+    """The runs of a size near its best rate: logs of rate over best rate and of loss, and numbers of the replicates.
+
+    `floor` and `ceiling` are the nearest rates on each side whose loss is far higher, or that diverged.
+    """
 
     best: float
+    floor: float | None
+    ceiling: float | None
     x: Float[np.ndarray, "runs"]
     y: Float[np.ndarray, "runs"]
     replicate: Int[np.ndarray, "runs"]
@@ -79,7 +85,8 @@ def best_rates(sizes: Sequence[RateGrid]) -> tuple[list[BestRate], int]:
     """Find the best learning rate of every size, and the degrees of freedom of all their errors.
 
     The limits of a rate are where the slope of the polynomial begins to differ from zero at the 5 % level (the interval
-    of Fieller 1954, for a root instead of a ratio); one variance is estimated from the residuals of all sizes.
+    of Fieller 1954, for a root instead of a ratio), or else the nearest rate whose loss is far higher or that diverged;
+    one variance is estimated from the residuals of all sizes.
 
     Args:
         sizes: runs of one recipe in several sizes, whose curves share their skew; one size will do.
@@ -130,7 +137,16 @@ def _near(size: RateGrid) -> _Near | BestRate:
         return BestRate("few")
     rows = stable & np.isin(size.lr, tried[kept])
     replicate = np.unique(size.replicate[rows], return_inverse=True)[1]
-    return _Near(float(tried[best]), np.log(size.lr[rows] / tried[best]), np.log(size.loss[rows]), replicate)
+    far = np.concatenate([tried[means > means[best] + np.log1p(FAR)], unstable])
+    floor, ceiling = far[far < tried[best]], far[far > tried[best]]
+    return _Near(
+        best=float(tried[best]),
+        floor=float(floor.max()) if len(floor) else None,
+        ceiling=float(ceiling.min()) if len(ceiling) else None,
+        x=np.log(size.lr[rows] / tried[best]),
+        y=np.log(size.loss[rows]),
+        replicate=replicate,
+    )
 
 
 def _columns(part: _Near) -> Float[np.ndarray, "runs columns"]:
@@ -149,10 +165,10 @@ def _root(part: _Near, terms: Float[np.ndarray, "3"], covariance: Float[np.ndarr
         return BestRate("flat")
     at = int(rising[np.abs(x[rising]).argmin()])
     falls, rises = np.flatnonzero(slope[:at] < -error[:at]), np.flatnonzero(slope[at:] > error[at:])
-    if not len(falls) and not len(rises):
-        return BestRate("flat")
     best, least = part.best * np.exp(x[at]), t * LEAST_SE
-    low = float(best * np.exp(-np.hypot(x[at] - x[falls[-1]], least))) if len(falls) else None
-    high = float(best * np.exp(np.hypot(x[at + rises[0]] - x[at], least))) if len(rises) else None
+    low = float(best * np.exp(-np.hypot(x[at] - x[falls[-1]], least))) if len(falls) else part.floor
+    high = float(best * np.exp(np.hypot(x[at + rises[0]] - x[at], least))) if len(rises) else part.ceiling
+    if low is None and high is None:
+        return BestRate("flat")
     bend = 2 * terms[1] + 6 * terms[2] * x[at]
     return BestRate("ok", float(best), low, high, float(np.hypot(error[at] / t / bend, LEAST_SE)))

@@ -76,6 +76,23 @@ def test_a_rate_at_which_one_seed_diverged_is_none():
     assert found.status == "ok" and found.lr == pytest.approx(1.2e-3, rel=0.15)
 
 
+def test_an_optimum_is_not_beyond_a_rate_that_is_far_worse_or_diverges():
+    rng, opened, closed = np.random.default_rng(6), 0, 0
+    for _ in range(60):
+        vague = grid(rng, 1e-3, noise=0.02, seeds=2, cubic=0.0)
+        first, last = vague.lr == vague.lr.min(), vague.lr == vague.lr.max()
+        loss = np.where(first, 4.0, np.where(last, np.nan, vague.loss))
+        (open_one,), _ = best_rates([vague])
+        (closed_one,), _ = best_rates([RateGrid(vague.lr, loss, vague.replicate, last)])
+        opened += open_one.status == "ok" and None in (open_one.low, open_one.high)
+        if closed_one.lr is not None:
+            closed += 1
+            assert (
+                vague.lr.min() <= (closed_one.low or 0) < closed_one.lr < (closed_one.high or np.inf) <= vague.lr.max()
+            )
+    assert opened > 10 and closed > 30
+
+
 def simulated_optima(rng, sizes: int, scatter: float):
     width = np.array([16.0, 32, 64, 128, 256])[:sizes]
     batch = np.array([2048.0, 8192, 2048, 4096, 16384])[:sizes]
