@@ -4,7 +4,7 @@ Dey et al. 2025 (arXiv 2505.01618), table 1 with alpha = 1, for AdamW: muP (Yang
 width, and branches of the residual that are divided by the depth. It was chosen over muP because the sizes of a sweep
 differ in depth, too, and muP's rates move with the depth. With w = width / base width and d = depth / base depth:
 
-| | spread | in the forward pass | learning rate | epsilon |
+| | variance of the start | in the forward pass | learning rate | epsilon |
 |---|---|---|---|---|
 | tables (embedding, head) | as usual | logits times 1/w | 1 | 1/w |
 | matrices of the blocks | 1/inputs; `out`, `down` over 2 base depths | branches times 1/d | 1/w | 1/(w d) |
@@ -15,7 +15,8 @@ differ in depth, too, and muP's rates move with the depth. With w = width / base
 Scores of attention are divided by head_width / sqrt(base head_width) instead of sqrt(head_width). Weight decay is
 multiplied by the run's learning rate, not by the matrix's own, which is table 1's decay times w. The router is an
 output matrix, as it has few outputs however wide the model is: its 1/w is in its spread and rate, which for AdamW is
-the same. At the base size every factor is 1, and the model is the standard one to the last bit.
+the same. Gradients are clipped by their joint norm as ever. At the base size every factor is 1, and the model is the
+standard one to the last bit.
 """
 
 from typing import Any, NamedTuple

@@ -13,7 +13,8 @@ from harness.train.step import TrainState, new_state, train_turn
 from models.complete_p import Multipliers, multipliers
 from models.compute import Compute
 from models.config import ARCHITECTURES, BaseSize, ModelConfig, make_config
-from models.transformer import init, logits
+from models.moe import SelectionBias
+from models.transformer import Transformer, init, logits
 from sweeps.config import DataConfig, OptimizerConfig, RunConfig
 from sweeps.shape import Shape
 
@@ -60,6 +61,28 @@ def test_the_steps_of_logits_do_not_depend_on_the_width(hurried):
     narrow = moved(model_of(32, 1, None))
     assert moved(model_of(256, 1, BaseSize(32, 1, 8))) == pytest.approx(narrow, rel=0.3)
     assert moved(model_of(256, 1, None)) > 2.5 * narrow
+
+
+@pytest.mark.slow
+def test_the_steps_of_the_residual_stream_do_not_depend_on_the_depth(hurried):
+    tokens = jnp.asarray(np.random.default_rng(1).integers(0, VOCAB, (4, CONTEXT)), jnp.int32)
+
+    def step_of_stream(model: ModelConfig) -> float:
+        @jax.jit
+        def stream(state):
+            graph, *_ = nnx.split(Transformer(model), nnx.Param, SelectionBias)
+            module = nnx.merge(graph, state.params, state.biases)
+            x = module.embed(tokens)
+            for block in module.blocks:
+                x, _ = block(x, 4, False, Compute())
+            return x
+
+        before, after = trained(model, 1)
+        return float(jnp.sqrt(jnp.mean((stream(after) - stream(before)) ** 2)))
+
+    shallow = step_of_stream(model_of(32, 2, None))
+    assert step_of_stream(model_of(32, 8, BASE)) == pytest.approx(shallow, rel=0.3)
+    assert step_of_stream(model_of(32, 8, None)) > 3 * shallow
 
 
 def test_at_the_base_it_is_the_standard_model_to_the_bit(hurried):
