@@ -142,8 +142,11 @@ class RunConfig(_Strict, frozen=True):
         Fields that were added after runs had been recorded are left out at their defaults, so that those runs keep
         their ids.
         """
-        added = {"data": {"draw"} - self.data.changed(), "probe": {"small_windows"} - self.probe.changed()}
-        added = {} if self.model.base else {"model": {"base"}}
+        added = {
+            "data": {"draw"} - self.data.changed(),
+            "probe": {"small_windows"} - self.probe.changed(),
+            "model": set() if self.model.base else {"base"},
+        }
         return json.dumps(self.model_dump(mode="json", exclude=added), sort_keys=True, separators=(",", ":"))
 
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:

@@ -46,11 +46,9 @@ report         <- files fit fit.allocation fit.certainty fit.gap_law fit.laws fi
                   record source tables theory sweeps
 machine        <- files train models sweeps
 launch         <- data files gaps machine record terminal track train models sweeps
-cli            <- data files fit fit.allocation fit.gap_law fit.laws fit.problem fit.results fit.shared gaps launch
-                  machine record report source tables tables.trackers terminal theory train sweeps
 tuning         <- files fit.allocation fit.problem fit.results launch record sweeps train
-cli            <- files fit fit.allocation fit.laws fit.problem fit.results fit.shared gaps launch machine record report
-                  source tables tables.trackers terminal theory train tuning sweeps
+cli            <- data files fit fit.allocation fit.gap_law fit.laws fit.problem fit.results fit.shared gaps launch
+                  machine record report source tables tables.trackers terminal theory train tuning sweeps
 door           <- files fit fit.allocation fit.gap_law fit.laws fit.problem fit.quantities fit.results fit.shared
                   gaps launch record report source train sweeps
 __main__       <- cli machine

@@ -39,7 +39,8 @@ JsonFile = Annotated[
     Option("--json", metavar="FILE", callback=_writable, help="also write the result to FILE as JSON"),
 ]
 Workers = Annotated[
-    int | None, Option(min=1, help="processes that share the cores; by default as many as were measured to be fastest")
+    int | None,
+    Option(min=1, help="processes that share the cores, by default as many as were fastest; on Slurm jobs"),
 ]
 MaxMinutes = Annotated[float | None, Option(help="stop at a checkpoint after this time; the same command goes on")]
 SetOption = Annotated[
@@ -106,27 +107,17 @@ def _run(
     out: Annotated[
         str, Option(metavar="DIR", help="the sweep's folder or its URL; a sweep that was begun there goes on")
     ],
-    workers: Annotated[
-        int | None,
-        Option(min=1, help="processes that share the cores, by default as many as were fastest; on Slurm jobs"),
-    ] = None,
+    workers: Workers = None,
     executor: Annotated[str, Option(help="where packs of runs are trained: local, slurm or ray")] = "local",
     slurm: Annotated[list[str], Option(metavar="KEY=VALUE", help="an option of sbatch; may be repeated")] = [],  # noqa: B006
-    workers: Workers = None,
-    executor: Annotated[str, Option(help="where packs of runs are trained: local, or ray for a Ray cluster")] = "local",
     address: Annotated[str | None, Option(help="address of the Ray cluster, auto or HOST:PORT")] = None,
     hosts: Annotated[
         str | None,
         Option(metavar="HOST:PORT,COUNT,INDEX", help="one of COUNT hosts that train together; auto on SLURM"),
     ] = None,
     fail_fast: Annotated[bool, Option("--fail-fast", help="stop at the first run that fails or diverges")] = False,
-    max_minutes: Annotated[
-        float | None, Option(help="stop at a checkpoint after this time; the same command goes on")
-    ] = None,
-    retry: Annotated[str | None, Option(metavar="failed,diverged,lost", help="train such runs again")] = None,
-    track: Annotated[list[str], Option(help="also send the results to tensorboard or wandb; may be repeated")] = [],  # noqa: B006
     max_minutes: MaxMinutes = None,
-    retry_failed: Annotated[bool, Option("--retry-failed", help="train failed runs again")] = False,
+    retry: Annotated[str | None, Option(metavar="failed,diverged,lost", help="train such runs again")] = None,
     track: Annotated[list[str], Option(help="also write to mlflow, tensorboard, trackio or wandb; repeatable")] = [],  # noqa: B006
     cache: Cache = None,
 ) -> None:
