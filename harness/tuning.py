@@ -226,7 +226,7 @@ def tune_rates(
 
 def _size(config: RunConfig) -> RunConfig:
     """A run without what differs between the rates and the replicates of a size."""
-    data = config.data.model_copy(update={"half": None})
+    data = config.data.model_copy(update={"half": None, "draw": 0})
     return config.model_copy(
         update={"optimizer": config.optimizer.model_copy(update={"lr": 1.0}), "data": data, "seed": 0}
     )
@@ -252,7 +252,7 @@ def _recipe(config: RunConfig) -> str:
 
 def _grid(members: Sequence[RunConfig], table: pd.DataFrame) -> RateGrid:
     rows = table.loc[[config.run_id for config in members]]
-    replicates = [(config.seed, config.data.half) for config in members]
+    replicates = [(config.seed, config.data.half, config.data.draw) for config in members]
     return RateGrid(
         np.array([config.optimizer.lr for config in members]),
         rows["heldout_loss"].to_numpy(float),
@@ -267,5 +267,5 @@ def _summary(recipe: str, members: Sequence[RunConfig], best: BestRate, table: p
     facts = {"recipe": recipe, "depth": members[0].model.depth} | {name: int(rows[name].iloc[0]) for name in names}
     means = rows.groupby("lr")["heldout_loss"].agg(lambda losses: losses.mean(skipna=False))
     losses = tuple(None if np.isnan(loss) else float(loss) for loss in means.astype(float))
-    replicates = len({(config.seed, config.data.half) for config in members})
+    replicates = len({(config.seed, config.data.half, config.data.draw) for config in members})
     return SizeRates(facts, tuple(map(float, means.index)), losses, replicates, best)

@@ -16,7 +16,7 @@ SPEC = """
 name: short
 defaults: {{domain: "text:{text}", context: 16, width: 16, depth: 1, heads: 2, batch: 2, probe_windows: 8, lr: 0.02}}
 blocks:
-  - {{name: sizes, grid: {{tokens: [3200, 28800]}}, seeds: 2}}
+  - {{name: sizes, grid: {{tokens: [3200, 28800]}}, defaults: {{draws: 2}}}}
 """
 
 
