@@ -57,7 +57,7 @@ def layouts() -> Iterator[tuple[str, Odd]]:
         "headings only": (LINES[0] + "\n", "rows: got 0"),
         "headings twice": ("\n".join([*LINES[:10], LINES[0], *LINES[10:]]), "row 10, column n_params"),
         "a name twice": (CSV.replace("tokens", "n_params"), "names that differ"),
-        "no headings": ("\n".join(LINES[1:]), "a column for the role N"),
+        "no headings": ("\n".join(LINES[1:]), "columns for the roles N, D, L"),
         "units below the headings": (
             around().replace("\n", "\ncount,count,nats\n", 1),
             "row 1, column n_params: got 'count'",
