@@ -75,7 +75,12 @@ def log_records(data: bytes, path: Path, tell: Tell) -> Iterator[bytes]:
 
 @dataclass
 class _Run:
-    """A run while its records are read."""
+    """A run while its records are read.
+
+    Attributes:
+        last: the last value of every metric. The client writes its summary from time to time, so that values which were
+            logged after it are newer.
+    """
 
     run_id: str
     name: str | None = None
@@ -84,6 +89,7 @@ class _Run:
     config: dict[str, Any] = field(default_factory=dict)
     summary: dict[str, Any] = field(default_factory=dict)
     history: list[tuple[int, dict[str, Any]]] = field(default_factory=list)
+    last: dict[str, Any] = field(default_factory=dict)
 
     def take(self, record: Record) -> None:
         """Take over what a record says of the run."""
@@ -93,21 +99,25 @@ class _Run:
         elif record.HasField("config"):
             _update(self.config, record.config)
         elif record.HasField("summary"):
+            before = flat(self.summary)
             _update(self.summary, record.summary)
+            after = flat(self.summary)
+            self.last = {name: value for name, value in self.last.items() if name in after or name not in before}
+            self.last |= {name: value for name, value in after.items() if before.get(name) != value}
         elif record.HasField("history"):
             row = {}
             for item in record.history.item:
                 _set(row, item)
             step = row.get("_step", record.history.step.num)
             self.history.append((step, flat(row)))
+            self.last |= flat(row)
         elif record.HasField("exit"):
             self.state = "failed" if record.exit.exit_code else "finished"
 
     def tracked(self) -> TrackedRun:
         """The run as its records leave it."""
         about = {"run_name": self.name, "project": self.project, "state": self.state}
-        last = {name: value for _, row in self.history for name, value in row.items()}
-        return TrackedRun(self.run_id, about, self.config, last | flat(self.summary), curve_of(self.history))
+        return TrackedRun(self.run_id, about, self.config, self.last, curve_of(self.history))
 
 
 def _update(values: dict[str, Any], record: Any) -> None:
