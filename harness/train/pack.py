@@ -266,12 +266,17 @@ class Training:
             if batches is None:
                 break
             config = batches.config
+            folder = run_folder(self.session.out, config.run_id)
+            if self.hosts.agree("ended", read_status(folder, config.steps).state in ENDED):
+                # Another process took the pack over while this one stood still, and has finished the run: dropping
+                # what lies beyond this process's checkpoint would take a finished record away.
+                continue
             turn = 0
             if config.run_id in self.saved:
                 turn, saved[place] = self.saved.pop(config.run_id)
             else:
                 seeds[place] = config.seed
-            slot = Slot(batches, run_folder(self.session.out, config.run_id), self.pack.shape, turn)
+            slot = Slot(batches, folder, self.pack.shape, turn)
             if self.hosts.lead:
                 # Until the first step is complete there is nothing to keep: the evaluation of step 0 is done again.
                 drop_segments_beyond(slot.folder, slot.step or -1)

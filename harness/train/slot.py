@@ -125,6 +125,10 @@ class Slot:
         """Write the rest of the record, the gap, and the status: done, or diverged if an evaluation was not finite."""
         self.flush()
         series, evals = read_segments(self.folder, "series"), read_segments(self.folder, "evals")
+        if len(series) != self.config.steps:
+            # A process that stood still while another went on with its run may drop what that one has written.
+            missing = f"its record holds {len(series)} of {self.config.steps} steps"
+            raise RuntimeError(f"{missing}: another process wrote into it; --retry failed trains it again")
         if not np.isfinite(evals["loss"]).all():
             self.report("diverged", "the evaluation's loss is not finite")
             return "diverged"
