@@ -73,11 +73,6 @@ def first_draws(run: RunConfig, wanted: WantedDraws) -> int:
     return min(FIRST_DRAWS, wanted.most)
 
 
-def most_draws(run: RunConfig, wanted: WantedDraws) -> int:
-    """The draws of a cell if its gap needs all that are allowed."""
-    return wanted.most
-
-
 def load(source: str | Path, draws_of: DrawsOf = first_draws) -> Sweep:
     """The sweep in a YAML file, or the preset of that name; InputError if there is none, or it cannot be used."""
     return expand(read_spec(read_sweep_text(source), source), source, draws_of)

@@ -27,7 +27,7 @@ class EpochsTest:
     matter: bool
 
 
-def _with_unique_tokens(frame: pd.DataFrame) -> pd.DataFrame | None:
+def with_unique_tokens(frame: pd.DataFrame) -> pd.DataFrame | None:
     """The rows with unique tokens U in the place of D; None if U is unknown or equals D in every row."""
     if "U" not in frame.columns and "epochs" in frame.columns:
         frame = frame.assign(U=frame["D"] / frame["epochs"])
@@ -52,7 +52,7 @@ def solve_contest(
         InputError: N, D or G is missing or unusable, or there are too few rows.
     """
     fits = {law: solve(law, frame, source=source) for law in laws}
-    unique = _with_unique_tokens(frame)
+    unique = with_unique_tokens(frame)
     in_unique_tokens = []
     if unique is not None:
         for law in RIVALS:

@@ -10,6 +10,7 @@ from jaxtyping import Float
 
 from harness.fit.compare import aicc
 from harness.fit.gap_law.constants import predict_gap
+from harness.fit.gap_law.contest import with_unique_tokens
 from harness.fit.gap_law.rule import CLEARLY_BETTER, RESOLUTION, RIVALS, TESTED_EXPONENTS, TESTED_LAW
 from harness.fit.laws.registry import get_law
 from harness.fit.problem.centred import Problem, centre
@@ -148,10 +149,11 @@ def _foreseen(frame: pd.DataFrame, gaps: Float[np.ndarray, "simulations cells"],
         constants[name] = ForeseenConstant(float(value or 0.0), float(low), float(high))
     own = _criteria(problem, loss)
     told_apart, clear = {}, np.full(len(gaps), True)
+    # As in the verdict, a rival may mean unique tokens by D.
+    tables = [table for table in (frame, with_unique_tokens(frame)) if table is not None]
     for rival in RIVALS:
         behind = np.full(len(gaps), np.inf)
-        # As in the verdict, a rival may mean unique tokens by D.
-        for table in (frame, frame.assign(D=frame["U"])):
+        for table in tables:
             other = centre(get_law(rival), table)
             behind = np.minimum(behind, _criteria(other, _fits(other, gaps)[1]) - own)
         told_apart[rival] = float(np.mean(behind > CLEARLY_BETTER))
