@@ -10,12 +10,12 @@ LANES = 16
 
 def row_max(x: Float[Array, "*rows n"]) -> Float[Array, "*rows 1"]:
     """The largest element of each row."""
-    return _in_lanes(jnp.max, x)
+    return _in_lanes(jnp.max, jnp.maximum, x)
 
 
 def row_sum(x: Float[Array, "*rows n"]) -> Float[Array, "*rows 1"]:
     """The sum of each row."""
-    return _in_lanes(jnp.sum, x)
+    return _in_lanes(jnp.sum, jnp.add, x)
 
 
 def log_sum_exp(x: Float[Array, "*rows n"]) -> Float[Array, "*rows"]:
@@ -28,15 +28,19 @@ def log_sum_exp(x: Float[Array, "*rows n"]) -> Float[Array, "*rows"]:
     return jax.lax.platform_dependent(x, cpu=on_cpu, default=lambda x: jax.nn.logsumexp(x, axis=-1))
 
 
-def _in_lanes(reduce, x):
+def _in_lanes(reduce, combine, x):
     # XLA's CPU code adds a row's elements one by one, to keep the order of additions; that took 9 of the 93 ms of
     # computation in a 130 ms step. Here a row is first reduced to LANES partial results, all in one vector register.
+    # The elements beyond a multiple of LANES are reduced apart: the 257 logits of a byte-level token took 355 ns in one
+    # go and take 158, which shortens evaluations by 22 % at width 20 and by 7 % at width 64.
     n = x.shape[-1]
-    if n % LANES or n == LANES:
+    whole = n - n % LANES
+    if whole <= LANES:
         return reduce(x, -1, keepdims=True)
-    lanes = reduce(x.reshape(*x.shape[:-1], n // LANES, LANES), -2)
+    lanes = reduce(x[..., :whole].reshape(*x.shape[:-1], whole // LANES, LANES), -2)
     # Without the barrier the compiler merges the two reductions again.
-    return reduce(jax.lax.optimization_barrier(lanes), -1, keepdims=True)
+    of_lanes = reduce(jax.lax.optimization_barrier(lanes), -1, keepdims=True)
+    return of_lanes if whole == n else combine(of_lanes, reduce(x[..., whole:], -1, keepdims=True))
 
 
 @jax.custom_vjp
