@@ -13,6 +13,7 @@ from harness.fit.laws.law import Law
 from harness.fit.laws.registry import get_law
 from harness.fit.results.result import FitResult
 from harness.gaps.roles import is_runs_table, roles_for_runs
+from harness.gaps.shared_documents import with_shared_errors
 from harness.tables.files import read_file
 from harness.tables.read import assign_roles
 from sweeps.errors import InputError
@@ -70,7 +71,7 @@ def read_runs(
     if isinstance(source, pd.DataFrame):
         if "roles" in source.attrs and not (set or where or holdout):
             return source
-        name, frame, is_sweep = "table", source, is_runs_table(source)
+        path, name, frame, is_sweep = None, "table", source, is_runs_table(source)
     else:
         path = open_folder(str(source))
         name, is_sweep = str(path), path.is_dir()
@@ -79,6 +80,8 @@ def read_runs(
     names = [*map(str, frame.columns), *(set or ())]
     declared = [get_law(law, names) for law in ([laws] if isinstance(laws, str) else laws)]
     frame, warned = roles_for_runs(frame, estimator, units) if is_sweep else (frame, ())
+    if path is not None and path.is_dir() and any(law.contrast for law in declared):
+        frame = with_shared_errors(frame, path, units)
     frame, more = assign_roles(
         frame, set or {}, where=where, holdout=holdout, laws=declared, reads=reads, source=name
     )  # fmt: skip

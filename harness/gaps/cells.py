@@ -15,7 +15,7 @@ from harness.gaps.document_losses import DocumentLosses, read_documents
 from harness.gaps.estimators import DETECTABLE, NO_GAP, Gap, Side, contrast, tokens_needed
 from harness.gaps.one_run import finite_or_none, gap_columns
 from harness.gaps.replicates import CellGap, Draws, as_gap, cell_gaps
-from harness.gaps.twins import loss_differences, placebo_gaps, recency, trajectory
+from harness.gaps.twins import gap_sides, placebo_gaps, recency, trajectory
 from harness.record.columns import ESTIMATORS, MEASURED
 from harness.record.status import run_folder
 from harness.record.sweep_folder import read_configs
@@ -156,16 +156,9 @@ def _documents_error(name: str, cell: FinishedCell, runs: Sequence[RunConfig], e
     if name == "online":  # seeds differ in training text and share the held-out text
         return float(np.mean(errors))
     sides: list[Side] = []
-    estimator, bits = name.removesuffix("_bpb"), name.endswith("_bpb")
     for run in runs:
-        own, twin = cell.of(run)
-        step, weight = run.steps, 1.0 / len(runs)
-        if estimator == "probe" or twin is None:
-            seen, plus = own.at(step, "seen").side(bits=bits), own.at(step, "heldout").side(bits=bits)
-        else:
-            seen, other, heldout = loss_differences(own, twin, step, bits=bits)
-            plus, weight = (other, weight / 2) if estimator == "twin" else (heldout, weight)
-        sides += [plus._replace(weight=weight), seen._replace(weight=-weight)]
+        parts = gap_sides(name.removesuffix("_bpb"), *cell.of(run), run.steps, bits=name.endswith("_bpb"))
+        sides += [side._replace(weight=side.weight / len(runs)) for side in parts]
     return contrast(*sides).se
 
 

@@ -61,27 +61,40 @@ class Gap(NamedTuple):
 NO_GAP = Gap(math.nan, math.inf)
 
 
-def contrast(*sides: Side) -> Gap:
-    """The weighted sum of the sides' means, with a standard error that lets the rows of a cluster be dependent.
+class Influences(NamedTuple):
+    """How a contrast depends on each cluster of documents.
+
+    Attributes:
+        value: the contrast; NaN if a side has no rows.
+        clusters: the clusters.
+        parts: for each cluster, by how much the contrast would move without it, scaled so that the squares add up to
+            the variance. Of two contrasts on the same clusters the products add up to the covariance.
+        certain: whether every side has two clusters, so that the parts have a meaning.
+    """
+
+    value: float
+    clusters: Int[np.ndarray, "clusters"]
+    parts: Float[np.ndarray, "clusters"]
+    certain: bool
+
+
+def influences(*sides: Side) -> Influences:
+    """The weighted sum of the sides' means, and what each cluster of documents contributes to it.
 
     A mean m = sum S / sum T is a ratio of two sums over clusters; without cluster c it changes by
     (S_c - m T_c) / (T - T_c), and its variance is (k - 1) / k times the sum of their squares over k clusters (the
     jackknife; Cochran, Sampling Techniques, 3rd ed., 6.17). For clusters of equal size this is the linearised variance
     with the usual small-sample factor k / (k - 1); for few unequal clusters, such as packages of code, it is not too
     small, as the linearised one is. The residuals of a cluster with rows on several sides are added before squaring.
-
-    Returns:
-        the contrast and its standard error. The contrast is NaN if a side has no rows; the error is infinite if a side
-        has fewer than two clusters.
     """
     clusters, place = np.unique(np.concatenate([side.clusters for side in sides]), return_inverse=True)
-    residual = np.zeros(len(clusters))
+    parts = np.zeros(len(clusters))
     value, start, certain = 0.0, 0, True
     for side in sides:
         total = float(side.counts.sum())
         cluster, start = place[start : start + len(side.sums)], start + len(side.sums)
         if total == 0:
-            return NO_GAP
+            return Influences(math.nan, clusters, parts, False)
         mean = float(side.sums.sum()) / total
         value += side.weight * mean
         counts = np.bincount(cluster, side.counts, len(clusters))
@@ -90,8 +103,19 @@ def contrast(*sides: Side) -> Gap:
             certain = False
             continue
         off = np.bincount(cluster, side.sums - mean * side.counts, len(clusters))
-        residual += side.weight * math.sqrt((count - 1) / count) * off / (total - counts)
-    return Gap(value, math.sqrt(float(np.sum(residual**2))) if certain else math.inf)
+        parts += side.weight * math.sqrt((count - 1) / count) * off / (total - counts)
+    return Influences(value, clusters, parts, certain)
+
+
+def contrast(*sides: Side) -> Gap:
+    """The weighted sum of the sides' means, with a standard error that lets the rows of a cluster be dependent.
+
+    Returns:
+        the contrast and its standard error. The contrast is NaN if a side has no rows; the error is infinite if a side
+        has fewer than two clusters.
+    """
+    found = influences(*sides)
+    return Gap(found.value, math.sqrt(float(np.sum(found.parts**2))) if found.certain else math.inf)
 
 
 def probe_gap(seen: Side, heldout: Side) -> Gap:

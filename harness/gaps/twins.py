@@ -70,6 +70,23 @@ def loss_differences(
     return seen, other, own.at(step, "heldout").side(twin.at(step, "heldout"), bits=bits)
 
 
+def gap_sides(
+    estimator: str, own: DocumentLosses, twin: DocumentLosses | None, step: int, *, bits: bool = False
+) -> tuple[Side, ...]:
+    """The sides whose contrast is the gap of a run by an estimator; for `online` its held-out side alone.
+
+    Without the losses of a twin (it may have failed after its gap was measured) they are those of the probe gap, whose
+    error is larger.
+    """
+    if estimator in ("online", "probe") or twin is None:
+        seen, heldout = (own.at(step, name).side(bits=bits) for name in ("seen", "heldout"))
+        return (heldout,) if estimator == "online" else (heldout, seen._replace(weight=-1.0))
+    seen, other, heldout = loss_differences(own, twin, step, bits=bits)
+    if estimator == "control":
+        return heldout, seen._replace(weight=-1.0)
+    return other._replace(weight=0.5), seen._replace(weight=-0.5)
+
+
 def placebo_gaps(own: DocumentLosses, twin: DocumentLosses | None, step: int, seed: int) -> dict[str, Gap]:
     """Every estimator between two halves of the held-out documents, drawn by a hash with the seed: truly zero gaps."""
     heldout = own.at(step, "heldout")

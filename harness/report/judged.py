@@ -17,6 +17,7 @@ from harness.fit.laws.registry import get_law
 from harness.fit.referee.extrapolation import extrapolate, scale_of, windows_of
 from harness.fit.results.result import FitResult
 from harness.gaps.roles import roles_for_runs
+from harness.gaps.shared_documents import with_shared_errors
 from harness.record.columns import MEASURED
 from harness.report.fit_rows import FittedRows, LawCurve, fitted_rows, law_curves
 from harness.report.gather import TableRecords
@@ -43,20 +44,21 @@ class Judged:
     true_fit: FitResult | None = None
 
 
-def judge_sweep(runs: pd.DataFrame, name: str, *, bootstrap: int = 100, nulls: bool = True) -> Judged:
+def judge_sweep(runs: pd.DataFrame, out: Path, *, bootstrap: int = 100, nulls: bool = True) -> Judged:
     """Judge the gaps of a sweep's runs, any number of them finished.
 
     Args:
         runs: one row per run, as in `harness.record.table.runs_table`.
-        name: the name of the sweep, for messages.
+        out: the sweep's folder.
         bootstrap: number of cluster bootstrap draws for the intervals.
         nulls: whether to also judge simulated gaps with a known answer.
     """
     marks, notes = None, ()
     try:
         rows, warnings = roles_for_runs(runs)
+        rows = with_shared_errors(rows, out)
         marks, notes = marks_of(rows), tuple(warning.message for warning in warnings)
-        return Judged(verdict(rows, bootstrap=bootstrap, nulls=nulls, source=name), marks, "", notes)
+        return Judged(verdict(rows, bootstrap=bootstrap, nulls=nulls, source=out.name), marks, "", notes)
     except InputError as error:
         return Judged(None, marks, f"{error.field}: {error.value} found, {error.expected} needed", notes)
 

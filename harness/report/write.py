@@ -63,7 +63,7 @@ def write_report(
         raise InputError("report", "--law", f"none beside {asked}", "a law; its page is what they change")
     elif place.is_dir():
         records = read_sweep(place)
-        text = page(records, judge_sweep(records.runs, place.name, bootstrap=bootstrap, nulls=nulls))
+        text = page(records, judge_sweep(records.runs, place, bootstrap=bootstrap, nulls=nulls))
     else:
         text = _simulated_page(place, bootstrap, nulls)
     write_text(path, text)

@@ -7,10 +7,13 @@ Algorithm: the correlation of two rows of a cluster is modelled as offset + (1 -
 error that the cluster shares, and one that fades along the curve. Offset and decay maximise the restricted likelihood
 (Patterson and Thompson 1971) of the fit's scaled residuals, which allows for the constants that were fitted to them.
 
+Where the rows say which errors they share (`Problem.shared`, of gaps measured on the same documents), that part of
+their variance has the correlation that follows from it, and only the rest that of the model.
+
 Guarantee: with independent clusters whose errors have this form, the spread of the estimates is right however few the
 clusters are. Without such clusters the model is that of independent rows.
 
-Not for: clusters that depend on each other, and errors that grow along a curve.
+Not for: clusters that depend on each other in another way, and errors that grow along a curve.
 """
 
 import itertools
@@ -133,11 +136,21 @@ def _independent_rows(curves: _Curves, offset: float, decay: float) -> float:
     return float(np.sum(curves.sizes) ** 2 / np.sum(squares + (1 - offset) ** 2 * total(decay**2)))
 
 
+def _shared_parts(problem: Problem, theta: Float[np.ndarray, "parameters"]) -> Float[np.ndarray, "rows sources"]:
+    """`Problem.shared` divided by the standard deviation of each row: products are correlations of the rows' errors."""
+    objective = problem.model.objective
+    assert problem.shared is not None and objective.variance is not None
+    predicted = predictions(problem, theta) / problem.scales[problem.law.response]
+    variance = objective.variance(predicted, problem.noise, objective.own_values(theta))
+    return problem.shared / np.sqrt(variance)[:, None]
+
+
 def dependence_of(problem: Problem, theta: Float[np.ndarray, "parameters"]) -> Dependence:
     """The dependence of the fitted rows' errors about a fit."""
     curves = _curves_of(problem)
     rows = float(len(curves.rows))
-    if np.all(curves.sizes == 1):
+    shared = None if problem.shared is None else _shared_parts(problem, theta)[curves.rows]
+    if np.all(curves.sizes == 1) and shared is None:
         return Dependence(0.0, 0.0, rows)
     whole = np.nan_to_num(whitened_jacobian(problem, theta))
     count = len(problem.law.parameters)
@@ -145,16 +158,26 @@ def dependence_of(problem: Problem, theta: Float[np.ndarray, "parameters"]) -> D
     moved = np.linalg.norm(jacobian[:, :count], axis=0) > 0
     residuals = _scaled_residuals(problem, theta)[curves.rows]
     values = np.column_stack([residuals, jacobian[:, :count][:, moved]])
-    tried = list(itertools.product(OFFSETS, DECAYS if curves.ordered else DECAYS[:1]))
+    offsets = OFFSETS if np.any(curves.sizes > 1) else OFFSETS[:1]
+    tried = list(itertools.product(offsets, DECAYS if curves.ordered else DECAYS[:1]))
     found = [_restricted_likelihood(curves, values, *pair) for pair in tried]
     best = int(np.argmin([loss for loss, _ in found]))
     (offset, decay), (_, variance) = tried[best], found[best]
-    if offset == decay == 0.0:
+    if offset == decay == 0.0 and shared is None:
         return Dependence(0.0, 0.0, rows)
-    larger = variance * max(len(residuals) - moved.sum(), 1) / len(residuals)
-    middle = larger * jacobian.T @ _correlated(curves, jacobian, offset, decay)
+    if shared is None:
+        larger = variance * max(len(residuals) - moved.sum(), 1) / len(residuals)
+        middle = larger * jacobian.T @ _correlated(curves, jacobian, offset, decay)
+    else:  # the residuals do not show how large shared errors are, since constants are fitted to them
+        own = jacobian * np.sqrt(np.maximum(1.0 - np.sum(shared**2, axis=1), 0.0))[:, None]
+        together = shared.T @ jacobian
+        middle = own.T @ _correlated(curves, own, offset, decay) + together.T @ together
     other = whole[len(problem.response) :]  # features beside the prediction: their rows are taken as independent
     middle += other.T @ other
     fisher = whole.T @ whole
-    information = fisher @ np.linalg.pinv(middle, rcond=1e-14, hermitian=True) @ fisher
+    # In units of what is known of each constant: of a scatter of zero that is 1e-14 of what is known of the others.
+    size = np.maximum(np.sqrt(np.diag(fisher)), 1e-150)
+    scaled = fisher / size / size[:, None]
+    inverse = np.linalg.pinv(middle / size / size[:, None], rcond=1e-14, hermitian=True)
+    information = scaled @ inverse @ scaled * size * size[:, None]
     return Dependence(offset, decay, _independent_rows(curves, offset, decay), information, fisher)

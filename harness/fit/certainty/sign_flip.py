@@ -28,7 +28,9 @@ def detect(problem: Problem, seed: int = 0) -> Signal:
 
     The statistic is the largest over powers b of the self-normalised sums S_b = sum(g)/sqrt(sum(g^2)) over clusters,
     with g the sum of w G over a cluster, w = D^-b / (SE^2 + median(G^2)) and SE the standard error of G. The weights
-    D^-b keep a gap that is seen only at few tokens from being drowned by the other rows.
+    D^-b keep a gap that is seen only at few tokens from being drowned by the other rows. Where rows share known errors
+    (`Problem.shared`), the covariances between clusters are added to sum(g^2) below the observed sums, if they are
+    above zero.
 
     Fewer than seven clusters have too few flips for a p value of 1 %. Their sums are then taken for normal: S_b is a
     function of Student's t, and the least p value counts as many times as there are powers (Bonferroni).
@@ -39,12 +41,18 @@ def detect(problem: Problem, seed: int = 0) -> Signal:
     labels, cluster = np.unique(problem.cluster[fitted], return_inverse=True)
     tokens = problem.columns["D"][fitted] if "D" in problem.columns else np.ones(len(gap))
     floor = np.median(gap**2) + 1e-300
-    weighted = np.stack([tokens**-b / (noise**2 + floor) * gap for b in POWERS])
-    sums = np.stack([np.bincount(cluster, weights=row, minlength=len(labels)) for row in weighted])
-    sums /= np.sqrt(np.sum(sums**2, axis=1, keepdims=True)) + 1e-300
+    weights = np.stack([tokens**-b / (noise**2 + floor) for b in POWERS])
+    sums = np.stack([np.bincount(cluster, weights=row * gap, minlength=len(labels)) for row in weights])
+    size = np.sqrt(np.sum(sums**2, axis=1)) + 1e-300
     flips = np.random.default_rng(seed).choice([-1.0, 1.0], size=(FLIPS, len(labels)))
-    null = (flips @ sums.T).max(axis=1)
-    observed = sums.sum(axis=1).max()
+    null = (flips @ (sums / size[:, None]).T).max(axis=1)
+    between = np.zeros(len(POWERS))
+    if problem.shared is not None:
+        shared = problem.shared[fitted]
+        of_clusters = np.zeros((len(labels), len(POWERS), shared.shape[1]))
+        np.add.at(of_clusters, cluster, weights.T[:, :, None] * shared[:, None, :])
+        between = np.sum(of_clusters.sum(axis=0) ** 2 - np.sum(of_clusters**2, axis=0), axis=1)
+    observed = (sums.sum(axis=1) / np.sqrt(size**2 + np.maximum(between, 0.0))).max()
     if 0.5 ** len(labels) > SIGNIFICANCE:
         p_value = min(1.0, len(POWERS) * _student(observed, len(labels)))
     else:

@@ -112,17 +112,19 @@ def coverage_claim(published: Coverage, fitted: Coverage | None, rows: int) -> C
     return Claim("coverage", "the law has a branch on either side of u_star", text)
 
 
-def detection_claim(signal: Signal, shared_text: bool) -> Claim:
-    """Say whether there is a gap, and what the test of it assumes."""
+def detection_claim(signal: Signal, shared: bool | None) -> Claim:
+    """Say whether there is a gap, and what the test of it assumes; `shared` is `Verdict.shared_errors`."""
     answer = "lie above zero" if signal.detected else "are not shown to lie above zero"
     text = (
         f"The gaps {answer}: one-sided sign-flip p = {signal.p_value:.2g},"
         f" {signal.positive_share:.0%} of rows positive."
     )
-    if shared_text:
+    if shared:
+        text += " The errors that runs share because they were measured on the same documents are part of all errors."
+    elif shared is False:
         text += (
-            " Runs on one text are measured on the same held-out documents; the test and all intervals take their"
-            " errors as independent, so they are too sure."
+            " Runs on one text are measured on the same documents; this table does not say how, so the test and all"
+            " intervals take their errors as independent, and are too sure. The sweep's folder says it."
         )
     return Claim("detection", "there is a gap", text)
 

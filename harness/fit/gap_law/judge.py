@@ -58,9 +58,9 @@ def judge(
     197, 198 and 200 of 200 tables in three worlds without a gap, for 200 of 200 where the gap does not depend on N, and
     for 200 of 200 where the law is true (`scripts/worlds.py`).
 
-    Not for: rows that were chosen by their gaps; runs that share held-out text, whose errors it takes as independent,
-    so that it is too sure; gaps that had not settled, about which the law says nothing; or another law, whose exponents
-    and rivals it does not know.
+    Not for: rows that were chosen by their gaps; runs that share documents of which the table does not say how, whose
+    errors it takes as independent, so that it is too sure; gaps that had not settled, about which the law says nothing;
+    or another law, whose exponents and rivals it does not know.
 
     Args:
         fits: law id -> solved fit of the same rows, for the law under test and every rival at least.

@@ -28,7 +28,8 @@ class Verdict(StrictJson, Showable):
         judgement: the word, its reason and its evidence.
         coverage: how many rows lie on either side of the crossover at the published z.
         fitted_coverage: the same at the fitted z; None where z is not identified.
-        shared_text: whether the table is from a sweep, whose runs on one text share its held-out documents.
+        shared_errors: whether the errors that runs share by their documents are part of all errors
+            (`harness.gaps.shared_documents`); None if the table is not one of a sweep.
         fits: law id -> result, all on the same rows.
         comparison: the laws, ordered by how well they predict runs of larger scale, then by AICc.
         in_unique_tokens: the rivals that were fitted in unique instead of processed tokens.
@@ -39,7 +40,7 @@ class Verdict(StrictJson, Showable):
     coverage: findings.Coverage
     fitted_coverage: findings.Coverage | None
     magnitude: findings.Magnitude
-    shared_text: bool
+    shared_errors: bool | None
     fits: dict[str, FitResult]
     comparison: tuple[ComparedLaw, ...]
     in_unique_tokens: tuple[str, ...]
@@ -66,7 +67,7 @@ class Verdict(StrictJson, Showable):
         claims = (
             findings.source_claim(),
             findings.coverage_claim(self.coverage, self.fitted_coverage, self.fit.rows),
-            findings.detection_claim(self.judgement.signal, self.shared_text),
+            findings.detection_claim(self.judgement.signal, self.shared_errors),
             findings.magnitude_claim(self.magnitude),
             findings.comparison_claim(self.comparison, self.in_unique_tokens),
             findings.exponents_claim(self.fit),
@@ -140,7 +141,7 @@ def verdict(
         coverage=findings.coverage_at(n, d, PUBLISHED_GAP.z),
         fitted_coverage=findings.coverage_at(n, d, z.estimate) if z.identified and z.estimate is not None else None,
         magnitude=findings.magnitude_of(n, d, gap),
-        shared_text="domain" in frame.columns,
+        shared_errors=None if "domain" not in frame.columns else fits[TESTED_LAW].problem.shared is not None,
         fits=results,
         comparison=compare_fitted(list(fits.values()), seed),
         in_unique_tokens=in_unique_tokens,

@@ -27,6 +27,8 @@ class Problem:
         cluster: an integer per row; rows of one cluster (checkpoints of a run, seeds of a configuration) are resampled
             together (`curves`).
         fitted: which rows are fitted; the others are held out.
+        shared: what each source of error moves each response by, in standard errors of the source, divided by the
+            response's scale; rows that have a source in common depend on each other. None if they have none.
         scales: what each column is divided by, its geometric mean over the fitted rows; for the response, the median of
             its size. 1 for signed columns, and throughout for a law that is not centred.
     """
@@ -38,6 +40,7 @@ class Problem:
     cluster: np.ndarray
     fitted: np.ndarray
     scales: dict[str, float]
+    shared: Float[np.ndarray, "rows sources"] | None = None
     options: HuberOptions = DEFAULT_OPTIONS
     warnings: tuple[FitWarning, ...] = field(default=())
 
@@ -90,6 +93,7 @@ class Problem:
             noise=self.noise[rows],
             cluster=np.unique(self.cluster[rows], return_inverse=True)[1],
             fitted=self.fitted[rows],
+            shared=None if self.shared is None else self.shared[rows],
         )
 
 
@@ -106,6 +110,12 @@ def _noise(law: Law, frame: pd.DataFrame) -> tuple[np.ndarray, tuple[FitWarning,
         return noise, ()
     message = f"{missing.sum()} of {len(frame)} rows have no standard error of the gap; taken as 0"
     return noise, (FitWarning("no_standard_error", message),)
+
+
+def _shared(law: Law, frame: pd.DataFrame, scale: float) -> Float[np.ndarray, "rows sources"] | None:
+    """The vectors of the column `G_shared` (`harness.gaps.shared_documents`), divided by the scale of the response."""
+    column = f"{law.response}_shared"
+    return np.stack(frame[column].to_list()) / scale if column in frame.columns else None
 
 
 def centre(
@@ -153,6 +163,7 @@ def centre(
         cluster,
         fitted,
         scales,
+        None if chosen.variance is None else _shared(law, frame, scales[law.response]),
         options,
         (*warnings, *about_runs),
     )

@@ -12,6 +12,7 @@ from harness.gaps.estimators import (
     control_gap,
     effective_number,
     in_first_half,
+    influences,
     probe_gap,
     spread,
     tokens_needed,
@@ -52,6 +53,23 @@ def test_it_agrees_with_the_jackknife_over_clusters():
     left_out = (side.sums.sum() - side.sums) / (side.counts.sum() - side.counts)
     jackknife = np.sqrt(399 / 400 * np.sum((left_out - left_out.mean()) ** 2))
     assert contrast(side).se == pytest.approx(jackknife, rel=0.01)
+
+
+def test_products_of_influences_are_the_covariance_of_two_gaps():
+    """Two runs on 200 documents, of which the second reads the last 100 of the first and 100 of its own."""
+    gaps, products = [], []
+    for seed in range(400):
+        random = np.random.default_rng(seed)
+        hard = 0.5 * random.standard_normal(300)
+        counts = random.integers(20, 60, 300)
+        sides = [one(hard[read] * counts[read], counts[read], read) for read in (np.arange(200), np.arange(100, 300))]
+        first, second = (influences(side) for side in sides)
+        gaps.append((first.value, second.value))
+        common, *places = np.intersect1d(first.clusters, second.clusters, return_indices=True)
+        assert len(common) == 100
+        products.append(np.sum(first.parts[places[0]] * second.parts[places[1]]))
+    assert np.mean(products) == pytest.approx(np.cov(np.transpose(gaps))[0, 1], rel=0.2)
+    assert np.std(products) < 0.3 * np.mean(products)
 
 
 def test_of_sides_without_a_cluster_in_common_the_errors_add_in_squares():

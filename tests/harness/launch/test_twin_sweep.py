@@ -12,6 +12,7 @@ from harness.gaps.document_losses import read_documents
 from harness.record.status import run_folder
 from harness.record.sweep_folder import read_configs
 from harness.record.table import runs_table
+from harness.source import read_runs
 
 SHAPE = {"context": 16, "width": 16, "depth": 1, "heads": 2, "batch": 2, "probe_windows": 24}
 
@@ -51,6 +52,18 @@ def test_both_of_a_pair_have_its_gap(out):
         assert np.isfinite(pair["gap_control"].astype(float)).all() and len(set(pair["gap_control"])) == 2
     lone = table[table["half"].isna()].iloc[0]
     assert np.isnan(float(lone["gap_twin"])) and np.isfinite(float(lone["gap_probe"]))
+
+
+def test_what_runs_share_is_part_of_their_error(out):
+    rows = read_runs(out, "gap_n_free")
+    vectors, errors = np.stack(rows["G_shared"].to_list()), rows["G_se"].to_numpy(float)
+    np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), errors, rtol=1e-9)
+    seeds, (other,) = np.flatnonzero(rows["estimator"] == "twin"), np.flatnonzero(rows["estimator"] == "probe")
+    alike = vectors @ vectors.T / np.outer(errors, errors)
+    assert len(seeds) == 2 and abs(alike[seeds[0], seeds[1]]) > 0.01  # they read the same documents
+    np.testing.assert_allclose(alike[seeds, other], 0.0, atol=1e-12)  # of another corpus
+    in_bytes = read_runs(out, "gap_n_free", units="bytes")
+    np.testing.assert_allclose(np.linalg.norm(np.stack(in_bytes["G_shared"].to_list()), axis=1), in_bytes["G_se"])
 
 
 def test_the_twin_gap_is_that_of_the_recorded_losses(out):

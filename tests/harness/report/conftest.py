@@ -153,7 +153,7 @@ def material(tmp_path_factory) -> Material:
     out = write_sweep(tmp_path_factory.mktemp("sweep") / "simulated", 36, ENDS, relative_se=(0.1, 0.1, 2.0))
     records = read_sweep(out)
     table = records.runs
-    judged = judge_sweep(table, out.name, bootstrap=20, nulls=False)
+    judged = judge_sweep(table, out, bootstrap=20, nulls=False)
     assert judged.verdict is not None and judged.marks is not None
     return Material(records, judged, judged.verdict, judged.marks, table, table.query("status == 'done'"))
 

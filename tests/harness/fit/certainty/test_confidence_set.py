@@ -45,6 +45,7 @@ FLOOR_DROPPED = [
 ]
 
 
+@pytest.mark.slow
 def test_a_slope_in_logs_has_students_interval():
     """Where the law is a line in logs, the interval is the textbook's, slope +- t se."""
     table = power_law(0)
@@ -58,6 +59,7 @@ def test_a_slope_in_logs_has_students_interval():
     assert (slope.ci_low, slope.ci_high) == expected
 
 
+@pytest.mark.slow
 def test_what_the_rows_leave_open_has_no_end(ordinary):
     """Above the crossover alone A and z are not identified: they have no limits, beta has both."""
     result = fit("gap", ordinary(1), bootstrap=0, sensitivity=False)
@@ -78,6 +80,7 @@ def test_a_prefactor_has_its_interval_in_raw_units(losses):
         assert value.ci_low * 0.97 < truth < value.ci_high * 1.03
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [0, 1])
 def test_a_floor_that_may_be_zero_takes_nobody_elses_interval_with_it(seed):
     """The best fit has no floor (alpha .06); its floor may reach .46 all the same, and alpha .17, the true values."""
@@ -89,6 +92,7 @@ def test_a_floor_that_may_be_zero_takes_nobody_elses_interval_with_it(seed):
     assert alpha.ci_low < 0.07 and 0.172 < alpha.ci_high < 0.3
 
 
+@pytest.mark.slow
 def test_an_allocation_is_not_conditional_on_a_floor_of_zero():
     result = fit("chinchilla", ladder(0).assign(L=FLOOR_DROPPED), bootstrap=0, sensitivity=False)
     allocated = allocate_fit(result, 1e22)
@@ -100,6 +104,7 @@ def test_an_allocation_is_not_conditional_on_a_floor_of_zero():
     assert alpha.ci_low is not None and alpha.ci_high is not None and alpha.ci_low < 0.17186 < alpha.ci_high
 
 
+@pytest.mark.slow
 def test_the_interval_of_a_prediction_is_that_of_constrained_optimisation():
     """Least squares on logs: SLSQP finds the extremes of the loss at a far point where F is below its limit."""
     table = ladder(5)
@@ -143,6 +148,7 @@ def test_every_point_of_the_set_is_below_the_limit_and_predicts_nearly_as_well()
     assert falls.max() < 1.05 * region.limit and np.sum(falls > 0.9 * region.limit) > len(falls) / 2
 
 
+@pytest.mark.slow
 def test_a_new_run_is_less_certain_than_the_law_and_more_so_far_away():
     table = ladder(2)
     result = fit("chinchilla", table, bootstrap=0)

@@ -2,7 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from harness.fit.fitting import fit, solve
+from harness.fit.fitting import curvature_estimates, fit, solve
 
 SIZES, CHECKPOINTS = np.array([5.3e7, 6.4e7, 1.6e8, 2.07e8, 3.23e8, 4.82e8]), 127
 
@@ -41,6 +41,40 @@ def test_seeds_that_share_an_error_count_as_one():
     table = pd.DataFrame({"D": tokens, "G": 0.5 * tokens**-0.4 * np.exp(shared + 0.005 * rng.standard_normal(200))})
     found = solve("gap_n_free", table.assign(cluster=cluster)).identified.ratio.dependence
     assert found.offset >= 0.9 and found.rows == pytest.approx(40, rel=0.25)
+
+
+def on_shared_documents(seed: int) -> pd.DataFrame:
+    """Gaps of 60 runs with errors of 1e-3 on two texts; 60 % of the variance comes from the text's documents."""
+    rng = np.random.default_rng(seed)
+    tokens, text = np.tile(np.geomspace(1e4, 1e7, 30), 2), np.repeat([0, 1], 30)
+    shared = 1e-3 * np.sqrt(0.6) * np.eye(2)[text]
+    gaps = 0.4 * tokens**-0.25 + shared @ rng.standard_normal(2) + 1e-3 * np.sqrt(0.4) * rng.standard_normal(60)
+    return pd.DataFrame({"D": tokens, "G": gaps, "G_se": 1e-3, "G_shared": [*map(tuple, shared)]})
+
+
+def test_errors_from_shared_documents_are_as_large_as_the_spread_of_the_estimates():
+    found, told, alone = [], [], []
+    for seed in range(60):
+        table = on_shared_documents(seed)
+        exponent = curvature_estimates(solve("gap_n_free", table))["b"]
+        found.append(exponent.estimate)
+        told.append(exponent.se)
+        alone.append(curvature_estimates(solve("gap_n_free", table.drop(columns="G_shared")))["b"].se)
+    assert np.median(told) == pytest.approx(np.std(found), rel=0.25)
+    assert np.median(alone) < 0.6 * np.std(found)
+
+
+@pytest.mark.slow
+def test_intervals_of_gaps_on_shared_documents_hold_the_truth():
+    """Of 60 tables 54 at least, and at most 50 if rows count as independent."""
+    held = dict.fromkeys((True, False), 0)
+    for seed in range(60):
+        for known in held:
+            table = on_shared_documents(seed)
+            table = table if known else table.drop(columns="G_shared")
+            b = fit("gap_n_free", table, bootstrap=0, sensitivity=False).parameters["b"]
+            held[known] += (b.ci_low or 0.0) <= 0.25 <= (b.ci_high or 4.0)
+    assert held[True] >= 54 and held[False] <= 50
 
 
 @pytest.mark.slow
