@@ -11,6 +11,7 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -66,7 +67,23 @@ def user_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+# Their examples take 4 to 38 s each.
+LONG = (
+    "harness",
+    "harness/fit",
+    "harness/fit/allocation",
+    "harness/fit/laws",
+    "harness/fit/shared",
+    "harness/tables/trackers",
+)
+
+
+def _marked(page: Path) -> Any:
+    slow = str(page.parent.relative_to(ROOT)) in LONG
+    return pytest.param(page, marks=pytest.mark.slow if slow else (), id=str(page.relative_to(ROOT)))
+
+
+@pytest.mark.parametrize("page", [*map(_marked, PAGES)])
 def test_the_examples_of_a_page_run(page, user_cache, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_CACHE_HOME", str(user_cache))

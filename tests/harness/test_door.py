@@ -37,6 +37,7 @@ def test_importing_the_package_imports_nothing_heavy():
     assert run(f"import sys, harness; print({heavy} & sys.modules.keys() or 'nothing')") == "nothing\n"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "code",
     [
@@ -99,6 +100,7 @@ def test_laws_are_compared_and_groups_fitted(runs):
     assert {name: fitted.rows for name, fitted in groups.items()} == {"web": 24, "code": 24}
 
 
+@pytest.mark.slow
 def test_the_gap_law_is_judged():
     rng = np.random.default_rng(3)
     n, u = 10 ** rng.uniform(5, 9, 60), 10 ** rng.uniform(-2, 3, 60)

@@ -45,6 +45,7 @@ def test_laws_of_different_responses_do_not_compare(ordinary):
         compare(["gap", "chinchilla"], ordinary(0))
 
 
+@pytest.mark.slow
 def test_a_comparison_and_a_fit_show_themselves_in_notebooks(losses):
     compared = compare(["chinchilla", "tied"], losses(9, rows=40))
     html = compared._repr_html_()

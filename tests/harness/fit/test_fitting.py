@@ -123,6 +123,7 @@ def test_the_extracted_points_of_chinchilla_reach_the_known_optimum(public):
     assert result.parameters["E"].estimate == pytest.approx(1.8172, abs=0.002)
 
 
+@pytest.mark.slow
 def test_a_saturating_loss_is_told_from_one_that_ignores_repetition():
     """Losses of the saturating law itself, 0.3 % noise, repeated data: prediction within 1 % out of sample."""
     rng = np.random.default_rng(9)
@@ -137,6 +138,7 @@ def test_a_saturating_loss_is_told_from_one_that_ignores_repetition():
     assert scores["saturating"] < 0.01 < scores["chinchilla"]
 
 
+@pytest.mark.slow
 def test_few_clusters_are_doubted_where_a_bootstrap_is_shown():
     n, d = (grid.ravel() for grid in np.meshgrid(np.geomspace(1e7, 1e9, 4), np.geomspace(1e9, 1e11, 5)))
     loss = (1.8 + 480 * n**-0.35 + 2085 * d**-0.37) * np.exp(0.003 * np.random.default_rng(1).standard_normal(20))

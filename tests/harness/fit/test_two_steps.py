@@ -38,6 +38,7 @@ def test_the_sigmoid_is_that_of_scipy():
         assert found[name].estimate == pytest.approx(value, rel=1e-3)
 
 
+@pytest.mark.slow
 def test_both_errors_are_carried():
     """The chained interval holds the truth and is wider than with the loss known exactly, or the sigmoid."""
     table = ladder(0)

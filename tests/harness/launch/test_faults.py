@@ -80,6 +80,7 @@ def test_the_run_whose_program_raises_fails_and_its_neighbours_do_not_notice(
             assert_same_record(tmp_path / "out", finished, run)
 
 
+@pytest.mark.slow
 def test_a_pack_that_lacks_memory_is_halved_for_good(lab, isogap, finished_runs, tmp_path, monkeypatch):
     out = tmp_path / "out"
     error = JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 5 bytes")

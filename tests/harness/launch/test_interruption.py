@@ -174,6 +174,7 @@ def test_a_crew_is_taken_where_it_is_faster_and_goes_on_with_its_devices(run, la
     assert tables(cut) == tables(whole)
 
 
+@pytest.mark.slow
 def test_workers_import_isogap_from_a_folder_with_packages_of_its_names(lab, tmp_path, foreign_folder, ended_children):
     spec = yaml.safe_load(lab.spec.read_text())
     spec["blocks"] = [{"defaults": {"tokens": 1600, "lr": 0.01}, "seeds": 2}]

@@ -37,6 +37,7 @@ def test_a_sweep_is_run_stopped_continued_and_read(url, lab, isogap, finished, t
     assert stored.out == local.out.replace(str(finished), url)
 
 
+@pytest.mark.slow
 def test_a_table_on_a_store_is_a_source(url, isogap):
     rows = pd.DataFrame({"N": [1e6, 2e6, 4e6, 8e6, 1e7, 2e7] * 4, "D": [1e6, 1e7, 1e8, 1e9] * 6})
     rows["G"] = 0.86 * rows["N"] ** -0.31

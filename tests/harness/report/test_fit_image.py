@@ -31,6 +31,7 @@ def fitted(runs, isogap):
     return lambda figure, *more: isogap("fit", runs, "--law", "chinchilla", *roles, *quick, "--figure", figure, *more)
 
 
+@pytest.mark.slow
 def test_a_picture_in_dots(fitted, tmp_path):
     ended = fitted(tmp_path / "fit.png")
     assert ended.status == 0 and ended.err == ""

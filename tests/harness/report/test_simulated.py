@@ -18,6 +18,7 @@ def saved(folder, name: str, table: pd.DataFrame, truth: Truth):
     return path
 
 
+@pytest.mark.slow
 def test_a_gap_table_gets_the_verdicts_page_and_its_truth(tmp_path):
     path = saved(tmp_path, "source", *gap_worlds.simulate_gaps("source", seed=2))
     written = write_report(path, bootstrap=20, nulls=False)

@@ -14,6 +14,8 @@ from harness.theory.random_features import losses
 from harness.theory.spectrum import power_law_spectrum
 from sweeps.errors import InputError
 
+pytestmark = pytest.mark.slow
+
 
 def by_size(name: str, z: float = 1.5) -> tuple[np.ndarray, np.ndarray]:
     """u of a size, and gaps by size and u."""

@@ -40,6 +40,7 @@ def test_slope_of_a_known_power_and_its_interval():
     assert inside >= 15
 
 
+@pytest.mark.slow
 def test_wider_networks_and_ensembles_err_less():
     table, truth = simulate_lottery((8, 64), seeds=8, members=(4,), steps=1500, rate=0.01)
     one = table.query("members == 1")

@@ -36,6 +36,7 @@ def pack():
     return {"w": w, "v": v}, jax.random.split(jax.random.key(7), 2), jnp.float32([[0.1, 0.01, 0.003]] * 2)
 
 
+@pytest.mark.slow
 def test_a_run_is_what_optax_makes_of_it_alone(pack):
     params, streams, peak = pack
     state, told = train_networks(TASK, params, streams, peak, STEPS, count=10)
@@ -55,6 +56,7 @@ def test_a_run_is_what_optax_makes_of_it_alone(pack):
         assert float(told["error"][s, r]) == pytest.approx(np.mean(errors), rel=1e-4)
 
 
+@pytest.mark.slow
 def test_a_run_of_a_pack_is_that_run_alone_however_the_steps_are_dispatched(pack):
     params, streams, peak = pack
     state, _ = train_networks(TASK, params, streams, peak, STEPS, count=10)

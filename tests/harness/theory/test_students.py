@@ -20,7 +20,7 @@ from harness.theory.students import (
 )
 from sweeps.errors import InputError
 
-pytestmark = pytest.mark.usefixtures("quick_compile")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("quick_compile")]
 
 
 @pytest.fixture(scope="module")

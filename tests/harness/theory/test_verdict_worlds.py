@@ -6,6 +6,7 @@ import pytest
 from harness.theory.verdict_worlds import VERDICT_WORLDS, draw_groups, draw_world, try_verdict
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("world", VERDICT_WORLDS.values(), ids=lambda world: world.id)
 def test_the_rule_knows_every_world(world):
     trial = try_verdict(world, 2, seed=500)

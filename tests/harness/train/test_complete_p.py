@@ -56,6 +56,7 @@ def moved(model: ModelConfig) -> float:
     return float(jnp.sqrt(jnp.mean((scores(after) - scores(before)) ** 2)))
 
 
+@pytest.mark.slow
 def test_the_steps_of_logits_do_not_depend_on_the_width(hurried):
     # The coordinate check of Yang et al. (2022): at one rate, the sizes of activations after some steps.
     narrow = moved(model_of(32, 1, None))
@@ -85,6 +86,7 @@ def test_the_steps_of_the_residual_stream_do_not_depend_on_the_depth(hurried):
     assert step_of_stream(model_of(32, 8, None)) > 3 * shallow
 
 
+@pytest.mark.slow
 def test_at_the_base_it_is_the_standard_model_to_the_bit(hurried):
     standard, complete = (trained(model_of(32, 1, base), 3)[1] for base in (None, BaseSize(32, 1, 8)))
     for one, other in zip(jax.tree.leaves(standard.params), jax.tree.leaves(complete.params), strict=True):

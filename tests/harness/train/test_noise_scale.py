@@ -60,6 +60,7 @@ def assert_unbiased(found, true: float):
     assert found.std(ddof=1) / np.sqrt(len(found)) < 0.15 * abs(true)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("loss", ["plain", "one_pass"])
 @pytest.mark.parametrize("chunks", [2, 8])
 def test_of_chunks(chunks, loss):
@@ -73,6 +74,7 @@ def test_of_chunks(chunks, loss):
     assert_unbiased(metrics.gradient_noise, noise)
 
 
+@pytest.mark.slow
 def test_of_the_turns_of_a_batch():
     sequences = tokens_of(32)
     drawn = np.random.default_rng(2).integers(0, 32, (400, 4, BATCH))

@@ -109,6 +109,7 @@ def test_what_was_recorded_after_the_last_checkpoint_is_dropped_and_recorded_ane
         assert_recorded_as_in(finished, out, run)
 
 
+@pytest.mark.slow
 def test_a_run_left_within_its_first_step_begins_anew_and_loses_no_later_one(lab, finished_runs, out, tmp_path):
     # 16 turns a step, beside one of 2 whose first evaluation, after 6 turns, ends the first dispatch.
     long = finished_runs[0].model_copy(update={"batch": 32, "steps": 40})

@@ -51,6 +51,7 @@ def test_corners_of_a_hull_by_hand():
     assert edge.n.exponent == pytest.approx(1.0)
 
 
+@pytest.mark.slow
 def test_budgets_get_sizes_tokens_and_loss_with_limits(profiles, optimal_size):
     edge = lower_edge(runs_to_allocate(profiles(0)))
     table, warnings = at_budgets(edge, [1e20, 1e23])

@@ -52,6 +52,7 @@ def test_limits_hold_the_truth_and_the_exponent_is_beta_over_the_sum(fitted):
         assert np.all((found[f"{name}_low"] < value) & (value < found[f"{name}_high"])), name
 
 
+@pytest.mark.slow
 def test_intervals_hold_the_true_exponent(profiles):
     held = 0
     for seed in range(8):
@@ -125,6 +126,7 @@ def test_chinchillas_own_runs(public):
     assert 17.5 < found.tokens_per_parameter < 20.5
 
 
+@pytest.mark.slow
 def test_an_allocation_is_shown_drawn_and_written(profiles):
     rows = profiles(0)
     found = allocate_runs(rows, [1e20, 1e22], 2, bootstrap=50)

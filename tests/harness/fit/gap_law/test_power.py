@@ -18,6 +18,7 @@ def design(error: float) -> pd.DataFrame:
     return pd.DataFrame({"N": n, "D": d, "U": d, "G_se": error * predict_gap(n, d)})
 
 
+@pytest.mark.slow
 def test_constants_are_known_as_well_as_the_curvature_says():
     cells = design(0.05)
     (own,) = power_of(cells, times=(1.0,)).foreseen
@@ -29,6 +30,7 @@ def test_constants_are_known_as_well_as_the_curvature_says():
         assert own.constants[name].low < own.constants[name].truth < own.constants[name].high
 
 
+@pytest.mark.slow
 def test_four_times_the_draws_halve_the_errors_and_answers_end_the_search():
     found = power_of(design(0.2), times=(1.0, 4.0, 16.0, 64.0), simulations=50)
     precise = [

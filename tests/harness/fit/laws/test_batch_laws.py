@@ -9,6 +9,8 @@ from harness.fit.fitting import fit
 from harness.fit.laws.critical_batch import critical_batch
 from harness.fit.laws.registry import get_law
 
+pytestmark = pytest.mark.slow
+
 SU = {"N_c": 1.5e14, "alpha_N": 0.076, "S_c": 2.6e3, "alpha_S": 0.67, "B_star": 1.7e8, "alpha_B": 0.205}
 
 

@@ -10,6 +10,8 @@ from harness.fit.fitting import solve
 from harness.fit.laws.registry import get_law
 from harness.fit.problem.raw_units import raw_point
 
+pytestmark = pytest.mark.slow
+
 BREAK = {"E": 0.3, "b": 40.0, "c_0": 0.15, "c_1": 0.35, "d_1": 3e6, "f_1": 0.3}
 
 
@@ -52,7 +54,6 @@ def test_a_sharp_break_is_a_kink_and_two_breaks_with_one_idle_are_one():
     np.testing.assert_allclose(two, one, rtol=1e-12)
 
 
-@pytest.mark.slow
 def test_two_breaks_are_recovered():
     rng = np.random.default_rng(1)
     x = np.geomspace(1e3, 1e10, 120)

@@ -14,6 +14,8 @@ from harness.fit.shared.crossover import find_crossover
 from harness.fit.shared.exponents import compare_exponents
 from sweeps.errors import InputError
 
+pytestmark = pytest.mark.slow
+
 
 def noisy(values, sd: float, seed: int):
     return values * np.exp(sd * np.random.default_rng(seed).standard_normal(len(values)))

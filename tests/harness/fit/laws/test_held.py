@@ -65,6 +65,7 @@ def numbers(result, field="estimate"):
     return {name: float(getattr(value, field)) for name, value in result.parameters.items()}
 
 
+@pytest.mark.slow
 def test_a_held_fit_is_the_profile_of_the_free_one(losses):
     """Held at the free fit's E, all other constants and the minimum are the free fit's; held elsewhere it is higher."""
     table, chinchilla = losses(0), get_law("chinchilla")
@@ -79,6 +80,7 @@ def test_a_held_fit_is_the_profile_of_the_free_one(losses):
     assert held.degrees == free.degrees - 1
 
 
+@pytest.mark.slow
 def test_a_held_exponent_holds_through_json_prediction_and_allocation(losses):
     """N* ~ C^(beta/(alpha + beta)) with alpha = beta is C^1/2 exactly, in every draw."""
     fitted = fit("chinchilla with alpha=0.35 and beta=0.35", losses(1), bootstrap=20, sensitivity=False)

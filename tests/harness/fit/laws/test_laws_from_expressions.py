@@ -81,6 +81,7 @@ def test_a_power_law_of_any_columns_is_a_straight_line_in_logs():
     assert found == pytest.approx({"c": np.exp(line[0]), "a": line[1], "b": line[2], "g": line[3]}, rel=1e-5)
 
 
+@pytest.mark.slow
 def test_an_expression_without_consistent_units_is_fitted_on_raw_columns():
     """A line in log10 N and a saturating curve: scipy's curve_fit on the same rows."""
     rng = np.random.default_rng(1)

@@ -8,6 +8,8 @@ from harness.fit.fitting import fit
 from harness.fit.shared.transfer import transfer_loss
 from sweeps.errors import InputError
 
+pytestmark = pytest.mark.slow
+
 NOISE = 0.003
 
 

@@ -7,6 +7,8 @@ from harness.cli.render import render
 from harness.fit.fitting import fit
 from harness.fit.laws.registry import get_law
 
+pytestmark = pytest.mark.slow
+
 SHAPE = {"C": np.array([2.0, 0.8, 1.2]), "g": np.array([0.4, 0.6, 0.3])}
 ADDITIVE = SHAPE | {"E": 1.2, "A": 300.0, "alpha": 0.34, "B": 400.0, "beta": 0.3}
 JOINT = SHAPE | {
@@ -46,7 +48,6 @@ def simplex():
     return np.stack([a, b, 1 - a - b], axis=1)[a + b <= 1 + 1e-9].clip(0.0)
 
 
-@pytest.mark.slow
 def test_the_best_mixture_is_found():
     """3 domains, 40 mixtures, .5 % noise: new mixtures at 3 times the size within 1 %, and the best within .05."""
     rng = np.random.default_rng(0)
@@ -66,7 +67,6 @@ def test_the_best_mixture_is_found():
     assert np.abs(grid[predicted.argmin()] - grid[truth.argmin()]).sum() <= 0.05
 
 
-@pytest.mark.slow
 def test_where_mixture_and_scale_interact_the_joint_law_predicts_better():
     rng = np.random.default_rng(1)
     columns = design(rng, 20, [1e8, 3e8, 1e9, 3e9], [2e9, 5e10])

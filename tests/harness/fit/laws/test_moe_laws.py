@@ -6,6 +6,8 @@ import pytest
 from harness.fit.fitting import fit
 from harness.fit.laws.registry import get_law
 
+pytestmark = pytest.mark.slow
+
 
 def simulated(law_id, truth, columns, noise, seed):
     law = get_law(law_id)

@@ -14,6 +14,8 @@ from harness.fit.quantities.pass_rates import (
 )
 from sweeps.errors import InputError
 
+pytestmark = pytest.mark.slow
+
 R, ALPHA, C = 20, 0.35, 7.0 * 3e7**0.35
 
 

@@ -4,6 +4,8 @@ import pytest
 
 from harness.fit.fitting import fit
 
+pytestmark = pytest.mark.slow
+
 # Refitted to the public runs by an independent program (Huber's loss, corner 1e-3): E, A, alpha, k, and R2.
 REFERENCE = {"pile": (1.28859, 1.9752e8, 0.19628, 0.33444), "stack": (0.69121, 1.1307e7, 0.18936, 0.39346)}
 

@@ -8,6 +8,8 @@ import pytest
 from harness.fit.fitting import fit
 from harness.fit.laws.registry import get_law
 
+pytestmark = pytest.mark.slow
+
 
 def at_published(law_id, **columns):
     law = get_law(law_id)

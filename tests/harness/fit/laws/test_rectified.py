@@ -9,6 +9,8 @@ from harness.fit.fitting import fit, solve
 from harness.fit.laws.registry import get_law
 from harness.fit.problem.raw_units import predictions
 
+pytestmark = pytest.mark.slow
+
 SIZES = 200.0 * 2.0 ** np.arange(14)
 RECTIFIED = get_law("rectified")
 # The law before it was rectified: nothing was learned before the first sample.

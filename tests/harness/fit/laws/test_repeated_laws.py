@@ -13,6 +13,8 @@ from harness.fit.problem.raw_units import predictions, raw_values
 from harness.fit.search.solver import best_and_runners_up, minimise
 from harness.fit.search.starts import grid_of_starts
 
+pytestmark = pytest.mark.slow
+
 
 def loss(law_id, values, table):
     law, columns = get_law(law_id), {name: table[name].to_numpy(float) for name in table}

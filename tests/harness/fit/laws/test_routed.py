@@ -10,6 +10,8 @@ from harness.fit.fitting import fit
 from harness.fit.laws.mixtures_of_experts import effective_parameters, routing_cutoff
 from harness.fit.laws.registry import get_law
 
+pytestmark = pytest.mark.slow
+
 ROUTED = get_law("routed")
 PUBLISHED = {p.name: p.published for p in ROUTED.parameters}
 ROUTERS = ("S-Base", "RL-R", "Hash")

@@ -13,6 +13,8 @@ from harness.fit.laws.schedules import interpolated_sum
 from harness.fit.problem.columns import read_columns
 from harness.fit.quantities.rate_sums import annealed, summed_rates
 
+pytestmark = pytest.mark.slow
+
 WARM, PEAK, EVERY = 200, 1e-3, 40
 TISSUE = {"L0": 3.164, "A": 0.509, "alpha": 0.524, "C": 0.406}
 LUO = {"L0": 3.04, "A": 0.525, "alpha": 0.508, "B": 363.8, "C": 2.066, "beta": 0.583, "gamma": 0.641}

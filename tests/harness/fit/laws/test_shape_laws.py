@@ -14,6 +14,8 @@ from harness.fit.quantities.gmse import block_sparse_gmse, gmse_bits, sparse_gms
 from harness.fit.search.solver import minimise
 from harness.fit.search.starts import grid_of_starts
 
+pytestmark = pytest.mark.slow
+
 BESIROGLU = {"E": 1.8172, "A": 482.01, "B": 2085.43, "alpha": 0.3478, "beta": 0.3658}
 
 

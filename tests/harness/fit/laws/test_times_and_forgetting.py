@@ -15,6 +15,8 @@ from harness.fit.quantities.forgetting_bound import (
 )
 from sweeps.errors import InputError
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def shapes():

@@ -6,6 +6,8 @@ import pytest
 from harness.fit.fitting import fit
 from harness.fit.laws.registry import get_law
 
+pytestmark = pytest.mark.slow
+
 TRUTH = {"E": -7.0, "A": 8.0, "alpha": 0.07, "B": 400.0, "beta": 0.24, "phi": -0.2}
 
 

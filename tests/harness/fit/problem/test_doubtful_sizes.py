@@ -40,6 +40,7 @@ def test_a_wrong_unit_is_seen(units, expected):
     assert codes(doubtful_table(sizes(**units))) == expected
 
 
+@pytest.mark.slow
 def test_few_tokens_are_no_doubt_for_a_gap(crossing):
     table = crossing(0)
     few = table.loc[table.D < 0.1 * table.N].reset_index(drop=True)

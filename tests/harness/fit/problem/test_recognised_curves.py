@@ -64,6 +64,7 @@ def test_it_is_said_and_can_be_said_otherwise():
     assert clusters_of(LAW, separate)[1] == () and len(np.unique(clusters_of(LAW, separate)[0])) == 240
 
 
+@pytest.mark.slow
 def test_intervals_of_curves_hold_the_truth_where_those_of_rows_do_not():
     """Six runs whose errors are shared by all of their rows: 40 rows of a run know no more than one."""
     frame = checkpoints(seed=3, sizes=np.geomspace(5e7, 5e9, 16))

@@ -38,6 +38,7 @@ def test_the_law_itself_extrapolates_without_error(losses):
     assert windows_of(one) == []
 
 
+@pytest.mark.slow
 def test_the_true_law_meets_larger_runs_best(losses):
     """A law without a floor bends away from losses that have one: it is last, and the resamplings agree."""
     ranked = compare(["kaplan", "compute_only", "chinchilla"], losses(4))

@@ -30,6 +30,7 @@ def test_a_column_that_matters_is_named():
     assert "optimizer" in message and "adam -" in message and "sgd +" in message and "--by optimizer" in message
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("curves", [1, 20])
 def test_columns_that_do_not_matter_are_not(curves):
     """Checkpoints of a run share its error: taken as independent, 20 of them would make any column matter."""

@@ -7,6 +7,7 @@ import pytest
 from harness.fit.fitting import fit
 
 
+@pytest.mark.slow
 def test_an_exact_law_is_stable_and_a_mixture_of_two_is_fragile(losses):
     """Losses of the law itself do not move; where small runs obey other constants than large ones, they do."""
     exact = fit("chinchilla", losses(1, scatter=1e-3), bootstrap=0)
@@ -72,6 +73,7 @@ def test_an_alternative_whose_columns_the_table_lacks_is_left_out(losses):
     assert not [case.case for case in result.sensitivity if case.case.startswith("law ")]
 
 
+@pytest.mark.slow
 def test_a_law_with_constants_of_groups_has_choices_too():
     flops = np.geomspace(1e15, 1e19, 24)
     curves = {"a": 2.0 + 300 * flops**-0.15, "b": 1.8 + 900 * flops**-0.17}

@@ -99,6 +99,7 @@ def test_a_collapse_of_any_shape_finds_the_exponents(crossed):
     assert crossed.finding in crossed._repr_html_()
 
 
+@pytest.mark.slow
 def test_on_one_branch_a_collapse_is_no_evidence(ordinary):
     found = judge_collapse(ordinary(1), permutations=99)
     assert isinstance(found, Collapse) and found.p_value > 0.05
@@ -107,6 +108,7 @@ def test_on_one_branch_a_collapse_is_no_evidence(ordinary):
     assert "do not identify" in found.finding and "not less than with N shuffled" in found.finding
 
 
+@pytest.mark.slow
 def test_gaps_that_are_not_positive_are_counted(crossing):
     table = crossing(3)
     table.loc[:4, "G"] = -1e-4

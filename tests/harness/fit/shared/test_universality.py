@@ -13,6 +13,8 @@ from harness.fit.shared.universality import Universal, Universality, decide_univ
 from harness.theory.verdict_worlds import draw_groups
 from sweeps.errors import InputError
 
+pytestmark = pytest.mark.slow
+
 DESIGN = {"rows": 240, "scatter": 0.04}
 
 
