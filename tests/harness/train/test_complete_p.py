@@ -137,7 +137,8 @@ def test_updates_are_those_of_adamw_with_a_rate_and_an_epsilon_of_each_parameter
     first, second = ({name: np.zeros(size) for name, size in shapes.items()} for _ in range(2))
     for step in range(5):
         gradient = {name: 0.1 * rng.normal(size=size) for name, size in shapes.items()}
-        updates, moments = update.update(jax.tree.map(jnp.float32, gradient), moments, got)
+        norm = jnp.float32(1.0)  # any below the limit
+        updates, moments = update.update(jax.tree.map(jnp.float32, gradient), moments, got, norm=norm)
         got = jax.tree.map(jnp.add, got, updates)
         for name, g in gradient.items():
             first[name] = b1 * first[name] + (1 - b1) * g

@@ -5,6 +5,7 @@ import math
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from harness.train.optimizer import Hyper, hyper_of, init_moments, learning_rate, transform
@@ -87,7 +88,7 @@ def trained(config: RunConfig, given: list[dict[str, np.ndarray]]) -> dict[str, 
     @jax.jit
     def update(params, moments, step, gradient):
         change = transform(config.optimizer.kind, hyper, learning_rate(hyper, step))
-        updates, moments = change.update(gradient, moments, params)
+        updates, moments = change.update(gradient, moments, params, norm=optax.tree.norm(gradient))
         return jax.tree.map(jnp.add, params, updates), moments
 
     for step, gradient in enumerate(given):
