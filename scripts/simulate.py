@@ -48,6 +48,7 @@ blocks:
   - {name: all, grid: {tokens: [160, 320, 480], lr: [0.003, 0.01]}}
 """
 MICRO_TOKENS, SLOTS = 32, 2
+PRIME = 2**31 - 1
 # How often the command is given at most until all runs have ended.
 ROUNDS = 40
 
@@ -68,7 +69,7 @@ class Verdict:
 
 def stepped(state: int, step: int) -> int:
     """The state of a run after a step."""
-    return (state * 48271 + step) % 2147483647
+    return (state * 48271 + step) % PRIME
 
 
 @functools.cache
@@ -77,7 +78,7 @@ def expected(seed: int, steps: int) -> tuple[float, ...]:
     state, losses = seed + steps, []
     for step in range(1, steps + 1):
         state = stepped(state, step)
-        losses.append(state / 2147483647)
+        losses.append(state / PRIME)
     return tuple(losses)
 
 
@@ -97,14 +98,14 @@ class SimulatedSlot(slots.Slot):
         """Evaluate the run if that is due."""
         if self.pending_evaluations and self.pending_evaluations[0] == self.step:
             step = self.pending_evaluations.pop(0)
-            self.evals.append({"step": step, "loss": self.state / 2147483647})
+            self.evals.append({"step": step, "loss": self.state / PRIME})
             self.documents.append((step, {}))
 
     def advance(self) -> None:
         """Take one step."""
         self.step = self.turn = self.step + 1
         self.state = stepped(self.state, self.step)
-        self.last_loss = self.state / 2147483647
+        self.last_loss = self.state / PRIME
         for name, value in (("step", self.step), ("train_loss", self.last_loss)):
             self.series.setdefault(name, []).append(value)
         for name, value in (("step", self.step), ("wall_seconds", 1.0)):
@@ -201,14 +202,13 @@ class Simulation:
             heartbeat = HeartbeatWriter.__new__(HeartbeatWriter)
             while True:
                 try:
-                    pack = end.recv()
-                except EOFError:
+                    end.send(local.train_pack_here(end.recv(), session, stop, heartbeat))
+                except (EOFError, BrokenPipeError):
                     return
-                end.send(local.train_pack_here(pack, session, stop, heartbeat))
 
         served.append(self.cluster.start(f"{parent.name}-{name}", serve, parent))
         served[0].told = lambda number: stop.take(number, None)
-        return _Child(self.cluster, served[0]), _End(self.cluster, back, forth, served, [False])
+        return _Child(self.cluster, served[0]), _End(self.cluster, back, forth, served, closed)
 
     def wait(self, ends: list[_End], timeout: float) -> None:
         """In place of `multiprocessing.connection.wait`."""
@@ -302,12 +302,12 @@ class Simulation:
             if status.state != "done":
                 self.complaints.append(f"{run.run_id} is {status.state}: {status.reason}")
                 continue
-            at = [0, *range(1, run.steps + 1)]
-            series, evals = read_segments(folder, "series"), read_segments(folder, "evals")
-            if (series["step"].tolist(), series["train_loss"].tolist()) != (at[1:], list(losses)):
-                self.complaints.append(f"{run.run_id}: its series has the steps {series['step'].tolist()}")
-            if evals["step"].tolist() != list(run.evaluation_steps()):
-                self.complaints.append(f"{run.run_id}: it is evaluated after the steps {evals['step'].tolist()}")
+            series, evals = (_rows(folder, kind) for kind in ("series", "evals"))
+            if series != [*enumerate(losses, 1)]:
+                self.complaints.append(f"{run.run_id}: its series has the steps {[step for step, _ in series]}")
+            if evals != [(step, (run.seed + run.steps) / PRIME if step == 0 else losses[step - 1])
+                         for step in run.evaluation_steps()]:
+                self.complaints.append(f"{run.run_id}: it is evaluated after the steps {[step for step, _ in evals]}")
             gap = harness.files.read_object(folder / "gap.json")
             if gap != {"mean": float(np.mean(losses)), "evaluations": len(run.evaluation_steps())}:
                 self.complaints.append(f"{run.run_id}: {gap} was measured")
@@ -426,13 +426,20 @@ class Simulation:
             slots: {"segment_columns": lambda documents: {"step": [step for step, _ in documents]}},
             local: {"spawn": self.spawn, "wait": self.wait},
             slurm_job: {
-                "os": cluster.os, "time": cluster.time, "SEEK_SECONDS": 10.0, "print": lambda *_, **__: None,
+                "os": cluster.os, "time": cluster.time, "SEEK_SECONDS": 10.0,
+                "Leases": functools.partial(leases.Leases, clock=cluster.time.monotonic), "print": lambda *_, **__: None,
                 "Console": lambda **_: Console(quiet=True), "read_configs": lambda out: self.runs,
             },
         }  # fmt: skip
         for module, names in replacements.items():
             stack.enter_context(mock.patch.multiple(module, create=True, **names))
         return stack
+
+
+def _rows(folder: Path, kind: str) -> list[tuple[int, float]]:
+    """(step, loss) of all rows of a run."""
+    rows = read_segments(folder, kind)
+    return [*rows.itertuples(index=False, name=None)] if len(rows) else []
 
 
 @functools.cache

@@ -22,8 +22,8 @@ from greenlet import GreenletExit, getcurrent, greenlet
 
 # Virtual seconds: what an operation on a file takes at most; how old a listing of a network file system may be.
 OPERATION_SECONDS, LATE_SECONDS = 0.05, 60.0
-# Operations after which a schedule counts as one that never ends.
-MOST_OPERATIONS = 60_000
+# Operations and virtual seconds after which a schedule counts as one that never ends.
+MOST_OPERATIONS, MOST_SECONDS = 60_000, 1e6
 KINDS = ("kill", "kill", "kill parent", "stand still", "stand still", "full disk", "power", "stop")
 
 
@@ -197,7 +197,7 @@ class Cluster:
                 following = min(max(strand.wakes, strand.process.machine.still) for strand in self.strands)
                 waking = [s.process.machine.still for s in self.strands if s.process.machine.still > self.now]
                 following = min([following, *waking])
-                if following == float("inf") or self.operations > MOST_OPERATIONS:
+                if following > MOST_SECONDS:
                     raise Endless(f"after {self.operations} operations and {self.now:.0f} s")
                 self.now = following
 
