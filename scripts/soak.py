@@ -16,8 +16,10 @@ full disks and read-only folders are left out. Lack of memory is: it halves a pa
 """
 
 import argparse
+import concurrent.futures
 import dataclasses
 import json
+import multiprocessing
 import os
 import random
 import shutil
@@ -252,13 +254,39 @@ class Soak:
             print("\n".join([*bad, err]), file=sys.stderr)
 
 
+def simulated(count: int, seed: int | None) -> int:
+    """Simulate schedules in all cores, or one with its trace, and return the exit status."""
+    from simulate import replay, simulate_many, trace_of
+
+    began = time.monotonic()
+    if seed is not None:
+        verdict = replay(seed)
+        print(trace_of(verdict), *verdict.complaints, sep="\n")
+        return bool(verdict.complaints)
+    cores, bad = sorted(os.sched_getaffinity(0)), 0
+    parts = range(0, count, 100)
+    with concurrent.futures.ProcessPoolExecutor(len(cores), multiprocessing.get_context("spawn")) as pool:
+        for verdicts in pool.map(simulate_many, parts, [min(100, count - first) for first in parts]):
+            for verdict in verdicts:
+                bad += 1
+                print(f"--simulate --seed {verdict.seed}: {'; '.join(verdict.complaints)}", flush=True)
+    print(f"{count} schedules, {bad} not as they should be, {time.monotonic() - began:.0f} s")
+    return bool(bad)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=50)
     parser.add_argument("--faults", type=int, default=20)
     parser.add_argument("--seed", type=int, help="of moments and faults; one is drawn if none is given")
     parser.add_argument("--json", action="store_true", help="a JSON line on standard output, all else on the other")
+    parser.add_argument(
+        "--simulate", type=int, nargs="?", const=100_000, metavar="N",
+        help="instead, simulate N schedules of faults (scripts/simulate.py); with --seed that one, with its trace",
+    )  # fmt: skip
     args = parser.parse_args()
+    if args.simulate is not None:
+        sys.exit(simulated(args.simulate, args.seed))
     seed = random.SystemRandom().randrange(10**6) if args.seed is None else args.seed
     told, began = sys.stderr if args.json else sys.stdout, time.monotonic()
     work = Path(tempfile.mkdtemp(prefix="isogap-soak-"))

@@ -1,0 +1,28 @@
+"""Simulated schedules of faults: whatever dies, stands still or fills up, every run ends with the record it should have.
+
+The losses that are expected follow from a recurrence, not from an undisturbed sweep. `scripts/soak --simulate --seed N`
+shows what happened in schedule N.
+"""
+
+import pytest
+from simulate import replay, simulate_many
+
+
+def complaints(first: int, count: int) -> list[str]:
+    return [f"--simulate --seed {verdict.seed}: {verdict.complaints}" for verdict in simulate_many(first, count)]
+
+
+def test_some_schedules():
+    assert complaints(0, 100) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("first", range(100, 2000, 100))
+def test_two_thousand_schedules(first):
+    assert complaints(first, 100) == []
+
+
+def test_a_schedule_is_replayed_by_its_seed():
+    assert replay(7).trace and [(when, who) for when, who, _ in replay(7).trace] == [
+        (when, who) for when, who, _ in replay(7).trace
+    ]
