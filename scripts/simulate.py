@@ -325,8 +325,10 @@ class Simulation:
             series, evals = (_rows(folder, kind) for kind in ("series", "evals"))
             if series != [*enumerate(losses, 1)]:
                 self.complaints.append(f"{run.run_id}: its series has the steps {[step for step, _ in series]}")
-            if evals != [(step, (run.seed + run.steps) / PRIME if step == 0 else losses[step - 1])
-                         for step in run.evaluation_steps()]:
+            if evals != [
+                (step, (run.seed + run.steps) / PRIME if step == 0 else losses[step - 1])
+                for step in run.evaluation_steps()
+            ]:
                 self.complaints.append(f"{run.run_id}: it is evaluated after the steps {[step for step, _ in evals]}")
             gap = harness.files.read_object(folder / "gap.json")
             if gap != {"mean": float(np.mean(losses)), "evaluations": len(run.evaluation_steps())}:
@@ -498,7 +500,9 @@ def simulate(seed: int, root: Path) -> Verdict:
         except Endless as error:
             simulation.complaints.append(f"it does not end: {error}")
         simulation.check()
-    return replace(Verdict(seed, (), ()), complaints=tuple(simulation.complaints), trace=tuple(simulation.cluster.trace))
+    return replace(
+        Verdict(seed, (), ()), complaints=tuple(simulation.complaints), trace=tuple(simulation.cluster.trace)
+    )
 
 
 def trace_of(verdict: Verdict) -> str:
