@@ -450,7 +450,8 @@ class Simulation:
             local: {"spawn": self.spawn, "wait": self.wait},
             slurm_job: {
                 "os": cluster.os, "time": cluster.time, "SEEK_SECONDS": 10.0,
-                "Leases": functools.partial(leases.Leases, clock=cluster.time.monotonic), "print": lambda *_, **__: None,
+                "Leases": functools.partial(leases.Leases, clock=cluster.time.monotonic),
+                "print": lambda *_, **__: None,
                 "Console": lambda **_: Console(quiet=True), "read_configs": lambda out: self.runs,
             },
         }  # fmt: skip

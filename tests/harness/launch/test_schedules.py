@@ -1,4 +1,4 @@
-"""Simulated schedules of faults: whatever dies, stands still or fills up, every run ends with the record it should have.
+"""Simulated schedules of faults: whatever dies, stands still or fills up, every run has the record it should have.
 
 The losses that are expected follow from a recurrence, not from an undisturbed sweep. `scripts/soak --simulate --seed N`
 shows what happened in schedule N.
