@@ -1,8 +1,8 @@
 """Simulate launcher, leases and record under faults: one seed is one schedule, `scripts/soak --simulate` runs many.
 
 A sweep of six runs is trained on a simulated cluster (scripts/simulated_machines.py) by workers of one machine, or by
-jobs that share its packs by leases. `isogap run` is given again until all runs have ended. The production code runs, but
-for JAX: a run's state is one number that every step changes, and all that is recorded follows from it.
+jobs that share its packs by leases. `isogap run` is given again until all runs have ended. The production code runs,
+but for JAX: a run's state is one number that every step changes, and all that is recorded follows from it.
 """
 
 import contextlib
