@@ -304,7 +304,7 @@ class Simulation:
                 for other in self.training.get(run.run_id, ())
                 if other.alive and not other.machine.stood and other.machine.alive and other is not me
             ]
-            if others:
+            if others and not me.machine.stood:
                 self.complaints.append(f"{run.run_id} is trained by {others[0].name} and {me.name}")
             self.training[run.run_id] = [*self.training.get(run.run_id, ()), me]
 
