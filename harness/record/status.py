@@ -9,7 +9,7 @@ from typing import ClassVar, Literal
 from pydantic import ConfigDict, TypeAdapter
 
 from harness.files import json_bytes, read_bytes, read_object, write_files
-from harness.record.segments import series_end
+from harness.record.segments import whole_ends
 from sweeps.config import RunConfig
 
 State = Literal["pending", "running", "interrupted", "done", "diverged", "failed", "lost"]
@@ -70,7 +70,7 @@ def read_status(folder: Path, steps: int, *, live: bool = True) -> Status:
     except FileNotFoundError:
         return Status("pending", 0, steps)
     except ValueError:  # not text, not JSON, or not a status
-        if series_end(folder) == steps:
+        if max(whole_ends(folder)) == steps:
             with contextlib.suppress(FileNotFoundError, ValueError, TypeError):
                 read_object(folder / "gap.json")
                 return Status("done", steps, steps)

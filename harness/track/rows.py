@@ -26,9 +26,8 @@ def last_step(segment: Path) -> int:
 
 
 def committed_segments(folder: Path) -> list[Path]:
-    """The segments of series and evals up to the end of the last segment of timing, which a commit writes last."""
-    reached = max(map(last_step, segment_paths(folder, "timing")), default=-1)
-    paths = [path for kind in ("evals", "series") for path in segment_paths(folder, kind) if last_step(path) <= reached]
+    """The segments of series and evals."""
+    paths = [path for kind in ("evals", "series") for path in segment_paths(folder, kind)]
     return sorted(paths, key=lambda path: (path.stem, path.parent.name))
 
 

@@ -22,7 +22,7 @@ import numpy as np
 
 from harness.files import write_text
 from harness.record.heartbeat import HeartbeatWriter
-from harness.record.segments import drop_segments_beyond
+from harness.record.segments import remove_damaged
 from harness.record.status import ENDED, State, Status, read_status, run_folder, write_status
 from harness.train.checkpoint import PackCheckpoints, resume_states, save_final
 from harness.train.devices import DevicePack, Timing, key_of
@@ -268,9 +268,7 @@ class Training:
             config = batches.config
             folder = run_folder(self.session.out, config.run_id)
             if self.hosts.agree("ended", read_status(folder, config.steps).state in ENDED):
-                # Another process took the pack over while this one stood still, and has finished the run: dropping
-                # what lies beyond this process's checkpoint would take a finished record away.
-                continue
+                continue  # by another process, which took the pack over while this one stood still
             turn = 0
             if config.run_id in self.saved:
                 turn, saved[place] = self.saved.pop(config.run_id)
@@ -278,8 +276,7 @@ class Training:
                 seeds[place] = config.seed
             slot = Slot(batches, folder, self.pack.shape, turn)
             if self.hosts.lead:
-                # Until the first step is complete there is nothing to keep: the evaluation of step 0 is done again.
-                drop_segments_beyond(slot.folder, slot.step or -1)
+                remove_damaged(slot.folder, config.evaluation_steps())
                 slot.report()
             self.slots[place] = slot
         if seeds or saved:

@@ -9,7 +9,7 @@ from harness.files import json_bytes, write_files
 from harness.gaps.document_losses import ProbeRows, probe_rows, read_documents, segment_columns
 from harness.gaps.one_run import evaluation_rows, measure
 from harness.gaps.twins import pair_files
-from harness.record.segments import read_segments, segment_files
+from harness.record.segments import read_segments, remove_superfluous, segment_files
 from harness.record.status import State, Status, status_file, write_status
 from harness.train.optimizer import Hyper, hyper_of
 from harness.train.run_batches import RunBatches
@@ -126,9 +126,8 @@ class Slot:
         self.flush()
         series, evals = read_segments(self.folder, "series"), read_segments(self.folder, "evals")
         if len(series) != self.config.steps:
-            # A process that stood still while another went on with its run may drop what that one has written.
             missing = f"its record holds {len(series)} of {self.config.steps} steps"
-            raise RuntimeError(f"{missing}: another process wrote into it; --retry failed trains it again")
+            raise RuntimeError(f"{missing}: segments were removed; --retry failed trains it again")
         if not np.isfinite(evals["loss"]).all():
             self.report("diverged", "the evaluation's loss is not finite")
             return "diverged"
@@ -138,4 +137,6 @@ class Slot:
         if self.config.data.half is not None:
             files |= pair_files(self.folder.parents[1], self.config, documents)
         write_files(files | status_file(self.folder, self._status("done")))
+        # After the status: of two processes that finish the run at once, each finds what the other has written.
+        remove_superfluous(self.folder)
         return "done"

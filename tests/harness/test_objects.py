@@ -8,7 +8,7 @@ import pytest
 
 from harness.files import is_local, open_folder, remove_tree, write_json
 from harness.record.lock import is_live, sweep_lock
-from harness.record.segments import drop_segments_beyond, read_segments, whole_ends, write_segment
+from harness.record.segments import read_segments, remove_damaged, remove_superfluous, whole_ends, write_segment
 from harness.record.status import Status, read_status, run_folder, write_status
 from harness.record.sweep_folder import check_data, lay_out, read_configs, record_environment
 from harness.record.table import export, runs_table, segments_table
@@ -67,7 +67,12 @@ def test_a_sweeps_folder_round_trips(out, tmp_path):
     assert (out / "tables" / "runs.parquet").read_bytes()[:4] == b"PAR1"
     (folder / "status.json").write_bytes(b"\0\0")
     assert read_status(folder, 60).state == "done"
-    drop_segments_beyond(folder, 20)
+    record(folder, 20, 50)
+    assert whole_ends(folder, RUNS[0].evaluation_steps()) == {0, 20, 50, 60}
+    remove_superfluous(folder)
+    assert whole_ends(folder, RUNS[0].evaluation_steps()) == {0, 20, 60}
+    (folder / "evals" / "000000020-000000060.parquet").write_bytes(b"PAR1")
+    remove_damaged(folder, RUNS[0].evaluation_steps())
     assert read_segments(folder, "series")["step"].tolist() == [*range(1, 21)]
     assert read_status(folder, 60).state == "interrupted"
 
@@ -89,8 +94,6 @@ def test_checkpoints_round_trip_and_fall_back(out):
     (out / "checkpoints" / "pack" / "2" / "manifest.json").write_bytes(b"{")
     step, leaves = resume_states(out, RUNS, lambda run: 1)[name]
     assert step == 20 and leaves[0] == 51
-    drop_segments_beyond(folder, step)
-    assert read_segments(folder, "series")["step"].tolist() == [*range(1, 21)]
     again = PackCheckpoints(out / "checkpoints" / "pack", [name])
     again.save(states[0], {name: (0, 60)})
     again.wait()

@@ -1,4 +1,4 @@
-"""A run's record that is written, cut back as a resume does, and written on, beside a plain list of what it holds.
+"""A run's record that is written, damaged and written on, beside a plain list of what it holds.
 
 Trackers write to stores of the test: MLflow's database, whose making takes six seconds, is made once and copied.
 """
@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from harness.record.segments import drop_segments_beyond, write_segment
+from harness.record.segments import remove_damaged, write_segment
 from harness.record.status import Status, run_folder, write_status
 from models.config import make_config
 from sweeps.config import DataConfig, OptimizerConfig, RunConfig
@@ -57,10 +57,13 @@ class Recorded:
             self.rows |= {(f"{probe}/loss", s): loss, (f"{probe}/loss_se", s): 0.5 * loss}
 
     def cut(self) -> None:
-        """A crash, and the resume that drops all beyond a commit before the last."""
+        """Damage, for which a resume takes away all beyond a commit before the last."""
         ends = [int(path.stem.split("-")[1]) for path in (self.folder / "timing").iterdir()]
         self.step = self.random.choice([0, *ends])
-        drop_segments_beyond(self.folder, self.step)
+        for path in self.folder.rglob("*.parquet"):
+            if int(path.stem.split("-")[1]) > self.step:
+                path.write_bytes(b"")
+        remove_damaged(self.folder, ())
         # The evaluation at step 0 is committed with the first steps.
         self.rows = {key: v for key, v in self.rows.items() if 0 < key[1] <= self.step or (self.step and key[1] == 0)}
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from harness.files import write_json
-from harness.record.segments import drop_segments_beyond, read_segments, write_segment
+from harness.record.segments import read_segments, remove_damaged, write_segment
 from harness.record.status import run_folder
 from harness.train import checkpoint
 from harness.train.checkpoint import PackCheckpoints, find_states, resume_states, save_final
@@ -223,7 +223,7 @@ def test_a_damaged_segment_sends_its_run_back_to_where_its_record_is_whole(tmp_p
         damage(file, kind, rng)
         found = resume_states(out, [run], lambda run: 1)
         step = found[run.run_id][0] if found else 0
-        drop_segments_beyond(folder, step)
+        remove_damaged(folder, evaluations)
         start = int(file.stem.split("-")[0])
         fell.add(step)
         assert step == start or (kind == "flipped" and step == 500)
