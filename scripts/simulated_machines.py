@@ -9,6 +9,7 @@ The files are real ones, best in a file system in memory. What fails, and how la
 import builtins
 import contextlib
 import errno
+import glob
 import os
 import random
 import shutil
@@ -16,7 +17,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 from greenlet import GreenletExit, getcurrent, greenlet
 
@@ -41,30 +42,28 @@ class Process:
 
     Attributes:
         parent: the process that started it; they share a machine, which stands still as a whole.
-        still: the virtual time until which it stands still.
-        stood: whether it ever stood still.
+        still: of a parent: the virtual time until which its machine stands, or last stood, still.
         code: its exit status; the negative number of a signal; None while it lives.
         told: called with the number of a signal that it receives.
-        listings: folder -> (when it was read, names), as the machine's cache holds them.
+        children: the processes that it started.
+        listings: folder -> pattern -> (when it was read, names), as the machine's cache holds them.
     """
 
     name: str
     parent: "Process | None" = None
-    still: float = 0.0
-    stood: bool = False
+    still: float = float("-inf")
     code: int | None = None
     told: Callable[[int], None] | None = None
-    listings: dict[str, tuple[float, list[str]]] = field(default_factory=dict)
+    children: "list[Process]" = field(default_factory=list)
+    listings: dict[str, dict[str, tuple[float, list[str]]]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.machine = self.parent or self
 
     @property
     def alive(self) -> bool:
         """Whether it has not ended."""
         return self.code is None
-
-    @property
-    def machine(self) -> "Process":
-        """The first of the processes of its machine."""
-        return self.parent or self
 
 
 @dataclass(eq=False)
@@ -84,22 +83,22 @@ class Cluster:
         now: virtual seconds.
         faults: number of an operation -> the fault that comes with it.
         late: the share of listings that come from a machine's cache.
-        trace: (virtual time, process, operation) in their order.
+        current: the thread that goes on now.
+        living: the processes that have not ended.
+        ended: how many have.
+        trace: (virtual time, process, operation, path or empty) in their order.
         unflushed: the inodes of files whose content a loss of power would take.
         full: the number of an operation until which the disk is full.
-        lost_power: called when all machines but the user's have lost their power.
     """
 
     def __init__(self, seed: int):
         self.rng = random.Random(seed)
         self.scheduler = getcurrent()
         self.now = 0.0
-        self.operations = 0
-        self.strands: list[Strand] = []
-        self.processes: list[Process] = []
-        self.trace: list[tuple[float, str, str]] = []
+        self.operations = self.ended = self.full = 0
+        self.strands, self.living, self.current = list[Strand](), list[Process](), cast(Strand, None)
+        self.trace: list[tuple[float, str, str, str]] = []
         self.unflushed: set[int] = set()
-        self.full = 0
         self.late = self.rng.choice((0.0, 0.3))
         self.faults: dict[int, str] = {}
         at, gap = 0, self.rng.choice((20, 100, 300))
@@ -111,22 +110,16 @@ class Cluster:
 
     def start(self, name: str, work: Callable[[], None], parent: Process | None = None) -> Process:
         """Start a process. It ends when its work does; a child ends soon after its parent."""
-        process = Process(name, parent, still=parent.still if parent else 0.0)
-        self.processes.append(process)
+        process = Process(name, parent)
+        if parent:
+            parent.children.append(process)
+        self.living.append(process)
 
         def main() -> None:
             work()
             self._end(process, 0)
 
         self.thread(main, process)
-        if parent is not None:
-
-            def end_with_parent() -> None:
-                self.wait(lambda: not parent.alive)
-                self.wait(None, self.rng.uniform(0.0, 0.5))
-                self._end(process, 1)
-
-            self.thread(end_with_parent, process)
         return process
 
     def thread(self, work: Callable[[], None], process: Process | None = None) -> Strand:
@@ -140,18 +133,29 @@ class Cluster:
         self.strands.append(strand)
         return strand
 
-    def _current(self) -> Strand:
-        here = getcurrent()
-        return next(strand for strand in self.strands if strand.thread is here)
-
     def me(self) -> Process:
         """The process that runs now."""
-        return self._current().process
+        return self.current.process
+
+    def note(self, process: Process, what: str, path: str = "") -> None:
+        """Add a line to the trace."""
+        self.trace.append((self.now, process.name, what, path))
 
     def _end(self, process: Process, code: int) -> None:
-        if process.alive:
-            process.code = code
-            self.trace.append((self.now, process.name, f"ends with {code}"))
+        if not process.alive:
+            return
+        process.code = code
+        self.living.remove(process)
+        self.ended += 1
+        self.note(process, f"ends with {code}")
+        for child in process.children:
+
+            def follow(child: Process = child) -> None:
+                self.wait(None, self.rng.uniform(0.0, 0.5))
+                self._end(child, 1)
+
+            if child.alive:
+                self.thread(follow, child)
 
     def exit(self, code: int) -> None:
         """End the process that runs now, as os._exit does."""
@@ -164,7 +168,7 @@ class Cluster:
             raise Killed
         if not process.alive:
             return
-        self.trace.append((self.now, process.name, f"receives signal {number}"))
+        self.note(process, f"receives signal {number}")
         if number == 9 or process.told is None:
             self._end(process, -number)
         else:
@@ -172,7 +176,7 @@ class Cluster:
 
     def wait(self, condition: Callable[[], bool] | None, seconds: float = float("inf")) -> None:
         """Let others go on, until a condition holds or some seconds are over."""
-        strand = self._current()
+        strand = self.current
         if strand.process.alive:
             strand.wakes, strand.condition = self.now + seconds, condition
             self.scheduler.switch()
@@ -186,49 +190,51 @@ class Cluster:
             Endless: nothing can go on, or it takes too long.
         """
         while self.strands:
-            dead = [strand for strand in self.strands if not strand.process.alive]
-            for strand in dead:
-                strand.thread.throw(Killed())
-            self.strands = [strand for strand in self.strands if not strand.thread.dead and strand not in dead]
-            ready = [strand for strand in self.strands if self._ready(strand)]
-            if ready:
-                self.rng.choice(ready).thread.switch()
-            elif self.strands:
-                following = min(max(strand.wakes, strand.process.machine.still) for strand in self.strands)
-                waking = [s.process.machine.still for s in self.strands if s.process.machine.still > self.now]
-                following = min([following, *waking])
-                if following > MOST_SECONDS:
-                    raise Endless(f"after {self.operations} operations and {self.now:.0f} s")
-                self.now = following
-
-    def _ready(self, strand: Strand) -> bool:
-        if strand.process.machine.still > self.now:
-            return False
-        return strand.wakes <= self.now or (strand.condition is not None and strand.condition())
+            now, ready, dead = self.now, list[Strand](), list[Strand]()
+            for strand in self.strands:
+                if strand.process.code is not None or strand.thread.dead:
+                    dead.append(strand)
+                elif strand.process.machine.still <= now and (
+                    strand.wakes <= now or (strand.condition is not None and strand.condition())
+                ):
+                    ready.append(strand)
+            if dead:
+                for strand in dead:
+                    self.strands.remove(strand)
+                    self.current = strand
+                    strand.thread.throw(Killed())
+            elif ready:
+                self.current = self.rng.choice(ready)
+                self.current.thread.switch()
+            else:
+                # A condition may hold as soon as a machine that stood still goes on.
+                stills = [strand.process.machine.still for strand in self.strands]
+                times = [max(strand.wakes, still) for strand, still in zip(self.strands, stills, strict=True)]
+                self.now = min([*times, *(still for still in stills if still > now)])
+                if self.now > MOST_SECONDS:
+                    raise Endless(f"after {self.operations} operations and {now:.0f} s")
 
     # The disk
 
-    def operation(self, what: str, path: object) -> None:
+    def operation(self, what: str, path: str | os.PathLike[str]) -> None:
         """What happens before each operation on a file: others go on, time passes, a fault may come."""
         process = self.me()
-        if not process.alive:
-            raise Killed
         self.wait(None, 0.0)
         self.operations += 1
         self.now += self.rng.uniform(0.0, OPERATION_SECONDS)
-        self.trace.append((self.now, process.name, f"{what} {'/'.join(Path(os.fspath(path)).parts[-3:])}"))
+        self.note(process, what, path := os.fspath(path))
+        if what in ("make", "remove", "rename"):  # which a machine sees at once, if it is its own
+            process.machine.listings.pop(os.path.dirname(path), None)
         if fault := self.faults.pop(self.operations, None):
             self._strike(fault, process)
         if self.operations > MOST_OPERATIONS:
             raise Endless(f"after {self.operations} operations and {self.now:.0f} s")
 
     def _strike(self, fault: str, process: Process) -> None:
-        self.trace.append((self.now, process.name, f"FAULT: {fault}"))
+        self.note(process, f"FAULT: {fault}")
         machine = process.machine
         if fault == "stand still":
             machine.still = self.now + self.rng.choice((5.0, 60.0, 130.0, 400.0))
-            for other in self.processes:
-                other.stood |= other.machine is machine
             self.wait(None, 0.0)
         elif fault == "full disk":
             self.full = self.operations + self.rng.randint(1, 40)
@@ -243,10 +249,9 @@ class Cluster:
 
     def lose_power(self) -> None:
         """End all processes but the user; most files that were not flushed lose what was in them."""
-        for process in self.processes:
-            if process.name != "user":
-                self._end(process, -9)
-        for path in sorted(path for path in Path(SimulatedPath.root).rglob("*") if path.is_file()):
+        for process in [process for process in self.living if process.name != "user"]:
+            self._end(process, -9)
+        for path in sorted(path for path in SimulatedPath.root.rglob("*") if path.is_file()):
             if os.stat(path).st_ino in self.unflushed and self.rng.random() < 0.7:
                 os.truncate(path, self.rng.choice((0, os.stat(path).st_size // 2)))
         self.unflushed.clear()
@@ -254,27 +259,35 @@ class Cluster:
     def open(self, path: Path, mode: str = "r") -> Any:
         """As the built-in function; what is written may come to disk in part."""
         self.operation(f"open {mode}", path)
-        if "x" not in mode:
-            return builtins.open(path, mode)
-        if self.operations < self.full:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        return _Written(self, path)
+        return self._new(path) if "x" in mode else builtins.open(path, mode)
 
-    def listdir(self, path: Path) -> list[str]:
-        """As os.listdir, but the names may be some seconds old, as they are on a network file system."""
-        self.operation("list", path)
-        known = self.me().machine.listings
-        if os.fspath(path) in known and self.rng.random() < self.late:
-            when, names = known[os.fspath(path)]
-            if self.now - when < LATE_SECONDS:
-                return names
-        known[os.fspath(path)] = self.now, sorted(os.listdir(path))
-        return known[os.fspath(path)][1]
+    @contextlib.contextmanager
+    def _new(self, path: Path) -> Iterator[SimpleNamespace]:
+        with builtins.open(path, "xb", buffering=0) as file:
+            self.unflushed.add(os.fstat(file.fileno()).st_ino)
+
+            def write(content: bytes) -> None:
+                file.write(content[: len(content) // 2])
+                self.operation("write", path)
+                if self.operations < self.full:
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+                file.write(content[len(content) // 2 :])
+
+            yield SimpleNamespace(write=write)
+
+    def listing(self, folder: str, pattern: str = "") -> list[str]:
+        """The names in a folder, or those like a pattern. They may be old, as they are on a network file system."""
+        self.operation("list", folder)
+        known = self.me().machine.listings.setdefault(folder, {})
+        when, names = known.get(pattern, (0.0, []))
+        if pattern not in known or self.now - when > LATE_SECONDS or self.rng.random() >= self.late:
+            names = sorted(glob.glob(pattern, root_dir=folder) if pattern else os.listdir(folder))
+            known[pattern] = self.now, names
+        return names
 
     def rename(self, before: Path, after: Path) -> None:
-        """As os.rename and os.replace; this machine's listing of the folder is new from now on."""
+        """As os.rename and os.replace."""
         self.operation("rename", after)
-        self.me().machine.listings.pop(os.fspath(Path(after).parent), None)
         os.replace(before, after)
 
     def flush(self, descriptor: int) -> None:
@@ -285,7 +298,7 @@ class Cluster:
     def scandir(self, path: Path) -> Iterator[os.DirEntry]:
         """As os.scandir, in the order of names."""
         self.operation("list", path)
-        return iter(sorted(os.scandir(os.fspath(path)), key=lambda entry: entry.name))
+        return iter(sorted(os.scandir(path), key=lambda entry: entry.name))
 
     def rmtree(self, path: Path, ignore_errors: bool = False) -> None:
         """As shutil.rmtree, one file after another; a folder into which another process writes stays."""
@@ -297,46 +310,23 @@ class Cluster:
         with contextlib.suppress(OSError):
             os.rmdir(path)
 
-    # What production code has instead of the modules of these names
-
-    @property
-    def time(self) -> SimpleNamespace:
-        """In place of the module `time`."""
-        clock = lambda: self.now  # noqa: E731
-        return SimpleNamespace(monotonic=clock, time=clock, sleep=lambda seconds: self.wait(None, seconds))
-
-    @property
-    def threading(self) -> SimpleNamespace:
-        """In place of the module `threading`."""
-        return SimpleNamespace(
-            Thread=lambda target, args=(), **_: _Thread(self, target, args),
-            Lock=lambda: _Lock(self),
-            Event=lambda: _Event(self),
-        )
-
-    @property
-    def os(self) -> "_Instead":
-        """In place of the module `os`."""
-        return _Instead(
-            os, listdir=self.listdir, rename=self.rename, replace=self.rename, fsync=self.flush, scandir=self.scandir,
-            _exit=self.exit,
-        )  # fmt: skip
-
-    @property
-    def shutil(self) -> "_Instead":
-        """In place of the module `shutil`."""
-        return _Instead(shutil, rmtree=self.rmtree)
-
-
-class _Instead:
-    """A module of which some functions are others."""
-
-    def __init__(self, module: Any, **others: Any):
-        self._module = module
-        self.__dict__ |= others
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._module, name)
+    def instead(self) -> dict[str, SimpleNamespace]:
+        """What production code has in place of the modules of these names."""
+        return {
+            "time": SimpleNamespace(
+                monotonic=lambda: self.now, time=lambda: self.now, sleep=lambda s: self.wait(None, s),
+            ),
+            "threading": SimpleNamespace(
+                Thread=lambda target, args=(), **_: _Thread(self, target, args),
+                Lock=lambda: _Lock(self), Event=lambda: _Event(self),
+            ),
+            "os": SimpleNamespace(**vars(os) | {
+                "listdir": lambda folder: self.listing(os.fspath(folder)), "rename": self.rename,
+                "replace": self.rename, "fsync": self.flush, "scandir": self.scandir, "_exit": self.exit,
+            }),
+            "secrets": SimpleNamespace(token_hex=lambda size: f"{self.rng.getrandbits(8 * size):x}"),
+            "shutil": SimpleNamespace(**vars(shutil) | {"rmtree": self.rmtree}),
+        }  # fmt: skip
 
 
 class _Thread:
@@ -375,54 +365,34 @@ class _Event:
         return self._happened
 
 
-class _Written:
-    """A new file: half of what is written is there before the other half is."""
-
-    def __init__(self, cluster: Cluster, path: Path):
-        self._cluster, self._path, self._file = cluster, path, builtins.open(path, "xb", buffering=0)
-        cluster.unflushed.add(os.fstat(self._file.fileno()).st_ino)
-
-    def __enter__(self) -> "_Written":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._file.close()
-
-    def write(self, content: bytes) -> None:
-        self._file.write(content[: len(content) // 2])
-        self._cluster.operation("write", self._path)
-        if self._cluster.operations < self._cluster.full:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        self._file.write(content[len(content) // 2 :])
-
-
 class SimulatedPath(type(Path())):
     """A path on the shared disk of `cluster`; `root` is the folder that holds it."""
 
     cluster: Cluster
     root: Path
 
-    def _real(self, what: str) -> Path:
+    def _real(self, what: str) -> str:
         self.cluster.operation(what, self)
-        return Path(os.fspath(self))
+        return os.fspath(self)
 
     def read_bytes(self) -> bytes:
-        return self._real("read").read_bytes()
+        with builtins.open(self._real("read"), "rb") as file:
+            return file.read()
 
     def exists(self) -> bool:
-        return self._real("look for").exists()
+        return os.path.exists(self._real("look for"))
 
     def is_dir(self) -> bool:
-        return self._real("look for").is_dir()
+        return os.path.isdir(self._real("look for"))
 
     def is_file(self) -> bool:
-        return self._real("look for").is_file()
+        return os.path.isfile(self._real("look for"))
 
     def mkdir(self, mode: int = 0o777, parents: bool = False, exist_ok: bool = False) -> None:
-        self._real("make").mkdir(mode, parents, exist_ok)
+        Path(self._real("make")).mkdir(mode, parents, exist_ok)
 
     def unlink(self, missing_ok: bool = False) -> None:
-        self._real("remove").unlink(missing_ok)
+        Path(self._real("remove")).unlink(missing_ok)
 
     def glob(self, pattern: str) -> Iterator["SimulatedPath"]:
-        return iter([type(self)(path) for path in sorted(self._real("list").glob(pattern))])
+        return iter([self / name for name in self.cluster.listing(os.fspath(self), pattern)])

@@ -44,6 +44,8 @@ FAULTS = ("damage", "power", "full disk", "stop", "clock", "second", "read-only"
 # Seconds in which a process must have ended after SIGTERM; and after any other reason to end.
 STOP, PATIENCE = 10.0, 600.0
 DISK = "256m"
+# With --simulate: the number of schedules that a process takes at once, and the seconds between two lines of progress.
+PART, TOLD = 20, 10.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -255,22 +257,28 @@ class Soak:
 
 
 def simulated(count: int, seed: int | None) -> int:
-    """Simulate schedules in all cores, or one with its trace, and return the exit status."""
-    from simulate import replay, simulate_many, trace_of
+    """Simulate schedules on all cores, or one with its trace, and return the exit status."""
+    from simulate import replay, simulate_many
 
-    began = time.monotonic()
     if seed is not None:
         verdict = replay(seed)
-        print(trace_of(verdict), *verdict.complaints, sep="\n")
+        print(*verdict.trace, *verdict.complaints, sep="\n")
         return bool(verdict.complaints)
-    cores, bad = sorted(os.sched_getaffinity(0)), 0
-    parts = range(0, count, 100)
-    with concurrent.futures.ProcessPoolExecutor(len(cores), multiprocessing.get_context("spawn")) as pool:
-        for verdicts in pool.map(simulate_many, parts, [min(100, count - first) for first in parts]):
-            for verdict in verdicts:
+    began = told = time.monotonic()
+    cores, done, bad = len(os.sched_getaffinity(0)), 0, 0
+    context = multiprocessing.get_context("spawn")
+    with concurrent.futures.ProcessPoolExecutor(cores, context) as pool:
+        parts = [pool.submit(simulate_many, first, min(PART, count - first)) for first in range(0, count, PART)]
+        for part in concurrent.futures.as_completed(parts):
+            done = min(done + PART, count)
+            for verdict in part.result():
                 bad += 1
-                print(f"--simulate --seed {verdict.seed}: {'; '.join(verdict.complaints)}", flush=True)
-    print(f"{count} schedules, {bad} not as they should be, {time.monotonic() - began:.0f} s")
+                print(
+                    f"bash scripts/soak --simulate --seed {verdict.seed}: {'; '.join(verdict.complaints)}", flush=True
+                )
+            if (now := time.monotonic()) - told > TOLD or done == count:
+                told = now
+                print(f"{done} of {count} schedules, {bad} not as they should be, {now - began:.0f} s", flush=True)
     return bool(bad)
 
 

@@ -13,16 +13,14 @@ def complaints(first: int, count: int) -> list[str]:
 
 
 def test_some_schedules():
-    assert complaints(0, 100) == []
+    assert complaints(0, 40) == []
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("first", range(100, 2000, 100))
+@pytest.mark.parametrize("first", range(0, 2000, 100))
 def test_two_thousand_schedules(first):
     assert complaints(first, 100) == []
 
 
 def test_a_schedule_is_replayed_by_its_seed():
-    assert replay(7).trace and [(when, who) for when, who, _ in replay(7).trace] == [
-        (when, who) for when, who, _ in replay(7).trace
-    ]
+    assert replay(7).trace and replay(7).trace == replay(7).trace
