@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from harness.files import is_local
-from harness.gaps.wanted import draws_wanted
+from harness.gaps.wanted import draws_wanted, errors_not_reached
 from harness.launch.local import run_packs
 from harness.launch.packing import Packing, memory_limit_of, read_packing, settle_packing
 from harness.launch.queue import PackQueue, drop_checkpoints
@@ -85,6 +85,8 @@ def _run(sweep: str, session: Session) -> int:
         while _trained(runs, sweep, session, stop, console, retry):
             following = _wanted(sweep, out)
             if stop() or {run.run_id for run in following} <= {run.run_id for run in runs}:
+                for sentence in () if stop() else errors_not_reached(sweep, out):
+                    console.print(sentence, markup=False, soft_wrap=True)
                 return _summary(with_standing(out, runs), out, stop, console)
             console.print(f"{len(following) - len(runs)} more runs: draws of cells whose gap is not known well enough")
             runs, retry = following, ()

@@ -373,7 +373,7 @@ def test_as_many_draws_as_are_wanted():
 
     counts = [config.optimizer.lr for config in expand(spec, "spec.yaml", draws_of).configs]
     assert asked == [(1e-3, 0.01, 9), (2e-3, 0.01, 9)] and [counts.count(lr) for lr in (1e-3, 2e-3)] == [2, 7]
-    assert len(expand(spec, "spec.yaml").configs) == 2 * 4  # before anything is known of their spread
+    assert len(expand(spec, "spec.yaml").configs) == 2 * 8  # before anything is known of their spread
 
 
 @pytest.mark.parametrize(

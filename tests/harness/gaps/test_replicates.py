@@ -5,6 +5,7 @@ import pytest
 from scipy.stats import kstest
 
 from harness.gaps.replicates import CellGap, Draws, cell_gaps, draws_for, prior_of
+from sweeps.grid import FIRST_DRAWS
 
 
 def cells_of(rng, *, cells: int, draws: int, ratio: float, varying: float = 0.0) -> tuple[list[Draws], np.ndarray]:
@@ -71,8 +72,40 @@ def test_the_test_of_agreement_has_its_level_and_finds_what_errors_miss():
     assert np.mean(np.asarray([found.agreement for found in cell_gaps(wrong)], float) < 0.05) > 0.9
 
 
+def of_draws(count: int, within: float) -> Draws:
+    return Draws(np.zeros(count), np.full(count, within))
+
+
 def test_draws_are_added_until_the_error_is_small_enough():
-    found = CellGap(0.02, 0.005, 3.0, 0.01, 0.5)
-    assert draws_for(found, 4, 0.0025, 100) == 8  # 16 are needed, and the spread of 4 is known only roughly
-    assert draws_for(found, 12, 0.0025, 100) == 16 and draws_for(found, 12, 0.0025, 14) == 14
-    assert draws_for(found, 40, 0.0025, 100) == 40
+    found = CellGap(0.02, 0.005, 1e6, 0.01, 0.5)
+    # 16 are needed, and the spread of 4 is known only roughly.
+    assert draws_for(of_draws(4, 0.0), found, 0.0025, 100) == 8
+    assert draws_for(of_draws(12, 0.0), found, 0.0025, 100) == 17
+    assert draws_for(of_draws(12, 0.0), found, 0.0025, 14) == 14
+    assert draws_for(of_draws(40, 0.0), found, 0.0025, 100) == 40
+    assert draws_for(of_draws(12, 0.012), found, 0.0025, 100) == 24  # by the errors from within
+    assert draws_for(of_draws(11, 0.0), found._replace(degrees=10.0), 0.0025, 100) == 20  # 1.2 times as many
+
+
+@pytest.mark.parametrize(("cells", "needed"), [(1, 30), (3, 8), (12, 8), (12, 30)])
+def test_the_wanted_error_is_reached(cells, needed):
+    """Over 200 sweeps with as many draws as are asked for: the true error of a cell's mean, relative to the wanted."""
+    reached = []
+    for seed in range(200):
+        rng = np.random.default_rng(seed)
+        errors = 10 ** rng.uniform(-3, -2, cells)
+        spread = errors * np.sqrt(2 * np.exp(0.5 * rng.standard_normal(cells)))
+        gaps = spread[:, None] * rng.standard_normal((cells, 512))
+        wanted, counts, before = float(np.median(spread) / np.sqrt(needed)), [FIRST_DRAWS] * cells, None
+        while counts != before:
+            before = counts
+            draws = [
+                Draws(own[:count], np.full(count, error))
+                for own, count, error in zip(gaps, counts, errors, strict=True)
+            ]
+            pairs = zip(draws, cell_gaps(draws), strict=True)
+            counts = [draws_for(cell, found, wanted, 512) for cell, found in pairs]
+        more = np.asarray(counts) > FIRST_DRAWS  # a cell that needs fewer than it begins with is better than wanted
+        reached += list((spread / np.sqrt(counts) / wanted)[more])
+    assert 0.8 < np.sqrt(np.mean(np.square(reached))) < 1.1
+    assert np.quantile(reached, 0.95) < 1.3

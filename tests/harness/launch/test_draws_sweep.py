@@ -7,6 +7,7 @@ import pytest
 import yaml
 
 from harness.gaps.cells import cells_table, gap_rows
+from harness.gaps.wanted import errors_not_reached
 from harness.record.sweep_folder import read_configs
 from harness.record.table import runs_table
 
@@ -30,7 +31,7 @@ def run(lab, call_isogap, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def wanted(run):
-    """A cell that needs more than its first four draws, one that needs no more, and one with a number of draws."""
+    """A cell that needs more than its first eight draws, one that needs no more, and one with a number of draws."""
     draws = {"se": SE, "most": MOST}
     return run(
         "wanted",
@@ -45,8 +46,11 @@ def test_draws_are_added_until_the_error_is_as_small_as_wanted(wanted, call_isog
     rows = [row for row, _ in gap_rows(out, runs_table(out))]
     learning, still, few = rows
     assert learning["gap_twin_se"] <= SE or learning["draws"] == MOST
-    assert learning["draws"] > 4 and still["draws"] == 4 and few["draws"] == 3
+    assert learning["draws"] > 8 and still["draws"] == 8 and few["draws"] == 3
     assert still["gap_twin_se"] < 1e-4  # it learns next to nothing
+    not_reached = errors_not_reached(str(command[1]), out)
+    assert len(not_reached) == (learning["gap_twin_se"] > SE)
+    assert all(f"after {MOST} draws" in sentence for sentence in not_reached)
     before = [config.run_id for config in read_configs(out)]
     assert call_isogap(*command) == 0 and [config.run_id for config in read_configs(out)] == before
 
