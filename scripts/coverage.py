@@ -8,6 +8,8 @@ d              the gap law, 174 runs that cross u = 1, 8 % scatter
 e              127 checkpoints of each of 6 runs: errors that fade along the curve (0.9 a checkpoint, sd 0.6 %), and an
                error of the whole run (sd 0.2 %)
 f              isoFLOP profiles of 4, 6 or 9 sizes a budget, for approach 2 (`isoflop_coverage`)
+g              not intervals but the power that `isogap plan --power` tells of 48 cells, against the share of simulated
+               sweeps in which the verdict's own fits tell the law from all rivals (`power_against_sweeps`)
 
 A row per quantity: in how many tables it is identified, how often its interval covers the truth there and in all
 tables, in how many tables it lies below and above the truth, and the median width of closed intervals relative to the
@@ -27,9 +29,13 @@ from harness.fit.allocation.allocation import allocate_fit
 from harness.fit.allocation.isoflop import isoflop_optima
 from harness.fit.allocation.lines import limits, runs_to_allocate
 from harness.fit.allocation.parametric import optimum_on_budgets
+from harness.fit.compare import aicc
 from harness.fit.fitting import fit
 from harness.fit.forecast import predict
 from harness.fit.gap_law.constants import predict_gap
+from harness.fit.gap_law.contest import solve_contest
+from harness.fit.gap_law.power import power_of
+from harness.fit.gap_law.rule import CLEARLY_BETTER, RIVALS, TESTED_LAW
 from harness.fit.laws.registry import get_law
 from harness.fit.results.result import covers
 from sweeps.errors import InputError
@@ -228,15 +234,35 @@ def isoflop_coverage(tables: int) -> None:
                 )
 
 
+def power_against_sweeps(tables: int) -> None:
+    """Power told and found on both sides of u = 1, at errors of these shares of the gap."""
+    n, u = (grid.ravel() for grid in np.meshgrid(np.geomspace(1e4, 3e6, 6), np.geomspace(0.05, 100, 8)))
+    design = pd.DataFrame({"N": n, "D": u * n**PUBLISHED_GAP.z})
+    truth = predict_gap(design.N, design.D)
+    for error in (0.3, 0.4, 0.5, 0.6):
+        cells = design.assign(G_se=error * truth)
+        told = power_of(cells.assign(U=cells.D), times=(1.0,), simulations=tables, seed=1).foreseen[0].power
+        rng, clear = np.random.default_rng(99), 0
+        for _ in range(tables):
+            gaps = truth + cells.G_se * rng.standard_normal(len(cells))
+            fits, _ = solve_contest(cells.assign(G=gaps), (TESTED_LAW, *RIVALS))
+            found = {law: aicc(fit.log_likelihood, fit.degrees, len(cells)) for law, fit in fits.items()}
+            clear += min(found[rival] for rival in RIVALS) - found[TESTED_LAW] > CLEARLY_BETTER
+        print(f"errors of {error:.0%}: power told {told:.1%}, found {clear / tables:.1%}", flush=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("lines", nargs="*", default=[*WORLDS, "f"], metavar="LINE")
+    parser.add_argument("lines", nargs="*", default=[*WORLDS, "f", "g"], metavar="LINE")
     parser.add_argument("--tables", type=int, default=200)
     parser.add_argument("--bootstrap", type=int, default=0)
     args = parser.parse_args()
     for name in args.lines:
         if name == "f":
             isoflop_coverage(args.tables)
+            continue
+        if name == "g":
+            power_against_sweeps(args.tables)
             continue
         began = time.perf_counter()
         tables = [quantities(WORLDS[name], seed, args.bootstrap) for seed in range(args.tables)]
