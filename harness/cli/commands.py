@@ -94,7 +94,7 @@ def _plan(
     json_: JsonFlag = False,
     cache: Cache = None,
     calibrate: Annotated[
-        bool, Option(help="measure how fast this machine trains, if it is not known (some minutes, once)")
+        bool, Option(help="measure how fast this machine trains, if it is not known (once, under a minute)")
     ] = True,
     power: Annotated[bool, Option("--power", help="simulate what the sweep would find out about the law")] = False,
 ) -> None:

@@ -27,7 +27,7 @@ def plan_runs(sweep: str | Path, *, cache: str | Path | None = None, calibrate: 
     Args:
         sweep: a YAML file, or the name of a preset.
         cache: folder of prepared text and measurements; by default the user's.
-        calibrate: measure this machine's speed first (some minutes, once); otherwise assume that of two typical cores.
+        calibrate: measure this machine's speed first (once, under a minute); otherwise assume two typical cores.
 
     Raises:
         InputError: a bad spec.

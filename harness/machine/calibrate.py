@@ -1,23 +1,25 @@
-"""How fast this machine trains: a few short programs, timed.
+"""How fast this machine trains: a few short programs of dense models, timed.
 
 `isogap plan` predicts with these numbers, and `isogap run` chooses by them how many runs train side by side. As a
 program of its own, `python -m harness.machine.calibrate FILE`, this module measures and writes the numbers.
 """
 
+import functools
 import os
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import jax
 from rich.console import Console
 
 from harness.files import write_text
-from harness.machine.trial import measure_pinned_workers, try_out
+from harness.machine.trial import SHARE, PinnedTeam, try_out
 from models.config import ARCHITECTURES, make_config
 from models.count import flops
-from sweeps.calibration import Calibration, PinnedWorkers
+from sweeps.calibration import TWO_CORES, Calibration, PinnedWorkers
 from sweeps.shape import Shape
 
 CONTEXT, BATCH, PROBE = 128, 8, 64
@@ -39,24 +41,36 @@ def _seconds(call: Callable[[], object]) -> float:
     return min(times)
 
 
-def _measure(shape: Shape, slots: int) -> dict[str, float]:
-    """Measure seconds to compile, to evaluate one run, of an empty dispatch; turns per dispatch; training FLOP/s."""
-    trial = try_out(shape, slots)
+# A calibration tries every case once; those that are tried in threads before compile side by side.
+_trial = functools.cache(try_out)
+
+
+def _measure(shape: Shape, slots: int, whole: bool = False) -> dict[str, float]:
+    """Measure CPU seconds to compile, seconds of an empty dispatch, turns per dispatch, and training FLOP/s; if all
+    programs of the shape are compiled (`whole`), also seconds to evaluate one run.
+    """
+    trial = _trial(shape, slots, whole)
     dispatch = _seconds(lambda: trial.advance(0))
-    turn = (_seconds(lambda: trial.advance(trial.turns)) - dispatch) / trial.turns
-    return {
+    timed = max(1, trial.turns // SHARE)
+    turn = (_seconds(lambda: trial.advance(timed)) - dispatch) / timed
+    measured = {
         "compile": trial.compile_seconds,
-        "evaluation": _seconds(trial.evaluate),
         "dispatch": dispatch,
-        "turns": trial.turns,
+        "turns": float(trial.turns),
         "speed": slots * shape.turn_flops / turn,
     }
+    return measured if trial.evaluate is None else measured | {"evaluation": _seconds(trial.evaluate)}
 
 
 def _gains(shape: Shape, alone: float, devices: int, progress: Callable[[str], None]) -> dict[int, float]:
-    """Slots -> throughput relative to one run alone: for one slot per device, and for more while they gain 10 %."""
-    gains = {1: 1.0}
-    for slots in sorted({devices, min(64, 4 * devices), min(64, 16 * devices)} - {1}):
+    """Slots -> throughput relative to one run alone: for one slot per device, on accelerators also for more while they
+    gain 10 %. On a CPU more slots than cores gain nothing that pays for compiling them (2.5 times one run's throughput
+    with 2 slots and 2.4 with 8, at width 32 on two cores).
+    """
+    gains, tried = {1: 1.0}, {devices}
+    if jax.default_backend() != "cpu":
+        tried |= {min(64, 4 * devices), min(64, 16 * devices)}
+    for slots in sorted(tried - {1}):
         progress(f"dense, width {shape.model.width}, {slots} slots")
         gains[slots] = _measure(shape, slots)["speed"] / alone
         if gains[slots] < 1.1 * gains[max(s for s in gains if s < slots)]:
@@ -65,65 +79,75 @@ def _gains(shape: Shape, alone: float, devices: int, progress: Callable[[str], N
 
 
 def _pinned_workers(
-    alone: dict[int, tuple[Shape, dict[str, float]]], devices: int, progress: Callable[[str], None]
-) -> PinnedWorkers | None:
-    """Measure processes of one core each that train side by side; None for a single device or an accelerator.
+    shape: Shape, team: PinnedTeam, alone: dict[str, float], gains: dict[int, dict[int, float]]
+) -> PinnedWorkers:
+    """Measure processes of one core each that train side by side.
+
+    They are measured at the least width only, where they gain most. At others they are taken to train as much as one
+    process with a slot on each core (they trained 3 to 6 % more at width 128).
 
     Args:
-        alone: width -> (the shape, what was measured with one run alone).
+        alone: what was measured with one run of this shape alone.
+        gains: width -> what `_gains` found.
     """
-    if devices == 1 or jax.default_backend() != "cpu":
-        return None
-    progress(f"{devices} processes of one core each")
-    smallest = min(alone)
-    cases = [(shape, slots) for shape, _ in alone.values() for slots in (1, 4)]
-    start, compiling, speeds = measure_pinned_workers(cases, devices)
-    gain: dict[int, dict[int, float]] = {width: {} for width in alone}
-    for (shape, slots), speed in zip(cases, speeds, strict=True):
-        gain[shape.model.width][slots] = speed / alone[shape.model.width][1]["speed"]
-    return PinnedWorkers(devices, start, compiling[0] / alone[smallest][1]["compile"], gain)
+    start, speed = team.measure()
+    gain = {width: {1: max(found.values())} for width, found in gains.items()}
+    gain[shape.model.width] = {1: speed / alone["speed"]}
+    # Compiling costs as many CPU seconds in each of them as in one process.
+    return PinnedWorkers(team.processes, start, 1.0, gain)
 
 
 def calibrate(progress: Callable[[str], None]) -> Calibration:
-    """Time about a dozen programs, which takes one to three minutes on 2 cores, nearly all of it for compiling.
+    """Time four programs of dense models, and one in processes of one core each: about 20 s on two cores, nearly all of
+    it for compiling.
+
+    Seconds to compile other architectures and depths are in the proportion of TWO_CORES; on a CPU so is the speed of
+    mixtures, each of which would take longer to compile than all measuring takes.
 
     The process must have no cache of compiled programs, or the compile times mean nothing. Its main module must be
-    importable without side effects, because the processes of `measure_pinned_workers` import it again. `progress` is
-    called with a description of what is measured next.
+    importable without side effects, because the processes of `PinnedTeam` import it again. `progress` is called with a
+    description of what is measured next.
     """
-    alone, wide = _shape("dense", 32, 2), _shape("dense", 128, 4)
+    small, large = _shape("dense", 32, 2), _shape("dense", 256, 2)
     devices, platform = len(jax.devices()), jax.default_backend()
+    progress("compiling")
+    _trial(small, 1, True)  # first and alone, because its time counts
+    team = PinnedTeam(small, devices) if platform == "cpu" and devices > 1 else None
+    cases = {(large, 1), (large, devices), (small, devices)} - {(small, 1)}
+    with ThreadPoolExecutor(len(cases)) as threads:
+        list(threads.map(lambda case: _trial(*case, False), cases))
+    if team is not None:
+        team.wait()
     progress("dense, width 32, alone")
-    small = _measure(alone, 1)
-    progress("dense, width 128, alone")
-    large = _measure(wide, 1)
-    gains = {
-        width: _gains(shape, measured["speed"], devices, progress)
-        for width, shape, measured in ((32, alone, small), (128, wide, large))
-    }
+    alone = {32: _measure(small, 1, True)}
+    progress("dense, width 256, alone")
+    alone[256] = _measure(large, 1)
+    gains = {s.model.width: _gains(s, alone[s.model.width]["speed"], devices, progress) for s in (small, large)}
     slots = max(gains[32], key=lambda size: gains[32][size])
-    others: dict[str, dict[str, float]] = {}
-    for architecture in ARCHITECTURES:
+    packed = _measure(small, slots)
+    relative = dict(TWO_CORES.architecture_time)
+    for architecture in ARCHITECTURES if platform != "cpu" else ():
         progress(f"{architecture}, width 32, {slots} slots")
-        others[architecture] = _measure(_shape(architecture, 32, 2), slots)
-    per_layer = max(0.0, (large["compile"] - small["compile"]) / (wide.model.depth - alone.model.depth))
-    fixed = max(0.0, small["compile"] - per_layer * alone.model.depth)
-    forward = flops(alone.model).forward * PROBE * CONTEXT
+        relative[architecture] = packed["speed"] / _measure(_shape(architecture, 32, 2), slots)["speed"]
+    workers = None
+    if team is not None:
+        progress(f"{devices} processes of one core each")
+        workers = _pinned_workers(small, team, alone[32], gains)
+    slower = alone[32]["compile"] / TWO_CORES.compile_time(small.model)
+    forward = flops(small.model).forward * PROBE * CONTEXT
     return Calibration(
         device=f"{devices} x {jax.devices()[0].device_kind}",
         platform=platform,
         devices=devices,
-        training_flops={32: small["speed"], 128: large["speed"]},
-        architecture_time={a: others["dense"]["speed"] / m["speed"] for a, m in others.items()},
+        training_flops={width: measured["speed"] for width, measured in alone.items()},
+        architecture_time=relative,
         packing_gain=gains,
-        dispatch_seconds=others["dense"]["dispatch"],
-        steps_per_dispatch=int(others["dense"]["turns"]),
-        compile_seconds=fixed,
-        # `dense` is overridden: its pack was already compiled, for its gain, so that its time here means nothing.
-        compile_seconds_per_layer={a: max(0.0, m["compile"] - fixed) / 2 for a, m in others.items()}
-        | {"dense": per_layer},
-        evaluation_speed=forward / small["evaluation"] / small["speed"],
-        workers=_pinned_workers({32: (alone, small), 128: (wide, large)}, devices, progress),
+        dispatch_seconds=packed["dispatch"],
+        steps_per_dispatch=int(packed["turns"]),
+        compile_seconds=slower * TWO_CORES.compile_seconds,
+        compile_seconds_per_layer={a: slower * each for a, each in TWO_CORES.compile_seconds_per_layer.items()},
+        evaluation_speed=forward / alone[32]["evaluation"] / alone[32]["speed"],
+        workers=workers,
     )
 
 

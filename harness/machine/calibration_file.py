@@ -33,7 +33,7 @@ def calibration_of(cache: Path) -> Calibration:
     """
     path = calibration_path(cache)
     if not path.is_file():
-        Console(stderr=True).print("measuring this machine, once (some minutes)")
+        Console(stderr=True).print("measuring this machine, once (under a minute)")
         run_module("harness.machine.calibrate", str(path))
     return Calibration.from_json(path.read_text(), path)
 

@@ -3,7 +3,7 @@
 import dataclasses
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -13,13 +13,15 @@ import numpy as np
 
 from harness.machine.processes import spawn
 from harness.train.optimizer import hyper_of, stack_hyper
-from harness.train.programs import Key, evaluation_chunks, mesh_for, programs
+from harness.train.programs import Key, compile_some, evaluation_chunks, mesh_for
 from models.compute import compute_for
 from sweeps.config import DataConfig, OptimizerConfig, RunConfig
 from sweeps.shape import Shape
 
 # How long each of several processes is timed.
-_SECONDS = 1.5
+_SECONDS = 1.0
+# The share of a dispatch that is timed at once. A whole one takes one or two seconds on a CPU.
+SHARE = 16
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,97 +29,94 @@ class Trial:
     """A compiled shape, and functions that run it. Both return before the device is done: wait for their results.
 
     Attributes:
-        compile_seconds: the time that compiling took.
+        compile_seconds: CPU seconds that this process spent while compiling; other programs do not change them.
         turns: the most turns that one call of `advance` can train.
-        advance: trains a number of turns.
-        evaluate: evaluates one run.
+        advance: trains a number of turns on random tokens.
+        evaluate: evaluates one run; None if it was not compiled.
     """
 
     compile_seconds: float
     turns: int
     advance: Callable[[int], object]
-    evaluate: Callable[[], object]
+    evaluate: Callable[[], object] | None
 
 
-def try_out(shape: Shape, slots: int) -> Trial:
-    """Compile a shape for a number of slots, and train it for one turn on random tokens."""
-    platform = jax.default_backend()
-    began = time.perf_counter()
-    compiled = programs(Key(shape, slots, compute_for(platform), mesh_for(slots, shape.micro_batch)))
-    compile_seconds = time.perf_counter() - began
-    state = compiled.initialise(np.arange(slots, dtype=np.uint32))
+def try_out(shape: Shape, slots: int, whole: bool = True) -> Trial:
+    """Compile a shape for a number of slots.
+
+    Args:
+        whole: compile all programs of the shape; else only those that training needs, in three quarters of the time.
+    """
+    key = Key(shape, slots, compute_for(jax.default_backend()), mesh_for(slots, shape.micro_batch))
+    began = time.process_time()
+    compiled, turns = compile_some(key, ("initialise", "advance", *(("enter", "evaluate") if whole else ())))
+    compile_seconds = time.process_time() - began
+    draw, vocab, context = np.random.default_rng(0), shape.model.vocab, shape.model.context
+    state = compiled["initialise"](np.arange(slots, dtype=np.uint32))
     data = DataConfig(domain="", tokenizer="bytes", unique_tokens=10**6)
     run = RunConfig(
         model=shape.model, data=data, optimizer=OptimizerConfig(lr=1e-3), steps=10**6, batch=shape.micro_batch
     )
     hyper = stack_hyper([hyper_of(run, 1)] * slots)
-    draw, vocab, context = np.random.default_rng(0), shape.model.vocab, shape.model.context
-    tokens = draw.integers(0, vocab, (compiled.turns, slots, shape.micro_batch, context + 1)).astype(np.int32)
-    windows = draw.integers(0, vocab, (*evaluation_chunks(shape, compiled.mesh), context + 1)).astype(np.int32)
+    tokens = draw.integers(0, vocab, (turns, slots, shape.micro_batch, context + 1)).astype(np.int32)
+    windows = draw.integers(0, vocab, (*evaluation_chunks(shape, key.mesh), context + 1)).astype(np.int32)
 
     def advance(count: int) -> object:
         nonlocal state
-        state, metrics = compiled.advance(state, hyper, tokens, np.int32(count))
+        state, metrics = compiled["advance"](state, hyper, tokens, np.int32(count))
         return metrics
 
     def evaluate() -> object:
-        chunks = jnp.int32(len(windows) // compiled.mesh.shape["run"])
-        return compiled.evaluate(state.params, state.biases, jnp.int32(0), windows, chunks)
+        chunks = jnp.int32(len(windows) // key.mesh.shape["run"])
+        return compiled["evaluate"](state.params, state.biases, jnp.int32(0), windows, chunks)
 
-    jax.block_until_ready(advance(1))
-    return Trial(compile_seconds, compiled.turns, advance, evaluate)
+    return Trial(compile_seconds, turns, advance, evaluate if whole else None)
 
 
-def measure_pinned_workers(
-    cases: Sequence[tuple[Shape, int]], processes: int
-) -> tuple[float, list[float], list[float]]:
-    """Compile and train shapes in several processes at once, each pinned to a core and with one device.
+class PinnedTeam:
+    """Processes, each pinned to a core and with one device, that compile a shape at once and then train a run each.
 
     The alternative on a CPU is one process with a device per core. On two cores pinned processes trained 5 to 23 % more
     tokens at width 32 and 3 to 6 % more at width 128, because the threads of one process wait for each other.
-
-    Args:
-        cases: pairs of a shape and a number of slots.
-
-    Returns:
-        seconds until all processes were ready to compile; for each case the longest time to compile; and for each case
-        the FLOP/s of all processes together.
     """
-    cores = sorted(os.sched_getaffinity(0))
-    began = time.perf_counter()
-    workers = [spawn(_train_pinned, cores[number], cases) for number in range(processes)]
-    connections = [connection for _, connection in workers]
 
-    def answers() -> list[Any]:
-        return [connection.recv() for connection in connections]
+    def __init__(self, shape: Shape, processes: int):
+        cores = sorted(os.sched_getaffinity(0))
+        self.processes = processes
+        self._members = [spawn(_train_pinned, cores[number], shape) for number in range(processes)]
+        self._starts: list[float] = []
 
-    answers()
-    ready = time.perf_counter() - began
-    compiling, speeds = [], []
-    for _ in cases:
-        compiling.append(max(answers()))
-        for connection in connections:
+    def _answers(self) -> list[Any]:
+        return [connection.recv() for _, connection in self._members]
+
+    def wait(self) -> None:
+        """Wait until all have compiled; then they do nothing until they are measured."""
+        self._starts = self._answers()
+
+    def measure(self) -> tuple[float, float]:
+        """The CPU seconds until the slowest was ready to compile, and the FLOP/s of all together; the processes end."""
+        for _, connection in self._members:
             connection.send("go")
-        speeds.append(sum(answers()))
-    for process, _ in workers:
-        process.join()
-    return ready, compiling, speeds
+        speed = sum(self._answers())
+        for process, _ in self._members:
+            process.join()
+        return max(self._starts), speed
 
 
-def _train_pinned(connection: Connection, core: int, cases: Sequence[tuple[Shape, int]]) -> None:
-    """The work of one process: for each case it answers with the time to compile and then, after `go`, its FLOP/s."""
+def _train_pinned(connection: Connection, core: int, shape: Shape) -> None:
+    """The work of one process: it answers with its CPU seconds to start and then, after `go`, with its FLOP/s."""
     os.sched_setaffinity(0, [core])
     jax.config.update("jax_num_cpu_devices", 1)
     jax.devices()
-    connection.send("ready")
-    for shape, slots in cases:
-        trial = try_out(shape, slots)
-        connection.send(trial.compile_seconds)
-        connection.recv()
-        # All processes work for the same time, so that each is timed while the others work, too.
-        began, times = time.perf_counter(), []
-        while time.perf_counter() - began < _SECONDS:
-            before = time.perf_counter()
-            jax.block_until_ready(trial.advance(trial.turns))
-            times.append((time.perf_counter() - before) / trial.turns)
-        connection.send(slots * shape.turn_flops / min(times))
+    start = time.process_time()
+    trial = try_out(shape, 1, whole=False)
+    connection.send(start)
+    connection.recv()
+    # All processes work for the same time, so that each is timed while the others work, too.
+    began, times = time.perf_counter(), []
+    turns = max(1, trial.turns // SHARE)
+    while time.perf_counter() - began < _SECONDS:
+        before = time.perf_counter()
+        jax.block_until_ready(trial.advance(turns))
+        times.append((time.perf_counter() - before) / turns)
+    connection.send(shape.turn_flops / min(times))

@@ -8,7 +8,7 @@ import concurrent.futures
 import dataclasses
 import functools
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -121,11 +121,17 @@ def compile_ahead(key: Key) -> concurrent.futures.Future[Programs]:
 
 
 def _compile(key: Key) -> Programs:
+    compiled, turns = compile_some(key, ("initialise", "enter", "advance", "evaluate"))
+    return Programs(**compiled, turns=turns, mesh=key.mesh, shardings=shardings_of(key.mesh))
+
+
+def compile_some(key: Key, names: Collection[str]) -> tuple[dict[str, Any], int]:
+    """(The programs of these names, the number k of turns of a dispatch)."""
     platform = key.mesh.devices.flat[0].platform
     turns = dispatch_turns(key.shape.turn_flops * key.slots, platform)
     options = compiler_options(platform, key.mesh.devices.size)
-    compiled = {name: traced.lower().compile(options) for name, traced in trace(key, turns).items()}
-    return Programs(**compiled, turns=turns, mesh=key.mesh, shardings=shardings_of(key.mesh))
+    traced = trace(key, turns)
+    return {name: traced[name].lower().compile(options) for name in names}, turns
 
 
 def trace(key: Key, turns: int) -> dict[str, Any]:
