@@ -7,6 +7,7 @@ but for JAX (scripts/simulated_training.py).
 
 import contextlib
 import functools
+import json
 import logging
 import shutil
 import signal
@@ -126,7 +127,7 @@ class Simulation:
     def __init__(self, seed: int, root: Path):
         self.cluster = Cluster(seed)
         self.rng = self.cluster.rng
-        self.complaints: dict[str, None] = {}  # in their order, each once
+        self.complaints: list[str] = []
         SimulatedPath.cluster, SimulatedPath.root = self.cluster, root
         self.out = SimulatedPath(root)
         self.runs = _runs()
@@ -171,7 +172,7 @@ class Simulation:
                 for other in self.training[run_id] - {me}:
                     woke = max(me.machine.still, other.machine.still)
                     if other.alive and other.machine.alive and woke + GRACE < self.cluster.now:
-                        self.complain(f"{run_id} is trained by {other.name} and {me.name}")
+                        self.complaints.append(f"{run_id} is trained by {other.name} and {me.name}")
 
         for run_id in ids:
             self.training[run_id].add(me)
@@ -181,30 +182,30 @@ class Simulation:
             for run_id in ids:
                 self.training[run_id].discard(me)
 
-    def complain(self, what: str) -> None:
-        """Note what is not as it should be."""
-        self.complaints[what] = None
-
     def check(self) -> None:
         """Complain of what is not as it should be when all processes have ended."""
-        root = SimulatedPath.root
         for run in self.runs:
-            folder, losses = run_folder(root, run.run_id), training.expected(run)
-            status = read_status(folder, run.steps)
-            if status.state != "done":
-                self.complain(f"{run.run_id} is {status.state}: {status.reason}")
-                continue
-            series, evals = _rows(folder, "series", "train_loss"), _rows(folder, "evals", "loss")
-            if series != [*enumerate(losses)][1:]:
-                self.complain(f"{run.run_id}: its series has the steps {[step for step, _ in series]}")
-            if evals != [(step, losses[step]) for step in run.evaluation_steps()]:
-                self.complain(f"{run.run_id}: it is evaluated after the steps {[step for step, _ in evals]}")
-            gap = harness.files.read_object(folder / "gap.json")
-            if gap != {"mean": float(np.mean(losses[1:])), "evaluations": len(run.evaluation_steps())}:
-                self.complain(f"{run.run_id}: {gap} was measured")
+            try:
+                self._check(run, run_folder(SimulatedPath.root, run.run_id))
+            except (OSError, ValueError) as error:
+                self.complaints.append(f"{run.run_id}: {reason_of(error)}")
         for name in ("queue", "checkpoints"):
-            if (root / name).exists():
-                self.complain(f"{name} is left")
+            if (SimulatedPath.root / name).exists():
+                self.complaints.append(f"{name} is left")
+
+    def _check(self, run: RunConfig, folder: Path) -> None:
+        losses, status = training.expected(run), read_status(folder, run.steps)
+        if status.state != "done":
+            self.complaints.append(f"{run.run_id} is {status.state}: {status.reason}")
+            return
+        series, evals = _rows(folder, "series", "train_loss"), _rows(folder, "evals", "loss")
+        if series != [*enumerate(losses)][1:]:
+            self.complaints.append(f"{run.run_id}: its series has the steps {[step for step, _ in series]}")
+        if evals != [(step, losses[step]) for step in run.evaluation_steps()]:
+            self.complaints.append(f"{run.run_id}: it is evaluated after the steps {[step for step, _ in evals]}")
+        gap = json.loads((folder / "gap.json").read_bytes())
+        if gap != {"mean": float(np.mean(losses[1:])), "evaluations": len(run.evaluation_steps())}:
+            self.complaints.append(f"{run.run_id}: {gap} was measured")
 
     # Who does what
 
@@ -220,20 +221,19 @@ class Simulation:
         self.cluster.start("last", functools.partial(self._command, True))
 
     def _all_done(self) -> bool:
-        """Whether all runs are done; what had finished must be as it was."""
+        """Whether all runs are done, while nothing trains; what was done then must be as it was."""
         states = set()
         for run in self.runs:
             folder, run_id = run_folder(SimulatedPath.root, run.run_id), run.run_id
-            status = read_status(folder, run.steps)
-            states.add(status.state)
-            if run_id in self.results and status.state != "done":
-                self.complain(f"{run_id} had finished, and is {status.state}")
-            if status.state == "done":
-                gap = (folder / "gap.json").read_bytes()
+            states.add(state := read_status(folder, run.steps).state)
+            if run_id in self.results and state != "done":
+                self.complaints.append(f"{run_id} had finished, and is {state}")
+            if state == "done":
+                gap = (folder / "gap.json").read_bytes() if (folder / "gap.json").exists() else b""
                 if self.results.setdefault(run_id, gap) != gap:
-                    self.complain(f"{run_id} had finished, and was measured anew: {gap}")
-            if status.state == "failed":
-                self.complain(f"{run_id} failed: {status.reason}")
+                    self.complaints.append(f"{run_id} had finished, and was measured anew: {gap}")
+            if state == "failed":
+                self.complaints.append(f"{run_id} has failed")
         return states == {"done"}
 
     def _command(self, alone: bool) -> None:
@@ -242,7 +242,7 @@ class Simulation:
         stop = Stop()
         try:
             if not withdraw(out):
-                self.complain("a queue was not withdrawn though nobody trains")
+                self.complaints.append("a queue was not withdrawn though nobody trains")
             statuses = read_statuses(out, self.runs)
             for run in self.runs:
                 if statuses[run.run_id].state in ("failed", "lost"):
@@ -296,7 +296,7 @@ class Simulation:
         """The disk was full, or another process has taken what this one wanted."""
         self.cluster.note(self.cluster.me(), f"ERROR: {reason_of(error)}")
         if error.filename is None:
-            self.complain(f"an error without a file: {reason_of(error)}")
+            self.complaints.append(f"an error without a file: {reason_of(error)}")
         self.cluster.exit(2)
 
     def patched(self) -> contextlib.ExitStack:
@@ -372,13 +372,13 @@ def simulate(seed: int, root: Path, *, traced: bool = False) -> Verdict:
         try:
             simulation.cluster.run()
         except Endless as error:
-            simulation.complain(f"it does not end: {error}")
+            simulation.complaints.append(f"it does not end: {error}")
         simulation.check()
     trace = (
         f"{when:10.2f} {process:24} {what} {path.removeprefix(f'{root}/')}"
         for when, process, what, path in simulation.cluster.trace
     )
-    return Verdict(seed, tuple(simulation.complaints), tuple(trace) if traced else ())
+    return Verdict(seed, tuple(dict.fromkeys(simulation.complaints)), tuple(trace) if traced else ())
 
 
 def _folder() -> tempfile.TemporaryDirectory[str]:

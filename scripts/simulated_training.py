@@ -128,11 +128,10 @@ def train_pack(cluster: Cluster, pack: Pack, session: Session, stop: Stop, turn:
             while waiting and len(live) < pack.slots:
                 run = waiting.popleft()
                 folder = run_folder(out, run.run_id)
-                if read_status(folder, run.steps).state not in ENDED:
-                    slot = SimulatedSlot(run, folder, saved.get(run.run_id))
-                    remove_damaged(folder, run.evaluation_steps())
-                    slot.report()
-                    live.append(slot)
+                slot = SimulatedSlot(run, folder, saved.get(run.run_id))
+                remove_damaged(folder, run.evaluation_steps())
+                slot.report()
+                live.append(slot)
             cluster.wait(None, rng.uniform(0.5, 20.0))
             turn()
             for slot in live:

@@ -266,15 +266,12 @@ class Training:
             if batches is None:
                 break
             config = batches.config
-            folder = run_folder(self.session.out, config.run_id)
-            if self.hosts.agree("ended", read_status(folder, config.steps).state in ENDED):
-                continue  # by another process, which took the pack over while this one stood still
             turn = 0
             if config.run_id in self.saved:
                 turn, saved[place] = self.saved.pop(config.run_id)
             else:
                 seeds[place] = config.seed
-            slot = Slot(batches, folder, self.pack.shape, turn)
+            slot = Slot(batches, run_folder(self.session.out, config.run_id), self.pack.shape, turn)
             if self.hosts.lead:
                 remove_damaged(slot.folder, config.evaluation_steps())
                 slot.report()

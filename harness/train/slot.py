@@ -10,7 +10,7 @@ from harness.gaps.document_losses import ProbeRows, probe_rows, read_documents, 
 from harness.gaps.one_run import evaluation_rows, measure
 from harness.gaps.twins import pair_files
 from harness.record.segments import read_segments, remove_superfluous, segment_files
-from harness.record.status import State, Status, status_file, write_status
+from harness.record.status import ENDED, State, Status, read_status, status_file, write_status
 from harness.train.optimizer import Hyper, hyper_of
 from harness.train.run_batches import RunBatches
 from sweeps.shape import Shape, turns_per_step
@@ -114,8 +114,9 @@ class Slot:
         self.committed = self.step
 
     def report(self, state: State = "running", reason: str = "") -> None:
-        """Write status.json."""
-        write_status(self.folder, self._status(state, reason))
+        """Write status.json, unless another process has ended the run while this one stood still."""
+        if read_status(self.folder, self.config.steps).state not in ENDED:
+            write_status(self.folder, self._status(state, reason))
 
     def _status(self, state: State, reason: str = "") -> Status:
         has_loss = self.last_loss is not None and np.isfinite(self.last_loss)
