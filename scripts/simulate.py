@@ -375,7 +375,7 @@ def simulate(seed: int, root: Path, *, traced: bool = False) -> Verdict:
             simulation.complaints.append(f"it does not end: {error}")
         simulation.check()
     trace = (
-        f"{when:10.2f} {process:24} {what} {path.removeprefix(f'{root}/')}"
+        f"{when:10.2f} {process:24} {what} {path}".replace(f"{root}/", "")
         for when, process, what, path in simulation.cluster.trace
     )
     return Verdict(seed, tuple(dict.fromkeys(simulation.complaints)), tuple(trace) if traced else ())

@@ -7,6 +7,8 @@ shows what happened in schedule N.
 import pytest
 from simulate import replay, simulate_many
 
+import harness.record.leases as leases
+
 
 def complaints(first: int, count: int) -> list[str]:
     return [f"--simulate --seed {verdict.seed}: {verdict.complaints}" for verdict in simulate_many(first, count)]
@@ -24,3 +26,13 @@ def test_two_thousand_schedules(first):
 
 def test_a_schedule_is_replayed_by_its_seed():
     assert replay(7).trace and replay(7).trace == replay(7).trace
+
+
+def test_a_fault_that_is_put_in_is_found(monkeypatch):
+    """Packs are taken from holders that live."""
+
+    def takeable(self: leases.Leases) -> list[leases.Entry]:
+        return [entry for entry in leases.entries(self._out) if entry.holder not in (leases.DONE, self.holder)]
+
+    monkeypatch.setattr(leases.Leases, "_open", takeable)
+    assert any(" is trained by " in complaint for complaint in complaints(0, 20))
