@@ -70,10 +70,9 @@ def _stop(child: subprocess.Popen) -> None:
     child.wait()
 
 
-def table_of(part: str, found: dict[str, Any]) -> Table:
-    """A part's rows; its title says how long it took, and what stopped it."""
-    problem = f"; {found['problem']}" if found["problem"] else ""
-    table = Table(title=f"{part}, {found['seconds']:.0f} s{problem}", title_justify="left")
+def table_of(found: dict[str, Any]) -> Table:
+    """A part's rows, with a column for each name that one of them has."""
+    table = Table()
     names = list(dict.fromkeys(name for row in found["rows"] for name in row))
     for name in names:
         table.add_column(name.replace("_", " "), justify="left" if name == "skipped" else "right", overflow="fold")
@@ -116,7 +115,10 @@ def main() -> None:
         parts[part] = run_part(part, left * SHARES[part] / sum(SHARES[later] for later in asked[at:]), args.small)
         if part == "packed":
             parts[part]["rows"].sort(key=lambda row: row["slots"])
-        console.print(table_of(part, parts[part]))
+        problem, seconds = parts[part]["problem"], parts[part]["seconds"]
+        console.print(f"{part}, {seconds:.0f} s" + (f"; {problem}" if problem else ""), markup=False, highlight=False)
+        if parts[part]["rows"]:
+            console.print(table_of(parts[part]))
         write_json(args.to, {"small": args.small, "parts": parts})  # after each, so that nothing is lost
     sys.exit(failed(parts))
 

@@ -102,8 +102,13 @@ def resume(left: Left, small: bool) -> Iterator[Row]:
     lines = [_lines_by_run(tables(folder, work)) for folder in (work / "undisturbed", out)]
     for architecture, expected in sorted(lines[0].items()):
         got = lines[1].get(architecture)
-        yield {"architecture": architecture, "identical": expected == got, "steps": total, "killed_within_runs_at": kills,
-               "lines_compared": len(expected)}  # fmt: skip
+        yield {
+            "architecture": architecture,
+            "identical": expected == got,
+            "steps": total,
+            "killed_within_runs_at": kills,
+            "lines_compared": len(expected),
+        }
 
 
 def _statuses(out: Path) -> list[Status]:

@@ -50,6 +50,7 @@ class Calibration:
         compile_seconds_per_layer: architecture -> compile seconds per layer; `dense` for those not named.
         evaluation_speed: FLOP/s of the forward passes of an evaluation relative to training.
         workers: the speed with one worker per core; None if it was not measured, as on accelerators.
+        device_bytes: memory of one accelerator; None for a CPU, and in files of earlier versions.
     """
 
     device: str
@@ -65,6 +66,7 @@ class Calibration:
     evaluation_speed: Positive
     # The files of earlier versions, which users have kept, name this field `crew`.
     workers: Annotated[PinnedWorkers | None, Field(alias="crew")] = None
+    device_bytes: Annotated[int, Field(gt=0)] | None = None
 
     def to_json(self) -> str:
         """The JSON text that `from_json` reads."""
@@ -91,7 +93,7 @@ class Calibration:
     @property
     def micro_tokens(self) -> int:
         """Tokens per micro-batch."""
-        return micro_tokens_of(self.platform)
+        return micro_tokens_of(self.platform, self.device_bytes)
 
     @property
     def mixture_slots(self) -> int:

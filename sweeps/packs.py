@@ -13,7 +13,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from sweeps.config import RunConfig
 from sweeps.shape import Shape, run_bytes, shape_of, turns_of
 
-SLOTS = (1, 2, 4, 8, 16, 32, 64)
+# Where more runs side by side gain nothing, as on a CPU, or do not fit the memory, fewer are chosen.
+SLOTS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
 # (shape, slots) -> throughput of a pack of that many slots, relative to one run trained alone.
 Gain = Callable[[Shape, int], float]
 

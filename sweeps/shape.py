@@ -10,10 +10,13 @@ from models.config import LOGITS_LIMIT, ModelConfig
 from models.count import count, flops
 from sweeps.config import RunConfig
 
-# Tokens of a micro-batch, by platform. On two cores a longer one does not lower the time per token, because its
-# activations no longer fit the caches; on accelerators only a longer one fills the device.
-MICRO_TOKENS = {"cpu": 2048}
-MICRO_TOKENS_ELSEWHERE = 2**15
+# Tokens of a micro-batch on a CPU: on two cores a longer one does not lower the time per token, because its activations
+# no longer fit the caches. On accelerators only a longer one fills the device.
+MICRO_TOKENS = 2048
+# Bytes of an accelerator's memory for each token of a micro-batch. One token of a model of 124M parameters (12 layers
+# of width 768, context 1,024) takes 1.5 MB by `run_bytes`, beside a state of 2 GB. So the 60 GB that
+# JAX uses of an H100 give 32,768 tokens, and the 16 GB of a TPU v5e 8,192.
+MICRO_TOKEN_BYTES = 1_800_000
 # Bytes of a float32.
 FLOAT = 4
 
@@ -55,9 +58,15 @@ class Shape:
         return flops(self.model).train * self.turn_tokens
 
 
-def micro_tokens_of(platform: str) -> int:
-    """Tokens per micro-batch on a platform."""
-    return MICRO_TOKENS.get(platform, MICRO_TOKENS_ELSEWHERE)
+def micro_tokens_of(platform: str, memory: int | None) -> int:
+    """Tokens per micro-batch on a platform: a power of two.
+
+    Args:
+        memory: bytes of one accelerator; None, if it is not known, is taken for an H100.
+    """
+    if platform == "cpu":
+        return MICRO_TOKENS
+    return 2**15 if memory is None else 1 << max(MICRO_TOKENS, memory // MICRO_TOKEN_BYTES).bit_length() - 1
 
 
 def shape_of(config: RunConfig, micro_tokens: int) -> Shape:

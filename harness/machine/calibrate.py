@@ -17,10 +17,12 @@ from rich.console import Console
 
 from harness.files import write_text
 from harness.machine.trial import SHARE, PinnedTeam, try_out
+from harness.train.accelerators import Accelerator, accelerator_of
 from models.config import ARCHITECTURES, make_config
 from models.count import flops
 from sweeps.calibration import TWO_CORES, Calibration, PinnedWorkers
-from sweeps.shape import Shape
+from sweeps.packs import SLOTS
+from sweeps.shape import Shape, run_bytes
 
 CONTEXT, BATCH, PROBE = 128, 8, 64
 _SECONDS = 0.6
@@ -62,14 +64,19 @@ def _measure(shape: Shape, slots: int, whole: bool = False) -> dict[str, float]:
     return measured if trial.evaluate is None else measured | {"evaluation": _seconds(trial.evaluate)}
 
 
-def _gains(shape: Shape, alone: float, devices: int, progress: Callable[[str], None]) -> dict[int, float]:
+def _gains(
+    shape: Shape, alone: float, devices: int, known: Accelerator | None, progress: Callable[[str], None]
+) -> dict[int, float]:
     """Slots -> throughput relative to one run alone: for one slot per device, on accelerators also for more while they
     gain 10 %. On a CPU more slots than cores gain nothing that pays for compiling them (2.5 times one run's throughput
     with 2 slots and 2.4 with 8, at width 32 on two cores).
+
+    There are at most 64; on accelerators whose memory is known, as many as fit it and as a pack can have.
     """
     gains, tried = {1: 1.0}, {devices}
-    if jax.default_backend() != "cpu":
-        tried |= {min(64, 4 * devices), min(64, 16 * devices)}
+    if known is not None:
+        most = 64 if known.memory is None else min(SLOTS[-1], int(0.8 * devices * known.memory / run_bytes(shape)))
+        tried = {each * devices for each in (1, 4, 16, 64, 256) if each * devices <= most}
     for slots in sorted(tried - {1}):
         progress(f"dense, width {shape.model.width}, {slots} slots")
         gains[slots] = _measure(shape, slots)["speed"] / alone
@@ -109,7 +116,7 @@ def calibrate(progress: Callable[[str], None]) -> Calibration:
     description of what is measured next.
     """
     small, large = _shape("dense", 32, 2), _shape("dense", 256, 2)
-    devices, platform = len(jax.devices()), jax.default_backend()
+    devices, platform, known = len(jax.devices()), jax.default_backend(), accelerator_of(jax.devices()[0])
     progress("compiling")
     _trial(small, 1, True)  # first and alone, because its time counts
     team = PinnedTeam(small, devices) if platform == "cpu" and devices > 1 else None
@@ -122,7 +129,7 @@ def calibrate(progress: Callable[[str], None]) -> Calibration:
     alone = {32: _measure(small, 1, True)}
     progress("dense, width 256, alone")
     alone[256] = _measure(large, 1)
-    gains = {s.model.width: _gains(s, alone[s.model.width]["speed"], devices, progress) for s in (small, large)}
+    gains = {s.model.width: _gains(s, alone[s.model.width]["speed"], devices, known, progress) for s in (small, large)}
     slots = max(gains[32], key=lambda size: gains[32][size])
     packed = _measure(small, slots)
     relative = dict(TWO_CORES.architecture_time)
@@ -147,6 +154,7 @@ def calibrate(progress: Callable[[str], None]) -> Calibration:
         compile_seconds=slower * TWO_CORES.compile_seconds,
         compile_seconds_per_layer={a: slower * each for a, each in TWO_CORES.compile_seconds_per_layer.items()},
         evaluation_speed=forward / alone[32]["evaluation"] / alone[32]["speed"],
+        device_bytes=known.memory if known else None,
         workers=workers,
     )
 

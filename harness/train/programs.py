@@ -7,6 +7,7 @@ sets together are evaluated in at most P chunks of n.
 import concurrent.futures
 import dataclasses
 import functools
+import math
 import threading
 from collections.abc import Callable, Collection, Sequence
 from typing import Any, NamedTuple
@@ -18,12 +19,14 @@ from flax import nnx
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Bool, Float, Int, UInt32
 
+from harness.train.accelerators import Accelerator, accelerator_of
 from harness.train.optimizer import Hyper, hyper_like
 from harness.train.step import Metrics, TrainState, new_state, train_turn
 from models.compute import Compute
+from models.count import flops
 from models.moe import can_split_batch
 from models.transformer import token_losses
-from sweeps.shape import Shape
+from sweeps.shape import Shape, run_bytes, state_bytes
 
 
 class Shardings(NamedTuple):
@@ -128,7 +131,7 @@ def _compile(key: Key) -> Programs:
 def compile_some(key: Key, names: Collection[str]) -> tuple[dict[str, Any], int]:
     """(The programs of these names, the number k of turns of a dispatch)."""
     platform = key.mesh.devices.flat[0].platform
-    turns = dispatch_turns(key.shape.turn_flops * key.slots, platform)
+    turns = dispatch_turns(key.shape.turn_flops * key.slots, accelerator_of(key.mesh.devices.flat[0]))
     options = compiler_options(platform, key.mesh.devices.size)
     traced = trace(key, turns)
     return {name: traced[name].lower().compile(options) for name in names}, turns
@@ -280,20 +283,39 @@ def compiler_options(platform: str, devices: int) -> dict[str, str]:
 def evaluation_chunks(shape: Shape, mesh: Mesh) -> tuple[int, int]:
     """(P, n): the P chunks of n windows that cover the largest evaluation; the devices along `run` divide the chunks.
 
-    A chunk has about 4,096 tokens, on CPUs 1,024 (8 to 10 % less time at widths 32 to 128), for any number of devices.
+    A chunk has at most about `evaluation_tokens` tokens, for any number of devices.
     """
     windows = shape.probe_windows
-    together = 1024 if mesh.devices.flat[0].platform == "cpu" else 4096
+    together = evaluation_tokens(shape, accelerator_of(mesh.devices.flat[0]))
     rows = min(windows, max(1, together // shape.model.context))
     rows += -rows % mesh.shape["data"]
     chunks = -(-windows // rows)
     return chunks + -chunks % mesh.shape["run"], rows
 
 
-def dispatch_turns(flops_per_turn: float, platform: str) -> int:
+def evaluation_tokens(shape: Shape, accelerator: Accelerator | None) -> int:
+    """The tokens that an evaluation computes at once.
+
+    On CPUs (None) they are 1,024: 8 to 10 % less time than 4,096 at widths 32 to 128. An accelerator is given a
+    millisecond of work at its peak, and at least 4,096 tokens, but no more than fit into a twentieth of its memory by
+    the estimate for training, which keeps more. It is a power of two, so that a little more memory changes no program.
+    """
+    if accelerator is None:
+        return 1024
+    tokens = 4096.0
+    if accelerator.peak is not None:
+        tokens = max(tokens, 1e-3 * accelerator.peak / flops(shape.model).forward)
+    if accelerator.memory is not None:
+        of_token = (run_bytes(shape) - state_bytes(shape)) / shape.turn_tokens
+        tokens = max(1.0, min(tokens, accelerator.memory / 20 / of_token))
+    return 1 << int(math.log2(tokens))
+
+
+def dispatch_turns(flops_per_turn: float, accelerator: Accelerator | None) -> int:
     """The number k: enough turns to outweigh the overhead of a dispatch, few enough to handle a signal within seconds.
 
-    They take about 1e11 FLOPs on a CPU (1 to 2 s on two cores), 200 times as many on an accelerator; k is 1 to 128.
+    They take about 1e11 FLOPs on a CPU (None; 1 to 2 s on two cores). On an accelerator they would take 20 ms at its
+    peak; small models reach a hundredth of that and take 2 s. Unknown ones are taken for an H100. k is 1 to 128.
     """
-    budget = 1e11 if platform == "cpu" else 2e13
+    budget = 1e11 if accelerator is None else 0.02 * (accelerator.peak or 989e12)
     return int(min(128, max(1, budget // flops_per_turn)))

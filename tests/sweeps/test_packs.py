@@ -123,3 +123,14 @@ def test_ten_thousand_runs():
     configs = [run(100 + index % 7, lr=1e-6 * (index + 1)) for index in range(10_000)]
     made = packs(configs, MICRO, choose_slots(configs, MICRO, gain))
     assert sum(len(pack.runs) for pack in made) == 10_000
+
+
+def test_hundreds_of_runs_train_side_by_side_where_that_gains_and_fits():
+    configs = [run(1000, seed) for seed in range(600)]
+    one = run_bytes(shape_of(configs[0], MICRO))
+    linear = lambda shape, slots: float(slots)  # noqa: E731
+    saturated = lambda shape, slots: float(min(slots, 64))  # noqa: E731
+    assert set(choose_slots(configs[:512], MICRO, linear).values()) == {512}
+    assert set(choose_slots(configs[:512], MICRO, linear, 300 * one).values()) == {256}
+    assert set(choose_slots(configs[:512], MICRO, saturated).values()) == {64}
+    assert set(choose_slots(configs, MICRO, gain).values()) == {4}  # two cores, as before there were so many

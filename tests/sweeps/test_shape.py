@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from models.config import make_config
 from sweeps.config import DataConfig, OptimizerConfig, ProbeConfig, RunConfig
-from sweeps.shape import shape_of, turns_per_step
+from sweeps.shape import micro_tokens_of, run_bytes, shape_of, turns_per_step
 
 
 def run(steps: int = 100, **changes) -> RunConfig:
@@ -51,3 +51,16 @@ def test_large_batches_share_a_program_and_those_of_mixtures_stay_whole():
     assert shapes[64] == shapes[256] != shapes[32] and shapes[64].micro_batch == 32
     mixture = make_config("top2", vocab=257, context=16, width=16, depth=1, heads=2)
     assert shape_of(run(batch=256, model=mixture), 512).micro_batch == 256
+
+
+def test_micro_batches_grow_with_an_accelerators_memory():
+    assert micro_tokens_of("cpu", None) == micro_tokens_of("cpu", 10**12) == 2048
+    assert [micro_tokens_of("cuda", gigabytes * 10**9) for gigabytes in (0, 1, 15, 60, 112)] == [
+        2048, 2048, 8192, 32768, 32768,
+    ]  # fmt: skip
+    assert micro_tokens_of("tpu", None) == 32768
+    # The largest model of the accelerator's script, GPT-2's size, fits what its micro-batch was chosen for.
+    gpt2 = make_config("dense", vocab=50304, context=1024, width=768, depth=12, heads=12)
+    for memory in (15 * 10**9, 60 * 10**9):
+        whole = run(model=gpt2, batch=512)
+        assert memory / 4 < run_bytes(shape_of(whole, micro_tokens_of("cuda", memory))) < memory

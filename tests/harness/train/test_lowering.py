@@ -3,7 +3,8 @@
 import jax
 import pytest
 
-from harness.train.programs import Key, mesh_for, trace
+from harness.train.accelerators import Accelerator
+from harness.train.programs import Key, dispatch_turns, mesh_for, trace
 from models.compute import compute_for
 from models.config import ARCHITECTURES, BaseSize, make_config
 from sweeps.shape import Shape
@@ -24,3 +25,23 @@ def test_programs_lower_for_cuda_and_tpu(architecture, base):
             text = traced.lower(lowering_platforms=(platform,)).as_text()
             if name in ("advance", "evaluate"):
                 assert "bf16" in text and "dot_general" in text
+
+
+@pytest.mark.parametrize(
+    ("platform", "accelerator", "rows"),
+    [
+        ("cuda", Accelerator(989e12, 60 * 10**9), 512),  # all windows at once
+        ("tpu", Accelerator(197e12, 10**8), 64),  # as many as fit a twentieth of 100 MB
+    ],
+    ids=["H100", "a TPU of little memory"],
+)
+def test_sizes_derived_from_the_device_lower(platform, accelerator, rows, monkeypatch):
+    monkeypatch.setattr("harness.train.programs.accelerator_of", lambda device: accelerator)
+    shape = Shape(make_config("dense", vocab=257, context=16, width=16, depth=1, heads=2), 2, False, "adamw", 512)
+    key = Key(shape, 512, compute_for(platform), mesh_for(512, 2, jax.devices()[:1]))
+    turns = dispatch_turns(shape.turn_flops * key.slots, accelerator)
+    lowered = {
+        name: traced.lower(lowering_platforms=(platform,)).as_text() for name, traced in trace(key, turns).items()
+    }
+    assert f"tensor<{512 // rows}x{rows}x17xi32>" in lowered["evaluate"]
+    assert f"tensor<{turns}x512x2x17xi32>" in lowered["advance"]

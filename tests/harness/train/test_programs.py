@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from jax.sharding import Mesh
 
 import harness.train.programs
+from harness.train.accelerators import Accelerator
 from harness.train.optimizer import hyper_of, stack_hyper
 from harness.train.programs import (
     Key,
@@ -20,6 +21,7 @@ from harness.train.programs import (
     compile_ahead,
     dispatch_turns,
     evaluation_chunks,
+    evaluation_tokens,
     mesh_for,
     programs,
     shardings_of,
@@ -28,10 +30,11 @@ from harness.train.programs import (
 from harness.train.step import TrainState
 from models.compute import Compute
 from models.config import make_config
+from models.count import flops
 from models.transformer import token_losses
 from sweeps.config import OptimizerConfig, RunConfig
 from sweeps.grid import load
-from sweeps.shape import Shape, shape_of
+from sweeps.shape import Shape, run_bytes, shape_of, state_bytes
 
 CHUNK = 128
 # Of the laboratory's AdamW runs.
@@ -328,8 +331,30 @@ def test_all_windows_are_evaluated_about_4096_tokens_at_a_time(windows, context,
     assert rows < data + max(1, 4096 // context)
 
 
-def test_dispatches_grow_with_the_platform_and_shrink_with_the_turn():
-    for platform, cost in itertools.product(("cpu", "cuda", "tpu"), (1e3, 1e9, 1e12, 1e18)):
-        assert 1 <= dispatch_turns(cost, platform) <= 128
-    assert dispatch_turns(1e18, "cuda") == 1 and dispatch_turns(1.0, "cpu") == 128
-    assert dispatch_turns(1e10, "cpu") < dispatch_turns(1e10, "cuda")
+H100, V5E, UNKNOWN = Accelerator(989e12, 60 * 10**9), Accelerator(197e12, 15 * 10**9), Accelerator(None, None)
+
+
+def test_dispatches_grow_with_the_device_and_shrink_with_the_turn():
+    for device, cost in itertools.product((None, H100, V5E, UNKNOWN), (1e3, 1e9, 1e12, 1e18)):
+        assert 1 <= dispatch_turns(cost, device) <= 128
+    assert dispatch_turns(1e18, H100) == 1 and dispatch_turns(1.0, None) == 128
+    assert dispatch_turns(1e11, None) < dispatch_turns(1e11, V5E) < dispatch_turns(1e11, H100)
+    # 20 ms of work at the peak, as long as it is between 1 and 128 turns
+    assert dispatch_turns(1e12, H100) * 1e12 == pytest.approx(0.02 * 989e12, rel=0.1)
+
+
+@given(
+    width=st.sampled_from([32, 128, 512]), depth=st.integers(1, 12), vocab=st.sampled_from([257, 50304]),
+    peak=st.sampled_from([None, 1e13, 197e12, 989e12]), memory=st.integers(10**9, 2 * 10**11),
+)  # fmt: skip
+def test_an_evaluation_fills_an_accelerator_but_not_its_memory(width, depth, vocab, peak, memory):
+    model = make_config("dense", vocab=vocab, context=128, width=width, depth=depth, heads=width // 16)
+    shape = dataclasses.replace(SHAPE, model=model, micro_batch=8)
+    tokens = evaluation_tokens(shape, Accelerator(peak, memory))
+    assert tokens & (tokens - 1) == 0
+    assert tokens <= evaluation_tokens(shape, Accelerator(peak, 2 * memory))  # more memory never means less at once
+    assert evaluation_tokens(shape, Accelerator(peak, None)) >= tokens
+    of_token = (run_bytes(shape) - state_bytes(shape)) / shape.turn_tokens
+    assert tokens * of_token <= memory / 20 or tokens == 1
+    if tokens > 4096:  # a millisecond at the peak is not exceeded
+        assert peak is not None and tokens * flops(model).forward <= 1e-3 * peak
