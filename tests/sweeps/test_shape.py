@@ -62,5 +62,6 @@ def test_micro_batches_grow_with_an_accelerators_memory():
     # The largest model of the accelerator's script, GPT-2's size, fits what its micro-batch was chosen for.
     gpt2 = make_config("dense", vocab=50304, context=1024, width=768, depth=12, heads=12)
     for memory in (15 * 10**9, 60 * 10**9):
-        whole = run(model=gpt2, batch=512)
+        text = DataConfig(domain="d", tokenizer="bytes", unique_tokens=10**6)
+        whole = run(model=gpt2, batch=512, data=text)
         assert memory / 4 < run_bytes(shape_of(whole, micro_tokens_of("cuda", memory))) < memory
