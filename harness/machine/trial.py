@@ -12,8 +12,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from harness.machine.processes import spawn
+from harness.train.evaluation import deal, layout_of
 from harness.train.optimizer import hyper_of, stack_hyper
-from harness.train.programs import Key, compile_some, evaluation_chunks, mesh_for
+from harness.train.programs import Key, compile_some, mesh_for
 from models.compute import compute_for
 from sweeps.config import DataConfig, OptimizerConfig, RunConfig
 from sweeps.shape import Shape
@@ -32,7 +33,7 @@ class Trial:
         compile_seconds: CPU seconds that this process spent while compiling; other programs do not change them.
         turns: the most turns that one call of `advance` can train.
         advance: trains a number of turns on random tokens.
-        evaluate: evaluates one run; None if it was not compiled.
+        evaluate: evaluates every run on as many windows as the shape says; None if it was not compiled.
     """
 
     compile_seconds: float
@@ -59,7 +60,8 @@ def try_out(shape: Shape, slots: int, whole: bool = True) -> Trial:
     )
     hyper = stack_hyper([hyper_of(run, 1)] * slots)
     tokens = draw.integers(0, vocab, (turns, slots, shape.micro_batch, context + 1)).astype(np.int32)
-    windows = draw.integers(0, vocab, (*evaluation_chunks(shape, key.mesh), context + 1)).astype(np.int32)
+    windows = draw.integers(0, vocab, (shape.probe_windows, context + 1)).astype(np.int32)
+    calls, _ = deal(layout_of(shape, slots, key.mesh), dict.fromkeys(range(slots), windows))
 
     def advance(count: int) -> object:
         nonlocal state
@@ -67,8 +69,10 @@ def try_out(shape: Shape, slots: int, whole: bool = True) -> Trial:
         return metrics
 
     def evaluate() -> object:
-        chunks = jnp.int32(len(windows) // key.mesh.shape["run"])
-        return compiled["evaluate"](state.params, state.biases, jnp.int32(0), windows, chunks)
+        return [
+            compiled["evaluate"](state.params, state.biases, call.slots, call.tokens, jnp.int32(call.count))
+            for call in calls
+        ]
 
     return Trial(compile_seconds, turns, advance, evaluate if whole else None)
 

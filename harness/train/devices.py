@@ -9,16 +9,16 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax.sharding import Mesh
 from jaxtyping import Float, Int32
 
+from harness.train.evaluation import Losses, deal
 from harness.train.hosts import all_hosts, fetch, host_count, put
 from harness.train.optimizer import Hyper, stack_hyper
-from harness.train.programs import Key, Programs, evaluation_chunks, mesh_for
+from harness.train.programs import Key, Programs, mesh_for
 from harness.train.step import Metrics, TrainState
 from models.compute import compute_for
 from sweeps.packs import Pack
-from sweeps.shape import Shape, run_bytes
+from sweeps.shape import run_bytes
 
 # A future of the seconds that the devices spend on a program; it is done when the program has ended.
 Timing = concurrent.futures.Future[float]
@@ -66,8 +66,8 @@ class _Clock:
 
 
 class DevicePack:
-    """The state of a pack. Programs run one after another on the devices while the host goes on: a method returns a JAX
-    array that is computed later, and a future of the seconds that this takes.
+    """The state of a pack. Programs run one after another on the devices while the host goes on: a method returns JAX
+    arrays that are computed later, and futures of the seconds that this takes.
 
     Several hosts that share the devices call the same methods in the same order.
     """
@@ -126,25 +126,16 @@ class DevicePack:
         self._state, metrics = self._programs.advance(self._state, self._hyper, put(batches, laid.tokens), count)
         return metrics, self._clock.time(metrics)
 
-    def evaluate(self, place: int, windows: Int32[np.ndarray, "W T+1"]) -> tuple[Float[jax.Array, "P n T"], Timing]:
-        """The losses of windows under the parameters of the run in a slot, in chunks, which `flat_losses` takes apart.
-
-        The devices along `run` share the chunks evenly. The last chunk of each is filled up with other windows.
-        """
-        shape, mesh, laid = self._pack.shape, self._programs.mesh, self._programs.shardings
-        devices, each, count, rows = _shares(shape, mesh, len(windows))
-        filled = np.zeros((devices, each, rows, windows.shape[-1]), np.int32)
-        filled[:, :count] = np.resize(windows, (devices, count, rows, windows.shape[-1]))
-        tokens = put(filled.reshape(devices * each, rows, -1), laid.windows)
-        slot, chunks = (put(np.int32(number), laid.replicated) for number in (place, count))
-        losses = self._programs.evaluate(self._state.params, self._state.biases, slot, tokens, chunks)
-        return losses, self._clock.time(losses)
-
-    def flat_losses(self, losses: Float[jax.Array, "P n T"], windows: int) -> Float[np.ndarray, "W T"]:
-        """The losses of the W = `windows` windows of an evaluation, in their order."""
-        devices, each, count, rows = _shares(self._pack.shape, self._programs.mesh, windows)
-        of_devices = np.asarray(losses).reshape(devices, each, rows, -1)
-        return of_devices[:, :count].reshape(devices * count * rows, -1)[:windows]
+    def evaluate(self, windows: Mapping[int, Int32[np.ndarray, "W T+1"]]) -> tuple[Losses, list[Timing]]:
+        """The losses of windows, given by slot, under the parameters of the run in that slot."""
+        laid, losses, timings = self._programs.shardings, [], []
+        calls, places = deal(self._programs.layout, windows)
+        for call in calls:
+            slots, tokens = put(call.slots, laid.units), put(call.tokens, laid.tokens)
+            count = put(np.int32(call.count), laid.replicated)
+            losses.append(self._programs.evaluate(self._state.params, self._state.biases, slots, tokens, count))
+            timings.append(self._clock.time(losses[-1]))
+        return Losses(losses, places, {slot: len(of_run) for slot, of_run in windows.items()}), timings
 
     def parameters(self, place: int) -> Any:
         """Parameters and selection biases of the run in a slot; numpy copies if several hosts hold them."""
@@ -158,17 +149,6 @@ class DevicePack:
     def close(self) -> None:
         """End the thread that times programs."""
         self._clock.close()
-
-
-def _shares(shape: Shape, mesh: Mesh, windows: int) -> tuple[int, int, int, int]:
-    """How the devices along `run` share the windows of an evaluation.
-
-    Returns:
-        the number of devices, the most chunks of each, the chunks that each evaluates, and the windows of a chunk.
-    """
-    chunks, rows = evaluation_chunks(shape, mesh)
-    devices = mesh.shape["run"]
-    return devices, chunks // devices, -(-windows // (devices * rows)), rows
 
 
 def in_slot(leaf: Float[jax.Array, "R ..."] | Float[np.ndarray, "R ..."], place: int) -> Any:

@@ -17,7 +17,6 @@ from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-import jax
 import numpy as np
 
 from harness.files import write_text
@@ -26,6 +25,7 @@ from harness.record.segments import remove_damaged
 from harness.record.status import ENDED, State, Status, read_status, run_folder, write_status
 from harness.train.checkpoint import PackCheckpoints, resume_states, save_final
 from harness.train.devices import DevicePack, Timing, key_of
+from harness.train.evaluation import Losses
 from harness.train.hosts import Hosts, hosts_of
 from harness.train.programs import Key, Programs, compile_ahead
 from harness.train.run_batches import RunBatches, opener
@@ -146,13 +146,15 @@ def _read_ahead(
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The losses of a run's probes after a step, as `DevicePack.evaluate` computes them, and the seconds it took."""
+    """Runs that are evaluated together, and what `DevicePack.evaluate` returns.
 
-    slot: Slot
-    step: int
-    windows: int
-    losses: jax.Array
-    seconds: Timing
+    Attributes:
+        runs: place -> (the run's slot, the step).
+    """
+
+    runs: dict[int, tuple[Slot, int]]
+    losses: Losses
+    seconds: list[Timing]
 
 
 @dataclass(frozen=True)
@@ -279,12 +281,13 @@ class Training:
         if seeds or saved:
             self.devices.enter(seeds, saved, [slot and slot.hyper() for slot in self.slots])
             self.heartbeat.set_slots(self.live())
-        return [self._evaluate(place, slot) for place, slot in self._places().items() if place in seeds and slot.due()]
+        return self._evaluate({place: slot for place, slot in self._places().items() if place in seeds})
 
-    def _evaluate(self, place: int, slot: Slot) -> Evaluation:
-        step = slot.pending_evaluations.pop(0)
-        tokens = slot.batches.probe_tokens(step)
-        return Evaluation(slot, step, len(tokens), *self.devices.evaluate(place, tokens))
+    def _evaluate(self, slots: dict[int, Slot]) -> list[Evaluation]:
+        """Evaluate those of the runs, given by place, for which it is time."""
+        runs = {place: (slot, slot.pending_evaluations.pop(0)) for place, slot in slots.items() if slot.due()}
+        windows = {place: slot.batches.probe_tokens(step) for place, (slot, step) in runs.items()}
+        return [Evaluation(runs, *self.devices.evaluate(windows))] if runs else []
 
     def dispatch(self, evaluations: list[Evaluation]) -> Dispatch:
         """Give the devices their next turns: as many for every slot, up to the first evaluation due in any of them."""
@@ -292,11 +295,10 @@ class Training:
         turns = min(self.devices.most_turns, *(slot.room() for slot in live.values()))
         metrics, seconds = self.devices.advance(turns, {place: slot.tokens(turns) for place, slot in live.items()})
         ran = {place: (slot, slot.turn) for place, slot in live.items()}
-        dispatched = Dispatch(turns, ran, metrics, seconds, evaluations, {})
-        for place, slot in live.items():
+        for slot in live.values():
             slot.turn += turns
-            if slot.due():
-                evaluations.append(self._evaluate(place, slot))
+        dispatched = Dispatch(turns, ran, metrics, seconds, evaluations + self._evaluate(live), {})
+        for place, slot in live.items():
             if not slot.pending_evaluations:
                 if slot.config.keep == "final":
                     dispatched.finals[slot.config.run_id] = self.devices.parameters(place)
@@ -320,11 +322,11 @@ class Training:
             if not slot.append(first, of_slot, seconds * share, compiled * share):
                 diverged.append(slot)
         for evaluation in dispatched.evaluations:
-            slot, step = evaluation.slot, evaluation.step
-            spent.evaluation += evaluation.seconds.result()
-            if not slot.ended and not (slot in diverged and step >= slot.step):
-                flat = self.devices.flat_losses(evaluation.losses, evaluation.windows)
-                self._guard(slot, lambda slot=slot, step=step, flat=flat: slot.evaluated(step, flat))
+            spent.evaluation += sum(part.result() for part in evaluation.seconds)
+            for place, (slot, step) in evaluation.runs.items():
+                if not slot.ended and not (slot in diverged and step >= slot.step):
+                    losses = evaluation.losses.of(place)
+                    self._guard(slot, lambda slot=slot, step=step, losses=losses: slot.evaluated(step, losses))
         for slot in diverged:
             self._leave(slot, "diverged", f"loss or gradient not finite at step {slot.step}")
         for _, slot, _ in standing:

@@ -1,13 +1,12 @@
 """The compiled programs of a pack: train R runs for many turns, evaluate one run, start runs, put runs into slots.
 
-Sizes: R runs (slots), at most k turns per dispatch, m sequences per micro-batch, T context; the windows of all probe
-sets together are evaluated in at most P chunks of n.
+Sizes: R runs (slots), at most k turns per dispatch, m sequences per micro-batch, T context; those of an evaluation are
+in `harness.train.evaluation`.
 """
 
 import concurrent.futures
 import dataclasses
 import functools
-import math
 import threading
 from collections.abc import Callable, Collection, Sequence
 from typing import Any, NamedTuple
@@ -15,36 +14,34 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import nnx
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Bool, Float, Int, UInt32
 
 from harness.train.accelerators import Accelerator, accelerator_of
+from harness.train.evaluation import Layout, evaluation_program, layout_of
 from harness.train.optimizer import Hyper, hyper_like
 from harness.train.step import Metrics, TrainState, new_state, train_turn
 from models.compute import Compute
-from models.count import flops
 from models.moe import can_split_batch
-from models.transformer import token_losses
-from sweeps.shape import Shape, run_bytes, state_bytes
+from sweeps.shape import Shape
 
 
 class Shardings(NamedTuple):
     """How arrays from the host are laid out on the devices.
 
-    `runs` splits arrays by run, `tokens` the micro-batches of several turns by run and sequence, and `windows` the
-    windows of an evaluation; `replicated` puts the whole array on every device.
+    `runs` splits arrays by run, `tokens` micro-batches by run and sequence and the windows of an evaluation by unit and
+    window, `units` the slots of these units; `replicated` puts the whole array on every device.
     """
 
     runs: NamedSharding
     tokens: NamedSharding
-    windows: NamedSharding
+    units: NamedSharding
     replicated: NamedSharding
 
 
 def shardings_of(mesh: Mesh) -> Shardings:
     """The layouts on a mesh with the axes (run, data)."""
-    specs = (("run",), (None, "run", "data"), ("run", "data"), ())
+    specs = (("run",), (None, "run", "data"), (None, "run"), ())
     return Shardings(*(NamedSharding(mesh, PartitionSpec(*spec)) for spec in specs))
 
 
@@ -57,18 +54,20 @@ class Programs(NamedTuple):
             elsewhere; `state` is donated.
         advance: (state, Hyper, tokens [k, R, m, T+1], count) -> (TrainState, Metrics [k, R]) after `count` <= k turns;
             the state is donated, so that the new one takes its buffers.
-        evaluate: (params, biases, slot, tokens [P, n, T+1], count) -> losses [P, n, T] of the run in that slot, nats,
-            of the first `count` chunks of each device along `run`, and 0 for the others.
+        evaluate: (params, biases, slots [P, C], tokens [P, C, n, T+1], count) -> losses [P, C, n, T] in nats of the
+            first `count` chunks, and 0 for the others; `harness.train.evaluation.deal` makes its arguments.
         turns: k, the most turns of one dispatch.
+        layout: how evaluations take windows.
         mesh: the devices, with the axes (run, data).
-        shardings: the layouts of hyper and masks, tokens, windows, and scalars.
+        shardings: the layouts of hyper and masks, tokens, units, and scalars.
     """
 
     initialise: Callable[..., TrainState]
     enter: Callable[..., TrainState]
     advance: Callable[..., tuple[TrainState, Metrics]]
-    evaluate: Callable[..., Float[Array, "P n T"]]
+    evaluate: Callable[..., Float[Array, "P C n T"]]
     turns: int
+    layout: Layout
     mesh: Mesh
     shardings: Shardings
 
@@ -125,7 +124,8 @@ def compile_ahead(key: Key) -> concurrent.futures.Future[Programs]:
 
 def _compile(key: Key) -> Programs:
     compiled, turns = compile_some(key, ("initialise", "enter", "advance", "evaluate"))
-    return Programs(**compiled, turns=turns, mesh=key.mesh, shardings=shardings_of(key.mesh))
+    layout = layout_of(key.shape, key.slots, key.mesh)
+    return Programs(**compiled, turns=turns, layout=layout, mesh=key.mesh, shardings=shardings_of(key.mesh))
 
 
 def compile_some(key: Key, names: Collection[str]) -> tuple[dict[str, Any], int]:
@@ -141,7 +141,7 @@ def trace(key: Key, turns: int) -> dict[str, Any]:
     """The programs by name, traced for their shapes, to be lowered for any platform."""
     shape, slots, compute, mesh, sharded = key
     laid = shardings_of(mesh)
-    slots_here, alone = slots // mesh.shape["run"], mesh.shape["run"] == 1
+    layout = layout_of(shape, slots, mesh)
     # On accelerators the compiler splits the batch over `data` and adds up the gradients. CPU devices synchronise for
     # each array that they add up. So on CPUs the step splits the batch by hand and adds up all gradients as one array:
     # with 36 synchronisations fewer, a step of 4 layers of width 128 takes 142 ms instead of 150. Mixtures gain more,
@@ -153,7 +153,7 @@ def trace(key: Key, turns: int) -> dict[str, Any]:
     if by_hand_over_data:
         axes, tokens_spec = {"run", "data"}, laid.tokens.spec
     turn_compute = dataclasses.replace(compute, batch_axis="data" if by_hand_over_data else None)
-    chunks = 1 if sharded else chunks_of(shape, slots_here, mesh.shape["data"], on_cpu)
+    chunks = 1 if sharded else chunks_of(shape, layout.slots, mesh.shape["data"], on_cpu)
 
     def initialise(seeds: UInt32[Array, " R"]) -> TrainState:
         return jax.vmap(functools.partial(new_state, shape))(seeds)
@@ -176,27 +176,6 @@ def trace(key: Key, turns: int) -> dict[str, Any]:
         # The loop has `count` turns, not k, so that runs may end and be evaluated after any turn at no cost.
         return jax.lax.fori_loop(0, count, body, (state, empty))
 
-    def evaluate(
-        params: nnx.State, biases: nnx.State, slot: Int[Array, ""], tokens: Int[Array, "P n T+1"], count: Int[Array, ""]
-    ):
-        # The run's parameters are sent to all devices, which share the chunks.
-        local = slot - (0 if alone else jax.lax.axis_index("run") * slots_here)
-
-        def of_slot(leaf):
-            inside = (local >= 0) & (local < leaf.shape[0])
-            mine = jax.lax.dynamic_index_in_dim(leaf, jnp.where(inside, local, 0), keepdims=False)
-            return mine if alone else jax.lax.psum(jnp.where(inside, mine, 0), "run")
-
-        params, biases = jax.tree.map(of_slot, (params, biases))
-
-        def body(index, losses):
-            chunk = jax.lax.dynamic_index_in_dim(tokens, index, keepdims=False)
-            of_chunk = token_losses(shape.model, params, biases, chunk, training=False, compute=compute)[0]
-            return losses.at[index].set(of_chunk)
-
-        losses = jnp.zeros((*tokens.shape[:2], tokens.shape[2] - 1), jnp.float32)
-        return jax.lax.fori_loop(0, count, body, losses)
-
     def by_hand(axes, function, in_specs, out_specs):
         # Split over `run` by hand, so that no compiler pass ever moves one run's numbers to another's device.
         if all(mesh.shape[axis] == 1 for axis in axes):
@@ -212,23 +191,24 @@ def trace(key: Key, turns: int) -> dict[str, Any]:
     seeds = jax.ShapeDtypeStruct((slots,), jnp.uint32)
     state = jax.eval_shape(initialise, seeds)
     placed = jax.tree.map(lambda leaf: NamedSharding(mesh, _split(leaf.shape, mesh)) if sharded else laid.runs, state)
-    windows = jax.ShapeDtypeStruct((*evaluation_chunks(shape, mesh), shape.model.context + 1), jnp.int32)
+    units = jax.ShapeDtypeStruct((layout.chunks, layout.devices * layout.units), jnp.int32)
+    windows = jax.ShapeDtypeStruct((*units.shape, layout.windows, shape.model.context + 1), jnp.int32)
     tokens = jax.ShapeDtypeStruct((turns, slots, shape.micro_batch, shape.model.context + 1), jnp.int32)
     scalar, mask = jax.ShapeDtypeStruct((), jnp.int32), jax.ShapeDtypeStruct((slots,), jnp.bool_)
     runs, replicated = laid.runs.spec, laid.replicated.spec
     advance = by_hand(axes, advance, (runs, runs, tokens_spec, replicated), (runs, PartitionSpec(None, "run")))
-    evaluate = by_hand({"run"}, evaluate, (runs, runs, replicated, runs, replicated), runs)
+    by_unit = laid.units.spec
+    evaluate = evaluation_program(shape, compute, layout)
+    evaluate = by_hand({"run"}, evaluate, (runs, runs, by_unit, by_unit, replicated), by_unit)
     advance_ins = (placed, laid.runs, laid.tokens, laid.replicated)
-    evaluate_ins = (placed.params, placed.biases, laid.replicated, laid.windows, laid.replicated)
+    evaluate_ins = (placed.params, placed.biases, laid.units, laid.tokens, laid.replicated)
     return {
         "initialise": traced(initialise, laid.runs, placed, seeds),
         "enter": traced(enter, (placed, placed, laid.runs), placed, state, state, mask, donate=0),
         "advance": traced(
             advance, advance_ins, (placed, laid.replicated), state, hyper_like(slots), tokens, scalar, donate=0
         ),
-        "evaluate": traced(
-            evaluate, evaluate_ins, laid.replicated, state.params, state.biases, scalar, windows, scalar
-        ),
+        "evaluate": traced(evaluate, evaluate_ins, laid.replicated, state.params, state.biases, units, windows, scalar),
     }
 
 
@@ -278,37 +258,6 @@ def compiler_options(platform: str, devices: int) -> dict[str, str]:
     # This pass splits loops over elements among the threads, but here each thread already has its own device. Without
     # the pass a step of 4 layers of width 128 on two devices took 77.1 ms instead of 79.2.
     return options if devices == 1 else options | {"xla_disable_hlo_passes": "cpu-parallel-task-assigner"}
-
-
-def evaluation_chunks(shape: Shape, mesh: Mesh) -> tuple[int, int]:
-    """(P, n): the P chunks of n windows that cover the largest evaluation; the devices along `run` divide the chunks.
-
-    A chunk has at most about `evaluation_tokens` tokens, for any number of devices.
-    """
-    windows = shape.probe_windows
-    together = evaluation_tokens(shape, accelerator_of(mesh.devices.flat[0]))
-    rows = min(windows, max(1, together // shape.model.context))
-    rows += -rows % mesh.shape["data"]
-    chunks = -(-windows // rows)
-    return chunks + -chunks % mesh.shape["run"], rows
-
-
-def evaluation_tokens(shape: Shape, accelerator: Accelerator | None) -> int:
-    """The tokens that an evaluation computes at once.
-
-    On CPUs (None) they are 1,024: 8 to 10 % less time than 4,096 at widths 32 to 128. An accelerator is given a
-    millisecond of work at its peak, and at least 4,096 tokens, but no more than fit into a twentieth of its memory by
-    the estimate for training, which keeps more. It is a power of two, so that a little more memory changes no program.
-    """
-    if accelerator is None:
-        return 1024
-    tokens = 4096.0
-    if accelerator.peak is not None:
-        tokens = max(tokens, 1e-3 * accelerator.peak / flops(shape.model).forward)
-    if accelerator.memory is not None:
-        of_token = (run_bytes(shape) - state_bytes(shape)) / shape.turn_tokens
-        tokens = max(1.0, min(tokens, accelerator.memory / 20 / of_token))
-    return 1 << int(math.log2(tokens))
 
 
 def dispatch_turns(flops_per_turn: float, accelerator: Accelerator | None) -> int:

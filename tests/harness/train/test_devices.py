@@ -26,8 +26,9 @@ def trained(architecture: str, slots: int, sharded: bool, devices: int) -> dict:
     import jax
     import jax.numpy as jnp
 
+    from harness.train.evaluation import Losses, deal
     from harness.train.optimizer import hyper_of, stack_hyper
-    from harness.train.programs import Key, evaluation_chunks, mesh_for, programs
+    from harness.train.programs import Key, mesh_for, programs
     from models.compute import Compute
     from models.config import make_config
     from sweeps.config import DataConfig, OptimizerConfig, RunConfig
@@ -41,15 +42,18 @@ def trained(architecture: str, slots: int, sharded: bool, devices: int) -> dict:
     compiled = programs(Key(shape, slots, Compute(), mesh, sharded))
     draw = np.random.default_rng(0)
     tokens = draw.integers(0, 12, (compiled.turns, 8, BATCH, 17)).astype(np.int32)[:, :slots]
-    windows = np.resize(draw.integers(0, 12, (200, 17)), (*evaluation_chunks(shape, mesh), 17)).astype(np.int32)
+    windows = draw.integers(0, 12, (200, 17)).astype(np.int32)
     state = compiled.initialise(np.arange(slots, dtype=np.uint32))
     state, metrics = compiled.advance(state, stack_hyper([hyper_of(run, 1)] * slots), tokens, jnp.int32(STEPS))
-    count = jnp.int32(len(windows) // mesh.shape["run"])
-    probes = [compiled.evaluate(state.params, state.biases, jnp.int32(slot), windows, count) for slot in range(slots)]
+    calls, places = deal(compiled.layout, dict.fromkeys(range(slots), windows))
+    losses = [
+        compiled.evaluate(state.params, state.biases, call.slots, call.tokens, jnp.int32(call.count)) for call in calls
+    ]
+    probes = Losses(losses, places, dict.fromkeys(range(slots), len(windows)))
     leaves = [leaf for leaf in jax.tree.leaves(state.params) if leaf.ndim == 3]
     return {
         "train": np.asarray(metrics.train_loss)[:STEPS].tolist(),
-        "probes": [np.asarray(losses).reshape(-1, 16)[:200].tolist() for losses in probes],
+        "probes": [probes.of(slot).tolist() for slot in range(slots)],
         "mesh": dict(mesh.shape),
         "split": all(leaf.addressable_shards[0].data.size < leaf.size // slots for leaf in leaves),
     }

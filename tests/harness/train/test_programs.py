@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from jax.sharding import Mesh
 
 import harness.train.programs
 from harness.train.accelerators import Accelerator
+from harness.train.evaluation import Losses, deal, layout_of
 from harness.train.optimizer import hyper_of, stack_hyper
 from harness.train.programs import (
     Key,
@@ -20,8 +20,6 @@ from harness.train.programs import (
     chunks_of,
     compile_ahead,
     dispatch_turns,
-    evaluation_chunks,
-    evaluation_tokens,
     mesh_for,
     programs,
     shardings_of,
@@ -30,11 +28,10 @@ from harness.train.programs import (
 from harness.train.step import TrainState
 from models.compute import Compute
 from models.config import make_config
-from models.count import flops
 from models.transformer import token_losses
 from sweeps.config import OptimizerConfig, RunConfig
 from sweeps.grid import load
-from sweeps.shape import Shape, run_bytes, shape_of, state_bytes
+from sweeps.shape import Shape, shape_of
 
 CHUNK = 128
 # Of the laboratory's AdamW runs.
@@ -181,7 +178,9 @@ def test_a_turn_in_chunks_is_the_turn(monkeypatch, config, slots, devices):
         compiled = {
             name: traced.lower().compile() for name, traced in trace(Key(shape, slots, Compute(), mesh), CHUNK).items()
         }
-        made = Programs(**compiled, turns=CHUNK, mesh=mesh, shardings=shardings_of(mesh))
+        made = Programs(
+            **compiled, turns=CHUNK, layout=layout_of(shape, slots, mesh), mesh=mesh, shardings=shardings_of(mesh)
+        )
         trained.append(train(made, batched, RUNS[:slots], (20,)))
     for place in range(slots):
         assert_close(one(trained[0], place), one(trained[1], place), 20)
@@ -248,11 +247,12 @@ def test_training_lowers_the_loss_and_records_its_own_rate(together):
 
 
 def evaluated(compiled: Programs, state: TrainState, slot: int, windows: np.ndarray) -> np.ndarray:
-    """Losses [P n, T] of windows that are put into the program's chunks, repeated as often as they fit."""
-    chunks = np.resize(windows, (*evaluation_chunks(SHAPE, compiled.mesh), windows.shape[-1]))
-    count = jnp.int32(len(chunks) // compiled.mesh.shape["run"])
-    losses = np.asarray(compiled.evaluate(state.params, state.biases, jnp.int32(slot), chunks, count))
-    return losses.reshape(-1, losses.shape[-1])
+    """Losses [W, T] of windows under the parameters of the run in a slot."""
+    calls, places = deal(compiled.layout, {slot: windows})
+    losses = [
+        compiled.evaluate(state.params, state.biases, call.slots, call.tokens, jnp.int32(call.count)) for call in calls
+    ]
+    return Losses(losses, places, {slot: len(windows)}).of(slot)
 
 
 @pytest.mark.parametrize("slot", range(4))
@@ -261,7 +261,7 @@ def test_evaluation_is_the_models_loss_of_each_window(together, four, config, sl
     got = evaluated(four, together[2], slot, tokens)
     params, biases = jax.tree.map(lambda leaf: np.asarray(leaf)[slot], together[2][:2])
     loss = jax.jit(lambda p, b, t: token_losses(config.model, p, b, t, training=False, compute=Compute())[0])
-    np.testing.assert_allclose(got[:16], loss(params, biases, tokens), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(got, loss(params, biases, tokens), rtol=1e-5, atol=1e-6)
 
 
 def test_runs_enter_where_the_mask_says_and_leave_the_others_alone(together, four):
@@ -319,18 +319,6 @@ def test_a_mesh_splits_the_slots_evenly_over_the_most_devices_and_then_the_batch
     assert not any(batch % more == 0 for more in range(data + 1, devices // run + 1))
 
 
-@given(
-    windows=st.integers(1, 3000), context=st.sampled_from([16, 128, 1000, 8192]), run=st.integers(1, 8),
-    data=st.integers(1, 4),
-)  # fmt: skip
-def test_all_windows_are_evaluated_about_4096_tokens_at_a_time(windows, context, run, data):
-    shape = dataclasses.replace(SHAPE, model=dataclasses.replace(SHAPE.model, context=context), probe_windows=windows)
-    chunks, rows = evaluation_chunks(shape, Mesh(np.full((run, data), jax.devices()[0]), ("run", "data")))
-    assert chunks % run == 0 and rows % data == 0
-    assert 0 <= chunks * rows - windows < run * rows + data
-    assert rows < data + max(1, 4096 // context)
-
-
 H100, V5E, UNKNOWN = Accelerator(989e12, 60 * 10**9), Accelerator(197e12, 15 * 10**9), Accelerator(None, None)
 
 
@@ -341,20 +329,3 @@ def test_dispatches_grow_with_the_device_and_shrink_with_the_turn():
     assert dispatch_turns(1e11, None) < dispatch_turns(1e11, V5E) < dispatch_turns(1e11, H100)
     # 20 ms of work at the peak, as long as it is between 1 and 128 turns
     assert dispatch_turns(1e12, H100) * 1e12 == pytest.approx(0.02 * 989e12, rel=0.1)
-
-
-@given(
-    width=st.sampled_from([32, 128, 512]), depth=st.integers(1, 12), vocab=st.sampled_from([257, 50304]),
-    peak=st.sampled_from([None, 1e13, 197e12, 989e12]), memory=st.integers(10**9, 2 * 10**11),
-)  # fmt: skip
-def test_an_evaluation_fills_an_accelerator_but_not_its_memory(width, depth, vocab, peak, memory):
-    model = make_config("dense", vocab=vocab, context=128, width=width, depth=depth, heads=width // 16)
-    shape = dataclasses.replace(SHAPE, model=model, micro_batch=8)
-    tokens = evaluation_tokens(shape, Accelerator(peak, memory))
-    assert tokens & (tokens - 1) == 0
-    assert tokens <= evaluation_tokens(shape, Accelerator(peak, 2 * memory))  # more memory never means less at once
-    assert evaluation_tokens(shape, Accelerator(peak, None)) >= tokens
-    of_token = (run_bytes(shape) - state_bytes(shape)) / shape.turn_tokens
-    assert tokens * of_token <= memory / 20 or tokens == 1
-    if tokens > 4096:  # a millisecond at the peak is not exceeded
-        assert peak is not None and tokens * flops(model).forward <= 1e-3 * peak
