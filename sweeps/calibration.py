@@ -48,7 +48,7 @@ class Calibration:
         steps_per_dispatch: number of turns in one dispatch.
         compile_seconds: fixed part of the time to compile the training and evaluation programs of one signature.
         compile_seconds_per_layer: architecture -> compile seconds per layer; `dense` for those not named.
-        evaluation_speed: FLOP/s of the forward passes of an evaluation relative to training.
+        evaluation_speed: FLOP/s of the forward passes of an evaluation relative to training with as many slots.
         workers: the speed with one worker per core; None if it was not measured, as on accelerators.
         device_bytes: memory of one accelerator; None for a CPU, and in files of earlier versions.
     """
@@ -120,14 +120,12 @@ class Calibration:
             width: {slots: gain / processes for slots, gain in table.items()}
             for width, table in self.workers.gain.items()
         }
-        alone = interpolated(gains[min(gains)], 1)
         return dataclasses.replace(
             self,
             devices=1,
             packing_gain=gains,
             compile_seconds=slower * self.compile_seconds,
             compile_seconds_per_layer={a: slower * each for a, each in self.compile_seconds_per_layer.items()},
-            evaluation_speed=alone * self.evaluation_speed,
             workers=None,
         )
 
@@ -144,10 +142,15 @@ class Calibration:
         speed = self.flops_per_second(shape.model) * self.gain(shape, slots)
         return slots * shape.turn_flops / speed + self.dispatch_seconds / self.steps_per_dispatch
 
-    def evaluation_time(self, model: ModelConfig, windows: int) -> float:
-        """Seconds of one evaluation of one run on this many windows."""
-        work = windows * model.context * flops(model).forward
-        return work / (self.flops_per_second(model) * self.evaluation_speed) + self.dispatch_seconds
+    def evaluation_time(self, shape: Shape, slots: int, windows: int) -> float:
+        """Seconds of one evaluation of one run of a pack on this many windows.
+
+        The other runs of the pack are evaluated at the same time, or the devices share the windows; so an evaluation
+        gains by slots what training does.
+        """
+        work = windows * shape.model.context * flops(shape.model).forward
+        speed = self.flops_per_second(shape.model) * self.gain(shape, slots) * self.evaluation_speed
+        return work / speed + self.dispatch_seconds
 
 
 def interpolated(table: Mapping[int, float], at: int) -> float:

@@ -251,8 +251,9 @@ def pack_time(pack: Pack, calibration: Calibration) -> tuple[float, float]:
     """The seconds of training and of evaluation of a pack whose program is compiled."""
     training = pack.turns * calibration.turn_time(pack.shape, pack.slots)
     evaluated = Counter(run.evaluated_windows(step) for run in pack.runs for step in run.evaluation_steps())
-    model = pack.shape.model
-    return training, sum(count * calibration.evaluation_time(model, windows) for windows, count in evaluated.items())
+    return training, sum(
+        count * calibration.evaluation_time(pack.shape, pack.slots, windows) for windows, count in evaluated.items()
+    )
 
 
 def _pack_row(pack: Pack, calibration: Calibration) -> dict[str, Any]:

@@ -49,7 +49,7 @@ _trial = functools.cache(try_out)
 
 def _measure(shape: Shape, slots: int, whole: bool = False) -> dict[str, float]:
     """Measure CPU seconds to compile, seconds of an empty dispatch, turns per dispatch, and training FLOP/s; if all
-    programs of the shape are compiled (`whole`), also seconds to evaluate one run.
+    programs of the shape are compiled (`whole`), also seconds to evaluate all runs.
     """
     trial = _trial(shape, slots, whole)
     dispatch = _seconds(lambda: trial.advance(0))
@@ -131,7 +131,7 @@ def calibrate(progress: Callable[[str], None]) -> Calibration:
     alone[256] = _measure(large, 1)
     gains = {s.model.width: _gains(s, alone[s.model.width]["speed"], devices, known, progress) for s in (small, large)}
     slots = max(gains[32], key=lambda size: gains[32][size])
-    packed = _measure(small, slots)
+    packed = _measure(small, slots, platform != "cpu")
     relative = dict(TWO_CORES.architecture_time)
     for architecture in ARCHITECTURES if platform != "cpu" else ():
         progress(f"{architecture}, width 32, {slots} slots")
@@ -141,7 +141,9 @@ def calibrate(progress: Callable[[str], None]) -> Calibration:
         progress(f"{devices} processes of one core each")
         workers = _pinned_workers(small, team, alone[32], gains)
     slower = alone[32]["compile"] / TWO_CORES.compile_time(small.model)
-    forward = flops(small.model).forward * PROBE * CONTEXT
+    # On accelerators an evaluation of a single run would say little of one of many.
+    evaluating, runs = (alone[32], 1) if platform == "cpu" else (packed, slots)
+    forward = runs * flops(small.model).forward * PROBE * CONTEXT
     return Calibration(
         device=f"{devices} x {jax.devices()[0].device_kind}",
         platform=platform,
@@ -153,7 +155,7 @@ def calibrate(progress: Callable[[str], None]) -> Calibration:
         steps_per_dispatch=int(packed["turns"]),
         compile_seconds=slower * TWO_CORES.compile_seconds,
         compile_seconds_per_layer={a: slower * each for a, each in TWO_CORES.compile_seconds_per_layer.items()},
-        evaluation_speed=forward / alone[32]["evaluation"] / alone[32]["speed"],
+        evaluation_speed=forward / evaluating["evaluation"] / evaluating["speed"],
         device_bytes=known.memory if known else None,
         workers=workers,
     )

@@ -63,7 +63,8 @@ def test_step_and_evaluation_times():
     work = flops(config.model)
     assert DEVICE.turn_time(shape(), 1) == pytest.approx(4 * 64 * work.train / 1e9 + 0.05)
     assert DEVICE.turn_time(shape(), 4) == pytest.approx(4 * 4 * 64 * work.train / 2e9 + 0.05)
-    assert DEVICE.evaluation_time(config.model, 80) == pytest.approx(80 * 64 * work.forward / 2e9 + 0.5)
+    assert DEVICE.evaluation_time(shape(), 1, 80) == pytest.approx(80 * 64 * work.forward / 2e9 + 0.5)
+    assert DEVICE.evaluation_time(shape(), 4, 80) == pytest.approx(80 * 64 * work.forward / 4e9 + 0.5)
     assert DEVICE.compile_time(config.model) == 5.0
     assert DEVICE.compile_time(run(architecture="top2").model) == 11.0
     assert DEVICE.compile_time(run(architecture="expert_choice").model) == 5.0
@@ -75,7 +76,7 @@ def test_a_pack_lasts_as_long_as_its_longest_run():
     training, evaluation = pack_time(pack, DEVICE)
     assert training == pytest.approx(100 * DEVICE.turn_time(shape(), 4))
     # 64 windows are held out, and the run's text fills 16.
-    assert evaluation == pytest.approx(4 * 5 * DEVICE.evaluation_time(pack.shape.model, 64 + 16))
+    assert evaluation == pytest.approx(4 * 5 * DEVICE.evaluation_time(pack.shape, 4, 64 + 16))
 
 
 def test_a_slot_that_falls_free_is_taken():
@@ -95,8 +96,8 @@ def test_a_pinned_worker_has_its_share_of_what_all_train():
         4 * 2 / (4 * 4 * 64 * flops(run().model).train / 1.5e9 + 0.05)
     )
     assert worker.compile_time(run(architecture="top2").model) == 1.5 * 11.0
-    # It evaluates as much slower than all cores as it trains one run.
-    alone, together = (each.evaluation_time(run().model, 80) - 0.5 for each in (worker, DEVICE))
+    # It evaluates as much slower than all cores as it trains.
+    alone, together = (each.evaluation_time(shape(), 1, 80) - 0.5 for each in (worker, DEVICE))
     assert alone == pytest.approx(together / 0.6)
     with pytest.raises(ValueError, match="pinned workers"):
         worker.one_worker()
