@@ -11,7 +11,7 @@ import jax
 import numpy as np
 from jaxtyping import Float, Int32
 
-from harness.train.evaluation import Losses, deal
+from harness.train.evaluation import PackLosses, deal
 from harness.train.hosts import all_hosts, fetch, host_count, put
 from harness.train.optimizer import Hyper, stack_hyper
 from harness.train.programs import Key, Programs, mesh_for
@@ -126,7 +126,7 @@ class DevicePack:
         self._state, metrics = self._programs.advance(self._state, self._hyper, put(batches, laid.tokens), count)
         return metrics, self._clock.time(metrics)
 
-    def evaluate(self, windows: Mapping[int, Int32[np.ndarray, "W T+1"]]) -> tuple[Losses, list[Timing]]:
+    def evaluate(self, windows: Mapping[int, Int32[np.ndarray, "W T+1"]]) -> tuple[PackLosses, list[Timing]]:
         """The losses of windows, given by slot, under the parameters of the run in that slot."""
         laid, losses, timings = self._programs.shardings, [], []
         calls, places = deal(self._programs.layout, windows)
@@ -135,7 +135,7 @@ class DevicePack:
             count = put(np.int32(call.count), laid.replicated)
             losses.append(self._programs.evaluate(self._state.params, self._state.biases, slots, tokens, count))
             timings.append(self._clock.time(losses[-1]))
-        return Losses(losses, places, {slot: len(of_run) for slot, of_run in windows.items()}), timings
+        return PackLosses(losses, places, {slot: len(of_run) for slot, of_run in windows.items()}), timings
 
     def parameters(self, place: int) -> Any:
         """Parameters and selection biases of the run in a slot; numpy copies if several hosts hold them."""

@@ -192,7 +192,7 @@ def _call(layout: Layout, columns: list[list[_Unit]], index: int, places: Mappin
 
 
 @dataclasses.dataclass(frozen=True)
-class Losses:
+class PackLosses:
     """The losses of several runs, which the devices may still compute.
 
     Attributes:

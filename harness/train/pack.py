@@ -25,7 +25,7 @@ from harness.record.segments import remove_damaged
 from harness.record.status import ENDED, State, Status, read_status, run_folder, write_status
 from harness.train.checkpoint import PackCheckpoints, resume_states, save_final
 from harness.train.devices import DevicePack, Timing, key_of
-from harness.train.evaluation import Losses
+from harness.train.evaluation import PackLosses
 from harness.train.hosts import Hosts, hosts_of
 from harness.train.programs import Key, Programs, compile_ahead
 from harness.train.run_batches import RunBatches, opener
@@ -153,7 +153,7 @@ class Evaluation:
     """
 
     runs: dict[int, tuple[Slot, int]]
-    losses: Losses
+    losses: PackLosses
     seconds: list[Timing]
 
 

@@ -26,7 +26,7 @@ def trained(architecture: str, slots: int, sharded: bool, devices: int) -> dict:
     import jax
     import jax.numpy as jnp
 
-    from harness.train.evaluation import Losses, deal
+    from harness.train.evaluation import PackLosses, deal
     from harness.train.optimizer import hyper_of, stack_hyper
     from harness.train.programs import Key, mesh_for, programs
     from models.compute import Compute
@@ -49,7 +49,7 @@ def trained(architecture: str, slots: int, sharded: bool, devices: int) -> dict:
     losses = [
         compiled.evaluate(state.params, state.biases, call.slots, call.tokens, jnp.int32(call.count)) for call in calls
     ]
-    probes = Losses(losses, places, dict.fromkeys(range(slots), len(windows)))
+    probes = PackLosses(losses, places, dict.fromkeys(range(slots), len(windows)))
     leaves = [leaf for leaf in jax.tree.leaves(state.params) if leaf.ndim == 3]
     return {
         "train": np.asarray(metrics.train_loss)[:STEPS].tolist(),

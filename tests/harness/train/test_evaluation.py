@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from jax.sharding import Mesh
 
 from harness.train.accelerators import Accelerator
-from harness.train.evaluation import Layout, Losses, deal, evaluation_program, evaluation_tokens, layout_of
+from harness.train.evaluation import Layout, PackLosses, deal, evaluation_program, evaluation_tokens, layout_of
 from harness.train.step import new_state
 from models.compute import Compute
 from models.config import make_config
@@ -39,12 +39,12 @@ def test_runs_evaluated_together_have_the_losses_of_their_models():
     windows = {slot: draw.integers(0, 64, (count, 17)).astype(np.int32) for slot, count in ((0, 600), (2, 130))}
     program = jax.jit(evaluation_program(SHAPE, Compute(), layout))
 
-    def losses_of(chosen: dict[int, np.ndarray]) -> Losses:
+    def losses_of(chosen: dict[int, np.ndarray]) -> PackLosses:
         calls, places = deal(layout, chosen)
         computed = [
             program(state.params, state.biases, call.slots, call.tokens, jnp.int32(call.count)) for call in calls
         ]
-        return Losses(computed, places, {slot: len(of_run) for slot, of_run in chosen.items()})
+        return PackLosses(computed, places, {slot: len(of_run) for slot, of_run in chosen.items()})
 
     together = losses_of(windows)
     for slot, of_run in windows.items():
@@ -78,7 +78,7 @@ def test_every_window_is_computed_for_its_run_on_a_device_that_has_it(
     for slot, count in counts.items():
         of_devices[slot // slots] += -(-count // rows)
     assert len(calls) == (len(counts) if shared else -(-max(of_devices) // (chunks * units)))
-    found = Losses(computed, places, counts)
+    found = PackLosses(computed, places, counts)
     for slot, of_run in windows.items():
         np.testing.assert_array_equal(found.of(slot), of_run[:, :1] + slot)
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 import harness.train.programs
 from harness.train.accelerators import Accelerator
-from harness.train.evaluation import Losses, deal, layout_of
+from harness.train.evaluation import PackLosses, deal, layout_of
 from harness.train.optimizer import hyper_of, stack_hyper
 from harness.train.programs import (
     Key,
@@ -252,7 +252,7 @@ def evaluated(compiled: Programs, state: TrainState, slot: int, windows: np.ndar
     losses = [
         compiled.evaluate(state.params, state.biases, call.slots, call.tokens, jnp.int32(call.count)) for call in calls
     ]
-    return Losses(losses, places, {slot: len(windows)}).of(slot)
+    return PackLosses(losses, places, {slot: len(windows)}).of(slot)
 
 
 @pytest.mark.parametrize("slot", range(4))
