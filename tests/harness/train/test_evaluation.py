@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from jax.sharding import Mesh
 
 from harness.train.accelerators import Accelerator
-from harness.train.evaluation import Layout, PackLosses, deal, evaluation_program, evaluation_tokens, layout_of
-from harness.train.step import new_state
+from harness.train.evaluation import Layout, PackLosses, deal, evaluation_tokens, layout_of
+from harness.train.programs import Key, mesh_for, trace
 from models.compute import Compute
 from models.config import make_config
 from models.count import flops
@@ -21,7 +21,6 @@ from sweeps.shape import Shape, run_bytes, state_bytes
 
 SHAPE = Shape(make_config("dense", vocab=64, context=16, width=16, depth=1, heads=2), 2, False, "adamw", 600)
 UNKNOWN = Accelerator(None, None)
-ONE_DEVICE = Mesh(np.asarray(jax.devices()[:1]).reshape(1, 1), ("run", "data"))
 
 
 @pytest.fixture
@@ -32,24 +31,28 @@ def accelerated(monkeypatch):
 
 @pytest.mark.usefixtures("accelerated", "hurried")
 def test_runs_evaluated_together_have_the_losses_of_their_models():
-    layout = layout_of(SHAPE, 3, ONE_DEVICE)
-    assert layout.units == 2 and not layout.shared  # 4,096 tokens at once, as two units
-    state = jax.vmap(lambda seed: new_state(SHAPE, seed))(jnp.arange(3, dtype=jnp.uint32))
+    mesh = mesh_for(4, 2)
+    layout = layout_of(SHAPE, 4, mesh)
+    assert (layout.devices, layout.slots, layout.units, layout.shared) == (2, 2, 2, False)
+    traced = trace(Key(SHAPE, 4, Compute(), mesh), 1)
+    initialise, evaluate = (traced[name].lower().compile() for name in ("initialise", "evaluate"))
+    state = initialise(np.arange(4, dtype=np.uint32))
     draw = np.random.default_rng(0)
-    windows = {slot: draw.integers(0, 64, (count, 17)).astype(np.int32) for slot, count in ((0, 600), (2, 130))}
-    program = jax.jit(evaluation_program(SHAPE, Compute(), layout))
+    windows = {
+        slot: draw.integers(0, 64, (count, 17)).astype(np.int32) for slot, count in ((0, 600), (1, 130), (3, 200))
+    }
 
     def losses_of(chosen: dict[int, np.ndarray]) -> PackLosses:
         calls, places = deal(layout, chosen)
         computed = [
-            program(state.params, state.biases, call.slots, call.tokens, jnp.int32(call.count)) for call in calls
+            evaluate(state.params, state.biases, call.slots, call.tokens, np.int32(call.count)) for call in calls
         ]
         return PackLosses(computed, places, {slot: len(of_run) for slot, of_run in chosen.items()})
 
     together = losses_of(windows)
     for slot, of_run in windows.items():
         np.testing.assert_array_equal(together.of(slot), losses_of({slot: of_run}).of(slot))
-        params, biases = jax.tree.map(lambda leaf, slot=slot: leaf[slot], (state.params, state.biases))
+        params, biases = jax.tree.map(lambda leaf, slot=slot: np.asarray(leaf)[slot], (state.params, state.biases))
         expected = token_losses(SHAPE.model, params, biases, jnp.asarray(of_run), training=False, compute=Compute())[0]
         np.testing.assert_allclose(together.of(slot), expected, rtol=1e-5)
 
