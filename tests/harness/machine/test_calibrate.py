@@ -53,7 +53,8 @@ def test_seconds_and_speeds_are_those_of_this_machine(monkeypatch):
     mixture = make_config("top2", vocab=257, context=128, width=32, depth=6, heads=2)
     as_usual = TWO_CORES.compile_time(mixture) / TWO_CORES.compile_time(small)
     assert found.compile_time(mixture) / found.compile_time(small) == pytest.approx(as_usual)
-    assert found.evaluation_time(small, calibrate.PROBE) == pytest.approx(0.25 + 0.1)
+    of_small = Shape(small, 8, False, "adamw", 64)
+    assert found.evaluation_time(of_small, 1, calibrate.PROBE) == pytest.approx(0.25 + 0.1)
     if cores > 1:
         assert found.workers is not None and found.workers.start_seconds == 2.0
         assert found.workers.gain == {32: {1: pytest.approx(3.0)}, 256: {1: pytest.approx(1.5)}}
