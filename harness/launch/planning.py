@@ -2,9 +2,11 @@
 
 import functools
 import os
+from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 
-from harness.data.mixture import available_tokens, stores_of
+from harness.data.mixture import available_tokens, mixture_of, stores_of
 from harness.data.store import prepare
 from harness.files import default_cache
 from harness.gaps.design import expectation
@@ -12,7 +14,8 @@ from harness.launch.packing import memory_limit_of
 from harness.machine.calibration_file import calibration_of
 from harness.terminal import working
 from sweeps.calibration import TWO_CORES
-from sweeps.config import DataConfig
+from sweeps.config import DataConfig, RunConfig
+from sweeps.errors import InputError
 from sweeps.grid import load
 from sweeps.plan import Plan, plan
 
@@ -36,3 +39,16 @@ def plan_sweep(sweep: str, cache: Path | None, calibrate: bool) -> Plan:
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     with working("preparing text"):
         return plan(loaded, available, calibration, memory, memory_limit_of(calibration.platform), expectation(opened))
+
+
+def without_text(runs: Iterable[RunConfig], cache: Path) -> Counter[str]:
+    """Reason -> number of runs, of those whose text cannot be read or does not suffice for them or their twins."""
+    opened = functools.cache(functools.partial(prepare, cache=cache))
+    reasons = Counter()
+    for run in runs:
+        try:
+            for each in (run, *([run.twin()] if run.data.half else [])):
+                mixture_of(each, stores_of(opened, each.data))
+        except InputError as error:
+            reasons[str(error)] += 1
+    return reasons

@@ -6,6 +6,7 @@ This process prepares everything, submits the array, and leaves. What each job d
 
 import contextlib
 import dataclasses
+import io
 import logging
 import shlex
 import shutil
@@ -49,7 +50,8 @@ def check_slurm(session: Session) -> None:
     if session.max_minutes is not None:
         raise InputError("--max-minutes", "value", session.max_minutes, "--slurm time=MINUTES, the limit of each job")
     if session.workers is None:
-        raise InputError("--workers", "value", None, "with --executor slurm: how many jobs the array has")
+        expected = "a number of jobs beside --executor slurm, e.g. --workers 4"
+        raise InputError("--workers", "value", "nothing", expected)
     if not is_local(session.out):
         raise InputError("--out", "value", session.out, "a folder on a disk that all nodes see")
     if shutil.which("sbatch") is None:
@@ -72,7 +74,8 @@ def call_off(out: Path) -> None:
     if waiting:
         array, states = waiting[0]["array"], Counter(job["state"] for job in waiting)
         summary = ", ".join(f"{count} {state}" for state, count in states.items())
-        raise InputError(out, "slurm", f"array {array}: {summary}", f"no jobs that train this sweep: scancel {array}")
+        end = f"wait until these have ended, or end them with scancel {array}; they save first"
+        raise InputError(out, "slurm", f"array {array}: {summary}", f"no jobs that train this sweep: {end}")
     # Where Slurm answers, a look of some beats suffices: only a job that Slurm has lost sight of could be alive.
     if not (withdraw(out) if waiting is None else withdraw(out, 3 * BEAT_SECONDS)):
         raise InputError(out, "queue", "a job that trains", "no job of Slurm that trains this sweep")
@@ -112,14 +115,19 @@ def settle_for_jobs(runs: Sequence[RunConfig], session: Session) -> tuple[Packin
     except (OSError, ValueError, LookupError, TypeError):
         devices = []
     if devices and asked.gpus == devices[0].startswith("cpu"):
-        expected = f"the kind of device on which this sweep has begun: {devices[0]}"
-        raise InputError("--slurm", "gpus", "some" if asked.gpus else "none", f"{expected}; or a new --out folder")
+        begun = f"this sweep has begun on {devices[0]}; or a new --out folder"
+        if asked.gpus:
+            raise InputError("--slurm", "gpus", "some", f"jobs without GPUs, because {begun}")
+        raise InputError("--slurm", "gpus", "none", f"jobs with GPUs, e.g. gpus=1, because {begun}")
     usual = dataclasses.replace(TWO_CORES, device=f"{asked.cores} CPU cores", devices=asked.cores)
     recorded = read_packing(out)
     known = {} if recorded is None else recorded.slots
     shapes = by_shape(runs, recorded.micro_tokens if recorded else usual.micro_tokens)
     if asked.gpus and any(shape.signature not in known for shape in shapes):
-        settle = f"srun --gpus=1 isogap run SWEEP --out {out} --max-minutes 0"
+        options = " ".join(
+            f"--{key}" if value is True else shlex.quote(f"--{key}={value}") for key, value in asked.options.items()
+        )
+        settle = f"srun {options} isogap run SWEEP --out {shlex.quote(str(out))} --max-minutes 0"
         raise InputError(out / "packing.json", "slots", "nothing for some shapes", f"what a GPU node settles: {settle}")
     memory = memory_limit_of("cpu") if asked.memory is None else asked.memory // 2
     packing = settle_packing(out, runs, usual, memory // _processes(asked, usual.devices))
@@ -158,17 +166,25 @@ def submit(packs: Sequence[Pack], session: Session, ended_before: Iterable[str],
     lay_queue(out, [[run.run_id for run in pack.runs] for pack in packs])
     job = Job(session, frozenset(ended_before), _processes(asked, session.devices))
     try:
-        with contextlib.redirect_stderr(None):
+        with contextlib.redirect_stderr(io.StringIO()):  # submitit repeats there what sbatch says
             submitted = executor.map_array(job, range(jobs))
     except (FailedJobError, FailedSubmissionError, OSError) as error:
         withdraw(out, patience=0)
-        reason = " ".join(str(error).split()).replace("sbatch: error: ", "")
+        reason = _complaint_of(str(error))
         raise InputError("--slurm", "value", " ".join(session.slurm), f"what sbatch takes ({reason})") from None
     array = submitted[0].job_id.partition("_")[0]
     write_json(folder / "array.json", {"array": array, "jobs": jobs, "slurm": list(session.slurm)})
     for line in (
-        f"array {array} of {jobs} jobs submitted for {len(packs)} packs of runs; this command has done its part",
+        f"submitted array {array}: jobs: {jobs}, packs of runs: {len(packs)}; this command has done its part",
         f"watch it: isogap status {shlex.quote(str(out))}; what the jobs say: {folder}/{array}_*.out",
         f"stop it: scancel {array}; then or later the same command goes on where it stood",
     ):
         console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def _complaint_of(told: str) -> str:
+    """The first complaint in what sbatch printed, in one line; the others follow from it."""
+    for line in told.splitlines():
+        if line.startswith("sbatch: "):
+            return line.removeprefix("sbatch: ").removeprefix("error: ").strip()
+    return " ".join(told.split())

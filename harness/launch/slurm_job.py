@@ -8,10 +8,13 @@ trains, whose death the first one survives.
 import contextlib
 import dataclasses
 import os
+import platform
 import signal
+import subprocess
+import sys
 import time
 from collections import Counter, deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,6 +31,7 @@ from harness.record.sweep_folder import read_configs
 from harness.track.mirror import tracking
 from harness.train.session import Session, Stop
 from sweeps.config import RunConfig
+from sweeps.errors import InputError
 from sweeps.packs import Pack, make_pack
 from sweeps.shape import shape_of
 
@@ -66,7 +70,10 @@ class Job:
         # Slurm may start a job again while its processes still run on a node that it calls down.
         name = f"job-{JobEnvironment().job_id}-start-{os.environ.get('SLURM_RESTART_COUNT', 0)}"
         try:
+            check_gpus(platform_here)
             work(self.session, self.ended_before, self.processes, name, stop)
+        except InputError as error:
+            raise SystemExit(f"isogap: {error}") from None
         except OSError as error:
             if error.filename is None:
                 raise
@@ -80,6 +87,31 @@ class Job:
         from submitit.core.utils import DelayedSubmission
 
         return DelayedSubmission(self, index)
+
+
+def check_gpus(platform_of: Callable[[], str]) -> None:
+    """Refuse to train on CPU cores where Slurm has given GPUs, which would go unnoticed but for the time it takes.
+
+    Args:
+        platform_of: JAX's name of the devices that it finds.
+
+    Raises:
+        InputError: JAX finds no GPU, and the user's JAX_PLATFORMS does not say that this is meant.
+    """
+    gpus = os.environ.get("SLURM_STEP_GPUS") or os.environ.get("SLURM_JOB_GPUS")
+    if gpus and "cpu" not in os.environ.get("JAX_PLATFORMS", "") and platform_of() == "cpu":
+        expected = (
+            "that JAX finds them; it finds CPUs only: pip install 'isogap[cuda]', look at nvidia-smi on "
+            f"{platform.node()}, or ask for no GPUs"
+        )
+        raise InputError("Slurm", "GPUs of this job", f"device {gpus}", expected)
+
+
+def platform_here() -> str:
+    """JAX's name of the devices of this machine. Another process asks JAX: this one shall not hold a GPU's memory."""
+    asking = [sys.executable, "-P", "-c", "import jax; print(jax.default_backend())"]
+    told = subprocess.run(asking, capture_output=True, text=True).stdout.split()
+    return told[-1] if told else "unknown"
 
 
 def work(session: Session, ended_before: frozenset[str], processes: int, name: str, stop: Stop) -> None:

@@ -6,8 +6,10 @@ from collections.abc import Mapping, Sequence
 
 from sweeps.errors import InputError
 
-# Minutes of a job for which no time is asked, and the fewest: the last 90 seconds of a job are for saving.
-USUAL_MINUTES, FEWEST_MINUTES = 60, 3
+# Minutes of a job for which no time is asked, and the fewest. The last 90 seconds are for saving, and Slurm may send
+# its signal a minute before them. In what is left a job watches the pack of a dead one for two minutes before it takes
+# it: jobs of four minutes were queued again, over and over, just before they would have.
+USUAL_MINUTES, FEWEST_MINUTES = 60, 6
 # Options of sbatch that isogap sets itself, and what says the same to isogap.
 OURS = {
     "array": "--workers", "ntasks": "one task a job", "ntasks-per-node": "one task a job", "nodes": "one node a job",

@@ -19,6 +19,7 @@ from harness.launch.queue import PackQueue, drop_checkpoints
 from harness.launch.ray_cluster import run_packs_on_ray
 from harness.launch.several import CPU_DEVICES, follow, joined, lead, order
 from harness.launch.slurm import call_off, check_slurm, settle_for_jobs, submit
+from harness.launch.slurm_job import check_gpus
 from harness.launch.watch import watching
 from harness.machine.calibration_file import known_calibration
 from harness.record.lock import sweep_lock
@@ -110,6 +111,12 @@ def _trained(
     training = bool(retried) or any(status.state not in ENDED for status in statuses.values())
     # Text is prepared before anything in the folder changes, because it may be refused.
     hashes = _prepare_data(runs, session, console) if training else {}
+    if training:
+        from harness.launch.planning import without_text
+
+        standing = [run for run in runs if run in retried or statuses[run.run_id].state not in ENDED]
+        for reason, count in without_text(standing, session.cache).items():
+            console.print(f"{count} of the runs will fail: {reason}", markup=False, soft_wrap=True)
     lay_out(out, read_sweep_text(sweep), configs)
     statuses |= _reset(retried, out)
     if training and session.executor == "slurm":
@@ -152,6 +159,7 @@ def _train(
     configure_jax(cache, of_this_host if session.hosts is None else CPU_DEVICES)
     import jax
 
+    check_gpus(jax.default_backend)
     record_environment(out, [f"{d.platform} {d.device_kind}" for d in jax.devices()], hashes)
     memory, processes = memory_limit_of(jax.default_backend(), workers), jax.process_count()
     if processes > 1:

@@ -9,7 +9,7 @@ from harness.files import write_json
 from harness.launch import slurm_job
 from harness.launch.packing import Packing, write_packing
 from harness.launch.slurm import call_off, queued_jobs, settle_for_jobs
-from harness.launch.slurm_job import Job, work
+from harness.launch.slurm_job import Job, check_gpus, platform_here, work
 from harness.launch.slurm_options import asked_of
 from harness.record.heartbeat import HeartbeatWriter, read_killed
 from harness.record.leases import Lease, Leases, entries, lay_queue
@@ -26,8 +26,8 @@ from sweeps.shape import shape_of
 # and "days-hours:minutes:seconds".
 @pytest.mark.parametrize(
     ("text", "minutes"),
-    [("60", 60), ("5:01", 6), ("90:00", 90), ("1:30:00", 90), ("1-0", 1440), ("1-12", 2160), ("2-00:30", 2910),
-     ("0-0:4:1", 5)],
+    [("60", 60), ("6:01", 7), ("90:00", 90), ("1:30:00", 90), ("1-0", 1440), ("1-12", 2160), ("2-00:30", 2910),
+     ("0-0:7:1", 8)],
 )  # fmt: skip
 def test_a_time_limit_is_read_as_sbatch_reads_it(text, minutes):
     assert asked_of([f"time={text}"]).minutes == minutes
@@ -48,7 +48,7 @@ def test_what_is_asked_of_sbatch():
 
 @pytest.mark.parametrize(
     ("given", "field"),
-    [("time=2", "time"), ("time=1:2:3:4", "time"), ("time=a-1", "time"), ("mem=much", "mem"), ("mem=0", "mem"),
+    [("time=5", "time"), ("time=1:2:3:4", "time"), ("time=a-1", "time"), ("mem=much", "mem"), ("mem=0", "mem"),
      ("cpus-per-task=0", "cpus-per-task"), ("array=0-3", "array"), ("nodes=2", "nodes"), ("ntasks=2", "ntasks"),
      ("partition=", "value"), ("partition", "value"), ("=gpu", "value"), ("Two words=1", "value"),
      ("requeue=1", "requeue")],
@@ -163,16 +163,60 @@ def test_runs_that_killed_job_after_job_are_tried_alone_and_then_lost(prepared, 
 
 
 def test_gpus_need_a_packing_that_a_node_has_settled(prepared, runs, tmp_path):
-    session = Session(prepared, tmp_path, slurm=("gpus=1",))
+    session = Session(prepared, tmp_path, slurm=("gpus=1", "partition=a b", "exclusive"))
     packing, devices = settle_for_jobs(runs, session)
     assert packing.devices == 2 and devices == ["cpu cpu"] * 2
     write_json(prepared / "environment.json", {"devices": ["gpu NVIDIA H100"]})
     assert settle_for_jobs(runs, session)[1] == ["gpu NVIDIA H100"]
-    with pytest.raises(InputError, match="--slurm: gpus: got 'none', expected .* has begun: gpu NVIDIA H100"):
+    with pytest.raises(
+        InputError, match="--slurm: gpus: got 'none', expected jobs with GPUs.* has begun on gpu NVIDIA H100"
+    ):
         settle_for_jobs(runs, Session(prepared, tmp_path))
     (prepared / "packing.json").unlink()
-    with pytest.raises(InputError, match="packing.json: slots: .* srun --gpus=1 isogap run .* --max-minutes 0"):
+    with pytest.raises(InputError, match="json: slots: .* srun --gpus=1 '--partition=a b' --exclusive isogap run "):
         settle_for_jobs(runs, session)
+    write_json(prepared / "environment.json", {"devices": ["cpu cpu"]})
+    with pytest.raises(
+        InputError, match="--slurm: gpus: got 'some', expected jobs without GPUs.* has begun on cpu cpu"
+    ):
+        settle_for_jobs(runs, session)
+
+
+@pytest.mark.parametrize(
+    ("variables", "found", "refused"),
+    [({"SLURM_STEP_GPUS": "0"}, "cpu", True), ({"SLURM_JOB_GPUS": "2,3"}, "cpu", True), ({}, "cpu", False),
+     ({"SLURM_STEP_GPUS": "0"}, "gpu", False), ({"SLURM_STEP_GPUS": "0", "JAX_PLATFORMS": "cpu"}, "cpu", False)],
+)  # fmt: skip
+def test_gpus_of_a_job_that_jax_does_not_find_are_complained_of(variables, found, refused, monkeypatch):
+    for name in ("SLURM_STEP_GPUS", "SLURM_JOB_GPUS", "JAX_PLATFORMS"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    if refused:
+        with pytest.raises(InputError, match="Slurm: GPUs of this job: got 'device .*isogap\\[cuda\\]"):
+            check_gpus(lambda: found)
+    else:
+        check_gpus(lambda: found)
+
+
+def test_a_job_asks_another_process_for_its_devices(monkeypatch):
+    monkeypatch.setenv("JAX_PLATFORMS", "cpu")
+    assert platform_here() == "cpu"
+
+
+def test_what_sbatch_refuses_is_told_in_one_line(lab, isogap, tmp_path, monkeypatch):
+    """The two complaints are those that Slurm 22.05 printed."""
+    pytest.importorskip("submitit")
+    complaints = ("invalid partition specified: moon", "Batch job submission failed: Invalid partition name specified")
+    lines = "\n".join(f"echo 'sbatch: error: {complaint}' >&2" for complaint in complaints)
+    (tmp_path / "sbatch").write_text(f"#!/bin/sh\n{lines}\nexit 1\n")
+    (tmp_path / "sbatch").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    where = ("--out", tmp_path / "out", "--cache", lab.cache)
+    asked = ("--executor", "slurm", "--workers", 2, "--slurm", "partition=moon")
+    ended = isogap("run", lab.spec, *where, *asked)
+    expected = f"isogap: --slurm: value: got 'partition=moon', expected what sbatch takes ({complaints[0]})\n"
+    assert (ended.status, ended.err) == (2, expected) and "sbatch" not in ended.out
 
 
 def test_cores_of_a_job_decide_on_devices_and_its_memory_on_slots(prepared, runs, tmp_path):

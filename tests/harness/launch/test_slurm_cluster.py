@@ -49,11 +49,14 @@ NodeName=one NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[1]} CPUs=1 State
 NodeName=two NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[2]} CPUs=1 State=UNKNOWN
 PartitionName=main Nodes=one,two Default=YES MaxTime=INFINITE State=UP
 """
-# Read by every Python process of a job: it saves and reports often, and takes a holder for dead soon. As long as the
+# Read by every Python process of a job: it saves and reports often, and takes a holder for dead soon, so that three
+# minutes suffice for a job, which `isogap run` on the login node allows here. As long as the
 # file `halt` is beside the sweep's folder, training stands still after 200 turns, but for a last dispatch when it is
 # told to stop. A run in the file `condemned` kills who trains it.
 SITE = """
 import os, signal, sys, time
+from harness.launch import slurm_options
+slurm_options.FEWEST_MINUTES = 3
 if "SLURM_JOB_ID" in os.environ:
     from harness.launch import slurm_job
     from harness.record import heartbeat, leases
@@ -178,7 +181,7 @@ class Sweep:
         """`isogap run` with an array of jobs; the jobs that run or wait after it."""
         done = self.isogap(*self.command(jobs), *options)
         assert (done.returncode, done.stderr) == (0, ""), done.stderr
-        assert f"of {jobs} jobs submitted" in done.stdout
+        assert f": jobs: {jobs}, packs of runs: " in done.stdout
         return [job["job"] for job in self.status()["slurm"]]
 
     def status(self) -> dict:

@@ -227,3 +227,16 @@ def test_cells_that_cannot_be_are_named_and_passed_over(lab, isogap, tmp_path):
     ended = isogap("run", path, "--out", tmp_path / "out", "--cache", lab.cache)
     assert "infeasible, not run: impossible" in ended.out
     assert ended.status == 2 and "no feasible cell" in ended.err and ended.err.count("\n") == 1
+
+
+def test_runs_for_which_the_text_does_not_suffice_are_told_of_before_training(lab, isogap, tmp_path):
+    """10^9 unique tokens are more bytes than any laboratory's text has; the same tokens in many epochs are not."""
+    spec = yaml.safe_load(lab.spec.read_text())
+    grid = {"unique_tokens": [320, 1e9]}
+    spec["blocks"] = [{"defaults": {"tokens": 1e9, "lr": 0.01}, "grid": grid}]
+    (tmp_path / "long.yaml").write_text(yaml.safe_dump(spec))
+    where = ("--out", tmp_path / "out", "--cache", lab.cache)
+    ended = isogap("run", tmp_path / "long.yaml", *where, "--max-minutes", 0)
+    (told,) = [line for line in ended.out.splitlines() if "will fail" in line]
+    assert ended.status == 0 and told.startswith("1 of the runs will fail: ") and "data.unique_tokens: got" in told
+    assert states(tmp_path / "out") == ["pending", "pending"]
