@@ -21,6 +21,11 @@ settings.register_profile("search", deadline=None, print_blob=True)
 settings.register_profile("same", deadline=None, derandomize=True)
 settings.load_profile("same")
 
+# Its import closes all handlers of logging, and absl's closes what was the standard error when absl was imported: the
+# file in which pytest captures it, unless this import comes first.
+with contextlib.suppress(ImportError):
+    import submitit  # noqa: F401
+
 WORKER = os.environ.get("PYTEST_XDIST_WORKER", "").removeprefix("gw")
 CORES = sorted(os.sched_getaffinity(0))
 # Folders whose tests start several processes.
