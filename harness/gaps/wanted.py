@@ -47,10 +47,10 @@ def errors_not_reached(sweep: str, out: Path) -> list[str]:
         sweep: a YAML file, or the name of a preset.
         out: the folder in which it has been run.
     """
-    measured, told = _measured(out), dict[RunConfig, str]()
+    measured, told = functools.cache(lambda: _measured(out)), dict[RunConfig, str]()
 
     def of(run: RunConfig, wanted: WantedDraws) -> int:
-        standing, _, found = measured
+        standing, _, found = measured()
         key, se = cell_key(run), _wanted_error(run, wanted)
         if key in found and standing[key] >= wanted.most and found[key][1].se > se:
             told[key] = (
