@@ -2,7 +2,7 @@
 
 import warnings
 
-from harness.machine.processes import drop_working_folder
+from harness.processes import drop_working_folder
 
 
 def start() -> None:

@@ -20,7 +20,7 @@ from typing import Any
 from bench_sweep import sweep
 from bench_tokenize import tokenize
 
-from harness.machine.processes import ask_for_huge_pages
+from harness.processes import ask_for_huge_pages
 
 CALLS = 5
 FIT_ROUNDS = 92  # of the 49 starts of the law: as many as the grid of the published fits has, 4,500

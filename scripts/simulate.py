@@ -139,7 +139,7 @@ class Simulation:
     # In place of what needs JAX or another process
 
     def spawn(self, _serve: object, session: Session, name: str, *_: object) -> tuple[_Child, _End]:
-        """In place of `harness.machine.processes.spawn`: a worker that trains the packs that it is sent."""
+        """In place of `harness.processes.spawn`: a worker that trains the packs that it is sent."""
         forth, back, closed = deque(), deque(), [False]
         parent, served = self.cluster.me(), list[Process]()
         stop = Stop()

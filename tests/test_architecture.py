@@ -16,13 +16,14 @@ MODULES = {".".join(file.relative_to(ROOT).with_suffix("").parts).removesuffix("
 # a function. A room may only name rooms that are above it in this list, so that there is no circle of rooms. A room is
 # a folder; the files in harness/ itself are rooms of their own, and `harness` is the door. `harness.` is left out.
 PICTURE = """
+processes      <-
 terminal       <-
 models         <-
 sweeps         <- models
 files          <- sweeps
 fit.quantities <- sweeps
 fit.laws       <- fit.quantities sweeps
-data           <- files sweeps
+data           <- files processes sweeps
 record         <- files models sweeps
 fit.problem    <- fit.laws sweeps
 fetch.readers  <- data
@@ -44,14 +45,14 @@ theory         <- fit fit.gap_law fit.results fit.shared gaps record models swee
 train          <- data files gaps record models sweeps
 report         <- files fit fit.allocation fit.certainty fit.gap_law fit.laws fit.problem fit.referee fit.results gaps
                   record source tables theory sweeps
-machine        <- files train models sweeps
-launch         <- data files gaps machine record terminal track train models sweeps
+machine        <- files processes train models sweeps
+launch         <- data files gaps machine processes record terminal track train models sweeps
 tuning         <- files fit.allocation fit.problem fit.results launch record sweeps train
 cli            <- data files fit fit.allocation fit.gap_law fit.laws fit.problem fit.results fit.shared gaps launch
-                  machine record report source tables tables.trackers terminal theory train tuning sweeps
+                  processes record report source tables tables.trackers terminal theory train tuning sweeps
 door           <- files fit fit.allocation fit.gap_law fit.laws fit.problem fit.quantities fit.results fit.shared
                   gaps launch record report source train sweeps
-__main__       <- cli machine
+__main__       <- cli processes
 harness        <- door fit.allocation fit.gap_law fit.quantities fit.shared source sweeps tables.trackers tuning
 """
 

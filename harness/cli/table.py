@@ -13,7 +13,7 @@ from typing import Any
 import typer
 
 from harness.files import default_cache
-from harness.machine.processes import ask_for_huge_pages
+from harness.processes import ask_for_huge_pages
 
 # Command -> the function that does its work as `module:function`, which takes the command's options by name, and the
 # fixed arguments that it takes beside them.

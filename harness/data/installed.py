@@ -1,18 +1,16 @@
 """Real text without a download: Python's own library, and the packages that isogap itself needs."""
 
-import ast
 import importlib.util
 import os
 import pydoc_data.topics
 import sysconfig
-import tokenize
 from collections.abc import Iterable, Iterator
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 
-from harness.data.docstrings import docstrings, without_docstrings
 from harness.data.documents import Document, make_document
-from harness.data.pieces import cut_code, cut_text, parse, split_lines
+from harness.data.pieces import cut_text
+from harness.data.sources import FilePieces, cut_files
 
 # Packages that `pip install isogap` brings, directly or through its dependencies. Those that are absent are skipped.
 # plotly is left out, because it is 17 MB of generated validators that repeat each other.
@@ -25,7 +23,6 @@ TEXT_PACKAGES = (
 SKIPPED_FOLDERS = frozenset(
     "tests test testing idlelib lib2to3 site-packages dist-packages _vendor pydoc_data __pycache__".split()
 )
-_SHORTEST_DOCSTRING = 100
 
 
 @cache
@@ -47,23 +44,32 @@ def package_files() -> tuple[tuple[str, Path], ...]:
 
 def stdlib_code() -> Iterator[Document]:
     """Python's library as it stands, comments and docstrings included, in pieces of 1 to 4 kB."""
-    for group, source, tree in _parsed(stdlib_files()):
-        yield from _documents(group, cut_code(split_lines(source), tree))
+    for group, code, _ in cut_files(stdlib_files(), apart=False):
+        yield from _documents(group, code)
 
 
 def package_code() -> Iterator[Document]:
     """The packages' sources without docstrings, in pieces of 1 to 4 kB."""
-    for group, source, tree in _parsed(package_files()):
-        yield from _documents(group, cut_code(without_docstrings(source, tree), tree))
+    for group, code, _ in _package_pieces(_stamped(package_files())):
+        yield from _documents(group, code)
 
 
 def api_docs() -> Iterator[Document]:
     """The packages' docstrings, grouped by the file they stand in, and Python's language reference by topic."""
-    for group, _, tree in _parsed(package_files()):
-        texts = [text for text in docstrings(tree) if len(text) >= _SHORTEST_DOCSTRING]
-        yield from _documents(group, [piece for text in texts for piece in cut_text(text)])
+    for group, _, docs in _package_pieces(_stamped(package_files())):
+        yield from _documents(group, docs)
     for topic, text in pydoc_data.topics.topics.items():
         yield from _documents(f"python/topics/{topic}", cut_text(text))
+
+
+@lru_cache(1)
+def _package_pieces(files: tuple[tuple[str, Path, int], ...]) -> list[FilePieces]:
+    """The pieces of the packages' files, kept (60 MB) because code and documentation are corpora of their own."""
+    return cut_files([(group, file) for group, file, _ in files], apart=True)
+
+
+def _stamped(files: Iterable[tuple[str, Path]]) -> tuple[tuple[str, Path, int], ...]:
+    return tuple((group, file, file.stat().st_mtime_ns) for group, file in files)
 
 
 def _documents(group: str, pieces: list[str]) -> Iterator[Document]:
@@ -79,15 +85,3 @@ def _sources(name: str, root: Path) -> Iterator[tuple[str, Path]]:
             if file.endswith(".py") and not file.startswith("test_") and not file.endswith(("_test.py", "_gen.py")):
                 path = Path(folder, file)
                 yield f"{name}/{path.relative_to(root).as_posix()}", path
-
-
-def _parsed(files: Iterable[tuple[str, Path]]) -> Iterator[tuple[str, str, ast.Module]]:
-    """Group, source and syntax tree of the files that are not empty and that this Python can parse."""
-    for group, file in files:
-        try:
-            with tokenize.open(file) as opened:  # tokenize.open reads the encoding that the file declares.
-                source = opened.read()
-        except (SyntaxError, UnicodeDecodeError):
-            continue
-        if source and (tree := parse(source)):
-            yield group, source, tree

@@ -12,7 +12,7 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 
 from harness.launch.queue import Outcome, PackQueue, states_of
-from harness.machine.processes import spawn
+from harness.processes import spawn
 from harness.record.heartbeat import HeartbeatWriter
 from harness.record.status import ENDED
 from harness.train.session import PeerError, Session, Stop

@@ -25,7 +25,7 @@ from typing import Any
 from harness.files import is_local
 from harness.launch.local import train_pack_here
 from harness.launch.queue import Outcome, PackQueue
-from harness.machine.processes import HOME
+from harness.processes import HOME
 from harness.record.heartbeat import HeartbeatWriter
 from harness.record.lock import sweep_lock
 from harness.record.sweep_folder import RECORDED_PACKAGES

@@ -22,7 +22,7 @@ from harness.files import is_local, read_object, write_json
 from harness.launch.packing import Packing, memory_limit_of, read_packing, settle_packing
 from harness.launch.slurm_job import Job
 from harness.launch.slurm_options import Asked, asked_of
-from harness.machine.processes import search_path
+from harness.processes import search_path
 from harness.record.heartbeat import clear_heartbeats
 from harness.record.leases import BEAT_SECONDS, lay_queue, withdraw
 from harness.train.session import Session

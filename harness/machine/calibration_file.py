@@ -9,7 +9,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from harness.machine.processes import run_module
+from harness.processes import run_module
 from sweeps.calibration import TWO_CORES, Calibration
 
 

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from harness.machine.processes import spawn
+from harness.processes import spawn
 from harness.train.evaluation import deal, layout_of
 from harness.train.optimizer import hyper_of, stack_hyper
 from harness.train.programs import Key, compile_some, mesh_for

@@ -16,7 +16,7 @@ import yaml
 
 from harness.launch.packing import read_packing
 from harness.machine.calibration_file import calibration_path
-from harness.machine.processes import HOME
+from harness.processes import HOME
 from harness.record.status import read_status, run_folder
 from sweeps.calibration import TWO_CORES, PinnedWorkers
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.machine.processes import run_module
+from harness.processes import run_module
 
 ROOT = Path(__file__).parents[3]
 

@@ -19,7 +19,7 @@ from typing import Any
 SETTING = "glibc.malloc.hugetlb=1"
 SWITCH = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 # The folder that holds the packages models, sweeps and harness.
-HOME = Path(__file__).resolve().parents[2]
+HOME = Path(__file__).resolve().parents[1]
 
 
 def drop_working_folder() -> None:
@@ -62,10 +62,15 @@ def search_path() -> str:
     return os.pathsep.join(filter(None, (str(HOME), before)))
 
 
-def run_module(module: str, *arguments: str) -> None:
-    """Run `python -m MODULE ARGUMENTS` to its end; CalledProcessError if its exit status is not 0."""
+def run_module(module: str, *arguments: str, given: bytes = b"") -> bytes:
+    """Run `python -m MODULE ARGUMENTS` to its end, with `given` as its input, and return its output.
+
+    Unlike a process of `spawn` it does not import this process's main module, which may be a script that would begin
+    all over. CalledProcessError if its exit status is not 0.
+    """
+    command = [sys.executable, "-P", "-m", module, *arguments]
     environment = os.environ | {"PYTHONPATH": search_path()}
-    subprocess.run([sys.executable, "-P", "-m", module, *arguments], check=True, env=environment)
+    return subprocess.run(command, input=given, stdout=subprocess.PIPE, check=True, env=environment).stdout
 
 
 def spawn(target: Callable[..., None], *arguments: Any) -> tuple[SpawnProcess, Connection]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.machine.processes import HOME, drop_working_folder, run_module, spawn
+from harness.processes import HOME, drop_working_folder, run_module, spawn
 
 
 @pytest.fixture
