@@ -3,7 +3,7 @@ from itertools import islice
 
 import pytest
 
-from harness.data import installed
+from harness.data import installed, sources
 from harness.data.duplicates import clean
 
 
@@ -74,3 +74,18 @@ def test_sources_that_cannot_be_read_are_passed_over(monkeypatch, tmp_path, text
     documents = list(islice(installed.stdlib_code(), 5))
     expected = ["# coding: latin-1\nname = 'café'\n"] if b"coding" in text else []
     assert [document.text for document in documents] == expected
+
+
+def test_several_processes_cut_as_one_does_and_changed_sources_are_read_anew(monkeypatch, tmp_path):
+    for number in range(3):
+        (tmp_path / f"{number}.py").write_text(f'def f{number}():\n    """{"words " * 20}"""\n    return {number}\n')
+    files = tuple((f"made/{number}.py", tmp_path / f"{number}.py") for number in range(3))
+    alone = sources.cut_files(files, apart=True)
+    assert [len(docs) for _, _, docs in alone] == [1, 1, 1]
+    monkeypatch.setattr(sources, "cores", lambda: 3)
+    monkeypatch.setattr(sources, "_FILES_PER_PROCESS", 1)
+    assert sorted(sources.cut_files(files, apart=True)) == sorted(alone)
+    monkeypatch.setattr(installed, "package_files", lambda: files)
+    assert len(list(installed.package_code())) == 3
+    (tmp_path / "0.py").write_text("changed = True\n")
+    assert "changed = True\n" in [document.text for document in installed.package_code()]
