@@ -20,7 +20,7 @@ from sweeps.shape import Shape, run_bytes, shape_of
 # (text, tokenizer and split) -> the number of tokens that a run may train on.
 AvailableTokens = Callable[[DataConfig], int]
 # A run -> further columns of its row in the plan.
-Expect = Callable[[RunConfig], Mapping[str, Any]]
+Expect = Callable[[Cell], Mapping[str, Any]]
 # A placeholder for U: cells that differ only in their unique tokens share one look-up of the available tokens.
 ANY_UNIQUE_TOKENS = 2
 _QUANTITIES = (
@@ -198,7 +198,7 @@ def _planned(
             reason = pool
         elif data.unique_tokens > pool:
             reason = f"U = {data.unique_tokens:,} tokens, but {data.domain} holds {pool:,} as {data.tokenizer}"
-    expected = expect(config) if expect and reason is None else {}
+    expected = expect(cell) if expect and reason is None else {}
     return PlannedCell(cell, config.run_id, memory, reason, expected)
 
 

@@ -97,6 +97,14 @@ def _plan(
         bool, Option(help="measure how fast this machine trains, if it is not known (once, under a minute)")
     ] = True,
     power: Annotated[bool, Option("--power", help="simulate what the sweep would find out about the law")] = False,
+    pilot: Annotated[
+        Path | None,
+        Option(
+            "--errors",
+            metavar="DIR|FILE",
+            help="a pilot's folder or table of runs, whose draws say what errors to expect",
+        ),
+    ] = None,
 ) -> None:
     """Every cell with its sizes and cost, the packs, the time it will take, and what is infeasible and why."""
 

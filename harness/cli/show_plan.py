@@ -1,7 +1,6 @@
 """`isogap plan`: cells, packs, what cannot run and why, the totals, and what the sweep would find out."""
 
 import json
-import math
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,6 @@ import pandas as pd
 
 from harness.data.windows import shared_windows
 from harness.gaps.cells import cell_key
-from harness.gaps.estimators import DETECTABLE
 from harness.launch.planning import plan_sweep
 from harness.terminal import print_lines, working
 from sweeps.config import RunConfig
@@ -19,13 +17,13 @@ from sweeps.plan import Plan, PlannedCell, pack_time
 from sweeps.spec import WantedDraws
 
 
-def show_plan(sweep: str, json_: bool, cache: Path | None, calibrate: bool, power: bool) -> None:
+def show_plan(sweep: str, json_: bool, cache: Path | None, calibrate: bool, power: bool, pilot: Path | None) -> None:
     """Plan a sweep and print the plan.
 
     Raises:
         InputError: a bad spec; or with `power` a sweep without text here, or of fewer cells than the law has constants.
     """
-    planned = plan_sweep(sweep, cache, calibrate)
+    planned = plan_sweep(sweep, cache, calibrate, pilot)
     if not json_:
         _print_plan(planned)
     if not power:
@@ -47,23 +45,14 @@ def show_plan(sweep: str, json_: bool, cache: Path | None, calibrate: bool, powe
 
 
 def cells_of(planned: Plan) -> pd.DataFrame:
-    """The cells of a plan whose text is on this machine: N, D, U, and the standard error to expect of each gap.
-
-    Where as many draws are wanted as the gap needs, the error is the wanted one, or that of the most draws.
-    """
+    """The cells of a plan whose text is on this machine: N, D, U, the published law's gap, and the error to expect."""
     rows = []
     for config, cells in _by_cell(planned).items():
         row = cells[0].row
-        if "expected_se" not in row:
-            continue
-        draws, se = cells[0].cell.settings["draws"], float(row["expected_se"])
-        if isinstance(draws, WantedDraws):
-            wanted = draws.se or float(row["predicted_gap"]) / DETECTABLE
-            error = max(wanted, se / math.sqrt(draws.most))
-        else:
-            error = se / math.sqrt(draws)
-        rows.append((row["N_nonembedding"], config.tokens, config.data.unique_tokens, error))
-    return pd.DataFrame(rows, columns=["N", "D", "U", "G_se"])
+        if "cell_se" in row:
+            sizes = (row["N_nonembedding"], config.tokens, config.data.unique_tokens)
+            rows.append((*sizes, row["predicted_gap"], row["cell_se"], row["detectable"]))
+    return pd.DataFrame(rows, columns=["N", "D", "U", "predicted_gap", "G_se", "detectable"])
 
 
 def _by_cell(planned: Plan) -> dict[RunConfig, list[PlannedCell]]:
@@ -88,6 +77,12 @@ def _print_plan(planned: Plan) -> None:
     for cell in planned.infeasible:
         print(f"infeasible: {cell.cell.block} seed {cell.cell.seed}: {cell.reason}")
     _print_draws(planned)
+    design = cells_of(planned)
+    if len(design):
+        print(
+            f"power: {design['detectable'].sum()} of {len(design)} cells would detect the gap that the published law"
+            " predicts for them in four of five repetitions"
+        )
     seconds = planned.seconds
     several = "" if planned.processes == 1 else f", {planned.processes} processes at a time"
     print(

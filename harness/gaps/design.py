@@ -8,9 +8,12 @@ from harness.data.mixture import available_tokens, stores_of
 from harness.data.store import TokenStore
 from harness.fit.gap_law.constants import predict_gap
 from harness.gaps.estimators import DETECTABLE, tokens_needed
+from harness.gaps.pilot_errors import Expected
 from models.count import count
+from sweeps.cells import Cell
 from sweeps.config import RunConfig
 from sweeps.errors import InputError
+from sweeps.spec import WantedDraws
 
 # Standard deviations over groups of documents, in nats per token: of mean losses, and of the differences between twins.
 # Twins of 150,000 parameters had, after one epoch of 2 M tokens of web, code and science, 0.27, 0.55 and 0.35 for
@@ -24,30 +27,45 @@ def occupied(draws: float, places: float) -> float:
     return places * -math.expm1(draws * math.log1p(-1 / places)) if places > 1 else min(draws, places)
 
 
-def expectation(opened: Callable[..., TokenStore]) -> Callable[[RunConfig], dict[str, Any]]:
-    """A function that applies `expect` to runs whose text is on this machine, and gives an empty dict for others.
+def expectation(
+    opened: Callable[..., TokenStore], pilot: Callable[[RunConfig], Expected | None] | None = None
+) -> Callable[[Cell], dict[str, Any]]:
+    """A function that applies `expect` to cells whose text is on this machine, and gives an empty dict for others.
 
-    `opened` is `harness.data.store.prepare` with its argument `cache` bound; it opens each text once.
+    Args:
+        opened: `harness.data.store.prepare` with its argument `cache` bound; it opens each text once.
+        pilot: what a pilot says of a run (`pilot_errors.expected_from`), where there is one.
     """
 
-    def of(config: RunConfig) -> dict[str, Any]:
+    def of(cell: Cell) -> dict[str, Any]:
+        config = cell.config
+        assert config is not None
         try:
-            return expect(config, stores_of(opened, config.data))
+            stores = stores_of(opened, config.data)
         except InputError:
             return {}
+        found = pilot(config) if pilot else None
+        return expect(config, stores, cell.settings["draws"], found and found.error)
 
     return of
 
 
-def expect(config: RunConfig, stores: tuple[TokenStore, ...]) -> dict[str, Any]:
-    """The gap that the published law predicts for a run, and the gap that the run's design can detect.
+def expect(
+    config: RunConfig, stores: tuple[TokenStore, ...], draws: int | WantedDraws = 1, measured: float | None = None
+) -> dict[str, Any]:
+    """The gap that the published law predicts for a run, and the gap that its cell can detect.
+
+    Args:
+        draws: those of the cell. Where as many are wanted as the gap needs, the cell's error is the wanted one, or that
+            of the most draws.
+        measured: the standard error of one draw that a pilot says; None to assume typical spreads of documents.
 
     Returns:
         predicted_gap: the gap of the published law at this N (without embeddings) and D, nats per token.
         pool_windows: windows of text that there are for the draws of a cell like this.
         expected_se: the standard error to expect of the gap of one draw, by the best estimator (twins, if any).
-        detectable_gap: the smallest gap that the best estimator (twins, if there are any) finds in four of five
-            repetitions.
+        cell_se: that of the mean over the draws.
+        detectable_gap: the smallest mean over the draws that is found in four of five repetitions.
         detectable: whether the predicted gap is at least as large.
         eval_tokens_needed: evaluation tokens on each side that detect the predicted gap, in documents as long as here.
     """
@@ -61,15 +79,22 @@ def expect(config: RunConfig, stores: tuple[TokenStore, ...]) -> dict[str, Any]:
         se, sd = DOCUMENT_SD * math.sqrt(1 / on_seen + 1 / on_heldout), DOCUMENT_SD * math.sqrt(2)
     else:
         se, sd = PAIRED_SD / 2 * math.sqrt(2 / on_seen), PAIRED_SD / math.sqrt(2)
+    if measured is not None:
+        se, sd = measured, measured * math.sqrt(on_seen)
     # A side of n documents has the error sd / sqrt(n).
     needed = tokens_needed(windows * config.model.context, sd / math.sqrt(on_seen), predicted / DETECTABLE)
+    if isinstance(draws, WantedDraws):
+        cell_se = max(draws.se or predicted / DETECTABLE, se / math.sqrt(draws.most))
+    else:
+        cell_se = se / math.sqrt(draws)
     return {
         "predicted_gap": predicted,
         "expected_se": se,
+        "cell_se": cell_se,
         "pool_windows": available_tokens(tuple(share for share, _ in config.data.parts), stores)
         // config.model.context,
-        "detectable_gap": DETECTABLE * se,
-        "detectable": predicted >= DETECTABLE * se,
+        "detectable_gap": DETECTABLE * cell_se,
+        "detectable": predicted >= DETECTABLE * cell_se * (1 - 1e-9),  # a wanted error is just small enough
         "eval_tokens_needed": float(f"{needed:.2g}"),
     }
 

@@ -16,6 +16,7 @@ _TWIN_COLUMNS = ("half", "gap_twin", "gap_twin_se", "gap_twin_bpb", "gap_twin_bp
 # Runs that agree in these differ in their seed only.
 _CONFIGURATION = (
     "architecture", "tokenizer", "domain", "width", "depth", "N_total", "D", "U", "batch_tokens", "lr", "schedule",
+    "weight_decay",
 )  # fmt: skip
 
 

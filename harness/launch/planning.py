@@ -10,8 +10,11 @@ from harness.data.mixture import available_tokens, mixture_of, stores_of
 from harness.data.store import prepare
 from harness.files import default_cache
 from harness.gaps.design import expectation
+from harness.gaps.pilot_errors import expected_from
 from harness.launch.packing import memory_limit_of
 from harness.machine.calibration_file import calibration_of
+from harness.record.table import runs_table
+from harness.tables.files import read_file
 from harness.terminal import working
 from sweeps.calibration import TWO_CORES
 from sweeps.config import DataConfig, RunConfig
@@ -20,15 +23,19 @@ from sweeps.grid import load
 from sweeps.plan import Plan, plan
 
 
-def plan_sweep(sweep: str, cache: Path | None, calibrate: bool) -> Plan:
+def plan_sweep(sweep: str, cache: Path | None, calibrate: bool, pilot: Path | None = None) -> Plan:
     """Plan a sweep for this machine; InputError if its spec is bad.
 
     Args:
         sweep: a spec's file, or the name of a preset.
         cache: folder of prepared text and measurements; None for the user's.
         calibrate: measure this machine once and keep the result in the cache. Otherwise two typical cores are assumed.
+        pilot: the folder of a sweep, or its exported table, whose draws say what errors to expect.
     """
     cache = default_cache() if cache is None else cache
+    expected = (
+        None if pilot is None else expected_from(runs_table(pilot) if pilot.is_dir() else read_file(pilot), pilot)
+    )
     loaded = load(sweep)
     calibration = calibration_of(cache) if calibrate else TWO_CORES
     opened = functools.cache(functools.partial(prepare, cache=cache))
@@ -38,7 +45,9 @@ def plan_sweep(sweep: str, cache: Path | None, calibrate: bool) -> Plan:
 
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     with working("preparing text"):
-        return plan(loaded, available, calibration, memory, memory_limit_of(calibration.platform), expectation(opened))
+        return plan(
+            loaded, available, calibration, memory, memory_limit_of(calibration.platform), expectation(opened, expected)
+        )
 
 
 def without_text(runs: Iterable[RunConfig], cache: Path) -> Counter[str]:

@@ -2,7 +2,7 @@
 
 QUANTITIES = (
     "width", "depth", "N_total", "N_nonembedding", "N_active", "N_trainable", "D", "U", "epochs", "batch_tokens", "lr",
-    "schedule", "flops", "flops_6nd",
+    "schedule", "weight_decay", "flops", "flops_6nd",
 )  # fmt: skip
 # The estimators of the gap, from the least to the most trusted.
 ESTIMATORS = ("online", "probe", "control", "twin")

@@ -1,0 +1,141 @@
+"""How each claim of the gap law's source is judged: one rule a claim, fixed before the runs that it judges.
+
+A rule turns numbers with intervals into one word. A number agrees with what a claim predicts if its whole 95 % interval
+lies within a margin of the prediction, and contradicts it if the whole interval lies outside; otherwise the claim is
+not resolved, and the ruling says which difference these runs could have shown.
+"""
+
+import enum
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy.special import ndtri
+
+from harness.fit.results.result import Estimate
+from harness.fit.results.shown import number, span
+
+# Half the width of a 95 % interval, and the distance that is found in four of five repetitions, in standard errors.
+HALF, FOUND = float(ndtri(0.975)), float(ndtri(0.975) + ndtri(0.8))
+
+
+class Ruling(enum.StrEnum):
+    """What the runs say of a claim."""
+
+    SUPPORTED = "supported"
+    NOT_SUPPORTED = "not_supported"
+    NOT_RESOLVED = "not_resolved"
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A number that a claim predicts, as the runs have it.
+
+    Attributes:
+        name: what the number is, in words.
+        predicted: what the claim says it is.
+        margin: how far from the prediction it may be and still agree.
+        estimate, low, high: the number and its 95 % interval; None where the runs set no limit.
+    """
+
+    name: str
+    predicted: float
+    margin: float
+    estimate: float | None
+    low: float | None
+    high: float | None
+
+    @property
+    def ruling(self) -> Ruling:
+        """Whether the interval lies within the margin of the prediction, outside, or across its end."""
+        low = -math.inf if self.low is None else self.low
+        high = math.inf if self.high is None else self.high
+        if self.predicted - self.margin <= low and high <= self.predicted + self.margin:
+            return Ruling.SUPPORTED
+        apart = high < self.predicted - self.margin or low > self.predicted + self.margin
+        return Ruling.NOT_SUPPORTED if apart else Ruling.NOT_RESOLVED
+
+    @property
+    def could_show(self) -> float | None:
+        """The difference from the prediction that these runs would show in four of five repetitions."""
+        if self.low is None or self.high is None:
+            return None
+        return self.margin + (self.high - self.low) / 2 * FOUND / HALF
+
+    def __str__(self) -> str:
+        if self.estimate is None:
+            return f"{self.name} is not known ({number(self.predicted)} is claimed)"
+        text = (
+            f"{self.name} is {number(self.estimate)} {span(self.low, self.high)}, {number(self.predicted)} is claimed"
+        )
+        return text if self.could_show is None else f"{text} (a difference of {number(self.could_show)} would show)"
+
+
+@dataclass(frozen=True)
+class JudgedClaim:
+    """A claim of the source, the word for it, and the evidence.
+
+    Attributes:
+        id: S0-1 to S0-15, the claims in the order in which the source makes them.
+        claim: what the source says.
+        rows: the runs that the evidence is from, in words.
+        evidence: the numbers that decide.
+        reason: what decided beside the numbers, in a sentence; may be empty.
+    """
+
+    id: str
+    claim: str
+    ruling: Ruling
+    rows: str
+    evidence: tuple[Measured, ...]
+    reason: str
+
+    @property
+    def finding(self) -> str:
+        """The evidence in sentences."""
+        numbers = "; ".join(map(str, self.evidence))
+        return " ".join(part for part in (numbers and f"{numbers[0].upper()}{numbers[1:]}.", self.reason) if part)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The claim in plain numbers and strings."""
+        shown = [asdict(each) | {"could_show": each.could_show, "ruling": each.ruling} for each in self.evidence]
+        return asdict(self) | {"evidence": shown, "finding": self.finding}
+
+
+def together(rulings: Sequence[Ruling]) -> Ruling:
+    """The word for a claim of several parts: every part must agree, and one that contradicts is enough."""
+    if Ruling.NOT_SUPPORTED in rulings:
+        return Ruling.NOT_SUPPORTED
+    return Ruling.NOT_RESOLVED if not rulings or Ruling.NOT_RESOLVED in rulings else Ruling.SUPPORTED
+
+
+def measured(name: str, predicted: float, margin: float, estimate: Estimate, sign: float = 1.0) -> Measured:
+    """A constant of a fit as evidence; with a `sign` of -1, minus the constant."""
+    if not estimate.identified or estimate.estimate is None:
+        return Measured(name, predicted, margin, None, None, None)
+    ends = (estimate.ci_low, estimate.ci_high)
+    low, high = ends if sign > 0 else (None if end is None else -end for end in reversed(ends))
+    return Measured(name, predicted, margin, sign * estimate.estimate, low, high)
+
+
+def normal(name: str, predicted: float, margin: float, estimate: float, se: float) -> Measured:
+    """A number with a standard error as evidence."""
+    return Measured(name, predicted, margin, estimate, estimate - HALF * se, estimate + HALF * se)
+
+
+def common_ratio(ratio: ArrayLike, error: ArrayLike) -> tuple[float, float]:
+    """The mean of ratios with errors of their own, and its standard error.
+
+    Rows that scatter by more than their errors have a scatter in common, which enters the weights and the error of the
+    mean (random effects, DerSimonian and Laird 1986).
+    """
+    value, weight = np.asarray(ratio, float), np.asarray(error, float) ** -2.0
+    mean = np.sum(weight * value) / np.sum(weight)
+    excess = np.sum(weight * (value - mean) ** 2) - (len(value) - 1)
+    # One row has no scatter: the divisor is then 0.
+    spread = max(0.0, excess / (np.sum(weight) - np.sum(weight**2) / np.sum(weight))) if len(value) > 1 else 0.0
+    weight = 1 / (1 / weight + spread)
+    return float(np.sum(weight * value) / np.sum(weight)), float(np.sum(weight) ** -0.5)
