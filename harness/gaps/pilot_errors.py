@@ -16,7 +16,7 @@ from sweeps.config import RunConfig
 from sweeps.errors import InputError
 
 # Fewer cells than this do not say how errors change with the sizes.
-FEWEST_CELLS = 4
+FEWEST_PILOT_CELLS = 4
 _LABELS = ("architecture", "tokenizer", "domain")
 
 
@@ -68,13 +68,15 @@ def expected_from(table: pd.DataFrame, source: Path) -> Callable[[RunConfig], Ex
     trends = {}
     for estimator, own in rows.groupby("estimator"):
         cells = [cell for _, cell in own.groupby("cluster", sort=False)]
-        if len(cells) >= FEWEST_CELLS:
+        if len(cells) >= FEWEST_PILOT_CELLS:
             found = cell_gaps([Draws(cell["G"].to_numpy(float), cell["G_se"].to_numpy(float)) for cell in cells])
             # A gap that is not above its error says only that the gap is not larger.
             gaps = [max(gap.gap, gap.se) for gap in found]
             trends[estimator] = _trend(cells, gaps), _trend(cells, [gap.draw_sd for gap in found])
     if not trends:
-        raise InputError(source, "--errors", f"{rows['cluster'].nunique()} cells", f"at least {FEWEST_CELLS} cells")
+        raise InputError(
+            source, "--errors", f"{rows['cluster'].nunique()} cells", f"at least {FEWEST_PILOT_CELLS} cells"
+        )
 
     def of(run: RunConfig) -> Expected | None:
         estimator = "probe" if run.data.half is None else "twin"

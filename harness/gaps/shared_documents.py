@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from jaxtyping import Float, Int
 
 from harness.gaps.cells import FinishedCell
 from harness.gaps.estimators import influences
@@ -35,21 +36,36 @@ def with_shared_errors(rows: pd.DataFrame, out: Path, units: str = "tokens") -> 
     Raises:
         InputError: a segment of a record is damaged.
     """
-    runs = {run.run_id: run for run in read_configs(out)}
-    ended = frozenset(runs)  # a row that has a twin gap has a twin that was evaluated
+    texts = {run.run_id: _text(run) for run in read_configs(out)}
     found, places = [], dict[tuple[tuple[str, ...], int], int]()
-    for run_id, estimator in zip(rows["run_id"], rows["estimator"], strict=True):
-        run = runs[run_id]
-        losses = FinishedCell(out, (run,), ended).of(run)
-        of_run = influences(*gap_sides(estimator, *losses, run.steps, bits=units == "bytes"))
-        keys = [places.setdefault((_text(run), int(cluster)), len(places)) for cluster in of_run.clusters]
-        found.append((keys, of_run.parts))
+    for run_id, (groups, parts) in zip(rows["run_id"], documents_of_gaps(rows, out, units), strict=True):
+        keys = [places.setdefault((texts[run_id], int(group)), len(places)) for group in groups]
+        found.append((keys, parts))
     vectors = np.zeros((len(found), len(places)))
     for vector, (keys, parts) in zip(vectors, found, strict=True):
         vector[keys] = parts
     # Of any number of groups, as many numbers as there are rows keep all products.
     left, sizes, _ = np.linalg.svd(vectors, full_matrices=False)
     return rows.assign(**{SHARED: [*map(tuple, left * sizes)]})
+
+
+def documents_of_gaps(
+    rows: pd.DataFrame, out: Path, units: str = "tokens"
+) -> list[tuple[Int[np.ndarray, "groups"], Float[np.ndarray, "groups"]]]:
+    """For each row the groups of documents that its gap was measured on, and the part of the error that each brings.
+
+    Two gaps of runs on one domain have the covariance that is the sum of the products of their parts. The arguments are
+    those of `with_shared_errors`.
+    """
+    runs = {run.run_id: run for run in read_configs(out)}
+    ended = frozenset(runs)  # a row that has a twin gap has a twin that was evaluated
+    found = []
+    for run_id, estimator in zip(rows["run_id"], rows["estimator"], strict=True):
+        run = runs[run_id]
+        losses = FinishedCell(out, (run,), ended).of(run)
+        of_run = influences(*gap_sides(estimator, *losses, run.steps, bits=units == "bytes"))
+        found.append((of_run.clusters.astype(np.int32), of_run.parts.astype(np.float32)))
+    return found
 
 
 def _text(run: RunConfig) -> tuple[str, ...]:

@@ -33,8 +33,9 @@ class ClaimWorld:
         truth: in words.
         gap: (N, D, U) -> the gap of the reference group, nats per token.
         online: what the online estimator shows of a gap, as a factor.
-        shares: a in N* ~ C^a of its losses.
+        share: a in N* ~ C^a of its losses.
         expected: claim -> the right words; several where the design need not resolve what the world leaves open.
+        apart: by how much the last group of a block has another exponent of N than the others.
     """
 
     id: str
@@ -43,6 +44,7 @@ class ClaimWorld:
     online: float
     share: float
     expected: Mapping[str, tuple[Ruling, ...]]
+    apart: float = 0.0
 
 
 def _expected(law: Ruling, shared: tuple[Ruling, ...], **others: tuple[Ruling, ...]) -> dict[str, tuple[Ruling, ...]]:
@@ -70,6 +72,15 @@ CLAIM_WORLDS = {
             _expected(NO, (YES,), _5=(YES, NO, OPEN)),
         ),
         ClaimWorld(
+            "classical", "G = N^0.8 / U, degrees of freedom over unique tokens",
+            lambda n, d, u: n**0.8 / u, 0.0, 0.5, _expected(NO, (YES,), _5=(YES, NO, OPEN)),
+        ),
+        ClaimWorld(
+            "apart", "the law, but the last group of every block has another exponent of N, by 0.3",
+            lambda n, d, u: predict_gap(n, d), 1.0, 1 / (1 + PUBLISHED_GAP.z),
+            _expected(YES, (NO,), _4=(YES, OPEN)), 0.3,
+        ),
+        ClaimWorld(
             "no_gap", "no gap at all", lambda n, d, u: np.zeros(len(n)), 1.0, 0.5,
             _expected(OPEN, (OPEN,), _1=(NO,), _13=(NO,), _15=(NO,)),
         ),
@@ -87,7 +98,7 @@ def draw_blocks(world: ClaimWorld, design: Blocks, rng: np.random.Generator) -> 
 
 def _draw_block(world: ClaimWorld, name: str, rows: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame:
     n, d, unique = (rows[role].to_numpy(float) for role in ("N", "D", "U"))
-    gap = world.gap(n, d, unique) * _factor(name, rows)
+    gap = world.gap(n, d, unique) * _factor(name, rows, world.apart)
     # The error of a gap is in proportion to it, as in the pilot: from gaps of .003 to .5 nats it grew with power 0.85.
     error = np.hypot(rows["G_se"].to_numpy(float) * gap / rows["gap_expected"].to_numpy(float), LEAST_ERROR)
     online_error = rows["gap_online_se"].to_numpy(float)
@@ -102,12 +113,15 @@ def _draw_block(world: ClaimWorld, name: str, rows: pd.DataFrame, rng: np.random
     )
 
 
-def _factor(name: str, rows: pd.DataFrame) -> Float[np.ndarray, "rows"]:
-    if name == "architectures":
-        return np.where(rows["architecture"].isin(["dense", "parallel"]), 1.0, MIXTURE)
-    if name == "temperature":
-        return (rows["batch"].to_numpy(float) / rows["batch"].to_numpy(float).min()) ** BATCH_POWER
-    return np.ones(len(rows))
+def _factor(name: str, rows: pd.DataFrame, apart: float) -> Float[np.ndarray, "rows"]:
+    by = {"architectures": "architecture", "tokenizers": "tokenizer", "temperature": "B"}.get(name)
+    if by is None:
+        return np.ones(len(rows))
+    labels = rows[by].to_numpy()
+    factor = (rows["N"].to_numpy(float) / 1e5) ** np.where(labels == max(labels), apart, 0.0)
+    if by == "architecture":
+        return factor * np.where(np.isin(labels, ["dense", "parallel"]), 1.0, MIXTURE)
+    return factor * (labels.astype(float) / min(labels)) ** BATCH_POWER if by == "B" else factor
 
 
 def try_claims(design: Blocks, tables: int, seed: int = 0) -> pd.DataFrame:

@@ -33,7 +33,7 @@ from sweeps.published_gap import PUBLISHED_GAP, GapConstants
 # An exponent agrees with the claimed one within this margin: a third of alpha, a quarter of beta.
 EXPONENT = 0.1
 # The same for the difference of two measured slopes, of groups or of branches: half of alpha, a third of beta.
-SHARED = 0.15
+SAME_SLOPES = 0.15
 # Two prefactors count as equal, and a prefactor as within the claimed 1.6, up to this factor.
 PREFACTOR = 1.1
 CLAIMED_RATIO = 1.6
@@ -200,10 +200,10 @@ def _crossover(blocks: Blocks, contest: tuple[Judgement, Mapping[str, SolvedFit]
         return NOT_RUN
     rows, name = blocks["once"], "the change of the slope in D at the crossover"
     sides = [fit_surface(side) for side in _sides(rows)]
-    change = Measured(name, -PUBLISHED_GAP.beta, SHARED, None, None, None)
+    change = Measured(name, -PUBLISHED_GAP.beta, SAME_SLOPES, None, None, None)
     if sides[0] is not None and sides[1] is not None:
         (first, first_se), (second, second_se) = (side.slope(IN_D) for side in sides if side is not None)
-        change = normal(name, -PUBLISHED_GAP.beta, SHARED, second - first, math.hypot(first_se, second_se))
+        change = normal(name, -PUBLISHED_GAP.beta, SAME_SLOPES, second - first, math.hypot(first_se, second_se))
     if change.ruling is Ruling.NOT_SUPPORTED:
         return Ruling.NOT_SUPPORTED, _said(rows), (change,), "Without that change there is no crossover."
     place = curvature_estimates(contest[1][TESTED_LAW])["u_star"]
@@ -241,13 +241,13 @@ def _shared(rows: pd.DataFrame, by: str) -> Told:
         value, se = differences[first, second]
         half = surface.half_width(se, 0.9)
         label = f"{name} of {surface.groups[first]} minus that of {surface.groups[second]} (90 %)"
-        evidence.append(Measured(label, 0.0, SHARED, value, value - half, value + half))
+        evidence.append(Measured(label, 0.0, SAME_SLOPES, value, value - half, value + half))
         widest.append(max(abs(value) + surface.half_width(se, 0.9) for value, se in differences.values()))
-    apart = any(abs(each.estimate or 0.0) > SHARED for each in evidence)
+    apart = any(abs(each.estimate or 0.0) > SAME_SLOPES for each in evidence)
     if p_value <= 0.01 and apart:
         ruling = Ruling.NOT_SUPPORTED
     else:
-        ruling = Ruling.SUPPORTED if max(widest) <= SHARED else Ruling.NOT_RESOLVED
+        ruling = Ruling.SUPPORTED if max(widest) <= SAME_SLOPES else Ruling.NOT_RESOLVED
     text = f"Equal slopes of {len(surface.groups)} groups have p = {p_value:.2g} (F test)."
     return ruling, _said(rows), tuple(evidence), text
 
@@ -287,8 +287,8 @@ def _temperature(blocks: Blocks) -> Told:
     if "temperature" not in blocks:
         return NOT_RUN
     rows = blocks["temperature"]
-    ruling, said, evidence, text = _shared(rows, "batch")
-    surface = compare_groups(rows, "batch", levels_only=True)
+    ruling, said, evidence, text = _shared(rows, "B")
+    surface = compare_groups(rows, "B", levels_only=True)
     if surface is None:
         return Ruling.NOT_RESOLVED, said, evidence, text
     p_value = surface.equality([0])

@@ -1,0 +1,133 @@
+"""The runs and the cells of a study: the table that is committed, and the blocks that its claims are judged on."""
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from harness.gaps.cells import cell_key
+from harness.gaps.pilot_errors import Expected
+from harness.gaps.replicates import Draws, cell_gaps
+from harness.gaps.roles import RUN_ROLES, roles_for_runs
+from harness.gaps.shared_documents import SHARED, documents_of_gaps
+from harness.record.table import runs_table
+from models.count import count
+from sweeps.config import RunConfig
+from sweeps.errors import InputError
+from sweeps.grid import Sweep, load
+
+# The columns that a study's table has beside those of a table of runs: the block of the run, and the groups of
+# documents that its gap was measured on with the part of its error that each brings.
+BLOCK, GROUPS, PARTS = "block", "document_groups", "document_parts"
+
+
+def study_runs(out: Path) -> pd.DataFrame:
+    """The table of runs of a study's sweep, with `block`, `document_groups` and `document_parts`.
+
+    A pair of twins has its documents in the row of half `a`; other rows have empty lists.
+
+    Raises:
+        InputError: a folder that holds no sweep, or whose record is damaged.
+    """
+    table = runs_table(out)
+    blocks = {cell.config.run_id: cell.block for cell in load(out / "sweep.yaml").cells if cell.config}
+    rows, _ = roles_for_runs(table, "twin")
+    documents = dict(zip(rows["run_id"], documents_of_gaps(rows, out), strict=True))
+    nothing = (np.zeros(0, np.int32), np.zeros(0, np.float32))
+    groups, parts = zip(*(documents.get(run_id, nothing) for run_id in table["run_id"]), strict=True)
+    table.insert(1, BLOCK, [blocks[run_id] for run_id in table["run_id"]])
+    return table.assign(**{GROUPS: groups, PARTS: parts})
+
+
+def study_cells(runs: pd.DataFrame, units: str = "tokens") -> pd.DataFrame:
+    """The cells of a study's table of runs in roles, by the twin gap, with the column `block`.
+
+    `G` and `G_se` are the mean over the draws and its error (`harness.gaps.replicates`); `gap_online` and
+    `gap_online_se` are the mean of the online gaps with the error from their spread; L is the mean held-out loss;
+    `converged` says whether the gaps of all draws had settled. If the table has the documents of its gaps, `G_shared`
+    holds the errors that cells share (`harness.gaps.shared_documents`).
+
+    Args:
+        runs: what `study_runs` returns, as it is or read back from parquet.
+        units: tokens, or bytes: D and U in bytes and gaps in bits per byte.
+
+    Raises:
+        InputError: a table without blocks, or without a finished pair of twins.
+    """
+    if BLOCK not in runs.columns:
+        raise InputError("runs", "columns", "no block", "the column block, of a study's table")
+    rows, _ = roles_for_runs(runs, "twin", units)
+    cells = [cell for _, cell in rows.groupby([BLOCK, "cluster"], sort=False)]
+    found = cell_gaps([Draws(cell["G"].to_numpy(float), cell["G_se"].to_numpy(float)) for cell in cells])
+    table = pd.DataFrame([_row(cell) for cell in cells])
+    table = table.assign(G=[gap.gap for gap in found], G_se=[gap.se for gap in found])
+    table["degrees"] = [gap.degrees for gap in found]
+    return table.assign(**{SHARED: _shared(cells)}) if PARTS in runs.columns else table
+
+
+def _row(cell: pd.DataFrame) -> dict:
+    first = cell.iloc[0]
+    names = (BLOCK, "architecture", "tokenizer", "domain", "schedule", "weight_decay", "width", "depth", *RUN_ROLES)
+    row = {name: first[name] for name in names if name in cell.columns}
+    row |= {name: first[name] for name in ("N_total", "N_active", "D_bytes", "bytes_per_token", "cluster")}
+    online = cell["gap_online"].dropna().to_numpy(float)
+    row |= {"draws": len(cell), "L": cell["L"].mean(), "converged": bool(cell["converged"].all())}
+    row["gap_online"] = float(online.mean()) if len(online) else None
+    row["gap_online_se"] = float(online.std(ddof=1) / len(online) ** 0.5) if len(online) > 1 else None
+    for name in ("gap_probe", "placebo_twin", "placebo_twin_se", "gap_drift", "noise_scale"):
+        row[name] = cell[name].mean()
+    return row
+
+
+def _shared(cells: list[pd.DataFrame]) -> list[tuple[float, ...]]:
+    """For each cell the mean of its draws' vectors of documents, in as many numbers as there are cells."""
+    places: dict[tuple[str, int], int] = {}
+    entries = []
+    for cell in cells:
+        vector: dict[int, float] = {}
+        domain, errors = str(cell["domain"].iloc[0]), cell["G_se"].to_numpy(float)
+        for error, groups, parts in zip(errors, cell[GROUPS], cell[PARTS], strict=True):
+            # Parts are of gaps in nats per token; in bits per byte all parts of a gap change by one factor.
+            size = float(np.sqrt(np.sum(np.square(parts))))
+            factor = error / size / len(cell) if size else 0.0
+            for group, part in zip(groups, parts, strict=True):
+                place = places.setdefault((domain, int(group)), len(places))
+                vector[place] = vector.get(place, 0.0) + factor * float(part)
+        entries.append(vector)
+    dense = np.zeros((len(cells), max(len(places), 1)))
+    for row, vector in zip(dense, entries, strict=True):
+        row[list(vector)] = list(vector.values())
+    left, sizes, _ = np.linalg.svd(dense, full_matrices=False)
+    return [*map(tuple, left * sizes)]
+
+
+def blocks_of(runs: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """Block -> its cells, as `harness.fit.gap_law.claims` judges them: tokenizers in bytes, all else in tokens."""
+    blocks = {}
+    for name, rows in runs.groupby(BLOCK, sort=False):
+        blocks[str(name)] = study_cells(rows, "bytes" if name == "tokenizers" else "tokens")
+    return blocks
+
+
+def design_blocks(sweeps: Iterable[Sweep], expected: Callable[[RunConfig], Expected | None]) -> dict[str, pd.DataFrame]:
+    """The blocks of sweeps that have not run: their cells with the gaps and errors that a pilot expects.
+
+    `G_se` is the error of the mean over a cell's draws, `gap_expected` the gap; the online gap is taken to be four
+    times as uncertain as the twin gap, as in the pilot.
+    """
+    rows: dict[RunConfig, dict] = {}
+    for sweep in sweeps:
+        for cell in sweep.cells:
+            run = cell.config
+            if run is None or (key := cell_key(run)) in rows or (found := expected(run)) is None:
+                continue
+            sizes, error = count(run.model), found.error / cell.settings["draws"] ** 0.5
+            rows[key] = {
+                BLOCK: cell.block, "architecture": run.model.architecture, "tokenizer": run.data.tokenizer,
+                "domain": run.data.domain, "N": sizes.nonembedding, "N_active": sizes.active, "D": run.tokens,
+                "U": run.data.unique_tokens, "B": run.batch_tokens, "G_se": error, "gap_online_se": 4 * error,
+                "gap_expected": found.gap,
+            }  # fmt: skip
+    table = pd.DataFrame(list(rows.values()))
+    return {str(name): cells.reset_index(drop=True) for name, cells in table.groupby(BLOCK, sort=False)}
