@@ -29,6 +29,7 @@ from harness.cli.options import (
     Units,
     Where,
     Workers,
+    writable,
 )
 from harness.cli.simulate import worlds
 from harness.cli.table import command
@@ -280,7 +281,7 @@ def _predict(
 
 @command(app, "optima", "harness.cli.show_choices:show_optima", compiles=True)
 def _optima(
-    table: Annotated[Path, Argument(metavar="FILE", help=_FILE_OF_RUNS)],
+    table: Annotated[Path, Argument(metavar="FILE", help=FILE_OF_RUNS)],
     by: Annotated[str, Option(metavar="A,B", help="the columns or roles that make a group, e.g. N,D")],
     over: Annotated[str, Option(metavar="A,B", help="the settings to optimise, e.g. lr,B")],
     set_: SetOption = [],  # noqa: B006
@@ -363,7 +364,7 @@ def _allocate(
         Option(
             "--json",
             metavar="[FILE]",
-            callback=_writable,
+            callback=writable,
             help="write JSON to FILE, or to the terminal in place of the tables",
         ),
     ] = None,

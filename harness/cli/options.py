@@ -8,7 +8,7 @@ from typer import Argument, Option
 from sweeps.errors import InputError
 
 
-def _writable(file: Any) -> Any:
+def writable(file: Any) -> Any:
     """Refuse a file in a folder that does not exist before the work, not after."""
     if file is not None and not Path(file).absolute().parent.is_dir():
         raise InputError(file, "--json", "no such folder", "a file in a folder that exists")
@@ -29,7 +29,7 @@ FitArgument = Annotated[Path, Argument(metavar="FIT.json", help="the file that `
 JsonFlag = Annotated[bool, Option("--json", help="print JSON instead of a table")]
 JsonFile = Annotated[
     Path | None,
-    Option("--json", metavar="FILE", callback=_writable, help="also write the result to FILE as JSON"),
+    Option("--json", metavar="FILE", callback=writable, help="also write the result to FILE as JSON"),
 ]
 Workers = Annotated[
     int | None,
