@@ -11,6 +11,7 @@ from harness.gaps.pilot_errors import Expected
 from harness.gaps.replicates import Draws, cell_gaps
 from harness.gaps.roles import RUN_ROLES, roles_for_runs
 from harness.gaps.shared_documents import SHARED, documents_of_gaps
+from harness.record.sweep_folder import read_configs
 from harness.record.table import runs_table
 from models.count import count
 from sweeps.config import RunConfig
@@ -31,7 +32,8 @@ def study_runs(out: Path) -> pd.DataFrame:
         InputError: a folder that holds no sweep, or whose record is damaged.
     """
     table = runs_table(out)
-    blocks = {cell.config.run_id: cell.block for cell in load(out / "sweep.yaml").cells if cell.config}
+    of_cell = {cell_key(cell.config): cell.block for cell in load(out / "sweep.yaml").cells if cell.config}
+    blocks = {run.run_id: of_cell[cell_key(run)] for run in read_configs(out)}
     rows, _ = roles_for_runs(table, "twin")
     documents = dict(zip(rows["run_id"], documents_of_gaps(rows, out), strict=True))
     nothing = (np.zeros(0, np.int32), np.zeros(0, np.float32))

@@ -3,13 +3,17 @@
 import json
 
 import numpy as np
+import pandas as pd
 import pytest
 import yaml
 
 from harness.gaps.cells import cells_table, gap_rows
+from harness.gaps.roles import roles_for_runs
+from harness.gaps.shared_documents import with_shared_errors
 from harness.gaps.wanted import errors_not_reached
 from harness.record.sweep_folder import read_configs
 from harness.record.table import runs_table
+from harness.study.cells import blocks_of, study_cells, study_runs
 
 # The shape of the sweep of twins, so that its programs are compiled once.
 SHAPE = {"context": 16, "width": 16, "depth": 1, "heads": 2, "batch": 2, "probe_windows": 24}
@@ -66,6 +70,24 @@ def test_a_cell_is_the_mean_of_its_draws(wanted, isogap):
     assert (row["draws"], row["runs"]) == (3, 3) and row["gap_twin_se"] > 0
     shown = isogap("gaps", out, "--json")
     assert [each["gap_twin"] for each in json.loads(shown.out)] == pytest.approx(cells["gap_twin"].tolist())
+
+
+def test_the_table_of_a_study_has_its_cells_and_the_errors_that_they_share(wanted, tmp_path):
+    out, _ = wanted
+    study_runs(out).to_parquet(tmp_path / "runs.parquet")
+    table, cells = pd.read_parquet(tmp_path / "runs.parquet"), cells_table(out)
+    blocks = blocks_of(table)
+    assert list(blocks) == ["blocks[0]", "blocks[1]", "blocks[2]"]
+    found = pd.concat(blocks.values())
+    np.testing.assert_allclose(found["G"], cells["gap_twin"].astype(float))
+    np.testing.assert_allclose(found["G_se"], cells["gap_twin_se"].astype(float))
+    # The covariance of two cells is the mean of the covariances of their runs.
+    rows, _ = roles_for_runs(runs_table(out), "twin")
+    of_runs = np.stack([np.asarray(vector) for vector in with_shared_errors(rows, out)["G_shared"]])
+    of_cells = np.stack([np.asarray(vector) for vector in study_cells(table)["G_shared"]])
+    members = [np.asarray(rows["cluster"] == cluster) for cluster in dict.fromkeys(rows["cluster"])]
+    means = np.stack([of_runs[member].mean(axis=0) for member in members])
+    np.testing.assert_allclose(of_cells @ of_cells.T, means @ means.T, rtol=1e-4, atol=1e-12)
 
 
 def test_the_last_gap_does_not_depend_on_the_small_probes(run):
