@@ -99,7 +99,7 @@ def draw_blocks(world: ClaimWorld, design: Blocks, rng: np.random.Generator) -> 
 def _draw_block(world: ClaimWorld, name: str, rows: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame:
     n, d, unique = (rows[role].to_numpy(float) for role in ("N", "D", "U"))
     gap = world.gap(n, d, unique) * _factor(name, rows, world.apart)
-    # The error of a gap is in proportion to it: in the pilot it grew as about the power 0.8 of gaps of 0.003 to 0.5 nats.
+    # The error of a gap is in proportion to it: in the pilot it grew about as the power 0.8 of gaps of 0.003 to 0.5.
     error = np.hypot(rows["G_se"].to_numpy(float) * gap / rows["gap_expected"].to_numpy(float), LEAST_ERROR)
     online_error = rows["gap_online_se"].to_numpy(float)
     # A loss whose compute-optimal N grows as C^share, with an irreducible part: alpha + beta = 0.6.

@@ -1,0 +1,74 @@
+"""The studies that come with isogap: what each asks, the sweeps that answer it, and its folder."""
+
+import importlib.resources
+from pathlib import Path
+from typing import Annotated
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from sweeps.errors import InputError
+
+
+class Forecast(BaseModel):
+    """The forecasts of a study: the laws are fitted to one block, and forecast the cells of a sweep before it is run.
+
+    Attributes:
+        fitted_to: the block whose cells the laws are fitted to.
+        sweep: the preset that is forecast.
+        gap, loss: the ids of the competing laws of the gap, and of the held-out loss.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    fitted_to: str
+    sweep: str
+    gap: tuple[str, ...]
+    loss: tuple[str, ...]
+
+
+class Study(BaseModel):
+    """A question of a paper, and how it is answered here.
+
+    Attributes:
+        question: in a sentence.
+        sweeps: presets, in the order in which they are run.
+        forecast: what is forecast before it is run; None for a study without forecasts.
+        judge: how the runs are judged, a name of `harness.study.judges`.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str
+    question: str
+    sweeps: Annotated[tuple[str, ...], Field(min_length=1)]
+    judge: str
+    forecast: Forecast | None = None
+
+
+def studies_folder() -> Path:
+    """The folder of the studies, one folder each."""
+    return Path(str(importlib.resources.files("sweeps") / "studies"))
+
+
+def study_names() -> tuple[str, ...]:
+    """The names of the studies."""
+    return tuple(sorted(file.parent.name for file in studies_folder().glob("*/study.yaml")))
+
+
+def load_study(name: str) -> Study:
+    """The study of this name; InputError if there is none."""
+    if name not in study_names():
+        raise InputError("study", "NAME", name, f"one of {', '.join(study_names())}")
+    return read_study(studies_folder() / name / "study.yaml")
+
+
+def read_study(file: Path) -> Study:
+    """Read a declaration; InputError for one that is not valid."""
+    try:
+        return Study.model_validate(yaml.safe_load(file.read_text(encoding="utf-8")))
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        raise InputError(file, ".".join(map(str, first["loc"])), first["input"], first["msg"]) from None
+    except (OSError, yaml.YAMLError) as error:
+        raise InputError(file, "file", type(error).__name__, "the declaration of a study") from None
