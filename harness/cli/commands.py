@@ -118,6 +118,19 @@ def _tune(
     """Train a sweep at several learning rates; the best rate of each size, and the rule that they follow."""
 
 
+@command(app, "study", "harness.cli.study:study", trains=True, compiles=True)
+def _study(
+    name: Annotated[str | None, Argument(metavar="[NAME]", help="a study; without one they are listed")] = None,
+    out: Annotated[
+        str | None, Option(metavar="DIR", help="the study's folder: its sweeps, table, verdict and page; it goes on")
+    ] = None,
+    workers: Workers = None,
+    max_minutes: MaxMinutes = None,
+    cache: Cache = None,
+) -> None:
+    """Answer a paper's question with one command: run its sweeps, judge them, write verdict and figures."""
+
+
 @command(app, "status", "harness.cli.show_status:show_status")
 def _status(out: FolderArgument, json_: JsonFlag = False) -> None:
     """One line per run: where it stands, its loss, why it failed; progress and time to go."""

@@ -8,6 +8,7 @@ from harness.fit.laws.held import parse_held, with_held
 from harness.gaps.cells import cells_table
 from harness.record.table import check_ending, export, write_table
 from harness.source import parse_roles
+from harness.study.studies import study_of
 from harness.terminal import working
 from sweeps.errors import InputError
 
@@ -39,6 +40,11 @@ def write_page(
     """
     if fix and law is None:
         raise InputError("--fix", "value", ", ".join(fix), "none without --law")
+    if law is None and study_of(Path(source)) is not None:
+        from harness.study.page import write_study_page
+
+        with working("judging the study and drawing its page"):
+            return write_study_page(Path(source), to)
     law = law if law is None else with_held(law, parse_held(fix))
     with working("fitting the laws and drawing the page"):
         from harness.report.write import write_report  # JAX and plotly, which an export does not need

@@ -42,6 +42,14 @@ def study_runs(out: Path) -> pd.DataFrame:
     return table.assign(**{GROUPS: groups, PARTS: parts})
 
 
+def read_study_runs(file: Path) -> pd.DataFrame:
+    """Read a table of `study_runs` back; InputError for a file that is none."""
+    try:
+        return pd.read_parquet(file)
+    except (OSError, ValueError) as error:  # pyarrow's own errors are ValueErrors
+        raise InputError(file, "file", type(error).__name__, "the table of a study, in parquet") from None
+
+
 def study_cells(runs: pd.DataFrame, units: str = "tokens") -> pd.DataFrame:
     """The cells of a study's table of runs in roles, by the twin gap, with the column `block`.
 

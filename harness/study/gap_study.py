@@ -20,9 +20,9 @@ from sweeps.errors import InputError
 # The laws that compete to describe the gap of text read once, and of all text.
 FRESH_LAWS = ("gap", "gap_smooth", "gap_n_free", "gap_free_n", "gap_kaplan", "gap_classical")
 REPEATED_LAWS = (*FRESH_LAWS, "gap_epochs")
-PERMUTATIONS = 400
+N_PERMUTATIONS = 400
 # The share of 5 % tests on tables without an effect that may be positive, beyond which a test is not to be trusted.
-PLACEBO_LIMIT = 0.08
+FALSE_LIMIT = 0.08
 
 
 @dataclass(frozen=True)
@@ -124,7 +124,7 @@ def instrument_checks(runs: pd.DataFrame, blocks: Blocks, seed: int = 0) -> tupl
         checks.append(_check("gaps between two halves of held-out text, which no model has read", scores > 1.96))
     if "once" in blocks:
         rng, rows, found = np.random.default_rng(seed), blocks["once"], []
-        for _ in range(PERMUTATIONS):
+        for _ in range(N_PERMUTATIONS):
             surface = fit_surface(rows.assign(N=rng.permutation(rows["N"].to_numpy())))
             if surface is not None:
                 value, se = surface.slope(1)
@@ -137,7 +137,7 @@ def instrument_checks(runs: pd.DataFrame, blocks: Blocks, seed: int = 0) -> tupl
 def _check(name: str, positive: np.ndarray) -> Check:
     count, total = int(positive.sum()), len(positive)
     interval = binomtest(count, total).proportion_ci(0.95)
-    passed = bool(interval.low <= 0.05) and count / total <= PLACEBO_LIMIT
+    passed = bool(interval.low <= 0.05) and count / total <= FALSE_LIMIT
     return Check(name, total, count / total, float(interval.low), float(interval.high), passed)
 
 

@@ -72,3 +72,9 @@ def read_study(file: Path) -> Study:
         raise InputError(file, ".".join(map(str, first["loc"])), first["input"], first["msg"]) from None
     except (OSError, yaml.YAMLError) as error:
         raise InputError(file, "file", type(error).__name__, "the declaration of a study") from None
+
+
+def study_of(source: Path) -> Path | None:
+    """The declaration of the study whose table of runs this is, or None: a parquet file beside a `study.yaml`."""
+    file = source.with_name("study.yaml")
+    return file if source.suffix == ".parquet" and file.is_file() else None

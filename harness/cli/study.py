@@ -1,0 +1,38 @@
+"""`isogap study`: the studies there are, or one of them carried out."""
+
+from pathlib import Path
+
+import typer
+
+from harness.files import default_cache, open_folder
+from harness.study.carry_out import carry_out
+from harness.study.page import write_study_page
+from harness.study.studies import load_study, studies_folder, study_names
+from harness.terminal import print_rows
+from harness.train.session import Session
+from sweeps.errors import InputError
+
+
+def study(
+    name: str | None, out: str | None, workers: int | None, max_minutes: float | None, cache: Path | None
+) -> None:
+    """Print the studies; or run one, write its results, and exit with its status.
+
+    Raises:
+        InputError: no study of that name, or a folder that cannot be used.
+        typer.Exit: after a study, with the exit status.
+    """
+    if name is None:
+        studies = map(load_study, study_names())
+        print_rows([{"study": s.name, "question": s.question, "sweeps": ", ".join(s.sweeps)} for s in studies])
+        return
+    chosen = load_study(name)
+    if out is None:
+        raise InputError("study", "--out", None, "the folder of the study's sweeps and results")
+    folder = open_folder(out)
+    session = Session(folder, cache or default_cache(), workers=workers, max_minutes=max_minutes)
+    status = carry_out(chosen, folder, session)
+    if status in (0, 3) and chosen.judge == "gap":
+        (folder / "study.yaml").write_bytes((studies_folder() / name / "study.yaml").read_bytes())
+        print(write_study_page(folder / "runs.parquet"))
+    raise typer.Exit(status)

@@ -1,0 +1,182 @@
+"""The figures of the gap law's study, as images for its page and for the repository. matplotlib draws them."""
+
+import io
+import logging
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from harness.fit.gap_law.claims import Blocks
+from harness.fit.gap_law.constants import predict_gap, reduced_data
+from harness.fit.gap_law.rulings import JudgedClaim, Ruling
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+DOTS_PER_INCH = 160
+INK, FAINT, GRID, ACCENT = "#222222", "#6b6b6b", "#e6e4df", "#b3541e"
+RULING_COLOURS = {Ruling.SUPPORTED: "#2b6f77", Ruling.NOT_SUPPORTED: ACCENT, Ruling.NOT_RESOLVED: "#8a8a8a"}
+MARKS = ("o", "s", "D", "^", "v", "P", "X", "h")
+# How many margins from the claim are shown; what lies beyond is drawn at the edge.
+SHOWN_MARGINS = 6.0
+
+
+def draw_figures(blocks: Blocks, claims: tuple[JudgedClaim, ...], kind: str) -> dict[str, bytes]:
+    """Draw the figures for which there are cells: name -> image.
+
+    Args:
+        kind: png or svg.
+
+    Raises:
+        ModuleNotFoundError: matplotlib is not installed (the extra `figures`).
+    """
+    drawn: dict[str, Callable[[], Figure]] = {"claims": lambda: claims_figure(claims)}
+    if "once" in blocks:
+        drawn["gap"] = lambda: once_figure(blocks["once"])
+    if "epochs" in blocks:
+        drawn["epochs"] = lambda: epochs_figure(blocks["epochs"])
+    groups = {name: by for name, by in GROUPED.items() if name in blocks}
+    if groups:
+        drawn["groups"] = lambda: groups_figure(blocks, groups)
+    return {name: _image(figure, kind) for name, figure in drawn.items()}
+
+
+# Block -> (the column of its groups, what they are called).
+GROUPED: Mapping[str, tuple[str, str]] = {
+    "architectures": ("architecture", "architecture, equal total N"),
+    "tokenizers": ("tokenizer", "tokenizer, bits per byte"),
+    "domains": ("domain", "text"),
+    "temperature": ("B", "tokens of a batch"),
+}
+
+
+def _image(draw: Callable[[], "Figure"], kind: str) -> bytes:
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it tells a new user of the fonts that it looks for
+    import matplotlib
+
+    settings: dict[Any, Any] = {
+        "font.size": 9, "axes.grid": True, "grid.color": GRID, "grid.linewidth": 0.6, "axes.edgecolor": FAINT,
+        "axes.spines.top": False, "axes.spines.right": False, "svg.hashsalt": "isogap", "axes.axisbelow": True,
+    }  # fmt: skip
+    content = io.BytesIO()
+    with matplotlib.rc_context(settings):
+        figure = draw()
+        figure.savefig(content, format=kind, dpi=DOTS_PER_INCH, metadata={"Date": None} if kind == "svg" else None)
+    return content.getvalue()
+
+
+def _figure(width: float, height: float, columns: int = 1, rows: int = 1) -> tuple["Figure", Any]:
+    from matplotlib.figure import Figure
+
+    figure = Figure((width, height), layout="constrained")
+    return figure, figure.subplots(rows, columns, squeeze=False)
+
+
+def _sizes(rows: pd.DataFrame) -> list[tuple[float, pd.DataFrame, Any]]:
+    """(N, its cells in the order of D, a colour) of every size; sizes within 12 % are one."""
+    from matplotlib import colormaps
+
+    rounded = np.round(np.log10(rows["N"].to_numpy(float)) * 10) / 10
+    values = np.unique(rounded)
+    colours = colormaps["viridis"](np.linspace(0.0, 0.85, len(values)))
+    of_sizes = [rows.loc[rounded == value].sort_values("D") for value in values]
+    return [(float(own["N"].mean()), own, c) for own, c in zip(of_sizes, colours, strict=True)]
+
+
+def _bars(rows: pd.DataFrame) -> np.ndarray:
+    """95 % error bars that end above zero on a logarithmic axis."""
+    gap, half = rows["G"].to_numpy(float), 1.96 * rows["G_se"].to_numpy(float)
+    return np.stack([np.minimum(half, 0.95 * np.abs(gap)), half])
+
+
+def once_figure(rows: pd.DataFrame) -> "Figure":
+    """Draw the gap of text read once against D, with the published law; and its ratio to the law against u."""
+    figure, ((left, right),) = _figure(9.0, 3.8, columns=2)
+    for size, own, colour in _sizes(rows):
+        label = f"N = {size:,.0f}"
+        left.errorbar(own["D"], own["G"], _bars(own), color=colour, marker="o", markersize=4, lw=1, label=label)
+        grid = np.geomspace(own["D"].min(), own["D"].max(), 50)
+        left.plot(grid, predict_gap(size, grid), color=colour, lw=1, ls=(0, (4, 3)), alpha=0.8)
+        law = predict_gap(own["N"], own["D"])
+        right.errorbar(
+            reduced_data(own["N"], own["D"]), own["G"] / law, _bars(own) / law, color=colour, marker="o", markersize=4,
+            lw=1,
+        )  # fmt: skip
+    left.set(xscale="log", yscale="log", xlabel="D, tokens (each read once)", ylabel="gap, nats per token")
+    left.set_title("measured (marks) and as the law says (dashed)", loc="left", fontsize=9)
+    left.legend(fontsize=7, frameon=False, ncols=2)
+    right.axhline(1, color=INK, lw=1, ls=(0, (4, 3)))
+    right.axvline(1, color=FAINT, lw=0.8)
+    right.set(xscale="log", yscale="log", xlabel="u = D/N$^{0.74}$", ylabel="gap over the law's")
+    right.set_title("the law would be the dashed line", loc="left", fontsize=9)
+    return figure
+
+
+def epochs_figure(rows: pd.DataFrame) -> "Figure":
+    """Draw the gap against epochs: at a fixed D, and at a fixed number of unique tokens."""
+    figure, ((left, right),) = _figure(9.0, 3.4, columns=2)
+    for axes, role, title in ((left, "D", "at fixed D"), (right, "U", "at fixed U (D grows with epochs)")):
+        rounded = np.round(np.log2(rows[role].to_numpy(float)))
+        value = pd.Series(rounded).mode().iloc[0]
+        chosen = rows.loc[rounded == value]
+        for size, own, colour in _sizes(chosen):
+            own = own.sort_values("epochs")
+            label = f"N = {size:,.0f}"
+            axes.errorbar(own["epochs"], own["G"], _bars(own), color=colour, marker="o", ms=4, lw=1, label=label)
+            law = predict_gap(own["N"], own["D"])
+            axes.plot(own["epochs"], law, color=colour, lw=1, ls=(0, (4, 3)), alpha=0.8)
+        axes.set(xscale="log", yscale="log", xlabel="epochs D/U", ylabel="gap, nats per token")
+        axes.set_title(f"{title}: {role} = {chosen[role].median():,.0f}; the law dashed", loc="left", fontsize=9)
+    left.legend(fontsize=7, frameon=False)
+    return figure
+
+
+def groups_figure(blocks: Blocks, groups: Mapping[str, tuple[str, str]]) -> "Figure":
+    """Draw the gap of every group over the mean of all groups at the same point, against the point's D; sizes apart."""
+    from matplotlib import colormaps
+
+    figure, (panels,) = _figure(3.3 * len(groups), 3.4, columns=len(groups))
+    for axes, (block, (by, title)) in zip(panels, groups.items(), strict=True):
+        rows = blocks[block].sort_values([by, "N", "D"])
+        point = rows.groupby(by).cumcount()
+        logs = pd.Series(np.log(rows["G"].clip(lower=1e-9)), rows.index)
+        middle = np.exp(logs.groupby(point).transform("mean"))
+        names = sorted(rows[by].unique())
+        colours = colormaps["tab10"](np.arange(len(names)) % 10)
+        for place, (name, colour) in enumerate(zip(names, colours, strict=True)):
+            own = rows.loc[rows[by] == name]
+            ratio, bars = own["G"] / middle[own.index], _bars(own) / np.asarray(middle[own.index])
+            x = own["D"] * 1.06 ** (place - len(names) / 2)
+            mark = MARKS[place % len(MARKS)]
+            axes.errorbar(x, ratio, bars, color=colour, marker=mark, ms=4, lw=0, elinewidth=1, label=str(name))
+        axes.axhline(1, color=FAINT, lw=0.8)
+        axes.set(xscale="log", yscale="log", xlabel="D, tokens")
+        axes.set_title(title, loc="left", fontsize=9)
+        axes.legend(fontsize=6, frameon=False)
+    panels[0].set_ylabel("gap over the mean of the groups")
+    return figure
+
+
+def claims_figure(claims: tuple[JudgedClaim, ...]) -> "Figure":
+    """Draw every number that decides a claim: its distance from what is claimed, in margins, with its interval."""
+    told = [(claim, each) for claim in claims for each in claim.evidence if each.estimate is not None]
+    figure, ((axes,),) = _figure(9.0, 1.0 + 0.26 * max(len(told), 1))
+    for place, (claim, each) in enumerate(reversed(told)):
+        low = -np.inf if each.low is None else each.low
+        high = np.inf if each.high is None else each.high
+        estimate = each.predicted if each.estimate is None else each.estimate
+        ends = np.clip(
+            (np.asarray([low, estimate, high]) - each.predicted) / each.margin, -SHOWN_MARGINS, SHOWN_MARGINS
+        )
+        colour = RULING_COLOURS[each.ruling]
+        axes.plot(ends[[0, 2]], [place, place], color=colour, lw=2)
+        axes.plot(ends[1], place, "o", color=colour, ms=5)
+    axes.axvspan(-1, 1, color="#e9e6df", zorder=0)
+    axes.axvline(0, color=INK, lw=1)
+    labels = [f"{claim.id}  {each.name}" for claim, each in reversed(told)]
+    axes.set_yticks(range(len(told)), labels, fontsize=7)
+    axes.set(xlim=(-SHOWN_MARGINS * 1.05, SHOWN_MARGINS * 1.05), ylim=(-0.7, max(len(told), 1) - 0.3))
+    axes.set_xlabel("distance from what is claimed, in margins (band: agrees with the claim)")
+    return figure
