@@ -163,7 +163,7 @@ def claims_figure(claims: tuple[JudgedClaim, ...]) -> "Figure":
     """Draw every number that decides a claim: its distance from what is claimed, in margins, with its interval."""
     told = [(claim, each) for claim in claims for each in claim.evidence if each.estimate is not None]
     figure, ((axes,),) = _figure(9.0, 1.0 + 0.26 * max(len(told), 1))
-    for place, (claim, each) in enumerate(reversed(told)):
+    for place, (_, each) in enumerate(reversed(told)):
         low = -np.inf if each.low is None else each.low
         high = np.inf if each.high is None else each.high
         estimate = each.predicted if each.estimate is None else each.estimate
