@@ -77,12 +77,6 @@ def _print_plan(planned: Plan) -> None:
     for cell in planned.infeasible:
         print(f"infeasible: {cell.cell.block} seed {cell.cell.seed}: {cell.reason}")
     _print_draws(planned)
-    design = cells_of(planned)
-    if len(design):
-        print(
-            f"power: {design['detectable'].sum()} of {len(design)} cells would detect the gap that the published law"
-            " predicts for them in four of five repetitions"
-        )
     seconds = planned.seconds
     several = "" if planned.processes == 1 else f", {planned.processes} processes at a time"
     print(
@@ -94,6 +88,12 @@ def _print_plan(planned: Plan) -> None:
         f"{seconds.compile:.0f} s compiling, {seconds.training:.0f} s training, "
         f"{seconds.evaluation:.0f} s evaluating; text not yet prepared comes on top"
     )
+    design = cells_of(planned)
+    if len(design):
+        print(
+            f"power: {design['detectable'].sum()} of {len(design)} cells would detect the gap that the published law"
+            " predicts for them in four of five repetitions"
+        )
 
 
 def _print_draws(planned: Plan) -> None:
