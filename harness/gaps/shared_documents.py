@@ -64,7 +64,7 @@ def documents_of_gaps(
         run = runs[run_id]
         losses = FinishedCell(out, (run,), ended).of(run)
         of_run = influences(*gap_sides(estimator, *losses, run.steps, bits=units == "bytes"))
-        found.append((of_run.clusters.astype(np.int32), of_run.parts.astype(np.float32)))
+        found.append((of_run.clusters, of_run.parts))
     return found
 
 

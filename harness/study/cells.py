@@ -35,7 +35,10 @@ def study_runs(out: Path) -> pd.DataFrame:
     of_cell = {cell_key(cell.config): cell.block for cell in load(out / "sweep.yaml").cells if cell.config}
     blocks = {run.run_id: of_cell[cell_key(run)] for run in read_configs(out)}
     rows, _ = roles_for_runs(table, "twin")
-    documents = dict(zip(rows["run_id"], documents_of_gaps(rows, out), strict=True))
+    documents = {
+        run_id: (groups.astype(np.int32), parts.astype(np.float32))  # half the size, and seven digits
+        for run_id, (groups, parts) in zip(rows["run_id"], documents_of_gaps(rows, out), strict=True)
+    }
     nothing = (np.zeros(0, np.int32), np.zeros(0, np.float32))
     groups, parts = zip(*(documents.get(run_id, nothing) for run_id in table["run_id"]), strict=True)
     table.insert(1, BLOCK, [blocks[run_id] for run_id in table["run_id"]])
