@@ -3,12 +3,12 @@
 python scripts/soak.py --kills 50 --faults 20 --seed 1 --json
 
 The 24 runs of scripts/soak.yaml (real text, three shapes, one of them a mixture, batches added up over several turns,
-two learning rates that diverge) are trained twice, each time with a cache of its own: once undisturbed, then by one
-process after the other that is killed or meets a fault. What `isogap export` writes of both must be equal byte for
-byte, wall-clock columns left out. After each disturbance: no traceback; the exit status it should have; what had
-finished is finished still; nothing is told to run; and no run has failed but by the faults that fail runs, which are
-tried again. Of five kills two come at a moment, two before a file operation drawn after it, and one before one of the
-first file operations of a process.
+two learning rates that diverge) are trained once undisturbed, and again, with a cache of their own, by one process after
+the other that is killed or meets a fault, in as many sweeps as that takes. What `isogap export` writes of all must be
+equal byte for byte, wall-clock columns left out. After each disturbance: no traceback; the exit status it should have;
+what had finished is finished still; nothing is told to run; and no run has failed but by the faults that fail runs,
+which are tried again. Of five kills two come at a moment, two before a file operation drawn after it, and one before
+one of the first file operations of a process.
 
 FAULTS are the kinds of faults. The folder is a file system in memory where one can be mounted (by root); where not,
 full disks and read-only folders are left out. Lack of memory is: it halves a pack for good, which may change last bits
@@ -44,6 +44,9 @@ FAULTS = ("damage", "power", "full disk", "stop", "clock", "second", "read-only"
 # Seconds in which a process must have ended after SIGTERM; and after any other reason to end.
 STOP, PATIENCE = 10.0, 600.0
 DISK = "256m"
+# A process takes 1 % of the steps before it is disturbed, so that a sweep has ended after about a hundred disturbances;
+# more of them are spread over several sweeps.
+MOST_A_SWEEP = 100
 # With --simulate: the number of schedules that a process takes at once, and the seconds between two lines of progress.
 PART, TOLD = 20, 10.0
 
@@ -95,7 +98,7 @@ class Soak:
         self.finished: set[str] = set()
         self.failing: set[str] = set()
         self.slowest, self.done, self.damaged = 0.0, Counter[str](), False
-        self.out.mkdir()
+        self.out.mkdir(parents=True)
         mount = ["mount", "-t", "tmpfs", "-o", f"size={DISK}", "tmpfs", str(self.out)]
         self.mounted = os.geteuid() == 0 and not subprocess.run(mount, capture_output=True).returncode
 
@@ -304,24 +307,30 @@ def main() -> None:
     undisturbed = time.monotonic() - began
     print(f"undisturbed: exit {status} after {undisturbed:.0f} s", file=told, flush=True)
     rng = random.Random(seed)
-    drawn, soak = draw(args.kills, args.faults, rng), Soak(work, steps_of(out), rng)
-    for number, what in enumerate(drawn, 1):
-        print(f"{number}/{len(drawn)} {soak.disturb(number, what)}", file=told, flush=True)
-    last = subprocess.run(isogap(*soak.run_of()), stdout=subprocess.DEVNULL).returncode
-    expected, got = tables(out, work), tables(soak.out, work)
-    identical = {what: expected[what] == got[what] for what in expected}
+    expected, total, sweeps = tables(out, work), steps_of(out), -(-(args.kills + args.faults) // MOST_A_SWEEP)
+    done, complaints, slowest, exits, identical = Counter[str](), [], 0.0, [status], True
+    for sweep in range(sweeps):
+        kills, faults = (count * (sweep + 1) // sweeps - count * sweep // sweeps for count in (args.kills, args.faults))
+        drawn, soak = draw(kills, faults, rng), Soak(work / str(sweep), total, rng)
+        for number, what in enumerate(drawn, 1):
+            print(f"{sweep}: {number}/{len(drawn)} {soak.disturb(number, what)}", file=told, flush=True)
+        exits.append(subprocess.run(isogap(*soak.run_of()), stdout=subprocess.DEVNULL).returncode)
+        got = tables(soak.out, work)
+        differ = [what for what in expected if expected[what] != got[what]]
+        done, slowest, identical = done + soak.done, max(slowest, soak.slowest), identical and not differ
+        complaints += [f"sweep {sweep}: {each}" for each in (*soak.complaints, *differ)]
+        if soak.complaints or differ:  # to be looked at
+            shutil.copytree(soak.out, work / f"left-{sweep}")
+        if soak.mounted:
+            subprocess.run(["umount", "--lazy", str(soak.out)], check=True)
     result = {
-        "soak": "isogap", "seed": seed, "runs": len(list((out / "runs").glob("*"))), "disturbances": dict(soak.done),
-        "exit": [status, last], "identical": identical, "complaints": soak.complaints,
-        "slowest_stop_s": round(soak.slowest, 2), "undisturbed_s": round(undisturbed),
+        "soak": "isogap", "seed": seed, "runs": len(list((out / "runs").glob("*"))), "sweeps": sweeps,
+        "disturbances": dict(done), "exit": exits, "identical": identical, "complaints": complaints,
+        "slowest_stop_s": round(slowest, 2), "undisturbed_s": round(undisturbed),
         "seconds": round(time.monotonic() - began),
     }  # fmt: skip
-    bad = bool(soak.complaints) or not all(identical.values()) or status != last
+    bad = bool(complaints) or len(set(exits)) > 1
     print(json.dumps(result) if args.json else "\n".join(f"{name:16} {value}" for name, value in result.items()))
-    if bad:  # to be looked at
-        shutil.copytree(soak.out, work / "left")
-    if soak.mounted:
-        subprocess.run(["umount", "--lazy", str(soak.out)], check=True)
     if not bad:
         shutil.rmtree(work)
     sys.exit(bad)

@@ -20,7 +20,8 @@ batch_tokens lr schedule flops flops_6nd bytes_per_token train_loss_final100 val
 gap_probe gap_probe_se gap_twin gap_twin_se minimum_detectable_gap converged wall_seconds tokens_per_second
 """.split()
 EXTRA = {
-    "reason", "half", "split_seed", "draw", "weight_decay", "D_bytes", "U_bytes", "seen_loss", "heldout_loss", "heldout_bpb",
+    "reason", "half", "split_seed", "draw", "weight_decay", "D_bytes", "U_bytes", "seen_loss", "heldout_loss",
+    "heldout_bpb",
     "gap_control", "gap_control_se", "gap_probe_se_source", "online_lag", "online_lag_se", "gap_online_first",
     "gap_online_first_se", "placebo", "placebo_se", "gap_drift",
     "gap_drift_se", "noise_scale", "document_sd", "paired_sd", "contamination",
