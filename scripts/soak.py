@@ -3,8 +3,8 @@
 python scripts/soak.py --kills 50 --faults 20 --seed 1 --json
 
 The 24 runs of scripts/soak.yaml (real text, three shapes, one of them a mixture, batches added up over several turns,
-two learning rates that diverge) are trained once undisturbed, and again, with a cache of their own, by one process after
-the other that is killed or meets a fault, in as many sweeps as that takes. What `isogap export` writes of all must be
+two learning rates that diverge) are trained once undisturbed, and again, with a cache of their own, by one process
+after the other that is killed or meets a fault, in as many sweeps as that takes. What `isogap export` writes of all must be
 equal byte for byte, wall-clock columns left out. After each disturbance: no traceback; the exit status it should have;
 what had finished is finished still; nothing is told to run; and no run has failed but by the faults that fail runs,
 which are tried again. Of five kills two come at a moment, two before a file operation drawn after it, and one before
