@@ -4,11 +4,11 @@ python scripts/soak.py --kills 50 --faults 20 --seed 1 --json
 
 The 24 runs of scripts/soak.yaml (real text, three shapes, one of them a mixture, batches added up over several turns,
 two learning rates that diverge) are trained once undisturbed, and again, with a cache of their own, by one process
-after the other that is killed or meets a fault, in as many sweeps as that takes. What `isogap export` writes of all must be
-equal byte for byte, wall-clock columns left out. After each disturbance: no traceback; the exit status it should have;
-what had finished is finished still; nothing is told to run; and no run has failed but by the faults that fail runs,
-which are tried again. Of five kills two come at a moment, two before a file operation drawn after it, and one before
-one of the first file operations of a process.
+after the other that is killed or meets a fault, in as many sweeps as that takes. What `isogap export` writes of all
+must be equal byte for byte, wall-clock columns left out. After each disturbance: no traceback; the exit status it
+should have; what had finished is finished still; nothing is told to run; and no run has failed but by the faults that
+fail runs, which are tried again. Of five kills two come at a moment, two before a file operation drawn after it, and
+one before one of the first file operations of a process.
 
 FAULTS are the kinds of faults. The folder is a file system in memory where one can be mounted (by root); where not,
 full disks and read-only folders are left out. Lack of memory is: it halves a pack for good, which may change last bits
