@@ -7,10 +7,11 @@ absent has the slot number S (one past the last); an empty slot has the assignme
 import math
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from models.cpu.row_ops import gather_rows
+from models.cpu.row_ops import gather_rows, sum_rows
 
 
 class Route(NamedTuple):
@@ -19,8 +20,8 @@ class Route(NamedTuple):
     Attributes:
         slot: the slot of each assignment; S if the assignment is dropped or absent.
         assignment: the assignment (numbered row J + j) that each slot serves; n J if the slot is empty.
-        block_expert: the expert of each block.
-        load: number of assignments that want each expert, before any is dropped.
+        block_expert: the expert of each block; E for the blocks without rows, which come last.
+        load: number of assignments that want each expert, before any is dropped; of all devices that share a batch.
         dropped: share of these assignments that have no slot.
     """
 
@@ -31,17 +32,31 @@ class Route(NamedTuple):
     dropped: Float[Array, ""]
 
 
-def priority_positions(wanted: Bool[Array, "n J experts"], batch: int) -> Int[Array, "n J experts"]:
+def priority_positions(
+    wanted: Bool[Array, "n J experts"], batch: int, batch_axis: str | None = None
+) -> Float[Array, "n J experts"]:
     """For each assignment the number of earlier ones that want the same expert; rows are ordered (sequence, position).
 
     Earlier means at an earlier position in the window, in any of the `batch` sequences. So no token depends on later
-    positions of its own or another sequence.
+    positions of its own or another sequence. With `batch_axis` the sequences of the other devices count, too.
     """
     rows, choices, experts = wanted.shape
-    time = rows // batch
-    ordered = wanted.reshape(batch, time, choices, experts).swapaxes(0, 1).reshape(rows * choices, experts)
-    before = jnp.cumsum(ordered.astype(jnp.int32), axis=0) - ordered.astype(jnp.int32)
-    return before.reshape(time, batch, choices, experts).swapaxes(0, 1).reshape(rows, choices, experts)
+    counts = wanted.astype(jnp.float32)
+    of_row = counts.sum(1).reshape(batch, -1, experts)
+    at_time, earlier_devices = of_row.sum(0), 0.0
+    if batch_axis is not None:
+        everywhere = jax.lax.all_gather(at_time, batch_axis)
+        device = jnp.arange(everywhere.shape[0])[:, None, None]
+        at_time = everywhere.sum(0)
+        earlier_devices = jnp.where(device < jax.lax.axis_index(batch_axis), everywhere, 0.0).sum(0)
+    earlier = _sums_before(of_row) + (_sums_before(at_time) + earlier_devices)[None]
+    within_row = [counts[:, :choice].sum(1) for choice in range(choices)]
+    return earlier.reshape(rows, 1, experts) + jnp.stack(within_row, 1)
+
+
+def _sums_before(x: Float[Array, "n *rest"]) -> Float[Array, "n *rest"]:
+    """For each index of the first axis the sum over all smaller ones; exact for whole numbers below 2^24."""
+    return jnp.cumsum(x, axis=0) - x
 
 
 def block_rows(mean_load: float, looped: bool) -> int:
@@ -55,49 +70,66 @@ def block_rows(mean_load: float, looped: bool) -> int:
     return max(min(32, quarter), 8 * round(mean_load / 64)) if looped else quarter
 
 
-def route(wanted: Bool[Array, "n J experts"], batch: int, capacity: int | None, block: int) -> Route:
+def route(
+    wanted: Bool[Array, "n J experts"], batch: int, capacity: int | None, block: int, batch_axis: str | None = None
+) -> Route:
     """Give every assignment a slot; `wanted` marks at most one expert per assignment.
 
-    With a capacity, each expert has one block of that many slots, and assignments that come when it is full drop out.
-    Without a capacity nothing is dropped: each expert's rows are rounded up to whole blocks of `block` rows.
+    Each expert's rows are rounded up to whole blocks of `block` rows. With a capacity, assignments that come when their
+    expert has so many drop out; a `block` of the capacity or more gives each expert one block of that many slots. With
+    `batch_axis` the capacity is that of an expert for the rows of all devices, each of which routes its own.
     """
     rows, choices, experts = wanted.shape
-    load = wanted.sum((0, 1))
-    position = jnp.where(wanted, priority_positions(wanted, batch), 0).sum(-1)
-    present = wanted.any(-1)
-    expert = jnp.argmax(wanted, axis=-1)
+
+    def of_wanted(values):
+        return jnp.where(wanted, values, 0.0).sum(-1)
+
+    expert = of_wanted(jnp.arange(experts, dtype=jnp.float32)[None, None]).astype(jnp.int32)
+    position = of_wanted(priority_positions(wanted, batch))
+    present = of_wanted(1.0) > 0.0
+    load = served = wanted.astype(jnp.float32).sum(1).sum(0)
     if capacity is not None:
+        place = position
+        if batch_axis is not None:
+            place = of_wanted(priority_positions(wanted, batch, batch_axis))
+        # What is dropped comes last, so that the others keep their positions.
+        present = present & (place < capacity)
+        served = (wanted & present[:, :, None]).astype(jnp.float32).sum(1).sum(0)
+    if capacity is not None and block >= capacity:
         slots, blocks = experts * capacity, experts
-        present = present & (position < capacity)
         start = jnp.arange(experts, dtype=jnp.int32) * capacity
         block_expert = jnp.arange(experts, dtype=jnp.int32)
     else:
         blocks = math.ceil((rows * choices + experts * (block - 1)) / block)
+        if capacity is not None:
+            blocks = min(blocks, experts * math.ceil(capacity / block))
         slots = blocks * block
-        ends = jnp.cumsum((load + block - 1) // block)
-        start = ((ends - (load + block - 1) // block) * block).astype(jnp.int32)
-        block_expert = jnp.searchsorted(ends, jnp.arange(blocks), side="right").clip(0, experts - 1)
-    slot = jnp.where(present, start[expert] + position, slots)
+        filled = (served.astype(jnp.int32) + block - 1) // block
+        ends = jnp.cumsum(filled)
+        start = (ends - filled) * block
+        block_expert = jnp.searchsorted(ends, jnp.arange(blocks), side="right")
+    slot = jnp.where(present, start[expert] + position.astype(jnp.int32), slots)
     assignments = jnp.arange(rows * choices, dtype=jnp.int32)
     assignment = jnp.full(slots + 1, rows * choices, jnp.int32).at[slot.reshape(-1)].set(assignments)
-    served = present.sum().astype(jnp.float32)
-    total = load.sum().astype(jnp.float32)
-    dropped = (total - served) / jnp.maximum(total, 1.0)
-    return Route(slot, assignment[:slots], block_expert, load.astype(jnp.float32), dropped)
+    if batch_axis is not None:
+        load, served = jax.lax.psum((load, served), batch_axis)
+    dropped = (load - served).sum() / jnp.maximum(load.sum(), 1.0)
+    return Route(slot, assignment[:slots], block_expert, load, dropped)
 
 
 def to_slots(x: Float[Array, "n width"], routing: Route) -> Float[Array, "blocks rows width"]:
     """Copy the rows of x into their slots, grouped in blocks of one expert each."""
-    row = routing.assignment // routing.slot.shape[1]
     blocks = routing.block_expert.shape[0]
-    return gather_rows(x, row, routing.slot).reshape(blocks, -1, x.shape[1])
+    return gather_rows(x, _row_of_slot(routing), routing.slot).reshape(blocks, -1, x.shape[1])
 
 
 def from_slots(
     y: Float[Array, "blocks rows width"], gates: Float[Array, "n J"], routing: Route
 ) -> Float[Array, "n width"]:
     """For each row the gate-weighted sum of its experts' outputs; a dropped assignment adds nothing."""
-    rows, choices = routing.slot.shape
-    flat = y.reshape(-1, y.shape[-1])
-    served = gather_rows(flat, routing.slot.reshape(-1), routing.assignment[:, None]).reshape(rows, choices, -1)
-    return (served * gates.astype(served.dtype)[:, :, None]).sum(1)
+    gate = gather_rows(gates.reshape(-1, 1), routing.assignment, routing.slot.reshape(-1, 1))
+    return sum_rows(y.reshape(-1, y.shape[-1]) * gate.astype(y.dtype), _row_of_slot(routing), routing.slot)
+
+
+def _row_of_slot(routing: Route) -> Int[Array, " S"]:
+    return routing.assignment // routing.slot.shape[1]

@@ -42,6 +42,7 @@ def expert_feed_forward(
     up, down, gate = weights
     if uses_loop(up, method):
         return looped_feed_forward(x, up, down, gate, expert)
+    expert = expert.clip(0, up.shape[0] - 1)
     return feed_forward(x, up[expert], down[expert], None if gate is None else gate[expert])
 
 

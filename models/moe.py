@@ -68,7 +68,7 @@ class MixtureOfExperts(nnx.Module):
     def __call__(
         self, x: Float[Array, "n width"], batch: int, training: bool, compute: Compute
     ) -> tuple[Float[Array, "n width"], Routed]:
-        """The output and report for `batch` sequences; `compute.batch_axis` may be set only if `can_split_batch`."""
+        """The output and report for `batch` sequences, those of this device if `compute.batch_axis` is set."""
         moe, batch_axis = self.moe, compute.batch_axis
         logits = x.astype(jnp.float32) @ self.router[...].astype(jnp.float32)
         probability = jax.nn.softmax(logits, axis=-1)
@@ -81,8 +81,13 @@ class MixtureOfExperts(nnx.Module):
         else:
             choice = choose_top(probability, moe.experts_per_token, batch_axis)
         mean_load = x.shape[0] * moe.experts_per_token / moe.experts
-        block = block_rows(mean_load, uses_loop(self.experts.up[...], compute.experts))
-        routing = route(choice.wanted, batch, expert_capacity(moe, x.shape[0], training), block)
+        looped = uses_loop(self.experts.up[...], compute.experts)
+        devices = 1 if batch_axis is None else jax.lax.axis_size(batch_axis)
+        capacity = expert_capacity(moe, devices * x.shape[0], training)
+        block = block_rows(mean_load, looped)
+        if capacity is not None and not looped and batch_axis is None:
+            block = capacity  # one block for each expert
+        routing = route(choice.wanted, batch, capacity, block, batch_axis)
         slots = to_slots(x, routing)
         served = expert_feed_forward(slots, self.experts.weights(), routing.block_expert, compute.experts)
         y = from_slots(served, choice.gates, routing)
@@ -91,17 +96,8 @@ class MixtureOfExperts(nnx.Module):
         z_loss = jnp.square(jax.nn.logsumexp(logits, axis=-1)).mean()
         entropy = -(probability * jnp.log(jnp.maximum(probability, 1e-20))).sum(-1).mean()
         loss = moe.balance_weight * choice.balance + moe.z_weight * z_loss
-        load = routing.load if batch_axis is None else jax.lax.psum(routing.load, batch_axis)
-        load_cv = load.std() / jnp.maximum(load.mean(), 1e-9)
-        return y, Routed(RouterStats(load_cv, routing.dropped, entropy, loss), load)
-
-
-def can_split_batch(moe: MoEConfig | None) -> bool:
-    """Whether devices that share a batch may each route their own sequences: true if no token is ever dropped.
-
-    Then tokens of different sequences do not compete, and only the loads are sums over the whole batch.
-    """
-    return moe is None or moe.capacity_factor is None
+        load_cv = routing.load.std() / jnp.maximum(routing.load.mean(), 1e-9)
+        return y, Routed(RouterStats(load_cv, routing.dropped, entropy, loss), routing.load)
 
 
 def expert_capacity(moe: MoEConfig, rows: int, training: bool) -> int | None:

@@ -9,6 +9,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+from models.cpu.row_ops import count_earlier_higher
+
 
 class Choice(NamedTuple):
     """The decision of a router.
@@ -57,9 +59,7 @@ def choose_by_expert(probability: Float[Array, "n experts"], k: int, batch: int)
     experts = probability.shape[1]
     scores = probability.reshape(batch, -1, experts)
     time = scores.shape[1]
-    earlier = jnp.arange(time)[None, :, None] > jnp.arange(time)[:, None, None]  # [s, t, 1]: s stands before t
-    higher = scores[:, :, None, :] > scores[:, None, :, :]  # [batch, s, t, expert]
-    rank = (higher & earlier[None]).sum(1).astype(jnp.float32)
+    rank = count_earlier_higher(jax.lax.stop_gradient(scores))
     taken = rank < (k / experts) * (jnp.arange(time, dtype=jnp.float32) + 1)[None, :, None]
     wanted = taken.reshape(-1, experts)[:, :, None] & jnp.eye(experts, dtype=jnp.bool_)[None]
     return Choice(wanted, probability, jnp.float32(1.0))
