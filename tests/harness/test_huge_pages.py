@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from harness.machine import processes as pages
+from harness import processes as pages
 
 
 @pytest.fixture
