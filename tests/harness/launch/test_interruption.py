@@ -1,5 +1,6 @@
 """Sweeps in processes of their own that are killed, stopped, started twice or split over workers."""
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -118,7 +119,11 @@ def workers_of(child: subprocess.Popen) -> list[int]:
 
     def found() -> list[int]:
         pids = Path(f"/proc/{child.pid}/task/{child.pid}/children").read_text().split()
-        return [int(pid) for pid in pids if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+        workers = []
+        for pid in pids:
+            with contextlib.suppress(OSError):  # a process that prepares text may end meanwhile
+                workers += [int(pid)] * (b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes())
+        return workers
 
     wait_until(lambda: len(found()) == 2, child)
     return found()
