@@ -6,6 +6,7 @@ document that is hard to predict moves all their gaps together. How much, every 
 sum of the products of theirs.
 """
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ import pandas as pd
 from jaxtyping import Float, Int
 
 from harness.gaps.cells import FinishedCell
+from harness.gaps.document_losses import DocumentLosses
 from harness.gaps.estimators import influences
 from harness.gaps.twins import gap_sides
 from harness.record.sweep_folder import read_configs
@@ -57,15 +59,22 @@ def documents_of_gaps(
     Two gaps of runs on one domain have the covariance that is the sum of the products of their parts. The arguments are
     those of `with_shared_errors`.
     """
-    runs = {run.run_id: run for run in read_configs(out)}
-    ended = frozenset(runs)  # a row that has a twin gap has a twin that was evaluated
     found = []
-    for run_id, estimator in zip(rows["run_id"], rows["estimator"], strict=True):
-        run = runs[run_id]
-        losses = FinishedCell(out, (run,), ended).of(run)
-        of_run = influences(*gap_sides(estimator, *losses, run.steps, bits=units == "bytes"))
+    for run, estimator, own, twin in losses_of_gaps(rows, out):
+        of_run = influences(*gap_sides(estimator, own, twin, run.steps, bits=units == "bytes"))
         found.append((of_run.clusters, of_run.parts))
     return found
+
+
+def losses_of_gaps(
+    rows: pd.DataFrame, out: Path
+) -> Iterator[tuple[RunConfig, str, DocumentLosses, DocumentLosses | None]]:
+    """For each row of a sweep in roles its run, the estimator of its gap, and the losses of the run and of its twin."""
+    runs = {run.run_id: run for run in read_configs(out)}
+    ended = frozenset(runs)  # a row that has a twin gap has a twin that was evaluated
+    for run_id, estimator in zip(rows["run_id"], rows["estimator"], strict=True):
+        run = runs[run_id]
+        yield run, estimator, *FinishedCell(out, (run,), ended).of(run)
 
 
 def _text(run: RunConfig) -> tuple[str, ...]:

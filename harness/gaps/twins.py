@@ -14,7 +14,7 @@ from jaxtyping import Bool
 
 from harness.files import json_bytes
 from harness.gaps.document_losses import DocumentLosses, ProbeRows, read_documents
-from harness.gaps.estimators import Gap, Side, control_gap, halves, probe_gap, spread, twin_gap
+from harness.gaps.estimators import NO_GAP, Gap, Side, control_gap, halves, probe_gap, spread, twin_gap
 from harness.gaps.one_run import finite_or_none, gap_columns
 from harness.record.status import run_folder
 from sweeps.config import RunConfig
@@ -162,6 +162,30 @@ def trajectory(config: RunConfig, own: DocumentLosses, twin: DocumentLosses | No
             other = twin if twin is not None and step in twin.steps else None
             rows.append(row | _gaps_on(lambda probe: probe.visits > 0, own, other, step))
     return rows
+
+
+def midway_gaps(config: RunConfig, own: DocumentLosses, twin: DocumentLosses) -> tuple[Gap, Gap]:
+    """The twin gap midway through the first epoch, on what was read by then, and on what was not read yet.
+
+    The windows of a run are read in random order. When half of them have been read, most of those that have not are of
+    documents of which other windows have: the second gap is what a model gains on new windows of documents that it
+    knows in part, and its share of the first is the part of the gap that is memory of documents, not of windows.
+    Midway is the evaluation after which the share of windows that were read is nearest to one half.
+
+    Returns:
+        the two gaps, without a value if no evaluation lies within the first epoch.
+    """
+    halves_read = {step: abs(step * config.batch / config.windows - 0.5) for step in own.steps if step in twin.steps}
+    step = min(halves_read, key=lambda step: halves_read[step], default=0)
+    seen, other = own.at(step, "seen"), own.at(step, "other")
+    if not 0 < step * config.batch < config.windows:
+        return NO_GAP, NO_GAP
+    lead, lag, _ = loss_differences(own, twin, step)
+    read, unread = (
+        twin_gap(lead.only(chosen(seen)), lag.only(chosen(other)))
+        for chosen in (lambda probe: probe.visits > 0, lambda probe: probe.visits == 0)
+    )
+    return read, unread
 
 
 def _gaps_on(

@@ -1,50 +1,93 @@
-"""Carry a study out: run its sweeps, and write its table, verdict and figures as each of them ends."""
+"""Carry a study out: run its sweeps block by block, and write its table, verdict and figures.
+
+The table of the study, runs.parquet, is written after every block, and a block whose runs all stand in it is not run
+again. So a study goes on wherever its table is, also on another machine that has nothing else of it.
+"""
 
 import dataclasses
 import json
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
 import pyarrow as pa
+import yaml
 
-from harness.files import parquet_bytes, write_files
+from harness.files import parquet_bytes, write_files, write_text
 from harness.launch.sweep import run_sweep
+from harness.record.status import ENDED
 from harness.study.cells import blocks_of, read_study_runs, study_runs
 from harness.study.figures import draw_figures
 from harness.study.gap_study import GapVerdict
 from harness.study.judges import StudyResult, judge_study
 from harness.study.studies import Study
 from harness.train.session import Session
+from sweeps.grid import load, read_sweep_text
 
 RUNS, VERDICT = "runs.parquet", "verdict.json"
 
 
 def carry_out(study: Study, out: Path, session: Session) -> int:
-    """Run what has not ended yet of a study's sweeps, each in a folder of its own, and write the results after each.
+    """Run what has not ended yet of a study's sweeps, each block in a folder of its own, and write the results.
 
     Args:
-        out: the study's folder.
-        session: how runs are trained; its `out` is replaced.
+        out: the study's folder, `SWEEP/BLOCK` in it the folder of a block.
+        session: how runs are trained; its `out` is replaced, and its minutes are those of the whole study.
 
     Returns:
         the exit status: 0; 3 if runs failed; or that of the signal that stopped it.
     """
-    worst = 0
+    worst, began = 0, time.monotonic()
     for sweep in study.sweeps:
-        status = run_sweep(sweep, dataclasses.replace(session, out=out / sweep))
-        if status not in (0, 3):
-            return status
-        worst = max(worst, status)
-        write_files({out / RUNS: parquet_bytes(pa.Table.from_pandas(collect(study, out), preserve_index=False))})
+        for block in block_files(sweep, out):
+            if is_finished(block, known := known_runs(out)):
+                continue
+            minutes = session.max_minutes and session.max_minutes - (time.monotonic() - began) / 60
+            if minutes is not None and minutes <= 0:
+                return worst
+            folder = block.with_suffix("")
+            status = run_sweep(str(block), dataclasses.replace(session, out=folder, max_minutes=minutes))
+            if (folder / "manifest.json").is_file():
+                table = pa.Table.from_pandas(with_rows(known, study_runs(folder)), preserve_index=False)
+                write_files({out / RUNS: parquet_bytes(table)})
+            if status not in (0, 3):
+                return status
+            worst = max(worst, status)
     write_results(study, read_study_runs(out / RUNS), out)
     return worst
 
 
-def collect(study: Study, out: Path) -> pd.DataFrame:
-    """The table of the runs of all sweeps that the study's folder holds."""
-    sweeps = [*study.sweeps, *([study.forecast.sweep] if study.forecast else [])]
-    tables = [study_runs(out / sweep) for sweep in sweeps if (out / sweep / "manifest.json").is_file()]
-    return pd.concat(tables, ignore_index=True)
+def block_files(sweep: str, out: Path) -> Iterator[Path]:
+    """Write every block of a sweep as a sweep of its own, `SWEEP/BLOCK.yaml` in the study's folder."""
+    spec = yaml.safe_load(read_sweep_text(sweep))
+    for number, block in enumerate(spec["blocks"]):
+        file = out / Path(sweep).stem / f"{block.get('name', number)}.yaml"
+        text = yaml.safe_dump({**spec, "blocks": [block]}, sort_keys=False)
+        if not file.is_file() or file.read_text(encoding="utf-8") != text:
+            write_text(file, text)
+        yield file
+
+
+def known_runs(out: Path) -> pd.DataFrame | None:
+    """The study's table so far, or None."""
+    return read_study_runs(out / RUNS) if (out / RUNS).is_file() else None
+
+
+def is_finished(block: Path, known: pd.DataFrame | None) -> bool:
+    """Whether all runs of a block have a result in the study's table; those that failed may succeed elsewhere."""
+    if known is None:
+        return False
+    ended = set(known.loc[known["status"].isin(["done", "diverged"]), "run_id"])
+    return {run.run_id for run in load(block).configs} <= ended
+
+
+def with_rows(known: pd.DataFrame | None, new: pd.DataFrame) -> pd.DataFrame:
+    """The study's table with the runs of a block, in the place of what it knew of them; those that ended only."""
+    new = new[new["status"].isin(ENDED)]
+    if known is None:
+        return new
+    return pd.concat([known[~known["run_id"].isin(new["run_id"])], new], ignore_index=True)
 
 
 def write_results(study: Study, runs: pd.DataFrame, to: Path) -> StudyResult:

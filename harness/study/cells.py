@@ -7,10 +7,14 @@ import numpy as np
 import pandas as pd
 
 from harness.gaps.cells import cell_key
+from harness.gaps.document_losses import DocumentLosses
+from harness.gaps.estimators import NO_GAP, influences
+from harness.gaps.one_run import finite_or_none, gap_columns
 from harness.gaps.pilot_errors import Expected
 from harness.gaps.replicates import Draws, cell_gaps
 from harness.gaps.roles import RUN_ROLES, roles_for_runs
-from harness.gaps.shared_documents import SHARED, documents_of_gaps
+from harness.gaps.shared_documents import SHARED, losses_of_gaps
+from harness.gaps.twins import gap_sides, midway_gaps
 from harness.record.sweep_folder import read_configs
 from harness.record.table import runs_table
 from models.count import count
@@ -18,15 +22,17 @@ from sweeps.config import RunConfig
 from sweeps.errors import InputError
 from sweeps.grid import Sweep, load
 
-# The columns that a study's table has beside those of a table of runs: the block of the run, and the groups of
-# documents that its gap was measured on with the part of its error that each brings.
+# The columns that a study's table has beside those of a table of runs: the block of the run; the groups of documents
+# that its gap was measured on with the part of its error that each brings; and the twin gaps midway through the first
+# epoch, on what was read by then and on what was not (`harness.gaps.twins.midway_gaps`).
 BLOCK, GROUPS, PARTS = "block", "document_groups", "document_parts"
+MIDWAY = ("gap_midway", "gap_midway_se", "gap_unread", "gap_unread_se")
 
 
 def study_runs(out: Path) -> pd.DataFrame:
-    """The table of runs of a study's sweep, with `block`, `document_groups` and `document_parts`.
+    """The table of runs of a study's sweep, with `block`, `document_groups`, `document_parts` and the gaps midway.
 
-    A pair of twins has its documents in the row of half `a`; other rows have empty lists.
+    A pair of twins has its documents and gaps midway in the row of half `a`; other rows have empty lists.
 
     Raises:
         InputError: a folder that holds no sweep, or whose record is damaged.
@@ -35,14 +41,20 @@ def study_runs(out: Path) -> pd.DataFrame:
     of_cell = {cell_key(cell.config): cell.block for cell in load(out / "sweep.yaml").cells if cell.config}
     blocks = {run.run_id: of_cell[cell_key(run)] for run in read_configs(out)}
     rows, _ = roles_for_runs(table, "twin")
-    documents = {
-        run_id: (groups.astype(np.int32), parts.astype(np.float32))  # half the size, and seven digits
-        for run_id, (groups, parts) in zip(rows["run_id"], documents_of_gaps(rows, out), strict=True)
-    }
-    nothing = (np.zeros(0, np.int32), np.zeros(0, np.float32))
-    groups, parts = zip(*(documents.get(run_id, nothing) for run_id in table["run_id"]), strict=True)
+    nothing = {GROUPS: np.zeros(0, np.int32), PARTS: np.zeros(0, np.float32), **dict.fromkeys(MIDWAY)}
+    measured = {of_run[0].run_id: _of_documents(*of_run) for of_run in losses_of_gaps(rows, out)}
     table.insert(1, BLOCK, [blocks[run_id] for run_id in table["run_id"]])
-    return table.assign(**{GROUPS: groups, PARTS: parts})
+    further = pd.DataFrame([measured.get(run_id, nothing) for run_id in table["run_id"]])
+    return table.assign(**further.astype(dict.fromkeys(MIDWAY, float)))
+
+
+def _of_documents(run: RunConfig, estimator: str, own: DocumentLosses, twin: DocumentLosses | None) -> dict:
+    """What the losses of documents add to the row of a pair of twins."""
+    gap = influences(*gap_sides(estimator, own, twin, run.steps))
+    midway = midway_gaps(run, own, twin) if twin is not None else (NO_GAP, NO_GAP)
+    numbers = finite_or_none(gap_columns("gap_midway", midway[0]) | gap_columns("gap_unread", midway[1]))
+    # Half the size of what they are, and seven digits.
+    return {GROUPS: gap.clusters.astype(np.int32), PARTS: gap.parts.astype(np.float32), **numbers}
 
 
 def read_study_runs(file: Path) -> pd.DataFrame:

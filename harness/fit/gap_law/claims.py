@@ -51,7 +51,7 @@ ALLOCATION = (1 / (1 + PUBLISHED_GAP.z) - 0.5) / 2
 # Block of a study -> its cells in roles.
 Blocks = Mapping[str, pd.DataFrame]
 Told = tuple[Ruling, str, tuple[Measured, ...], str]
-NOT_RUN: Told = (Ruling.NOT_RESOLVED, "none", (), "The block that would answer was not run.")
+NOT_RUN: Told = (Ruling.NOT_RESOLVED, "none", (), "The block that would answer was not run, or has too few cells.")
 
 
 def slope(name: str, predicted: float, surface: Surface | None, column: int) -> Measured:
@@ -115,7 +115,10 @@ def _contest(blocks: Blocks) -> tuple[Judgement, Mapping[str, SolvedFit]] | None
     """The gap law and its rivals on the cells of text read once, judged by the rule of `rule.apply_rule`."""
     if "once" not in blocks:
         return None
-    fits, _ = solve_contest(blocks["once"], (TESTED_LAW, *RIVALS))
+    try:
+        fits, _ = solve_contest(blocks["once"], (TESTED_LAW, *RIVALS))
+    except InputError:  # fewer cells than the laws have constants
+        return None
     return judge(fits, curvature_estimates(fits[TESTED_LAW]), None, ErrorKind.CURVATURE), fits
 
 

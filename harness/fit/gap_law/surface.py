@@ -62,12 +62,13 @@ class Surface(NamedTuple):
 
 
 def fit_surface(rows: pd.DataFrame) -> Surface | None:
-    """Fit log G = level + c log N + b log D; None if a gap is not clearly above zero, or N or D hardly varies.
+    """Fit log G = level + c log N + b log D; None without rows, or if a gap is not clearly above zero, or N or D hardly
+    varies.
 
     Args:
         rows: N, D, G, G_se and perhaps G_shared (`harness.gaps.shared_documents`).
     """
-    return _fitted(rows, ("",), _terms(rows), np.eye(3))
+    return None if rows.empty else _fitted(rows, ("",), _terms(rows), np.eye(3))
 
 
 def compare_groups(rows: pd.DataFrame, by: str, first: str | None = None, levels_only: bool = False) -> Surface | None:

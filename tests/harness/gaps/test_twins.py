@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from harness.gaps.document_losses import DocumentLosses, documents_of
-from harness.gaps.twins import measure_pair, placebo_gaps, recency, trajectory
+from harness.gaps.twins import measure_pair, midway_gaps, placebo_gaps, recency, trajectory
 from harness.theory.twin_worlds import TwinWorld, measure_twins, try_estimators
 from models.config import make_config
 from sweeps.config import DataConfig, OptimizerConfig, RunConfig
@@ -111,6 +111,31 @@ def test_the_trajectory_has_what_was_seen_by_then():
     rows = trajectory(config(), documents_of(pd.concat([early, late, *held])))
     assert [row["gap_probe"] for row in rows] == [pytest.approx(0.2), pytest.approx(0.7)]
     assert [row["epochs"] for row in rows] == [0.5, 1.0] and [row["tokens"] for row in rows] == [256, 512]
+
+
+def test_midway_gaps_tell_documents_from_windows():
+    """A run gains 0.2 on the windows that it has read, and 0.05 on other windows of their documents."""
+    random = np.random.default_rng(1)
+    hard = {name: random.normal(3.0, 0.5, 40) for name in ("seen", "other", "heldout")}
+    visits = np.arange(40) % 2
+    gain = np.where(visits, 0.2, 0.05)
+    own = {"seen": hard["seen"] - gain, "other": hard["other"], "heldout": hard["heldout"]}
+    lead = {"seen": hard["other"] - gain - 0.4, "other": hard["seen"] - 0.4, "heldout": hard["heldout"] - 0.4}
+    later = {name: mean - 9 for name, mean in own.items()}
+    of_own, of_twin = (
+        pd.concat([
+            *(frame(name, place, losses[name], STEPS // 2, None, visits) for name, place in places.items()),
+            *(frame(name, place, later[name], STEPS, None, 1) for name, place in places.items()),
+        ])
+        for losses, places in (
+            (own, {"seen": 0, "other": 1000, "heldout": 2000}),
+            (lead, {"seen": 1000, "other": 0, "heldout": 2000}),
+        )
+    )  # fmt: skip
+    read, unread = midway_gaps(config(), documents_of(of_own), documents_of(of_twin))
+    assert read.gap == pytest.approx(0.2) and unread.gap == pytest.approx(0.05)
+    # Of two epochs the middle of the first is at a quarter of the steps, where nothing was evaluated.
+    assert math.isnan(midway_gaps(config(2), documents_of(of_own), documents_of(of_twin))[0].gap)
 
 
 def test_placebos_are_differences_of_halves_that_nobody_saw():

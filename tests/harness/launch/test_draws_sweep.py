@@ -8,9 +8,12 @@ import pytest
 import yaml
 
 from harness.gaps.cells import cells_table, gap_rows
+from harness.gaps.document_losses import read_documents
 from harness.gaps.roles import roles_for_runs
 from harness.gaps.shared_documents import with_shared_errors
+from harness.gaps.twins import trajectory
 from harness.gaps.wanted import errors_not_reached
+from harness.record.status import run_folder
 from harness.record.sweep_folder import read_configs
 from harness.record.table import runs_table
 from harness.study.cells import blocks_of, study_cells, study_runs
@@ -78,6 +81,15 @@ def test_the_table_of_a_study_has_its_cells_and_the_errors_that_they_share(wante
     table, cells = pd.read_parquet(tmp_path / "runs.parquet"), cells_table(out)
     blocks = blocks_of(table)
     assert list(blocks) == ["blocks[0]", "blocks[1]", "blocks[2]"]
+    # The gaps midway through the first epoch are those of the windows that had been read, as `isogap gaps` has them.
+    pairs = table[(table["half"] == "a") & (table["D"] == 3200)]
+    for row in pairs.to_dict("records"):
+        config = next(run for run in read_configs(out) if run.run_id == row["run_id"])
+        losses = [read_documents(run_folder(out, run.run_id)) for run in (config, config.twin())]
+        (middle,) = (each for each in trajectory(config, *losses) if each["step"] == config.steps // 2)
+        assert (row["gap_midway"], row["gap_midway_se"]) == pytest.approx((middle["gap_twin"], middle["gap_twin_se"]))
+        assert np.isfinite(row["gap_unread"]) and row["gap_unread"] != row["gap_midway"]
+    assert table.loc[table["half"] == "b", "gap_midway"].isna().all()
     found = pd.concat(blocks.values())
     np.testing.assert_allclose(found["G"], cells["gap_twin"].astype(float))
     np.testing.assert_allclose(found["G_se"], cells["gap_twin_se"].astype(float))

@@ -1,0 +1,70 @@
+"""A small study through its sweeps: block by block, on from its table alone, and stopped by the clock."""
+
+import json
+import shutil
+
+import pandas as pd
+import pytest
+import yaml
+
+from harness.study.carry_out import carry_out
+from harness.study.studies import Study
+from harness.train.session import Session
+
+# The shape of the sweep of twins, so that its programs are compiled once.
+SHAPE = {"context": 16, "width": 16, "depth": 1, "heads": 2, "batch": 2, "probe_windows": 24, "epochs": 1}
+
+
+@pytest.fixture(scope="module")
+def study(lab, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("study")
+    spec = {
+        "name": "small",
+        "defaults": SHAPE | {"domain": f"text:{lab.text}", "twins": True, "draws": 3},
+        "blocks": [{"name": "once", "grid": {"tokens": [3200, 6400]}}, {"name": "nuisances", "defaults": {"tokens": 1600}}],
+    }
+    (folder / "small.yaml").write_text(yaml.safe_dump(spec))
+    return Study(name="small", question="?", sweeps=(str(folder / "small.yaml"),), judge="gap"), folder / "out"
+
+
+@pytest.fixture(scope="module")
+def finished(study, lab):
+    declared, out = study
+    assert carry_out(declared, out, Session(out, lab.cache)) == 0
+    return declared, out
+
+
+def test_every_block_has_a_folder_and_the_table_all_runs(finished):
+    _, out = finished
+    table = pd.read_parquet(out / "runs.parquet")
+    assert dict(table["block"].value_counts()) == {"once": 12, "nuisances": 6} and set(table["status"]) == {"done"}
+    assert {folder.name for folder in (out / "small").iterdir() if folder.is_dir()} == {"once", "nuisances"}
+    assert len(json.loads((out / "verdict.json").read_text())["claims"]) == 15
+
+
+def test_on_another_machine_only_blocks_that_the_table_lacks_are_run(finished, lab, tmp_path):
+    declared, out = finished
+    table = pd.read_parquet(out / "runs.parquet")
+    (tmp_path / "out").mkdir()
+    table[table["block"] == "once"].to_parquet(tmp_path / "out" / "runs.parquet")
+    assert carry_out(declared, tmp_path / "out", Session(tmp_path / "out", lab.cache)) == 0
+    assert {folder.name for folder in (tmp_path / "out" / "small").iterdir() if folder.is_dir()} == {"nuisances"}
+    again = pd.read_parquet(tmp_path / "out" / "runs.parquet")
+    assert sorted(again["run_id"]) == sorted(table["run_id"]) and again["run_id"].is_unique
+    pd.testing.assert_series_equal(*(t.set_index("run_id")["gap_twin"].sort_index() for t in (again, table)))
+    assert json.loads((tmp_path / "out" / "verdict.json").read_text()) == json.loads((out / "verdict.json").read_text())
+
+
+def test_a_block_that_lost_a_run_is_run_again(finished, lab, tmp_path):
+    declared, out = finished
+    shutil.copytree(out, tmp_path / "out")
+    table = pd.read_parquet(out / "runs.parquet")
+    table[table.index != 0].to_parquet(tmp_path / "out" / "runs.parquet")
+    assert carry_out(declared, tmp_path / "out", Session(tmp_path / "out", lab.cache)) == 0
+    assert sorted(pd.read_parquet(tmp_path / "out" / "runs.parquet")["run_id"]) == sorted(table["run_id"])
+
+
+def test_without_time_nothing_is_begun(study, lab, tmp_path):
+    declared, _ = study
+    assert carry_out(declared, tmp_path, Session(tmp_path, lab.cache, max_minutes=1e-9)) == 0
+    assert not (tmp_path / "runs.parquet").exists()
