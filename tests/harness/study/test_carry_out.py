@@ -21,7 +21,10 @@ def study(lab, tmp_path_factory):
     spec = {
         "name": "small",
         "defaults": SHAPE | {"domain": f"text:{lab.text}", "twins": True, "draws": 3},
-        "blocks": [{"name": "once", "grid": {"tokens": [3200, 6400]}}, {"name": "nuisances", "defaults": {"tokens": 1600}}],
+        "blocks": [
+            {"name": "once", "grid": {"tokens": [3200, 6400]}},
+            {"name": "nuisances", "defaults": {"tokens": 1600}},
+        ],
     }
     (folder / "small.yaml").write_text(yaml.safe_dump(spec))
     return Study(name="small", question="?", sweeps=(str(folder / "small.yaml"),), judge="gap"), folder / "out"
