@@ -2,7 +2,8 @@
 
 import dataclasses
 import functools
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from pydantic import ValidationError
@@ -75,6 +76,12 @@ class Cell:
         plain = {key: self.settings.get(key) for key in FILTER_NAMES}
         plain = {key: value for key, value in plain.items() if isinstance(value, (str, int, float))}
         return plain | derived(self.config, self.params_kind) if self.config else plain
+
+
+def refusals(infeasible: Iterable[tuple[str, str]]) -> list[str]:
+    """A line for each (block, reason) of infeasible runs, with their number: thousands of draws may have one reason."""
+    counts = Counter(infeasible)
+    return [f"{block}: {count:,} run{'s' * (count > 1)}: {reason}" for (block, reason), count in counts.items()]
 
 
 def resolve(settings: Mapping[str, Any]) -> tuple[RunConfig | None, str | None]:

@@ -11,6 +11,7 @@ from harness.data.windows import shared_windows
 from harness.gaps.cells import cell_key
 from harness.launch.planning import plan_sweep
 from harness.terminal import print_lines, working
+from sweeps.cells import refusals
 from sweeps.config import RunConfig
 from sweeps.errors import InputError
 from sweeps.plan import Plan, PlannedCell, pack_time
@@ -74,8 +75,8 @@ def _print_plan(planned: Plan) -> None:
         for p in planned.packs
     ]  # fmt: skip
     print_lines("packs", rows)
-    for cell in planned.infeasible:
-        print(f"infeasible: {cell.cell.block} seed {cell.cell.seed}: {cell.reason}")
+    for line in refusals((cell.cell.block, str(cell.reason)) for cell in planned.infeasible):
+        print(f"infeasible: {line}")
     _print_draws(planned)
     seconds = planned.seconds
     several = "" if planned.processes == 1 else f", {planned.processes} processes at a time"

@@ -28,6 +28,7 @@ from harness.record.sweep_folder import check_data, lay_out, record_environment,
 from harness.track.mirror import check_trackers, tracking
 from harness.train.session import Session, Stop
 from sweeps.calibration import Calibration
+from sweeps.cells import refusals
 from sweeps.config import DataConfig, RunConfig
 from sweeps.errors import InputError
 from sweeps.grid import load, read_sweep_text
@@ -72,10 +73,8 @@ def _run(sweep: str, session: Session) -> int:
     if session.track and not is_local(out):
         raise InputError("--track", "value", ", ".join(session.track), f"a local folder to mirror, not {out}")
     cells = load(sweep).cells
-    for cell in (cell for cell in cells if cell.config is None):
-        console.print(
-            f"infeasible, not run: {cell.block} seed {cell.seed}: {cell.reason}", markup=False, soft_wrap=True
-        )
+    for line in refusals((cell.block, str(cell.reason)) for cell in cells if cell.config is None):
+        console.print(f"infeasible, not run: {line}", markup=False, soft_wrap=True)
     if not any(cell.config for cell in cells):
         raise InputError(sweep, "sweep", "no feasible cell", "at least one")
     with sweep_lock(out):

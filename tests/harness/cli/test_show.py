@@ -92,14 +92,14 @@ def test_lines_are_in_columns():
 
 def test_a_plan_is_a_line_a_run_and_a_line_a_pack(lab, isogap, tmp_path):
     spec = tmp_path / "wide.yaml"
-    spec.write_text(lab.spec.read_text() + "  - {name: odd, defaults: {tokens: 1600, lr: 0.1, width: 15}}\n")
+    spec.write_text(lab.spec.read_text() + "  - {name: odd, defaults: {tokens: 1600, lr: 0.1, width: 15}, seeds: 3}\n")
     printed = isogap("plan", spec, "--cache", lab.cache).out.split("\n")
     told = json.loads(isogap("plan", spec, "--cache", lab.cache, "--json").out)
     running = [cell for cell in told["cells"] if cell["reason"] is None]
     assert [line.split()[0] for line in printed[2:8]] == [cell["run_id"] for cell in running] and len(running) == 6
     assert printed[0] == "cells" and printed[8:10] == ["", "packs"]
     assert [line.split()[0] for line in printed[11:13]] == [pack["pack_id"] for pack in told["packs"]]
-    assert printed[14].startswith("infeasible: odd seed 0: ") and printed[15].startswith("tiny: 6 runs in 2 packs")
+    assert printed[14].startswith("infeasible: odd: 3 runs: ") and printed[15].startswith("tiny: 6 runs in 2 packs")
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(0.0, "0:00:00"), (59.2, "0:01:00"), (90000.0, "1 day, 1:00:00")])
