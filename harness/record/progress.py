@@ -111,7 +111,9 @@ class Tally:
         if states and states.keys() <= set(ENDED):
             eta = 0.0
         elif live and working and (seconds_left := self._seconds_left(heartbeats)) is not None:
-            eta = seconds_left / (sum(bool(heartbeat.slots) for heartbeat in working) or len(working))
+            # Between two packs a process has no slots, but runs that have just left them.
+            busy = sum(bool(heartbeat.slots or heartbeat.left) for heartbeat in working)
+            eta = seconds_left / (busy or len(working))
         return Reached(
             tokens=self._tokens,
             tokens_total=self._tokens_total,

@@ -51,6 +51,9 @@ def test_time_to_go_is_what_is_left_of_each_model_at_its_speed_over_the_processe
     assert reached.tokens_per_second == 64.0 and reached.utilisation == pytest.approx(0.9)
     assert reached.workers == (one, two) and reached.states == {"running": 2}
     assert tally.status(LARGE.run_id) == Status("running", 150, 400, 3.0)
+    # A process between two packs trains too.
+    between = dataclasses.replace(one, left=(SMALL.run_id,))
+    assert tally.reached([between, two], live=True).eta_seconds == pytest.approx(reached.eta_seconds / 2)
     both = tally.reached([one, dataclasses.replace(two, slots=())], live=True).eta_seconds
     assert both == pytest.approx((400 * 32 / 320 + 250 * 32 / (320 / 30)) / 2)
 
