@@ -40,10 +40,13 @@ from sweeps.shape import Shape
 STOPPED = {15: 143, 2: 130}
 
 
-def run_sweep(sweep: str, session: Session) -> int:
+def run_sweep(sweep: str, session: Session, elsewhere: Set[str] = frozenset()) -> int:
     """Train all runs of the sweep that have not ended, and return the exit status.
 
     The status is 0; 3 if runs failed, diverged or were lost; 143 after SIGTERM, 130 after SIGINT.
+
+    Args:
+        elsewhere: ids of runs whose results are known from another folder, and which this one leaves out.
 
     Raises:
         InputError: a bad spec, a folder that another process runs, or a text that is not the one its runs began with.
@@ -51,7 +54,7 @@ def run_sweep(sweep: str, session: Session) -> int:
         PeerError: another host failed.
     """
     if session.hosts is None:
-        return _run(sweep, session)
+        return _run(sweep, session, elsewhere)
     if session.executor != "local" or session.workers is not None:
         raise InputError("--hosts", "value", session.hosts, "no --executor and no --workers beside it")
     with joined(session.hosts):
@@ -59,12 +62,12 @@ def run_sweep(sweep: str, session: Session) -> int:
 
         if not all_hosts().lead:
             return follow(session)
-        status = _run(sweep, session)
+        status = _run(sweep, session, elsewhere)
         order("status", status)
         return status
 
 
-def _run(sweep: str, session: Session) -> int:
+def _run(sweep: str, session: Session, elsewhere: Set[str]) -> int:
     console, out = Console(), session.out
     if unknown := set(session.retry) - set(WITHOUT_RESULT):
         raise InputError("--retry", "value", min(unknown), f"{', '.join(WITHOUT_RESULT)}, or several with commas")
@@ -81,9 +84,9 @@ def _run(sweep: str, session: Session) -> int:
         call_off(out)
         minutes = session.max_minutes
         stop = Stop(None if minutes is None else time.monotonic() + 60 * minutes)
-        runs, retry = _wanted(sweep, out), session.retry
+        runs, retry = _wanted(sweep, out, elsewhere), session.retry
         while _trained(runs, sweep, session, stop, console, retry):
-            following = _wanted(sweep, out)
+            following = _wanted(sweep, out, elsewhere)
             if stop() or {run.run_id for run in following} <= {run.run_id for run in runs}:
                 for sentence in () if stop() else errors_not_reached(sweep, out):
                     console.print(sentence, markup=False, soft_wrap=True)
@@ -93,9 +96,9 @@ def _run(sweep: str, session: Session) -> int:
         return 0
 
 
-def _wanted(sweep: str, out: Path) -> list[RunConfig]:
-    """The runs of a sweep, with as many draws as the gaps in its folder ask for."""
-    return list(load(sweep, draws_wanted(out)).configs)
+def _wanted(sweep: str, out: Path, elsewhere: Set[str]) -> list[RunConfig]:
+    """The runs of a sweep, with as many draws as the gaps in its folder ask for, less those that are `elsewhere`."""
+    return [run for run in load(sweep, draws_wanted(out)).configs if run.run_id not in elsewhere]
 
 
 def _trained(

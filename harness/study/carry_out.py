@@ -1,7 +1,8 @@
 """Carry a study out: run its sweeps block by block, and write its table, verdict and figures.
 
-The table of the study, runs.parquet, is written after every block, and a block whose runs all stand in it is not run
-again. So a study goes on wherever its table is, also on another machine that has nothing else of it.
+The table of the study, runs.parquet, is written after every block, also after one that was stopped, and runs that have
+a result in it are not run again. So a study goes on wherever its table is, also on another machine that has nothing
+else of it.
 """
 
 import dataclasses
@@ -41,13 +42,15 @@ def carry_out(study: Study, out: Path, session: Session) -> int:
     worst, began = 0, time.monotonic()
     for sweep in study.sweeps:
         for block in block_files(sweep, out):
-            if is_finished(block, known := known_runs(out)):
+            known = known_runs(out)
+            finished = set() if known is None else finished_runs(known)
+            if {run.run_id for run in load(block).configs} <= finished:
                 continue
             minutes = session.max_minutes and session.max_minutes - (time.monotonic() - began) / 60
             if minutes is not None and minutes <= 0:
                 return worst
             folder = block.with_suffix("")
-            status = run_sweep(str(block), dataclasses.replace(session, out=folder, max_minutes=minutes))
+            status = run_sweep(str(block), dataclasses.replace(session, out=folder, max_minutes=minutes), finished)
             if (folder / "manifest.json").is_file():
                 table = pa.Table.from_pandas(with_rows(known, study_runs(folder)), preserve_index=False)
                 write_files({out / RUNS: parquet_bytes(table)})
@@ -74,12 +77,13 @@ def known_runs(out: Path) -> pd.DataFrame | None:
     return read_study_runs(out / RUNS) if (out / RUNS).is_file() else None
 
 
-def is_finished(block: Path, known: pd.DataFrame | None) -> bool:
-    """Whether all runs of a block have a result in the study's table; those that failed may succeed elsewhere."""
-    if known is None:
-        return False
-    ended = set(known.loc[known["status"].isin(["done", "diverged"]), "run_id"])
-    return {run.run_id for run in load(block).configs} <= ended
+def finished_runs(known: pd.DataFrame) -> set[str]:
+    """The ids of the runs that need not be run again: those with a result, of twins only if both have one.
+
+    Runs that failed may succeed on another machine.
+    """
+    done = known["half"].isna() | known["gap_twin"].notna()
+    return set(known.loc[(known["status"] == "diverged") | ((known["status"] == "done") & done), "run_id"])
 
 
 def with_rows(known: pd.DataFrame | None, new: pd.DataFrame) -> pd.DataFrame:
