@@ -1,8 +1,6 @@
-"""`isogap fit`, `compare` and `predict`: laws that are fitted to runs, and their predictions for new ones."""
+"""`isogap fit` and `compare`: laws that are fitted to runs."""
 
-import functools
 import json
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -11,7 +9,6 @@ from typing import Any
 from harness.cli.render import render
 from harness.fit.compare import compare
 from harness.fit.fitting import fit
-from harness.fit.forecast import doubts, predict
 from harness.fit.groups import compare_by, fit_by
 from harness.fit.known_truth import check_law, compare_with_truth, read_truth, truth_table
 from harness.fit.laws.held import parse_held, with_held
@@ -19,8 +16,7 @@ from harness.fit.laws.registry import get_law, listed
 from harness.fit.problem.objective import HuberOptions, check_objective
 from harness.fit.results.result import FitResult
 from harness.fit.results.shown import TextTable, finite_rows, number, warning_lines
-from harness.fit.two_steps import predict_through
-from harness.source import parse_roles, read_fit, read_fits, read_points, read_runs
+from harness.source import parse_roles, read_runs
 from harness.terminal import print_rows, working
 from sweeps.errors import InputError
 
@@ -122,44 +118,3 @@ def show_comparison(
     print("".join(f"{line}\n" for line in warning_lines(warnings)), end="")
     if json_:
         json_.write_text(json.dumps({"by": by, "groups": ranks} if by else ranks[""], indent=1, allow_nan=False))
-
-
-def show_predictions(
-    fitted: Path, at: Sequence[str], points: Path | None, set_: Sequence[str], group: str | None,
-    through: Path | None, json_: bool,
-) -> None:  # fmt: skip
-    """Print the predictions of a stored fit at new points; of a fit to several groups, those of each of them.
-
-    With another fit to go `through`, the points are that fit's, and its predictions what the law reads.
-
-    Raises:
-        InputError: unusable points, a group that the fit does not have, or a fit that does not lead to this one.
-    """
-    by, fits = read_fits(fitted)
-    if group is not None and group not in fits:
-        raise InputError(fitted, "--group", group, f"one of the groups {', '.join(fits)}" if by else "a fit with --by")
-    chosen = fits if group is None else {group: fits[group]}
-    # What is told is not JSON, so it goes to stderr beside it.
-    told = functools.partial(print, file=sys.stderr if json_ else sys.stdout)
-    first = None if through is None else read_fit(through)
-    law = get_law((first or next(iter(chosen.values()))).law)
-    frame = read_points(at, points, law, parse_roles(set_), by, tell=told)
-    if by is not None and by in frame.columns:
-        named = set(frame[by].astype(str))
-        if named.isdisjoint(fits):
-            raise InputError(points or "--at", by, ", ".join(sorted(named)), f"one of the groups {', '.join(fits)}")
-        if unknown := named - fits.keys():
-            told(f"no prediction for points of groups that were not fitted: {', '.join(sorted(unknown))}")
-    rows, warnings = [], []
-    for name, result in chosen.items():
-        # Points that name their group are of that group only.
-        own = frame if by not in frame.columns else frame.loc[frame[by].astype(str) == name].reset_index(drop=True)
-        if len(own):
-            predicted = predict(result, own) if first is None else predict_through(result, first, own)
-            rows += [({by: name} if by else {}) | row for row in predicted.to_dict("records")]
-            about = f"{by} {name}: " if by else ""
-            found = doubts(first or result, own)
-            warnings += [replace(warning, message=about + warning.message) for warning in found]
-    print(json.dumps(finite_rows(rows), indent=1, allow_nan=False)) if json_ else print_rows(rows)
-    for line in warning_lines(warnings):
-        told(line)

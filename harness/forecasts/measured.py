@@ -1,0 +1,117 @@
+"""What was measured at the points of forecasts."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Bool
+
+from harness.fit.laws.law import Law
+from harness.fit.laws.registry import get_law
+from harness.fit.problem.columns import names_of, numbers_or_nan
+from harness.forecasts.registry_file import Forecast
+from harness.source import OpenRuns
+from sweeps.errors import InputError
+
+# A run is at a forecast's point if each number that the law reads is as near as this to the forecast one: numbers of
+# heads and of whole batches make sizes that differ by about a percent from those that were asked for.
+TOLERANCE = 0.02
+# The column of a table of runs that says when each ended: a date with its time, or seconds since 1970.
+ENDED = "ended"
+
+
+@dataclass(frozen=True)
+class Measured:
+    """The response as it was measured at a point.
+
+    Attributes:
+        rows: the numbers of the rows in the source, from 1.
+        value: their mean, in the unit of the response.
+        se: its standard error; None if nothing is known of it.
+        ended: when the first of them ended, in UTC; None if the source does not say.
+    """
+
+    rows: tuple[int, ...]
+    value: float
+    se: float | None
+    ended: pd.Timestamp | None
+
+
+def read_measured(
+    runs: OpenRuns, forecasts: Sequence[Forecast], *, set: Mapping[str, str] | None, where: str | None,
+    estimator: str, units: str, tell: Callable[[str], object],
+) -> list[Measured | None]:  # fmt: skip
+    """Find what was measured at the point of each forecast; None where there is no row.
+
+    Args:
+        set, where, estimator, units: as for `harness.source.read_runs`.
+        tell: called with a sentence about rows that are left out, and about each law that reads what the runs lack.
+
+    Raises:
+        InputError: a column of groups that the runs lack, or runs that no law can be scored on.
+    """
+    laws = {forecast.law: get_law(forecast.law, [*forecast.point, forecast.response]) for forecast in forecasts}
+    tables: dict[str, pd.DataFrame] = {}
+    failed: dict[str, InputError] = {}
+    for law in laws.values():
+        try:
+            own = _roles_of(law, [*laws.values()], set or {})
+            tables[law.id] = runs.read(law.id, set=own, where=where, estimator=estimator, units=units, tell=tell)
+        except InputError as error:
+            failed[law.id] = error
+    if failed and not tables:
+        raise next(iter(failed.values()))
+    for name, error in failed.items():
+        tell(f"{name} is not scored: {error}")
+    return [
+        _measured(tables[forecast.law], laws[forecast.law], forecast, runs.name) if forecast.law in tables else None
+        for forecast in forecasts
+    ]
+
+
+def _roles_of(law: Law, laws: Sequence[Law], given: Mapping[str, str]) -> dict[str, str]:
+    """The roles that are set, without those that only the other laws read."""
+    own = {*law.roles, f"{law.response}_se", *(("L", "L_train") if law.response == "G" else ())}
+    others = {role for other in laws for role in (*other.roles, f"{other.response}_se")} - own
+    return {role: column for role, column in given.items() if role not in others}
+
+
+def _measured(table: pd.DataFrame, law: Law, forecast: Forecast, source: str) -> Measured | None:
+    rows = table.loc[_at(table, forecast, source)]
+    if rows.empty:
+        return None
+    values, error = rows[law.response].to_numpy(float), f"{law.response}_se"
+    errors = numbers_or_nan(rows, error) if error in rows.columns else np.full(len(rows), np.nan)
+    known = [float(np.sqrt(np.sum(errors**2))) / len(rows)] if np.all(errors >= 0) else []
+    if len(rows) > 1:
+        known.append(float(np.std(values, ddof=1)) / len(rows) ** 0.5)
+    numbers = tuple(int(number) for number in rows["file_row"])
+    return Measured(numbers, float(values.mean()), max(known, default=None), _first_end(rows))
+
+
+def _at(table: pd.DataFrame, forecast: Forecast, source: str) -> Bool[np.ndarray, "rows"]:
+    """Which rows are at the point of a forecast, and of its group."""
+    found = np.ones(len(table), bool)
+    for name, value in forecast.place.items():
+        if name not in table.columns:
+            raise InputError(source, name, f"the columns {names_of(table)}", f"the column {name} of the forecasts")
+        if isinstance(value, str):
+            found &= table[name].astype(str).to_numpy() == value
+            continue
+        numbers = table[name].to_numpy(float)
+        if value > 0:
+            positive = np.where(numbers > 0, numbers, np.nan)
+            found &= np.abs(np.log(positive / value)) <= np.log1p(TOLERANCE)
+        else:
+            found &= np.abs(numbers - value) <= TOLERANCE * abs(value)
+    return found
+
+
+def _first_end(rows: pd.DataFrame) -> pd.Timestamp | None:
+    """When the first of some runs ended, if a column says so."""
+    if ENDED not in rows.columns:
+        return None
+    unit = "s" if pd.api.types.is_numeric_dtype(rows[ENDED].dtype) else None
+    first = pd.to_datetime(rows[ENDED], utc=True, errors="coerce", unit=unit).min()
+    return None if pd.isna(first) else first
