@@ -9,7 +9,7 @@ from jaxtyping import Bool
 
 from harness.fit.laws.law import Law
 from harness.fit.laws.registry import get_law
-from harness.fit.problem.columns import names_of, numbers_or_nan
+from harness.fit.problem.columns import check_roles, names_of, numbers_or_nan
 from harness.forecasts.registry_file import Forecast
 from harness.source import OpenRuns
 from sweeps.errors import InputError
@@ -57,7 +57,9 @@ def read_measured(
     for law in laws.values():
         try:
             own = _roles_of(law, [*laws.values()], set or {})
-            tables[law.id] = runs.read(law.id, set=own, where=where, estimator=estimator, units=units, tell=tell)
+            table = runs.read(law.id, set=own, where=where, estimator=estimator, units=units, tell=tell)
+            check_roles(table, law.roles, runs.name, law.vectors)
+            tables[law.id] = table
         except InputError as error:
             failed[law.id] = error
     if failed and not tables:

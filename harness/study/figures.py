@@ -168,8 +168,8 @@ def groups_figure(blocks: Blocks, groups: Mapping[str, tuple[str, str]]) -> "Fig
 def forecasts_figure(scores: ForecastScores) -> "Figure":
     """Draw how far every forecast and its 95 % interval are from what was measured, in percent; responses apart.
 
-    The scale is linear up to the error of the best law and logarithmic beyond it, since some laws are a hundred times
-    farther off than others.
+    The scale is linear up to about the error of the best law and logarithmic beyond it, since some laws are a hundred
+    times farther off than others.
     """
     from matplotlib import colormaps
 
@@ -196,10 +196,8 @@ def forecasts_figure(scores: ForecastScores) -> "Figure":
                 marker=MARKS[number % len(MARKS)], ms=3, lw=0, elinewidth=1, label=law,
             )  # fmt: skip
         axes.axhline(0, color=INK, lw=1, ls=(0, (4, 3)))
-        least = min(
-            (law.median_error for law in scores.laws if law.response == response and law.median_error), default=0.01
-        )
-        axes.set_yscale("symlog", linthresh=100 * least)
+        errors = [law.median_error for law in scores.laws if law.response == response and law.median_error]
+        axes.set_yscale("symlog", linthresh=10 ** np.ceil(np.log10(100 * min(errors, default=0.01))))
         axes.yaxis.set_major_formatter("{x:g}")
         axes.set_xticks(range(len(points)), [f"{value:.3g}" for _, value in points], rotation=60, fontsize=7)
         axes.set(xlabel=f"measured {response}, nats per token", ylabel="forecast less measured, %")
