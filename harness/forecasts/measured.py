@@ -10,12 +10,12 @@ from jaxtyping import Bool
 from harness.fit.laws.law import Law
 from harness.fit.laws.registry import get_law
 from harness.fit.problem.columns import check_roles, names_of, numbers_or_nan
-from harness.forecasts.registry_file import Forecast
+from harness.forecasts.registry_file import TELLING, Forecast
 from harness.source import OpenRuns
 from sweeps.errors import InputError
 
-# A run is at a forecast's point if each number that the law reads is as near as this to the forecast one: numbers of
-# heads and of whole batches make sizes that differ by about a percent from those that were asked for.
+# A run is at a forecast's point if each number of the point is as near as this to the run's: heads and batches are whole
+# numbers, which makes sizes that differ by about a percent from those that were asked for.
 TOLERANCE = 0.02
 # The column of a table of runs that says when each ended: a date with its time, or seconds since 1970.
 ENDED = "ended"
@@ -52,12 +52,15 @@ def read_measured(
         InputError: a column of groups that the runs lack, or runs that no law can be scored on.
     """
     laws = {forecast.law: get_law(forecast.law, [*forecast.point, forecast.response]) for forecast in forecasts}
+    runs = runs._replace(folder=None)  # the errors that gaps share, which a folder tells, take long and do not matter
     tables: dict[str, pd.DataFrame] = {}
     failed: dict[str, InputError] = {}
     for law in laws.values():
         try:
-            own = _roles_of(law, [*laws.values()], set or {})
-            table = runs.read(law.id, set=own, where=where, estimator=estimator, units=units, tell=tell)
+            named = {role for forecast in forecasts if forecast.law == law.id for role in forecast.point}
+            reads = [role for role in TELLING if role in named]
+            own = _roles_of(law, reads, [*laws.values()], set or {})
+            table = runs.read(law.id, set=own, where=where, estimator=estimator, units=units, reads=reads, tell=tell)
             check_roles(table, law.roles, runs.name, law.vectors)
             tables[law.id] = table
         except InputError as error:
@@ -72,15 +75,15 @@ def read_measured(
     ]
 
 
-def _roles_of(law: Law, laws: Sequence[Law], given: Mapping[str, str]) -> dict[str, str]:
+def _roles_of(law: Law, reads: Sequence[str], laws: Sequence[Law], given: Mapping[str, str]) -> dict[str, str]:
     """The roles that are set, without those that only the other laws read."""
-    own = {*law.roles, f"{law.response}_se", *(("L", "L_train") if law.response == "G" else ())}
+    own = {*law.roles, *reads, f"{law.response}_se", *(("L", "L_train") if law.response == "G" else ())}
     others = {role for other in laws for role in (*other.roles, f"{other.response}_se")} - own
     return {role: column for role, column in given.items() if role not in others}
 
 
 def _measured(table: pd.DataFrame, law: Law, forecast: Forecast, source: str) -> Measured | None:
-    rows = table.loc[_at(table, forecast, source)]
+    rows = table.loc[_at(table, law, forecast, source)]
     if rows.empty:
         return None
     values, error = rows[law.response].to_numpy(float), f"{law.response}_se"
@@ -92,10 +95,12 @@ def _measured(table: pd.DataFrame, law: Law, forecast: Forecast, source: str) ->
     return Measured(numbers, float(values.mean()), max(known, default=None), _first_end(rows))
 
 
-def _at(table: pd.DataFrame, forecast: Forecast, source: str) -> Bool[np.ndarray, "rows"]:
-    """Which rows are at the point of a forecast, and of its group."""
+def _at(table: pd.DataFrame, law: Law, forecast: Forecast, source: str) -> Bool[np.ndarray, "rows"]:
+    """Which rows are at the point of a forecast, and of its group; what the law does not read may be missing there."""
     found = np.ones(len(table), bool)
     for name, value in forecast.place.items():
+        if name not in table.columns and name in TELLING and name not in law.columns:
+            continue
         if name not in table.columns:
             raise InputError(source, name, f"the columns {names_of(table)}", f"the column {name} of the forecasts")
         if isinstance(value, str):
@@ -114,6 +119,6 @@ def _first_end(rows: pd.DataFrame) -> pd.Timestamp | None:
     """When the first of some runs ended, if a column says so."""
     if ENDED not in rows.columns:
         return None
-    unit = "s" if pd.api.types.is_numeric_dtype(rows[ENDED].dtype) else None
-    first = pd.to_datetime(rows[ENDED], utc=True, errors="coerce", unit=unit).min()
+    how = {"unit": "s"} if pd.api.types.is_numeric_dtype(rows[ENDED].dtype) else {"format": "mixed"}
+    first = pd.to_datetime(rows[ENDED], utc=True, errors="coerce", **how).min()
     return None if pd.isna(first) else first

@@ -12,9 +12,9 @@ import pandas as pd
 from harness.fit.forecast import estimates, predict
 from harness.fit.groups import points_of_groups
 from harness.fit.laws.registry import get_law
-from harness.fit.problem.columns import column_of, vector_columns
+from harness.fit.problem.columns import column_of, numbers_or_nan, vector_columns
 from harness.fit.results.result import FitResult
-from harness.forecasts.registry_file import Forecast, Registered, append_forecasts
+from harness.forecasts.registry_file import TELLING, Forecast, Registered, append_forecasts
 from harness.record.sweep_folder import git_commit
 from sweeps.errors import InputError
 
@@ -54,6 +54,8 @@ def forecasts_of(
     law = get_law(result.law)
     read = [*law.columns, *(column for role in law.vectors for column in vector_columns(points, role).values())]
     numbers = {name: column_of(points, name, source, signed=True) for name in read}
+    beside = [name for name in TELLING if name in points.columns and name not in read]
+    numbers |= {name: numbers_or_nan(points, name) for name in beside}
     shared: dict[str, Any] = {
         "registered": datetime.now(UTC).replace(microsecond=0),
         "isogap": importlib.metadata.version("isogap"),
@@ -69,7 +71,9 @@ def forecasts_of(
     }
     found = []
     for place, row in enumerate(table.to_dict("records")):
-        point: dict[str, float | str] = {name: float(values[place]) for name, values in numbers.items()}
+        point: dict[str, float | str] = {
+            name: float(values[place]) for name, values in numbers.items() if math.isfinite(values[place])
+        }
         point |= {name: str(row[name]) for name in law.labels}
         if not math.isfinite(row["prediction"]):
             raise InputError(source, "prediction", row["prediction"], f"points where {result.formula} is finite")

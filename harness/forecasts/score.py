@@ -25,7 +25,7 @@ class ScoredForecast:
 
     Attributes:
         line: its line in the file, from 1.
-        point: what the law reads, by role, and the group that the forecast is of.
+        point: the forecast's point by role, with the group that it is of.
         registered: date and time in UTC.
         low, high: the forecast 95 % interval of a new run, widened by the error of the measured value; None for a
             forecast without an interval.
@@ -125,9 +125,9 @@ def score_lines(
 ) -> ForecastScores:  # fmt: skip
     """Score forecasts on the rows that were measured at their points.
 
-    A row is at a point if all that the law reads agrees within 2 %, and the group. Of several rows the mean is taken,
-    with the larger of its errors from their standard errors and from their spread. The interval of a new run is widened
-    by that error: on each side the squares of the distances are added.
+    A row is at a point if all numbers of the point that the runs have, too, agree within 2 %, and the group. Of several
+    rows the mean is taken, with the larger of its errors from their standard errors and from their spread. The interval
+    of a new run is widened by that error: on each side the squares of the distances are added.
 
     Args:
         forecasts: in the order of the file.
@@ -197,7 +197,7 @@ def _laws_of(response: str, scored: Iterable[ScoredForecast], missing: Iterable[
     for each in missing:
         if each.response == response:
             lacking[each.law] = lacking.get(each.law, 0) + 1
-    # Laws read different columns, so that two forecasts are of one point if they meet the same rows.
+    # Points may have been given by different roles: two forecasts are of one point if they meet the same rows.
     with_score = [{each.rows for each in rows if each.score is not None} for rows in own.values()]
     common = reduce(set.intersection, filter(None, with_score)) if any(with_score) else set()
     laws = [

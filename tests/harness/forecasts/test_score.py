@@ -43,6 +43,16 @@ def test_rows_within_two_percent_are_the_measurement(forecast_at):
     assert found.high == pytest.approx(2.2 + math.hypot(0.2, 1.959964 * 0.1), abs=1e-6)
 
 
+def test_what_a_law_does_not_read_tells_runs_apart_if_the_runs_have_it(forecast_at):
+    runs = {"params": [1e9, 2e9], "D": [2e10, 2e10], "L": [2.1, 2.3]}
+    by_d = forecast_at(law="hestness")
+    for more in ({}, {"set": {"N": "params"}}):  # by its usual name, and as it is told
+        assert scores_of([by_d, forecast_at()], runs, **more).laws[0].common == 1
+        assert scores_of([by_d], runs, **more).forecasts[0].rows == (1,)
+    nameless = {"D": runs["D"], "L": runs["L"]}
+    assert scores_of([by_d], nameless).forecasts[0].rows == (1, 2)
+
+
 def test_errors_of_the_rows_widen_the_interval(forecast_at):
     runs = {"N": [1e9], "D": [2e10], "L": [2.45]}
     (bare,) = scores_of([forecast_at()], runs).forecasts
