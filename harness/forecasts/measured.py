@@ -14,8 +14,8 @@ from harness.forecasts.registry_file import TELLING, Forecast
 from harness.source import OpenRuns
 from sweeps.errors import InputError
 
-# A run is at a forecast's point if each number of the point is as near as this to the run's: heads and batches are whole
-# numbers, which makes sizes that differ by about a percent from those that were asked for.
+# A run is at a forecast's point if each number of the point is as near as this to the run's: heads and batches are
+# whole numbers, which makes sizes that differ by about a percent from those that were asked for.
 TOLERANCE = 0.02
 # The column of a table of runs that says when each ended: a date with its time, or seconds since 1970.
 ENDED = "ended"
@@ -55,18 +55,23 @@ def read_measured(
     runs = runs._replace(folder=None)  # the errors that gaps share, which a folder tells, take long and do not matter
     tables: dict[str, pd.DataFrame] = {}
     failed: dict[str, InputError] = {}
+    told: dict[str, None] = {}  # the laws leave out the same rows for the same reasons
     for law in laws.values():
         try:
             named = {role for forecast in forecasts if forecast.law == law.id for role in forecast.point}
             reads = [role for role in TELLING if role in named]
             own = _roles_of(law, reads, [*laws.values()], set or {})
-            table = runs.read(law.id, set=own, where=where, estimator=estimator, units=units, reads=reads, tell=tell)
+            table = runs.read(
+                law.id, set=own, where=where, estimator=estimator, units=units, reads=reads, tell=told.setdefault
+            )
             check_roles(table, law.roles, runs.name, law.vectors)
             tables[law.id] = table
         except InputError as error:
             failed[law.id] = error
     if failed and not tables:
         raise next(iter(failed.values()))
+    for line in told:
+        tell(line)
     for name, error in failed.items():
         tell(f"{name} is not scored: {error}")
     return [

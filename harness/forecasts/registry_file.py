@@ -21,8 +21,8 @@ from harness.files import write_bytes
 from harness.fit.results.shown import Showable, Shown
 from sweeps.errors import InputError
 
-# Roles that tell runs apart. A point that has them keeps them even if the law does not read them, so that later the runs
-# that were meant are scored.
+# Roles that tell runs apart. A point that has them keeps them even if the law does not read them, so that the runs that
+# were meant are scored later.
 TELLING = ("N", "D", "U", "epochs", "B", "lr", "flops")
 OWN_HASH = ', "sha256": "'
 EXPECTED = "a file that `isogap predict --register` wrote and nothing has changed since"
@@ -37,8 +37,8 @@ class Forecast(BaseModel):
         constants: the estimates of the law's constants; None for one without a finite value.
         response: the role that is predicted, such as L or G, in the unit of the fitted table: nats per token for these.
         by, group: the column and the value of the group whose fit it is; None for the fit of one table.
-        point: by role what the law reads, and what else tells the run apart, such as N for a law of D alone; raw counts,
-            and for labels names.
+        point: by role what the law reads, and what else tells the run apart, such as N for a law of D alone. They are
+            raw counts, and names for labels.
         low, high: the 95 % interval of the law; None for a fit without a confidence set.
         run_low, run_high: the 95 % interval of one new run, without the error of measuring it.
         rows, rows_sha256: the number of the fitted rows and their hash (`harness.fit.problem.rows_hash`).
