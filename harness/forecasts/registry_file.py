@@ -142,8 +142,8 @@ def append_forecasts(file: Path, forecasts: Sequence[Forecast]) -> Registered:
     place = file.resolve()  # a link stays a link
     if not place.parent.is_dir():
         raise InputError(file, "forecasts", "no such folder", "a file in a folder that exists")
-    with _alone_in(place.parent):
-        content = place.read_bytes() if place.exists() else b""
+    with _locked(place):
+        content = place.read_bytes()
         known = {forecast.key: forecast for forecast in _parsed(file, content)}
         added: dict[tuple[object, ...], Forecast] = {}
         before = []
@@ -161,14 +161,16 @@ def append_forecasts(file: Path, forecasts: Sequence[Forecast]) -> Registered:
 
 
 @contextmanager
-def _alone_in(folder: Path) -> Iterator[None]:
-    """Wait until no other process adds to a file of this folder, since each writes the file as a whole."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
+def _locked(file: Path) -> Iterator[None]:
+    """Hold a file, which is made if it is not there, until the block ends: who adds to it replaces it as a whole."""
+    while True:
+        # Opened for writing, since a file system over a network refuses the lock of one that is only read.
+        with open(file, "ab") as held:
+            fcntl.flock(held, fcntl.LOCK_EX)
+            if os.path.samestat(os.fstat(held.fileno()), os.stat(file)):
+                yield
+                return
+        # Another process replaced it in the meantime.
 
 
 def _hash(line: bytes) -> str:

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -105,3 +106,10 @@ def test_a_file_or_folder_that_does_not_exist(tmp_path, forecast_at):
         read_forecasts(tmp_path / "none.jsonl")
     with pytest.raises(InputError, match="no such folder"):
         append_forecasts(tmp_path / "none" / "forecasts.jsonl", [forecast_at()])
+
+
+def test_what_several_processes_add_at_once_is_all_there(tmp_path, forecast_at):
+    file = tmp_path / "forecasts.jsonl"
+    with ThreadPoolExecutor(8) as pool:  # a lock is of an open file, so that it parts threads as it parts processes
+        list(pool.map(lambda place: append_forecasts(file, [forecast_at(1e9 * place)]), range(1, 25)))
+    assert {forecast.point["N"] for forecast in read_forecasts(file)} == {1e9 * place for place in range(1, 25)}
