@@ -10,19 +10,19 @@ from jaxtyping import Bool
 from harness.fit.laws.law import Law
 from harness.fit.laws.registry import get_law
 from harness.fit.problem.columns import check_roles, names_of, numbers_or_nan
-from harness.forecasts.registry_file import TELLING, Forecast
+from harness.forecasts.registry_file import TELLING, RegisteredForecast
 from harness.source import OpenRuns
 from sweeps.errors import InputError
 
 # A run is at a forecast's point if each number of the point is as near as this to the run's: heads and batches are
 # whole numbers, which makes sizes that differ by about a percent from those that were asked for.
-TOLERANCE = 0.02
+SAME_POINT = 0.02
 # The column of a table of runs that says when each ended: a date with its time, or seconds since 1970.
-ENDED = "ended"
+ENDED_COLUMN = "ended"
 
 
 @dataclass(frozen=True)
-class Measured:
+class MeasuredPoint:
     """The response as it was measured at a point.
 
     Attributes:
@@ -39,9 +39,9 @@ class Measured:
 
 
 def read_measured(
-    runs: OpenRuns, forecasts: Sequence[Forecast], *, set: Mapping[str, str] | None, where: str | None,
+    runs: OpenRuns, forecasts: Sequence[RegisteredForecast], *, set: Mapping[str, str] | None, where: str | None,
     estimator: str, units: str, tell: Callable[[str], object],
-) -> list[Measured | None]:  # fmt: skip
+) -> list[MeasuredPoint | None]:  # fmt: skip
     """Find what was measured at the point of each forecast; None where there is no row.
 
     Args:
@@ -87,7 +87,7 @@ def _roles_of(law: Law, reads: Sequence[str], laws: Sequence[Law], given: Mappin
     return {role: column for role, column in given.items() if role not in others}
 
 
-def _measured(table: pd.DataFrame, law: Law, forecast: Forecast, source: str) -> Measured | None:
+def _measured(table: pd.DataFrame, law: Law, forecast: RegisteredForecast, source: str) -> MeasuredPoint | None:
     rows = table.loc[_at(table, law, forecast, source)]
     if rows.empty:
         return None
@@ -97,10 +97,10 @@ def _measured(table: pd.DataFrame, law: Law, forecast: Forecast, source: str) ->
     if len(rows) > 1:
         known.append(float(np.std(values, ddof=1)) / len(rows) ** 0.5)
     numbers = tuple(int(number) for number in rows["file_row"])
-    return Measured(numbers, float(values.mean()), max(known, default=None), _first_end(rows))
+    return MeasuredPoint(numbers, float(values.mean()), max(known, default=None), _first_end(rows))
 
 
-def _at(table: pd.DataFrame, law: Law, forecast: Forecast, source: str) -> Bool[np.ndarray, "rows"]:
+def _at(table: pd.DataFrame, law: Law, forecast: RegisteredForecast, source: str) -> Bool[np.ndarray, "rows"]:
     """Which rows are at the point of a forecast, and of its group; what the law does not read may be missing there."""
     found = np.ones(len(table), bool)
     for name, value in forecast.place.items():
@@ -114,16 +114,16 @@ def _at(table: pd.DataFrame, law: Law, forecast: Forecast, source: str) -> Bool[
         numbers = table[name].to_numpy(float)
         if value > 0:
             positive = np.where(numbers > 0, numbers, np.nan)
-            found &= np.abs(np.log(positive / value)) <= np.log1p(TOLERANCE)
+            found &= np.abs(np.log(positive / value)) <= np.log1p(SAME_POINT)
         else:
-            found &= np.abs(numbers - value) <= TOLERANCE * abs(value)
+            found &= np.abs(numbers - value) <= SAME_POINT * abs(value)
     return found
 
 
 def _first_end(rows: pd.DataFrame) -> pd.Timestamp | None:
     """When the first of some runs ended, if a column says so."""
-    if ENDED not in rows.columns:
+    if ENDED_COLUMN not in rows.columns:
         return None
-    how = {"unit": "s"} if pd.api.types.is_numeric_dtype(rows[ENDED].dtype) else {"format": "mixed"}
-    first = pd.to_datetime(rows[ENDED], utc=True, errors="coerce", **how).min()
+    how = {"unit": "s"} if pd.api.types.is_numeric_dtype(rows[ENDED_COLUMN].dtype) else {"format": "mixed"}
+    first = pd.to_datetime(rows[ENDED_COLUMN], utc=True, errors="coerce", **how).min()
     return None if pd.isna(first) else first

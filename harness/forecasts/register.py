@@ -14,7 +14,7 @@ from harness.fit.groups import points_of_groups
 from harness.fit.laws.registry import get_law
 from harness.fit.problem.columns import column_of, numbers_or_nan, vector_columns
 from harness.fit.results.result import FitResult
-from harness.forecasts.registry_file import TELLING, Forecast, Registered, append_forecasts
+from harness.forecasts.registry_file import TELLING, RegisteredForecast, Registered, append_forecasts
 from harness.record.sweep_folder import git_commit
 from sweeps.errors import InputError
 
@@ -41,7 +41,7 @@ def register_fits(
 
 def forecasts_of(
     result: FitResult, points: pd.DataFrame, *, by: str | None = None, group: str | None = None, source: str = "points"
-) -> list[Forecast]:
+) -> list[RegisteredForecast]:
     """The predictions of a fit at points as forecasts, with the time, the version, and what they were made from.
 
     Raises:
@@ -78,7 +78,7 @@ def forecasts_of(
         if not math.isfinite(row["prediction"]):
             raise InputError(source, "prediction", row["prediction"], f"points where {result.formula} is finite")
         limits = {name: _finite(row[name]) for name in ("low", "high", "run_low", "run_high")}
-        found.append(Forecast(**shared, point=point, prediction=row["prediction"], **limits))
+        found.append(RegisteredForecast(**shared, point=point, prediction=row["prediction"], **limits))
     return found
 
 

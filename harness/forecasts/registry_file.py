@@ -25,10 +25,10 @@ from sweeps.errors import InputError
 # were meant are scored later.
 TELLING = ("N", "D", "U", "epochs", "B", "lr", "flops")
 OWN_HASH = ', "sha256": "'
-EXPECTED = "a file that `isogap predict --register` wrote and nothing has changed since"
+AS_WRITTEN = "a file that `isogap predict --register` wrote and nothing has changed since"
 
 
-class Forecast(BaseModel):
+class RegisteredForecast(BaseModel):
     """A prediction of a fitted law at one point.
 
     Attributes:
@@ -88,8 +88,8 @@ class Registered(Showable):
     """
 
     file: str
-    added: tuple[Forecast, ...]
-    before: tuple[Forecast, ...]
+    added: tuple[RegisteredForecast, ...]
+    before: tuple[RegisteredForecast, ...]
     lines: int
     last: str | None
 
@@ -121,7 +121,7 @@ class Registered(Showable):
         return told
 
 
-def read_forecasts(file: Path) -> tuple[Forecast, ...]:
+def read_forecasts(file: Path) -> tuple[RegisteredForecast, ...]:
     """Read the forecasts of a file, in the order in which they were registered.
 
     Raises:
@@ -133,7 +133,7 @@ def read_forecasts(file: Path) -> tuple[Forecast, ...]:
         raise InputError(file, "forecasts", "no such file", "a file that `isogap predict --register` wrote") from None
 
 
-def append_forecasts(file: Path, forecasts: Sequence[Forecast]) -> Registered:
+def append_forecasts(file: Path, forecasts: Sequence[RegisteredForecast]) -> Registered:
     """Add forecasts to a file, or begin it; those that it has already are left out.
 
     Raises:
@@ -145,7 +145,7 @@ def append_forecasts(file: Path, forecasts: Sequence[Forecast]) -> Registered:
     with _locked(place):
         content = place.read_bytes()
         known = {forecast.key: forecast for forecast in _parsed(file, content)}
-        added: dict[tuple[object, ...], Forecast] = {}
+        added: dict[tuple[object, ...], RegisteredForecast] = {}
         before = []
         for forecast in forecasts:
             if forecast.key in known:
@@ -177,27 +177,27 @@ def _hash(line: bytes) -> str:
     return hashlib.sha256(line).hexdigest()
 
 
-def _line(forecast: Forecast, previous: str | None) -> bytes:
+def _line(forecast: RegisteredForecast, previous: str | None) -> bytes:
     fields = forecast.model_dump(mode="json") | {"previous": previous}
     text = json.dumps(fields, allow_nan=False).removesuffix("}")
     return f'{text}{OWN_HASH}{_hash(text.encode())}"}}'.encode()
 
 
-def _parsed(file: Path, content: bytes) -> tuple[Forecast, ...]:
+def _parsed(file: Path, content: bytes) -> tuple[RegisteredForecast, ...]:
     """The forecasts of a file's content; InputError if any line is not as it was written."""
     lines = content.split(b"\n")
     if lines.pop():
-        raise InputError(file, f"line {len(lines) + 1}", "a line without an end", EXPECTED)
+        raise InputError(file, f"line {len(lines) + 1}", "a line without an end", AS_WRITTEN)
     forecasts, previous = [], None
     for number, line in enumerate(lines, 1):
         text, _, own = line.rpartition(OWN_HASH.encode())
         if own != f'{_hash(text)}"}}'.encode():
-            raise InputError(file, f"line {number}", "a line that does not fit its own SHA-256", EXPECTED)
+            raise InputError(file, f"line {number}", "a line that does not fit its own SHA-256", AS_WRITTEN)
         try:
             fields = json.loads(text + b"}")
             if fields.pop("previous") != previous:
-                raise InputError(file, f"line {number}", "a line that does not follow the one before it", EXPECTED)
-            forecasts.append(Forecast.model_validate(fields))
+                raise InputError(file, f"line {number}", "a line that does not follow the one before it", AS_WRITTEN)
+            forecasts.append(RegisteredForecast.model_validate(fields))
         except ValidationError as error:
             first = error.errors(include_url=False)[0]
             field = ".".join(map(str, first["loc"]))
@@ -205,6 +205,6 @@ def _parsed(file: Path, content: bytes) -> tuple[Forecast, ...]:
         except (ValueError, KeyError, AttributeError) as error:
             if isinstance(error, InputError):
                 raise
-            raise InputError(file, f"line {number}", type(error).__name__, EXPECTED) from None
+            raise InputError(file, f"line {number}", type(error).__name__, AS_WRITTEN) from None
         previous = _hash(line)
     return tuple(forecasts)

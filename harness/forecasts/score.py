@@ -12,8 +12,8 @@ from harness.fit.problem.fit_status import FitWarning
 from harness.fit.referee.scores import interval_score
 from harness.fit.results.result import StrictJson
 from harness.fit.results.shown import Showable, Shown, TextTable, number, span, warning_lines
-from harness.forecasts.measured import Measured, read_measured
-from harness.forecasts.registry_file import Forecast
+from harness.forecasts.measured import MeasuredPoint, read_measured
+from harness.forecasts.registry_file import RegisteredForecast
 from harness.source import OpenRuns
 
 NORMAL = float(ndtri(0.975))
@@ -120,7 +120,7 @@ class ForecastScores(StrictJson, Showable):
 
 
 def score_lines(
-    forecasts: Sequence[Forecast], runs: OpenRuns, *, set: Mapping[str, str] | None = None, where: str | None = None,
+    forecasts: Sequence[RegisteredForecast], runs: OpenRuns, *, set: Mapping[str, str] | None = None, where: str | None = None,
     estimator: str = "best", units: str = "tokens", tell: Callable[[str], object],
 ) -> ForecastScores:  # fmt: skip
     """Score forecasts on the rows that were measured at their points.
@@ -160,7 +160,7 @@ def score_lines(
     return ForecastScores(tuple(scored), tuple(laws), tuple(missing), tuple(warnings))
 
 
-def _scored(line: int, forecast: Forecast, measured: Measured) -> ScoredForecast:
+def _scored(line: int, forecast: RegisteredForecast, measured: MeasuredPoint) -> ScoredForecast:
     low = high = covered = score = None
     if forecast.run_low is not None and forecast.run_high is not None:
         error = NORMAL * (measured.se or 0.0)
