@@ -274,7 +274,7 @@ def _collapse(
     """Whether the gap's curves over D fall on one curve of D/N^z, and whether that says anything about z."""
 
 
-@command(app, "predict", "harness.cli.show_forecasts:show_predictions")
+@command(app, "predict", "harness.cli.show_fits:show_predictions")
 def _predict(
     source: FitArgument,
     at: Annotated[list[str], Option(metavar="N=..,D=..", help="one point, e.g. N=1e6,D=1e8; may be repeated")] = [],  # noqa: B006

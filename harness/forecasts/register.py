@@ -14,7 +14,7 @@ from harness.fit.groups import points_of_groups
 from harness.fit.laws.registry import get_law
 from harness.fit.problem.columns import column_of, numbers_or_nan, vector_columns
 from harness.fit.results.result import FitResult
-from harness.forecasts.registry_file import TELLING, RegisteredForecast, Registered, append_forecasts
+from harness.forecasts.registry_file import TELLING, Registered, RegisteredForecast, append_forecasts
 from harness.record.sweep_folder import git_commit
 from sweeps.errors import InputError
 

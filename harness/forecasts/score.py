@@ -120,8 +120,8 @@ class ForecastScores(StrictJson, Showable):
 
 
 def score_lines(
-    forecasts: Sequence[RegisteredForecast], runs: OpenRuns, *, set: Mapping[str, str] | None = None, where: str | None = None,
-    estimator: str = "best", units: str = "tokens", tell: Callable[[str], object],
+    forecasts: Sequence[RegisteredForecast], runs: OpenRuns, *, set: Mapping[str, str] | None = None,
+    where: str | None = None, estimator: str = "best", units: str = "tokens", tell: Callable[[str], object],
 ) -> ForecastScores:  # fmt: skip
     """Score forecasts on the rows that were measured at their points.
 
