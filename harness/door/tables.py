@@ -34,7 +34,6 @@ from harness.forecasts.register import register_fits
 from harness.forecasts.registry_file import Registered, read_forecasts
 from harness.forecasts.score import ForecastScores, score_lines
 from harness.source import RunSource, open_runs, read_fit, read_fits, read_runs
-from sweeps.errors import InputError
 
 
 class Reading(TypedDict, total=False):
@@ -160,21 +159,24 @@ def register_forecasts(
     return register_fits(Path(file), fits, pd.DataFrame(points), by=by)
 
 
-def score_forecasts(file: str | Path, source: RunSource, **reading: Unpack[Reading]) -> ForecastScores:
+def score_forecasts(
+    file: str | Path, source: RunSource, *, set: Mapping[str, str] | None = None, where: str | None = None,
+    estimator: str = "best", units: str = "tokens",
+) -> ForecastScores:  # fmt: skip
     """Score registered forecasts on runs: coverage, errors, and the laws ranked by their interval scores.
 
     Args:
         file: the file of forecasts.
         source: the runs; those within 2 % of a forecast's point are its measurement.
+        set, where, estimator, units: as in `Reading`.
 
     Raises:
         InputError: a file that was changed, or runs that no law can be scored on.
     """
-    if reading.pop("holdout", None):
-        raise InputError(
-            "score_forecasts", "holdout", "a condition", "none: forecasts are of rows that no fit has seen"
-        )
-    return score_lines(read_forecasts(Path(file)), open_runs(source), tell=warnings.warn, **reading)
+    return score_lines(
+        read_forecasts(Path(file)), open_runs(source), set=set, where=where, estimator=estimator, units=units,
+        tell=warnings.warn,
+    )  # fmt: skip
 
 
 def allocate_compute(fitted: FitResult | str | Path, flops: ArrayLike) -> Allocation:
