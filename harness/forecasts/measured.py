@@ -124,6 +124,9 @@ def _first_end(rows: pd.DataFrame) -> pd.Timestamp | None:
     """When the first of some runs ended, if a column says so."""
     if ENDED_COLUMN not in rows.columns:
         return None
-    how = {"unit": "s"} if pd.api.types.is_numeric_dtype(rows[ENDED_COLUMN].dtype) else {"format": "mixed"}
-    first = pd.to_datetime(rows[ENDED_COLUMN], utc=True, errors="coerce", **how).min()
+    column = pd.Series(rows[ENDED_COLUMN])
+    if pd.api.types.is_numeric_dtype(column.dtype):
+        first = pd.to_datetime(column, utc=True, errors="coerce", unit="s").min()
+    else:
+        first = pd.to_datetime(column, utc=True, errors="coerce", format="mixed").min()
     return None if pd.isna(first) else first

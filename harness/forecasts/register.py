@@ -77,7 +77,7 @@ def forecasts_of(
         point |= {name: str(row[name]) for name in law.labels}
         if not math.isfinite(row["prediction"]):
             raise InputError(source, "prediction", row["prediction"], f"points where {result.formula} is finite")
-        limits = {name: _finite(row[name]) for name in ("low", "high", "run_low", "run_high")}
+        limits: dict[str, Any] = {name: _finite(row[name]) for name in ("low", "high", "run_low", "run_high")}
         found.append(RegisteredForecast(**shared, point=point, prediction=row["prediction"], **limits))
     return found
 

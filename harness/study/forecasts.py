@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from harness.fit.fitting import fit
@@ -83,7 +84,7 @@ def score(file: Path, runs: pd.DataFrame, *, tell: Callable[[str], object] = pri
     """
     forecasts = read_forecasts(file)
     done = (runs[BLOCK] == FORECAST_BLOCK) & (runs["status"] == "done") & runs["gap_twin"].notna()
-    if not done.any():
+    if not np.any(done):
         return None
     # Which documents gaps share does not matter here, and takes long to work out for all blocks.
     cells = study_cells(runs.drop(columns=[PARTS], errors="ignore"))
