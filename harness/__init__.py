@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from harness.door.tables import list_laws as laws
     from harness.door.tables import memorised_bits_of_runs as memorised_bits
     from harness.door.tables import predict_points as predict
+    from harness.door.tables import register_forecasts, score_forecasts
     from harness.door.tables import transfer_losses as transfer
     from harness.door.tables import write_report_page as report
     from harness.fit.allocation.time_budget import best_in_time
@@ -52,6 +53,8 @@ _HOMES = {
     "laws": ("harness.door.tables", "list_laws"),
     "memorised_bits": ("harness.door.tables", "memorised_bits_of_runs"),
     "predict": ("harness.door.tables", "predict_points"),
+    "register_forecasts": ("harness.door.tables", "register_forecasts"),
+    "score_forecasts": ("harness.door.tables", "score_forecasts"),
     "transfer": ("harness.door.tables", "transfer_losses"),
     "universality": ("harness.door.tables", "group_universality"),
     "verdict": ("harness.door.tables", "judge_gap_law"),
@@ -71,7 +74,8 @@ _HOMES = {
 __all__ = [
     "InputError", "allocate", "allocate_runs", "best_in_time", "collapse", "compare", "compare_exponents", "crossover",
     "fit", "fit_by", "gaps", "import_runs", "laws", "memorised_bits", "pass_rates", "plan", "predict", "predict_gap",
-    "read_runs", "report", "run", "transfer", "tune", "universality", "verdict",
+    "read_runs", "register_forecasts", "report", "run", "score_forecasts", "transfer", "tune", "universality",
+    "verdict",
 ]  # fmt: skip
 
 

@@ -4,6 +4,7 @@ import json
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -68,26 +69,54 @@ def read_runs(
     Raises:
         InputError: a source, role, column or law that does not exist, a condition that does not parse, or no row left.
     """
+    if isinstance(source, pd.DataFrame) and "roles" in source.attrs and not (set or where or holdout):
+        return source
+    return open_runs(source).read(
+        laws, set=set, where=where, holdout=holdout, estimator=estimator, units=units, reads=reads, tell=tell
+    )
+
+
+class OpenRuns(NamedTuple):
+    """Runs as their source has them, from which several laws may read what each of them needs.
+
+    Attributes:
+        name: the source, for messages.
+        is_sweep: whether this is the table of a sweep's runs.
+        folder: the sweep's folder, if it is one.
+    """
+
+    frame: pd.DataFrame
+    name: str
+    is_sweep: bool
+    folder: Path | None
+
+    def read(
+        self, laws: str | Sequence[str] = (), *, set: Mapping[str, str] | None, where: str | None = None,
+        holdout: str | None = None, estimator: str = "best", units: str = "tokens", reads: Sequence[str] = (),
+        tell: Callable[[str], object] = warnings.warn,
+    ) -> pd.DataFrame:  # fmt: skip
+        """Put the columns into roles: arguments, result and errors of `read_runs`."""
+        names = [*map(str, self.frame.columns), *(set or ())]
+        declared = [get_law(law, names) for law in ([laws] if isinstance(laws, str) else laws)]
+        frame, warned = roles_for_runs(self.frame, estimator, units) if self.is_sweep else (self.frame, ())
+        if self.folder is not None and any(law.contrast for law in declared):
+            frame = with_shared_errors(frame, self.folder, units)
+        frame, more = assign_roles(
+            frame, set or {}, where=where, holdout=holdout, laws=declared, reads=reads, source=self.name
+        )
+        for warning in (*warned, *more):
+            tell(f"{self.name}: {warning.message}")
+        return frame
+
+
+def open_runs(source: RunSource) -> OpenRuns:
+    """Read runs as they are; InputError for a source that does not exist or is no table."""
     if isinstance(source, pd.DataFrame):
-        if "roles" in source.attrs and not (set or where or holdout):
-            return source
-        path, name, frame, is_sweep = None, "table", source, is_runs_table(source)
-    else:
-        path = open_folder(str(source))
-        name, is_sweep = str(path), path.is_dir()
-        frame = _runs_of(path) if is_sweep else read_file(path)
-        is_sweep = is_sweep or is_runs_table(frame)
-    names = [*map(str, frame.columns), *(set or ())]
-    declared = [get_law(law, names) for law in ([laws] if isinstance(laws, str) else laws)]
-    frame, warned = roles_for_runs(frame, estimator, units) if is_sweep else (frame, ())
-    if path is not None and path.is_dir() and any(law.contrast for law in declared):
-        frame = with_shared_errors(frame, path, units)
-    frame, more = assign_roles(
-        frame, set or {}, where=where, holdout=holdout, laws=declared, reads=reads, source=name
-    )  # fmt: skip
-    for warning in (*warned, *more):
-        tell(f"{name}: {warning.message}")
-    return frame
+        return OpenRuns(source, "table", is_runs_table(source), None)
+    path = open_folder(str(source))
+    folder = path if path.is_dir() else None
+    frame = read_file(path) if folder is None else _runs_of(path)
+    return OpenRuns(frame, str(path), folder is not None or is_runs_table(frame), folder)
 
 
 def _runs_of(sweep: Path) -> pd.DataFrame:

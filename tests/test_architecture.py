@@ -41,19 +41,20 @@ gaps           <- data files fit.gap_law fit.problem record models sweeps
 tables         <- fit.laws fit.problem sweeps
 tables.trackers <- tables sweeps
 source         <- files fit.laws fit.results gaps record tables sweeps
+forecasts      <- files fit fit.laws fit.problem fit.referee fit.results record source sweeps
 theory         <- fit fit.gap_law fit.results fit.shared gaps record models sweeps
 train          <- data files gaps record models sweeps
 report         <- files fit fit.allocation fit.certainty fit.gap_law fit.laws fit.problem fit.referee fit.results gaps
                   record source tables theory sweeps
 machine        <- files processes train models sweeps
 launch         <- data files gaps machine processes record tables terminal track train models sweeps
-study          <- files fit fit.gap_law fit.quantities fit.results gaps launch record report train models
-                  sweeps
+study          <- files fit fit.gap_law fit.quantities fit.results forecasts gaps launch record report source
+                  train models sweeps
 tuning         <- files fit.allocation fit.problem fit.results launch record sweeps train
-cli            <- data files fit fit.allocation fit.gap_law fit.laws fit.problem fit.results fit.shared gaps launch
-                  processes record report source study tables tables.trackers terminal theory train tuning sweeps
+cli            <- data files fit fit.allocation fit.gap_law fit.laws fit.problem fit.results fit.shared forecasts gaps
+                  launch processes record report source study tables tables.trackers terminal theory train tuning sweeps
 door           <- files fit fit.allocation fit.gap_law fit.laws fit.problem fit.quantities fit.results fit.shared
-                  gaps launch record report source train sweeps
+                  forecasts gaps launch record report source train sweeps
 __main__       <- cli processes
 harness        <- door fit.allocation fit.gap_law fit.quantities fit.shared source sweeps tables.trackers tuning
 """

@@ -23,6 +23,8 @@ from harness.cli.options import (
     JsonFlag,
     LawOption,
     MaxMinutes,
+    RegisterFile,
+    ScoreFile,
     SetOption,
     SourceArgument,
     SweepArgument,
@@ -274,7 +276,7 @@ def _collapse(
 
 @command(app, "predict", "harness.cli.show_fits:show_predictions")
 def _predict(
-    fitted: FitArgument,
+    source: FitArgument,
     at: Annotated[list[str], Option(metavar="N=..,D=..", help="one point, e.g. N=1e6,D=1e8; may be repeated")] = [],  # noqa: B006
     points: Annotated[
         Path | None,
@@ -287,9 +289,14 @@ def _predict(
     through: Annotated[
         Path | None, Option(metavar="FIT.json", help="first predict what the law reads, e.g. the loss of an accuracy")
     ] = None,
+    register: RegisterFile = None,
+    score: ScoreFile = None,
+    where: Where = None,
+    estimator: Estimator = "best",
+    units: Units = "tokens",
     json_: JsonFlag = False,
 ) -> None:
-    """A fitted law at new points, with 95 % intervals."""
+    """A fitted law at new points, with 95 % intervals; as registered forecasts, which are scored later."""
 
 
 @command(app, "optima", "harness.cli.show_choices:show_optima", compiles=True)

@@ -3,17 +3,18 @@
 from pathlib import Path
 from typing import Annotated, Any
 
-from typer import Argument, Option
+from typer import Argument, CallbackParam, Option
 
 from sweeps.errors import InputError
 
 
-def writable(file: Any) -> Any:
+def writable(param: CallbackParam, file: Any) -> Any:
     """Refuse a file in a folder that does not exist before the work, not after."""
+    option = param.opts[0]
     if file is not None and not Path(file).absolute().parent.is_dir():
-        raise InputError(file, "--json", "no such folder", "a file in a folder that exists")
+        raise InputError(file, option, "no such folder", "a file in a folder that exists")
     if file is not None and Path(file).is_dir():
-        raise InputError(file, "--json", "a folder", "a file")
+        raise InputError(file, option, "a folder", "a file")
     return file
 
 
@@ -25,7 +26,20 @@ FILE_OF_RUNS = (
     "standard input"
 )
 SourceArgument = Annotated[str, Argument(metavar="SOURCE", help=f"a sweep's folder or its URL, or {FILE_OF_RUNS}")]
-FitArgument = Annotated[Path, Argument(metavar="FIT.json", help="the file that `isogap fit --json` wrote")]
+FitArgument = Annotated[
+    str,
+    Argument(
+        metavar="FIT.json",
+        help=f"the file that `isogap fit --json` wrote; with --score a sweep's folder or its URL, or {FILE_OF_RUNS}",
+    ),
+]
+RegisterFile = Annotated[
+    Path | None,
+    Option(metavar="FILE", callback=writable, help="also write the predictions down as forecasts, one JSON line each"),
+]
+ScoreFile = Annotated[
+    Path | None, Option(metavar="FILE", help="instead: score the forecasts of FILE on runs, which are the argument")
+]
 JsonFlag = Annotated[bool, Option("--json", help="print JSON instead of a table")]
 JsonFile = Annotated[
     Path | None,

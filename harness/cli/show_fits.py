@@ -8,11 +8,13 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from harness.cli.render import render
 from harness.fit.compare import compare
 from harness.fit.fitting import fit
 from harness.fit.forecast import doubts, predict
-from harness.fit.groups import compare_by, fit_by
+from harness.fit.groups import compare_by, fit_by, points_of_groups
 from harness.fit.known_truth import check_law, compare_with_truth, read_truth, truth_table
 from harness.fit.laws.held import parse_held, with_held
 from harness.fit.laws.registry import get_law, listed
@@ -20,7 +22,7 @@ from harness.fit.problem.objective import HuberOptions, check_objective
 from harness.fit.results.result import FitResult
 from harness.fit.results.shown import TextTable, finite_rows, number, warning_lines
 from harness.fit.two_steps import predict_through
-from harness.source import parse_roles, read_fit, read_fits, read_points, read_runs
+from harness.source import open_runs, parse_roles, read_fit, read_fits, read_points, read_runs
 from harness.terminal import print_rows, working
 from sweeps.errors import InputError
 
@@ -125,41 +127,86 @@ def show_comparison(
 
 
 def show_predictions(
-    fitted: Path, at: Sequence[str], points: Path | None, set_: Sequence[str], group: str | None,
-    through: Path | None, json_: bool,
+    source: str, at: Sequence[str], points: Path | None, set_: Sequence[str], group: str | None,
+    through: Path | None, register: Path | None, score: Path | None, where: str | None, estimator: str, units: str,
+    json_: bool,
 ) -> None:  # fmt: skip
-    """Print the predictions of a stored fit at new points; of a fit to several groups, those of each of them.
+    """Print the predictions of a stored fit at new points, and register them; or score registered forecasts.
 
-    With another fit to go `through`, the points are that fit's, and its predictions what the law reads.
+    Args:
+        source: the file of a fit; with `score` the runs.
+        through: the fit of a first step: the points are its law's, and its predictions what the other law reads.
+        register: a file of forecasts, to which the predictions are added.
+        score: a file of forecasts, which are scored on the runs.
 
     Raises:
-        InputError: unusable points, a group that the fit does not have, or a fit that does not lead to this one.
+        InputError: unusable points or runs, a group that the fit does not have, a fit that does not lead to this one,
+            options that do not go together, or a file of forecasts that is damaged.
     """
-    by, fits = read_fits(fitted)
-    if group is not None and group not in fits:
-        raise InputError(fitted, "--group", group, f"one of the groups {', '.join(fits)}" if by else "a fit with --by")
-    chosen = fits if group is None else {group: fits[group]}
     # What is told is not JSON, so it goes to stderr beside it.
-    told = functools.partial(print, file=sys.stderr if json_ else sys.stdout)
+    tell = functools.partial(print, file=sys.stderr if json_ else sys.stdout)
+    of_points = {"--at": at, "--points": points, "--group": group, "--through": through, "--register": register}
+    of_runs = {"--where": where, "--estimator": estimator != "best", "--units": units != "tokens"}
+    if given := [name for name, value in (of_runs if score is None else of_points).items() if value]:
+        without = (
+            "no such option without --score: it chooses among runs"
+            if score is None
+            else ("no such option with --score: the points are those of the forecasts")
+        )
+        raise InputError("predict", "options", ", ".join(given), without)
+    if score is not None:
+        from harness.forecasts.registry_file import read_forecasts  # 0.1 s, mostly pydantic, that a fit does not need
+        from harness.forecasts.score import score_lines
+
+        scores = score_lines(
+            read_forecasts(score), open_runs(source), set=parse_roles(set_), where=where, estimator=estimator,
+            units=units, tell=tell,
+        )  # fmt: skip
+        print(scores.to_json() if json_ else render(scores.shown()).rstrip())
+        return
+    if register is not None and through is not None:
+        raise InputError("predict", "--register", str(register), "no --through: a forecast is of one fit")
+    by, fits = read_fits(Path(source))
+    if group is not None and group not in fits:
+        raise InputError(source, "--group", group, f"one of the groups {', '.join(fits)}" if by else "a fit with --by")
     first = None if through is None else read_fit(through)
-    law = get_law((first or next(iter(chosen.values()))).law)
-    frame = read_points(at, points, law, parse_roles(set_), by, tell=told)
-    if by is not None and by in frame.columns:
-        named = set(frame[by].astype(str))
-        if named.isdisjoint(fits):
-            raise InputError(points or "--at", by, ", ".join(sorted(named)), f"one of the groups {', '.join(fits)}")
-        if unknown := named - fits.keys():
-            told(f"no prediction for points of groups that were not fitted: {', '.join(sorted(unknown))}")
-    rows, warnings = [], []
-    for name, result in chosen.items():
-        # Points that name their group are of that group only.
-        own = frame if by not in frame.columns else frame.loc[frame[by].astype(str) == name].reset_index(drop=True)
-        if len(own):
-            predicted = predict(result, own) if first is None else predict_through(result, first, own)
-            rows += [({by: name} if by else {}) | row for row in predicted.to_dict("records")]
-            about = f"{by} {name}: " if by else ""
-            found = doubts(first or result, own)
-            warnings += [replace(warning, message=about + warning.message) for warning in found]
+    law = get_law((first or next(iter(fits.values()))).law)
+    frame, named = read_points(at, points, law, parse_roles(set_), by, tell=tell), str(points or "--at")
+    own, unknown = points_of_groups(by, fits, frame, named)
+    if unknown:
+        tell(f"no prediction for points of groups that were not fitted: {', '.join(unknown)}")
+    chosen = {name: rows for name, rows in own.items() if group in (None, name)}
+    registered = None
+    if register is not None and chosen:
+        from harness.forecasts.register import register_fits
+
+        registered = register_fits(register, {name: fits[name] for name in chosen}, frame, by=by, source=named)
+    if registered is not None and json_:
+        print(json.dumps(registered.to_dict(), indent=1, allow_nan=False))
+    else:
+        _print_predictions(by, fits, chosen, first, json_)
+    for line in (*_warnings(by, fits, chosen, first), *(registered.shown() if registered and not json_ else ())):
+        tell(line)
+
+
+def _print_predictions(
+    by: str | None, fits: Mapping[str, FitResult], points: Mapping[str, pd.DataFrame], first: FitResult | None,
+    json_: bool,
+) -> None:  # fmt: skip
+    """Print the predictions of each group at its points."""
+    rows = []
+    for name, own in points.items():
+        predicted = predict(fits[name], own) if first is None else predict_through(fits[name], first, own)
+        rows += [({by: name} if by else {}) | row for row in predicted.to_dict("records")]
     print(json.dumps(finite_rows(rows), indent=1, allow_nan=False)) if json_ else print_rows(rows)
-    for line in warning_lines(warnings):
-        told(line)
+
+
+def _warnings(
+    by: str | None, fits: Mapping[str, FitResult], points: Mapping[str, pd.DataFrame], first: FitResult | None
+) -> list[str]:
+    """A line for each doubt about the points of a group."""
+    lines = []
+    for name, own in points.items():
+        about = f"{by} {name}: " if by else ""
+        lines += warning_lines(replace(w, message=about + w.message) for w in doubts(first or fits[name], own))
+    return lines

@@ -5,6 +5,7 @@ the URL of either on an object store; or a pandas DataFrame. The keyword argumen
 what.
 """
 
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypedDict, Unpack
@@ -29,7 +30,10 @@ from harness.fit.shared.crossover import Crossover, find_crossover
 from harness.fit.shared.transfer import Transfer, transfer_loss
 from harness.fit.shared.universality import Universality, judge_universality
 from harness.fit.two_steps import predict_through
-from harness.source import RunSource, read_fit, read_runs
+from harness.forecasts.register import register_fits
+from harness.forecasts.registry_file import Registered, read_forecasts
+from harness.forecasts.score import ForecastScores, score_lines
+from harness.source import RunSource, open_runs, read_fit, read_fits, read_runs
 
 
 class Reading(TypedDict, total=False):
@@ -135,6 +139,44 @@ def predict_points(
     table = predict(result, frame) if first is None else predict_through(result, first, frame)
     reads, response = get_law((first or result).law).columns, get_law(result.law).response
     return Predictions(result.law, result.formula, response, tuple(reads), table, doubts(first or result, frame))
+
+
+def register_forecasts(
+    fitted: FitResult | str | Path, points: pd.DataFrame | Mapping[str, ArrayLike], file: str | Path
+) -> Registered:
+    """Write the predictions of a fit down as forecasts, to be scored when the runs have ended.
+
+    Args:
+        fitted: a fit, or the file that `isogap fit --json` wrote, also of a fit to several groups.
+        points: the law's columns by role, such as `{"N": [1e9], "D": [2e10]}`; the column of the groups, if it is
+            there, says of which group each point is.
+        file: the file to which a line of JSON is added for each forecast that it does not have yet.
+
+    Raises:
+        InputError: an unusable point, a fit that does not know the hash of its rows, or a file that was changed.
+    """
+    by, fits = (None, {"": fitted}) if isinstance(fitted, FitResult) else read_fits(Path(fitted))
+    return register_fits(Path(file), fits, pd.DataFrame(points), by=by)
+
+
+def score_forecasts(
+    file: str | Path, source: RunSource, *, set: Mapping[str, str] | None = None, where: str | None = None,
+    estimator: str = "best", units: str = "tokens",
+) -> ForecastScores:  # fmt: skip
+    """Score registered forecasts on runs: coverage, errors, and the laws ranked by their interval scores.
+
+    Args:
+        file: the file of forecasts.
+        source: the runs; those within 2 % of a forecast's point are its measurement.
+        set, where, estimator, units: as in `Reading`.
+
+    Raises:
+        InputError: a file that was changed, or runs that no law can be scored on.
+    """
+    return score_lines(
+        read_forecasts(Path(file)), open_runs(source), set=set, where=where, estimator=estimator, units=units,
+        tell=warnings.warn,
+    )  # fmt: skip
 
 
 def allocate_compute(fitted: FitResult | str | Path, flops: ArrayLike) -> Allocation:

@@ -20,6 +20,7 @@ from harness.fit.problem.fit_status import FitStatus
 from harness.fit.problem.likelihood import log_likelihood_rows
 from harness.fit.problem.objective import DEFAULT_OPTIONS, HuberOptions
 from harness.fit.problem.raw_units import raw_values
+from harness.fit.problem.rows_hash import hash_of_rows
 from harness.fit.problem.table_checks import oddities
 from harness.fit.referee.checklist import checklist
 from harness.fit.referee.extrapolation import extrapolate
@@ -232,6 +233,7 @@ def complete(
         profiles=profiles_of(problem, identified.ratio, region) if region else {},
         limit=region.limit if region else None,
         sizes={role: (float(values.min()), float(values.max())) for role, values in problem.sizes.items()},
+        rows_sha256=hash_of_rows(law, frame.loc[problem.fitted]),
     )
     if problem.fitted.all():
         return result

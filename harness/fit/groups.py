@@ -1,6 +1,6 @@
 """Takes each group of a table on its own: per corpus, per model, per tokenizer."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
@@ -85,6 +85,27 @@ def fit_by(
 
     fits, warnings = for_each_group(marked, by, fit_one, source)
     return fits, errors_of(np.concatenate(observed), np.concatenate(predicted), listed), warnings
+
+
+def points_of_groups(
+    by: str | None, groups: Collection[str], points: pd.DataFrame, source: str = "points"
+) -> tuple[dict[str, pd.DataFrame], tuple[str, ...]]:
+    """Split points over the groups of a fit: all points are of every group, unless they name theirs in the column `by`.
+
+    Returns:
+        the points by group, for the groups that have some; and the groups that points name and that were not fitted.
+
+    Raises:
+        InputError: no point is of a group that was fitted.
+    """
+    if by is None or by not in points.columns:
+        return dict.fromkeys(groups, points), ()
+    named = points[by].astype(str)
+    own = {name: points.loc[named == name].reset_index(drop=True) for name in groups}
+    own = {name: rows for name, rows in own.items() if len(rows)}
+    if not own:
+        raise InputError(source, by, ", ".join(sorted(set(named))), f"one of the groups {', '.join(groups)}")
+    return own, tuple(sorted({*named} - {*groups}))
 
 
 def compare_by(

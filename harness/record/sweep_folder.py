@@ -116,7 +116,8 @@ def _size(path: str) -> int | None:
         return None
 
 
-def _git_commit() -> str | None:
+def git_commit() -> str | None:
+    """The commit of isogap's source; None if it is not a checkout."""
     command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
     try:
         return subprocess.run(command, capture_output=True, text=True, check=True, timeout=5).stdout.strip()
@@ -163,7 +164,7 @@ def record_environment(out: Path, devices: Sequence[str], hashes: dict[str, dict
         "system": platform.platform(),
         "cores": len(os.sched_getaffinity(0)),
         "devices": list(devices),
-        "git_commit": _git_commit(),
+        "git_commit": git_commit(),
         "packages": {name: importlib.metadata.version(name) for name in RECORDED_PACKAGES},
         "data": _recorded_data(out) | hashes,
         "sweep_sha256": hashlib.sha256((out / "sweep.yaml").read_bytes()).hexdigest(),

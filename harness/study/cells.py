@@ -11,7 +11,7 @@ from harness.gaps.document_losses import DocumentLosses
 from harness.gaps.estimators import NO_GAP, influences
 from harness.gaps.one_run import finite_or_none, gap_columns
 from harness.gaps.pilot_errors import Expected
-from harness.gaps.replicates import Draws, cell_gaps
+from harness.gaps.replicates import Draws, cell_gaps, prior_of
 from harness.gaps.roles import RUN_ROLES, roles_for_runs
 from harness.gaps.shared_documents import SHARED, losses_of_gaps
 from harness.gaps.twins import gap_sides, midway_gaps
@@ -68,10 +68,12 @@ def read_study_runs(file: Path) -> pd.DataFrame:
 def study_cells(runs: pd.DataFrame, units: str = "tokens") -> pd.DataFrame:
     """The cells of a study's table of runs in roles, by the twin gap, with the column `block`.
 
-    `G` and `G_se` are the mean over the draws and its error (`harness.gaps.replicates`); `gap_online` and
-    `gap_online_se` are the mean of the online gaps with the error from their spread; L is the mean held-out loss;
-    `converged` says whether the gaps of all draws had settled. If the table has the documents of its gaps, `G_shared`
-    holds the errors that cells share (`harness.gaps.shared_documents`).
+    `G` and `G_se` are the mean over the draws and its error (`harness.gaps.replicates`). `L` and `L_se` are those of
+    the held-out loss, whose relative spread between draws is moderated over all cells in the same way, so that a cell
+    of a single draw has an error too (None if too few cells have several draws). `gap_online` and `gap_online_se` are
+    the mean of the online gaps with the error from their spread. `converged` says whether the gaps of all draws had
+    settled. If the table has the documents of its gaps, `G_shared` holds the errors that cells share
+    (`harness.gaps.shared_documents`).
 
     Args:
         runs: what `study_runs` returns, as it is or read back from parquet.
@@ -88,6 +90,7 @@ def study_cells(runs: pd.DataFrame, units: str = "tokens") -> pd.DataFrame:
     table = pd.DataFrame([_row(cell) for cell in cells])
     table = table.assign(G=[gap.gap for gap in found], G_se=[gap.se for gap in found])
     table["degrees"] = [gap.degrees for gap in found]
+    table["L_se"] = _loss_errors(cells)
     return table.assign(**{SHARED: _shared(cells)}) if PARTS in runs.columns else table
 
 
@@ -103,6 +106,19 @@ def _row(cell: pd.DataFrame) -> dict:
     for name in ("gap_probe", "placebo_twin", "placebo_twin_se", "gap_drift", "noise_scale"):
         row[name] = cell[name].mean()
     return row
+
+
+def _loss_errors(cells: list[pd.DataFrame]) -> list[float | None]:
+    """The error of each cell's mean loss, from the spread between draws as `harness.gaps.replicates` moderates it.
+
+    A loss has no error from within. What takes its place is the loss itself, so that all spreads are drawn towards one
+    share of the loss, which the cells together say; it says nothing by itself.
+    """
+    draws = [Draws(losses, losses) for losses in (cell["L"].to_numpy(float) for cell in cells)]
+    known = prior_of(draws).degrees > 0
+    return [
+        found.se if known or len(own.gaps) > 1 else None for own, found in zip(draws, cell_gaps(draws), strict=True)
+    ]
 
 
 def _shared(cells: list[pd.DataFrame]) -> list[tuple[float, ...]]:
@@ -147,12 +163,23 @@ def design_blocks(sweeps: Iterable[Sweep], expected: Callable[[RunConfig], Expec
             run = cell.config
             if run is None or (key := cell_key(run)) in rows or (found := expected(run)) is None:
                 continue
-            sizes, error = count(run.model), found.error / cell.settings["draws"] ** 0.5
-            rows[key] = {
-                BLOCK: cell.block, "architecture": run.model.architecture, "tokenizer": run.data.tokenizer,
-                "domain": run.data.domain, "N": sizes.nonembedding, "N_active": sizes.active, "D": run.tokens,
-                "U": run.data.unique_tokens, "B": run.batch_tokens, "G_se": error, "gap_online_se": 4 * error,
-                "gap_expected": found.gap,
-            }  # fmt: skip
+            error = found.error / cell.settings["draws"] ** 0.5
+            measured = {"G_se": error, "gap_online_se": 4 * error, "gap_expected": found.gap}
+            rows[key] = {BLOCK: cell.block, **_design_row(run), **measured}
     table = pd.DataFrame(list(rows.values()))
     return {str(name): cells.reset_index(drop=True) for name, cells in table.groupby(BLOCK, sort=False)}
+
+
+def design_cells(sweep: Sweep) -> pd.DataFrame:
+    """The cells of a sweep that can run, in roles, one row each: sizes in parameters and tokens, nothing measured."""
+    runs = {cell_key(cell.config): cell.config for cell in sweep.cells if cell.config}
+    return pd.DataFrame([_design_row(run) for run in runs.values()])
+
+
+def _design_row(run: RunConfig) -> dict:
+    sizes = count(run.model)
+    return {
+        "architecture": run.model.architecture, "tokenizer": run.data.tokenizer, "domain": run.data.domain,
+        "N": sizes.nonembedding, "N_active": sizes.active, "D": run.tokens, "U": run.data.unique_tokens,
+        "epochs": run.epochs, "B": run.batch_tokens,
+    }  # fmt: skip

@@ -11,6 +11,7 @@ import pandas as pd
 from harness.fit.gap_law.claims import Blocks
 from harness.fit.gap_law.constants import predict_gap, reduced_data
 from harness.fit.gap_law.rulings import JudgedClaim, Ruling
+from harness.forecasts.score import ForecastScores
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -23,11 +24,14 @@ MARKS = ("o", "s", "D", "^", "v", "P", "X", "h")
 SHOWN_MARGINS = 6.0
 
 
-def draw_figures(blocks: Blocks, claims: tuple[JudgedClaim, ...], kind: str) -> dict[str, bytes]:
+def draw_figures(
+    blocks: Blocks, claims: tuple[JudgedClaim, ...], kind: str, forecasts: ForecastScores | None = None
+) -> dict[str, bytes]:
     """Draw the figures for which there are cells: name -> image.
 
     Args:
         kind: png or svg.
+        forecasts: the scores of the study's forecasts, if some of the runs that were forecast have ended.
 
     Raises:
         ModuleNotFoundError: matplotlib is not installed (the extra `figures`).
@@ -40,6 +44,8 @@ def draw_figures(blocks: Blocks, claims: tuple[JudgedClaim, ...], kind: str) -> 
     groups = {name: by for name, by in GROUPED.items() if name in blocks}
     if groups:
         drawn["groups"] = lambda: groups_figure(blocks, groups)
+    if forecasts is not None and forecasts.forecasts:
+        drawn["forecasts"] = lambda: forecasts_figure(forecasts)
     return {name: _image(figure, kind) for name, figure in drawn.items()}
 
 
@@ -156,6 +162,46 @@ def groups_figure(blocks: Blocks, groups: Mapping[str, tuple[str, str]]) -> "Fig
         axes.set_title(title, loc="left", fontsize=9)
         axes.legend(fontsize=6, frameon=False)
     panels[0].set_ylabel("gap over the mean of the groups")
+    return figure
+
+
+def forecasts_figure(scores: ForecastScores) -> "Figure":
+    """Draw how far every forecast and its 95 % interval are from what was measured, in percent; responses apart.
+
+    The scale is linear up to about the error of the best law and logarithmic beyond it, since some laws are a hundred
+    times farther off than others.
+    """
+    from matplotlib import colormaps
+
+    responses = list(dict.fromkeys(law.response for law in scores.laws if law.scored))
+    figure, (panels,) = _figure(4.5 * len(responses), 3.6, columns=len(responses))
+    for axes, response in zip(panels, responses, strict=True):
+        # A distance from a gap that was not above zero cannot be a share of it.
+        rows = [row for row in scores.forecasts if row.response == response and row.measured > 0]
+        laws = [law.law for law in scores.laws if law.response == response]
+        points = sorted({row.rows: row.measured for row in rows}.items(), key=lambda point: point[1])
+        places = {key: place for place, (key, _) in enumerate(points)}
+        for number, law in enumerate(laws):
+            own = [row for row in rows if row.law == law]
+            percent = np.asarray([
+                [100 * (end / row.measured - 1) for end in (
+                    row.prediction if row.low is None else row.low,
+                    row.prediction,
+                    row.prediction if row.high is None else row.high,
+                )] for row in own
+            ]).reshape(-1, 3)  # fmt: skip
+            x = [places[row.rows] + 0.8 * (number / max(len(laws) - 1, 1) - 0.5) for row in own]
+            axes.errorbar(
+                x, percent[:, 1], np.abs(percent[:, [0, 2]] - percent[:, [1]]).T, color=colormaps["tab10"](number % 10),
+                marker=MARKS[number % len(MARKS)], ms=3, lw=0, elinewidth=1, label=law,
+            )  # fmt: skip
+        axes.axhline(0, color=INK, lw=1, ls=(0, (4, 3)))
+        errors = [law.median_error for law in scores.laws if law.response == response and law.median_error]
+        axes.set_yscale("symlog", linthresh=10 ** np.ceil(np.log10(100 * min(errors, default=0.01))))
+        axes.yaxis.set_major_formatter("{x:g}")
+        axes.set_xticks(range(len(points)), [f"{value:.3g}" for _, value in points], rotation=60, fontsize=7)
+        axes.set(xlabel=f"measured {response}, nats per token", ylabel="forecast less measured, %")
+        axes.legend(fontsize=6, frameon=False, ncols=2)
     return figure
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,9 @@ from harness.fit.gap_law.rulings import JudgedClaim, Ruling
 from harness.fit.gap_law.surface import fit_surface
 from harness.fit.quantities.memorised import memory_of_models
 from harness.fit.results.result import StrictJson
+from harness.forecasts.score import ForecastScores
 from harness.study.cells import blocks_of
+from harness.study.forecasts import score
 from sweeps.errors import InputError
 
 # The laws that compete to describe the gap of text read once, and of all text.
@@ -55,6 +58,7 @@ class GapVerdict(StrictJson):
         checks: placebos, permutations and a null.
         laws: name of a set of cells -> the competing laws on it, the best first.
         memory: a row for each cell of repeated text: bits that the model holds of its text, per parameter.
+        forecasts: the scores of what was forecast of the largest runs; None before the first of these has finished.
     """
 
     claims: tuple[JudgedClaim, ...]
@@ -62,6 +66,7 @@ class GapVerdict(StrictJson):
     checks: tuple[Check, ...]
     laws: Mapping[str, list[dict[str, Any]]]
     memory: list[dict[str, Any]]
+    forecasts: ForecastScores | None = None
 
     @property
     def headline(self) -> str:
@@ -87,17 +92,19 @@ class GapVerdict(StrictJson):
             "checks": [asdict(check) for check in self.checks],
             "laws": dict(self.laws),
             "memory": self.memory,
+            "forecasts": None if self.forecasts is None else self.forecasts.to_dict(),
         }
 
 
-def judge_gap_study(runs: pd.DataFrame, seed: int = 0) -> GapVerdict:
+def judge_gap_study(runs: pd.DataFrame, seed: int = 0, forecasts: Path | None = None) -> GapVerdict:
     """Judge the study's runs, all of them or those that have ended.
 
     Args:
         runs: what `harness.study.cells.study_runs` returns.
+        forecasts: the file of what was forecast (`harness.study.forecasts`); it need not exist.
 
     Raises:
-        InputError: no finished pair of twins.
+        InputError: no finished pair of twins, or a file of forecasts that was changed.
     """
     blocks = blocks_of(runs)
     return GapVerdict(
@@ -106,6 +113,7 @@ def judge_gap_study(runs: pd.DataFrame, seed: int = 0) -> GapVerdict:
         checks=instrument_checks(runs, blocks, seed),
         laws=competing_laws(blocks, seed),
         memory=memory_of(blocks),
+        forecasts=score(forecasts, runs) if forecasts is not None and forecasts.is_file() else None,
     )
 
 

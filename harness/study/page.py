@@ -7,10 +7,13 @@ from typing import Any
 import pandas as pd
 
 from harness.files import write_text
+from harness.fit.results.shown import warning_lines
+from harness.forecasts.score import ForecastScores, laws_table
 from harness.report.page_tables import html_table
 from harness.report.shell import bullets, shell
 from harness.study.cells import BLOCK, blocks_of, read_study_runs
 from harness.study.figures import draw_figures
+from harness.study.forecasts import FORECASTS
 from harness.study.gap_study import GapVerdict, judge_gap_study
 from harness.study.studies import read_study, study_of
 from sweeps.errors import InputError
@@ -23,6 +26,9 @@ CAPTIONS = {
     "epochs": "The gap of text that was read several times, and the published law.",
     "groups": "The gap of each group over the mean of all groups at the same N and D. Groups that share the exponents"
     " keep their distance along the axis.",
+    "forecasts": "How far every forecast of the largest runs and its 95 % interval were from what was measured. They"
+    " were registered before these runs were trained. An interval that holds 0 holds the measured value. The scale is"
+    " linear near 0 and logarithmic beyond.",
 }
 
 
@@ -43,7 +49,8 @@ def write_study_page(source: Path, to: Path | None = None) -> Path:
     if study.judge != "gap" or BLOCK not in runs.columns:
         raise InputError(source, "table", study.judge, "the runs of the study of the gap law, with a column block")
     path = to or source.with_suffix(".html")
-    write_text(path, study_page(study.question, runs, judge_gap_study(runs)))
+    verdict = judge_gap_study(runs, forecasts=source.with_name(FORECASTS))
+    write_text(path, study_page(study.question, runs, verdict))
     return path
 
 
@@ -51,7 +58,7 @@ def study_page(question: str, runs: pd.DataFrame, verdict: GapVerdict) -> str:
     """Write the page as HTML."""
     images = {
         name: f"<figure>{_inline(image)}<figcaption>{escape(CAPTIONS[name])}</figcaption></figure>"
-        for name, image in draw_figures(blocks_of(runs), verdict.claims, "svg").items()
+        for name, image in draw_figures(blocks_of(runs), verdict.claims, "svg", verdict.forecasts).items()
     }
     words = [(claim.id, claim.claim, _word(claim.ruling), claim.finding, claim.rows) for claim in verdict.claims]
     online = [(claim.id, claim.claim, _word(claim.ruling), claim.finding) for claim in verdict.online]
@@ -68,6 +75,7 @@ def study_page(question: str, runs: pd.DataFrame, verdict: GapVerdict) -> str:
         ("epochs", "Text read several times", images.get("epochs", "")),
         ("groups", "Architectures, tokenizers, texts, batches", images.get("groups", "")),
         ("laws", "The laws that compete", laws),
+        ("forecasts", "Forecasts of the largest runs", _forecasts(verdict.forecasts) + images.get("forecasts", "")),
         ("online", "What the online estimator would have said",
          html_table(("claim", "what is claimed", "word", "finding"), online)),
         ("checks", "Checks of the instrument", bullets(checks)),
@@ -91,6 +99,15 @@ def _word(word: str) -> str:
 def _laws(ranked: list[dict[str, Any]]) -> str:
     rows = [(law["law"], law["rows"], law["delta_aicc"], law["heldout_error"], law["p_best"]) for law in ranked]
     return html_table(("law", "cells", "AICc above best", "error on larger runs", "share of resamplings best"), rows)
+
+
+def _forecasts(scores: ForecastScores | None) -> str:
+    if scores is None:
+        return ""
+    laws = laws_table(scores.laws)
+    waiting = f"<p>{len(scores.missing)} forecasts are not measured yet.</p>" if scores.missing else ""
+    told = "".join(f"<p>{escape(line)}</p>" for line in warning_lines(scores.warnings))
+    return f"{html_table(laws.columns, laws.rows)}{waiting}{told}"
 
 
 def _memory(rows: list[dict[str, Any]]) -> str:

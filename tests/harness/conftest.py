@@ -13,7 +13,9 @@ import sys
 import sysconfig
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import jax
 import pytest
@@ -23,6 +25,7 @@ import harness.cli.table
 import harness.machine.platform
 from harness.cli import main as cli
 from harness.files import write_text
+from harness.forecasts.registry_file import RegisteredForecast
 from harness.machine.calibration_file import calibration_path
 from harness.machine.platform import configure_jax
 from harness.record.columns import WALL_CLOCK
@@ -260,3 +263,19 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
         pytest.skip("file systems cannot be mounted here")
     yield folder
     subprocess.run(["umount", str(folder)], check=True)
+
+
+def _forecast(n: float = 1e9, d: float = 2e10, **changes: object) -> RegisteredForecast:
+    fields: dict[str, Any] = {
+        "registered": datetime(2026, 5, 1, tzinfo=UTC), "isogap": "0.1.0", "git_commit": None, "law": "chinchilla",
+        "formula": "L = E + A/N^alpha + B/D^beta", "constants": {"E": 1.7}, "response": "L", "by": None, "group": None,
+        "point": {"N": float(n), "D": float(d)}, "prediction": 2.2, "low": 2.1, "high": 2.3, "run_low": 2.0,
+        "run_high": 2.4, "rows": 30, "rows_sha256": "ab" * 32,
+    }  # fmt: skip
+    return RegisteredForecast(**fields | changes)
+
+
+@pytest.fixture(scope="session")
+def forecast_at() -> Callable[..., RegisteredForecast]:
+    """A forecast of Chinchilla's law at N and D, of 1 May 2026, with the interval 2.0 to 2.4 of a new run."""
+    return _forecast

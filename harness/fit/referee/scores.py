@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 from jaxtyping import Float, Int
+from numpy.typing import ArrayLike
 
 from harness.fit.problem.centred import Problem
 from harness.fit.problem.raw_units import predictions
@@ -89,6 +90,20 @@ def coverage_of(rows: Sequence[HeldOutRow]) -> float | None:
     """The share of rows that the interval of a new run holds; None where there are no intervals."""
     covered = [row.covered for row in rows if row.covered is not None]
     return float(np.mean(covered)) if covered else None
+
+
+def interval_score(low: ArrayLike, high: ArrayLike, observed: ArrayLike, level: float = 0.95) -> np.ndarray:
+    """The interval score of Gneiting and Raftery (2007, equation 43): the width, and a penalty for what lies outside.
+
+    It is proper: a forecaster who states the quantiles (1 - level)/2 and (1 + level)/2 has the least expected score. It
+    is in the unit of the response, and smaller is better.
+
+    Args:
+        low, high: the ends of the interval that is to hold the observation with the probability `level`.
+    """
+    below, above, value = (np.asarray(part, float) for part in (low, high, observed))
+    outside = np.maximum(below - value, 0.0) + np.maximum(value - above, 0.0)
+    return above - below + 2.0 / (1.0 - level) * outside
 
 
 def _run_errors(run: str, rows: Sequence[HeldOutRow]) -> HeldOutRun:

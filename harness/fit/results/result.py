@@ -220,6 +220,8 @@ class FitResult(StrictJson, Showable):
         degrees: number of fitted directions, for AICc and BIC.
         extrapolation: how well fits to runs of smaller scale predict larger ones; None if there are too few scales.
         sizes: the smallest and the largest fitted N, D, U and flops, those that the law reads.
+        rows_sha256: the hash of the fitted rows as the law reads them (`harness.fit.problem.rows_hash`); empty for the
+            fit of a version that did not record it.
         checklist: answers to what a referee asks, by group.
         draws: bootstrap draws of every raw parameter.
         confidence_set: points of the 95 % confidence set by raw parameter, the best fit first. The 95 % interval of any
@@ -252,6 +254,7 @@ class FitResult(StrictJson, Showable):
     limit: float | None = None
     truth: tuple[TruthCheck, ...] = ()
     sizes: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    rows_sha256: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """Every field as plain dictionaries, lists, numbers and strings; what was not asked for is left empty."""

@@ -1,0 +1,1 @@
+"""Registered forecasts: predictions that are written down before the runs, and scored when the runs have ended."""
