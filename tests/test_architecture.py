@@ -47,8 +47,8 @@ report         <- files fit fit.allocation fit.certainty fit.gap_law fit.laws fi
                   record source tables theory sweeps
 machine        <- files processes train models sweeps
 launch         <- data files gaps machine processes record tables terminal track train models sweeps
-study          <- files fit fit.gap_law fit.quantities fit.results gaps launch record report train models
-                  sweeps
+study          <- files fit fit.allocation fit.certainty fit.gap_law fit.laws fit.problem fit.quantities fit.results
+                  gaps launch record report train models sweeps
 tuning         <- files fit.allocation fit.problem fit.results launch record sweeps train
 cli            <- data files fit fit.allocation fit.gap_law fit.laws fit.problem fit.results fit.shared gaps launch
                   processes record report source study tables tables.trackers terminal theory train tuning sweeps

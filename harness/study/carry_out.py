@@ -17,10 +17,8 @@ import yaml
 from harness.files import parquet_bytes, write_files, write_text
 from harness.launch.sweep import run_sweep
 from harness.record.status import ENDED
-from harness.study.cells import blocks_of, read_study_runs, study_runs
-from harness.study.figures import draw_figures
-from harness.study.gap_study import GapVerdict
-from harness.study.judges import StudyResult, judge_study
+from harness.study.cells import read_study_runs, study_runs
+from harness.study.judges import StudyResult, judge_of
 from harness.study.studies import Study
 from harness.train.session import Session
 from sweeps.grid import load, read_sweep_text
@@ -92,11 +90,9 @@ def with_rows(known: pd.DataFrame | None, new: pd.DataFrame) -> pd.DataFrame:
 
 def write_results(study: Study, runs: pd.DataFrame, to: Path) -> StudyResult:
     """Judge a study's runs, and write the verdict and the figures."""
-    result = judge_study(study.judge, runs)
+    how = judge_of(study)
+    result = how.judge(runs)
     content = json.dumps(result.to_dict(), indent=1, allow_nan=False) + "\n"
-    files = {to / VERDICT: content.encode()}
-    if isinstance(result, GapVerdict):
-        for name, image in draw_figures(blocks_of(runs), result.claims, "svg").items():
-            files[to / f"{name}.svg"] = image
-    write_files(files)
+    images = {to / f"{name}.svg": image for name, image in how.figures(runs, result).items()}
+    write_files({to / VERDICT: content.encode(), **images})
     return result

@@ -1,19 +1,15 @@
 """The page of the gap law's study: the finding, every claim with its evidence, and the figures, in one HTML file."""
 
 from html import escape
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from harness.files import write_text
 from harness.report.page_tables import html_table
 from harness.report.shell import bullets, shell
-from harness.study.cells import BLOCK, blocks_of, read_study_runs
+from harness.study.cells import BLOCK, blocks_of
 from harness.study.figures import draw_figures
-from harness.study.gap_study import GapVerdict, judge_gap_study
-from harness.study.studies import read_study, study_of
-from sweeps.errors import InputError
+from harness.study.gap_study import GapVerdict
 
 CAPTIONS = {
     "gap": "Left: the gap of text that was read once, with 95 % intervals, and what the published law says for the same"
@@ -26,31 +22,10 @@ CAPTIONS = {
 }
 
 
-def write_study_page(source: Path, to: Path | None = None) -> Path:
-    """Judge the table of runs of a study, and write its page.
-
-    Args:
-        source: the table, beside the study's declaration `study.yaml`.
-        to: the page; by default beside the table, with the ending .html.
-
-    Raises:
-        InputError: a table that is not a study's, or a study without a page.
-    """
-    declared = study_of(source)
-    if declared is None:
-        raise InputError(source, "study.yaml", "absent", "the declaration of the study beside its table")
-    study, runs = read_study(declared), read_study_runs(source)
-    if study.judge != "gap" or BLOCK not in runs.columns:
-        raise InputError(source, "table", study.judge, "the runs of the study of the gap law, with a column block")
-    path = to or source.with_suffix(".html")
-    write_text(path, study_page(study.question, runs, judge_gap_study(runs)))
-    return path
-
-
 def study_page(question: str, runs: pd.DataFrame, verdict: GapVerdict) -> str:
     """Write the page as HTML."""
     images = {
-        name: f"<figure>{_inline(image)}<figcaption>{escape(CAPTIONS[name])}</figcaption></figure>"
+        name: f"<figure>{inline_svg(image)}<figcaption>{escape(CAPTIONS[name])}</figcaption></figure>"
         for name, image in draw_figures(blocks_of(runs), verdict.claims, "svg").items()
     }
     words = [(claim.id, claim.claim, _word(claim.ruling), claim.finding, claim.rows) for claim in verdict.claims]
@@ -78,7 +53,7 @@ def study_page(question: str, runs: pd.DataFrame, verdict: GapVerdict) -> str:
     return shell("gap law", kicker, verdict.headline, sections)
 
 
-def _inline(image: bytes) -> str:
+def inline_svg(image: bytes) -> str:
     """An SVG image as part of a page: without the XML declaration, as wide as the page."""
     text = image.decode()
     return text[text.index("<svg") :].replace("<svg", '<svg style="width:100%;height:auto"', 1)
