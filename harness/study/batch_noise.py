@@ -19,7 +19,7 @@ from harness.fit.certainty.intervals import combinations_of
 from harness.fit.fitting import solve
 from harness.fit.gap_law.rulings import JudgedClaim, Measured
 from harness.fit.problem.raw_units import raw_point
-from harness.study.figures import ACCENT, FAINT, blank_figure
+from harness.study.figures import ACCENT, blank_figure
 from harness.study.loss_runs import CURVE_LOSS, CURVE_TOKENS, ended_runs
 from harness.study.loss_verdict import Drawing, LossVerdict, count_of_words, within
 from sweeps.errors import InputError
@@ -334,8 +334,8 @@ def _critical_figure(known: list[Critical], noise: list[dict[str, Any]]) -> "Fig
         axes.plot(row["D"], row["noise scale, tokens"], "x", ms=7, color=colour)
     at = np.array([min(TARGETS), max(TARGETS)], float)
     middle = float(np.exp(np.mean(np.log([each.b_crit for each in known]))))
-    axes.plot(at, middle * (at / np.sqrt(at.prod())) ** GROWTH_IN_D, color=ACCENT, lw=1, ls=(0, (4, 3)))
-    axes.text(at[1], middle * (at[1] / at[0]) ** (GROWTH_IN_D / 2), f"D^{GROWTH_IN_D}", fontsize=7, color=FAINT)
+    claimed = middle * (at / np.sqrt(at.prod())) ** GROWTH_IN_D
+    axes.plot(at, claimed, color=ACCENT, lw=1, ls=(0, (4, 3)), label=f"as D$^{{{GROWTH_IN_D}}}$")
     axes.set(xscale="log", yscale="log", xlabel="D of the target, tokens", ylabel="critical batch, tokens")
     axes.legend(fontsize=7, frameon=False)
     return figure

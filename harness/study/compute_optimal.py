@@ -39,6 +39,11 @@ ARMS = {
     "fixed_rate": "warm-up of 5 % of the run, one rate",
     "tuned_rate": "warm-up of 5 % of the run, rate by width",
 }
+SHORT = {
+    "fixed_warmup": "long warm-up,\none rate",
+    "fixed_rate": "5 % warm-up,\none rate",
+    "tuned_rate": "5 % warm-up,\nrate by width",
+}
 HEAD = {True: "with the head", False: "without the head"}
 # A correction lowers the exponent if it does so by at least `FALLS`; no exponent can fall by more than `MOST`.
 FALLS, MOST = 0.03, 0.5
@@ -113,11 +118,11 @@ def judge_compute_optimal(runs: pd.DataFrame) -> LossVerdict:
 
 def arm_of(ended: pd.DataFrame) -> Arm:
     """Read one recipe's finished runs in all ways."""
-    cells = _cells(ended)
-    counted = {head: _counted(cells, head) for head in HEAD}
+    cells = cells_on_budgets(ended)
+    counted = {head: counted_cells(cells, head) for head in HEAD}
     exponents = {}
-    optima, exponents[2, True] = _approach_2(counted[True])
-    without, difference = _head(cells)
+    optima, exponents[2, True] = exponent_of_profiles(counted[True])
+    without, difference = effect_of_head(cells)
     exponents[2, False] = without
     for head in HEAD:
         exponents[1, head] = _approach_1(ended, head)
@@ -125,7 +130,8 @@ def arm_of(ended: pd.DataFrame) -> Arm:
     return Arm(cells, exponents, difference, optima, dict(zip(cells["budget"], cells["sd"], strict=True)))
 
 
-def _cells(ended: pd.DataFrame) -> pd.DataFrame:
+def cells_on_budgets(ended: pd.DataFrame) -> pd.DataFrame:
+    """The cells of one recipe's finished runs, as `Arm.cells` has them, and `sd`, that of one run's log L."""
     cells = cell_losses(ended)
     flops = np.log(FLOPS_PER_PARAMETER_TOKEN * cells["N_total"] * cells["D"]).to_numpy(float)
     order = np.argsort(flops, kind="stable")
@@ -134,14 +140,14 @@ def _cells(ended: pd.DataFrame) -> pd.DataFrame:
     for each in np.unique(number):
         budget[order[number == each]] = np.exp(flops[order[number == each]].mean())
     cells = cells.assign(budget=budget).sort_values(["budget", "N_total"]).reset_index(drop=True)
-    # The noise falls as the budget grows. Each budget is pooled with its neighbours, for there are few runs a cell.
+    # The noise falls as the budget grows, and there are few runs a cell: each budget is pooled with two smaller ones.
     budgets = np.unique(cells["budget"])
-    near = [cells["budget"].isin(budgets[max(k - 1, 0) : k + 2]) for k in range(len(budgets))]
+    near = [cells["budget"].isin(budgets[max(k - 2, 0) : k + 1]) for k in range(len(budgets))]
     sd = cells["budget"].map({value: pooled_sd(cells[own])[0] for value, own in zip(budgets, near, strict=True)})
     return cells.assign(sd=sd, log_sd=sd / np.sqrt(cells["runs"]))
 
 
-def _counted(cells: pd.DataFrame, head: bool) -> pd.DataFrame:
+def counted_cells(cells: pd.DataFrame, head: bool) -> pd.DataFrame:
     """The cells in roles, with or without the head in N and in C = 6 N D."""
     n = cells["N_total" if head else "N_nonembedding"].astype(float)
     flops = FLOPS_PER_PARAMETER_TOKEN * n * cells["D"]
@@ -163,8 +169,8 @@ def _approach_1(ended: pd.DataFrame, head: bool) -> Found:
     return _found(edge)
 
 
-def _approach_2(table: pd.DataFrame) -> tuple[BudgetOptima | None, Found]:
-    """The minima of the profiles: parabolas with a shared cubic term, with the noise of repeated runs if known."""
+def exponent_of_profiles(table: pd.DataFrame) -> tuple[BudgetOptima | None, Found]:
+    """Approach 2: the minima of the profiles, parabolas with a shared cubic term, with the noise of repeated runs."""
     sd = table["L_se"].to_numpy(float)
     try:
         optima = isoflop_optima(runs_to_allocate(table), sd if np.isfinite(sd).all() else None, "cubic")
@@ -190,7 +196,7 @@ def _found(optima: BudgetOptima) -> Found:
     return Found(optima.n.exponent, float(low), float(high))
 
 
-def _head(cells: pd.DataFrame) -> tuple[Found, Found]:
+def effect_of_head(cells: pd.DataFrame) -> tuple[Found, Found]:
     """a without the head, and a without it minus a with it, from the same noisy copies of the losses."""
     rng, logs = np.random.default_rng(0), np.log(cells["L"].to_numpy(float))
     noise = cells["log_sd"].fillna(0.0).to_numpy(float)
@@ -218,7 +224,7 @@ def _between_budgets(cells: pd.DataFrame, copies: Float[np.ndarray, "copies cell
     its log C, by a spline, at the geometric means of neighbouring budgets as a size of the middle counts them. With the
     head this gives the exponent of the runs' own budgets by the same steps.
     """
-    table = _counted(cells, head)
+    table = counted_cells(cells, head)
     log_c = np.log(table["flops"].to_numpy(float))
     middle = cells.assign(log_c=log_c).groupby("budget")["log_c"].mean().to_numpy(float)
     levels = (middle[1:] + middle[:-1]) / 2
@@ -362,9 +368,8 @@ def _exponents_figure(arms: dict[str, Arm]) -> "Figure":
                 axes.plot(at, found.estimate, mark, ms=5, label=label, **face)
     for value, name in ((0.73, "Kaplan"), (0.5, "Chinchilla")):
         axes.axhline(value, color=FAINT, lw=0.8, ls=(0, (4, 3)))
-        axes.text(len(arms) - 0.45, value, name, fontsize=7, color=FAINT, va="bottom", ha="right")
-    names = [ARMS[name].replace(", ", ",\n") for name in arms]
-    axes.set_xticks(range(len(arms)), names, fontsize=7)
-    axes.set(xlim=(-0.55, len(arms) - 0.4), ylabel="a in N* ~ C$^a$")
+        axes.text(len(arms) - 0.07, value, name, fontsize=7, color=FAINT, va="bottom", ha="right")
+    axes.set_xticks(range(len(arms)), [SHORT[name] for name in arms], fontsize=7)
+    axes.set(xlim=(-0.5, len(arms) - 0.05), ylabel="a in N* ~ C$^a$")
     axes.legend(fontsize=7, frameon=False)
     return figure

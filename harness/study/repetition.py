@@ -86,7 +86,7 @@ def judge_repetition(runs: pd.DataFrame) -> LossVerdict:
     drawings = {
         "epochs": Drawing(
             "How much higher the loss of repeated text is than that of as many new tokens, by epochs, with the usual"
-            " weight decay; each mark is a number of tokens.",
+            " weight decay. A line joins the cells of one number of tokens, the band is what counts as equal.",
             functools.partial(_epochs_figure, repeats.loc[repeats["weight_decay"] == USUAL]),
         ),
         "decay": Drawing(
@@ -241,9 +241,10 @@ def _epochs_figure(repeats: pd.DataFrame) -> "Figure":
         for tokens, mark in zip(lengths, MARKS, strict=False):
             at = own.loc[own["D"] == tokens].sort_values("epochs")
             label = f"N = {n:,.0f}" if tokens == lengths[-1] else None
-            axes.plot(at["epochs"], 100 * at["excess"], marker=mark, ms=4, lw=1, color=colour, label=label)
+            axes.plot(at["epochs"], 100 * np.expm1(at["excess"]), marker=mark, ms=4, lw=1, color=colour, label=label)
     axes.set(xscale="log", xlabel="epochs D/U", ylabel="loss above that of new text, %")
-    axes.set_xticks([2, 4, 16, 64], ["2", "4", "16", "64"])
+    axes.set_xticks([4, 16, 64], ["4", "16", "64"])
+    axes.minorticks_off()
     axes.legend(fontsize=7, frameon=False)
     return figure
 
@@ -255,8 +256,9 @@ def _decay_figure(effects: pd.DataFrame) -> "Figure":
         for weight_decay, dashes in ((STRONG, "-"), (NONE, (0, (4, 3)))):
             mean = own.loc[own["weight_decay"] == weight_decay].groupby("epochs")["effect"].mean()
             label = f"N = {n:,.0f}" if weight_decay == STRONG else None
-            axes.plot(mean.index, 100 * mean, marker="o", ms=3, lw=1.2, ls=dashes, color=colour, label=label)
+            axes.plot(mean.index, 100 * np.expm1(mean), marker="o", ms=3, lw=1.2, ls=dashes, color=colour, label=label)
     axes.set(xscale="log", xlabel="epochs D/U", ylabel="change of the loss, %")
     axes.set_xticks([1, 4, 16, 64], ["1", "4", "16", "64"])
+    axes.minorticks_off()
     axes.legend(fontsize=7, frameon=False)
     return figure
