@@ -21,14 +21,14 @@ from harness.fit.gap_law.rulings import JudgedClaim, Measured
 from harness.fit.problem.raw_units import raw_point
 from harness.study.figures import ACCENT, blank_figure
 from harness.study.loss_runs import CURVE_LOSS, CURVE_TOKENS, ended_runs
-from harness.study.loss_verdict import Drawing, LossVerdict, count_of_words, within
+from harness.study.loss_verdict import LossVerdict, StudyFigure, count_of_words, within
 from sweeps.errors import InputError
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 # The law of steps at one loss.
-LAW = "es_tradeoff"
+STEPS_LAW = "es_tradeoff"
 # A target is the loss that the smallest batch reaches after so many tokens.
 TARGETS = tuple(2**power for power in (16, 17, 18, 19))
 # Evaluations from here on make the curve of a run, a cubic of log loss in log tokens; before, it is no power law.
@@ -38,7 +38,7 @@ GROWTH_IN_D, GROWTH_IN_N, SAME_GROWTH = 0.47, 0.087, 0.15
 # By how much the exponent of D is to exceed that of N; neither is above 1.5.
 MORE, MOST = 0.15, 1.5
 # The scatter of log steps about the law that still counts as following it.
-FOLLOWS = 0.1
+SCATTER = 0.1
 # The noise scale predicts the critical batch if they agree to this factor.
 SAME_BATCH = 3.0
 
@@ -122,12 +122,12 @@ def judge_batch_noise(runs: pd.DataFrame) -> LossVerdict:
         "gradient noise scale at the end of the runs of small batches": noise,
     }  # fmt: skip
     drawings = {
-        "trade-off": Drawing(
+        "trade-off": StudyFigure(
             "Steps to each target against the batch, of the largest size: the least over the rates (marks), and the law"
             " (lines). Left of the critical batch steps fall as 1/B.",
             functools.partial(_trade_off_figure, known),
         ),
-        "critical": Drawing(
+        "critical": StudyFigure(
             "The critical batch against the tokens of the target, with 95 % intervals, and the gradient noise scale at"
             " the end of the runs of small batches (crosses).",
             functools.partial(_critical_figure, known, noise),
@@ -187,7 +187,7 @@ def _critical(n: float, tokens: int, loss: float, batches: np.ndarray, steps: np
     if len(batches) < FEWEST_BATCHES:
         return unknown
     try:
-        fitted = solve(LAW, pd.DataFrame({"B": batches, "step": steps}))
+        fitted = solve(STEPS_LAW, pd.DataFrame({"B": batches, "step": steps}))
     except InputError:
         return unknown
     shown = {each.combination: each for each in combinations_of(fitted.problem, fitted.identified)}
@@ -254,7 +254,7 @@ def _claims(known: list[Critical], growth: Growth | None, noise: list[dict[str, 
     in_d = Measured("the power of D at fixed N", GROWTH_IN_D, SAME_GROWTH, *q)
     in_n = Measured("the power of N at fixed D", GROWTH_IN_N, SAME_GROWTH, *p)
     exceeds = within("the power of D less that of N", MORE, MOST, more[0], more[1:])
-    scatter = within("the scatter of log steps about the law", 0.0, FOLLOWS, *_scatter(known))
+    scatter = within("the scatter of log steps about the law", 0.0, SCATTER, *_scatter(known))
     logs = np.log([row["ratio"] for row in noise])
     ratio = Measured("log of the noise scale over the critical batch", 0.0, math.log(SAME_BATCH), *_mean(logs))
     rows = f"{len(known)} targets of {len({each.n for each in known})} sizes"

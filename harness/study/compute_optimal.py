@@ -27,7 +27,7 @@ from harness.fit.gap_law.rulings import JudgedClaim, Measured, Ruling
 from harness.fit.problem.sizes import FLOPS_PER_PARAMETER_TOKEN
 from harness.study.figures import ACCENT, FAINT, MARKS, blank_figure
 from harness.study.loss_runs import CURVE_LOSS, CURVE_TOKENS, cell_losses, ended_runs, pooled_sd
-from harness.study.loss_verdict import Drawing, LossVerdict, count_of_words, within
+from harness.study.loss_verdict import LossVerdict, StudyFigure, count_of_words, within
 from sweeps.errors import InputError
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ ONE_BUDGET = 0.05
 REPLICATES = 300
 
 
-class Found(NamedTuple):
+class Exponent95(NamedTuple):
     """An exponent with its 95 % interval; nan where the runs give none."""
 
     estimate: float
@@ -62,7 +62,7 @@ class Found(NamedTuple):
     high: float
 
 
-UNKNOWN = Found(math.nan, math.nan, math.nan)
+NO_EXPONENT = Exponent95(math.nan, math.nan, math.nan)
 
 
 @dataclass(frozen=True)
@@ -79,8 +79,8 @@ class Arm:
     """
 
     cells: pd.DataFrame
-    exponents: dict[tuple[int, bool], Found]
-    head: Found
+    exponents: dict[tuple[int, bool], Exponent95]
+    head: Exponent95
     optima: BudgetOptima | None
     sd: dict[float, float]
 
@@ -95,18 +95,18 @@ def judge_compute_optimal(runs: pd.DataFrame) -> LossVerdict:
     arms = {name: arm_of(ended.loc[ended["block"] == name]) for name in ARMS if (ended["block"] == name).any()}
     claims = _claims(arms)
     last = arms.get("tuned_rate")
-    exponent = last.exponents[3, True] if last else UNKNOWN
+    exponent = last.exponents[3, True] if last else NO_EXPONENT
     known = "is not known" if math.isnan(exponent.estimate) else f"is {exponent.estimate:.2f}"
     headline = f"The compute-optimal size grows as C^a, and a with all corrections {known}: {count_of_words(claims)}."
     lines = {
         f"a in N* ~ C^a, {title}": [_line(arm, of, head) for arm, of in arms.items()] for head, title in HEAD.items()
     }
     drawings = {
-        "profiles": Drawing(
+        "profiles": StudyFigure(
             "Loss against size at each budget with all corrections: every run, and the measured optima (diamonds).",
             functools.partial(_profiles_figure, last),
         ),
-        "exponents": Drawing(
+        "exponents": StudyFigure(
             "The exponent a of N* in C by approach and recipe, with 95 % intervals; filled marks count the head, hollow"
             " ones do not. The lines are Kaplan's 0.73 and Chinchilla's 0.5.",
             functools.partial(_exponents_figure, arms),
@@ -155,7 +155,7 @@ def counted_cells(cells: pd.DataFrame, head: bool) -> pd.DataFrame:
     return table.assign(L_se=table["L"] * cells["log_sd"])
 
 
-def _approach_1(ended: pd.DataFrame, head: bool) -> Found:
+def _approach_1(ended: pd.DataFrame, head: bool) -> Exponent95:
     """The lower edge of the curves of loss against compute of all runs."""
     n = ended["N_total" if head else "N_nonembedding"].to_numpy(float)
     counts = [len(curve) for curve in ended[CURVE_TOKENS]]
@@ -165,38 +165,38 @@ def _approach_1(ended: pd.DataFrame, head: bool) -> Found:
     try:
         edge = lower_edge(runs_to_allocate(table.assign(flops=FLOPS_PER_PARAMETER_TOKEN * sizes * tokens)))
     except InputError:
-        return UNKNOWN
+        return NO_EXPONENT
     return _found(edge)
 
 
-def exponent_of_profiles(table: pd.DataFrame) -> tuple[BudgetOptima | None, Found]:
+def exponent_of_profiles(table: pd.DataFrame) -> tuple[BudgetOptima | None, Exponent95]:
     """Approach 2: the minima of the profiles, parabolas with a shared cubic term, with the noise of repeated runs."""
     sd = table["L_se"].to_numpy(float)
     try:
         optima = isoflop_optima(runs_to_allocate(table), sd if np.isfinite(sd).all() else None, "cubic")
     except InputError:
-        return None, UNKNOWN
+        return None, NO_EXPONENT
     return optima, _found(optima)
 
 
-def _approach_3(table: pd.DataFrame) -> Found:
+def _approach_3(table: pd.DataFrame) -> Exponent95:
     """beta/(alpha + beta) of L = E + A/N^alpha + B/D^beta."""
     try:
         fitted = fit("chinchilla", table[["N", "D", "L"]], bootstrap=0, sensitivity=False)
     except InputError:
-        return UNKNOWN
+        return NO_EXPONENT
     share = fitted.combinations.get("beta/(alpha + beta)")
     if share is None or share.ci_low is None or share.ci_high is None:
-        return UNKNOWN
-    return Found(share.estimate, share.ci_low, share.ci_high)
+        return NO_EXPONENT
+    return Exponent95(share.estimate, share.ci_low, share.ci_high)
 
 
-def _found(optima: BudgetOptima) -> Found:
+def _found(optima: BudgetOptima) -> Exponent95:
     (low,), (high,) = limits(optima.n.draws[:, 1:])
-    return Found(optima.n.exponent, float(low), float(high))
+    return Exponent95(optima.n.exponent, float(low), float(high))
 
 
-def effect_of_head(cells: pd.DataFrame) -> tuple[Found, Found]:
+def effect_of_head(cells: pd.DataFrame) -> tuple[Exponent95, Exponent95]:
     """a without the head, and a without it minus a with it, from the same noisy copies of the losses."""
     rng, logs = np.random.default_rng(0), np.log(cells["L"].to_numpy(float))
     noise = cells["log_sd"].fillna(0.0).to_numpy(float)
@@ -204,17 +204,17 @@ def effect_of_head(cells: pd.DataFrame) -> tuple[Found, Found]:
     exponents = {head: _between_budgets(cells, copies, head) for head in HEAD}
     without, difference = exponents[False], exponents[False] - exponents[True]
     if cells["log_sd"].isna().any():
-        return Found(without[0], math.nan, math.nan), Found(difference[0], math.nan, math.nan)
+        return Exponent95(without[0], math.nan, math.nan), Exponent95(difference[0], math.nan, math.nan)
     return _of_copies(without), _of_copies(difference)
 
 
-def _of_copies(values: Float[np.ndarray, "copies"]) -> Found:
+def _of_copies(values: Float[np.ndarray, "copies"]) -> Exponent95:
     """The first value with the 95 % interval of the others; unknown unless nearly all copies have one."""
     copies = values[1:][np.isfinite(values[1:])]
     if not np.isfinite(values[0]) or len(copies) < 0.975 * REPLICATES:
-        return UNKNOWN
+        return NO_EXPONENT
     low, high = percentiles(copies)
-    return Found(float(values[0]), float(low), float(high))
+    return Exponent95(float(values[0]), float(low), float(high))
 
 
 def _between_budgets(cells: pd.DataFrame, copies: Float[np.ndarray, "copies cells"], head: bool) -> np.ndarray:
@@ -249,28 +249,28 @@ def _between_budgets(cells: pd.DataFrame, copies: Float[np.ndarray, "copies cell
     return np.where(found, regress(log_c - log_c.mean(), best, np.ones(len(log_c)))[1], np.nan)
 
 
-def _minus(first: Found, second: Found) -> Found:
+def _minus(first: Exponent95, second: Exponent95) -> Exponent95:
     """The difference of two independent exponents; the halves of their intervals add in squares."""
     value = first.estimate - second.estimate
     low = math.hypot(first.estimate - first.low, second.high - second.estimate)
     high = math.hypot(first.high - first.estimate, second.estimate - second.low)
-    return Found(value, value - low, value + high)
+    return Exponent95(value, value - low, value + high)
 
 
 def _claims(arms: dict[str, Arm]) -> tuple[JudgedClaim, ...]:
-    def of(name: str, approach: int) -> Found:
-        return arms[name].exponents[approach, True] if name in arms else UNKNOWN
+    def of(name: str, approach: int) -> Exponent95:
+        return arms[name].exponents[approach, True] if name in arms else NO_EXPONENT
 
-    def falls(of_approach: Callable[[int], Found]) -> tuple[Measured, ...]:
+    def falls(of_approach: Callable[[int], Exponent95]) -> tuple[Measured, ...]:
         return tuple(
             within(f"by how much a falls, approach {k}", FALLS, MOST, by.estimate, by[1:])
             for k in (2, 3)
             for by in [of_approach(k)]
         )
 
-    def head(approach: int) -> Found:
+    def head(approach: int) -> Exponent95:
         if "fixed_warmup" not in arms:
-            return UNKNOWN
+            return NO_EXPONENT
         arm = arms["fixed_warmup"]
         return arm.head if approach == 2 else _minus(arm.exponents[3, False], arm.exponents[3, True])
 
@@ -293,7 +293,7 @@ def _claims(arms: dict[str, Arm]) -> tuple[JudgedClaim, ...]:
     return tuple(JudgedClaim(id_, claim, *_decided(found, rows)) for id_, claim, found in judged)
 
 
-def _limits(found: Found) -> tuple[float | None, float | None, float | None]:
+def _limits(found: Exponent95) -> tuple[float | None, float | None, float | None]:
     estimate, low, high = (float(value) if math.isfinite(value) else None for value in found)
     return estimate, low, high
 

@@ -11,7 +11,7 @@ from sweeps.errors import InputError
 # Columns of a study's table: tokens processed at each evaluation after the first step, and the held-out loss there.
 CURVE_TOKENS, CURVE_LOSS = "curve_tokens", "curve_loss"
 # What a cell's runs share; they differ in seeds and draws.
-SETTINGS = ("width", "depth", "N_total", "N_nonembedding", "D", "U", "batch_tokens", "lr", "weight_decay")
+CELL_SETTINGS = ("width", "depth", "N_total", "N_nonembedding", "D", "U", "batch_tokens", "lr", "weight_decay")
 
 
 def curves_of_runs(out: Path, run_ids: pd.Series) -> dict[str, list[np.ndarray]]:
@@ -49,7 +49,7 @@ def cell_losses(ended: pd.DataFrame) -> pd.DataFrame:
     `log_variance` is the variance of log L of one run about its cell's mean; nan for a cell of one run.
     """
     logs = ended.assign(log_loss=np.log(ended["L"].to_numpy(float)))
-    grouped = logs.groupby(["block", *SETTINGS], sort=False)["log_loss"].agg(["mean", "var", "size"]).reset_index()
+    grouped = logs.groupby(["block", *CELL_SETTINGS], sort=False)["log_loss"].agg(["mean", "var", "size"]).reset_index()
     return grouped.assign(L=np.exp(grouped["mean"])).rename(columns={"var": "log_variance", "size": "runs"})
 
 

@@ -34,7 +34,7 @@ def within(name: str, low: float, high: float, estimate: float | None, ends: Seq
 
 
 @dataclass(frozen=True)
-class Drawing:
+class StudyFigure:
     """A figure of one panel: what it shows, in a sentence of plain text, and how it is drawn."""
 
     caption: str
@@ -57,7 +57,7 @@ class LossVerdict:
     claims: tuple[JudgedClaim, ...]
     tables: Mapping[str, list[dict[str, Any]]]
     notes: tuple[str, ...]
-    drawings: Mapping[str, Drawing] = field(default_factory=dict, repr=False, compare=False)
+    drawings: Mapping[str, StudyFigure] = field(default_factory=dict, repr=False, compare=False)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain numbers and strings; None for a number that is not finite."""

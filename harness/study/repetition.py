@@ -20,15 +20,15 @@ from harness.fit.laws.registry import get_law
 from harness.fit.results.shown import number
 from harness.study.figures import FAINT, MARKS, blank_figure
 from harness.study.loss_runs import cell_losses, ended_runs, pooled_sd
-from harness.study.loss_verdict import Drawing, LossVerdict, count_of_words, within
+from harness.study.loss_verdict import LossVerdict, StudyFigure, count_of_words, within
 from sweeps.errors import InputError
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 # The law whose claims are judged, and the laws that compete with it. `chinchilla` counts repeated tokens as new.
-LAW = "data_constrained"
-LAWS = (LAW, "overfitting", "repetition_penalty", "saturating", "chinchilla")
+REPEATS_LAW = "data_constrained"
+RIVAL_LAWS = (REPEATS_LAW, "overfitting", "repetition_penalty", "saturating", "chinchilla")
 # Epochs up to which repeated text is claimed to be as good as new, and how far log loss may be from equal: 2 %.
 FREE_EPOCHS, AS_GOOD = 4, 0.02
 # Two decay constants agree within this factor.
@@ -84,12 +84,12 @@ def judge_repetition(runs: pd.DataFrame) -> LossVerdict:
         f"log loss less that with weight decay {USUAL}": _mean_rows(effects, "effect"),
     }
     drawings = {
-        "epochs": Drawing(
+        "epochs": StudyFigure(
             "How much higher the loss of repeated text is than that of as many new tokens, by epochs, with the usual"
             " weight decay. A line joins the cells of one number of tokens, the band is what counts as equal.",
             functools.partial(_epochs_figure, repeats.loc[repeats["weight_decay"] == USUAL]),
         ),
-        "decay": Drawing(
+        "decay": StudyFigure(
             "What strong (full lines) and no weight decay (dashed) change of the loss, against the usual one, by"
             " epochs; the mean over the numbers of unique tokens.",
             functools.partial(_decay_figure, effects),
@@ -108,7 +108,7 @@ def _of(cells: pd.DataFrame, weight_decay: float) -> pd.DataFrame:
 
 def _decay(rows: pd.DataFrame) -> Decay:
     try:
-        found = fit(LAW, rows, bootstrap=0, sensitivity=False)
+        found = fit(REPEATS_LAW, rows, bootstrap=0, sensitivity=False)
     except InputError:
         return Decay("too few cells", None, None, None)
     constant = found.parameters["R_D"]
@@ -119,7 +119,7 @@ def _decay(rows: pd.DataFrame) -> Decay:
 
 def _compared(rows: pd.DataFrame) -> Comparison:
     try:
-        return compare(LAWS, rows.assign(holdout=rows["epochs"] >= HELD_OUT))
+        return compare(RIVAL_LAWS, rows.assign(holdout=rows["epochs"] >= HELD_OUT))
     except InputError:
         return Comparison(())
 
@@ -176,7 +176,7 @@ def _claims(
     usual = repeats.loc[(repeats["weight_decay"] == USUAL) & (repeats["epochs"] == FREE_EPOCHS), "excess"]
     strong = effects.loc[(effects["weight_decay"] == STRONG) & (effects["epochs"] >= REPEATED), "effect"]
     free = Measured("log loss of four epochs less that of new text", 0.0, AS_GOOD, *_mean(usual))
-    published = {each.name: each.published for each in get_law(LAW).parameters}["R_D"] or math.nan
+    published = {each.name: each.published for each in get_law(REPEATS_LAW).parameters}["R_D"] or math.nan
     unknown = Decay("not run", None, None, None)
     name, margin = "log of R_D", math.log(SAME_DECAY)
     decay = Measured(name, math.log(published), margin, *decays.get(USUAL, unknown).logs())
@@ -213,7 +213,7 @@ def _difference(first: Decay, second: Decay) -> tuple[float | None, float | None
 
 def _best(laws: Comparison) -> tuple[Ruling, str]:
     """Whether the law is the best on the held-out cells in nearly all resamplings, in nearly none, or in between."""
-    own = next((law for law in laws if law.law == LAW), None)
+    own = next((law for law in laws if law.law == REPEATS_LAW), None)
     if own is None or own.p_best is None:
         return Ruling.NOT_RESOLVED, "The laws were not compared."
     first = laws[0]
