@@ -97,7 +97,10 @@ def judge_compute_optimal(runs: pd.DataFrame) -> LossVerdict:
     last = arms.get("tuned_rate")
     exponent = last.exponents[3, True] if last else NO_EXPONENT
     known = "is not known" if math.isnan(exponent.estimate) else f"is {exponent.estimate:.2f}"
-    headline = f"The compute-optimal size grows as C^a, and a with all corrections {known}: {count_of_words(claims)}."
+    headline = (
+        f"The compute-optimal size grows as C^a, and with all corrections a, by the fitted loss, {known}:"
+        f" {count_of_words(claims)}."
+    )
     lines = {
         f"a in N* ~ C^a, {title}": [_line(arm, of, head) for arm, of in arms.items()] for head, title in HEAD.items()
     }
