@@ -302,11 +302,12 @@ def _limits(found: Exponent95) -> tuple[float | None, float | None, float | None
 
 
 def _decided(evidence: tuple[Measured, ...], rows: str) -> tuple[Ruling, str, tuple[Measured, ...], str]:
-    """The word of the narrower interval; not resolved where the intervals of two approaches do not overlap."""
+    """The word of the narrower interval; where intervals do not overlap, the word that all give, or not resolved."""
     known = [each for each in evidence if each.low is not None and each.high is not None]
     if not known:
         return Ruling.NOT_RESOLVED, rows, evidence, ""
-    if max(each.low for each in known) > min(each.high for each in known):
+    apart = max(each.low for each in known) > min(each.high for each in known)
+    if apart and len({each.ruling for each in known}) > 1:
         return Ruling.NOT_RESOLVED, rows, evidence, "The approaches contradict each other."
     best = min(known, key=lambda each: each.high - each.low)
     return best.ruling, rows, evidence, ""
