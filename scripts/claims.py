@@ -1,10 +1,12 @@
-"""How often the rules for the gap law's claims say the right word on the study's own design.
+"""How often the rules of a study say the right word on the study's own design.
 
 python scripts/claims.py --tables 200 --to sweeps/studies/gap/power.csv
+python scripts/claims.py --study repetition --tables 40 --to sweeps/studies/repetition/power.csv
 
-The cells are those of the presets gap174 and gap1000 with the gaps and errors that the pilot expects. In each world
-(the law true; a gap without N; memory that grows with N and with repetition; no gap) studies are drawn and judged. A
-line a world and claim: the right words, the share of studies that got one, and the share that got a wrong one.
+The cells of the gap law's study are those of the presets gap174 and gap1000 with the gaps and errors that the pilot
+expects; the runs of the other studies are those of their presets. In worlds with known answers studies are drawn and
+judged (`harness.theory.claim_worlds`, `harness.theory.loss_worlds`). A line a world and claim: the right words, the
+share of studies that got one, and the share that got a wrong one.
 """
 
 import argparse
@@ -13,23 +15,40 @@ from pathlib import Path
 import pandas as pd
 
 from harness.gaps.pilot_errors import expected_from
+from harness.study.batch_noise import judge_batch_noise
 from harness.study.cells import design_blocks
+from harness.study.compute_optimal import judge_compute_optimal
+from harness.study.repetition import judge_repetition
+from harness.study.studies import load_study
 from harness.theory.claim_worlds import try_claims
+from harness.theory.loss_worlds import ALLOCATION_WORLDS, BATCH_WORLDS, REPETITION_WORLDS, design_runs, try_judge
 from sweeps.grid import load
 
+# Study of losses -> its judge, and the worlds that its tables are drawn from.
+LOSSES = {
+    "compute_optimal": (judge_compute_optimal, ALLOCATION_WORLDS),
+    "repetition": (judge_repetition, REPETITION_WORLDS),
+    "batch_noise": (judge_batch_noise, BATCH_WORLDS),
+}
 PILOT = Path(__file__).resolve().parents[1] / "sweeps" / "studies" / "gap" / "pilot.parquet"
 
 
 def main() -> None:
     """Print the table, and write it if a file is named."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--study", choices=("gap", *LOSSES), default="gap")
     parser.add_argument("--tables", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--to", type=Path, help="a CSV file")
     options = parser.parse_args()
-    expected = expected_from(pd.read_parquet(PILOT), PILOT)
-    design = design_blocks([load("gap174"), load("gap1000")], expected)
-    told = try_claims(design, options.tables, options.seed)
+    if options.study == "gap":
+        expected = expected_from(pd.read_parquet(PILOT), PILOT)
+        design = design_blocks([load("gap174"), load("gap1000")], expected)
+        told = try_claims(design, options.tables, options.seed)
+    else:
+        judge, worlds = LOSSES[options.study]
+        runs = design_runs(map(load, load_study(options.study).sweeps))
+        told = try_judge(lambda table: judge(table).claims, worlds.values(), runs, options.tables, options.seed)
     print(told.to_string(index=False))
     if options.to:
         told.to_csv(options.to, index=False)

@@ -41,7 +41,7 @@ def write_page(
     if fix and law is None:
         raise InputError("--fix", "value", ", ".join(fix), "none without --law")
     if law is None and study_of(Path(source)) is not None:
-        from harness.study.page import write_study_page
+        from harness.study.judges import write_study_page
 
         with working("judging the study and drawing its page"):
             return write_study_page(Path(source), to)

@@ -18,10 +18,9 @@ import yaml
 from harness.files import parquet_bytes, write_files, write_text
 from harness.launch.sweep import run_sweep
 from harness.record.status import ENDED
-from harness.study.cells import blocks_of, read_study_runs, study_runs
-from harness.study.figures import draw_figures
-from harness.study.gap_study import GapVerdict
-from harness.study.judges import StudyResult, judge_study
+from harness.study.cells import BLOCK, read_study_runs, study_cells, study_runs
+from harness.study.forecasts import FORECASTS, register
+from harness.study.judges import StudyResult, judge_of
 from harness.study.studies import Study
 from harness.train.session import Session
 from sweeps.grid import load, read_sweep_text
@@ -39,10 +38,14 @@ def carry_out(study: Study, out: Path, session: Session) -> int:
     Returns:
         the exit status: 0; 3 if runs failed; or that of the signal that stopped it.
     """
-    worst, began = 0, time.monotonic()
-    for sweep in study.sweeps:
+    worst, began, forecast = 0, time.monotonic(), study.forecast
+    for sweep in (*study.sweeps, *((forecast.sweep,) if forecast else ())):
+        if forecast and sweep == forecast.sweep:
+            rows = read_study_runs(out / RUNS)
+            fitted = study_cells(rows[rows[BLOCK] == forecast.fitted_to])
+            print(*register(study, fitted, out / FORECASTS).shown(), sep="\n")
         for block in block_files(sweep, out):
-            known = known_runs(out)
+            known = read_study_runs(out / RUNS) if (out / RUNS).is_file() else None
             finished = set() if known is None else finished_runs(known)
             if {run.run_id for run in load(block).configs} <= finished:
                 continue
@@ -57,7 +60,7 @@ def carry_out(study: Study, out: Path, session: Session) -> int:
             if status not in (0, 3):
                 return status
             worst = max(worst, status)
-    write_results(study, read_study_runs(out / RUNS), out)
+    write_results(study, out)
     return worst
 
 
@@ -70,11 +73,6 @@ def block_files(sweep: str, out: Path) -> Iterator[Path]:
         if not file.is_file() or file.read_text(encoding="utf-8") != text:
             write_text(file, text)
         yield file
-
-
-def known_runs(out: Path) -> pd.DataFrame | None:
-    """The study's table so far, or None."""
-    return read_study_runs(out / RUNS) if (out / RUNS).is_file() else None
 
 
 def finished_runs(known: pd.DataFrame) -> set[str]:
@@ -94,13 +92,11 @@ def with_rows(known: pd.DataFrame | None, new: pd.DataFrame) -> pd.DataFrame:
     return pd.concat([known[~known["run_id"].isin(new["run_id"])], new], ignore_index=True)
 
 
-def write_results(study: Study, runs: pd.DataFrame, to: Path) -> StudyResult:
-    """Judge a study's runs, and write the verdict and the figures."""
-    result = judge_study(study.judge, runs)
+def write_results(study: Study, out: Path) -> StudyResult:
+    """Judge the runs in a study's folder, and write the verdict and the figures beside its table."""
+    runs, how = read_study_runs(out / RUNS), judge_of(study)
+    result = how.judge(runs, out / FORECASTS)
     content = json.dumps(result.to_dict(), indent=1, allow_nan=False) + "\n"
-    files = {to / VERDICT: content.encode()}
-    if isinstance(result, GapVerdict):
-        for name, image in draw_figures(blocks_of(runs), result.claims, "svg").items():
-            files[to / f"{name}.svg"] = image
-    write_files(files)
+    images = {out / f"{name}.svg": image for name, image in how.figures(runs, result).items()}
+    write_files({out / VERDICT: content.encode(), **images})
     return result

@@ -17,6 +17,7 @@ from harness.gaps.shared_documents import SHARED, losses_of_gaps
 from harness.gaps.twins import gap_sides, midway_gaps
 from harness.record.sweep_folder import read_configs
 from harness.record.table import runs_table
+from harness.study.loss_runs import curves_of_runs
 from models.count import count
 from sweeps.config import RunConfig
 from sweeps.errors import InputError
@@ -32,7 +33,8 @@ MIDWAY = ("gap_midway", "gap_midway_se", "gap_unread", "gap_unread_se")
 def study_runs(out: Path) -> pd.DataFrame:
     """The table of runs of a study's sweep, with `block`, `document_groups`, `document_parts` and the gaps midway.
 
-    A pair of twins has its documents and gaps midway in the row of half `a`; other rows have empty lists.
+    A pair of twins has its documents and gaps midway in the row of half `a`; other rows have empty lists. A sweep
+    without twins has `curve_tokens` and `curve_loss` instead (`harness.study.loss_runs`).
 
     Raises:
         InputError: a folder that holds no sweep, or whose record is damaged.
@@ -40,6 +42,9 @@ def study_runs(out: Path) -> pd.DataFrame:
     table = runs_table(out)
     of_cell = {cell_key(cell.config): cell.block for cell in load(out / "sweep.yaml").cells if cell.config}
     blocks = {run.run_id: of_cell[cell_key(run)] for run in read_configs(out)}
+    if table["half"].isna().all():
+        table.insert(1, BLOCK, [blocks[run_id] for run_id in table["run_id"]])
+        return table.assign(**curves_of_runs(out, table["run_id"]))
     rows, _ = roles_for_runs(table, "twin")
     nothing = {GROUPS: np.zeros(0, np.int32), PARTS: np.zeros(0, np.float32), **dict.fromkeys(MIDWAY)}
     measured = {of_run[0].run_id: _of_documents(*of_run) for of_run in losses_of_gaps(rows, out)}

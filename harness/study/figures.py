@@ -1,4 +1,7 @@
-"""The figures of the gap law's study, as images for its page and for the repository. matplotlib draws them."""
+"""The figures of the gap law's study, as images for its page and for the repository. matplotlib draws them.
+
+The style (`image_of`) and the figure of the claims are those of every study.
+"""
 
 import io
 import logging
@@ -46,7 +49,7 @@ def draw_figures(
         drawn["groups"] = lambda: groups_figure(blocks, groups)
     if forecasts is not None and forecasts.forecasts:
         drawn["forecasts"] = lambda: forecasts_figure(forecasts)
-    return {name: _image(figure, kind) for name, figure in drawn.items()}
+    return {name: image_of(figure, kind) for name, figure in drawn.items()}
 
 
 # Block -> (the column of its groups, what they are called).
@@ -58,7 +61,8 @@ GROUPED: Mapping[str, tuple[str, str]] = {
 }
 
 
-def _image(draw: Callable[[], "Figure"], kind: str) -> bytes:
+def image_of(draw: Callable[[], "Figure"], kind: str) -> bytes:
+    """Draw a figure in the style of the studies: the image as png or svg."""
     logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it tells a new user of the fonts that it looks for
     import matplotlib
 
@@ -73,7 +77,8 @@ def _image(draw: Callable[[], "Figure"], kind: str) -> bytes:
     return content.getvalue()
 
 
-def _figure(width: float, height: float, columns: int = 1, rows: int = 1) -> tuple["Figure", Any]:
+def blank_figure(width: float, height: float, columns: int = 1, rows: int = 1) -> tuple["Figure", Any]:
+    """A figure of this size in inches, and its axes [rows, columns]."""
     from matplotlib.figure import Figure
 
     figure = Figure((width, height), layout="constrained")
@@ -99,7 +104,7 @@ def _bars(rows: pd.DataFrame) -> np.ndarray:
 
 def once_figure(rows: pd.DataFrame) -> "Figure":
     """Draw the gap of text read once against D, with the published law; and its ratio to the law against u."""
-    figure, ((left, right),) = _figure(9.0, 3.8, columns=2)
+    figure, ((left, right),) = blank_figure(9.0, 3.8, columns=2)
     for size, own, colour in _sizes(rows):
         label = f"N = {size:,.0f}"
         left.errorbar(own["D"], own["G"], _bars(own), color=colour, marker="o", markersize=4, lw=1, label=label)
@@ -122,7 +127,7 @@ def once_figure(rows: pd.DataFrame) -> "Figure":
 
 def epochs_figure(rows: pd.DataFrame) -> "Figure":
     """Draw the gap against epochs: at a fixed D, and at a fixed number of unique tokens."""
-    figure, ((left, right),) = _figure(9.0, 3.4, columns=2)
+    figure, ((left, right),) = blank_figure(9.0, 3.4, columns=2)
     for axes, role, title in ((left, "D", "at fixed D"), (right, "U", "at fixed U (D grows with epochs)")):
         rounded = np.round(np.log2(rows[role].to_numpy(float)))
         value = pd.Series(rounded).mode().iloc[0]
@@ -143,7 +148,7 @@ def groups_figure(blocks: Blocks, groups: Mapping[str, tuple[str, str]]) -> "Fig
     """Draw the gap of every group over the mean of all groups at the same point, against the point's D; sizes apart."""
     from matplotlib import colormaps
 
-    figure, (panels,) = _figure(3.3 * len(groups), 3.4, columns=len(groups))
+    figure, (panels,) = blank_figure(3.3 * len(groups), 3.4, columns=len(groups))
     for axes, (block, (by, title)) in zip(panels, groups.items(), strict=True):
         rows = blocks[block].sort_values([by, "N", "D"])
         point = rows.groupby(by).cumcount()
@@ -208,7 +213,7 @@ def forecasts_figure(scores: ForecastScores) -> "Figure":
 def claims_figure(claims: tuple[JudgedClaim, ...]) -> "Figure":
     """Draw every number that decides a claim: its distance from what is claimed, in margins, with its interval."""
     told = [(claim, each) for claim in claims for each in claim.evidence if each.estimate is not None]
-    figure, ((axes,),) = _figure(9.0, 1.0 + 0.26 * max(len(told), 1))
+    figure, ((axes,),) = blank_figure(9.0, 1.0 + 0.26 * max(len(told), 1))
     for place, (_, each) in enumerate(reversed(told)):
         low = -np.inf if each.low is None else each.low
         high = np.inf if each.high is None else each.high

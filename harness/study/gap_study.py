@@ -17,6 +17,7 @@ from harness.fit.quantities.memorised import memory_of_models
 from harness.fit.results.result import StrictJson
 from harness.forecasts.score import ForecastScores
 from harness.study.cells import blocks_of
+from harness.study.documents import DocumentShare, document_shares
 from harness.study.forecasts import score
 from sweeps.errors import InputError
 
@@ -58,6 +59,7 @@ class GapVerdict(StrictJson):
         checks: placebos, permutations and a null.
         laws: name of a set of cells -> the competing laws on it, the best first.
         memory: a row for each cell of repeated text: bits that the model holds of its text, per parameter.
+        documents: for each block the share of the gap that is memory of documents, not of the windows that were read.
         forecasts: the scores of what was forecast of the largest runs; None before the first of these has finished.
     """
 
@@ -66,6 +68,7 @@ class GapVerdict(StrictJson):
     checks: tuple[Check, ...]
     laws: Mapping[str, list[dict[str, Any]]]
     memory: list[dict[str, Any]]
+    documents: tuple[DocumentShare, ...]
     forecasts: ForecastScores | None = None
 
     @property
@@ -92,6 +95,7 @@ class GapVerdict(StrictJson):
             "checks": [asdict(check) for check in self.checks],
             "laws": dict(self.laws),
             "memory": self.memory,
+            "documents": [share.to_dict() for share in self.documents],
             "forecasts": None if self.forecasts is None else self.forecasts.to_dict(),
         }
 
@@ -113,6 +117,7 @@ def judge_gap_study(runs: pd.DataFrame, seed: int = 0, forecasts: Path | None = 
         checks=instrument_checks(runs, blocks, seed),
         laws=competing_laws(blocks, seed),
         memory=memory_of(blocks),
+        documents=tuple(document_shares(runs)),
         forecasts=score(forecasts, runs) if forecasts is not None and forecasts.is_file() else None,
     )
 

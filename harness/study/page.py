@@ -1,22 +1,19 @@
 """The page of the gap law's study: the finding, every claim with its evidence, and the figures, in one HTML file."""
 
+from collections.abc import Sequence
 from html import escape
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from harness.files import write_text
 from harness.fit.results.shown import warning_lines
 from harness.forecasts.score import ForecastScores, laws_table
 from harness.report.page_tables import html_table
 from harness.report.shell import bullets, shell
-from harness.study.cells import BLOCK, blocks_of, read_study_runs
+from harness.study.cells import BLOCK, blocks_of
+from harness.study.documents import DocumentShare
 from harness.study.figures import draw_figures
-from harness.study.forecasts import FORECASTS
-from harness.study.gap_study import GapVerdict, judge_gap_study
-from harness.study.studies import read_study, study_of
-from sweeps.errors import InputError
+from harness.study.gap_study import GapVerdict
 
 CAPTIONS = {
     "gap": "Left: the gap of text that was read once, with 95 % intervals, and what the published law says for the same"
@@ -32,32 +29,10 @@ CAPTIONS = {
 }
 
 
-def write_study_page(source: Path, to: Path | None = None) -> Path:
-    """Judge the table of runs of a study, and write its page.
-
-    Args:
-        source: the table, beside the study's declaration `study.yaml`.
-        to: the page; by default beside the table, with the ending .html.
-
-    Raises:
-        InputError: a table that is not a study's, or a study without a page.
-    """
-    declared = study_of(source)
-    if declared is None:
-        raise InputError(source, "study.yaml", "absent", "the declaration of the study beside its table")
-    study, runs = read_study(declared), read_study_runs(source)
-    if study.judge != "gap" or BLOCK not in runs.columns:
-        raise InputError(source, "table", study.judge, "the runs of the study of the gap law, with a column block")
-    path = to or source.with_suffix(".html")
-    verdict = judge_gap_study(runs, forecasts=source.with_name(FORECASTS))
-    write_text(path, study_page(study.question, runs, verdict))
-    return path
-
-
 def study_page(question: str, runs: pd.DataFrame, verdict: GapVerdict) -> str:
     """Write the page as HTML."""
     images = {
-        name: f"<figure>{_inline(image)}<figcaption>{escape(CAPTIONS[name])}</figcaption></figure>"
+        name: f"<figure>{inline_svg(image)}<figcaption>{escape(CAPTIONS[name])}</figcaption></figure>"
         for name, image in draw_figures(blocks_of(runs), verdict.claims, "svg", verdict.forecasts).items()
     }
     words = [(claim.id, claim.claim, _word(claim.ruling), claim.finding, claim.rows) for claim in verdict.claims]
@@ -79,6 +54,7 @@ def study_page(question: str, runs: pd.DataFrame, verdict: GapVerdict) -> str:
         ("online", "What the online estimator would have said",
          html_table(("claim", "what is claimed", "word", "finding"), online)),
         ("checks", "Checks of the instrument", bullets(checks)),
+        ("documents", "Windows or documents", _documents(verdict.documents)),
         ("memory", "Bits of text held", _memory(verdict.memory)),
     ]  # fmt: skip
     done = list(runs["status"]).count("done")
@@ -86,7 +62,7 @@ def study_page(question: str, runs: pd.DataFrame, verdict: GapVerdict) -> str:
     return shell("gap law", kicker, verdict.headline, sections)
 
 
-def _inline(image: bytes) -> str:
+def inline_svg(image: bytes) -> str:
     """An SVG image as part of a page: without the XML declaration, as wide as the page."""
     text = image.decode()
     return text[text.index("<svg") :].replace("<svg", '<svg style="width:100%;height:auto"', 1)
@@ -108,6 +84,21 @@ def _forecasts(scores: ForecastScores | None) -> str:
     waiting = f"<p>{len(scores.missing)} forecasts are not measured yet.</p>" if scores.missing else ""
     told = "".join(f"<p>{escape(line)}</p>" for line in warning_lines(scores.warnings))
     return f"{html_table(laws.columns, laws.rows)}{waiting}{told}"
+
+
+def _documents(shares: Sequence[DocumentShare]) -> str:
+    if not shares:
+        return ""
+    rows = [
+        (each.block, each.pairs, each.gap, each.unread, f"{each.share:.2f} [{each.low:.2f}, {each.high:.2f}]")
+        for each in shares
+    ]
+    names = ("block", "pairs of twins", "gap of windows read", "of windows not read yet", "share")
+    said = (
+        "Midway through text read once, the gap on the windows that were read, and on other windows, mostly of the same"
+        " documents. Their ratio is the share of the gap that is memory of documents (95 % interval)."
+    )
+    return f"<p>{said}</p>{html_table(names, rows)}"
 
 
 def _memory(rows: list[dict[str, Any]]) -> str:

@@ -134,3 +134,40 @@ def test_twins_pairs_every_run_and_doubles_the_epochs():
         epochs = sorted({round(config.epochs) for config in repeated})
         assert epochs == [1, 2, 4, 8, 16, 32]
     assert sum(config.epochs == pytest.approx(1, abs=0.01) and config.tokens > 10**6 for config in configs) == 6
+
+
+def test_compute_optimal_spends_each_budget_on_the_same_sizes_in_three_recipes():
+    spent: dict[str, set] = {}
+    for cell in cached("compute_optimal").cells:
+        run, n = cell.config, cell.values["N_total"]
+        assert run is not None
+        budget = min([3.2e10, 8.5e10, 2.26e11, 6e11, 1.6e12], key=lambda c: abs(np.log(c / (6 * n * run.tokens))))
+        assert 6 * n * run.tokens == pytest.approx(budget, rel=0.01)
+        spent.setdefault(cell.block, set()).add((budget, n))
+        warmup = run.optimizer.warmup_steps * run.batch_tokens
+        expected = min(250_000, 0.99 * run.tokens) if cell.block == "fixed_warmup" else 0.05 * run.tokens
+        assert warmup == pytest.approx(expected, abs=run.batch_tokens, rel=0.01)
+    assert len(spent) == 3 and len(set(map(frozenset, spent.values()))) == 1
+    for budget in (3.2e10, 1.6e12):
+        sizes = [n for at, n in spent["tuned_rate"] if at == budget]
+        assert len(sizes) >= 6 and max(sizes) > 10 * min(sizes)
+
+
+def test_in_repetition_every_length_of_repeated_text_is_also_read_once():
+    cells = {
+        (run.model.width, run.optimizer.weight_decay, run.tokens, round(run.epochs))
+        for run in cached("repetition").configs
+    }
+    assert {epochs for *_, epochs in cells} == {1, 2, 4, 8, 16, 32, 64}
+    assert all((*cell[:3], 1) in cells for cell in cells if cell[3] in (4, 16, 64))
+    assert {cell[1] for cell in cells} == {0, 0.1, 1}
+
+
+def test_batch_noise_has_three_rates_a_factor_of_two_apart_for_every_size_and_batch():
+    rates: dict[tuple, set] = {}
+    for run in cached("batch_noise").configs:
+        rates.setdefault((run.model.width, run.batch_tokens), set()).add(run.optimizer.lr)
+    assert len(rates) == 32
+    for tried in rates.values():
+        low, middle, high = sorted(tried)
+        assert middle / low == pytest.approx(2) and high / middle == pytest.approx(2)

@@ -1,0 +1,341 @@
+"""The study of batches: the critical batch from steps and tokens to a loss, its growth, and the gradient noise scale.
+
+At one loss the steps S at a batch of B tokens follow S = S_min + E_min/B, and B_crit = E_min/S_min is the batch at
+which tokens and steps are both twice their least (McCandlish et al. 2018, arXiv 1812.06162). Zhang et al. 2024 (arXiv
+2410.21676) claim that it grows with D at fixed N and hardly with N at fixed D. The rules are those of
+`sweeps/studies/batch_noise/design.md`.
+"""
+
+import functools
+import math
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float
+from scipy.special import chdtri, stdtrit
+
+from harness.fit.certainty.intervals import combinations_of
+from harness.fit.fitting import solve
+from harness.fit.gap_law.rulings import JudgedClaim, Measured
+from harness.fit.problem.raw_units import raw_point
+from harness.study.figures import ACCENT, blank_figure
+from harness.study.loss_runs import CURVE_LOSS, CURVE_TOKENS, ended_runs
+from harness.study.loss_verdict import LossVerdict, StudyFigure, count_of_words, within
+from sweeps.errors import InputError
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+# The law of steps at one loss.
+STEPS_LAW = "es_tradeoff"
+# A target is the loss that the smallest batch reaches after so many tokens.
+TARGETS = tuple(2**power for power in (16, 17, 18, 19))
+# Evaluations from here on make the curve of a run, a cubic of log loss in log tokens; before, it is no power law.
+FIRST, FEWEST_POINTS, FEWEST_BATCHES = 2**15, 8, 5
+# The exponents of D at fixed N and of N at fixed D that are claimed, and how far from them still agrees.
+GROWTH_IN_D, GROWTH_IN_N, SAME_GROWTH = 0.47, 0.087, 0.15
+# By how much the exponent of D is to exceed that of N; neither is above 1.5.
+MORE, MOST = 0.15, 1.5
+# The scatter of log steps about the law that still counts as following it.
+SCATTER = 0.1
+# The noise scale predicts the critical batch if they agree to this factor.
+SAME_BATCH = 3.0
+
+
+class Critical(NamedTuple):
+    """The trade-off at one target.
+
+    Attributes:
+        n, tokens: parameters without embeddings, and the tokens that define the target.
+        loss: the target, nats per token.
+        batches, steps: the batches that reached it, and their least steps over the rates, in the order of batches.
+        s_min, e_min: the constants of the law; b_crit with its 95 % interval is e_min/s_min. nan where unknown.
+    """
+
+    n: float
+    tokens: int
+    loss: float
+    batches: Float[np.ndarray, "batches"]
+    steps: Float[np.ndarray, "batches"]
+    s_min: float
+    e_min: float
+    b_crit: float
+    low: float
+    high: float
+
+    @property
+    def residuals(self) -> Float[np.ndarray, "batches"]:
+        """Log steps less the log of the law's."""
+        return np.log(self.steps) - np.log(self.s_min + self.e_min / self.batches)
+
+
+class Growth(NamedTuple):
+    """The fit log B_crit = c + p log N + q log D: the powers (p, q), their covariance, and its degrees of freedom.
+
+    `level` is log B_crit at the means `middle` of log N and log D.
+    """
+
+    level: float
+    middle: Float[np.ndarray, "2"]
+    powers: Float[np.ndarray, "2"]
+    covariance: Float[np.ndarray, "2 2"]
+    degrees: int
+
+    def along(self, weights: tuple[float, float]) -> tuple[float, float, float]:
+        """A combination of p and q with its 95 % interval."""
+        at = np.asarray(weights)
+        value, half = float(at @ self.powers), math.sqrt(float(at @ self.covariance @ at))
+        half *= float(stdtrit(self.degrees, 0.975))
+        return value, value - half, value + half
+
+    def b_crit(self, n: float, tokens: float) -> float:
+        """The critical batch of the fit, in tokens."""
+        return math.exp(self.level + float(self.powers @ (np.log([n, tokens]) - self.middle)))
+
+
+def judge_batch_noise(runs: pd.DataFrame) -> LossVerdict:
+    """Judge the runs of the study, all of them or those that have ended.
+
+    Raises:
+        InputError: no finished run.
+    """
+    ended = ended_runs(runs)
+    ended = ended.assign(N=ended["N_nonembedding"].astype(float), curve=[_smooth(*each) for each in _curves(ended)])
+    found = [critical for _, own in ended.groupby("N") for critical in _of_size(own)]
+    known = [each for each in found if math.isfinite(each.b_crit)]
+    growth = _growth(known)
+    noise = _noise(ended, growth)
+    claims = _claims(known, growth, noise)
+    if growth is None:
+        grows = "is not known at enough points"
+    else:
+        grows = f"grows as D^{growth.powers[1]:.2f} at fixed N and as N^{growth.powers[0]:.2f} at fixed D"
+    headline = f"The critical batch {grows}: {count_of_words(claims)}."
+    tables = {
+        "critical batches": [
+            {"N": round(each.n), "D of the target": each.tokens, "loss": each.loss, "batches": len(each.batches),
+             "S_min, steps": each.s_min, "E_min, tokens": each.e_min, "B_crit, tokens": each.b_crit, "low": each.low,
+             "high": each.high}
+            for each in found
+        ],
+        "gradient noise scale at the end of the runs of small batches": noise,
+    }  # fmt: skip
+    drawings = {
+        "trade-off": StudyFigure(
+            "Steps to each target against the batch, of the largest size: the least over the rates (marks), and the law"
+            " (lines). Left of the critical batch steps fall as 1/B.",
+            functools.partial(_trade_off_figure, known),
+        ),
+        "critical": StudyFigure(
+            "The critical batch against the tokens of the target, with 95 % intervals, and the gradient noise scale at"
+            " the end of the runs of small batches (crosses).",
+            functools.partial(_critical_figure, known, noise),
+        ),
+    }
+    return LossVerdict(headline, claims, tables, _notes(ended, found), drawings if known else {})
+
+
+def _curves(ended: pd.DataFrame) -> list[tuple[np.ndarray, np.ndarray]]:
+    pairs = zip(ended[CURVE_TOKENS], ended[CURVE_LOSS], strict=True)
+    return [(np.asarray(tokens, float), np.asarray(loss, float)) for tokens, loss in pairs]
+
+
+def _smooth(tokens: np.ndarray, loss: np.ndarray) -> np.polynomial.Polynomial | None:
+    """Log loss as a cubic in log tokens; None for a run of too few evaluations."""
+    kept = tokens >= FIRST
+    if kept.sum() < FEWEST_POINTS:
+        return None
+    return np.polynomial.Polynomial.fit(np.log(tokens[kept]), np.log(loss[kept]), 3)
+
+
+def _of_size(own: pd.DataFrame) -> list[Critical]:
+    """The trade-offs of one size at the targets that its smallest batch reached."""
+    own = own.loc[own["curve"].notna()]
+    if own.empty:
+        return []
+    smallest = own.loc[own["batch_tokens"] == own["batch_tokens"].min()]
+    reached = [tokens for tokens in TARGETS if tokens <= smallest["D"].max()]
+    found = []
+    for tokens in reached:
+        long = smallest.loc[smallest["D"] >= tokens, "curve"]
+        target = min(float(curve(math.log(tokens))) for curve in long)
+        best: dict[int, float] = {}
+        for row in own.itertuples():
+            steps = _tokens_to(row.curve, row.D, target) / row.batch_tokens
+            best[row.batch_tokens] = min(best.get(row.batch_tokens, math.inf), steps)
+        batches = np.array(sorted(b for b, steps in best.items() if math.isfinite(steps)), float)
+        steps = np.array([best[int(b)] for b in batches])
+        found.append(_critical(float(own["N"].iloc[0]), tokens, math.exp(target), batches, steps))
+    return found
+
+
+def _tokens_to(curve: np.polynomial.Polynomial, end: float, target: float) -> float:
+    """The tokens at which a smoothed curve first falls to a log loss; infinite if it does not."""
+    at = np.linspace(float(curve.domain[0]), math.log(end), 400)  # the polynomial's domain begins where it was fitted
+    below = curve(at) <= target
+    if not below.any() or below[0]:
+        return math.inf
+    place = int(below.argmax())
+    before, after = curve(at[place - 1]), curve(at[place])
+    share = (before - target) / (before - after)
+    return math.exp(at[place - 1] + share * (at[place] - at[place - 1]))
+
+
+def _critical(n: float, tokens: int, loss: float, batches: np.ndarray, steps: np.ndarray) -> Critical:
+    unknown = Critical(n, tokens, loss, batches, steps, *[math.nan] * 5)
+    if len(batches) < FEWEST_BATCHES:
+        return unknown
+    try:
+        fitted = solve(STEPS_LAW, pd.DataFrame({"B": batches, "step": steps}))
+    except InputError:
+        return unknown
+    shown = {each.combination: each for each in combinations_of(fitted.problem, fitted.identified)}
+    ratio = shown.get("B_crit")
+    if ratio is None or ratio.ci_low is None or ratio.ci_high is None or ratio.ci_low <= 0:
+        return unknown
+    constants = raw_point(fitted.problem, fitted.identified.theta)
+    numbers = (constants["S_min"], constants["E_min"], ratio.estimate, ratio.ci_low, ratio.ci_high)
+    return Critical(n, tokens, loss, batches, steps, *map(float, numbers))
+
+
+def _growth(known: list[Critical]) -> Growth | None:
+    """Least squares of log B_crit in log N and log D; errors from the scatter, alike within a size.
+
+    D is E_min, the tokens that batches far below the critical one need: the smallest batch needs somewhat more.
+    Targets of one size are points of the same curves, so that their errors go together: the covariance has a part that
+    a size's points share, estimated from the residuals' means over sizes, and never counts as less than their scatter.
+    """
+    n, d = np.log([each.n for each in known]), np.log([each.e_min for each in known])
+    if len(known) < 6 or len(np.unique(n)) < 3 or len(np.unique(d)) < 2:
+        return None
+    design = np.column_stack([np.ones(len(n)), n - n.mean(), d - d.mean()])
+    logs = np.log([each.b_crit for each in known])
+    inverse = np.linalg.inv(design.T @ design)
+    residuals = logs - design @ (inverse @ design.T @ logs)
+    sizes = np.unique(n, return_inverse=True)[1]
+    counts = np.bincount(sizes)
+    degrees = len(logs) - 3
+    variance = float(residuals @ residuals) / degrees
+    means = np.bincount(sizes, residuals) / counts
+    between = max(0.0, float(np.sum(means**2)) / max(len(counts) - 2, 1) - variance / float(counts.mean()))
+    covariance = variance * np.eye(len(logs)) + between * (sizes[:, None] == sizes[None, :])
+    spread = inverse @ design.T @ covariance @ design @ inverse
+    spare = len(counts) - 2 if between > 0 else degrees
+    level, *powers = inverse @ design.T @ logs
+    return Growth(float(level), np.array([n.mean(), d.mean()]), np.array(powers), spread[1:, 1:], spare)
+
+
+def _noise(ended: pd.DataFrame, growth: Growth | None) -> list[dict[str, Any]]:
+    """For each size the noise scale at the end of the shortest runs, at each batch's best rate, and B_crit there.
+
+    The runs of small batches are the shortest, and have one length. They end beyond the longest target, where B_crit is
+    that of the fitted growth.
+    """
+    if "noise_scale" not in ended.columns or growth is None:
+        return []
+    rows = []
+    for n, own in ended.loc[ended["D"] == ended["D"].min()].groupby("N"):
+        best = own.loc[own.groupby("batch_tokens")["L"].idxmin()]
+        scales = best["noise_scale"].dropna().to_numpy(float)
+        if len(scales):
+            scale, tokens = float(np.exp(np.log(scales).mean())), int(own["D"].iloc[0])
+            critical = growth.b_crit(float(n), tokens)
+            rows.append(
+                {"N": round(float(n)), "D": tokens, "batches": len(scales), "noise scale, tokens": scale,
+                 "B_crit, tokens": critical, "ratio": scale / critical}
+            )  # fmt: skip
+    return rows
+
+
+def _claims(known: list[Critical], growth: Growth | None, noise: list[dict[str, Any]]) -> tuple[JudgedClaim, ...]:
+    none = (None, None, None)
+    p, q, more = (none, none, none) if growth is None else (growth.along(w) for w in ((1, 0), (0, 1), (-1, 1)))
+    in_d = Measured("the power of D at fixed N", GROWTH_IN_D, SAME_GROWTH, *q)
+    in_n = Measured("the power of N at fixed D", GROWTH_IN_N, SAME_GROWTH, *p)
+    exceeds = within("the power of D less that of N", MORE, MOST, more[0], more[1:])
+    scatter = within("the scatter of log steps about the law", 0.0, SCATTER, *_scatter(known))
+    logs = np.log([row["ratio"] for row in noise])
+    ratio = Measured("log of the noise scale over the critical batch", 0.0, math.log(SAME_BATCH), *_mean(logs))
+    rows = f"{len(known)} targets of {len({each.n for each in known})} sizes"
+    judged = (
+        ("BN-1", "steps to a loss follow S_min + E_min/B", scatter),
+        ("BN-2", "the critical batch grows as D^0.47 at fixed N", in_d),
+        ("BN-3", "the critical batch hardly grows with N at fixed D", in_n),
+        ("BN-4", "it grows more with D than with N", exceeds),
+        ("BN-5", "the gradient noise scale is the critical batch, to a factor of 3", ratio),
+    )
+    return tuple(JudgedClaim(id_, claim, each.ruling, rows, (each,), "") for id_, claim, each in judged)
+
+
+def _scatter(known: list[Critical]) -> tuple[float | None, tuple[float | None, float | None]]:
+    """The standard deviation of log steps about the law with its 95 % interval, two constants fitted for a target."""
+    degrees = sum(len(each.batches) - 2 for each in known)
+    if degrees < 1:
+        return None, (None, None)
+    squares = sum(float(each.residuals @ each.residuals) for each in known)
+    low, high = (math.sqrt(squares / float(chdtri(degrees, share))) for share in (0.025, 0.975))
+    return math.sqrt(squares / degrees), (low, high)
+
+
+def _mean(values: np.ndarray) -> tuple[float | None, float | None, float | None]:
+    if len(values) < 2:
+        return (float(values[0]) if len(values) else None), None, None
+    half = float(values.std(ddof=1) / math.sqrt(len(values)) * stdtrit(len(values) - 1, 0.975))
+    mean = float(values.mean())
+    return mean, mean - half, mean + half
+
+
+def _notes(ended: pd.DataFrame, found: list[Critical]) -> tuple[str, ...]:
+    unknown = sum(not math.isfinite(each.b_crit) for each in found)
+    rates = ended.groupby(["N", "batch_tokens"])["lr"]
+    at_best = ended.loc[ended.groupby(["N", "batch_tokens"])["L"].idxmin()].set_index(["N", "batch_tokens"])["lr"]
+    ends = ((at_best == rates.min()) | (at_best == rates.max())) & (rates.nunique() > 1)
+    return (
+        f"{len(ended)} finished runs; the batch is in tokens, N without embeddings.",
+        f"{unknown} of {len(found)} targets have no critical batch: fewer than {FEWEST_BATCHES} batches reached them,"
+        " or the steps do not bound it.",
+        "The best of the rates at the end of the runs is the lowest or the highest that was tried for"
+        f" {int(ends.sum())} of {len(ends)} sizes and batches.",
+    )
+
+
+def _trade_off_figure(known: list[Critical]) -> "Figure":
+    from matplotlib import colormaps
+
+    figure, ((axes,),) = blank_figure(4.6, 3.6)
+    largest = [each for each in known if each.n == max(other.n for other in known)]
+    colours = colormaps["viridis"](np.linspace(0, 0.85, len(largest)))
+    for each, colour in zip(largest, colours, strict=True):
+        axes.plot(each.batches, each.steps, "o", ms=4, color=colour, label=f"loss {each.loss:.2f}")
+        at = np.geomspace(each.batches[0], each.batches[-1], 60)
+        axes.plot(at, each.s_min + each.e_min / at, lw=1, color=colour)
+        axes.plot(each.b_crit, 2 * each.s_min, "D", ms=6, mfc="white", color=colour)
+    axes.set(xscale="log", yscale="log", xlabel="batch, tokens", ylabel="steps to the loss")
+    axes.set_title(f"N = {largest[0].n:,.0f}; diamonds: critical batch", loc="left", fontsize=9)
+    axes.legend(fontsize=7, frameon=False)
+    return figure
+
+
+def _critical_figure(known: list[Critical], noise: list[dict[str, Any]]) -> "Figure":
+    from matplotlib import colormaps
+
+    figure, ((axes,),) = blank_figure(4.6, 3.6)
+    sizes = sorted({each.n for each in known})
+    colours = dict(zip(sizes, colormaps["viridis"](np.linspace(0, 0.85, len(sizes))), strict=True))
+    for place, (n, colour) in enumerate(colours.items()):
+        own = [each for each in known if each.n == n]
+        at = np.array([each.tokens for each in own]) * 1.05 ** (place - len(sizes) / 2)
+        middle = np.array([each.b_crit for each in own])
+        ends = np.array([[each.b_crit - each.low, each.high - each.b_crit] for each in own]).T
+        axes.errorbar(at, middle, ends, color=colour, marker="o", ms=4, lw=1, label=f"N = {n:,.0f}")
+    for row in noise:
+        colour = colours[min(sizes, key=lambda n: abs(n - row["N"]))]
+        axes.plot(row["D"], row["noise scale, tokens"], "x", ms=7, color=colour)
+    at = np.array([min(TARGETS), max(TARGETS)], float)
+    middle = float(np.exp(np.mean(np.log([each.b_crit for each in known]))))
+    claimed = middle * (at / np.sqrt(at.prod())) ** GROWTH_IN_D
+    axes.plot(at, claimed, color=ACCENT, lw=1, ls=(0, (4, 3)), label=f"as D$^{{{GROWTH_IN_D}}}$")
+    axes.set(xscale="log", yscale="log", xlabel="D of the target, tokens", ylabel="critical batch, tokens")
+    axes.legend(fontsize=7, frameon=False)
+    return figure

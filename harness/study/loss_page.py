@@ -1,0 +1,54 @@
+"""The page of a study of losses: the finding, its figures, the claims with their evidence, and the tables."""
+
+from html import escape
+
+import pandas as pd
+
+from harness.report.page_tables import html_table
+from harness.report.shell import bullets, shell
+from harness.study.figures import claims_figure, image_of
+from harness.study.loss_verdict import WORDS, LossVerdict
+from harness.study.page import inline_svg
+from harness.study.studies import Study
+
+
+def draw_loss_figures(verdict: LossVerdict, kind: str) -> dict[str, bytes]:
+    """Draw a study's figures and that of its claims: name -> image, png or svg.
+
+    Raises:
+        ModuleNotFoundError: matplotlib is not installed (the extra `figures`).
+    """
+    images = {name: image_of(drawing.draw, kind) for name, drawing in verdict.drawings.items()}
+    return images | {"claims": image_of(lambda: claims_figure(verdict.claims), kind)}
+
+
+def loss_page(study: Study, runs: pd.DataFrame, verdict: LossVerdict) -> str:
+    """Write the page as HTML. Figures stand side by side where there is room."""
+    images = draw_loss_figures(verdict, "svg")
+    figures = "".join(
+        f"<figure>{inline_svg(images[name])}<figcaption>{escape(drawing.caption)}</figcaption></figure>"
+        for name, drawing in verdict.drawings.items()
+    )
+    claims = [(each.id, each.claim, WORDS[each.ruling], each.finding, each.rows) for each in verdict.claims]
+    tables = "".join(
+        f"<h3>{escape(title)}</h3>{html_table(list(rows[0]), [list(row.values()) for row in rows])}"
+        for title, rows in verdict.tables.items()
+        if rows
+    )
+    # The figure of the claims has long labels: on a narrow screen it scrolls rather than shrinks.
+    deciding = inline_svg(images["claims"]).replace("width:100%", "width:100%;min-width:640px", 1)
+    sections = [
+        ("finding", "", f"<p class='lead'>{escape(study.question)}</p><div class='pair'>{figures}</div>"),
+        ("claims", "The claims", html_table(("claim", "what is claimed", "word", "finding", "rows"), claims)),
+        (
+            "numbers", "The numbers that decide",
+            f"<figure><div class='box'>{deciding}</div><figcaption>Every number that decides a claim, as its distance"
+            " from the middle of what is claimed, in margins, with its 95 % interval. Inside the band it agrees; an"
+            " interval that is wholly outside contradicts the claim.</figcaption></figure>",
+        ),
+        ("tables", "The numbers", tables),
+        ("notes", "What to know of the runs", bullets([escape(note) for note in verdict.notes])),
+    ]  # fmt: skip
+    done = list(runs["status"]).count("done")
+    kicker = f"isogap study {escape(study.name)}, {done:,} finished runs"
+    return shell(study.name, kicker, verdict.headline, sections)

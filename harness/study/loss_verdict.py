@@ -1,0 +1,76 @@
+"""What a study of losses says: claims with their words, tables, and figures that its page shows."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from harness.fit.gap_law.rulings import JudgedClaim, Measured, Ruling
+from harness.fit.results.shown import finite_rows, number, span
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+WORDS = {Ruling.SUPPORTED: "supported", Ruling.NOT_SUPPORTED: "not supported", Ruling.NOT_RESOLVED: "not resolved"}
+
+
+class Within(Measured):
+    """A number of which a claim says only that it lies in a range: `predicted` is the middle, `margin` half of it."""
+
+    def __str__(self) -> str:
+        low, high = self.predicted - self.margin, self.predicted + self.margin
+        claimed = f"{number(low)} to {number(high)} is claimed"
+        if self.estimate is None:
+            return f"{self.name} is not known ({claimed})"
+        return f"{self.name} is {number(self.estimate)} {span(self.low, self.high)}, {claimed}"
+
+
+def within(name: str, low: float, high: float, estimate: float | None, ends: Sequence[float | None]) -> Within:
+    """A number with the ends of its 95 % interval, which a claim says to lie from `low` to `high`."""
+    known = estimate is not None and np.isfinite(estimate)
+    first, last = (float(end) if known and end is not None and np.isfinite(end) else None for end in ends)
+    return Within(name, (low + high) / 2, (high - low) / 2, float(estimate) if known else None, first, last)
+
+
+@dataclass(frozen=True)
+class StudyFigure:
+    """A figure of one panel: what it shows, in a sentence of plain text, and how it is drawn."""
+
+    caption: str
+    draw: Callable[[], "Figure"]
+
+
+@dataclass(frozen=True)
+class LossVerdict:
+    """What the runs of a study of losses say.
+
+    Attributes:
+        headline: the finding in a sentence.
+        claims: each with its word and its evidence.
+        tables: title -> rows of plain numbers and strings, in the order in which a page shows them.
+        notes: what a reader should know of the runs: what was left out, and which noise they had.
+        drawings: name -> figure; not part of the JSON.
+    """
+
+    headline: str
+    claims: tuple[JudgedClaim, ...]
+    tables: Mapping[str, list[dict[str, Any]]]
+    notes: tuple[str, ...]
+    drawings: Mapping[str, StudyFigure] = field(default_factory=dict, repr=False, compare=False)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain numbers and strings; None for a number that is not finite."""
+        return {
+            "headline": self.headline,
+            "claims": [claim.to_dict() for claim in self.claims],
+            "tables": {title: finite_rows(rows) for title, rows in self.tables.items()},
+            "notes": list(self.notes),
+        }
+
+
+def count_of_words(claims: Sequence[JudgedClaim]) -> str:
+    """How many of the claims got each word, as the end of a headline."""
+    counts = {word: sum(claim.ruling is word for claim in claims) for word in WORDS}
+    parts = [f"{count} {WORDS[word]}" for word, count in counts.items() if count]
+    return f"of {len(claims)} claims {', '.join(parts)}"

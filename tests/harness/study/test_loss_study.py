@@ -1,0 +1,57 @@
+"""A small study without twins through its sweep: its table has curves, and it is judged, drawn and shown."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+
+from harness.study.carry_out import carry_out
+from harness.study.judges import write_study_page
+from harness.study.studies import Study
+from harness.train.session import Session
+from sweeps.errors import InputError
+
+# The shape of the sweep of twins, so that its programs are compiled once.
+SHAPE = {"context": 16, "width": 16, "depth": 1, "heads": 2, "batch": 2, "probe_windows": 24, "tokens": 3200}
+
+
+@pytest.fixture(scope="module")
+def finished(lab, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("losses")
+    blocks = [{"name": "repetition", "grid": {"weight_decay": [0.1, 1], "epochs": [1, 4]}}]
+    spec = {"name": "small", "defaults": SHAPE | {"domain": f"text:{lab.text}"}, "blocks": blocks}
+    (folder / "small.yaml").write_text(yaml.safe_dump(spec))
+    study = Study(name="small", question="Worth what?", sweeps=(str(folder / "small.yaml"),), judge="repetition")
+    assert carry_out(study, folder / "out", Session(folder / "out", lab.cache)) == 0
+    return study, folder / "out"
+
+
+def test_the_table_has_the_curve_of_every_run(finished):
+    _, out = finished
+    table = pd.read_parquet(out / "runs.parquet")
+    assert len(table) == 4 and set(table["block"]) == {"repetition"}
+    for row in table.to_dict("records"):
+        tokens, loss = row["curve_tokens"], row["curve_loss"]
+        assert tokens[-1] == row["D"] and np.all(np.diff(tokens) > 0) and len(tokens) == len(loss)
+        assert loss[-1] == pytest.approx(row["heldout_loss"], rel=1e-6) and loss[0] > loss[-1]
+
+
+def test_the_verdict_the_figures_and_the_page_are_written(finished):
+    study, out = finished
+    verdict = json.loads((out / "verdict.json").read_text())
+    assert [claim["id"] for claim in verdict["claims"]] == [f"RP-{number}" for number in range(1, 6)]
+    assert {file.stem for file in out.glob("*.svg")} == {"epochs", "decay", "claims"}
+    with pytest.raises(InputError, match="the declaration of the study"):
+        write_study_page(out / "runs.parquet")
+    (out / "study.yaml").write_text(yaml.safe_dump(study.model_dump(mode="json", exclude_none=True)))
+    page = write_study_page(out / "runs.parquet").read_text()
+    assert "Worth what?" in page and verdict["headline"].split(":")[0] in page
+
+
+def test_a_study_with_an_unknown_judge_is_refused(finished):
+    _, out = finished
+    (out / "study.yaml").write_text(yaml.safe_dump({"name": "x", "question": "?", "sweeps": ["a"], "judge": "nobody"}))
+    with pytest.raises(InputError, match="compute_optimal"):
+        write_study_page(out / "runs.parquet")
