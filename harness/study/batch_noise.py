@@ -161,9 +161,8 @@ def _of_size(own: pd.DataFrame) -> list[Critical]:
         long = smallest.loc[smallest["D"] >= tokens, "curve"]
         target = min(float(curve(math.log(tokens))) for curve in long)
         best: dict[int, float] = {}
-        for row in own.itertuples():
-            steps = _tokens_to(row.curve, row.D, target) / row.batch_tokens
-            best[row.batch_tokens] = min(best.get(row.batch_tokens, math.inf), steps)
+        for curve, end, batch in zip(own["curve"], own["D"], own["batch_tokens"], strict=True):
+            best[batch] = min(best.get(batch, math.inf), _tokens_to(curve, end, target) / batch)
         batches = np.array(sorted(b for b, steps in best.items() if math.isfinite(steps)), float)
         steps = np.array([best[int(b)] for b in batches])
         found.append(_critical(float(own["N"].iloc[0]), tokens, math.exp(target), batches, steps))

@@ -42,9 +42,9 @@ def study_runs(out: Path) -> pd.DataFrame:
     table = runs_table(out)
     of_cell = {cell_key(cell.config): cell.block for cell in load(out / "sweep.yaml").cells if cell.config}
     blocks = {run.run_id: of_cell[cell_key(run)] for run in read_configs(out)}
-    if table["half"].isna().all():
+    if not any(run.data.half for run in read_configs(out)):
         table.insert(1, BLOCK, [blocks[run_id] for run_id in table["run_id"]])
-        return table.assign(**curves_of_runs(out, table["run_id"]))
+        return table.assign(**curves_of_runs(out, table["run_id"].tolist()))
     rows, _ = roles_for_runs(table, "twin")
     nothing = {GROUPS: np.zeros(0, np.int32), PARTS: np.zeros(0, np.float32), **dict.fromkeys(MIDWAY)}
     measured = {of_run[0].run_id: _of_documents(*of_run) for of_run in losses_of_gaps(rows, out)}

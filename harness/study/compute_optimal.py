@@ -92,7 +92,8 @@ def judge_compute_optimal(runs: pd.DataFrame) -> LossVerdict:
         InputError: no finished run.
     """
     ended = ended_runs(runs)
-    arms = {name: arm_of(ended.loc[ended["block"] == name]) for name in ARMS if (ended["block"] == name).any()}
+    arms = {str(name): arm_of(own) for name, own in ended.groupby("block") if name in ARMS}
+    arms = {name: arms[name] for name in ARMS if name in arms}
     claims = _claims(arms)
     last = arms.get("tuned_rate")
     exponent = last.exponents[3, True] if last else NO_EXPONENT
@@ -105,18 +106,19 @@ def judge_compute_optimal(runs: pd.DataFrame) -> LossVerdict:
         f"a in N* ~ C^a, {title}": [_line(arm, of, head) for arm, of in arms.items()] for head, title in HEAD.items()
     }
     drawings = {
-        "profiles": StudyFigure(
-            "Loss against size at each budget with all corrections: every run, and the measured optima (diamonds).",
-            functools.partial(_profiles_figure, last),
-        ),
         "exponents": StudyFigure(
             "The exponent a of N* in C by approach and recipe, with 95 % intervals; filled marks count the head, hollow"
             " ones do not. The lines are Kaplan's 0.73 and Chinchilla's 0.5.",
             functools.partial(_exponents_figure, arms),
-        ),
-    }  # fmt: skip
+        )
+    }
+    if last:
+        drawings["profiles"] = StudyFigure(
+            "Loss against size at each budget with all corrections: every cell, and the measured optima (diamonds).",
+            functools.partial(_profiles_figure, last),
+        )
     optima = {f"measured optima, {ARMS[name]}": _optima_rows(arm.optima) for name, arm in arms.items()}
-    return LossVerdict(headline, claims, lines | optima, _notes(ended, arms), drawings if last else {})
+    return LossVerdict(headline, claims, lines | optima, _notes(ended, arms), drawings)
 
 
 def arm_of(ended: pd.DataFrame) -> Arm:
@@ -136,7 +138,7 @@ def arm_of(ended: pd.DataFrame) -> Arm:
 def cells_on_budgets(ended: pd.DataFrame) -> pd.DataFrame:
     """The cells of one recipe's finished runs, as `Arm.cells` has them, and `sd`, that of one run's log L."""
     cells = cell_losses(ended)
-    flops = np.log(FLOPS_PER_PARAMETER_TOKEN * cells["N_total"] * cells["D"]).to_numpy(float)
+    flops = np.log(FLOPS_PER_PARAMETER_TOKEN * cells["N_total"].to_numpy(float) * cells["D"].to_numpy(float))
     order = np.argsort(flops, kind="stable")
     number = np.cumsum(np.diff(flops[order], prepend=flops[order[0]]) > ONE_BUDGET)
     budget = np.empty(len(flops))
@@ -145,9 +147,10 @@ def cells_on_budgets(ended: pd.DataFrame) -> pd.DataFrame:
     cells = cells.assign(budget=budget).sort_values(["budget", "N_total"]).reset_index(drop=True)
     # The noise falls as the budget grows, and there are few runs a cell: each budget is pooled with two smaller ones.
     budgets = np.unique(cells["budget"])
-    near = [cells["budget"].isin(budgets[max(k - 2, 0) : k + 1]) for k in range(len(budgets))]
-    sd = cells["budget"].map({value: pooled_sd(cells[own])[0] for value, own in zip(budgets, near, strict=True)})
-    return cells.assign(sd=sd, log_sd=sd / np.sqrt(cells["runs"]))
+    place = np.searchsorted(budgets, cells["budget"].to_numpy(float))
+    of_budget = [pooled_sd(cells[(place <= k) & (place >= k - 2)])[0] for k in range(len(budgets))]
+    sd = np.array(of_budget)[place]
+    return cells.assign(sd=sd, log_sd=sd / np.sqrt(cells["runs"].to_numpy(float)))
 
 
 def counted_cells(cells: pd.DataFrame, head: bool) -> pd.DataFrame:
@@ -185,7 +188,7 @@ def exponent_of_profiles(table: pd.DataFrame) -> tuple[BudgetOptima | None, Expo
 def _approach_3(table: pd.DataFrame) -> Exponent95:
     """beta/(alpha + beta) of L = E + A/N^alpha + B/D^beta."""
     try:
-        fitted = fit("chinchilla", table[["N", "D", "L"]], bootstrap=0, sensitivity=False)
+        fitted = fit("chinchilla", table.drop(columns=["flops", "L_se"]), bootstrap=0, sensitivity=False)
     except InputError:
         return NO_EXPONENT
     share = fitted.combinations.get("beta/(alpha + beta)")
@@ -206,7 +209,7 @@ def effect_of_head(cells: pd.DataFrame) -> tuple[Exponent95, Exponent95]:
     copies = np.vstack([logs, logs + noise * rng.standard_normal((REPLICATES, len(logs)))])
     exponents = {head: _between_budgets(cells, copies, head) for head in HEAD}
     without, difference = exponents[False], exponents[False] - exponents[True]
-    if cells["log_sd"].isna().any():
+    if not np.isfinite(cells["log_sd"].to_numpy(float)).all():
         return Exponent95(without[0], math.nan, math.nan), Exponent95(difference[0], math.nan, math.nan)
     return _of_copies(without), _of_copies(difference)
 
@@ -229,7 +232,8 @@ def _between_budgets(cells: pd.DataFrame, copies: Float[np.ndarray, "copies cell
     """
     table = counted_cells(cells, head)
     log_c = np.log(table["flops"].to_numpy(float))
-    middle = cells.assign(log_c=log_c).groupby("budget")["log_c"].mean().to_numpy(float)
+    budget = cells["budget"].to_numpy(float)
+    middle = np.array([log_c[budget == value].mean() for value in np.unique(budget)])
     levels = (middle[1:] + middle[:-1]) / 2
     parts = []
     for size in np.unique(table["N"]):
@@ -303,14 +307,14 @@ def _limits(found: Exponent95) -> tuple[float | None, float | None, float | None
 
 def _decided(evidence: tuple[Measured, ...], rows: str) -> tuple[Ruling, str, tuple[Measured, ...], str]:
     """The word of the narrower interval; where intervals do not overlap, the word that all give, or not resolved."""
-    known = [each for each in evidence if each.low is not None and each.high is not None]
+    known = [(each.low, each.high, each.ruling) for each in evidence if each.low is not None and each.high is not None]
     if not known:
         return Ruling.NOT_RESOLVED, rows, evidence, ""
-    apart = max(each.low for each in known) > min(each.high for each in known)
-    if apart and len({each.ruling for each in known}) > 1:
+    apart = max(low for low, _, _ in known) > min(high for _, high, _ in known)
+    if apart and len({ruling for *_, ruling in known}) > 1:
         return Ruling.NOT_RESOLVED, rows, evidence, "The approaches contradict each other."
-    best = min(known, key=lambda each: each.high - each.low)
-    return best.ruling, rows, evidence, ""
+    *_, ruling = min(known, key=lambda each: each[1] - each[0])
+    return ruling, rows, evidence, ""
 
 
 def _line(name: str, arm: Arm, head: bool) -> dict[str, object]:

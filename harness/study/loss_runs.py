@@ -1,5 +1,6 @@
 """Runs of a study without twins, whose losses are its answer: their curves, and the losses of their cells."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ CURVE_TOKENS, CURVE_LOSS = "curve_tokens", "curve_loss"
 CELL_SETTINGS = ("width", "depth", "N_total", "N_nonembedding", "D", "U", "batch_tokens", "lr", "weight_decay")
 
 
-def curves_of_runs(out: Path, run_ids: pd.Series) -> dict[str, list[np.ndarray]]:
+def curves_of_runs(out: Path, run_ids: Sequence[str]) -> dict[str, list[np.ndarray]]:
     """The columns CURVE_TOKENS and CURVE_LOSS (nats per token) for the runs of a sweep; empty for runs without any."""
     evals = segments_table(out, "evals")
     nothing = (np.zeros(0, np.int64), np.zeros(0, np.float32))

@@ -1,10 +1,9 @@
 """What a study of losses says: claims with their words, tables, and figures that its page shows."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
 
 from harness.fit.gap_law.rulings import JudgedClaim, Measured, Ruling
 from harness.fit.results.shown import finite_rows, number, span
@@ -28,9 +27,9 @@ class Within(Measured):
 
 def within(name: str, low: float, high: float, estimate: float | None, ends: Sequence[float | None]) -> Within:
     """A number with the ends of its 95 % interval, which a claim says to lie from `low` to `high`."""
-    known = estimate is not None and np.isfinite(estimate)
-    first, last = (float(end) if known and end is not None and np.isfinite(end) else None for end in ends)
-    return Within(name, (low + high) / 2, (high - low) / 2, float(estimate) if known else None, first, last)
+    known = None if estimate is None or not math.isfinite(estimate) else float(estimate)
+    first, last = (None if known is None or end is None or not math.isfinite(end) else float(end) for end in ends)
+    return Within(name, (low + high) / 2, (high - low) / 2, known, first, last)
 
 
 @dataclass(frozen=True)

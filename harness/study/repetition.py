@@ -63,10 +63,9 @@ def judge_repetition(runs: pd.DataFrame) -> LossVerdict:
     """
     ended = ended_runs(runs)
     cells = cell_losses(ended)
-    cells = cells.assign(
-        N=cells["N_nonembedding"].astype(float), epochs=np.round(cells["D"] / cells["U"]).clip(lower=1).astype(int)
-    )
-    known = [value for value in (NONE, USUAL, STRONG) if (cells["weight_decay"] == value).any()]
+    epochs = np.maximum(np.round(cells["D"].to_numpy(float) / cells["U"].to_numpy(float)), 1).astype(int)
+    cells = cells.assign(N=cells["N_nonembedding"].astype(float), epochs=epochs)
+    known = [value for value in (NONE, USUAL, STRONG) if value in set(cells["weight_decay"])]
     decays = {value: _decay(_of(cells, value)) for value in known}
     laws = _compared(_of(cells, USUAL))
     repeats, effects = _against_new(cells), _against_usual(cells)
@@ -83,18 +82,19 @@ def judge_repetition(runs: pd.DataFrame) -> LossVerdict:
         "log loss of repeated text less that of new text at equal D": _mean_rows(repeats, "excess"),
         f"log loss less that with weight decay {USUAL}": _mean_rows(effects, "effect"),
     }
-    drawings = {
-        "epochs": StudyFigure(
+    drawings = {}
+    if len(shown := repeats.loc[repeats["weight_decay"] == USUAL]):
+        drawings["epochs"] = StudyFigure(
             "How much higher the loss of repeated text is than that of as many new tokens, by epochs, with the usual"
             " weight decay. A line joins the cells of one number of tokens, the band is what counts as equal.",
-            functools.partial(_epochs_figure, repeats.loc[repeats["weight_decay"] == USUAL]),
-        ),
-        "decay": StudyFigure(
+            functools.partial(_epochs_figure, shown),
+        )
+    if len(effects):
+        drawings["decay"] = StudyFigure(
             "What strong (full lines) and no weight decay (dashed) change of the loss, against the usual one, by"
             " epochs; the mean over the numbers of unique tokens.",
             functools.partial(_decay_figure, effects),
-        ),
-    }
+        )
     sd, degrees = pooled_sd(cells)
     spread = f"vary by {sd:.2%} ({degrees} degrees of freedom)" if degrees else "are single"
     notes = (f"{len(ended)} finished runs in {len(cells)} cells; the runs of a cell read other text and {spread}.",)
@@ -140,7 +140,7 @@ def _against_usual(cells: pd.DataFrame) -> pd.DataFrame:
     return both.assign(effect=np.log(both["L"] / both["usual"]))
 
 
-def _mean(values: pd.Series) -> tuple[float | None, float | None, float | None]:
+def _mean(values: np.ndarray) -> tuple[float | None, float | None, float | None]:
     """The mean over cells and its 95 % interval, by Student's t; no interval for one cell."""
     if len(values) == 0:
         return None, None, None
@@ -153,12 +153,10 @@ def _mean(values: pd.Series) -> tuple[float | None, float | None, float | None]:
 
 def _mean_rows(rows: pd.DataFrame, name: str) -> list[dict[str, Any]]:
     told = []
-    for (weight_decay, epochs), own in rows.groupby(["weight_decay", "epochs"]):
-        mean, low, high = _mean(own[name])
-        told.append(
-            {"weight decay": float(weight_decay), "epochs": int(epochs), "cells": len(own), "mean": mean, "low": low,
-             "high": high}
-        )  # fmt: skip
+    for _, own in rows.groupby(["weight_decay", "epochs"]):
+        mean, low, high = _mean(own[name].to_numpy(float))
+        group = {"weight decay": float(own["weight_decay"].iloc[0]), "epochs": int(own["epochs"].iloc[0])}
+        told.append(group | {"cells": len(own), "mean": mean, "low": low, "high": high})
     return told
 
 
@@ -175,14 +173,14 @@ def _claims(
 ) -> tuple[JudgedClaim, ...]:
     usual = repeats.loc[(repeats["weight_decay"] == USUAL) & (repeats["epochs"] == FREE_EPOCHS), "excess"]
     strong = effects.loc[(effects["weight_decay"] == STRONG) & (effects["epochs"] >= REPEATED), "effect"]
-    free = Measured("log loss of four epochs less that of new text", 0.0, AS_GOOD, *_mean(usual))
+    free = Measured("log loss of four epochs less that of new text", 0.0, AS_GOOD, *_mean(usual.to_numpy(float)))
     published = {each.name: each.published for each in get_law(REPEATS_LAW).parameters}["R_D"] or math.nan
     unknown = Decay("not run", None, None, None)
     name, margin = "log of R_D", math.log(SAME_DECAY)
     decay = Measured(name, math.log(published), margin, *decays.get(USUAL, unknown).logs())
     differs = _difference(decays.get(STRONG, unknown), decays.get(NONE, unknown))
     same = Measured("log of R_D with strong weight decay less that with none", 0.0, margin, *differs)
-    value, *ends = _mean(strong)
+    value, *ends = _mean(strong.to_numpy(float))
     helps = within("log loss with strong weight decay less that with the usual one", -MOST, -HELPS, value, ends)
     said = f"{len(cells)} cells"
     word, reason = _best(laws)
@@ -230,7 +228,7 @@ def _colours(rows: pd.DataFrame) -> list[tuple[float, pd.DataFrame, Any]]:
 
     sizes = list(rows.groupby("N"))
     colours = colormaps["viridis"](np.linspace(0, 0.85, len(sizes)))
-    return [(n, own, colour) for (n, own), colour in zip(sizes, colours, strict=True)]
+    return [(float(own["N"].iloc[0]), own, colour) for (_, own), colour in zip(sizes, colours, strict=True)]
 
 
 def _epochs_figure(repeats: pd.DataFrame) -> "Figure":

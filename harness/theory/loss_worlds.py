@@ -120,7 +120,7 @@ def allocation_world(id_: str, truth: str, shares: Mapping[str, float], **words:
     """A world of the study `compute_optimal`: the exponent a of each recipe, with the head counted in N and in C."""
 
     def loss(runs: pd.DataFrame, tokens: np.ndarray) -> np.ndarray:
-        share = runs["block"].map(shares).to_numpy(float)
+        share = np.array([shares[block] for block in runs["block"]])
         # Before the rate has fallen the loss is higher than that of a run that ends there.
         before = np.exp(0.03 * (1 - tokens / runs["D"].to_numpy(float)))
         return _shared_power(share, runs["N_total"].to_numpy(float), tokens) * before
@@ -166,7 +166,7 @@ def repetition_world(
         n, unique = runs["N_nonembedding"].to_numpy(float), runs["U"].to_numpy(float)
         again = np.maximum(tokens / unique - 1, 0.0)
         worth = again if math.isinf(constant) else -constant * np.expm1(-again / constant)
-        cost = runs["weight_decay"].map(overfits).to_numpy(float) * (n / unique * 10) ** 0.8
+        cost = np.array([overfits[value] for value in runs["weight_decay"]]) * (n / unique * 10) ** 0.8
         effective = np.minimum(tokens, unique) * (1 + worth)
         excess = 16.3 * n**-0.35 + 82 * effective**-0.35 - cost * 60 * np.expm1(-again / 60)
         return 1.0 + excess / (1 + (excess / 4.5) ** 4) ** 0.25
