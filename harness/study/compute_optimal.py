@@ -148,7 +148,7 @@ def cells_on_budgets(ended: pd.DataFrame) -> pd.DataFrame:
     # The noise falls as the budget grows, and there are few runs a cell: each budget is pooled with two smaller ones.
     budgets = np.unique(cells["budget"])
     place = np.searchsorted(budgets, cells["budget"].to_numpy(float))
-    of_budget = [pooled_sd(cells[(place <= k) & (place >= k - 2)])[0] for k in range(len(budgets))]
+    of_budget = [pooled_sd(cells.loc[(place <= k) & (place >= k - 2)])[0] for k in range(len(budgets))]
     sd = np.array(of_budget)[place]
     return cells.assign(sd=sd, log_sd=sd / np.sqrt(cells["runs"].to_numpy(float)))
 
