@@ -29,7 +29,7 @@ class PlacedFigures:
 
 
 def shell(name: str, kicker: str, headline: str, sections: list[tuple[str, str, str]]) -> str:
-    """Write a whole page as HTML, with the plotting library in it once.
+    """Write a whole page as HTML, with the plotting library in it once if there are figures that it draws.
 
     Args:
         kicker: a line of HTML above the headline.
@@ -39,6 +39,9 @@ def shell(name: str, kicker: str, headline: str, sections: list[tuple[str, str, 
     first, *rest = [section for section in sections if section[2]]
     links = "".join(f'<a href="#{id_}">{title}</a>' for id_, title, _ in rest)
     body = "".join(f'<section id="{id_}"><h2>{title}</h2>{text}</section>' for id_, title, text in rest)
+    plotted = any('class="plot"' in text for _, _, text in sections)  # the library has 5 MB
+    library = f"<script>{get_plotlyjs()}</script>" if plotted else ""
+    without = "<noscript><p>The figures need JavaScript; the numbers stand in the tables.</p></noscript>"
     css, js = (Path(__file__).with_name(f"page.{kind}").read_text(encoding="utf-8") for kind in ("css", "js"))
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
@@ -47,8 +50,8 @@ def shell(name: str, kicker: str, headline: str, sections: list[tuple[str, str, 
         f'<header id="{first[0]}"><p class="kicker">{kicker}</p><h1>{prose_html(headline)}</h1>'
         f"<nav>{links}</nav></header>"
         f"{first[2]}{body}"
-        "<noscript><p>The figures need JavaScript; the numbers stand in the tables.</p></noscript></main>"
-        f"<script>{get_plotlyjs()}</script><script>{js}</script></body></html>\n"
+        f"{without if plotted else ''}</main>"
+        f"{library}<script>{js}</script></body></html>\n"
     )
 
 
