@@ -42,7 +42,7 @@ def carry_out(study: Study, out: Path, session: Session) -> int:
     for sweep in (*study.sweeps, *((forecast.sweep,) if forecast else ())):
         if forecast and sweep == forecast.sweep:
             rows = read_study_runs(out / RUNS)
-            fitted = study_cells(rows[rows[BLOCK] == forecast.fitted_to])
+            fitted = study_cells(rows.loc[rows[BLOCK] == forecast.fitted_to])
             print(*register(study, fitted, out / FORECASTS).shown(), sep="\n")
         for block in block_files(sweep, out):
             known = read_study_runs(out / RUNS) if (out / RUNS).is_file() else None
@@ -86,10 +86,10 @@ def finished_runs(known: pd.DataFrame) -> set[str]:
 
 def with_rows(known: pd.DataFrame | None, new: pd.DataFrame) -> pd.DataFrame:
     """The study's table with the runs of a block, in the place of what it knew of them; those that ended only."""
-    new = new[new["status"].isin(ENDED)]
+    new = new.loc[new["status"].isin(ENDED)]
     if known is None:
         return new
-    return pd.concat([known[~known["run_id"].isin(new["run_id"])], new], ignore_index=True)
+    return pd.concat([known.loc[~known["run_id"].isin(new["run_id"])], new], ignore_index=True)
 
 
 def write_results(study: Study, out: Path) -> StudyResult:

@@ -15,7 +15,7 @@ from harness.study.cells import BLOCK
 BLOCKS = ("documents", "once", "nuisances", "domains")
 FEWEST_PAIRS = 8
 # A share is told only of a gap that is at least as many standard errors above zero.
-CLEAR = 3.0
+CLEAR_GAP = 3.0
 
 
 @dataclass(frozen=True)
@@ -53,8 +53,9 @@ def document_shares(runs: pd.DataFrame) -> list[DocumentShare]:
     """
     if "gap_midway" not in runs.columns:
         return []
-    known = runs[runs["tokenizer"] == "bytes"].dropna(subset=["gap_midway", "gap_unread"])
-    blocks = [(name, known[known[BLOCK] == name]) for name in BLOCKS]
+    measured = runs["gap_midway"].notna() & runs["gap_unread"].notna()
+    known = runs.loc[(runs["tokenizer"] == "bytes") & measured]
+    blocks = [(name, known.loc[known[BLOCK] == name]) for name in BLOCKS]
     shares = [_share(name, pairs) for name, pairs in blocks if len(pairs) >= FEWEST_PAIRS]
     return [share for share in shares if share is not None]
 
@@ -65,7 +66,7 @@ def _share(block: str, pairs: pd.DataFrame) -> DocumentShare | None:
     )
     weight = 1.0 / (gap_se**2 + unread_se**2)
     means = np.array([weight @ gap, weight @ unread]) / weight.sum()
-    if means[0] < CLEAR * float(np.sqrt(np.sum((weight * gap_se) ** 2))) / weight.sum():
+    if means[0] < CLEAR_GAP * float(np.sqrt(np.sum((weight * gap_se) ** 2))) / weight.sum():
         return None
     share, se = _ratio(weight * unread, weight * gap)
     half = float(t.ppf(0.975, len(pairs) - 1)) * se

@@ -179,7 +179,7 @@ def forecasts_figure(scores: ForecastScores) -> "Figure":
     from matplotlib import colormaps
 
     responses = list(dict.fromkeys(law.response for law in scores.laws if law.scored))
-    figure, (panels,) = _figure(4.5 * len(responses), 3.6, columns=len(responses))
+    figure, (panels,) = blank_figure(4.5 * len(responses), 3.6, columns=len(responses))
     for axes, response in zip(panels, responses, strict=True):
         # A distance from a gap that was not above zero cannot be a share of it.
         rows = [row for row in scores.forecasts if row.response == response and row.measured > 0]

@@ -265,7 +265,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", str(folder)], check=True)
 
 
-def _forecast(n: float = 1e9, d: float = 2e10, **changes: object) -> RegisteredForecast:
+def _forecast(n: float = 1e9, d: float = 2e10, **changes: Any) -> RegisteredForecast:
     fields: dict[str, Any] = {
         "registered": datetime(2026, 5, 1, tzinfo=UTC), "isogap": "0.1.0", "git_commit": None, "law": "chinchilla",
         "formula": "L = E + A/N^alpha + B/D^beta", "constants": {"E": 1.7}, "response": "L", "by": None, "group": None,

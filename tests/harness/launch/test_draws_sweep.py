@@ -82,7 +82,7 @@ def test_the_table_of_a_study_has_its_cells_and_the_errors_that_they_share(wante
     blocks = blocks_of(table)
     assert list(blocks) == ["blocks[0]", "blocks[1]", "blocks[2]"]
     # The gaps midway through the first epoch are those of the windows that had been read, as `isogap gaps` has them.
-    pairs = table[(table["half"] == "a") & (table["D"] == 3200)]
+    pairs = table.loc[(table["half"] == "a") & (table["D"] == 3200)]
     for row in pairs.to_dict("records"):
         config = next(run for run in read_configs(out) if run.run_id == row["run_id"])
         losses = [read_documents(run_folder(out, run.run_id)) for run in (config, config.twin())]

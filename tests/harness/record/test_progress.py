@@ -52,6 +52,7 @@ def test_time_to_go_is_what_is_left_of_each_model_at_its_speed_over_the_processe
     assert reached.workers == (one, two) and reached.states == {"running": 2}
     assert tally.status(LARGE.run_id) == Status("running", 150, 400, 3.0)
     # A process between two packs trains too.
+    assert reached.eta_seconds is not None
     between = dataclasses.replace(one, left=(SMALL.run_id,))
     assert tally.reached([between, two], live=True).eta_seconds == pytest.approx(reached.eta_seconds / 2)
     both = tally.reached([one, dataclasses.replace(two, slots=())], live=True).eta_seconds
