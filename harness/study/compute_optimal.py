@@ -105,13 +105,13 @@ def judge_compute_optimal(runs: pd.DataFrame) -> LossVerdict:
     lines = {
         f"a in N* ~ C^a, {title}": [_line(arm, of, head) for arm, of in arms.items()] for head, title in HEAD.items()
     }
-    drawings = {
-        "exponents": StudyFigure(
+    drawings = {}
+    if any(math.isfinite(found.estimate) for arm in arms.values() for found in arm.exponents.values()):
+        drawings["exponents"] = StudyFigure(
             "The exponent a of N* in C by approach and recipe, with 95 % intervals; filled marks count the head, hollow"
             " ones do not. The lines are Kaplan's 0.73 and Chinchilla's 0.5.",
             functools.partial(_exponents_figure, arms),
         )
-    }
     if last:
         drawings["profiles"] = StudyFigure(
             "Loss against size at each budget with all corrections: every cell, and the measured optima (diamonds).",
@@ -372,8 +372,8 @@ def _exponents_figure(arms: dict[str, Arm]) -> "Figure":
                 if math.isfinite(found.low):
                     axes.plot([at, at], [found.low, found.high], color=colour, lw=1.5)
                 face = {"markerfacecolor": colour if head else "white", "color": colour}
-                label = f"approach {approach}" if head and not place else None
-                axes.plot(at, found.estimate, mark, ms=5, label=label, **face)
+                axes.plot(at, found.estimate, mark, ms=5, **face)
+        axes.plot([], [], mark, ms=5, color=colour, label=f"approach {approach}")
     for value, name in ((0.73, "Kaplan"), (0.5, "Chinchilla")):
         axes.axhline(value, color=FAINT, lw=0.8, ls=(0, (4, 3)))
         axes.text(len(arms) - 0.07, value, name, fontsize=7, color=FAINT, va="bottom", ha="right")
