@@ -379,6 +379,5 @@ def _exponents_figure(arms: dict[str, Arm]) -> "Figure":
         axes.text(len(arms) - 0.07, value, name, fontsize=7, color=FAINT, va="bottom", ha="right")
     axes.set_xticks(range(len(arms)), [SHORT[name] for name in arms], fontsize=7)
     axes.set(xlim=(-0.5, len(arms) - 0.05), ylabel="a in N* ~ C$^a$")
-    if axes.get_legend_handles_labels()[0]:  # a study that has only begun knows no exponent
-        axes.legend(fontsize=7, frameon=False)
+    axes.legend(fontsize=7, frameon=False)
     return figure
