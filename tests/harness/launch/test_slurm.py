@@ -209,8 +209,10 @@ def test_what_sbatch_refuses_is_told_in_one_line(lab, isogap, tmp_path, monkeypa
     pytest.importorskip("submitit")
     complaints = ("invalid partition specified: moon", "Batch job submission failed: Invalid partition name specified")
     lines = "\n".join(f"echo 'sbatch: error: {complaint}' >&2" for complaint in complaints)
-    (tmp_path / "sbatch").write_text(f"#!/bin/sh\n{lines}\nexit 1\n")
-    (tmp_path / "sbatch").chmod(0o755)
+    # submitit asks for srun before it calls sbatch, and there need be no Slurm here.
+    for name, script in (("sbatch", f"{lines}\nexit 1"), ("srun", "exit 1")):
+        (tmp_path / name).write_text(f"#!/bin/sh\n{script}\n")
+        (tmp_path / name).chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     where = ("--out", tmp_path / "out", "--cache", lab.cache)
     asked = ("--executor", "slurm", "--workers", 2, "--slurm", "partition=moon")
