@@ -39,13 +39,12 @@ def carry_out(study: Study, out: Path, session: Session) -> int:
         the exit status: 0; 3 if runs failed; or that of the signal that stopped it.
     """
     worst, began, forecast = 0, time.monotonic(), study.forecast
+    known = read_study_runs(out / RUNS) if (out / RUNS).is_file() else None
     for sweep in (*study.sweeps, *((forecast.sweep,) if forecast else ())):
-        if forecast and sweep == forecast.sweep:
-            rows = read_study_runs(out / RUNS)
-            fitted = study_cells(rows.loc[rows[BLOCK] == forecast.fitted_to])
+        if forecast and sweep == forecast.sweep and known is not None:
+            fitted = study_cells(known.loc[known[BLOCK] == forecast.fitted_to])
             print(*register(study, fitted, out / FORECASTS).shown(), sep="\n")
         for block in block_files(sweep, out):
-            known = read_study_runs(out / RUNS) if (out / RUNS).is_file() else None
             finished = set() if known is None else finished_runs(known)
             if {run.run_id for run in load(block).configs} <= finished:
                 continue
@@ -55,7 +54,8 @@ def carry_out(study: Study, out: Path, session: Session) -> int:
             folder = block.with_suffix("")
             status = run_sweep(str(block), dataclasses.replace(session, out=folder, max_minutes=minutes), finished)
             if (folder / "manifest.json").is_file():
-                table = pa.Table.from_pandas(with_rows(known, study_runs(folder)), preserve_index=False)
+                known = with_rows(known, study_runs(folder))
+                table = pa.Table.from_pandas(known, preserve_index=False)
                 write_files({out / RUNS: parquet_bytes(table)})
             if status not in (0, 3):
                 return status

@@ -76,7 +76,5 @@ def _share(block: str, pairs: pd.DataFrame) -> DocumentShare | None:
 def _ratio(above: Float[np.ndarray, "pairs"], below: Float[np.ndarray, "pairs"]) -> tuple[float, float]:
     """The ratio of two sums, and its standard error by leaving out one pair after another."""
     without = (above.sum() - above) / (below.sum() - below)
-    count = len(above)
-    return float(above.sum() / below.sum()), float(
-        np.sqrt((count - 1) / count * np.sum((without - without.mean()) ** 2))
-    )
+    variance = (len(above) - 1) / len(above) * float(np.sum((without - without.mean()) ** 2))
+    return float(above.sum() / below.sum()), variance**0.5
