@@ -5,9 +5,8 @@ from pathlib import Path
 import typer
 
 from harness.files import default_cache, open_folder
-from harness.study.carry_out import carry_out
-from harness.study.judges import write_study_page
-from harness.study.studies import load_study, studies_folder, study_names
+from harness.study.carry_out import PAGE, carry_out
+from harness.study.studies import load_study, study_names
 from harness.terminal import print_rows
 from harness.train.session import Session
 from sweeps.errors import InputError
@@ -32,7 +31,6 @@ def study(
     folder = open_folder(out)
     session = Session(folder, cache or default_cache(), workers=workers, max_minutes=max_minutes)
     status = carry_out(chosen, folder, session)
-    if status in (0, 3) and (folder / "runs.parquet").is_file():  # the minutes may have been too few for one
-        (folder / "study.yaml").write_bytes((studies_folder() / name / "study.yaml").read_bytes())
-        print(write_study_page(folder / "runs.parquet"))
+    if status in (0, 3) and (folder / PAGE).is_file():
+        print(folder / PAGE)
     raise typer.Exit(status)

@@ -20,12 +20,12 @@ from harness.launch.sweep import run_sweep
 from harness.record.status import ENDED
 from harness.study.cells import BLOCK, read_study_runs, study_cells, study_runs
 from harness.study.forecasts import FORECASTS, register
-from harness.study.judges import StudyResult, judge_of
-from harness.study.studies import Study
+from harness.study.judges import results_of
+from harness.study.studies import DECLARATION, Study
 from harness.train.session import Session
 from sweeps.grid import load, read_sweep_text
 
-RUNS, VERDICT = "runs.parquet", "verdict.json"
+RUNS, VERDICT, PAGE = "runs.parquet", "verdict.json", "runs.html"
 
 
 def carry_out(study: Study, out: Path, session: Session) -> int:
@@ -36,8 +36,17 @@ def carry_out(study: Study, out: Path, session: Session) -> int:
         session: how runs are trained; its `out` is replaced, and its minutes are those of the whole study.
 
     Returns:
-        the exit status: 0; 3 if runs failed; or that of the signal that stopped it.
+        the exit status: 0; 3 if runs failed; or that of the signal that stopped it, after which only the table is
+        written.
     """
+    status = _run_blocks(study, out, session)
+    if status in (0, 3) and (out / RUNS).is_file():  # the minutes may have been too few for a first run
+        write_results(study, out)
+    return status
+
+
+def _run_blocks(study: Study, out: Path, session: Session) -> int:
+    """Run the blocks one after another, and write the table after each; the exit status."""
     worst, began, forecast = 0, time.monotonic(), study.forecast
     known = read_study_runs(out / RUNS) if (out / RUNS).is_file() else None
     for sweep in (*study.sweeps, *((forecast.sweep,) if forecast else ())):
@@ -60,7 +69,6 @@ def carry_out(study: Study, out: Path, session: Session) -> int:
             if status not in (0, 3):
                 return status
             worst = max(worst, status)
-    write_results(study, out)
     return worst
 
 
@@ -92,11 +100,14 @@ def with_rows(known: pd.DataFrame | None, new: pd.DataFrame) -> pd.DataFrame:
     return pd.concat([known.loc[~known["run_id"].isin(new["run_id"])], new], ignore_index=True)
 
 
-def write_results(study: Study, out: Path) -> StudyResult:
-    """Judge the runs in a study's folder, and write the verdict and the figures beside its table."""
-    runs, how = read_study_runs(out / RUNS), judge_of(study)
-    result = how.judge(runs, out / FORECASTS)
-    content = json.dumps(result.to_dict(), indent=1, allow_nan=False) + "\n"
-    images = {out / f"{name}.svg": image for name, image in how.figures(runs, result).items()}
-    write_files({out / VERDICT: content.encode(), **images})
-    return result
+def write_results(study: Study, out: Path) -> None:
+    """Judge the runs in a study's folder, and write verdict, figures and page beside its table.
+
+    The study's declaration is written, too, with which `isogap report` can judge the table again.
+    """
+    results = results_of(study, out / RUNS)
+    verdict = json.dumps(results.result.to_dict(), indent=1, allow_nan=False) + "\n"
+    declaration = yaml.safe_dump(study.model_dump(mode="json", exclude_none=True), sort_keys=False)
+    texts = {VERDICT: verdict, DECLARATION: declaration, PAGE: results.page}
+    images = {out / f"{name}.svg": image for name, image in results.figures.items()}
+    write_files({out / name: text.encode() for name, text in texts.items()} | images)

@@ -9,7 +9,7 @@ import pandas as pd
 
 from harness.files import write_text
 from harness.study.batch_noise import judge_batch_noise
-from harness.study.cells import blocks_of, read_study_runs
+from harness.study.cells import BLOCK, blocks_of, read_study_runs
 from harness.study.compute_optimal import judge_compute_optimal
 from harness.study.figures import draw_figures
 from harness.study.forecasts import FORECASTS
@@ -41,12 +41,12 @@ class Judge:
     Attributes:
         judge: the table of runs, and the file of the study's forecasts, which need not exist -> the result.
         figures: the table and the result -> name -> image, in svg.
-        page: the study, the table and the result -> the page as HTML.
+        page: the study, the table, the result and the figures -> the page as HTML.
     """
 
     judge: Callable[[pd.DataFrame, Path], StudyResult]
     figures: Callable[[pd.DataFrame, Any], dict[str, bytes]]
-    page: Callable[[Study, pd.DataFrame, Any], str]
+    page: Callable[[Study, pd.DataFrame, Any, dict[str, bytes]], str]
 
 
 def _of_losses(judge: Callable[[pd.DataFrame], StudyResult]) -> Judge:
@@ -57,7 +57,7 @@ JUDGES: dict[str, Judge] = {
     "gap": Judge(
         lambda runs, forecasts: judge_gap_study(runs, forecasts=forecasts),
         lambda runs, verdict: draw_figures(blocks_of(runs), verdict.claims, "svg", verdict.forecasts),
-        lambda study, runs, verdict: study_page(study.question, runs, verdict),
+        study_page,
     ),
     "compute_optimal": _of_losses(judge_compute_optimal),
     "repetition": _of_losses(judge_repetition),
@@ -70,6 +70,38 @@ def judge_of(study: Study) -> Judge:
     if study.judge not in JUDGES:
         raise InputError("study", "judge", study.judge, f"one of {', '.join(JUDGES)}")
     return JUDGES[study.judge]
+
+
+@dataclass(frozen=True)
+class StudyResults:
+    """What a study's table says, and how it is shown.
+
+    Attributes:
+        result: what the judge returned.
+        figures: name -> image, in svg.
+        page: the page as HTML.
+    """
+
+    result: StudyResult
+    figures: dict[str, bytes]
+    page: str
+
+
+def results_of(study: Study, table: Path) -> StudyResults:
+    """Judge the table of runs of a study, and draw its figures and its page.
+
+    Args:
+        table: the table, beside which the study's forecasts may stand.
+
+    Raises:
+        InputError: a table that is not a study's.
+    """
+    how, runs = judge_of(study), read_study_runs(table)
+    if BLOCK not in runs.columns:
+        raise InputError(table, "table", f"no column {BLOCK}", "the runs of a study, with the block of each")
+    result = how.judge(runs, table.with_name(FORECASTS))
+    figures = how.figures(runs, result)
+    return StudyResults(result, figures, how.page(study, runs, result, figures))
 
 
 def write_study_page(source: Path, to: Path | None = None) -> Path:
@@ -85,9 +117,6 @@ def write_study_page(source: Path, to: Path | None = None) -> Path:
     declared = study_of(source)
     if declared is None:
         raise InputError(source, "study.yaml", "absent", "the declaration of the study beside its table")
-    study, runs = read_study(declared), read_study_runs(source)
-    if "block" not in runs.columns:
-        raise InputError(source, "table", "no column block", "the runs of a study, with the block of each")
-    how, path = judge_of(study), to or source.with_suffix(".html")
-    write_text(path, how.page(study, runs, how.judge(runs, source.with_name(FORECASTS))))
+    path = to or source.with_suffix(".html")
+    write_text(path, results_of(read_study(declared), source).page)
     return path

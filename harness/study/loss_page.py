@@ -1,5 +1,6 @@
 """The page of a study of losses: the finding, its figures, the claims with their evidence, and the tables."""
 
+from collections.abc import Mapping
 from html import escape
 
 import pandas as pd
@@ -7,7 +8,7 @@ import pandas as pd
 from harness.report.page_tables import html_table
 from harness.report.shell import bullets, shell
 from harness.study.figures import claims_figure, image_of
-from harness.study.loss_verdict import WORDS, LossVerdict
+from harness.study.loss_verdict import LossVerdict
 from harness.study.page import inline_svg
 from harness.study.studies import Study
 
@@ -22,14 +23,17 @@ def draw_loss_figures(verdict: LossVerdict, kind: str) -> dict[str, bytes]:
     return images | {"claims": image_of(lambda: claims_figure(verdict.claims), kind)}
 
 
-def loss_page(study: Study, runs: pd.DataFrame, verdict: LossVerdict) -> str:
-    """Write the page as HTML. Figures stand side by side where there is room."""
-    images = draw_loss_figures(verdict, "svg")
+def loss_page(study: Study, runs: pd.DataFrame, verdict: LossVerdict, images: Mapping[str, bytes]) -> str:
+    """Write the page as HTML. Figures stand side by side where there is room.
+
+    Args:
+        images: what `draw_loss_figures` drew, in svg.
+    """
     figures = "".join(
         f"<figure>{inline_svg(images[name])}<figcaption>{escape(drawing.caption)}</figcaption></figure>"
         for name, drawing in verdict.drawings.items()
     )
-    claims = [(each.id, each.claim, WORDS[each.ruling], each.finding, each.rows) for each in verdict.claims]
+    claims = [(each.id, each.claim, each.ruling.words, each.finding, each.rows) for each in verdict.claims]
     tables = "".join(
         f"<h3>{escape(title)}</h3>{html_table(list(rows[0]), [list(row.values()) for row in rows])}"
         for title, rows in verdict.tables.items()

@@ -11,8 +11,6 @@ from harness.fit.results.shown import finite_rows, number, span
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-WORDS = {Ruling.SUPPORTED: "supported", Ruling.NOT_SUPPORTED: "not supported", Ruling.NOT_RESOLVED: "not resolved"}
-
 
 class Within(Measured):
     """A number of which a claim says only that it lies in a range: `predicted` is the middle, `margin` half of it."""
@@ -70,6 +68,6 @@ class LossVerdict:
 
 def count_of_words(claims: Sequence[JudgedClaim]) -> str:
     """How many of the claims got each word, as the end of a headline."""
-    counts = {word: sum(claim.ruling is word for claim in claims) for word in WORDS}
-    parts = [f"{count} {WORDS[word]}" for word, count in counts.items() if count]
+    counts = {word: sum(claim.ruling is word for claim in claims) for word in Ruling}
+    parts = [f"{count} {word.words}" for word, count in counts.items() if count]
     return f"of {len(claims)} claims {', '.join(parts)}"

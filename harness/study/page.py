@@ -1,6 +1,6 @@
 """The page of the gap law's study: the finding, every claim with its evidence, and the figures, in one HTML file."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
@@ -10,10 +10,10 @@ from harness.fit.results.shown import warning_lines
 from harness.forecasts.score import ForecastScores, laws_table
 from harness.report.page_tables import html_table
 from harness.report.shell import bullets, shell
-from harness.study.cells import BLOCK, blocks_of
+from harness.study.cells import BLOCK
 from harness.study.documents import DocumentShare
-from harness.study.figures import draw_figures
 from harness.study.gap_study import GapVerdict
+from harness.study.studies import Study
 
 CAPTIONS = {
     "gap": "Left: the gap of text that was read once, with 95 % intervals, and what the published law says for the same"
@@ -29,14 +29,18 @@ CAPTIONS = {
 }
 
 
-def study_page(question: str, runs: pd.DataFrame, verdict: GapVerdict) -> str:
-    """Write the page as HTML."""
-    images = {
+def study_page(study: Study, runs: pd.DataFrame, verdict: GapVerdict, images: Mapping[str, bytes]) -> str:
+    """Write the page as HTML.
+
+    Args:
+        images: what `harness.study.figures.draw_figures` drew, in svg.
+    """
+    shown = {
         name: f"<figure>{inline_svg(image)}<figcaption>{escape(CAPTIONS[name])}</figcaption></figure>"
-        for name, image in draw_figures(blocks_of(runs), verdict.claims, "svg", verdict.forecasts).items()
+        for name, image in images.items()
     }
-    words = [(claim.id, claim.claim, _word(claim.ruling), claim.finding, claim.rows) for claim in verdict.claims]
-    online = [(claim.id, claim.claim, _word(claim.ruling), claim.finding) for claim in verdict.online]
+    words = [(claim.id, claim.claim, claim.ruling.words, claim.finding, claim.rows) for claim in verdict.claims]
+    online = [(claim.id, claim.claim, claim.ruling.words, claim.finding) for claim in verdict.online]
     checks = [
         f"{escape(check.name)}: {check.positive:.1%} of {check.trials} tests at 5 % found an effect"
         f" [{check.low:.1%}, {check.high:.1%}]: {'passed' if check.passed else 'not passed'}"
@@ -44,13 +48,13 @@ def study_page(question: str, runs: pd.DataFrame, verdict: GapVerdict) -> str:
     ]  # fmt: skip
     laws = "".join(f"<h3>{escape(name)}</h3>{_laws(ranked)}" for name, ranked in verdict.laws.items())
     sections = [
-        ("finding", "", f"<p class='lead'>{escape(question)}</p>{images.get('gap', '')}"),
+        ("finding", "", f"<p class='lead'>{escape(study.question)}</p>{shown.get('gap', '')}"),
         ("claims", "The claims", html_table(("claim", "what is claimed", "word", "finding", "rows"), words)),
-        ("numbers", "The numbers that decide", images["claims"]),
-        ("epochs", "Text read several times", images.get("epochs", "")),
-        ("groups", "Architectures, tokenizers, texts, batches", images.get("groups", "")),
+        ("numbers", "The numbers that decide", shown["claims"]),
+        ("epochs", "Text read several times", shown.get("epochs", "")),
+        ("groups", "Architectures, tokenizers, texts, batches", shown.get("groups", "")),
         ("laws", "The laws that compete", laws),
-        ("forecasts", "Forecasts of the largest runs", _forecasts(verdict.forecasts) + images.get("forecasts", "")),
+        ("forecasts", "Forecasts of the largest runs", _forecasts(verdict.forecasts) + shown.get("forecasts", "")),
         ("online", "What the online estimator would have said",
          html_table(("claim", "what is claimed", "word", "finding"), online)),
         ("checks", "Checks of the instrument", bullets(checks)),
@@ -66,10 +70,6 @@ def inline_svg(image: bytes) -> str:
     """An SVG image as part of a page: without the XML declaration, as wide as the page."""
     text = image.decode()
     return text[text.index("<svg") :].replace("<svg", '<svg style="width:100%;height:auto"', 1)
-
-
-def _word(word: str) -> str:
-    return word.replace("_", " ")
 
 
 def _laws(ranked: list[dict[str, Any]]) -> str:

@@ -9,6 +9,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from sweeps.errors import InputError
 
+# The file that declares a study, beside its table of runs.
+DECLARATION = "study.yaml"
+
 
 class Forecast(BaseModel):
     """The forecasts of a study: the laws are fitted to one block, and forecast the cells of a sweep before it is run.
@@ -53,14 +56,14 @@ def studies_folder() -> Path:
 
 def study_names() -> tuple[str, ...]:
     """The names of the studies."""
-    return tuple(sorted(file.parent.name for file in studies_folder().glob("*/study.yaml")))
+    return tuple(sorted(file.parent.name for file in studies_folder().glob("*/" + DECLARATION)))
 
 
 def load_study(name: str) -> Study:
     """The study of this name; InputError if there is none."""
     if name not in study_names():
         raise InputError("study", "NAME", name, f"one of {', '.join(study_names())}")
-    return read_study(studies_folder() / name / "study.yaml")
+    return read_study(studies_folder() / name / DECLARATION)
 
 
 def read_study(file: Path) -> Study:
@@ -76,5 +79,5 @@ def read_study(file: Path) -> Study:
 
 def study_of(source: Path) -> Path | None:
     """The declaration of the study whose table of runs this is, or None: a parquet file beside a `study.yaml`."""
-    file = source.with_name("study.yaml")
+    file = source.with_name(DECLARATION)
     return file if source.suffix == ".parquet" and file.is_file() else None

@@ -29,6 +29,11 @@ class Ruling(enum.StrEnum):
     NOT_SUPPORTED = "not_supported"
     NOT_RESOLVED = "not_resolved"
 
+    @property
+    def words(self) -> str:
+        """The ruling as a reader sees it: not supported, for example."""
+        return self.value.replace("_", " ")
+
 
 @dataclass(frozen=True)
 class Measured:

@@ -135,7 +135,7 @@ def test_a_study_that_has_only_begun_decides_nothing_and_is_shown_all_the_same(d
     verdict = judge(runs)
     assert {claim.ruling for claim in verdict.claims} == {OPEN}
     json.dumps(verdict.to_dict(), allow_nan=False)
-    assert "<h1>" in loss_page(load_study(study), runs, verdict)
+    assert "<h1>" in loss_page(load_study(study), runs, verdict, draw_loss_figures(verdict, "svg"))
 
 
 @pytest.mark.slow
@@ -148,7 +148,7 @@ def test_a_verdict_has_figures_tables_and_strict_json(designs, study):
     assert read["headline"] == verdict.headline and len(read["claims"]) == 5 and all(read["tables"].values())
     images = draw_loss_figures(verdict, "svg")
     assert len(images) == 3 and all(image.startswith(b"<?xml") for image in images.values())
-    page = loss_page(load_study(study), runs, verdict)
+    page = loss_page(load_study(study), runs, verdict, images)
     assert page.count("<figure>") == 3 and all(claim.id in page for claim in verdict.claims)
 
 

@@ -9,7 +9,7 @@ import yaml
 
 from harness.study.carry_out import carry_out
 from harness.study.judges import write_study_page
-from harness.study.studies import Study
+from harness.study.studies import Study, read_study
 from harness.train.session import Session
 from sweeps.errors import InputError
 
@@ -43,11 +43,13 @@ def test_the_verdict_the_figures_and_the_page_are_written(finished):
     verdict = json.loads((out / "verdict.json").read_text())
     assert [claim["id"] for claim in verdict["claims"]] == [f"RP-{number}" for number in range(1, 6)]
     assert {file.stem for file in out.glob("*.svg")} == {"epochs", "decay", "claims"}
-    with pytest.raises(InputError, match="the declaration of the study"):
-        write_study_page(out / "runs.parquet")
-    (out / "study.yaml").write_text(yaml.safe_dump(study.model_dump(mode="json", exclude_none=True)))
-    page = write_study_page(out / "runs.parquet").read_text()
+    page = (out / "runs.html").read_text()
     assert "Worth what?" in page and verdict["headline"].split(":")[0] in page
+    (out / "runs.html").unlink()
+    assert write_study_page(out / "runs.parquet").read_text() == page
+    assert read_study(out / "study.yaml") == study
+    with pytest.raises(InputError, match="the declaration of the study"):
+        write_study_page(out / "small" / "runs.parquet")
 
 
 def test_a_study_with_an_unknown_judge_is_refused(finished):

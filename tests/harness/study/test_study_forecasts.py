@@ -10,6 +10,7 @@ import pytest
 from harness.fit.gap_law.claims import judge_claims
 from harness.forecasts.registry_file import append_forecasts
 from harness.study.cells import design_cells, study_cells
+from harness.study.figures import draw_figures
 from harness.study.forecasts import register, score
 from harness.study.gap_study import GapVerdict
 from harness.study.page import study_page
@@ -125,8 +126,9 @@ def test_the_verdict_and_the_page_show_the_scores(largest, forecast_at, tmp_path
     verdict = GapVerdict(judge_claims({}), (), (), {}, [], (), scores)
     written = json.loads(verdict.to_json())["forecasts"]
     assert [law["law"] for law in written["laws"]] == ["chinchilla", "tied"]
-    page = study_page("Is it so?", largest, verdict)
+    images = draw_figures({}, verdict.claims, "svg", verdict.forecasts)
+    page = study_page(STUDY, largest, verdict, images)
     section = page[page.index('id="forecasts"') : page.index('id="online"')]
     assert section.count("<svg") == 1 and "chinchilla" in section and "tied" in section
-    none = study_page("Is it so?", largest, replace(verdict, forecasts=None))
+    none = study_page(STUDY, largest, replace(verdict, forecasts=None), {"claims": images["claims"]})
     assert 'id="forecasts"' not in none and json.loads(replace(verdict, forecasts=None).to_json())["forecasts"] is None
