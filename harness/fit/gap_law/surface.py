@@ -1,6 +1,9 @@
 """Slopes of gaps in N and D, and how they differ between groups, by generalised least squares in log G.
 
-A gap law's exponents are slopes of log G; the regressions here ask for them without asking for a law. Groups of cells
+A gap law's exponents are slopes of log G; the regressions here ask for them without asking for a law. A gap that is not
+clearly above zero has no logarithm with a normal error. It enters by its distance from the expected gap, as a share of
+the latter, which is the same to first order (the working response of a generalised linear model with a logarithmic
+link), and has little weight. Groups of cells
 (architectures, tokenizers) are compared point by point: every group has the same cells in N and D, and each such point
 has a level of its own, so that the form of the gap in N and D does not matter. Cells scatter by their errors, by the
 errors that they share because they were measured on the same documents (`G_shared`), and by a scatter of their own.
@@ -15,9 +18,11 @@ from jaxtyping import Float
 from scipy.optimize import brentq
 from scipy.stats import chi2, f, t
 
-# A gap this many standard errors above zero has a logarithm whose error is nearly normal.
-CLEAR = 3.0
+# A gap this many standard errors above zero is clear: its logarithm has a nearly normal error. Most gaps must be.
+CLEAR, CLEAR_SHARE = 3.0, 0.75
 MOST_SCATTER = 10.0
+# Rounds until the expected gaps change by less than the tolerance, as a share. About ten are needed.
+ROUNDS, TOLERANCE = 100, 1e-8
 
 
 class Surface(NamedTuple):
@@ -62,13 +67,14 @@ class Surface(NamedTuple):
 
 
 def fit_surface(rows: pd.DataFrame) -> Surface | None:
-    """Fit log G = level + c log N + b log D; None without rows, or if a gap is not clearly above zero, or N or D hardly
-    varies.
+    """Fit log G = level + c log N + b log D; None without rows or with too few clear gaps, or if N or D hardly varies.
+
+    Three quarters of the gaps must be three standard errors above zero, and none as far below.
 
     Args:
         rows: N, D, G, G_se and perhaps G_shared (`harness.gaps.shared_documents`).
     """
-    return None if rows.empty else _fitted(rows, ("",), _terms(rows), np.eye(3))
+    return _fitted(rows, ("",), _terms(rows), np.eye(3)) if _enough_clear(rows) else None
 
 
 def compare_groups(rows: pd.DataFrame, by: str, first: str | None = None, levels_only: bool = False) -> Surface | None:
@@ -82,14 +88,15 @@ def compare_groups(rows: pd.DataFrame, by: str, first: str | None = None, levels
         levels_only: groups differ in their levels and share the slopes.
 
     Returns:
-        the differences, or None if a gap is not clearly above zero, or the groups have no points in common.
+        the differences, or None if too few gaps of a group are clear, or the groups have no points in common.
     """
     names = sorted(rows[by].astype(str).unique())
     if first is not None and first in names:
         names.insert(0, names.pop(names.index(first)))
     ordered = rows.assign(group=rows[by].astype(str)).sort_values(["group", "N", "D"])
     sizes = ordered.groupby("group").size()
-    if len(names) < 2 or len(set(sizes)) > 1:
+    clear = [_enough_clear(own) for _, own in ordered.groupby("group")]
+    if len(names) < 2 or len(set(sizes)) > 1 or not all(clear):
         return None
     point = ordered.groupby("group").cumcount().to_numpy()
     member = ordered["group"].to_numpy()[:, None] == np.asarray(names[1:])
@@ -115,21 +122,33 @@ def _fitted(
 ) -> Surface | None:  # fmt: skip
     """Solve the regression, and give those coefficients that `kept` picks from its columns."""
     gap, error = rows["G"].to_numpy(float), rows["G_se"].to_numpy(float)
-    degrees = len(rows) - design.shape[1]
-    if degrees < 1 or np.any(gap < CLEAR * error) or np.linalg.matrix_rank(design) < design.shape[1]:
+    degrees, clear = len(rows) - design.shape[1], gap >= CLEAR * error
+    if degrees < 1 or np.any(gap < -CLEAR * error) or np.linalg.matrix_rank(design) < design.shape[1]:
         return None
-    logs, noise = np.log(gap), _noise(rows, gap, error)
-    scatter = _scatter(design, logs, noise, degrees)
-    solution, covariance, _ = _solve(design, logs, noise + scatter**2 * np.eye(len(rows)))
-    return Surface(names, (kept @ solution).reshape(-1, 3), kept @ covariance @ kept.T, degrees, scatter)
+    # The expected gaps of cells that are not clear; a guess at first.
+    expected = np.maximum(gap, error)
+    for _ in range(ROUNDS):
+        size = np.where(clear, gap, expected)
+        logs, noise = np.log(size) + np.where(clear, 0.0, gap / size - 1), _noise(rows, size, error)
+        scatter = _scatter(design, logs, noise, degrees)
+        solution, covariance, _ = _solve(design, logs, noise + scatter**2 * np.eye(len(rows)))
+        change = np.where(clear, 0.0, design @ solution - np.log(expected))
+        expected = expected * np.exp(np.clip(change, -1.0, 1.0))
+        if np.max(np.abs(change)) < TOLERANCE:
+            return Surface(names, (kept @ solution).reshape(-1, 3), kept @ covariance @ kept.T, degrees, scatter)
+    return None
 
 
-def _noise(rows: pd.DataFrame, gap: Float[np.ndarray, "rows"], error: Float[np.ndarray, "rows"]):
-    """The covariance of the errors of log G."""
-    own = (error / gap) ** 2
+def _enough_clear(rows: pd.DataFrame) -> bool:
+    return len(rows) > 0 and float(np.mean(rows["G"] >= CLEAR * rows["G_se"])) >= CLEAR_SHARE
+
+
+def _noise(rows: pd.DataFrame, size: Float[np.ndarray, "rows"], error: Float[np.ndarray, "rows"]):
+    """The covariance of the errors of log G, given the gaps' sizes."""
+    own = (error / size) ** 2
     if "G_shared" not in rows:
         return np.diag(own)
-    vectors = np.stack([np.asarray(vector, float) for vector in rows["G_shared"]]) / gap[:, None]
+    vectors = np.stack([np.asarray(vector, float) for vector in rows["G_shared"]]) / size[:, None]
     return vectors @ vectors.T + np.diag(np.maximum(own - np.sum(vectors**2, axis=1), 0.0))
 
 
