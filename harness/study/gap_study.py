@@ -1,6 +1,5 @@
 """The verdict of the gap law's study: every claim, the checks of the instrument, and the law that describes the gap."""
 
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -9,7 +8,6 @@ import numpy as np
 import pandas as pd
 from scipy.stats import binomtest
 
-from harness.fit.compare import compare
 from harness.fit.gap_law.claims import Blocks, judge_claims
 from harness.fit.gap_law.rulings import JudgedClaim, Ruling
 from harness.fit.gap_law.surface import fit_surface
@@ -17,13 +15,10 @@ from harness.fit.quantities.memorised import memory_of_models
 from harness.fit.results.result import StrictJson
 from harness.forecasts.score import ForecastScores
 from harness.study.cells import blocks_of
+from harness.study.contest import LawContest, law_contests
 from harness.study.documents import DocumentShare, document_shares
 from harness.study.forecasts import score
-from sweeps.errors import InputError
 
-# The laws that compete to describe the gap of text read once, and of all text.
-FRESH_LAWS = ("gap", "gap_smooth", "gap_n_free", "gap_free_n", "gap_kaplan", "gap_classical")
-REPEATED_LAWS = (*FRESH_LAWS, "gap_epochs")
 N_PERMUTATIONS = 400
 # The share of 5 % tests on tables without an effect that may be positive, beyond which a test is not to be trusted.
 FALSE_LIMIT = 0.08
@@ -57,7 +52,7 @@ class GapVerdict(StrictJson):
         claims: the claims of the source, by the twin gap.
         online: the same claims by the online gap, which is the source's estimator.
         checks: placebos, permutations and a null.
-        laws: name of a set of cells -> the competing laws on it, the best first.
+        laws: the competing laws on several sets of cells.
         memory: a row for each cell of repeated text: bits that the model holds of its text, per parameter.
         documents: for each block the share of the gap that is memory of documents, not of the windows that were read.
         forecasts: the scores of what was forecast of the largest runs; None before the first of these has finished.
@@ -66,7 +61,7 @@ class GapVerdict(StrictJson):
     claims: tuple[JudgedClaim, ...]
     online: tuple[JudgedClaim, ...]
     checks: tuple[Check, ...]
-    laws: Mapping[str, list[dict[str, Any]]]
+    laws: tuple[LawContest, ...]
     memory: list[dict[str, Any]]
     documents: tuple[DocumentShare, ...]
     forecasts: ForecastScores | None = None
@@ -93,7 +88,7 @@ class GapVerdict(StrictJson):
             "claims": [claim.to_dict() for claim in self.claims],
             "online": [claim.to_dict() for claim in self.online],
             "checks": [asdict(check) for check in self.checks],
-            "laws": dict(self.laws),
+            "laws": [contest.to_dict() for contest in self.laws],
             "memory": self.memory,
             "documents": [share.to_dict() for share in self.documents],
             "forecasts": None if self.forecasts is None else self.forecasts.to_dict(),
@@ -115,7 +110,7 @@ def judge_gap_study(runs: pd.DataFrame, seed: int = 0, forecasts: Path | None = 
         claims=judge_claims(blocks),
         online=judge_claims({name: by_online(rows) for name, rows in blocks.items()}),
         checks=instrument_checks(runs, blocks, seed),
-        laws=competing_laws(blocks, seed),
+        laws=law_contests(runs, seed),
         memory=memory_of(blocks),
         documents=tuple(document_shares(runs)),
         forecasts=score(forecasts, runs) if forecasts is not None and forecasts.is_file() else None,
@@ -152,23 +147,6 @@ def _check(name: str, positive: np.ndarray) -> Check:
     interval = binomtest(count, total).proportion_ci(0.95)
     passed = bool(interval.low <= 0.05) and count / total <= FALSE_LIMIT
     return Check(name, total, count / total, float(interval.low), float(interval.high), passed)
-
-
-def competing_laws(blocks: Blocks, seed: int = 0) -> dict[str, list[dict[str, Any]]]:
-    """The laws of the gap ranked on text read once, and on text read once and repeatedly by the same architecture."""
-    sets = {"text read once": (("once",), FRESH_LAWS), "all text": (("once", "epochs", "converged"), REPEATED_LAWS)}
-    ranked = {}
-    for name, (parts, laws) in sets.items():
-        known = [blocks[part] for part in parts if part in blocks]
-        if not known:
-            continue
-        rows = pd.concat(known, ignore_index=True).drop(columns=["G_shared"], errors="ignore")
-        try:
-            found = compare(laws, rows.assign(holdout=False), seed=seed)
-        except InputError:
-            continue
-        ranked[name] = [law.to_dict() for law in found]
-    return ranked
 
 
 def memory_of(blocks: Blocks) -> list[dict[str, Any]]:

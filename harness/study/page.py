@@ -11,6 +11,7 @@ from harness.forecasts.score import ForecastScores, laws_table
 from harness.report.page_tables import html_table
 from harness.report.shell import bullets, shell
 from harness.study.cells import BLOCK
+from harness.study.contest import LawContest
 from harness.study.documents import DocumentShare
 from harness.study.gap_study import GapVerdict
 from harness.study.studies import Study
@@ -46,7 +47,7 @@ def study_page(study: Study, runs: pd.DataFrame, verdict: GapVerdict, images: Ma
         f" [{check.low:.1%}, {check.high:.1%}]: {'passed' if check.passed else 'not passed'}"
         for check in verdict.checks
     ]  # fmt: skip
-    laws = "".join(f"<h3>{escape(name)}</h3>{_laws(ranked)}" for name, ranked in verdict.laws.items())
+    laws = "".join(map(_laws, verdict.laws))
     sections = [
         ("finding", "", f"<p class='lead'>{escape(study.question)}</p>{shown.get('gap', '')}"),
         ("claims", "The claims", html_table(("claim", "what is claimed", "word", "finding", "rows"), words)),
@@ -72,9 +73,20 @@ def inline_svg(image: bytes) -> str:
     return text[text.index("<svg") :].replace("<svg", '<svg style="width:100%;height:auto"', 1)
 
 
-def _laws(ranked: list[dict[str, Any]]) -> str:
-    rows = [(law["law"], law["rows"], law["delta_aicc"], law["heldout_error"], law["p_best"]) for law in ranked]
-    return html_table(("law", "cells", "AICc above best", "error on larger runs", "share of resamplings best"), rows)
+def _laws(contest: LawContest) -> str:
+    ranked = html_table(
+        ("law", "AICc above best", "score on larger runs", "error on larger runs", "share of resamplings best"),
+        [(law["law"], law["delta_aicc"], law["heldout_score"], law["heldout_error"], law["p_best"])
+         for law in contest.ranked],
+    )  # fmt: skip
+    known = [row for row in contest.constants if row["identified"]]
+    constants = html_table(
+        ("law", "constant", "estimate", "95 % from", "to"),
+        [(row["law"], row["constant"], row["estimate"], row["low"], row["high"]) for row in known],
+    )
+    missing = [f"{row['constant']} of {row['law']}" for row in contest.constants if not row["identified"]]
+    told = f"<p>Not identified: {escape(', '.join(missing))}.</p>" if missing else ""
+    return f"<h3>{escape(contest.cells)}: {contest.rows} cells</h3>{ranked}{constants if known else ''}{told}"
 
 
 def _forecasts(scores: ForecastScores | None) -> str:

@@ -109,6 +109,31 @@ class Cluster:
                 continue
         return found
 
+    def told(self) -> str:
+        """The ends of the logs of Slurm's daemons."""
+        return "\n".join(log.read_text()[-3000:] for log in Path(self.env["SLURM_CONF"]).parent.glob("*.log"))
+
+    def start_now(self, *jobs: str) -> None:
+        """Let requeued jobs start now.
+
+        Slurm lets them wait for two minutes, in which their last start ends on its node. One that starts while its last
+        start is there is refused by the node, and then held. So nothing of a job may be left when this begins.
+        """
+        wait_until(lambda: not self._steps(), self.told)
+        for job in jobs:
+            self.call("scontrol", "update", f"job={job}", "starttime=now")
+
+    def _steps(self) -> list[psutil.Process]:
+        """The processes of Slurm's that watch over a step of a job."""
+        found = []
+        for process in psutil.process_iter(["name"]):
+            try:
+                if process.name() == "slurmstepd" and process.environ().get("SLURM_CONF") == self.env["SLURM_CONF"]:
+                    found.append(process)
+            except psutil.Error:
+                continue
+        return found
+
 
 def wait_until(condition: Callable[[], object], why: Callable[[], str]) -> None:
     began = time.monotonic()
@@ -141,17 +166,16 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
         for command in ([control, "-D"], [node, "-D", "-N", "one"], [node, "-D", "-N", "two"]):
             started.append(subprocess.Popen(command, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL))
         made = Cluster(env)
-        told = lambda: "\n".join(log.read_text()[-2000:] for log in folder.glob("*.log"))  # noqa: E731
         idle = ["sinfo", "--noheader", "--format=%D %t"]
 
         def up() -> bool:
             answer = subprocess.run(idle, env=env, text=True, capture_output=True).stdout
             return answer.strip() == "2 idle"
 
-        wait_until(up, told)
+        wait_until(up, made.told)
         yield made
         subprocess.run(["scancel", "--user", user], env=env)
-        wait_until(lambda: not made.processes(), told)
+        wait_until(lambda: not made.processes(), made.told)
     finally:
         for daemon in reversed(started):
             daemon.terminate()
@@ -188,7 +212,9 @@ class Sweep:
         return json.loads(self.isogap("status", self.out, "--json").stdout)
 
     def logs(self) -> str:
-        return "\n".join(path.read_text() for path in sorted((self.out / "slurm").glob("*.out")))
+        """What the jobs and Slurm said, and how Slurm's jobs stand."""
+        jobs = [path.read_text() for path in sorted((self.out / "slurm").glob("*.out"))]
+        return "\n".join([*jobs, self.cluster.told(), self.cluster.call("scontrol", "show", "job")])
 
     def states(self) -> list[str]:
         folders = [(run_folder(self.out, run.run_id), run.steps) for run in read_configs(self.out)]
@@ -297,8 +323,7 @@ def test_requeued_jobs_go_on(sweep, go_on, cluster, finished, tables):
     cluster.call("scancel", "--signal=USR2", by_signal)  # as Slurm does it before the time limit
     wait_until(lambda: [line.split()[1] for line in sweep.queued()] == ["PENDING"] * 2, sweep.logs)
     assert "interrupted" in sweep.states() or "running" in sweep.states()
-    for job in (by_slurm, by_signal):
-        cluster.call("scontrol", "update", f"job={job}", "starttime=now")  # not in two minutes
+    cluster.start_now(by_slurm, by_signal)
     go_on()
     sweep.ends()
     assert tables(sweep.out) == tables(finished)
@@ -312,7 +337,7 @@ def test_a_job_that_reaches_its_time_limit_goes_on_in_its_next_start(sweep, go_o
     wait_until(lambda: "Restarts=1" in cluster.call("scontrol", "show", "job", job), sweep.logs)
     wait_until(lambda: sweep.queued() == [f"{job} PENDING"], sweep.logs)
     assert set(sweep.states()) - {"diverged", "done"} and sweep.steps() > 0
-    cluster.call("scontrol", "update", f"job={job}", "starttime=now")
+    cluster.start_now(job)
     go_on()
     sweep.ends()
     assert tables(sweep.out) == tables(finished)
