@@ -20,7 +20,7 @@ from harness.record.status import read_status, run_folder
 from harness.record.sweep_folder import read_configs
 
 ROOT = Path(__file__).parents[3]
-PATIENCE = 480.0
+PATIENCE = 240.0
 # The daemons need no installed configuration, no key, and no rights but those of the user.
 CONF = """
 ClusterName=isogap
