@@ -9,7 +9,7 @@ from harness.report.page_tables import html_table
 from harness.report.shell import bullets, shell
 from harness.study.figures import claims_figure, image_of
 from harness.study.loss_verdict import LossVerdict
-from harness.study.page import inline_svg
+from harness.study.page import figure
 from harness.study.studies import Study
 
 
@@ -29,27 +29,21 @@ def loss_page(study: Study, runs: pd.DataFrame, verdict: LossVerdict, images: Ma
     Args:
         images: what `draw_loss_figures` drew, in svg.
     """
-    figures = "".join(
-        f"<figure>{inline_svg(images[name])}<figcaption>{escape(drawing.caption)}</figcaption></figure>"
-        for name, drawing in verdict.drawings.items()
-    )
+    figures = "".join(figure(images[name], drawing.caption, wide=False) for name, drawing in verdict.drawings.items())
     claims = [(each.id, each.claim, each.ruling.words, each.finding, each.rows) for each in verdict.claims]
     tables = "".join(
         f"<h3>{escape(title)}</h3>{html_table(list(rows[0]), [list(row.values()) for row in rows])}"
         for title, rows in verdict.tables.items()
         if rows
     )
-    # The figure of the claims has long labels: on a narrow screen it scrolls rather than shrinks.
-    deciding = inline_svg(images["claims"]).replace("width:100%", "width:100%;min-width:640px", 1)
+    deciding = (
+        "Every number that decides a claim, as its distance from the middle of what is claimed, in margins, with its"
+        " 95 % interval. Inside the band it agrees; an interval that is wholly outside contradicts the claim."
+    )
     sections = [
         ("finding", "", f"<p class='lead'>{escape(study.question)}</p><div class='pair'>{figures}</div>"),
         ("claims", "The claims", html_table(("claim", "what is claimed", "word", "finding", "rows"), claims)),
-        (
-            "numbers", "The numbers that decide",
-            f"<figure><div class='box'>{deciding}</div><figcaption>Every number that decides a claim, as its distance"
-            " from the middle of what is claimed, in margins, with its 95 % interval. Inside the band it agrees; an"
-            " interval that is wholly outside contradicts the claim.</figcaption></figure>",
-        ),
+        ("numbers", "The numbers that decide", figure(images["claims"], deciding)),
         ("tables", "The numbers", tables),
         ("notes", "What to know of the runs", bullets([escape(note) for note in verdict.notes])),
     ]  # fmt: skip

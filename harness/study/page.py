@@ -36,10 +36,7 @@ def study_page(study: Study, runs: pd.DataFrame, verdict: GapVerdict, images: Ma
     Args:
         images: what `harness.study.figures.draw_figures` drew, in svg.
     """
-    shown = {
-        name: f"<figure>{inline_svg(image)}<figcaption>{escape(CAPTIONS[name])}</figcaption></figure>"
-        for name, image in images.items()
-    }
+    shown = {name: figure(image, CAPTIONS[name]) for name, image in images.items()}
     words = [(claim.id, claim.claim, claim.ruling.words, claim.finding, claim.rows) for claim in verdict.claims]
     online = [(claim.id, claim.claim, claim.ruling.words, claim.finding) for claim in verdict.online]
     checks = [
@@ -67,10 +64,20 @@ def study_page(study: Study, runs: pd.DataFrame, verdict: GapVerdict, images: Ma
     return shell("gap law", kicker, verdict.headline, sections)
 
 
-def inline_svg(image: bytes) -> str:
-    """An SVG image as part of a page: without the XML declaration, as wide as the page."""
+def figure(image: bytes, caption: str, wide: bool = True) -> str:
+    """A figure of a page with its caption.
+
+    Args:
+        image: in svg.
+        caption: plain text.
+        wide: whether it scrolls on a narrow screen; else it shrinks with the page.
+    """
     text = image.decode()
-    return text[text.index("<svg") :].replace("<svg", '<svg style="width:100%;height:auto"', 1)
+    style = f"width:100%;height:auto{';min-width:640px' if wide else ''}"
+    # Without the XML declaration.
+    drawn = text[text.index("<svg") :].replace("<svg", f'<svg style="{style}"', 1)
+    shown = f"<div class='box'>{drawn}</div>" if wide else drawn
+    return f"<figure>{shown}<figcaption>{escape(caption)}</figcaption></figure>"
 
 
 def _laws(contest: LawContest) -> str:
