@@ -73,8 +73,10 @@ def run_module(module: str, *arguments: str, given: bytes = b"") -> bytes:
     return subprocess.run(command, input=given, stdout=subprocess.PIPE, check=True, env=environment).stdout
 
 
-def spawn(target: Callable[..., None], *arguments: Any) -> tuple[SpawnProcess, Connection]:
-    """Start a process that calls `target(connection, *arguments)` and ends with this one.
+def spawn(target: Callable[..., None], *arguments: Any, daemon: bool = True) -> tuple[SpawnProcess, Connection]:
+    """Start a process that calls `target(connection, *arguments)` and, as a daemon, ends with this one.
+
+    A daemon may not have processes of its own.
 
     It returns the process and this end of the connection, which raises EOFError when the process has ended. The child
     inherits the import path of this process. As with every spawned process, it imports the main module again, under
@@ -82,11 +84,19 @@ def spawn(target: Callable[..., None], *arguments: Any) -> tuple[SpawnProcess, C
     """
     context = multiprocessing.get_context("spawn")
     here, there = context.Pipe()
-    process = context.Process(target=target, args=(there, *arguments), daemon=True)
+    process = context.Process(target=target, args=(there, *arguments), daemon=daemon)
     with _safe_path():
         process.start()
     there.close()  # so that the child's end is noticed here
     return process, here
+
+
+def end_with_parent() -> None:
+    """End this process as soon as its parent has ended, however that ends; for a thread of its own."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 @contextmanager

@@ -1,7 +1,6 @@
 """Running a sweep on this machine: in this process, or in several workers that take packs from one queue."""
 
 import contextlib
-import multiprocessing
 import os
 import signal
 import threading
@@ -12,7 +11,7 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 
 from harness.launch.queue import Outcome, PackQueue, states_of
-from harness.processes import spawn
+from harness.processes import end_with_parent, spawn
 from harness.record.heartbeat import HeartbeatWriter
 from harness.record.status import ENDED
 from harness.train.session import PeerError, Session, Stop
@@ -177,7 +176,8 @@ def _serve(connection: Connection, session: Session, name: str, cores: list[int]
     stop = Stop(deadline)
     for number in STOPS:  # Ctrl-C and Slurm's signals reach all processes; the first one passes them on as SIGTERM
         signal.signal(number, stop.take if number == signal.SIGTERM else signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    # The next process that holds the sweep's lock trains the same runs.
+    threading.Thread(target=end_with_parent, daemon=True).start()
     os.sched_setaffinity(0, cores)
     from harness.machine.platform import configure_jax
 
@@ -193,11 +193,3 @@ def _serve(connection: Connection, session: Session, name: str, cores: list[int]
                 break
             connection.send(train_pack_here(pack, session, stop, heartbeat))
     os._exit(0)  # a thread may still compile
-
-
-def _end_with_parent() -> None:
-    """End this process with the process that holds the sweep's lock: the next holder trains the same runs."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)

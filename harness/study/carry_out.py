@@ -16,7 +16,7 @@ import pyarrow as pa
 import yaml
 
 from harness.files import parquet_bytes, write_files, write_text
-from harness.launch.sweep import run_sweep
+from harness.launch.apart import run_sweep_apart
 from harness.record.status import ENDED
 from harness.study.cells import BLOCK, read_study_runs, study_cells, study_runs
 from harness.study.forecasts import FORECASTS, register
@@ -61,7 +61,8 @@ def _run_blocks(study: Study, out: Path, session: Session) -> int:
             if minutes is not None and minutes <= 0:
                 return worst
             folder = block.with_suffix("")
-            status = run_sweep(str(block), dataclasses.replace(session, out=folder, max_minutes=minutes), finished)
+            of_block = dataclasses.replace(session, out=folder, max_minutes=minutes)
+            status = run_sweep_apart(str(block), of_block, finished)
             if (folder / "manifest.json").is_file():
                 known = with_rows(known, study_runs(folder))
                 table = pa.Table.from_pandas(known, preserve_index=False)
