@@ -18,6 +18,7 @@ from harness.study.cells import blocks_of
 from harness.study.contest import LawContest, law_contests
 from harness.study.documents import DocumentShare, document_shares
 from harness.study.forecasts import score
+from harness.study.slopes import GroupSlopes, group_slopes
 
 N_PERMUTATIONS = 400
 # The share of 5 % tests on tables without an effect that may be positive, beyond which a test is not to be trusted.
@@ -53,6 +54,7 @@ class GapVerdict(StrictJson):
         online: the same claims by the online gap, which is the source's estimator.
         checks: placebos, permutations and a null.
         laws: the competing laws on several sets of cells.
+        slopes: the powers of N and D in the gaps of every group of cells.
         memory: a row for each cell of repeated text: bits that the model holds of its text, per parameter.
         documents: for each block the share of the gap that is memory of documents, not of the windows that were read.
         forecasts: the scores of what was forecast of the largest runs; None before the first of these has finished.
@@ -62,6 +64,7 @@ class GapVerdict(StrictJson):
     online: tuple[JudgedClaim, ...]
     checks: tuple[Check, ...]
     laws: tuple[LawContest, ...]
+    slopes: tuple[GroupSlopes, ...]
     memory: list[dict[str, Any]]
     documents: tuple[DocumentShare, ...]
     forecasts: ForecastScores | None = None
@@ -89,6 +92,7 @@ class GapVerdict(StrictJson):
             "online": [claim.to_dict() for claim in self.online],
             "checks": [asdict(check) for check in self.checks],
             "laws": [contest.to_dict() for contest in self.laws],
+            "slopes": [group.to_dict() for group in self.slopes],
             "memory": self.memory,
             "documents": [share.to_dict() for share in self.documents],
             "forecasts": None if self.forecasts is None else self.forecasts.to_dict(),
@@ -111,6 +115,7 @@ def judge_gap_study(runs: pd.DataFrame, seed: int = 0, forecasts: Path | None = 
         online=judge_claims({name: by_online(rows) for name, rows in blocks.items()}),
         checks=instrument_checks(runs, blocks, seed),
         laws=law_contests(runs, seed),
+        slopes=group_slopes(blocks),
         memory=memory_of(blocks),
         documents=tuple(document_shares(runs)),
         forecasts=score(forecasts, runs) if forecasts is not None and forecasts.is_file() else None,

@@ -14,6 +14,7 @@ from harness.study.cells import BLOCK
 from harness.study.contest import LawContest
 from harness.study.documents import DocumentShare
 from harness.study.gap_study import GapVerdict
+from harness.study.slopes import GroupSlopes
 from harness.study.studies import Study
 
 CAPTIONS = {
@@ -51,6 +52,7 @@ def study_page(study: Study, runs: pd.DataFrame, verdict: GapVerdict, images: Ma
         ("numbers", "The numbers that decide", shown["claims"]),
         ("epochs", "Text read several times", shown.get("epochs", "")),
         ("groups", "Architectures, tokenizers, texts, batches", shown.get("groups", "")),
+        ("slopes", "The powers of N and D in every group", _slopes(verdict.slopes)),
         ("laws", "The laws that compete", laws),
         ("forecasts", "Forecasts of the largest runs", _forecasts(verdict.forecasts) + shown.get("forecasts", "")),
         ("online", "What the online estimator would have said",
@@ -78,6 +80,22 @@ def figure(image: bytes, caption: str, wide: bool = True) -> str:
     drawn = text[text.index("<svg") :].replace("<svg", f'<svg style="{style}"', 1)
     shown = f"<div class='box'>{drawn}</div>" if wide else drawn
     return f"<figure>{shown}<figcaption>{escape(caption)}</figcaption></figure>"
+
+
+def _slopes(groups: Sequence[GroupSlopes]) -> str:
+    if not groups:
+        return ""
+    rows = [
+        (g.block, g.group, g.cells, f"{g.in_n:.2f} [{g.in_n_low:.2f}, {g.in_n_high:.2f}]",
+         f"{g.in_d:.2f} [{g.in_d_low:.2f}, {g.in_d_high:.2f}]", g.scatter)
+        for g in groups
+    ]  # fmt: skip
+    said = (
+        "The gap as a product of powers of N and D in every group of cells (95 % intervals). The law says a power of N"
+        " of -0.31 below u = 1 and 0 above, and powers of D of 0 and -0.42."
+    )
+    names = ("block", "group", "cells", "power of N", "power of D", "scatter beyond the errors")
+    return f"<p>{said}</p>{html_table(names, rows)}"
 
 
 def _laws(contest: LawContest) -> str:

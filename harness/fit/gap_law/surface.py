@@ -66,15 +66,22 @@ class Surface(NamedTuple):
         return float(f.sf(apart @ np.linalg.solve(covariance, apart) / len(apart), len(apart), self.degrees))
 
 
-def fit_surface(rows: pd.DataFrame) -> Surface | None:
+def fit_surface(rows: pd.DataFrame, levels: str | None = None) -> Surface | None:
     """Fit log G = level + c log N + b log D; None without rows or with too few clear gaps, or if N or D hardly varies.
 
     Three quarters of the gaps must be three standard errors above zero, and none as far below.
 
     Args:
         rows: N, D, G, G_se and perhaps G_shared (`harness.gaps.shared_documents`).
+        levels: a column whose every value has a level of its own; the level that is reported is their mean.
     """
-    return _fitted(rows, ("",), _terms(rows), np.eye(3)) if _enough_clear(rows) else None
+    if not _enough_clear(rows):
+        return None
+    labels = rows[levels].to_numpy() if levels else np.zeros(len(rows))
+    own = (labels[:, None] == np.unique(labels)).astype(float)
+    kept = np.zeros((3, own.shape[1] + 2))
+    kept[0, :-2], kept[1, -2], kept[2, -1] = 1 / own.shape[1], 1.0, 1.0
+    return _fitted(rows, ("",), np.column_stack([own, _terms(rows)[:, 1:]]), kept)
 
 
 def compare_groups(rows: pd.DataFrame, by: str, first: str | None = None, levels_only: bool = False) -> Surface | None:

@@ -1,0 +1,80 @@
+"""The powers of N and D in the gaps of every group of cells, without a law: what the law says of them at a glance."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from harness.fit.gap_law.claims import Blocks
+from harness.fit.gap_law.surface import fit_surface
+
+# Block -> the columns whose every combination is a group. Blocks of one size of text have no slope in D.
+GROUPS: Mapping[str, tuple[str, ...]] = {
+    "once": (),
+    "architectures": ("architecture",),
+    "architectures_active": ("architecture",),
+    "tokenizers": ("tokenizer",),
+    "domains": ("domain",),
+    "temperature": ("B",),
+    "nuisances": ("schedule", "rate", "weight_decay"),
+    "as_published": ("tokenizer", "domain"),
+}
+
+
+@dataclass(frozen=True)
+class GroupSlopes:
+    """The powers of N and D in the gaps of a group of cells, with 95 % intervals.
+
+    Attributes:
+        block, group: where the cells are from; a group has its values in words.
+        cells: their number.
+        in_n, in_n_low, in_n_high: the power of N at fixed D. Where u = D/N^z is below u_star the law says -0.31, above
+            it 0.00.
+        in_d, in_d_low, in_d_high: the power of D at fixed N. The law says 0 and -0.42.
+        scatter: the standard deviation of log G about the two powers beyond the errors.
+    """
+
+    block: str
+    group: str
+    cells: int
+    in_n: float
+    in_n_low: float
+    in_n_high: float
+    in_d: float
+    in_d_low: float
+    in_d_high: float
+    scatter: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain numbers and strings."""
+        return asdict(self)
+
+
+def group_slopes(blocks: Blocks) -> tuple[GroupSlopes, ...]:
+    """The slopes of every group that has gaps clear enough and sizes that vary.
+
+    The six architectures of the source's own study share slopes within a tokenizer and a text, each with a level of its
+    own. At equal active parameters N counts these.
+    """
+    found = []
+    for block, columns in GROUPS.items():
+        if block not in blocks:
+            continue
+        rows = blocks[block]
+        if block == "architectures_active":
+            rows = rows.assign(N=rows["N_active"])
+        if block == "nuisances":
+            # The rate follows the width; what differs within a block is its factor.
+            rows = rows.assign(rate=(rows["lr"] / rows.groupby("N")["lr"].transform("median")).round(2))
+        levels = "architecture" if block == "as_published" else None
+        for values, own in rows.groupby(list(columns)) if columns else [((), rows)]:
+            surface = fit_surface(own.reset_index(drop=True), levels)
+            if surface is None:
+                continue
+            ends = [(value, value - half, value + half) for value, half in (
+                (value, surface.half_width(se)) for value, se in map(surface.slope, (1, 2))
+            )]  # fmt: skip
+            label = ", ".join(f"{name} {value}" for name, value in zip(columns, np.atleast_1d(values), strict=True))
+            found.append(GroupSlopes(block, label, len(own), *ends[0], *ends[1], surface.scatter))
+    return tuple(found)
