@@ -6,7 +6,6 @@ else of it.
 """
 
 import dataclasses
-import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,12 +19,12 @@ from harness.launch.apart import run_sweep_apart
 from harness.record.status import ENDED
 from harness.study.cells import BLOCK, read_study_runs, study_cells, study_runs
 from harness.study.forecasts import FORECASTS, register
-from harness.study.judges import results_of
+from harness.study.judges import write_results
 from harness.study.studies import DECLARATION, Study
 from harness.train.session import Session
 from sweeps.grid import load, read_sweep_text
 
-RUNS, VERDICT, PAGE = "runs.parquet", "verdict.json", "runs.html"
+RUNS, PAGE = "runs.parquet", "runs.html"
 
 
 def carry_out(study: Study, out: Path, session: Session) -> int:
@@ -41,7 +40,10 @@ def carry_out(study: Study, out: Path, session: Session) -> int:
     """
     status = _run_blocks(study, out, session)
     if status in (0, 3) and (out / RUNS).is_file():  # the minutes may have been too few for a first run
-        write_results(study, out)
+        # With the declaration beside it, `isogap report` can judge the table again.
+        declaration = yaml.safe_dump(study.model_dump(mode="json", exclude_none=True), sort_keys=False)
+        write_text(out / DECLARATION, declaration)
+        write_results(study, out / RUNS, out / PAGE)
     return status
 
 
@@ -99,16 +101,3 @@ def with_rows(known: pd.DataFrame | None, new: pd.DataFrame) -> pd.DataFrame:
     if known is None:
         return new
     return pd.concat([known.loc[~known["run_id"].isin(new["run_id"])], new], ignore_index=True)
-
-
-def write_results(study: Study, out: Path) -> None:
-    """Judge the runs in a study's folder, and write verdict, figures and page beside its table.
-
-    The study's declaration is written, too, with which `isogap report` can judge the table again.
-    """
-    results = results_of(study, out / RUNS)
-    verdict = json.dumps(results.result.to_dict(), indent=1, allow_nan=False) + "\n"
-    declaration = yaml.safe_dump(study.model_dump(mode="json", exclude_none=True), sort_keys=False)
-    texts = {VERDICT: verdict, DECLARATION: declaration, PAGE: results.page}
-    images = {out / f"{name}.svg": image for name, image in results.figures.items()}
-    write_files({out / name: text.encode() for name, text in texts.items()} | images)

@@ -1,5 +1,6 @@
 """How each study is judged and shown: from its table of runs to a result, its figures and its page."""
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,7 +8,7 @@ from typing import Any, Protocol
 
 import pandas as pd
 
-from harness.files import write_text
+from harness.files import write_files
 from harness.study.batch_noise import judge_batch_noise
 from harness.study.cells import BLOCK, blocks_of, read_study_runs
 from harness.study.compute_optimal import judge_compute_optimal
@@ -17,8 +18,10 @@ from harness.study.gap_study import judge_gap_study
 from harness.study.loss_page import draw_loss_figures, loss_page
 from harness.study.page import study_page
 from harness.study.repetition import judge_repetition
-from harness.study.studies import Study, read_study, study_of
+from harness.study.studies import DECLARATION, Study, read_study, study_of
 from sweeps.errors import InputError
+
+VERDICT = "verdict.json"
 
 
 class StudyResult(Protocol):
@@ -72,23 +75,8 @@ def judge_of(study: Study) -> Judge:
     return JUDGES[study.judge]
 
 
-@dataclass(frozen=True)
-class StudyResults:
-    """What a study's table says, and how it is shown.
-
-    Attributes:
-        result: what the judge returned.
-        figures: name -> image, in svg.
-        page: the page as HTML.
-    """
-
-    result: StudyResult
-    figures: dict[str, bytes]
-    page: str
-
-
-def results_of(study: Study, table: Path) -> StudyResults:
-    """Judge the table of runs of a study, and draw its figures and its page.
+def write_results(study: Study, table: Path, page: Path) -> None:
+    """Judge the table of runs of a study, and write the page, and beside it the verdict and the figures.
 
     Args:
         table: the table, beside which the study's forecasts may stand.
@@ -101,22 +89,27 @@ def results_of(study: Study, table: Path) -> StudyResults:
         raise InputError(table, "table", f"no column {BLOCK}", "the runs of a study, with the block of each")
     result = how.judge(runs, table.with_name(FORECASTS))
     figures = how.figures(runs, result)
-    return StudyResults(result, figures, how.page(study, runs, result, figures))
+    verdict = json.dumps(result.to_dict(), indent=1, allow_nan=False) + "\n"
+    texts = {page: how.page(study, runs, result, figures), page.with_name(VERDICT): verdict}
+    images = {page.with_name(f"{name}.svg"): image for name, image in figures.items()}
+    write_files({file: text.encode() for file, text in texts.items()} | images)
 
 
-def write_study_page(source: Path, to: Path | None = None) -> Path:
-    """Judge the table of runs of a study, and write its page.
+def report_study(table: Path, page: Path | None = None) -> Path:
+    """Judge the table of runs of a study whose declaration stands beside it, and write page, verdict and figures.
 
     Args:
-        source: the table, beside the study's declaration `study.yaml`.
-        to: the page; by default beside the table, with the ending .html.
+        page: by default beside the table, with the ending .html; the verdict and the figures stand beside it.
+
+    Returns:
+        the page.
 
     Raises:
         InputError: a table that is not a study's.
     """
-    declared = study_of(source)
+    declared = study_of(table)
     if declared is None:
-        raise InputError(source, "study.yaml", "absent", "the declaration of the study beside its table")
-    path = to or source.with_suffix(".html")
-    write_text(path, results_of(read_study(declared), source).page)
-    return path
+        raise InputError(table, DECLARATION, "absent", "the declaration of the study beside its table")
+    page = page or table.with_suffix(".html")
+    write_results(read_study(declared), table, page)
+    return page

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from harness.study.carry_out import carry_out
-from harness.study.judges import write_study_page
+from harness.study.judges import report_study
 from harness.study.studies import Study, read_study
 from harness.train.session import Session
 from sweeps.errors import InputError
@@ -45,15 +45,17 @@ def test_the_verdict_the_figures_and_the_page_are_written(finished):
     assert {file.stem for file in out.glob("*.svg")} == {"epochs", "decay", "claims"}
     page = (out / "runs.html").read_text()
     assert "Worth what?" in page and verdict["headline"].split(":")[0] in page
-    (out / "runs.html").unlink()
-    assert write_study_page(out / "runs.parquet").read_text() == page
+    for name in ("runs.html", "verdict.json", "epochs.svg"):
+        (out / name).unlink()
+    assert report_study(out / "runs.parquet").read_text() == page
+    assert json.loads((out / "verdict.json").read_text()) == verdict and (out / "epochs.svg").is_file()
     assert read_study(out / "study.yaml") == study
     with pytest.raises(InputError, match="the declaration of the study"):
-        write_study_page(out / "small" / "runs.parquet")
+        report_study(out / "small" / "runs.parquet")
 
 
 def test_a_study_with_an_unknown_judge_is_refused(finished):
     _, out = finished
     (out / "study.yaml").write_text(yaml.safe_dump({"name": "x", "question": "?", "sweeps": ["a"], "judge": "nobody"}))
     with pytest.raises(InputError, match="compute_optimal"):
-        write_study_page(out / "runs.parquet")
+        report_study(out / "runs.parquet")
