@@ -10,7 +10,7 @@ from harness.fit.gap_law.claims import Blocks
 from harness.fit.gap_law.surface import fit_surface
 
 # Block -> the columns whose every combination is a group. Blocks of one size of text have no slope in D.
-GROUPS: Mapping[str, tuple[str, ...]] = {
+GROUPED_BY: Mapping[str, tuple[str, ...]] = {
     "once": (),
     "architectures": ("architecture",),
     "architectures_active": ("architecture",),
@@ -58,7 +58,7 @@ def group_slopes(blocks: Blocks) -> tuple[GroupSlopes, ...]:
     own. At equal active parameters N counts these.
     """
     found = []
-    for block, columns in GROUPS.items():
+    for block, columns in GROUPED_BY.items():
         if block not in blocks:
             continue
         rows = blocks[block]
