@@ -4,8 +4,6 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import numpy as np
-
 from harness.fit.gap_law.claims import Blocks
 from harness.fit.gap_law.surface import fit_surface
 
@@ -68,13 +66,13 @@ def group_slopes(blocks: Blocks) -> tuple[GroupSlopes, ...]:
             # The rate follows the width; what differs within a block is its factor.
             rows = rows.assign(rate=(rows["lr"] / rows.groupby("N")["lr"].transform("median")).round(2))
         levels = "architecture" if block == "as_published" else None
-        for values, own in rows.groupby(list(columns)) if columns else [((), rows)]:
+        for own in [own for _, own in rows.groupby(list(columns))] if columns else [rows]:
             surface = fit_surface(own.reset_index(drop=True), levels)
             if surface is None:
                 continue
             ends = [(value, value - half, value + half) for value, half in (
                 (value, surface.half_width(se)) for value, se in map(surface.slope, (1, 2))
             )]  # fmt: skip
-            label = ", ".join(f"{name} {value}" for name, value in zip(columns, np.atleast_1d(values), strict=True))
+            label = ", ".join(f"{name} {own[name].iloc[0]}" for name in columns)
             found.append(GroupSlopes(block, label, len(own), *ends[0], *ends[1], surface.scatter))
     return tuple(found)
