@@ -117,7 +117,7 @@ class Cluster:
         """Let requeued jobs, whose last start has ended, start now and not in the two minutes that Slurm leaves them.
 
         A node refuses a job whose credential is of the second in which its last start was killed ("Job credential
-        revoked"), and the job fails: seen in one of seven starts.
+        revoked"), and the job fails: seen in two of eight starts.
         """
         time.sleep(1.5)
         for job in jobs:
