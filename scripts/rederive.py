@@ -1,4 +1,4 @@
-"""Three headline numbers of the gap law's study from its table of runs, by numpy alone.
+"""Headline numbers of the gap law's study from its table of runs, by numpy alone.
 
 python scripts/rederive.py sweeps/studies/gap/runs.parquet
 
@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow.parquet
 
 A, ALPHA, Z, BETA = 0.86, 0.31, 0.74, 0.42
-COLUMNS = ["block", "half", "status", "N_nonembedding", "D", "draw", "gap_twin", "gap_online"]
+COLUMNS = ["block", "half", "status", "N_nonembedding", "D", "gap_twin", "gap_online"]
 
 
 def main() -> None:

@@ -11,7 +11,6 @@ import pandas as pd
 from harness.fit.compare import compare
 from harness.fit.fitting import fit
 from harness.fit.gap_law.rule import TESTED_LAW
-from harness.fit.results.result import StrictJson
 from harness.fit.results.shown import finite_rows
 from harness.gaps.shared_documents import SHARED
 from harness.study.cells import BLOCK, study_cells
@@ -41,7 +40,7 @@ APART = ("nuisances", "as_published")
 
 
 @dataclass(frozen=True)
-class LawContest(StrictJson):
+class LawContest:
     """Laws on the same cells.
 
     Attributes:
@@ -55,10 +54,6 @@ class LawContest(StrictJson):
     rows: int
     ranked: list[dict[str, Any]]
     constants: list[dict[str, Any]]
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain numbers and strings."""
-        return {"cells": self.cells, "rows": self.rows, "ranked": finite_rows(self.ranked), "constants": self.constants}
 
 
 def law_contests(runs: pd.DataFrame, seed: int = 0) -> tuple[LawContest, ...]:
@@ -89,7 +84,7 @@ def _contest(name: str, runs: pd.DataFrame, laws: tuple[str, ...], seed: int) ->
     if not ranked:
         return None
     constants = [row for law in dict.fromkeys((ranked[0].law, TESTED_LAW)) for row in _constants(law, cells)]
-    return LawContest(name, len(cells), [law.to_dict() for law in ranked], constants)
+    return LawContest(name, len(cells), finite_rows(law.to_dict() for law in ranked), constants)
 
 
 def _constants(law: str, cells: pd.DataFrame) -> list[dict[str, Any]]:

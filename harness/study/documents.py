@@ -1,7 +1,6 @@
 """What part of the gap is memory of documents of which other windows were read, and not of the windows themselves."""
 
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -36,10 +35,6 @@ class DocumentShare:
     share: float
     low: float
     high: float
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain numbers and strings."""
-        return asdict(self)
 
 
 def document_shares(runs: pd.DataFrame) -> list[DocumentShare]:

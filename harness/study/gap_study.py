@@ -91,10 +91,10 @@ class GapVerdict(StrictJson):
             "claims": [claim.to_dict() for claim in self.claims],
             "online": [claim.to_dict() for claim in self.online],
             "checks": [asdict(check) for check in self.checks],
-            "laws": [contest.to_dict() for contest in self.laws],
-            "slopes": [group.to_dict() for group in self.slopes],
+            "laws": [asdict(contest) for contest in self.laws],
+            "slopes": [asdict(group) for group in self.slopes],
             "memory": self.memory,
-            "documents": [share.to_dict() for share in self.documents],
+            "documents": [asdict(share) for share in self.documents],
             "forecasts": None if self.forecasts is None else self.forecasts.to_dict(),
         }
 

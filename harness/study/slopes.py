@@ -1,11 +1,10 @@
 """The powers of N and D in the gaps of every group of cells, without a law: what the law says of them at a glance."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
-from harness.fit.gap_law.claims import Blocks
-from harness.fit.gap_law.surface import fit_surface
+from harness.fit.gap_law.claims import IN_D, IN_N, Blocks
+from harness.fit.gap_law.surface import Surface, fit_surface
 
 # Block -> the columns whose every combination is a group. Blocks of one size of text have no slope in D.
 GROUPED_BY: Mapping[str, tuple[str, ...]] = {
@@ -44,10 +43,6 @@ class GroupSlopes:
     in_d_high: float
     scatter: float
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain numbers and strings."""
-        return asdict(self)
-
 
 def group_slopes(blocks: Blocks) -> tuple[GroupSlopes, ...]:
     """The slopes of every group that has gaps clear enough and sizes that vary.
@@ -70,9 +65,17 @@ def group_slopes(blocks: Blocks) -> tuple[GroupSlopes, ...]:
             surface = fit_surface(own.reset_index(drop=True), levels)
             if surface is None:
                 continue
-            ends = [(value, value - half, value + half) for value, half in (
-                (value, surface.half_width(se)) for value, se in map(surface.slope, (1, 2))
-            )]  # fmt: skip
             label = ", ".join(f"{name} {own[name].iloc[0]}" for name in columns)
-            found.append(GroupSlopes(block, label, len(own), *ends[0], *ends[1], surface.scatter))
+            found.append(
+                GroupSlopes(
+                    block, label, len(own), *_interval(surface, IN_N), *_interval(surface, IN_D), surface.scatter
+                )
+            )
     return tuple(found)
+
+
+def _interval(surface: Surface, column: int) -> tuple[float, float, float]:
+    """A slope and its 95 % interval."""
+    value, se = surface.slope(column)
+    half = surface.half_width(se)
+    return value, value - half, value + half

@@ -3,10 +3,12 @@
 A gap law's exponents are slopes of log G; the regressions here ask for them without asking for a law. A gap that is not
 clearly above zero has no logarithm with a normal error. It enters by its distance from the expected gap, as a share of
 the latter, which is the same to first order (the working response of a generalised linear model with a logarithmic
-link), and has little weight. Groups of cells
-(architectures, tokenizers) are compared point by point: every group has the same cells in N and D, and each such point
-has a level of its own, so that the form of the gap in N and D does not matter. Cells scatter by their errors, by the
-errors that they share because they were measured on the same documents (`G_shared`), and by a scatter of their own.
+link), and has little weight.
+
+Groups of cells (architectures, tokenizers) are compared point by point: every group has the same cells in N and D, and
+each such point has a level of its own, so that the form of the gap in N and D does not matter. Cells scatter by their
+errors, by the errors that they share because they were measured on the same documents (`G_shared`), and by a scatter of
+their own.
 """
 
 from collections.abc import Sequence

@@ -1,6 +1,7 @@
 """Which law describes gaps best, on simulated tables of runs whose law is known."""
 
 import json
+from dataclasses import asdict
 
 import numpy as np
 import pandas as pd
@@ -53,7 +54,7 @@ def test_the_true_form_is_the_best_and_its_constants_are_found():
     for name, truth in {"c": 0.4, "b": 0.1, "r": 1.2}.items():
         assert found[name]["low"] <= truth <= found[name]["high"] and found[name]["high"] - found[name]["low"] < 0.1
     assert {row["law"] for row in everything.constants} == {best, "gap"}
-    json.dumps([contest.to_dict() for contest in contests.values()], allow_nan=False)
+    json.dumps([asdict(contest) for contest in contests.values()], allow_nan=False)
 
 
 def test_tables_with_too_few_cells_have_no_contest():
