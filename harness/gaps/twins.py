@@ -33,16 +33,20 @@ def pair_files(out: Path, config: RunConfig, own: DocumentLosses) -> dict[Path, 
     if config.steps not in other.steps:
         return {}
     pairs = {config: (own, other), twin: (other, own)}
+    # Every pair has its own halves for its placebos: with the same halves in all, the draws of a cell were not
+    # independent, and what its documents have by chance in common with one half of the text stayed in their mean.
+    seed = int(min(config.run_id, twin.run_id), 16)
     return {
-        run_folder(out, run.run_id) / "pair.json": json_bytes(measure_pair(losses, losses_of_twin, run.steps))
+        run_folder(out, run.run_id) / "pair.json": json_bytes(measure_pair(losses, losses_of_twin, run.steps, seed))
         for run, (losses, losses_of_twin) in pairs.items()
     }
 
 
-def measure_pair(own: DocumentLosses, twin: DocumentLosses, step: int) -> dict[str, float | None]:
+def measure_pair(own: DocumentLosses, twin: DocumentLosses, step: int, seed: int) -> dict[str, float | None]:
     """The content of pair.json for a run, in nats per token, or in bits per byte if the name ends in `_bpb`.
 
-    The placebos are the same estimators between two halves of the held-out text, which neither run has seen.
+    The placebos are the same estimators between two halves of the held-out text, which neither run has seen, drawn with
+    the seed.
     document_sd and paired_sd, the standard deviations over groups of documents of a mean loss and of a mean difference,
     are computed back from the standard errors.
     """
@@ -51,7 +55,7 @@ def measure_pair(own: DocumentLosses, twin: DocumentLosses, step: int) -> dict[s
     for suffix, (seen, other, heldout) in (("", nats), ("_bpb", loss_differences(own, twin, step, bits=True))):
         values |= gap_columns(f"gap_twin{suffix}", twin_gap(seen, other))
         values |= gap_columns(f"gap_control{suffix}", control_gap(seen, heldout))
-    placebo = placebo_gaps(own, twin, step, 0)
+    placebo = placebo_gaps(own, twin, step, seed)
     values |= {
         **gap_columns("placebo_twin", placebo["twin"]),
         **gap_columns("placebo_control", placebo["control"]),

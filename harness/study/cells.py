@@ -76,8 +76,9 @@ def study_cells(runs: pd.DataFrame, units: str = "tokens") -> pd.DataFrame:
     `G` and `G_se` are the mean over the draws and its error (`harness.gaps.replicates`). `L` and `L_se` are those of
     the held-out loss, whose relative spread between draws is moderated over all cells in the same way, so that a cell
     of a single draw has an error too (None if too few cells have several draws). `gap_online` and `gap_online_se` are
-    the mean of the online gaps with the error from their spread. `converged` says whether the gaps of all draws had
-    settled. If the table has the documents of its gaps, `G_shared` holds the errors that cells share
+    the mean of the online gaps with the error from their spread. `placebo_gap`, `placebo_se` and `placebo_degrees` are
+    the twin gap between two halves of held-out text, which is 0, measured as the gap is. `converged` says whether the
+    gaps of all draws had settled. If the table has the documents of its gaps, `G_shared` holds the errors that cells share
     (`harness.gaps.shared_documents`).
 
     Args:
@@ -96,6 +97,9 @@ def study_cells(runs: pd.DataFrame, units: str = "tokens") -> pd.DataFrame:
     table = table.assign(G=[gap.gap for gap in found], G_se=[gap.se for gap in found])
     table["degrees"] = [gap.degrees for gap in found]
     table["L_se"] = _loss_errors(cells)
+    placebos = cell_gaps([_placebos(cell) for cell in cells])
+    for name in ("gap", "se", "degrees"):
+        table[f"placebo_{name}"] = [getattr(placebo, name) for placebo in placebos]
     return table.assign(**{SHARED: _shared(cells)}) if PARTS in runs.columns else table
 
 
@@ -108,9 +112,14 @@ def _row(cell: pd.DataFrame) -> dict:
     row |= {"draws": len(cell), "L": cell["L"].mean(), "converged": bool(cell["converged"].all())}
     row["gap_online"] = float(online.mean()) if len(online) else None
     row["gap_online_se"] = float(online.std(ddof=1) / len(online) ** 0.5) if len(online) > 1 else None
-    for name in ("gap_probe", "placebo_twin", "placebo_twin_se", "gap_drift", "noise_scale"):
+    for name in ("gap_probe", "gap_drift", "noise_scale"):
         row[name] = cell[name].mean()
     return row
+
+
+def _placebos(cell: pd.DataFrame) -> Draws:
+    known = cell.dropna(subset=["placebo_twin", "placebo_twin_se"])
+    return Draws(known["placebo_twin"].to_numpy(float), known["placebo_twin_se"].to_numpy(float))
 
 
 def _loss_errors(cells: list[pd.DataFrame]) -> list[float | None]:

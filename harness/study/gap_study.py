@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy.stats import binomtest
+from scipy.stats import binomtest, t
 
 from harness.fit.gap_law.claims import Blocks, judge_claims
 from harness.fit.gap_law.rulings import JudgedClaim, Ruling
@@ -129,12 +129,21 @@ def by_online(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def instrument_checks(runs: pd.DataFrame, blocks: Blocks, seed: int = 0) -> tuple[Check, ...]:
-    """The checks that data allow: placebos of all runs, and N permuted among the cells of text read once."""
+    """The checks that data allow: placebos of pairs and of cells, and N permuted among the cells of text read once.
+
+    Pairs are tested by their errors from within, cells by their errors from the spread between draws, which are the
+    errors of the gaps that claims are judged by.
+    """
     checks = []
-    placebo = runs.dropna(subset=["placebo_twin", "placebo_twin_se"])
-    if len(placebo):
-        scores = np.abs(placebo["placebo_twin"].to_numpy(float) / placebo["placebo_twin_se"].to_numpy(float))
-        checks.append(_check("gaps between two halves of held-out text, which no model has read", scores > 1.96))
+    pairs = runs.dropna(subset=["placebo_twin", "placebo_twin_se"])
+    if len(pairs):
+        scores = np.abs(pairs["placebo_twin"].to_numpy(float) / pairs["placebo_twin_se"].to_numpy(float))
+        checks.append(_check("pairs of twins: the gap between two halves of held-out text, which is 0", scores > 1.96))
+    cells = pd.concat(blocks.values()).dropna(subset=["placebo_gap", "placebo_se"])
+    if len(cells):
+        scores = (cells["placebo_gap"] / cells["placebo_se"]).abs().to_numpy(float)
+        beyond = scores > t.ppf(0.975, cells["placebo_degrees"].to_numpy(float))
+        checks.append(_check("cells, means of pairs: the same gap by the error from the spread between draws", beyond))
     if "once" in blocks:
         rng, rows, found = np.random.default_rng(seed), blocks["once"], []
         for _ in range(N_PERMUTATIONS):

@@ -70,7 +70,7 @@ def measure_twins(world: TwinWorld, rng: np.random.Generator) -> dict[str, Any]:
     of_run = _documents(run, tokens, ("seen", "other", "heldout"))
     of_twin = _documents(twin, tokens, ("other", "seen", "heldout"))
     series = pd.DataFrame({"train_loss": losses})
-    return measure(config, TextFacts(1.0, 0.0, *groups), series, of_run) | measure_pair(of_run, of_twin, STEPS)
+    return measure(config, TextFacts(1.0, 0.0, *groups), series, of_run) | measure_pair(of_run, of_twin, STEPS, 0)
 
 
 def _drift(world: TwinWorld, step: float) -> float:

@@ -61,7 +61,7 @@ def swapped(its: DocumentLosses) -> DocumentLosses:
 def test_both_find_the_gap_whatever_the_lead(gap, lead):
     own, its = pair(gap, lead)
     its = swapped(its)
-    mine, theirs = (cast(dict[str, float], measure_pair(*both, STEPS)) for both in ((own, its), (its, own)))
+    mine, theirs = (cast(dict[str, float], measure_pair(*both, STEPS, 0)) for both in ((own, its), (its, own)))
     assert mine["gap_twin"] == pytest.approx(theirs["gap_twin"]) and mine["gap_twin_se"] == theirs["gap_twin_se"]
     for found in (mine, theirs):
         for name in ("gap_twin", "gap_control"):
@@ -76,7 +76,7 @@ def test_both_find_the_gap_whatever_the_lead(gap, lead):
 def test_losses_of_other_windows_are_not_compared():
     own, its = pair(0.1, 0.0)
     with pytest.raises(ValueError, match="other windows"):
-        measure_pair(own, its, STEPS)
+        measure_pair(own, its, STEPS, 0)
 
 
 def test_the_gap_by_recency_is_that_of_each_halving():
