@@ -78,8 +78,8 @@ def study_cells(runs: pd.DataFrame, units: str = "tokens") -> pd.DataFrame:
     of a single draw has an error too (None if too few cells have several draws). `gap_online` and `gap_online_se` are
     the mean of the online gaps with the error from their spread. `placebo_gap`, `placebo_se` and `placebo_degrees` are
     the twin gap between two halves of held-out text, which is 0, measured as the gap is. `converged` says whether the
-    gaps of all draws had settled. If the table has the documents of its gaps, `G_shared` holds the errors that cells share
-    (`harness.gaps.shared_documents`).
+    gaps of all draws had settled. If the table has the documents of its gaps, `G_shared` holds the errors that cells
+    share (`harness.gaps.shared_documents`).
 
     Args:
         runs: what `study_runs` returns, as it is or read back from parquet.

@@ -93,6 +93,7 @@ def test_a_fit_is_used_in_memory_and_from_its_file(runs, tmp_path):
         assert 6 * budget["N"] * budget["D"] == pytest.approx(1e20, rel=1e-6)
 
 
+@pytest.mark.slow
 def test_laws_are_compared_and_groups_fitted(runs):
     rows = harness.read_runs(runs, "chinchilla", set={"N": "params"})
     assert [row.law for row in harness.compare(rows, ["kaplan_floor", "chinchilla"])][0] == "chinchilla"

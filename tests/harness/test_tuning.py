@@ -27,6 +27,7 @@ def spec(lab, tmp_path_factory):
     return file
 
 
+@pytest.mark.slow
 def test_a_tuned_sweep(spec, lab, isogap, tmp_path, monkeypatch):
     out, answer = tmp_path / "tuned", tmp_path / "rates.json"
     # Rates far too low: the best is the last that was tried, and no number is claimed.

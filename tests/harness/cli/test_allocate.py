@@ -68,6 +68,7 @@ def test_the_given_flops_and_noise_are_used(folder, isogap):
     assert width[0] != width[1] and not {w["code"] for w in noisier["warnings"]} & {"noise_unknown"}
 
 
+@pytest.mark.slow
 def test_a_table_of_tokens_and_flops_has_its_sizes_computed(isogap, tmp_path):
     """A loss whose best D is 2.8e9 (C/1e18)^.54, so that N* ~ C^.46; C = 6 N D, and no column of N."""
     flops, x = (grid.ravel() for grid in np.meshgrid([1e18, 3e18, 1e19, 3e19], np.linspace(-1.2, 1.2, 5)))

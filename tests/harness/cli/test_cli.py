@@ -207,6 +207,7 @@ def test_a_fit_finds_the_law_its_rows_were_made_from(fits):
     assert json.loads(fits["gap"].read_text())["holdout"]["mean_abs_relative_error"] < 0.2
 
 
+@pytest.mark.slow
 def test_compare_ranks_the_laws(table, isogap, tmp_path):
     path = tmp_path / "ranks.json"
     ended = isogap("compare", table, "--laws", "chinchilla, saturating", "--set", "N=params", "--json", path)

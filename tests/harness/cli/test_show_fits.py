@@ -33,6 +33,7 @@ def groups(table, tmp_path_factory, call_isogap):
     return path
 
 
+@pytest.mark.slow
 def test_predictions_of_a_fit_by_groups(groups, isogap):
     rows = json.loads(isogap("predict", groups, "--at", "N=100M,D=10B", "--json").out)
     at = {row["corpus"]: row["prediction"] for row in rows}
@@ -94,6 +95,7 @@ def test_points_take_roles_by_hand(groups, isogap, tmp_path):
     assert missing.status == 2 and "expected a column for the role D (--set D=...)" in missing.err
 
 
+@pytest.mark.slow
 def test_rankings_by_group(table, isogap, tmp_path):
     path = tmp_path / "ranks.json"
     ended = isogap("compare", table, "--laws", "chinchilla,kaplan", "--by", "corpus", "--json", path)

@@ -112,6 +112,7 @@ def test_a_condition_writes_no_file(tmp_path, isogap, monkeypatch):
     assert ended.status == 2 and [file.name for file in tmp_path.iterdir()] == ["runs.csv"]
 
 
+@pytest.mark.slow
 def test_unique_tokens_that_are_rounded_are_no_size_of_their_own(tmp_path, isogap):
     """U differs from a constant by 0.03 %, as tokens that were counted and tokens that were reported do."""
     table = PLAIN.assign(U=1e9 * (1 + 3e-4 * np.resize([0, 1, -1], 20)))

@@ -40,6 +40,7 @@ def test_a_picture_in_dots(fitted, tmp_path):
     assert struct.unpack(">II", content[16:24]) == tuple(round(inches * DOTS_PER_INCH) for inches in SIZE)
 
 
+@pytest.mark.slow
 def test_a_picture_in_lines_is_the_same_twice(fitted, tmp_path):
     for name in ("one.svg", "two.svg"):
         assert fitted(tmp_path / name, "--holdout", "`size_$x$` > 5e8").status == 0

@@ -15,6 +15,8 @@ from harness.report.gather import read_any_table
 from harness.report.table_page import headline
 from sweeps.errors import InputError
 
+pytestmark = pytest.mark.slow
+
 # Chinchilla's law with a known optimum: N* = G (C/6)^(beta/(alpha + beta)), G = (alpha A/(beta B))^(1/(alpha + beta)).
 E, A, B, ALPHA, BETA = 1.8, 480.0, 2085.0, 0.35, 0.37
 BUDGETS = (1e18, 1e19, 1e20, 1e21, 1e22)

@@ -48,6 +48,7 @@ def test_every_block_has_a_folder_and_the_table_all_runs(finished):
     assert len(json.loads((out / "verdict.json").read_text())["claims"]) == 15
 
 
+@pytest.mark.slow
 def test_on_another_machine_only_blocks_that_the_table_lacks_are_run(finished, lab, tmp_path):
     declared, out = finished
     table = pd.read_parquet(out / "runs.parquet")

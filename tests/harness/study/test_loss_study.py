@@ -28,6 +28,7 @@ def finished(lab, tmp_path_factory):
     return study, folder / "out"
 
 
+@pytest.mark.slow
 def test_the_table_has_the_curve_of_every_run(finished):
     _, out = finished
     table = pd.read_parquet(out / "runs.parquet")

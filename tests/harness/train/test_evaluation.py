@@ -30,6 +30,7 @@ def accelerated(monkeypatch):
 
 
 @pytest.mark.usefixtures("accelerated", "hurried")
+@pytest.mark.slow
 def test_runs_evaluated_together_have_the_losses_of_their_models():
     mesh = mesh_for(4, 2)
     layout = layout_of(SHAPE, 4, mesh)

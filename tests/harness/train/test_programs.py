@@ -152,6 +152,7 @@ def test_how_steps_are_cut_into_dispatches_does_not_matter(together, four, confi
         assert_same_bits(one(together, place), one(again, place))
 
 
+@pytest.mark.slow
 def test_two_devices_compute_what_one_does(together, four, config):
     narrow = programs(Key(SHAPE, 4, Compute(), mesh_for(4, config.batch, jax.devices()[:1])))
     assert dict(narrow.mesh.shape) == {"run": 1, "data": 1}

@@ -52,6 +52,7 @@ def on_shared_documents(seed: int) -> pd.DataFrame:
     return pd.DataFrame({"D": tokens, "G": gaps, "G_se": 1e-3, "G_shared": [*map(tuple, shared)]})
 
 
+@pytest.mark.slow
 def test_errors_from_shared_documents_are_as_large_as_the_spread_of_the_estimates():
     found, told, alone = [], [], []
     for seed in range(60):

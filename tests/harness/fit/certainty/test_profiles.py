@@ -36,6 +36,7 @@ def refitted(runs: pd.DataFrame, start: dict[str, float], held: str, value: floa
 
 
 @pytest.mark.parametrize("held", NAMES)
+@pytest.mark.slow
 def test_a_profile_is_the_least_loss_at_each_value(held):
     runs = isoflop_runs(1)
     result = fit(runs, "chinchilla", objective="log_squares", sensitivity=False)

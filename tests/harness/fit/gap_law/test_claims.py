@@ -45,6 +45,7 @@ def design():
 
 
 @pytest.mark.parametrize("name", sorted(CLAIM_WORLDS))
+@pytest.mark.slow
 def test_a_simulated_study_gets_the_right_words(design, name):
     world = CLAIM_WORLDS[name]
     sharp = {block: rows.assign(G_se=0.0006) for block, rows in design.items()}

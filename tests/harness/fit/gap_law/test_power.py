@@ -44,6 +44,7 @@ def test_four_times_the_draws_halve_the_errors_and_answers_end_the_search():
     assert f"{found.times_needed:g} times the draws would answer" in "\n".join(found.lines())
 
 
+@pytest.mark.slow
 def test_cells_on_a_line_cannot_answer_and_it_is_said_why():
     n = np.geomspace(1e4, 1e7, 24)
     cells = pd.DataFrame({"N": n, "D": 20 * n, "U": 20 * n, "G_se": 0.01 * predict_gap(n, 20 * n)})

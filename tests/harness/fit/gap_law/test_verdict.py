@@ -10,6 +10,8 @@ from harness.fit.gap_law.judge import ErrorKind
 from harness.fit.gap_law.nulls import judge_simulated
 from harness.fit.gap_law.verdict import verdict
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def found(crossing):

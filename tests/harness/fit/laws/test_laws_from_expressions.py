@@ -98,6 +98,7 @@ def test_an_expression_without_consistent_units_is_fitted_on_raw_columns():
     assert curve.parameters["s"].estimate == pytest.approx(direct[1], rel=1e-3)
 
 
+@pytest.mark.slow
 def test_an_expression_is_a_law_to_everyone_else(losses):
     """Through JSON and back, in a comparison, with a constant held, in a prediction."""
     table = losses(0)

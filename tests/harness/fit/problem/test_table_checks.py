@@ -20,6 +20,7 @@ def test_sound_rows_raise_no_suspicion(losses):
     assert codes(losses(1)) == set()
 
 
+@pytest.mark.slow
 def test_losses_per_byte_among_losses_per_token_are_seen_and_a_wide_range_is_not(losses):
     """A factor of 4.2 (bytes a token, in nats against nats); losses that merely span a decade are one group."""
     table = losses(2)
@@ -49,6 +50,7 @@ def test_rows_that_stand_twice_are_counted(losses):
     row=st.integers(0, 59),
     seed=st.integers(0, 5),
 )
+@pytest.mark.slow
 def test_every_fault_of_a_file_is_one_line_or_a_named_warning(losses, tmp_path_factory, fault, column, row, seed):
     table = losses(seed, rows=60)
     if fault == "missing":

@@ -48,6 +48,7 @@ def test_the_true_law_meets_larger_runs_best(losses):
     assert ranked[0].heldout_error is not None and ranked[0].heldout_error < 0.01
 
 
+@pytest.mark.slow
 def test_rows_the_user_holds_out_rank_instead_of_windows(losses):
     table = losses(5)
     ranked = compare(["tied", "chinchilla"], table, holdout="N > 2e8")

@@ -25,6 +25,7 @@ def codes(runs: pd.DataFrame) -> dict[str, str]:
     return {warning.code: warning.message for warning in fit(runs, "chinchilla", sensitivity=False).warnings}
 
 
+@pytest.mark.slow
 def test_a_column_that_matters_is_named():
     message = codes(table(0, 1.2))["residuals_by_group"]
     assert "optimizer" in message and "adam -" in message and "sgd +" in message and "--by optimizer" in message

@@ -40,6 +40,7 @@ def test_checkpoints_are_told_from_final_losses(losses):
     assert result.checklist["collection"]["share of intermediate checkpoints"] == pytest.approx(2 / 3, abs=1e-3)
 
 
+@pytest.mark.slow
 def test_the_checklist_counts_what_a_referee_asks(losses):
     table = losses(4).assign(seed=1, domain="web")
     answers = fit("chinchilla", table, holdout="N > 5e8", bootstrap=0).checklist
@@ -60,6 +61,7 @@ def test_a_missing_term_shows_in_the_residuals(losses):
 
 
 @pytest.mark.parametrize(("rows", "tried"), [(6, False), (7, True)])
+@pytest.mark.slow
 def test_an_alternative_law_with_too_few_rows_is_not_tried(losses, rows, tried):
     """Six rows fit the five constants of Chinchilla's law and not the six of `skaling`: the fit stands all the same."""
     result = fit("chinchilla", losses(6, rows=rows), bootstrap=0)
@@ -87,6 +89,7 @@ def test_a_law_with_constants_of_groups_has_choices_too():
     assert all(case.prediction is not None for case in result.sensitivity)
 
 
+@pytest.mark.slow
 def test_a_size_of_zero_has_no_decades_and_the_result_is_strict_json():
     size = np.concatenate([[0.0], 200.0 * 2.0 ** np.arange(14)])
     noise = np.exp(0.01 * np.random.default_rng(0).standard_normal(15))

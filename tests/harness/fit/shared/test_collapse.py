@@ -87,6 +87,7 @@ def crossed(crossing):
     return judge_collapse(crossing(0), permutations=99)
 
 
+@pytest.mark.slow
 def test_a_collapse_of_any_shape_finds_the_exponents(crossed):
     assert crossed.alpha.identified and crossed.alpha.estimate == pytest.approx(0.31, abs=0.02)
     assert crossed.z.identified and crossed.z.estimate == pytest.approx(0.74, abs=0.05)
