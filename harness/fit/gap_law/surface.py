@@ -181,8 +181,11 @@ def _scatter(design, logs, noise, degrees: int) -> float:
 
 def scatter_interval(
     residual: Float[np.ndarray, "rows"], error: Float[np.ndarray, "rows"], degrees: int
-) -> tuple[float, float, float]:
+) -> tuple[float, float, float | None]:
     """(Estimate, low, high) of the scatter of residuals beyond their errors: 95 %, by the Q profile (Viechtbauer 2007).
+
+    The upper end is None where residuals are so much smaller than their errors that no scatter would be in the
+    interval: the errors are then too large to tell one.
 
     Args:
         degrees: rows minus the constants that were fitted to them.
@@ -196,4 +199,5 @@ def scatter_interval(
             return 0.0 if excess(0.0) <= 0 else MOST_SCATTER
         return float(brentq(excess, 0.0, MOST_SCATTER))  # pyright: ignore[reportArgumentType]
 
-    return at(float(degrees)), at(float(chi2.ppf(0.975, degrees))), at(float(chi2.ppf(0.025, degrees)))
+    high = at(float(chi2.ppf(0.025, degrees)))
+    return at(float(degrees)), at(float(chi2.ppf(0.975, degrees))), high if high > 0 else None

@@ -118,4 +118,4 @@ def test_the_interval_of_the_scatter_covers_it():
         _, low, high = scatter_interval(residual, error, 30)
         hits += low <= 0.08 <= high
     assert 0.92 <= hits / 400 <= 0.98
-    assert scatter_interval(np.zeros(10), np.full(10, 0.1), 10) == (0.0, 0.0, 0.0)
+    assert scatter_interval(np.zeros(10), np.full(10, 0.1), 10) == (0.0, 0.0, None)
