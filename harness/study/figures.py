@@ -116,13 +116,24 @@ def once_figure(rows: pd.DataFrame) -> "Figure":
             lw=1,
         )  # fmt: skip
     left.set(xscale="log", yscale="log", xlabel="D, tokens (each read once)", ylabel="gap, nats per token")
-    left.set_title("measured (marks) and as the law says (dashed)", loc="left", fontsize=9)
-    left.legend(fontsize=7, frameon=False, ncols=2)
+    left.set_title("measured (marks), and as the law says (dashed)", loc="left", fontsize=9)
+    left.legend(*(found[::-1] for found in left.get_legend_handles_labels()), fontsize=7, frameon=False, ncols=2)
     right.axhline(1, color=INK, lw=1, ls=(0, (4, 3)))
     right.axvline(1, color=FAINT, lw=0.8)
     right.set(xscale="log", yscale="log", xlabel="u = D/N$^{0.74}$", ylabel="gap over the law's")
-    right.set_title("the law would be the dashed line", loc="left", fontsize=9)
+    right.set_title("if the law held, all marks would lie on the dashed line", loc="left", fontsize=9)
+    for axes in (left, right):
+        _plain_ticks(axes)
     return figure
+
+
+def _plain_ticks(axes: Any) -> None:
+    """Mark 1, 2 and 5 of every decade of a logarithmic vertical axis with plain numbers."""
+    from matplotlib.ticker import LogLocator, NullFormatter
+
+    axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axes.yaxis.set_major_formatter("{x:g}")
+    axes.yaxis.set_minor_formatter(NullFormatter())
 
 
 def epochs_figure(rows: pd.DataFrame) -> "Figure":
@@ -140,6 +151,7 @@ def epochs_figure(rows: pd.DataFrame) -> "Figure":
             axes.plot(own["epochs"], law, color=colour, lw=1, ls=(0, (4, 3)), alpha=0.8)
         axes.set(xscale="log", yscale="log", xlabel="epochs D/U", ylabel="gap, nats per token")
         axes.set_title(f"{title}: {role} = {chosen[role].median():,.0f}; the law dashed", loc="left", fontsize=9)
+        _plain_ticks(axes)
     left.legend(fontsize=7, frameon=False)
     return figure
 
