@@ -1,0 +1,61 @@
+"""The verdicts in the repository are those of the tables beside them, and numpy alone finds their main numbers."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rederive import rederive
+
+from harness.study.judges import report_study
+
+STUDIES = Path(__file__).parents[3] / "sweeps" / "studies"
+JUDGED = sorted(file.parent for file in STUDIES.glob("*/verdict.json"))
+GAP = STUDIES / "gap"
+INPUTS = ("runs.parquet", "study.yaml", "forecasts.jsonl")
+
+
+def same(found: Any, committed: Any, where: str) -> None:
+    """Words are the same, and numbers agree to one in a thousand: processors round sums in other orders."""
+    if isinstance(committed, dict):
+        assert found.keys() == committed.keys(), where
+        for name, value in committed.items():
+            same(found[name], value, f"{where}.{name}")
+    elif isinstance(committed, list):
+        assert len(found) == len(committed), where
+        for place, value in enumerate(committed):
+            same(found[place], value, f"{where}[{place}]")
+    elif isinstance(committed, float):
+        assert found == pytest.approx(committed, rel=1e-3, abs=1e-6), where
+    else:
+        assert found == committed, where
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("folder", JUDGED, ids=lambda folder: folder.name)
+def test_the_committed_table_gives_the_committed_verdict(folder, tmp_path):
+    for name in INPUTS:
+        if (folder / name).is_file():
+            shutil.copy(folder / name, tmp_path)
+    report_study(tmp_path / "runs.parquet")
+    committed = json.loads((folder / "verdict.json").read_text())
+    same(json.loads((tmp_path / "verdict.json").read_text()), committed, "verdict")
+    assert {file.name for file in tmp_path.glob("*.svg")} == {file.name for file in folder.glob("*.svg")}
+
+
+def test_numpy_alone_finds_the_main_numbers():
+    verdict = json.loads((GAP / "verdict.json").read_text())
+    evidence = {each["name"]: each["estimate"] for claim in verdict["claims"] for each in claim["evidence"]}
+    once = next(group for group in verdict["slopes"] if group["block"] == "once")
+    expected = {
+        "gap over the law's": evidence["the gap over the law's"],
+        "online gap over twin gap": evidence["the online gap over the twin gap"],
+        "power of N in the gap": once["in_n"],
+        "power of D in the gap": once["in_d"],
+    }
+    found = rederive(str(GAP / "runs.parquet"))
+    assert found.keys() == expected.keys()
+    for name, (value, error) in found.items():
+        # The same runs, other weights: the difference is a part of the error.
+        assert abs(value - expected[name]) < error, name
