@@ -1,6 +1,7 @@
 """Twins and controls of simulated documents with a known gap, and of hand-made recencies."""
 
 import dataclasses
+import json
 import math
 from typing import Any, cast
 
@@ -8,8 +9,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from harness.gaps import twins
 from harness.gaps.document_losses import DocumentLosses, documents_of
-from harness.gaps.twins import measure_pair, midway_gaps, placebo_gaps, recency, trajectory
+from harness.gaps.twins import measure_pair, midway_gaps, pair_files, placebo_gaps, recency, trajectory
 from harness.theory.twin_worlds import TwinWorld, measure_twins, try_estimators
 from models.config import make_config
 from sweeps.config import DataConfig, OptimizerConfig, RunConfig
@@ -71,6 +73,24 @@ def test_both_find_the_gap_whatever_the_lead(gap, lead):
         assert found["paired_sd"] == pytest.approx(0.05, rel=0.3) and found["document_sd"] == pytest.approx(
             0.5, rel=0.3
         )
+
+
+def test_every_pair_has_halves_of_its_own_for_its_placebo(monkeypatch, tmp_path):
+    """What single documents have, by chance, in common with one half of the text is no gap in the mean over pairs."""
+    random = np.random.default_rng(0)
+    closer = random.normal(0.0, 0.2, 60)  # every pair is evaluated on the same held-out documents
+    placebos = []
+    for seed in range(80):
+        own = {name: np.full(60, 3.0) for name in ("seen", "other", "heldout")}
+        twin = own | {"heldout": 3.0 - closer - random.normal(0.0, 0.02, 60)}
+        losses = swapped(documents(twin))
+        monkeypatch.setattr(twins, "read_documents", lambda _, losses=losses: losses)
+        files = pair_files(tmp_path, config().model_copy(update={"seed": seed}), documents(own))
+        first, second = (json.loads(content)["placebo_twin"] for content in files.values())
+        assert first == pytest.approx(-second)
+        placebos.append(first)
+    assert abs(np.mean(placebos)) < 3 * np.std(placebos, ddof=1) / len(placebos) ** 0.5
+    assert np.std(placebos, ddof=1) == pytest.approx(0.2 / 60**0.5, rel=0.3)
 
 
 def test_losses_of_other_windows_are_not_compared():
