@@ -33,9 +33,19 @@ def test_a_claim_of_several_parts_falls_with_one_and_stands_with_all():
 
 def test_a_common_ratio_is_the_weighted_mean_and_scatter_raises_its_error():
     assert common_ratio([1.0, 1.1], [0.1, 0.1]) == pytest.approx((1.05, 0.1 / math.sqrt(2)))
-    # By hand: the sum of squares is 50, one degree of freedom, so the spread is (50 - 1)/100 = 0.49.
+    # By hand: the sum of squares is 0.5 over the variance, one degree of freedom, so the variance is 0.01 + 0.49.
     assert common_ratio([1.0, 2.0], [0.1, 0.1]) == pytest.approx((1.5, math.sqrt((0.01 + 0.49) / 2)))
     assert common_ratio([3.0], [0.5]) == pytest.approx((3.0, 0.5))
+
+
+def test_the_mean_of_ratios_whose_errors_grow_with_them_has_an_honest_error():
+    """Log-normal ratios with errors of 5 %; by the weights of the errors alone half of the intervals miss the mean."""
+    rng, hits = np.random.default_rng(0), 0
+    for _ in range(300):
+        ratio = np.exp(rng.normal(1.3, 0.8, 32))
+        mean, se = common_ratio(ratio, 0.05 * ratio)
+        hits += abs(mean - np.exp(1.3 + 0.8**2 / 2)) < 1.96 * se
+    assert hits / 300 > 0.85
 
 
 @pytest.fixture(scope="module")
