@@ -1,6 +1,7 @@
 """The verdicts in the repository are those of the tables beside them, and numpy alone finds their main numbers."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from harness.study.judges import report_study
 STUDIES = Path(__file__).parents[3] / "sweeps" / "studies"
 JUDGED = sorted(file.parent for file in STUDIES.glob("*/verdict.json"))
 GAP = STUDIES / "gap"
+README = GAP / "README.md"
 INPUTS = ("runs.parquet", "study.yaml", "forecasts.jsonl")
 
 
@@ -42,6 +44,12 @@ def test_the_committed_table_gives_the_committed_verdict(folder, tmp_path):
     committed = json.loads((folder / "verdict.json").read_text())
     same(json.loads((tmp_path / "verdict.json").read_text()), committed, "verdict")
     assert {file.name for file in tmp_path.glob("*.svg")} == {file.name for file in folder.glob("*.svg")}
+
+
+def test_the_page_says_the_words_of_the_verdict():
+    claims = json.loads((GAP / "verdict.json").read_text())["claims"]
+    said = dict(re.findall(r"^\| (S0-\d+) [^|]*\| (not supported|not resolved|supported)", README.read_text(), re.M))
+    assert said == {claim["id"]: claim["ruling"].replace("_", " ") for claim in claims}
 
 
 def test_numpy_alone_finds_the_main_numbers():
