@@ -1,5 +1,6 @@
 """The verdict of the gap law's study: every claim, the checks of the instrument, and the law that describes the gap."""
 
+from collections import Counter
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import binomtest, t
 
-from harness.fit.gap_law.claims import Blocks, judge_claims
+from harness.fit.gap_law.claims import ARITHMETIC, Blocks, judge_claims
 from harness.fit.gap_law.rulings import JudgedClaim, Ruling
 from harness.fit.gap_law.surface import fit_surface
 from harness.fit.quantities.memorised import memory_of_models
@@ -74,7 +75,8 @@ class GapVerdict(StrictJson):
     @property
     def headline(self) -> str:
         """The finding in a sentence."""
-        counts = {word: [claim.id for claim in self.claims if claim.ruling is word] for word in Ruling}
+        count = Counter(claim.ruling for claim in self.claims)
+        sums = sum(claim.rows == ARITHMETIC and claim.ruling is Ruling.SUPPORTED for claim in self.claims)
         law = next(claim for claim in self.claims if claim.id == "S0-1").ruling
         says = {
             Ruling.SUPPORTED: "The gap law is supported",
@@ -82,8 +84,8 @@ class GapVerdict(StrictJson):
             Ruling.NOT_RESOLVED: "These runs do not decide on the gap law",
         }
         return (
-            f"{says[law]}: of fifteen claims {len(counts[Ruling.SUPPORTED])} are supported,"
-            f" {len(counts[Ruling.NOT_SUPPORTED])} are not, and {len(counts[Ruling.NOT_RESOLVED])} are not resolved."
+            f"{says[law]}: of fifteen claims {count[Ruling.SUPPORTED]} are supported, {sums} of these by arithmetic alone,"
+            f" {count[Ruling.NOT_SUPPORTED]} are not, and {count[Ruling.NOT_RESOLVED]} are not resolved."
         )
 
     def to_dict(self) -> dict[str, Any]:

@@ -38,8 +38,8 @@ def study_page(study: Study, runs: pd.DataFrame, verdict: GapVerdict, images: Ma
         images: what `harness.study.figures.draw_figures` drew, in svg.
     """
     shown = {name: figure(image, CAPTIONS[name]) for name, image in images.items()}
-    words = [(claim.id, claim.claim, claim.ruling.words, claim.finding, claim.rows) for claim in verdict.claims]
-    online = [(claim.id, claim.claim, claim.ruling.words, claim.finding) for claim in verdict.online]
+    words = [(claim.id, claim.ruling.words, claim.claim, claim.finding, claim.rows) for claim in verdict.claims]
+    online = [(claim.id, claim.ruling.words, claim.claim, claim.finding) for claim in verdict.online]
     checks = [
         f"{escape(check.name)}: {check.positive:.1%} of {check.trials} tests at 5 % found an effect"
         f" [{check.low:.1%}, {check.high:.1%}]: {'passed' if check.passed else 'not passed'}"
@@ -48,7 +48,7 @@ def study_page(study: Study, runs: pd.DataFrame, verdict: GapVerdict, images: Ma
     laws = "".join(map(_laws, verdict.laws))
     sections = [
         ("finding", "", f"<p class='lead'>{escape(study.question)}</p>{shown.get('gap', '')}"),
-        ("claims", "The claims", html_table(("claim", "what is claimed", "word", "finding", "rows"), words)),
+        ("claims", "The claims", html_table(("claim", "word", "what is claimed", "finding", "rows"), words)),
         ("numbers", "The numbers that decide", shown["claims"]),
         ("epochs", "Text read several times", shown.get("epochs", "")),
         ("groups", "Architectures, tokenizers, texts, batches", shown.get("groups", "")),
@@ -56,7 +56,7 @@ def study_page(study: Study, runs: pd.DataFrame, verdict: GapVerdict, images: Ma
         ("laws", "The laws that compete", laws),
         ("forecasts", "Forecasts of the largest runs", _forecasts(verdict.forecasts) + shown.get("forecasts", "")),
         ("online", "What the online estimator would have said",
-         html_table(("claim", "what is claimed", "word", "finding"), online)),
+         html_table(("claim", "word", "what is claimed", "finding"), online)),
         ("checks", "Checks of the instrument", bullets(checks)),
         ("documents", "Windows or documents", _documents(verdict.documents)),
         ("memory", "Bits of text held", _memory(verdict.memory)),

@@ -51,6 +51,8 @@ ALLOCATION = (1 / (1 + PUBLISHED_GAP.z) - 0.5) / 2
 # Block of a study -> its cells in roles.
 Blocks = Mapping[str, pd.DataFrame]
 Told = tuple[Ruling, str, tuple[Measured, ...], str]
+# What the rows of a claim are that needs no runs.
+ARITHMETIC = "arithmetic"
 NOT_RUN: Told = (Ruling.NOT_RESOLVED, "none", (), "The block that would answer was not run, or has too few cells.")
 
 
@@ -320,7 +322,7 @@ def _same_point(blocks: Blocks) -> Told:
 
 
 def _linear_rule() -> Told:
-    return Ruling.SUPPORTED, "arithmetic", (), "At one D/N^z tokens grow as N^z, which is in proportion to N for z = 1."
+    return Ruling.SUPPORTED, ARITHMETIC, (), "At one D/N^z tokens grow as N^z, which is in proportion to N for z = 1."
 
 
 def _allocation(blocks: Blocks) -> Told:
@@ -328,7 +330,7 @@ def _allocation(blocks: Blocks) -> Told:
         return NOT_RUN
     rows = blocks["once"]
     predicted = 1 / (1 + PUBLISHED_GAP.z)
-    name = "a in N* ~ C^a, of the losses of these runs"
+    name = "the power of C in the compute-optimal N, of the losses of these runs"
     try:
         found = solve("chinchilla", rows.drop(columns=["G", "G_se"]))
     except InputError as error:
@@ -346,7 +348,7 @@ def _identity() -> Told:
     f = np.minimum((d / n**p.z / p.u_star) ** -p.beta, 1.0)
     error = np.max(np.abs(np.log(predict_gap(n, d)) - (np.log(p.A) - p.alpha * np.log(n) + np.log(f))))
     ruling = Ruling.SUPPORTED if error < 1e-12 else Ruling.NOT_SUPPORTED
-    return ruling, "arithmetic", (), f"The published code satisfies it to {error:.0e} on a grid of {n.size} points."
+    return ruling, ARITHMETIC, (), f"The published code satisfies it to {error:.0e} on a grid of {n.size} points."
 
 
 def _converged(blocks: Blocks) -> Told:
