@@ -84,8 +84,8 @@ class GapVerdict(StrictJson):
             Ruling.NOT_RESOLVED: "These runs do not decide on the gap law",
         }
         return (
-            f"{says[law]}: of fifteen claims {count[Ruling.SUPPORTED]} are supported, {sums} of these by arithmetic alone,"
-            f" {count[Ruling.NOT_SUPPORTED]} are not, and {count[Ruling.NOT_RESOLVED]} are not resolved."
+            f"{says[law]}: of fifteen claims {count[Ruling.SUPPORTED]} are supported, {sums} of these by arithmetic"
+            f" alone, {count[Ruling.NOT_SUPPORTED]} are not, and {count[Ruling.NOT_RESOLVED]} are not resolved."
         )
 
     def to_dict(self) -> dict[str, Any]:
