@@ -88,10 +88,21 @@ def study_cells(runs: pd.DataFrame, units: str = "tokens") -> pd.DataFrame:
     Raises:
         InputError: a table without blocks, or without a finished pair of twins.
     """
+    cells = _draws_of_cells(runs, units)
+    table = _cell_table(cells)
+    return table.assign(**{SHARED: _shared(cells)}) if PARTS in runs.columns else table
+
+
+def _draws_of_cells(runs: pd.DataFrame, units: str) -> list[pd.DataFrame]:
+    """The draws of every cell, in roles."""
     if BLOCK not in runs.columns:
         raise InputError("runs", "columns", "no block", "the column block, of a study's table")
     rows, _ = roles_for_runs(runs, "twin", units)
-    cells = [cell for _, cell in rows.groupby([BLOCK, "cluster"], sort=False)]
+    return [cell for _, cell in rows.groupby([BLOCK, "cluster"], sort=False)]
+
+
+def _cell_table(cells: list[pd.DataFrame]) -> pd.DataFrame:
+    """The cells with their gaps, losses and placebos, without what they share."""
     found = cell_gaps([Draws(cell["G"].to_numpy(float), cell["G_se"].to_numpy(float)) for cell in cells])
     table = pd.DataFrame([_row(cell) for cell in cells])
     table = table.assign(G=[gap.gap for gap in found], G_se=[gap.se for gap in found])
@@ -100,7 +111,7 @@ def study_cells(runs: pd.DataFrame, units: str = "tokens") -> pd.DataFrame:
     placebos = cell_gaps([_placebos(cell) for cell in cells])
     for name in ("gap", "se", "degrees"):
         table[f"placebo_{name}"] = [getattr(placebo, name) for placebo in placebos]
-    return table.assign(**{SHARED: _shared(cells)}) if PARTS in runs.columns else table
+    return table
 
 
 def _row(cell: pd.DataFrame) -> dict:
@@ -158,11 +169,20 @@ def _shared(cells: list[pd.DataFrame]) -> list[tuple[float, ...]]:
 
 
 def blocks_of(runs: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """Block -> its cells, as `harness.fit.gap_law.claims` judges them: tokenizers in bytes, all else in tokens."""
-    blocks = {}
-    for name, rows in runs.groupby(BLOCK, sort=False):
-        blocks[str(name)] = study_cells(rows, "bytes" if name == "tokenizers" else "tokens")
-    return blocks
+    """Block -> its cells, as `harness.fit.gap_law.claims` judges them: tokenizers in bytes, all else in tokens.
+
+    Cells of different blocks share documents, too: their vectors `G_shared` can be multiplied with each other. The
+    moderation of errors is each block's own.
+    """
+    of_blocks = {
+        str(name): _draws_of_cells(rows, "bytes" if name == "tokenizers" else "tokens")
+        for name, rows in runs.groupby(BLOCK, sort=False)
+    }
+    blocks = {name: _cell_table(cells) for name, cells in of_blocks.items()}
+    if PARTS not in runs.columns:
+        return blocks
+    vectors = iter(_shared([cell for cells in of_blocks.values() for cell in cells]))
+    return {name: table.assign(**{SHARED: [next(vectors) for _ in table.index]}) for name, table in blocks.items()}
 
 
 def design_blocks(sweeps: Iterable[Sweep], expected: Callable[[RunConfig], Expected | None]) -> dict[str, pd.DataFrame]:
