@@ -75,6 +75,8 @@ LONG = (
     "harness/fit/laws",
     "harness/fit/shared",
     "harness/tables/trackers",
+    "models",
+    "sweeps",
 )
 
 

@@ -139,6 +139,7 @@ def test_the_shift_for_z_is_added_and_explained(folder, isogap, tmp_path):
         assert word in ended.out, word
 
 
+@pytest.mark.slow
 def test_a_stored_fit_is_written_or_printed(folder, isogap, tmp_path):
     fitted = tmp_path / "fit.json"
     table = (folder / "runs.csv", *ROLES, "--where", "kind == 'a'")

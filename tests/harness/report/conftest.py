@@ -147,6 +147,14 @@ def sweep_of() -> Callable[..., Path]:
     return lambda out, done: write_sweep(out, done, ENDS)
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests on `material` are slow, because judging its sweep takes 30 s."""
+    for item in items:
+        if "material" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.slow)
+
+
 @pytest.fixture(scope="session")
 def material(tmp_path_factory) -> Material:
     """A sweep of 36 finished runs under the published law, its gaps noisy enough that some are negative."""

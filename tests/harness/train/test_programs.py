@@ -162,8 +162,9 @@ def test_two_devices_compute_what_one_does(together, four, config):
         assert_close(one(together, place), one(single, place), RUNS[place].steps)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("hurried")
-@pytest.mark.parametrize(("slots", "devices"), [pytest.param(4, 2, marks=pytest.mark.slow), (1, 2)])
+@pytest.mark.parametrize(("slots", "devices"), [(4, 2), (1, 2)])
 def test_a_turn_in_chunks_is_the_turn(monkeypatch, config, slots, devices):
     """Whether the devices have two runs each, or share one."""
     batched = config.model_copy(update={"batch": 8})

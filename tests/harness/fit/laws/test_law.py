@@ -48,6 +48,7 @@ def test_centring_changes_units_and_nothing_else(law_id):
     np.testing.assert_allclose(raw, scales[law.response] * np.asarray(centred), rtol=1e-9)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("law_id", law_ids())
 def test_derivatives_are_those_of_finite_differences(law_id):
     """What the search goes by, against central differences of the law itself, in every constant of every law."""
