@@ -46,9 +46,8 @@ def measure_pair(own: DocumentLosses, twin: DocumentLosses, step: int, seed: int
     """The content of pair.json for a run, in nats per token, or in bits per byte if the name ends in `_bpb`.
 
     The placebos are the same estimators between two halves of the held-out text, which neither run has seen, drawn with
-    the seed.
-    document_sd and paired_sd, the standard deviations over groups of documents of a mean loss and of a mean difference,
-    are computed back from the standard errors.
+    the seed. document_sd and paired_sd, the standard deviations over groups of documents of a mean loss and of a mean
+    difference, are computed back from the standard errors.
     """
     values: dict[str, float] = {}
     nats = loss_differences(own, twin, step)

@@ -10,6 +10,7 @@ import pandas as pd
 
 from harness.fit.compare import compare
 from harness.fit.fitting import fit
+from harness.fit.gap_law.claims import SOURCE_BLOCK
 from harness.fit.gap_law.rule import TESTED_LAW
 from harness.fit.results.shown import finite_rows
 from harness.gaps.shared_documents import SHARED
@@ -36,7 +37,7 @@ SOURCE_LAWS = ("gap", "gap_n_free", "gap_free_n", "gap_kaplan")
 # The recipe that most blocks share; cells of other recipes may have other prefactors. The block of nuisances has other
 # rates under the same recipe, and the source's own study stands by itself.
 RECIPE = {"architecture": "dense", "tokenizer": "bytes", "domain": "science", "batch_tokens": 256, "weight_decay": 0.1}
-APART = ("nuisances", "as_published")
+APART = ("nuisances", SOURCE_BLOCK)
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,7 @@ def law_contests(runs: pd.DataFrame, seed: int = 0) -> tuple[LawContest, ...]:
     sets = {
         "text read once": (runs.loc[runs[BLOCK] == "once"], FRESH_LAWS),
         "all text, of one recipe": (base.loc[~base[BLOCK].isin(APART)], REPEATED_LAWS),
-        "the source's own study": (runs.loc[runs[BLOCK] == "as_published"], SOURCE_LAWS),
+        "the source's own study": (runs.loc[runs[BLOCK] == SOURCE_BLOCK], SOURCE_LAWS),
     }
     found = [_contest(name, chosen, laws, seed) for name, (chosen, laws) in sets.items()]
     return tuple(contest for contest in found if contest is not None)

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import binomtest, t
 
-from harness.fit.gap_law.claims import ARITHMETIC, Blocks, judge_claims
+from harness.fit.gap_law.claims import ARITHMETIC, SOURCE_BLOCK, Blocks, judge_claims
 from harness.fit.gap_law.rulings import JudgedClaim, Ruling
 from harness.fit.gap_law.surface import fit_surface
 from harness.fit.quantities.memorised import memory_of_models
@@ -22,8 +22,6 @@ from harness.study.forecasts import score
 from harness.study.slopes import GroupSlopes, group_slopes
 
 N_PERMUTATIONS = 400
-# The block whose placebos are counted apart: most were measured while all pairs had the same halves of held-out text.
-SOURCE_BLOCK = "as_published"
 # The share of 5 % tests on tables without an effect that may be positive, beyond which a test is not to be trusted.
 FALSE_LIMIT = 0.08
 
@@ -53,6 +51,7 @@ class GapVerdict(StrictJson):
     """What the runs of the study say.
 
     Attributes:
+        blocks: the cells that were judged, block by block; not part of what is written.
         claims: the claims of the source, by the twin gap.
         online: the same claims by the online gap, which is the source's estimator; but for the claim of the estimator.
         checks: placebos, permutations and a null.
@@ -63,6 +62,7 @@ class GapVerdict(StrictJson):
         forecasts: the scores of what was forecast of the largest runs; None before the first of these has finished.
     """
 
+    blocks: Blocks
     claims: tuple[JudgedClaim, ...]
     online: tuple[JudgedClaim, ...]
     checks: tuple[Check, ...]
@@ -115,6 +115,7 @@ def judge_gap_study(runs: pd.DataFrame, seed: int = 0, forecasts: Path | None = 
     """
     blocks = blocks_of(runs)
     return GapVerdict(
+        blocks=blocks,
         claims=judge_claims(blocks),
         online=online_claims(blocks),
         checks=instrument_checks(runs, blocks, seed),
@@ -139,7 +140,8 @@ def instrument_checks(runs: pd.DataFrame, blocks: Blocks, seed: int = 0) -> tupl
     """The checks that data allow: placebos of pairs and of cells, and N permuted among the cells of text read once.
 
     Pairs are tested by their errors from within, cells by their errors from the spread between draws, which are the
-    errors of the gaps that claims are judged by.
+    errors of the gaps that claims are judged by. Placebos of the source's own study are counted apart, because they
+    were measured while all pairs had the same halves of held-out text.
     """
     checks = []
     pairs = runs.loc[runs["half"] == "a"].dropna(subset=["placebo_twin", "placebo_twin_se"])

@@ -10,7 +10,7 @@ import pandas as pd
 
 from harness.files import write_files
 from harness.study.batch_noise import judge_batch_noise
-from harness.study.cells import BLOCK, blocks_of, read_study_runs
+from harness.study.cells import BLOCK, read_study_runs
 from harness.study.compute_optimal import judge_compute_optimal
 from harness.study.figures import draw_figures
 from harness.study.forecasts import FORECASTS
@@ -59,7 +59,7 @@ def _of_losses(judge: Callable[[pd.DataFrame], StudyResult]) -> Judge:
 JUDGES: dict[str, Judge] = {
     "gap": Judge(
         lambda runs, forecasts: judge_gap_study(runs, forecasts=forecasts),
-        lambda runs, verdict: draw_figures(blocks_of(runs), verdict.claims, "svg", verdict.forecasts),
+        lambda _, verdict: draw_figures(verdict.blocks, verdict.claims, "svg", verdict.forecasts),
         study_page,
     ),
     "compute_optimal": _of_losses(judge_compute_optimal),

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from harness.fit.gap_law.claims import IN_D, IN_N, Blocks
+from harness.fit.gap_law.claims import IN_D, IN_N, SOURCE_BLOCK, Blocks
 from harness.fit.gap_law.surface import Surface, fit_surface
 
 # Block -> the columns whose every combination is a group. Blocks of one size of text have no slope in D.
@@ -15,7 +15,7 @@ GROUPED_BY: Mapping[str, tuple[str, ...]] = {
     "domains": ("domain",),
     "temperature": ("B",),
     "nuisances": ("schedule", "rate", "weight_decay"),
-    "as_published": ("tokenizer", "domain"),
+    SOURCE_BLOCK: ("tokenizer", "domain"),
 }
 
 
@@ -60,7 +60,7 @@ def group_slopes(blocks: Blocks) -> tuple[GroupSlopes, ...]:
         if block == "nuisances":
             # The rate follows the width; what differs within a block is its factor.
             rows = rows.assign(rate=(rows["lr"] / rows.groupby("N")["lr"].transform("median")).round(2))
-        levels = "architecture" if block == "as_published" else None
+        levels = "architecture" if block == SOURCE_BLOCK else None
         for own in [own for _, own in rows.groupby(list(columns))] if columns else [rows]:
             surface = fit_surface(own.reset_index(drop=True), levels)
             if surface is None:

@@ -50,6 +50,8 @@ ALLOCATION = (1 / (1 + PUBLISHED_GAP.z) - 0.5) / 2
 
 # Block of a study -> its cells in roles.
 Blocks = Mapping[str, pd.DataFrame]
+# The block that repeats the layout of the source's own study.
+SOURCE_BLOCK = "as_published"
 Told = tuple[Ruling, str, tuple[Measured, ...], str]
 # What the rows of a claim are that needs no runs.
 ARITHMETIC = "arithmetic"
@@ -163,8 +165,8 @@ def _coverage(blocks: Blocks) -> Told:
         f" {SOURCE_N[0]:g}), u lies between {low:.0f} and {high:.1e}: none of its runs can reach the crossover at u = 1"
         " in raw counts."
     )
-    if "as_published" in blocks:
-        rows = blocks["as_published"]
+    if SOURCE_BLOCK in blocks:
+        rows = blocks[SOURCE_BLOCK]
         kinds = [f"{rows[name].nunique()} {name}s" for name in ("architecture", "tokenizer", "domain")]
         u = reduced_data(rows["N"].to_numpy(float), rows["D"].to_numpy(float))
         text += f" Here {len(rows)} cells of {', '.join(kinds)} lie on both sides, {np.sum(u < 1)} of them below 1."

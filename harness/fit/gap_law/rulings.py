@@ -9,13 +9,13 @@ import enum
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.optimize import brentq
 from scipy.special import ndtri
 
+from harness.fit.gap_law.surface import common_scatter, least_squares
 from harness.fit.results.result import Estimate
 from harness.fit.results.shown import number, span
 
@@ -136,18 +136,13 @@ def common_ratio(ratio: ArrayLike, error: ArrayLike) -> tuple[float, float]:
     """The mean of ratios with errors of their own, and its standard error.
 
     Rows that scatter by more than their errors have a scatter in common, which enters the weights and the error of the
-    mean. It is the one at which the weighted sum of squares is as expected (Paule and Mandel 1982). The estimate of
+    mean as in `surface.common_scatter`. The estimate of
     DerSimonian and Laird, which takes the weights of the errors alone, is too small where errors grow with the ratios:
     0.26 instead of 0.8 for the 32 cells of the gap law's study, whose ratios range from 0.6 to 17.
     """
-    value, variance = np.asarray(ratio, float), np.asarray(error, float) ** 2
-
-    def weighted(spread: float) -> tuple[float, float, float]:
-        weight = 1 / (variance + spread)
-        mean = float(np.sum(weight * value) / np.sum(weight))
-        return mean, float(np.sum(weight) ** -0.5), float(np.sum(weight * (value - mean) ** 2)) - (len(value) - 1)
-
-    most = float(np.sum((value - value.mean()) ** 2))  # at this spread the sum of squares is below 1
-    if len(value) == 1 or weighted(0.0)[2] <= 0:
-        return weighted(0.0)[:2]
-    return weighted(cast(float, brentq(lambda spread: weighted(spread)[2], 0.0, most)))[:2]
+    value, noise = np.asarray(ratio, float), np.asarray(error, float) ** 2
+    scale, design = np.max(np.abs(value)), np.ones((len(value), 1))
+    value, noise = value / scale, np.diag(noise / scale**2)
+    scatter = common_scatter(design, value, noise, len(value) - 1)
+    mean, variance, _ = least_squares(design, value, noise + scatter**2 * np.eye(len(value)))
+    return float(scale * mean[0]), float(scale * variance[0, 0] ** 0.5)

@@ -139,8 +139,8 @@ def _fitted(
     for _ in range(ROUNDS):
         size = np.where(clear, gap, expected)
         logs, noise = np.log(size) + np.where(clear, 0.0, gap / size - 1), _noise(rows, size, error)
-        scatter = _scatter(design, logs, noise, degrees)
-        solution, covariance, _ = _solve(design, logs, noise + scatter**2 * np.eye(len(rows)))
+        scatter = common_scatter(design, logs, noise, degrees)
+        solution, covariance, _ = least_squares(design, logs, noise + scatter**2 * np.eye(len(rows)))
         change = np.where(clear, 0.0, design @ solution - np.log(expected))
         expected = expected * np.exp(np.clip(change, -1.0, 1.0))
         if np.max(np.abs(change)) < TOLERANCE:
@@ -161,7 +161,7 @@ def _noise(rows: pd.DataFrame, size: Float[np.ndarray, "rows"], error: Float[np.
     return vectors @ vectors.T + np.diag(np.maximum(own - np.sum(vectors**2, axis=1), 0.0))
 
 
-def _solve(design, logs, covariance):
+def least_squares(design, logs, covariance):
     """(Solution, its covariance, the sum of squares of the whitened residuals)."""
     weighed = np.linalg.solve(covariance, design)
     spread = np.linalg.inv(design.T @ weighed)
@@ -170,11 +170,11 @@ def _solve(design, logs, covariance):
     return solution, spread, float(residual @ np.linalg.solve(covariance, residual))
 
 
-def _scatter(design, logs, noise, degrees: int) -> float:
+def common_scatter(design, logs, noise, degrees: int) -> float:
     """The scatter at which the whitened residuals have their expected sum of squares (Paule and Mandel 1982)."""
 
     def excess(scatter: float) -> float:
-        return _solve(design, logs, noise + scatter**2 * np.eye(len(logs)))[2] - degrees
+        return least_squares(design, logs, noise + scatter**2 * np.eye(len(logs)))[2] - degrees
 
     return 0.0 if excess(0.0) <= 0 else float(brentq(excess, 0.0, MOST_SCATTER))  # pyright: ignore[reportArgumentType]
 

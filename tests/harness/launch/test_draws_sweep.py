@@ -11,7 +11,7 @@ from harness.gaps.cells import cells_table, gap_rows
 from harness.gaps.document_losses import read_documents
 from harness.gaps.roles import roles_for_runs
 from harness.gaps.shared_documents import with_shared_errors
-from harness.gaps.twins import trajectory
+from harness.gaps.twins import placebo_gaps, trajectory
 from harness.gaps.wanted import errors_not_reached
 from harness.record.status import run_folder
 from harness.record.sweep_folder import read_configs
@@ -104,13 +104,21 @@ def test_the_table_of_a_study_has_its_cells_and_the_errors_that_they_share(wante
 
 def test_the_last_gap_does_not_depend_on_the_small_probes(run):
     cell = {"tokens": 6400, "epochs": 2}
-    tables = [
-        runs_table(run(name, {"defaults": cell | {"small_probe_windows": small}})[0])
+    folders = [
+        run(name, {"defaults": cell | {"small_probe_windows": small}})[0]
         for name, small in (("small", 4), ("large", 24))
     ]
+    tables = [runs_table(folder) for folder in folders]
     same = ["gap_probe", "gap_probe_se", "gap_twin", "gap_twin_se", "heldout_loss", "paired_sd"]
     small, large = (table[same].to_numpy(float) for table in tables)
     assert np.isfinite(small).all() and (small == large).all()
+    # Every pair has halves of its own for its placebos; with the same halves they are the same.
+    placebos = []
+    for folder in folders:
+        config = next(config for config in read_configs(folder) if config.data.half == "a")
+        own, twin = (read_documents(run_folder(folder, each.run_id)) for each in (config, config.twin()))
+        placebos.append(placebo_gaps(own, twin, config.steps, 0))
+    assert placebos[0] == placebos[1] and np.isfinite(placebos[0]["twin"].gap)
     assert set(tables[0]["run_id"]).isdisjoint(tables[1]["run_id"])
     for name in ("gap_online", "gap_drift"):
         few, all_ = (table[name].astype(float).to_numpy() for table in tables)

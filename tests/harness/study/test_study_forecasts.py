@@ -123,7 +123,7 @@ def test_the_verdict_and_the_page_show_the_scores(largest, forecast_at, tmp_path
     append_forecasts(file, [forecast_at(law="tied", point=points[0], run_low=None, run_high=None)])
     scores = score(file, largest)
     assert scores is not None
-    verdict = GapVerdict(judge_claims({}), (), (), (), (), [], (), scores)
+    verdict = GapVerdict({}, judge_claims({}), (), (), (), (), [], (), scores)
     written = json.loads(verdict.to_json())["forecasts"]
     assert [law["law"] for law in written["laws"]] == ["chinchilla", "tied"]
     images = draw_figures({}, verdict.claims, "svg", verdict.forecasts)
