@@ -27,7 +27,7 @@ FRESH_LAWS = (
 # what the others leave.
 REPEATED_LAWS = (
     "gap", "gap_free_n", "gap_kaplan", "gap_classical",
-    "G = a*N**c*D**-b*epochs**r",
+    "gap_powers",
     "G = S*a*N**c*D**-b*epochs**r/(1 + a*N**c*D**-b*epochs**r)",
     "G = a*N**c*D**-b + P*(epochs-1)*(N/U)**k",
     "G = a*N**c*D**-b + P*(epochs-1)**d*N**k*U**-m",

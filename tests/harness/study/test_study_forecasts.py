@@ -32,35 +32,34 @@ def gap(n, d):
     return 2e-3 * n / d
 
 
-def simulated(cells, block, draws, seed):
-    """The table of runs of cells whose losses and gaps obey laws, each draw with a scatter of its own."""
-    rng = np.random.default_rng(seed)
-    rows = []
-    for (n, d), count in zip(cells, draws, strict=True):
-        for draw in range(count):
-            true = gap(n, d)
-            rows.append({
-                "run_id": f"{block}{len(rows)}", "block": block, "status": "done", "half": "a", "draw": draw, "seed": 0,
-                "architecture": "dense", "tokenizer": "bytes", "domain": "science", "width": 8, "depth": 1,
-                "N_total": n, "N_nonembedding": n, "N_active": n, "D": d, "U": d, "epochs": 1.0, "D_bytes": d,
-                "batch_tokens": 256, "lr": 0.01, "schedule": "cosine", "weight_decay": 0.1, "bytes_per_token": 1.0,
-                "val_loss_final100": loss(d) * np.exp(LOSS_SD * rng.standard_normal()), "train_loss_final100": loss(d),
-                "gap_twin": true * (1 + GAP_SD * rng.standard_normal()), "gap_twin_se": GAP_SD * true,
-                "gap_online": None, "gap_probe": true, "placebo_twin": 0.0, "placebo_twin_se": 1e-3, "gap_drift": 0.0,
-                "noise_scale": 1.0, "converged": True,
-            })  # fmt: skip
-    return pd.DataFrame(rows)
+@pytest.fixture(scope="module")
+def simulated(run_row):
+    """A function that makes the runs of cells whose losses and gaps obey laws, each draw with a scatter of its own."""
+
+    def draw_cells(cells, block, draws, seed):
+        rng, rows = np.random.default_rng(seed), []
+        for (n, d), count in zip(cells, draws, strict=True):
+            for draw in range(count):
+                measured = {
+                    "val_loss_final100": loss(d) * np.exp(LOSS_SD * rng.standard_normal()),
+                    "gap_twin": gap(n, d) * (1 + GAP_SD * rng.standard_normal()),
+                    "gap_twin_se": GAP_SD * gap(n, d),
+                }
+                rows.append(run_row(block, n, d, run_id=f"{block}{len(rows)}", draw=draw, **measured))
+        return pd.DataFrame(rows)
+
+    return draw_cells
 
 
 @pytest.fixture(scope="module")
-def once():
+def once(simulated):
     """25 cells of 3 to 9 draws on a grid of N and D."""
     cells = [(n, d) for n in (3e3, 1e4, 3e4, 1e5, 3e5) for d in (1e4, 3e4, 1e5, 3e5, 1e6)]
     return simulated(cells, "once", np.resize([3, 5, 9], 25), 0)
 
 
 @pytest.fixture(scope="module")
-def largest():
+def largest(simulated):
     """The cells that are forecast, a single draw of each."""
     points = design_cells(load("gap_forecast"))
     return simulated(list(points[["N", "D"]].itertuples(index=False)), "forecast", [1] * len(points), 1)

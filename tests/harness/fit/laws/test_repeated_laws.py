@@ -104,6 +104,20 @@ def test_a_penalty_on_repetition_is_recovered():
     assert values["delta"] == pytest.approx(1.2, abs=0.02) and values["kappa"] == pytest.approx(0.5, abs=0.02)
 
 
+def test_a_gap_of_three_powers_is_recovered():
+    """Its formula with numpy, and the constants from simulated runs, a gap that grows with D among them."""
+    truth = {"a": 2e-3, "c": 0.23, "b": -0.05, "r": 1.2}
+    table = repeated()
+    direct = 2e-3 * table.N**0.23 * table.D**0.05 * np.maximum(table.D / table.U, 1) ** 1.2
+    np.testing.assert_allclose(loss("gap_powers", truth, table), direct, rtol=1e-9)
+    factor = np.exp(0.1 * np.random.default_rng(1).standard_normal(len(table)))
+    result = fit("gap_powers", table.assign(G=direct * factor), bootstrap=0, sensitivity=False)
+    for name, value in truth.items():
+        found = result.parameters[name]
+        assert found.identified and found.ci_low < value < found.ci_high
+    assert result.parameters["r"].ci_high - result.parameters["r"].ci_low < 0.1
+
+
 def excess_gaps(table):
     """Gaps beyond those of a single epoch of the same text and size."""
     one = table[table.epochs == 1].set_index(["corpus", "params_N"]).gap_val_minus_train
