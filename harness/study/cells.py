@@ -185,6 +185,11 @@ def blocks_of(runs: pd.DataFrame) -> dict[str, pd.DataFrame]:
     return {name: table.assign(**{SHARED: [next(vectors) for _ in table.index]}) for name, table in blocks.items()}
 
 
+def rate_factors(cells: pd.DataFrame) -> pd.Series:
+    """The learning rate of each cell over the usual one of its N: rates follow the width, and N says the width."""
+    return (cells["lr"] / cells.groupby("N")["lr"].transform("median")).round(2)
+
+
 def design_blocks(sweeps: Iterable[Sweep], expected: Callable[[RunConfig], Expected | None]) -> dict[str, pd.DataFrame]:
     """The blocks of sweeps that have not run: their cells with the gaps and errors that a pilot expects.
 

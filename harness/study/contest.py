@@ -12,9 +12,12 @@ from harness.fit.compare import compare
 from harness.fit.fitting import fit
 from harness.fit.gap_law.claims import SOURCE_BLOCK
 from harness.fit.gap_law.rule import TESTED_LAW
+from harness.fit.laws.law import Law, by_group
+from harness.fit.laws.registry import get_law
 from harness.fit.results.shown import finite_rows
+from harness.fit.shared.nested import kinds_of_constants
 from harness.gaps.shared_documents import SHARED
-from harness.study.cells import BLOCK, study_cells
+from harness.study.cells import BLOCK, rate_factors, study_cells
 from sweeps.errors import InputError
 
 # The declared laws of the gap of text read once, and forms that no paper has: the gap by what has been learned, and a
@@ -30,10 +33,15 @@ REPEATED_LAWS = (
     "gap_powers",
     "G = S*a*N**c*D**-b*epochs**r/(1 + a*N**c*D**-b*epochs**r)",
     "G = a*N**c*D**-b + P*(epochs-1)*(N/U)**k",
-    "G = a*N**c*D**-b + P*(epochs-1)**d*N**k*U**-m",
+    # Without the bound the power has no derivative in d where nothing is repeated.
+    "G = a*N**c*D**-b + P*max(epochs-1, 1e-6)**d*N**k*U**-m",
 )  # fmt: skip
+# Declared laws, in which it is known which constants are the level of a gap.
+LEVELLED_LAWS = ("gap", "gap_free_n", "gap_kaplan", "gap_classical", "gap_powers")
 # What the source's own study is fitted by: its law, and the rivals of `harness.fit.gap_law.rule`.
 SOURCE_LAWS = ("gap", "gap_n_free", "gap_free_n", "gap_kaplan")
+# Cells that agree in these share a level.
+RECIPE_COLUMNS = ("architecture", "tokenizer", "domain", "B", "schedule", "weight_decay", "rate")
 # The recipe that most blocks share; cells of other recipes may have other prefactors. The block of nuisances has other
 # rates under the same recipe, and the source's own study stands by itself.
 RECIPE = {"architecture": "dense", "tokenizer": "bytes", "domain": "science", "batch_tokens": 256, "weight_decay": 0.1}
@@ -48,54 +56,79 @@ class LawContest:
         cells: which cells these are, in words.
         rows: their number.
         ranked: the laws, the best first, as `harness.fit.compare` describes them.
-        constants: a row for each constant of the best law and of the law under test, with its 95 % interval.
+        constants: a row for each constant of the best law and of the law under test, with its 95 % interval; levels of
+            recipes are left out.
+        left_out: why a law is not ranked, a line for each that is not.
     """
 
     cells: str
     rows: int
     ranked: list[dict[str, Any]]
     constants: list[dict[str, Any]]
+    left_out: tuple[str, ...]
 
 
 def law_contests(runs: pd.DataFrame, seed: int = 0) -> tuple[LawContest, ...]:
-    """Rank the laws on text read once, on all text of one recipe, and on the cells of the source's own study.
+    """Rank the laws on text read once, on all text of one recipe, on all blocks, and on the source's own study.
 
-    Sets that have no cells, or too few, are left out.
+    Over all blocks the laws share their exponents, and each recipe has a level of its own; the source's own study is
+    not among them. Sets that have no cells, or too few, are left out.
 
     Args:
         runs: what `harness.study.cells.study_runs` returns.
     """
     base = runs.loc[(runs[list(RECIPE)] == pd.Series(RECIPE)).all(axis=1)]
-    sets = {
-        "text read once": (runs.loc[runs[BLOCK] == "once"], FRESH_LAWS),
-        "all text, of one recipe": (base.loc[~base[BLOCK].isin(APART)], REPEATED_LAWS),
-        "the source's own study": (runs.loc[runs[BLOCK] == SOURCE_BLOCK], SOURCE_LAWS),
-    }
-    found = [_contest(name, chosen, laws, seed) for name, (chosen, laws) in sets.items()]
+    of_source = runs[BLOCK] == SOURCE_BLOCK
+    found = (
+        _contest("text read once", runs.loc[runs[BLOCK] == "once"], FRESH_LAWS, seed),
+        _contest("all text, of one recipe", base.loc[~base[BLOCK].isin(APART)], REPEATED_LAWS, seed),
+        _contest("all blocks, a level for each recipe", runs.loc[~of_source], LEVELLED_LAWS, seed, levels=True),
+        _contest("the source's own study", runs.loc[of_source], SOURCE_LAWS, seed),
+    )
     return tuple(contest for contest in found if contest is not None)
 
 
-def _contest(name: str, runs: pd.DataFrame, laws: tuple[str, ...], seed: int) -> LawContest | None:
+def _contest(
+    name: str, runs: pd.DataFrame, ids: tuple[str, ...], seed: int, *, levels: bool = False
+) -> LawContest | None:
     try:
         cells = study_cells(runs)
+        laws: dict[str, str | Law] = {law: law for law in ids}
+        if levels:
+            cells = cells.assign(group=_recipes(cells))
+            laws = {law: by_group(get_law(law), kinds_of_constants(get_law(law)).level) for law in ids}
         # The ranking takes the errors of cells as independent; the intervals of constants do not.
-        ranked = compare(laws, cells.drop(columns=[SHARED], errors="ignore").assign(holdout=False), seed=seed)
+        alone = cells.drop(columns=[SHARED], errors="ignore").assign(holdout=False)
+        ranked = compare(tuple(laws.values()), alone, seed=seed)
     except InputError:  # no finished pair of twins, or too few cells
         return None
     if not ranked:
         return None
-    constants = [row for law in dict.fromkeys((ranked[0].law, TESTED_LAW)) for row in _constants(law, cells)]
-    return LawContest(name, len(cells), finite_rows(law.to_dict() for law in ranked), constants)
+    ids_of = {get_law(law, cells.columns).id: law_id for law_id, law in laws.items()}
+    rows = finite_rows(law.to_dict() | {"law": ids_of[law.law]} for law in ranked)
+    constants = [
+        row
+        for law_id in dict.fromkeys((ids_of[ranked[0].law], TESTED_LAW))
+        for row in _constants(law_id, laws[law_id], cells)
+    ]
+    return LawContest(name, len(cells), rows, constants, tuple(warning.message for warning in ranked.warnings))
 
 
-def _constants(law: str, cells: pd.DataFrame) -> list[dict[str, Any]]:
-    """The constants of a law; none if it cannot be fitted."""
+def _recipes(cells: pd.DataFrame) -> pd.Series:
+    """What tells the recipe of each cell, in words."""
+    columns = cells.assign(rate=rate_factors(cells))[list(RECIPE_COLUMNS)].astype(str)
+    return pd.Series([", ".join(values) for values in columns.to_numpy()], cells.index)
+
+
+def _constants(name: str, law: str | Law, cells: pd.DataFrame) -> list[dict[str, Any]]:
+    """The constants of a law but for those of each recipe; none if it cannot be fitted."""
     try:
         found = fit(law, cells, bootstrap=0, sensitivity=False)
     except InputError:
         return []
     return [
-        {"law": law, "constant": name, "identified": each.identified, "estimate": each.estimate,
+        {"law": name, "constant": constant, "identified": each.identified, "estimate": each.estimate,
          "low": each.ci_low, "high": each.ci_high}
-        for name, each in found.parameters.items()
+        for constant, each in found.parameters.items()
+        if "[" not in constant
     ]  # fmt: skip

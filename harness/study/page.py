@@ -112,6 +112,7 @@ def _laws(contest: LawContest) -> str:
     )
     missing = [f"{row['constant']} of {row['law']}" for row in contest.constants if not row["identified"]]
     told = f"<p>Not identified: {escape(', '.join(missing))}.</p>" if missing else ""
+    told += "".join(f"<p>{escape(line)}</p>" for line in contest.left_out)
     return f"<h3>{escape(contest.cells)}: {contest.rows} cells</h3>{ranked}{constants if known else ''}{told}"
 
 

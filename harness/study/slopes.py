@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from harness.fit.gap_law.claims import IN_D, IN_N, SOURCE_BLOCK, Blocks
 from harness.fit.gap_law.surface import Surface, fit_surface
+from harness.study.cells import rate_factors
 
 # Block -> the columns whose every combination is a group. Blocks of one size of text have no slope in D.
 GROUPED_BY: Mapping[str, tuple[str, ...]] = {
@@ -58,8 +59,7 @@ def group_slopes(blocks: Blocks) -> tuple[GroupSlopes, ...]:
         if block == "architectures_active":
             rows = rows.assign(N=rows["N_active"])
         if block == "nuisances":
-            # The rate follows the width; what differs within a block is its factor.
-            rows = rows.assign(rate=(rows["lr"] / rows.groupby("N")["lr"].transform("median")).round(2))
+            rows = rows.assign(rate=rate_factors(rows))
         levels = "architecture" if block == SOURCE_BLOCK else None
         for own in [own for _, own in rows.groupby(list(columns))] if columns else [rows]:
             surface = fit_surface(own.reset_index(drop=True), levels)

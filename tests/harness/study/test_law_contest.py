@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from harness.study.contest import law_contests
+from harness.study.contest import REPEATED_LAWS, law_contests
 
 DRAWS, SPREAD = 4, 0.1
 
@@ -42,16 +42,24 @@ def runs(drawn) -> pd.DataFrame:
 def test_the_true_form_is_the_best_and_its_constants_are_found(runs):
     contests = {contest.cells: contest for contest in law_contests(runs)}
     fresh, everything = contests["text read once"], contests["all text, of one recipe"]
-    # There is no cell of the source's own study, and cells of other recipes or rates do not enter.
-    assert len(contests) == 2 and (fresh.rows, everything.rows) == (12, 30)
+    # There is no cell of the source's own study, and cells of other recipes or rates only have levels of their own.
+    pooled = contests["all blocks, a level for each recipe"]
+    assert len(contests) == 3 and (fresh.rows, everything.rows, pooled.rows) == (12, 30, 54)
     behind = {law["law"]: law["delta_aicc"] for law in fresh.ranked}
     assert behind["gap_free_n"] < 6 and behind["gap"] > 10 and behind["gap_n_free"] > 10
-    best = everything.ranked[0]["law"]
-    assert best == "gap_powers" and everything.ranked[0]["delta_aicc"] == 0
-    found = {row["constant"]: row for row in everything.constants if row["law"] == best}
-    for name, truth in {"c": 0.4, "b": 0.1, "r": 1.2}.items():
-        assert found[name]["low"] <= truth <= found[name]["high"] and found[name]["high"] - found[name]["low"] < 0.1
-    assert {row["law"] for row in everything.constants} == {best, "gap"}
+    # Every form that was declared is ranked.
+    assert len(everything.ranked) == len(REPEATED_LAWS) and everything.left_out == ()
+    for contest in (everything, pooled):
+        best = contest.ranked[0]["law"]
+        assert best == "gap_powers" and contest.ranked[0]["delta_aicc"] == 0
+        assert {row["law"] for row in contest.constants} == {best, "gap"}
+        found = {row["constant"]: row for row in contest.constants if row["law"] == best}
+        for name, truth in {"c": 0.4, "b": 0.1, "r": 1.2}.items():
+            width = found[name]["high"] - found[name]["low"]
+            # Three standard errors: there are six such constants, and a 95 % interval misses one truth in 20.
+            assert abs(found[name]["estimate"] - truth) < 0.77 * width and width < 0.1
+    # Levels of recipes are not listed.
+    assert {row["constant"] for row in pooled.constants if row["law"] == "gap_powers"} == {"c", "b", "r", "tau"}
     json.dumps([asdict(contest) for contest in contests.values()], allow_nan=False)
 
 
