@@ -138,7 +138,7 @@ def cross_validated(fitted: SolvedFit, seed: int = 0) -> Float[np.ndarray, "rows
     return scores[problem.fitted]
 
 
-def compare_fitted(fits: Sequence[SolvedFit], seed: int = 0) -> Comparison:
+def compare_fitted(fits: Sequence[SolvedFit], seed: int = 0, resamplings: int = RANKINGS) -> Comparison:
     """Rank solved fits to the same rows: the best extrapolation first, then the lowest AICc."""
     rows = int(fits[0].problem.fitted.sum())
     cluster = fits[0].problem.cluster[fits[0].problem.fitted]
@@ -151,7 +151,7 @@ def compare_fitted(fits: Sequence[SolvedFit], seed: int = 0) -> Comparison:
     criteria = np.array([aicc(each, fitted.degrees, worth) for each, fitted in zip(likelihoods, fits, strict=True)])
     bics = np.array([f.degrees * np.log(worth) - 2 * each for each, f in zip(likelihoods, fits, strict=True)])
     behind = zip(_above_least(criteria), _above_least(bics), strict=True)
-    beyond = held_out_scores(fits, seed)
+    beyond = held_out_scores(fits, seed, resamplings)
     table = []
     for fitted, score, criterion, bic, deltas, outside in zip(
         fits, scores, criteria, bics, behind, beyond, strict=True
@@ -192,7 +192,7 @@ def _above_least(values: Float[np.ndarray, "laws"]) -> Float[np.ndarray, "laws"]
     return np.where(finite, values - np.min(values[finite], initial=np.inf), values) if finite.any() else values
 
 
-def held_out_scores(fits: Sequence[SolvedFit], seed: int = 0) -> list[dict]:
+def held_out_scores(fits: Sequence[SolvedFit], seed: int = 0, resamplings: int = RANKINGS) -> list[dict]:
     """How well each fit predicts runs of larger scale than those it was fitted to; no fields if no rows can be scored.
 
     The fields are `heldout_score`, `heldout_error`, `p_best` and `reach` of `ComparedLaw`. A fit that has no finite
@@ -225,25 +225,33 @@ def held_out_scores(fits: Sequence[SolvedFit], seed: int = 0) -> list[dict]:
     score = np.array([law.score[common[law.rows]] for law in scored.values()])
     # The Bayesian bootstrap (Rubin 1981): no cluster is ever without weight, so that every refit has all its rows.
     labels, cluster = np.unique(fits[0].problem.cluster, return_inverse=True)
-    weights = np.random.default_rng(seed).exponential(size=(RANKINGS, len(labels)))[:, cluster]
-    drawn = [
-        extrapolation.resampled_scores(fits[index].problem, law.windows, common, weights)
-        for index, law in scored.items()
-    ]
-    first = np.argmax(np.nan_to_num(drawn, nan=-np.inf), axis=0)
+    weights = np.random.default_rng(seed).exponential(size=(resamplings, len(labels)))[:, cluster]
+    first = None
+    if resamplings:
+        drawn = [
+            extrapolation.resampled_scores(fits[index].problem, law.windows, common, weights)
+            for index, law in scored.items()
+        ]
+        first = np.argmax(np.nan_to_num(drawn, nan=-np.inf), axis=0)
     for place, (index, law) in enumerate(scored.items()):
         error = law.relative[common[law.rows]]
         fields[index] = {
             "heldout_score": float(score[place].mean()),
             "heldout_error": float(error.mean()) if np.isfinite(error).all() else None,
-            "p_best": float(np.mean(first == place)),
+            "p_best": None if first is None else float(np.mean(first == place)),
             "reach": float(law.reach),
         }
     return fields
 
 
 def compare(
-    laws: Sequence[str | Law], frame: pd.DataFrame, *, holdout: str | None = None, seed: int = 0, source: str = "table"
+    laws: Sequence[str | Law],
+    frame: pd.DataFrame,
+    *,
+    holdout: str | None = None,
+    seed: int = 0,
+    resamplings: int = RANKINGS,
+    source: str = "table",
 ) -> Comparison:
     """Fit several laws of one response to the same rows and rank them; a law that cannot be fitted is left out.
 
@@ -253,6 +261,7 @@ def compare(
         frame: columns by role, as for `fit`.
         holdout: a condition; its rows are scored, not fitted.
         seed: the seed of the folds and of the resamplings of held-out clusters.
+        resamplings: number of these; 0 for no `p_best`, which takes most of the time.
 
     Raises:
         InputError: an unknown law, laws of different responses, or rows to which none of the laws can be fitted.
@@ -272,6 +281,6 @@ def compare(
         raise refused[0]
     if nothing := no_gap(fits[0].problem, "ranking of laws"):
         return Comparison((), nothing=nothing)
-    ranked = compare_fitted(fits, seed)
+    ranked = compare_fitted(fits, seed, resamplings)
     left_out = (FitWarning("law_left_out", f"a law is left out: {error}") for error in refused)
     return Comparison(ranked, tuple(left_out))
