@@ -187,7 +187,8 @@ def blocks_of(runs: pd.DataFrame) -> dict[str, pd.DataFrame]:
 
 def rate_factors(cells: pd.DataFrame) -> pd.Series:
     """The learning rate of each cell over the usual one of its N: rates follow the width, and N says the width."""
-    return (cells["lr"] / cells.groupby("N")["lr"].transform("median")).round(2)
+    rates = cells["lr"].to_numpy(float)
+    return pd.Series(rates / cells.groupby("N")["lr"].transform("median").to_numpy(float), cells.index).round(2)
 
 
 def design_blocks(sweeps: Iterable[Sweep], expected: Callable[[RunConfig], Expected | None]) -> dict[str, pd.DataFrame]:

@@ -113,9 +113,9 @@ def test_a_gap_of_three_powers_is_recovered():
     factor = np.exp(0.1 * np.random.default_rng(1).standard_normal(len(table)))
     result = fit("gap_powers", table.assign(G=direct * factor), bootstrap=0, sensitivity=False)
     for name, value in truth.items():
-        found = result.parameters[name]
-        assert found.identified and found.ci_low < value < found.ci_high
-    assert result.parameters["r"].ci_high - result.parameters["r"].ci_low < 0.1
+        low, high = result.parameters[name].ci_low, result.parameters[name].ci_high
+        assert low is not None and high is not None and low < value < high
+        assert name != "r" or high - low < 0.1
 
 
 def excess_gaps(table):
