@@ -136,9 +136,9 @@ def common_ratio(ratio: ArrayLike, error: ArrayLike) -> tuple[float, float]:
     """The mean of ratios with errors of their own, and its standard error.
 
     Rows that scatter by more than their errors have a scatter in common, which enters the weights and the error of the
-    mean as in `surface.common_scatter`. The estimate of
-    DerSimonian and Laird, which takes the weights of the errors alone, is too small where errors grow with the ratios:
-    0.26 instead of 0.8 for the 32 cells of the gap law's study, whose ratios range from 0.6 to 17.
+    mean as in `surface.common_scatter`. The estimate of DerSimonian and Laird, which takes the weights of the errors
+    alone, is too small where errors grow with the ratios: 0.26 instead of 0.8 for the 32 cells of the gap law's study,
+    whose ratios range from 0.6 to 17.
     """
     value, noise = np.asarray(ratio, float), np.asarray(error, float) ** 2
     scale, design = np.max(np.abs(value)), np.ones((len(value), 1))

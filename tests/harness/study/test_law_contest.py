@@ -55,9 +55,11 @@ def test_the_true_form_is_the_best_and_its_constants_are_found(runs):
         assert {row["law"] for row in contest.constants} == ({best} if contest is pooled else {best, "gap"})
         found = {row["constant"]: row for row in contest.constants if row["law"] == best}
         for name, truth in {"c": 0.4, "b": 0.1, "r": 1.2}.items():
-            width = found[name]["high"] - found[name]["low"]
-            # Three standard errors: there are six such constants, and a 95 % interval misses one truth in 20.
-            assert abs(found[name]["estimate"] - truth) < 0.77 * width and width < 0.1
+            low, estimate, high = (found[name][key] for key in ("low", "estimate", "high"))
+            # Each contest has three constants, and a 95 % interval misses one truth in 20: over all blocks three
+            # standard errors are allowed.
+            within = low <= truth <= high if contest is everything else abs(estimate - truth) < 0.77 * (high - low)
+            assert within and high - low < 0.1
     # Levels of recipes are not listed.
     assert {row["constant"] for row in pooled.constants} == {"c", "b", "r", "tau"}
     json.dumps([asdict(contest) for contest in contests.values()], allow_nan=False)

@@ -5,8 +5,7 @@ import pandas as pd
 import pytest
 
 from harness import fit
-from harness.fit.compare import aicc
-from harness.fit.fitting import solve
+from harness.fit.compare import compare
 from harness.fit.gap_law.constants import predict_gap
 from harness.fit.gap_law.power import power_of
 from harness.fit.gap_law.rule import CLEARLY_BETTER, RIVALS
@@ -56,14 +55,14 @@ def test_cells_on_a_line_cannot_answer_and_it_is_said_why():
 
 @pytest.mark.slow
 def test_the_power_is_the_share_of_sweeps_that_tell_the_law_from_its_rivals():
-    """40 sweeps, to each of which every law is fitted by searches of its own."""
+    """40 sweeps, each compared by `compare` with its own searches."""
     cells = design(0.6)
     (own,) = power_of(cells, times=(1.0,)).foreseen
     rng, clear = np.random.default_rng(99), []
     for _ in range(40):
         gaps = predict_gap(cells["N"], cells["D"]) + cells["G_se"] * rng.standard_normal(len(cells))
-        fits = {law: solve(law, cells.assign(G=gaps).drop(columns="U")) for law in ("gap", *RIVALS)}
-        found = {law: aicc(fitted.log_likelihood, fitted.degrees, len(cells)) for law, fitted in fits.items()}
-        clear.append(min(found[rival] for rival in RIVALS) - found["gap"] > CLEARLY_BETTER)
+        ranked = compare(["gap", *RIVALS], cells.assign(G=gaps).drop(columns="U"), resamplings=0)
+        found = {law.law: law.aicc for law in ranked}
+        clear.append(bool(found) and min(found[rival] for rival in RIVALS) - found["gap"] > CLEARLY_BETTER)
     # Three standard errors of a share of 40.
     assert np.mean(clear) == pytest.approx(own.power, abs=3 * np.sqrt(max(own.power * (1 - own.power), 0.02) / 40))
