@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from harness.fit.fitting import fit
+from harness.fit.laws.registry import get_law
 from harness.fit.results.result import FitResult
 from harness.forecasts.register import forecasts_of
 from harness.forecasts.registry_file import Registered, append_forecasts, read_forecasts
@@ -53,7 +54,7 @@ def register(study: Study, cells: pd.DataFrame, file: Path, *, tell: Callable[[s
     known = {forecast.law for forecast in before}
     forecasts, reasons = [*before], []
     for law in (*declared.gap, *declared.loss):
-        if law in known:
+        if get_law(law).id in known:  # the id, since a law can be written in more than one way
             continue
         try:
             forecasts += forecasts_of(_fitted(law, rows), points, source=declared.sweep)

@@ -106,6 +106,14 @@ def test_every_law_forecasts_every_cell_before_and_is_scored_after(once, largest
     assert losses.largest_error is not None and losses.largest_error < 5 * LOSS_SD
 
 
+def test_no_law_forecasts_anew_from_other_rows_however_it_is_written(once, tmp_path):
+    written = ("gap_classical with p=1", "G = a*D**-b")
+    study = STUDY.model_copy(update={"forecast": DECLARED.model_copy(update={"gap": written, "loss": ()})})
+    file, cells = tmp_path / "forecasts.jsonl", study_cells(once)
+    assert len(register(study, cells, file).added) == 22
+    assert register(study, cells.iloc[1:], file).added == ()
+
+
 def test_a_study_without_forecasts_or_cells_is_refused(once, tmp_path):
     cells = study_cells(once)
     with pytest.raises(InputError, match="a study that declares forecasts"):
