@@ -18,7 +18,8 @@ def memorised_bits(gap: ArrayLike, unique_tokens: ArrayLike) -> Float[np.ndarray
 
     Seen text is shorter by the gap in a code made from the model than it would be had it not been seen: unintended
     memorisation of Morris et al. (arXiv 2505.24832), with unseen text in place of a reference model. So the gap must
-    have been measured on a fair sample of the training text, not on what was read last.
+    have been measured on a fair sample of the training text, not on what was read last. It is an upper bound where
+    repeated text has raised the loss on unseen text, since the gap counts that rise too.
 
     Args:
         gap: loss on unseen text minus loss on seen text, in nats per token; negative values are kept.
