@@ -18,12 +18,15 @@ from harness.fit.results.shown import finite_rows
 from harness.fit.shared.nested import kinds_of_constants
 from harness.gaps.shared_documents import SHARED
 from harness.study.cells import BLOCK, rate_factors, study_cells
+from harness.study.forecasts import READ_ONCE
 from sweeps.errors import InputError
 
 # The declared laws of the gap of text read once, and forms that no paper has: the gap by what has been learned, and a
-# gap that falls with D before it grows.
+# gap that falls with D before it grows. Three say where the law's fall begins: at one D, at one u, at one D/N; they
+# were added before the block `once_longer` was run.
 FRESH_LAWS = (
-    "gap", "gap_smooth", "gap_n_free", "gap_free_n", "gap_kaplan", "gap_classical",
+    "gap", "gap with z=0", "gap with z=0.74", "gap with z=1", "gap_smooth", "gap_n_free", "gap_free_n", "gap_kaplan",
+    "gap_classical",
     "G = a*N**c*L**-m", "G = a*N**c*D**-b + k*N**m*D**n",
 )  # fmt: skip
 # For text that is read several times also: a power of the epochs, saturating or not, and sums of what one epoch and
@@ -80,7 +83,7 @@ def law_contests(runs: pd.DataFrame, seed: int = 0) -> tuple[LawContest, ...]:
     base = runs.loc[(runs[list(RECIPE)] == pd.Series(RECIPE)).all(axis=1)]
     of_source = runs[BLOCK] == SOURCE_BLOCK
     found = (
-        _contest("text read once", runs.loc[runs[BLOCK] == "once"], FRESH_LAWS, seed),
+        _contest("text read once", runs.loc[runs[BLOCK].isin(READ_ONCE)], FRESH_LAWS, seed),
         _contest("all text, of one recipe", base.loc[~base[BLOCK].isin(APART)], REPEATED_LAWS, seed),
         _contest("all blocks, a level for each recipe", runs.loc[~of_source], LEVELLED_LAWS, seed, levels=True),
         _contest("the source's own study", runs.loc[of_source], SOURCE_LAWS, seed),

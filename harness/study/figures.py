@@ -15,6 +15,7 @@ from harness.fit.gap_law.claims import Blocks
 from harness.fit.gap_law.constants import predict_gap, reduced_data
 from harness.fit.gap_law.rulings import JudgedClaim, Ruling
 from harness.forecasts.score import ForecastScores
+from harness.study.forecasts import FORECAST_BLOCK, READ_ONCE
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -40,8 +41,9 @@ def draw_figures(
         ModuleNotFoundError: matplotlib is not installed (the extra `figures`).
     """
     drawn: dict[str, Callable[[], Figure]] = {"claims": lambda: claims_figure(claims)}
-    if "once" in blocks:
-        drawn["gap"] = lambda: once_figure(blocks["once"])
+    read_once = [blocks[name].assign(largest=name == FORECAST_BLOCK) for name in READ_ONCE if name in blocks]
+    if read_once:
+        drawn["gap"] = lambda: once_figure(pd.concat(read_once, ignore_index=True))
     if "epochs" in blocks:
         drawn["epochs"] = lambda: epochs_figure(blocks["epochs"])
     groups = {name: by for name, by in GROUPED.items() if name in blocks}
@@ -103,20 +105,24 @@ def _bars(rows: pd.DataFrame) -> np.ndarray:
 
 
 def once_figure(rows: pd.DataFrame) -> "Figure":
-    """Draw the gap of text read once against D, with the published law; and its ratio to the law against u."""
+    """Draw the gap of text read once against D, with the published law; and its ratio to the law against u.
+
+    Args:
+        rows: cells with N, D, G, G_se, and `largest`, which is true for those that were forecast: their marks are open.
+    """
     figure, ((left, right),) = blank_figure(9.0, 3.8, columns=2)
     for size, own, colour in _sizes(rows):
         label = f"N = {size:,.0f}"
-        left.errorbar(own["D"], own["G"], _bars(own), color=colour, marker="o", markersize=4, lw=1, label=label)
+        law, u = predict_gap(own["N"], own["D"]), reduced_data(own["N"], own["D"])
+        bars, style = _bars(own), {"color": colour, "marker": "o", "markersize": 4, "lw": 1}
+        left.errorbar(own["D"], own["G"], bars, label=label, **style)
+        right.errorbar(u, own["G"] / law, bars / law, **style)
+        for axes, x, y in ((left, own["D"], own["G"]), (right, u, own["G"] / law)):
+            axes.plot(x[own["largest"]], y[own["largest"]], **style | {"lw": 0, "mfc": "white", "zorder": 3})
         grid = np.geomspace(own["D"].min(), own["D"].max(), 50)
         left.plot(grid, predict_gap(size, grid), color=colour, lw=1, ls=(0, (4, 3)), alpha=0.8)
-        law = predict_gap(own["N"], own["D"])
-        right.errorbar(
-            reduced_data(own["N"], own["D"]), own["G"] / law, _bars(own) / law, color=colour, marker="o", markersize=4,
-            lw=1,
-        )  # fmt: skip
     left.set(xscale="log", yscale="log", xlabel="D, tokens (each read once)", ylabel="gap, nats per token")
-    left.set_title("measured (marks), and as the law says (dashed)", loc="left", fontsize=9)
+    left.set_title("measured (open: the largest runs), and the law (dashed)", loc="left", fontsize=9)
     left.legend(*(found[::-1] for found in left.get_legend_handles_labels()), fontsize=7, frameon=False, ncols=2)
     right.axhline(1, color=INK, lw=1, ls=(0, (4, 3)))
     right.axvline(1, color=FAINT, lw=0.8)

@@ -22,6 +22,8 @@ from sweeps.grid import load
 FORECASTS = "forecasts.jsonl"
 # The block of the runs that are forecast, in every sweep that a study forecasts.
 FORECAST_BLOCK = "forecast"
+# The blocks of the gap law's study whose cells share one recipe and read every token once.
+READ_ONCE = ("once", FORECAST_BLOCK, "once_longer")
 
 
 def register(study: Study, cells: pd.DataFrame, file: Path, *, tell: Callable[[str], object] = print) -> Registered:
