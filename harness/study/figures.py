@@ -115,9 +115,8 @@ def once_figure(rows: pd.DataFrame) -> "Figure":
         label = f"N = {size:,.0f}"
         law, u = predict_gap(own["N"], own["D"]), reduced_data(own["N"], own["D"])
         bars, style = _bars(own), {"color": colour, "marker": "o", "markersize": 4, "lw": 1}
-        left.errorbar(own["D"], own["G"], bars, label=label, **style)
-        right.errorbar(u, own["G"] / law, bars / law, **style)
-        for axes, x, y in ((left, own["D"], own["G"]), (right, u, own["G"] / law)):
+        for axes, x, y, error in ((left, own["D"], own["G"], bars), (right, u, own["G"] / law, bars / law)):
+            axes.errorbar(x, y, error, label=label, **style)
             axes.plot(x[own["largest"]], y[own["largest"]], **style | {"lw": 0, "mfc": "white", "zorder": 3})
         grid = np.geomspace(own["D"].min(), own["D"].max(), 50)
         left.plot(grid, predict_gap(size, grid), color=colour, lw=1, ls=(0, (4, 3)), alpha=0.8)

@@ -6,13 +6,11 @@ from dataclasses import dataclass
 from harness.fit.gap_law.claims import IN_D, IN_N, SOURCE_BLOCK, Blocks
 from harness.fit.gap_law.surface import Surface, fit_surface
 from harness.study.cells import rate_factors
-from harness.study.forecasts import FORECAST_BLOCK
+from harness.study.forecasts import READ_ONCE
 
 # Block -> the columns whose every combination is a group. Blocks of one size of text have no slope in D.
 GROUPED_BY: Mapping[str, tuple[str, ...]] = {
-    "once": (),
-    FORECAST_BLOCK: (),
-    "once_longer": (),
+    **dict.fromkeys(READ_ONCE, ()),
     "architectures": ("architecture",),
     "architectures_active": ("architecture",),
     "tokenizers": ("tokenizer",),
