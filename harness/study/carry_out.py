@@ -18,7 +18,7 @@ from harness.files import parquet_bytes, write_files, write_text
 from harness.launch.apart import run_sweep_apart
 from harness.record.status import ENDED
 from harness.study.cells import BLOCK, read_study_runs, study_cells, study_runs
-from harness.study.forecasts import FORECASTS, register
+from harness.study.forecasts import register
 from harness.study.judges import write_results
 from harness.study.studies import DECLARATION, Study
 from harness.train.session import Session
@@ -49,12 +49,13 @@ def carry_out(study: Study, out: Path, session: Session) -> int:
 
 def _run_blocks(study: Study, out: Path, session: Session) -> int:
     """Run the blocks one after another, and write the table after each; the exit status."""
-    worst, began, forecast = 0, time.monotonic(), study.forecast
+    worst, began = 0, time.monotonic()
     known = read_study_runs(out / RUNS) if (out / RUNS).is_file() else None
-    for sweep in (*study.sweeps, *((forecast.sweep,) if forecast else ())):
-        if forecast and sweep == forecast.sweep and known is not None:
-            fitted = study_cells(known.loc[known[BLOCK] == forecast.fitted_to])
-            print(*register(study, fitted, out / FORECASTS).shown(), sep="\n")
+    forecasts = {declared.sweep: declared for declared in study.forecasts}
+    for sweep in (*study.sweeps, *forecasts):
+        if sweep in forecasts and known is not None:
+            fitted = study_cells(known.loc[known[BLOCK].isin(forecasts[sweep].fitted_to)])
+            print(*register(forecasts[sweep], fitted, out).shown(), sep="\n")
         for block in block_files(sweep, out):
             finished = set() if known is None else finished_runs(known)
             if {run.run_id for run in load(block).configs} <= finished:

@@ -6,6 +6,7 @@ The style (`image_of`) and the figure of the claims are those of every study.
 import io
 import logging
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from harness.fit.gap_law.claims import Blocks
 from harness.fit.gap_law.constants import predict_gap, reduced_data
 from harness.fit.gap_law.rulings import JudgedClaim, Ruling
 from harness.forecasts.score import ForecastScores
-from harness.study.forecasts import FORECAST_BLOCK, READ_ONCE
+from harness.study.forecasts import FORECAST_BLOCKS, READ_ONCE
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -29,19 +30,19 @@ SHOWN_MARGINS = 6.0
 
 
 def draw_figures(
-    blocks: Blocks, claims: tuple[JudgedClaim, ...], kind: str, forecasts: ForecastScores | None = None
+    blocks: Blocks, claims: tuple[JudgedClaim, ...], kind: str, forecasts: Mapping[str, ForecastScores]
 ) -> dict[str, bytes]:
     """Draw the figures for which there are cells: name -> image.
 
     Args:
         kind: png or svg.
-        forecasts: the scores of the study's forecasts, if some of the runs that were forecast have ended.
+        forecasts: the scores of each file of forecasts, by the name of its figure.
 
     Raises:
         ModuleNotFoundError: matplotlib is not installed (the extra `figures`).
     """
     drawn: dict[str, Callable[[], Figure]] = {"claims": lambda: claims_figure(claims)}
-    read_once = [blocks[name].assign(largest=name == FORECAST_BLOCK) for name in READ_ONCE if name in blocks]
+    read_once = [blocks[name].assign(forecast=name in FORECAST_BLOCKS) for name in READ_ONCE if name in blocks]
     if read_once:
         drawn["gap"] = lambda: once_figure(pd.concat(read_once, ignore_index=True))
     if "epochs" in blocks:
@@ -49,8 +50,9 @@ def draw_figures(
     groups = {name: by for name, by in GROUPED.items() if name in blocks}
     if groups:
         drawn["groups"] = lambda: groups_figure(blocks, groups)
-    if forecasts is not None and forecasts.forecasts:
-        drawn["forecasts"] = lambda: forecasts_figure(forecasts)
+    for name, scores in forecasts.items():
+        if scores.forecasts:
+            drawn[name] = partial(forecasts_figure, scores)
     return {name: image_of(figure, kind) for name, figure in drawn.items()}
 
 
@@ -108,7 +110,7 @@ def once_figure(rows: pd.DataFrame) -> "Figure":
     """Draw the gap of text read once against D, with the published law; and its ratio to the law against u.
 
     Args:
-        rows: cells with N, D, G, G_se, and `largest`, which is true for those that were forecast: their marks are open.
+        rows: cells with N, D, G, G_se, and `forecast`, true for those that were forecast: their marks are open.
     """
     figure, ((left, right),) = blank_figure(9.0, 3.8, columns=2)
     for size, own, colour in _sizes(rows):
@@ -117,11 +119,11 @@ def once_figure(rows: pd.DataFrame) -> "Figure":
         bars, style = _bars(own), {"color": colour, "marker": "o", "markersize": 4, "lw": 1}
         for axes, x, y, error in ((left, own["D"], own["G"], bars), (right, u, own["G"] / law, bars / law)):
             axes.errorbar(x, y, error, label=label, **style)
-            axes.plot(x[own["largest"]], y[own["largest"]], **style | {"lw": 0, "mfc": "white", "zorder": 3})
+            axes.plot(x[own["forecast"]], y[own["forecast"]], **style | {"lw": 0, "mfc": "white", "zorder": 3})
         grid = np.geomspace(own["D"].min(), own["D"].max(), 50)
         left.plot(grid, predict_gap(size, grid), color=colour, lw=1, ls=(0, (4, 3)), alpha=0.8)
     left.set(xscale="log", yscale="log", xlabel="D, tokens (each read once)", ylabel="gap, nats per token")
-    left.set_title("measured (open: the largest runs), and the law (dashed)", loc="left", fontsize=9)
+    left.set_title("measured (open: after a forecast), and the law (dashed)", loc="left", fontsize=9)
     left.legend(*(found[::-1] for found in left.get_legend_handles_labels()), fontsize=7, frameon=False, ncols=2)
     right.axhline(1, color=INK, lw=1, ls=(0, (4, 3)))
     right.axvline(1, color=FAINT, lw=0.8)

@@ -1,9 +1,8 @@
-"""The forecasts of a study: written down before its largest runs are trained, and scored when they have ended."""
+"""The forecasts of a study: written down before the runs that they are of are trained, and scored when these ended."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
 from harness.fit.fitting import fit
@@ -14,44 +13,41 @@ from harness.forecasts.registry_file import Registered, append_forecasts, read_f
 from harness.forecasts.score import ForecastScores, score_lines
 from harness.source import open_runs
 from harness.study.cells import BLOCK, PARTS, design_cells, study_cells
-from harness.study.studies import Study
+from harness.study.studies import Forecast
 from sweeps.errors import InputError
 from sweeps.grid import load
 
-# The file beside a study's table of runs.
-FORECASTS = "forecasts.jsonl"
-# The block of the runs that are forecast, in every sweep that a study forecasts.
-FORECAST_BLOCK = "forecast"
-# The blocks of the gap law's study whose cells share one recipe and read every token once.
-READ_ONCE = ("once", FORECAST_BLOCK, "once_longer")
+# The blocks of the gap law's study whose cells share one recipe and read every token once; those that were forecast.
+READ_ONCE = ("once", "forecast", "once_longer", "confirm")
+FORECAST_BLOCKS = ("forecast", "confirm")
 
 
-def register(study: Study, cells: pd.DataFrame, file: Path, *, tell: Callable[[str], object] = print) -> Registered:
-    """Fit the laws of a study to the cells that it says, and register what they forecast of the sweep that it says.
+def register(
+    declared: Forecast, cells: pd.DataFrame, folder: Path, *, tell: Callable[[str], object] = print
+) -> Registered:
+    """Fit the laws that a study declares to the cells that it says, and register what they forecast of its sweep.
 
     Every law of the gap and of the held-out loss forecasts every cell of the sweep. A law that has forecasts in the
-    file already is not fitted again, even if there are other cells now: once the largest runs have begun, a new
-    forecast would come too late.
+    file already is not fitted again, even if there are other cells now: once the runs have begun, a new forecast would
+    come too late.
 
     Args:
-        cells: what `harness.study.cells.study_cells` returns, of all blocks or of the one that is fitted.
-        file: the file of forecasts, which is begun if it does not exist.
+        declared: what is forecast, and by which laws.
+        cells: what `harness.study.cells.study_cells` returns, of all blocks or of those that are fitted.
+        folder: the folder of the file of forecasts, which is begun if it does not exist.
         tell: called with a line about each law that cannot be fitted or cannot predict, with the reason.
 
     Returns:
         what was added; all forecasts that the file had before count as there already.
 
     Raises:
-        InputError: a study without forecasts, cells without the block, no law that can forecast, or a file that was
-            changed.
+        InputError: cells without one of the blocks, no law that can forecast, or a file that was changed.
     """
-    declared = study.forecast
-    if declared is None:
-        raise InputError(study.name, "forecast", None, "a study that declares forecasts")
-    rows = cells.loc[cells[BLOCK] == declared.fitted_to].reset_index(drop=True)
-    if rows.empty:
-        raise InputError(study.name, "forecast.fitted_to", declared.fitted_to, "a block with finished cells")
-    points = design_cells(load(declared.sweep))
+    for block in declared.fitted_to:
+        if block not in set(cells[BLOCK]):
+            raise InputError(declared.sweep, "forecasts.fitted_to", block, "a block with finished cells")
+    rows = cells.loc[cells[BLOCK].isin(declared.fitted_to)].reset_index(drop=True)
+    points, file = design_cells(load(declared.sweep)), folder / declared.file
     before = read_forecasts(file) if file.is_file() else ()
     known = {forecast.law for forecast in before}
     forecasts, reasons = [*before], []
@@ -64,7 +60,7 @@ def register(study: Study, cells: pd.DataFrame, file: Path, *, tell: Callable[[s
             reasons.append(f"no forecast by {law}: {error}")
             tell(reasons[-1])
     if not forecasts:
-        raise InputError(study.name, "forecast", "; ".join(reasons), "at least one law that can forecast")
+        raise InputError(declared.sweep, "forecasts", "; ".join(reasons), "at least one law that can forecast")
     return append_forecasts(file, forecasts)
 
 
@@ -72,24 +68,31 @@ def _fitted(law: str, rows: pd.DataFrame) -> FitResult:
     return fit(law, rows, bootstrap=0, sensitivity=False, source="cells")
 
 
-def score(file: Path, runs: pd.DataFrame, *, tell: Callable[[str], object] = print) -> ForecastScores | None:
-    """Score the forecasts of a study on its table of runs; None while no forecast cell has finished.
+def score(
+    declared: Iterable[Forecast], runs: pd.DataFrame, folder: Path, *, tell: Callable[[str], object] = print
+) -> dict[str, ForecastScores]:
+    """Score the forecasts of a study on its table of runs: the stem of a file of forecasts -> the scores of its lines.
 
-    The laws are fitted to means over many draws, and most of the largest cells have a single one. The errors of what is
-    measured (`study_cells`) therefore come from the spread between draws in all cells, and widen the intervals.
+    Files that do not exist are left out, and those of which no cell has finished.
+
+    The laws are fitted to means over many draws, and most of the cells that are forecast have few. The errors of what
+    is measured (`study_cells`) therefore come from the spread between draws in all cells, and widen the intervals.
 
     Args:
         runs: what `harness.study.cells.study_runs` returns, of all sweeps.
+        folder: the folder of the files.
         tell: called with a line about each law that cannot be scored.
 
     Raises:
-        InputError: no file, or one that was changed.
+        InputError: a file that was changed.
     """
-    forecasts = read_forecasts(file)
-    done = (runs[BLOCK] == FORECAST_BLOCK) & (runs["status"] == "done") & runs["gap_twin"].notna()
-    if not np.any(done):
-        return None
-    # Which documents gaps share does not matter here, and takes long to work out for all blocks.
-    cells = study_cells(runs.drop(columns=[PARTS], errors="ignore"))
-    measured = cells.loc[cells[BLOCK] == FORECAST_BLOCK].reset_index(drop=True)
-    return score_lines(forecasts, open_runs(measured), tell=tell)
+    done = set(runs.loc[(runs["status"] == "done") & runs["gap_twin"].notna(), BLOCK])
+    found = {}
+    for each in declared:
+        file, blocks = folder / each.file, {cell.block for cell in load(each.sweep).cells}
+        if file.is_file() and blocks & done:
+            # Which documents gaps share does not matter here, and takes long to work out for all blocks.
+            cells = study_cells(runs.drop(columns=[PARTS], errors="ignore"))
+            measured = cells.loc[cells[BLOCK].isin(blocks)].reset_index(drop=True)
+            found[file.stem] = score_lines(read_forecasts(file), open_runs(measured), tell=tell)
+    return found

@@ -1,6 +1,7 @@
 """The verdict of the gap law's study: every claim, the checks of the instrument, and the law that describes the gap."""
 
 from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from harness.study.contest import LawContest, law_contests
 from harness.study.documents import DocumentShare, document_shares
 from harness.study.forecasts import score
 from harness.study.slopes import GroupSlopes, group_slopes
+from harness.study.studies import Forecast
 
 N_PERMUTATIONS = 400
 # The share of 5 % tests on tables without an effect that may be positive, beyond which a test is not to be trusted.
@@ -59,7 +61,7 @@ class GapVerdict(StrictJson):
         slopes: the powers of N and D in the gaps of every group of cells.
         memory: a row for each cell of repeated text: bits that the model holds of its text, per parameter.
         documents: for each block the share of the gap that is memory of documents, not of the windows that were read.
-        forecasts: the scores of what was forecast of the largest runs; None before the first of these has finished.
+        forecasts: the stem of a file of forecasts -> its scores, once a run that was forecast has finished.
     """
 
     blocks: Blocks
@@ -70,7 +72,7 @@ class GapVerdict(StrictJson):
     slopes: tuple[GroupSlopes, ...]
     memory: list[dict[str, Any]]
     documents: tuple[DocumentShare, ...]
-    forecasts: ForecastScores | None = None
+    forecasts: Mapping[str, ForecastScores]
 
     @property
     def headline(self) -> str:
@@ -99,16 +101,19 @@ class GapVerdict(StrictJson):
             "slopes": [asdict(group) for group in self.slopes],
             "memory": self.memory,
             "documents": [asdict(share) for share in self.documents],
-            "forecasts": None if self.forecasts is None else self.forecasts.to_dict(),
+            "forecasts": {name: scores.to_dict() for name, scores in self.forecasts.items()},
         }
 
 
-def judge_gap_study(runs: pd.DataFrame, seed: int = 0, forecasts: Path | None = None) -> GapVerdict:
+def judge_gap_study(
+    runs: pd.DataFrame, seed: int = 0, forecasts: Iterable[Forecast] = (), folder: Path = Path()
+) -> GapVerdict:
     """Judge the study's runs, all of them or those that have ended.
 
     Args:
         runs: what `harness.study.cells.study_runs` returns.
-        forecasts: the file of what was forecast (`harness.study.forecasts`); it need not exist.
+        forecasts: what the study declares to forecast.
+        folder: where the files of forecasts are; none need exist.
 
     Raises:
         InputError: no finished pair of twins, or a file of forecasts that was changed.
@@ -123,7 +128,7 @@ def judge_gap_study(runs: pd.DataFrame, seed: int = 0, forecasts: Path | None = 
         slopes=group_slopes(blocks),
         memory=memory_of(blocks),
         documents=tuple(document_shares(runs)),
-        forecasts=score(forecasts, runs) if forecasts is not None and forecasts.is_file() else None,
+        forecasts=score(forecasts, runs, folder),
     )
 
 

@@ -13,7 +13,6 @@ from harness.study.batch_noise import judge_batch_noise
 from harness.study.cells import BLOCK, read_study_runs
 from harness.study.compute_optimal import judge_compute_optimal
 from harness.study.figures import draw_figures
-from harness.study.forecasts import FORECASTS
 from harness.study.gap_study import judge_gap_study
 from harness.study.loss_page import draw_loss_figures, loss_page
 from harness.study.page import study_page
@@ -42,23 +41,23 @@ class Judge:
     """How a study is judged and shown.
 
     Attributes:
-        judge: the table of runs, and the file of the study's forecasts, which need not exist -> the result.
+        judge: the study, the table of runs, and its folder, where files of forecasts may be -> the result.
         figures: the table and the result -> name -> image, in svg.
         page: the study, the table, the result and the figures -> the page as HTML.
     """
 
-    judge: Callable[[pd.DataFrame, Path], StudyResult]
+    judge: Callable[[Study, pd.DataFrame, Path], StudyResult]
     figures: Callable[[pd.DataFrame, Any], dict[str, bytes]]
     page: Callable[[Study, pd.DataFrame, Any, dict[str, bytes]], str]
 
 
 def _of_losses(judge: Callable[[pd.DataFrame], StudyResult]) -> Judge:
-    return Judge(lambda runs, _: judge(runs), lambda _, verdict: draw_loss_figures(verdict, "svg"), loss_page)
+    return Judge(lambda _, runs, __: judge(runs), lambda _, verdict: draw_loss_figures(verdict, "svg"), loss_page)
 
 
 JUDGES: dict[str, Judge] = {
     "gap": Judge(
-        lambda runs, forecasts: judge_gap_study(runs, forecasts=forecasts),
+        lambda study, runs, folder: judge_gap_study(runs, forecasts=study.forecasts, folder=folder),
         lambda _, verdict: draw_figures(verdict.blocks, verdict.claims, "svg", verdict.forecasts),
         study_page,
     ),
@@ -87,7 +86,7 @@ def write_results(study: Study, table: Path, page: Path) -> None:
     how, runs = judge_of(study), read_study_runs(table)
     if BLOCK not in runs.columns:
         raise InputError(table, "table", f"no column {BLOCK}", "the runs of a study, with the block of each")
-    result = how.judge(runs, table.with_name(FORECASTS))
+    result = how.judge(study, runs, table.parent)
     figures = how.figures(runs, result)
     verdict = json.dumps(result.to_dict(), indent=1, allow_nan=False) + "\n"
     texts = {page: how.page(study, runs, result, figures), page.with_name(VERDICT): verdict}

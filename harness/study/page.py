@@ -25,10 +25,12 @@ CAPTIONS = {
     "epochs": "The gap of text that was read several times, and the published law.",
     "groups": "The gap of each group over the mean of all groups at the same N and D. Groups that share the exponents"
     " keep their distance along the axis.",
-    "forecasts": "How far every forecast of the largest runs and its 95 % interval were from what was measured. They"
-    " were registered before these runs were trained. An interval that holds 0 holds the measured value. The scale is"
-    " linear near 0 and logarithmic beyond.",
 }
+FORECAST_CAPTION = (
+    "How far every forecast and its 95 % interval were from what was measured. They were registered before these runs"
+    " were trained. An interval that holds 0 holds the measured value. The scale is linear near 0 and logarithmic"
+    " beyond."
+)
 
 
 def study_page(study: Study, runs: pd.DataFrame, verdict: GapVerdict, images: Mapping[str, bytes]) -> str:
@@ -37,7 +39,7 @@ def study_page(study: Study, runs: pd.DataFrame, verdict: GapVerdict, images: Ma
     Args:
         images: what `harness.study.figures.draw_figures` drew, in svg.
     """
-    shown = {name: figure(image, CAPTIONS[name]) for name, image in images.items()}
+    shown = {name: figure(image, CAPTIONS[name]) for name, image in images.items() if name in CAPTIONS}
     words = [(claim.id, claim.ruling.words, claim.claim, claim.finding, claim.rows) for claim in verdict.claims]
     online = [(claim.id, claim.ruling.words, claim.claim, claim.finding) for claim in verdict.online]
     checks = [
@@ -54,7 +56,7 @@ def study_page(study: Study, runs: pd.DataFrame, verdict: GapVerdict, images: Ma
         ("groups", "Architectures, tokenizers, texts, batches", shown.get("groups", "")),
         ("slopes", "The powers of N and D in every group", _slopes(verdict.slopes)),
         ("laws", "The laws that compete", laws),
-        ("forecasts", "Forecasts of the largest runs", _forecasts(verdict.forecasts) + shown.get("forecasts", "")),
+        ("forecasts", "Forecasts", _forecasts(verdict.forecasts, images)),
         ("online", "What the online estimator would have said",
          html_table(("claim", "word", "what is claimed", "finding"), online)),
         ("checks", "Checks of the instrument", bullets(checks)),
@@ -116,13 +118,17 @@ def _laws(contest: LawContest) -> str:
     return f"<h3>{escape(contest.cells)}: {contest.rows} cells</h3>{ranked}{constants if known else ''}{told}"
 
 
-def _forecasts(scores: ForecastScores | None) -> str:
-    if scores is None:
-        return ""
-    laws = laws_table(scores.laws)
-    waiting = f"<p>{len(scores.missing)} forecasts are not measured yet.</p>" if scores.missing else ""
-    told = "".join(f"<p>{escape(line)}</p>" for line in warning_lines(scores.warnings))
-    return f"{html_table(laws.columns, laws.rows)}{waiting}{told}"
+def _forecasts(files: Mapping[str, ForecastScores], images: Mapping[str, bytes]) -> str:
+    parts = []
+    for name, scores in files.items():
+        laws = laws_table(scores.laws)
+        parts += [f"<h3>{escape(name)}.jsonl</h3>", html_table(laws.columns, laws.rows)]
+        if scores.missing:
+            parts.append(f"<p>{len(scores.missing)} forecasts are not measured yet.</p>")
+        parts += [f"<p>{escape(line)}</p>" for line in warning_lines(scores.warnings)]
+        if name in images:
+            parts.append(figure(images[name], FORECAST_CAPTION))
+    return "".join(parts)
 
 
 def _documents(shares: Sequence[DocumentShare]) -> str:

@@ -14,18 +14,20 @@ DECLARATION = "study.yaml"
 
 
 class Forecast(BaseModel):
-    """The forecasts of a study: the laws are fitted to one block, and forecast the cells of a sweep before it is run.
+    """Forecasts of a study: laws are fitted to some of its blocks, and forecast the cells of a sweep before it is run.
 
     Attributes:
-        fitted_to: the block whose cells the laws are fitted to.
-        sweep: the preset that is forecast.
+        sweep: the preset that is forecast. It is run when the forecasts are written down.
+        fitted_to: the blocks whose cells the laws are fitted to.
+        file: the name of the file of forecasts, beside the table of runs.
         gap, loss: the ids of the competing laws of the gap, and of the held-out loss.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    fitted_to: str
     sweep: str
+    fitted_to: tuple[str, ...]
+    file: Annotated[str, Field(pattern=r"^\w+\.jsonl$")]
     gap: tuple[str, ...]
     loss: tuple[str, ...]
 
@@ -36,7 +38,7 @@ class Study(BaseModel):
     Attributes:
         question: in a sentence.
         sweeps: presets, in the order in which they are run.
-        forecast: what is forecast before it is run; None for a study without forecasts.
+        forecasts: what is forecast before it is run, in the order in which that is done, after all other sweeps.
         judge: how the runs are judged, a name of `harness.study.judges`.
     """
 
@@ -46,7 +48,7 @@ class Study(BaseModel):
     question: str
     sweeps: Annotated[tuple[str, ...], Field(min_length=1)]
     judge: str
-    forecast: Forecast | None = None
+    forecasts: tuple[Forecast, ...] = ()
 
 
 def studies_folder() -> Path:

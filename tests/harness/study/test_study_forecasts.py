@@ -20,8 +20,12 @@ from sweeps.errors import InputError
 from sweeps.grid import load
 
 LOSS_SD, GAP_SD = 0.004, 0.05
-DECLARED = Declared(fitted_to="once", sweep="gap_forecast", gap=("gap_classical",), loss=("hestness", "moe_sparsity"))
-STUDY = Study(name="s", question="?", sweeps=("gap1000",), judge="gap", forecast=DECLARED)
+DECLARED = Declared(
+    sweep="gap_forecast", fitted_to=("once",), file="first.jsonl", gap=("gap_classical",),
+    loss=("hestness", "moe_sparsity"),
+)  # fmt: skip
+SECOND = DECLARED.model_copy(update={"sweep": "gap_confirm", "fitted_to": ("once", "forecast"), "file": "second.jsonl"})
+STUDY = Study(name="s", question="?", sweeps=("gap1000",), judge="gap", forecasts=(DECLARED, SECOND))
 
 
 def loss(d):
@@ -86,20 +90,21 @@ def test_the_error_of_a_loss_is_known_also_of_a_cell_of_one_draw(once, largest):
 
 @pytest.mark.slow
 def test_every_law_forecasts_every_cell_before_and_is_scored_after(once, largest, tmp_path):
-    file, told = tmp_path / "forecasts.jsonl", []
-    found = register(STUDY, study_cells(once), file, tell=told.append)
+    told = []
+    found = register(DECLARED, study_cells(once), tmp_path, tell=told.append)
     assert len(found.added) == 22 and {(each.law, each.response) for each in found.added} == {
         ("gap_classical", "G"), ("hestness", "L")
     }  # fmt: skip
     (line,) = told
     assert line.startswith("no forecast by moe_sparsity: ") and " P" in line
-    assert score(file, once) is None
+    assert score(STUDY.forecasts, once, tmp_path) == {}
     # The study goes on after an interruption: there are more cells now, but what was forecast stays.
-    before = file.read_bytes()
+    before = (tmp_path / "first.jsonl").read_bytes()
     both = pd.concat([once, largest], ignore_index=True)
-    assert register(STUDY, study_cells(both), file, tell=told.append).added == () and file.read_bytes() == before
-    scores = score(file, both)
-    assert scores is not None and scores.missing == () and len(scores.forecasts) == 22
+    assert register(DECLARED, study_cells(both), tmp_path, tell=told.append).added == ()
+    assert (tmp_path / "first.jsonl").read_bytes() == before
+    scores = score(STUDY.forecasts, both, tmp_path)["first"]
+    assert scores.missing == () and len(scores.forecasts) == 22
     # Both laws are true, so that about 95 % of the intervals hold what was measured.
     assert all(law.coverage is not None and law.coverage >= 9 / 11 for law in scores.laws)
     losses = next(law for law in scores.laws if law.response == "L")
@@ -108,34 +113,46 @@ def test_every_law_forecasts_every_cell_before_and_is_scored_after(once, largest
 
 def test_no_law_forecasts_anew_from_other_rows_however_it_is_written(once, tmp_path):
     written = ("gap_classical with p=1", "G = a*D**-b")
-    study = STUDY.model_copy(update={"forecast": DECLARED.model_copy(update={"gap": written, "loss": ()})})
-    file, cells = tmp_path / "forecasts.jsonl", study_cells(once)
-    assert len(register(study, cells, file).added) == 22
-    assert register(study, cells.iloc[1:], file).added == ()
-
-
-def test_a_study_without_forecasts_or_cells_is_refused(once, tmp_path):
+    declared = DECLARED.model_copy(update={"gap": written, "loss": ()})
     cells = study_cells(once)
-    with pytest.raises(InputError, match="a study that declares forecasts"):
-        register(STUDY.model_copy(update={"forecast": None}), cells, tmp_path / "f.jsonl")
-    with pytest.raises(InputError, match="a block with finished cells"):
-        register(STUDY, cells.assign(block="epochs"), tmp_path / "f.jsonl")
+    assert len(register(declared, cells, tmp_path).added) == 22
+    assert register(declared, cells.iloc[1:], tmp_path).added == ()
+
+
+def test_a_second_sweep_is_forecast_from_more_blocks_and_scored_apart(once, largest, simulated, tmp_path):
+    """The same law forecasts both sweeps; each has a file, and is scored on its own cells alone."""
+    both = pd.concat([once, largest], ignore_index=True)
+    points = design_cells(load("gap_confirm"))
+    assert len(register(DECLARED.model_copy(update={"loss": ()}), study_cells(once), tmp_path).added) == 11
+    added = register(SECOND.model_copy(update={"loss": ()}), study_cells(both), tmp_path).added
+    assert len(added) == len(points) and {each.rows for each in added} == {36}
+    assert list(score(STUDY.forecasts, both, tmp_path)) == ["first"]
+    cells = list(points[["N", "D"]].itertuples(index=False))
+    everything = pd.concat([both, simulated(cells, "confirm", [2] * len(points), 2)], ignore_index=True)
+    scores = score(STUDY.forecasts, everything, tmp_path)
+    assert [len(each.forecasts) for each in scores.values()] == [11, len(points)]
+    for each in scores["second"].forecasts:
+        assert each.measured == pytest.approx(gap(each.point["N"], each.point["D"]), rel=5 * GAP_SD)
+
+
+def test_cells_without_a_block_that_is_fitted_are_refused(once, tmp_path):
+    with pytest.raises(InputError, match=r"forecasts\.fitted_to: got 'forecast', expected a block with finished cells"):
+        register(SECOND, study_cells(once), tmp_path)
 
 
 def test_the_verdict_and_the_page_show_the_scores(largest, forecast_at, tmp_path):
     pytest.importorskip("matplotlib")
-    file = tmp_path / "forecasts.jsonl"
+    file = tmp_path / "first.jsonl"
     points = [{"N": float(n), "D": float(d)} for n, d in largest[["N_nonembedding", "D"]].itertuples(index=False)]
     append_forecasts(file, [forecast_at(point=point) for point in points])
     append_forecasts(file, [forecast_at(law="tied", point=points[0], run_low=None, run_high=None)])
-    scores = score(file, largest)
-    assert scores is not None
+    scores = score(STUDY.forecasts, largest, tmp_path)
     verdict = GapVerdict({}, judge_claims({}), (), (), (), (), [], (), scores)
-    written = json.loads(verdict.to_json())["forecasts"]
+    written = json.loads(verdict.to_json())["forecasts"]["first"]
     assert [law["law"] for law in written["laws"]] == ["chinchilla", "tied"]
     images = draw_figures({}, verdict.claims, "svg", verdict.forecasts)
     page = study_page(STUDY, largest, verdict, images)
     section = page[page.index('id="forecasts"') : page.index('id="online"')]
     assert section.count("<svg") == 1 and "chinchilla" in section and "tied" in section
-    none = study_page(STUDY, largest, replace(verdict, forecasts=None), {"claims": images["claims"]})
-    assert 'id="forecasts"' not in none and json.loads(replace(verdict, forecasts=None).to_json())["forecasts"] is None
+    none = study_page(STUDY, largest, replace(verdict, forecasts={}), {"claims": images["claims"]})
+    assert 'id="forecasts"' not in none
