@@ -68,6 +68,7 @@ def test_names_are_offered_typed_and_found():
         _ = harness.nonesuch
 
 
+@pytest.mark.slow
 def test_a_table_in_memory_and_its_file_give_the_same_fit(runs, tmp_path):
     choices = {"set": {"N": "params"}, "where": "domain == 'web'", "bootstrap": 5, "sensitivity": False}
     runs.to_csv(tmp_path / "runs.csv", index=False)
@@ -119,6 +120,7 @@ def test_rows_that_are_left_out_are_warned_of(runs):
         harness.fit(runs, "chinchilla", set={"N": "size"})
 
 
+@pytest.mark.slow
 def test_a_sweep_is_planned_measured_and_reported(finished, lab, tmp_path):
     planned = harness.plan(lab.spec, cache=lab.cache, calibrate=False)
     assert sum(cell.reason is None for cell in planned.cells) == 6

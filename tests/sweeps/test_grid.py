@@ -384,5 +384,6 @@ def test_draws_that_say_no_number_are_refused(draws):
     assert "draws" in refusal({"defaults": {"draws": draws}})
 
 
+@pytest.mark.slow
 def test_a_million_draws_are_too_many_cells():
     assert "100,000" in refusal({"defaults": {"draws": 60_000}, "grid": {"lr": [1e-3, 2e-3]}})

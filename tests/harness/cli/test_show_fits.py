@@ -127,6 +127,7 @@ def test_no_folder_for_the_json_is_refused_before_the_work(command, table, isoga
     assert ended.status == 2 and "--json: got 'no such folder'" in ended.err and ended.out == ""
 
 
+@pytest.mark.slow
 def test_a_role_that_the_law_does_not_read_is_said(table, isogap):
     ended = isogap("fit", table, "--law", "chinchilla", "--set", "lr=corpus", *QUICK)
     assert ended.status == 2 and "column corpus: got 'web', expected numbers" in ended.err

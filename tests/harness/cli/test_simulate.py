@@ -17,6 +17,7 @@ def run(*arguments: str) -> str:
     return result.output
 
 
+@pytest.mark.slow
 def test_simulate_fit_and_predict(tmp_path):
     """The command that is printed runs as it stands, and its JSON serves `predict`."""
     told = run("simulate", "gap", "classical", "--to", str(tmp_path / "gaps.csv"))

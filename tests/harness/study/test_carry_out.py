@@ -40,6 +40,7 @@ def finished(study, lab):
     return declared, out
 
 
+@pytest.mark.slow
 def test_every_block_has_a_folder_and_the_table_all_runs(finished):
     _, out = finished
     table = pd.read_parquet(out / "runs.parquet")
@@ -62,6 +63,7 @@ def test_on_another_machine_only_blocks_that_the_table_lacks_are_run(finished, l
     assert json.loads((tmp_path / "out" / "verdict.json").read_text()) == json.loads((out / "verdict.json").read_text())
 
 
+@pytest.mark.slow
 def test_on_another_machine_only_runs_that_the_table_lacks_are_run(finished, lab, tmp_path):
     declared, out = finished
     table = pd.read_parquet(out / "runs.parquet")

@@ -111,6 +111,7 @@ def test_every_law_forecasts_every_cell_before_and_is_scored_after(once, largest
     assert losses.largest_error is not None and losses.largest_error < 5 * LOSS_SD
 
 
+@pytest.mark.slow
 def test_no_law_forecasts_anew_from_other_rows_however_it_is_written(once, tmp_path):
     written = ("gap_classical with p=1", "G = a*D**-b")
     declared = DECLARED.model_copy(update={"gap": written, "loss": ()})
@@ -119,6 +120,7 @@ def test_no_law_forecasts_anew_from_other_rows_however_it_is_written(once, tmp_p
     assert register(declared, cells.iloc[1:], tmp_path).added == ()
 
 
+@pytest.mark.slow
 def test_a_second_sweep_is_forecast_from_more_blocks_and_scored_apart(once, largest, simulated, tmp_path):
     """The same law forecasts both sweeps; each has a file, and is scored on its own cells alone."""
     both = pd.concat([once, largest], ignore_index=True)

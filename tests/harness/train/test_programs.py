@@ -128,6 +128,7 @@ def assert_close(a, b, steps: int = STEPS):
         np.testing.assert_allclose(leaf, other, rtol=0, atol=1e-3 * np.abs(other).max())
 
 
+@pytest.mark.slow
 def test_a_pack_equals_its_runs_alone(together, four, config):
     alone = programs(Key(SHAPE, 1, Compute(), mesh_for(1, config.batch)))
     start = jax.tree.map(np.asarray, initial(four, RUNS))
@@ -286,6 +287,7 @@ def test_programs_are_compiled_once_for_their_shape_and_size(four, config):
     assert programs(Key(other, 2, Compute(), mesh_for(2, 1))).advance is not four.advance
 
 
+@pytest.mark.slow
 def test_a_batch_in_turns_is_the_batch(together, config):
     """Turns of half a batch, in a pack with a run whose batches are longer still, against whole batches."""
     shape = dataclasses.replace(SHAPE, micro_batch=1, accumulates=True)

@@ -22,6 +22,7 @@ def fitted(losses):
     return fit("chinchilla", losses(3), bootstrap=60, sensitivity=False)
 
 
+@pytest.mark.slow
 def test_the_allocation_minimises_the_loss_on_the_budget(fitted):
     p = {name: value.estimate for name, value in fitted.parameters.items()}
     budget = 1e21

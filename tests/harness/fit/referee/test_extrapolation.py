@@ -59,6 +59,7 @@ def test_rows_the_user_holds_out_rank_instead_of_windows(losses):
     assert ours.reach == pytest.approx(scale[table.N > 2e8].max() / scale[table.N <= 2e8].max())
 
 
+@pytest.mark.slow
 def test_a_fit_reports_how_it_extrapolates(losses):
     told = fit("chinchilla", losses(6), bootstrap=0).extrapolation
     assert told is not None and told.rows > 40 and 0 < (told.mean_abs_relative_error or 0) < 0.01
