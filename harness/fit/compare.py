@@ -1,6 +1,8 @@
 """Compare several laws on the same rows: by extrapolation first, then by information criteria and cross-validation."""
 
+import os
 from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -270,13 +272,18 @@ def compare(
     if len({law.response for law in found}) != 1:
         ids = ", ".join(law.id for law in found)
         raise InputError(source, "--laws", ids, "at least one law, all of the same response (G or L)")
-    fits: list[SolvedFit] = []
-    refused: list[InputError] = []
-    for law in found:
+
+    def solved(law: Law) -> SolvedFit | InputError:
         try:
-            fits.append(solve(law, frame, holdout=holdout, source=source))
+            return solve(law, frame, holdout=holdout, source=source)
         except InputError as error:
-            refused.append(error)
+            return error
+
+    # Most of the time of a small table goes into compiling, which takes one core for each law.
+    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+        ends = list(pool.map(solved, found))
+    fits = [end for end in ends if isinstance(end, SolvedFit)]
+    refused = [end for end in ends if isinstance(end, InputError)]
     if not fits:
         raise refused[0]
     if nothing := no_gap(fits[0].problem, "ranking of laws"):

@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from harness.fit.compare import RANKINGS, compare
-from harness.fit.fitting import fit
+from harness.fit.fitting import set_estimates, solve
 from harness.fit.gap_law.claims import SOURCE_BLOCK
 from harness.fit.gap_law.rule import TESTED_LAW
 from harness.fit.laws.law import Law, by_group
@@ -129,12 +129,12 @@ def _recipes(cells: pd.DataFrame) -> pd.Series:
 def _constants(name: str, law: str | Law, cells: pd.DataFrame) -> list[dict[str, Any]]:
     """The constants of a law but for those of each recipe; none if it cannot be fitted."""
     try:
-        found = fit(law, cells, bootstrap=0, sensitivity=False)
+        found = set_estimates(solve(law, cells))
     except InputError:
         return []
     return [
         {"law": name, "constant": constant, "identified": each.identified, "estimate": each.estimate,
          "low": each.ci_low, "high": each.ci_high}
-        for constant, each in found.parameters.items()
+        for constant, each in found.items()
         if "[" not in constant
     ]  # fmt: skip
