@@ -129,10 +129,11 @@ def once_figure(rows: pd.DataFrame) -> "Figure":
     right.axvline(1, color=FAINT, lw=0.8)
     right.set(xscale="log", yscale="log", xlabel="u = D/N$^{0.74}$", ylabel="gap over the law's")
     right.set_title("if the law held, all marks would lie on the dashed line", loc="left", fontsize=9)
-    for axes, least in ((left, rows["G"].min()), (right, (rows["G"] / predict_gap(rows["N"], rows["D"])).min())):
+    gaps = rows["G"].to_numpy(float)
+    for axes, shown in ((left, gaps), (right, gaps / predict_gap(rows["N"], rows["D"]))):
         _plain_ticks(axes)
-        if least > 0:  # error bars that reach zero would take half of the figure
-            axes.set_ylim(bottom=0.6 * least)
+        if np.min(shown) > 0:  # error bars that reach zero would take half of the figure
+            axes.set_ylim(bottom=0.6 * float(np.min(shown)))
     return figure
 
 

@@ -93,6 +93,6 @@ def score(
         if file.is_file() and blocks & done:
             # Which documents gaps share does not matter here, and takes long to work out for all blocks.
             cells = study_cells(runs.drop(columns=[PARTS], errors="ignore"))
-            measured = cells.loc[cells[BLOCK].isin(blocks)].reset_index(drop=True)
+            measured = cells.loc[cells[BLOCK].isin(list(blocks))].reset_index(drop=True)
             found[file.stem] = score_lines(read_forecasts(file), open_runs(measured), tell=tell)
     return found

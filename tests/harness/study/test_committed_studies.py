@@ -15,7 +15,7 @@ STUDIES = Path(__file__).parents[3] / "sweeps" / "studies"
 JUDGED = sorted(file.parent for file in STUDIES.glob("*/verdict.json"))
 GAP = STUDIES / "gap"
 README = GAP / "README.md"
-INPUTS = ("runs.parquet", "study.yaml", "forecasts.jsonl")
+INPUTS = ("runs.parquet", "study.yaml", "*.jsonl")
 
 
 def same(found: Any, committed: Any, where: str) -> None:
@@ -37,9 +37,8 @@ def same(found: Any, committed: Any, where: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("folder", JUDGED, ids=lambda folder: folder.name)
 def test_the_committed_table_gives_the_committed_verdict(folder, tmp_path):
-    for name in INPUTS:
-        if (folder / name).is_file():
-            shutil.copy(folder / name, tmp_path)
+    for file in (found for pattern in INPUTS for found in folder.glob(pattern)):
+        shutil.copy(file, tmp_path)
     report_study(tmp_path / "runs.parquet")
     committed = json.loads((folder / "verdict.json").read_text())
     same(json.loads((tmp_path / "verdict.json").read_text()), committed, "verdict")
