@@ -112,12 +112,14 @@ def once_figure(rows: pd.DataFrame) -> "Figure":
     Args:
         rows: cells with N, D, G, G_se, and `forecast`, true for those that were forecast: their marks are open.
     """
+    law = predict_gap(rows["N"], rows["D"])
+    rows = rows.assign(law=law, ratio=rows["G"] / law, u=reduced_data(rows["N"], rows["D"]))
     figure, ((left, right),) = blank_figure(9.0, 3.8, columns=2)
     for size, own, colour in _sizes(rows):
         label = f"N = {size:,.0f}"
-        law, u = predict_gap(own["N"], own["D"]), reduced_data(own["N"], own["D"])
-        bars, style = _bars(own), {"color": colour, "marker": "o", "markersize": 4, "lw": 1}
-        for axes, x, y, error in ((left, own["D"], own["G"], bars), (right, u, own["G"] / law, bars / law)):
+        law, bars = own["law"].to_numpy(float), _bars(own)
+        style = {"color": colour, "marker": "o", "markersize": 4, "lw": 1}
+        for axes, x, y, error in ((left, own["D"], own["G"], bars), (right, own["u"], own["ratio"], bars / law)):
             axes.errorbar(x, y, error, label=label, **style)
             axes.plot(x[own["forecast"]], y[own["forecast"]], **style | {"lw": 0, "mfc": "white", "zorder": 3})
         grid = np.geomspace(own["D"].min(), own["D"].max(), 50)
@@ -129,11 +131,10 @@ def once_figure(rows: pd.DataFrame) -> "Figure":
     right.axvline(1, color=FAINT, lw=0.8)
     right.set(xscale="log", yscale="log", xlabel="u = D/N$^{0.74}$", ylabel="gap over the law's")
     right.set_title("if the law held, all marks would lie on the dashed line", loc="left", fontsize=9)
-    gaps = rows["G"].to_numpy(float)
-    for axes, shown in ((left, gaps), (right, gaps / predict_gap(rows["N"], rows["D"]))):
+    for axes, least in ((left, rows["G"].to_numpy().min()), (right, rows["ratio"].to_numpy().min())):
         _plain_ticks(axes)
-        if np.min(shown) > 0:  # error bars that reach zero would take half of the figure
-            axes.set_ylim(bottom=0.6 * float(np.min(shown)))
+        if least > 0:  # error bars that reach zero would take half of the figure
+            axes.set_ylim(bottom=0.6 * least)
     return figure
 
 

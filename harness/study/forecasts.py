@@ -87,12 +87,17 @@ def score(
         InputError: a file that was changed.
     """
     done = set(runs.loc[(runs["status"] == "done") & runs["gap_twin"].notna(), BLOCK])
+    blocks_of_files = {
+        file: blocks
+        for each in declared
+        if (file := folder / each.file).is_file() and (blocks := {cell.block for cell in load(each.sweep).cells}) & done
+    }
+    if not blocks_of_files:
+        return {}
+    # Which documents gaps share does not matter here, and takes long to work out for all blocks.
+    cells = study_cells(runs.drop(columns=[PARTS], errors="ignore"))
     found = {}
-    for each in declared:
-        file, blocks = folder / each.file, {cell.block for cell in load(each.sweep).cells}
-        if file.is_file() and blocks & done:
-            # Which documents gaps share does not matter here, and takes long to work out for all blocks.
-            cells = study_cells(runs.drop(columns=[PARTS], errors="ignore"))
-            measured = cells.loc[cells[BLOCK].isin(list(blocks))].reset_index(drop=True)
-            found[file.stem] = score_lines(read_forecasts(file), open_runs(measured), tell=tell)
+    for file, blocks in blocks_of_files.items():
+        measured = cells.loc[cells[BLOCK].isin(list(blocks))].reset_index(drop=True)
+        found[file.stem] = score_lines(read_forecasts(file), open_runs(measured), tell=tell)
     return found

@@ -122,17 +122,17 @@ def test_a_capped_classical_gap_is_recovered():
     """Its formula with numpy, its two limits, and the constants from simulated runs."""
     truth = {"a": 3e-3, "c": 0.2, "w": 1000.0, "r": 1.2}
     table = repeated()
-    one = 1 / (1 / (3e-3 * table.N**0.2) + table.D / (3.0 * table.N))
-    direct = one * np.maximum(table.D / table.U, 1) ** 1.2
-    np.testing.assert_allclose(loss("gap_capped", truth, table), direct, rtol=1e-9)
+
+    def direct(rows):
+        return np.maximum(rows.D / rows.U, 1) ** 1.2 / (1 / (3e-3 * rows.N**0.2) + rows.D / (3.0 * rows.N))
+
+    np.testing.assert_allclose(loss("gap_capped", truth, table), direct(table), rtol=1e-9)
     ends = pd.DataFrame({"N": [1e6, 1e6], "D": [1e2, 1e15], "U": [1e2, 1e15]})
     np.testing.assert_allclose(loss("gap_capped", truth, ends), [3e-3 * 1e6**0.2, 3.0 * 1e6 / 1e15], rtol=1e-4)
+    share = table.D / (1000.0 * table.N**0.8)
+    assert np.any(share < 0.1) and np.any(share > 10)  # the rows lie on both sides of the cap
     factor = np.exp(0.1 * np.random.default_rng(1).standard_normal(len(table)))
-    sizes = table.assign(N=table.N / 1e4)  # the rows lie on both sides of the cap
-    share = sizes.D / (1000.0 * sizes.N**0.8)
-    assert np.any(share < 0.1) and np.any(share > 10)
-    true = 3e-3 * sizes.N**0.2 / (1 + share) * np.maximum(sizes.D / sizes.U, 1) ** 1.2
-    result = fit("gap_capped", sizes.assign(G=true * factor), bootstrap=0, sensitivity=False)
+    result = fit("gap_capped", table.assign(G=direct(table) * factor), bootstrap=0, sensitivity=False)
     for name, value in truth.items():
         low, high = result.parameters[name].ci_low, result.parameters[name].ci_high
         assert low is not None and high is not None and low < value < high
