@@ -14,9 +14,11 @@ import pandas as pd
 
 from harness.fit.gap_law.claims import Blocks
 from harness.fit.gap_law.constants import predict_gap, reduced_data
+from harness.fit.gap_law.rule import TESTED_LAW
 from harness.fit.gap_law.rulings import JudgedClaim, Ruling
 from harness.forecasts.score import ForecastScores
 from harness.study.forecasts import FORECAST_BLOCKS, READ_ONCE
+from sweeps.published_gap import PUBLISHED_GAP
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -25,8 +27,11 @@ DOTS_PER_INCH = 160
 INK, FAINT, GRID, ACCENT = "#222222", "#6b6b6b", "#e6e4df", "#b3541e"
 RULING_COLOURS = {Ruling.SUPPORTED: "#2b6f77", Ruling.NOT_SUPPORTED: ACCENT, Ruling.NOT_RESOLVED: "#8a8a8a"}
 MARKS = ("o", "s", "D", "^", "v", "P", "X", "h")
-# How many margins from the claim are shown; what lies beyond is drawn at the edge.
+# How many margins from the claim are shown; what lies beyond is an arrow at the edge, with its distance.
 SHOWN_MARGINS = 6.0
+# The laws of each response whose forecasts are shown beside those of the law under test, and the largest error, in %.
+SHOWN_LAWS = 4
+SHOWN_PERCENT = 1000.0
 
 
 def draw_figures(
@@ -122,10 +127,18 @@ def once_figure(rows: pd.DataFrame) -> "Figure":
         for axes, x, y, error in ((left, own["D"], own["G"], bars), (right, own["u"], own["ratio"], bars / law)):
             axes.errorbar(x, y, error, label=label, **style)
             axes.plot(x[own["forecast"]], y[own["forecast"]], **style | {"lw": 0, "mfc": "white", "zorder": 3})
-        grid = np.geomspace(own["D"].min(), own["D"].max(), 50)
-        left.plot(grid, predict_gap(size, grid), color=colour, lw=1, ls=(0, (4, 3)), alpha=0.8)
+        kink = size**PUBLISHED_GAP.z
+        if own["D"].min() < kink:
+            left.plot([own["D"].min(), kink], predict_gap(size, np.ones(2)), color=colour, lw=1, ls=(0, (4, 3)))
+    # Beyond its kink the law knows no N.
+    falling = np.array([max(rows["D"].min(), rows["N"].min() ** PUBLISHED_GAP.z), rows["D"].max()], float)
+    left.plot(falling, predict_gap(rows["N"].min(), falling), color=INK, lw=1, ls=(0, (4, 3)))
+    middle = np.sqrt(falling.prod())
+    left.annotate(
+        "the law, all N", (middle, predict_gap(rows["N"].min(), middle)), (4, 4), textcoords="offset points", fontsize=7
+    )
     left.set(xscale="log", yscale="log", xlabel="D, tokens (each read once)", ylabel="gap, nats per token")
-    left.set_title("measured (open: after a forecast), and the law (dashed)", loc="left", fontsize=9)
+    left.set_title("measured (open: forecast before it was run), and the law (dashed)", loc="left", fontsize=9)
     left.legend(*(found[::-1] for found in left.get_legend_handles_labels()), fontsize=7, frameon=False, ncols=2)
     right.axhline(1, color=INK, lw=1, ls=(0, (4, 3)))
     right.axvline(1, color=FAINT, lw=0.8)
@@ -168,10 +181,13 @@ def epochs_figure(rows: pd.DataFrame) -> "Figure":
 
 
 def groups_figure(blocks: Blocks, groups: Mapping[str, tuple[str, str]]) -> "Figure":
-    """Draw the gap of every group over the mean of all groups at the same point, against the point's D; sizes apart."""
+    """Draw the gap of every group over the mean of all groups at the same N and D.
+
+    The points (N, D) stand side by side in the order of N and then D; marks of the larger N are open.
+    """
     from matplotlib import colormaps
 
-    figure, (panels,) = blank_figure(3.3 * len(groups), 3.4, columns=len(groups))
+    figure, (panels,) = blank_figure(3.3 * len(groups), 4.2, columns=len(groups))
     for axes, (block, (by, title)) in zip(panels, groups.items(), strict=True):
         rows = blocks[block].sort_values([by, "N", "D"])
         point = rows.groupby(by).cumcount()
@@ -182,33 +198,48 @@ def groups_figure(blocks: Blocks, groups: Mapping[str, tuple[str, str]]) -> "Fig
         for place, (name, colour) in enumerate(zip(names, colours, strict=True)):
             own = rows.loc[rows[by] == name]
             ratio, bars = own["G"] / middle[own.index], _bars(own) / np.asarray(middle[own.index])
-            x = own["D"] * 1.06 ** (place - len(names) / 2)
-            mark = MARKS[place % len(MARKS)]
-            axes.errorbar(x, ratio, bars, color=colour, marker=mark, ms=4, lw=0, elinewidth=1, label=str(name))
+            x = point[own.index] + 0.7 * (place / max(len(names) - 1, 1) - 0.5)
+            style = {"color": colour, "marker": MARKS[place % len(MARKS)], "ms": 4, "lw": 0}
+            axes.errorbar(x, ratio, bars, elinewidth=1, label=str(name), **style)
+            larger = np.asarray(own["N"] > 2 * rows["N"].min())
+            axes.plot(x[larger], ratio[larger], **style | {"mfc": "white", "zorder": 3})
         axes.axhline(1, color=FAINT, lw=0.8)
-        axes.set(xscale="log", yscale="log", xlabel="D, tokens")
+        at = rows.loc[point.drop_duplicates().index]
+        labels = [f"{_short(n)}, {_short(d)}" for n, d in zip(at["N"], at["D"], strict=True)]
+        axes.set_xticks(range(len(labels)), labels, rotation=45, ha="right", fontsize=7)
+        axes.set(yscale="log", xlabel="N, D")
+        _plain_ticks(axes)
         axes.set_title(title, loc="left", fontsize=9)
-        axes.legend(fontsize=6, frameon=False)
+        axes.legend(fontsize=6, frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.32), ncols=2)
     panels[0].set_ylabel("gap over the mean of the groups")
     return figure
 
 
-def forecasts_figure(scores: ForecastScores) -> "Figure":
-    """Draw how far every forecast and its 95 % interval are from what was measured, in percent; responses apart.
+def _short(count: float) -> str:
+    """A count in two digits: 9.7k, 310k, 1.3M."""
+    rounded = float(f"{count:.2g}")
+    power = next((power for power in (3, 2, 1) if rounded >= 1000**power), 0)
+    return f"{rounded / 1000**power:g}{('', 'k', 'M', 'G')[power]}"
 
-    The scale is linear up to about the error of the best law and logarithmic beyond it, since some laws are a hundred
-    times farther off than others.
+
+def forecasts_figure(scores: ForecastScores) -> "Figure":
+    """Draw how far forecasts and their 95 % intervals are from what was measured, in percent; responses apart.
+
+    Shown are the `SHOWN_LAWS` best laws of each response by their rank, and the law under test in all its forms. The
+    scale is linear up to about the error of the best law and logarithmic beyond it, since some laws are a hundred times
+    farther off than others; what is beyond `SHOWN_PERCENT` is cut off.
     """
     from matplotlib import colormaps
 
     responses = list(dict.fromkeys(law.response for law in scores.laws if law.scored))
-    figure, (panels,) = blank_figure(4.5 * len(responses), 3.6, columns=len(responses))
+    figure, (panels,) = blank_figure(4.5 * len(responses), 4.4, columns=len(responses))
     for axes, response in zip(panels, responses, strict=True):
         # A distance from a gap that was not above zero cannot be a share of it.
         rows = [row for row in scores.forecasts if row.response == response and row.measured > 0]
-        laws = [law.law for law in scores.laws if law.response == response]
-        points = sorted({row.rows: row.measured for row in rows}.items(), key=lambda point: point[1])
-        places = {key: place for place, (key, _) in enumerate(points)}
+        ranked = [law.law for law in scores.laws if law.response == response]
+        laws = [law for place, law in enumerate(ranked) if place < SHOWN_LAWS or law.split(" ")[0] == TESTED_LAW]
+        points = sorted({row.rows: row for row in rows}.values(), key=lambda row: (row.point["N"], row.point["D"]))
+        places = {row.rows: place for place, row in enumerate(points)}
         for number, law in enumerate(laws):
             own = [row for row in rows if row.law == law]
             percent = np.asarray([
@@ -227,9 +258,14 @@ def forecasts_figure(scores: ForecastScores) -> "Figure":
         errors = [law.median_error for law in scores.laws if law.response == response and law.median_error]
         axes.set_yscale("symlog", linthresh=10 ** np.ceil(np.log10(100 * min(errors, default=0.01))))
         axes.yaxis.set_major_formatter("{x:g}")
-        axes.set_xticks(range(len(points)), [f"{value:.3g}" for _, value in points], rotation=60, fontsize=7)
-        axes.set(xlabel=f"measured {response}, nats per token", ylabel="forecast less measured, %")
-        axes.legend(fontsize=6, frameon=False, ncols=2)
+        axes.set_ylim(max(axes.get_ylim()[0], -SHOWN_PERCENT), min(axes.get_ylim()[1], SHOWN_PERCENT))
+        labels = [f"{_short(row.point['N'])}, {_short(row.point['D'])}" for row in points]
+        axes.set_xticks(range(len(points)), labels, rotation=45, ha="right", fontsize=7)
+        axes.set(xlabel="N, D of the run", ylabel="forecast less measured, %")
+        axes.set_title(
+            {"G": "the gap", "L": "the loss on held-out text"}.get(response, response), loc="left", fontsize=9
+        )
+        axes.legend(fontsize=6, frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.3), ncols=2)
     return figure
 
 
@@ -241,16 +277,21 @@ def claims_figure(claims: tuple[JudgedClaim, ...]) -> "Figure":
         low = -np.inf if each.low is None else each.low
         high = np.inf if each.high is None else each.high
         estimate = each.predicted if each.estimate is None else each.estimate
-        ends = np.clip(
-            (np.asarray([low, estimate, high]) - each.predicted) / each.margin, -SHOWN_MARGINS, SHOWN_MARGINS
-        )
-        colour = RULING_COLOURS[each.ruling]
+        margins = (np.asarray([low, estimate, high]) - each.predicted) / each.margin
+        ends, colour = np.clip(margins, -SHOWN_MARGINS, SHOWN_MARGINS), RULING_COLOURS[each.ruling]
         axes.plot(ends[[0, 2]], [place, place], color=colour, lw=2)
-        axes.plot(ends[1], place, "o", color=colour, ms=5)
+        beyond = abs(margins[1]) > SHOWN_MARGINS
+        axes.plot(ends[1], place, (">" if ends[1] > 0 else "<") if beyond else "o", color=colour, ms=5)
+        if beyond:
+            side = 1 if ends[1] > 0 else -1
+            axes.annotate(
+                f"{margins[1]:,.0f}", (ends[1], place), (8 * side, 0), textcoords="offset points", fontsize=7,
+                ha="left" if side > 0 else "right", va="center", color=colour, annotation_clip=False,
+            )  # fmt: skip
     axes.axvspan(-1, 1, color="#e9e6df", zorder=0)
     axes.axvline(0, color=INK, lw=1)
     labels = [f"{claim.id}  {each.name}" for claim, each in reversed(told)]
     axes.set_yticks(range(len(told)), labels, fontsize=7)
     axes.set(xlim=(-SHOWN_MARGINS * 1.05, SHOWN_MARGINS * 1.05), ylim=(-0.7, max(len(told), 1) - 0.3))
-    axes.set_xlabel("distance from what is claimed, in margins (band: agrees with the claim)")
+    axes.set_xlabel("distance from what is claimed, in margins (band: agrees)")
     return figure

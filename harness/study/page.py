@@ -21,15 +21,16 @@ CAPTIONS = {
     "gap": "Left: the gap of text that was read once, with 95 % intervals, and what the published law says for the same"
     " sizes. Right: their ratio against the variable of the law; the law is right where it is 1.",
     "claims": "Every number that decides a claim, as its distance from what is claimed in margins, with its 95 %"
-    " interval. Inside the band it agrees; an interval that is wholly outside contradicts the claim.",
+    " interval. Inside the band it agrees; an interval that is wholly outside contradicts the claim. An arrow is a"
+    " number beyond the edge, and says how far.",
     "epochs": "The gap of text that was read several times, and the published law.",
-    "groups": "The gap of each group over the mean of all groups at the same N and D. Groups that share the exponents"
-    " keep their distance along the axis.",
+    "groups": "The gap of each group over the mean of all groups at the same N and D, which stand side by side. Marks"
+    " of the larger N are open. Groups that share the exponents keep their distance along the axis.",
 }
 FORECAST_CAPTION = (
-    "How far every forecast and its 95 % interval were from what was measured. They were registered before these runs"
-    " were trained. An interval that holds 0 holds the measured value. The scale is linear near 0 and logarithmic"
-    " beyond."
+    "How far forecasts and their 95 % intervals were from what was measured: the four best laws of the table and the"
+    " law under test. They were registered before these runs were trained. An interval that holds 0 holds the measured"
+    " value. The scale is linear near 0 and logarithmic beyond, and cut at 1,000 %."
 )
 
 
