@@ -259,7 +259,7 @@ def forecasts_figure(scores: ForecastScores) -> "Figure":
         axes.set_yscale("symlog", linthresh=10 ** np.ceil(np.log10(100 * min(errors, default=0.01))))
         axes.yaxis.set_major_formatter("{x:g}")
         axes.set_ylim(max(axes.get_ylim()[0], -SHOWN_PERCENT), min(axes.get_ylim()[1], SHOWN_PERCENT))
-        labels = [f"{_short(row.point['N'])}, {_short(row.point['D'])}" for row in points]
+        labels = [f"{_short(float(row.point['N']))}, {_short(float(row.point['D']))}" for row in points]
         axes.set_xticks(range(len(points)), labels, rotation=45, ha="right", fontsize=7)
         axes.set(xlabel="N, D of the run", ylabel="forecast less measured, %")
         axes.set_title(
