@@ -42,6 +42,7 @@ def test_constants_are_covered_or_missed(fitted):
     assert "nowhere" in text and "yes" in text and "no" in text
 
 
+@pytest.mark.slow
 def test_what_a_fit_does_not_identify_is_neither(ordinary):
     rows = {
         each.name: each

@@ -30,6 +30,7 @@ def sweep(lab, tmp_path):
     return made
 
 
+@pytest.mark.slow
 def test_sweeps_on_other_numbers_of_devices_follow_each_other(sweep):
     """A process has one number of devices, and a packing that another machine recorded may ask for another."""
     first, session = sweep("first", 1600)

@@ -38,6 +38,7 @@ def test_clusters_are_drawn_whole_and_held_out_rows_never():
     assert np.all(weights.sum(axis=1) == fitted.sum())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shared", [0.0, 0.1])
 def test_bootstrap_intervals_cover_the_truth(shared):
     """95 % intervals of the slope over 40 tables; correlated seeds would halve the coverage if rows were resampled."""
