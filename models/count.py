@@ -125,6 +125,20 @@ def flops(config: ModelConfig) -> Flops:
     )
 
 
+def parts(config: ModelConfig) -> dict[str, int]:
+    """The parameters that a gradient reaches, by what they are part of; together they are `Counts.trainable`.
+
+    `embedding` is the vocabulary's tables, with an untied head; `ffn` the feed-forward layers with their routers.
+    """
+    counts = count(config)
+    found = {
+        "embedding": counts.embedding * (1 if config.tied else 2),
+        "attention": 4 * config.width**2 * config.depth,
+        "ffn": sum(layer.parameters - layer.untrained for layer in _layers(config)),
+    }
+    return found | {"norms": counts.trainable - sum(found.values())}
+
+
 class _FeedForward(NamedTuple):
     """The counts of one feed-forward layer.
 

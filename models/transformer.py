@@ -18,6 +18,7 @@ from models.compute import Compute
 from models.config import ModelConfig
 from models.cpu.one_pass_loss import mean_cross_entropy
 from models.ffn import FeedForward
+from models.intervention import Tap, no_tap
 from models.loss import cross_entropy
 from models.moe import MixtureOfExperts, RouterStats, SelectionBias, summarise
 from models.norm import LayerNorm
@@ -41,16 +42,16 @@ class TransformerBlock(nnx.Module):
         if self.moe is None:
             self.ffn = FeedForward(config.width, config.ffn_width, initial_depth(config), config.activation)
 
-    def __call__(self, x: Float[Array, "n width"], batch: int, training: bool, compute: Compute):
+    def __call__(self, x: Float[Array, "n width"], batch: int, training: bool, compute: Compute, tap: Tap):
         """(The layer's output, the report of its mixture or None)."""
-        normed = self.norm(x)
-        x = x + times(self.attention(normed, batch, compute.attention), self.share)
+        normed = tap("branch_in", self.norm(x))
+        x = x + tap("branch_out", times(self.attention(normed, batch, compute.attention), self.share))
         if not self.parallel:
-            normed = self.ffn_norm(x)
+            normed = tap("branch_in", self.ffn_norm(x))
         if self.moe is None:
-            return x + times(self.ffn(normed, compute.padding), self.share), None
+            return x + tap("branch_out", times(self.ffn(normed, compute.padding), self.share)), None
         y, routed = self.moe(normed, batch, training, compute)
-        return x + times(y, self.share), routed
+        return x + tap("branch_out", times(y, self.share)), routed
 
 
 class Transformer(nnx.Module):
@@ -67,14 +68,15 @@ class Transformer(nnx.Module):
         """The rows of the embedding, float32."""
         return self.embedding[...][tokens.reshape(-1)]
 
-    def hidden(self, embedded: Float[Array, "n width"], batch: int, training: bool, compute: Compute):
+    def hidden(self, embedded: Float[Array, "n width"], batch: int, training: bool, compute: Compute, tap: Tap):
         """(What the unembedding turns into logits, each mixture layer's report) of `batch` embedded sequences."""
-        x = embedded.astype(compute.dtype)
+        x = tap("embedded", embedded.astype(compute.dtype))
         routed = []
         for block in self.blocks:
-            x, report = block(x, batch, training, compute)
+            x, report = block(tap("block_in", x), batch, training, compute, tap)
+            x = tap("block_out", x)
             routed += [] if report is None else [report]
-        return times(self.norm(x), self.share), routed
+        return times(self.norm(tap("final", x)), self.share), routed
 
     def unembedding(self) -> Float[Array, "vocab width"]:
         """The matrix that turns hidden states into logits, float32."""
@@ -113,11 +115,12 @@ def token_losses(
     *,
     training: bool,
     compute: Compute,
+    tap: Tap = no_tap,
 ) -> tuple[Float[Array, "B T"], RouterStats, list[Float[Array, " experts"]]]:
     """(Cross-entropy of each next token in nats, float32; the routers' statistics; each mixture layer's loads)."""
     inputs, targets = tokens[:, :-1], tokens[:, 1:]
     model = _model(config, params, biases, compute)
-    hidden, routed = model.hidden(model.embed(inputs), inputs.shape[0], training, compute)
+    hidden, routed = model.hidden(model.embed(inputs), inputs.shape[0], training, compute, tap)
     losses = cross_entropy(hidden, model.unembedding(), targets.reshape(-1)).reshape(targets.shape)
     return losses, *summarise(routed)
 
@@ -154,18 +157,19 @@ def mean_loss(
     *,
     compute: Compute,
     lookup: Lookup | None = None,
+    tap: Tap = no_tap,
 ) -> tuple[Float[Array, ""], RouterStats, list[Float[Array, " experts"]]]:
     """The loss that training lowers: the mean of `token_losses` in training; and that function's other results.
 
     If the `lookup` of these tokens is given, the `one_pass` loss does not read the tables itself.
     """
     if compute.loss == "plain":
-        losses, stats, loads = token_losses(config, params, biases, tokens, training=True, compute=compute)
+        losses, stats, loads = token_losses(config, params, biases, tokens, training=True, compute=compute, tap=tap)
         return losses.mean(), stats, loads
     head, rows = lookup or look_up(config, params, biases, tokens, compute=compute)
     assert head is not None and rows is not None
     embedded, wanted = rows
-    hidden, routed = _model(config, params, biases, compute).hidden(embedded, tokens.shape[0], True, compute)
+    hidden, routed = _model(config, params, biases, compute).hidden(embedded, tokens.shape[0], True, compute, tap)
     return mean_cross_entropy(hidden, head, wanted), *summarise(routed)
 
 
@@ -174,6 +178,6 @@ def logits(
 ) -> Float[Array, "B T vocab"]:
     """Next-token logits in evaluation mode, float32."""
     model = _model(config, params, biases, compute)
-    hidden, _ = model.hidden(model.embed(tokens), tokens.shape[0], False, compute)
+    hidden, _ = model.hidden(model.embed(tokens), tokens.shape[0], False, compute, no_tap)
     out = jnp.matmul(hidden, model.unembedding().T.astype(compute.dtype), preferred_element_type=jnp.float32)
     return out.reshape(*tokens.shape, config.vocab)

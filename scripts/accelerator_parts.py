@@ -219,7 +219,8 @@ def _losses(shape: Shape, compute: Compute, tokens: np.ndarray) -> np.ndarray:
     data = DataConfig(domain="", tokenizer="bytes", unique_tokens=10**6)
     optimizer = OptimizerConfig(lr=3e-3, schedule="cosine", warmup_steps=steps // 10)
     run = RunConfig(model=shape.model, data=data, optimizer=optimizer, steps=steps, batch=shape.micro_batch)
-    hyper, state = stack_hyper([hyper_of(run, 1)] * seeds), compiled.initialise(np.arange(seeds, dtype=np.uint32))
+    hyper = stack_hyper([hyper_of(run.model_copy(update={"seed": seed}), 1) for seed in range(seeds)])
+    state = compiled.initialise(hyper)
     found = []
     for at in range(0, steps, compiled.turns):
         part = tokens[at : at + compiled.turns]

@@ -34,12 +34,20 @@ def train(args: argparse.Namespace) -> dict:
     from harness.train.programs import mesh_for
     from models.config import make_config
     from models.count import count
+    from models.intervention import without_floats
+    from sweeps.cells import interventions_of
     from sweeps.shape import Shape
+    from sweeps.spec import SETTINGS
 
     jax.config.update("jax_num_cpu_devices", len(os.sched_getaffinity(0)))
     sizes = {"vocab": args.vocab, "context": args.context, "width": args.width, "depth": args.layers}
     model = make_config(args.architecture, **sizes, heads=args.heads)
-    trial = try_out(Shape(model, args.batch, False, "adamw", 128), args.pack)
+    chosen = SETTINGS.validate_python(dict(pair.split("=", 1) for pair in args.set))
+    interventions = interventions_of(chosen)
+    shape = Shape(
+        model, args.batch, False, chosen.get("optimizer", "adamw"), 128, tuple(map(without_floats, interventions))
+    )
+    trial = try_out(shape, args.pack, interventions=interventions)
     k = trial.turns
 
     def dispatch() -> float:
@@ -54,6 +62,7 @@ def train(args: argparse.Namespace) -> dict:
         "bench": "train",
         **sizes,
         "architecture": args.architecture,
+        **dict(pair.split("=", 1) for pair in args.set),
         "batch": args.batch,
         "pack": args.pack,
         "params": count(model).total,
@@ -135,6 +144,7 @@ def main() -> None:
     ).items():
         one.add_argument(f"--{name}", type=int, default=default)
     one.add_argument("--architecture", default="dense")
+    one.add_argument("--set", action="append", default=[], metavar="SETTING=VALUE", help="such as prune_sparsity=0.5")
     one.set_defaults(run=train)
     two = verbs.add_parser("fit")
     two.add_argument("--source", help="a CSV of runs instead of simulated ones")

@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -10,12 +10,13 @@ from pydantic import ValidationError
 
 from models.config import BaseSize, ModelConfig, make_config
 from models.count import Which, count, flops
+from models.intervention import defaults_of, get_intervention, intervention_names, name_of
 from models.sizes import choose_heads, shape_for
-from sweeps.config import DataConfig, OptimizerConfig, ProbeConfig, RunConfig
+from sweeps.config import DataConfig, OptimizerConfig, ProbeConfig, RunConfig, read_interventions
 from sweeps.expression import Scalar
 from sweeps.published_gap import PUBLISHED_GAP
 from sweeps.rules import RateRule, vocab_of
-from sweeps.spec import Settings
+from sweeps.spec import INTERVENTION_SETTINGS, Settings
 
 LONGEST_RUN = 10**15
 DEFAULTS: Mapping[str, Any] = {
@@ -132,11 +133,21 @@ def resolve(settings: Mapping[str, Any]) -> tuple[RunConfig | None, str | None]:
             probe=ProbeConfig(**_probe(settings)),
             steps=steps,
             batch=batch,
-            **_given(settings, keep="keep"),
+            interventions=interventions_of(settings),
+            **_given(settings, keep="keep", start_optimizer="start_optimizer"),
         )
     except ValidationError as error:
-        return None, error.errors()[0]["msg"]
+        return None, error.errors()[0]["msg"].removeprefix("Value error, ")
     return config, None
+
+
+def interventions_of(settings: Mapping[str, Any]) -> tuple[Any, ...]:
+    """The fields of the interventions that these settings turn on; ValueError for some that do not fit together."""
+    found: dict[str, dict[str, Any]] = defaultdict(dict)
+    for key in settings.keys() & INTERVENTION_SETTINGS.keys():
+        name, field = INTERVENTION_SETTINGS[key]
+        found[name][field] = settings[key]
+    return read_interventions(dict(found))
 
 
 def derived(config: RunConfig, which: Which) -> dict[str, Scalar]:
@@ -181,8 +192,33 @@ def derived(config: RunConfig, which: Which) -> dict[str, Scalar]:
         "probe_windows": config.probe.windows,
         "small_probe_windows": config.probe_windows(-1),
         "probes_per_octave": config.probe.per_octave,
+        "keep_losses": config.probe.keep_losses,
         "keep": config.keep,
+        "start_optimizer": config.start_optimizer,
+        **_off_columns(),
+        **{
+            key: value
+            for name in map(name_of, config.interventions)
+            for key, value in intervention_columns(config, name).items()
+        },
     }
+
+
+def intervention_columns(config: RunConfig, name: str) -> dict[str, Scalar]:
+    """The settings of an intervention, at their defaults where it is off, and what it counts."""
+    on = {name_of(fields): fields for fields in config.interventions}
+    fields, counts = on.get(name, defaults_of(name)), get_intervention(name).counts
+    return _columns(name, fields) | (counts(fields, config.model, config.steps, config.tokens) if counts else {})
+
+
+def _columns(name: str, fields: Any) -> dict[str, Scalar]:
+    return {f"{name}_{field}": value for field, value in dataclasses.asdict(fields).items()}
+
+
+@functools.cache
+def _off_columns() -> dict[str, Scalar]:
+    """The settings of all interventions where they are off."""
+    return {key: value for name in intervention_names() for key, value in _columns(name, defaults_of(name)).items()}
 
 
 def _model(settings: Mapping[str, Any]) -> ModelConfig:
@@ -206,7 +242,7 @@ def _model(settings: Mapping[str, Any]) -> ModelConfig:
 
 def _probe(settings: Mapping[str, Any]) -> dict[str, Any]:
     """The probes of a cell. Where the small ones are no smaller than the last ones, there is one size only."""
-    given = _given(settings, windows="probe_windows", per_octave="probes_per_octave")
+    given = _given(settings, windows="probe_windows", per_octave="probes_per_octave", keep_losses="keep_losses")
     small = settings["small_probe_windows"]
     return given | ({"small_windows": small} if small < given.get("windows", ProbeConfig().windows) else {})
 

@@ -1,16 +1,20 @@
 """The configuration of a run: everything that decides its numbers, frozen, validated, hashed into the run's id."""
 
+import dataclasses
 import hashlib
 import json
 from collections.abc import Mapping
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, Field, PlainSerializer, TypeAdapter, model_validator
 
 from models.config import ModelConfig
+from models.intervention import get_intervention, intervention_names, is_on, name_of, on_device, probes_of
 from sweeps.rules import parse_domain
 
+Schedule = Literal["constant", "cosine", "wsd", "linear", "inverse_sqrt", "wsd_exponential", "two_stage", "multi_step"]
+OptimizerKind = Literal["adamw", "sgd", "muon"]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1)]
 # Steps at the end over which the training loss is averaged, as by the source of the gap law (clawRxiv 2604.02022).
@@ -69,15 +73,14 @@ class OptimizerConfig(_Strict, frozen=True):
     """The optimizer. Weight decay is decoupled and multiplied by the learning rate (AdamW, Loshchilov and Hutter).
 
     Attributes:
-        kind: `adamw`, or `sgd` with momentum.
+        kind: `adamw`, `sgd` with momentum, or `muon`.
         lr: peak learning rate.
         warmup_steps: length of the linear warm-up from 0.
-        schedule: the rate after warm-up: `constant`, `cosine` to `final_lr_ratio` at the last step, or `wsd`, constant
-            and then linear to `final_lr_ratio` over the last `decay_fraction` of the steps.
+        schedule: the rate after warm-up, as `sweeps/README.md` describes it.
         clip: global gradient norm above which the gradient is scaled down.
     """
 
-    kind: Literal["adamw", "sgd"] = "adamw"
+    kind: OptimizerKind = "adamw"
     lr: Positive
     weight_decay: Annotated[float, Field(ge=0)] = 0.1
     beta1: Share = 0.9
@@ -86,7 +89,7 @@ class OptimizerConfig(_Strict, frozen=True):
     momentum: Share = 0.9
     clip: Positive = 1.0
     warmup_steps: Annotated[int, Field(ge=0)] = 0
-    schedule: Literal["constant", "cosine", "wsd"] = "constant"
+    schedule: Schedule = "constant"
     final_lr_ratio: Share = 0.1
     decay_fraction: Share = 0.2
 
@@ -98,11 +101,32 @@ class ProbeConfig(_Strict, frozen=True):
         windows: number of windows in each probe set at the last step: seen, held out, and for twins the other's text.
         small_windows: number of them that are evaluated before the last step; None for all.
         per_octave: evaluations per doubling of the step count, besides those at step 0 and at the last step.
+        keep_losses: whether the held-out losses of all tokens at the last step are kept, for ensembles.
     """
 
     windows: Annotated[int, Field(gt=0)] = 128
     small_windows: Annotated[int, Field(gt=0)] | None = None
     per_octave: Annotated[int, Field(gt=0)] = 1
+    keep_losses: bool = False
+
+
+def read_interventions(value: Any) -> tuple[Any, ...]:
+    """The fields of the interventions that are on, by name; from a tuple of fields, or from a mapping of mappings."""
+    if isinstance(value, dict):
+        unknown = set(value) - set(intervention_names())
+        if unknown:
+            raise ValueError(f"interventions are {', '.join(intervention_names())}, not {', '.join(sorted(unknown))}")
+        value = tuple(_adapter(name).validate_python(fields) for name, fields in value.items())
+    return tuple(sorted(filter(is_on, value), key=name_of))
+
+
+@cache
+def _adapter(name: str) -> TypeAdapter:
+    return TypeAdapter(get_intervention(name).fields)
+
+
+def _write_interventions(value: tuple[Any, ...]) -> dict[str, Any]:
+    return {name_of(fields): dataclasses.asdict(fields) for fields in value}
 
 
 class RunConfig(_Strict, frozen=True):
@@ -112,7 +136,12 @@ class RunConfig(_Strict, frozen=True):
         steps: optimizer steps; D = steps x batch x context tokens.
         batch: sequences of `model.context` tokens in one step.
         seed: seed of the initial parameters and of the data order.
-        keep: `final` keeps the final parameters, `none` drops them with the checkpoints of the finished pack.
+        keep: `final` keeps the final parameters, `state` also the optimizer's state, `none` drops both with the
+            checkpoints of the finished pack.
+        start_from: the id of the run whose final parameters are the first ones of this run; None to draw them.
+        start_optimizer: whether the optimizer begins anew (`fresh`) or with that run's state (`carried`).
+        interventions: the fields of those that are on, in the order of their names (`models.intervention`); in JSON a
+            mapping from their names.
     """
 
     model: ModelConfig
@@ -122,7 +151,12 @@ class RunConfig(_Strict, frozen=True):
     steps: Annotated[int, Field(gt=0)]
     batch: Annotated[int, Field(gt=0)]
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
-    keep: Literal["final", "none"] = "none"
+    keep: Literal["final", "state", "none"] = "none"
+    start_from: Annotated[str, Field(pattern="^[0-9a-f]{12}$")] | None = None
+    start_optimizer: Literal["fresh", "carried"] = "fresh"
+    interventions: Annotated[
+        tuple[Any, ...], BeforeValidator(read_interventions), PlainSerializer(_write_interventions)
+    ] = ()
 
     @model_validator(mode="after")
     def _fits(self):
@@ -134,6 +168,14 @@ class RunConfig(_Strict, frozen=True):
             raise ValueError(f"optimizer.warmup_steps {self.optimizer.warmup_steps} must be below steps {self.steps}")
         if self.model.base and self.optimizer.kind != "adamw":
             raise ValueError(f"CompleteP is a parametrisation for adamw, not for {self.optimizer.kind}")
+        for name, fields in ((name_of(fields), fields) for fields in self.interventions):
+            intervention, parts = get_intervention(name), get_intervention(name).parts(fields)
+            if self.batch % parts:
+                raise ValueError(f"{name} needs a batch that is a multiple of {parts}, not {self.batch}")
+            if intervention.around and sum(map(on_device, self.interventions)) > 1:
+                raise ValueError(f"{name} cannot be combined with another intervention in the step")
+            if intervention.check:
+                intervention.check(fields, self.steps * self.batch)
         return self
 
     def canonical_json(self) -> str:
@@ -144,9 +186,9 @@ class RunConfig(_Strict, frozen=True):
         """
         added = {
             "data": {"draw"} - self.data.changed(),
-            "probe": {"small_windows"} - self.probe.changed(),
+            "probe": {"small_windows", "keep_losses"} - self.probe.changed(),
             "model": set() if self.model.base else {"base"},
-        }
+        } | dict.fromkeys({"interventions", "start_from", "start_optimizer"} - self.changed(), True)
         return json.dumps(self.model_dump(mode="json", exclude=added), sort_keys=True, separators=(",", ":"))
 
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
@@ -193,7 +235,8 @@ class RunConfig(_Strict, frozen=True):
     def evaluated_windows(self, step: int) -> int:
         """The most windows that are evaluated after a step: a run has not seen more than it reads."""
         wanted = self.probe_windows(step)
-        return wanted + (self.probe_sets - 1) * min(wanted, self.windows, self.steps * self.batch)
+        read = (self.probe_sets - 1) * min(wanted, self.windows, self.steps * self.batch)
+        return wanted + read + sum(probes_of(self.interventions).values())
 
     @property
     def first_epoch(self) -> int:

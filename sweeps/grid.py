@@ -17,7 +17,18 @@ from sweeps.complaints import input_error, key_text, nearest, shorten
 from sweeps.config import RunConfig
 from sweeps.errors import InputError
 from sweeps.expression import ExpressionError, MissingValue, holds, parse_expression
-from sweeps.spec import KNOWN_KEYS, MOST_CELLS, SETTINGS, Block, ExtraSeeds, Settings, Spec, WantedDraws, read_spec
+from sweeps.spec import (
+    KNOWN_KEYS,
+    MOST_CELLS,
+    SETTINGS,
+    Block,
+    ExtraSeeds,
+    Settings,
+    Spec,
+    WantedDraws,
+    read_spec,
+    settings_like,
+)
 
 # How many draws of a cell, of which as many are wanted as its gap needs, are run before the first look at their spread:
 # with eight the spread is known to a factor of 1.3 either way. Four that happened to agree ended the search too soon.
@@ -95,8 +106,50 @@ def expand(spec: Spec, where: object, draws_of: DrawsOf = first_draws) -> Sweep:
         cells += _block_cells(block, base, where, path, MOST_CELLS - len(cells), draws_of)
         if len(cells) > MOST_CELLS:
             raise InputError(where, path, f"{len(cells)} cells", f"at most {MOST_CELLS:,} in a sweep")
+    cells = _started(cells)
     _refuse_equal(cells, where)
     return Sweep(spec.name, spec.description, tuple(cells))
+
+
+def _started(cells: list[Cell]) -> list[Cell]:
+    """The cells with the run that each starts from. Those for which there is not just one are infeasible."""
+    made: list[Cell] = []
+    for cell in cells:
+        block = cell.settings.get("start_from")
+        if block is not None and cell.config is not None:
+            earlier = [other for other in made if other.block == block]
+            alike = [c.config for c in earlier if c.config and c.config.model == cell.config.model]
+            found = _closest(cell.config, alike)
+            reason = None if earlier else f"no earlier block is called {block!r}"
+            if reason is None and len(found) != 1:
+                reason = (
+                    f"start_from: {len(found)} runs of {block!r} have its model, context and vocabulary, and its seed"
+                )
+            reason = reason or _unfit(cell.config, found[0], str(block))
+            config = None if reason else cell.config.model_copy(update={"start_from": found[0].run_id})
+            cell = dataclasses.replace(cell, config=config, reason=reason)
+        made.append(cell)
+    return made
+
+
+def _closest(run: RunConfig, alike: list[RunConfig]) -> list[RunConfig]:
+    """Of the runs that a run may start from those of its seed and draw, else those of its draw, else all."""
+    of_draw = [other for other in alike if other.data.draw == run.data.draw]
+    of_seed = [other for other in of_draw if other.seed == run.seed]
+    return of_seed or of_draw or alike
+
+
+def _unfit(run: RunConfig, start: RunConfig, block: str) -> str | None:
+    """Why a run cannot start from another one, or None."""
+    carried = run.start_optimizer == "carried"
+    if start.keep not in (("state",) if carried else ("final", "state")):
+        return f"start_from: the runs of {block!r} need keep: {'state' if carried else 'final'}"
+    if carried and start.optimizer.kind != run.optimizer.kind:
+        return f"start_optimizer: the runs of {block!r} have the optimizer {start.optimizer.kind}"
+    common = {name for _, name in start.data.parts} & {name for _, name in run.data.parts}
+    if common and start.data.split != run.data.split:
+        return f"start_from: the runs of {block!r} have read text that this run holds out, of {min(common)}"
+    return None
 
 
 def _refuse_equal(cells: list[Cell], where: object) -> None:
@@ -157,7 +210,7 @@ def _axes_of(block: Block, where: object, path: str) -> list[list[dict[str, Any]
 def _axis(values: object, field: str, where: object, path: str) -> list[dict[str, Any]]:
     """The settings that one field takes in turn. A value that is not a list counts as a list of one."""
     if field not in Settings.__annotations__:
-        raise InputError(where, path, field, nearest(field, tuple(Settings.__annotations__)))
+        raise InputError(where, path, field, nearest(field, settings_like(field)))
     values = values if isinstance(values, list) else [values]
     if not values:
         raise InputError(where, path, values, "at least one value")
@@ -228,7 +281,7 @@ def _seeded(cells: list[Cell], block: Block, where: object, path: str, draws_of:
     made = []
     for index, cell in enumerate(cells):
         of_cell = (*seeds, *(further if index in chosen else ()))
-        step, draws = max(of_cell) + 1, _draws(cell, draws_of)
+        step, draws = max(of_cell) + 1, _draws(cell, draws_of, where, path)
         if (draws - 1) * step + max(of_cell) >= 2**31:
             raise InputError(where, f"{path}.seeds", shorten(max(of_cell)), f"seeds below 2^31 for {draws} draws")
         made += [
@@ -240,11 +293,13 @@ def _seeded(cells: list[Cell], block: Block, where: object, path: str, draws_of:
     return made
 
 
-def _draws(cell: Cell, draws_of: DrawsOf) -> int:
+def _draws(cell: Cell, draws_of: DrawsOf, where: object, path: str) -> int:
     """The number of draws of a cell; 1 for one that cannot run."""
     draws = cell.settings["draws"]
     if cell.config is None:
         return 1
+    if isinstance(draws, WantedDraws) and "start_from" in cell.settings:
+        raise InputError(where, f"{path}.draws", "as many as are needed", "a number, for runs that start from others")
     return draws_of(cell.config, draws) if isinstance(draws, WantedDraws) else draws
 
 

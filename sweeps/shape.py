@@ -4,11 +4,14 @@ import dataclasses
 import functools
 import hashlib
 import json
-from typing import Literal
+import math
+from collections.abc import Iterable
+from typing import Any
 
 from models.config import LOGITS_LIMIT, ModelConfig
-from models.count import count, flops
-from sweeps.config import RunConfig
+from models.count import count, flops, parts
+from models.intervention import get_intervention, name_of, on_device, probes_of, without_floats
+from sweeps.config import OptimizerKind, RunConfig
 
 # Tokens of a micro-batch on a CPU: on two cores a longer one does not lower the time per token, because its activations
 # no longer fit the caches. On accelerators only a longer one fills the device.
@@ -31,13 +34,15 @@ class Shape:
         accumulates: whether batches are longer than one micro-batch, so that gradients are added up.
         optimizer: the kind of optimizer.
         probe_windows: the most windows of an evaluation, of all probe sets together.
+        interventions: the fields of those that are on, but for their numbers, which are inputs of the program.
     """
 
     model: ModelConfig
     micro_batch: int
     accumulates: bool
-    optimizer: Literal["adamw", "sgd"]
+    optimizer: OptimizerKind
     probe_windows: int
+    interventions: tuple[Any, ...] = ()
 
     @functools.cached_property
     def signature(self) -> str:
@@ -45,6 +50,9 @@ class Shape:
         fields = dataclasses.asdict(self)
         if self.model.base is None:  # a field that was added after packs had been recorded
             del fields["model"]["base"]
+        fields["interventions"] = {name_of(own): dataclasses.asdict(own) for own in self.interventions}
+        if not self.interventions:  # so was this one
+            del fields["interventions"]
         return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()[:12]
 
     @property
@@ -75,11 +83,18 @@ def shape_of(config: RunConfig, micro_tokens: int) -> Shape:
     The batch is halved while it is even and longer than `micro_tokens`, so that runs whose batches differ by powers of
     two share a program. A mixture of experts keeps its batch whole, because loads and capacities are those of a batch.
     """
-    micro = config.batch
-    while config.model.moe is None and micro % 2 == 0 and micro * config.model.context > micro_tokens:
+    micro, parts = config.batch, parts_of(config.interventions)
+    while config.model.moe is None and micro % (2 * parts) == 0 and micro * config.model.context > micro_tokens:
         micro //= 2
     kind, windows = config.optimizer.kind, config.probe_sets * config.probe.windows
-    return _shape(config.model, micro, micro != config.batch, kind, windows)
+    windows += sum(probes_of(config.interventions).values())
+    on = tuple(map(without_floats, filter(on_device, config.interventions)))
+    return _shape(config.model, micro, micro != config.batch, kind, windows, on)
+
+
+def parts_of(interventions: Iterable[Any]) -> int:
+    """The number of equal parts into which the sequences of a turn must be divisible."""
+    return math.lcm(*(get_intervention(name_of(fields)).parts(fields) for fields in interventions))
 
 
 # Equal shapes are one object, so that a sweep of 10,000 runs hashes each shape once.
@@ -106,9 +121,14 @@ def run_bytes(shape: Shape) -> int:
 
 
 def state_bytes(shape: Shape) -> int:
-    """Bytes of the parameters, gradients, sums of gradients if any, and moments (two for AdamW, one for SGD)."""
+    """Bytes of the parameters, gradients, sums of gradients if any, moments, and of what interventions keep.
+
+    AdamW has two moments of each parameter, SGD and Muon one; Muon has two of the vocabulary's tables.
+    """
     copies = (4 if shape.optimizer == "adamw" else 3) + shape.accumulates
-    return copies * FLOAT * count(shape.model).total
+    copies += sum(get_intervention(name_of(fields)).copies(fields) for fields in shape.interventions)
+    tables = parts(shape.model)["embedding"] if shape.optimizer == "muon" else 0
+    return round(FLOAT * (copies * count(shape.model).total + tables))
 
 
 @functools.lru_cache(maxsize=1 << 12)

@@ -4,7 +4,7 @@
 """
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 import yaml
 from pydantic import (
@@ -24,7 +24,9 @@ from typing_extensions import TypedDict
 
 from models.config import ARCHITECTURES, Activation
 from models.count import Which
+from models.intervention import field_types, intervention_names
 from sweeps.complaints import input_error, shorten, yaml_place
+from sweeps.config import OptimizerKind, Schedule
 from sweeps.errors import InputError
 from sweeps.rules import RATE_QUANTITIES, PowerOf, RateRule, Real, Tokens, Whole, mixture_name, vocab_of
 
@@ -94,8 +96,8 @@ NumberOfDraws = Annotated[
 
 
 @with_config(ConfigDict(extra="forbid"))
-class Settings(TypedDict, total=False):
-    """What a user may set for a cell, as `sweeps/README.md` describes it. Only the fields that were given are there."""
+class OwnSettings(TypedDict, total=False):
+    """What a user may set for a cell beside interventions, as `sweeps/README.md` describes it."""
 
     architecture: Annotated[str, AfterValidator(_architecture)]
     params: Annotated[Whole, Field(gt=0, le=10**13)]
@@ -125,7 +127,7 @@ class Settings(TypedDict, total=False):
     split_seed: _Seed
     twins: Annotated[bool, Field(strict=True)]
     draws: NumberOfDraws
-    optimizer: Literal["adamw", "sgd"]
+    optimizer: OptimizerKind
     lr: Rate
     weight_decay: Annotated[Real, Field(ge=0)]
     beta1: _Share
@@ -134,13 +136,42 @@ class Settings(TypedDict, total=False):
     momentum: _Share
     clip: _Positive
     warmup: Annotated[Real, Field(ge=0, lt=1)]
-    schedule: Literal["constant", "cosine", "wsd"]
+    schedule: Schedule
     final_lr_ratio: _Share
     decay_fraction: _Share
     probe_windows: _Size
     small_probe_windows: _Size
     probes_per_octave: _Size
-    keep: Literal["final", "none"]
+    keep_losses: Annotated[bool, Field(strict=True)]
+    keep: Literal["final", "state", "none"]
+    start_from: Line
+    start_optimizer: Literal["fresh", "carried"]
+
+
+def _of_intervention(hint: Any) -> Any:
+    """The type of a field of an intervention, with the spellings of numbers that specs have."""
+    if get_origin(hint) is Annotated:
+        kind, *bounds = get_args(hint)
+        return Annotated[_of_intervention(kind), *bounds]
+    return {float: Real, int: Whole, bool: Annotated[bool, Field(strict=True)]}.get(hint, hint)
+
+
+# A setting of each field of each intervention, such as `prune_sparsity`; to type checkers they are not known.
+INTERVENTION_SETTINGS: Mapping[str, tuple[str, str]] = {
+    f"{name}_{field}": (name, field) for name in intervention_names() for field in field_types(name)
+}
+if taken := INTERVENTION_SETTINGS.keys() & OwnSettings.__annotations__.keys():
+    raise ValueError(f"interventions may not have settings of these names: {', '.join(sorted(taken))}")
+if TYPE_CHECKING:
+    Settings = OwnSettings
+else:
+    of_interventions = {
+        key: _of_intervention(field_types(name)[field]) for key, (name, field) in INTERVENTION_SETTINGS.items()
+    }
+    # What a user may set for a cell. Only the fields that were given are there.
+    Settings = with_config(ConfigDict(extra="forbid"))(
+        TypedDict("Settings", get_type_hints(OwnSettings, include_extras=True) | of_interventions, total=False)
+    )
 
 
 class ExtraSeeds(BaseModel, frozen=True, extra="forbid"):
@@ -176,11 +207,20 @@ class Spec(BaseModel, frozen=True, extra="forbid"):
 
 
 SETTINGS: TypeAdapter[Settings] = TypeAdapter(Settings)
+
+
+def settings_like(name: str) -> tuple[str, ...]:
+    """The settings to suggest in the place of an unknown one: those of the intervention with which it begins, or else
+    those of no intervention."""
+    same = [key for key, (intervention, _) in INTERVENTION_SETTINGS.items() if name.startswith(intervention)]
+    return tuple(same or OwnSettings.__annotations__)
+
+
 # Known keys to suggest in place of an unknown one, by the name of the mapping that holds it.
 KNOWN_KEYS: Mapping[str, tuple[str, ...]] = {
     "": tuple(Spec.model_fields),
     "blocks": tuple(Block.model_fields),
-    "defaults": tuple(Settings.__annotations__),
+    "defaults": tuple(OwnSettings.__annotations__),
     "extra_seeds": tuple(ExtraSeeds.model_fields),
     "<rule>": tuple(RateRule.model_fields),
     "<wanted>": tuple(WantedDraws.model_fields),

@@ -19,6 +19,7 @@ PICTURE = """
 processes      <-
 terminal       <-
 models         <-
+models.interventions <- models
 sweeps         <- models
 files          <- sweeps
 fit.quantities <- sweeps
@@ -78,7 +79,7 @@ def rooms() -> dict[str, set[str]]:
 
 def whole(room: str) -> str:
     """The name of a room as Python knows it."""
-    return room if room in PACKAGES else f"harness.{room}"
+    return room if room.split(".")[0] in PACKAGES else f"harness.{room}"
 
 
 def imported(file: Path) -> set[str]:

@@ -93,6 +93,7 @@ def test_the_examples_of_a_page_run(page, user_cache, tmp_path, monkeypatch):
     namespace = {"__name__": "example"}
     for block in blocks_of(page):
         if block.file:
+            (tmp_path / block.file).parent.mkdir(parents=True, exist_ok=True)
             (tmp_path / block.file).write_text(block.text)
         elif block.language == "python":
             # Blank lines before it, so that an error names the page's line.

@@ -141,7 +141,7 @@ def _status(out: FolderArgument, json_: JsonFlag = False) -> None:
 @command(app, "export", "harness.cli.write_files:write_export")
 def _export(
     out: FolderArgument,
-    what: Annotated[str, Option(help="the table: runs, cells, series, evals or documents")],
+    what: Annotated[str, Option(help="the table: runs, cells, series, evals, documents or ensembles")],
     to: Annotated[Path, Option(metavar="FILE", help="the file to write, FILE.csv or FILE.parquet")],
 ) -> None:
     """Write one of the sweep's tables."""

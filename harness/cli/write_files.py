@@ -6,13 +6,14 @@ from pathlib import Path
 from harness.files import open_folder
 from harness.fit.laws.held import parse_held, with_held
 from harness.gaps.cells import cells_table
+from harness.gaps.ensembles import ensembles_table
 from harness.record.table import check_ending, export, write_table
 from harness.source import parse_roles
 from harness.study.studies import study_of
 from harness.terminal import working
 from sweeps.errors import InputError
 
-TABLES = ("runs", "cells", "series", "evals", "documents")
+TABLES = ("runs", "cells", "series", "evals", "documents", "ensembles")
 
 
 def write_export(out: str, what: str, to: Path) -> str:
@@ -25,7 +26,12 @@ def write_export(out: str, what: str, to: Path) -> str:
         raise InputError("--what", "value", what, ", ".join(TABLES))
     check_ending(to)
     folder = open_folder(out)
-    rows = write_table(cells_table(folder), to) if what == "cells" else export(folder, what, to)
+    if what == "cells":
+        rows = write_table(cells_table(folder), to)
+    elif what == "ensembles":
+        rows = write_table(ensembles_table(folder), to)
+    else:
+        rows = export(folder, what, to)
     return f"{rows} rows in {to}"
 
 

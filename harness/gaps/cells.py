@@ -5,6 +5,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,8 @@ from harness.gaps.twins import gap_sides, placebo_gaps, recency, trajectory
 from harness.record.columns import ESTIMATORS, MEASURED
 from harness.record.status import run_folder
 from harness.record.sweep_folder import read_configs
-from harness.record.table import runs_table
+from harness.record.table import measured_by, runs_table
+from models.intervention import intervention_names
 from sweeps.config import RunConfig
 from sweeps.errors import InputError
 
@@ -60,19 +62,28 @@ class FinishedCell:
         return [tuple(by_draw[draw]) for draw in sorted(by_draw)]
 
 
-def cell_key(run: RunConfig) -> RunConfig:
-    """What the runs of a cell share: all but the draw, the seed and the half of the documents."""
+def cell_key(run: RunConfig, others: Mapping[str, RunConfig] = MappingProxyType({})) -> RunConfig:
+    """What the runs of a cell share: all but the draw, the seed and the half of the documents.
+
+    Args:
+        others: the runs of the folder by their ids: runs that start from runs of one cell may be of one cell.
+    """
     half = None if run.data.half is None else "a"
-    return run.model_copy(update={"seed": 0, "data": run.data.model_copy(update={"draw": 0, "half": half})})
+    start = run.start_from
+    if start is not None and start in others:
+        start = cell_key(others[start], others).run_id
+    data = run.data.model_copy(update={"draw": 0, "half": half})
+    return run.model_copy(update={"seed": 0, "data": data, "start_from": start})
 
 
 def read_cells(out: Path, table: pd.DataFrame) -> list[FinishedCell]:
     """The cells of a folder that have finished runs, in the order of the sweep; `table` holds its runs."""
     done = frozenset(table.loc[table["status"] == "done", "run_id"])
     cells: dict[RunConfig, list[RunConfig]] = defaultdict(list)
-    for run in read_configs(out):
+    others = {run.run_id: run for run in read_configs(out)}
+    for run in others.values():
         if run.run_id in done and (run.data.half != "b" or run.twin().run_id not in done):
-            cells[cell_key(run)].append(run)
+            cells[cell_key(run, others)].append(run)
     return [FinishedCell(out, tuple(runs), done) for runs in cells.values()]
 
 
@@ -170,7 +181,7 @@ def cells_table(out: Path) -> pd.DataFrame:
     """
     runs = runs_table(out)
     by_id = {row["run_id"]: row for row in runs.to_dict("records")}
-    cells = read_cells(out, runs)
+    cells, own = read_cells(out, runs), measured_by(intervention_names())
     gaps: dict[str, list[CellGap]] = {}
     for name in _GAPS:
         gaps[name] = cell_gaps([draws_of(name, cell, by_id) for cell in cells])
@@ -178,7 +189,7 @@ def cells_table(out: Path) -> pd.DataFrame:
     for place, cell in enumerate(cells):
         of_runs = [by_id[run.run_id] for run in cell.runs]
         row = dict(of_runs[0])
-        for column in MEASURED:
+        for column in (*MEASURED, *(name for name in runs.columns if name in own)):
             values = [each[column] for each in of_runs]
             row[column] = all(values) if column == "converged" else _mean(values)
         for name in _GAPS:

@@ -100,7 +100,7 @@ def probe_rows(
     rows = {}
     for name, probe in probes.items():
         visits, since = np.zeros(len(probe.window), np.int64), np.full(len(probe.window), -1)
-        if name != "heldout":
+        if name in ("seen", "other"):
             # A twin reads its own windows in the same order, since its batch, seed and number of windows are the same.
             visits, last = window_visits(probe.window, step * config.batch, config.windows, config.seed)
             since = np.where(last >= 0, (step * config.batch - 1 - last) * config.model.context, -1)

@@ -16,6 +16,7 @@ from jaxtyping import Float
 
 from harness.gaps.document_losses import DocumentLosses, ProbeRows
 from harness.gaps.estimators import NO_GAP, Gap, contrast, halves, in_first_half, probe_gap, spread
+from models.intervention import get_intervention, name_of, probes_of
 from sweeps.config import SHORTEST_EPOCH, RunConfig, online_span
 
 # A gap has converged if the second half of training moved it by no more than this share of its size.
@@ -105,9 +106,21 @@ def measure(config: RunConfig, facts: TextFacts, series: pd.DataFrame, documents
         "bytes_per_token": facts.bytes_per_token,
         "contamination": facts.contamination,
     }
+    for name in probes_of(config.interventions):
+        mean = contrast(documents.at(final, name).side())
+        values |= {f"{name}_loss": mean.gap, f"{name}_loss_se": mean.se}
+    for view in views_of(config):
+        seen, heldout = documents.at(final, f"seen_{view}"), documents.at(final, f"heldout_{view}")
+        values |= {f"seen_loss_{view}": contrast(seen.side()).gap, f"heldout_loss_{view}": contrast(heldout.side()).gap}
+        values |= gap_columns(f"gap_probe_{view}", probe_gap(seen.side(), heldout.side()))
     scale = max(abs(measured.gap), measured.minimum_detectable)
     converged = abs(drift.gap) <= SETTLED * scale if math.isfinite(drift.gap + scale) else False
     return finite_or_none(values) | {"converged": bool(converged)}
+
+
+def views_of(config: RunConfig) -> list[str]:
+    """The names of a run's parameters that are evaluated beside the last ones: of interventions that have some."""
+    return [name for name in map(name_of, config.interventions) if get_intervention(name).view]
 
 
 def finite_or_none(values: dict[str, float]) -> dict[str, float | None]:

@@ -9,7 +9,9 @@ from harness.data.mixture import Mixture, heldout_windows, locate, read_windows,
 from harness.data.permutation import mix
 from harness.data.windows import window_index
 from harness.gaps.estimators import effective_number
+from models.intervention import probes_of
 from sweeps.config import RunConfig
+from sweeps.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -70,6 +72,32 @@ def probe_sets(
     if other is not None:
         sets["other"] = _seen_probe(config.twin(), other, size)
     return sets
+
+
+def own_probes(config: RunConfig, mixture: Mixture, heldout: Probe) -> dict[str, Probe]:
+    """The probes of a run's interventions: held-out windows that are in none of the other probes.
+
+    Draws take other windows, as far as they reach.
+
+    Args:
+        heldout: the run's probe of that name.
+
+    Raises:
+        InputError: there are too few held-out windows.
+    """
+    sizes = probes_of(config.interventions)
+    if not sizes:
+        return {}
+    windows, wanted = heldout_windows(mixture), sum(sizes.values())
+    free = np.setdiff1d(np.arange(sum(windows)), heldout.window)
+    if wanted > len(free):
+        held = f"at most {len(free)}, the held-out windows that are left"
+        raise InputError(config.run_id, ", ".join(sizes), wanted, held)
+    order = free[np.argsort(mix(free.astype(np.uint64) + np.uint64(0x14057B7EF767814F)), kind="stable")]
+    taken = order[(config.data.draw * wanted + np.arange(wanted)) % len(order)]
+    ends = np.cumsum(list(sizes.values()))
+    parts = dict(zip(sizes, np.split(taken, ends[:-1]), strict=True))
+    return {name: _probe(mixture, "heldout", index, *locate(index, windows)) for name, index in parts.items()}
 
 
 def _seen_probe(config: RunConfig, mixture: Mixture, size: int) -> Probe:

@@ -23,7 +23,7 @@ from harness.launch.slurm_job import check_gpus
 from harness.launch.watch import watching
 from harness.machine.calibration_file import known_calibration
 from harness.record.lock import sweep_lock
-from harness.record.status import ENDED, WITHOUT_RESULT, Status, read_statuses, run_folder, write_status
+from harness.record.status import ENDED, WITHOUT_RESULT, Status, read_status, read_statuses, run_folder, write_status
 from harness.record.sweep_folder import check_data, lay_out, record_environment, with_standing
 from harness.track.mirror import check_trackers, tracking
 from harness.train.session import Session, Stop
@@ -88,17 +88,38 @@ def _run(sweep: str, session: Session, elsewhere: Set[str]) -> int:
         while _trained(runs, sweep, session, stop, console, retry):
             following = _wanted(sweep, out, elsewhere)
             if stop() or {run.run_id for run in following} <= {run.run_id for run in runs}:
-                for sentence in () if stop() else errors_not_reached(sweep, out):
+                told = () if stop() else (*errors_not_reached(sweep, out), *_not_begun(sweep, runs, elsewhere))
+                for sentence in told:
                     console.print(sentence, markup=False, soft_wrap=True)
                 return _summary(with_standing(out, runs), out, stop, console)
-            console.print(f"{len(following) - len(runs)} more runs: draws of cells whose gap is not known well enough")
+            console.print(f"{len(following) - len(runs)} more runs, which depend on those that have ended")
             runs, retry = following, ()
         return 0
 
 
 def _wanted(sweep: str, out: Path, elsewhere: Set[str]) -> list[RunConfig]:
-    """The runs of a sweep, with as many draws as the gaps in its folder ask for, less those that are `elsewhere`."""
-    return [run for run in load(sweep, draws_wanted(out)).configs if run.run_id not in elsewhere]
+    """The runs of a sweep, with as many draws as the gaps in its folder ask for, less those that are `elsewhere`, and
+    those whose start is not there yet."""
+    runs = load(sweep, draws_wanted(out)).configs
+    # What is elsewhere left no parameters here: a run that others start from is trained again.
+    needed: set[str | None] = set()
+    for run in reversed(runs):  # a start is before what starts from it
+        if run.run_id not in elsewhere or run.run_id in needed:
+            needed |= set() if run.start_from is None or _is_done(out, run.start_from) else {run.start_from}
+    wanted = [run for run in runs if run.run_id not in elsewhere or run.run_id in needed]
+    return [run for run in wanted if run.start_from is None or _is_done(out, run.start_from)]
+
+
+def _not_begun(sweep: str, runs: list[RunConfig], elsewhere: Set[str]) -> list[str]:
+    """A sentence if some runs start from others that have no result."""
+    begun = {run.run_id for run in runs} | elsewhere
+    count = sum(run.start_from is not None and run.run_id not in begun for run in load(sweep).configs)
+    return [f"{count} runs have not begun: those that they start from have no result"] if count else []
+
+
+def _is_done(out: Path, run_id: str) -> bool:
+    folder = run_folder(out, run_id)
+    return (folder / "final.json").is_file() and read_status(folder, 0).state == "done"
 
 
 def _trained(
@@ -108,6 +129,9 @@ def _trained(
     will do so."""
     out = session.out
     runs = with_standing(out, configs)
+    ids = {run.run_id for run in runs}
+    # Runs that wait for those that they start from are planned with them: packs do not depend on when they begin.
+    planned = [*runs, *(run for run in load(sweep).configs if run.start_from and run.run_id not in ids)]
     statuses = read_statuses(out, runs)
     retried = [run for run in runs if statuses[run.run_id].state in retry]
     training = bool(retried) or any(status.state not in ENDED for status in statuses.values())
@@ -123,7 +147,7 @@ def _trained(
     statuses |= _reset(retried, out)
     if training and session.executor == "slurm":
         ended_before = {run_id for run_id, status in statuses.items() if status.state in ENDED}
-        packing, devices = settle_for_jobs(runs, session)
+        packing, devices = settle_for_jobs(planned, session)
         record_environment(out, devices, hashes)
         waiting = _remaining(runs, ended_before, packing, session.workers or 1)
         submit(waiting, _elsewhere(session, packing), ended_before, console)
@@ -131,7 +155,7 @@ def _trained(
     if training or session.track:
         with tracking(session.track, out, runs, console):
             if training:
-                _train(runs, statuses, hashes, session, stop, console)
+                _train(runs, planned, statuses, hashes, session, stop, console)
     return True
 
 
@@ -145,8 +169,8 @@ def _reset(runs: list[RunConfig], out: Path) -> dict[str, Status]:
 
 
 def _train(
-    runs: list[RunConfig], statuses: dict[str, Status], hashes: dict[str, dict[str, str]], session: Session, stop: Stop,
-    console: Console,
+    runs: list[RunConfig], planned: list[RunConfig], statuses: dict[str, Status], hashes: dict[str, dict[str, str]],
+    session: Session, stop: Stop, console: Console,
 ) -> None:  # fmt: skip
     out, cache = session.out, session.cache
     recorded = read_packing(out)
@@ -166,7 +190,7 @@ def _train(
     memory, processes = memory_limit_of(jax.default_backend(), workers), jax.process_count()
     if processes > 1:
         calibration, memory = calibration.together(processes, jax.device_count()), memory * processes
-    packing = settle_packing(out, runs, calibration, memory)
+    packing = settle_packing(out, planned, calibration, memory)
     for run_id, status in statuses.items():
         if status.state == "interrupted":
             # A killed process left it as `running`, and runs that say so are suspected when a worker dies.

@@ -17,7 +17,7 @@ from harness.train.optimizer import hyper_of, stack_hyper
 from harness.train.programs import Key, compile_some, mesh_for
 from models.compute import compute_for
 from sweeps.config import DataConfig, OptimizerConfig, RunConfig
-from sweeps.shape import Shape
+from sweeps.shape import Shape, parts_of
 
 # How long each of several processes is timed.
 _SECONDS = 1.0
@@ -42,23 +42,30 @@ class Trial:
     evaluate: Callable[[], object] | None
 
 
-def try_out(shape: Shape, slots: int, whole: bool = True) -> Trial:
+def try_out(shape: Shape, slots: int, whole: bool = True, interventions: tuple[Any, ...] = ()) -> Trial:
     """Compile a shape for a number of slots.
 
     Args:
         whole: compile all programs of the shape; else only those that training needs, in three quarters of the time.
+        interventions: the fields of the shape's interventions, with their numbers.
     """
-    key = Key(shape, slots, compute_for(jax.default_backend()), mesh_for(slots, shape.micro_batch))
+    key = Key(
+        shape,
+        slots,
+        compute_for(jax.default_backend()),
+        mesh_for(slots, shape.micro_batch // parts_of(shape.interventions)),
+    )
     began = time.process_time()
     compiled, turns = compile_some(key, ("initialise", "advance", *(("enter", "evaluate") if whole else ())))
     compile_seconds = time.process_time() - began
     draw, vocab, context = np.random.default_rng(0), shape.model.vocab, shape.model.context
-    state = compiled["initialise"](np.arange(slots, dtype=np.uint32))
     data = DataConfig(domain="", tokenizer="bytes", unique_tokens=10**6)
     run = RunConfig(
-        model=shape.model, data=data, optimizer=OptimizerConfig(lr=1e-3), steps=10**6, batch=shape.micro_batch
-    )
-    hyper = stack_hyper([hyper_of(run, 1)] * slots)
+        model=shape.model, data=data, optimizer=OptimizerConfig(lr=1e-3, kind=shape.optimizer), steps=10**6,
+        batch=shape.micro_batch, interventions=interventions,
+    )  # fmt: skip
+    hyper = stack_hyper([hyper_of(run.model_copy(update={"seed": seed}), 1) for seed in range(slots)])
+    state = compiled["initialise"](hyper)
     tokens = draw.integers(0, vocab, (turns, slots, shape.micro_batch, context + 1)).astype(np.int32)
     windows = draw.integers(0, vocab, (shape.probe_windows, context + 1)).astype(np.int32)
     calls, _ = deal(layout_of(shape, slots, key.mesh), dict.fromkeys(range(slots), windows))

@@ -14,5 +14,7 @@ MEASURED = (
     *(f"placebo_{name}{se}" for name in ("online", "control", "twin") for se in ("", "_se")),
     "gap_drift", "gap_drift_se", "converged", "noise_scale", "document_sd", "paired_sd", "contamination",
 )  # fmt: skip
+# What is measured of each further view of the parameters, whose name follows.
+MEASURED_OF_VIEW = (("seen_loss", ""), ("heldout_loss", ""), ("gap_probe", ""), ("gap_probe", "_se"))
 # These columns depend on the machine. All others are the same to the byte whenever and however the sweep is run.
 WALL_CLOCK = ("wall_seconds", "tokens_per_second")

@@ -1,5 +1,6 @@
 """The tidy tables of a sweep: runs, series, evals, documents. README.md lists every column with its unit."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal
 
@@ -7,12 +8,13 @@ import pandas as pd
 import pyarrow as pa
 
 from harness.files import parquet_bytes, read_object, write_bytes
-from harness.record.columns import MEASURED, QUANTITIES
+from harness.record.columns import MEASURED, MEASURED_OF_VIEW, QUANTITIES
 from harness.record.lock import is_live
 from harness.record.segments import read_segments
 from harness.record.status import read_status, run_folder
 from harness.record.sweep_folder import read_configs
-from sweeps.cells import derived
+from models.intervention import defaults_of, get_intervention, name_of, probes_of
+from sweeps.cells import derived, intervention_columns
 from sweeps.config import RunConfig
 from sweeps.errors import InputError
 
@@ -25,11 +27,13 @@ def runs_table(out: Path) -> pd.DataFrame:
     D, U and batch_tokens are in tokens, flops in FLOPs of the whole run. Losses and gaps are in nats per token, or in
     bits per byte if the name ends in `_bpb`.
     """
-    live = is_live(out)
-    return pd.DataFrame([_run_row(out, config, live) for config in read_configs(out)])
+    live, configs = is_live(out), list(read_configs(out))
+    names = sorted({name_of(fields) for config in configs for fields in config.interventions})
+    starts = any(config.start_from for config in configs)
+    return pd.DataFrame([_run_row(out, config, live, names, starts) for config in configs])
 
 
-def _run_row(out: Path, config: RunConfig, live: bool) -> dict:
+def _run_row(out: Path, config: RunConfig, live: bool, interventions: list[str], starts: bool) -> dict:
     folder = run_folder(out, config.run_id)
     status, model = read_status(folder, config.steps, live=live), config.model
     quantities = derived(config, "total")
@@ -53,10 +57,22 @@ def _run_row(out: Path, config: RunConfig, live: bool) -> dict:
         "draw": config.data.draw,
         **{name: quantities[name] for name in QUANTITIES},
         **{f"{name}_bytes": per_token and quantities[name] * per_token for name in ("D", "U")},
+        **({"start_from": config.start_from} if starts else {}),
+        **{key: value for name in interventions for key, value in intervention_columns(config, name).items()},
         **{name: measured.get(name) for name in MEASURED},
+        **{name: measured.get(name) for name in measured_by(interventions)},
         "wall_seconds": seconds,
         "tokens_per_second": config.tokens / seconds if seconds else None,
     }
+
+
+def measured_by(interventions: Iterable[str]) -> list[str]:
+    """The columns of what is measured for interventions: on their own probes, and on their views of the parameters."""
+    names = list(interventions)
+    views = [name for name in names if get_intervention(name).view]
+    probes = probes_of(map(defaults_of, names))
+    of_probes = [f"{name}_loss{se}" for name in probes for se in ("", "_se")]
+    return of_probes + [f"{name}_{view}{se}" for view in views for name, se in MEASURED_OF_VIEW]
 
 
 def _measured(path: Path) -> dict:

@@ -9,6 +9,7 @@ import dataclasses
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pyarrow as pa
@@ -77,14 +78,32 @@ def _run_blocks(study: Study, out: Path, session: Session) -> int:
 
 
 def block_files(sweep: str, out: Path) -> Iterator[Path]:
-    """Write every block of a sweep as a sweep of its own, `SWEEP/BLOCK.yaml` in the study's folder."""
+    """Write every block of a sweep as a sweep of its own, `SWEEP/BLOCK.yaml` in the study's folder.
+
+    Blocks whose runs start from those of another one are in the sweep of that one.
+    """
     spec = yaml.safe_load(read_sweep_text(sweep))
+    groups: list[tuple[set[str], list[dict[str, Any]]]] = []
     for number, block in enumerate(spec["blocks"]):
-        file = out / Path(sweep).stem / f"{block.get('name', number)}.yaml"
-        text = yaml.safe_dump({**spec, "blocks": [block]}, sort_keys=False)
+        names = {str(block.get("name", f"blocks[{number}]")), *_starts(block, spec)}
+        joined = [group for group in groups if group[0] & names]
+        together = set.union(names, *(group[0] for group in joined)), [*(b for g in joined for b in g[1]), block]
+        groups = [*(group for group in groups if group not in joined), together]
+    for number, (_, blocks) in enumerate(groups):
+        file = out / Path(sweep).stem / f"{blocks[0].get('name', number)}.yaml"
+        text = yaml.safe_dump({**spec, "blocks": blocks}, sort_keys=False)
         if not file.is_file() or file.read_text(encoding="utf-8") != text:
             write_text(file, text)
         yield file
+
+
+def _starts(block: dict[str, Any], spec: dict[str, Any]) -> set[str]:
+    """The names of the blocks whose runs those of a block may start from."""
+    pairs = block.get("zip", {})
+    places = [spec.get("defaults", {}), block.get("defaults", {}), block.get("grid", {})]
+    places += pairs if isinstance(pairs, list) else [pairs]
+    values = [place["start_from"] for place in places if "start_from" in place]
+    return {str(name) for value in values for name in (value if isinstance(value, list) else [value])}
 
 
 def finished_runs(known: pd.DataFrame) -> set[str]:

@@ -39,7 +39,7 @@ from sweeps.errors import InputError
 QUADRATURE_POINTS = 32
 # Number of evenly spaced points at which the error is measured.
 MEASURED_POINTS = 1001
-ACTIVATIONS = {"silu": jax.nn.silu, "relu": jax.nn.relu}
+NONLINEARITIES = {"silu": jax.nn.silu, "relu": jax.nn.relu}
 # The published exponent for SiLU; for ReLU the one of approximation by piecewise linear functions.
 PUBLISHED_EXPONENTS = {"silu": 1.0, "relu": 4.0}
 REGIMES = {
@@ -51,7 +51,7 @@ REGIMES = {
 
 def network(activation: str, params: dict[str, Array], x: Float[Array, "samples"]) -> Float[Array, "samples"]:
     """f at the inputs; w, b and v have the axis n, c has none."""
-    return ACTIVATIONS[activation](x[:, None] * params["w"] + params["b"]) @ params["v"] + params["c"]
+    return NONLINEARITIES[activation](x[:, None] * params["w"] + params["b"]) @ params["v"] + params["c"]
 
 
 @functools.cache
@@ -126,7 +126,7 @@ def simulate_lottery(
     positive = {"--scale": scale, "--rate": rate, "--steps": steps}
     check_settings(
         "simulate lottery",
-        ("--activation", activation, activation in ACTIVATIONS, f"one of {', '.join(ACTIVATIONS)}"),
+        ("--activation", activation, activation in NONLINEARITIES, f"one of {', '.join(NONLINEARITIES)}"),
         ("--widths", list(widths), several, "two or more whole numbers of at least 1, all different"),
         ("--seeds", seeds, seeds >= 2, "at least two"),
         ("members", list(members), all(1 < k <= seeds for k in members), f"from 2 to {seeds}, the number of seeds"),

@@ -303,6 +303,22 @@ def _holding(checkpoints: Path, runs: set[str]) -> list[Path]:
     return folders
 
 
+def read_final(folder: Path) -> list[np.ndarray]:
+    """The leaves that `save_final` kept of a finished run; ValueError if there are none, or they cannot be read."""
+    target = (folder / "final").absolute() if is_local(folder) else folder / "final"
+    try:
+        facts = json.loads(read_bytes(folder / "final.json"))
+        with _local(target) as local:
+            if not is_local(target):
+                _fetch(target, local)
+            with _checkpointer() as checkpointer:
+                kept = checkpointer.restore(local)
+    except Exception as error:  # whatever orbax makes of damaged files
+        raise ValueError(f"the final parameters of {folder.name} cannot be read: {reason_of(error)}") from None
+    assert facts["steps"]
+    return [np.asarray(kept[name]) for name in sorted(kept)]
+
+
 def save_final(folder: Path, leaves: Any, facts: dict[str, Any]) -> None:
     """Keep a finished run's parameters in FOLDER/final, as leaves numbered in order, and `facts` in FOLDER/final.json.
 

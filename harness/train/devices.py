@@ -4,7 +4,7 @@ import concurrent.futures
 import functools
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -13,12 +13,13 @@ from jaxtyping import Float, Int32
 
 from harness.train.evaluation import PackLosses, deal
 from harness.train.hosts import all_hosts, fetch, host_count, put
-from harness.train.optimizer import Hyper, stack_hyper
+from harness.train.interventions import LAST
+from harness.train.optimizer import Hyper, hyper_like, stack_hyper
 from harness.train.programs import Key, Programs, mesh_for
-from harness.train.step import Metrics, TrainState
+from harness.train.step import Metrics, TrainState, begin_again
 from models.compute import compute_for
 from sweeps.packs import Pack
-from sweeps.shape import run_bytes
+from sweeps.shape import parts_of, run_bytes
 
 # A future of the seconds that the devices spend on a program; it is done when the program has ended.
 Timing = concurrent.futures.Future[float]
@@ -27,7 +28,7 @@ Timing = concurrent.futures.Future[float]
 def key_of(pack: Pack) -> Key:
     """The key of the programs that train a pack on the devices of all hosts. A run that is too large for one device is
     split over the devices along `data`, with its parameters and moments."""
-    mesh = mesh_for(pack.slots, pack.shape.micro_batch)
+    mesh = mesh_for(pack.slots, pack.shape.micro_batch // parts_of(pack.shape.interventions))
     sharded = mesh.shape["data"] > 1 and run_bytes(pack.shape) > _device_bytes()
     return Key(pack.shape, pack.slots, compute_for(jax.default_backend()), mesh, sharded)
 
@@ -74,8 +75,11 @@ class DevicePack:
 
     def __init__(self, pack: Pack, programs: Programs):
         self._pack, self._programs, self._clock = pack, programs, _Clock()
-        self._state: TrainState = programs.initialise(put(np.zeros(pack.slots, np.uint32), programs.shardings.runs))
-        self._hyper: Hyper | None = None
+        like = hyper_like(pack.slots, pack.shape.interventions)
+        self._hyper: Hyper = self._by_run(jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), like))
+        self._state: TrainState = programs.initialise(self._hyper)
+        self._views: dict[str, Any] = {}
+        self._begin_again: Callable[..., TrainState] | None = None
 
     @property
     def most_turns(self) -> int:
@@ -83,20 +87,27 @@ class DevicePack:
         return self._programs.turns
 
     def enter(
-        self, seeds: Mapping[int, int], saved: Mapping[int, list[np.ndarray]], hypers: Sequence[Hyper | None]
+        self,
+        begun: Collection[int],
+        starts: Mapping[int, tuple[list[np.ndarray], bool]],
+        saved: Mapping[int, list[np.ndarray]],
+        hypers: Sequence[Hyper | None],
     ) -> None:
         """Put runs into slots.
 
         Args:
-            seeds: the seeds of the runs that begin, by slot.
+            begun: the slots of the runs that begin.
+            starts: by slot, what runs that begin start from: leaves as `kept` returns them, and whether those of the
+                optimizer are wanted.
             saved: the leaves of the runs that resume from a checkpoint, by slot.
             hypers: the optimizer's numbers for all slots; None for slots that stay empty.
         """
-        by_run = self._programs.shardings.runs
-        if seeds:
-            of_all = np.zeros(self._pack.slots, np.uint32)
-            of_all[list(seeds)] = list(seeds.values())
-            self._replace(self._programs.initialise(put(of_all, by_run)), seeds)
+        # An empty slot gets 0 steps, so that its state never changes.
+        idle = next(filter(None, hypers))._replace(steps=np.int32(0))
+        self._hyper = self._by_run(stack_hyper([hyper or idle for hyper in hypers]))
+        if begun:
+            entering = self._programs.initialise(self._hyper)
+            self._replace(self._started(entering, starts) if starts else entering, begun)
         if saved:
             leaves, structure = jax.tree.flatten(self._state)
             arrays = [np.zeros(leaf.shape, leaf.dtype) for leaf in leaves]
@@ -105,14 +116,36 @@ class DevicePack:
                     array[place] = leaf
             placed = [put(array, leaf.sharding) for array, leaf in zip(arrays, leaves, strict=True)]
             self._replace(jax.tree.unflatten(structure, placed), saved)
-        # An empty slot gets 0 steps, so that its state never changes.
-        idle = next(filter(None, hypers))._replace(steps=np.int32(0))
-        self._hyper = Hyper._make(put(column, by_run) for column in stack_hyper([hyper or idle for hyper in hypers]))
 
-    def _replace(self, entering: TrainState, places: Mapping[int, object]) -> None:
+    def _started(self, state: TrainState, starts: Mapping[int, tuple[list[np.ndarray], bool]]) -> TrainState:
+        """The first state of runs, with what some of them start from."""
+        laid = jax.tree.map(lambda leaf: leaf.sharding, state)
+        leaves, structure = jax.tree.flatten((state.params, state.biases, state.moments))
+        arrays = [np.array(leaf) for leaf in jax.tree.leaves(fetch((state.params, state.biases, state.moments)))]
+        without_moments = len(jax.tree.leaves((state.params, state.biases)))
+        for place, (start, carried) in starts.items():
+            wanted = len(arrays) if carried else without_moments
+            for array, leaf in zip(arrays[:wanted], start if carried else start[:wanted], strict=True):
+                array[place] = leaf
+        placed = [put(array, leaf.sharding) for array, leaf in zip(arrays, leaves, strict=True)]
+        params, biases, moments = jax.tree.unflatten(structure, placed)
+        state = state._replace(params=params, biases=biases, moments=moments)
+        if self._pack.shape.interventions:  # their states may depend on the first parameters
+            if self._begin_again is None:
+                again = jax.vmap(functools.partial(begin_again, self._pack.shape))
+                self._begin_again = jax.jit(again, out_shardings=laid)
+            state = self._begin_again(self._hyper, state)
+        return state
+
+    def _by_run(self, tree: Any) -> Any:
+        """Arrays with a leading axis of slots on the devices of their slots."""
+        return jax.tree.map(lambda leaf: put(leaf, self._programs.shardings.runs), tree)
+
+    def _replace(self, entering: TrainState, places: Collection[int]) -> None:
         mask = np.zeros(self._pack.slots, bool)
         mask[list(places)] = True
-        self._state = self._programs.enter(self._state, entering, put(mask, self._programs.shardings.runs))
+        self._state = self._programs.enter(self._state, entering, self._by_run(mask))
+        self._views = {}
 
     def advance(self, turns: int, tokens: Mapping[int, Int32[np.ndarray, "turns m T+1"]]) -> tuple[Metrics, Timing]:
         """Train all slots for some turns on `tokens`, the micro-batches by slot. Of the metrics [k, R] only the first
@@ -124,23 +157,35 @@ class DevicePack:
             batches[:turns, place] = windows
         count = put(np.int32(turns), laid.replicated)
         self._state, metrics = self._programs.advance(self._state, self._hyper, put(batches, laid.tokens), count)
+        self._views = {}
         return metrics, self._clock.time(metrics)
 
-    def evaluate(self, windows: Mapping[int, Int32[np.ndarray, "W T+1"]]) -> tuple[PackLosses, list[Timing]]:
-        """The losses of windows, given by slot, under the parameters of the run in that slot."""
+    def evaluate(
+        self, windows: Mapping[int, Int32[np.ndarray, "W T+1"]], view: str = LAST
+    ) -> tuple[PackLosses, list[Timing]]:
+        """The losses of windows, given by slot, under the parameters of the run in that slot.
+
+        Args:
+            view: which of its parameters, one of `harness.train.interventions.view_names`.
+        """
         laid, losses, timings = self._programs.shardings, [], []
+        if not self._views:
+            state, make = self._state, self._programs.views
+            self._views = make(state.params, state.own, self._hyper) if make else {LAST: state.params}
+        params = self._views[view]
         calls, places = deal(self._programs.layout, windows)
         for call in calls:
             slots, tokens = put(call.slots, laid.units), put(call.tokens, laid.tokens)
             count = put(np.int32(call.count), laid.replicated)
-            losses.append(self._programs.evaluate(self._state.params, self._state.biases, slots, tokens, count))
+            losses.append(self._programs.evaluate(params, self._state.biases, slots, tokens, count))
             timings.append(self._clock.time(losses[-1]))
         return PackLosses(losses, places, {slot: len(of_run) for slot, of_run in windows.items()}), timings
 
-    def parameters(self, place: int) -> Any:
-        """Parameters and selection biases of the run in a slot; numpy copies if several hosts hold them."""
-        params = self._state.params, self._state.biases
-        return jax.tree.map(lambda leaf: in_slot(leaf, place), params if host_count() == 1 else fetch(params))
+    def kept(self, place: int, with_moments: bool = False) -> Any:
+        """Parameters and selection biases of the run in a slot, and perhaps the optimizer's state; numpy copies if
+        several hosts hold them."""
+        tree = self._state.params, self._state.biases, *([self._state.moments] if with_moments else [])
+        return jax.tree.map(lambda leaf: in_slot(leaf, place), tree if host_count() == 1 else fetch(tree))
 
     def fetch(self) -> TrainState:
         """The whole state as numpy copies."""

@@ -22,6 +22,7 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int, Int32
 
 from harness.train.accelerators import Accelerator, accelerator_of
+from harness.train.interventions import evaluation_taps
 from models.compute import Compute
 from models.count import flops
 from models.transformer import token_losses
@@ -112,7 +113,8 @@ def evaluation_program(shape: Shape, compute: Compute, layout: Layout) -> Callab
 
         def losses_of(run, windows):
             params, biases = run
-            return token_losses(shape.model, params, biases, windows, training=False, compute=compute)[0]
+            tap = evaluation_taps(shape)
+            return token_losses(shape.model, params, biases, windows, training=False, compute=compute, tap=tap)[0]
 
         everywhere = (sent if layout.devices > 1 else own)(slots[0, 0]) if layout.shared else None
 

@@ -14,7 +14,7 @@ import time
 import traceback
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -23,10 +23,11 @@ from harness.files import write_text
 from harness.record.heartbeat import HeartbeatWriter
 from harness.record.segments import remove_damaged
 from harness.record.status import ENDED, State, Status, read_status, run_folder, write_status
-from harness.train.checkpoint import PackCheckpoints, resume_states, save_final
+from harness.train.checkpoint import PackCheckpoints, read_final, resume_states, save_final
 from harness.train.devices import DevicePack, Timing, key_of
 from harness.train.evaluation import PackLosses
 from harness.train.hosts import Hosts, hosts_of
+from harness.train.interventions import view_names
 from harness.train.programs import Key, Programs, compile_ahead
 from harness.train.run_batches import RunBatches, opener
 from harness.train.session import Session, Stop
@@ -117,7 +118,14 @@ def _read_ahead(
     runs: list[RunConfig], session: Session, stop: Stop, reader: concurrent.futures.Executor, hosts: Hosts
 ) -> Generator[RunBatches | None]:
     """Open the text of one run while another trains, on all hosts. A run whose text cannot be read fails."""
-    ahead, open_batches = deque(runs), opener(session.cache)
+    ahead, open_text = deque(runs), opener(session.cache)
+
+    def open_batches(run: RunConfig) -> RunBatches:
+        batches = open_text(run)
+        if run.start_from is None:
+            return batches
+        return replace(batches, start=read_final(run_folder(session.out, run.start_from)))
+
     pending: deque[tuple[RunConfig, concurrent.futures.Future[RunBatches]]] = deque()
     try:
         while ahead or pending:
@@ -150,10 +158,11 @@ class Evaluation:
 
     Attributes:
         runs: place -> (the run's slot, the step).
+        losses: by the name of the view, see `harness.train.interventions`.
     """
 
     runs: dict[int, tuple[Slot, int]]
-    losses: PackLosses
+    losses: dict[str, PackLosses]
     seconds: list[Timing]
 
 
@@ -255,7 +264,8 @@ class Training:
 
     def _enter(self) -> list[Evaluation]:
         """Put waiting runs into the free slots, and evaluate those that begin."""
-        seeds: dict[int, int] = {}
+        begun: set[int] = set()
+        starts: dict[int, tuple[list[np.ndarray], bool]] = {}
         saved: dict[int, list[np.ndarray]] = {}
         for place in [place for place, slot in enumerate(self.slots) if slot is None]:
             if self.exhausted:
@@ -272,22 +282,30 @@ class Training:
             if config.run_id in self.saved:
                 turn, saved[place] = self.saved.pop(config.run_id)
             else:
-                seeds[place] = config.seed
-            slot = Slot(batches, run_folder(self.session.out, config.run_id), self.pack.shape, turn)
+                begun.add(place)
+                if batches.start is not None:
+                    starts[place] = batches.start, config.start_optimizer == "carried"
+            slot = Slot(
+                replace(batches, start=None), run_folder(self.session.out, config.run_id), self.pack.shape, turn
+            )
             if self.hosts.lead:
                 remove_damaged(slot.folder, config.evaluation_steps())
                 slot.report()
             self.slots[place] = slot
-        if seeds or saved:
-            self.devices.enter(seeds, saved, [slot and slot.hyper() for slot in self.slots])
+        if begun or saved:
+            self.devices.enter(begun, starts, saved, [slot and slot.hyper() for slot in self.slots])
             self.heartbeat.set_slots(self.live())
-        return self._evaluate({place: slot for place, slot in self._places().items() if place in seeds})
+        return self._evaluate({place: slot for place, slot in self._places().items() if place in begun})
 
     def _evaluate(self, slots: dict[int, Slot]) -> list[Evaluation]:
         """Evaluate those of the runs, given by place, for which it is time."""
         runs = {place: (slot, slot.pending_evaluations.pop(0)) for place, slot in slots.items() if slot.due()}
         windows = {place: slot.batches.probe_tokens(step) for place, (slot, step) in runs.items()}
-        return [Evaluation(runs, *self.devices.evaluate(windows))] if runs else []
+        if not runs:
+            return []
+        evaluated = {view: self.devices.evaluate(windows, view) for view in view_names(self.pack.shape)}
+        losses = {view: losses for view, (losses, _) in evaluated.items()}
+        return [Evaluation(runs, losses, [part for _, seconds in evaluated.values() for part in seconds])]
 
     def dispatch(self, evaluations: list[Evaluation]) -> Dispatch:
         """Give the devices their next turns: as many for every slot, up to the first evaluation due in any of them."""
@@ -300,8 +318,8 @@ class Training:
         dispatched = Dispatch(turns, ran, metrics, seconds, evaluations + self._evaluate(live), {})
         for place, slot in live.items():
             if not slot.pending_evaluations:
-                if slot.config.keep == "final":
-                    dispatched.finals[slot.config.run_id] = self.devices.parameters(place)
+                if slot.config.keep != "none":
+                    dispatched.finals[slot.config.run_id] = self.devices.kept(place, slot.config.keep == "state")
                 self.slots[place] = None
         return dispatched
 
@@ -325,7 +343,7 @@ class Training:
             spent.evaluation += sum(part.result() for part in evaluation.seconds)
             for place, (slot, step) in evaluation.runs.items():
                 if not slot.ended and not (slot in diverged and step >= slot.step):
-                    losses = evaluation.losses.of(place)
+                    losses = {view: each.of(place) for view, each in evaluation.losses.items()}
                     self._guard(slot, lambda slot=slot, step=step, losses=losses: slot.evaluated(step, losses))
         for slot in diverged:
             self._leave(slot, "diverged", f"loss or gradient not finite at step {slot.step}")
@@ -334,8 +352,10 @@ class Training:
                 self._guard(slot, lambda slot=slot: self._finish(slot, dispatched.finals))
 
     def _finish(self, slot: Slot, finals: dict[str, Any]) -> None:
-        if slot.config.keep == "final":
-            facts = {"steps": slot.step, "leaves": "parameters, then selection biases, in order"}
+        if slot.config.keep != "none":
+            order = "parameters, then selection biases, in order"
+            order += ", then the optimizer's" if slot.config.keep == "state" else ""
+            facts = {"steps": slot.step, "leaves": order}
             save_final(slot.folder, finals[slot.config.run_id], facts)
         slot.ended = True
         if slot.finish() != "done":

@@ -14,9 +14,11 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import nnx
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
-from jaxtyping import Array, Bool, Float, Int, UInt32
+from jaxtyping import Array, Bool, Float, Int
 
+from harness.train import interventions
 from harness.train.accelerators import Accelerator, accelerator_of
 from harness.train.evaluation import Layout, evaluation_program, layout_of
 from harness.train.optimizer import Hyper, hyper_like
@@ -48,13 +50,14 @@ class Programs(NamedTuple):
     """The compiled programs of one shape at one pack size.
 
     Attributes:
-        initialise: seeds [R] -> TrainState.
+        initialise: Hyper -> TrainState.
         enter: (state, entering, mask [R]) -> TrainState that has `entering` where the mask is true and `state`
             elsewhere; `state` is donated.
         advance: (state, Hyper, tokens [k, R, m, T+1], count) -> (TrainState, Metrics [k, R]) after `count` <= k turns;
             the state is donated, so that the new one takes its buffers.
         evaluate: (params, biases, slots [P, C], tokens [P, C, n, T+1], count) -> losses [P, C, n, T] in nats of the
             first `count` chunks, and 0 for the others; `harness.train.evaluation.deal` makes its arguments.
+        views: (params, own, Hyper) -> name -> parameters to evaluate; None where they are those of the state.
         turns: k, the most turns of one dispatch.
         layout: how evaluations take windows.
         mesh: the devices, with the axes (run, data).
@@ -65,6 +68,7 @@ class Programs(NamedTuple):
     enter: Callable[..., TrainState]
     advance: Callable[..., tuple[TrainState, Metrics]]
     evaluate: Callable[..., Float[Array, "P C n T"]]
+    views: Callable[..., dict[str, nnx.State]] | None
     turns: int
     layout: Layout
     mesh: Mesh
@@ -122,8 +126,10 @@ def compile_ahead(key: Key) -> concurrent.futures.Future[Programs]:
 
 
 def _compile(key: Key) -> Programs:
-    compiled, turns = compile_some(key, ("initialise", "enter", "advance", "evaluate"))
+    further = ("views",) if interventions.has_views(key.shape) else ()
+    compiled, turns = compile_some(key, ("initialise", "enter", "advance", "evaluate", *further))
     layout = layout_of(key.shape, key.slots, key.mesh)
+    compiled.setdefault("views", None)
     return Programs(**compiled, turns=turns, layout=layout, mesh=key.mesh, shardings=shardings_of(key.mesh))
 
 
@@ -154,8 +160,11 @@ def trace(key: Key, turns: int) -> dict[str, Any]:
     turn_compute = dataclasses.replace(compute, batch_axis="data" if by_hand_over_data else None)
     chunks = 1 if sharded else chunks_of(shape, layout.slots, mesh.shape["data"], on_cpu)
 
-    def initialise(seeds: UInt32[Array, " R"]) -> TrainState:
-        return jax.vmap(functools.partial(new_state, shape))(seeds)
+    def initialise(hyper: Hyper) -> TrainState:
+        return jax.vmap(functools.partial(new_state, shape))(hyper)
+
+    def views(params: nnx.State, own: tuple[Any, ...], hyper: Hyper) -> dict[str, nnx.State]:
+        return jax.vmap(functools.partial(interventions.views, shape))(hyper, own, params)
 
     def enter(state: TrainState, entering: TrainState, mask: Bool[Array, " R"]) -> TrainState:
         def choose(old, new):
@@ -187,8 +196,8 @@ def trace(key: Key, turns: int) -> dict[str, Any]:
         jitted = jax.jit(function, donate_argnums=donate, in_shardings=ins, out_shardings=out)
         return jitted.trace(*arguments)
 
-    seeds = jax.ShapeDtypeStruct((slots,), jnp.uint32)
-    state = jax.eval_shape(initialise, seeds)
+    hyper = hyper_like(slots, shape.interventions)
+    state = jax.eval_shape(initialise, hyper)
     placed = jax.tree.map(lambda leaf: NamedSharding(mesh, _split(leaf.shape, mesh)) if sharded else laid.runs, state)
     units = jax.ShapeDtypeStruct((layout.chunks, layout.devices * layout.units), jnp.int32)
     windows = jax.ShapeDtypeStruct((*units.shape, layout.windows, shape.model.context + 1), jnp.int32)
@@ -201,12 +210,12 @@ def trace(key: Key, turns: int) -> dict[str, Any]:
     evaluate = by_hand({"run"}, evaluate, (runs, runs, by_unit, by_unit, replicated), by_unit)
     advance_ins = (placed, laid.runs, laid.tokens, laid.replicated)
     evaluate_ins = (placed.params, placed.biases, laid.units, laid.tokens, laid.replicated)
+    of_views = dict.fromkeys(interventions.view_names(shape), placed.params)
     return {
-        "initialise": traced(initialise, laid.runs, placed, seeds),
+        "initialise": traced(initialise, laid.runs, placed, hyper),
         "enter": traced(enter, (placed, placed, laid.runs), placed, state, state, mask, donate=0),
-        "advance": traced(
-            advance, advance_ins, (placed, laid.replicated), state, hyper_like(slots), tokens, scalar, donate=0
-        ),
+        "advance": traced(advance, advance_ins, (placed, laid.replicated), state, hyper, tokens, scalar, donate=0),
+        "views": traced(views, (placed.params, placed.own, laid.runs), of_views, state.params, state.own, hyper),
         "evaluate": traced(evaluate, evaluate_ins, laid.replicated, state.params, state.biases, units, windows, scalar),
     }
 

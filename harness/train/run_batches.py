@@ -11,7 +11,8 @@ from jaxtyping import Float, Int32
 from harness.data.mixture import Mixture, mixture_of, stores_of, train_batches
 from harness.data.store import TokenStore, prepare
 from harness.gaps.one_run import TextFacts
-from harness.gaps.probes import Probe, effective_groups, probe_sets
+from harness.gaps.probes import Probe, effective_groups, own_probes, probe_sets
+from models.intervention import TextRead, get_intervention, name_of, probes_of
 from sweeps.config import DataConfig, RunConfig, online_span
 
 
@@ -22,16 +23,21 @@ class RunBatches:
     Attributes:
         last_probes: the probes at the last step.
         small_probes: the probes before it, which are parts of them.
+        own_probes: those of interventions, at every evaluation.
+        start: the leaves that the run starts from, as `harness.train.checkpoint.read_final` returns them; None if its
+            first parameters are drawn.
     """
 
     config: RunConfig
     mixture: Mixture
     last_probes: Mapping[str, Probe]
     small_probes: Mapping[str, Probe]
+    own_probes: Mapping[str, Probe]
+    start: list[np.ndarray] | None = None
 
     def probes(self, step: int) -> Mapping[str, Probe]:
         """The probes after a step."""
-        return self.last_probes if step == self.config.steps else self.small_probes
+        return {**(self.last_probes if step == self.config.steps else self.small_probes), **self.own_probes}
 
     def probe_tokens(self, step: int) -> Int32[np.ndarray, "W T+1"]:
         """The windows of all probes after a step, one probe after another."""
@@ -39,7 +45,15 @@ class RunBatches:
 
     def turns(self, start: int, stop: int, micro_batch: int) -> Int32[np.ndarray, "turns m T+1"]:
         """The micro-batches of turns start .. stop - 1."""
-        return train_batches(self.mixture, self.config.seed, start, stop, micro_batch)
+        config = self.config
+        tokens = train_batches(self.mixture, config.seed, start, stop, micro_batch)
+        for fields in config.interventions:
+            change = get_intervention(name_of(fields)).batches
+            if change:
+                own = {name: self.own_probes[name].tokens for name in probes_of([fields])}
+                reading = TextRead(config.seed, config.steps * config.batch, own)
+                tokens = change(fields, reading, start * micro_batch, tokens)
+        return tokens
 
     def split_losses(self, step: int, losses: Float[np.ndarray, "W T"]) -> dict[str, Float[np.ndarray, "windows T"]]:
         """Split the losses of `probe_tokens` by probe."""
@@ -75,4 +89,4 @@ def open_batches(config: RunConfig, stores: Callable[[DataConfig], tuple[TokenSt
         other = mixture_of(twin, stores(twin.data))
     last = probe_sets(config, mixture, other)
     small = probe_sets(config, mixture, other, config.probe_windows(-1)) if config.probe.small_windows else last
-    return RunBatches(config, mixture, last, small)
+    return RunBatches(config, mixture, last, small, own_probes(config, mixture, last["heldout"]))

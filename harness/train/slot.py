@@ -1,5 +1,6 @@
 """One run in a slot of its pack: its batches, how far it is, and the part of its record that is not yet on disk."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -7,10 +8,12 @@ from jaxtyping import Float, Int32
 
 from harness.files import json_bytes, write_files
 from harness.gaps.document_losses import ProbeRows, probe_rows, read_documents, segment_columns
+from harness.gaps.ensembles import LOSSES, losses_bytes
 from harness.gaps.one_run import evaluation_rows, measure
 from harness.gaps.twins import pair_files
 from harness.record.segments import read_segments, remove_superfluous, segment_files
 from harness.record.status import ENDED, State, Status, read_status, status_file, write_status
+from harness.train.interventions import LAST
 from harness.train.optimizer import Hyper, hyper_of
 from harness.train.run_batches import RunBatches
 from sweeps.shape import Shape, turns_per_step
@@ -46,6 +49,7 @@ class Slot:
         self.timing: dict[str, list] = {"step": [], "wall_seconds": [], "tokens_per_second": [], "compile_seconds": []}
         self.last_loss: float | None = None
         self.ended = False
+        self.token_losses: np.ndarray | None = None
 
     def hyper(self) -> Hyper:
         """The numbers of the run's optimizer, as numpy scalars."""
@@ -95,10 +99,18 @@ class Slot:
             self.timing[name].append(value)
         return not bad.any()
 
-    def evaluated(self, step: int, losses: Float[np.ndarray, "W T"]) -> None:
-        """Add the losses of the probes after a step."""
-        probes, of_probes = self.batches.probes(step), self.batches.split_losses(step, losses)
-        rows = probe_rows(self.config, step, probes, of_probes)
+    def evaluated(self, step: int, losses: Mapping[str, Float[np.ndarray, "W T"]]) -> None:
+        """Add the losses of the probes after a step, by the name of the view (`harness.train.interventions`).
+
+        A probe's name is followed by that of the view, as in `heldout_average`, unless it is the last parameters'.
+        """
+        probes, rows = self.batches.probes(step), {}
+        for view, each in losses.items():
+            of_probes = self.batches.split_losses(step, each)
+            if self.config.probe.keep_losses and step == self.config.steps and view == LAST:
+                self.token_losses = of_probes["heldout"]
+            of_view = probe_rows(self.config, step, probes, of_probes)
+            rows |= {name if view == LAST else f"{name}_{view}": own for name, own in of_view.items()}
         self.documents.append((step, rows))
         self.evals += evaluation_rows(step, self.config.batch_tokens, rows)
 
@@ -135,6 +147,8 @@ class Slot:
         documents = read_documents(self.folder)
         gap = measure(self.config, self.batches.text_facts(), series, documents)
         files = {self.folder / "gap.json": json_bytes(gap)}
+        if self.token_losses is not None:
+            files[self.folder / LOSSES] = losses_bytes(self.token_losses)
         if self.config.data.half is not None:
             files |= pair_files(self.folder.parents[1], self.config, documents)
         write_files(files | status_file(self.folder, self._status("done")))

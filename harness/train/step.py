@@ -3,6 +3,7 @@
 Sizes: R runs (slots), m sequences of a micro-batch, T context, n rows of a chunk.
 """
 
+import dataclasses
 import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple, cast
@@ -13,13 +14,14 @@ import optax
 from flax import nnx
 from jax.experimental.xla_metadata import set_xla_metadata
 from jax.flatten_util import ravel_pytree
-from jaxtyping import Array, Bool, Float, Int, UInt32
+from jaxtyping import Array, Bool, Float, Int, Key
 
+from harness.train import interventions
 from harness.train.optimizer import Hyper, init_moments, learning_rate, transform
 from models.complete_p import multipliers
 from models.compute import Compute
-from models.config import ModelConfig
 from models.cpu.row_ops import row_sum
+from models.intervention import Moment, no_tap
 from models.moe import RouterStats, step_biases
 from models.transformer import Lookup, init, look_up, mean_loss
 from models.weights import is_table
@@ -48,6 +50,7 @@ class TrainState(NamedTuple):
     Attributes:
         partial: the sums over the turns of an unfinished batch; None for shapes whose batches are one turn.
         alive: false once a loss or a gradient was not finite; the run is frozen from then on.
+        own: the state of each intervention.
     """
 
     params: nnx.State
@@ -56,6 +59,7 @@ class TrainState(NamedTuple):
     partial: BatchGradient | None
     step: Int[Array, "*runs"]
     alive: Bool[Array, "*runs"]
+    own: tuple[Any, ...] = ()
 
 
 class Metrics(NamedTuple):
@@ -79,17 +83,43 @@ class Metrics(NamedTuple):
     aux_loss: Float[Array, "*turns_runs"]
 
 
-def new_state(shape: Shape, seed: UInt32[Array, ""]) -> TrainState:
+def new_state(shape: Shape, hyper: Hyper) -> TrainState:
     """The state of a run before its first step."""
-    params, biases = init(shape.model, jax.random.key(seed))
+    key = jax.random.key(hyper.seed)
+    params, biases = init(shape.model, key)
     partial = None
     if shape.accumulates:
         partial = BatchGradient(jax.tree.map(jnp.zeros_like, params), jnp.float32(0.0), jnp.float32(0.0), jnp.int32(0))
     moments = init_moments(shape.optimizer, params, multipliers(shape.model, params))
-    return TrainState(params, biases, moments, partial, jnp.int32(0), jnp.bool_(True))
+    return begin_again(shape, hyper, TrainState(params, biases, moments, partial, jnp.int32(0), jnp.bool_(True)))
+
+
+def begin_again(shape: Shape, hyper: Hyper, state: TrainState) -> TrainState:
+    """The state with the states of its interventions as before the first step."""
+    key = jax.random.fold_in(jax.random.key(hyper.seed), 1)
+    return state._replace(own=interventions.begin(shape, hyper, state._replace(own=()), key))
 
 
 def train_turn(
+    shape: Shape, compute: Compute, state: TrainState, hyper: Hyper, tokens: Int[Array, "m T+1"], chunks: int = 1
+) -> tuple[TrainState, Metrics]:
+    """One turn of one run, or what an intervention does in its place; for the arguments see `plain_turn`."""
+    if not interventions.around(shape):
+        return plain_turn(shape, compute, state, hyper, tokens, chunks)
+    ((intervention, fields),) = interventions.active(shape, hyper)
+    plain = dataclasses.replace(shape, interventions=())
+
+    def turn(state: TrainState, tokens: Int[Array, "m T+1"]) -> tuple[TrainState, Metrics]:
+        return plain_turn(plain, compute, state, hyper._replace(interventions=()), tokens)
+
+    assert intervention.around is not None
+    (own,) = state.own
+    moment = Moment(state.step, hyper.steps, hyper.seed)
+    state, own, metrics = intervention.around(fields, own, state, tokens, moment, turn)
+    return state._replace(own=(own,)), metrics
+
+
+def plain_turn(
     shape: Shape, compute: Compute, state: TrainState, hyper: Hyper, tokens: Int[Array, "m T+1"], chunks: int = 1
 ) -> tuple[TrainState, Metrics]:
     """One turn of one run; a run past its last step, or not alive, keeps its state to the bit.
@@ -98,12 +128,18 @@ def train_turn(
         tokens: the micro-batch; with a `compute.batch_axis`, this device's share of it.
         chunks: number of chunks in which the gradient of the tokens is computed, one by one; 1 for mixtures.
     """
-    gradient_of = functools.partial(micro_batch_gradient, shape.model, compute, chunks=chunks)
+    gradient_of = functools.partial(micro_batch_gradient, shape, compute, chunks=chunks)
     if compute.experts == "looped" and shape.model.moe is not None:
         # The runs of a pack one after another: their loops over blocks of experts end at different blocks. Eight packed
         # top2 of 2 layers of width 32 take 17.8 ms a step so, and 19.9 side by side.
         gradient_of = jax.custom_batching.sequential_vmap(gradient_of)
-    batch, stats, loads = gradient_of(state.params, state.biases, tokens)
+    moment = Moment(state.step, hyper.steps, hyper.seed)
+    params = interventions.seen(shape, hyper, state.own, state.params)
+    keyed = None
+    if interventions.has_taps(shape):
+        turn = 0 if state.partial is None else state.partial.turns
+        keyed = hyper, jax.random.fold_in(moment.key(), turn)
+    batch, stats, loads = gradient_of(params, state.biases, tokens, keyed)
     samples = jnp.float32(chunks * _devices(compute))
     running = state.alive & (state.step < hyper.steps)
     complete, partial = True, None
@@ -112,11 +148,14 @@ def train_turn(
         samples = samples * hyper.turns.astype(jnp.float32)
     rate = learning_rate(hyper, state.step)
     square = square_norm(batch.gradient)
-    norm = jnp.sqrt(square + square_norm(batch.gradient, tables=True))
+    gradient = interventions.changed_gradient(shape, hyper, state.own, batch.gradient, moment)
+    norm = jnp.sqrt((square if gradient is batch.gradient else square_norm(gradient)) + square_norm(gradient, True))
     signal = noise = jnp.float32(jnp.nan)
     if shape.model.moe is None:  # a mixture's chunks are not samples: routing depends on the whole batch
         signal, noise = signal_and_noise(square, batch.squares, samples, tokens.shape[0] / chunks)
-    updated = apply_update(shape, hyper, rate, state, batch.gradient, norm, loads)
+    updated = apply_update(shape, hyper, rate, state, gradient, norm, loads)
+    params, own = interventions.after_update(shape, hyper, state.own, state.params, updated.params, moment)
+    updated = updated._replace(params=params, own=own)
     is_finite = jnp.isfinite(batch.loss) & jnp.isfinite(norm)
     kept = freeze(state, updated, running & complete, is_finite)
     return kept._replace(partial=partial), Metrics(batch.loss, rate, norm, signal, noise, *stats)
@@ -127,19 +166,32 @@ def _devices(compute: Compute) -> int:
 
 
 def micro_batch_gradient(
-    model: ModelConfig,
+    shape: Shape,
     compute: Compute,
     params: nnx.State,
     biases: nnx.State,
     tokens: Int[Array, "m T+1"],
+    keyed: tuple[Hyper, Key[Array, ""]] | None = None,
+    *,
     chunks: int,
 ) -> tuple[BatchGradient, RouterStats, list[Float[Array, " experts"]]]:
-    """(The gradient of a turn over all devices that share it, the routers' statistics, each mixture layer's loads)."""
+    """(The gradient of a turn over all devices that share it, the routers' statistics, each mixture layer's loads).
+
+    Args:
+        keyed: the numbers and the random key of taps; None for a shape without taps.
+    """
+    model = shape.model
     # The weight of a chunk in the mean. It is a factor of the chunk's loss, which saves dividing the sum of gradients.
     share = 1 / (chunks * _devices(compute))
 
-    def objective(params, lookup, tokens):
-        mean, stats, loads = mean_loss(model, params, biases, tokens, compute=compute, lookup=lookup)
+    def objective(params, lookup, tokens, chunk=0):
+        tap = no_tap
+        if keyed is not None:
+            hyper, key = keyed
+            if compute.batch_axis is not None:
+                key = jax.random.fold_in(key, jax.lax.axis_index(compute.batch_axis))
+            tap = interventions.taps(shape, hyper, jax.random.fold_in(key, chunk))
+        mean, stats, loads = mean_loss(model, params, biases, tokens, compute=compute, lookup=lookup, tap=tap)
         mean, stats = jax.tree.map(lambda value: value * share, (mean, stats))
         return mean + stats.aux_loss, (mean, stats, loads)
 
@@ -177,13 +229,14 @@ def chunked_gradient(
     estimate of the sum over all chunks. Squaring every chunk's gradient took 3 to 5 of the 70 ms of a step.
 
     Args:
-        gradient_of: (params, lookup, tokens of a chunk) -> ((_, (loss, stats, _)), gradients by params and lookup).
+        gradient_of: (params, lookup, tokens of a chunk, its number) -> ((_, (loss, stats, _)), gradients by params and
+            lookup).
     """
     lookup, to_tables = jax.vjp(look_up_tables, params)
 
     def add_chunk(total, chunk):
         index, rows, tokens = chunk
-        (_, (loss, stats, _)), (d_params, d_lookup) = gradient_of(params, Lookup(lookup.head, rows), tokens)
+        (_, (loss, stats, _)), (d_params, d_lookup) = gradient_of(params, Lookup(lookup.head, rows), tokens, index)
         square = jax.lax.cond(index == 0, lambda: chunks * square_norm(d_params), lambda: jnp.float32(0.0))
         total = jax.tree.map(jnp.add, total, (d_params, d_lookup.head, loss, square))
         return total, (d_lookup.rows, stats)

@@ -2,15 +2,17 @@
 
 import re
 from pathlib import Path
+from typing import Literal, get_args, get_origin
 
 import pytest
 import yaml
 
+from models.intervention import defaults_of, field_types
 from sweeps.cells import DEFAULTS, DERIVED
 from sweeps.config import DataConfig, OptimizerConfig, ProbeConfig, RunConfig
 from sweeps.grid import expand
 from sweeps.rules import RateRule
-from sweeps.spec import Block, Settings, Spec, read_spec
+from sweeps.spec import INTERVENTION_SETTINGS, Block, OwnSettings, Spec, read_spec
 
 PAGE = (Path(__file__).parents[2] / "sweeps" / "README.md").read_text(encoding="utf-8")
 
@@ -24,7 +26,12 @@ def rows(section: str) -> dict[str, list[str]]:
 
 @pytest.mark.parametrize(
     ("section", "fields"),
-    [("The sweep", Spec.model_fields), ("A block", Block.model_fields), ("Settings", Settings.__annotations__)],
+    [
+        ("The sweep", Spec.model_fields),
+        ("A block", Block.model_fields),
+        ("Settings", OwnSettings.__annotations__),
+        ("Interventions", INTERVENTION_SETTINGS),
+    ],
 )
 def test_every_key_stands_on_the_page(section, fields):
     assert set(rows(section)) == set(fields)
@@ -47,6 +54,15 @@ def test_the_defaults_on_the_page_are_those_of_a_sweep():
             re.sub(r"e-", ".0e-", given[key]) if re.fullmatch(r"\d+e-\d+", given[key]) else given[key]
         )
         assert (RateRule(**said) if isinstance(default, RateRule) else said) == default, key
+
+
+def test_the_page_says_which_values_interventions_take_and_their_defaults():
+    for setting, (meaning, values, default) in rows("Interventions").items():
+        name, field = INTERVENTION_SETTINGS[setting]
+        hint = field_types(name)[field]
+        assert meaning and yaml.safe_load(default.strip("`")) == getattr(defaults_of(name), field)
+        if get_origin(hint) is Literal:
+            assert tuple(re.findall(r"`([^`]+)`", values)) == get_args(hint)
 
 
 def test_filters_may_read_what_the_page_says():

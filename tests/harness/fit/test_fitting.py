@@ -21,6 +21,7 @@ def test_the_law_is_recovered_where_the_design_crosses_u_star(crossing, seed):
     assert found["tau"].estimate == pytest.approx(0.08, abs=0.015)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [11, 12])
 def test_ordinary_runs_give_beta_and_say_what_they_do_not_give(ordinary, seed):
     result = fit("gap", ordinary(seed), bootstrap=50)

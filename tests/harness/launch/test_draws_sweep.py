@@ -48,6 +48,7 @@ def wanted(run):
     )
 
 
+@pytest.mark.slow
 def test_draws_are_added_until_the_error_is_as_small_as_wanted(wanted, call_isogap):
     out, command = wanted
     rows = [row for row, _ in gap_rows(out, runs_table(out))]

@@ -49,6 +49,7 @@ def test_a_picture_in_lines_is_the_same_twice(fitted, tmp_path):
     assert (tmp_path / "one.svg").read_bytes() == (tmp_path / "two.svg").read_bytes()
 
 
+@pytest.mark.slow
 def test_a_page_of_one_fit(fitted, tmp_path, figures_of, reader):
     assert fitted(tmp_path / "fit.html").status == 0
     html = (tmp_path / "fit.html").read_text()

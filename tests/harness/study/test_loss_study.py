@@ -39,6 +39,7 @@ def test_the_table_has_the_curve_of_every_run(finished):
         assert loss[-1] == pytest.approx(row["heldout_loss"], rel=1e-6) and loss[0] > loss[-1]
 
 
+@pytest.mark.slow
 def test_the_verdict_the_figures_and_the_page_are_written(finished):
     study, out = finished
     verdict = json.loads((out / "verdict.json").read_text())

@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from harness.train.optimizer import Hyper, hyper_of, init_moments, transform
+from harness.train.optimizer import hyper_of, init_moments, transform
 from harness.train.step import TrainState, new_state, train_turn
 from models.complete_p import Multipliers, multipliers
 from models.compute import Compute
 from models.config import ARCHITECTURES, BaseSize, ModelConfig, make_config
+from models.intervention import no_tap
 from models.moe import SelectionBias
 from models.transformer import Transformer, init, logits
 from sweeps.config import DataConfig, OptimizerConfig, RunConfig
@@ -36,12 +37,12 @@ def run_of(model: ModelConfig, **optimizer) -> RunConfig:
 def trained(model: ModelConfig, seed: int) -> tuple[TrainState, TrainState]:
     """The state before and after eight steps at the rate 0.01 on random tokens, the same for all models."""
     shape = Shape(model, 4, False, "adamw", 4)
-    hyper = Hyper(*map(jnp.asarray, hyper_of(run_of(model, lr=0.01), 1)))
+    hyper = jax.tree.map(jnp.asarray, hyper_of(run_of(model, lr=0.01), 1))
     tokens = jnp.asarray(np.random.default_rng(0).integers(0, VOCAB, (STEPS, 4, CONTEXT + 1)), jnp.int32)
 
     @jax.jit
     def train(seed):
-        before = new_state(shape, seed)
+        before = new_state(shape, hyper._replace(seed=seed))
         turn = functools.partial(train_turn, shape, Compute())
         return before, jax.lax.scan(lambda state, batch: turn(state, hyper, batch), before, tokens)[0]
 
@@ -75,7 +76,7 @@ def test_the_steps_of_the_residual_stream_do_not_depend_on_the_depth(hurried):
             module = nnx.merge(graph, state.params, state.biases)
             x = module.embed(tokens)
             for block in module.blocks:
-                x, _ = block(x, 4, False, Compute())
+                x, _ = block(x, 4, False, Compute(), no_tap)
             return x
 
         before, after = trained(model, 1)
@@ -130,7 +131,7 @@ def test_updates_are_those_of_adamw_with_a_rate_and_an_epsilon_of_each_parameter
     params = {name: rng.normal(size=size) for name, size in shapes.items()}
     lr, decay, b1, b2, eps = 0.02, 0.3, 0.9, 0.95, 0.05  # an epsilon that matters
     config = run_of(model_of(32, 1, None), lr=lr, weight_decay=decay, beta1=b1, beta2=b2, eps=eps, clip=1e9)
-    hyper = Hyper(*map(jnp.asarray, hyper_of(config, 1)))
+    hyper = jax.tree.map(jnp.asarray, hyper_of(config, 1))
     got = jax.tree.map(jnp.float32, params)
     moments = init_moments("adamw", got, factors)  # pyright: ignore[reportArgumentType]
     update = transform("adamw", hyper, lr, factors)

@@ -43,8 +43,8 @@ def trained(architecture: str, slots: int, sharded: bool, devices: int) -> dict:
     draw = np.random.default_rng(0)
     tokens = draw.integers(0, 12, (compiled.turns, 8, BATCH, 17)).astype(np.int32)[:, :slots]
     windows = draw.integers(0, 12, (200, 17)).astype(np.int32)
-    state = compiled.initialise(np.arange(slots, dtype=np.uint32))
-    state, metrics = compiled.advance(state, stack_hyper([hyper_of(run, 1)] * slots), tokens, jnp.int32(STEPS))
+    hyper = stack_hyper([hyper_of(run.model_copy(update={"seed": seed}), 1) for seed in range(slots)])
+    state, metrics = compiled.advance(compiled.initialise(hyper), hyper, tokens, jnp.int32(STEPS))
     calls, places = deal(compiled.layout, dict.fromkeys(range(slots), windows))
     losses = [
         compiled.evaluate(state.params, state.biases, call.slots, call.tokens, jnp.int32(call.count)) for call in calls

@@ -12,6 +12,7 @@ from jax.sharding import Mesh
 
 from harness.train.accelerators import Accelerator
 from harness.train.evaluation import Layout, PackLosses, deal, evaluation_tokens, layout_of
+from harness.train.optimizer import hyper_like
 from harness.train.programs import Key, mesh_for, trace
 from models.compute import Compute
 from models.config import make_config
@@ -37,7 +38,7 @@ def test_runs_evaluated_together_have_the_losses_of_their_models():
     assert (layout.devices, layout.slots, layout.units, layout.shared) == (2, 2, 2, False)
     traced = trace(Key(SHAPE, 4, Compute(), mesh), 1)
     initialise, evaluate = (traced[name].lower().compile() for name in ("initialise", "evaluate"))
-    state = initialise(np.arange(4, dtype=np.uint32))
+    state = initialise(jax.tree.map(lambda leaf: np.arange(4, dtype=leaf.dtype), hyper_like(4)))
     draw = np.random.default_rng(0)
     windows = {
         slot: draw.integers(0, 64, (count, 17)).astype(np.int32) for slot, count in ((0, 600), (1, 130), (3, 200))

@@ -34,7 +34,7 @@ def gradients(params, tokens):
 
 
 def state(accumulates: bool = False):
-    return new_state(Shape(MODEL, BATCH, accumulates, "adamw", 8), jnp.uint32(3))
+    return new_state(Shape(MODEL, BATCH, accumulates, "adamw", 8), hyper(1)._replace(seed=jnp.int32(3)))
 
 
 def population(tokens) -> tuple[float, float]:

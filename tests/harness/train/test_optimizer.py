@@ -8,7 +8,7 @@ import numpy as np
 import optax
 import pytest
 
-from harness.train.optimizer import Hyper, hyper_of, init_moments, learning_rate, transform
+from harness.train.optimizer import SCHEDULES, hyper_of, init_moments, learning_rate, transform
 from models.config import make_config
 from sweeps.config import DataConfig, OptimizerConfig, RunConfig
 
@@ -22,7 +22,7 @@ def run_config(steps: int = STEPS, **optimizer) -> RunConfig:
 
 
 def rates(config: RunConfig) -> np.ndarray:
-    hyper = Hyper(*map(jnp.asarray, hyper_of(config, 1)))
+    hyper = jax.tree.map(jnp.asarray, hyper_of(config, 1))
     return np.asarray(jax.vmap(lambda step: learning_rate(hyper, step))(jnp.arange(config.steps)))
 
 
@@ -33,13 +33,24 @@ def expected_rate(step: int, steps: int, lr: float, warmup: int, schedule: str, 
     last = steps - 1
     if schedule == "cosine":
         return lr * (ratio + (1 - ratio) * (1 + math.cos(math.pi * (step - warmup) / (last - warmup))) / 2)
+    if schedule == "linear":
+        return lr * (1 - (1 - ratio) * (step - warmup) / (last - warmup))
+    if schedule == "inverse_sqrt":
+        return lr * math.sqrt(max(warmup, 1) / (step + 1))
+    decay = round(fraction * steps)
+    done = max(0.0, (step - (last - decay)) / decay)
     if schedule == "wsd":
-        decay = round(fraction * steps)
-        return lr * (1 - (1 - ratio) * max(0.0, (step - (last - decay)) / decay))
+        return lr * (1 - (1 - ratio) * done)
+    if schedule == "wsd_exponential":
+        return lr * ratio**done
+    if schedule == "two_stage":
+        return lr * ratio if step > last - decay else lr
+    if schedule == "multi_step":
+        return lr * (1.0 if step <= last - decay else math.sqrt(ratio) if step <= last - decay / 2 else ratio)
     return lr
 
 
-@pytest.mark.parametrize("schedule", ["constant", "cosine", "wsd"])
+@pytest.mark.parametrize("schedule", SCHEDULES)
 @pytest.mark.parametrize("warmup", [0, 1, 8])
 @pytest.mark.parametrize("ratio", [0.0, 0.1, 1.0])
 def test_rate_of_every_step(schedule, warmup, ratio):
@@ -55,7 +66,7 @@ def test_the_last_update_has_the_final_rate_and_warm_up_ends_at_the_peak():
         assert np.all(np.diff(got[:5]) > 0) and np.all(np.diff(got[5:]) <= 1e-7)
 
 
-@pytest.mark.parametrize("schedule", ["constant", "cosine", "wsd"])
+@pytest.mark.parametrize("schedule", SCHEDULES)
 def test_runs_of_one_step_have_a_finite_rate(schedule):
     assert np.isfinite(rates(run_config(steps=1, lr=0.5, schedule=schedule))).all()
 
@@ -81,7 +92,7 @@ def clipped(gradient: dict[str, np.ndarray], limit: float) -> dict[str, np.ndarr
 
 
 def trained(config: RunConfig, given: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
-    hyper = Hyper(*map(jnp.asarray, hyper_of(config, 1)))
+    hyper = jax.tree.map(jnp.asarray, hyper_of(config, 1))
     params = jax.tree.map(jnp.float32, start(1))
     moments = init_moments(config.optimizer.kind, params)
 
@@ -133,7 +144,40 @@ def test_sgd_is_heavy_ball_momentum_with_decoupled_decay_of_matrices():
         np.testing.assert_allclose(got[name], leaf, rtol=2e-5, atol=2e-6, err_msg=name)
 
 
-@pytest.mark.parametrize("kind", ["adamw", "sgd"])
+def orthogonal(matrix: np.ndarray) -> np.ndarray:
+    """Five steps of the Newton-Schulz iteration of Jordan et al. 2024."""
+    wide = matrix if matrix.shape[0] <= matrix.shape[1] else matrix.T
+    x = wide / np.linalg.norm(wide)
+    for _ in range(5):
+        square = x @ x.T
+        x = 3.4445 * x + (-4.7750 * square + 2.0315 * square @ square) @ x
+    return x if wide is matrix else x.T
+
+
+def test_muon_makes_the_momentum_of_matrices_orthogonal():
+    given = gradients(4, 10)
+    lr, decay, momentum, limit = 0.05, 0.2, 0.8, 0.7
+    config = run_config(steps=10, kind="muon", lr=lr, weight_decay=decay, momentum=momentum, clip=limit)
+    params, mean = start(1), {name: np.zeros_like(leaf) for name, leaf in start(1).items()}
+    for step, gradient in enumerate(given):
+        for name, g in clipped(gradient, limit).items():
+            mean[name] = momentum * mean[name] + (1 - momentum) * g
+            # Nesterov's momentum, whose size does not matter, with both parts corrected for their start at 0.
+            ahead = momentum * mean[name] / (1 - momentum ** (step + 2)) + (1 - momentum) * g / (
+                1 - momentum ** (step + 1)
+            )
+            if name != "scale":
+                stacked = ahead.reshape(-1, *ahead.shape[-2:])
+                direction = np.stack([0.2 * math.sqrt(max(m.shape)) * orthogonal(m) for m in stacked])
+                params[name] = params[name] - lr * (direction.reshape(ahead.shape) + decay * params[name])
+    got = trained(config, given)
+    for name in ("matrix", "experts"):
+        np.testing.assert_allclose(got[name], params[name], rtol=2e-4, atol=2e-5, err_msg=name)
+    alike = trained(run_config(steps=10, kind="adamw", lr=lr, weight_decay=decay, clip=limit), given)
+    np.testing.assert_allclose(got["scale"], alike["scale"], rtol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["adamw", "sgd", "muon"])
 def test_norm_scales_keep_their_value_without_a_gradient(kind):
     config = run_config(kind=kind, lr=0.1, weight_decay=0.5)
     still = [jax.tree.map(np.zeros_like, start(1))]

@@ -177,7 +177,8 @@ def test_fail_fast_stops_at_an_evaluation_that_is_not_finite(lab, finished_runs,
     real = Slot.evaluated
 
     def spoilt(slot: Slot, step: int, losses):
-        real(slot, step, losses * np.nan if slot.config == d and step == d.steps else losses)
+        bad = slot.config == d and step == d.steps
+        real(slot, step, {view: each * np.nan if bad else each for view, each in losses.items()})
 
     monkeypatch.setattr(Slot, "evaluated", spoilt)
     train_pack(lab, out, a, d, b, fail_fast=True)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 import harness.train.programs
 from harness.train.accelerators import Accelerator
 from harness.train.evaluation import PackLosses, deal, layout_of
-from harness.train.optimizer import hyper_of, stack_hyper
+from harness.train.optimizer import Hyper, hyper_of, stack_hyper
 from harness.train.programs import (
     Key,
     Programs,
@@ -81,15 +81,15 @@ def windows(config: RunConfig, entry: Entry) -> np.ndarray:
     return np.random.default_rng(entry.data).integers(0, 12, shape).astype(np.int32)
 
 
-def initial(compiled: Programs, entries) -> TrainState:
-    return compiled.initialise(np.asarray([entry.seed for entry in entries], np.uint32))
+def hypers(config: RunConfig, entries) -> Hyper:
+    configs = [config.model_copy(update={"optimizer": e.optimizer, "steps": e.steps, "seed": e.seed}) for e in entries]
+    return stack_hyper([hyper_of(run, 1) for run in configs])
 
 
 def train(compiled: Programs, config: RunConfig, entries, cuts=(STEPS,), state: TrainState | None = None):
     """(leaves of the state, metrics by name [STEPS, R], state) after the steps, dispatched in these cuts."""
-    configs = [config.model_copy(update={"optimizer": e.optimizer, "steps": e.steps, "seed": e.seed}) for e in entries]
-    hyper = stack_hyper([hyper_of(run, 1) for run in configs])
-    reached = initial(compiled, entries) if state is None else state
+    hyper = hypers(config, entries)
+    reached = compiled.initialise(hyper) if state is None else state
     tokens = np.stack([windows(config, entry) for entry in entries], axis=1)
     recorded, start = [], 0
     for count in cuts:
@@ -131,7 +131,7 @@ def assert_close(a, b, steps: int = STEPS):
 @pytest.mark.slow
 def test_a_pack_equals_its_runs_alone(together, four, config):
     alone = programs(Key(SHAPE, 1, Compute(), mesh_for(1, config.batch)))
-    start = jax.tree.map(np.asarray, initial(four, RUNS))
+    start = jax.tree.map(np.asarray, four.initialise(hypers(config, RUNS)))
     for place, entry in enumerate(RUNS):
         mine = jax.tree.map(lambda leaf, place=place: jnp.asarray(leaf[place : place + 1]), start)
         solo = train(alone, config, [entry], state=mine)
@@ -157,7 +157,7 @@ def test_how_steps_are_cut_into_dispatches_does_not_matter(together, four, confi
 def test_two_devices_compute_what_one_does(together, four, config):
     narrow = programs(Key(SHAPE, 4, Compute(), mesh_for(4, config.batch, jax.devices()[:1])))
     assert dict(narrow.mesh.shape) == {"run": 1, "data": 1}
-    start = jax.tree.map(lambda leaf: jnp.asarray(np.asarray(leaf)), initial(four, RUNS))
+    start = jax.tree.map(lambda leaf: jnp.asarray(np.asarray(leaf)), four.initialise(hypers(config, RUNS)))
     single = train(narrow, config, RUNS, state=start)
     for place in range(4):
         assert_close(one(together, place), one(single, place), RUNS[place].steps)
@@ -267,9 +267,9 @@ def test_evaluation_is_the_models_loss_of_each_window(together, four, config, sl
     np.testing.assert_allclose(got, loss(params, biases, tokens), rtol=1e-5, atol=1e-6)
 
 
-def test_runs_enter_where_the_mask_says_and_leave_the_others_alone(together, four):
+def test_runs_enter_where_the_mask_says_and_leave_the_others_alone(together, four, config):
     before = [np.array(leaf) for leaf in jax.tree.leaves(together[2])]
-    fresh = initial(four, STRANGERS + RUNS[:1])
+    fresh = four.initialise(hypers(config, STRANGERS + RUNS[:1]))
     expected = [np.array(leaf) for leaf in jax.tree.leaves(fresh)]
     mask = np.asarray([False, True, False, True])
     copy = jax.tree.map(lambda leaf: jax.device_put(np.array(leaf), leaf.sharding), together[2])
@@ -296,7 +296,7 @@ def test_a_batch_in_turns_is_the_batch(together, config):
     beside = np.random.default_rng(5).integers(0, 12, tokens.shape).astype(np.int32)
     runs = [config.model_copy(update={"optimizer": e.optimizer, "steps": e.steps, "seed": e.seed}) for e in RUNS[:2]]
     hyper = stack_hyper([hyper_of(runs[0], 2), hyper_of(runs[1], 8)])
-    state = initial(compiled, RUNS[:2])
+    state = compiled.initialise(hypers(config, RUNS[:2]))
     recorded = []
     for count in (33, 1, 66):  # cut in the midst of a batch
         chunk = np.zeros((compiled.turns, 2, 1, config.model.context + 1), np.int32)

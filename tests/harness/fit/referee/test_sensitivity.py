@@ -50,6 +50,7 @@ def test_the_checklist_counts_what_a_referee_asks(losses):
     assert answers["fit"]["distance of the solution from its start"] > 1e-3
 
 
+@pytest.mark.slow
 def test_a_missing_term_shows_in_the_residuals(losses):
     """Losses with a U in log D/N, as from mis-sized models, which the law cannot follow."""
     table = losses(5)

@@ -1,0 +1,89 @@
+"""The loss of ensembles: of the mean prediction of runs that differ in their seed alone.
+
+The probability that an ensemble gives the right token is the mean of those of its members, exp(-loss) of each. So it
+follows from the losses of single tokens, which runs with `keep_losses: true` keep at their end.
+"""
+
+import io
+import itertools
+import math
+from collections import defaultdict
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float
+
+from harness.files import read_bytes
+from harness.gaps.cells import cell_key
+from harness.record.columns import QUANTITIES
+from harness.record.status import read_status, run_folder
+from harness.record.sweep_folder import read_configs
+from models.intervention import name_of
+from sweeps.cells import derived, intervention_columns
+from sweeps.config import RunConfig
+from sweeps.errors import InputError
+
+LOSSES = "heldout_losses.npy"
+# Sets of members whose mean is the loss of an ensemble of that size; if there are fewer, all are taken.
+SETS = 64
+
+
+def ensemble_losses(losses: Float[np.ndarray, "members tokens"]) -> Float[np.ndarray, " members"]:
+    """The mean loss of ensembles of 1, 2, ... all of the members, nats per token: a mean over sets of members."""
+    count = len(losses)
+    # Probabilities beside the largest of each token's, so that none is rounded to 0.
+    least = losses.min(0)
+    shares = np.exp(least - losses.astype(np.float64))
+    rng = np.random.default_rng(0)
+    found = []
+    for size in range(1, count + 1):
+        if math.comb(count, size) <= SETS:
+            sets = list(itertools.combinations(range(count), size))
+        else:
+            sets = [rng.choice(count, size, replace=False) for _ in range(SETS)]
+        found.append(np.mean([(least - np.log(shares[list(members)].mean(0))).mean() for members in sets]))
+    return np.asarray(found)
+
+
+def ensembles_table(out: Path) -> pd.DataFrame:
+    """A row for each cell and draw with at least two seeds, and each number of members: the settings, and the loss.
+
+    InputError if no finished runs kept the losses of their tokens.
+    """
+    groups: dict[tuple[RunConfig, int], list[RunConfig]] = defaultdict(list)
+    others = {config.run_id: config for config in read_configs(out)}
+    for config in others.values():
+        if config.probe.keep_losses and read_status(run_folder(out, config.run_id), config.steps).state == "done":
+            groups[cell_key(config, others), config.data.draw].append(config)
+    rows = []
+    for runs in (runs for runs in groups.values() if len(runs) > 1):
+        run = runs[0]
+        stacked = np.stack([read_losses(run_folder(out, each.run_id)) for each in runs])
+        quantities = derived(run, "total")
+        settings = {
+            "architecture": run.model.architecture, "tokenizer": run.data.tokenizer, "domain": run.data.domain,
+            "draw": run.data.draw, **{name: quantities[name] for name in QUANTITIES},
+            **{key: v for own in run.interventions for key, v in intervention_columns(run, name_of(own)).items()},
+        }  # fmt: skip
+        for size, loss in enumerate(ensemble_losses(stacked.reshape(len(runs), -1)), 1):
+            rows.append({**settings, "members": size, "heldout_loss": float(loss)})
+    if not rows:
+        expected = "finished runs with keep_losses: true that differ in their seed"
+        raise InputError(out, "runs", "none with several seeds", expected)
+    return pd.DataFrame(rows)
+
+
+def losses_bytes(losses: Float[np.ndarray, "windows T"]) -> bytes:
+    """The content of the file in which a run keeps the losses of its held-out tokens."""
+    content = io.BytesIO()
+    np.save(content, losses.astype(np.float32))
+    return content.getvalue()
+
+
+def read_losses(folder: Path) -> Float[np.ndarray, "windows T"]:
+    """The losses that a finished run kept; InputError if they are not there or damaged."""
+    try:
+        return np.load(io.BytesIO(read_bytes(folder / LOSSES)), allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise InputError(folder / LOSSES, "file", type(error).__name__, "losses that the run kept") from None

@@ -1,0 +1,1 @@
+"""What changes training beyond the optimizer: one file for each intervention. README.md shows how to add one."""
