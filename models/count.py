@@ -128,13 +128,16 @@ def flops(config: ModelConfig) -> Flops:
 def parts(config: ModelConfig) -> dict[str, int]:
     """The parameters that a gradient reaches, by what they are part of; together they are `Counts.trainable`.
 
-    `embedding` is the vocabulary's tables, with an untied head; `ffn` the feed-forward layers with their routers.
+    `embedding` is the vocabulary's tables, with an untied head; `ffn` the feed-forward layers without their routers.
     """
-    counts = count(config)
+    counts, moe = count(config), config.moe
+    mixtures = sum(config.is_moe_layer(layer) for layer in range(config.depth))
+    routers = mixtures * config.width * moe.experts if moe else 0
     found = {
         "embedding": counts.embedding * (1 if config.tied else 2),
         "attention": 4 * config.width**2 * config.depth,
-        "ffn": sum(layer.parameters - layer.untrained for layer in _layers(config)),
+        "router": routers,
+        "ffn": sum(layer.parameters - layer.untrained for layer in _layers(config)) - routers,
     }
     return found | {"norms": counts.trainable - sum(found.values())}
 

@@ -19,7 +19,7 @@ from models.config import ModelConfig
 
 if TYPE_CHECKING:
     import numpy as np
-    from jaxtyping import Array, Float, Int, Int32, Key
+    from jaxtyping import Array, Int, Int32, Key
 
 
 class Moment(NamedTuple):
@@ -28,10 +28,6 @@ class Moment(NamedTuple):
     step: Int[Array, ""]
     steps: Int[Array, ""]
     seed: Int[Array, ""]
-
-    def progress(self) -> Float[Array, ""]:
-        """The share of the updates that are made."""
-        return self.step.astype("float32") / self.steps.astype("float32")
 
     def key(self) -> Key[Array, ""]:
         """A random key of this run and step."""

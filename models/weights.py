@@ -18,6 +18,17 @@ def is_table(path: tuple[Any, ...]) -> bool:
     return any(getattr(part, "key", None) in ("embedding", "head") for part in path)
 
 
+def model_part(path: tuple[Any, ...]) -> str:
+    """What the matrix at this path of the tree is part of: `embedding`, `attention`, `router` or `ffn`.
+
+    `models.count.parts` has their sizes.
+    """
+    if is_table(path):
+        return "embedding"
+    names = {getattr(part, "key", None) for part in path}
+    return next((part for part in ("attention", "router") if part in names), "ffn")
+
+
 def draw_parameters(params: nnx.State, key: Key[Array, ""]) -> nnx.State:
     """Fresh values for declared parameters: those with a `std` are drawn, the rest (norm scales) are ones.
 

@@ -6,6 +6,7 @@ import importlib.resources
 import itertools
 import math
 import os
+from collections import defaultdict
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -114,10 +115,11 @@ def expand(spec: Spec, where: object, draws_of: DrawsOf = first_draws) -> Sweep:
 def _started(cells: list[Cell]) -> list[Cell]:
     """The cells with the run that each starts from. Those for which there is not just one are infeasible."""
     made: list[Cell] = []
+    by_block: dict[str, list[Cell]] = defaultdict(list)
     for cell in cells:
         block = cell.settings.get("start_from")
         if block is not None and cell.config is not None:
-            earlier = [other for other in made if other.block == block]
+            earlier = by_block.get(block, [])
             alike = [c.config for c in earlier if c.config and c.config.model == cell.config.model]
             found = _closest(cell.config, alike)
             reason = None if earlier else f"no earlier block is called {block!r}"
@@ -129,6 +131,7 @@ def _started(cells: list[Cell]) -> list[Cell]:
             config = None if reason else cell.config.model_copy(update={"start_from": found[0].run_id})
             cell = dataclasses.replace(cell, config=config, reason=reason)
         made.append(cell)
+        by_block[cell.block].append(cell)
     return made
 
 

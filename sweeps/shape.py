@@ -83,8 +83,8 @@ def shape_of(config: RunConfig, micro_tokens: int) -> Shape:
     The batch is halved while it is even and longer than `micro_tokens`, so that runs whose batches differ by powers of
     two share a program. A mixture of experts keeps its batch whole, because loads and capacities are those of a batch.
     """
-    micro, parts = config.batch, parts_of(config.interventions)
-    while config.model.moe is None and micro % (2 * parts) == 0 and micro * config.model.context > micro_tokens:
+    micro, divisor = config.batch, parts_of(config.interventions)
+    while config.model.moe is None and micro % (2 * divisor) == 0 and micro * config.model.context > micro_tokens:
         micro //= 2
     kind, windows = config.optimizer.kind, config.probe_sets * config.probe.windows
     windows += sum(probes_of(config.interventions).values())

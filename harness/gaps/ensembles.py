@@ -7,7 +7,6 @@ follows from the losses of single tokens, which runs with `keep_losses: true` ke
 import io
 import itertools
 import math
-from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
@@ -15,13 +14,12 @@ import pandas as pd
 from jaxtyping import Float
 
 from harness.files import read_bytes
-from harness.gaps.cells import cell_key
+from harness.gaps.cells import read_cells
 from harness.record.columns import QUANTITIES
-from harness.record.status import read_status, run_folder
-from harness.record.sweep_folder import read_configs
+from harness.record.status import run_folder
+from harness.record.table import runs_table
 from models.intervention import name_of
 from sweeps.cells import derived, intervention_columns
-from sweeps.config import RunConfig
 from sweeps.errors import InputError
 
 LOSSES = "heldout_losses.npy"
@@ -51,13 +49,9 @@ def ensembles_table(out: Path) -> pd.DataFrame:
 
     InputError if no finished runs kept the losses of their tokens.
     """
-    groups: dict[tuple[RunConfig, int], list[RunConfig]] = defaultdict(list)
-    others = {config.run_id: config for config in read_configs(out)}
-    for config in others.values():
-        if config.probe.keep_losses and read_status(run_folder(out, config.run_id), config.steps).state == "done":
-            groups[cell_key(config, others), config.data.draw].append(config)
+    cells = [cell for cell in read_cells(out, runs_table(out)) if cell.runs[0].probe.keep_losses]
     rows = []
-    for runs in (runs for runs in groups.values() if len(runs) > 1):
+    for runs in (runs for cell in cells for runs in cell.draws if len(runs) > 1):
         run = runs[0]
         stacked = np.stack([read_losses(run_folder(out, each.run_id)) for each in runs])
         quantities = derived(run, "total")

@@ -84,12 +84,13 @@ def _run(sweep: str, session: Session, elsewhere: Set[str]) -> int:
         call_off(out)
         minutes = session.max_minutes
         stop = Stop(None if minutes is None else time.monotonic() + 60 * minutes)
-        runs, retry = _wanted(sweep, out, elsewhere), session.retry
-        while _trained(runs, sweep, session, stop, console, retry):
-            following = _wanted(sweep, out, elsewhere)
+        (runs, waiting), retry = _wanted(sweep, out, elsewhere), session.retry
+        while _trained(runs, waiting, sweep, session, stop, console, retry):
+            following, waiting = _wanted(sweep, out, elsewhere)
             if stop() or {run.run_id for run in following} <= {run.run_id for run in runs}:
-                told = () if stop() else (*errors_not_reached(sweep, out), *_not_begun(sweep, runs, elsewhere))
-                for sentence in told:
+                if waiting and not stop():
+                    console.print(f"{len(waiting)} runs have not begun: those that they start from have no result")
+                for sentence in () if stop() else errors_not_reached(sweep, out):
                     console.print(sentence, markup=False, soft_wrap=True)
                 return _summary(with_standing(out, runs), out, stop, console)
             console.print(f"{len(following) - len(runs)} more runs, which depend on those that have ended")
@@ -97,9 +98,9 @@ def _run(sweep: str, session: Session, elsewhere: Set[str]) -> int:
         return 0
 
 
-def _wanted(sweep: str, out: Path, elsewhere: Set[str]) -> list[RunConfig]:
-    """The runs of a sweep, with as many draws as the gaps in its folder ask for, less those that are `elsewhere`, and
-    those whose start is not there yet."""
+def _wanted(sweep: str, out: Path, elsewhere: Set[str]) -> tuple[list[RunConfig], list[RunConfig]]:
+    """The runs of a sweep, with as many draws as the gaps in its folder ask for, less those that are `elsewhere`: those
+    that may begin, and those that wait for a run that they start from."""
     runs = load(sweep, draws_wanted(out)).configs
     # What is elsewhere left no parameters here: a run that others start from is trained again.
     needed: set[str | None] = set()
@@ -107,14 +108,9 @@ def _wanted(sweep: str, out: Path, elsewhere: Set[str]) -> list[RunConfig]:
         if run.run_id not in elsewhere or run.run_id in needed:
             needed |= set() if run.start_from is None or _is_done(out, run.start_from) else {run.start_from}
     wanted = [run for run in runs if run.run_id not in elsewhere or run.run_id in needed]
-    return [run for run in wanted if run.start_from is None or _is_done(out, run.start_from)]
-
-
-def _not_begun(sweep: str, runs: list[RunConfig], elsewhere: Set[str]) -> list[str]:
-    """A sentence if some runs start from others that have no result."""
-    begun = {run.run_id for run in runs} | elsewhere
-    count = sum(run.start_from is not None and run.run_id not in begun for run in load(sweep).configs)
-    return [f"{count} runs have not begun: those that they start from have no result"] if count else []
+    waiting = [run for run in wanted if run.start_from in needed]
+    held = {run.run_id for run in waiting}
+    return [run for run in wanted if run.run_id not in held], waiting
 
 
 def _is_done(out: Path, run_id: str) -> bool:
@@ -123,15 +119,14 @@ def _is_done(out: Path, run_id: str) -> bool:
 
 
 def _trained(
-    configs: list[RunConfig], sweep: str, session: Session, stop: Stop, console: Console, retry: Collection[str]
-) -> bool:
+    configs: list[RunConfig], waiting: list[RunConfig], sweep: str, session: Session, stop: Stop, console: Console,
+    retry: Collection[str],
+) -> bool:  # fmt: skip
     """Train those of the runs, and of others that the folder holds, that have not ended; false if jobs of a cluster
     will do so."""
     out = session.out
     runs = with_standing(out, configs)
-    ids = {run.run_id for run in runs}
-    # Runs that wait for those that they start from are planned with them: packs do not depend on when they begin.
-    planned = [*runs, *(run for run in load(sweep).configs if run.start_from and run.run_id not in ids)]
+    planned = [*runs, *waiting]  # together, so that packs do not depend on when the waiting ones begin
     statuses = read_statuses(out, runs)
     retried = [run for run in runs if statuses[run.run_id].state in retry]
     training = bool(retried) or any(status.state not in ENDED for status in statuses.values())
@@ -149,8 +144,8 @@ def _trained(
         ended_before = {run_id for run_id, status in statuses.items() if status.state in ENDED}
         packing, devices = settle_for_jobs(planned, session)
         record_environment(out, devices, hashes)
-        waiting = _remaining(runs, ended_before, packing, session.workers or 1)
-        submit(waiting, _elsewhere(session, packing), ended_before, console)
+        remaining = _remaining(runs, ended_before, packing, session.workers or 1)
+        submit(remaining, _elsewhere(session, packing), ended_before, console)
         return False
     if training or session.track:
         with tracking(session.track, out, runs, console):

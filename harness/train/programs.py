@@ -210,14 +210,17 @@ def trace(key: Key, turns: int) -> dict[str, Any]:
     evaluate = by_hand({"run"}, evaluate, (runs, runs, by_unit, by_unit, replicated), by_unit)
     advance_ins = (placed, laid.runs, laid.tokens, laid.replicated)
     evaluate_ins = (placed.params, placed.biases, laid.units, laid.tokens, laid.replicated)
-    of_views = dict.fromkeys(interventions.view_names(shape), placed.params)
-    return {
+    made = {
         "initialise": traced(initialise, laid.runs, placed, hyper),
         "enter": traced(enter, (placed, placed, laid.runs), placed, state, state, mask, donate=0),
         "advance": traced(advance, advance_ins, (placed, laid.replicated), state, hyper, tokens, scalar, donate=0),
-        "views": traced(views, (placed.params, placed.own, laid.runs), of_views, state.params, state.own, hyper),
         "evaluate": traced(evaluate, evaluate_ins, laid.replicated, state.params, state.biases, units, windows, scalar),
     }
+    if interventions.has_views(shape):
+        of_views = dict.fromkeys(interventions.view_names(shape), placed.params)
+        ins = (placed.params, placed.own, laid.runs)
+        made["views"] = traced(views, ins, of_views, state.params, state.own, hyper)
+    return made
 
 
 # The most hidden features that a device computes at once (256 kB of float32), which keeps a core's work in its caches.

@@ -36,8 +36,10 @@ def _begin(fields: Freeze, state: Any, key: Key[Array, ""]) -> Any:
     """Draw which numbers are held: true where they are."""
     import jax
 
+    from models.weights import model_part
+
     def draw(place: int, path: tuple[Any, ...], leaf: Array) -> Bool[Array, ...]:
-        chosen = leaf.ndim > 1 and fields.tensors in ("all", model_part(path))
+        chosen = leaf.ndim > 1 and _is_chosen(fields, model_part(path))
         share = fields.share if chosen else 0.0
         return jax.random.uniform(jax.random.fold_in(key, place), leaf.shape) < share
 
@@ -45,12 +47,9 @@ def _begin(fields: Freeze, state: Any, key: Key[Array, ""]) -> Any:
     return jax.tree.unflatten(structure, [draw(place, *each) for place, each in enumerate(leaves)])
 
 
-def model_part(path: tuple[Any, ...]) -> str:
-    """The part of the model that the parameter at this path of the tree belongs to."""
-    names = [getattr(part, "key", None) for part in path]
-    if "embedding" in names or "head" in names:
-        return "embedding"
-    return "attention" if "attention" in names else "ffn"
+def _is_chosen(fields: Freeze, part: str) -> bool:
+    """Whether the matrices of this part of the model are held; routers go with the feed-forward layers."""
+    return fields.tensors in ("all", "ffn" if part == "router" else part)
 
 
 def _gradient(fields: Freeze, held: Any, gradient: nnx.State, moment: Moment) -> nnx.State:
@@ -71,7 +70,7 @@ def _after(fields: Freeze, held: Any, before: nnx.State, params: nnx.State, mome
 
 def _counts(fields: Freeze, model: ModelConfig, steps: int, tokens: int) -> dict[str, float]:
     sizes = parts(model)
-    chosen = sum(size for part, size in sizes.items() if part != "norms" and fields.tensors in ("all", part))
+    chosen = sum(size for part, size in sizes.items() if part != "norms" and _is_chosen(fields, part))
     return {"N_trainable": count(model).trainable - round(fields.share * chosen)}
 
 

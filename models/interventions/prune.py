@@ -51,8 +51,9 @@ class Prune:
 
 def is_prunable(path: tuple[Any, ...], leaf: Any) -> bool:
     """Whether the parameter at this path of the tree is pruned."""
-    names = {getattr(part, "key", None) for part in path}
-    return leaf.ndim > 1 and not names & {"embedding", "head", "router"}
+    from models.weights import model_part
+
+    return leaf.ndim > 1 and model_part(path) in ("attention", "ffn")
 
 
 def density(fields: Prune, progress: Any) -> Any:
@@ -127,10 +128,7 @@ def _counts(fields: Prune, model: ModelConfig, steps: int, tokens: int) -> dict[
     if not fields.sparsity:
         return {"N_average": count(model).nonembedding, "flops_6nd": 6 * count(model).active * tokens}
     sizes = parts(model)
-    routers = sum(
-        model.width * model.moe.experts for layer in range(model.depth) if model.moe and model.is_moe_layer(layer)
-    )
-    prunable = sizes["attention"] + sizes["ffn"] - routers
+    prunable = sizes["attention"] + sizes["ffn"]
     # Step k + 1 is computed with the zeros that were chosen after step k, or before where none were chosen then.
     chosen = np.arange(steps) // fields.every * fields.every
     last = min(max(math.ceil(fields.end * steps), 1), steps)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from models.config import ModelConfig
 from models.intervention import Intervention
-from models.interventions.prune import is_prunable
+from models.interventions.prune import is_prunable, threshold
 
 if TYPE_CHECKING:
     from flax import nnx
@@ -64,8 +64,6 @@ def represent(weights: Float[Array, "*lead inputs outputs"], kind: Format) -> Fl
     if kind == "none":
         return weights
     if kind in SPARSITIES:
-        from models.interventions.prune import threshold
-
         size = jnp.abs(weights)
         zeros = jnp.int32(round(SPARSITIES[kind] * weights.size))
         return jnp.where(size > threshold(size, zeros, jnp.bool_(True)), weights, 0)

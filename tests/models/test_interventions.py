@@ -33,11 +33,12 @@ from models.interventions.activations import Activations
 from models.interventions.average import Average
 from models.interventions.dropout import Dropout
 from models.interventions.feedback import Feedback, send_back
-from models.interventions.freeze import Freeze, model_part
+from models.interventions.freeze import Freeze
 from models.interventions.masking import Masking
 from models.interventions.prune import Prune, density, is_prunable, threshold
 from models.interventions.quantize import ERRORS, STEPS, Quantize, represent
 from models.transformer import init, mean_loss
+from models.weights import model_part
 
 ROOT = Path(__file__).parents[2]
 

@@ -21,12 +21,13 @@ from models.interventions.activations import Activations
 from models.interventions.average import Average
 from models.interventions.dropout import Dropout
 from models.interventions.feedback import Feedback
-from models.interventions.freeze import Freeze, model_part
+from models.interventions.freeze import Freeze
 from models.interventions.masking import Masking
 from models.interventions.prune import Prune, is_prunable
 from models.interventions.quantize import Quantize, represent
 from models.interventions.replicas import Replicas
 from models.transformer import token_losses
+from models.weights import model_part
 from sweeps.config import DataConfig, OptimizerConfig, RunConfig
 from sweeps.shape import shape_of
 
