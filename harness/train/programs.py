@@ -57,22 +57,22 @@ class Programs(NamedTuple):
             the state is donated, so that the new one takes its buffers.
         evaluate: (params, biases, slots [P, C], tokens [P, C, n, T+1], count) -> losses [P, C, n, T] in nats of the
             first `count` chunks, and 0 for the others; `harness.train.evaluation.deal` makes its arguments.
-        views: (params, own, Hyper) -> name -> parameters to evaluate; None where they are those of the state.
         turns: k, the most turns of one dispatch.
         layout: how evaluations take windows.
         mesh: the devices, with the axes (run, data).
         shardings: the layouts of hyper and masks, tokens, units, and scalars.
+        views: (params, own, Hyper) -> name -> parameters to evaluate; None where they are those of the state.
     """
 
     initialise: Callable[..., TrainState]
     enter: Callable[..., TrainState]
     advance: Callable[..., tuple[TrainState, Metrics]]
     evaluate: Callable[..., Float[Array, "P C n T"]]
-    views: Callable[..., dict[str, nnx.State]] | None
     turns: int
     layout: Layout
     mesh: Mesh
     shardings: Shardings
+    views: Callable[..., dict[str, nnx.State]] | None = None
 
 
 class Key(NamedTuple):
@@ -129,7 +129,6 @@ def _compile(key: Key) -> Programs:
     further = ("views",) if interventions.has_views(key.shape) else ()
     compiled, turns = compile_some(key, ("initialise", "enter", "advance", "evaluate", *further))
     layout = layout_of(key.shape, key.slots, key.mesh)
-    compiled.setdefault("views", None)
     return Programs(**compiled, turns=turns, layout=layout, mesh=key.mesh, shardings=shardings_of(key.mesh))
 
 
