@@ -5,7 +5,7 @@ python scripts/claims.py --study repetition --tables 40 --to sweeps/studies/repe
 
 The cells of the gap law's study are those of the presets gap174 and gap1000 with the gaps and errors that the pilot
 expects; the runs of the other studies are those of their presets. In worlds with known answers studies are drawn and
-judged (`harness.theory.claim_worlds`, `harness.theory.loss_worlds`). A line a world and claim: the right words, the
+judged (`harness.theory.claim_worlds`, `harness.study.papers`). A line a world and claim: the right words, the
 share of studies that got one, and the share that got a wrong one.
 """
 
@@ -15,28 +15,20 @@ from pathlib import Path
 import pandas as pd
 
 from harness.gaps.pilot_errors import expected_from
-from harness.study.batch_noise import judge_batch_noise
 from harness.study.cells import design_blocks
-from harness.study.compute_optimal import judge_compute_optimal
-from harness.study.repetition import judge_repetition
+from harness.study.loss_worlds import design_runs, try_judge
+from harness.study.paper import get_paper, paper_names
 from harness.study.studies import load_study
 from harness.theory.claim_worlds import try_claims
-from harness.theory.loss_worlds import ALLOCATION_WORLDS, BATCH_WORLDS, REPETITION_WORLDS, design_runs, try_judge
 from sweeps.grid import load
 
-# Study of losses -> its judge, and the worlds that its tables are drawn from.
-LOSSES = {
-    "compute_optimal": (judge_compute_optimal, ALLOCATION_WORLDS),
-    "repetition": (judge_repetition, REPETITION_WORLDS),
-    "batch_noise": (judge_batch_noise, BATCH_WORLDS),
-}
 PILOT = Path(__file__).resolve().parents[1] / "sweeps" / "studies" / "gap" / "pilot.parquet"
 
 
 def main() -> None:
     """Print the table, and write it if a file is named."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--study", choices=("gap", *LOSSES), default="gap")
+    parser.add_argument("--study", choices=("gap", *paper_names()), default="gap")
     parser.add_argument("--tables", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--to", type=Path, help="a CSV file")
@@ -46,9 +38,9 @@ def main() -> None:
         design = design_blocks([load("gap174"), load("gap1000")], expected)
         told = try_claims(design, options.tables, options.seed)
     else:
-        judge, worlds = LOSSES[options.study]
+        paper = get_paper(options.study)
         runs = design_runs(map(load, load_study(options.study).sweeps))
-        told = try_judge(lambda table: judge(table).claims, worlds.values(), runs, options.tables, options.seed)
+        told = try_judge(lambda table: paper.judge(table).claims, paper.worlds, runs, options.tables, options.seed)
     print(told.to_string(index=False))
     if options.to:
         told.to_csv(options.to, index=False)

@@ -51,6 +51,7 @@ machine        <- files processes train models sweeps
 launch         <- data files gaps machine processes record tables terminal track train models sweeps
 study          <- files fit fit.allocation fit.certainty fit.gap_law fit.laws fit.problem fit.quantities fit.results
                   forecasts gaps launch record report source train models sweeps
+study.papers   <- fit fit.allocation fit.certainty fit.gap_law fit.laws fit.problem fit.results study sweeps
 tuning         <- files fit.allocation fit.problem fit.results launch record sweeps train
 cli            <- data files fit fit.allocation fit.gap_law fit.laws fit.problem fit.results fit.shared forecasts gaps
                   launch processes record report source study tables tables.trackers terminal theory train tuning sweeps

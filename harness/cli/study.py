@@ -6,10 +6,11 @@ import typer
 
 from harness.files import default_cache, open_folder
 from harness.study.carry_out import PAGE, carry_out
-from harness.study.studies import load_study, study_names
+from harness.study.studies import Study, load_study, study_names
 from harness.terminal import print_rows
 from harness.train.session import Session
 from sweeps.errors import InputError
+from sweeps.grid import load
 
 
 def study(
@@ -22,8 +23,7 @@ def study(
         typer.Exit: after a study, with the exit status.
     """
     if name is None:
-        studies = map(load_study, study_names())
-        print_rows([{"study": s.name, "question": s.question, "sweeps": ", ".join(s.sweeps)} for s in studies])
+        print_rows([_listed(load_study(name)) for name in study_names()])
         return
     chosen = load_study(name)
     if out is None:
@@ -34,3 +34,11 @@ def study(
     if status in (0, 3) and (folder / PAGE).is_file():
         print(folder / PAGE)
     raise typer.Exit(status)
+
+
+def _listed(declared: Study) -> dict[str, object]:
+    runs = {run.run_id for sweep in declared.sweeps for run in load(sweep).configs}
+    return {
+        "study": declared.name, "question": declared.question, "runs": f"{len(runs):,}",
+        "minutes of two cores": declared.minutes and f"{declared.minutes:.0f}", "paper": declared.paper,
+    }  # fmt: skip

@@ -1,8 +1,9 @@
 """The names of columns in the tables of a sweep; importing them does not import the tables."""
 
 QUANTITIES = (
-    "width", "depth", "N_total", "N_nonembedding", "N_active", "N_trainable", "D", "U", "epochs", "batch_tokens", "lr",
-    "schedule", "weight_decay", "flops", "flops_6nd",
+    "width", "depth", "N_total", "N_nonembedding", "N_active", "N_trainable", "D", "U", "epochs", "batch_tokens",
+    "steps", "lr", "warmup", "schedule", "final_lr_ratio", "decay_fraction", "beta2", "weight_decay",
+    "flops", "flops_6nd",
 )  # fmt: skip
 # The estimators of the gap, from the least to the most trusted.
 ESTIMATORS = ("online", "probe", "control", "twin")

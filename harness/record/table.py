@@ -1,8 +1,8 @@
 """The tidy tables of a sweep: runs, series, evals, documents. README.md lists every column with its unit."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import pandas as pd
 import pyarrow as pa
@@ -29,14 +29,44 @@ def runs_table(out: Path) -> pd.DataFrame:
     """
     live, configs = is_live(out), list(read_configs(out))
     names = sorted({name_of(fields) for config in configs for fields in config.interventions})
+    settings = setting_columns(configs, names)
+    return pd.DataFrame(
+        [_run_row(out, config, of_run, live, names) for config, of_run in zip(configs, settings, strict=True)]
+    )
+
+
+def setting_columns(configs: Sequence[RunConfig], interventions: Iterable[str]) -> list[dict[str, Any]]:
+    """The columns of the table of runs that say what each run is, for runs of one sweep.
+
+    Args:
+        interventions: the names of those that any of the runs uses.
+    """
     starts = any(config.start_from for config in configs)
-    return pd.DataFrame([_run_row(out, config, live, names, starts) for config in configs])
+    rows = []
+    for config in configs:
+        quantities = derived(config, "total")
+        rows.append(
+            {
+                "run_id": config.run_id,
+                "architecture": config.model.architecture,
+                "tokenizer": config.data.tokenizer,
+                "domain": config.data.domain,
+                "seed": config.seed,
+                "half": config.data.half,
+                "split_seed": config.data.split_seed,
+                "draw": config.data.draw,
+                "optimizer": config.optimizer.kind,
+                **{name: quantities[name] for name in QUANTITIES},
+                **({"start_from": config.start_from} if starts else {}),
+                **{key: value for name in interventions for key, value in intervention_columns(config, name).items()},
+            }
+        )
+    return rows
 
 
-def _run_row(out: Path, config: RunConfig, live: bool, interventions: list[str], starts: bool) -> dict:
+def _run_row(out: Path, config: RunConfig, settings: dict[str, Any], live: bool, interventions: list[str]) -> dict:
     folder = run_folder(out, config.run_id)
-    status, model = read_status(folder, config.steps, live=live), config.model
-    quantities = derived(config, "total")
+    status = read_status(folder, config.steps, live=live)
     measured, timing = {}, pd.DataFrame()
     if status.state == "done":
         # The second file is there if the run has a twin, and both have ended.
@@ -48,17 +78,8 @@ def _run_row(out: Path, config: RunConfig, live: bool, interventions: list[str],
         "run_id": config.run_id,
         "status": status.state,
         "reason": status.reason,
-        "architecture": model.architecture,
-        "tokenizer": config.data.tokenizer,
-        "domain": config.data.domain,
-        "seed": config.seed,
-        "half": config.data.half,
-        "split_seed": config.data.split_seed,
-        "draw": config.data.draw,
-        **{name: quantities[name] for name in QUANTITIES},
-        **{f"{name}_bytes": per_token and quantities[name] * per_token for name in ("D", "U")},
-        **({"start_from": config.start_from} if starts else {}),
-        **{key: value for name in interventions for key, value in intervention_columns(config, name).items()},
+        **settings,
+        **{f"{name}_bytes": per_token and settings[name] * per_token for name in ("D", "U")},
         **{name: measured.get(name) for name in MEASURED},
         **{name: measured.get(name) for name in measured_by(interventions)},
         "wall_seconds": seconds,

@@ -9,14 +9,12 @@ from typing import Any, Protocol
 import pandas as pd
 
 from harness.files import write_files
-from harness.study.batch_noise import judge_batch_noise
 from harness.study.cells import BLOCK, read_study_runs
-from harness.study.compute_optimal import judge_compute_optimal
 from harness.study.figures import draw_figures
 from harness.study.gap_study import judge_gap_study
 from harness.study.loss_page import draw_loss_figures, loss_page
 from harness.study.page import study_page
-from harness.study.repetition import judge_repetition
+from harness.study.paper import get_paper, paper_names
 from harness.study.studies import DECLARATION, Study, read_study, study_of
 from sweeps.errors import InputError
 
@@ -51,27 +49,26 @@ class Judge:
     page: Callable[[Study, pd.DataFrame, Any, dict[str, bytes]], str]
 
 
-def _of_losses(judge: Callable[[pd.DataFrame], StudyResult]) -> Judge:
-    return Judge(lambda _, runs, __: judge(runs), lambda _, verdict: draw_loss_figures(verdict, "svg"), loss_page)
+GAP = "gap"
 
 
-JUDGES: dict[str, Judge] = {
-    "gap": Judge(
-        lambda study, runs, folder: judge_gap_study(runs, forecasts=study.forecasts, folder=folder),
-        lambda _, verdict: draw_figures(verdict.blocks, verdict.claims, "svg", verdict.forecasts),
-        study_page,
-    ),
-    "compute_optimal": _of_losses(judge_compute_optimal),
-    "repetition": _of_losses(judge_repetition),
-    "batch_noise": _of_losses(judge_batch_noise),
-}
+def judge_names() -> tuple[str, ...]:
+    """How studies may be judged."""
+    return (GAP, *paper_names())
 
 
 def judge_of(study: Study) -> Judge:
     """How a study is judged; InputError for a judge that there is not."""
-    if study.judge not in JUDGES:
-        raise InputError("study", "judge", study.judge, f"one of {', '.join(JUDGES)}")
-    return JUDGES[study.judge]
+    if study.judge not in judge_names():
+        raise InputError("study", "judge", study.judge, f"one of {', '.join(judge_names())}")
+    if study.judge != GAP:
+        judge = get_paper(study.judge).judge
+        return Judge(lambda _, runs, __: judge(runs), lambda _, verdict: draw_loss_figures(verdict, "svg"), loss_page)
+    return Judge(
+        lambda study, runs, folder: judge_gap_study(runs, forecasts=study.forecasts, folder=folder),
+        lambda _, verdict: draw_figures(verdict.blocks, verdict.claims, "svg", verdict.forecasts),
+        study_page,
+    )
 
 
 def write_results(study: Study, table: Path, page: Path) -> None:

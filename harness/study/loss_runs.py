@@ -10,23 +10,32 @@ from harness.record.table import segments_table
 from sweeps.errors import InputError
 
 # Columns of a study's table: tokens processed at each evaluation after the first step, and the held-out loss there.
+# The losses of further probes of interventions there, such as injected windows, are `curve_injected` and so on.
 CURVE_TOKENS, CURVE_LOSS = "curve_tokens", "curve_loss"
 # What a cell's runs share; they differ in seeds and draws.
 CELL_SETTINGS = ("width", "depth", "N_total", "N_nonembedding", "D", "U", "batch_tokens", "lr", "weight_decay")
 
 
 def curves_of_runs(out: Path, run_ids: Sequence[str]) -> dict[str, list[np.ndarray]]:
-    """The columns CURVE_TOKENS and CURVE_LOSS (nats per token) for the runs of a sweep; empty for runs without any."""
+    """The columns CURVE_TOKENS and CURVE_LOSS (nats per token) for the runs of a sweep; empty for runs without any.
+
+    A further column `curve_NAME` has the losses of every further probe NAME at the same tokens, but for those of text
+    that was seen.
+    """
     evals = segments_table(out, "evals")
-    nothing = (np.zeros(0, np.int64), np.zeros(0, np.float32))
-    curves: dict[object, tuple[np.ndarray, np.ndarray]] = {}
-    if len(evals):
-        heldout = evals.loc[(evals["probe"] == "heldout") & (evals["step"] > 0)]
-        for run_id, rows in heldout.groupby("run_id", sort=False):
-            rows = rows.sort_values("step")
-            curves[run_id] = rows["tokens"].to_numpy(np.int64), rows["loss"].to_numpy(np.float32)
-    tokens, losses = zip(*(curves.get(run_id, nothing) for run_id in run_ids), strict=True)
-    return {CURVE_TOKENS: list(tokens), CURVE_LOSS: list(losses)}
+    nothing = [np.zeros(0, np.float32)] * len(run_ids)
+    columns = {CURVE_TOKENS: [np.zeros(0, np.int64)] * len(run_ids), CURVE_LOSS: nothing.copy()}
+    if evals.empty:
+        return columns
+    evals = evals.loc[(evals["step"] > 0) & ~evals["probe"].str.startswith("seen")]
+    evals = evals.sort_values(["run_id", "probe", "step"])
+    place = {run_id: number for number, run_id in enumerate(run_ids)}
+    for (run_id, probe), rows in evals.groupby(["run_id", "probe"], sort=False):
+        number, name = place[str(run_id)], CURVE_LOSS if probe == "heldout" else f"curve_{probe}"
+        columns.setdefault(name, nothing.copy())[number] = rows["loss"].to_numpy(np.float32)
+        if probe == "heldout":
+            columns[CURVE_TOKENS][number] = rows["tokens"].to_numpy(np.int64)
+    return columns
 
 
 def ended_runs(runs: pd.DataFrame) -> pd.DataFrame:

@@ -37,6 +37,8 @@ class Study(BaseModel):
 
     Attributes:
         question: in a sentence.
+        paper: whose claims are judged: authors, year and arXiv number.
+        minutes: what all of it takes on two cores.
         sweeps: presets, in the order in which they are run.
         forecasts: what is forecast before it is run, in the order in which that is done, after all other sweeps.
         judge: how the runs are judged, a name of `harness.study.judges`.
@@ -46,6 +48,8 @@ class Study(BaseModel):
 
     name: str
     question: str
+    paper: str = ""
+    minutes: Annotated[float, Field(gt=0)] | None = None
     sweeps: Annotated[tuple[str, ...], Field(min_length=1)]
     judge: str
     forecasts: tuple[Forecast, ...] = ()

@@ -15,8 +15,9 @@ from sweeps.errors import InputError
 
 # As promised to those who read the table, in this order but for what is added between.
 COLUMNS = """
-run_id status architecture tokenizer domain seed width depth N_total N_nonembedding N_active N_trainable D U epochs
-batch_tokens lr schedule flops flops_6nd bytes_per_token train_loss_final100 val_loss_final100 gap_online gap_online_se
+run_id status architecture tokenizer domain seed optimizer width depth N_total N_nonembedding N_active N_trainable D U
+epochs batch_tokens steps lr warmup schedule final_lr_ratio decay_fraction beta2 flops flops_6nd bytes_per_token
+train_loss_final100 val_loss_final100 gap_online gap_online_se
 gap_probe gap_probe_se gap_twin gap_twin_se minimum_detectable_gap converged wall_seconds tokens_per_second
 """.split()
 EXTRA = {

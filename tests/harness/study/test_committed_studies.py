@@ -14,7 +14,6 @@ from harness.study.judges import report_study
 STUDIES = Path(__file__).parents[3] / "sweeps" / "studies"
 JUDGED = sorted(file.parent for file in STUDIES.glob("*/verdict.json"))
 GAP = STUDIES / "gap"
-README = GAP / "README.md"
 INPUTS = ("runs.parquet", "study.yaml", "*.jsonl")
 
 
@@ -45,9 +44,10 @@ def test_the_committed_table_gives_the_committed_verdict(folder, tmp_path):
     assert {file.name for file in tmp_path.glob("*.svg")} == {file.name for file in folder.glob("*.svg")}
 
 
-def test_the_page_says_the_words_of_the_verdict():
-    claims = json.loads((GAP / "verdict.json").read_text())["claims"]
-    said = dict(re.findall(r"^\| (S0-\d+) [^|]*\| (not supported|not resolved|supported)", README.read_text(), re.M))
+@pytest.mark.parametrize("folder", JUDGED, ids=lambda folder: folder.name)
+def test_the_page_says_the_words_of_the_verdict(folder):
+    claims, page = json.loads((folder / "verdict.json").read_text())["claims"], (folder / "README.md").read_text()
+    said = dict(re.findall(r"^\| ([A-Z]+\d?-\d+) [^|]*\| (not supported|not resolved|supported)", page, re.M))
     assert said == {claim["id"]: claim["ruling"].replace("_", " ") for claim in claims}
 
 

@@ -8,27 +8,31 @@ The rules are those of `sweeps/studies/compute_optimal/design.md`.
 
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Float
-from scipy.interpolate import make_interp_spline
 
-from harness.fit.allocation.isoflop import isoflop_optima
-from harness.fit.allocation.lines import FEWEST_BUDGETS, BudgetOptima, limits, regress, runs_to_allocate
-from harness.fit.allocation.lower_edge import lower_edge
-from harness.fit.allocation.minima import FEWEST_SIZES, polynomial_minimum, shared_skew
-from harness.fit.certainty.intervals import percentiles
-from harness.fit.fitting import fit
+from harness.fit.allocation.lines import BudgetOptima
 from harness.fit.gap_law.rulings import JudgedClaim, Measured, Ruling
-from harness.fit.problem.sizes import FLOPS_PER_PARAMETER_TOKEN
+from harness.study.budget_exponents import (
+    NO_EXPONENT,
+    Exponent95,
+    cells_on_budgets,
+    counted_cells,
+    effect_of_head,
+    exponent_of_edge,
+    exponent_of_law,
+    exponent_of_profiles,
+)
 from harness.study.figures import ACCENT, FAINT, MARKS, blank_figure
-from harness.study.loss_runs import CURVE_LOSS, CURVE_TOKENS, cell_losses, ended_runs, pooled_sd
+from harness.study.loss_runs import ended_runs
 from harness.study.loss_verdict import LossVerdict, StudyFigure, count_of_words, within
-from sweeps.errors import InputError
+from harness.study.loss_worlds import NO, YES, LossWorld
+from harness.study.paper import Paper
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -49,20 +53,6 @@ HEAD = {True: "with the head", False: "without the head"}
 FALLS, MOST = 0.03, 0.5
 # The exponent of Chinchilla, and how far from it still agrees; how far apart two approaches still agree.
 CHINCHILLA, SAME_EXPONENT, SAME_APPROACH = 0.5, 0.05, 0.1
-# Runs whose budgets differ by less than this, in logs, have one budget.
-ONE_BUDGET = 0.05
-REPLICATES = 300
-
-
-class Exponent95(NamedTuple):
-    """An exponent with its 95 % interval; nan where the runs give none."""
-
-    estimate: float
-    low: float
-    high: float
-
-
-NO_EXPONENT = Exponent95(math.nan, math.nan, math.nan)
 
 
 @dataclass(frozen=True)
@@ -130,130 +120,9 @@ def arm_of(ended: pd.DataFrame) -> Arm:
     without, difference = effect_of_head(cells)
     exponents[2, False] = without
     for head in HEAD:
-        exponents[1, head] = _approach_1(ended, head)
-        exponents[3, head] = _approach_3(counted[head])
+        exponents[1, head] = exponent_of_edge(ended, head)
+        exponents[3, head] = exponent_of_law(counted[head])
     return Arm(cells, exponents, difference, optima, dict(zip(cells["budget"], cells["sd"], strict=True)))
-
-
-def cells_on_budgets(ended: pd.DataFrame) -> pd.DataFrame:
-    """The cells of one recipe's finished runs, as `Arm.cells` has them, and `sd`, that of one run's log L."""
-    cells = cell_losses(ended)
-    flops = np.log(FLOPS_PER_PARAMETER_TOKEN * cells["N_total"].to_numpy(float) * cells["D"].to_numpy(float))
-    order = np.argsort(flops, kind="stable")
-    number = np.cumsum(np.diff(flops[order], prepend=flops[order[0]]) > ONE_BUDGET)
-    budget = np.empty(len(flops))
-    for each in np.unique(number):
-        budget[order[number == each]] = np.exp(flops[order[number == each]].mean())
-    cells = cells.assign(budget=budget).sort_values(["budget", "N_total"]).reset_index(drop=True)
-    # The noise falls as the budget grows, and there are few runs a cell: each budget is pooled with two smaller ones.
-    budgets = np.unique(cells["budget"])
-    place = np.searchsorted(budgets, cells["budget"].to_numpy(float))
-    of_budget = [pooled_sd(cells.loc[(place <= k) & (place >= k - 2)])[0] for k in range(len(budgets))]
-    sd = np.array(of_budget)[place]
-    return cells.assign(sd=sd, log_sd=sd / np.sqrt(cells["runs"].to_numpy(float)))
-
-
-def counted_cells(cells: pd.DataFrame, head: bool) -> pd.DataFrame:
-    """The cells in roles, with or without the head in N and in C = 6 N D."""
-    n = cells["N_total" if head else "N_nonembedding"].astype(float)
-    flops = FLOPS_PER_PARAMETER_TOKEN * n * cells["D"]
-    table = pd.DataFrame({"N": n, "D": cells["D"].astype(float), "L": cells["L"], "flops": flops})
-    return table.assign(L_se=table["L"] * cells["log_sd"])
-
-
-def _approach_1(ended: pd.DataFrame, head: bool) -> Exponent95:
-    """The lower edge of the curves of loss against compute of all runs."""
-    n = ended["N_total" if head else "N_nonembedding"].to_numpy(float)
-    counts = [len(curve) for curve in ended[CURVE_TOKENS]]
-    sizes, tokens = np.repeat(n, counts), np.concatenate([*ended[CURVE_TOKENS], []]).astype(float)
-    loss = np.concatenate([*ended[CURVE_LOSS], []]).astype(float)
-    table = pd.DataFrame({"N": sizes, "D": tokens, "L": loss, "run": np.repeat(ended["run_id"].to_numpy(), counts)})
-    try:
-        edge = lower_edge(runs_to_allocate(table.assign(flops=FLOPS_PER_PARAMETER_TOKEN * sizes * tokens)))
-    except InputError:
-        return NO_EXPONENT
-    return _found(edge)
-
-
-def exponent_of_profiles(table: pd.DataFrame) -> tuple[BudgetOptima | None, Exponent95]:
-    """Approach 2: the minima of the profiles, parabolas with a shared cubic term, with the noise of repeated runs."""
-    sd = table["L_se"].to_numpy(float)
-    try:
-        optima = isoflop_optima(runs_to_allocate(table), sd if np.isfinite(sd).all() else None, "cubic")
-    except InputError:
-        return None, NO_EXPONENT
-    return optima, _found(optima)
-
-
-def _approach_3(table: pd.DataFrame) -> Exponent95:
-    """beta/(alpha + beta) of L = E + A/N^alpha + B/D^beta."""
-    try:
-        fitted = fit("chinchilla", table.drop(columns=["flops", "L_se"]), bootstrap=0, sensitivity=False)
-    except InputError:
-        return NO_EXPONENT
-    share = fitted.combinations.get("beta/(alpha + beta)")
-    if share is None or share.ci_low is None or share.ci_high is None:
-        return NO_EXPONENT
-    return Exponent95(share.estimate, share.ci_low, share.ci_high)
-
-
-def _found(optima: BudgetOptima) -> Exponent95:
-    (low,), (high,) = limits(optima.n.draws[:, 1:])
-    return Exponent95(optima.n.exponent, float(low), float(high))
-
-
-def effect_of_head(cells: pd.DataFrame) -> tuple[Exponent95, Exponent95]:
-    """a without the head, and a without it minus a with it, from the same noisy copies of the losses."""
-    rng, logs = np.random.default_rng(0), np.log(cells["L"].to_numpy(float))
-    noise = cells["log_sd"].fillna(0.0).to_numpy(float)
-    copies = np.vstack([logs, logs + noise * rng.standard_normal((REPLICATES, len(logs)))])
-    exponents = {head: _between_budgets(cells, copies, head) for head in HEAD}
-    without, difference = exponents[False], exponents[False] - exponents[True]
-    if not np.isfinite(cells["log_sd"].to_numpy(float)).all():
-        return Exponent95(without[0], math.nan, math.nan), Exponent95(difference[0], math.nan, math.nan)
-    return _of_copies(without), _of_copies(difference)
-
-
-def _of_copies(values: Float[np.ndarray, "copies"]) -> Exponent95:
-    """The first value with the 95 % interval of the others; unknown unless nearly all copies have one."""
-    copies = values[1:][np.isfinite(values[1:])]
-    if not np.isfinite(values[0]) or len(copies) < 0.975 * REPLICATES:
-        return NO_EXPONENT
-    low, high = percentiles(copies)
-    return Exponent95(float(values[0]), float(low), float(high))
-
-
-def _between_budgets(cells: pd.DataFrame, copies: Float[np.ndarray, "copies cells"], head: bool) -> np.ndarray:
-    """The exponent a of every copy of the log losses by approach 2, at budgets between those of the runs.
-
-    Runs that spent one budget with the head spent different ones without it. So each size's log L is interpolated in
-    its log C, by a spline, at the geometric means of neighbouring budgets as a size of the middle counts them. With the
-    head this gives the exponent of the runs' own budgets by the same steps.
-    """
-    table = counted_cells(cells, head)
-    log_c = np.log(table["flops"].to_numpy(float))
-    budget = cells["budget"].to_numpy(float)
-    middle = np.array([log_c[budget == value].mean() for value in np.unique(budget)])
-    levels = (middle[1:] + middle[:-1]) / 2
-    parts = []
-    for size in np.unique(table["N"]):
-        rows = np.flatnonzero(table["N"] == size)
-        inside = levels[(levels >= log_c[rows[0]]) & (levels <= log_c[rows[-1]])]
-        if len(rows) > 1 and len(inside):
-            spline = make_interp_spline(log_c[rows], copies[:, rows], k=min(3, len(rows) - 1), axis=1)
-            parts.append((np.full(len(inside), size), inside, spline(inside)))
-    if not parts:
-        return np.full(len(copies), np.nan)
-    n, at, logs = (np.concatenate(each, axis=-1) for each in zip(*parts, strict=True))
-    shared = [np.flatnonzero(at == level) for level in levels]
-    on_budgets = [(np.log(n[rows]), logs[:, rows].T) for rows in shared if len(rows) > FEWEST_SIZES]
-    if len(on_budgets) < FEWEST_BUDGETS:
-        return np.full(len(copies), np.nan)
-    skew = shared_skew(on_budgets)
-    best = np.stack([polynomial_minimum(*profile, skew.value)[0] for profile in on_budgets], axis=-1)
-    log_c = np.array([at[rows[0]] for rows in shared if len(rows) > FEWEST_SIZES])
-    found = np.isfinite(best).sum(axis=1) >= FEWEST_BUDGETS
-    return np.where(found, regress(log_c - log_c.mean(), best, np.ones(len(log_c)))[1], np.nan)
 
 
 def _minus(first: Exponent95, second: Exponent95) -> Exponent95:
@@ -381,3 +250,42 @@ def _exponents_figure(arms: dict[str, Arm]) -> "Figure":
     axes.set(xlim=(-0.5, len(arms) - 0.05), ylabel="a in N* ~ C$^a$")
     axes.legend(fontsize=7, frameon=False)
     return figure
+
+
+def _shared_power(share: Float[np.ndarray, "rows"] | float, n: np.ndarray, d: np.ndarray) -> Float[np.ndarray, "rows"]:
+    """A loss whose compute-optimal N grows as C^share, from N 1e4 and D 1e6; alpha + beta = 0.7, as far as is known."""
+    alpha, beta = 0.7 * (1 - np.asarray(share)), 0.7 * np.asarray(share)
+    return 1.0 + 1.3 * beta / 0.7 * (n / 1e4) ** -alpha + 1.3 * alpha / 0.7 * (d / 1e6) ** -beta
+
+
+def _world(id_: str, truth: str, shares: Mapping[str, float], **words: tuple[Ruling, ...]) -> LossWorld:
+    """A world: the exponent a of each recipe, with the head counted in N and in C."""
+
+    def loss(runs: pd.DataFrame, tokens: np.ndarray) -> np.ndarray:
+        share = np.array([shares[block] for block in runs["block"]])
+        # Before the rate has fallen the loss is higher than that of a run that ends there.
+        before = np.exp(0.03 * (1 - tokens / runs["D"].to_numpy(float)))
+        return _shared_power(share, runs["N_total"].to_numpy(float), tokens) * before
+
+    return LossWorld(id_, truth, loss, {f"CO-{name[1:]}": word for name, word in words.items()})
+
+
+_WORLDS = (
+    _world(
+        "corrected", "a = 0.5 in every recipe",
+        {"fixed_warmup": 0.5, "fixed_rate": 0.5, "tuned_rate": 0.5},
+        _1=(YES,), _2=(NO,), _3=(NO,), _4=(YES,), _5=(YES,),
+    ),
+    _world(
+        "kaplan", "a = 0.7, 0.6 and 0.5: each correction lowers it",
+        {"fixed_warmup": 0.7, "fixed_rate": 0.6, "tuned_rate": 0.5},
+        _1=(YES,), _2=(YES,), _3=(YES,), _4=(YES,), _5=(YES,),
+    ),
+    _world(
+        "steep", "a = 0.65 in every recipe",
+        {"fixed_warmup": 0.65, "fixed_rate": 0.65, "tuned_rate": 0.65},
+        _1=(YES,), _2=(NO,), _3=(NO,), _4=(NO,), _5=(YES,),
+    ),
+)  # fmt: skip
+
+COMPUTE_OPTIMAL = Paper(judge_compute_optimal, _WORLDS)

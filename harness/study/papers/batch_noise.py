@@ -17,11 +17,14 @@ from scipy.special import chdtri, stdtrit
 
 from harness.fit.certainty.intervals import combinations_of
 from harness.fit.fitting import solve
-from harness.fit.gap_law.rulings import JudgedClaim, Measured
+from harness.fit.gap_law.rulings import JudgedClaim, Measured, Ruling
 from harness.fit.problem.raw_units import raw_point
+from harness.study.contrasts import mean_interval
 from harness.study.figures import ACCENT, blank_figure
 from harness.study.loss_runs import CURVE_LOSS, CURVE_TOKENS, ended_runs
 from harness.study.loss_verdict import LossVerdict, StudyFigure, count_of_words, within
+from harness.study.loss_worlds import NO, YES, LossWorld
+from harness.study.paper import Paper
 from sweeps.errors import InputError
 
 if TYPE_CHECKING:
@@ -255,7 +258,7 @@ def _claims(known: list[Critical], growth: Growth | None, noise: list[dict[str, 
     exceeds = within("the power of D less that of N", MORE, MOST, more[0], more[1:])
     scatter = within("the scatter of log steps about the law", 0.0, SCATTER, *_scatter(known))
     logs = np.log([row["ratio"] for row in noise])
-    ratio = Measured("log of the noise scale over the critical batch", 0.0, math.log(SAME_BATCH), *_mean(logs))
+    ratio = Measured("log of the noise scale over the critical batch", 0.0, math.log(SAME_BATCH), *mean_interval(logs))
     rows = f"{len(known)} targets of {len({each.n for each in known})} sizes"
     judged = (
         ("BN-1", "steps to a loss follow S_min + E_min/B", scatter),
@@ -275,14 +278,6 @@ def _scatter(known: list[Critical]) -> tuple[float | None, tuple[float | None, f
     squares = sum(float(each.residuals @ each.residuals) for each in known)
     low, high = (math.sqrt(squares / float(chdtri(degrees, share))) for share in (0.025, 0.975))
     return math.sqrt(squares / degrees), (low, high)
-
-
-def _mean(values: np.ndarray) -> tuple[float | None, float | None, float | None]:
-    if len(values) < 2:
-        return (float(values[0]) if len(values) else None), None, None
-    half = float(values.std(ddof=1) / math.sqrt(len(values)) * stdtrit(len(values) - 1, 0.975))
-    mean = float(values.mean())
-    return mean, mean - half, mean + half
 
 
 def _notes(ended: pd.DataFrame, found: list[Critical]) -> tuple[str, ...]:
@@ -338,3 +333,42 @@ def _critical_figure(known: list[Critical], noise: list[dict[str, Any]]) -> "Fig
     axes.set(xscale="log", yscale="log", xlabel="D of the target, tokens", ylabel="critical batch, tokens")
     axes.legend(fontsize=7, frameon=False)
     return figure
+
+
+def _world(id_: str, truth: str, in_n: float, in_d: float, noise: float, *words: tuple[Ruling, ...]) -> LossWorld:
+    """A world with B_crit = 4000 (N/3e4)^in_n (D/2^19)^in_d tokens, where D are those of small batches.
+
+    Args:
+        noise: the noise scale over the critical batch.
+    """
+
+    def critical(n: np.ndarray, d: np.ndarray) -> np.ndarray:
+        return 4000 * (n / 3e4) ** in_n * (d / 2**19) ** in_d
+
+    def loss(runs: pd.DataFrame, tokens: np.ndarray) -> np.ndarray:
+        n, batch = runs["N_nonembedding"].to_numpy(float), runs["batch_tokens"].to_numpy(float)
+        least = tokens
+        for _ in range(60):  # the D of small batches that has the loss of these tokens: tokens = D (1 + B/B_crit)
+            least = np.sqrt(least * tokens / (1 + batch / critical(n, least)))
+        # The best rate grows as the root of the batch up to the critical one.
+        best = 0.006 * 32 / runs["width"].to_numpy(float) * np.sqrt(np.minimum(batch, critical(n, tokens)) / 512)
+        off = 0.01 * np.log(runs["lr"].to_numpy(float) / best) ** 2
+        return (1.0 + 16.3 * n**-0.35 + 82 * least**-0.35) * np.exp(off)
+
+    def measured(runs: pd.DataFrame, errors: np.ndarray) -> dict[str, np.ndarray]:
+        scale = noise * critical(runs["N_nonembedding"].to_numpy(float), runs["D"].to_numpy(float))
+        return {"noise_scale": scale * np.exp(0.3 * errors)}
+
+    return LossWorld(id_, truth, loss, {f"BN-{number}": word for number, word in enumerate(words, 1)}, measured)
+
+
+_WORLDS = (
+    _world("published", "B_crit grows as D^0.47 and N^0.087; the noise scale is 1.5 times it", 0.087, 0.47,
+           1.5, (YES,), (YES,), (YES,), (YES,), (YES,)),
+    _world("size", "B_crit grows as N^0.5 and not with D; the noise scale is a tenth of it", 0.5, 0.0, 0.1,
+           (YES,), (NO,), (NO,), (NO,), (NO,)),
+    _world("constant", "B_crit is the same for all; the noise scale is 1.5 times it", 0.0, 0.0, 1.5,
+           (YES,), (NO,), (YES,), (NO,), (YES,)),
+)  # fmt: skip
+
+BATCH_NOISE = Paper(judge_batch_noise, _WORLDS)

@@ -7,20 +7,22 @@ weight decay helps where text is repeated (Kim et al. 2025, arXiv 2509.14786). T
 
 import functools
 import math
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-from scipy.special import stdtrit
 
 from harness.fit.compare import Comparison, compare
-from harness.fit.fitting import fit
 from harness.fit.gap_law.rulings import JudgedClaim, Measured, Ruling
 from harness.fit.laws.registry import get_law
 from harness.fit.results.shown import number
+from harness.study.contrasts import NOT_KNOWN, Interval95, constants_of, difference, mean_interval, paired
 from harness.study.figures import FAINT, MARKS, blank_figure
 from harness.study.loss_runs import cell_losses, ended_runs, pooled_sd
 from harness.study.loss_verdict import LossVerdict, StudyFigure, count_of_words, within
+from harness.study.loss_worlds import NO, OPEN, YES, LossWorld
+from harness.study.paper import Paper
 from sweeps.errors import InputError
 
 if TYPE_CHECKING:
@@ -41,18 +43,8 @@ REPEATED, HELPS, MOST = 16, 0.005, 1.0
 NONE, USUAL, STRONG = 0.0, 0.1, 1.0
 
 
-class Decay(NamedTuple):
-    """R_D of the fit to the cells of one weight decay: status, estimate and 95 % interval (None: no limit)."""
-
-    status: str
-    estimate: float | None
-    low: float | None
-    high: float | None
-
-    def logs(self) -> tuple[float | None, float | None, float | None]:
-        """The natural logs of the estimate and the limits."""
-        first, *ends = (None if value is None else math.log(value) for value in (self.estimate, self.low, self.high))
-        return first, ends[0], ends[1]
+# Weight decay -> the status of the fit of the law, and its constants.
+_Decays = Mapping[float, tuple[str, dict[str, Interval95]]]
 
 
 def judge_repetition(runs: pd.DataFrame) -> LossVerdict:
@@ -66,21 +58,22 @@ def judge_repetition(runs: pd.DataFrame) -> LossVerdict:
     epochs = np.maximum(np.round(cells["D"].to_numpy(float) / cells["U"].to_numpy(float)), 1).astype(int)
     cells = cells.assign(N=cells["N_nonembedding"].astype(float), epochs=epochs)
     known = [value for value in (NONE, USUAL, STRONG) if value in set(cells["weight_decay"])]
-    decays = {value: _decay(_of(cells, value)) for value in known}
+    decays = {value: constants_of(REPEATS_LAW, _of(cells, value)) for value in known}
     laws = _compared(_of(cells, USUAL))
     repeats, effects = _against_new(cells), _against_usual(cells)
     claims = _claims(cells, decays, laws, repeats, effects)
-    free = repeats.loc[(repeats["epochs"] == FREE_EPOCHS) & (repeats["weight_decay"] == USUAL), "excess"]
+    free = repeats.loc[(repeats["epochs"] == FREE_EPOCHS) & (repeats["weight_decay"] == USUAL), "effect"]
     cost = f"cost {np.mean(free):.1%} of the loss" if len(free) else "were not run"
     headline = f"Four epochs instead of new text {cost}: {count_of_words(claims)}."
     tables = {
         "R_D of the data-constrained law, by weight decay": [
-            {"weight decay": value, "R_D": each.estimate, "low": each.low, "high": each.high, "status": each.status}
-            for value, each in decays.items()
+            {"weight decay": value, "R_D": each.estimate, "low": each.low, "high": each.high, "status": status}
+            for value, (status, found) in decays.items()
+            for each in (found.get("R_D", NOT_KNOWN),)
         ],
         f"laws fitted to fewer than {HELD_OUT} epochs and scored on the others, weight decay {USUAL}": _law_rows(laws),
-        "log loss of repeated text less that of new text at equal D": _mean_rows(repeats, "excess"),
-        f"log loss less that with weight decay {USUAL}": _mean_rows(effects, "effect"),
+        "log loss of repeated text less that of new text at equal D": _mean_rows(repeats),
+        f"log loss less that with weight decay {USUAL}": _mean_rows(effects),
     }
     drawings = {}
     if len(shown := repeats.loc[repeats["weight_decay"] == USUAL]):
@@ -106,17 +99,6 @@ def _of(cells: pd.DataFrame, weight_decay: float) -> pd.DataFrame:
     return own[["N", "D", "U", "L", "epochs"]].astype(float).reset_index(drop=True)
 
 
-def _decay(rows: pd.DataFrame) -> Decay:
-    try:
-        found = fit(REPEATS_LAW, rows, bootstrap=0, sensitivity=False)
-    except InputError:
-        return Decay("too few cells", None, None, None)
-    constant = found.parameters["R_D"]
-    if not constant.identified:
-        return Decay(str(found.status), None, None, None)
-    return Decay(str(found.status), constant.estimate, constant.ci_low, constant.ci_high)
-
-
 def _compared(rows: pd.DataFrame) -> Comparison:
     try:
         return compare(RIVAL_LAWS, rows.assign(holdout=rows["epochs"] >= HELD_OUT))
@@ -125,36 +107,21 @@ def _compared(rows: pd.DataFrame) -> Comparison:
 
 
 def _against_new(cells: pd.DataFrame) -> pd.DataFrame:
-    """Cells of several epochs with `excess`, their log loss less that of the cell that read as many new tokens."""
-    keys = ["width", "depth", "weight_decay", "D"]
-    once = cells.loc[cells["epochs"] == 1, [*keys, "L"]].rename(columns={"L": "new"})
-    both = cells.loc[cells["epochs"] > 1].merge(once, on=keys)
-    return both.assign(excess=np.log(both["L"] / both["new"]))
+    """Cells of several epochs with `effect`, their log loss less that of the cell that read as many new tokens."""
+    once = cells["epochs"] == 1
+    return paired(cells.loc[~once], cells.loc[once], ["width", "depth", "weight_decay", "D"])
 
 
 def _against_usual(cells: pd.DataFrame) -> pd.DataFrame:
     """Cells of other weight decays with `effect`, their log loss less that of the cell with the usual one."""
-    keys = ["width", "depth", "D", "U"]
-    usual = cells.loc[cells["weight_decay"] == USUAL, [*keys, "L"]].rename(columns={"L": "usual"})
-    both = cells.loc[cells["weight_decay"] != USUAL].merge(usual, on=keys)
-    return both.assign(effect=np.log(both["L"] / both["usual"]))
+    usual = cells["weight_decay"] == USUAL
+    return paired(cells.loc[~usual], cells.loc[usual], ["width", "depth", "D", "U"])
 
 
-def _mean(values: np.ndarray) -> tuple[float | None, float | None, float | None]:
-    """The mean over cells and its 95 % interval, by Student's t; no interval for one cell."""
-    if len(values) == 0:
-        return None, None, None
-    mean = float(values.mean())
-    if len(values) == 1:
-        return mean, None, None
-    half = float(values.std(ddof=1) / math.sqrt(len(values)) * stdtrit(len(values) - 1, 0.975))
-    return mean, mean - half, mean + half
-
-
-def _mean_rows(rows: pd.DataFrame, name: str) -> list[dict[str, Any]]:
+def _mean_rows(rows: pd.DataFrame) -> list[dict[str, Any]]:
     told = []
     for _, own in rows.groupby(["weight_decay", "epochs"]):
-        mean, low, high = _mean(own[name].to_numpy(float))
+        mean, low, high = mean_interval(own["effect"])
         group = {"weight decay": float(own["weight_decay"].iloc[0]), "epochs": int(own["epochs"].iloc[0])}
         told.append(group | {"cells": len(own), "mean": mean, "low": low, "high": high})
     return told
@@ -169,18 +136,22 @@ def _law_rows(laws: Comparison) -> list[dict[str, Any]]:
 
 
 def _claims(
-    cells: pd.DataFrame, decays: dict[float, Decay], laws: Comparison, repeats: pd.DataFrame, effects: pd.DataFrame
+    cells: pd.DataFrame,
+    decays: _Decays,
+    laws: Comparison,
+    repeats: pd.DataFrame,
+    effects: pd.DataFrame,
 ) -> tuple[JudgedClaim, ...]:
-    usual = repeats.loc[(repeats["weight_decay"] == USUAL) & (repeats["epochs"] == FREE_EPOCHS), "excess"]
+    usual = repeats.loc[(repeats["weight_decay"] == USUAL) & (repeats["epochs"] == FREE_EPOCHS), "effect"]
     strong = effects.loc[(effects["weight_decay"] == STRONG) & (effects["epochs"] >= REPEATED), "effect"]
-    free = Measured("log loss of four epochs less that of new text", 0.0, AS_GOOD, *_mean(usual.to_numpy(float)))
+    free = Measured("log loss of four epochs less that of new text", 0.0, AS_GOOD, *mean_interval(usual))
     published = {each.name: each.published for each in get_law(REPEATS_LAW).parameters}["R_D"] or math.nan
-    unknown = Decay("not run", None, None, None)
+    of = {value: found.get("R_D", NOT_KNOWN).map_log() for value, (_, found) in decays.items()}
     name, margin = "log of R_D", math.log(SAME_DECAY)
-    decay = Measured(name, math.log(published), margin, *decays.get(USUAL, unknown).logs())
-    differs = _difference(decays.get(STRONG, unknown), decays.get(NONE, unknown))
+    decay = Measured(name, math.log(published), margin, *of.get(USUAL, NOT_KNOWN))
+    differs = difference(of.get(STRONG, NOT_KNOWN), of.get(NONE, NOT_KNOWN))
     same = Measured("log of R_D with strong weight decay less that with none", 0.0, margin, *differs)
-    value, *ends = _mean(strong.to_numpy(float))
+    value, *ends = mean_interval(strong)
     helps = within("log loss with strong weight decay less that with the usual one", -MOST, -HELPS, value, ends)
     said = f"{len(cells)} cells"
     word, reason = _best(laws)
@@ -196,17 +167,6 @@ def _claims(
         JudgedClaim("RP-5", "the decay of a repeat's value does not depend on weight decay", same.ruling, said, (same,),
                     ""),
     )  # fmt: skip
-
-
-def _difference(first: Decay, second: Decay) -> tuple[float | None, float | None, float | None]:
-    """The difference of two independent logs; the halves of their intervals add in squares."""
-    (one, one_low, one_high), (two, two_low, two_high) = first.logs(), second.logs()
-    if one is None or two is None:
-        return None, None, None
-    value = one - two
-    low = None if one_low is None or two_high is None else value - math.hypot(one - one_low, two_high - two)
-    high = None if one_high is None or two_low is None else value + math.hypot(one_high - one, two - two_low)
-    return value, low, high
 
 
 def _best(laws: Comparison) -> tuple[Ruling, str]:
@@ -239,7 +199,7 @@ def _epochs_figure(repeats: pd.DataFrame) -> "Figure":
         for tokens, mark in zip(lengths, MARKS, strict=False):
             at = own.loc[own["D"] == tokens].sort_values("epochs")
             label = f"N = {n:,.0f}" if tokens == lengths[-1] else None
-            axes.plot(at["epochs"], 100 * np.expm1(at["excess"]), marker=mark, ms=4, lw=1, color=colour, label=label)
+            axes.plot(at["epochs"], 100 * np.expm1(at["effect"]), marker=mark, ms=4, lw=1, color=colour, label=label)
     axes.set(xscale="log", xlabel="epochs D/U", ylabel="loss above that of new text, %")
     axes.set_xticks([4, 16, 64], ["4", "16", "64"])
     axes.minorticks_off()
@@ -260,3 +220,45 @@ def _decay_figure(effects: pd.DataFrame) -> "Figure":
     axes.minorticks_off()
     axes.legend(fontsize=7, frameon=False)
     return figure
+
+
+def _world(
+    id_: str, truth: str, constant: float, overfits: Mapping[float, float], *words: tuple[Ruling, ...]
+) -> LossWorld:
+    """A world with a value of repeats and a cost of overfitting.
+
+    Args:
+        constant: R_D of the value of a repeat (`harness.fit.laws.repetition.data_constrained`), infinite where a
+            repeated token is worth a new one.
+        overfits: weight decay -> the cost of an epoch at 1e4 parameters and 1e5 unique tokens, nats; it grows as
+            (N/U)^0.8 and levels off at 60 epochs.
+    """
+
+    def loss(runs: pd.DataFrame, tokens: np.ndarray) -> np.ndarray:
+        n, unique = runs["N_nonembedding"].to_numpy(float), runs["U"].to_numpy(float)
+        again = np.maximum(tokens / unique - 1, 0.0)
+        worth = again if math.isinf(constant) else -constant * np.expm1(-again / constant)
+        cost = np.array([overfits[value] for value in runs["weight_decay"]]) * (n / unique * 10) ** 0.8
+        effective = np.minimum(tokens, unique) * (1 + worth)
+        excess = 16.3 * n**-0.35 + 82 * effective**-0.35 - cost * 60 * np.expm1(-again / 60)
+        return 1.0 + excess / (1 + (excess / 4.5) ** 4) ** 0.25
+
+    return LossWorld(id_, truth, loss, {f"RP-{number}": word for number, word in enumerate(words, 1)})
+
+
+_WORLDS = (
+    _world(
+        "published", "a repeat's value decays with R_D = 15.4 epochs, whatever the weight decay",
+        15.39, {0.0: 0.0, 0.1: 0.0, 1.0: 0.0}, (YES,), (YES,), (YES, OPEN), (NO,), (YES,),
+    ),
+    _world(
+        "worthless", "a repeat's value decays with R_D = 2 epochs, whatever the weight decay",
+        2.0, {0.0: 0.0, 0.1: 0.0, 1.0: 0.0}, (NO,), (NO,), (YES, OPEN), (NO,), (YES,),
+    ),
+    _world(
+        "overfitting", "repeats are worth new text but cost overfitting, which strong weight decay nearly prevents",
+        math.inf, {0.0: 0.03, 0.1: 0.02, 1.0: 0.002}, (YES, NO, OPEN), (NO, OPEN), (NO,), (YES,), (NO, OPEN),
+    ),
+)  # fmt: skip
+
+REPETITION = Paper(judge_repetition, _WORLDS)

@@ -1,0 +1,43 @@
+"""A study of losses: how its runs are judged, and the worlds with known answers on which its rules are tried.
+
+Each is one file in `harness/study/papers`, which defines a `Paper` under its own name in capitals. Nothing else knows
+it by name: `isogap study`, the page, `scripts/claims.py` and the tests find it there.
+"""
+
+import functools
+import importlib
+import pkgutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from harness.study.loss_verdict import LossVerdict
+from harness.study.loss_worlds import LossWorld
+
+
+@dataclass(frozen=True)
+class Paper:
+    """A study of losses.
+
+    Attributes:
+        judge: the table of runs (`harness.study.cells.study_runs`), also of those few that have ended -> what they say.
+            Raises InputError if none has.
+        worlds: simulated answers to the study's question, with the words that they should get.
+    """
+
+    judge: Callable[[pd.DataFrame], LossVerdict]
+    worlds: tuple[LossWorld, ...]
+
+
+def paper_names() -> tuple[str, ...]:
+    """The names of all studies of losses, which are those of their files."""
+    folder = Path(__file__).with_name("papers")
+    return tuple(sorted(module.name for module in pkgutil.iter_modules([str(folder)])))
+
+
+@functools.cache
+def get_paper(name: str) -> Paper:
+    """The study of this name, one of `paper_names`."""
+    return getattr(importlib.import_module(f"harness.study.papers.{name}"), name.upper())

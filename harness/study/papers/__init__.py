@@ -1,0 +1,1 @@
+"""Studies of losses, one file each (`harness.study.paper`)."""

@@ -1,0 +1,74 @@
+"""The figure that most studies of losses need: lines or points with intervals over one quantity."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from harness.study.figures import FAINT, MARKS, blank_figure
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+class Series(NamedTuple):
+    """Points of one colour.
+
+    Attributes:
+        x, y: where they are.
+        low, high: the ends of the interval of y at each; None for none.
+        line: how they are joined, a style of matplotlib's; an empty one for points alone.
+        mark: how they are marked; an empty one for a line alone, None for one of the figure's own marks.
+    """
+
+    x: ArrayLike
+    y: ArrayLike
+    low: ArrayLike | None = None
+    high: ArrayLike | None = None
+    line: str = "-"
+    mark: str | None = None
+
+
+def series_figure(
+    series: Mapping[str, Series],
+    x: str,
+    y: str,
+    *,
+    log_x: bool = False,
+    log_y: bool = False,
+    band: tuple[float, float] | None = None,
+    levels: Mapping[str, float] | None = None,
+    ticks: Mapping[float, str] | None = None,
+) -> "Figure":
+    """Draw series in colours from dark to light, in their order.
+
+    Args:
+        series: what the legend says -> the points.
+        x, y: the labels of the axes.
+        band: two values of y between which what is measured agrees with what is claimed.
+        levels: what is written at a dashed horizontal line -> its y.
+        ticks: the values of x that are labelled, with their labels, in place of matplotlib's.
+    """
+    from matplotlib import colormaps
+
+    figure, ((axes,),) = blank_figure(4.6, 3.6)
+    if band is not None:
+        axes.axhspan(*band, color="#e9e6df", zorder=0)
+    for text, value in (levels or {}).items():
+        axes.axhline(value, color=FAINT, lw=0.8, ls=(0, (4, 3)))
+        place = {"xycoords": ("axes fraction", "data"), "ha": "right", "va": "bottom"}
+        axes.annotate(text, (1, value), fontsize=7, color=FAINT, **place)
+    colours = colormaps["viridis"](np.linspace(0, 0.85, max(len(series), 1)))
+    for place, (label, each) in enumerate(series.items()):
+        at, value = np.asarray(each.x, float), np.asarray(each.y, float)
+        mark = MARKS[place % len(MARKS)] if each.mark is None else each.mark
+        axes.plot(at, value, marker=mark, ms=4, lw=1, ls=each.line, color=colours[place], label=label)
+        if each.low is not None and each.high is not None:
+            axes.vlines(at, np.asarray(each.low, float), np.asarray(each.high, float), color=colours[place], lw=1)
+    axes.set(xscale="log" if log_x else "linear", yscale="log" if log_y else "linear", xlabel=x, ylabel=y)
+    if ticks:
+        axes.set_xticks(list(ticks), list(ticks.values()))
+        axes.minorticks_off()
+    axes.legend(fontsize=7, frameon=False)
+    return figure
