@@ -93,6 +93,9 @@ class Intervention:
         counts: (fields, model, steps, D) -> columns of the table of runs, beside the fields or in the place of others.
         parts: fields -> the number of equal parts into which the sequences of a turn must be divisible.
         copies: fields -> the size of `own`, as a multiple of the parameters' bytes.
+        cost: fields -> by how much longer a step takes, as a share of its time, as it was measured.
+        late: whether its taps and `after` come after those of all others, because it uses what they have made of the
+            activations or parameters. Else interventions are called in the order of their names.
     """
 
     fields: type
@@ -110,6 +113,8 @@ class Intervention:
     counts: Callable[[Any, ModelConfig, int, int], dict[str, float]] | None = None
     parts: Callable[[Any], int] = lambda _: 1
     copies: Callable[[Any], float] = lambda _: 0.0
+    cost: Callable[[Any], float] = lambda _: 0.0
+    late: bool = False
 
 
 @functools.cache

@@ -8,6 +8,7 @@ python scripts/bench.py tokenize --json                                   agains
 """
 
 import argparse
+import dataclasses
 import json
 import os
 import resource
@@ -27,10 +28,14 @@ FIT_ROUNDS = 92  # of the 49 starts of the law: as many as the grid of the publi
 
 
 def train(args: argparse.Namespace) -> dict:
-    """Tokens per second of training steps as `isogap run` takes them, on random tokens; compiling told apart."""
-    import jax
+    """Tokens per second of training steps as `isogap run` takes them, on random tokens; compiling told apart.
 
-    from harness.machine.trial import try_out
+    With interventions the same steps without any are timed in turn with them, so that both see the same machine.
+    """
+    import jax
+    import numpy as np
+
+    from harness.machine.trial import Trial, try_out
     from harness.train.programs import mesh_for
     from models.config import make_config
     from models.count import count
@@ -44,20 +49,21 @@ def train(args: argparse.Namespace) -> dict:
     model = make_config(args.architecture, **sizes, heads=args.heads)
     chosen = SETTINGS.validate_python(dict(pair.split("=", 1) for pair in args.set))
     interventions = interventions_of(chosen)
-    shape = Shape(
-        model, args.batch, False, chosen.get("optimizer", "adamw"), 128, tuple(map(without_floats, interventions))
-    )
+    plain = Shape(model, args.batch, False, chosen.get("optimizer", "adamw"), 128)
+    shape = dataclasses.replace(plain, interventions=tuple(map(without_floats, interventions)))
     trial = try_out(shape, args.pack, interventions=interventions)
     k = trial.turns
+    others = [try_out(plain, args.pack)] if interventions else []
 
-    def dispatch() -> float:
+    def dispatch(trial: Trial) -> float:
         began = time.perf_counter()
         jax.block_until_ready(trial.advance(k))
-        return time.perf_counter() - began
+        return (time.perf_counter() - began) / k
 
-    dispatch()
-    calls = max(1, round(args.steps / k / CALLS))
-    step = statistics.median(sum(dispatch() for _ in range(calls)) / calls / k for _ in range(CALLS))
+    calls = max(CALLS, round(args.steps / k))
+    times = np.array([[dispatch(each) for each in (trial, *others)] for _ in range(1 + calls)])[1:]
+    step = float(np.median(times[:, 0]))
+    added = {"added": round(float(np.median(times[:, 0] / times[:, 1])) - 1, 3)} if others else {}
     return {
         "bench": "train",
         **sizes,
@@ -70,6 +76,7 @@ def train(args: argparse.Namespace) -> dict:
         "turns_per_dispatch": k,
         "compile_s": round(trial.compile_seconds, 2),
         "step_ms": round(1e3 * step, 3),
+        **added,
         "tokens_per_second": round(args.pack * args.batch * args.context / step, 1),
     }
 

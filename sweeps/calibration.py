@@ -138,9 +138,10 @@ class Calibration:
         return dataclasses.replace(self, devices=devices, packing_gain=gains)
 
     def turn_time(self, shape: Shape, slots: int) -> float:
-        """Seconds of one turn of all slots of a pack."""
+        """Seconds of one turn of all slots of a pack, with what interventions add."""
         speed = self.flops_per_second(shape.model) * self.gain(shape, slots)
-        return slots * shape.turn_flops / speed + self.dispatch_seconds / self.steps_per_dispatch
+        computing = slots * shape.turn_flops / speed * (1 + shape.added_time)
+        return computing + self.dispatch_seconds / self.steps_per_dispatch
 
     def evaluation_time(self, shape: Shape, slots: int, windows: int) -> float:
         """Seconds of one evaluation of one run of a pack on this many windows.

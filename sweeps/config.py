@@ -233,10 +233,14 @@ class RunConfig(_Strict, frozen=True):
         return self.probe.windows if step == self.steps or small is None else min(small, self.probe.windows)
 
     def evaluated_windows(self, step: int) -> int:
-        """The most windows that are evaluated after a step: a run has not seen more than it reads."""
+        """The most windows that are evaluated after a step, those of each view of the parameters counted.
+
+        A run has not seen more than it reads.
+        """
         wanted = self.probe_windows(step)
         read = (self.probe_sets - 1) * min(wanted, self.windows, self.steps * self.batch)
-        return wanted + read + sum(probes_of(self.interventions).values())
+        views = 1 + sum(get_intervention(name_of(fields)).view is not None for fields in self.interventions)
+        return views * (wanted + read + sum(probes_of(self.interventions).values()))
 
     @property
     def first_epoch(self) -> int:

@@ -65,6 +65,11 @@ class Shape:
         """Training operations of one turn of one run."""
         return flops(self.model).train * self.turn_tokens
 
+    @property
+    def added_time(self) -> float:
+        """By how much longer a turn takes with the interventions, as a share of its time."""
+        return sum(get_intervention(name_of(fields)).cost(fields) for fields in self.interventions)
+
 
 def micro_tokens_of(platform: str, memory: int | None) -> int:
     """Tokens per micro-batch on a platform: a power of two.

@@ -86,7 +86,7 @@ def _print_plan(planned: Plan) -> None:
     )
     print(
         f"about {seconds.total:.0f} s on {planned.calibration.device}{several}: "
-        f"{seconds.compile:.0f} s compiling, {seconds.training:.0f} s training, "
+        f"{seconds.compile:.0f} s compiling, {seconds.training:.0f} s training{_added(planned)}, "
         f"{seconds.evaluation:.0f} s evaluating; text not yet prepared comes on top"
     )
     design = cells_of(planned)
@@ -95,6 +95,13 @@ def _print_plan(planned: Plan) -> None:
             f"power: {design['detectable'].sum()} of {len(design)} cells would detect the gap that the published law"
             " predicts for them in four of five repetitions"
         )
+
+
+def _added(planned: Plan) -> str:
+    """What interventions add to the time of training, as a part of it."""
+    trained = [(pack_time(pack, planned.calibration)[0], pack.shape.added_time) for pack in planned.packs]
+    share = sum(time * added / (1 + added) for time, added in trained) / (sum(time for time, _ in trained) or 1.0)
+    return f" ({share:.0%} of it by interventions)" if share else ""
 
 
 def _print_draws(planned: Plan) -> None:

@@ -32,6 +32,11 @@ def active(shape: Shape, hyper: Hyper) -> list[tuple[Intervention, Any]]:
     return [(get_intervention(name_of(fields)), with_floats(fields, numbers)) for fields, numbers in pairs]
 
 
+def _late_ones_last(hooks: list[tuple[Intervention, Any]]) -> list[int]:
+    """The places of interventions in the order in which what they see of each other is right."""
+    return sorted(range(len(hooks)), key=lambda place: hooks[place][0].late)
+
+
 def begin(shape: Shape, hyper: Hyper, state: Any, key: Key[Array, ""]) -> tuple[Any, ...]:
     """The state of each intervention before the first step; () for those without one.
 
@@ -61,10 +66,11 @@ def seen(shape: Shape, hyper: Hyper, own: tuple[Any, ...], params: nnx.State) ->
 
 def taps(shape: Shape, hyper: Hyper, key: Key[Array, ""]) -> Tap:
     """What the activations go through in training, one intervention's tap after another's."""
+    hooks = active(shape, hyper)
     made = [
-        each.tap(fields, jax.random.fold_in(key, place))
-        for place, (each, fields) in enumerate(active(shape, hyper))
-        if each.tap
+        hooks[place][0].tap(hooks[place][1], jax.random.fold_in(key, place))
+        for place in _late_ones_last(hooks)
+        if hooks[place][0].tap
     ]
     return _one_after_another(made)
 
@@ -102,12 +108,9 @@ def changed_gradient(
 def after_update(
     shape: Shape, hyper: Hyper, own: tuple[Any, ...], before: nnx.State, params: nnx.State, moment: Moment
 ) -> tuple[nnx.State, tuple[Any, ...]]:
-    """The parameters and the states of the interventions after an update.
-
-    Those that keep a view of the parameters come last, so that they see what all others have made of them.
-    """
+    """The parameters and the states of the interventions after an update."""
     hooks, states = active(shape, hyper), list(own)
-    for place in sorted(range(len(hooks)), key=lambda place: hooks[place][0].view is not None):
+    for place in _late_ones_last(hooks):
         each, fields = hooks[place]
         if each.after:
             params, states[place] = each.after(fields, states[place], before, params, moment)

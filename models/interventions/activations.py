@@ -42,4 +42,4 @@ def _tap(fields: Activations, key: Key[Array, ""]) -> Tap:
     return _evaluation_tap(fields)
 
 
-ACTIVATIONS = Intervention(Activations, tap=_tap, evaluation_tap=_evaluation_tap)
+ACTIVATIONS = Intervention(Activations, tap=_tap, evaluation_tap=_evaluation_tap, cost=lambda _: 0.01)

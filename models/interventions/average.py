@@ -45,4 +45,6 @@ def _view(fields: Average, average: Any) -> nnx.State:
     return average
 
 
-AVERAGE = Intervention(Average, begin=_begin, after=_after, view=_view, copies=lambda _: 1.0)
+AVERAGE = Intervention(
+    Average, begin=_begin, after=_after, view=_view, copies=lambda _: 1.0, cost=lambda _: 0.04, late=True
+)

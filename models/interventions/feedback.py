@@ -65,4 +65,5 @@ def send_back(last: Float[Array, "n width"], outputs: tuple[Float[Array, "n widt
     return forward(last, outputs)
 
 
-FEEDBACK = Intervention(Feedback, tap=_tap)
+# Late, so that the error goes to the embedding as masking and dropout have left it.
+FEEDBACK = Intervention(Feedback, tap=_tap, cost=lambda _: 0.02, late=True)

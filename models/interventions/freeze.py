@@ -74,4 +74,7 @@ def _counts(fields: Freeze, model: ModelConfig, steps: int, tokens: int) -> dict
     return {"N_trainable": count(model).trainable - round(fields.share * chosen)}
 
 
-FREEZE = Intervention(Freeze, begin=_begin, gradient=_gradient, after=_after, counts=_counts, copies=lambda _: 0.25)
+FREEZE = Intervention(
+    Freeze, begin=_begin, gradient=_gradient, after=_after, counts=_counts,
+    copies=lambda _: 0.25, cost=lambda _: 0.01,
+)  # fmt: skip

@@ -37,4 +37,4 @@ def _tap(fields: Masking, key: Key[Array, ""]) -> Tap:
     return mask
 
 
-MASKING = Intervention(Masking, tap=_tap)
+MASKING = Intervention(Masking, tap=_tap, cost=lambda _: 0.06)

@@ -142,4 +142,7 @@ def _counts(fields: Prune, model: ModelConfig, steps: int, tokens: int) -> dict[
     }
 
 
-PRUNE = Intervention(Prune, begin=_begin, gradient=_gradient, after=_after, counts=_counts, copies=lambda _: 0.25)
+PRUNE = Intervention(
+    Prune, begin=_begin, gradient=_gradient, after=_after, counts=_counts,
+    copies=lambda _: 0.25, cost=lambda _: 0.07,
+)  # fmt: skip

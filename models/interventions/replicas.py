@@ -81,4 +81,5 @@ REPLICAS = Intervention(
     around=_around,
     parts=lambda fields: max(1, fields.count),
     copies=lambda fields: 1.0 + 4.0 * fields.count,
+    cost=lambda _: 0.13,
 )

@@ -2,11 +2,14 @@
 
 import dataclasses
 import json
+from typing import Any
 
 import pytest
 
 from models.config import make_config
 from models.count import flops
+from models.intervention import get_intervention
+from models.interventions.average import Average
 from sweeps.calibration import TWO_CORES, Calibration, PinnedWorkers
 from sweeps.config import DataConfig, OptimizerConfig, ProbeConfig, RunConfig
 from sweeps.errors import InputError
@@ -29,7 +32,7 @@ DEVICE = Calibration(
 )
 
 
-def run(width: int = 32, steps: int = 100, architecture: str = "dense", seed: int = 0) -> RunConfig:
+def run(width: int = 32, steps: int = 100, architecture: str = "dense", seed: int = 0, **others: Any) -> RunConfig:
     return RunConfig(
         model=make_config(architecture, vocab=257, context=64, width=width, depth=2, heads=2),
         data=DataConfig(domain="installed", tokenizer="bytes", unique_tokens=64 * 16 + 1),
@@ -38,6 +41,7 @@ def run(width: int = 32, steps: int = 100, architecture: str = "dense", seed: in
         steps=steps,
         batch=4,
         seed=seed,
+        **others,
     )
 
 
@@ -68,6 +72,14 @@ def test_step_and_evaluation_times():
     assert DEVICE.compile_time(config.model) == 5.0
     assert DEVICE.compile_time(run(architecture="top2").model) == 11.0
     assert DEVICE.compile_time(run(architecture="expert_choice").model) == 5.0
+
+
+def test_interventions_lengthen_turns_and_views_evaluations():
+    plain, averaged = run(), run(interventions=(Average(decay=0.9),))
+    cost = get_intervention("average").cost(averaged.interventions[0])
+    times = [DEVICE.turn_time(shape_of(each, 2048), 1) - 0.05 for each in (plain, averaged)]
+    assert cost > 0 and times[1] == pytest.approx((1 + cost) * times[0])
+    assert averaged.evaluated_windows(averaged.steps) == 2 * plain.evaluated_windows(plain.steps)
 
 
 def test_a_pack_lasts_as_long_as_its_longest_run():

@@ -11,6 +11,7 @@ import pytest
 from jax.flatten_util import ravel_pytree
 
 from harness.train.accelerators import Accelerator
+from harness.train.interventions import taps
 from harness.train.optimizer import hyper_of, stack_hyper
 from harness.train.programs import Key, Programs, mesh_for, programs, trace
 from harness.train.step import new_state, train_turn
@@ -240,6 +241,19 @@ def test_all_at_once_beside_others_and_resumed_are_the_same_to_the_bit(hurried):
     for tree, twin in ((state, again), (views, seen)):
         for got, leaf in zip(leaves(twin, 0), leaves(tree, 0), strict=True):
             np.testing.assert_array_equal(got, leaf)
+
+
+def test_no_error_is_sent_to_the_embedding_of_a_hidden_token():
+    run = run_of(EACH["feedback"], Masking(rate=0.5))
+    tap = taps(shape_of(run, 2048), hyper_of(run, 1), jax.random.key(0))
+    rows = jnp.ones((64, MODEL.width))
+
+    def loss(rows):
+        return tap("final", tap("block_out", tap("block_in", tap("embedded", rows)))).sum()
+
+    hidden = np.asarray((tap("embedded", rows) == 0).all(1))
+    assert 10 < hidden.sum() < 54
+    np.testing.assert_array_equal((jax.grad(loss)(rows) == 0).all(1), hidden)
 
 
 @pytest.mark.parametrize("interventions", [tuple(EACH.values()), (Replicas(count=2),)], ids=["all", "replicas"])
