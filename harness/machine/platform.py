@@ -1,5 +1,6 @@
 """Preparing JAX: its devices, and its cache of compiled programs. Call these functions before anything computes."""
 
+import os
 from pathlib import Path
 
 import jax
@@ -18,8 +19,9 @@ def configure_jax(cache: Path, cpu_devices: int) -> None:
 
 
 def keep_programs(cache: Path) -> None:
-    """Keep compiled programs on disk, in a folder of `cache`."""
-    jax.config.update("jax_compilation_cache_dir", str(cache / "xla"))
+    """Keep compiled programs on disk: in a folder of `cache`, or where JAX's own variable says."""
+    if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
+        jax.config.update("jax_compilation_cache_dir", str(cache / "xla"))
     # Every program is kept, because sweeps of short runs spend their time compiling.
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
