@@ -1,17 +1,28 @@
 """What every test shares: no network, two CPU devices, none of the user's compiled programs and corpora, and the same
 examples of hypothesis in every run (`--hypothesis-profile search` draws others)."""
 
+import atexit
 import contextlib
 import os
+import shutil
+import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
-# JAX reads this when it is first imported, here or in a test's child process; after that the number is fixed.
+# JAX reads these when it is first imported, here or in a test's child process; after that the number is fixed.
 os.environ["JAX_NUM_CPU_DEVICES"] = "2"
-os.environ.pop("JAX_COMPILATION_CACHE_DIR", None)
+if "PYTEST_XDIST_WORKER" not in os.environ:
+    # The programs of this run, for its workers and all their children, and none of an earlier run.
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="isogap-programs-")
+    atexit.register(shutil.rmtree, os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+    os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
+    # Programs of tests run for milliseconds, and without most of LLVM's passes they compile in two thirds of the time.
+    # XLA's own passes, of which memory and layouts come, are the same. Tests of the bits of training use `optimised`.
+    os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 # A process of tests has one core. With a BLAS thread for each core two processes wait for each other: 6 s become 130.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
@@ -28,6 +39,8 @@ with contextlib.suppress(ImportError):
 
 WORKER = os.environ.get("PYTEST_XDIST_WORKER", "").removeprefix("gw")
 CORES = sorted(os.sched_getaffinity(0))
+# Of a worker; it has 2 to 3 GB then. What is compiled again is in the folder of programs.
+MOST_MAPS = 10_000
 # Folders whose tests start several processes.
 MANY = [Path(__file__).parent / "harness" / folder for folder in ("launch", "record")]
 
@@ -52,15 +65,33 @@ def own_core(request: pytest.FixtureRequest) -> None:
     _keep_to({CORES[int(WORKER) % len(CORES)]} if alone else CORES)
 
 
-def _compile_in_a_hurry() -> Iterator[None]:
-    """Compile without most optimisations: two thirds of the time, for programs that run for milliseconds."""
+@pytest.fixture(autouse=True, scope="module")
+def few_programs() -> Iterator[None]:
+    """Drop compiled programs before they are too many: a process ends beyond 65,530 memory maps."""
+    yield
+    with open("/proc/self/maps") as maps:
+        if sum(1 for _ in maps) > MOST_MAPS:
+            import jax
+
+            jax.clear_caches()
+
+
+def _optimise(wanted: bool) -> Iterator[None]:
     import jax
 
     before = jax.config.read("jax_disable_most_optimizations")
-    jax.config.update("jax_disable_most_optimizations", True)
+    jax.config.update("jax_disable_most_optimizations", not wanted)
     yield
     jax.config.update("jax_disable_most_optimizations", before)
 
 
-hurried = pytest.fixture(name="hurried")(_compile_in_a_hurry)
-hurried_module = pytest.fixture(name="hurried_module", scope="module")(_compile_in_a_hurry)
+@pytest.fixture(scope="module")
+def optimised() -> Iterator[None]:
+    """Compile with all optimisations, as users do, what a file of tests compiles in its own process."""
+    yield from _optimise(True)
+
+
+@pytest.fixture
+def hurried() -> Iterator[None]:
+    """Compile without most optimisations in one test of such a file."""
+    yield from _optimise(False)

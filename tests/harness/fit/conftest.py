@@ -3,35 +3,14 @@
 import os
 from pathlib import Path
 
-import jax
 import numpy as np
 import pandas as pd
 import pytest
-from jax.experimental.compilation_cache import compilation_cache
 
 from harness import predict_gap
 
 ROWS = 174
 PUBLIC = Path(os.environ.get("ISOGAP_PUBLIC_DATA", Path(__file__).parents[3] / ".." / "shared" / "data"))
-
-
-@pytest.fixture(autouse=True, scope="module")
-def programs(tmp_path_factory):
-    """One folder of compiled programs for all workers: compiling is what these tests spend their time on."""
-    base = tmp_path_factory.getbasetemp()
-    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "fit_programs"
-    chosen = {
-        "jax_compilation_cache_dir": str(folder),
-        "jax_persistent_cache_min_compile_time_secs": 0.0,
-        "jax_persistent_cache_min_entry_size_bytes": -1,
-    }
-    before = {name: getattr(jax.config, name) for name in chosen}
-    for settings in (chosen, before):
-        for name, value in settings.items():
-            jax.config.update(name, value)
-        compilation_cache.reset_cache()
-        if settings is chosen:
-            yield
 
 
 def _crossing(seed: int, rows: int = ROWS, scatter: float = 0.08) -> pd.DataFrame:
@@ -111,10 +90,3 @@ def _public(name: str) -> pd.DataFrame:
 def public():
     """A table of public runs by its file name; where there is none (they are not the project's) the test is skipped."""
     return _public
-
-
-@pytest.fixture(autouse=True, scope="module")
-def programs_of_one_file():
-    """Drops compiled programs after each file: a process that keeps them all runs out of memory maps (65,530)."""
-    yield
-    jax.clear_caches()

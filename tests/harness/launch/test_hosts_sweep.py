@@ -27,11 +27,9 @@ OTHERS = [
     {"name": "split", "defaults": {"optimizer": "sgd", "lr": 0.3, "tokens": 3200, "keep": "final"}},
     {"name": "undivided", "defaults": {"optimizer": "sgd", "lr": 0.3, "tokens": 1600, "batch": 1}},
 ]
-# What a process does before it begins. Nearly all of its time it compiles: optimised less it is done in two thirds.
+# What a process does before it begins.
 BEFORE = """
-import jax
 from harness.train import hosts
-jax.config.update("jax_disable_most_optimizations", True)
 hosts.LOST_SECONDS, hosts.FAULT_SECONDS = 20, 5.0
 """
 
@@ -41,10 +39,10 @@ def begin(lab, tmp_path, ended_children) -> Callable[..., subprocess.Popen]:
     """One process."""
     child = tmp_path / "child.py"
     child.write_text(BEFORE + lab.child.read_text())
-    hurried = dataclasses.replace(lab, child=child)
+    impatient = dataclasses.replace(lab, child=child)
 
     def start(spec: Path, out: Path, *options: object) -> subprocess.Popen:
-        ended_children.append(hurried.spawn("run", spec, "--out", out, "--cache", lab.cache, *options))
+        ended_children.append(impatient.spawn("run", spec, "--out", out, "--cache", lab.cache, *options))
         return ended_children[-1]
 
     return start
