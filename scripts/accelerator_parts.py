@@ -75,7 +75,7 @@ def resume(left: Left, small: bool) -> Iterator[Row]:
 
     Both use one cache of compiled programs, as a sweep that goes on does.
     """
-    steps, width = (1500, 16) if small else (4000, 128)
+    steps, width = (500, 16) if small else (4000, 128)
     settings = f"context: 64, batch: 8, width: {width}, depth: 2, heads: {width // 16}, tokens: {steps * 512}"
     work = Path(tempfile.mkdtemp(prefix="isogap-accelerator-"))
     sweep = _sweep(work, f"{settings}, domain: api_docs", f"architecture: [{', '.join(ARCHITECTURES)}]")
