@@ -7,6 +7,7 @@ follows from the losses of single tokens, which runs with `keep_losses: true` ke
 import io
 import itertools
 import math
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ from harness.record.status import run_folder
 from harness.record.table import runs_table
 from models.intervention import name_of
 from sweeps.cells import derived, intervention_columns
+from sweeps.config import RunConfig
 from sweeps.errors import InputError
 
 LOSSES = "heldout_losses.npy"
@@ -49,23 +51,48 @@ def ensembles_table(out: Path) -> pd.DataFrame:
 
     InputError if no finished runs kept the losses of their tokens.
     """
-    cells = [cell for cell in read_cells(out, runs_table(out)) if cell.runs[0].probe.keep_losses]
     rows = []
-    for runs in (runs for cell in cells for runs in cell.draws if len(runs) > 1):
+    for runs, losses in _ensembles(out, runs_table(out)):
         run = runs[0]
-        stacked = np.stack([read_losses(run_folder(out, each.run_id)) for each in runs])
         quantities = derived(run, "total")
         settings = {
             "architecture": run.model.architecture, "tokenizer": run.data.tokenizer, "domain": run.data.domain,
             "draw": run.data.draw, **{name: quantities[name] for name in QUANTITIES},
             **{key: v for own in run.interventions for key, v in intervention_columns(run, name_of(own)).items()},
         }  # fmt: skip
-        for size, loss in enumerate(ensemble_losses(stacked.reshape(len(runs), -1)), 1):
-            rows.append({**settings, "members": size, "heldout_loss": float(loss)})
+        rows += [{**settings, "members": size, "heldout_loss": float(loss)} for size, loss in enumerate(losses, 1)]
     if not rows:
         expected = "finished runs with keep_losses: true that differ in their seed"
         raise InputError(out, "runs", "none with several seeds", expected)
     return pd.DataFrame(rows)
+
+
+def ensemble_columns(out: Path, table: pd.DataFrame) -> dict[str, pd.Series]:
+    """Columns for a folder's table of runs: `members` is k for the k-th seed of its cell and draw, and `ensemble_loss`
+    the loss of ensembles of k of these seeds, as in `ensembles_table`; none where no run has one.
+    """
+    found = {
+        run.run_id: (size, float(loss))
+        for runs, losses in _ensembles(out, table)
+        for size, (run, loss) in enumerate(zip(runs, losses, strict=True), 1)
+    }
+    columns = {"members": 0, "ensemble_loss": 1} if found else {}
+    return {
+        name: pd.Series([found[run_id][place] if run_id in found else None for run_id in table["run_id"]], dtype=float)
+        for name, place in columns.items()
+    }
+
+
+def _ensembles(out: Path, table: pd.DataFrame) -> Iterator[tuple[tuple[RunConfig, ...], Float[np.ndarray, " members"]]]:
+    """The finished seeds of each cell and draw that kept their losses, where there are several, and their ensembles'.
+
+    Args:
+        table: the folder's table of runs.
+    """
+    cells = [cell for cell in read_cells(out, table) if cell.runs[0].probe.keep_losses]
+    for runs in (runs for cell in cells for runs in cell.draws if len(runs) > 1):
+        stacked = np.stack([read_losses(run_folder(out, run.run_id)) for run in runs])
+        yield runs, ensemble_losses(stacked.reshape(len(runs), -1))
 
 
 def losses_bytes(losses: Float[np.ndarray, "windows T"]) -> bytes:

@@ -8,6 +8,7 @@ import pandas as pd
 
 from harness.gaps.cells import cell_key
 from harness.gaps.document_losses import DocumentLosses
+from harness.gaps.ensembles import ensemble_columns
 from harness.gaps.estimators import NO_GAP, influences
 from harness.gaps.one_run import finite_or_none, gap_columns
 from harness.gaps.pilot_errors import Expected
@@ -34,7 +35,8 @@ def study_runs(out: Path) -> pd.DataFrame:
     """The table of runs of a study's sweep, with `block`, `document_groups`, `document_parts` and the gaps midway.
 
     A pair of twins has its documents and gaps midway in the row of half `a`; other rows have empty lists. A sweep
-    without twins has `curve_tokens` and `curve_loss` instead (`harness.study.loss_runs`).
+    without twins has `curve_tokens` and `curve_loss` instead (`harness.study.loss_runs`), and `members` and
+    `ensemble_loss` where seeds kept the losses of their tokens (`harness.gaps.ensembles.ensemble_columns`).
 
     Raises:
         InputError: a folder that holds no sweep, or whose record is damaged.
@@ -44,7 +46,7 @@ def study_runs(out: Path) -> pd.DataFrame:
     blocks = {run.run_id: of_cell[cell_key(run)] for run in read_configs(out)}
     if not any(run.data.half for run in read_configs(out)):
         table.insert(1, BLOCK, [blocks[run_id] for run_id in table["run_id"]])
-        return table.assign(**curves_of_runs(out, table["run_id"].tolist()))
+        return table.assign(**curves_of_runs(out, table["run_id"].tolist()), **ensemble_columns(out, table))
     rows, _ = roles_for_runs(table, "twin")
     nothing = {GROUPS: np.zeros(0, np.int32), PARTS: np.zeros(0, np.float32), **dict.fromkeys(MIDWAY)}
     measured = {of_run[0].run_id: _of_documents(*of_run) for of_run in losses_of_gaps(rows, out)}

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import yaml
 
-from harness.gaps.ensembles import ensemble_losses, ensembles_table
+from harness.gaps.ensembles import ensemble_columns, ensemble_losses, ensembles_table
 from harness.record.table import runs_table
 from sweeps.errors import InputError
 
@@ -40,9 +40,14 @@ def test_a_sweep_of_seeds_has_ensembles(lab, tmp_path, isogap):
     table = ensembles_table(out)
     losses = table["heldout_loss"].to_numpy()
     assert list(table["members"]) == [1, 2, 3] and np.all(np.diff(losses) < 0)
-    assert losses[0] == pytest.approx(runs_table(out)["heldout_loss"].to_numpy()[:3].mean(), rel=1e-5)
+    runs = runs_table(out)
+    assert losses[0] == pytest.approx(runs["heldout_loss"].to_numpy()[:3].mean(), rel=1e-5)
+    columns = ensemble_columns(out, runs)
+    assert columns["members"][:3].tolist() == [1, 2, 3] and columns["members"][3:].isna().all()
+    assert columns["ensemble_loss"][:3].tolist() == losses.tolist()
 
 
 def test_a_sweep_without_kept_losses_has_none(finished):
     with pytest.raises(InputError, match="keep_losses: true"):
         ensembles_table(finished)
+    assert ensemble_columns(finished, runs_table(finished)) == {}
