@@ -1,0 +1,296 @@
+"""The study of ensembles: the mean prediction of models that read the same few tokens many times.
+
+Kim et al. 2025 (arXiv 2509.14786) claim that the loss of K independent models falls as 1/K towards an asymptote below
+that of one model of any size, and that this is worth several times as many unique tokens. The rules are those of
+`sweeps/studies/ensembles/design.md`.
+"""
+
+import functools
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float
+from numpy.typing import ArrayLike
+from scipy.optimize import minimize_scalar
+
+from harness.fit.gap_law.rulings import JudgedClaim, Measured
+from harness.study.contrasts import NOT_KNOWN, Interval95, mean_interval
+from harness.study.loss_runs import ended_runs
+from harness.study.loss_verdict import LossVerdict, StudyFigure, count_of_words, within
+from harness.study.loss_worlds import NO, OPEN, RUN_ERROR, YES, LossWorld
+from harness.study.paper import Paper
+from harness.study.plots import Series, series_figure
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+# The power of the members that is claimed, how far from it still agrees, and the fewest members that show one.
+POWER, SAME_POWER, FEWEST = 1.0, 0.25, 6
+# By how much log loss is to be lower, and what no difference of log losses is beyond.
+LOWER, MOST = 0.01, 1.0
+# How many unique tokens for each of one model's an ensemble is to be worth, at least and at most; and what the paper's
+# ensembles are worth over its best single models, 5.17/2.29. Two of these agree to a factor of 2.
+WORTH, MOST_WORTH, PUBLISHED_WORTH, SAME_WORTH = 1.25, 64.0, 5.17 / 2.29, 2.0
+# So many small models have as many parameters as the largest one.
+PARTS = 4
+# The standard deviation of log loss between texts in simulated worlds. Between draws of the study `repetition` it was
+# 0.027, and those differ in their seeds, too.
+TEXT_ERROR = 0.02
+
+
+class Members(NamedTuple):
+    """The law L = asymptote + gain/K^power of ensembles of K members."""
+
+    asymptote: float
+    gain: float
+    power: float
+
+
+def members_law(members: Float[np.ndarray, "sizes"], loss: Float[np.ndarray, "sizes"]) -> Members:
+    """Fit the law by least squares to the losses of ensembles of more than three sizes."""
+
+    def at(power: float) -> tuple[float, Float[np.ndarray, "2"]]:
+        design = np.column_stack([np.ones(len(members)), members**-power])
+        found = np.linalg.lstsq(design, loss, rcond=None)[0]
+        return float(np.sum((loss - design @ found) ** 2)), found
+
+    power = float(minimize_scalar(lambda power: at(power)[0], bounds=(0.05, 4.0), method="bounded").x)
+    asymptote, gain = at(power)[1]
+    return Members(float(asymptote), float(gain), power)
+
+
+def ratio(first: Interval95, second: Interval95) -> Interval95:
+    """The ratio of two independent numbers, with errors to first order; the halves of their intervals add in squares.
+
+    Not known where the second may be 0.
+    """
+    if first.estimate is None or second.estimate is None or second.low is None or second.low <= 0:
+        return NOT_KNOWN
+    value = first.estimate / second.estimate
+    if first.low is None:
+        return Interval95(value, None, None)
+    half = math.hypot(first.estimate - first.low, value * (second.estimate - second.low)) / second.estimate
+    return Interval95(value, value - half, value + half)
+
+
+def _judge_ensembles(runs: pd.DataFrame) -> LossVerdict:
+    ended = ended_runs(runs)
+    for name in ("members", "ensemble_loss"):
+        ended = ended if name in ended else ended.assign(**{name: math.nan})
+    ended = ended.assign(N=ended["N_nonembedding"].astype(float), log_loss=np.log(ended["L"]))
+    cells = ended.groupby(["N", "weight_decay", "U", "draw"])["log_loss"].mean().reset_index()
+    pools, singles = _pools(ended), cells.loc[cells["U"] == cells["U"].min()]
+    worth = _worth(pools, cells)
+    claims = _claims(pools, singles, worth)
+    gain = mean_interval(pools["one"] - pools["all"]).estimate
+    said = "are not known" if gain is None else f"lower the loss by {-math.expm1(-gain):.1%}"
+    headline = f"Ensembles {said}: {count_of_words(claims)}."
+    tables = {
+        "ensembles: log losses of one member, of all, at the asymptote; power of the members": _pool_rows(pools),
+        "log loss of one model": _single_rows(cells),
+        "unique tokens that an ensemble is worth, for each of one model's": _worth_rows(worth),
+    }
+    drawings = {}
+    if len(pools):
+        drawings["members"] = StudyFigure(
+            "The loss of ensembles against the number of members, for each size of the members, and the best single"
+            " model of any size; means over texts.",
+            functools.partial(_members_figure, pools, singles),
+        )
+        drawings["total"] = StudyFigure(
+            "The loss against the parameters of all members together: ensembles of models of one size, and single"
+            " models at the better weight decay; means over texts.",
+            functools.partial(_total_figure, pools, singles),
+        )
+    notes = (
+        f"{len(ended)} finished runs. The probabilities of members are averaged; the paper averages logits.",
+        "Intervals are over draws of text, which all arms of few tokens share.",
+    )
+    return LossVerdict(headline, claims, tables, notes, drawings)
+
+
+def _pools(ended: pd.DataFrame) -> pd.DataFrame:
+    """A row for each size and draw that has ensembles.
+
+    `logs` are the log losses of ensembles of 1, 2, ... all members, `one` and `all` the first and the last, `power` and
+    `limit` the law's power and its asymptote's log, nan where members are few.
+    """
+    names = ["N", "weight_decay", "draw", "members", "one", "all", "limit", "power", "logs"]
+    rows = []
+    known = ended.dropna(subset=["ensemble_loss"]).sort_values("members")
+    for key, own in known.groupby(names[:3]):
+        members, loss = own["members"].to_numpy(float), own["ensemble_loss"].to_numpy(float)
+        if len(members) > 1 and np.array_equal(members, np.arange(1, len(members) + 1)):
+            law = members_law(members, loss) if len(members) >= FEWEST else Members(math.nan, math.nan, math.nan)
+            logs, limit = np.log(loss), math.log(law.asymptote) if law.asymptote > 0 else math.nan
+            rows.append((*key, len(members), logs[0], logs[-1], limit, law.power, logs))
+    return pd.DataFrame(rows, columns=names)
+
+
+def _worth(pools: pd.DataFrame, cells: pd.DataFrame) -> pd.DataFrame:
+    """For each size the log of how many unique tokens, for each of one model's, its ensembles are worth.
+
+    One model that reads more unique tokens, each as often, has log loss a - b log U, so that a gain of g in log loss is
+    worth a factor exp(g/b). Both are means over draws. `members` is infinite for the asymptote.
+    """
+    rows = []
+    for (n, decay), own in pools.groupby(["N", "weight_decay"]):
+        usual = cells.loc[(cells["N"] == n) & (cells["weight_decay"] == decay)]
+        ladders = [each for _, each in usual.groupby("draw") if each["U"].nunique() > 1]
+        falls = mean_interval([-np.polyfit(np.log(each["U"]), each["log_loss"], 1)[0] for each in ladders])
+        for members, column in ((float(own["members"].max()), "all"), (math.inf, "limit")):
+            gain = mean_interval((own["one"] - own[column]).dropna())
+            if falls.estimate is not None and gain.estimate is not None:
+                rows.append((n, members, gain.estimate, falls.estimate, ratio(gain, falls)))
+    return pd.DataFrame(rows, columns=["N", "members", "gain", "falls", "log_worth"])
+
+
+def _mean_worth(worth: pd.DataFrame) -> Interval95:
+    """The mean log worth over sizes; sizes share their texts, so that the halves of intervals are averaged, too."""
+    known = [each for each in worth["log_worth"] if each.low is not None]
+    return Interval95(*(float(np.mean(ends)) for ends in zip(*known, strict=True))) if known else NOT_KNOWN
+
+
+def _best(rows: pd.DataFrame, by: list[str], column: str) -> "pd.Series[float]":
+    """By draw: the column in that group whose mean over draws is lowest, of the groups that have the most draws."""
+    known = rows.dropna(subset=[column])
+    if known.empty:
+        return pd.Series(dtype=float)
+    found = known.groupby(by)[column].agg(["size", "mean"]).reset_index()
+    best = found.sort_values(["size", "mean"], ascending=[False, True]).head(1)
+    return known.merge(best[by], on=by).set_index("draw")[column]
+
+
+def _less(first: "pd.Series[float]", second: "pd.Series[float]") -> Interval95:
+    """The mean over draws of the difference of two numbers."""
+    return mean_interval((first - second).dropna())
+
+
+def _parts(pools: pd.DataFrame, largest: float) -> "pd.Series[float]":
+    """By draw: the log loss of PARTS models that together have as many parameters as the largest model, within 20 %."""
+    own = pools.loc[(pools["members"] >= PARTS) & (np.abs(np.log(pools["N"] * PARTS / largest)) < math.log(1.2))]
+    return pd.Series([logs[PARTS - 1] for logs in own["logs"]], own["draw"], dtype=float)
+
+
+def _claims(pools: pd.DataFrame, singles: pd.DataFrame, worth: pd.DataFrame) -> tuple[JudgedClaim, ...]:
+    power = mean_interval(pools.dropna(subset=["power"]).groupby("draw")["power"].mean())
+    falls = Measured("power of the members", POWER, SAME_POWER, *power)
+    best_model = _best(singles, ["N", "weight_decay"], "log_loss")
+    found = _less(_best(pools, ["N"], "limit"), best_model)
+    lower = within("log asymptote of ensembles less log loss of the best model", -MOST, -LOWER, found[0], found[1:])
+    found = _mean_worth(worth.loc[np.isfinite(worth["members"].astype(float))])
+    more = within("log of the unique tokens that all members are worth", math.log(WORTH), math.log(MOST_WORTH),
+                  found[0], found[1:])  # fmt: skip
+    found = _mean_worth(worth.loc[np.isinf(worth["members"].astype(float))])
+    same = Measured("log of the unique tokens that the asymptote is worth", math.log(PUBLISHED_WORTH),
+                    math.log(SAME_WORTH), *found)  # fmt: skip
+    largest = singles.loc[singles["N"] == singles["N"].max()]
+    found = _less(_parts(pools, float(singles["N"].max())), _best(largest, ["weight_decay"], "log_loss"))
+    equal = within(f"log loss of {PARTS} models less that of one as large", -MOST, -LOWER, found[0], found[1:])
+    draws = f"{pools['draw'].nunique()} draws of text"
+    return (
+        JudgedClaim("EN-1", "the loss of K members falls as 1/K", falls.ruling, draws, (falls,),
+                    f"The mean over sizes with at least {FEWEST} members."),
+        JudgedClaim("EN-2", "the asymptote of ensembles is below the loss of any single model", lower.ruling, draws,
+                    (lower,), "Size and weight decay are the best of each."),
+        JudgedClaim("EN-3", f"an ensemble is worth {WORTH} times as many unique tokens as one model, or more",
+                    more.ruling, draws, (more,), "The mean over sizes."),
+        JudgedClaim("EN-4", f"the asymptote is worth {PUBLISHED_WORTH:.2f} times as many unique tokens", same.ruling,
+                    draws, (same,), "The mean over sizes."),
+        JudgedClaim("EN-5", f"{PARTS} models are better than one of as many parameters", equal.ruling, draws, (equal,),
+                    "The larger one has the better weight decay."),
+    )  # fmt: skip
+
+
+def _pool_rows(pools: pd.DataFrame) -> list[dict[str, Any]]:
+    told = []
+    for n, own in pools.groupby("N"):
+        row = {"N": int(n), "draws": len(own), "members": int(own["members"].max())}
+        told.append(row | {name: float(own[name].mean()) for name in ("one", "all", "limit", "power")})
+    return told
+
+
+def _single_rows(cells: pd.DataFrame) -> list[dict[str, Any]]:
+    told = []
+    for (n, decay, unique), own in cells.groupby(["N", "weight_decay", "U"]):
+        mean, low, high = mean_interval(own["log_loss"])
+        told.append({"N": int(n), "weight decay": decay, "U": int(unique), "draws": len(own), "mean": mean, "low": low,
+                     "high": high})  # fmt: skip
+    return told
+
+
+def _worth_rows(worth: pd.DataFrame) -> list[dict[str, Any]]:
+    told = []
+    for _, row in worth.iterrows():
+        factor, low, high = (None if each is None else math.exp(each) for each in row["log_worth"])
+        members = "all to come" if math.isinf(row["members"]) else str(int(row["members"]))
+        told.append({"N": int(row["N"]), "members": members, "gain": row["gain"], "fall by log U": row["falls"],
+                     "worth": factor, "low": low, "high": high})  # fmt: skip
+    return told
+
+
+def _mean_curves(pools: pd.DataFrame) -> list[tuple[float, Float[np.ndarray, "members"]]]:
+    """Of each size the losses of ensembles of 1, 2, ... members, geometric means over draws."""
+    shortest = pools.groupby("N")["members"].min()
+    return [
+        (float(n), np.exp(np.mean([logs[: shortest[n]] for logs in own["logs"]], axis=0)))
+        for n, own in pools.groupby("N")
+    ]
+
+
+def _members_figure(pools: pd.DataFrame, singles: pd.DataFrame) -> "Figure":
+    curves = {f"members of N = {n:,.0f}": Series(np.arange(len(loss)) + 1, loss) for n, loss in _mean_curves(pools)}
+    level = {"best single model": float(np.exp(_best(singles, ["N", "weight_decay"], "log_loss").mean()))}
+    ticks = {1.0: "1", 2.0: "2", 4.0: "4", 8.0: "8"}
+    return series_figure(curves, "members K", "loss, nats per token", log_x=True, levels=level, ticks=ticks)
+
+
+def _total_figure(pools: pd.DataFrame, singles: pd.DataFrame) -> "Figure":
+    curves = {
+        f"members of N = {n:,.0f}": Series(n * (np.arange(len(loss)) + 1), loss) for n, loss in _mean_curves(pools)
+    }
+    best = [(n, np.exp(_best(own, ["weight_decay"], "log_loss").mean())) for n, own in singles.groupby("N")]
+    size, loss = np.transpose(best)
+    curves["single models"] = Series(size, loss, line="--")
+    return series_figure(curves, "parameters of all members", "loss, nats per token", log_x=True)
+
+
+def _world(id_: str, truth: str, gain: float, power: float, falls: float, *words: Sequence[Any]) -> LossWorld:
+    """A world whose ensembles of K members have a log loss lower than one model's by gain (1 - K^-power).
+
+    Args:
+        falls: the fall of one model's log loss by log U.
+    """
+
+    def loss(runs: pd.DataFrame, tokens: Float[np.ndarray, "rows"]) -> Float[np.ndarray, "rows"]:
+        n, unique = runs["N_nonembedding"].to_numpy(float), runs["U"].to_numpy(float)
+        started = (tokens / runs["D"].to_numpy(float)) ** -0.1
+        keys = [*zip(runs["U"].astype(int), runs["draw"].astype(int), strict=True)]
+        texts = {key: math.exp(TEXT_ERROR * np.random.default_rng(key).standard_normal()) for key in set(keys)}
+        return 2.55 * (n / 3e4) ** -0.02 * (unique / 32768) ** -falls * started * [texts[key] for key in keys]
+
+    def measured(runs: pd.DataFrame, errors: Float[np.ndarray, "rows"]) -> dict[str, ArrayLike]:
+        pool = [runs[name] for name in ("N_nonembedding", "weight_decay", "U", "draw")]
+        members = runs.groupby(pool).cumcount().to_numpy() + 1.0
+        members[~runs["block"].str.startswith("members")] = math.nan
+        # The members of a pool have their text in common, and its ensembles nearly all of their error.
+        error = RUN_ERROR * pd.Series(errors, runs.index).groupby(pool).transform("first").to_numpy() + 2e-4 * errors
+        ensembles = loss(runs, runs["D"].to_numpy(float)) * np.exp(error - gain * (1 - members**-power))
+        return {"members": members, "ensemble_loss": ensembles}
+
+    return LossWorld(id_, truth, loss, {f"EN-{number}": word for number, word in enumerate(words, 1)}, measured)
+
+
+_WORLDS = (
+    _world("published", "the gain of ensembles falls as 1/K, and is worth 2.26 times as many unique tokens",
+           0.09, 1.0, 0.11, (YES,), (YES,), (YES,), (YES, OPEN), (YES,)),
+    _world("slow", "the gain falls as the root of K, and is worth five times as many unique tokens",
+           0.16, 0.5, 0.10, (NO,), (YES,), (YES,), (NO, OPEN), (YES,)),
+    _world("alike", "members err alike, so that ensembles gain next to nothing",
+           0.01, 1.0, 0.11, (YES, OPEN), (NO,), (NO,), (NO,), (NO,)),
+)  # fmt: skip
+
+ENSEMBLES = Paper(_judge_ensembles, _WORLDS)
