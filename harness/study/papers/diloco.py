@@ -145,9 +145,10 @@ def _best_batches(batches: pd.DataFrame) -> pd.DataFrame:
     both of the best batches are at the same end of those that were tried.
     """
     tried, rows = batches["B"].nunique(), []
-    for (m, draw), own in batches.sort_values("B").groupby(["M", "draw"]):
+    for _, own in batches.sort_values("B").groupby(["M", "draw"]):
         if len(own) == tried >= 3:
             size, loss = np.log2(own["B"].to_numpy(float)), own["log_loss"].to_numpy()
+            m, draw = own["M"].iloc[0], own["draw"].iloc[0]
             rows.append((m, draw, best_batch(size, loss), loss[-1] - loss[0]))
     found = pd.DataFrame(rows, columns=["M", "draw", "best", "rise"])
     both = found.merge(found.loc[found["M"] == 0].drop(columns="M"), on="draw", suffixes=("", "_parallel"))
@@ -157,18 +158,19 @@ def _best_batches(batches: pd.DataFrame) -> pd.DataFrame:
 
 def _over_draws(rows: pd.DataFrame, column: str) -> Interval95:
     """The mean of a column over draws, of which each is averaged first."""
-    return mean_interval(rows.dropna(subset=[column]).groupby("draw")[column].mean())
+    means = rows.dropna(subset=[column]).groupby("draw").agg(mean=(column, "mean"))
+    return mean_interval(means["mean"].to_numpy(float))
 
 
 def _growth_with_steps(cadence: pd.DataFrame) -> tuple[Interval95, Interval95]:
     """The slope of log loss in log2 H beyond H = 1, and log loss at H = 1 less the highest of the others."""
     tried, rows = cadence["H"].nunique(), []
-    for (draw, _), own in cadence.groupby(["draw", "M"]):
+    for _, own in cadence.groupby(["draw", "M"]):
         later = own.loc[own["H"] > 1]
         if len(own) == tried >= 3 and len(later) < len(own):
             slope = np.polyfit(np.log2(later["H"].to_numpy(float)), later["log_loss"], 1)[0]
             first = own.loc[own["H"] == 1, "log_loss"].iloc[0]
-            rows.append((draw, slope, first - later["log_loss"].max()))
+            rows.append((own["draw"].iloc[0], slope, first - later["log_loss"].max()))
     found = pd.DataFrame(rows, columns=["draw", "slope", "first"])
     return (_over_draws(found, "slope"), _over_draws(found, "first")) if rows else (NOT_KNOWN, NOT_KNOWN)
 
@@ -241,8 +243,8 @@ def _ladder_figure(effects: pd.DataFrame) -> "Figure":
 def _batches_figure(batches: pd.DataFrame) -> "Figure":
     series = {}
     for m, own in batches.groupby("M"):
-        mean = np.exp(own.groupby("B")["log_loss"].mean())
-        series["data-parallel" if m == 0 else f"DiLoCo, M = {m}"] = Series(mean.index, mean)
+        mean = own.groupby("B").agg(mean=("log_loss", "mean"))["mean"]
+        series["data-parallel" if m == 0 else f"DiLoCo, M = {m}"] = Series(mean.index, np.exp(mean.to_numpy(float)))
     ticks = {float(b): f"{b:,.0f}" for b in sorted(batches["B"].unique())}
     return series_figure(series, "batch, tokens", "loss, nats per token", log_x=True, ticks=ticks)
 

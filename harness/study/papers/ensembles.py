@@ -7,7 +7,6 @@ that of one model of any size, and that this is worth several times as many uniq
 
 import functools
 import math
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -16,7 +15,7 @@ from jaxtyping import Float
 from numpy.typing import ArrayLike
 from scipy.optimize import minimize_scalar
 
-from harness.fit.gap_law.rulings import JudgedClaim, Measured
+from harness.fit.gap_law.rulings import JudgedClaim, Measured, Ruling
 from harness.study.contrasts import NOT_KNOWN, Interval95, mean_interval
 from harness.study.loss_runs import ended_runs
 from harness.study.loss_verdict import LossVerdict, StudyFigure, count_of_words, within
@@ -35,7 +34,7 @@ LOWER, MOST = 0.01, 1.0
 # ensembles are worth over its best single models, 5.17/2.29. Two of these agree to a factor of 2.
 WORTH, MOST_WORTH, PUBLISHED_WORTH, SAME_WORTH = 1.25, 64.0, 5.17 / 2.29, 2.0
 # So many small models have as many parameters as the largest one.
-PARTS = 4
+EQUAL_PARTS = 4
 # The standard deviation of log loss between texts in simulated worlds. Between draws of the study `repetition` it was
 # 0.027, and those differ in their seeds, too.
 TEXT_ERROR = 0.02
@@ -57,9 +56,28 @@ def members_law(members: Float[np.ndarray, "sizes"], loss: Float[np.ndarray, "si
         found = np.linalg.lstsq(design, loss, rcond=None)[0]
         return float(np.sum((loss - design @ found) ** 2)), found
 
-    power = float(minimize_scalar(lambda power: at(power)[0], bounds=(0.05, 4.0), method="bounded").x)
-    asymptote, gain = at(power)[1]
-    return Members(float(asymptote), float(gain), power)
+    lowest: Any = minimize_scalar(lambda power: at(power)[0], bounds=(0.05, 4.0), method="bounded")
+    asymptote, gain = at(float(lowest.x))[1]
+    return Members(float(asymptote), float(gain), float(lowest.x))
+
+
+class Worth(NamedTuple):
+    """The log of how many unique tokens, for each of one model's, an ensemble is worth.
+
+    One model that reads more unique tokens, each as often, has log loss a - b log U, so that a gain of g in log loss is
+    worth a factor exp(g/b). Both are means over draws.
+
+    Attributes:
+        n, members: parameters of a member, and their number; infinite for the asymptote.
+        gain, falls: g and b.
+        log_worth: g/b.
+    """
+
+    n: float
+    members: float
+    gain: Interval95
+    falls: Interval95
+    log_worth: Interval95
 
 
 def ratio(first: Interval95, second: Interval95) -> Interval95:
@@ -81,11 +99,11 @@ def _judge_ensembles(runs: pd.DataFrame) -> LossVerdict:
     for name in ("members", "ensemble_loss"):
         ended = ended if name in ended else ended.assign(**{name: math.nan})
     ended = ended.assign(N=ended["N_nonembedding"].astype(float), log_loss=np.log(ended["L"]))
-    cells = ended.groupby(["N", "weight_decay", "U", "draw"])["log_loss"].mean().reset_index()
+    cells = ended.groupby(["N", "weight_decay", "U", "draw"], as_index=False).agg(log_loss=("log_loss", "mean"))
     pools, singles = _pools(ended), cells.loc[cells["U"] == cells["U"].min()]
     worth = _worth(pools, cells)
     claims = _claims(pools, singles, worth)
-    gain = mean_interval(pools["one"] - pools["all"]).estimate
+    gain = mean_interval(_known(pools["one"] - pools["all"])).estimate
     said = "are not known" if gain is None else f"lower the loss by {-math.expm1(-gain):.1%}"
     headline = f"Ensembles {said}: {count_of_words(claims)}."
     tables = {
@@ -121,75 +139,83 @@ def _pools(ended: pd.DataFrame) -> pd.DataFrame:
     names = ["N", "weight_decay", "draw", "members", "one", "all", "limit", "power", "logs"]
     rows = []
     known = ended.dropna(subset=["ensemble_loss"]).sort_values("members")
-    for key, own in known.groupby(names[:3]):
+    for _, own in known.groupby(names[:3]):
         members, loss = own["members"].to_numpy(float), own["ensemble_loss"].to_numpy(float)
         if len(members) > 1 and np.array_equal(members, np.arange(1, len(members) + 1)):
             law = members_law(members, loss) if len(members) >= FEWEST else Members(math.nan, math.nan, math.nan)
             logs, limit = np.log(loss), math.log(law.asymptote) if law.asymptote > 0 else math.nan
-            rows.append((*key, len(members), logs[0], logs[-1], limit, law.power, logs))
+            rows.append((*_shared(own, *names[:3]), len(members), logs[0], logs[-1], limit, law.power, logs))
     return pd.DataFrame(rows, columns=names)
 
 
-def _worth(pools: pd.DataFrame, cells: pd.DataFrame) -> pd.DataFrame:
-    """For each size the log of how many unique tokens, for each of one model's, its ensembles are worth.
+def _shared(rows: pd.DataFrame, *names: str) -> tuple[float, ...]:
+    """What the rows of a group share in these columns."""
+    return tuple(float(rows[name].to_numpy(float)[0]) for name in names)
 
-    One model that reads more unique tokens, each as often, has log loss a - b log U, so that a gain of g in log loss is
-    worth a factor exp(g/b). Both are means over draws. `members` is infinite for the asymptote.
-    """
-    rows = []
-    for (n, decay), own in pools.groupby(["N", "weight_decay"]):
+
+def _known(values: ArrayLike) -> Float[np.ndarray, "known"]:
+    found = np.asarray(values, float)
+    return found[np.isfinite(found)]
+
+
+def _worth(pools: pd.DataFrame, cells: pd.DataFrame) -> list[Worth]:
+    """What the ensembles of each size are worth in unique tokens: those of all members, and the asymptote."""
+    found = []
+    for _, own in pools.groupby(["N", "weight_decay"]):
+        n, decay = _shared(own, "N", "weight_decay")
         usual = cells.loc[(cells["N"] == n) & (cells["weight_decay"] == decay)]
         ladders = [each for _, each in usual.groupby("draw") if each["U"].nunique() > 1]
         falls = mean_interval([-np.polyfit(np.log(each["U"]), each["log_loss"], 1)[0] for each in ladders])
-        for members, column in ((float(own["members"].max()), "all"), (math.inf, "limit")):
-            gain = mean_interval((own["one"] - own[column]).dropna())
-            if falls.estimate is not None and gain.estimate is not None:
-                rows.append((n, members, gain.estimate, falls.estimate, ratio(gain, falls)))
-    return pd.DataFrame(rows, columns=["N", "members", "gain", "falls", "log_worth"])
+        for members, column in ((*_shared(own, "members"), "all"), (math.inf, "limit")):
+            gain = mean_interval(_known(own["one"] - own[column]))
+            found.append(Worth(n, members, gain, falls, ratio(gain, falls)))
+    return found
 
 
-def _mean_worth(worth: pd.DataFrame) -> Interval95:
+def _mean_worth(worth: list[Worth]) -> Interval95:
     """The mean log worth over sizes; sizes share their texts, so that the halves of intervals are averaged, too."""
-    known = [each for each in worth["log_worth"] if each.low is not None]
-    return Interval95(*(float(np.mean(ends)) for ends in zip(*known, strict=True))) if known else NOT_KNOWN
+    known = [each.log_worth for each in worth if each.log_worth.low is not None]
+    return Interval95(*np.mean(np.asarray(known, float), axis=0).tolist()) if known else NOT_KNOWN
 
 
-def _best(rows: pd.DataFrame, by: list[str], column: str) -> "pd.Series[float]":
+def _best(rows: pd.DataFrame, by: list[str], column: str) -> pd.Series:
     """By draw: the column in that group whose mean over draws is lowest, of the groups that have the most draws."""
     known = rows.dropna(subset=[column])
     if known.empty:
         return pd.Series(dtype=float)
     found = known.groupby(by)[column].agg(["size", "mean"]).reset_index()
     best = found.sort_values(["size", "mean"], ascending=[False, True]).head(1)
-    return known.merge(best[by], on=by).set_index("draw")[column]
+    chosen = known.merge(best[by], on=by)
+    return pd.Series(chosen[column].to_numpy(float), chosen["draw"])
 
 
-def _less(first: "pd.Series[float]", second: "pd.Series[float]") -> Interval95:
+def _less(first: pd.Series, second: pd.Series) -> Interval95:
     """The mean over draws of the difference of two numbers."""
-    return mean_interval((first - second).dropna())
+    return mean_interval(_known(first - second))
 
 
-def _parts(pools: pd.DataFrame, largest: float) -> "pd.Series[float]":
-    """By draw: the log loss of PARTS models that together have as many parameters as the largest model, within 20 %."""
-    own = pools.loc[(pools["members"] >= PARTS) & (np.abs(np.log(pools["N"] * PARTS / largest)) < math.log(1.2))]
-    return pd.Series([logs[PARTS - 1] for logs in own["logs"]], own["draw"], dtype=float)
+def _parts(pools: pd.DataFrame, largest: float) -> pd.Series:
+    """By draw: the log loss of EQUAL_PARTS models with as many parameters, within 20 %, as the largest model has."""
+    equal = np.abs(np.log(pools["N"] * EQUAL_PARTS / largest)) < math.log(1.2)
+    own = pools.loc[equal & (pools["members"] >= EQUAL_PARTS)]
+    return pd.Series([logs[EQUAL_PARTS - 1] for logs in own["logs"]], own["draw"], dtype=float)
 
 
-def _claims(pools: pd.DataFrame, singles: pd.DataFrame, worth: pd.DataFrame) -> tuple[JudgedClaim, ...]:
-    power = mean_interval(pools.dropna(subset=["power"]).groupby("draw")["power"].mean())
+def _claims(pools: pd.DataFrame, singles: pd.DataFrame, worth: list[Worth]) -> tuple[JudgedClaim, ...]:
+    power = mean_interval(_known(pools.groupby("draw").agg(power=("power", "mean"))["power"]))
     falls = Measured("power of the members", POWER, SAME_POWER, *power)
     best_model = _best(singles, ["N", "weight_decay"], "log_loss")
     found = _less(_best(pools, ["N"], "limit"), best_model)
     lower = within("log asymptote of ensembles less log loss of the best model", -MOST, -LOWER, found[0], found[1:])
-    found = _mean_worth(worth.loc[np.isfinite(worth["members"].astype(float))])
+    found = _mean_worth([each for each in worth if math.isfinite(each.members)])
     more = within("log of the unique tokens that all members are worth", math.log(WORTH), math.log(MOST_WORTH),
                   found[0], found[1:])  # fmt: skip
-    found = _mean_worth(worth.loc[np.isinf(worth["members"].astype(float))])
+    found = _mean_worth([each for each in worth if math.isinf(each.members)])
     same = Measured("log of the unique tokens that the asymptote is worth", math.log(PUBLISHED_WORTH),
                     math.log(SAME_WORTH), *found)  # fmt: skip
     largest = singles.loc[singles["N"] == singles["N"].max()]
-    found = _less(_parts(pools, float(singles["N"].max())), _best(largest, ["weight_decay"], "log_loss"))
-    equal = within(f"log loss of {PARTS} models less that of one as large", -MOST, -LOWER, found[0], found[1:])
+    found = _less(_parts(pools, np.max(singles["N"].to_numpy(float))), _best(largest, ["weight_decay"], "log_loss"))
+    equal = within(f"log loss of {EQUAL_PARTS} models less that of one as large", -MOST, -LOWER, found[0], found[1:])
     draws = f"{pools['draw'].nunique()} draws of text"
     return (
         JudgedClaim("EN-1", "the loss of K members falls as 1/K", falls.ruling, draws, (falls,),
@@ -200,50 +226,53 @@ def _claims(pools: pd.DataFrame, singles: pd.DataFrame, worth: pd.DataFrame) -> 
                     more.ruling, draws, (more,), "The mean over sizes."),
         JudgedClaim("EN-4", f"the asymptote is worth {PUBLISHED_WORTH:.2f} times as many unique tokens", same.ruling,
                     draws, (same,), "The mean over sizes."),
-        JudgedClaim("EN-5", f"{PARTS} models are better than one of as many parameters", equal.ruling, draws, (equal,),
-                    "The larger one has the better weight decay."),
+        JudgedClaim("EN-5", f"{EQUAL_PARTS} models are better than one of as many parameters", equal.ruling, draws,
+                    (equal,), "The larger one has the better weight decay."),
     )  # fmt: skip
 
 
 def _pool_rows(pools: pd.DataFrame) -> list[dict[str, Any]]:
     told = []
-    for n, own in pools.groupby("N"):
-        row = {"N": int(n), "draws": len(own), "members": int(own["members"].max())}
-        told.append(row | {name: float(own[name].mean()) for name in ("one", "all", "limit", "power")})
+    for _, own in pools.groupby("N"):
+        row = {"N": int(_shared(own, "N")[0]), "draws": len(own), "members": int(_shared(own, "members")[0])}
+        means = {name: float(np.mean(own[name].to_numpy(float))) for name in ("one", "all", "limit", "power")}
+        told.append(row | means)
     return told
 
 
 def _single_rows(cells: pd.DataFrame) -> list[dict[str, Any]]:
     told = []
-    for (n, decay, unique), own in cells.groupby(["N", "weight_decay", "U"]):
-        mean, low, high = mean_interval(own["log_loss"])
-        told.append({"N": int(n), "weight decay": decay, "U": int(unique), "draws": len(own), "mean": mean, "low": low,
-                     "high": high})  # fmt: skip
+    for _, own in cells.groupby(["N", "weight_decay", "U"]):
+        n, decay, unique = _shared(own, "N", "weight_decay", "U")
+        mean, low, high = mean_interval(own["log_loss"].to_numpy(float))
+        row = {"N": int(n), "weight decay": decay, "U": int(unique), "draws": len(own)}
+        told.append(row | {"mean": mean, "low": low, "high": high})
     return told
 
 
-def _worth_rows(worth: pd.DataFrame) -> list[dict[str, Any]]:
+def _worth_rows(worth: list[Worth]) -> list[dict[str, Any]]:
     told = []
-    for _, row in worth.iterrows():
-        factor, low, high = (None if each is None else math.exp(each) for each in row["log_worth"])
-        members = "all to come" if math.isinf(row["members"]) else str(int(row["members"]))
-        told.append({"N": int(row["N"]), "members": members, "gain": row["gain"], "fall by log U": row["falls"],
-                     "worth": factor, "low": low, "high": high})  # fmt: skip
+    for each in worth:
+        factor, low, high = (None if value is None else math.exp(value) for value in each.log_worth)
+        members = "asymptote" if math.isinf(each.members) else f"{each.members:.0f}"
+        row = {"N": int(each.n), "members": members, "gain": each.gain.estimate, "fall by log U": each.falls.estimate}
+        told.append(row | {"worth": factor, "low": low, "high": high})
     return told
 
 
 def _mean_curves(pools: pd.DataFrame) -> list[tuple[float, Float[np.ndarray, "members"]]]:
     """Of each size the losses of ensembles of 1, 2, ... members, geometric means over draws."""
-    shortest = pools.groupby("N")["members"].min()
-    return [
-        (float(n), np.exp(np.mean([logs[: shortest[n]] for logs in own["logs"]], axis=0)))
-        for n, own in pools.groupby("N")
-    ]
+    curves = []
+    for _, own in pools.groupby("N"):
+        logs = [np.asarray(each, float) for each in own["logs"]]
+        shortest = min(map(len, logs))
+        curves.append((*_shared(own, "N"), np.exp(np.mean([each[:shortest] for each in logs], axis=0))))
+    return curves
 
 
 def _members_figure(pools: pd.DataFrame, singles: pd.DataFrame) -> "Figure":
     curves = {f"members of N = {n:,.0f}": Series(np.arange(len(loss)) + 1, loss) for n, loss in _mean_curves(pools)}
-    level = {"best single model": float(np.exp(_best(singles, ["N", "weight_decay"], "log_loss").mean()))}
+    level = {"best single model": float(np.exp(_known(_best(singles, ["N", "weight_decay"], "log_loss")).mean()))}
     ticks = {1.0: "1", 2.0: "2", 4.0: "4", 8.0: "8"}
     return series_figure(curves, "members K", "loss, nats per token", log_x=True, levels=level, ticks=ticks)
 
@@ -252,13 +281,14 @@ def _total_figure(pools: pd.DataFrame, singles: pd.DataFrame) -> "Figure":
     curves = {
         f"members of N = {n:,.0f}": Series(n * (np.arange(len(loss)) + 1), loss) for n, loss in _mean_curves(pools)
     }
-    best = [(n, np.exp(_best(own, ["weight_decay"], "log_loss").mean())) for n, own in singles.groupby("N")]
-    size, loss = np.transpose(best)
-    curves["single models"] = Series(size, loss, line="--")
-    return series_figure(curves, "parameters of all members", "loss, nats per token", log_x=True)
+    sizes = [own for _, own in singles.groupby("N")]
+    best = [_known(_best(own, ["weight_decay"], "log_loss")).mean() for own in sizes]
+    curves["single models"] = Series([own["N"].iloc[0] for own in sizes], np.exp(best), line="--")
+    ticks = {size: f"{size:,.0f}" for size in (2e4, 5e4, 1e5, 2e5, 4e5)}
+    return series_figure(curves, "parameters of all members", "loss, nats per token", log_x=True, ticks=ticks)
 
 
-def _world(id_: str, truth: str, gain: float, power: float, falls: float, *words: Sequence[Any]) -> LossWorld:
+def _world(id_: str, truth: str, gain: float, power: float, falls: float, *words: tuple[Ruling, ...]) -> LossWorld:
     """A world whose ensembles of K members have a log loss lower than one model's by gain (1 - K^-power).
 
     Args:
