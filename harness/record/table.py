@@ -21,18 +21,26 @@ from sweeps.errors import InputError
 TableName = Literal["runs", "series", "evals", "documents"]
 
 
-def runs_table(out: Path) -> pd.DataFrame:
+def runs_table(out: Path, interventions: Iterable[str] = ()) -> pd.DataFrame:
     """One row for each run: its settings, its status, and what was measured (empty until the run is done).
 
     D, U and batch_tokens are in tokens, flops in FLOPs of the whole run. Losses and gaps are in nats per token, or in
     bits per byte if the name ends in `_bpb`.
+
+    Args:
+        interventions: the names of those whose columns the table has, too, if none of the runs uses them.
     """
     live, configs = is_live(out), list(read_configs(out))
-    names = sorted({name_of(fields) for config in configs for fields in config.interventions})
+    names = sorted({*interventions, *interventions_of(configs)})
     settings = setting_columns(configs, names)
     return pd.DataFrame(
         [_run_row(out, config, of_run, live, names) for config, of_run in zip(configs, settings, strict=True)]
     )
+
+
+def interventions_of(configs: Iterable[RunConfig]) -> set[str]:
+    """The names of the interventions that any of the runs uses."""
+    return {name_of(fields) for config in configs for fields in config.interventions}
 
 
 def setting_columns(configs: Sequence[RunConfig], interventions: Iterable[str]) -> list[dict[str, Any]]:

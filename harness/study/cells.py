@@ -31,17 +31,20 @@ BLOCK, GROUPS, PARTS = "block", "document_groups", "document_parts"
 MIDWAY = ("gap_midway", "gap_midway_se", "gap_unread", "gap_unread_se")
 
 
-def study_runs(out: Path) -> pd.DataFrame:
+def study_runs(out: Path, interventions: Iterable[str] = ()) -> pd.DataFrame:
     """The table of runs of a study's sweep, with `block`, `document_groups`, `document_parts` and the gaps midway.
 
     A pair of twins has its documents and gaps midway in the row of half `a`; other rows have empty lists. A sweep
     without twins has `curve_tokens` and `curve_loss` instead (`harness.study.loss_runs`), and `members` and
     `ensemble_loss` where seeds kept the losses of their tokens (`harness.gaps.ensembles.ensemble_columns`).
 
+    Args:
+        interventions: the names of those that runs of other blocks use, whose columns these rows have, too.
+
     Raises:
         InputError: a folder that holds no sweep, or whose record is damaged.
     """
-    table = runs_table(out)
+    table = runs_table(out, interventions)
     of_cell = {cell_key(cell.config): cell.block for cell in load(out / "sweep.yaml").cells if cell.config}
     blocks = {run.run_id: of_cell[cell_key(run)] for run in read_configs(out)}
     if not any(run.data.half for run in read_configs(out)):

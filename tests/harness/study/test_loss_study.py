@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from harness.study.carry_out import carry_out
+from harness.study.cells import study_runs
 from harness.study.judges import report_study
 from harness.study.studies import Study, read_study
 from harness.train.session import Session
@@ -37,6 +38,14 @@ def test_the_table_has_the_curve_of_every_run(finished):
         tokens, loss = row["curve_tokens"], row["curve_loss"]
         assert tokens[-1] == row["D"] and np.all(np.diff(tokens) > 0) and len(tokens) == len(loss)
         assert loss[-1] == pytest.approx(row["heldout_loss"], rel=1e-6) and loss[0] > loss[-1]
+
+
+@pytest.mark.slow
+def test_rows_have_the_settings_of_interventions_that_only_other_blocks_use(finished):
+    _, out = finished
+    table = study_runs(out / "small" / "repetition", ["prune"])
+    assert table["prune_sparsity"].tolist() == [0] * 4
+    assert table["N_average"].tolist() == table["N_nonembedding"].tolist()
 
 
 @pytest.mark.slow
