@@ -48,7 +48,7 @@ _CELL = ["width", "D", "prune_sparsity", "prune_start", "prune_end"]
 def _judge(runs: pd.DataFrame) -> LossVerdict:
     rows = _counted(ended_runs(runs))
     cells = _cells(rows)
-    behind = {name: _behind(cells, name) for name in ("N_final", "N_initial")}
+    behind = _behind(cells)
     sd, degrees = _seed_sd(rows)
     sparse = _over_dense(rows)
     usual = sparse.loc[[tuple(pair) == _CLAIMED for pair in sparse[["prune_start", "prune_end"]].to_numpy()]]
@@ -108,17 +108,21 @@ def _cells(rows: pd.DataFrame) -> pd.DataFrame:
     return means.assign(L=np.exp(means["mean"]))
 
 
-def _behind(cells: pd.DataFrame, count: str) -> Interval95:
-    """By how much Akaike's criterion is higher with this count in the law than with N_average.
+def _behind(cells: pd.DataFrame) -> dict[str, Interval95]:
+    """By how much Akaike's criterion of the law is higher with each other count than with N_average.
 
     The interval is Vuong's (1989): the differences of the log likelihoods of the cells are taken as independent.
     """
+    others = [name for name in _COUNTS if name != "N_average"]
     try:
-        likelihoods = [_log_likelihoods(cells, name) for name in ("N_average", count)]
+        known = {name: _log_likelihoods(cells, name) for name in _COUNTS}
     except InputError:
-        return NOT_KNOWN
-    each = mean_interval(2 * (likelihoods[0] - likelihoods[1]))
-    return Interval95(*(None if value is None else value * len(cells) for value in each))
+        return dict.fromkeys(others, NOT_KNOWN)
+    means = {name: mean_interval(2 * (known["N_average"] - known[name])) for name in others}
+    return {
+        name: Interval95(*(None if value is None else value * len(cells) for value in mean))
+        for name, mean in means.items()
+    }
 
 
 def _log_likelihoods(cells: pd.DataFrame, count: str) -> Float[np.ndarray, "cells"]:
@@ -241,9 +245,10 @@ def _claims(
 
 def _pair_rows(usual: pd.DataFrame) -> list[dict[str, Any]]:
     told = []
-    for (width, sparsity, tokens), own in usual.groupby(["width", "prune_sparsity", "D"]):
+    for _, own in usual.groupby(["width", "prune_sparsity", "D"]):
         mean, low, high = mean_interval(own["excess"])
-        group = {"width": int(width), "sparsity": float(sparsity), "D": int(tokens), "runs": len(own)}
+        width, sparsity, tokens = own[["width", "prune_sparsity", "D"]].iloc[0].astype(float)
+        group = {"width": int(width), "sparsity": sparsity, "D": int(tokens), "runs": len(own)}
         told.append(group | {"mean": mean, "low": low, "high": high})
     return told
 
