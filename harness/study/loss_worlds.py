@@ -39,6 +39,7 @@ class LossWorld:
         expected: claim -> the right words; several where the design need not resolve what the world leaves open.
         measured: the runs, and for each a standard normal number, which `noise` of `draw_runs` has scaled -> further
             measured columns of the table of runs; None where no claim asks for any.
+        errors: a factor on all errors: below 1 where the runs that a judge compares share their text and held-out text.
     """
 
     id: str
@@ -46,6 +47,7 @@ class LossWorld:
     loss: Loss
     expected: Mapping[str, tuple[Ruling, ...]]
     measured: Callable[[pd.DataFrame, Float[np.ndarray, "rows"]], Mapping[str, ArrayLike]] | None = None
+    errors: float = 1.0
 
 
 def design_runs(sweeps: Iterable[Sweep]) -> pd.DataFrame:
@@ -63,6 +65,7 @@ def draw_runs(world: LossWorld, design: pd.DataFrame, rng: np.random.Generator, 
     Args:
         noise: a factor on all errors.
     """
+    noise = noise * world.errors
     spread = RUN_ERROR * (design["flops_6nd"].to_numpy(float) / 1e11) ** ERROR_POWER
     own = noise * spread * rng.standard_normal(len(design))
     last = np.exp(-np.arange(PER_DOUBLING * DOUBLINGS, -1, -1) * math.log(2) / PER_DOUBLING)
