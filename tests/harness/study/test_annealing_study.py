@@ -1,4 +1,4 @@
-"""The sums over the rates and the fit of the study of annealing, against sums step by step and the harness's own law."""
+"""The sums over the rates and the fit of the study of annealing, against loops over the steps and the harness's law."""
 
 import numpy as np
 import pandas as pd

@@ -1,0 +1,234 @@
+"""The study of averages under other batches: whether an average of the parameters stays the same if its decay scales.
+
+Busbridge et al. 2023 (arXiv 2307.13813) claim that with a batch kappa times as large an exponential moving average with
+the decay rho^kappa, beside the usual scaling of the optimizer, is the same at equal tokens. The rules are those of
+`sweeps/studies/ema/design.md`.
+"""
+
+import functools
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from harness.fit.gap_law.rulings import JudgedClaim, Measured, Ruling, together
+from harness.study.contrasts import Interval95, mean_interval
+from harness.study.loss_runs import CURVE_TOKENS, ended_runs
+from harness.study.loss_verdict import LossVerdict, StudyFigure, count_of_words, within
+from harness.study.loss_worlds import DOUBLINGS, NO, OPEN, PER_DOUBLING, YES, LossWorld
+from harness.study.paper import Paper
+from harness.study.plots import Series, series_figure
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+# The blocks: the decay of the average is rho^kappa, or rho for all batches.
+SCALED, UNSCALED = "scaled", "unscaled"
+# The columns of the average's held-out loss at the end, and along the run.
+FINAL, CURVE = "heldout_loss_average", "curve_heldout_average"
+# Tokens of a step for which kappa is 1; the kappas that the rule is claimed for, and one that is too large.
+BATCH, KEPT, TOO_LARGE = 256, (0.25, 0.5, 2.0, 4.0), 8.0
+# Losses of averages are the same within so many nats; no difference is above 10.
+SAME, MOST = 0.01, 10.0
+# Early is this share of the tokens; there the unscaled average is to be off by at least 3 times as much, at most 1000.
+EARLY, WORSE, WORST = 0.125, 3.0, 1000.0
+
+
+def judge_ema(runs: pd.DataFrame) -> LossVerdict:
+    """Judge the runs of the study, all of them or those that have ended.
+
+    Raises:
+        InputError: no finished run.
+    """
+    ended = ended_runs(runs)
+    ended = ended.assign(kappa=ended["batch_tokens"] / BATCH, early=[_early(run) for _, run in ended.iterrows()])
+    pairs = _against_one(ended)
+    claims = _claims(ended, pairs)
+    end = mean_interval(_of(pairs, SCALED, 4.0)["end"])
+    told = "is not known" if end.estimate is None else f"changes it by {end.estimate:+.3f} nats"
+    headline = f"A batch four times as large, with all settings scaled, {told}: {count_of_words(claims)}."
+    tables = {
+        "loss of the average less that at kappa = 1, nats, by batch": _rows(pairs),
+        "loss of the last parameters less that at kappa = 1, nats, by batch": _raw_rows(pairs),
+    }
+    drawings = {}
+    if len(pairs):
+        drawings["end"] = StudyFigure(
+            "The loss of the average at the end less that at kappa = 1, by batch, with the decay raised to the power"
+            " kappa and without; and that of the last parameters. The band is what counts as the same. Intervals are"
+            " over draws of text.",
+            functools.partial(_end_figure, pairs),
+        )
+        drawings["early"] = StudyFigure(
+            "The same at an eighth of the tokens, without its sign.", functools.partial(_early_figure, pairs)
+        )
+    note = f"{len(ended)} finished runs, {len(pairs)} of them paired with the run of kappa = 1 of the same draw."
+    return LossVerdict(headline, claims, {title: rows for title, rows in tables.items() if rows}, (note,), drawings)
+
+
+def _early(run: pd.Series) -> float:
+    """The loss of the average after a share EARLY of the tokens, between evaluations linear in log tokens."""
+    tokens, losses = np.asarray(run[CURVE_TOKENS], float), np.asarray(run[CURVE], float)
+    if not len(tokens) or len(losses) != len(tokens):
+        return math.nan
+    return float(np.interp(math.log(EARLY * float(run["D"])), np.log(tokens), losses))
+
+
+def _against_one(ended: pd.DataFrame) -> pd.DataFrame:
+    """The runs of other batches with their losses less those of the run of kappa = 1 of the same draw.
+
+    `end` and `start` are of the average at the end and early, `raw` of the last parameters.
+    """
+    one = ended.loc[(ended["kappa"] == 1) & (ended["block"] == SCALED)]
+    columns = ["draw", FINAL, "early", "L"]
+    both = ended.loc[ended["kappa"] != 1].merge(one[columns], on="draw", suffixes=("", "_one"))
+    return both.assign(
+        end=both[FINAL] - both[f"{FINAL}_one"], start=both["early"] - both["early_one"], raw=both["L"] - both["L_one"]
+    )
+
+
+def _of(pairs: pd.DataFrame, block: str, kappa: float) -> pd.DataFrame:
+    return pairs.loc[(pairs["block"] == block) & (pairs["kappa"] == kappa)]
+
+
+def _early_ratios(pairs: pd.DataFrame) -> list[float]:
+    """For each draw the log of the mean absolute early difference without scaling over that with it."""
+    ratios = []
+    for _, own in pairs.groupby("draw"):
+        kinds = [own.loc[(own["block"] == block) & own["kappa"].isin(KEPT), "start"] for block in (UNSCALED, SCALED)]
+        if all(len(each) == len(KEPT) for each in kinds):
+            without, with_ = (float(each.abs().mean()) for each in kinds)
+            ratios.append(math.log(without / with_))
+    return ratios
+
+
+def _claims(ended: pd.DataFrame, pairs: pd.DataFrame) -> tuple[JudgedClaim, ...]:
+    def ends(block: str, kappa: float) -> Interval95:
+        return mean_interval(_of(pairs, block, kappa)["end"])
+
+    one = ended.loc[(ended["kappa"] == 1) & (ended["block"] == SCALED)]
+    same = [Measured(f"the difference for kappa = {kappa:g}", 0.0, SAME, *ends(SCALED, kappa)) for kappa in KEPT]
+    early = mean_interval(_early_ratios(pairs))
+    name = "the log of the differences without over with"
+    ratio = within(name, math.log(WORSE), math.log(WORST), early[0], early[1:])
+    large, plain = ends(SCALED, TOO_LARGE), ends(UNSCALED, max(KEPT))
+    helps = mean_interval(one["L"] - one[FINAL])
+    found = (
+        ("EM-1", "with all settings scaled, the average is the same to 0.01 nats for kappa of 1/4 to 4", same),
+        ("EM-2", "early in training it is off at least 3 times as much without scaling its decay", [ratio]),
+        ("EM-3", "for kappa = 8 the rule fails",
+         [within("the difference for kappa = 8", SAME, MOST, large[0], large[1:])]),
+        ("EM-4", "without scaling its decay, the average for kappa = 4 is worse also at the end",
+         [within("the difference without scaling", SAME, MOST, plain[0], plain[1:])]),
+        ("EM-5", "the average is better than the last parameters, at kappa = 1",
+         [within("the loss of the last parameters less that of the average", SAME, MOST, helps[0], helps[1:])]),
+    )  # fmt: skip
+    rows = f"{len(pairs)} pairs of runs at equal tokens"
+    return tuple(JudgedClaim(id_, claim, _word(evidence), rows, tuple(evidence), "") for id_, claim, evidence in found)
+
+
+def _word(evidence: Sequence[Measured]) -> Ruling:
+    return together([each.ruling for each in evidence])
+
+
+def _rows(pairs: pd.DataFrame) -> list[dict[str, Any]]:
+    rows = []
+    for (block, kappa), own in pairs.groupby(["block", "kappa"]):
+        row: dict[str, Any] = {"decay": block, "kappa": float(kappa), "draws": len(own)}
+        for name, column in (("early", "start"), ("end", "end")):
+            found = mean_interval(own[column])
+            row |= {name: found.estimate, f"{name}, low": found.low, f"{name}, high": found.high}
+        rows.append(row)
+    return rows
+
+
+def _raw_rows(pairs: pd.DataFrame) -> list[dict[str, Any]]:
+    rows = []
+    for kappa, own in pairs.loc[pairs["block"] == SCALED].groupby("kappa"):
+        mean, low, high = mean_interval(own["raw"])
+        rows.append({"kappa": float(kappa), "draws": len(own), "mean": mean, "low": low, "high": high})
+    return rows
+
+
+def _series(pairs: pd.DataFrame, block: str, column: str) -> Series:
+    kappas = sorted(pairs.loc[pairs["block"] == block, "kappa"].unique())
+    found = [mean_interval(_of(pairs, block, kappa)[column]) for kappa in kappas]
+    value, low, high = np.array(found, float).reshape(-1, 3).T
+    return Series(kappas, value, low, high)
+
+
+_TICKS = {0.25: "1/4", 0.5: "1/2", 1.0: "1", 2.0: "2", 4.0: "4", 8.0: "8"}
+
+
+def _end_figure(pairs: pd.DataFrame) -> "Figure":
+    series = {
+        "average, decay scaled": _series(pairs, SCALED, "end"),
+        "average, decay not scaled": _series(pairs, UNSCALED, "end"),
+        "last parameters": _series(pairs, SCALED, "raw"),
+    }
+    label = "loss less that at kappa = 1, nats"
+    figure = series_figure(series, "kappa, batch over 256 tokens", label, log_x=True, band=(-SAME, SAME), ticks=_TICKS)
+    figure.axes[0].set_yscale("symlog", linthresh=0.05)
+    return figure
+
+
+def _early_figure(pairs: pd.DataFrame) -> "Figure":
+    sizes = pairs.assign(start=pairs["start"].abs())
+    series = {f"decay {'' if block == SCALED else 'not '}scaled": _series(sizes, block, "start")
+              for block in (SCALED, UNSCALED)}  # fmt: skip
+    label = "difference of the average early, nats"
+    return series_figure(series, "kappa, batch over 256 tokens", label, log_x=True, log_y=True, ticks=_TICKS)
+
+
+def _average(runs: pd.DataFrame, share: np.ndarray, memory: np.ndarray) -> np.ndarray:
+    """The loss of an average after shares of the tokens, the mean of the losses that its memory (tokens) weighs."""
+    tokens = runs["D"].to_numpy(float)[:, None, None] * share[None, :, None]
+    age = np.linspace(0, 12, 400)[None, None, :] * memory[:, None, None]
+    weight, past = np.exp(-age / memory[:, None, None]), np.maximum(tokens - age, 0.0)
+    return np.sum(weight * _loss(past), axis=2) / np.sum(weight, axis=2)
+
+
+def _loss(tokens: np.ndarray) -> np.ndarray:
+    return np.minimum(1.7 + 82 * (tokens + 1e3) ** -0.35, 5.55)
+
+
+def _world(id_: str, truth: str, harm: float, forgets: bool, gain: float, *words: tuple[Ruling, ...]) -> LossWorld:
+    """A world in which an average has the mean of the losses in its memory, less a gain.
+
+    Args:
+        harm: what each doubling of the batch adds to all losses beyond kappa = 1, nats; kappa = 8 adds 0.04 more.
+        forgets: whether an average that keeps its decay has a longer memory in tokens with a larger batch.
+        gain: by how much the average is better than the parameters, nats.
+    """
+
+    def loss(runs: pd.DataFrame, tokens: np.ndarray) -> np.ndarray:
+        return _loss(tokens) + _extra(runs)
+
+    def _extra(runs: pd.DataFrame) -> np.ndarray:
+        doublings = np.log2(runs["batch_tokens"].to_numpy(float) / BATCH)
+        return harm * np.maximum(doublings, 0) + 0.04 * (doublings >= 3) * (harm > 0)
+
+    def measured(runs: pd.DataFrame, errors: np.ndarray) -> dict[str, Any]:
+        memory = np.full(len(runs), BATCH / 0.002)
+        if forgets:
+            memory = runs["batch_tokens"].to_numpy(float) / (1 - runs["average_decay"].to_numpy(float))
+        share = np.exp2(-np.arange(PER_DOUBLING * DOUBLINGS, -1, -1) / PER_DOUBLING)
+        losses = _average(runs, share, memory) + (_extra(runs) - gain)[:, None]
+        losses = losses * np.exp(0.0025 * errors)[:, None]
+        return {FINAL: losses[:, -1], CURVE: list(losses)}
+
+    return LossWorld(id_, truth, loss, {f"EM-{number}": word for number, word in enumerate(words, 1)}, measured)
+
+
+_WORLDS = (
+    _world("published", "the scaled average is the same for every batch up to kappa = 4", 0.0005, True, 0.12,
+           (YES,), (YES,), (YES,), (YES,), (YES,)),
+    _world("harm", "a larger batch costs 0.015 nats a doubling, whatever the average", 0.015, True, 0.12,
+           (NO,), (YES,), (YES,), (YES,), (YES,)),
+    _world("memory", "the memory in tokens does not depend on the decay, the average is no better", 0.0, False, 0.03,
+           (YES,), (NO,), (NO,), (NO, OPEN), (NO, OPEN)),
+)  # fmt: skip
+
+EMA = Paper(judge_ema, _WORLDS)
