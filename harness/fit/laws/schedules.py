@@ -41,9 +41,9 @@ def lr_anneal(S1, S2, *, L0, A, alpha, C):
     """Annealing of the learning rate (Tissue et al. 2024, arXiv 2408.11029): a loss at every step of a run.
 
     S1 is the sum of the rate over the steps up to s, and S2 the sum over the steps of a momentum
-    m_i = 0.999 m_(i-1) + lr_(i-1) - lr_i. The warm-up counts in S1 and not in S2. S2 is linear in the annealing and
-    keeps growing after it: on a long constant tail after a decay the law predicts a gain without bound. The decay of
-    the momentum is the paper's largest; `lr_anneal_free` fits it.
+    m_i = 0.999 m_(i-1) + lr_(i-1) - lr_i. The warm-up counts in S1 and not in S2. A fall of the rate by d adds 1000 d
+    to S2 over the steps that follow, however many they are: on a long constant tail after a decay the law predicts the
+    whole gain of the decay and keeps it. The decay of the momentum is the paper's largest; `lr_anneal_free` fits it.
     """
     return L0 + A * PositiveColumn(S1) ** -alpha - C * S2
 
@@ -82,11 +82,11 @@ def interpolated_sum(values: Float[Array, "rows nodes"], memory: Float[Array, ""
 def lr_anneal_free(S1, S2, *, L0, A, alpha, gain, memory):
     """`lr_anneal` with a fitted decay of its momentum, given as a memory in steps: it decays by 1 - 1/memory per step.
 
-    `gain` is what annealing by one unit of the rate takes off the loss in each `memory` steps that follow (C of
-    `lr_anneal` times its 1000 steps); the data determine it better than the gain per step. On curves of 25, 100 and 400
-    million parameters the memory came out at 540 to 610 steps wherever a run with a sudden change of the rate was
-    fitted, and unseen schedules were met as well as with 1000 steps or better. Smooth schedules alone do not identify
-    the memory; for a single cosine the fixed memory predicts better.
+    `gain` is what annealing by one unit of the rate takes off the loss in the end, long after it (C of `lr_anneal`
+    times its 1000 steps); the data determine it better than C. On curves of 25, 100 and 400 million parameters the
+    memory came out at 540 to 610 steps wherever a run with a sudden change of the rate was fitted, and unseen schedules
+    were met as well as with 1000 steps or better. Smooth schedules alone do not identify the memory; for a single
+    cosine the fixed memory predicts better.
     """
     return L0 + A * PositiveColumn(S1) ** -alpha - gain * interpolated_sum(S2, memory)
 

@@ -59,7 +59,7 @@ def summed_rates(columns: Mapping[str, Any]) -> Float[np.ndarray, "rows"]:
 
 def annealed(columns: Mapping[str, Any], decay: Float[np.ndarray, "decays"]) -> Float[np.ndarray, "rows decays"]:
     """S2 of Tissue et al. times 1 - decay, for several decays. S2 is the sum over the steps up to each row of the
-    momentum m_i = decay m_(i-1) + lr_(i-1) - lr_i. Long after an annealing by d the result grows by d per step.
+    momentum m_i = decay m_(i-1) + lr_(i-1) - lr_i. Long after an annealing by d the result is d.
     The warm-up adds nothing.
     """
     total = np.zeros((len(columns["step"]), len(decay)))
