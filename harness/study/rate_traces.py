@@ -40,7 +40,7 @@ def rates_of(settings: tuple[Any, ...]) -> Float[np.ndarray, "steps"]:
         "schedule": SCHEDULES.index(schedule),
         "steps": int(steps),
     }
-    hyper = Hyper(**{name: np.asarray(value) for name, value in numbers.items()})
+    hyper = Hyper._make(np.asarray(numbers[name]) for name in Hyper._fields)
     return np.asarray(jax.vmap(functools.partial(learning_rate, hyper))(np.arange(steps)), float)
 
 

@@ -7,120 +7,47 @@ are sums over the rates so far (`harness.study.rate_traces`). The rules are thos
 
 import functools
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float
-from scipy.optimize import minimize_scalar
 
 from harness.fit.gap_law.rulings import JudgedClaim, Measured, Ruling, together
+from harness.study.annealed_curves import AnnealedCurve, AnnealingFit, fit_annealing
 from harness.study.contrasts import mean_interval
 from harness.study.loss_runs import CURVE_LOSS, CURVE_TOKENS, cell_losses, ended_runs, pooled_sd
 from harness.study.loss_verdict import LossVerdict, StudyFigure, count_of_words, within
 from harness.study.loss_worlds import NO, OPEN, YES, LossWorld
 from harness.study.paper import Paper
 from harness.study.plots import Series, series_figure
-from harness.study.rate_traces import RATE_SETTINGS, RateSums, rate_sums
+from harness.study.rate_traces import RATE_SETTINGS, rate_sums
 
 # The momentum of S2 keeps this share a step in the paper's main fits; its memory is 1/(1 - decay) steps.
-PAPER_DECAY = 0.999
-# Where the searches of the memory, in steps, and of alpha begin.
-MEMORIES, ALPHAS = np.geomspace(10, 3000, 12), np.geomspace(0.03, 3, 20)
+_PAPER_DECAY = 0.999
 # Schedules are named as in the sweep; these two have further words for the decay in the last 70 % and for twice the
 # steps. The law is fitted to the first two, or to all three where the memory is fitted, too.
-CONSTANT, COSINE, SUDDEN, TAIL, TWICE = "constant", "cosine", "two_stage", "two_stage, long tail", "cosine, twice"
-TWO, THREE = (CONSTANT, COSINE), (CONSTANT, COSINE, SUDDEN)
-WSD, UNSEEN = ("wsd", "wsd_exponential"), ("wsd", "wsd_exponential", "linear")
+_CONSTANT, _COSINE, _SUDDEN, _TAIL, _TWICE = "constant", "cosine", "two_stage", "two_stage, long tail", "cosine, twice"
+_TWO, _THREE = (_CONSTANT, _COSINE), (_CONSTANT, _COSINE, _SUDDEN)
+_WSD, _UNSEEN = ("wsd", "wsd_exponential"), ("wsd", "wsd_exponential", "linear")
 # Curves are fitted and compared from here on, a tenth of the shorter runs and beyond all warm-ups.
-FIRST_STEP, FEWEST_POINTS = 410, 8
+_FIRST_STEP, _FEWEST_POINTS = 410, 8
 # A loss is foretold if it is met to 0.5 %. A gain or a surplus is one if it is larger, and none is above 1 in log loss.
-MET, MOST = 0.005, 1.0
+_MET, _MOST = 0.005, 1.0
 # Without S2 the errors are to be at least twice as large, and they are never a thousand times as large.
-WORSE, WORST = 2.0, 1000.0
+_WORSE, _WORST = 2.0, 1000.0
 
 
-class Curve(NamedTuple):
-    """One run: its losses after the steps `at`, its final loss, and what makes its rates."""
-
-    at: np.ndarray
-    loss: np.ndarray
-    last: float
-    settings: tuple[Any, ...]
-
-    def sums(self, decay: float) -> RateSums:
-        """S1 and S2 after the steps `at`, and after the last step as one more."""
-        s1, s2 = rate_sums(self.settings, decay)
-        places = np.append(self.at - 1, len(s1) - 1)
-        return RateSums(s1[places], s2[places])
-
-
-class Fitted(NamedTuple):
-    """The law as fitted: L = L0 + A S1^-alpha - C S2; `squares` is the sum of squared relative residuals."""
-
-    decay: float
-    alpha: float
-    constants: np.ndarray
-    squares: float
-
-    def errors(self, curve: Curve) -> Float[np.ndarray, "points+1"]:
-        """The log of the law's loss less that of the measured one, on the curve, and at last of the final loss."""
-        s1, s2 = curve.sums(self.decay)
-        found = _terms(s1, s2, self.alpha)[:, : len(self.constants)] @ self.constants
-        with np.errstate(invalid="ignore"):
-            return np.log(found) - np.log(np.append(curve.loss, curve.last))
-
-    def gain(self, curve: Curve) -> float:
-        """What S2 takes off the final loss of a run, as a share of it."""
-        return float(self.constants[2] * curve.sums(self.decay).s2[-1] / curve.last)
-
-
-def fit_annealing(curves: Sequence[Curve], decay: float | None, *, anneals: bool = True) -> Fitted:
-    """Least squares of the relative errors. The law is linear in all but alpha and the memory, which are searched.
-
-    Args:
-        decay: of the momentum of S2; None to fit it.
-        anneals: whether the law has the term of S2. Its constant C may come out below zero.
-    """
-    if decay is None:
-        return _least(lambda memory: fit_annealing(curves, 1 - 1 / memory), MEMORIES)
-    sums = [curve.sums(decay) for curve in curves]
-    s1, s2 = (np.concatenate([each[which][:-1] for each in sums]) for which in (0, 1))
-    loss = np.concatenate([curve.loss for curve in curves])
-
-    def solved(alpha: float) -> Fitted:
-        relative = _terms(s1, s2, alpha)[:, : 3 if anneals else 2] / loss[:, None]
-        constants = np.linalg.lstsq(relative, np.ones(len(loss)), rcond=None)[0]
-        return Fitted(decay, alpha, constants, float(np.sum((relative @ constants - 1) ** 2)))
-
-    return _least(solved, ALPHAS)
-
-
-def _least(fitted: Callable[[float], Fitted], values: np.ndarray) -> Fitted:
-    """The best fit over a constant: the best of some rising values, and then about it, to 2 %."""
-    best = int(np.argmin([fitted(value).squares for value in values]))
-    ends = (math.log(values[max(best - 1, 0)]), math.log(values[min(best + 1, len(values) - 1)]))
-    found = minimize_scalar(
-        lambda log: fitted(math.exp(log)).squares, bounds=ends, method="bounded", options={"xatol": 0.02}
-    )
-    return fitted(math.exp(float(found.x)))
-
-
-def _terms(s1: np.ndarray, s2: np.ndarray, alpha: float) -> np.ndarray:
-    return np.stack([np.ones_like(s1), s1**-alpha, -s2], axis=1)
-
-
-class OfDraw(NamedTuple):
+class _OfDraw(NamedTuple):
     """The runs of one draw, by schedule, and the laws fitted to them; None where a run that they need is missing."""
 
-    curves: Mapping[str, Curve]
-    paper: Fitted | None
-    memory: Fitted | None
-    plain: Fitted | None
+    curves: Mapping[str, AnnealedCurve]
+    paper: AnnealingFit | None
+    memory: AnnealingFit | None
+    plain: AnnealingFit | None
 
 
-def judge_annealing(runs: pd.DataFrame) -> LossVerdict:
+def _judge(runs: pd.DataFrame) -> LossVerdict:
     """Judge the runs of the study, all of them or those that have ended.
 
     Raises:
@@ -130,7 +57,7 @@ def judge_annealing(runs: pd.DataFrame) -> LossVerdict:
     draws = [_of_draw(own) for _, own in ended.groupby("draw")]
     claims = _claims(draws)
     finals = _final_errors(draws)
-    wsd = mean_interval([row for each in draws for row in _last(each, "paper", WSD[0])])
+    wsd = mean_interval([row for each in draws for row in _last(each, "paper", _WSD[0])])
     met = "is not known" if wsd.estimate is None else f"is {wsd.estimate:+.1%}"
     headline = f"The law's error of the final loss under the schedule wsd {met}: {count_of_words(claims)}."
     tables = {
@@ -145,7 +72,7 @@ def judge_annealing(runs: pd.DataFrame) -> LossVerdict:
             " schedule, too. The band is what counts as met. Intervals are over draws of text.",
             functools.partial(_errors_figure, finals),
         )
-    shown = next((each for each in draws if each.memory and each.curves.keys() >= {TAIL, *WSD}), None)
+    shown = next((each for each in draws if each.memory and each.curves.keys() >= {_TAIL, *_WSD}), None)
     if shown is not None:
         drawings["curves"] = StudyFigure(
             "Losses of one draw of text against steps (marks), and the law with the fitted memory (lines).",
@@ -159,36 +86,38 @@ def judge_annealing(runs: pd.DataFrame) -> LossVerdict:
 
 def _kinds(runs: pd.DataFrame) -> list[str]:
     """The name of every run's schedule, with what is added for long tails and for twice the steps."""
-    tail = (runs["schedule"] == SUDDEN) & (runs["decay_fraction"].astype(float) > 0.5)
-    names = runs["schedule"].where(~tail, TAIL)
+    tail = (runs["schedule"] == _SUDDEN) & (runs["decay_fraction"].astype(float) > 0.5)
+    names = runs["schedule"].where(~tail, _TAIL)
     return list(names.where(runs["block"] != "steps_8192", names + ", twice"))
 
 
-def _of_draw(own: pd.DataFrame) -> OfDraw:
+def _of_draw(own: pd.DataFrame) -> _OfDraw:
     curves = {}
-    for kind, (_, run) in zip(_kinds(own), own.iterrows(), strict=True):
+    for kind, run in zip(_kinds(own), own.to_dict("records"), strict=True):
         steps = np.round(np.asarray(run[CURVE_TOKENS], float) / float(run["batch_tokens"])).astype(int)
-        kept = steps >= FIRST_STEP
-        if kept.sum() >= FEWEST_POINTS:
+        kept = steps >= _FIRST_STEP
+        if kept.sum() >= _FEWEST_POINTS:
             losses = np.asarray(run[CURVE_LOSS], float)[kept]
-            curves[kind] = Curve(steps[kept], losses, float(run["L"]), tuple(run[name] for name in RATE_SETTINGS))
-    two, three = ([curves[kind] for kind in kinds if kind in curves] for kinds in (TWO, THREE))
-    complete = len(two) == len(TWO)
-    return OfDraw(
+            curves[kind] = AnnealedCurve(
+                steps[kept], losses, float(run["L"]), tuple(run[name] for name in RATE_SETTINGS)
+            )
+    two, three = ([curves[kind] for kind in kinds if kind in curves] for kinds in (_TWO, _THREE))
+    complete = len(two) == len(_TWO)
+    return _OfDraw(
         curves,
-        fit_annealing(two, PAPER_DECAY) if complete else None,
-        fit_annealing(three, None) if len(three) == len(THREE) else None,
-        fit_annealing(three, PAPER_DECAY, anneals=False) if len(three) == len(THREE) else None,
+        fit_annealing(two, _PAPER_DECAY) if complete else None,
+        fit_annealing(three, None) if len(three) == len(_THREE) else None,
+        fit_annealing(three, _PAPER_DECAY, anneals=False) if len(three) == len(_THREE) else None,
     )
 
 
-def _last(draw: OfDraw, law: str, kind: str) -> list[float]:
+def _last(draw: _OfDraw, law: str, kind: str) -> list[float]:
     """The error of the final loss of a schedule in a draw, as a list of one; of none where it is not known."""
     fitted, curve = getattr(draw, law), draw.curves.get(kind)
     return [] if fitted is None or curve is None else [float(fitted.errors(curve)[-1])]
 
 
-def _mean_size(draw: OfDraw, law: str, kinds: Sequence[str], *, final: bool) -> list[float]:
+def _mean_size(draw: _OfDraw, law: str, kinds: Sequence[str], *, final: bool) -> list[float]:
     """The mean absolute error over schedules, of final losses or of curves, as a list of one, or of none."""
     fitted = getattr(draw, law)
     if fitted is None or not draw.curves.keys() >= set(kinds):
@@ -197,10 +126,10 @@ def _mean_size(draw: OfDraw, law: str, kinds: Sequence[str], *, final: bool) -> 
     return [float(np.mean([each[-1] if final else each[:-1].mean() for each in errors]))]
 
 
-def _final_errors(draws: Sequence[OfDraw]) -> list[dict[str, Any]]:
+def _final_errors(draws: Sequence[_OfDraw]) -> list[dict[str, Any]]:
     rows = []
-    for law, fitted in (("paper", TWO), ("memory", THREE)):
-        for kind in (*THREE, *UNSEEN, TAIL, TWICE):
+    for law, fitted in (("paper", _TWO), ("memory", _THREE)):
+        for kind in (*_THREE, *_UNSEEN, _TAIL, _TWICE):
             errors = [error for draw in draws for error in _last(draw, law, kind)]
             if errors:
                 mean, low, high = mean_interval(errors)
@@ -210,7 +139,7 @@ def _final_errors(draws: Sequence[OfDraw]) -> list[dict[str, Any]]:
     return rows
 
 
-def _law(draws: Sequence[OfDraw], name: str) -> list[dict[str, Any]]:
+def _law(draws: Sequence[_OfDraw], name: str) -> list[dict[str, Any]]:
     fits = [getattr(draw, name) for draw in draws if getattr(draw, name) is not None]
     if not fits:
         return []
@@ -222,33 +151,33 @@ def _law(draws: Sequence[OfDraw], name: str) -> list[dict[str, Any]]:
     return [row | {"least memory, steps": min(memories), "most": max(memories)}]
 
 
-def _claims(draws: Sequence[OfDraw]) -> tuple[JudgedClaim, ...]:
+def _claims(draws: Sequence[_OfDraw]) -> tuple[JudgedClaim, ...]:
     def met(law: str, kind: str) -> Measured:
         errors = [error for draw in draws for error in _last(draw, law, kind)]
-        return Measured(f"the log error of the final loss under {kind}", 0.0, MET, *mean_interval(errors))
+        return Measured(f"the log error of the final loss under {kind}", 0.0, _MET, *mean_interval(errors))
 
-    gains = [each.memory.gain(each.curves[COSINE]) for each in draws if each.memory]
-    gain = within("what S2 takes off the loss at the end of the cosine, a share", MET, MOST, *_parts(gains))
+    gains = [each.memory.gain(each.curves[_COSINE]) for each in draws if each.memory]
+    gain = within("what S2 takes off the loss at the end of the cosine, a share", _MET, _MOST, *_parts(gains))
     sizes = [
         math.log(without / with_)
         for each in draws
         for without, with_ in zip(
-            _mean_size(each, "plain", UNSEEN, final=True), _mean_size(each, "memory", UNSEEN, final=True), strict=True
+            _mean_size(each, "plain", _UNSEEN, final=True), _mean_size(each, "memory", _UNSEEN, final=True), strict=True
         )
     ]
     name = "the log of the errors without S2 over those with it"
-    worse = within(name, math.log(WORSE), math.log(WORST), *_parts(sizes))
-    curve_errors = [error for each in draws for error in _mean_size(each, "memory", UNSEEN, final=False)]
-    curve = within("the mean absolute log error of curves", 0.0, MET, *_parts(curve_errors))
-    over = [-error for each in draws for error in _last(each, "memory", TAIL)]
-    tail = within("log of the measured final loss over the law's", MET, MOST, *_parts(over))
+    worse = within(name, math.log(_WORSE), math.log(_WORST), *_parts(sizes))
+    curve_errors = [error for each in draws for error in _mean_size(each, "memory", _UNSEEN, final=False)]
+    curve = within("the mean absolute log error of curves", 0.0, _MET, *_parts(curve_errors))
+    over = [-error for each in draws for error in _last(each, "memory", _TAIL)]
+    tail = within("log of the measured final loss over the law's", _MET, _MOST, *_parts(over))
     found = (
         ("AN-1", "fitted to a constant rate and a cosine, the law meets final losses of unseen wsd schedules to 0.5 %",
-         tuple(met("paper", kind) for kind in WSD), "memory of 1000 steps"),
+         tuple(met("paper", kind) for kind in _WSD), "memory of 1000 steps"),
         ("AN-2", "with a fitted memory, and fitted to a two-stage schedule too, it meets all unseen ones to 0.5 %",
-         tuple(met("memory", kind) for kind in UNSEEN), "memory fitted"),
+         tuple(met("memory", kind) for kind in _UNSEEN), "memory fitted"),
         ("AN-3", "it meets the curves of unseen schedules to 0.5 % on average", (curve,), "memory fitted"),
-        ("AN-4", "it meets the final loss of a run of twice the steps to 0.5 %", (met("memory", TWICE),),
+        ("AN-4", "it meets the final loss of a run of twice the steps to 0.5 %", (met("memory", _TWICE),),
          "memory fitted"),
         ("AN-5", "annealing takes off loss in proportion to S2, and without S2 the law errs twice as much",
          (gain, worse), "memory fitted"),
@@ -281,20 +210,21 @@ def _errors_figure(finals: Sequence[Mapping[str, Any]]) -> Any:
             series[f"memory {memory}"] = Series(places, value, low, high, line="")
     ticks = {float(place): kind.replace("_", "\n").replace(", ", ",\n") for place, kind in enumerate(kinds)}
     figure = series_figure(
-        series, "schedule", "law over measured final loss, %", band=(-100 * MET, 100 * MET), ticks=ticks
+        series, "schedule", "law over measured final loss, %", band=(-100 * _MET, 100 * _MET), ticks=ticks
     )
     figure.axes[0].tick_params(axis="x", labelsize=6)
     return figure
 
 
-def _curves_figure(draw: OfDraw) -> Any:
+def _curves_figure(draw: _OfDraw) -> Any:
     series = {}
-    for kind in (CONSTANT, COSINE, WSD[0], TAIL):
+    for kind in (_CONSTANT, _COSINE, _WSD[0], _TAIL):
         curve = draw.curves[kind]
         law = curve.loss * np.exp(draw.memory.errors(curve)[:-1]) if draw.memory else curve.loss
         series[kind] = Series(curve.at, curve.loss, line="")
         series[f"{kind}, law"] = Series(curve.at, law, mark="")
-    return series_figure(series, "step", "held-out loss, nats per token", log_x=True)
+    ticks = {float(step): f"{step:,}" for step in (500, 1000, 2000, 4000)}
+    return series_figure(series, "step", "held-out loss, nats per token", log_x=True, ticks=ticks)
 
 
 def _world(id_: str, truth: str, memory: float, gain: float, lasts: float, *words: tuple[Ruling, ...]) -> LossWorld:
@@ -309,7 +239,8 @@ def _world(id_: str, truth: str, memory: float, gain: float, lasts: float, *word
     def loss(runs: pd.DataFrame, tokens: np.ndarray) -> np.ndarray:
         steps = np.maximum(np.round(tokens / runs["batch_tokens"].to_numpy(float)).astype(int), 1)
         found = np.zeros(len(runs))
-        for settings, rows in runs.groupby(list(RATE_SETTINGS)).indices.items():
+        for rows in runs.groupby(list(RATE_SETTINGS)).indices.values():
+            settings = [runs[name].iloc[rows[0]] for name in RATE_SETTINGS]
             s1, s2 = rate_sums(settings, 1 - 1 / memory)
             if math.isfinite(lasts):
                 gone = rate_sums(settings, 1 - 1 / lasts).s2
@@ -332,4 +263,4 @@ _WORLDS = (
            (YES,), (YES,), (YES,), (YES,), (NO,), (NO,)),
 )  # fmt: skip
 
-ANNEALING = Paper(judge_annealing, _WORLDS)
+ANNEALING = Paper(_judge, _WORLDS)

@@ -7,7 +7,7 @@ the decay rho^kappa, beside the usual scaling of the optimizer, is the same at e
 
 import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,28 +25,28 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 # The blocks: the decay of the average is rho^kappa, or rho for all batches.
-SCALED, UNSCALED = "scaled", "unscaled"
+_SCALED, _UNSCALED = "scaled", "unscaled"
 # The columns of the average's held-out loss at the end, and along the run.
-FINAL, CURVE = "heldout_loss_average", "curve_heldout_average"
+_FINAL, _CURVE = "heldout_loss_average", "curve_heldout_average"
 # Tokens of a step for which kappa is 1; the kappas that the rule is claimed for, and one that is too large.
-BATCH, KEPT, TOO_LARGE = 256, (0.25, 0.5, 2.0, 4.0), 8.0
+_BATCH, _KEPT, _TOO_LARGE = 256, (0.25, 0.5, 2.0, 4.0), 8.0
 # Losses of averages are the same within so many nats; no difference is above 10.
-SAME, MOST = 0.01, 10.0
+_SAME, _MOST = 0.01, 10.0
 # Early is this share of the tokens; there the unscaled average is to be off by at least 3 times as much, at most 1000.
-EARLY, WORSE, WORST = 0.125, 3.0, 1000.0
+_EARLY, _WORSE, _WORST = 0.125, 3.0, 1000.0
 
 
-def judge_ema(runs: pd.DataFrame) -> LossVerdict:
+def _judge(runs: pd.DataFrame) -> LossVerdict:
     """Judge the runs of the study, all of them or those that have ended.
 
     Raises:
         InputError: no finished run.
     """
     ended = ended_runs(runs)
-    ended = ended.assign(kappa=ended["batch_tokens"] / BATCH, early=[_early(run) for _, run in ended.iterrows()])
+    ended = ended.assign(kappa=ended["batch_tokens"] / _BATCH, early=[_early(run) for run in ended.to_dict("records")])
     pairs = _against_one(ended)
     claims = _claims(ended, pairs)
-    end = mean_interval(_of(pairs, SCALED, 4.0)["end"])
+    end = mean_interval(_of(pairs, _SCALED, 4.0)["end"])
     told = "is not known" if end.estimate is None else f"changes it by {end.estimate:+.3f} nats"
     headline = f"A batch four times as large, with all settings scaled, {told}: {count_of_words(claims)}."
     tables = {
@@ -68,12 +68,12 @@ def judge_ema(runs: pd.DataFrame) -> LossVerdict:
     return LossVerdict(headline, claims, {title: rows for title, rows in tables.items() if rows}, (note,), drawings)
 
 
-def _early(run: pd.Series) -> float:
-    """The loss of the average after a share EARLY of the tokens, between evaluations linear in log tokens."""
-    tokens, losses = np.asarray(run[CURVE_TOKENS], float), np.asarray(run[CURVE], float)
+def _early(run: Mapping[Any, Any]) -> float:
+    """The loss of the average after a share _EARLY of the tokens, between evaluations linear in log tokens."""
+    tokens, losses = np.asarray(run[CURVE_TOKENS], float), np.asarray(run[_CURVE], float)
     if not len(tokens) or len(losses) != len(tokens):
         return math.nan
-    return float(np.interp(math.log(EARLY * float(run["D"])), np.log(tokens), losses))
+    return float(np.interp(math.log(_EARLY * float(run["D"])), np.log(tokens), losses))
 
 
 def _against_one(ended: pd.DataFrame) -> pd.DataFrame:
@@ -81,11 +81,11 @@ def _against_one(ended: pd.DataFrame) -> pd.DataFrame:
 
     `end` and `start` are of the average at the end and early, `raw` of the last parameters.
     """
-    one = ended.loc[(ended["kappa"] == 1) & (ended["block"] == SCALED)]
-    columns = ["draw", FINAL, "early", "L"]
+    one = ended.loc[(ended["kappa"] == 1) & (ended["block"] == _SCALED)]
+    columns = ["draw", _FINAL, "early", "L"]
     both = ended.loc[ended["kappa"] != 1].merge(one[columns], on="draw", suffixes=("", "_one"))
     return both.assign(
-        end=both[FINAL] - both[f"{FINAL}_one"], start=both["early"] - both["early_one"], raw=both["L"] - both["L_one"]
+        end=both[_FINAL] - both[f"{_FINAL}_one"], start=both["early"] - both["early_one"], raw=both["L"] - both["L_one"]
     )
 
 
@@ -97,8 +97,8 @@ def _early_ratios(pairs: pd.DataFrame) -> list[float]:
     """For each draw the log of the mean absolute early difference without scaling over that with it."""
     ratios = []
     for _, own in pairs.groupby("draw"):
-        kinds = [own.loc[(own["block"] == block) & own["kappa"].isin(KEPT), "start"] for block in (UNSCALED, SCALED)]
-        if all(len(each) == len(KEPT) for each in kinds):
+        kinds = [own.loc[(own["block"] == block) & own["kappa"].isin(_KEPT), "start"] for block in (_UNSCALED, _SCALED)]
+        if all(len(each) == len(_KEPT) for each in kinds):
             without, with_ = (float(each.abs().mean()) for each in kinds)
             ratios.append(math.log(without / with_))
     return ratios
@@ -108,22 +108,22 @@ def _claims(ended: pd.DataFrame, pairs: pd.DataFrame) -> tuple[JudgedClaim, ...]
     def ends(block: str, kappa: float) -> Interval95:
         return mean_interval(_of(pairs, block, kappa)["end"])
 
-    one = ended.loc[(ended["kappa"] == 1) & (ended["block"] == SCALED)]
-    same = [Measured(f"the difference for kappa = {kappa:g}", 0.0, SAME, *ends(SCALED, kappa)) for kappa in KEPT]
+    one = ended.loc[(ended["kappa"] == 1) & (ended["block"] == _SCALED)]
+    same = [Measured(f"the difference for kappa = {kappa:g}", 0.0, _SAME, *ends(_SCALED, kappa)) for kappa in _KEPT]
     early = mean_interval(_early_ratios(pairs))
     name = "the log of the differences without over with"
-    ratio = within(name, math.log(WORSE), math.log(WORST), early[0], early[1:])
-    large, plain = ends(SCALED, TOO_LARGE), ends(UNSCALED, max(KEPT))
-    helps = mean_interval(one["L"] - one[FINAL])
+    ratio = within(name, math.log(_WORSE), math.log(_WORST), early[0], early[1:])
+    large, plain = ends(_SCALED, _TOO_LARGE), ends(_UNSCALED, max(_KEPT))
+    helps = mean_interval(one["L"] - one[_FINAL])
     found = (
         ("EM-1", "with all settings scaled, the average is the same to 0.01 nats for kappa of 1/4 to 4", same),
         ("EM-2", "early in training it is off at least 3 times as much without scaling its decay", [ratio]),
         ("EM-3", "for kappa = 8 the rule fails",
-         [within("the difference for kappa = 8", SAME, MOST, large[0], large[1:])]),
+         [within("the difference for kappa = 8", _SAME, _MOST, large[0], large[1:])]),
         ("EM-4", "without scaling its decay, the average for kappa = 4 is worse also at the end",
-         [within("the difference without scaling", SAME, MOST, plain[0], plain[1:])]),
+         [within("the difference without scaling", _SAME, _MOST, plain[0], plain[1:])]),
         ("EM-5", "the average is better than the last parameters, at kappa = 1",
-         [within("the loss of the last parameters less that of the average", SAME, MOST, helps[0], helps[1:])]),
+         [within("the loss of the last parameters less that of the average", _SAME, _MOST, helps[0], helps[1:])]),
     )  # fmt: skip
     rows = f"{len(pairs)} pairs of runs at equal tokens"
     return tuple(JudgedClaim(id_, claim, _word(evidence), rows, tuple(evidence), "") for id_, claim, evidence in found)
@@ -135,8 +135,8 @@ def _word(evidence: Sequence[Measured]) -> Ruling:
 
 def _rows(pairs: pd.DataFrame) -> list[dict[str, Any]]:
     rows = []
-    for (block, kappa), own in pairs.groupby(["block", "kappa"]):
-        row: dict[str, Any] = {"decay": block, "kappa": float(kappa), "draws": len(own)}
+    for _, own in pairs.groupby(["block", "kappa"]):
+        row: dict[str, Any] = {"decay": own["block"].iloc[0], "kappa": float(own["kappa"].iloc[0]), "draws": len(own)}
         for name, column in (("early", "start"), ("end", "end")):
             found = mean_interval(own[column])
             row |= {name: found.estimate, f"{name}, low": found.low, f"{name}, high": found.high}
@@ -146,9 +146,9 @@ def _rows(pairs: pd.DataFrame) -> list[dict[str, Any]]:
 
 def _raw_rows(pairs: pd.DataFrame) -> list[dict[str, Any]]:
     rows = []
-    for kappa, own in pairs.loc[pairs["block"] == SCALED].groupby("kappa"):
+    for _, own in pairs.loc[pairs["block"] == _SCALED].groupby("kappa"):
         mean, low, high = mean_interval(own["raw"])
-        rows.append({"kappa": float(kappa), "draws": len(own), "mean": mean, "low": low, "high": high})
+        rows.append({"kappa": float(own["kappa"].iloc[0]), "draws": len(own), "mean": mean, "low": low, "high": high})
     return rows
 
 
@@ -164,20 +164,22 @@ _TICKS = {0.25: "1/4", 0.5: "1/2", 1.0: "1", 2.0: "2", 4.0: "4", 8.0: "8"}
 
 def _end_figure(pairs: pd.DataFrame) -> "Figure":
     series = {
-        "average, decay scaled": _series(pairs, SCALED, "end"),
-        "average, decay not scaled": _series(pairs, UNSCALED, "end"),
-        "last parameters": _series(pairs, SCALED, "raw"),
+        "average, decay scaled": _series(pairs, _SCALED, "end"),
+        "average, decay not scaled": _series(pairs, _UNSCALED, "end"),
+        "last parameters": _series(pairs, _SCALED, "raw"),
     }
     label = "loss less that at kappa = 1, nats"
-    figure = series_figure(series, "kappa, batch over 256 tokens", label, log_x=True, band=(-SAME, SAME), ticks=_TICKS)
+    figure = series_figure(
+        series, "kappa, batch over 256 tokens", label, log_x=True, band=(-_SAME, _SAME), ticks=_TICKS
+    )
     figure.axes[0].set_yscale("symlog", linthresh=0.05)
     return figure
 
 
 def _early_figure(pairs: pd.DataFrame) -> "Figure":
     sizes = pairs.assign(start=pairs["start"].abs())
-    series = {f"decay {'' if block == SCALED else 'not '}scaled": _series(sizes, block, "start")
-              for block in (SCALED, UNSCALED)}  # fmt: skip
+    series = {f"decay {'' if block == _SCALED else 'not '}scaled": _series(sizes, block, "start")
+              for block in (_SCALED, _UNSCALED)}  # fmt: skip
     label = "difference of the average early, nats"
     return series_figure(series, "kappa, batch over 256 tokens", label, log_x=True, log_y=True, ticks=_TICKS)
 
@@ -207,17 +209,17 @@ def _world(id_: str, truth: str, harm: float, forgets: bool, gain: float, *words
         return _loss(tokens) + _extra(runs)
 
     def _extra(runs: pd.DataFrame) -> np.ndarray:
-        doublings = np.log2(runs["batch_tokens"].to_numpy(float) / BATCH)
+        doublings = np.log2(runs["batch_tokens"].to_numpy(float) / _BATCH)
         return harm * np.maximum(doublings, 0) + 0.04 * (doublings >= 3) * (harm > 0)
 
     def measured(runs: pd.DataFrame, errors: np.ndarray) -> dict[str, Any]:
-        memory = np.full(len(runs), BATCH / 0.002)
+        memory = np.full(len(runs), _BATCH / 0.002)
         if forgets:
             memory = runs["batch_tokens"].to_numpy(float) / (1 - runs["average_decay"].to_numpy(float))
         share = np.exp2(-np.arange(PER_DOUBLING * DOUBLINGS, -1, -1) / PER_DOUBLING)
         losses = _average(runs, share, memory) + (_extra(runs) - gain)[:, None]
         losses = losses * np.exp(0.0025 * errors)[:, None]
-        return {FINAL: losses[:, -1], CURVE: list(losses)}
+        return {_FINAL: losses[:, -1], _CURVE: list(losses)}
 
     return LossWorld(id_, truth, loss, {f"EM-{number}": word for number, word in enumerate(words, 1)}, measured)
 
@@ -231,4 +233,4 @@ _WORLDS = (
            (YES,), (NO,), (NO,), (NO, OPEN), (NO, OPEN)),
 )  # fmt: skip
 
-EMA = Paper(judge_ema, _WORLDS)
+EMA = Paper(_judge, _WORLDS)

@@ -6,7 +6,7 @@ import pytest
 
 from harness.fit.fitting import solve
 from harness.fit.problem.raw_units import raw_point
-from harness.study.papers.annealing import Curve, fit_annealing
+from harness.study.annealed_curves import AnnealedCurve, fit_annealing
 from harness.study.rate_traces import rate_sums, rates_of
 
 # steps, lr, warmup, schedule, final_lr_ratio, decay_fraction
@@ -41,7 +41,9 @@ def curve(settings, memory, rng=None):
     at = np.unique(np.geomspace(40, 400, 30).astype(int))
     s1, s2 = rate_sums(settings, 1 - 1 / memory)
     loss = (2.0 + 1.1 * s1**-0.5 - 0.3 * s2)[at - 1]
-    return Curve(at, loss if rng is None else loss * np.exp(0.001 * rng.standard_normal(len(at))), loss[-1], settings)
+    return AnnealedCurve(
+        at, loss if rng is None else loss * np.exp(0.001 * rng.standard_normal(len(at))), loss[-1], settings
+    )
 
 
 def test_exact_curves_give_back_the_constants_and_the_memory():
