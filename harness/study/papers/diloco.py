@@ -6,6 +6,7 @@ best batch is larger, and that the loss grows slowly with the steps H between av
 `sweeps/studies/diloco/design.md`.
 """
 
+import dataclasses
 import functools
 import math
 from collections.abc import Mapping, Sequence
@@ -23,6 +24,7 @@ from harness.study.loss_verdict import LossVerdict, StudyFigure, count_of_words,
 from harness.study.loss_worlds import NO, OPEN, YES, LossWorld
 from harness.study.paper import Paper
 from harness.study.plots import Series, series_figure
+from models.intervention import defaults_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -44,6 +46,7 @@ ARM = ("N", "M", "H", "B")
 
 def _judge_diloco(runs: pd.DataFrame) -> LossVerdict:
     ended = ended_runs(runs)
+    ended = _with_settings(ended)
     names = {"N_nonembedding": "N", "replicas_count": "M", "replicas_every": "H", "batch_tokens": "B"}
     ended = ended.rename(columns=names).assign(log_loss=np.log(ended["L"]))
     ladder, batches, averaging = (_best_rates(_of(ended, part)) for part in ("ladder", "batches", "averaging"))
@@ -80,6 +83,13 @@ def _judge_diloco(runs: pd.DataFrame) -> LossVerdict:
         "Intervals are over draws of text, which all arms share.",
     )
     return LossVerdict(headline, claims, tables, notes, drawings)
+
+
+def _with_settings(runs: pd.DataFrame) -> pd.DataFrame:
+    """The runs with the settings of replicas at their defaults where a block of a study has none of them."""
+    off = {f"replicas_{name}": value for name, value in dataclasses.asdict(defaults_of("replicas")).items()}
+    filled = runs.reindex(columns=[*runs, *(name for name in off if name not in runs)]).fillna(off)
+    return filled.astype({name: type(value) for name, value in off.items()})
 
 
 def _of(ended: pd.DataFrame, *parts: str) -> pd.DataFrame:
@@ -157,8 +167,10 @@ def _best_batches(batches: pd.DataFrame) -> pd.DataFrame:
 
 
 def _over_draws(rows: pd.DataFrame, column: str) -> Interval95:
-    """The mean of a column over draws, of which each is averaged first."""
-    means = rows.dropna(subset=[column]).groupby("draw").agg(mean=(column, "mean"))
+    """The mean of a column over draws, of which each is averaged first; not known where a value is not."""
+    if rows[column].isna().any():
+        return NOT_KNOWN
+    means = rows.groupby("draw").agg(mean=(column, "mean"))
     return mean_interval(means["mean"].to_numpy(float))
 
 

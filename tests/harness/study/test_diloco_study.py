@@ -1,9 +1,11 @@
-"""The best batch of a curve of losses, against curves whose lowest point is known."""
+"""The best batch of curves whose lowest point is known, and runs of blocks without replicas."""
 
 import numpy as np
 import pytest
 
-from harness.study.papers.diloco import best_batch
+from harness.study.loss_worlds import design_runs, draw_runs
+from harness.study.papers.diloco import DILOCO, best_batch
+from sweeps.grid import load
 
 BATCHES = np.array([8.0, 9.0, 10.0, 11.0])
 
@@ -15,3 +17,11 @@ def test_the_best_batch_is_the_lowest_point_of_a_parabola_or_the_nearest_end(low
 
 def test_where_the_middle_is_highest_the_best_batch_is_the_lower_end():
     assert best_batch(BATCHES, 0.9 - 0.01 * (BATCHES - 9.7) ** 2) == 8.0
+
+
+def test_blocks_without_replicas_have_none_of_their_settings():
+    runs = draw_runs(DILOCO.worlds[0], design_runs([load("diloco")]), np.random.default_rng(0))
+    settings = [name for name in runs if name.startswith("replicas_")]
+    absent = runs.astype(dict.fromkeys(settings, float))
+    absent.loc[absent["replicas_count"] == 0, settings] = np.nan
+    assert DILOCO.judge(absent).to_dict() == DILOCO.judge(runs).to_dict()
