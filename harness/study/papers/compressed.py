@@ -7,7 +7,7 @@ of `sweeps/studies/compressed/design.md`.
 """
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -18,14 +18,12 @@ from scipy.special import stdtrit
 from scipy.stats import spearmanr
 
 from harness.fit.gap_law.rulings import JudgedClaim, Measured, Ruling, together
-from harness.fit.quantities.gmse import gmse_bits
 from harness.study.contrasts import NOT_KNOWN, Interval95, mean_interval
 from harness.study.loss_runs import ended_runs
 from harness.study.loss_verdict import LossVerdict, StudyFigure, count_of_words, within
 from harness.study.loss_worlds import NO, OPEN, YES, LossWorld
 from harness.study.paper import Paper
 from harness.study.plots import Series, series_figure
-from models.interventions.quantize import ERRORS
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -79,12 +77,17 @@ def _cells(ended: pd.DataFrame) -> pd.DataFrame:
     )
 
 
+def _bits(errors: np.ndarray) -> np.ndarray:
+    """The bits log_{1/4} error with which a Gaussian source can at best be coded with a mean square error."""
+    return -np.log(errors) / np.log(4)
+
+
 def _efficiencies(cells: pd.DataFrame) -> _Efficiencies | None:
     """Fit L = E + A (N rho_R)^-alpha to log L by least squares; None where the cells do not tell it."""
     known = cells.loc[cells["weight_error"] > 0].drop_duplicates("quantize_weights")
     known = known.sort_values("weight_error", ascending=False)
     formats = tuple(known["quantize_weights"])
-    kinds = cells["quantize_weights"].map({name: place for place, name in enumerate(formats)}).fillna(-1).to_numpy(int)
+    kinds = np.array([formats.index(name) if name in formats else -1 for name in cells["quantize_weights"]])
     log_n, log_loss = np.log(cells["N"].to_numpy(float)), np.log(cells["L"].to_numpy(float))
     degrees = len(cells) - len(formats) - 3
     if degrees < 2 or not formats or len(np.unique(log_n[kinds < 0])) < 4:
@@ -101,7 +104,7 @@ def _efficiencies(cells: pd.DataFrame) -> _Efficiencies | None:
     whole = least_squares(residuals, start, x_scale="jac")
     law = least_squares(lambda point: residuals(np.insert(point, 3, 0.0)), np.delete(whole.x, 3), x_scale="jac")
     ends, spread = _covariance(law, degrees), _covariance(whole, degrees - 1)
-    bits = np.array([gmse_bits(float(value)) for value in known["weight_error"]])
+    bits = _bits(known["weight_error"].to_numpy(float))
     return _Efficiencies(
         formats, bits, law.x[3:], ends[3:, 3:], degrees, _student(law.x[2], ends[2, 2], degrees),
         _student(whole.x[3], spread[3, 3], degrees - 1),
@@ -206,7 +209,7 @@ def _claims(found: _Efficiencies | None, cells: int) -> tuple[JudgedClaim, ...]:
         rho, drawn, bits = np.exp(found.log_rho)[None], found.draws(), found.bits
         steady = found.steady
         if len(bits) >= _FEWEST:
-            order = np.array([spearmanr(bits, each).statistic for each in np.concatenate([rho, drawn])])
+            order = np.array([spearmanr(bits, each)[0] for each in np.concatenate([rho, drawn])])
             # Within 0.95 to 1 up to rounding.
             rank = _spread(order[0], np.minimum(order[1:], 1 - 1e-9))
             errors = _predicted(drawn, bits) - drawn
@@ -253,39 +256,49 @@ def _figure(found: _Efficiencies) -> "Figure":
     ends = [found.interval(place) for place in range(len(rho))]
     for label, wanted in (("few bits", False), ("sparse", True)):
         own = [place for place, name in enumerate(found.formats) if (name in _SPARSE) is wanted]
-        columns = ([ends[place][part] for place in own] for part in range(3))
-        series[label] = Series(found.bits[own], *columns, line="")
+        y, low, high = np.array([ends[place] for place in own], float).reshape(-1, 3).T
+        series[label] = Series(found.bits[own], y, low, high, line="")
     ticks = {0.5: "0.5", 1.0: "1", 2.0: "2", 4.0: "4", 8.0: "8"}
     label = "bits for Gaussian numbers, log(error) to base 1/4"
     return series_figure(series, label, "efficiency rho", log_x=True, ticks=ticks)
 
 
 def _world(
-    id_: str, truth: str, efficiency: Mapping[str, float], growth: float, *words: tuple[Ruling, ...]
+    id_: str, truth: str, efficiency: Callable[[pd.DataFrame], np.ndarray], growth: float, *words: tuple[Ruling, ...]
 ) -> LossWorld:
     """A world in which formats have given efficiencies at 7,000 parameters, whose logs grow with doublings of N."""
 
     def loss(runs: pd.DataFrame, tokens: np.ndarray) -> np.ndarray:
         n = runs["N_nonembedding"].to_numpy(float)
-        log_rho = np.log([efficiency.get(name, 1.0) for name in runs["quantize_weights"]])
-        worth = n * np.exp(log_rho * (1 + growth * np.log2(n / 7e3)))
+        rho = np.where(runs["weight_error"] > 0, efficiency(runs), 1.0)
+        worth = n * rho ** (1 + growth * np.log2(n / 7e3))
         return 1.0 + 16.3 * worth**-0.35 + 82 * tokens**-0.35
 
     return LossWorld(id_, truth, loss, {f"CP-{number}": word for number, word in enumerate(words, 1)})
 
 
-_ON_CURVE = {name: float(np.tanh(0.45 * gmse_bits(error))) for name, error in ERRORS.items() if error}
+def _on_curve(runs: pd.DataFrame) -> np.ndarray:
+    return np.tanh(0.45 * _bits(np.maximum(runs["weight_error"].to_numpy(float), 1e-9)))
+
+
+def _sparse_is_worse(runs: pd.DataFrame) -> np.ndarray:
+    return _on_curve(runs) - 0.15 * runs["quantize_weights"].isin(_SPARSE).to_numpy(float)
+
+
+def _share_kept(runs: pd.DataFrame) -> np.ndarray:
+    kept = {"2of4": 0.5, "sparse50": 0.5, "sparse75": 0.25, "sparse90": 0.1}
+    return np.array([kept.get(name, 0.95) for name in runs["quantize_weights"]])
+
+
 _WORLDS = (
-    _world("capacity", "rho follows from the Gaussian error", _ON_CURVE, 0.0,
+    _world("capacity", "rho follows from the Gaussian error", _on_curve, 0.0,
            (YES, OPEN), (YES, OPEN), (YES,), (YES,)),
-    _world("families", "sparse weights are worth 0.15 less than as good ones of few bits",
-           {name: rho - 0.15 * (name in _SPARSE) for name, rho in _ON_CURVE.items()}, 0.0,
-           (YES, NO, OPEN), (NO, OPEN), (NO,), (YES,)),
-    _world("zeros", "sparse weights are worth their share that is not zero, others nearly all",
-           {**{name: 0.95 for name in _ON_CURVE}, "2of4": 0.5, "sparse50": 0.5, "sparse75": 0.25, "sparse90": 0.1}, 0.0,
+    _world("families", "sparse weights are worth 0.15 less than as good ones of few bits", _sparse_is_worse, 0.0,
+           (YES, OPEN), (NO, OPEN), (NO,), (YES,)),
+    _world("zeros", "sparse weights are worth their share that is not zero, others nearly all", _share_kept, 0.0,
            (NO,), (NO,), (NO,), (YES,)),
-    _world("sizes", "rho follows from the Gaussian error, and compression costs ever less as models grow",
-           _ON_CURVE, -0.3, (YES, OPEN), (YES, OPEN), (YES, OPEN), (NO,)),
+    _world("sizes", "rho follows from the Gaussian error, and compression costs ever less as models grow", _on_curve,
+           -0.3, (YES, OPEN), (YES, OPEN), (YES, OPEN), (NO,)),
 )  # fmt: skip
 
 COMPRESSED = Paper(_judge, _WORLDS)

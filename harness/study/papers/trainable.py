@@ -66,9 +66,9 @@ def _kappa_of(trainable: _Numbers, frozen: _Numbers, loss: _Numbers) -> Interval
 def _at_best_rate(runs: pd.DataFrame) -> pd.DataFrame:
     """The runs of each cell at the rate with the lower mean of log loss."""
     cell = ["block", "width", "D", "freeze_share"]
-    mean = runs.assign(mean=np.log(runs["L"])).groupby([*cell, "lr"])["mean"].mean().reset_index()
-    best = mean.loc[mean.groupby(cell)["mean"].idxmin(), [*cell, "lr"]]
-    return runs.merge(best, on=[*cell, "lr"])
+    logs = runs.assign(log_loss=np.log(runs["L"]))
+    logs = logs.assign(mean=logs.groupby([*cell, "lr"])["log_loss"].transform("mean"))
+    return logs.loc[logs["mean"] == logs.groupby(cell)["mean"].transform("min")]
 
 
 def _cells(runs: pd.DataFrame) -> pd.DataFrame:
@@ -108,7 +108,7 @@ def _judge(runs: pd.DataFrame) -> LossVerdict:
         InputError: no finished run.
     """
     ended = ended_runs(runs)
-    longest = float(ended["D"].max())
+    longest = float(ended["D"].to_numpy(float).max())
     best = _at_best_rate(ended)
     of = {name: best.loc[best["block"] == name] for name in (_SHARES, _WIDER, _WIDER_TRAINED)}
     is_dense = of[_SHARES]["freeze_share"] == 0
@@ -194,15 +194,16 @@ def _pair_rows(name: str, pairs: pd.DataFrame) -> list[dict[str, object]]:
     rows = []
     for _, own in pairs.groupby(["D", pairs["times"].round()]):
         mean, low, high = mean_interval(own["effect"])
-        row = {"the larger model": name, "tokens": float(own["D"].iloc[0]), "times all": float(own["times"].mean())}
-        rows.append(row | {"pairs": len(own), "mean": mean, "low": low, "high": high})
+        sizes = {"tokens": float(own["D"].to_numpy()[0]), "times all": float(np.mean(own["times"]))}
+        told = {"pairs": len(own), "mean": mean, "low": low, "high": high}
+        rows.append({"the larger model": name} | sizes | told)
     return rows
 
 
 def _figure(cells: pd.DataFrame, count: str, label: str) -> "Figure":
     series = {}
     for _, own in cells.sort_values(count).groupby((4 * cells["freeze_share"]).round()):
-        share = float(own["freeze_share"].mean())
+        share = float(np.mean(own["freeze_share"]))
         series[f"{share:.0%} frozen" if share else "all trained"] = Series(own[count], own["L"])
     ticks = {float(n): f"{n:,}" for n in (1_000, 3_000, 10_000, 30_000)}
     return series_figure(series, label, "held-out loss, nats per token", log_x=True, ticks=ticks)

@@ -25,6 +25,7 @@ def test_kappa_is_that_of_a_nonlinear_fit(kappa):
     values, errors = curve_fit(law, (trainable, frozen), loss, (1.5, 12, 0.3, kappa), sigma=loss)
     half = np.sqrt(errors[3, 3]) * t.ppf(0.975, len(loss) - 4)
     assert found.estimate == pytest.approx(values[3], abs=0.01) and values[3] == pytest.approx(kappa, abs=0.1)
+    assert found.low is not None and found.high is not None
     # A profile is not symmetric, and the values that are tried lie 0.005 apart.
     assert found.high - found.low == pytest.approx(2 * half, rel=0.1, abs=0.01)
 
