@@ -38,8 +38,8 @@ class LossWorld:
         loss: the runs and the tokens processed by each -> the held-out loss, nats per token.
         expected: claim -> the right words; several where the design need not resolve what the world leaves open.
         measured: the runs, and for each a standard normal number, which `noise` of `draw_runs` has scaled -> further
-            measured columns of the table of runs, or curves in the place of the usual ones; None where no claim asks
-            for any.
+            measured columns of the table of runs, or losses and curves in the place of the usual ones; None where no
+            claim asks for any.
         errors: a factor on all errors: below 1 where the runs that a judge compares share their text and held-out text.
     """
 
@@ -79,7 +79,7 @@ def draw_runs(world: LossWorld, design: pd.DataFrame, rng: np.random.Generator, 
     curves = {"curve_tokens": [*tokens.astype(np.int64)], "curve_loss": [*losses.astype(np.float32)]}
     final = world.loss(design, design["D"].to_numpy(float)) * np.exp(own)
     measured = world.measured(design, noise * rng.standard_normal(len(design))) if world.measured else {}
-    return design.assign(heldout_loss=final, **(curves | dict(measured)))
+    return design.assign(**({"heldout_loss": final} | curves | dict(measured)))
 
 
 def try_judge(
