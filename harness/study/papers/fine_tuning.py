@@ -254,8 +254,8 @@ def _world(id_: str, truth: str, loss: Any, *words: tuple[Any, ...]) -> LossWorl
     """A world in which `loss`(N, tokens read before, tokens) is the loss of a model."""
 
     def of_runs(runs: pd.DataFrame, tokens: Float[np.ndarray, "rows"]) -> Float[np.ndarray, "rows"]:
-        lengths = runs.drop_duplicates("run_id").set_index("run_id")["D"].astype(float)
-        learned = runs["start_from"].map(lengths).fillna(0.0).to_numpy(float)
+        lengths = dict(zip(runs["run_id"], runs["D"].astype(float), strict=True))
+        learned = np.array([lengths.get(start, 0.0) for start in runs["start_from"]])
         return loss(runs["N_nonembedding"].to_numpy(float), learned, tokens)
 
     def measured(runs: pd.DataFrame, errors: Float[np.ndarray, "rows"]) -> Mapping[str, Any]:
