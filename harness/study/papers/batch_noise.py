@@ -1,41 +1,33 @@
 """The study of batches: the critical batch from steps and tokens to a loss, its growth, and the gradient noise scale.
 
-At one loss the steps S at a batch of B tokens follow S = S_min + E_min/B, and B_crit = E_min/S_min is the batch at
-which tokens and steps are both twice their least (McCandlish et al. 2018, arXiv 1812.06162). Zhang et al. 2024 (arXiv
-2410.21676) claim that it grows with D at fixed N and hardly with N at fixed D. The rules are those of
-`sweeps/studies/batch_noise/design.md`.
+The critical batch is that of McCandlish et al. 2018 (arXiv 1812.06162). Zhang et al. 2024 (arXiv 2410.21676) claim that
+it grows with D at fixed N and hardly with N at fixed D. The rules are those of `sweeps/studies/batch_noise/design.md`.
 """
 
 import functools
 import math
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float
-from scipy.special import chdtri, stdtrit
+from scipy.special import chdtri
 
-from harness.fit.certainty.intervals import combinations_of
-from harness.fit.fitting import solve
 from harness.fit.gap_law.rulings import JudgedClaim, Measured, Ruling
-from harness.fit.problem.raw_units import raw_point
 from harness.study.contrasts import mean_interval
 from harness.study.figures import ACCENT, blank_figure
 from harness.study.loss_runs import CURVE_LOSS, CURVE_TOKENS, ended_runs
 from harness.study.loss_verdict import LossVerdict, StudyFigure, count_of_words, within
 from harness.study.loss_worlds import NO, YES, LossWorld
 from harness.study.paper import Paper
-from sweeps.errors import InputError
+from harness.study.trade_offs import Critical, Growth, fit_growth, smooth, trade_offs
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-# The law of steps at one loss.
-STEPS_LAW = "es_tradeoff"
 # A target is the loss that the smallest batch reaches after so many tokens.
 TARGETS = tuple(2**power for power in (16, 17, 18, 19))
-# Evaluations from here on make the curve of a run, a cubic of log loss in log tokens; before, it is no power law.
-FIRST, FEWEST_POINTS, FEWEST_BATCHES = 2**15, 8, 5
+# A target of fewer batches has no critical batch.
+FEWEST_BATCHES = 5
 # The exponents of D at fixed N and of N at fixed D that are claimed, and how far from them still agrees.
 GROWTH_IN_D, GROWTH_IN_N, SAME_GROWTH = 0.47, 0.087, 0.15
 # By how much the exponent of D is to exceed that of N; neither is above 1.5.
@@ -46,57 +38,6 @@ SCATTER = 0.1
 SAME_BATCH = 3.0
 
 
-class Critical(NamedTuple):
-    """The trade-off at one target.
-
-    Attributes:
-        n, tokens: parameters without embeddings, and the tokens that define the target.
-        loss: the target, nats per token.
-        batches, steps: the batches that reached it, and their least steps over the rates, in the order of batches.
-        s_min, e_min: the constants of the law; b_crit with its 95 % interval is e_min/s_min. nan where unknown.
-    """
-
-    n: float
-    tokens: int
-    loss: float
-    batches: Float[np.ndarray, "batches"]
-    steps: Float[np.ndarray, "batches"]
-    s_min: float
-    e_min: float
-    b_crit: float
-    low: float
-    high: float
-
-    @property
-    def residuals(self) -> Float[np.ndarray, "batches"]:
-        """Log steps less the log of the law's."""
-        return np.log(self.steps) - np.log(self.s_min + self.e_min / self.batches)
-
-
-class Growth(NamedTuple):
-    """The fit log B_crit = c + p log N + q log D: the powers (p, q), their covariance, and its degrees of freedom.
-
-    `level` is log B_crit at the means `middle` of log N and log D.
-    """
-
-    level: float
-    middle: Float[np.ndarray, "2"]
-    powers: Float[np.ndarray, "2"]
-    covariance: Float[np.ndarray, "2 2"]
-    degrees: int
-
-    def along(self, weights: tuple[float, float]) -> tuple[float, float, float]:
-        """A combination of p and q with its 95 % interval."""
-        at = np.asarray(weights)
-        value, half = float(at @ self.powers), math.sqrt(float(at @ self.covariance @ at))
-        half *= float(stdtrit(self.degrees, 0.975))
-        return value, value - half, value + half
-
-    def b_crit(self, n: float, tokens: float) -> float:
-        """The critical batch of the fit, in tokens."""
-        return math.exp(self.level + float(self.powers @ (np.log([n, tokens]) - self.middle)))
-
-
 def judge_batch_noise(runs: pd.DataFrame) -> LossVerdict:
     """Judge the runs of the study, all of them or those that have ended.
 
@@ -104,16 +45,17 @@ def judge_batch_noise(runs: pd.DataFrame) -> LossVerdict:
         InputError: no finished run.
     """
     ended = ended_runs(runs)
-    ended = ended.assign(N=ended["N_nonembedding"].astype(float), curve=[_smooth(*each) for each in _curves(ended)])
-    found = [critical for _, own in ended.groupby("N") for critical in _of_size(own)]
+    ended = ended.assign(N=ended["N_nonembedding"].astype(float), curve=[smooth(*each) for each in _curves(ended)])
+    found = [each for _, own in ended.groupby("N") for each in trade_offs(own, TARGETS, FEWEST_BATCHES)]
     known = [each for each in found if math.isfinite(each.b_crit)]
-    growth = _growth(known)
-    noise = _noise(ended, growth)
-    claims = _claims(known, growth, noise)
-    if growth is None:
+    # D is E_min, the tokens that batches far below the critical one need: the smallest batch needs somewhat more.
+    fitted = fit_growth(*np.array([(each.n, each.e_min, each.b_crit) for each in known]).reshape(-1, 3).T)
+    noise = _noise(ended, fitted)
+    claims = _claims(known, fitted, noise)
+    if fitted is None:
         grows = "is not known at enough points"
     else:
-        grows = f"grows as D^{growth.powers[1]:.2f} at fixed N and as N^{growth.powers[0]:.2f} at fixed D"
+        grows = f"grows as D^{fitted.powers[1]:.2f} at fixed N and as N^{fitted.powers[0]:.2f} at fixed D"
     headline = f"The critical batch {grows}: {count_of_words(claims)}."
     tables = {
         "critical batches": [
@@ -144,97 +86,13 @@ def _curves(ended: pd.DataFrame) -> list[tuple[np.ndarray, np.ndarray]]:
     return [(np.asarray(tokens, float), np.asarray(loss, float)) for tokens, loss in pairs]
 
 
-def _smooth(tokens: np.ndarray, loss: np.ndarray) -> np.polynomial.Polynomial | None:
-    """Log loss as a cubic in log tokens; None for a run of too few evaluations."""
-    kept = tokens >= FIRST
-    if kept.sum() < FEWEST_POINTS:
-        return None
-    return np.polynomial.Polynomial.fit(np.log(tokens[kept]), np.log(loss[kept]), 3)
-
-
-def _of_size(own: pd.DataFrame) -> list[Critical]:
-    """The trade-offs of one size at the targets that its smallest batch reached."""
-    own = own.loc[own["curve"].notna()]
-    if own.empty:
-        return []
-    smallest = own.loc[own["batch_tokens"] == own["batch_tokens"].min()]
-    reached = [tokens for tokens in TARGETS if tokens <= smallest["D"].max()]
-    found = []
-    for tokens in reached:
-        long = smallest.loc[smallest["D"] >= tokens, "curve"]
-        target = min(float(curve(math.log(tokens))) for curve in long)
-        best: dict[int, float] = {}
-        for curve, end, batch in zip(own["curve"], own["D"], own["batch_tokens"], strict=True):
-            best[batch] = min(best.get(batch, math.inf), _tokens_to(curve, end, target) / batch)
-        batches = np.array(sorted(b for b, steps in best.items() if math.isfinite(steps)), float)
-        steps = np.array([best[int(b)] for b in batches])
-        found.append(_critical(float(own["N"].iloc[0]), tokens, math.exp(target), batches, steps))
-    return found
-
-
-def _tokens_to(curve: np.polynomial.Polynomial, end: float, target: float) -> float:
-    """The tokens at which a smoothed curve first falls to a log loss; infinite if it does not."""
-    at = np.linspace(float(curve.domain[0]), math.log(end), 400)  # the polynomial's domain begins where it was fitted
-    below = curve(at) <= target
-    if not below.any() or below[0]:
-        return math.inf
-    place = int(below.argmax())
-    before, after = curve(at[place - 1]), curve(at[place])
-    share = (before - target) / (before - after)
-    return math.exp(at[place - 1] + share * (at[place] - at[place - 1]))
-
-
-def _critical(n: float, tokens: int, loss: float, batches: np.ndarray, steps: np.ndarray) -> Critical:
-    unknown = Critical(n, tokens, loss, batches, steps, *[math.nan] * 5)
-    if len(batches) < FEWEST_BATCHES:
-        return unknown
-    try:
-        fitted = solve(STEPS_LAW, pd.DataFrame({"B": batches, "step": steps}))
-    except InputError:
-        return unknown
-    shown = {each.combination: each for each in combinations_of(fitted.problem, fitted.identified)}
-    ratio = shown.get("B_crit")
-    if ratio is None or ratio.ci_low is None or ratio.ci_high is None or ratio.ci_low <= 0:
-        return unknown
-    constants = raw_point(fitted.problem, fitted.identified.theta)
-    numbers = (constants["S_min"], constants["E_min"], ratio.estimate, ratio.ci_low, ratio.ci_high)
-    return Critical(n, tokens, loss, batches, steps, *map(float, numbers))
-
-
-def _growth(known: list[Critical]) -> Growth | None:
-    """Least squares of log B_crit in log N and log D; errors from the scatter, alike within a size.
-
-    D is E_min, the tokens that batches far below the critical one need: the smallest batch needs somewhat more.
-    Targets of one size are points of the same curves, so that their errors go together: the covariance has a part that
-    a size's points share, estimated from the residuals' means over sizes, and never counts as less than their scatter.
-    """
-    n, d = np.log([each.n for each in known]), np.log([each.e_min for each in known])
-    if len(known) < 6 or len(np.unique(n)) < 3 or len(np.unique(d)) < 2:
-        return None
-    design = np.column_stack([np.ones(len(n)), n - n.mean(), d - d.mean()])
-    logs = np.log([each.b_crit for each in known])
-    inverse = np.linalg.inv(design.T @ design)
-    residuals = logs - design @ (inverse @ design.T @ logs)
-    sizes = np.unique(n, return_inverse=True)[1]
-    counts = np.bincount(sizes)
-    degrees = len(logs) - 3
-    variance = float(residuals @ residuals) / degrees
-    means = np.bincount(sizes, residuals) / counts
-    between = max(0.0, float(np.sum(means**2)) / max(len(counts) - 2, 1) - variance / float(counts.mean()))
-    covariance = variance * np.eye(len(logs)) + between * (sizes[:, None] == sizes[None, :])
-    spread = inverse @ design.T @ covariance @ design @ inverse
-    spare = len(counts) - 2 if between > 0 else degrees
-    level, *powers = inverse @ design.T @ logs
-    return Growth(float(level), np.array([n.mean(), d.mean()]), np.array(powers), spread[1:, 1:], spare)
-
-
-def _noise(ended: pd.DataFrame, growth: Growth | None) -> list[dict[str, Any]]:
+def _noise(ended: pd.DataFrame, fitted: Growth | None) -> list[dict[str, Any]]:
     """For each size the noise scale at the end of the shortest runs, at each batch's best rate, and B_crit there.
 
     The runs of small batches are the shortest, and have one length. They end beyond the longest target, where B_crit is
-    that of the fitted growth.
+    that of the fitted fitted.
     """
-    if "noise_scale" not in ended.columns or growth is None:
+    if "noise_scale" not in ended.columns or fitted is None:
         return []
     rows = []
     for n, own in ended.loc[ended["D"] == ended["D"].min()].groupby("N"):
@@ -242,7 +100,7 @@ def _noise(ended: pd.DataFrame, growth: Growth | None) -> list[dict[str, Any]]:
         scales = best["noise_scale"].dropna().to_numpy(float)
         if len(scales):
             scale, tokens = float(np.exp(np.log(scales).mean())), int(own["D"].iloc[0])
-            critical = growth.b_crit(float(n), tokens)
+            critical = fitted.b_crit(float(n), tokens)
             rows.append(
                 {"N": round(float(n)), "D": tokens, "batches": len(scales), "noise scale, tokens": scale,
                  "B_crit, tokens": critical, "ratio": scale / critical}
@@ -250,9 +108,9 @@ def _noise(ended: pd.DataFrame, growth: Growth | None) -> list[dict[str, Any]]:
     return rows
 
 
-def _claims(known: list[Critical], growth: Growth | None, noise: list[dict[str, Any]]) -> tuple[JudgedClaim, ...]:
+def _claims(known: list[Critical], fitted: Growth | None, noise: list[dict[str, Any]]) -> tuple[JudgedClaim, ...]:
     none = (None, None, None)
-    p, q, more = (none, none, none) if growth is None else (growth.along(w) for w in ((1, 0), (0, 1), (-1, 1)))
+    p, q, more = (none, none, none) if fitted is None else (fitted.along(w) for w in ((1, 0), (0, 1), (-1, 1)))
     in_d = Measured("the power of D at fixed N", GROWTH_IN_D, SAME_GROWTH, *q)
     in_n = Measured("the power of N at fixed D", GROWTH_IN_N, SAME_GROWTH, *p)
     exceeds = within("the power of D less that of N", MORE, MOST, more[0], more[1:])
