@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 from jaxtyping import Float
-from scipy.optimize import minimize_scalar
+from scipy.optimize import fminbound
 from scipy.special import stdtrit
 
 from harness.study.contrasts import Interval95
@@ -155,10 +155,10 @@ def _fitted(
         return float(np.sum(residuals(log_ratio) ** 2))
 
     least, most = math.log(batches[0]) - 5, math.log(batches[-1]) + 5
-    found = minimize_scalar(squares, bounds=(least, most), method="bounded", options={"xatol": 1e-9})
-    ratio = math.exp(found.x)
+    best = float(fminbound(squares, least, most, xtol=1e-9))
+    ratio = math.exp(best)
     slope = (ratio / batches) / (1 + ratio / batches)
-    error = math.sqrt(squares(found.x) / degrees / float(np.sum((slope - slope.mean()) ** 2)))
+    error = math.sqrt(squares(best) / degrees / float(np.sum((slope - slope.mean()) ** 2)))
     half = float(stdtrit(degrees, 0.975)) * error * ratio
     if half >= ratio:
         return unknown
