@@ -1,8 +1,8 @@
 """The study of shapes: whether width over depth changes the loss by a factor of its power, and foresees larger models.
 
 Bian et al. 2025 (arXiv 2501.18107) fit L = (E + A/N^alpha + B/D^beta) (1 + eps R^gamma), R = width/depth, and found
-that it predicts held-out shapes far better than the law without R. The factor is monotone in R, so that the law has no best
-shape. The rules are those of `sweeps/studies/aspect/design.md`.
+that it predicts held-out shapes far better than the law without R. The factor is monotone in R, so that the law has no
+best shape. The rules are those of `sweeps/studies/aspect/design.md`.
 """
 
 import functools

@@ -337,7 +337,7 @@ def _world(
 
 
 _WORLDS = (
-    _world("one_law", "one law in N and D holds for all runs, with powers 0.1 and 0.4", "nY???", powers=(0.1, 0.4)),
+    _world("one_law", "one law in N and D holds for all runs, with powers 0.1 and 0.4", "ny???", powers=(0.1, 0.4)),
     _world("fragile", "the powers are 0.35, and others at half the rate and at the end", "YY??y", powers=(0.35, 0.35),
            spread=0.12),
     _world("shape", "the loss follows width and depth above a floor", "YY?YN", powers=(0.35, 0.35), shape=True),
