@@ -54,7 +54,9 @@ def fit_many(
     return _search(log_model, np.tile(best, (len(logs), 1)), logs, weights)[0]
 
 
-def _search(log_model: LogModel, theta: np.ndarray, logs: np.ndarray, weights: np.ndarray):
+def _search(
+    log_model: LogModel, theta: np.ndarray, logs: np.ndarray, weights: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     """The end points, and their weighted sums of squares."""
     count = theta.shape[1]
     damping = np.full(len(theta), 1e-2)

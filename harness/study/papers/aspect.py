@@ -8,7 +8,7 @@ best shape. The rules are those of `sweeps/studies/aspect/design.md`.
 import functools
 import math
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -24,6 +24,9 @@ from harness.study.loss_worlds import NO, OPEN, YES, LossWorld
 from harness.study.many_fits import LogModel, fit_many, power_terms
 from harness.study.paper import Paper
 from harness.study.plots import Series, series_figure
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 # The blocks of runs at the full rate, which are read at their ends.
 FULL = ("short", "long")
@@ -274,7 +277,7 @@ def _claims(
     return tuple(JudgedClaim(id_, claim, each.ruling, rows, (each,), "") for id_, claim, each in judged)
 
 
-def _figure(cells: _Cells, values: Float[np.ndarray, "cells"], label: str):
+def _figure(cells: _Cells, values: Float[np.ndarray, "cells"], label: str) -> "Figure":
     series = {}
     for size, own in _by_shape(cells, values).groupby("size"):
         if len(own) > 1:

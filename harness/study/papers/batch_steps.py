@@ -9,7 +9,7 @@ then the law of size. The rules are those of `sweeps/studies/batch_steps/design.
 import functools
 import math
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -25,6 +25,9 @@ from harness.study.loss_verdict import LossVerdict, StudyFigure, count_of_words,
 from harness.study.loss_worlds import NO, OPEN, YES, LossWorld
 from harness.study.paper import Paper
 from harness.study.plots import Series, series_figure
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 # A curve begins after so many tokens and so many steps; before, it is no power law.
 FIRST_TOKENS, FIRST_STEPS, FEWEST_POINTS = 2**16, 16, 8
@@ -389,22 +392,19 @@ def _joint(evidence: Sequence[Measured]) -> Ruling:
     return NO if NO in words else YES if words == {YES} else OPEN
 
 
-def _critical_figure(contours: Sequence[_Contour], steps: _Steps):
+def _critical_figure(contours: Sequence[_Contour], steps: _Steps) -> "Figure":
     series = {}
     for n in sorted({each.n for each in contours}):
         own = [each for each in contours if each.n == n]
         series[f"N = {n:,.0f}"] = Series([each.loss for each in own], [_trade_off(each)[0] for each in own])
     if math.isfinite(steps.alpha_b):
-        ends = np.array([min(each.loss for each in contours), max(each.loss for each in contours)])
+        at = np.linspace(min(each.loss for each in contours), max(each.loss for each in contours), 40)
         label = f"$B_*/L^{{1/\\alpha_B}}$, $\\alpha_B$ = {steps.alpha_b:.2f}"
-        series[label] = Series(ends, steps.b_star * ends ** (-1 / steps.alpha_b), line="--", mark="")
-    shown = {level: f"{level:.2g}" for level in (2.0, 2.5, 3.0)}
-    return series_figure(
-        series, "loss of the contour, nats per token", "critical batch, tokens", log_x=True, log_y=True, ticks=shown
-    )
+        series[label] = Series(at, steps.b_star * at ** (-1 / steps.alpha_b), line="--", mark="")
+    return series_figure(series, "loss of the contour, nats per token", "critical batch, tokens")
 
 
-def _trajectories_figure(errors: Sequence[tuple[_Curve, np.ndarray]]):
+def _trajectories_figure(errors: Sequence[tuple[_Curve, np.ndarray]]) -> "Figure":
     series = {
         f"B = {curve.batch:,.0f}": Series(curve.tokens, 100 * np.expm1(error), mark="") for curve, error in errors
     }

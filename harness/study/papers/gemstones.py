@@ -10,7 +10,7 @@ import functools
 import itertools
 import math
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -26,6 +26,9 @@ from harness.study.loss_worlds import NO, OPEN, YES, LossWorld
 from harness.study.many_fits import fit_many, power_terms
 from harness.study.paper import Paper
 from harness.study.plots import Series, series_figure
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 # The tokens at which curves are read, from after the warm-up on to where the rate begins to fall; early ends at 2^18.
 READ_AT = 2.0 ** np.arange(16, 21, 0.5)
@@ -299,7 +302,7 @@ def _identified(alpha: Interval95, control: Interval95, evidence: Measured) -> t
     return evidence.ruling, text
 
 
-def _figure(fits: Mapping[str, _Fit]):
+def _figure(fits: Mapping[str, _Fit]) -> "Figure":
     shown = [name for name in fits if name != "one width"]
     series = {}
     for number, of, shift in ((1, "edge", -0.1), (3, "law", 0.1)):
