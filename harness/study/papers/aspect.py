@@ -246,21 +246,21 @@ def _bend(cells: _Cells, values: Float[np.ndarray, "cells"]) -> tuple[Interval95
 
 def _shape_rows(cells: _Cells, residuals: Float[np.ndarray, "cells"]) -> list[dict[str, float | int]]:
     of_losses, of_law = _by_shape(cells, cells.logs), _by_shape(cells, residuals)
-    first = cells.table.groupby(cells.shape).first()
+    first = cells.table.groupby(cells.shape)[["N_nonembedding", "width", "depth"]].first().reindex(of_losses.index)
+    columns = {
+        "N": first["N_nonembedding"], "width": first["width"], "depth": first["depth"], "R": of_losses["ratio"],
+        "log loss less the mean of the size": of_losses["off"], "log loss less the law's": of_law["value"],
+    }  # fmt: skip
     return [
-        {"N": int(first.loc[shape, "N_nonembedding"]), "width": int(first.loc[shape, "width"]),
-         "depth": int(first.loc[shape, "depth"]), "R": float(row["ratio"]),
-         "log loss less the mean of the size": float(row["off"]),
-         "log loss less the law's": float(of_law.loc[shape, "value"])}
-        for shape, row in of_losses.iterrows()
-    ]  # fmt: skip
+        dict(zip(columns, row, strict=True)) for row in zip(*(each.tolist() for each in columns.values()), strict=True)
+    ]
 
 
 def _claims(
     ratio: Interval95,
     ranks: Interval95,
     held: Interval95,
-    bend: tuple[Interval95, float | None] | Interval95,
+    bend: Interval95,
     rows: str,
 ) -> tuple[JudgedClaim, ...]:
     judged: tuple[tuple[str, str, Measured], ...] = (

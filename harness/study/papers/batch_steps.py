@@ -114,7 +114,7 @@ class _Steps(NamedTuple):
         return np.array([self.power, self.alpha_b, self.in_n, *exponents])
 
 
-_UNKNOWN = _Steps(*[math.nan] * 5, None, None)
+_UNKNOWN = _Steps(math.nan, math.nan, math.nan, math.nan, math.nan, None, None)
 
 
 def _judge(runs: pd.DataFrame) -> LossVerdict:
@@ -168,7 +168,8 @@ def _judge(runs: pd.DataFrame) -> LossVerdict:
 
 def _curves(ended: pd.DataFrame) -> list[_Curve]:
     found = []
-    for (n, batch), own in ended.groupby(["N_nonembedding", "batch_tokens"]):
+    for _, own in ended.groupby(["N_nonembedding", "batch_tokens"]):
+        n, batch = float(own["N_nonembedding"].iloc[0]), float(own["batch_tokens"].iloc[0])
         longest = max(own[CURVE_TOKENS], key=len)
         whole = [loss for tokens, loss in zip(own[CURVE_TOKENS], own[CURVE_LOSS], strict=True)
                  if np.array_equal(tokens, longest)]  # fmt: skip
@@ -177,13 +178,13 @@ def _curves(ended: pd.DataFrame) -> list[_Curve]:
         if kept.sum() >= FEWEST_POINTS:
             tokens, loss = tokens[kept], loss[kept]
             steps = _tokens_to_levels(tokens, loss) / batch
-            found.append(_Curve(float(n), float(batch), tokens, loss, steps))
+            found.append(_Curve(n, batch, tokens, loss, steps))
     return found
 
 
 def _tokens_to_levels(tokens: Float[np.ndarray, "points"], loss: Float[np.ndarray, "points"]) -> np.ndarray:
     smooth = np.polynomial.Polynomial.fit(np.log(tokens), np.log(loss), 3)
-    at = np.linspace(*smooth.domain, 400)
+    at = np.linspace(math.log(tokens[0]), math.log(tokens[-1]), 400)
     value, found = smooth(at), []
     for level in np.log(LEVELS):
         place = int((value <= level).argmax())  # 0 also where none is

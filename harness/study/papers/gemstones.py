@@ -107,17 +107,18 @@ def _rows_of(name: str, subsets: Mapping[str, np.ndarray], one_width: int) -> in
 def _points(ended: pd.DataFrame) -> pd.DataFrame:
     """The losses that are fitted: of every cell at the ladder of tokens while the rate is constant, and at the end.
 
-    Columns: the cell's sizes, `arm` (constant, half or cooled), D, N with embeddings, L, the mean over draws, `runs`,
-    and `residual`, log L of the first draw less that of the second over the root of 2; nan with one draw.
+    Columns: the cell's sizes and its number of `runs`, `arm` (constant, half or cooled), `curve`, which numbers cells
+    and arms, D, N with embeddings, `log_L`, the mean over draws, and `residual`, log L of the first draw less that of the
+    second over the root of 2; nan with one draw.
     """
-    rows = []
-    keys = ["block", "width", "depth", "N_total", "N_nonembedding", "D"]
-    for key, own in ended.groupby(keys, sort=False):
-        block, width, depth, total, rest, length = key
-        about = {"width": width, "depth": depth, "N_total": total, "N_nonembedding": rest, "runs": len(own)}
+    rows, curve = [], 0
+    for _, own in ended.groupby(["block", "width", "depth", "D"], sort=False):
+        block, length = str(own["block"].iloc[0]), float(own["D"].iloc[0])
+        about = {name: own[name].iloc[0] for name in ("width", "depth", "N_total", "N_nonembedding")}
+        about["runs"] = len(own)
         ladders = []
         if block in FULL:
-            ladders.append(("cooled", [float(length)], np.log(own["L"].to_numpy(float))[:, None]))
+            ladders.append(("cooled", [length], np.log(own["L"].to_numpy(float))[:, None]))
         if block in (LONG, HALF):
             at = READ_AT[READ_AT <= CONSTANT * length]
             curves = [
@@ -128,9 +129,11 @@ def _points(ended: pd.DataFrame) -> pd.DataFrame:
         for arm, at, logs in ladders:
             for place, tokens in enumerate(at):
                 two = (logs[0, place] - logs[1, place]) / math.sqrt(2) if len(logs) > 1 else math.nan
-                rows.append(about | {"arm": arm, "D": float(tokens), "log_L": logs[:, place].mean(), "residual": two})
+                about_point = {"arm": arm, "curve": curve, "D": float(tokens), "residual": two}
+                rows.append(about | about_point | {"log_L": logs[:, place].mean()})
+            curve += 1
     table = pd.DataFrame(rows)
-    return table.assign(N=table["N_total"].astype(float), L=np.exp(table["log_L"]))
+    return table.assign(N=table["N_total"].astype(float))
 
 
 def _copies(points: pd.DataFrame) -> Float[np.ndarray, "copies rows"]:
@@ -141,35 +144,32 @@ def _copies(points: pd.DataFrame) -> Float[np.ndarray, "copies rows"]:
     """
     rng = np.random.default_rng(0)
     copies = np.tile(points["log_L"].to_numpy(float), (COPIES + 1, 1))
-    curve = points["arm"].eq("cooled")
+    cooled = points["arm"] == "cooled"
     known = points.loc[points["residual"].notna()]
-    donors = {False: [], True: {}}
-    for _, own in known.loc[known["arm"] == "constant"].groupby(["width", "depth"]):
-        donors[False].append(dict(zip(own["D"], own["residual"], strict=True)))
-    for tokens, own in known.loc[known["arm"] == "cooled"].groupby("D"):
-        donors[True][tokens] = own["residual"].to_numpy(float)
-    for (cooled, _, _, _, _), rows in points.groupby([curve, "width", "depth", "arm", np.where(curve, points["D"], 0)]):
-        places, tokens = points.index.get_indexer(rows.index), rows["D"].to_numpy(float)
-        if cooled:
-            pool = donors[True].get(tokens[0], np.concatenate([*donors[True].values(), np.zeros(0)]))
-            options = pool[:, None]
-        else:
-            options = np.array([[each[t] for t in tokens] for each in donors[False] if set(tokens) <= each.keys()])
-        if len(options):
-            chosen = options[rng.integers(len(options), size=COPIES)]
+    donors = [
+        (own["arm"].iloc[0] == "cooled", dict(zip(own["D"], own["residual"], strict=True)))
+        for _, own in known.groupby("curve")
+    ]
+    for _, rows in points.groupby("curve"):
+        tokens = rows["D"].tolist()
+        likewise = [each for of_ends, each in donors if of_ends == cooled[rows.index[0]] and set(tokens) <= each.keys()]
+        if likewise:
+            errors = np.array([[each[at] for at in tokens] for each in likewise])
+            chosen = errors[rng.integers(len(likewise), size=COPIES)]
             scale = rng.standard_normal(COPIES)[:, None] / math.sqrt(rows["runs"].iloc[0])
-            copies[1:, places] += scale * chosen
+            copies[1:, rows.index] += scale * chosen
         else:
-            copies[1:, places] = np.nan
+            copies[1:, rows.index] = np.nan
     return copies
 
 
 def _subsets(points: pd.DataFrame) -> dict[str, np.ndarray]:
     constant = points["arm"].eq("constant").to_numpy()
     early = points["D"].to_numpy(float) <= EARLY
-    shape = np.abs(np.log(points["width"] / points["depth"] / USUAL_SHAPE)).to_numpy(float)
+    width, depth = points["width"].to_numpy(float), points["depth"].to_numpy(float)
+    shape = np.abs(np.log(width / depth / USUAL_SHAPE))
     size = np.digitize(points["N_nonembedding"].to_numpy(float), SIZE_EDGES)
-    nearest = pd.Series(shape).groupby(size).transform("min").to_numpy(float)
+    nearest = np.array([shape[size == own].min() for own in size])
     return {
         "all": constant,
         "early": constant & early,
