@@ -108,8 +108,8 @@ def _points(ended: pd.DataFrame) -> pd.DataFrame:
     """The losses that are fitted: of every cell at the ladder of tokens while the rate is constant, and at the end.
 
     Columns: the cell's sizes and its number of `runs`, `arm` (constant, half or cooled), `curve`, which numbers cells
-    and arms, D, N with embeddings, `log_L`, the mean over draws, and `residual`, log L of the first draw less that of the
-    second over the root of 2; nan with one draw.
+    and arms, D, N with embeddings, `log_L`, the mean over draws, and `residual`, log L of the first draw less that of
+    the second over the root of 2; nan with one draw.
     """
     rows, curve = [], 0
     for _, own in ended.groupby(["block", "width", "depth", "D"], sort=False):
