@@ -39,19 +39,22 @@ def fit_many(
     logs: Float[np.ndarray, "fits rows"],
     weights: Float[np.ndarray, "fits rows"] | None = None,
 ) -> Float[np.ndarray, "fits constants"]:
-    """The least squares of log residuals by Levenberg-Marquardt, of every row of `logs`.
+    """The least squares of log residuals by Levenberg-Marquardt, of every row of `logs`: the best end of all starts.
+
+    No fit begins where another has ended: a floor that has gone to zero there could not come back.
 
     Args:
         log_model: coordinates of the constants -> logs of the law's losses.
-        starts: where the search of the first fit begins; its best end is where all others begin.
+        starts: where the searches of every fit begin.
         logs: the log losses of each fit.
         weights: of the rows in each fit; all are 1 by default.
     """
     weights = np.ones_like(logs) if weights is None else weights
-    first = np.asarray(starts, float)
-    ends, squares = _search(log_model, first, *(np.tile(each[0], (len(first), 1)) for each in (logs, weights)))
-    best = ends[int(squares.argmin())]
-    return _search(log_model, np.tile(best, (len(logs), 1)), logs, weights)[0]
+    searches = [
+        _search(log_model, np.tile(np.asarray(start, float), (len(logs), 1)), logs, weights) for start in starts
+    ]
+    best = np.argmin([squares for _, squares in searches], axis=0)
+    return np.stack([ends for ends, _ in searches])[best, np.arange(len(logs))]
 
 
 def _search(
