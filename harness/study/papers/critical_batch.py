@@ -258,8 +258,8 @@ def _world(
 _WORLDS = (
     _world("published", "B* grows as D^0.47 and N^0.087, a larger beta2 lowers the loss of small batches by 2 %",
            0.11, 0.58, -0.02, 0.0, (YES,), (YES,), (YES,), (YES,), (YES,), (YES,)),
-    _world("size", "B* grows as N^0.5 and not with D, beta2 makes no difference, a decayed rate is 5 % better",
-           0.6, 0.0, 0.0, 0.05, (NO,), (NO,), (NO,), (YES,), (OPEN,), (NO,)),
+    _world("size", "B* grows as N^0.5 and not with D, a larger beta2 is 2 % worse, a decayed rate 5 % better",
+           0.6, 0.0, 0.02, 0.05, (NO,), (NO,), (NO,), (YES,), (NO,), (NO,)),
     _world("tokens", "B* grows as D^0.65 and not with N, a larger beta2 raises the loss of small batches by 2 %",
            0.0, 0.8, 0.02, 0.0, (YES,), (YES,), (OPEN, NO), (YES,), (NO,), (YES,)),
 )  # fmt: skip
