@@ -6,9 +6,13 @@ import pytest
 from harness.machine.platform import keep_programs
 
 
+def setting(name: str) -> object:
+    return getattr(jax.config, name)
+
+
 @pytest.fixture(autouse=True)
 def folder_of_the_tests():
-    before = jax.config.read("jax_compilation_cache_dir")
+    before = setting("jax_compilation_cache_dir")
     yield
     jax.config.update("jax_compilation_cache_dir", before)
 
@@ -17,8 +21,8 @@ def test_programs_are_kept_in_isogaps_cache_unless_jax_is_told_of_a_folder(tmp_p
     jax.config.update("jax_compilation_cache_dir", str(tmp_path / "told"))
     monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path / "told"))
     keep_programs(tmp_path / "cache")
-    assert jax.config.read("jax_compilation_cache_dir") == str(tmp_path / "told")
+    assert setting("jax_compilation_cache_dir") == str(tmp_path / "told")
     monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR")
     keep_programs(tmp_path / "cache")
-    assert jax.config.read("jax_compilation_cache_dir") == str(tmp_path / "cache" / "xla")
-    assert jax.config.read("jax_persistent_cache_min_compile_time_secs") == 0
+    assert setting("jax_compilation_cache_dir") == str(tmp_path / "cache" / "xla")
+    assert setting("jax_persistent_cache_min_compile_time_secs") == 0
