@@ -155,7 +155,7 @@ def _fitted(
         return float(np.sum(residuals(log_ratio) ** 2))
 
     least, most = math.log(batches[0]) - 5, math.log(batches[-1]) + 5
-    best = float(fminbound(squares, least, most, xtol=1e-9))
+    best = float(np.asarray(fminbound(squares, least, most, xtol=1e-9)))
     ratio = math.exp(best)
     slope = (ratio / batches) / (1 + ratio / batches)
     error = math.sqrt(squares(best) / degrees / float(np.sum((slope - slope.mean()) ** 2)))

@@ -186,7 +186,7 @@ def _crossing(
 
 def _effect_rows(pairs: Mapping[str, _Pair]) -> list[dict[str, Any]]:
     return [
-        {"recipe": _RECIPES[name], "N": round(float(own["N"].iloc[0])), "FLOPs": float(own["C"].mean()),
+        {"recipe": _RECIPES[name], "N": round(float(own["N"].iloc[0])), "FLOPs": float(np.mean(own["C"])),
          "pairs": len(own), "mean": mean, "low": low, "high": high}
         for name, each in pairs.items()
         for _, own in each.effects.groupby("N")
