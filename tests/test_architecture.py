@@ -49,9 +49,11 @@ report         <- files fit fit.allocation fit.certainty fit.gap_law fit.laws fi
                   record source tables theory sweeps
 machine        <- files processes train models sweeps
 launch         <- data files gaps machine processes record tables terminal track train models sweeps
-study          <- files fit fit.allocation fit.certainty fit.gap_law fit.laws fit.problem fit.quantities fit.results
-                  forecasts gaps launch record report source train models sweeps
-study.papers   <- fit fit.allocation fit.certainty fit.gap_law fit.laws fit.problem fit.results study sweeps
+study          <- files fit fit.gap_law fit.laws fit.quantities fit.results forecasts gaps launch record report source
+                  train models sweeps
+study.methods  <- fit fit.allocation fit.certainty fit.laws fit.problem study train sweeps
+study.papers   <- fit fit.allocation fit.gap_law fit.laws fit.problem fit.quantities fit.results study study.methods
+                  models sweeps
 tuning         <- files fit.allocation fit.problem fit.results launch record sweeps train
 cli            <- data files fit fit.allocation fit.gap_law fit.laws fit.problem fit.results fit.shared forecasts gaps
                   launch processes record report source study tables tables.trackers terminal theory train tuning sweeps
@@ -63,6 +65,8 @@ harness        <- door fit.allocation fit.gap_law fit.quantities fit.shared sour
 
 # Public names that more than one file may define, and why.
 SHARED_NAMES = {
+    "CROSSOVER": "a law, and the study of that name",
+    "GEMSTONES": "the laws of a paper, and the study of its claims",
     "aspect_ratio": "the rule for shapes of models, and the law of that name",
 }
 

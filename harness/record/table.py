@@ -31,14 +31,14 @@ def runs_table(out: Path, interventions: Iterable[str] = ()) -> pd.DataFrame:
         interventions: the names of those whose columns the table has, too, if none of the runs uses them.
     """
     live, configs = is_live(out), list(read_configs(out))
-    names = sorted({*interventions, *interventions_of(configs)})
+    names = sorted({*interventions, *interventions_used(configs)})
     settings = setting_columns(configs, names)
     return pd.DataFrame(
         [_run_row(out, config, of_run, live, names) for config, of_run in zip(configs, settings, strict=True)]
     )
 
 
-def interventions_of(configs: Iterable[RunConfig]) -> set[str]:
+def interventions_used(configs: Iterable[RunConfig]) -> set[str]:
     """The names of the interventions that any of the runs uses."""
     return {name_of(fields) for config in configs for fields in config.interventions}
 

@@ -18,7 +18,7 @@ import yaml
 from harness.files import parquet_bytes, write_files, write_text
 from harness.launch.apart import run_sweep_apart
 from harness.record.status import ENDED
-from harness.record.table import interventions_of
+from harness.record.table import interventions_used
 from harness.study.cells import BLOCK, read_study_runs, study_cells, study_runs
 from harness.study.forecasts import register
 from harness.study.judges import write_results
@@ -55,7 +55,7 @@ def _run_blocks(study: Study, out: Path, session: Session) -> int:
     known = read_study_runs(out / RUNS) if (out / RUNS).is_file() else None
     forecasts = {declared.sweep: declared for declared in study.forecasts}
     # Rows of a block that uses none of them would have no value where those of other blocks have a setting.
-    interventions = interventions_of(run for sweep in study.sweeps for run in load(sweep).configs)
+    interventions = interventions_used(run for sweep in study.sweeps for run in load(sweep).configs)
     for sweep in (*study.sweeps, *forecasts):
         if sweep in forecasts and known is not None:
             fitted = study_cells(known.loc[known[BLOCK].isin(forecasts[sweep].fitted_to)])

@@ -1,7 +1,7 @@
 """The study of annealing: whether two runs foretell the losses of other schedules of the learning rate.
 
 Tissue et al. 2024 (arXiv 2408.11029) claim that the loss after every step is L0 + A S1^-alpha - C S2, where S1 and S2
-are sums over the rates so far (`harness.study.rate_traces`). The rules are those of
+are sums over the rates so far (`harness.study.methods.rate_traces`). The rules are those of
 `sweeps/studies/annealing/design.md`.
 """
 
@@ -14,14 +14,14 @@ import numpy as np
 import pandas as pd
 
 from harness.fit.gap_law.rulings import JudgedClaim, Measured, Ruling, together
-from harness.study.annealed_curves import AnnealedCurve, AnnealingFit, fit_annealing
 from harness.study.contrasts import mean_interval
 from harness.study.loss_runs import CURVE_LOSS, CURVE_TOKENS, cell_losses, ended_runs, pooled_sd
 from harness.study.loss_verdict import LossVerdict, StudyFigure, count_of_words, within
 from harness.study.loss_worlds import NO, OPEN, YES, LossWorld
+from harness.study.methods.annealed_curves import AnnealedCurve, AnnealingFit, fit_annealing
+from harness.study.methods.rate_traces import RATE_SETTINGS, rate_sums
 from harness.study.paper import Paper
 from harness.study.plots import Series, series_figure
-from harness.study.rate_traces import RATE_SETTINGS, rate_sums
 
 # The momentum of S2 keeps this share a step in the paper's main fits; its memory is 1/(1 - decay) steps.
 _PAPER_DECAY = 0.999

@@ -21,7 +21,7 @@ from harness.study.contrasts import NOT_KNOWN, Interval95, mean_interval, slopes
 from harness.study.loss_runs import cell_losses, ended_runs, pooled_sd
 from harness.study.loss_verdict import LossVerdict, StudyFigure, count_of_words, within
 from harness.study.loss_worlds import NO, OPEN, YES, LossWorld
-from harness.study.many_fits import LogModel, fit_many, power_terms
+from harness.study.methods.many_fits import LogModel, fit_many, sums_of_powers
 from harness.study.paper import Paper
 from harness.study.plots import Series, series_figure
 
@@ -132,7 +132,7 @@ def _cells(ended: pd.DataFrame) -> _Cells | None:
 
 def _law(cells: _Cells, aspect: bool) -> LogModel:
     """Log L of Chinchilla's law, with or without the factor of the shape; further coordinates are log eps and gamma."""
-    plain = power_terms({"N": cells.n, "D": cells.d})
+    plain = sums_of_powers({"N": cells.n, "D": cells.d})
     log_ratio = np.log(cells.ratio)
 
     def log_model(theta: Float[np.ndarray, "fits constants"]) -> Float[np.ndarray, "fits rows"]:

@@ -18,8 +18,8 @@ from harness.study.figures import ACCENT, blank_figure
 from harness.study.loss_runs import CURVE_LOSS, CURVE_TOKENS, ended_runs
 from harness.study.loss_verdict import LossVerdict, StudyFigure, count_of_words, within
 from harness.study.loss_worlds import NO, YES, LossWorld
+from harness.study.methods.trade_offs import Critical, Growth, fit_growth, smooth_curve, trade_offs
 from harness.study.paper import Paper
-from harness.study.trade_offs import Critical, Growth, fit_growth, smooth, trade_offs
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -45,7 +45,9 @@ def judge_batch_noise(runs: pd.DataFrame) -> LossVerdict:
         InputError: no finished run.
     """
     ended = ended_runs(runs)
-    ended = ended.assign(N=ended["N_nonembedding"].astype(float), curve=[smooth(*each) for each in _curves(ended)])
+    ended = ended.assign(
+        N=ended["N_nonembedding"].astype(float), curve=[smooth_curve(*each) for each in _curves(ended)]
+    )
     found = [each for _, own in ended.groupby("N") for each in trade_offs(own, TARGETS, FEWEST_BATCHES)]
     known = [each for each in found if math.isfinite(each.b_crit)]
     # D is E_min, the tokens that batches far below the critical one need: the smallest batch needs somewhat more.

@@ -18,7 +18,11 @@ from jaxtyping import Float
 
 from harness.fit.allocation.lines import BudgetOptima
 from harness.fit.gap_law.rulings import JudgedClaim, Measured, Ruling
-from harness.study.budget_exponents import (
+from harness.study.figures import ACCENT, FAINT, MARKS, blank_figure
+from harness.study.loss_runs import ended_runs
+from harness.study.loss_verdict import LossVerdict, StudyFigure, count_of_words, within
+from harness.study.loss_worlds import NO, YES, LossWorld
+from harness.study.methods.budget_exponents import (
     NO_EXPONENT,
     Exponent95,
     cells_on_budgets,
@@ -28,10 +32,6 @@ from harness.study.budget_exponents import (
     exponent_of_law,
     exponent_of_profiles,
 )
-from harness.study.figures import ACCENT, FAINT, MARKS, blank_figure
-from harness.study.loss_runs import ended_runs
-from harness.study.loss_verdict import LossVerdict, StudyFigure, count_of_words, within
-from harness.study.loss_worlds import NO, YES, LossWorld
 from harness.study.paper import Paper
 
 if TYPE_CHECKING:

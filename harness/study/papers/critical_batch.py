@@ -17,9 +17,9 @@ from harness.study.contrasts import NOT_KNOWN, Interval95, mean_interval, paired
 from harness.study.loss_runs import CURVE_LOSS, CURVE_TOKENS, ended_runs
 from harness.study.loss_verdict import LossVerdict, StudyFigure, count_of_words, within
 from harness.study.loss_worlds import NO, OPEN, RUN_ERROR, YES, LossWorld
+from harness.study.methods.trade_offs import FIRST, Critical, Growth, fit_growth, smooth_curve, trade_offs
 from harness.study.paper import Paper
 from harness.study.plots import Series, series_figure
-from harness.study.trade_offs import FIRST, Critical, Growth, fit_growth, smooth, trade_offs
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -103,7 +103,7 @@ def _curves(ended: pd.DataFrame) -> list[np.polynomial.Polynomial | None]:
     found = []
     for tokens, batch, *losses in zip(ended[CURVE_TOKENS], ended["batch_tokens"], last, average, strict=True):
         lower = np.minimum(*(np.asarray(each, float) for each in losses))
-        found.append(smooth(np.asarray(tokens, float), lower, max(FIRST, _FIRST_STEPS * batch)))
+        found.append(smooth_curve(np.asarray(tokens, float), lower, max(FIRST, _FIRST_STEPS * batch)))
     return found
 
 

@@ -32,13 +32,13 @@ if TYPE_CHECKING:
 # The law, and the power law without what was learned before: that is so small there that it changes nothing.
 RECTIFIED, VANILLA = "rectified", "rectified with D_l=1e-6"
 # The laws are fitted to curves of so many lengths at least.
-FEWEST = 8
+_FEWEST = 8
 # The residuals of the law are to be at most this share of those of the power law.
 HALF = 0.5
 # The loss of the longest run is foretold from lengths up to this share of it, by a line through so many at least.
 SMALL, POINTS = 1 / 64, 3
 # The rank correlation that the foretold and the true order of models are to have.
-RANKED = 0.8
+_RANKED = 0.8
 # Slopes are over the first so many doublings, and over the next ones.
 DOUBLINGS = 3
 # Ranges that no log of a ratio, slope or difference of AICc leaves.
@@ -144,7 +144,7 @@ def _curves(ended: pd.DataFrame) -> list[_Curve]:
 
 def _fit(curve: _Curve) -> _Fitted | None:
     """Both laws fitted to a curve; None if it is too short, or a law cannot be fitted."""
-    if len(curve.tokens) < FEWEST:
+    if len(curve.tokens) < _FEWEST:
         return None
     frame = pd.DataFrame({"D": curve.tokens, "L": np.exp(curve.mean)})
     try:
@@ -187,7 +187,7 @@ def _claims(
     value, *ends = mean_interval([each.simpler for each in scratch])
     simpler = within("AICc of the law less that of the power law", 0.0, DELTAS, value, ends)
     value, low, high = mean_interval([line for line, _ in ranks.values()])
-    ranked = within("rank correlation", RANKED, 1.0, value, (low, None if high is None else min(high, 1.0)))
+    ranked = within("rank correlation", _RANKED, 1.0, value, (low, None if high is None else min(high, 1.0)))
     value, *ends = mean_interval([each.curve.bend for each in tuned])
     bends = within("first slope of log loss less the next one", 0.0, LOGS, value, ends)
     models = "The interval is over models."

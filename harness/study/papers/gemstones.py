@@ -23,7 +23,7 @@ from harness.study.contrasts import NOT_KNOWN, Interval95
 from harness.study.loss_runs import CURVE_LOSS, CURVE_TOKENS, ended_runs
 from harness.study.loss_verdict import LossVerdict, StudyFigure, count_of_words, within
 from harness.study.loss_worlds import NO, OPEN, YES, LossWorld
-from harness.study.many_fits import fit_many, power_terms
+from harness.study.methods.many_fits import fit_many, sums_of_powers
 from harness.study.paper import Paper
 from harness.study.plots import Series, series_figure
 
@@ -203,7 +203,7 @@ def _exponent_of_hull(flops: np.ndarray, n: np.ndarray, logs: np.ndarray) -> flo
 
 
 def _constants(columns: Mapping[str, np.ndarray], noisy: np.ndarray) -> Float[np.ndarray, "copies constants"]:
-    """A floor and a power of each column fitted to each copy, as in `power_terms`; nan for a copy that is not known."""
+    """A floor and a power of each column fitted to each copy (`sums_of_powers`); nan for one that is not known."""
     middle, terms = float(noisy[0].mean()), len(columns)
     starts = [
         [middle + math.log(floor), *[middle + math.log((1 - floor) / terms), math.log(power)] * terms]
@@ -211,7 +211,7 @@ def _constants(columns: Mapping[str, np.ndarray], noisy: np.ndarray) -> Float[np
     ]
     known = np.isfinite(noisy).all(axis=1)
     theta = np.full((len(noisy), 1 + 2 * terms), np.nan)
-    theta[known] = fit_many(power_terms(columns), starts, noisy[known])
+    theta[known] = fit_many(sums_of_powers(columns), starts, noisy[known])
     return theta
 
 

@@ -6,8 +6,8 @@ import pytest
 
 from harness.fit.fitting import solve
 from harness.fit.problem.raw_units import raw_point
-from harness.study.annealed_curves import AnnealedCurve, fit_annealing
-from harness.study.rate_traces import rate_sums, rates_of
+from harness.study.methods.annealed_curves import AnnealedCurve, fit_annealing
+from harness.study.methods.rate_traces import rate_sums, rates_of
 
 # steps, lr, warmup, schedule, final_lr_ratio, decay_fraction
 CONSTANT = (400, 0.01, 0.05, "constant", 0.1, 0.2)

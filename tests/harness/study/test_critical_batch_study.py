@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from harness.fit.laws.critical_batch import critical_batch
-from harness.study.trade_offs import fit_growth, smooth, tokens_to, trade_offs
+from harness.study.methods.trade_offs import fit_growth, smooth_curve, tokens_to, trade_offs
 
 TARGETS = (2**16, 2**18)
 
@@ -19,7 +19,7 @@ def runs_of(ratio: float, n: float, rng: np.random.Generator | None = None, draw
             loss = 1.0 + 80 * (tokens / (1 + batch / ratio)) ** -0.35
             if rng is not None:
                 loss = loss * np.exp(0.004 * rng.standard_normal())
-            row = {"N": n, "draw": draw, "batch_tokens": batch, "D": 2**22, "curve": smooth(tokens, loss)}
+            row = {"N": n, "draw": draw, "batch_tokens": batch, "D": 2**22, "curve": smooth_curve(tokens, loss)}
             rows.append(row)
     return pd.DataFrame(rows)
 
@@ -44,7 +44,7 @@ def test_a_target_that_a_draw_did_not_reach_is_left_out():
 
 def test_a_batch_that_does_not_reach_a_loss_takes_infinite_tokens():
     tokens = np.geomspace(2**15, 2**20, 21)
-    curve = smooth(tokens, 1 + 80 * tokens**-0.35)
+    curve = smooth_curve(tokens, 1 + 80 * tokens**-0.35)
     assert curve is not None
     assert tokens_to(curve, 2**20, np.log(1 + 80 * 2.0 ** (-0.35 * 18))) == pytest.approx(2**18, rel=0.01)
     assert np.isinf(tokens_to(curve, 2**20, 0.0))

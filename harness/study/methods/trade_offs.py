@@ -71,7 +71,7 @@ class Growth(NamedTuple):
         return math.exp(self.level + float(self.powers @ (np.log([n, tokens]) - self.middle)))
 
 
-def smooth(
+def smooth_curve(
     tokens: Float[np.ndarray, "points"], loss: Float[np.ndarray, "points"], first: float = FIRST
 ) -> np.polynomial.Polynomial | None:
     """Log loss as a cubic in log tokens, from `first` tokens on; None for a run of too few evaluations there."""
@@ -100,7 +100,7 @@ def trade_offs(own: pd.DataFrame, targets: Sequence[int], fewest: int) -> list[C
     steps are the least over the rates, and the geometric mean over the draws; all of them must have reached the target.
 
     Args:
-        own: the runs of a size, with `curve` as of `smooth`.
+        own: the runs of a size, with `curve` as of `smooth_curve`.
         fewest: a target that fewer batches reached has no critical batch.
     """
     own = own.loc[own["curve"].notna()]

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Float
 from scipy.optimize import minimize_scalar
 
-from harness.study.rate_traces import RateSums, rate_sums
+from harness.study.methods.rate_traces import RateSums, rate_sums
 
 # Where the searches of the memory, in steps, and of alpha begin.
 _MEMORIES, _ALPHAS = np.geomspace(10, 3000, 12), np.geomspace(0.03, 3, 20)

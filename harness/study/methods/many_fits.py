@@ -10,13 +10,13 @@ import numpy as np
 from jaxtyping import Float
 
 # Steps of a search, which ends before in nearly all of them.
-STEPS = 60
+_STEPS = 60
 # Coordinates stay within this of zero: shares and exponents between e^-12 and e^12 at most.
-FARTHEST = 12.0
+_FARTHEST = 12.0
 LogModel = Callable[[Float[np.ndarray, "fits constants"]], Float[np.ndarray, "fits rows"]]
 
 
-def power_terms(columns: Mapping[str, Float[np.ndarray, "rows"]]) -> LogModel:
+def sums_of_powers(columns: Mapping[str, Float[np.ndarray, "rows"]]) -> LogModel:
     """The log of E + sum of A_k (x_k / geometric mean)^-p_k over columns x_k.
 
     The coordinates are the logs of E, A_1, p_1, A_2, p_2 and so on.
@@ -65,14 +65,14 @@ def _search(
     damping = np.full(len(theta), 1e-2)
     residuals = logs - log_model(theta)
     squares = np.sum(weights * residuals**2, axis=1)
-    for _ in range(STEPS):
+    for _ in range(_STEPS):
         value = logs - residuals
         slopes = np.stack([(log_model(theta + 1e-6 * unit) - value) / 1e-6 for unit in np.eye(count)], axis=-1)
         weighted = slopes * weights[..., None]
         matrix, gradient = np.swapaxes(weighted, 1, 2) @ slopes, np.sum(weighted * residuals[..., None], axis=1)
         scale = np.einsum("fcc->fc", matrix) + 1e-9
         step = np.linalg.solve(matrix + np.eye(count) * (damping[:, None] * scale)[:, None, :], gradient[..., None])
-        tried = np.clip(theta + np.clip(step[..., 0], -1.0, 1.0), -FARTHEST, FARTHEST)
+        tried = np.clip(theta + np.clip(step[..., 0], -1.0, 1.0), -_FARTHEST, _FARTHEST)
         off = logs - log_model(tried)
         new = np.sum(weights * off**2, axis=1)
         better = new < squares
