@@ -53,8 +53,10 @@ def _judge(runs: pd.DataFrame) -> LossVerdict:
     found = [each for _, own in main.groupby("N") for each in trade_offs(own, _TARGETS, _FEWEST_BATCHES)]
     known = [each for each in found if np.isfinite(each.b_crit)]
     stars = np.array([_star(each).estimate for each in known], float)
-    fitted = fit_growth(*np.array([(each.n, each.tokens) for each in known], float).reshape(-1, 2).T, stars)
-    ratios = fit_growth(*np.array([(each.n, each.tokens, each.b_crit) for each in known]).reshape(-1, 3).T)
+    n, tokens, critical = (
+        np.array([getattr(each, name) for each in known], float) for name in ("n", "tokens", "b_crit")
+    )
+    fitted, ratios = fit_growth(n, tokens, stars), fit_growth(n, tokens, critical)
     pairs = _pairs(ended)
     claims = _claims(known, fitted, pairs)
     if fitted is None:
@@ -151,11 +153,13 @@ def _pairs(ended: pd.DataFrame) -> dict[str, pd.Series]:
         "averaged less decayed": (_least(constant, _AVERAGE), decayed),
         "last weights less decayed": (_least(constant, "L"), decayed),
     }
-    return {name: paired(*both, ["N", "draw"], loss="least")["effect"] for name, both in arms.items()}
+    pairs = {name: paired(*both, ["N", "draw"], loss="least") for name, both in arms.items()}
+    return {name: pd.Series(rows["effect"]) for name, rows in pairs.items()}
 
 
 def _least(rows: pd.DataFrame, loss: str) -> pd.DataFrame:
-    return rows.dropna(subset=[loss]).groupby(["N", "draw"])[loss].min().rename("least").reset_index()
+    known = rows.dropna(subset=[loss])
+    return known.assign(least=known[loss]).groupby(["N", "draw"], as_index=False).agg(least=("least", "min"))
 
 
 def _claims(known: list[Critical], fitted: Growth | None, pairs: dict[str, pd.Series]) -> tuple[JudgedClaim, ...]:

@@ -136,10 +136,12 @@ def _crossings(effects: pd.DataFrame) -> tuple[Interval95, float | None]:
     The bootstrap is of a normal error: the plain losses are held, since their errors are in both curves, and each
     size's mean effect varies by the pooled spread of the pairs.
     """
-    grouped = effects.groupby("N")
-    flops = grouped["C"].mean().to_numpy(float)
-    plain = np.exp(np.log(effects["other"].astype(float)).groupby(effects["N"]).mean().to_numpy(float))
-    mean, count = grouped["effect"].mean().to_numpy(float), grouped.size().to_numpy(float)
+    logs = effects.assign(log_plain=np.log(effects["other"].astype(float)))
+    means = logs.groupby("N", as_index=False).agg(
+        C=("C", "mean"), plain=("log_plain", "mean"), effect=("effect", "mean"), count=("effect", "size")
+    )
+    flops, mean = means["C"].to_numpy(float), means["effect"].to_numpy(float)
+    plain, count = np.exp(means["plain"].to_numpy(float)), means["count"].to_numpy(float)
     spread = _deviations(effects)
     if not len(spread):
         return NOT_KNOWN, None

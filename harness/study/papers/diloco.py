@@ -168,7 +168,7 @@ def _best_batches(batches: pd.DataFrame) -> pd.DataFrame:
 
 def _over_draws(rows: pd.DataFrame, column: str) -> Interval95:
     """The mean of a column over draws, of which each is averaged first; not known where a value is not."""
-    if rows[column].isna().any():
+    if np.isnan(rows[column].to_numpy(float)).any():
         return NOT_KNOWN
     means = rows.groupby("draw").agg(mean=(column, "mean"))
     return mean_interval(means["mean"].to_numpy(float))

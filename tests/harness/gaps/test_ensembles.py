@@ -3,6 +3,7 @@
 import itertools
 
 import numpy as np
+import pandas as pd
 import pytest
 import yaml
 
@@ -43,7 +44,7 @@ def test_a_sweep_of_seeds_has_ensembles(lab, tmp_path, isogap):
     runs = runs_table(out)
     assert losses[0] == pytest.approx(runs["heldout_loss"].to_numpy()[:3].mean(), rel=1e-5)
     columns = ensemble_columns(out, runs)
-    assert columns["members"][:3].tolist() == [1, 2, 3] and columns["members"][3:].isna().all()
+    assert columns["members"][:3].tolist() == [1, 2, 3] and pd.isna(columns["members"][3:]).all()
     assert columns["ensemble_loss"][:3].tolist() == losses.tolist()
 
 
