@@ -1,7 +1,9 @@
 """`isogap plan`: cells, packs, what cannot run and why, the totals, and what the sweep would find out."""
 
 import json
+import operator
 from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -69,10 +71,11 @@ def _print_plan(planned: Plan) -> None:
     names = "run_id block architecture tokenizer domain seed N_total N_nonembedding N_active D U epochs u flops".split()
     running = [cell for cell in planned.cells if cell.reason is None]
     print_lines("cells", [{name: cell.row[name] for name in names} | _rounded(cell) for cell in running])
+    times = [pack_time(pack, planned.calibration) for pack in planned.packs]
     rows = [
         {"pack": p.pack_id, "runs": len(p.runs), "slots": p.slots, "turns": p.turns,
-         "architecture": p.runs[0].model.architecture, "seconds": sum(pack_time(p, planned.calibration))}
-        for p in planned.packs
+         "architecture": p.runs[0].model.architecture, "seconds": sum(time)}
+        for p, time in zip(planned.packs, times, strict=True)
     ]  # fmt: skip
     print_lines("packs", rows)
     for line in refusals((cell.cell.block, str(cell.reason)) for cell in planned.infeasible):
@@ -86,7 +89,7 @@ def _print_plan(planned: Plan) -> None:
     )
     print(
         f"about {seconds.total:.0f} s on {planned.calibration.device}{several}: "
-        f"{seconds.compile:.0f} s compiling, {seconds.training:.0f} s training{_added(planned)}, "
+        f"{seconds.compile:.0f} s compiling, {seconds.training:.0f} s training{_added(planned, times)}, "
         f"{seconds.evaluation:.0f} s evaluating; text not yet prepared comes on top"
     )
     design = cells_of(planned)
@@ -97,10 +100,11 @@ def _print_plan(planned: Plan) -> None:
         )
 
 
-def _added(planned: Plan) -> str:
-    """What interventions add to the time of training, as a part of it."""
-    trained = [(pack_time(pack, planned.calibration)[0], pack.shape.added_time) for pack in planned.packs]
-    share = sum(time * added / (1 + added) for time, added in trained) / (sum(time for time, _ in trained) or 1.0)
+def _added(planned: Plan, times: Sequence[tuple[float, float]]) -> str:
+    """What interventions add to the time of training, as a part of it; `times` are those of the packs."""
+    added = [pack.shape.added_time / (1 + pack.shape.added_time) for pack in planned.packs]
+    training = [training for training, _ in times]
+    share = sum(map(operator.mul, training, added)) / (sum(training) or 1.0)
     return f" ({share:.0%} of it by interventions)" if share else ""
 
 

@@ -23,11 +23,13 @@ class Within(Measured):
         return f"{self.name} is {number(self.estimate)} {span(self.low, self.high)}, {claimed}"
 
 
-def within(name: str, low: float, high: float, estimate: float | None, ends: Sequence[float | None]) -> Within:
+def within(
+    name: str, low: float, high: float, estimate: float | None, first: float | None, last: float | None
+) -> Within:
     """A number with the ends of its 95 % interval, which a claim says to lie from `low` to `high`."""
     known = None if estimate is None or not math.isfinite(estimate) else float(estimate)
-    first, last = (None if known is None or end is None or not math.isfinite(end) else float(end) for end in ends)
-    return Within(name, (low + high) / 2, (high - low) / 2, known, first, last)
+    ends = (None if known is None or end is None or not math.isfinite(end) else float(end) for end in (first, last))
+    return Within(name, (low + high) / 2, (high - low) / 2, known, *ends)
 
 
 @dataclass(frozen=True)

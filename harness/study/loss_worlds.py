@@ -51,6 +51,11 @@ class LossWorld:
     errors: float = 1.0
 
 
+def numbered(letters: str, words: Iterable[tuple[Ruling, ...]]) -> dict[str, tuple[Ruling, ...]]:
+    """The right words by claim, where the claims of a study are its letters with the numbers 1, 2, ..."""
+    return {f"{letters}-{number}": word for number, word in enumerate(words, 1)}
+
+
 def design_runs(sweeps: Iterable[Sweep]) -> pd.DataFrame:
     """The runs of sweeps that have not been trained, as rows of a study's table without results."""
     cells = [cell for sweep in sweeps for cell in sweep.cells if cell.config]

@@ -66,12 +66,11 @@ def seen(shape: Shape, hyper: Hyper, own: tuple[Any, ...], params: nnx.State) ->
 
 def taps(shape: Shape, hyper: Hyper, key: Key[Array, ""]) -> Tap:
     """What the activations go through in training, one intervention's tap after another's."""
-    hooks = active(shape, hyper)
-    made = [
-        hooks[place][0].tap(hooks[place][1], jax.random.fold_in(key, place))
-        for place in _late_ones_last(hooks)
-        if hooks[place][0].tap
-    ]
+    hooks, made = active(shape, hyper), []
+    for place in _late_ones_last(hooks):
+        each, fields = hooks[place]
+        if each.tap:
+            made.append(each.tap(fields, jax.random.fold_in(key, place)))
     return _one_after_another(made)
 
 

@@ -78,7 +78,7 @@ def _least(fitted: Callable[[float], AnnealingFit], values: np.ndarray) -> Annea
     """The best fit over a constant: the best of some rising values, and then about it, to 2 %."""
     best = int(np.argmin([fitted(value).squares for value in values]))
     ends = (math.log(values[max(best - 1, 0)]), math.log(values[min(best + 1, len(values) - 1)]))
-    found = minimize_scalar(
+    found: Any = minimize_scalar(
         lambda log: fitted(math.exp(log)).squares, bounds=ends, method="bounded", options={"xatol": 0.02}
     )
     return fitted(math.exp(float(found.x)))

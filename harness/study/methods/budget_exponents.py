@@ -1,7 +1,6 @@
 """The exponent a of the compute-optimal size N* ~ C^a from the runs of a study, by three approaches."""
 
 import math
-from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -15,23 +14,13 @@ from harness.fit.allocation.minima import FEWEST_SIZES, polynomial_minimum, shar
 from harness.fit.certainty.intervals import percentiles
 from harness.fit.fitting import fit
 from harness.fit.problem.sizes import FLOPS_PER_PARAMETER_TOKEN
+from harness.study.contrasts import NOT_KNOWN, Interval95
 from harness.study.loss_runs import CURVE_LOSS, CURVE_TOKENS, cell_losses, pooled_sd
 from sweeps.errors import InputError
 
 # Runs whose budgets differ by less than this, in logs, have one budget.
 ONE_BUDGET = 0.05
 REPLICATES = 300
-
-
-class Exponent95(NamedTuple):
-    """An exponent with its 95 % interval; nan where the runs give none."""
-
-    estimate: float
-    low: float
-    high: float
-
-
-NO_EXPONENT = Exponent95(math.nan, math.nan, math.nan)
 
 
 def cells_on_budgets(ended: pd.DataFrame) -> pd.DataFrame:
@@ -64,7 +53,7 @@ def counted_cells(cells: pd.DataFrame, head: bool) -> pd.DataFrame:
     return table.assign(L_se=table["L"] * cells["log_sd"])
 
 
-def exponent_of_edge(ended: pd.DataFrame, head: bool) -> Exponent95:
+def exponent_of_edge(ended: pd.DataFrame, head: bool) -> Interval95:
     """Approach 1: the lower edge of the curves of loss against compute of all runs."""
     n = ended["N_total" if head else "N_nonembedding"].to_numpy(float)
     counts = [len(curve) for curve in ended[CURVE_TOKENS]]
@@ -74,56 +63,57 @@ def exponent_of_edge(ended: pd.DataFrame, head: bool) -> Exponent95:
     try:
         edge = lower_edge(runs_to_allocate(table.assign(flops=FLOPS_PER_PARAMETER_TOKEN * sizes * tokens)))
     except InputError:
-        return NO_EXPONENT
+        return NOT_KNOWN
     return _found(edge)
 
 
-def exponent_of_profiles(table: pd.DataFrame) -> tuple[BudgetOptima | None, Exponent95]:
+def exponent_of_profiles(table: pd.DataFrame) -> tuple[BudgetOptima | None, Interval95]:
     """Approach 2: the minima of the profiles, parabolas with a shared cubic term, with the noise of repeated runs."""
     sd = table["L_se"].to_numpy(float)
     try:
         optima = isoflop_optima(runs_to_allocate(table), sd if np.isfinite(sd).all() else None, "cubic")
     except InputError:
-        return None, NO_EXPONENT
+        return None, NOT_KNOWN
     return optima, _found(optima)
 
 
-def exponent_of_law(table: pd.DataFrame) -> Exponent95:
+def exponent_of_law(table: pd.DataFrame) -> Interval95:
     """Approach 3: beta/(alpha + beta) of L = E + A/N^alpha + B/D^beta."""
     try:
         fitted = fit("chinchilla", table.drop(columns=["flops", "L_se"]), bootstrap=0, sensitivity=False)
     except InputError:
-        return NO_EXPONENT
+        return NOT_KNOWN
     share = fitted.combinations.get("beta/(alpha + beta)")
     if share is None or share.ci_low is None or share.ci_high is None:
-        return NO_EXPONENT
-    return Exponent95(share.estimate, share.ci_low, share.ci_high)
+        return NOT_KNOWN
+    return Interval95(share.estimate, share.ci_low, share.ci_high)
 
 
-def _found(optima: BudgetOptima) -> Exponent95:
+def _found(optima: BudgetOptima) -> Interval95:
     (low,), (high,) = limits(optima.n.draws[:, 1:])
-    return Exponent95(optima.n.exponent, float(low), float(high))
+    return Interval95(*(float(each) if math.isfinite(each) else None for each in (optima.n.exponent, low, high)))
 
 
-def effect_of_head(cells: pd.DataFrame) -> tuple[Exponent95, Exponent95]:
+def effect_of_head(cells: pd.DataFrame) -> tuple[Interval95, Interval95]:
     """a without the head, and a without it minus a with it, from the same noisy copies of the losses."""
     rng, logs = np.random.default_rng(0), np.log(cells["L"].to_numpy(float))
     noise = cells["log_sd"].fillna(0.0).to_numpy(float)
     copies = np.vstack([logs, logs + noise * rng.standard_normal((REPLICATES, len(logs)))])
     exponents = {head: _between_budgets(cells, copies, head) for head in (True, False)}
-    without, difference = exponents[False], exponents[False] - exponents[True]
+    without, less = exponents[False], exponents[False] - exponents[True]
     if not np.isfinite(cells["log_sd"].to_numpy(float)).all():
-        return Exponent95(without[0], math.nan, math.nan), Exponent95(difference[0], math.nan, math.nan)
-    return _of_copies(without), _of_copies(difference)
+        one, other = (float(each[0]) if math.isfinite(each[0]) else None for each in (without, less))
+        return Interval95(one, None, None), Interval95(other, None, None)
+    return _of_copies(without), _of_copies(less)
 
 
-def _of_copies(values: Float[np.ndarray, "copies"]) -> Exponent95:
+def _of_copies(values: Float[np.ndarray, "copies"]) -> Interval95:
     """The first value with the 95 % interval of the others; unknown unless nearly all copies have one."""
     copies = values[1:][np.isfinite(values[1:])]
     if not np.isfinite(values[0]) or len(copies) < 0.975 * REPLICATES:
-        return NO_EXPONENT
+        return NOT_KNOWN
     low, high = percentiles(copies)
-    return Exponent95(float(values[0]), float(low), float(high))
+    return Interval95(float(values[0]), float(low), float(high))
 
 
 def _between_budgets(cells: pd.DataFrame, copies: Float[np.ndarray, "copies cells"], head: bool) -> np.ndarray:

@@ -17,9 +17,10 @@ from scipy.special import expit, stdtrit
 from harness.fit.laws.registry import get_law
 from harness.study.contrasts import NOT_KNOWN, Interval95
 from harness.study.loss_runs import CURVE_LOSS, CURVE_TOKENS
+from harness.study.methods.trade_offs import smooth_curve, tokens_to
 
 # A curve begins after so many tokens and so many steps; before, it is no power law.
-FIRST_TOKENS, FIRST_STEPS, FEWEST_POINTS = 2**16, 16, 8
+FIRST_TOKENS, FIRST_STEPS = 2**16, 16
 # Contours are at these losses (nats per token), where at least so many batches reach them.
 LEVELS = tuple(3.4 * 0.95**step for step in range(16))
 FEWEST_BATCHES, FEWEST_CONTOURS, FEWEST_SIZES = 6, 4, 3
@@ -98,6 +99,7 @@ _UNKNOWN = StepwiseFit(math.nan, math.nan, math.nan, math.nan, math.nan, None, N
 
 
 def batch_curves(ended: pd.DataFrame) -> list[BatchCurve]:
+    """The curve of every size and batch whose evaluations suffice: at each of them the least loss over the rates."""
     found = []
     for _, own in ended.groupby(["N_nonembedding", "batch_tokens"]):
         n, batch = float(own["N_nonembedding"].iloc[0]), float(own["batch_tokens"].iloc[0])
@@ -105,29 +107,16 @@ def batch_curves(ended: pd.DataFrame) -> list[BatchCurve]:
         whole = [loss for tokens, loss in zip(own[CURVE_TOKENS], own[CURVE_LOSS], strict=True)
                  if np.array_equal(tokens, longest)]  # fmt: skip
         tokens, loss = np.asarray(longest, float), np.min([np.asarray(each, float) for each in whole], axis=0)
-        kept = (tokens >= FIRST_TOKENS) & (tokens >= FIRST_STEPS * batch)
-        if kept.sum() >= FEWEST_POINTS:
-            tokens, loss = tokens[kept], loss[kept]
-            steps = _tokens_to_levels(tokens, loss) / batch
-            found.append(BatchCurve(n, batch, tokens, loss, steps))
+        first = max(FIRST_TOKENS, FIRST_STEPS * batch)
+        curve = smooth_curve(tokens, loss, first)
+        if curve is not None:
+            steps = np.array([tokens_to(curve, tokens[-1], level) for level in np.log(LEVELS)]) / batch
+            found.append(BatchCurve(n, batch, tokens[tokens >= first], loss[tokens >= first], steps))
     return found
 
 
-def _tokens_to_levels(tokens: Float[np.ndarray, "points"], loss: Float[np.ndarray, "points"]) -> np.ndarray:
-    smooth = np.polynomial.Polynomial.fit(np.log(tokens), np.log(loss), 3)
-    at = np.linspace(math.log(tokens[0]), math.log(tokens[-1]), 400)
-    value, found = smooth(at), []
-    for level in np.log(LEVELS):
-        place = int((value <= level).argmax())  # 0 also where none is
-        if place == 0:
-            found.append(math.inf)
-            continue
-        share = (value[place - 1] - level) / (value[place - 1] - value[place])
-        found.append(math.exp(at[place - 1] + share * (at[1] - at[0])))
-    return np.array(found)
-
-
 def loss_contours(curves: Sequence[BatchCurve]) -> list[LossContour]:
+    """The contours that at least FEWEST_BATCHES batches of a size reach."""
     found = []
     for n in sorted({curve.n for curve in curves}):
         own = [curve for curve in curves if curve.n == n]

@@ -17,7 +17,7 @@ from harness.fit.gap_law.rulings import JudgedClaim, Measured, Ruling, together
 from harness.study.contrasts import mean_interval
 from harness.study.loss_runs import CURVE_LOSS, CURVE_TOKENS, cell_losses, ended_runs, pooled_sd
 from harness.study.loss_verdict import LossVerdict, StudyFigure, count_of_words, within
-from harness.study.loss_worlds import NO, OPEN, YES, LossWorld
+from harness.study.loss_worlds import NO, OPEN, YES, LossWorld, numbered
 from harness.study.methods.annealed_curves import AnnealedCurve, AnnealingFit, fit_annealing
 from harness.study.methods.rate_traces import RATE_SETTINGS, rate_sums
 from harness.study.paper import Paper
@@ -157,7 +157,7 @@ def _claims(draws: Sequence[_OfDraw]) -> tuple[JudgedClaim, ...]:
         return Measured(f"the log error of the final loss under {kind}", 0.0, _MET, *mean_interval(errors))
 
     gains = [each.memory.gain(each.curves[_COSINE]) for each in draws if each.memory]
-    gain = within("what S2 takes off the loss at the end of the cosine, a share", _MET, _MOST, *_parts(gains))
+    gain = within("what S2 takes off the loss at the end of the cosine, a share", _MET, _MOST, *mean_interval(gains))
     sizes = [
         math.log(without / with_)
         for each in draws
@@ -166,11 +166,11 @@ def _claims(draws: Sequence[_OfDraw]) -> tuple[JudgedClaim, ...]:
         )
     ]
     name = "the log of the errors without S2 over those with it"
-    worse = within(name, math.log(_WORSE), math.log(_WORST), *_parts(sizes))
+    worse = within(name, math.log(_WORSE), math.log(_WORST), *mean_interval(sizes))
     curve_errors = [error for each in draws for error in _mean_size(each, "memory", _UNSEEN, final=False)]
-    curve = within("the mean absolute log error of curves", 0.0, _MET, *_parts(curve_errors))
+    curve = within("the mean absolute log error of curves", 0.0, _MET, *mean_interval(curve_errors))
     over = [-error for each in draws for error in _last(each, "memory", _TAIL)]
-    tail = within("log of the measured final loss over the law's", _MET, _MOST, *_parts(over))
+    tail = within("log of the measured final loss over the law's", _MET, _MOST, *mean_interval(over))
     found = (
         ("AN-1", "fitted to a constant rate and a cosine, the law meets final losses of unseen wsd schedules to 0.5 %",
          tuple(met("paper", kind) for kind in _WSD), "memory of 1000 steps"),
@@ -189,11 +189,6 @@ def _claims(draws: Sequence[_OfDraw]) -> tuple[JudgedClaim, ...]:
         )
         for id_, claim, evidence, law in found
     )
-
-
-def _parts(values: Sequence[float]) -> tuple[float | None, tuple[float | None, float | None]]:
-    value, *ends = mean_interval(values)
-    return value, (ends[0], ends[1])
 
 
 def _errors_figure(finals: Sequence[Mapping[str, Any]]) -> Any:
@@ -248,7 +243,7 @@ def _world(id_: str, truth: str, memory: float, gain: float, lasts: float, *word
             found[rows] = (2.0 + 0.95 * s1**-0.45 - gain / memory * s2)[steps[rows] - 1]
         return found
 
-    claims = {f"AN-{number}": word for number, word in enumerate(words, 1)}
+    claims = numbered("AN", words)
     return LossWorld(id_, truth, loss, claims, errors=0.3)
 
 

@@ -20,7 +20,7 @@ from harness.fit.gap_law.rulings import JudgedClaim, Measured
 from harness.study.contrasts import NOT_KNOWN, Interval95, mean_interval, slopes
 from harness.study.loss_runs import cell_losses, ended_runs, pooled_sd
 from harness.study.loss_verdict import LossVerdict, StudyFigure, count_of_words, within
-from harness.study.loss_worlds import NO, OPEN, YES, LossWorld
+from harness.study.loss_worlds import NO, OPEN, YES, LossWorld, numbered
 from harness.study.methods.many_fits import LogModel, fit_many, sums_of_powers
 from harness.study.paper import Paper
 from harness.study.plots import Series, series_figure
@@ -266,13 +266,13 @@ def _claims(
     judged: tuple[tuple[str, str, Measured], ...] = (
         ("AS-1", "with the shape the law has half the squared error on left-out shapes",
          within("log of the squared error without the shape over that with it", math.log(BETTER), math.log(MOST),
-                ratio.estimate, ratio[1:])),
+                *ratio)),
         ("AS-2", "it orders the shapes of a larger size",
-         within("correlation of ranks", ORDERED, 1.0, ranks.estimate, ranks[1:])),
+         within("correlation of ranks", ORDERED, 1.0, *ranks)),
         ("AS-3", "it predicts their losses",
-         within("mean error on the largest size", 0.0, CLOSE, held.estimate, held[1:])),
+         within("mean error on the largest size", 0.0, CLOSE, *held)),
         ("AS-4", "its residuals rise to both ends of the shapes",
-         within("residuals at the ends less those in the middle", RISES, 10.0, bend.estimate, bend[1:])),
+         within("residuals at the ends less those in the middle", RISES, 10.0, *bend)),
     )  # fmt: skip
     return tuple(JudgedClaim(id_, claim, each.ruling, rows, (each,), "") for id_, claim, each in judged)
 
@@ -304,7 +304,7 @@ def _world(id_: str, truth: str, words: str, *, eps: float = 0.0, gamma: float =
         return plain * cool * (1 + eps * ratio**gamma) * np.exp(bend * (np.log(ratio / 12) / HALF_RANGE) ** 2)
 
     meaning = {"Y": (YES,), "N": (NO,), "y": (YES, OPEN), "n": (NO, OPEN), "?": (YES, NO, OPEN)}
-    return LossWorld(id_, truth, loss, {f"AS-{place}": meaning[word] for place, word in enumerate(words, 1)})
+    return LossWorld(id_, truth, loss, numbered("AS", [meaning[word] for word in words]))
 
 
 _WORLDS = (

@@ -16,9 +16,9 @@ from scipy.special import stdtrit
 
 from harness.fit.gap_law.rulings import JudgedClaim, Ruling
 from harness.study.contrasts import NOT_KNOWN, Interval95, slopes
-from harness.study.loss_runs import ended_runs
+from harness.study.loss_runs import ended_runs, pooled_sd
 from harness.study.loss_verdict import LossVerdict, StudyFigure, count_of_words, within
-from harness.study.loss_worlds import NO, OPEN, YES, LossWorld
+from harness.study.loss_worlds import NO, OPEN, YES, LossWorld, numbered
 from harness.study.paper import Paper
 from harness.study.plots import Series, series_figure
 
@@ -99,7 +99,7 @@ def _cells(ended: pd.DataFrame) -> pd.DataFrame:
     logs = ended.assign(log_loss=np.log(ended["L"]))
     grouped = logs.groupby([*_CELL, "lr", "flops_6nd"])["log_loss"].agg(["mean", "var", "size"]).reset_index()
     flops = grouped["flops_6nd"] * np.array([_FLOPS[kind] for kind in grouped["feedback_kind"]]) / 6
-    return grouped.assign(flops=flops).rename(columns={"mean": "log_loss", "size": "runs"})
+    return grouped.assign(flops=flops).rename(columns={"mean": "log_loss", "var": "log_variance", "size": "runs"})
 
 
 def _on_front(own: pd.DataFrame) -> np.ndarray:
@@ -145,7 +145,7 @@ def _least_ratio(arms: Mapping[str, pd.DataFrame]) -> tuple[Interval95, list[dic
     Fronts are lines in logs between their cells. The least ratio is at least the lowest lower limit, each at 95 %, and
     at most the lowest upper limit, each at 95 % for all of them together (Bonferroni).
     """
-    spreads = {kind: _pooled(own) for kind, own in arms.items()}
+    spreads = {kind: pooled_sd(own) for kind, own in arms.items()}
     degrees = min(each[1] for each in spreads.values())
     if not degrees:
         return NOT_KNOWN, []
@@ -170,14 +170,6 @@ def _between(
     weights = np.array([np.interp(np.log(flops), np.log(front["flops"]), each) for each in np.eye(len(front))])
     variance = spread**2 / front["runs"].to_numpy(float)
     return front["log_loss"].to_numpy(float) @ weights, np.sqrt(variance @ weights**2)
-
-
-def _pooled(cells: pd.DataFrame) -> tuple[float, int]:
-    """The standard deviation of log L of one run about its cell, and its degrees of freedom."""
-    several = cells.loc[cells["runs"] > 1]
-    degrees = several["runs"].to_numpy(int) - 1
-    total = int(degrees.sum())
-    return (float(np.sqrt(np.sum(degrees * several["var"].to_numpy(float)) / total)), total) if total else (0.0, 0)
 
 
 def _pairs(ended: pd.DataFrame, best: pd.DataFrame) -> pd.DataFrame:
@@ -215,8 +207,8 @@ def _claims(
     grows: Interval95,
     apart: tuple[float, float] | None,
 ) -> tuple[JudgedClaim, ...]:
-    worse = within("the least log of the ratio of losses", 0.0, _MOST, least.estimate, least[1:])
-    stays = within("its change for each factor e of compute", -_LEVEL, _MOST, grows.estimate, grows[1:])
+    worse = within("the least log of the ratio of losses", 0.0, _MOST, *least)
+    stays = within("its change for each factor e of compute", -_LEVEL, _MOST, *grows)
     word, reason = _crossing(apart)
     return (
         JudgedClaim("BP-1", "at every compute direct feedback (4 N D) has more loss than backpropagation (6 N D)",
@@ -298,7 +290,7 @@ def _world(id_: str, truth: str, gap: float, grows: float, *words: tuple[Ruling,
         more = np.where(direct, gap + grows * np.log(flops / 1e11), 0.0) + 0.02 * np.log2(rate) ** 2
         return (0.8 + 6 * n**-0.3 + 60 * tokens**-0.33) * np.exp(more)
 
-    return LossWorld(id_, truth, loss, {f"BP-{number}": word for number, word in enumerate(words, 1)})
+    return LossWorld(id_, truth, loss, numbered("BP", words))
 
 
 _WORLDS = (

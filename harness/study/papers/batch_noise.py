@@ -13,11 +13,11 @@ import pandas as pd
 from scipy.special import chdtri
 
 from harness.fit.gap_law.rulings import JudgedClaim, Measured, Ruling
-from harness.study.contrasts import mean_interval
+from harness.study.contrasts import NOT_KNOWN, Interval95, mean_interval
 from harness.study.figures import ACCENT, blank_figure
 from harness.study.loss_runs import CURVE_LOSS, CURVE_TOKENS, ended_runs
 from harness.study.loss_verdict import LossVerdict, StudyFigure, count_of_words, within
-from harness.study.loss_worlds import NO, YES, LossWorld
+from harness.study.loss_worlds import NO, YES, LossWorld, numbered
 from harness.study.methods.trade_offs import Critical, Growth, fit_growth, smooth_curve, trade_offs
 from harness.study.paper import Paper
 
@@ -111,11 +111,10 @@ def _noise(ended: pd.DataFrame, fitted: Growth | None) -> list[dict[str, Any]]:
 
 
 def _claims(known: list[Critical], fitted: Growth | None, noise: list[dict[str, Any]]) -> tuple[JudgedClaim, ...]:
-    none = (None, None, None)
-    p, q, more = (none, none, none) if fitted is None else (fitted.along(w) for w in ((1, 0), (0, 1), (-1, 1)))
+    p, q, more = (NOT_KNOWN if fitted is None else fitted.along(weights) for weights in ((1, 0), (0, 1), (-1, 1)))
     in_d = Measured("the power of D at fixed N", GROWTH_IN_D, SAME_GROWTH, *q)
     in_n = Measured("the power of N at fixed D", GROWTH_IN_N, SAME_GROWTH, *p)
-    exceeds = within("the power of D less that of N", MORE, MOST, more[0], more[1:])
+    exceeds = within("the power of D less that of N", MORE, MOST, *more)
     scatter = within("the scatter of log steps about the law", 0.0, SCATTER, *_scatter(known))
     logs = np.log([row["ratio"] for row in noise])
     ratio = Measured("log of the noise scale over the critical batch", 0.0, math.log(SAME_BATCH), *mean_interval(logs))
@@ -130,14 +129,14 @@ def _claims(known: list[Critical], fitted: Growth | None, noise: list[dict[str, 
     return tuple(JudgedClaim(id_, claim, each.ruling, rows, (each,), "") for id_, claim, each in judged)
 
 
-def _scatter(known: list[Critical]) -> tuple[float | None, tuple[float | None, float | None]]:
+def _scatter(known: list[Critical]) -> Interval95:
     """The standard deviation of log steps about the law with its 95 % interval, two constants fitted for a target."""
     degrees = sum(len(each.batches) - 2 for each in known)
     if degrees < 1:
-        return None, (None, None)
+        return NOT_KNOWN
     squares = sum(float(each.residuals @ each.residuals) for each in known)
     low, high = (math.sqrt(squares / float(chdtri(degrees, share))) for share in (0.025, 0.975))
-    return math.sqrt(squares / degrees), (low, high)
+    return Interval95(math.sqrt(squares / degrees), low, high)
 
 
 def _notes(ended: pd.DataFrame, found: list[Critical]) -> tuple[str, ...]:
@@ -219,7 +218,7 @@ def _world(id_: str, truth: str, in_n: float, in_d: float, noise: float, *words:
         scale = noise * critical(runs["N_nonembedding"].to_numpy(float), runs["D"].to_numpy(float))
         return {"noise_scale": scale * np.exp(0.3 * errors)}
 
-    return LossWorld(id_, truth, loss, {f"BN-{number}": word for number, word in enumerate(words, 1)}, measured)
+    return LossWorld(id_, truth, loss, numbered("BN", words), measured)
 
 
 _WORLDS = (

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from harness.fit.gap_law.rulings import JudgedClaim, Measured, Ruling
+from harness.fit.gap_law.rulings import JudgedClaim, Measured, Ruling, together
 from harness.study.contrasts import Interval95, mean_interval
 from harness.study.loss_runs import ended_runs
 from harness.study.loss_verdict import LossVerdict, StudyFigure, count_of_words, within
-from harness.study.loss_worlds import NO, OPEN, YES, LossWorld
+from harness.study.loss_worlds import NO, OPEN, YES, LossWorld, numbered
 from harness.study.methods.stepwise import (
     BatchCurve,
     LossContour,
@@ -115,7 +115,7 @@ def _claims(
     ]
     scatter = mean_interval(scatters)
     contour = (
-        within("the scatter of log steps about the contours", 0.0, SCATTER, scatter.estimate, scatter[1:]),
+        within("the scatter of log steps about the contours", 0.0, SCATTER, *scatter),
         Measured("the power of B_crit/B in steps", 1.0, SAME_POWER, *power),
     )
     aic = aic_without_floor(steps)
@@ -132,17 +132,14 @@ def _claims(
         ("BS-5", "loss falls with steps with alpha_S = 0.67", each_curve,
          (Measured("alpha_S", ALPHA_S, NEAR_S, *alpha_s),)),
         ("BS-6", "fitted to the smaller sizes it predicts the curves of the largest", "curves of the largest size",
-         (within("mean error of the predicted loss", 0.0, CLOSE, error.estimate, error[1:]),)),
+         (within("mean error of the predicted loss", 0.0, CLOSE, *error),)),
         ("BS-7", "the law needs no floor", each_curve,
-         (within("AIC without a floor less that with one", -AIC_MOST, AIC_MARGIN, aic.estimate, aic[1:]),)),
+         (within("AIC without a floor less that with one", -AIC_MOST, AIC_MARGIN, *aic),)),
     )  # fmt: skip
-    return tuple(JudgedClaim(id_, text, _joint(found), of, found, "") for id_, text, of, found in judged)
-
-
-def _joint(evidence: Sequence[Measured]) -> Ruling:
-    """Agreed with if every number agrees, contradicted if one does."""
-    words = {each.ruling for each in evidence}
-    return NO if NO in words else YES if words == {YES} else OPEN
+    return tuple(
+        JudgedClaim(id_, text, together([each.ruling for each in found]), of, found, "")
+        for id_, text, of, found in judged
+    )
 
 
 def _critical_figure(contours: Sequence[LossContour], steps: StepwiseFit) -> "Figure":
@@ -184,7 +181,7 @@ def _world(
         best = 0.006 * 32 / runs["width"].to_numpy(float) * np.sqrt(np.minimum(batch, critical) / 512)
         return found * np.exp(0.01 * np.log(runs["lr"].to_numpy(float) / best) ** 2)
 
-    return LossWorld(id_, truth, loss, {f"BS-{number}": word for number, word in enumerate(words, 1)})
+    return LossWorld(id_, truth, loss, numbered("BS", words))
 
 
 _PUBLISHED = {"N_c": 1.5e7, "alpha_N": 0.076, "S_c": 85.0, "alpha_S": 0.67, "B_star": 2.4e5, "alpha_B": 0.205}

@@ -18,10 +18,10 @@ from scipy.special import stdtrit
 from scipy.stats import spearmanr
 
 from harness.fit.gap_law.rulings import JudgedClaim, Measured, Ruling, together
-from harness.study.contrasts import NOT_KNOWN, Interval95, mean_interval
+from harness.study.contrasts import NOT_KNOWN, Interval95, mean_interval, paired
 from harness.study.loss_runs import ended_runs
 from harness.study.loss_verdict import LossVerdict, StudyFigure, count_of_words, within
-from harness.study.loss_worlds import NO, OPEN, YES, LossWorld
+from harness.study.loss_worlds import NO, OPEN, YES, LossWorld, numbered
 from harness.study.paper import Paper
 from harness.study.plots import Series, series_figure
 
@@ -164,11 +164,8 @@ def _judge(runs: pd.DataFrame) -> LossVerdict:
     cells = _cells(ended)
     found = _efficiencies(cells)
     claims = _claims(found, len(cells))
-    against = ended.merge(
-        ended.loc[ended["weight_error"] == 0], on=["width", "draw", "seed", "D"], suffixes=("", "_dense")
-    )
-    against = against.loc[against["weight_error"] > 0]
-    against = against.assign(effect=np.log(against["L"] / against["L_dense"]))
+    dense = ended["weight_error"] == 0
+    against = paired(ended.loc[~dense], ended.loc[dense], ["width", "draw", "seed", "D"])
     tables, drawings = {}, {}
     if found is not None:
         rho = np.exp(found.log_rho)
@@ -186,9 +183,9 @@ def _judge(runs: pd.DataFrame) -> LossVerdict:
             functools.partial(_figure, found),
         )
     tables["log loss of a format less that of the dense model of the same size"] = [
-        {"format": name, "width": float(width), "runs": len(own)}
+        {"format": str(own["quantize_weights"].iloc[0]), "width": float(own["width"].iloc[0]), "runs": len(own)}
         | dict(zip(("mean", "low", "high"), mean_interval(own["effect"]), strict=True))
-        for (name, width), own in against.groupby(["quantize_weights", "width"])
+        for _, own in against.groupby(["quantize_weights", "width"])
     ]
     tables["loss by cell, nats per token"] = [
         {"format": cell["quantize_weights"], **{name: float(cell[name]) for name in ("width", "N", "L", "runs")}}
@@ -220,7 +217,7 @@ def _claims(found: _Efficiencies | None, cells: int) -> tuple[JudgedClaim, ...]:
         sparse = np.array([name in _SPARSE for name in found.formats])
         if sparse.sum() >= 2 and (~sparse).sum() >= 4:
             gap = _gap_interval(rho, drawn, bits, sparse, found)
-    monotone = within("rank correlation of rho and bits", _MONOTONE, 1.0, rank.estimate, rank[1:])
+    monotone = within("rank correlation of rho and bits", _MONOTONE, 1.0, *rank)
     families = Measured("rho of sparse formats less the curve of formats of few bits", 0.0, _NEAR, *gap)
     change = Measured("change of log rho with a doubling of N, as a share of it", 0.0, _STEADY, *steady)
     said = f"{cells} cells"
@@ -274,7 +271,7 @@ def _world(
         worth = n * rho ** (1 + growth * np.log2(n / 7e3))
         return 1.0 + 16.3 * worth**-0.35 + 82 * tokens**-0.35
 
-    return LossWorld(id_, truth, loss, {f"CP-{number}": word for number, word in enumerate(words, 1)})
+    return LossWorld(id_, truth, loss, numbered("CP", words))
 
 
 def _on_curve(runs: pd.DataFrame) -> np.ndarray:

@@ -18,13 +18,12 @@ from jaxtyping import Float
 
 from harness.fit.allocation.lines import BudgetOptima
 from harness.fit.gap_law.rulings import JudgedClaim, Measured, Ruling
+from harness.study.contrasts import NOT_KNOWN, Interval95, difference
 from harness.study.figures import ACCENT, FAINT, MARKS, blank_figure
 from harness.study.loss_runs import ended_runs
 from harness.study.loss_verdict import LossVerdict, StudyFigure, count_of_words, within
 from harness.study.loss_worlds import NO, YES, LossWorld
 from harness.study.methods.budget_exponents import (
-    NO_EXPONENT,
-    Exponent95,
     cells_on_budgets,
     counted_cells,
     effect_of_head,
@@ -69,8 +68,8 @@ class Arm:
     """
 
     cells: pd.DataFrame
-    exponents: dict[tuple[int, bool], Exponent95]
-    head: Exponent95
+    exponents: dict[tuple[int, bool], Interval95]
+    head: Interval95
     optima: BudgetOptima | None
     sd: dict[float, float]
 
@@ -86,8 +85,8 @@ def judge_compute_optimal(runs: pd.DataFrame) -> LossVerdict:
     arms = {name: arms[name] for name in ARMS if name in arms}
     claims = _claims(arms)
     last = arms.get("tuned_rate")
-    exponent = last.exponents[3, True] if last else NO_EXPONENT
-    known = "is not known" if math.isnan(exponent.estimate) else f"is {exponent.estimate:.2f}"
+    exponent = last.exponents[3, True] if last else NOT_KNOWN
+    known = "is not known" if exponent.estimate is None else f"is {exponent.estimate:.2f}"
     headline = (
         f"The compute-optimal size grows as C^a, and with all corrections a, by the fitted loss, {known}:"
         f" {count_of_words(claims)}."
@@ -96,7 +95,7 @@ def judge_compute_optimal(runs: pd.DataFrame) -> LossVerdict:
         f"a in N* ~ C^a, {title}": [_line(arm, of, head) for arm, of in arms.items()] for head, title in HEAD.items()
     }
     drawings = {}
-    if any(math.isfinite(found.estimate) for arm in arms.values() for found in arm.exponents.values()):
+    if any(found.estimate is not None for arm in arms.values() for found in arm.exponents.values()):
         drawings["exponents"] = StudyFigure(
             "The exponent a of N* in C by approach and recipe, with 95 % intervals; filled marks count the head, hollow"
             " ones do not. The lines are Kaplan's 0.73 and Chinchilla's 0.5.",
@@ -125,53 +124,38 @@ def arm_of(ended: pd.DataFrame) -> Arm:
     return Arm(cells, exponents, difference, optima, dict(zip(cells["budget"], cells["sd"], strict=True)))
 
 
-def _minus(first: Exponent95, second: Exponent95) -> Exponent95:
-    """The difference of two independent exponents; the halves of their intervals add in squares."""
-    value = first.estimate - second.estimate
-    low = math.hypot(first.estimate - first.low, second.high - second.estimate)
-    high = math.hypot(first.high - first.estimate, second.estimate - second.low)
-    return Exponent95(value, value - low, value + high)
-
-
 def _claims(arms: dict[str, Arm]) -> tuple[JudgedClaim, ...]:
-    def of(name: str, approach: int) -> Exponent95:
-        return arms[name].exponents[approach, True] if name in arms else NO_EXPONENT
+    def of(name: str, approach: int) -> Interval95:
+        return arms[name].exponents[approach, True] if name in arms else NOT_KNOWN
 
-    def falls(of_approach: Callable[[int], Exponent95]) -> tuple[Measured, ...]:
+    def falls(of_approach: Callable[[int], Interval95]) -> tuple[Measured, ...]:
         return tuple(
-            within(f"by how much a falls, approach {k}", FALLS, MOST, by.estimate, by[1:])
-            for k in (2, 3)
-            for by in [of_approach(k)]
+            within(f"by how much a falls, approach {k}", FALLS, MOST, *by) for k in (2, 3) for by in [of_approach(k)]
         )
 
-    def head(approach: int) -> Exponent95:
+    def head(approach: int) -> Interval95:
         if "fixed_warmup" not in arms:
-            return NO_EXPONENT
+            return NOT_KNOWN
         arm = arms["fixed_warmup"]
-        return arm.head if approach == 2 else _minus(arm.exponents[3, False], arm.exponents[3, True])
+        return arm.head if approach == 2 else difference(arm.exponents[3, False], arm.exponents[3, True])
 
     exponents = tuple(
-        Measured(f"a with all corrections, approach {k}", CHINCHILLA, SAME_EXPONENT, *_limits(of("tuned_rate", k)))
+        Measured(f"a with all corrections, approach {k}", CHINCHILLA, SAME_EXPONENT, *of("tuned_rate", k))
         for k in (2, 3)
     )
-    apart = _minus(of("tuned_rate", 3), of("tuned_rate", 2))
-    agree = (Measured("a of approach 3 minus that of approach 2", 0.0, SAME_APPROACH, *_limits(apart)),)
+    apart = difference(of("tuned_rate", 3), of("tuned_rate", 2))
+    agree = (Measured("a of approach 3 minus that of approach 2", 0.0, SAME_APPROACH, *apart),)
     judged = (
         ("CO-1", "counting the head lowers the exponent", falls(head)),
         ("CO-2", "a warm-up in proportion to the run lowers the exponent",
-         falls(lambda k: _minus(of("fixed_warmup", k), of("fixed_rate", k)))),
+         falls(lambda k: difference(of("fixed_warmup", k), of("fixed_rate", k)))),
         ("CO-3", "rates tuned to the size lower the exponent",
-         falls(lambda k: _minus(of("fixed_rate", k), of("tuned_rate", k)))),
+         falls(lambda k: difference(of("fixed_rate", k), of("tuned_rate", k)))),
         ("CO-4", "with all corrections a is Chinchilla's 1/2", exponents),
         ("CO-5", "isoFLOP profiles and the fitted loss agree", agree),
     )  # fmt: skip
     rows = f"{sum(len(arm.cells) for arm in arms.values())} cells in {len(arms)} recipes"
     return tuple(JudgedClaim(id_, claim, *_decided(found, rows)) for id_, claim, found in judged)
-
-
-def _limits(found: Exponent95) -> tuple[float | None, float | None, float | None]:
-    estimate, low, high = (float(value) if math.isfinite(value) else None for value in found)
-    return estimate, low, high
 
 
 def _decided(evidence: tuple[Measured, ...], rows: str) -> tuple[Ruling, str, tuple[Measured, ...], str]:
@@ -235,10 +219,10 @@ def _exponents_figure(arms: dict[str, Arm]) -> "Figure":
         for head in HEAD:
             for place, arm in enumerate(arms.values()):
                 found = arm.exponents[approach, head]
-                if not math.isfinite(found.estimate):
+                if found.estimate is None:
                     continue
                 at = place + 0.13 * (2 * approach - 4 + (0 if head else 0.9))
-                if math.isfinite(found.low):
+                if found.low is not None:
                     axes.plot([at, at], [found.low, found.high], color=colour, lw=1.5)
                 face = {"markerfacecolor": colour if head else "white", "color": colour}
                 axes.plot(at, found.estimate, mark, ms=5, **face)

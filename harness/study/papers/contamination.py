@@ -20,7 +20,7 @@ from harness.fit.quantities.forgetting_bound import observed_forgetting_time
 from harness.study.contrasts import Interval95, mean_interval
 from harness.study.loss_runs import CURVE_LOSS, CURVE_TOKENS, ended_runs
 from harness.study.loss_verdict import LossVerdict, StudyFigure, count_of_words, within
-from harness.study.loss_worlds import NO, OPEN, YES, LossWorld
+from harness.study.loss_worlds import NO, OPEN, YES, LossWorld, numbered
 from harness.study.paper import Paper
 from harness.study.plots import Series, series_figure
 
@@ -99,12 +99,10 @@ def _claims(
     grows = _rank("with the number of readings", 1, _ranks(copies, "inject_copies", ["N"]))
     larger = _rank("with N at equal tokens per parameter", 1, _ranks(often, "N", ["inject_copies"]))
     falls = _rank("with D at equal N", -1, _ranks(of_size, "D", ["inject_copies"]))
-    value, *ends = mean_interval(left)
-    forgotten = within("share of the full gap that is left", -1.0, LEFT, value, ends)
+    forgotten = within("share of the full gap that is left", -1.0, LEFT, *mean_interval(left))
     bound = "log of the forgetting time over 1/(eta lambda)"
     faster = [
-        within(f"{bound}, N = {n:,.0f}, lambda = {decay:g}", -LOGS, 0.0, each.estimate, each[1:])
-        for (n, decay), each in times.items()
+        within(f"{bound}, N = {n:,.0f}, lambda = {decay:g}", -LOGS, 0.0, *each) for (n, decay), each in times.items()
     ]
     of_draws = "Spearman's correlation within each draw; the interval, of 99 %, is over draws."
     early = f"runs that read the windows {MOST} times in the first sixth"
@@ -136,12 +134,12 @@ def _ranks(rows: pd.DataFrame, by: str, alike: list[str]) -> list[float]:
 def _rank(of: str, sign: int, ranks: list[float]) -> Measured:
     """The mean over draws of the correlation of the gap, which is claimed to have a sign, with its 99 % interval."""
     mean, low, high = mean_interval(ranks)
-    ends: list[float | None] = [None, None]
+    ends = None, None
     if mean is not None and low is not None and high is not None:
         degrees = len(ranks) - 1
         half = (high - low) / 2 * float(stdtrit(degrees, 0.995) / stdtrit(degrees, 0.975))
-        ends = [max(mean - half, -1.0), min(mean + half, 1.0)]
-    return within(f"rank correlation of the gap {of}", min(sign, 0), max(sign, 0), mean, ends)
+        ends = max(mean - half, -1.0), min(mean + half, 1.0)
+    return within(f"rank correlation of the gap {of}", min(sign, 0), max(sign, 0), mean, *ends)
 
 
 class _Curves:
@@ -312,7 +310,7 @@ def _world(
                 columns[name].append(value)
         return columns
 
-    return LossWorld(id_, truth, held_out, {f"CT-{number}": word for number, word in enumerate(words, 1)}, measured)
+    return LossWorld(id_, truth, held_out, numbered("CT", words), measured)
 
 
 _WORLDS = (

@@ -16,7 +16,7 @@ from harness.fit.laws.critical_batch import critical_batch
 from harness.study.contrasts import NOT_KNOWN, Interval95, mean_interval, paired, slopes
 from harness.study.loss_runs import CURVE_LOSS, CURVE_TOKENS, ended_runs
 from harness.study.loss_verdict import LossVerdict, StudyFigure, count_of_words, within
-from harness.study.loss_worlds import NO, OPEN, RUN_ERROR, YES, LossWorld
+from harness.study.loss_worlds import NO, OPEN, RUN_ERROR, YES, LossWorld, numbered
 from harness.study.methods.trade_offs import FIRST, Critical, Growth, fit_growth, smooth_curve, trade_offs
 from harness.study.paper import Paper
 from harness.study.plots import Series, series_figure
@@ -164,13 +164,12 @@ def _least(rows: pd.DataFrame, loss: str) -> pd.DataFrame:
 
 def _claims(known: list[Critical], fitted: Growth | None, pairs: dict[str, pd.Series]) -> tuple[JudgedClaim, ...]:
     in_n, in_d, more = (NOT_KNOWN if fitted is None else fitted.along(weights) for weights in ((1, 0), (0, 1), (-1, 1)))
-    exceeds = within("the power of D less that of N", _MORE, _MOST, more.estimate, more[1:])
-    hardly = within("the power of N at fixed D", -_MOST, _HARDLY, in_n.estimate, in_n[1:])
+    exceeds = within("the power of D less that of N", _MORE, _MOST, *more)
+    hardly = within("the power of N at fixed D", -_MOST, _HARDLY, *in_n)
     power = Measured("the power of D at fixed N", _IN_D, _SAME_POWER, *in_d)
-    share, low, high = _explained(known)
-    explained = within("the share of the variance of log steps that is explained", _EXPLAINED, 1.0, share, (low, high))
+    explained = within("the share of the variance of log steps that is explained", _EXPLAINED, 1.0, *_explained(known))
     moment, average, last = (mean_interval(values) for values in pairs.values())
-    helps = within(f"log loss with beta2 {_LARGER} less that with {_USUAL}", -1.0, 0.0, moment.estimate, moment[1:])
+    helps = within(f"log loss with beta2 {_LARGER} less that with {_USUAL}", -1.0, 0.0, *moment)
     near = Measured("log loss of averages at a constant rate less that of a decayed rate", 0.0, _AS_LOW, *average)
     targets = f"{len(known)} targets of {len({each.n for each in known})} sizes"
     long = [_star(each).estimate or np.nan for each in known if each.tokens == max(_TARGETS)]
@@ -256,7 +255,7 @@ def _world(
     def measured(runs: pd.DataFrame, errors: np.ndarray) -> dict[str, np.ndarray]:
         return {_AVERAGE: loss(runs, runs["D"].to_numpy(float)) * np.exp(1.5 * RUN_ERROR * errors)}
 
-    return LossWorld(id_, truth, loss, {f"CB-{number}": word for number, word in enumerate(words, 1)}, measured)
+    return LossWorld(id_, truth, loss, numbered("CB", words), measured)
 
 
 _WORLDS = (

@@ -18,7 +18,7 @@ from harness.fit.gap_law.rulings import JudgedClaim, Measured, Ruling, together
 from harness.study.contrasts import NOT_KNOWN, Interval95, mean_interval, paired
 from harness.study.loss_runs import ended_runs
 from harness.study.loss_verdict import LossVerdict, StudyFigure, count_of_words, within
-from harness.study.loss_worlds import NO, OPEN, YES, LossWorld
+from harness.study.loss_worlds import NO, OPEN, YES, LossWorld, numbered
 from harness.study.paper import Paper
 from harness.study.plots import Series, series_figure
 
@@ -199,7 +199,7 @@ def _effect_rows(pairs: Mapping[str, _Pair]) -> list[dict[str, Any]]:
 def _claims(pairs: Mapping[str, _Pair]) -> tuple[JudgedClaim, ...]:
     means = {name: mean_interval(each.effects["effect"]) for name, each in pairs.items()}
     numbers = {
-        name: within(f"log loss with {_RECIPES[name]}, less the plain", -_HELPS, _MOST, value.estimate, value[1:])
+        name: within(f"log loss with {_RECIPES[name]}, less the plain", -_HELPS, _MOST, *value)
         for name, value in means.items()
     }
     judged = (
@@ -261,7 +261,7 @@ def _world(id_: str, truth: str, effects: Mapping[str, tuple[float, float]], *wo
         ends = np.array([effects.get(name, (0.0, 0.0)) for name in runs["block"]])
         return (1.0 + 16.3 * n**-0.35 + 82 * tokens**-0.35) * np.exp(ends[:, 0] + share * (ends[:, 1] - ends[:, 0]))
 
-    return LossWorld(id_, truth, loss, {f"XO-{number}": word for number, word in enumerate(words, 1)})
+    return LossWorld(id_, truth, loss, numbered("XO", words))
 
 
 _WORLDS = (

@@ -18,10 +18,10 @@ from jaxtyping import Float
 
 from harness.fit.gap_law.rulings import JudgedClaim, together
 from harness.fit.laws.registry import get_law
-from harness.study.contrasts import NOT_KNOWN, Interval95, mean_interval
+from harness.study.contrasts import NOT_KNOWN, Interval95, mean_interval, paired
 from harness.study.loss_runs import ended_runs
 from harness.study.loss_verdict import LossVerdict, StudyFigure, count_of_words, within
-from harness.study.loss_worlds import NO, OPEN, YES, LossWorld
+from harness.study.loss_worlds import NO, OPEN, YES, LossWorld, numbered
 from harness.study.paper import Paper
 from harness.study.plots import Series, series_figure
 from models.intervention import defaults_of
@@ -112,10 +112,7 @@ def _best_rates(rows: pd.DataFrame) -> pd.DataFrame:
 
 def _against_parallel(rows: pd.DataFrame, parallel: pd.DataFrame) -> pd.DataFrame:
     """Runs of DiLoCo with `effect`, their log loss less that of data-parallel training on the same text."""
-    keys = ["N", "B", "draw"]
-    other = parallel.loc[parallel["M"] == 0, [*keys, "log_loss"]]
-    both = rows.loc[rows["M"] > 0].merge(other, on=keys, suffixes=("", "_parallel"))
-    return both.assign(effect=both["log_loss"] - both["log_loss_parallel"])
+    return paired(rows.loc[rows["M"] > 0], parallel.loc[parallel["M"] == 0], ["N", "B", "draw"])
 
 
 def _joint_law(ladder: pd.DataFrame) -> pd.DataFrame:
@@ -190,20 +187,23 @@ def _growth_with_steps(cadence: pd.DataFrame) -> tuple[Interval95, Interval95]:
 def _claims(
     law: pd.DataFrame, single: pd.DataFrame, best: pd.DataFrame, cadence: pd.DataFrame
 ) -> tuple[JudgedClaim, ...]:
-    value, *ends = mean_interval(law["left_out"])
-    follows = within("mean error of log loss at a size that was left out", 0.0, LEFT_OUT, value, ends)
-    value, *ends = mean_interval(law["beta"])
-    exponent = within("exponent of M", *EXPONENTS, value, ends)
+    follows = within(
+        "mean error of log loss at a size that was left out", 0.0, LEFT_OUT, *mean_interval(law["left_out"])
+    )
+    exponent = within("exponent of M", *EXPONENTS, *mean_interval(law["beta"]))
     larger = single.loc[single["N"] > single["N"].min()]
-    value, *ends = _over_draws(larger, "effect")
-    good = within("log loss of one replica less that of data-parallel training", -MOST, AS_GOOD, value, ends)
-    value, *ends = _over_draws(best, "larger")
-    batch = within("log2 of the best batch of DiLoCo over the other's", LARGER, MOST_DOUBLINGS, value, ends)
-    value, *ends = _over_draws(best, "more")
-    tolerates = within("rise of log loss over the batches, DiLoCo's less the other's", -MOST, -LESS_RISE, value, ends)
+    good = within(
+        "log loss of one replica less that of data-parallel training", -MOST, AS_GOOD, *_over_draws(larger, "effect")
+    )
+    batch = within(
+        "log2 of the best batch of DiLoCo over the other's", LARGER, MOST_DOUBLINGS, *_over_draws(best, "larger")
+    )
+    tolerates = within(
+        "rise of log loss over the batches, DiLoCo's less the other's", -MOST, -LESS_RISE, *_over_draws(best, "more")
+    )
     growth, first = _growth_with_steps(cadence)
-    slow = within("log loss for twice the steps between averages", *SLOW, growth.estimate, growth[1:])
-    worst = within("log loss of H = 1 less the highest of the others", WORSE, MOST, first.estimate, first[1:])
+    slow = within("log loss for twice the steps between averages", *SLOW, *growth)
+    worst = within("log loss of H = 1 less the highest of the others", WORSE, MOST, *first)
     published = {each.name: each.published for each in get_law(JOINT_LAW).parameters}["beta"]
     of_law, of_batches = f"{len(law)} draws of text", f"{best['draw'].nunique()} draws of text"
     return (
@@ -284,7 +284,7 @@ def _world(
         rate = 0.01 * np.log2(lr * width / 32 / 0.016) ** 2
         return 2.5 * np.exp(replicas + batch + rate) * (n / 1e4 * tokens / d) ** -0.1
 
-    return LossWorld(id_, truth, loss, {f"DL-{number}": word for number, word in enumerate(words, 1)})
+    return LossWorld(id_, truth, loss, numbered("DL", words))
 
 
 _WORLDS = (

@@ -17,7 +17,7 @@ from harness.fit.gap_law.rulings import JudgedClaim, Measured, Ruling, together
 from harness.study.contrasts import Interval95, mean_interval
 from harness.study.loss_runs import CURVE_TOKENS, ended_runs
 from harness.study.loss_verdict import LossVerdict, StudyFigure, count_of_words, within
-from harness.study.loss_worlds import DOUBLINGS, NO, OPEN, PER_DOUBLING, YES, LossWorld
+from harness.study.loss_worlds import DOUBLINGS, NO, OPEN, PER_DOUBLING, YES, LossWorld, numbered
 from harness.study.paper import Paper
 from harness.study.plots import Series, series_figure
 
@@ -112,18 +112,18 @@ def _claims(ended: pd.DataFrame, pairs: pd.DataFrame) -> tuple[JudgedClaim, ...]
     same = [Measured(f"the difference for kappa = {kappa:g}", 0.0, _SAME, *ends(_SCALED, kappa)) for kappa in _KEPT]
     early = mean_interval(_early_ratios(pairs))
     name = "the log of the differences without over with"
-    ratio = within(name, math.log(_WORSE), math.log(_WORST), early[0], early[1:])
+    ratio = within(name, math.log(_WORSE), math.log(_WORST), *early)
     large, plain = ends(_SCALED, _TOO_LARGE), ends(_UNSCALED, max(_KEPT))
     helps = mean_interval(one["L"] - one[_FINAL])
     found = (
         ("EM-1", "with all settings scaled, the average is the same to 0.01 nats for kappa of 1/4 to 4", same),
         ("EM-2", "early in training it is off at least 3 times as much without scaling its decay", [ratio]),
         ("EM-3", "for kappa = 8 the rule fails",
-         [within("the difference for kappa = 8", _SAME, _MOST, large[0], large[1:])]),
+         [within("the difference for kappa = 8", _SAME, _MOST, *large)]),
         ("EM-4", "without scaling its decay, the average for kappa = 4 is worse also at the end",
-         [within("the difference without scaling", _SAME, _MOST, plain[0], plain[1:])]),
+         [within("the difference without scaling", _SAME, _MOST, *plain)]),
         ("EM-5", "the average is better than the last parameters, at kappa = 1",
-         [within("the loss of the last parameters less that of the average", _SAME, _MOST, helps[0], helps[1:])]),
+         [within("the loss of the last parameters less that of the average", _SAME, _MOST, *helps)]),
     )  # fmt: skip
     rows = f"{len(pairs)} pairs of runs at equal tokens"
     return tuple(JudgedClaim(id_, claim, _word(evidence), rows, tuple(evidence), "") for id_, claim, evidence in found)
@@ -221,7 +221,7 @@ def _world(id_: str, truth: str, harm: float, forgets: bool, gain: float, *words
         losses = losses * np.exp(0.0025 * errors)[:, None]
         return {_FINAL: losses[:, -1], _CURVE: list(losses)}
 
-    return LossWorld(id_, truth, loss, {f"EM-{number}": word for number, word in enumerate(words, 1)}, measured)
+    return LossWorld(id_, truth, loss, numbered("EM", words), measured)
 
 
 _WORLDS = (

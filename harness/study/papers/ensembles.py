@@ -19,7 +19,7 @@ from harness.fit.gap_law.rulings import JudgedClaim, Measured, Ruling
 from harness.study.contrasts import NOT_KNOWN, Interval95, mean_interval
 from harness.study.loss_runs import ended_runs
 from harness.study.loss_verdict import LossVerdict, StudyFigure, count_of_words, within
-from harness.study.loss_worlds import NO, OPEN, RUN_ERROR, YES, LossWorld
+from harness.study.loss_worlds import NO, OPEN, RUN_ERROR, YES, LossWorld, numbered
 from harness.study.paper import Paper
 from harness.study.plots import Series, series_figure
 
@@ -206,16 +206,16 @@ def _claims(pools: pd.DataFrame, singles: pd.DataFrame, worth: list[Worth]) -> t
     falls = Measured("power of the members", POWER, SAME_POWER, *power)
     best_model = _best(singles, ["N", "weight_decay"], "log_loss")
     found = _less(_best(pools, ["N"], "limit"), best_model)
-    lower = within("log asymptote of ensembles less log loss of the best model", -MOST, -LOWER, found[0], found[1:])
+    lower = within("log asymptote of ensembles less log loss of the best model", -MOST, -LOWER, *found)
     found = _mean_worth([each for each in worth if math.isfinite(each.members)])
     more = within("log of the unique tokens that all members are worth", math.log(WORTH), math.log(MOST_WORTH),
-                  found[0], found[1:])  # fmt: skip
+                  *found)  # fmt: skip
     found = _mean_worth([each for each in worth if math.isinf(each.members)])
     same = Measured("log of the unique tokens that the asymptote is worth", math.log(PUBLISHED_WORTH),
                     math.log(SAME_WORTH), *found)  # fmt: skip
     largest = singles.loc[singles["N"] == singles["N"].max()]
     found = _less(_parts(pools, np.max(singles["N"].to_numpy(float))), _best(largest, ["weight_decay"], "log_loss"))
-    equal = within(f"log loss of {EQUAL_PARTS} models less that of one as large", -MOST, -LOWER, found[0], found[1:])
+    equal = within(f"log loss of {EQUAL_PARTS} models less that of one as large", -MOST, -LOWER, *found)
     draws = f"{pools['draw'].nunique()} draws of text"
     return (
         JudgedClaim("EN-1", "the loss of K members falls as 1/K", falls.ruling, draws, (falls,),
@@ -311,7 +311,7 @@ def _world(id_: str, truth: str, gain: float, power: float, falls: float, *words
         ensembles = loss(runs, runs["D"].to_numpy(float)) * np.exp(error - gain * (1 - members**-power))
         return {"members": members, "ensemble_loss": ensembles}
 
-    return LossWorld(id_, truth, loss, {f"EN-{number}": word for number, word in enumerate(words, 1)}, measured)
+    return LossWorld(id_, truth, loss, numbered("EN", words), measured)
 
 
 _WORLDS = (

@@ -21,7 +21,7 @@ from harness.fit.problem.raw_units import predictions, raw_point
 from harness.study.contrasts import mean_interval
 from harness.study.loss_runs import ended_runs
 from harness.study.loss_verdict import LossVerdict, StudyFigure, count_of_words, within
-from harness.study.loss_worlds import NO, YES, LossWorld
+from harness.study.loss_worlds import NO, YES, LossWorld, numbered
 from harness.study.paper import Paper
 from harness.study.plots import Series, series_figure
 from sweeps.errors import InputError
@@ -182,14 +182,20 @@ def _ranks(curves: list[_Curve]) -> dict[int, tuple[float, float]]:
 def _claims(
     tuned: list[_Fitted], scratch: list[_Fitted], ranks: Mapping[int, tuple[float, float]]
 ) -> tuple[JudgedClaim, ...]:
-    value, *ends = mean_interval([math.log(each.residual / each.vanilla) for each in tuned])
-    misses = within("log of the law's residuals over the power law's", -LOGS, math.log(HALF), value, ends)
-    value, *ends = mean_interval([each.simpler for each in scratch])
-    simpler = within("AICc of the law less that of the power law", 0.0, DELTAS, value, ends)
+    misses = within(
+        "log of the law's residuals over the power law's",
+        -LOGS,
+        math.log(HALF),
+        *mean_interval([math.log(each.residual / each.vanilla) for each in tuned]),
+    )
+    simpler = within(
+        "AICc of the law less that of the power law", 0.0, DELTAS, *mean_interval([each.simpler for each in scratch])
+    )
     value, low, high = mean_interval([line for line, _ in ranks.values()])
-    ranked = within("rank correlation", _RANKED, 1.0, value, (low, None if high is None else min(high, 1.0)))
-    value, *ends = mean_interval([each.curve.bend for each in tuned])
-    bends = within("first slope of log loss less the next one", 0.0, LOGS, value, ends)
+    ranked = within("rank correlation", _RANKED, 1.0, value, low, None if high is None else min(high, 1.0))
+    bends = within(
+        "first slope of log loss less the next one", 0.0, LOGS, *mean_interval([each.curve.bend for each in tuned])
+    )
     models = "The interval is over models."
     return (
         JudgedClaim("FT-1", "of fine-tuned models the rectified law misses at most half of what a power law does",
@@ -264,7 +270,7 @@ def _world(id_: str, truth: str, loss: Any, *words: tuple[Any, ...]) -> LossWorl
         final = of_runs(runs, runs["D"].to_numpy(float))
         return {"heldout_loss": final * np.exp(_RUN_ERROR * errors + draws)}
 
-    return LossWorld(id_, truth, of_runs, {f"FT-{number}": word for number, word in enumerate(words, 1)}, measured)
+    return LossWorld(id_, truth, of_runs, numbered("FT", words), measured)
 
 
 def _level(n: Any, learned: Any) -> Any:

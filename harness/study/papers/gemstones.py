@@ -22,7 +22,7 @@ from harness.fit.problem.sizes import FLOPS_PER_PARAMETER_TOKEN
 from harness.study.contrasts import NOT_KNOWN, Interval95
 from harness.study.loss_runs import CURVE_LOSS, CURVE_TOKENS, ended_runs
 from harness.study.loss_verdict import LossVerdict, StudyFigure, count_of_words, within
-from harness.study.loss_worlds import NO, OPEN, YES, LossWorld
+from harness.study.loss_worlds import NO, OPEN, YES, LossWorld, numbered
 from harness.study.methods.many_fits import fit_many, sums_of_powers
 from harness.study.paper import Paper
 from harness.study.plots import Series, series_figure
@@ -271,11 +271,11 @@ def _claims(fits: Mapping[str, _Fit], shape: np.ndarray, points: pd.DataFrame) -
     said = f"{len(points)} points of curves and ends"
     moved = "the largest difference of a between two subsets"
     evidence = (
-        within(f"{moved}, approach 3", FRAGILE, MOST, law.estimate, law[1:]),
-        within(f"{moved}, approach 1", FRAGILE, MOST, edge.estimate, edge[1:]),
-        within("a of approach 3 less that of approach 1", FRAGILE, MOST, apart.estimate, apart[1:]),
-        within("alpha of one width", NONSENSE, 100.0, alpha.estimate, alpha[1:]),
-        within("the floor over the least loss", 0.0, LOST, floor.estimate, floor[1:]),
+        within(f"{moved}, approach 3", FRAGILE, MOST, *law),
+        within(f"{moved}, approach 1", FRAGILE, MOST, *edge),
+        within("a of approach 3 less that of approach 1", FRAGILE, MOST, *apart),
+        within("alpha of one width", NONSENSE, 100.0, *alpha),
+        within("the floor over the least loss", 0.0, LOST, *floor),
     )
     word, reason = _identified(alpha, _interval(fits["one shape a size"].alpha), evidence[3])
     judged = (
@@ -336,7 +336,7 @@ def _world(
         return (1.2 + size + 0.8 * (tokens / 3e5) ** -(powers[1] - tilt)) * np.where(ended, 0.95, 1.0)
 
     meaning = {"Y": (YES,), "N": (NO,), "y": (YES, OPEN), "n": (NO, OPEN), "?": (YES, NO, OPEN)}
-    return LossWorld(id_, truth, loss, {f"GE-{place}": meaning[word] for place, word in enumerate(words, 1)})
+    return LossWorld(id_, truth, loss, numbered("GE", [meaning[word] for word in words]))
 
 
 _WORLDS = (

@@ -21,7 +21,7 @@ from harness.fit.problem.likelihood import log_likelihood_rows
 from harness.study.contrasts import NOT_KNOWN, Interval95, mean_interval
 from harness.study.loss_runs import ended_runs
 from harness.study.loss_verdict import LossVerdict, StudyFigure, count_of_words, within
-from harness.study.loss_worlds import NO, OPEN, YES, LossWorld
+from harness.study.loss_worlds import NO, OPEN, YES, LossWorld, numbered
 from harness.study.paper import Paper
 from harness.study.plots import Series, series_figure
 from sweeps.errors import InputError
@@ -214,7 +214,7 @@ def _claims(
 ) -> tuple[JudgedClaim, ...]:
     law = {
         name: within(f"Akaike's criterion with the {_COUNTS[name]} N less that with the mean N", _DECISIVE, _MOST,
-                     each.estimate, each[1:])
+                     *each)
         for name, each in behind.items()
     }  # fmt: skip
     pairs = tuple(
@@ -224,9 +224,7 @@ def _claims(
     )  # fmt: skip
     units = usual.groupby(_UNIT)["power"].first()
     power = Measured("the power k in N_initial (N_average/N_initial)^k", _POWER, _POWER_MARGIN, *mean_interval(units))
-    near = within(
-        "loss of 25-75 % above that of the best schedule, nats", -1.0, _NEAR_BEST, regret.estimate, regret[1:]
-    )
+    near = within("loss of 25-75 % above that of the best schedule, nats", -1.0, _NEAR_BEST, *regret)
     said, texts = f"{len(rows)} runs, {len(_cells(rows))} cells", f"{len(units)} texts, each with its dense models"
     return (
         JudgedClaim("JO-1", "the law with the mean N fits dense and pruned models better than with the final N",
@@ -300,7 +298,7 @@ def _world(id_: str, truth: str, count: str, cost: float, *words: tuple[Any, ...
         pruned = runs["prune_sparsity"].to_numpy(float) > 0
         return 1.1 + 6 * n**-0.3 + 60 * tokens**-0.33 + np.where(pruned, cost * off / 0.25, 0.0)
 
-    return LossWorld(id_, truth, loss, {f"JO-{number}": word for number, word in enumerate(words, 1)})
+    return LossWorld(id_, truth, loss, numbered("JO", words))
 
 
 _WORLDS = (

@@ -21,7 +21,7 @@ from harness.study.contrasts import NOT_KNOWN, Interval95, constants_of, differe
 from harness.study.figures import FAINT, MARKS, blank_figure
 from harness.study.loss_runs import cell_losses, ended_runs, pooled_sd
 from harness.study.loss_verdict import LossVerdict, StudyFigure, count_of_words, within
-from harness.study.loss_worlds import NO, OPEN, YES, LossWorld
+from harness.study.loss_worlds import NO, OPEN, YES, LossWorld, numbered
 from harness.study.paper import Paper
 from sweeps.errors import InputError
 
@@ -151,8 +151,9 @@ def _claims(
     decay = Measured(name, math.log(published), margin, *of.get(USUAL, NOT_KNOWN))
     differs = difference(of.get(STRONG, NOT_KNOWN), of.get(NONE, NOT_KNOWN))
     same = Measured("log of R_D with strong weight decay less that with none", 0.0, margin, *differs)
-    value, *ends = mean_interval(strong)
-    helps = within("log loss with strong weight decay less that with the usual one", -MOST, -HELPS, value, ends)
+    helps = within(
+        "log loss with strong weight decay less that with the usual one", -MOST, -HELPS, *mean_interval(strong)
+    )
     said = f"{len(cells)} cells"
     word, reason = _best(laws)
     return (
@@ -243,7 +244,7 @@ def _world(
         excess = 16.3 * n**-0.35 + 82 * effective**-0.35 - cost * 60 * np.expm1(-again / 60)
         return 1.0 + excess / (1 + (excess / 4.5) ** 4) ** 0.25
 
-    return LossWorld(id_, truth, loss, {f"RP-{number}": word for number, word in enumerate(words, 1)})
+    return LossWorld(id_, truth, loss, numbered("RP", words))
 
 
 _WORLDS = (

@@ -19,7 +19,7 @@ from harness.fit.results.shown import number, span
 from harness.study.contrasts import NOT_KNOWN, Interval95, mean_interval
 from harness.study.loss_runs import ended_runs
 from harness.study.loss_verdict import LossVerdict, StudyFigure, count_of_words
-from harness.study.loss_worlds import NO, OPEN, YES, LossWorld
+from harness.study.loss_worlds import NO, OPEN, YES, LossWorld, numbered
 from harness.study.paper import Paper
 from harness.study.plots import Series, series_figure
 
@@ -216,7 +216,7 @@ def _world(id_: str, truth: str, kappa: float, *words: tuple[Ruling, ...]) -> Lo
         trainable, total = runs["N_trainable"].to_numpy(float), runs["N_total"].to_numpy(float)
         return 1.3 + 9.5 * (trainable + kappa * (total - trainable)) ** -0.3 + 32 * tokens**-0.3
 
-    return LossWorld(id_, truth, loss, {f"TR-{number}": word for number, word in enumerate(words, 1)})
+    return LossWorld(id_, truth, loss, numbered("TR", words))
 
 
 _WORLDS = (
