@@ -9,7 +9,12 @@ from numpy.typing import ArrayLike
 from harness.study.figures import FAINT, MARKS, blank_figure
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+# More series than these have their legend beside the figure; an axis that spans less than NARROW has labels between
+# powers of ten.
+MOST_INSIDE, NARROW = 6, 30.0
 
 
 class Series(NamedTuple):
@@ -51,8 +56,10 @@ def series_figure(
         ticks: the values of x that are labelled, with their labels, in place of matplotlib's.
     """
     from matplotlib import colormaps
+    from matplotlib.ticker import NullLocator
 
-    figure, ((axes,),) = blank_figure(4.6, 3.6)
+    beside = len(series) > MOST_INSIDE
+    figure, ((axes,),) = blank_figure(6.4 if beside else 4.6, 3.6)
     if band is not None:
         axes.axhspan(*band, color="#e9e6df", zorder=0)
     for text, value in (levels or {}).items():
@@ -67,8 +74,23 @@ def series_figure(
         if each.low is not None and each.high is not None:
             axes.vlines(at, np.asarray(each.low, float), np.asarray(each.high, float), color=colours[place], lw=1)
     axes.set(xscale="log" if log_x else "linear", yscale="log" if log_y else "linear", xlabel=x, ylabel=y)
+    if log_y:
+        _label_values(axes)
     if ticks:
         axes.set_xticks(list(ticks), list(ticks.values()))
-        axes.minorticks_off()
-    axes.legend(fontsize=7, frameon=False)
+        axes.xaxis.set_minor_locator(NullLocator())
+    if beside:
+        figure.legend(fontsize=7, frameon=False, loc="outside right upper")
+    else:
+        axes.legend(fontsize=7, frameon=False)
     return figure
+
+
+def _label_values(axes: "Axes") -> None:
+    """Label a logarithmic axis of y by values and not by powers of ten, of which it may hold none."""
+    from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
+
+    low, high = axes.get_ylim()
+    axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 1.5, 2.0, 3.0, 5.0, 7.0) if high < NARROW * low else (1.0,)))
+    axes.yaxis.set_major_formatter(StrMethodFormatter("{x:,g}"))
+    axes.yaxis.set_minor_locator(NullLocator())
