@@ -82,3 +82,15 @@ def test_a_figure_of_series_shows_what_it_is_told():
     image = image_of(lambda: series_figure(series, "tokens", "loss", **options), "svg").decode()
     for text in ("one", "two", "claimed", "first", "tokens", "loss"):
         assert f"<!-- {text} -->" in image
+
+
+def test_a_logarithmic_axis_has_values_and_a_long_legend_stands_beside():
+    series = {f"N = {n}": Series([1, 2], [2.1, 4.9]) for n in range(8)}
+    few = dict(list(series.items())[:2])
+    wide, narrow = (
+        image_of(lambda shown=shown: series_figure(shown, "tokens", "loss", log_y=True), "svg").decode()
+        for shown in (series, few)
+    )
+    assert "<!-- 3 -->" in narrow and "<!-- 5 -->" not in narrow
+    assert all(f"<!-- {label} -->" in wide for label in series)
+    assert 'width="460.8pt"' in wide and 'width="331.2pt"' in narrow
