@@ -18,6 +18,7 @@ import yaml
 from harness.files import parquet_bytes, write_files, write_text
 from harness.launch.apart import run_sweep_apart
 from harness.record.status import ENDED
+from harness.record.sweep_folder import read_configs
 from harness.record.table import interventions_used
 from harness.study.cells import BLOCK, read_study_runs, study_cells, study_runs
 from harness.study.forecasts import register
@@ -71,7 +72,10 @@ def _run_blocks(study: Study, out: Path, session: Session) -> int:
             of_block = dataclasses.replace(session, out=folder, max_minutes=minutes)
             status = run_sweep_apart(str(block), of_block, finished)
             if (folder / "manifest.json").is_file():
-                known = with_rows(known, study_runs(folder, interventions))
+                rows = study_runs(folder, interventions)
+                if others := len(read_configs(folder)) - len(rows):
+                    print(f"{folder}: {others} runs are not of this sweep any more; the table is without them")
+                known = with_rows(known, rows)
                 table = pa.Table.from_pandas(known, preserve_index=False)
                 write_files({out / RUNS: parquet_bytes(table)})
             if status not in (0, 3):

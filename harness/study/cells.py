@@ -34,6 +34,8 @@ MIDWAY = ("gap_midway", "gap_midway_se", "gap_unread", "gap_unread_se")
 def study_runs(out: Path, interventions: Iterable[str] = ()) -> pd.DataFrame:
     """The table of runs of a study's sweep, with `block`, `document_groups`, `document_parts` and the gaps midway.
 
+    Runs that the folder holds of an earlier version of the sweep are not in it.
+
     A pair of twins has its documents and gaps midway in the row of half `a`; other rows have empty lists. A sweep
     without twins has `curve_tokens` and `curve_loss` instead (`harness.study.loss_runs`), and `members` and
     `ensemble_loss` where seeds kept the losses of their tokens (`harness.gaps.ensembles.ensemble_columns`).
@@ -44,10 +46,12 @@ def study_runs(out: Path, interventions: Iterable[str] = ()) -> pd.DataFrame:
     Raises:
         InputError: a folder that holds no sweep, or whose record is damaged.
     """
-    table = runs_table(out, interventions)
     of_cell = {cell_key(cell.config): cell.block for cell in load(out / "sweep.yaml").cells if cell.config}
-    blocks = {run.run_id: of_cell[cell_key(run)] for run in read_configs(out)}
-    if not any(run.data.half for run in read_configs(out)):
+    runs = [run for run in read_configs(out) if cell_key(run) in of_cell]
+    blocks = {run.run_id: of_cell[cell_key(run)] for run in runs}
+    table = runs_table(out, interventions)
+    table = table.loc[table["run_id"].isin(blocks)].reset_index(drop=True)
+    if not any(run.data.half for run in runs):
         table.insert(1, BLOCK, [blocks[run_id] for run_id in table["run_id"]])
         return table.assign(**curves_of_runs(out, table["run_id"].tolist()), **ensemble_columns(out, table))
     rows, _ = roles_for_runs(table, "twin")

@@ -1,12 +1,14 @@
 """A small study through its sweeps: block by block, on from its table alone, and stopped by the clock."""
 
 import json
+import shutil
 
 import pandas as pd
 import pytest
 import yaml
 
 from harness.study.carry_out import carry_out
+from harness.study.cells import study_runs
 from harness.study.studies import Study
 from harness.train.session import Session
 
@@ -47,6 +49,18 @@ def test_every_block_has_a_folder_and_the_table_all_runs(finished):
     assert dict(table["block"].value_counts()) == {"once": 12, "nuisances": 6} and set(table["status"]) == {"done"}
     assert {folder.name for folder in (out / "small").iterdir() if folder.is_dir()} == {"once", "nuisances"}
     assert len(json.loads((out / "verdict.json").read_text())["claims"]) == 15
+
+
+@pytest.mark.slow
+def test_runs_of_an_earlier_version_of_the_sweep_are_not_in_the_table(finished, tmp_path):
+    _, out = finished
+    folder = shutil.copytree(out / "small" / "once", tmp_path / "once")
+    spec = yaml.safe_load((folder / "sweep.yaml").read_text())
+    spec["blocks"][0]["grid"]["tokens"] = [3200]
+    (folder / "sweep.yaml").write_text(yaml.safe_dump(spec))
+    assert len(study_runs(out / "small" / "once")) == 12
+    rows = study_runs(folder)
+    assert len(rows) == 6 and set(rows["D"]) == {3200} and rows["gap_twin"].notna().any()
 
 
 @pytest.mark.slow
