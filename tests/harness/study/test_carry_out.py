@@ -60,7 +60,7 @@ def test_runs_of_an_earlier_version_of_the_sweep_are_not_in_the_table(finished, 
     (folder / "sweep.yaml").write_text(yaml.safe_dump(spec))
     assert len(study_runs(out / "small" / "once")) == 12
     rows = study_runs(folder)
-    assert len(rows) == 6 and set(rows["D"]) == {3200} and rows["gap_twin"].notna().any()
+    assert rows["D"].tolist() == [3200] * 6 and sum(gap == gap for gap in gaps(rows).values()) > 0
 
 
 @pytest.mark.slow
