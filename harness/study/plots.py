@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# More series than these have their legend beside the figure; an axis that spans less than NARROW has labels between
+# More series than these have their legend beside the figure, and more labels of x are small; an axis that spans less than NARROW has labels between
 # powers of ten.
 MOST_INSIDE, NARROW = 6, 30.0
 
@@ -77,7 +77,7 @@ def series_figure(
     if log_y:
         _label_values(axes)
     if ticks:
-        axes.set_xticks(list(ticks), list(ticks.values()))
+        axes.set_xticks(list(ticks), list(ticks.values()), fontsize=6.5 if len(ticks) > MOST_INSIDE else None)
         axes.xaxis.set_minor_locator(NullLocator())
     if beside:
         figure.legend(fontsize=7, frameon=False, loc="outside right upper")

@@ -307,7 +307,7 @@ def _figure(fits: Mapping[str, _Fit]) -> "Figure":
     series = {}
     for number, of, shift in ((1, "edge", -0.1), (3, "law", 0.1)):
         found = [(place, _interval(getattr(fits[name], of))) for place, name in enumerate(shown)]
-        known = [(place, each) for place, each in found if each.low is not None and each.high is not None]
+        known = [(place, each) for place, each in found if each.estimate is not None]
         at, values = [place + shift for place, _ in known], np.array([each for _, each in known], float).reshape(-1, 3)
         series[f"approach {number}"] = Series(at, values[:, 0], values[:, 1], values[:, 2], line="")
     ticks = {float(place): name.replace(" ", "\n") for place, name in enumerate(shown)}
