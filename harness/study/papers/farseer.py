@@ -33,7 +33,7 @@ FITTED, LARGER = ("small", "middle"), "large"
 # Copies of the losses with new errors; groups of cells that are left out in turn; the fewest sizes to fit, to predict.
 COPIES, GROUPS, FEWEST_SIZES, FEWEST_LARGER, FEWEST_LENGTHS = 60, 11, 5, 2, 4
 # How many times less the error on larger sizes is to be, the most that it can be, and the error that counts as small.
-BETTER, MOST, SMALL = 3.0, 1e9, 0.02
+BETTER, MOST, SMALL = 3.0, 1e9, 0.03
 # The power of N in the exponent of D from which on that changes, and the share of the range that counts as all of it.
 CHANGES, MONOTONE = 0.05, 0.99
 # The bends alpha, beta and gamma are searched up to this: of a function that is nearly flat nothing else limits them.
@@ -372,7 +372,7 @@ _WORLDS = (
            _of_farseer(0.55, -0.15, 0.2, -0.35, 0.3, -0.3, -1.0, 0.15, 0.2)),
     _world("chinchilla", "Chinchilla's law", "NynNY",
            lambda n, d: 0.9 + 0.75 * (n / 1e4) ** -0.25 + 0.65 * (d / 5e5) ** -0.4),
-    _world("skaling", "a power of a sum of two powers", "???YY",
+    _world("skaling", "a power of a sum of two powers", "??YYY",
            lambda n, d: (5.6 * (n / 1e4) ** -0.7 + 9 * (d / 5e5) ** -0.7) ** 0.32),
 )  # fmt: skip
 
