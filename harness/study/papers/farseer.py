@@ -329,9 +329,13 @@ def _larger_figure(cells: _Cells, said: Mapping[str, _Predicted]) -> "Figure":
         series[name] = Series(lengths * 1.03 ** (place - 1), off[0], off[0] - half, off[0] + half)
     ticks = {float(length): f"{length / 1e6:.2g}" for length in lengths}
     band = (-100 * SMALL, 100 * SMALL)
-    return series_figure(
+    figure = series_figure(
         series, "tokens, millions", "predicted over measured loss, %", log_x=True, band=band, ticks=ticks
     )
+    # Room for the legend above the longest interval.
+    low, high = figure.axes[0].get_ylim()
+    figure.axes[0].set_ylim(low, high + 0.25 * (high - low))
+    return figure
 
 
 def _exponents_figure(n: np.ndarray, exponents: np.ndarray, theta: np.ndarray) -> "Figure":
