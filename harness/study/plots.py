@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# More series than these have their legend beside the figure, and more labels of x are small; an axis that spans less than NARROW has labels between
-# powers of ten.
+# More series than these have their legend beside the figure, and more labels of x are small. An axis that spans less
+# than a factor of NARROW has labels between powers of ten.
 MOST_INSIDE, NARROW = 6, 30.0
 
 
