@@ -1,20 +1,22 @@
 """The study of repetition: what text is worth that is read several times, and what weight decay changes of it.
 
-The claims are those of Muennighoff et al. 2023 (arXiv 2305.16264), whose law is `data_constrained`, and that strong
-weight decay helps where text is repeated (Kim et al. 2025, arXiv 2509.14786). The rules are those of
+The claims are those of Muennighoff et al. 2023 (arXiv 2305.16264), whose law is `data_constrained`, that strong weight
+decay helps where text is repeated (Kim et al. 2025, arXiv 2509.14786), and that it lowers the coefficient of
+`repetition_penalty` (Lovelace et al. 2026, arXiv 2605.01640). The rules are those of
 `sweeps/studies/repetition/design.md`.
 """
 
 import functools
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
 from harness.fit.compare import Comparison, compare
-from harness.fit.gap_law.rulings import JudgedClaim, Measured, Ruling
+from harness.fit.gap_law.rulings import JudgedClaim, Measured, Ruling, together
+from harness.fit.laws.held import with_held
 from harness.fit.laws.registry import get_law
 from harness.fit.results.shown import number
 from harness.study.contrasts import NOT_KNOWN, Interval95, constants_of, difference, mean_interval, paired
@@ -33,17 +35,21 @@ REPEATS_LAW = "data_constrained"
 RIVAL_LAWS = (REPEATS_LAW, "overfitting", "repetition_penalty", "saturating", "chinchilla")
 # Epochs up to which repeated text is claimed to be as good as new, and how far log loss may be from equal: 2 %.
 FREE_EPOCHS, AS_GOOD = 4, 0.02
-# Two decay constants agree within this factor.
-SAME_DECAY = 2.0
+# Two constants of a law agree within this factor.
+SAME = 2.0
 # Laws are fitted to the cells of fewer epochs, and scored on the others; a law is the best if it is in this share of
 # resamplings.
 HELD_OUT, SURE = 24, 0.9
 # Weight decay is to help where text is read at least so often, by at least so much of the log loss, and at most 1.
 REPEATED, HELPS, MOST = 16, 0.005, 1.0
 NONE, USUAL, STRONG = 0.0, 0.1, 1.0
+# The law with a coefficient of overfitting, P, and the exponents of its penalty; and what strong weight decay leaves of
+# P, which it is claimed to lower by about 70 % (abstract of arXiv 2605.01640).
+PENALTY_LAW, EXPONENTS, LOWERED = "repetition_penalty", ("delta", "kappa"), 0.3
 
+_COMMON, _OWN = "those of weight decay 0.1", "own"
 
-# Weight decay -> the status of the fit of the law, and its constants.
+# Weight decay -> the status of the fit of a law, and its constants.
 _Decays = Mapping[float, tuple[str, dict[str, Interval95]]]
 
 
@@ -61,7 +67,8 @@ def judge_repetition(runs: pd.DataFrame) -> LossVerdict:
     decays = {value: constants_of(REPEATS_LAW, _of(cells, value)) for value in known}
     laws = _compared(_of(cells, USUAL))
     repeats, effects = _against_new(cells), _against_usual(cells)
-    claims = _claims(cells, decays, laws, repeats, effects)
+    penalties = _penalties(cells, known)
+    claims = (*_claims(cells, decays, laws, repeats, effects), _overfitting_claim(repeats, penalties))
     free = repeats.loc[(repeats["epochs"] == FREE_EPOCHS) & (repeats["weight_decay"] == USUAL), "effect"]
     cost = f"cost {np.mean(free):.1%} of the loss" if len(free) else "were not run"
     headline = f"Four epochs instead of new text {cost}: {count_of_words(claims)}."
@@ -74,7 +81,14 @@ def judge_repetition(runs: pd.DataFrame) -> LossVerdict:
         f"laws fitted to fewer than {HELD_OUT} epochs and scored on the others, weight decay {USUAL}": _law_rows(laws),
         "log loss of repeated text less that of new text at equal D": _mean_rows(repeats),
         f"log loss less that with weight decay {USUAL}": _mean_rows(effects),
-    }
+        f"P of {PENALTY_LAW}, by weight decay": [
+            {"exponents": name, "weight decay": value, "P": each.estimate, "low": each.low, "high": each.high,
+             "status": status}
+            for name, fits in penalties.items()
+            for value, (status, found) in fits.items()
+            for each in (found.get("P", NOT_KNOWN),)
+        ],
+    }  # fmt: skip
     drawings = {}
     if len(shown := repeats.loc[repeats["weight_decay"] == USUAL]):
         drawings["epochs"] = StudyFigure(
@@ -147,7 +161,7 @@ def _claims(
     free = Measured("log loss of four epochs less that of new text", 0.0, AS_GOOD, *mean_interval(usual))
     published = {each.name: each.published for each in get_law(REPEATS_LAW).parameters}["R_D"] or math.nan
     of = {value: found.get("R_D", NOT_KNOWN).map_log() for value, (_, found) in decays.items()}
-    name, margin = "log of R_D", math.log(SAME_DECAY)
+    name, margin = "log of R_D", math.log(SAME)
     decay = Measured(name, math.log(published), margin, *of.get(USUAL, NOT_KNOWN))
     differs = difference(of.get(STRONG, NOT_KNOWN), of.get(NONE, NOT_KNOWN))
     same = Measured("log of R_D with strong weight decay less that with none", 0.0, margin, *differs)
@@ -168,6 +182,51 @@ def _claims(
         JudgedClaim("RP-5", "the decay of a repeat's value does not depend on weight decay", same.ruling, said, (same,),
                     ""),
     )  # fmt: skip
+
+
+def _penalties(cells: pd.DataFrame, known: Sequence[float]) -> dict[str, _Decays]:
+    """The penalty law by weight decay, with exponents in common (`_COMMON`) and with those of each.
+
+    A coefficient has a meaning only with its exponents, so that those of the cells with the usual weight decay are held
+    for all; its interval is without their errors. Where these exponents are not identified there are none to hold.
+    """
+    own = {value: constants_of(PENALTY_LAW, _of(cells, value)) for value in known}
+    _, usual = own.get(USUAL, ("", {}))
+    held = {name: each.estimate for name in EXPONENTS if (each := usual.get(name, NOT_KNOWN)).estimate is not None}
+    if len(held) < len(EXPONENTS):
+        return {_OWN: own}
+    law = with_held(PENALTY_LAW, held)
+    return {_COMMON: {value: constants_of(law, _of(cells, value)) for value in known}, _OWN: own}
+
+
+def _overfitting_claim(repeats: pd.DataFrame, penalties: Mapping[str, _Decays]) -> JudgedClaim:
+    """Two numbers decide: the coefficient of the law, and what repeats cost without any law."""
+    fits = penalties.get(_COMMON, {})
+    of = {value: found.get("P", NOT_KNOWN).map_log() for value, (_, found) in fits.items()}
+    lowered, logs = difference(of.get(STRONG, NOT_KNOWN), of.get(USUAL, NOT_KNOWN)), _log_costs(repeats)
+    than = "with strong weight decay less that with the usual one"
+    parts = tuple(
+        Measured(f"log of {name} {than}", math.log(LOWERED), math.log(SAME), *found)
+        for name, found in (("the coefficient", lowered), ("the cost of repeats", mean_interval(logs)))
+    )
+    are = f"those of weight decay {USUAL}" if fits else f"not identified with weight decay {USUAL}"
+    return JudgedClaim(
+        "RP-6", f"strong weight decay lowers the coefficient of overfitting by {1 - LOWERED:.0%}",
+        together([part.ruling for part in parts]),
+        f"cells with weight decay {USUAL} and {STRONG}, and {len(logs)} pairs of them of {REPEATED} epochs and more",
+        parts, f"The exponents of {PENALTY_LAW} are {are}.",
+    )  # fmt: skip
+
+
+def _log_costs(repeats: pd.DataFrame) -> list[float]:
+    """The log of what repeats cost with strong weight decay (nats above new text) over that with the usual one.
+
+    Pairs in which either cost is not positive have no log and are left out.
+    """
+    cost = repeats.assign(cost=repeats["L"] - repeats["other"]).drop(columns=["other", "effect"])
+    cost = cost.loc[(cost["epochs"] >= REPEATED) & (cost["cost"] > 0)]
+    strong, usual = (cost.loc[cost["weight_decay"] == value] for value in (STRONG, USUAL))
+    return [float(each) for each in paired(strong, usual, ["width", "depth", "D", "U"], "cost")["effect"]]
 
 
 def _best(laws: Comparison) -> tuple[Ruling, str]:
@@ -250,15 +309,20 @@ def _world(
 _WORLDS = (
     _world(
         "published", "a repeat's value decays with R_D = 15.4 epochs, whatever the weight decay",
-        15.39, {0.0: 0.0, 0.1: 0.0, 1.0: 0.0}, (YES,), (YES,), (YES, OPEN), (NO,), (YES,),
+        15.39, {0.0: 0.0, 0.1: 0.0, 1.0: 0.0}, (YES,), (YES,), (YES, OPEN), (NO,), (YES,), (NO,),
     ),
     _world(
         "worthless", "a repeat's value decays with R_D = 2 epochs, whatever the weight decay",
-        2.0, {0.0: 0.0, 0.1: 0.0, 1.0: 0.0}, (NO,), (NO,), (YES, OPEN), (NO,), (YES,),
+        2.0, {0.0: 0.0, 0.1: 0.0, 1.0: 0.0}, (NO,), (NO,), (YES, OPEN), (NO,), (YES,), (NO,),
     ),
     _world(
         "overfitting", "repeats are worth new text but cost overfitting, which strong weight decay nearly prevents",
         math.inf, {0.0: 0.03, 0.1: 0.02, 1.0: 0.002}, (YES, NO, OPEN), (NO, OPEN), (NO,), (YES,), (NO, OPEN),
+        (NO, OPEN),
+    ),
+    _world(
+        "lowered", "repeats are worth new text but cost overfitting, of which strong weight decay leaves three tenths",
+        math.inf, {0.0: 0.025, 0.1: 0.02, 1.0: 0.006}, (YES, NO, OPEN), (NO, OPEN), (NO,), (YES,), (NO, OPEN), (YES,),
     ),
 )  # fmt: skip
 
