@@ -260,7 +260,7 @@ def test_no_error_is_sent_to_the_embedding_of_a_hidden_token():
 def test_a_block_that_learns_from_direct_feedback_comes_to_agree_with_backpropagation():
     """The cosine of both gradients of each part, along one run on a Markov chain of 32 tokens.
 
-    It swings from step to step, so that its mean over the last 300 of 400 steps is tested. By hand, on other batches and
+    It swings from step to step, so that its mean over the last 300 of 400 steps is tested. By hand, on other batches,
     with seeds 0, 1 and 2, that was 0.56, 0.57 and 0.63 in the first block, which begins at 0.11, -0.01 and 0.20. In the
     second, which begins at -0.22, -0.43 and -0.24 with the one matrix of all seeds, it was 0.40, 0.18 and -0.15: that
     block need not come to agree. The last block's gradient is exact.
