@@ -250,7 +250,7 @@ def _claims(
 ) -> tuple[JudgedClaim, ...]:
     used = decays.loc[decays["batch_tokens"] <= _LARGEST, "best"]
     of_decays = f"{np.isfinite(used).sum()} of {len(used)} cells of batches up to {_LARGEST} tokens have an optimum"
-    of_batches = f"{int(batches['best'].notna().sum())} of {len(batches)} pairs of N and D have an optimum"
+    of_batches = f"{np.isfinite(batches['best']).sum()} of {len(batches)} pairs of N and D have an optimum"
     power, name = Measured("the power of B", _IN_BATCH, _SAME_BATCH, *slope), "the power of D/N in tau"
     judged = (
         ("PL-1", "the best weight decay grows as B at fixed N and D", of_decays, power),
@@ -282,8 +282,8 @@ def _decay_figure(decays: pd.DataFrame) -> "Figure":
         label = f"N = {n:,.0f}, D = $2^{{{math.log2(d):.0f}}}$"
         series[label] = Series(own["batch_tokens"], np.exp(own["best"]) * own["lr"])
     at = decays["batch_tokens"].agg(["min", "max"]).to_numpy(float)
-    middle = decays["best"] + np.log(decays["lr"] / decays["batch_tokens"])
-    series["as B"] = Series(at, math.exp(middle.mean()) * at, line="--", mark="")
+    best, lr, batch = (decays[name].to_numpy(float) for name in ("best", "lr", "batch_tokens"))
+    series["as B"] = Series(at, np.exp(np.nanmean(best + np.log(lr / batch))) * at, line="--", mark="")
     ticks = {float(each): f"{each:,.0f}" for each in sorted(decays["batch_tokens"].unique())}
     label = "best weight decay times learning rate"
     return series_figure(series, "batch, tokens", label, log_x=True, log_y=True, ticks=ticks)
@@ -297,9 +297,9 @@ def _with_errors(x: ArrayLike, log_y: ArrayLike, error: ArrayLike) -> Series:
 
 def _tau_figure(levels: pd.DataFrame) -> "Figure":
     series = {}
-    for log_n, own in levels.groupby("log_n"):
+    for _, own in levels.groupby("log_n"):
         ratio = np.exp(own["log_d"] - own["log_n"])
-        series[f"N = {math.exp(log_n):,.0f}"] = _with_errors(ratio, own["log_tau"], own["error"])
+        series[f"N = {math.exp(own['log_n'].iloc[0]):,.0f}"] = _with_errors(ratio, own["log_tau"], own["error"])
     at = np.exp((levels["log_d"] - levels["log_n"]).agg(["min", "max"]).to_numpy(float))
     series["published"] = Series(at, _PUBLISHED * at**_IN_RATIO, line="--", mark="")
     return series_figure(series, "tokens per parameter D/N", "best timescale, share of the run", log_x=True, log_y=True)
