@@ -80,20 +80,16 @@ def _judge(runs: pd.DataFrame) -> LossVerdict:
         "best batches": _rows(batches, "batch, tokens"),
     }
     drawings = {}
-    if any(np.isfinite(decays["best"])):
-        drawings["decay"] = StudyFigure(
-            "The best weight decay times the rate against the batch, by size and tokens; dashed: growing as B.",
-            functools.partial(_decay_figure, decays),
-        )
     if len(levels):
+        drawings["decay"] = StudyFigure(
+            f"The best weight decay over that at a batch of {_MIDDLE:.0f} tokens, at equal N and D, against the batch,"
+            " by size, with 95 % intervals; dashed: growing as B.",
+            functools.partial(_decay_figure, decays, levels),
+        )
         drawings["tau"] = StudyFigure(
             f"The best timescale at a batch of {_MIDDLE:.0f} tokens, as a share of the run, against the tokens per"
             " parameter, by size, with 95 % intervals; dashed: the published law.",
             functools.partial(_tau_figure, levels),
-        )
-    if len(best):
-        drawings["batch"] = StudyFigure(
-            "The best batch against the tokens, by size, with 95 % intervals.", functools.partial(_batch_figure, best)
         )
     notes = (
         f"{len(ended)} finished runs; N counts no embedding, B is in tokens, tau is a share of the run.",
@@ -276,16 +272,19 @@ def _rows(optima: pd.DataFrame, name: str, batch: str | None = None) -> list[dic
     return told
 
 
-def _decay_figure(decays: pd.DataFrame) -> "Figure":
+def _decay_figure(decays: pd.DataFrame, levels: pd.DataFrame) -> "Figure":
+    rows = decays.assign(log_n=np.log(decays["N_nonembedding"]), log_d=np.log(decays["D"]))
+    rows = rows.loc[np.isfinite(rows["best"])].merge(levels[["log_n", "log_d", "log_tau"]], on=["log_n", "log_d"])
+    rows = rows.assign(over=rows["best"] + np.log(rows["lr"] * rows["D"] / _MIDDLE) + rows["log_tau"])
     series = {}
-    for (n, d), own in decays.loc[decays["best"].notna()].groupby(["N_nonembedding", "D"]):
-        label = f"N = {n:,.0f}, D = $2^{{{math.log2(d):.0f}}}$"
-        series[label] = Series(own["batch_tokens"], np.exp(own["best"]) * own["lr"])
-    at = decays["batch_tokens"].agg(["min", "max"]).to_numpy(float)
-    best, lr, batch = (decays[name].to_numpy(float) for name in ("best", "lr", "batch_tokens"))
-    series["as B"] = Series(at, np.exp(np.nanmean(best + np.log(lr / batch))) * at, line="--", mark="")
-    ticks = {float(each): f"{each:,.0f}" for each in sorted(decays["batch_tokens"].unique())}
-    label = "best weight decay times learning rate"
+    for place, (_, own) in enumerate(rows.groupby("log_n")):
+        label = f"N = {own['N_nonembedding'].iloc[0]:,.0f}"
+        moved = 1.06 ** (place - 1) * 1.015 ** np.round(own["log_d"] - own["log_d"].mean())
+        series[label] = _with_errors(own["batch_tokens"] * moved, own["over"], own["error"])._replace(line="")
+    at = rows["batch_tokens"].agg(["min", "max"]).to_numpy(float)
+    series["as B"] = Series(at, at / _MIDDLE, line="--", mark="")
+    ticks = {float(each): f"{each:,.0f}" for each in sorted(rows["batch_tokens"].unique())}
+    label = f"best weight decay over that at {_MIDDLE:.0f} tokens"
     return series_figure(series, "batch, tokens", label, log_x=True, log_y=True, ticks=ticks)
 
 
@@ -302,15 +301,9 @@ def _tau_figure(levels: pd.DataFrame) -> "Figure":
         series[f"N = {math.exp(own['log_n'].iloc[0]):,.0f}"] = _with_errors(ratio, own["log_tau"], own["error"])
     at = np.exp((levels["log_d"] - levels["log_n"]).agg(["min", "max"]).to_numpy(float))
     series["published"] = Series(at, _PUBLISHED * at**_IN_RATIO, line="--", mark="")
-    return series_figure(series, "tokens per parameter D/N", "best timescale, share of the run", log_x=True, log_y=True)
-
-
-def _batch_figure(best: pd.DataFrame) -> "Figure":
-    series = {}
-    for place, (n, own) in enumerate(best.groupby("N_nonembedding")):
-        series[f"N = {n:,.0f}"] = _with_errors(own["D"] * 1.04 ** (place - 1), own["best"], own["error"])
-    ticks = {float(each): f"$2^{{{math.log2(each):.0f}}}$" for each in sorted(best["D"].unique())}
-    return series_figure(series, "tokens D", "best batch, tokens", log_x=True, log_y=True, ticks=ticks)
+    ticks = {float(each): f"{each}" for each in (25, 50, 100, 200, 400)}
+    label = "best timescale, share of the run"
+    return series_figure(series, "tokens per parameter D/N", label, log_x=True, ticks=ticks)
 
 
 def _world(
