@@ -303,7 +303,7 @@ def _tau_figure(levels: pd.DataFrame) -> "Figure":
     series["published"] = Series(at, _PUBLISHED * at**_IN_RATIO, line="--", mark="")
     ticks = {float(each): f"{each}" for each in (25, 50, 100, 200, 400)}
     label = "best timescale, share of the run"
-    return series_figure(series, "tokens per parameter D/N", label, log_x=True, ticks=ticks)
+    return series_figure(series, "tokens per parameter D/N", label, log_x=True, log_y=True, ticks=ticks)
 
 
 def _world(
