@@ -7,7 +7,7 @@ from sweeps.errors import InputError
 
 # Optional packages: the name by which a package is imported -> the extra of isogap that installs it.
 EXTRAS = {
-    "matplotlib": "figures", "mwparserfromhell": "text", "resiliparse": "text", "ray": "ray", "s3fs": "objects",
+    "mwparserfromhell": "text", "resiliparse": "text", "ray": "ray", "s3fs": "objects",
     "tensorboard": "tensorboard", "wandb": "wandb", "mlflow": "mlflow", "sqlalchemy": "mlflow", "alembic": "mlflow",
     "trackio": "trackio", "submitit": "slurm",
 }  # fmt: skip

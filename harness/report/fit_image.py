@@ -31,12 +31,9 @@ def check_figure(path: Path) -> None:
 
     Raises:
         InputError: an ending that is none of `ENDINGS`, or a folder.
-        ModuleNotFoundError: an image without matplotlib, the extra `figures`.
     """
     if path.suffix.lower() not in ENDINGS or path.is_dir():
         raise InputError("--figure", "value", str(path), f"a file whose name ends in {', '.join(ENDINGS)}")
-    if path.suffix.lower() != ".html":
-        import matplotlib  # noqa: F401
 
 
 def write_fit_figure(path: Path, result: FitResult, frame: pd.DataFrame) -> None:

@@ -27,7 +27,7 @@ class Records:
     """The content of a sweep's folder or a simulated table, read but not judged.
 
     Attributes:
-        runs: the tidy table of all runs, whatever their status; for a sweep also `step`, `steps`, and the `seconds` and
+        runs: the tidy table of all runs, whatever their status; for a sweep also `step`, and the `seconds` and
             `compile_seconds` that training and compiling have taken so far.
         curves: the losses of every run over training; empty if none was recorded.
         cells: for each cell of finished twins, its row of gaps, and its details (`harness.gaps.cells.details`).
@@ -121,5 +121,5 @@ def _progress(out: Path) -> pd.DataFrame:
         spent = [
             float(numbers(timing, name).sum()) if len(timing) else 0.0 for name in ("wall_seconds", "compile_seconds")
         ]
-        rows.append((read_status(folder, config.steps, live=live).step, config.steps, *spent))
-    return pd.DataFrame(rows, columns=["step", "steps", "seconds", "compile_seconds"])
+        rows.append((read_status(folder, config.steps, live=live).step, *spent))
+    return pd.DataFrame(rows, columns=["step", "seconds", "compile_seconds"])

@@ -19,6 +19,9 @@ from harness.source import RunSource
 from harness.tables.files import read_file
 from sweeps.errors import InputError
 
+# A refusal names so many columns of a table; that of a study's table has some 85.
+SHOWN_COLUMNS = 12
+
 
 def write_report(
     source: RunSource,
@@ -88,13 +91,12 @@ def _simulated_page(source: Path, bootstrap: int, nulls: bool) -> str:
     """
     table = read_file(source)
     if not path_of(source).is_file():
-        columns = ", ".join(map(str, table.columns))
-        raise InputError(
-            source,
-            "--law",
-            "none",
-            f"a law to fit to the columns {columns}, such as chinchilla (`isogap laws` lists them)",
-        )
+        names = [str(name) for name in table.columns]
+        columns = ", ".join(names[:SHOWN_COLUMNS] + ["..."] * (len(names) > SHOWN_COLUMNS))
+        expected = f"a law to fit to the columns {columns}, such as chinchilla (`isogap laws` lists them)"
+        if {"block", "run_id"} <= set(names):
+            expected += "; or, to judge the table of a study, its study.yaml beside it"
+        raise InputError(source, "--law", "none", expected)
     truth = read_truth(path_of(source))
     if not is_runs_table(table):
         raise InputError(source, "columns", ", ".join(map(str, table.columns)), "those of `isogap simulate`")

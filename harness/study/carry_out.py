@@ -25,6 +25,7 @@ from harness.study.forecasts import register
 from harness.study.judges import write_results
 from harness.study.studies import DECLARATION, Study
 from harness.train.session import Session
+from sweeps.errors import InputError
 from sweeps.grid import load, read_sweep_text
 
 RUNS, PAGE = "runs.parquet", "runs.html"
@@ -40,6 +41,9 @@ def carry_out(study: Study, out: Path, session: Session) -> int:
     Returns:
         the exit status: 0; 3 if runs failed; or that of the signal that stopped it, after which only the table is
         written.
+
+    Raises:
+        InputError: the folder holds runs of another study.
     """
     status = _run_blocks(study, out, session)
     if status in (0, 3) and (out / RUNS).is_file():  # the minutes may have been too few for a first run
@@ -55,6 +59,8 @@ def _run_blocks(study: Study, out: Path, session: Session) -> int:
     worst, began = 0, time.monotonic()
     known = read_study_runs(out / RUNS) if (out / RUNS).is_file() else None
     forecasts = {declared.sweep: declared for declared in study.forecasts}
+    if known is not None:
+        _refuse_others(known, study, out)
     # Rows of a block that uses none of them would have no value where those of other blocks have a setting.
     interventions = interventions_used(run for sweep in study.sweeps for run in load(sweep).configs)
     for sweep in (*study.sweeps, *forecasts):
@@ -82,6 +88,16 @@ def _run_blocks(study: Study, out: Path, session: Session) -> int:
                 return status
             worst = max(worst, status)
     return worst
+
+
+def _refuse_others(known: pd.DataFrame, study: Study, out: Path) -> None:
+    """InputError if a table has runs of blocks that a study does not have: its judge would count them."""
+    sweeps = (*study.sweeps, *(forecast.sweep for forecast in study.forecasts))
+    own = {cell.block for sweep in sweeps for cell in load(sweep).cells}
+    others = [block for block in known[BLOCK].unique() if block not in own]
+    if others:
+        expected = f"blocks of the study {study.name} alone: {', '.join(sorted(own))}; another --out for another study"
+        raise InputError(out / RUNS, BLOCK, others[0], expected)
 
 
 def block_files(sweep: str, out: Path) -> Iterator[Path]:

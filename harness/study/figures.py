@@ -42,9 +42,6 @@ def draw_figures(
     Args:
         kind: png or svg.
         forecasts: the scores of each file of forecasts, by the name of its figure.
-
-    Raises:
-        ModuleNotFoundError: matplotlib is not installed (the extra `figures`).
     """
     drawn: dict[str, Callable[[], Figure]] = {"claims": lambda: claims_figure(claims)}
     read_once = [blocks[name].assign(forecast=name in FORECAST_BLOCKS) for name in READ_ONCE if name in blocks]

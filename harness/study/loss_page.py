@@ -14,11 +14,7 @@ from harness.study.studies import Study
 
 
 def draw_loss_figures(verdict: LossVerdict, kind: str) -> dict[str, bytes]:
-    """Draw a study's figures and that of its claims: name -> image, png or svg.
-
-    Raises:
-        ModuleNotFoundError: matplotlib is not installed (the extra `figures`).
-    """
+    """Draw a study's figures and that of its claims: name -> image, png or svg."""
     images = {name: image_of(drawing.draw, kind) for name, drawing in verdict.drawings.items()}
     return images | {"claims": image_of(lambda: claims_figure(verdict.claims), kind)}
 

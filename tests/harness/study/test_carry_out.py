@@ -11,6 +11,7 @@ from harness.study.carry_out import carry_out
 from harness.study.cells import study_runs
 from harness.study.studies import Study
 from harness.train.session import Session
+from sweeps.errors import InputError
 
 # The shape of the sweep of twins, so that its programs are compiled once.
 SHAPE = {"context": 16, "width": 16, "depth": 1, "heads": 2, "batch": 2, "probe_windows": 24, "epochs": 1}
@@ -49,6 +50,16 @@ def test_every_block_has_a_folder_and_the_table_all_runs(finished):
     assert dict(table["block"].value_counts()) == {"once": 12, "nuisances": 6} and set(table["status"]) == {"done"}
     assert {folder.name for folder in (out / "small").iterdir() if folder.is_dir()} == {"once", "nuisances"}
     assert len(json.loads((out / "verdict.json").read_text())["claims"]) == 15
+
+
+def test_the_folder_of_another_study_is_refused_before_anything_is_run(study, lab, tmp_path):
+    declared, _ = study
+    pd.DataFrame({"run_id": ["a", "b"], "block": ["once", "pruned"]}).to_parquet(tmp_path / "runs.parquet")
+    before = (tmp_path / "runs.parquet").read_bytes()
+    with pytest.raises(InputError, match="block: got 'pruned', expected blocks of the study small alone"):
+        carry_out(declared, tmp_path, Session(tmp_path, lab.cache))
+    assert [file.name for file in tmp_path.iterdir()] == ["runs.parquet"]
+    assert (tmp_path / "runs.parquet").read_bytes() == before
 
 
 @pytest.mark.slow
