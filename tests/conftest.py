@@ -43,6 +43,9 @@ CORES = sorted(os.sched_getaffinity(0))
 MOST_MAPS = 10_000
 # Folders whose tests start several processes.
 MANY = [Path(__file__).parent / "harness" / folder for folder in ("launch", "record")]
+# What runs for longer than it compiles: fits, which in a hurry take up to twice as long (the verdict of the study of
+# the gap 400 s instead of 220, in sums of another order, too), and the sweep that is trained to be tuned.
+LONG = [Path(__file__).parent / "harness" / name for name in ("fit", "study", "theory", "test_tuning.py")]
 
 
 def _keep_to(cores: Iterable[int]) -> None:
@@ -89,6 +92,13 @@ def _optimise(wanted: bool) -> Iterator[None]:
 def optimised() -> Iterator[None]:
     """Compile with all optimisations, as users do, what a file of tests compiles in its own process."""
     yield from _optimise(True)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def long_ones(request: pytest.FixtureRequest) -> None:
+    """Compile with all optimisations in the files and folders of LONG."""
+    if any(place in (request.path, *request.path.parents) for place in LONG):
+        request.getfixturevalue("optimised")
 
 
 @pytest.fixture

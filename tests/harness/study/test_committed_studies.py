@@ -14,8 +14,6 @@ from harness.study.judges import report_study
 STUDIES = Path(__file__).parents[3] / "sweeps" / "studies"
 JUDGED = sorted(file.parent for file in STUDIES.glob("*/verdict.json"))
 GAP = STUDIES / "gap"
-# Fits in a hurry round sums in another order, and those of `gap` take 400 s instead of 220.
-pytestmark = pytest.mark.usefixtures("optimised")
 INPUTS = ("runs.parquet", "study.yaml", "*.jsonl")
 
 
