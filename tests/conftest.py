@@ -20,9 +20,6 @@ if "PYTEST_XDIST_WORKER" not in os.environ:
     atexit.register(shutil.rmtree, os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
     os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
     os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
-    # Programs of tests run for milliseconds, and without most of LLVM's passes they compile in two thirds of the time.
-    # XLA's own passes, of which memory and layouts come, are the same. Tests of the bits of training use `optimised`.
-    os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 # A process of tests has one core. With a BLAS thread for each core two processes wait for each other: 6 s become 130.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
@@ -43,9 +40,6 @@ CORES = sorted(os.sched_getaffinity(0))
 MOST_MAPS = 10_000
 # Folders whose tests start several processes.
 MANY = [Path(__file__).parent / "harness" / folder for folder in ("launch", "record")]
-# What runs for longer than it compiles: fits, which in a hurry take up to twice as long (the verdict of the study of
-# the gap 400 s instead of 220, in sums of another order, too), and the sweep that is trained to be tuned.
-LONG = [Path(__file__).parent / "harness" / name for name in ("fit", "study", "theory", "test_tuning.py")]
 
 
 def _keep_to(cores: Iterable[int]) -> None:
@@ -79,29 +73,18 @@ def few_programs() -> Iterator[None]:
             jax.clear_caches()
 
 
-def _optimise(wanted: bool) -> Iterator[None]:
+def _compile_in_a_hurry() -> Iterator[None]:
+    """Compile without most optimisations: two thirds of the time, for programs that run for milliseconds.
+
+    Not where bits are compared between packs of other layouts, and not for fits, which then take twice as long.
+    """
     import jax
 
     before = jax.config.read("jax_disable_most_optimizations")
-    jax.config.update("jax_disable_most_optimizations", not wanted)
+    jax.config.update("jax_disable_most_optimizations", True)
     yield
     jax.config.update("jax_disable_most_optimizations", before)
 
 
-@pytest.fixture(scope="module")
-def optimised() -> Iterator[None]:
-    """Compile with all optimisations, as users do, what a file of tests compiles in its own process."""
-    yield from _optimise(True)
-
-
-@pytest.fixture(autouse=True, scope="module")
-def long_ones(request: pytest.FixtureRequest) -> None:
-    """Compile with all optimisations in the files and folders of LONG."""
-    if any(place in (request.path, *request.path.parents) for place in LONG):
-        request.getfixturevalue("optimised")
-
-
-@pytest.fixture
-def hurried() -> Iterator[None]:
-    """Compile without most optimisations in one test of such a file."""
-    yield from _optimise(False)
+hurried = pytest.fixture(name="hurried")(_compile_in_a_hurry)
+hurried_module = pytest.fixture(name="hurried_module", scope="module")(_compile_in_a_hurry)

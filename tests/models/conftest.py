@@ -23,7 +23,7 @@ from models.transformer import init, logits, token_losses
 
 
 @pytest.fixture(autouse=True, scope="module")
-def strict():
+def strict(hurried_module):
     """No silent promotion of dtypes or ranks."""
     with jax.numpy_dtype_promotion("strict"), jax.numpy_rank_promotion("raise"):
         yield

@@ -52,7 +52,7 @@ def test_rows_have_the_settings_of_interventions_that_only_other_blocks_use(fini
 def test_the_verdict_the_figures_and_the_page_are_written(finished):
     study, out = finished
     verdict = json.loads((out / "verdict.json").read_text())
-    assert [claim["id"] for claim in verdict["claims"]] == [f"RP-{number}" for number in range(1, 6)]
+    assert [claim["id"] for claim in verdict["claims"]] == [f"RP-{number}" for number in range(1, 7)]
     assert {file.stem for file in out.glob("*.svg")} == {"epochs", "decay", "claims"}
     page = (out / "runs.html").read_text()
     assert "Worth what?" in page and verdict["headline"].split(":")[0] in page

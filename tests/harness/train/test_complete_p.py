@@ -58,7 +58,7 @@ def moved(model: ModelConfig) -> float:
 
 
 @pytest.mark.slow
-def test_the_steps_of_logits_do_not_depend_on_the_width():
+def test_the_steps_of_logits_do_not_depend_on_the_width(hurried):
     # The coordinate check of Yang et al. (2022): at one rate, the sizes of activations after some steps.
     narrow = moved(model_of(32, 1, None))
     assert moved(model_of(256, 1, BaseSize(32, 1, 8))) == pytest.approx(narrow, rel=0.3)
@@ -66,7 +66,7 @@ def test_the_steps_of_logits_do_not_depend_on_the_width():
 
 
 @pytest.mark.slow
-def test_the_steps_of_the_residual_stream_do_not_depend_on_the_depth():
+def test_the_steps_of_the_residual_stream_do_not_depend_on_the_depth(hurried):
     tokens = jnp.asarray(np.random.default_rng(1).integers(0, VOCAB, (4, CONTEXT)), jnp.int32)
 
     def step_of_stream(model: ModelConfig) -> float:
@@ -88,7 +88,7 @@ def test_the_steps_of_the_residual_stream_do_not_depend_on_the_depth():
 
 
 @pytest.mark.slow
-def test_at_the_base_it_is_the_standard_model_to_the_bit():
+def test_at_the_base_it_is_the_standard_model_to_the_bit(hurried):
     standard, complete = (trained(model_of(32, 1, base), 3)[1] for base in (None, BaseSize(32, 1, 8)))
     for one, other in zip(jax.tree.leaves(standard.params), jax.tree.leaves(complete.params), strict=True):
         np.testing.assert_array_equal(one, other)

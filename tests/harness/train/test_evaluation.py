@@ -30,7 +30,7 @@ def accelerated(monkeypatch):
     monkeypatch.setattr("harness.train.evaluation.accelerator_of", lambda device: UNKNOWN)
 
 
-@pytest.mark.usefixtures("accelerated")
+@pytest.mark.usefixtures("accelerated", "hurried")
 @pytest.mark.slow
 def test_runs_evaluated_together_have_the_losses_of_their_models():
     mesh = mesh_for(4, 2)

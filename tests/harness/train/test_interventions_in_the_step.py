@@ -142,7 +142,7 @@ def reference(run: RunConfig, params, biases, held) -> tuple[list[np.ndarray], l
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["freeze", "prune", "quantize"])
-def test_the_step_is_a_loop_of_plain_optax(name):
+def test_the_step_is_a_loop_of_plain_optax(name, hurried):
     run = run_of(EACH[name], seed=3)
     state, losses, _ = train(run, run_of(EACH[name], seed=4))
     first = compiled_for(run).initialise(stack_hyper([hyper_of(run, 1)] * SLOTS))
@@ -159,7 +159,7 @@ def test_the_step_is_a_loop_of_plain_optax(name):
 
 
 @pytest.mark.slow
-def test_replicas_are_copies_that_an_outer_optimizer_moves():
+def test_replicas_are_copies_that_an_outer_optimizer_moves(hurried):
     """Two copies that train apart on halves of each batch, by the step itself, and the outer step in numpy."""
     fields = Replicas(count=2, every=5, lr=0.6, momentum=0.8)
     run = run_of(fields, seed=3)
@@ -183,7 +183,7 @@ def test_replicas_are_copies_that_an_outer_optimizer_moves():
         np.testing.assert_allclose(got, leaf, rtol=0, atol=2e-3 * np.abs(leaf).max())
 
 
-def test_one_replica_averaged_each_step_is_training_as_usual():
+def test_one_replica_averaged_each_step_is_training_as_usual(hurried):
     """But for rounding, because it is another program."""
     run = run_of(seed=3)
     plain, outer = (
@@ -212,7 +212,7 @@ def test_replicas_stand_alone_and_share_the_batch():
 
 
 @pytest.mark.slow
-def test_an_average_does_not_change_training():
+def test_an_average_does_not_change_training(hurried):
     plain, _, _ = train(run_of(seed=1), run_of(seed=2))
     averaged, _, views = train(run_of(EACH["average"], seed=1), run_of(Average(decay=0.99), seed=2))
     for got, leaf in zip(leaves(averaged.params, 0), leaves(plain.params, 0), strict=True):
@@ -227,7 +227,7 @@ def test_an_average_does_not_change_training():
     assert 0 < distances[0] < distances[1]
 
 
-def test_all_at_once_beside_others_and_resumed_are_the_same_to_the_bit():
+def test_all_at_once_beside_others_and_resumed_are_the_same_to_the_bit(hurried):
     one = run_of(*EACH.values(), seed=5)
     other = run_of(
         EACH["activations"], Average(decay=0.2), Dropout(rate=0.5), EACH["feedback"],

@@ -13,6 +13,7 @@ from models.transformer import mean_loss
 from sweeps.config import DataConfig, OptimizerConfig, RunConfig
 from sweeps.shape import Shape
 
+pytestmark = pytest.mark.usefixtures("hurried")
 MODEL = make_config("dense", vocab=257, context=16, width=16, depth=2, heads=2)
 BATCH = 8
 

@@ -2,7 +2,6 @@
 
 import dataclasses
 import itertools
-from collections.abc import Iterator
 
 import jax
 import jax.numpy as jnp
@@ -61,14 +60,6 @@ STRANGERS = (
     Entry(8, 92, 3, OptimizerConfig(lr=1e-5)),
     Entry(7, 93, STEPS, OptimizerConfig(lr=1e30)),
 )
-
-
-@pytest.fixture(autouse=True, scope="module")
-def as_users_compile(optimised) -> Iterator[None]:
-    """Vectorised sums are where bits could differ. What other files have compiled in a hurry is not taken."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(harness.train.programs, "_made", {})
-        yield
 
 
 @pytest.fixture(scope="module")
