@@ -7,7 +7,7 @@ else of it.
 
 import dataclasses
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ from harness.study.judges import write_results
 from harness.study.studies import DECLARATION, Study
 from harness.train.session import Session
 from sweeps.errors import InputError
-from sweeps.grid import load, read_sweep_text
+from sweeps.grid import Sweep, load, read_sweep_text
 
 RUNS, PAGE = "runs.parquet", "runs.html"
 
@@ -59,11 +59,12 @@ def _run_blocks(study: Study, out: Path, session: Session) -> int:
     worst, began = 0, time.monotonic()
     known = read_study_runs(out / RUNS) if (out / RUNS).is_file() else None
     forecasts = {declared.sweep: declared for declared in study.forecasts}
+    sweeps = {sweep: load(sweep) for sweep in (*study.sweeps, *forecasts)}
     if known is not None:
-        _refuse_others(known, study, out)
+        _refuse_others(known, study.name, sweeps.values(), out)
     # Rows of a block that uses none of them would have no value where those of other blocks have a setting.
-    interventions = interventions_used(run for sweep in study.sweeps for run in load(sweep).configs)
-    for sweep in (*study.sweeps, *forecasts):
+    interventions = interventions_used(run for sweep in study.sweeps for run in sweeps[sweep].configs)
+    for sweep in sweeps:
         if sweep in forecasts and known is not None:
             fitted = study_cells(known.loc[known[BLOCK].isin(forecasts[sweep].fitted_to)])
             print(*register(forecasts[sweep], fitted, out).shown(), sep="\n")
@@ -90,13 +91,12 @@ def _run_blocks(study: Study, out: Path, session: Session) -> int:
     return worst
 
 
-def _refuse_others(known: pd.DataFrame, study: Study, out: Path) -> None:
+def _refuse_others(known: pd.DataFrame, study: str, sweeps: Iterable[Sweep], out: Path) -> None:
     """InputError if a table has runs of blocks that a study does not have: its judge would count them."""
-    sweeps = (*study.sweeps, *(forecast.sweep for forecast in study.forecasts))
-    own = {cell.block for sweep in sweeps for cell in load(sweep).cells}
+    own = {cell.block for sweep in sweeps for cell in sweep.cells}
     others = [block for block in known[BLOCK].unique() if block not in own]
     if others:
-        expected = f"blocks of the study {study.name} alone: {', '.join(sorted(own))}; another --out for another study"
+        expected = f"blocks of the study {study} alone: {', '.join(sorted(own))}; another --out for another study"
         raise InputError(out / RUNS, BLOCK, others[0], expected)
 
 

@@ -33,6 +33,11 @@ class Interval95(NamedTuple):
 NOT_KNOWN = Interval95(None, None, None)
 
 
+def symmetric(value: float, half: float) -> Interval95:
+    """A number with an interval that reaches as far to either side."""
+    return Interval95(float(value), float(value - half), float(value + half))
+
+
 def mean_interval(values: ArrayLike) -> Interval95:
     """The mean of independent values with its interval by Student's t; of one value without any."""
     known = np.asarray(values, float)
@@ -42,7 +47,17 @@ def mean_interval(values: ArrayLike) -> Interval95:
     if len(known) == 1:
         return Interval95(mean, None, None)
     half = float(known.std(ddof=1) / math.sqrt(len(known)) * stdtrit(len(known) - 1, 0.975))
-    return Interval95(mean, mean - half, mean + half)
+    return symmetric(mean, half)
+
+
+def log_ratio(first: ArrayLike, second: ArrayLike) -> Interval95:
+    """The log of the ratio of two positive means over the same independent units, two at least.
+
+    The interval is Student's t of the difference of each unit's shares in the means, to first order in it.
+    """
+    one, two = np.asarray(first, float), np.asarray(second, float)
+    error = float(np.std(one / one.mean() - two / two.mean(), ddof=1)) / math.sqrt(len(one))
+    return symmetric(math.log(one.mean() / two.mean()), error * float(stdtrit(len(one) - 1, 0.975)))
 
 
 def difference(first: Interval95, second: Interval95) -> Interval95:
@@ -93,8 +108,7 @@ def slopes(x: ArrayLike, y: ArrayLike, levels: ArrayLike | None = None) -> list[
     found = inverse @ design.T @ values
     residuals = values - design @ found
     errors = np.sqrt(np.diag(inverse) * float(residuals @ residuals) / degrees) * float(stdtrit(degrees, 0.975))
-    told = zip(found, errors, range(columns.shape[1]), strict=False)
-    return [Interval95(float(value), float(value - error), float(value + error)) for value, error, _ in told]
+    return [symmetric(value, error) for value, error, _ in zip(found, errors, range(columns.shape[1]), strict=False)]
 
 
 def constants_of(law: str, rows: pd.DataFrame) -> tuple[str, dict[str, Interval95]]:

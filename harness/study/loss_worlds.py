@@ -56,6 +56,12 @@ def numbered(letters: str, words: Iterable[tuple[Ruling, ...]]) -> dict[str, tup
     return {f"{letters}-{number}": word for number, word in enumerate(words, 1)}
 
 
+def lettered(letters: str, words: str) -> dict[str, tuple[Ruling, ...]]:
+    """As `numbered`, of a letter a claim: Y and N, y and n where it may also stay open, or ? for any word."""
+    meaning = {"Y": (YES,), "N": (NO,), "y": (YES, OPEN), "n": (NO, OPEN), "?": (YES, NO, OPEN)}
+    return numbered(letters, [meaning[word] for word in words])
+
+
 def design_runs(sweeps: Iterable[Sweep]) -> pd.DataFrame:
     """The runs of sweeps that have not been trained, as rows of a study's table without results."""
     cells = [cell for sweep in sweeps for cell in sweep.cells if cell.config]

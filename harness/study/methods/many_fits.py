@@ -4,7 +4,8 @@ A judge needs hundreds of small fits of a law of a few constants, which one batc
 fraction of a second. The fits of a single table with all their checks are those of `harness.fit`.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 from jaxtyping import Float
@@ -31,6 +32,24 @@ def sums_of_powers(columns: Mapping[str, Float[np.ndarray, "rows"]]) -> LogModel
         return np.log(total)
 
     return log_model
+
+
+def starts_of_sums(
+    logs: Float[np.ndarray, "rows"],
+    terms: int,
+    shares: Iterable[tuple[float, float]] = ((0.1, 0.2), (0.6, 0.5)),
+) -> list[list[float]]:
+    """Where searches of `sums_of_powers` may begin: the parts that make up the mean log loss.
+
+    Args:
+        terms: how many powers are added; they share equally what the floor leaves.
+        shares: of each start, the share of the floor, and the power of every term.
+    """
+    middle = float(logs.mean())
+    return [
+        [middle + math.log(floor), *[middle + math.log((1 - floor) / terms), math.log(power)] * terms]
+        for floor, power in shares
+    ]
 
 
 def fit_many(

@@ -15,7 +15,7 @@ from scipy.optimize import least_squares
 from scipy.special import expit, stdtrit
 
 from harness.fit.laws.registry import get_law
-from harness.study.contrasts import NOT_KNOWN, Interval95
+from harness.study.contrasts import NOT_KNOWN, Interval95, log_ratio, symmetric
 from harness.study.loss_runs import CURVE_LOSS, CURVE_TOKENS
 from harness.study.methods.trade_offs import smooth_curve, tokens_to
 
@@ -230,7 +230,7 @@ def jackknife_numbers(curves: Sequence[BatchCurve], steps: StepwiseFit) -> list[
     errors = np.sqrt((count - 1) / count * np.sum((without - without.mean(axis=0)) ** 2, axis=0))
     halves = errors * float(stdtrit(count - 1, 0.975))
     return [
-        Interval95(float(value), float(value - half), float(value + half)) if math.isfinite(value + half) else NOT_KNOWN
+        symmetric(value, half) if math.isfinite(value + half) else NOT_KNOWN
         for value, half in zip(values, halves, strict=True)
     ]
 
@@ -261,8 +261,4 @@ def aic_without_floor(steps: StepwiseFit) -> Interval95:
     if steps.plain is None or steps.floored is None:
         return NOT_KNOWN
     plain, floored = steps.plain.misfit, steps.floored.misfit
-    count = len(plain)
-    value = count * math.log(plain.mean() / floored.mean()) - 2.0
-    spread = plain / plain.mean() - floored / floored.mean()
-    half = math.sqrt(count) * float(spread.std(ddof=1)) * float(stdtrit(count - 1, 0.975))
-    return Interval95(value, value - half, value + half)
+    return Interval95(*(None if each is None else len(plain) * each - 2.0 for each in log_ratio(plain, floored)))

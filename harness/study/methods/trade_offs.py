@@ -14,7 +14,7 @@ from jaxtyping import Float
 from scipy.optimize import fminbound
 from scipy.special import stdtrit
 
-from harness.study.contrasts import Interval95
+from harness.study.contrasts import Interval95, symmetric
 
 # Evaluations from here on make the curve of a run, a cubic of log loss in log tokens; before, it is no power law.
 FIRST, FEWEST_POINTS = 2**15, 8
@@ -64,7 +64,7 @@ class Growth(NamedTuple):
         at = np.asarray(weights)
         value, half = float(at @ self.powers), math.sqrt(float(at @ self.covariance @ at))
         half *= float(stdtrit(self.degrees, 0.975))
-        return Interval95(value, value - half, value + half)
+        return symmetric(value, half)
 
     def b_crit(self, n: float, tokens: float) -> float:
         """The critical batch of the fit, in tokens."""

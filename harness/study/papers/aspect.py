@@ -13,15 +13,14 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import pandas as pd
 from jaxtyping import Float
-from scipy.special import stdtrit
 from scipy.stats import rankdata
 
 from harness.fit.gap_law.rulings import JudgedClaim, Measured
-from harness.study.contrasts import NOT_KNOWN, Interval95, mean_interval, slopes
+from harness.study.contrasts import NOT_KNOWN, Interval95, log_ratio, mean_interval, slopes
 from harness.study.loss_runs import cell_losses, ended_runs, pooled_sd
 from harness.study.loss_verdict import LossVerdict, StudyFigure, count_of_words, within
-from harness.study.loss_worlds import NO, OPEN, YES, LossWorld, numbered
-from harness.study.methods.many_fits import LogModel, fit_many, sums_of_powers
+from harness.study.loss_worlds import LossWorld, lettered
+from harness.study.methods.many_fits import LogModel, fit_many, starts_of_sums, sums_of_powers
 from harness.study.paper import Paper
 from harness.study.plots import Series, series_figure
 
@@ -143,11 +142,7 @@ def _law(cells: _Cells, aspect: bool) -> LogModel:
 
 
 def _starts(cells: _Cells, aspect: bool) -> list[list[float]]:
-    middle = float(cells.logs.mean())
-    plain = [
-        [middle + math.log(floor), *[middle + math.log((1 - floor) / 2), math.log(power)] * 2]
-        for floor, power in ((0.1, 0.2), (0.6, 0.5))
-    ]
+    plain = starts_of_sums(cells.logs, 2)
     return [[*start, *more] for start in plain for more in _STARTS] if aspect else plain
 
 
@@ -175,11 +170,7 @@ def _ratio_of_squares(cells: _Cells, off: Mapping[str, np.ndarray]) -> Interval9
         np.array([np.mean(off[name][cells.shape == shape] ** 2) for shape in np.unique(cells.shape)])
         for name in ("Chinchilla", "aspect")
     )
-    count = len(plain)
-    value = math.log(plain.mean() / shaped.mean())
-    spread = plain / plain.mean() - shaped / shaped.mean()
-    half = float(spread.std(ddof=1)) / math.sqrt(count) * float(stdtrit(count - 1, 0.975))
-    return Interval95(value, value - half, value + half)
+    return log_ratio(plain, shaped)
 
 
 def _ahead(cells: _Cells, aspect: bool) -> Float[np.ndarray, "copies cells"]:
@@ -292,7 +283,7 @@ def _world(id_: str, truth: str, words: str, *, eps: float = 0.0, gamma: float =
     """A world of the law of shape, with a parabola in log R about R = 12 besides.
 
     Args:
-        words: of the claims in order: Y, N, y and n (that or open), or ? for any.
+        words: of the claims in order, in the letters of `lettered`.
         bend: by how much log loss is higher HALF_RANGE from R = 12.
     """
 
@@ -303,8 +294,7 @@ def _world(id_: str, truth: str, words: str, *, eps: float = 0.0, gamma: float =
         ratio = width / depth
         return plain * cool * (1 + eps * ratio**gamma) * np.exp(bend * (np.log(ratio / 12) / HALF_RANGE) ** 2)
 
-    meaning = {"Y": (YES,), "N": (NO,), "y": (YES, OPEN), "n": (NO, OPEN), "?": (YES, NO, OPEN)}
-    return LossWorld(id_, truth, loss, numbered("AS", [meaning[word] for word in words]))
+    return LossWorld(id_, truth, loss, lettered("AS", words))
 
 
 _WORLDS = (

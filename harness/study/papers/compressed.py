@@ -18,7 +18,7 @@ from scipy.special import stdtrit
 from scipy.stats import spearmanr
 
 from harness.fit.gap_law.rulings import JudgedClaim, Measured, Ruling, together
-from harness.study.contrasts import NOT_KNOWN, Interval95, mean_interval, paired
+from harness.study.contrasts import NOT_KNOWN, Interval95, mean_interval, paired, symmetric
 from harness.study.loss_runs import ended_runs
 from harness.study.loss_verdict import LossVerdict, StudyFigure, count_of_words, within
 from harness.study.loss_worlds import NO, OPEN, YES, LossWorld, numbered
@@ -118,7 +118,7 @@ def _covariance(fit: Any, degrees: int) -> np.ndarray:
 
 def _student(value: float, variance: float, degrees: int) -> Interval95:
     half = float(stdtrit(degrees, 0.975)) * float(variance) ** 0.5
-    return Interval95(float(value), float(value - half), float(value + half))
+    return symmetric(value, half)
 
 
 def _curves(bits: np.ndarray) -> np.ndarray:

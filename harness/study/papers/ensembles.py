@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike
 from scipy.optimize import minimize_scalar
 
 from harness.fit.gap_law.rulings import JudgedClaim, Measured, Ruling
-from harness.study.contrasts import NOT_KNOWN, Interval95, mean_interval
+from harness.study.contrasts import NOT_KNOWN, Interval95, mean_interval, symmetric
 from harness.study.loss_runs import ended_runs
 from harness.study.loss_verdict import LossVerdict, StudyFigure, count_of_words, within
 from harness.study.loss_worlds import NO, OPEN, RUN_ERROR, YES, LossWorld, numbered
@@ -91,7 +91,7 @@ def ratio(first: Interval95, second: Interval95) -> Interval95:
     if first.low is None:
         return Interval95(value, None, None)
     half = math.hypot(first.estimate - first.low, value * (second.estimate - second.low)) / second.estimate
-    return Interval95(value, value - half, value + half)
+    return symmetric(value, half)
 
 
 def _judge_ensembles(runs: pd.DataFrame) -> LossVerdict:

@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import pandas as pd
 from jaxtyping import Float
-from scipy.special import stdtrit
+from numpy.typing import ArrayLike
 
 from harness.fit.gap_law.rulings import JudgedClaim, Measured
-from harness.study.contrasts import NOT_KNOWN, Interval95, slopes
+from harness.study.contrasts import NOT_KNOWN, Interval95, log_ratio, slopes, symmetric
 from harness.study.loss_runs import cell_losses, ended_runs, pooled_sd
 from harness.study.loss_verdict import LossVerdict, StudyFigure, count_of_words, within
-from harness.study.loss_worlds import NO, OPEN, YES, LossWorld, numbered
-from harness.study.methods.many_fits import LogModel, fit_many, sums_of_powers
+from harness.study.loss_worlds import LossWorld, lettered
+from harness.study.methods.many_fits import LogModel, fit_many, starts_of_sums, sums_of_powers
 from harness.study.paper import Paper
 from harness.study.plots import Series, series_figure
 
@@ -95,7 +95,7 @@ def _judge(runs: pd.DataFrame) -> LossVerdict:
     ratio = _spread(np.log(errors["Chinchilla"] / errors["Farseer"]))
     error = _spread(errors["Farseer"])
     error = Interval95(error.estimate, max(error.low or 0.0, 0.0), error.high)
-    in_range = _log_ratio(np.abs(said["Chinchilla"].left_out), np.abs(said["Farseer"].left_out))
+    in_range = log_ratio(np.abs(said["Chinchilla"].left_out), np.abs(said["Farseer"].left_out))
     n, exponents = _exponents(cells)
     slope = slopes(np.log(n), np.log(exponents[0]))[0] if len(n) else NOT_KNOWN
     falling = _share_that_falls(cells, said["Farseer"].of_all)
@@ -155,10 +155,15 @@ def _cells(table: pd.DataFrame) -> _Cells:
     return _Cells(ordered["N_nonembedding"].to_numpy(float), d, larger, logs, sd, copies)
 
 
-def _bent(x: np.ndarray, bend: Float[np.ndarray, "fits 1"]) -> _Rows:
-    """(e^(g x) - 1)/g, which is x at g = 0, with g = BEND tanh(bend)."""
+def _power(bend: ArrayLike) -> np.ndarray:
+    """g = BEND tanh(bend), and never 0, by which it is divided."""
     power = BEND * np.tanh(bend)
-    power = np.where(np.abs(power) < 1e-6, 1e-6, power)
+    return np.where(np.abs(power) < 1e-6, 1e-6, power)
+
+
+def _bent(x: np.ndarray, bend: Float[np.ndarray, "fits 1"]) -> _Rows:
+    """(e^(g x) - 1)/g, which is x at g = 0, of g = `_power`(bend)."""
+    power = _power(bend)
     return np.expm1(power * x) / power
 
 
@@ -201,10 +206,6 @@ def _skaling(n: np.ndarray, d: np.ndarray) -> LogModel:
 def _laws(n: np.ndarray, d: np.ndarray, logs: np.ndarray) -> dict[str, tuple[LogModel, list[list[float]]]]:
     """Each law as log L of its constants, and where its searches begin."""
     middle = float(logs.mean())
-    powers = [
-        [middle + math.log(floor), *[middle + math.log((1 - floor) / 2), math.log(power)] * 2]
-        for floor, power in ((0.1, 0.2), (0.6, 0.5))
-    ]
     within_power = [[-1.0, *[0.8, math.log(0.4)] * 2, math.log(k)] for k in (0.3, 0.9)]
     farseer = [
         [middle + math.log(floor), -0.2, bend / 2, middle + math.log(1 - floor), 0.0, -bend, math.log(a), slope, -bend]
@@ -213,7 +214,7 @@ def _laws(n: np.ndarray, d: np.ndarray, logs: np.ndarray) -> dict[str, tuple[Log
     ]  # fmt: skip
     return {
         "Farseer": (_farseer(n, d), farseer),
-        "Chinchilla": (sums_of_powers({"N": n, "D": d}), powers),
+        "Chinchilla": (sums_of_powers({"N": n, "D": d}), starts_of_sums(logs, 2)),
         "skaling": (_skaling(n, d), within_power),
     }
 
@@ -234,17 +235,7 @@ def _predict(cells: _Cells, model: LogModel, starts: Sequence[Sequence[float]]) 
 
 def _spread(values: Float[np.ndarray, "copies"]) -> Interval95:
     """The first value, with 1.96 standard deviations of the others, those of copies, on either side."""
-    half = 1.96 * float(np.std(values[1:], ddof=1))
-    return Interval95(float(values[0]), float(values[0]) - half, float(values[0]) + half)
-
-
-def _log_ratio(first: Float[np.ndarray, "cells"], second: Float[np.ndarray, "cells"]) -> Interval95:
-    """The log of the ratio of two means over the same cells, which are independent units."""
-    count = len(first)
-    value = math.log(first.mean() / second.mean())
-    spread = first / first.mean() - second / second.mean()
-    half = float(spread.std(ddof=1)) / math.sqrt(count) * float(stdtrit(count - 1, 0.975))
-    return Interval95(value, value - half, value + half)
+    return symmetric(values[0], 1.96 * float(np.std(values[1:], ddof=1)))
 
 
 def _exponents(cells: _Cells) -> tuple[Float[np.ndarray, "sizes"], Float[np.ndarray, "copies sizes"]]:
@@ -285,8 +276,7 @@ def _of_paper(theta: Float[np.ndarray, "constants"]) -> dict[str, float]:
     }
     constants: dict[str, float] = {}
     for number, (name, value, slope, bend) in parts.items():
-        power = BEND * math.tanh(bend)
-        power = power if abs(power) > 1e-6 else 1e-6
+        power = float(_power(bend))
         constants |= {name: power, f"a{number}": slope / power * AT_N**-power, f"b{number}": value - slope / power}
     return {name: float(value) for name, value in constants.items()}
 
@@ -354,15 +344,14 @@ def _world(id_: str, truth: str, words: str, law: Callable[[np.ndarray, np.ndarr
     """A world whose loss is a law of N and D.
 
     Args:
-        words: of the claims in order: Y, N, y and n (that or open), or ? for any.
+        words: of the claims in order, in the letters of `lettered`.
     """
 
     def loss(runs: pd.DataFrame, tokens: np.ndarray) -> np.ndarray:
         return law(runs["N_nonembedding"].to_numpy(float), np.asarray(tokens, float))
 
-    meaning = {"Y": (YES,), "N": (NO,), "y": (YES, OPEN), "n": (NO, OPEN), "?": (YES, NO, OPEN)}
     # Of 24 runs outside the design the seeds of a cell varied by half of what is usual here where runs were long.
-    return LossWorld(id_, truth, loss, numbered("FA", [meaning[word] for word in words]), errors=0.5)
+    return LossWorld(id_, truth, loss, lettered("FA", words), errors=0.5)
 
 
 def _of_farseer(*theta: float) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:

@@ -22,8 +22,8 @@ from harness.fit.problem.sizes import FLOPS_PER_PARAMETER_TOKEN
 from harness.study.contrasts import NOT_KNOWN, Interval95
 from harness.study.loss_runs import CURVE_LOSS, CURVE_TOKENS, ended_runs
 from harness.study.loss_verdict import LossVerdict, StudyFigure, count_of_words, within
-from harness.study.loss_worlds import NO, OPEN, YES, LossWorld, numbered
-from harness.study.methods.many_fits import fit_many, sums_of_powers
+from harness.study.loss_worlds import OPEN, YES, LossWorld, lettered
+from harness.study.methods.many_fits import fit_many, starts_of_sums, sums_of_powers
 from harness.study.paper import Paper
 from harness.study.plots import Series, series_figure
 
@@ -204,11 +204,8 @@ def _exponent_of_hull(flops: np.ndarray, n: np.ndarray, logs: np.ndarray) -> flo
 
 def _constants(columns: Mapping[str, np.ndarray], noisy: np.ndarray) -> Float[np.ndarray, "copies constants"]:
     """A floor and a power of each column fitted to each copy (`sums_of_powers`); nan for one that is not known."""
-    middle, terms = float(noisy[0].mean()), len(columns)
-    starts = [
-        [middle + math.log(floor), *[middle + math.log((1 - floor) / terms), math.log(power)] * terms]
-        for floor, power in itertools.product((0.1, 0.6), (0.2, 0.5))
-    ]
+    terms = len(columns)
+    starts = starts_of_sums(noisy[0], terms, itertools.product((0.1, 0.6), (0.2, 0.5)))
     known = np.isfinite(noisy).all(axis=1)
     theta = np.full((len(noisy), 1 + 2 * terms), np.nan)
     theta[known] = fit_many(sums_of_powers(columns), starts, noisy[known])
@@ -320,7 +317,7 @@ def _world(
     """A world with a floor, a power of N and one of D; N counts the embedding.
 
     Args:
-        words: of the claims in order: Y, N, y and n (that or open), or ? for any.
+        words: of the claims in order, in the letters of `lettered`.
         powers: of N and of D.
         spread: by how much the power of N is less at half the rate and more at the end, and that of D the other way
             round.
@@ -335,8 +332,7 @@ def _world(
         size = of_shape if shape else 0.6 * (n / 2e4) ** -(powers[0] + tilt)
         return (1.2 + size + 0.8 * (tokens / 3e5) ** -(powers[1] - tilt)) * np.where(ended, 0.95, 1.0)
 
-    meaning = {"Y": (YES,), "N": (NO,), "y": (YES, OPEN), "n": (NO, OPEN), "?": (YES, NO, OPEN)}
-    return LossWorld(id_, truth, loss, numbered("GE", [meaning[word] for word in words]))
+    return LossWorld(id_, truth, loss, lettered("GE", words))
 
 
 _WORLDS = (

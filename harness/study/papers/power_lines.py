@@ -19,7 +19,7 @@ from scipy.special import stdtrit
 
 from harness.fit.gap_law.rulings import JudgedClaim, Measured, Ruling
 from harness.fit.gap_law.surface import common_scatter, least_squares
-from harness.study.contrasts import NOT_KNOWN, Interval95
+from harness.study.contrasts import NOT_KNOWN, Interval95, symmetric
 from harness.study.loss_runs import cell_losses, ended_runs
 from harness.study.loss_verdict import LossVerdict, StudyFigure, count_of_words, within
 from harness.study.loss_worlds import NO, OPEN, YES, LossWorld, numbered
@@ -202,7 +202,7 @@ def _by_batch(decays: pd.DataFrame) -> tuple[Interval95, pd.DataFrame]:
     n, d, lr = pairs.T
     log_tau = np.log(_MIDDLE / (lr * d)) - values[1:]
     levels = pd.DataFrame({"log_tau": log_tau, "error": errors[1:], "log_n": np.log(n), "log_d": np.log(d)})
-    return _interval(values[0], half * errors[0]), levels
+    return symmetric(values[0], half * errors[0]), levels
 
 
 def _powers(values: ArrayLike, errors: ArrayLike, logs: Sequence[ArrayLike]) -> list[Interval95]:
@@ -212,11 +212,7 @@ def _powers(values: ArrayLike, errors: ArrayLike, logs: Sequence[ArrayLike]) -> 
     found = _weighted(design, known, np.asarray(errors, float))
     if found is None:
         return [NOT_KNOWN] * len(logs)
-    return [_interval(value, found[2] * error) for value, error in zip(found[0][:-1], found[1], strict=False)]
-
-
-def _interval(value: float, half: float) -> Interval95:
-    return Interval95(float(value), float(value - half), float(value + half))
+    return [symmetric(value, found[2] * error) for value, error in zip(found[0][:-1], found[1], strict=False)]
 
 
 def _weighted(

@@ -7,7 +7,16 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from harness.study.contrasts import NOT_KNOWN, Interval95, constants_of, difference, mean_interval, paired, slopes
+from harness.study.contrasts import (
+    NOT_KNOWN,
+    Interval95,
+    constants_of,
+    difference,
+    log_ratio,
+    mean_interval,
+    paired,
+    slopes,
+)
 from harness.study.figures import image_of
 from harness.study.plots import Series, series_figure
 
@@ -59,6 +68,15 @@ def test_slopes_with_levels_are_those_within_groups_and_hold_the_truth_as_often_
     inside = x - np.array([x[groups == group].mean(axis=0) for group in range(5)])[groups]
     expected = np.linalg.lstsq(inside, y, rcond=None)[0]
     assert [first.estimate, second.estimate] == pytest.approx(expected)
+
+
+def test_a_ratio_of_means_has_the_error_of_leaving_out_each_unit():
+    assert log_ratio([2.0, 4.0, 6.0], [1.0, 2.0, 3.0]) == pytest.approx((np.log(2.0),) * 3)
+    first, second = np.exp(0.1 * np.random.default_rng(0).standard_normal((2, 40)))
+    without = [np.log(np.delete(first, k).mean() / np.delete(second, k).mean()) for k in range(40)]
+    value, low, high = log_ratio(first, second)
+    assert value == pytest.approx(np.log(first.mean() / second.mean())) and low is not None and high is not None
+    assert (high - low) / 2 == pytest.approx(2.0227 * np.std(without) * np.sqrt(39), rel=0.01)  # t(39) at 0.975
 
 
 def test_slopes_that_the_rows_do_not_tell_are_unknown():
