@@ -64,14 +64,17 @@ def _run_blocks(study: Study, out: Path, session: Session) -> int:
         _refuse_others(known, study.name, sweeps.values(), out)
     # Rows of a block that uses none of them would have no value where those of other blocks have a setting.
     interventions = interventions_used(run for sweep in study.sweeps for run in sweeps[sweep].configs)
+    blocks, place = sum(len(list(block_files(sweep, out))) for sweep in sweeps), 0
     for sweep in sweeps:
         if sweep in forecasts and known is not None:
             fitted = study_cells(known.loc[known[BLOCK].isin(forecasts[sweep].fitted_to)])
             print(*register(forecasts[sweep], fitted, out).shown(), sep="\n")
         for block in block_files(sweep, out):
             finished = set() if known is None else finished_runs(known)
-            if {run.run_id for run in load(block).configs} <= finished:
+            runs, place = {run.run_id for run in load(block).configs}, place + 1
+            if runs <= finished:
                 continue
+            print(f"block {place} of {blocks}, {block.stem}: {len(runs - finished):,} runs to train", flush=True)
             minutes = session.max_minutes and session.max_minutes - (time.monotonic() - began) / 60
             if minutes is not None and minutes <= 0:
                 return worst

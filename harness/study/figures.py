@@ -27,8 +27,6 @@ DOTS_PER_INCH = 160
 INK, FAINT, GRID, ACCENT = "#222222", "#6b6b6b", "#e6e4df", "#b3541e"
 RULING_COLOURS = {Ruling.SUPPORTED: "#2b6f77", Ruling.NOT_SUPPORTED: ACCENT, Ruling.NOT_RESOLVED: "#8a8a8a"}
 MARKS = ("o", "s", "D", "^", "v", "P", "X", "h")
-# How many margins from the claim are shown; what lies beyond is an arrow at the edge, with its distance.
-SHOWN_MARGINS = 6.0
 # The laws of each response whose forecasts are shown beside those of the law under test, and the largest error, in %.
 SHOWN_LAWS = 4
 SHOWN_PERCENT = 1000.0
@@ -267,28 +265,25 @@ def forecasts_figure(scores: ForecastScores) -> "Figure":
 
 
 def claims_figure(claims: tuple[JudgedClaim, ...]) -> "Figure":
-    """Draw every number that decides a claim: its distance from what is claimed, in margins, with its interval."""
+    """Draw every number that decides a claim on an axis of its own, with its interval and the range that is claimed."""
     told = [(claim, each) for claim in claims for each in claim.evidence if each.estimate is not None]
-    figure, ((axes,),) = blank_figure(9.0, 1.0 + 0.26 * max(len(told), 1))
-    for place, (_, each) in enumerate(reversed(told)):
-        low = -np.inf if each.low is None else each.low
-        high = np.inf if each.high is None else each.high
-        estimate = each.predicted if each.estimate is None else each.estimate
-        margins = (np.asarray([low, estimate, high]) - each.predicted) / each.margin
-        ends, colour = np.clip(margins, -SHOWN_MARGINS, SHOWN_MARGINS), RULING_COLOURS[each.ruling]
-        axes.plot(ends[[0, 2]], [place, place], color=colour, lw=2)
-        beyond = abs(margins[1]) > SHOWN_MARGINS
-        axes.plot(ends[1], place, (">" if ends[1] > 0 else "<") if beyond else "o", color=colour, ms=5)
-        if beyond:
-            side = 1 if ends[1] > 0 else -1
-            axes.annotate(
-                f"{margins[1]:,.0f}", (ends[1], place), (8 * side, 0), textcoords="offset points", fontsize=7,
-                ha="left" if side > 0 else "right", va="center", color=colour, annotation_clip=False,
-            )  # fmt: skip
-    axes.axvspan(-1, 1, color="#e9e6df", zorder=0)
-    axes.axvline(0, color=INK, lw=1)
-    labels = [f"{claim.id}  {each.name}" for claim, each in reversed(told)]
-    axes.set_yticks(range(len(told)), labels, fontsize=7)
-    axes.set(xlim=(-SHOWN_MARGINS * 1.05, SHOWN_MARGINS * 1.05), ylim=(-0.7, max(len(told), 1) - 0.3))
-    axes.set_xlabel("distance from what is claimed, in margins (band: agrees)")
+    figure, axes = blank_figure(9.0, 0.3 + 0.42 * max(len(told), 1), rows=max(len(told), 1))
+    axes[0, 0].set_axis_off()
+    for (axis,), (claim, each) in zip(axes, told, strict=bool(told)):
+        axis.set_axis_on()
+        ends = np.asarray([*each.interval, *each.claimed, each.estimate])
+        finite = ends[np.isfinite(ends)]
+        room = 0.06 * (np.ptp(finite) or abs(finite[0]) or 1.0)
+        left, right = finite.min() - room, finite.max() + room
+        low, high, least, most, estimate = np.clip(ends, left, right)
+        axis.axvspan(least, most, color="#e9e6df", zorder=0)
+        colour = RULING_COLOURS[each.ruling]
+        axis.plot([low, high], [0, 0], color=colour, lw=2, solid_capstyle="butt")
+        axis.plot(estimate, 0, "o", color=colour, ms=5)
+        axis.set(xlim=(left, right), ylim=(-1, 1))
+        axis.set_yticks([0], [f"{claim.id}  {each.name}"], fontsize=7)
+        axis.tick_params("x", labelsize=6, length=2, pad=1)
+        axis.locator_params("x", nbins=6)
+        axis.spines["left"].set_visible(False)
+        axis.grid(visible=False)
     return figure

@@ -9,7 +9,7 @@ from harness.report.page_tables import html_table
 from harness.report.shell import bullets, shell
 from harness.study.figures import claims_figure, image_of
 from harness.study.loss_verdict import LossVerdict
-from harness.study.page import figure
+from harness.study.page import CAPTIONS, figure
 from harness.study.studies import Study
 
 
@@ -32,14 +32,10 @@ def loss_page(study: Study, runs: pd.DataFrame, verdict: LossVerdict, images: Ma
         for title, rows in verdict.tables.items()
         if rows
     )
-    deciding = (
-        "Every number that decides a claim, as its distance from the middle of what is claimed, in margins, with its"
-        " 95 % interval. Inside the band it agrees; an interval that is wholly outside contradicts the claim."
-    )
     sections = [
         ("finding", "", f"<p class='lead'>{escape(study.question)}</p><div class='pair'>{figures}</div>"),
-        ("claims", "The claims", html_table(("claim", "what is claimed", "word", "finding", "rows"), claims)),
-        ("numbers", "The numbers that decide", figure(images["claims"], deciding)),
+        ("claims", "The claims", html_table(("claim", "what is claimed", "verdict", "finding", "runs"), claims)),
+        ("numbers", "The numbers that decide", figure(images["claims"], CAPTIONS["claims"])),
         ("tables", "The numbers", tables),
         ("notes", "What to know of the runs", bullets([escape(note) for note in verdict.notes])),
     ]  # fmt: skip

@@ -2,34 +2,58 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from harness.fit.gap_law.rulings import JudgedClaim, Measured, Ruling
+from harness.fit.gap_law.rulings import Evidence, JudgedClaim, Ruling
 from harness.fit.results.shown import finite_rows, number, span
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-class Within(Measured):
-    """A number of which a claim says only that it lies in a range: `predicted` is the middle, `margin` half of it."""
+@dataclass(frozen=True)
+class Within(Evidence):
+    """A number of which a claim says only where it lies.
+
+    Attributes:
+        least, most: the ends of that range; None where it is open.
+    """
+
+    name: str
+    least: float | None
+    most: float | None
+    estimate: float | None
+    low: float | None
+    high: float | None
+
+    @property
+    def claimed(self) -> tuple[float, float]:
+        """The range, infinite where it is open."""
+        return -math.inf if self.least is None else self.least, math.inf if self.most is None else self.most
+
+    def to_dict(self) -> dict[str, Any]:
+        """The number, the range that is claimed, and the word."""
+        return asdict(self) | {"ruling": self.ruling}
 
     def __str__(self) -> str:
-        low, high = self.predicted - self.margin, self.predicted + self.margin
-        claimed = f"{number(low)} to {number(high)} is claimed"
+        if self.least is None or self.most is None:
+            claimed = f"at least {number(self.least)}" if self.most is None else f"at most {number(self.most)}"
+        else:
+            claimed = f"{number(self.least)} to {number(self.most)}"
         if self.estimate is None:
-            return f"{self.name} is not known ({claimed})"
-        return f"{self.name} is {number(self.estimate)} {span(self.low, self.high)}, {claimed}"
+            return f"{self.name} is not known ({claimed} is claimed)"
+        return f"{self.name} is {number(self.estimate)} {span(self.low, self.high)}, {claimed} is claimed"
 
 
-def within(
-    name: str, low: float, high: float, estimate: float | None, first: float | None, last: float | None
-) -> Within:
-    """A number with the ends of its 95 % interval, which a claim says to lie from `low` to `high`."""
-    known = None if estimate is None or not math.isfinite(estimate) else float(estimate)
-    ends = (None if known is None or end is None or not math.isfinite(end) else float(end) for end in (first, last))
-    return Within(name, (low + high) / 2, (high - low) / 2, known, *ends)
+def within(name: str, least: float | None, most: float | None, *found: float | None) -> Within:
+    """A number with the ends of its 95 % interval (`found`), which a claim says to lie from `least` to `most`.
+
+    A limit of None is none; a number or an end that is not finite is not known.
+    """
+    estimate, low, high = (None if each is None or not math.isfinite(each) else float(each) for each in found)
+    known = estimate is not None
+    return Within(name, least, most, estimate, low if known else None, high if known else None)
 
 
 @dataclass(frozen=True)

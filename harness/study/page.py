@@ -20,9 +20,9 @@ from harness.study.studies import Study
 CAPTIONS = {
     "gap": "Left: the gap of text that was read once, with 95 % intervals, and what the published law says for the same"
     " sizes. Right: their ratio against the variable of the law; the law is right where it is 1.",
-    "claims": "Every number that decides a claim, as its distance from what is claimed in margins, with its 95 %"
-    " interval. Inside the band it agrees; an interval that is wholly outside contradicts the claim. An arrow is a"
-    " number beyond the edge, and says how far.",
+    "claims": "Every number that decides a claim, with its 95 % interval, on a scale of its own. The band is what the"
+    " claim allows: a number agrees if its whole interval is inside, and contradicts the claim if the whole interval is"
+    " outside.",
     "epochs": "The gap of text that was read several times, and the published law.",
     "groups": "The gap of each group over the mean of all groups at the same N and D, which stand side by side. Marks"
     " of the larger N are open. Groups that share the exponents keep their distance along the axis.",

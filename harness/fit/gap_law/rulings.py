@@ -7,6 +7,7 @@ not resolved, and the ruling says which difference these runs could have shown.
 
 import enum
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -36,15 +37,49 @@ class Ruling(enum.StrEnum):
         return self.value.replace("_", " ")
 
 
-@dataclass(frozen=True)
-class Measured:
-    """A number that a claim predicts, as the runs have it.
+class Evidence(ABC):
+    """A number that decides a claim, as the runs have it; subclasses say what is claimed of it.
 
     Attributes:
         name: what the number is, in words.
+        estimate, low, high: the number and its 95 % interval; None where the runs set no limit.
+    """
+
+    name: str
+    estimate: float | None
+    low: float | None
+    high: float | None
+
+    @property
+    @abstractmethod
+    def claimed(self) -> tuple[float, float]:
+        """The least and the most that agree with the claim; infinite where it sets no limit."""
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """The 95 % interval; infinite where the runs set no limit."""
+        return -math.inf if self.low is None else self.low, math.inf if self.high is None else self.high
+
+    @property
+    def ruling(self) -> Ruling:
+        """Whether the interval lies within what is claimed, outside, or across its end."""
+        (low, high), (least, most) = self.interval, self.claimed
+        if least <= low and high <= most:
+            return Ruling.SUPPORTED
+        return Ruling.NOT_SUPPORTED if high < least or low > most else Ruling.NOT_RESOLVED
+
+    @abstractmethod
+    def to_dict(self) -> dict[str, Any]:
+        """The number, what is claimed of it, and the word, in plain numbers and strings."""
+
+
+@dataclass(frozen=True)
+class Measured(Evidence):
+    """A number that a claim predicts.
+
+    Attributes:
         predicted: what the claim says it is.
         margin: how far from the prediction it may be and still agree.
-        estimate, low, high: the number and its 95 % interval; None where the runs set no limit.
     """
 
     name: str
@@ -55,14 +90,9 @@ class Measured:
     high: float | None
 
     @property
-    def ruling(self) -> Ruling:
-        """Whether the interval lies within the margin of the prediction, outside, or across its end."""
-        low = -math.inf if self.low is None else self.low
-        high = math.inf if self.high is None else self.high
-        if self.predicted - self.margin <= low and high <= self.predicted + self.margin:
-            return Ruling.SUPPORTED
-        apart = high < self.predicted - self.margin or low > self.predicted + self.margin
-        return Ruling.NOT_SUPPORTED if apart else Ruling.NOT_RESOLVED
+    def claimed(self) -> tuple[float, float]:
+        """All numbers within the margin of the prediction."""
+        return self.predicted - self.margin, self.predicted + self.margin
 
     @property
     def could_show(self) -> float | None:
@@ -70,6 +100,10 @@ class Measured:
         if self.low is None or self.high is None:
             return None
         return self.margin + (self.high - self.low) / 2 * FOUND / HALF
+
+    def to_dict(self) -> dict[str, Any]:
+        """The number, the prediction and its margin, what could have been seen, and the word."""
+        return asdict(self) | {"could_show": self.could_show, "ruling": self.ruling}
 
     def __str__(self) -> str:
         if self.estimate is None:
@@ -96,7 +130,7 @@ class JudgedClaim:
     claim: str
     ruling: Ruling
     rows: str
-    evidence: tuple[Measured, ...]
+    evidence: tuple[Evidence, ...]
     reason: str
 
     @property
@@ -107,8 +141,7 @@ class JudgedClaim:
 
     def to_dict(self) -> dict[str, Any]:
         """The claim in plain numbers and strings."""
-        shown = [asdict(each) | {"could_show": each.could_show, "ruling": each.ruling} for each in self.evidence]
-        return asdict(self) | {"evidence": shown, "finding": self.finding}
+        return asdict(self) | {"evidence": [each.to_dict() for each in self.evidence], "finding": self.finding}
 
 
 def together(rulings: Sequence[Ruling]) -> Ruling:

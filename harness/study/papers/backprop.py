@@ -29,9 +29,8 @@ if TYPE_CHECKING:
 _FLOPS = {"backward": 6, "direct": 4}
 _NAMES = {"backward": "backpropagation, 6 N D", "direct": "direct feedback, 4 N D"}
 _CELL = ["feedback_kind", "width", "D"]
-# The log of the ratio of losses may fall by so little for each factor e of compute and still counts as level; no ratio
-# can grow by more than `_MOST`.
-_LEVEL, _MOST = 0.005, 1.0
+# The log of the ratio of losses may fall by so little for each factor e of compute and still counts as level.
+_LEVEL = 0.005
 # How far beyond the largest compute fronts are not to cross, and in which share of resamplings.
 _BEYOND, _SURE, _RESAMPLINGS = 1e3, 0.95, 1000
 _AT = 1e11  # FLOPs at which the level of a front is told
@@ -207,8 +206,8 @@ def _claims(
     grows: Interval95,
     apart: tuple[float, float] | None,
 ) -> tuple[JudgedClaim, ...]:
-    worse = within("the least log of the ratio of losses", 0.0, _MOST, *least)
-    stays = within("its change for each factor e of compute", -_LEVEL, _MOST, *grows)
+    worse = within("the least log of the ratio of losses", 0.0, None, *least)
+    stays = within("its change for each factor e of compute", -_LEVEL, None, *grows)
     word, reason = _crossing(apart)
     return (
         JudgedClaim("BP-1", "at every compute direct feedback (4 N D) has more loss than backpropagation (6 N D)",

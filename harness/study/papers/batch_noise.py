@@ -31,7 +31,7 @@ FEWEST_BATCHES = 5
 # The exponents of D at fixed N and of N at fixed D that are claimed, and how far from them still agrees.
 GROWTH_IN_D, GROWTH_IN_N, SAME_GROWTH = 0.47, 0.087, 0.15
 # By how much the exponent of D is to exceed that of N; neither is above 1.5.
-MORE, MOST = 0.15, 1.5
+MORE = 0.15
 # The scatter of log steps about the law that still counts as following it.
 SCATTER = 0.1
 # The noise scale predicts the critical batch if they agree to this factor.
@@ -114,7 +114,7 @@ def _claims(known: list[Critical], fitted: Growth | None, noise: list[dict[str, 
     p, q, more = (NOT_KNOWN if fitted is None else fitted.along(weights) for weights in ((1, 0), (0, 1), (-1, 1)))
     in_d = Measured("the power of D at fixed N", GROWTH_IN_D, SAME_GROWTH, *q)
     in_n = Measured("the power of N at fixed D", GROWTH_IN_N, SAME_GROWTH, *p)
-    exceeds = within("the power of D less that of N", MORE, MOST, *more)
+    exceeds = within("the power of D less that of N", MORE, None, *more)
     scatter = within("the scatter of log steps about the law", 0.0, SCATTER, *_scatter(known))
     logs = np.log([row["ratio"] for row in noise])
     ratio = Measured("log of the noise scale over the critical batch", 0.0, math.log(SAME_BATCH), *mean_interval(logs))

@@ -17,7 +17,7 @@ import pandas as pd
 from jaxtyping import Float
 
 from harness.fit.allocation.lines import BudgetOptima
-from harness.fit.gap_law.rulings import JudgedClaim, Measured, Ruling
+from harness.fit.gap_law.rulings import Evidence, JudgedClaim, Measured, Ruling
 from harness.study.contrasts import NOT_KNOWN, Interval95, difference
 from harness.study.figures import ACCENT, FAINT, MARKS, blank_figure
 from harness.study.loss_runs import ended_runs
@@ -48,8 +48,8 @@ SHORT = {
     "tuned_rate": "5 % warm-up,\nrate by width",
 }
 HEAD = {True: "with the head", False: "without the head"}
-# A correction lowers the exponent if it does so by at least `FALLS`; no exponent can fall by more than `MOST`.
-FALLS, MOST = 0.03, 0.5
+# A correction lowers the exponent if it does so by at least this.
+FALLS = 0.03
 # The exponent of Chinchilla, and how far from it still agrees; how far apart two approaches still agree.
 CHINCHILLA, SAME_EXPONENT, SAME_APPROACH = 0.5, 0.05, 0.1
 
@@ -128,9 +128,9 @@ def _claims(arms: dict[str, Arm]) -> tuple[JudgedClaim, ...]:
     def of(name: str, approach: int) -> Interval95:
         return arms[name].exponents[approach, True] if name in arms else NOT_KNOWN
 
-    def falls(of_approach: Callable[[int], Interval95]) -> tuple[Measured, ...]:
+    def falls(of_approach: Callable[[int], Interval95]) -> tuple[Evidence, ...]:
         return tuple(
-            within(f"by how much a falls, approach {k}", FALLS, MOST, *by) for k in (2, 3) for by in [of_approach(k)]
+            within(f"by how much a falls, approach {k}", FALLS, None, *by) for k in (2, 3) for by in [of_approach(k)]
         )
 
     def head(approach: int) -> Interval95:
@@ -158,7 +158,7 @@ def _claims(arms: dict[str, Arm]) -> tuple[JudgedClaim, ...]:
     return tuple(JudgedClaim(id_, claim, *_decided(found, rows)) for id_, claim, found in judged)
 
 
-def _decided(evidence: tuple[Measured, ...], rows: str) -> tuple[Ruling, str, tuple[Measured, ...], str]:
+def _decided(evidence: tuple[Evidence, ...], rows: str) -> tuple[Ruling, str, tuple[Evidence, ...], str]:
     """The word of the narrower interval; where intervals do not overlap, the word that all give, or not resolved."""
     known = [(each.low, each.high, each.ruling) for each in evidence if each.low is not None and each.high is not None]
     if not known:

@@ -15,11 +15,11 @@ from jaxtyping import Float
 from scipy.special import stdtrit
 from scipy.stats import rankdata
 
-from harness.fit.gap_law.rulings import JudgedClaim, Measured, together
+from harness.fit.gap_law.rulings import JudgedClaim, together
 from harness.fit.quantities.forgetting_bound import observed_forgetting_time
 from harness.study.contrasts import Interval95, mean_interval
 from harness.study.loss_runs import CURVE_LOSS, CURVE_TOKENS, ended_runs
-from harness.study.loss_verdict import LossVerdict, StudyFigure, count_of_words, within
+from harness.study.loss_verdict import LossVerdict, StudyFigure, Within, count_of_words, within
 from harness.study.loss_worlds import NO, OPEN, YES, LossWorld, numbered
 from harness.study.paper import Paper
 from harness.study.plots import Series, series_figure
@@ -34,8 +34,6 @@ OFTEN = (12, MOST)
 # because single ones vary by a tenth of the gap: the full gap over the last quarter of the exposure, what is left over
 # the time from four times as many further tokens on.
 LEFT, FROM, PLATEAU = 0.1, 4.0, 0.75
-# A range that no log of a forgetting time over its bound leaves.
-LOGS = 10.0
 
 
 def _judge(runs: pd.DataFrame) -> LossVerdict:
@@ -99,10 +97,10 @@ def _claims(
     grows = _rank("with the number of readings", 1, _ranks(copies, "inject_copies", ["N"]))
     larger = _rank("with N at equal tokens per parameter", 1, _ranks(often, "N", ["inject_copies"]))
     falls = _rank("with D at equal N", -1, _ranks(of_size, "D", ["inject_copies"]))
-    forgotten = within("share of the full gap that is left", -1.0, LEFT, *mean_interval(left))
+    forgotten = within("share of the full gap that is left", None, LEFT, *mean_interval(left))
     bound = "log of the forgetting time over 1/(eta lambda)"
     faster = [
-        within(f"{bound}, N = {n:,.0f}, lambda = {decay:g}", -LOGS, 0.0, *each) for (n, decay), each in times.items()
+        within(f"{bound}, N = {n:,.0f}, lambda = {decay:g}", None, 0.0, *each) for (n, decay), each in times.items()
     ]
     of_draws = "Spearman's correlation within each draw; the interval, of 99 %, is over draws."
     early = f"runs that read the windows {MOST} times in the first sixth"
@@ -114,7 +112,8 @@ def _claims(
         JudgedClaim("CT-3", "the gap falls with D at equal N", falls.ruling,
                     f"runs of one size and 20 to 160 tokens a parameter, {MOST} readings", (falls,), of_draws),
         JudgedClaim("CT-4", "after five times as many further tokens a tenth of the gap is left at most",
-                    forgotten.ruling, early, (forgotten,), "Each draw is the mean over sizes and weight decays."),
+                    forgotten.ruling, early, (forgotten,),
+                    "The interval is over draws, each of which is a mean over sizes and weight decays."),
         JudgedClaim("CT-5", "text is forgotten at least as fast as weight decay alone would do it",
                     together([each.ruling for each in faster]), early, tuple(faster),
                     "Forgetting is the time in which the gap falls to 1/e; every size and weight decay must agree."),
@@ -131,7 +130,7 @@ def _ranks(rows: pd.DataFrame, by: str, alike: list[str]) -> list[float]:
     return [float(np.mean(values)) for values in found.values()]
 
 
-def _rank(of: str, sign: int, ranks: list[float]) -> Measured:
+def _rank(of: str, sign: int, ranks: list[float]) -> Within:
     """The mean over draws of the correlation of the gap, which is claimed to have a sign, with its 99 % interval."""
     mean, low, high = mean_interval(ranks)
     ends = None, None

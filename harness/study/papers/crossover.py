@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
-from harness.fit.gap_law.rulings import JudgedClaim, Measured, Ruling, together
+from harness.fit.gap_law.rulings import Evidence, JudgedClaim, Ruling, together
 from harness.study.contrasts import NOT_KNOWN, Interval95, mean_interval, paired
 from harness.study.loss_runs import ended_runs
 from harness.study.loss_verdict import LossVerdict, StudyFigure, count_of_words, within
@@ -35,7 +35,7 @@ _RECIPES = {
     "dropout": "dropout 0.1",
 }
 # A recipe helps if it lowers the mean of log loss by more than this; no recipe raises it by more than the other.
-_HELPS, _MOST = 0.02, 5.0
+_HELPS = 0.02
 # A difference changes its sign along the ladder if it is beyond doubt, with opposite signs, in so many of its smallest
 # and of its largest sizes.
 _END_SIZES = 2
@@ -199,7 +199,7 @@ def _effect_rows(pairs: Mapping[str, _Pair]) -> list[dict[str, Any]]:
 def _claims(pairs: Mapping[str, _Pair]) -> tuple[JudgedClaim, ...]:
     means = {name: mean_interval(each.effects["effect"]) for name, each in pairs.items()}
     numbers = {
-        name: within(f"log loss with {_RECIPES[name]}, less the plain", -_HELPS, _MOST, *value)
+        name: within(f"log loss with {_RECIPES[name]}, less the plain", -_HELPS, None, *value)
         for name, value in means.items()
     }
     judged = (
@@ -210,7 +210,7 @@ def _claims(pairs: Mapping[str, _Pair]) -> tuple[JudgedClaim, ...]:
     )
     claims = []
     for id_, claim, names in judged:
-        evidence: tuple[Measured, ...] = tuple(numbers[name] for name in names)
+        evidence: tuple[Evidence, ...] = tuple(numbers[name] for name in names)
         rows = f"{sum(len(pairs[name].effects) for name in names)} pairs of equal size, text and seed"
         claims.append(JudgedClaim(id_, claim, together([each.ruling for each in evidence]), rows, evidence, ""))
     word, reason = _crossed(pairs)

@@ -41,8 +41,6 @@ SMALL, POINTS = 1 / 64, 3
 _RANKED = 0.8
 # Slopes are over the first so many doublings, and over the next ones.
 DOUBLINGS = 3
-# Ranges that no log of a ratio, slope or difference of AICc leaves.
-LOGS, DELTAS = 10.0, 1000.0
 
 
 class _Curve(NamedTuple):
@@ -184,17 +182,17 @@ def _claims(
 ) -> tuple[JudgedClaim, ...]:
     misses = within(
         "log of the law's residuals over the power law's",
-        -LOGS,
+        None,
         math.log(HALF),
         *mean_interval([math.log(each.residual / each.vanilla) for each in tuned]),
     )
     simpler = within(
-        "AICc of the law less that of the power law", 0.0, DELTAS, *mean_interval([each.simpler for each in scratch])
+        "AICc of the law less that of the power law", 0.0, None, *mean_interval([each.simpler for each in scratch])
     )
     value, low, high = mean_interval([line for line, _ in ranks.values()])
     ranked = within("rank correlation", _RANKED, 1.0, value, low, None if high is None else min(high, 1.0))
     bends = within(
-        "first slope of log loss less the next one", 0.0, LOGS, *mean_interval([each.curve.bend for each in tuned])
+        "first slope of log loss less the next one", 0.0, None, *mean_interval([each.curve.bend for each in tuned])
     )
     models = "The interval is over models."
     return (

@@ -17,7 +17,7 @@ import pandas as pd
 from jaxtyping import Float
 
 from harness.fit.allocation.frontier_runs import hull_records
-from harness.fit.gap_law.rulings import JudgedClaim, Measured, Ruling
+from harness.fit.gap_law.rulings import Evidence, JudgedClaim, Ruling
 from harness.fit.problem.sizes import FLOPS_PER_PARAMETER_TOKEN
 from harness.study.contrasts import NOT_KNOWN, Interval95
 from harness.study.loss_runs import CURVE_LOSS, CURVE_TOKENS, ended_runs
@@ -39,8 +39,8 @@ FULL, LONG, HALF = ("short", "long"), "long", "half_rate"
 SIZE_EDGES, USUAL_SHAPE, ONE_WIDTH = (6e3, 1.8e4, 3.5e4, 9e4), 12.0, 32
 # Copies of the losses with new errors; the fewest rows and sizes of a fit.
 COPIES, FEWEST_ROWS, FEWEST_SIZES = 100, 12, 3
-# An exponent is fragile if subsets differ by more; nothing differs by more than MOST.
-FRAGILE, MOST = 0.1, 5.0
+# An exponent is fragile if subsets differ by more.
+FRAGILE = 0.1
 # An exponent whose 95 % interval is wider is not identified; an alpha above NONSENSE is none of a loss.
 WIDEST, NONSENSE = 0.5, 1.0
 # A floor below this share of the least loss is lost.
@@ -268,10 +268,10 @@ def _claims(fits: Mapping[str, _Fit], shape: np.ndarray, points: pd.DataFrame) -
     said = f"{len(points)} points of curves and ends"
     moved = "the largest difference of a between two subsets"
     evidence = (
-        within(f"{moved}, approach 3", FRAGILE, MOST, *law),
-        within(f"{moved}, approach 1", FRAGILE, MOST, *edge),
-        within("a of approach 3 less that of approach 1", FRAGILE, MOST, *apart),
-        within("alpha of one width", NONSENSE, 100.0, *alpha),
+        within(f"{moved}, approach 3", FRAGILE, None, *law),
+        within(f"{moved}, approach 1", FRAGILE, None, *edge),
+        within("a of approach 3 less that of approach 1", FRAGILE, None, *apart),
+        within("alpha of one width", NONSENSE, None, *alpha),
         within("the floor over the least loss", 0.0, LOST, *floor),
     )
     word, reason = _identified(alpha, _interval(fits["one shape a size"].alpha), evidence[3])
@@ -288,7 +288,7 @@ def _claims(fits: Mapping[str, _Fit], shape: np.ndarray, points: pd.DataFrame) -
     )
 
 
-def _identified(alpha: Interval95, control: Interval95, evidence: Measured) -> tuple[Ruling, str]:
+def _identified(alpha: Interval95, control: Interval95, evidence: Evidence) -> tuple[Ruling, str]:
     """Whether alpha of one width is above what a loss can have, or not identified where one shape a size has it."""
     if None in (*alpha, *control):
         return OPEN, ""

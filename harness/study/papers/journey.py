@@ -33,7 +33,7 @@ _LAW = "average_parameter"
 # What N may be in that law: its column, and what it is called.
 _COUNTS = {"N_average": "mean", "N_final": "final", "N_initial": "initial"}
 # How much higher the criterion of Akaike must be for a law to be the worse one; most is far above all that can be.
-_DECISIVE, _MOST = 10.0, 1e4
+_DECISIVE = 10.0
 # Sparsities for which pairs are claimed to be equal, and by how many nats at most they may differ if seeds differ less.
 _EQUAL_UP_TO, _EQUAL = (0.2, 0.4, 0.6), 0.01
 # The schedule that is claimed to be near the best, by at most so many nats.
@@ -213,7 +213,7 @@ def _claims(
     margin: float,
 ) -> tuple[JudgedClaim, ...]:
     law = {
-        name: within(f"Akaike's criterion with the {_COUNTS[name]} N less that with the mean N", _DECISIVE, _MOST,
+        name: within(f"Akaike's criterion with the {_COUNTS[name]} N less that with the mean N", _DECISIVE, None,
                      *each)
         for name, each in behind.items()
     }  # fmt: skip
@@ -224,7 +224,7 @@ def _claims(
     )  # fmt: skip
     units = usual.groupby(_UNIT)["power"].first()
     power = Measured("the power k in N_initial (N_average/N_initial)^k", _POWER, _POWER_MARGIN, *mean_interval(units))
-    near = within("loss of 25-75 % above that of the best schedule, nats", -1.0, _NEAR_BEST, *regret)
+    near = within("loss of 25-75 % above that of the best schedule, nats", None, _NEAR_BEST, *regret)
     said, texts = f"{len(rows)} runs, {len(_cells(rows))} cells", f"{len(units)} texts, each with its dense models"
     return (
         JudgedClaim("JO-1", "the law with the mean N fits dense and pruned models better than with the final N",

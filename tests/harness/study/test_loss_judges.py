@@ -35,6 +35,22 @@ def test_a_claimed_range_is_agreed_with_contradicted_or_open(low, high, word):
     assert number.ruling is word and "0.03 to 0.5 is claimed" in str(number)
 
 
+@pytest.mark.parametrize(
+    ("least", "most", "low", "high", "word", "said"),
+    [
+        (0.03, None, 0.05, 1e9, YES, "at least 0.03 is claimed"),
+        (0.03, None, 0.05, None, YES, "at least 0.03 is claimed"),
+        (0.03, None, -9.0, 0.02, NO, "at least 0.03 is claimed"),
+        (None, 0.03, -1e9, 0.02, YES, "at most 0.03 is claimed"),
+        (None, 0.03, 0.02, None, OPEN, "at most 0.03 is claimed"),
+    ],
+)
+def test_a_range_that_is_open_to_one_side_sets_no_limit_there(least, most, low, high, word, said):
+    number = within("a difference", least, most, 0.06, low, high)
+    assert number.ruling is word and said in str(number)
+    assert (number.to_dict()["least"], number.to_dict()["most"]) == (least, most)
+
+
 def test_what_is_not_finite_is_not_known():
     number = within("a difference", 0.03, 0.5, float("nan"), 0.1, 0.2)
     assert (number.estimate, number.low, number.high, number.ruling) == (None, None, None, OPEN)
