@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from harness.fit.gap_law.rulings import Evidence, JudgedClaim, Ruling
+from harness.fit.gap_law.rulings import DecidingNumber, JudgedClaim, Ruling
 from harness.fit.results.shown import finite_rows, number, span
 
 if TYPE_CHECKING:
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Within(Evidence):
+class Within(DecidingNumber):
     """A number of which a claim says only where it lies.
 
     Attributes:

@@ -37,7 +37,7 @@ class Ruling(enum.StrEnum):
         return self.value.replace("_", " ")
 
 
-class Evidence(ABC):
+class DecidingNumber(ABC):
     """A number that decides a claim, as the runs have it; subclasses say what is claimed of it.
 
     Attributes:
@@ -74,7 +74,7 @@ class Evidence(ABC):
 
 
 @dataclass(frozen=True)
-class Measured(Evidence):
+class Measured(DecidingNumber):
     """A number that a claim predicts.
 
     Attributes:
@@ -130,7 +130,7 @@ class JudgedClaim:
     claim: str
     ruling: Ruling
     rows: str
-    evidence: tuple[Evidence, ...]
+    evidence: tuple[DecidingNumber, ...]
     reason: str
 
     @property

@@ -15,7 +15,7 @@ import pandas as pd
 from jaxtyping import Float
 from scipy.stats import rankdata
 
-from harness.fit.gap_law.rulings import Evidence, JudgedClaim
+from harness.fit.gap_law.rulings import DecidingNumber, JudgedClaim
 from harness.study.contrasts import NOT_KNOWN, Interval95, log_ratio, mean_interval, slopes
 from harness.study.loss_runs import cell_losses, ended_runs, pooled_sd
 from harness.study.loss_verdict import LossVerdict, StudyFigure, count_of_words, within
@@ -254,7 +254,7 @@ def _claims(
     bend: Interval95,
     rows: str,
 ) -> tuple[JudgedClaim, ...]:
-    judged: tuple[tuple[str, str, Evidence], ...] = (
+    judged: tuple[tuple[str, str, DecidingNumber], ...] = (
         ("AS-1", "with the shape the law has half the squared error on left-out shapes",
          within("log of the squared error without the shape over that with it", math.log(BETTER), None,
                 *ratio)),

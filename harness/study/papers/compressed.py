@@ -17,7 +17,7 @@ from scipy.optimize import least_squares
 from scipy.special import stdtrit
 from scipy.stats import spearmanr
 
-from harness.fit.gap_law.rulings import Evidence, JudgedClaim, Measured, Ruling, together
+from harness.fit.gap_law.rulings import DecidingNumber, JudgedClaim, Measured, Ruling, together
 from harness.study.contrasts import NOT_KNOWN, Interval95, mean_interval, paired, symmetric
 from harness.study.loss_runs import ended_runs
 from harness.study.loss_verdict import LossVerdict, StudyFigure, count_of_words, within
@@ -201,7 +201,7 @@ def _judge(runs: pd.DataFrame) -> LossVerdict:
 
 def _claims(found: _Efficiencies | None, cells: int) -> tuple[JudgedClaim, ...]:
     rank = gap = steady = NOT_KNOWN
-    misses: list[Evidence] = []
+    misses: list[DecidingNumber] = []
     if found is not None:
         rho, drawn, bits = np.exp(found.log_rho)[None], found.draws(), found.bits
         steady = found.steady

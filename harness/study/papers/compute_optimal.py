@@ -17,7 +17,7 @@ import pandas as pd
 from jaxtyping import Float
 
 from harness.fit.allocation.lines import BudgetOptima
-from harness.fit.gap_law.rulings import Evidence, JudgedClaim, Measured, Ruling
+from harness.fit.gap_law.rulings import DecidingNumber, JudgedClaim, Measured, Ruling
 from harness.study.contrasts import NOT_KNOWN, Interval95, difference
 from harness.study.figures import ACCENT, FAINT, MARKS, blank_figure
 from harness.study.loss_runs import ended_runs
@@ -128,7 +128,7 @@ def _claims(arms: dict[str, Arm]) -> tuple[JudgedClaim, ...]:
     def of(name: str, approach: int) -> Interval95:
         return arms[name].exponents[approach, True] if name in arms else NOT_KNOWN
 
-    def falls(of_approach: Callable[[int], Interval95]) -> tuple[Evidence, ...]:
+    def falls(of_approach: Callable[[int], Interval95]) -> tuple[DecidingNumber, ...]:
         return tuple(
             within(f"by how much a falls, approach {k}", FALLS, None, *by) for k in (2, 3) for by in [of_approach(k)]
         )
@@ -158,7 +158,7 @@ def _claims(arms: dict[str, Arm]) -> tuple[JudgedClaim, ...]:
     return tuple(JudgedClaim(id_, claim, *_decided(found, rows)) for id_, claim, found in judged)
 
 
-def _decided(evidence: tuple[Evidence, ...], rows: str) -> tuple[Ruling, str, tuple[Evidence, ...], str]:
+def _decided(evidence: tuple[DecidingNumber, ...], rows: str) -> tuple[Ruling, str, tuple[DecidingNumber, ...], str]:
     """The word of the narrower interval; where intervals do not overlap, the word that all give, or not resolved."""
     known = [(each.low, each.high, each.ruling) for each in evidence if each.low is not None and each.high is not None]
     if not known:

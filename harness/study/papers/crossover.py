@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
-from harness.fit.gap_law.rulings import Evidence, JudgedClaim, Ruling, together
+from harness.fit.gap_law.rulings import DecidingNumber, JudgedClaim, Ruling, together
 from harness.study.contrasts import NOT_KNOWN, Interval95, mean_interval, paired
 from harness.study.loss_runs import ended_runs
 from harness.study.loss_verdict import LossVerdict, StudyFigure, count_of_words, within
@@ -210,7 +210,7 @@ def _claims(pairs: Mapping[str, _Pair]) -> tuple[JudgedClaim, ...]:
     )
     claims = []
     for id_, claim, names in judged:
-        evidence: tuple[Evidence, ...] = tuple(numbers[name] for name in names)
+        evidence: tuple[DecidingNumber, ...] = tuple(numbers[name] for name in names)
         rows = f"{sum(len(pairs[name].effects) for name in names)} pairs of equal size, text and seed"
         claims.append(JudgedClaim(id_, claim, together([each.ruling for each in evidence]), rows, evidence, ""))
     word, reason = _crossed(pairs)

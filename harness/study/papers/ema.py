@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from harness.fit.gap_law.rulings import Evidence, JudgedClaim, Measured, Ruling, together
+from harness.fit.gap_law.rulings import DecidingNumber, JudgedClaim, Measured, Ruling, together
 from harness.study.contrasts import Interval95, mean_interval
 from harness.study.loss_runs import CURVE_TOKENS, ended_runs
 from harness.study.loss_verdict import LossVerdict, StudyFigure, count_of_words, within
@@ -129,7 +129,7 @@ def _claims(ended: pd.DataFrame, pairs: pd.DataFrame) -> tuple[JudgedClaim, ...]
     return tuple(JudgedClaim(id_, claim, _word(evidence), rows, tuple(evidence), "") for id_, claim, evidence in found)
 
 
-def _word(evidence: Sequence[Evidence]) -> Ruling:
+def _word(evidence: Sequence[DecidingNumber]) -> Ruling:
     return together([each.ruling for each in evidence])
 
 

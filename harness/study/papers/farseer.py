@@ -16,7 +16,7 @@ import pandas as pd
 from jaxtyping import Float
 from numpy.typing import ArrayLike
 
-from harness.fit.gap_law.rulings import Evidence, JudgedClaim
+from harness.fit.gap_law.rulings import DecidingNumber, JudgedClaim
 from harness.study.contrasts import NOT_KNOWN, Interval95, log_ratio, slopes, symmetric
 from harness.study.loss_runs import cell_losses, ended_runs, pooled_sd
 from harness.study.loss_verdict import LossVerdict, StudyFigure, count_of_words, within
@@ -287,7 +287,7 @@ def _claims(
     # The paper's law leaves the sign open: the size of the power counts, and an interval on both sides of 0 goes below.
     turned = slope if slope.estimate is None or slope.estimate >= 0 else _negative(slope)
     sign = "falls" if turned is not slope else "grows"
-    judged: tuple[tuple[str, str, Evidence, str], ...] = (
+    judged: tuple[tuple[str, str, DecidingNumber, str], ...] = (
         ("FA-1", "on larger sizes its error is a third of Chinchilla's",
          within("log of Chinchilla's error over Farseer's", math.log(BETTER), None, *ratio), ""),
         ("FA-2", "its error on larger sizes is small",

@@ -17,7 +17,7 @@ import pandas as pd
 from jaxtyping import Float
 
 from harness.fit.allocation.frontier_runs import hull_records
-from harness.fit.gap_law.rulings import Evidence, JudgedClaim, Ruling
+from harness.fit.gap_law.rulings import DecidingNumber, JudgedClaim, Ruling
 from harness.fit.problem.sizes import FLOPS_PER_PARAMETER_TOKEN
 from harness.study.contrasts import NOT_KNOWN, Interval95
 from harness.study.loss_runs import CURVE_LOSS, CURVE_TOKENS, ended_runs
@@ -288,7 +288,7 @@ def _claims(fits: Mapping[str, _Fit], shape: np.ndarray, points: pd.DataFrame) -
     )
 
 
-def _identified(alpha: Interval95, control: Interval95, evidence: Evidence) -> tuple[Ruling, str]:
+def _identified(alpha: Interval95, control: Interval95, evidence: DecidingNumber) -> tuple[Ruling, str]:
     """Whether alpha of one width is above what a loss can have, or not identified where one shape a size has it."""
     if None in (*alpha, *control):
         return OPEN, ""
