@@ -4,8 +4,10 @@ from pathlib import Path
 
 import typer
 
-from harness.files import default_cache, open_folder
+from harness.files import default_cache, open_folder, read_object
+from harness.fit.gap_law.rulings import Ruling
 from harness.study.carry_out import PAGE, carry_out
+from harness.study.judges import VERDICT
 from harness.study.studies import Study, load_study, study_names
 from harness.terminal import print_rows
 from harness.train.session import Session
@@ -16,7 +18,7 @@ from sweeps.grid import load
 def study(
     name: str | None, out: str | None, workers: int | None, max_minutes: float | None, cache: Path | None
 ) -> None:
-    """Print the studies; or run one, write its results, and exit with its status.
+    """Print the studies; or run one, write its results, print what was found, and exit with its status.
 
     Raises:
         InputError: no study of that name, or a folder that cannot be used.
@@ -32,6 +34,12 @@ def study(
     session = Session(folder, cache or default_cache(), workers=workers, max_minutes=max_minutes)
     status = carry_out(chosen, folder, session)
     if status in (0, 3) and (folder / PAGE).is_file():
+        found = read_object(folder / VERDICT)
+        print(found["headline"])
+        print_rows([
+            {"claim": claim["id"], "what is claimed": claim["claim"], "verdict": Ruling(claim["ruling"]).words}
+            for claim in found["claims"]
+        ])  # fmt: skip
         print(folder / PAGE)
     raise typer.Exit(status)
 

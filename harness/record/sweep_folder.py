@@ -33,7 +33,10 @@ def read_configs(out: Path, known: Mapping[str, RunConfig] | None = None) -> lis
     """
     manifest = out / "manifest.json"
     if not manifest.is_file():
-        raise InputError(out, "manifest.json", "nothing", "the folder of a sweep that `isogap run` has begun")
+        expected = "the folder of a sweep that `isogap run` has begun"
+        if inner := sorted(file.parent for file in out.glob("*/*/manifest.json")):
+            expected += f"; a study has one for each of its blocks, such as {inner[0]}"
+        raise InputError(out, "manifest.json", "nothing", expected)
     try:
         run_ids = [str(run_id) for run_id in json.loads(read_bytes(manifest))["runs"]]
     except (ValueError, KeyError, TypeError) as error:

@@ -23,12 +23,12 @@ from harness.record.table import interventions_used
 from harness.study.cells import BLOCK, read_study_runs, study_cells, study_runs
 from harness.study.forecasts import register
 from harness.study.judges import write_results
-from harness.study.studies import DECLARATION, Study
+from harness.study.studies import DECLARATION, RUNS, Study
 from harness.train.session import Session
 from sweeps.errors import InputError
 from sweeps.grid import Sweep, load, read_sweep_text
 
-RUNS, PAGE = "runs.parquet", "runs.html"
+PAGE = "runs.html"
 
 
 def carry_out(study: Study, out: Path, session: Session) -> int:

@@ -15,7 +15,7 @@ from harness.study.gap_study import judge_gap_study
 from harness.study.loss_page import draw_loss_figures, loss_page
 from harness.study.page import study_page
 from harness.study.paper import get_paper, paper_names
-from harness.study.studies import DECLARATION, Study, read_study, study_of
+from harness.study.studies import DECLARATION, RUNS, Study, read_study, study_of
 from sweeps.errors import InputError
 
 VERDICT = "verdict.json"
@@ -95,6 +95,7 @@ def report_study(table: Path, page: Path | None = None) -> Path:
     """Judge the table of runs of a study whose declaration stands beside it, and write page, verdict and figures.
 
     Args:
+        table: the table, or the folder of the study.
         page: by default beside the table, with the ending .html; the verdict and the figures stand beside it.
 
     Returns:
@@ -104,6 +105,7 @@ def report_study(table: Path, page: Path | None = None) -> Path:
         InputError: a table that is not a study's.
     """
     declared = study_of(table)
+    table = table / RUNS if table.is_dir() else table
     if declared is None:
         raise InputError(table, DECLARATION, "absent", "the declaration of the study beside its table")
     page = page or table.with_suffix(".html")

@@ -9,8 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from sweeps.errors import InputError
 
-# The file that declares a study, beside its table of runs.
-DECLARATION = "study.yaml"
+# The file that declares a study, and its table of runs beside it.
+DECLARATION, RUNS = "study.yaml", "runs.parquet"
 
 
 class Forecast(BaseModel):
@@ -84,6 +84,11 @@ def read_study(file: Path) -> Study:
 
 
 def study_of(source: Path) -> Path | None:
-    """The declaration of the study whose table of runs this is, or None: a parquet file beside a `study.yaml`."""
+    """The declaration of the study whose table of runs this is, or None: a parquet file beside a `study.yaml`.
+
+    The folder of a study stands for the table in it.
+    """
+    if source.is_dir():
+        source = source / RUNS
     file = source.with_name(DECLARATION)
-    return file if source.suffix == ".parquet" and file.is_file() else None
+    return file if source.suffix == ".parquet" and source.is_file() and file.is_file() else None

@@ -52,6 +52,18 @@ def test_every_block_has_a_folder_and_the_table_all_runs(finished):
     assert len(json.loads((out / "verdict.json").read_text())["claims"]) == 15
 
 
+@pytest.mark.slow
+def test_a_folder_stands_for_the_table_in_it_and_names_its_sweeps(finished, isogap, tmp_path):
+    _, out = finished
+    pages = [tmp_path / name / "page.html" for name in ("of_folder", "of_table")]
+    for source, page in zip((out, out / "runs.parquet"), pages, strict=True):
+        page.parent.mkdir()
+        assert isogap("report", source, "--to", page).status == 0
+    assert pages[0].with_name("verdict.json").read_bytes() == pages[1].with_name("verdict.json").read_bytes()
+    ended = isogap("status", out)
+    assert ended.status == 2 and ended.err.count("\n") == 1 and str(out / "small" / "nuisances") in ended.err
+
+
 def test_the_folder_of_another_study_is_refused_before_anything_is_run(study, lab, tmp_path):
     declared, _ = study
     pd.DataFrame({"run_id": ["a", "b"], "block": ["once", "pruned"]}).to_parquet(tmp_path / "runs.parquet")
