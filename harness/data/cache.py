@@ -181,7 +181,8 @@ def load_tokenizer(name: str, domain: str, cache: Path, heldout_fraction: float,
 def split_contamination(corpus: Corpus, cache: Path, heldout_fraction: float, split_seed: int = 0) -> Contamination:
     """How much of a split's held-out text stands in its train text, measured on first use.
 
-    Of text it is the share of the word 13-grams; of a token world, whose documents have no words, that of documents.
+    Of text it is the share of the word 13-grams; of a token world, whose documents have no words, that of whole
+    documents of 13 ids or more.
 
     Raises InputError for a corpus too small to split.
     """

@@ -60,7 +60,7 @@ class Leak:
 class Contamination:
     """How much of the held-out text stands in the train text.
 
-    What is said of 13-grams is of whole documents in a token world.
+    What is said of 13-grams is of whole documents, of 13 ids or more, in a token world.
 
     Attributes:
         share: share of the held-out 13-grams that stand in the train text.
@@ -86,10 +86,15 @@ def thirteen_words(texts: Sequence[str]) -> tuple[UInt64[np.ndarray, "grams"], I
     return ngrams(texts, _GRAM_WORDS)
 
 
-def whole_texts(texts: Sequence[str]) -> tuple[UInt64[np.ndarray, "texts"], Int64[np.ndarray, "texts"]]:
-    """Each text as one passage, for documents of ids: parts of them repeat by chance, as a border of zeros does."""
-    hashes = [int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), "big") for text in texts]
-    return np.array(hashes, np.uint64), np.ones(len(texts), np.int64)
+def whole_texts(texts: Sequence[str]) -> tuple[UInt64[np.ndarray, "grams"], Int64[np.ndarray, "texts"]]:
+    """Each text of 13 characters or more as one passage, for documents whose characters are ids.
+
+    Shorter texts and parts of texts repeat by chance, as a border of zeros does.
+    """
+    long = [len(text) >= _GRAM_WORDS for text in texts]
+    passages = [text for text, counts in zip(texts, long, strict=True) if counts]
+    hashes = [int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), "big") for text in passages]
+    return np.array(hashes, np.uint64), np.array(long, np.int64)
 
 
 def contamination(

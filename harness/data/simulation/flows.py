@@ -1,0 +1,144 @@
+"""Differential equations of many systems side by side: polynomial flows, their solution, and their exponents.
+
+Solutions are the same to the bit on every machine whose arithmetic is IEEE 754: each operation of numpy is one
+elementwise sum, product, quotient or square root, in an order that the program fixes, and none is a library function
+such as a sine, a sum along an axis or a product of matrices, which machines round differently.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+State = Float[np.ndarray, "dim lanes"]
+Rate = Callable[[State], State]
+# A term is a product of coordinates: () is 1, (0, 2) is x z.
+Term = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Polynomial:
+    """A flow whose rates are polynomials, with other coefficients in each lane.
+
+    Attributes:
+        terms: the products of coordinates that occur.
+        coefficients: that of each coordinate's rate and each term.
+    """
+
+    terms: tuple[Term, ...]
+    coefficients: Float[np.ndarray, "dim terms lanes"]
+
+    def __call__(self, state: State) -> State:
+        """The rates of change."""
+        products, total = {}, np.zeros_like(state)
+        for number, term in enumerate(self.terms):
+            total += self.coefficients[:, number] * _product(state, term, products)
+        return total
+
+    def tangent(self, state: State, vectors: Float[np.ndarray, "vectors dim lanes"]) -> np.ndarray:
+        """The Jacobian times each vector, `[vectors, dim, lanes]`."""
+        products, total = {}, np.zeros_like(vectors)
+        for number, term in enumerate(self.terms):
+            for place, coordinate in enumerate(term):
+                rest = _product(state, term[:place] + term[place + 1 :], products)
+                total += self.coefficients[:, number] * rest * vectors[:, coordinate, None]
+        return total
+
+    def select(self, lanes: np.ndarray) -> "Polynomial":
+        """The flow in some of the lanes."""
+        return Polynomial(self.terms, self.coefficients[:, :, lanes])
+
+    def scaled(self, factor: Float[np.ndarray, "lanes"]) -> "Polynomial":
+        """The same orbits at another pace: all rates times a factor of the lane."""
+        return Polynomial(self.terms, self.coefficients * factor)
+
+
+def _product(state: State, term: Term, products: dict[Term, Any]) -> Any:
+    """The product of the coordinates of a term; `products` keeps those that longer terms begin with."""
+    if term not in products:
+        products[term] = _product(state, term[:-1], products) * state[term[-1]] if term else np.ones_like(state[0])
+    return products[term]
+
+
+def polynomial(lanes: Sequence[Sequence[Mapping[str, float]]], names: str = "xyz") -> Polynomial:
+    """The flow of systems that are written as mappings from terms to coefficients.
+
+    Args:
+        lanes: for each system, a mapping for each coordinate: {"y": 10.0, "x": -10.0} is 10 y - 10 x, and "" is 1.
+        names: the letters of the coordinates.
+    """
+    texts = sorted({"".join(sorted(term)) for lane in lanes for row in lane for term in row})
+    coefficients = np.zeros((len(names), len(texts), len(lanes)))
+    for lane, system in enumerate(lanes):
+        for row, rates in enumerate(system):
+            for term, value in rates.items():
+                coefficients[row, texts.index("".join(sorted(term))), lane] += value
+    return Polynomial(tuple(tuple(names.index(letter) for letter in text) for text in texts), coefficients)
+
+
+def runge_kutta(rate: Rate, state: State, step: Float[np.ndarray, "lanes"]) -> State:
+    """The state one step later, by the classical method of fourth order."""
+    half = step * 0.5
+    first = rate(state)
+    second = rate(state + half * first)
+    third = rate(state + half * second)
+    fourth = rate(state + step * third)
+    return state + step * ((first + 2.0 * second + 2.0 * third + fourth) / 6.0)
+
+
+def solve(rate: Rate, state: State, step: Float[np.ndarray, "lanes"], points: int, between: int) -> Iterator[State]:
+    """The states after every `between` steps, `points` of them. Lanes that leave all bounds become inf or nan."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        for _ in range(points):
+            for _ in range(between):
+                state = runge_kutta(rate, state, step)
+            yield state
+
+
+def lyapunov(
+    flow: Polynomial, state: State, step: Float[np.ndarray, "lanes"], steps: int, exponents: int, settle: int = 0
+) -> tuple[Float[np.ndarray, "exponents lanes"], State]:
+    """The largest Lyapunov exponents, per unit of time, in falling order; and the last state.
+
+    The tangent flow moves as many vectors along with the state, which are made orthonormal after each step, as Benettin
+    et al. 1980 (Meccanica 15) do; the exponents are the mean logarithms of the factors by which that shortens them.
+
+    Args:
+        steps: how many steps are averaged over.
+        settle: how many steps go before, in which the vectors turn into the right directions.
+    """
+    dim, lanes = state.shape
+    vectors = np.broadcast_to(np.eye(dim)[:exponents, :, None], (exponents, dim, lanes)).copy()
+    joint = np.concatenate([state[None], vectors])
+    total = np.zeros((exponents, lanes))
+
+    def rate(joint: np.ndarray) -> np.ndarray:
+        return np.concatenate([flow(joint[0])[None], flow.tangent(joint[0], joint[1:])])
+
+    with np.errstate(all="ignore"):
+        for number in range(settle + steps):
+            joint = runge_kutta(rate, joint, step)
+            lengths = _orthonormalise(joint[1:])
+            if number >= settle:
+                total += np.log(lengths)
+        return total / (steps * step), joint[0]
+
+
+def _orthonormalise(vectors: Float[np.ndarray, "vectors dim lanes"]) -> Float[np.ndarray, "vectors lanes"]:
+    """Make vectors orthonormal in place, one after the other, and return the lengths that were left of them."""
+    lengths = np.empty((len(vectors), vectors.shape[2]))
+    for number, vector in enumerate(vectors):
+        for earlier in vectors[:number]:
+            vector -= _inner(vector, earlier) * earlier
+        lengths[number] = np.sqrt(_inner(vector, vector))
+        vector /= lengths[number]
+    return lengths
+
+
+def _inner(one: State, other: State) -> Float[np.ndarray, "lanes"]:
+    total = one[0] * other[0]
+    for row in range(1, len(one)):
+        total = total + one[row] * other[row]
+    return total
