@@ -1,8 +1,8 @@
 """Chaotic systems of three coordinates, by name: their equations, a point near the attractor, and a step for it.
 
 All are polynomials. Those of `SPROTT` are seventeen of the nineteen cases of Sprott 1994 (Phys. Rev. E 50, R647): the
-orbits of A depend on where they begin, and those of I are hardly chaotic at the pace of the others. The others carry the names under which collections such as Sprott 2003 (Chaos and
-Time-Series Analysis) have them.
+orbits of A depend on where they begin, and those of I are hardly chaotic at the pace of the others. The others carry
+the names under which collections such as Sprott 2003 (Chaos and Time-Series Analysis) have them.
 """
 
 from collections.abc import Mapping
@@ -52,8 +52,12 @@ TRAINED: Mapping[str, Kind] = SPROTT | {
     "arneodo": Kind(({"y": 1}, {"z": 1}, {"x": 5.5, "y": -3.5, "z": -1, "xxx": -1}), (0.2, 0.2, -0.75), 0.02),
     "burke_shaw": Kind(({"x": -10, "y": -10}, {"y": -1, "xz": -10}, {"xy": 10, "": 4.272}), (0.6, 0, 0), 0.005),
     "dadras": Kind(({"y": 1, "x": -3, "yz": 2.7}, {"y": 1.7, "xz": -1, "z": 1}, {"xy": 2, "z": -9}), (1, 1, 0), 0.01),
-    "finance": Kind(({"z": 1, "xy": 1, "x": -0.9}, {"": 1, "y": -0.2, "xx": -1}, {"x": -1, "z": -1.2}), (1, 3, 2), 0.02),
-    "four_wing": Kind(({"x": 0.2, "yz": 1}, {"x": 0.01, "y": -0.4, "xz": -1}, {"z": -1, "xy": -1}), (1.3, -0.2, 0.1), 0.05),
+    "finance": Kind(
+        ({"z": 1, "xy": 1, "x": -0.9}, {"": 1, "y": -0.2, "xx": -1}, {"x": -1, "z": -1.2}), (1, 3, 2), 0.02
+    ),
+    "four_wing": Kind(
+        ({"x": 0.2, "yz": 1}, {"x": 0.01, "y": -0.4, "xz": -1}, {"z": -1, "xy": -1}), (1.3, -0.2, 0.1), 0.05
+    ),
     "genesio_tesi": Kind(({"y": 1}, {"z": 1}, {"x": -1, "y": -1.1, "z": -0.44, "xx": 1}), (0.1, 0.1, 0.1), 0.05),
     "hadley": Kind(
         ({"yy": -1, "zz": -1, "x": -0.25, "": 2}, {"xy": 1, "xz": -4, "y": -1, "": 1}, {"xy": 4, "xz": 1, "z": -1}),

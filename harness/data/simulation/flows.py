@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-State = Float[np.ndarray, "dim lanes"]
-Rate = Callable[[State], State]
+FlowState = Float[np.ndarray, "dim lanes"]
+FlowRate = Callable[[FlowState], FlowState]
 # A term is a product of coordinates: () is 1, (0, 2) is x z.
 Term = tuple[int, ...]
 
@@ -30,14 +30,14 @@ class Polynomial:
     terms: tuple[Term, ...]
     coefficients: Float[np.ndarray, "dim terms lanes"]
 
-    def __call__(self, state: State) -> State:
+    def __call__(self, state: FlowState) -> FlowState:
         """The rates of change."""
         products, total = {}, np.zeros_like(state)
         for number, term in enumerate(self.terms):
             total += self.coefficients[:, number] * _product(state, term, products)
         return total
 
-    def tangent(self, state: State, vectors: Float[np.ndarray, "vectors dim lanes"]) -> np.ndarray:
+    def tangent(self, state: FlowState, vectors: Float[np.ndarray, "vectors dim lanes"]) -> np.ndarray:
         """The Jacobian times each vector, `[vectors, dim, lanes]`."""
         products, total = {}, np.zeros_like(vectors)
         for number, term in enumerate(self.terms):
@@ -55,7 +55,7 @@ class Polynomial:
         return Polynomial(self.terms, self.coefficients * factor)
 
 
-def _product(state: State, term: Term, products: dict[Term, Any]) -> Any:
+def _product(state: FlowState, term: Term, products: dict[Term, Any]) -> Any:
     """The product of the coordinates of a term; `products` keeps those that longer terms begin with."""
     if term not in products:
         products[term] = _product(state, term[:-1], products) * state[term[-1]] if term else np.ones_like(state[0])
@@ -78,7 +78,7 @@ def polynomial(lanes: Sequence[Sequence[Mapping[str, float]]], names: str = "xyz
     return Polynomial(tuple(tuple(names.index(letter) for letter in text) for text in texts), coefficients)
 
 
-def runge_kutta(rate: Rate, state: State, step: Float[np.ndarray, "lanes"]) -> State:
+def runge_kutta(rate: FlowRate, state: FlowState, step: Float[np.ndarray, "lanes"]) -> FlowState:
     """The state one step later, by the classical method of fourth order."""
     half = step * 0.5
     first = rate(state)
@@ -88,7 +88,9 @@ def runge_kutta(rate: Rate, state: State, step: Float[np.ndarray, "lanes"]) -> S
     return state + step * ((first + 2.0 * second + 2.0 * third + fourth) / 6.0)
 
 
-def solve(rate: Rate, state: State, step: Float[np.ndarray, "lanes"], points: int, between: int) -> Iterator[State]:
+def orbit_points(
+    rate: FlowRate, state: FlowState, step: Float[np.ndarray, "lanes"], points: int, between: int
+) -> Iterator[FlowState]:
     """The states after every `between` steps, `points` of them. Lanes that leave all bounds become inf or nan."""
     with np.errstate(over="ignore", invalid="ignore"):
         for _ in range(points):
@@ -98,8 +100,8 @@ def solve(rate: Rate, state: State, step: Float[np.ndarray, "lanes"], points: in
 
 
 def lyapunov(
-    flow: Polynomial, state: State, step: Float[np.ndarray, "lanes"], steps: int, exponents: int, settle: int = 0
-) -> tuple[Float[np.ndarray, "exponents lanes"], State]:
+    flow: Polynomial, state: FlowState, step: Float[np.ndarray, "lanes"], steps: int, exponents: int, settle: int = 0
+) -> tuple[Float[np.ndarray, "exponents lanes"], FlowState]:
     """The largest Lyapunov exponents, per unit of time, in falling order; and the last state.
 
     The tangent flow moves as many vectors along with the state, which are made orthonormal after each step, as Benettin
@@ -137,7 +139,7 @@ def _orthonormalise(vectors: Float[np.ndarray, "vectors dim lanes"]) -> Float[np
     return lengths
 
 
-def _inner(one: State, other: State) -> Float[np.ndarray, "lanes"]:
+def _inner(one: FlowState, other: FlowState) -> Float[np.ndarray, "lanes"]:
     total = one[0] * other[0]
     for row in range(1, len(one)):
         total = total + one[row] * other[row]

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float
 
 from harness.data.simulation.draws import draw_key, units
-from harness.data.simulation.flows import State, solve
+from harness.data.simulation.flows import FlowState, orbit_points
 
 NAME = "advection"
 _PLACES = 32
@@ -36,8 +36,8 @@ def ring_orbits(keys: Sequence[int], trajectories: int, points: int) -> Float[np
     for _ in range(_SMOOTHED):
         state = (np.roll(state, 1, axis=0) + state + np.roll(state, -1, axis=0)) / 3.0
 
-    def rate(state: State) -> State:
+    def rate(state: FlowState) -> FlowState:
         before, after = np.roll(state, 1, axis=0), np.roll(state, -1, axis=0)
         return carry * (before - after) + spread * ((before - state) + (after - state))
 
-    return np.stack([seen[list(_SEEN)] for seen in solve(rate, state, np.ones(state.shape[1]) * 0.5, points, 2)])
+    return np.stack([seen[list(_SEEN)] for seen in orbit_points(rate, state, np.ones(state.shape[1]) * 0.5, points, 2)])

@@ -31,7 +31,7 @@ _TOGETHER = 1 << 16
 
 
 @dataclass(frozen=True)
-class Options:
+class ArithmeticOptions:
     """The options of the world.
 
     Attributes:
@@ -53,7 +53,7 @@ class Options:
             raise ValueError("operators, each of +, - and * at most once")
 
 
-def work(first: int, operator: str, second: int) -> str:
+def written_work(first: int, operator: str, second: int) -> str:
     """The steps of a problem, from the sign that begins the first one."""
     if operator == "*":
         steps, total = [], 0
@@ -71,17 +71,17 @@ def work(first: int, operator: str, second: int) -> str:
     return "".join(steps)
 
 
-def to_ids(text: str) -> Int64[np.ndarray, "tokens"]:
+def to_ids(text: str) -> Int64[np.ndarray, tokens]:
     """The ids of a text of `CHARACTERS`."""
     return _IDS[np.frombuffer(text.encode(), np.uint8)]
 
 
-def to_text(ids: Int[np.ndarray, "tokens"]) -> str:
+def to_text(ids: Int[np.ndarray, tokens]) -> str:
     """The text of ids, with a full stop for the end of a document and for ids that the world does not have."""
     return "".join(CHARACTERS[i] if 0 <= i < len(CHARACTERS) else "." for i in np.asarray(ids).tolist())
 
 
-def is_right(completion: Int[np.ndarray, "tokens"], answer: int, steps: bool) -> bool:
+def is_right(completion: Int[np.ndarray, tokens], answer: int, steps: bool) -> bool:
     """Whether a completion of a question ends in its answer: the number after the sign =, if steps come before it.
 
     What follows the number, an end of the document or anything that is no digit, is not looked at.
@@ -91,7 +91,7 @@ def is_right(completion: Int[np.ndarray, "tokens"], answer: int, steps: bool) ->
     return number[: len(number) - len(number.lstrip("0123456789"))] == str(answer)
 
 
-def _problems(options: Options, name: str) -> Iterator[tuple[int, str, int]]:
+def _problems(options: ArithmeticOptions, name: str) -> Iterator[tuple[int, str, int]]:
     """Endless problems: first number, operator, second number."""
     for part in count():
         keys = (draw_key("arithmetic", options.seed, name, part, what) for what in ("operator", "a", "b", "na", "nb"))
@@ -116,27 +116,27 @@ def _group(first: int, second: int) -> str:
     return f"{min(first, second)},{max(first, second)}"
 
 
-def _documents(options: Options) -> Iterator[Drawn]:
+def _documents(options: ArithmeticOptions) -> Iterator[Drawn]:
     for _, (first, operator, second) in zip(range(options.documents), _problems(options, "documents"), strict=False):
-        steps = ":" + work(first, operator, second) if options.steps else ""
+        steps = ":" + written_work(first, operator, second) if options.steps else ""
         text = f"{first}{operator}{second}{steps}={_result(first, operator, second)}"
         yield Drawn(_group(first, second), f"{len(str(max(first, second)))} digits", to_ids(text))
 
 
-def _questions(options: Options, seed: int) -> Iterator[Question]:
+def _questions(options: ArithmeticOptions, seed: int) -> Iterator[Question]:
     for first, operator, second in _problems(options, f"questions {seed}"):
         answer = _result(first, operator, second)
 
-        def right(completion: Int[np.ndarray, "completion"], answer: int = answer) -> bool:
+        def right(completion: Int[np.ndarray, completion], answer: int = answer) -> bool:
             return is_right(completion, answer, options.steps)
 
         prompt = f"{first}{operator}{second}{':' if options.steps else '='}"
-        rest = f"{work(first, operator, second)}={answer}" if options.steps else str(answer)
+        rest = f"{written_work(first, operator, second)}={answer}" if options.steps else str(answer)
         level = len(str(max(first, second)))
         yield Question(to_ids(prompt), to_ids(rest), level, _group(first, second), right)
 
 
-def entropy(options: Options) -> float:
+def _entropy(options: ArithmeticOptions) -> float:
     """Nats per token: the entropy of a problem over the mean length of its document, both exact.
 
     All that follows the problem follows from it.
@@ -186,9 +186,9 @@ def _mean_length(operator: str, n: int, m: int, steps: bool) -> float:
     return fixed + written
 
 
-def _mean_digits(first: Int64[np.ndarray, "numbers"], low: int, high: int) -> float:
+def _mean_digits(first: Int64[np.ndarray, numbers], low: int, high: int) -> float:
     """The mean number of digits of a product of one of these numbers and a whole number from low to high."""
-    total: Float[np.ndarray, "numbers"] = np.ones(len(first))
+    total: Float[np.ndarray, numbers] = np.ones(len(first))
     for place in range(1, len(str(int(first[-1]) * high))):
         # Products of 10^place or more need a factor of at least 10^place / number.
         needed = np.where(first == 0, high + 1, -(-(10**place) // np.maximum(first, 1)))
@@ -199,10 +199,10 @@ def _mean_digits(first: Int64[np.ndarray, "numbers"], low: int, high: int) -> fl
 ARITHMETIC = World(
     "sums, differences and products of whole numbers, with the work shown",
     "none: it is computed",
-    Options,
+    ArithmeticOptions,
     vocab=lambda options: len(CHARACTERS) + 1,
     documents=_documents,
-    entropy=entropy,
+    entropy=_entropy,
     ranges=lambda options: {"digits": range(10), "signs": range(10, len(CHARACTERS))},
     questions=_questions,
 )

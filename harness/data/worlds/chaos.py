@@ -9,9 +9,9 @@ in units of time in which f and g are equally fast, with s the standard deviatio
 system is kept if its orbit stays bounded and its largest Lyapunov exponent, by the tangent flow, is above 0.006 nats a
 point; otherwise it is drawn again, nearer to the known values. The exponents of g are among those of the product.
 
-All systems are sampled at one pace: from point to point, coordinates move by a quarter of their standard deviation (root
-mean square). A trajectory is standardised, and each coordinate is put into bins of equal width, from -3 to 3 standard
-deviations. The coordinates of a point follow one another, each with ids of its own.
+All systems are sampled at one pace: from point to point, coordinates move by a quarter of their standard deviation
+(root mean square). A trajectory is standardised, and each coordinate is put into bins of equal width, from -3 to 3
+standard deviations. The coordinates of a point follow one another, each with ids of its own.
 
 Every operation before the bins is exact or rounded as IEEE 754 says (`harness.data.simulation.flows`), so that ids are
 the same on machines that follow it, although chaos would make the last digit matter. Where a machine rounds otherwise,
@@ -30,7 +30,15 @@ from jaxtyping import Bool, Float, Int64
 
 from harness.data.simulation.chaotic import HELD, TRAINED
 from harness.data.simulation.draws import below, draw_key, units
-from harness.data.simulation.flows import Polynomial, Rate, State, lyapunov, polynomial, runge_kutta, solve
+from harness.data.simulation.flows import (
+    FlowRate,
+    FlowState,
+    Polynomial,
+    lyapunov,
+    orbit_points,
+    polynomial,
+    runge_kutta,
+)
 from harness.data.simulation.ring import NAME as RING
 from harness.data.simulation.ring import ring_orbits
 from harness.data.world import Drawn, World
@@ -44,8 +52,8 @@ _ROUNDS = ((0, 1), (2, 3, 4, 5, 6, 7, 8, 9))
 # Steps in which an orbit must stay within so many standard deviations; coordinates are binned within fewer.
 _PROVED = 3000
 _BOUND, _BINNED = 30.0, 3.0
-# Points that a trajectory runs before it is written. It begins within a fiftieth of a standard deviation of its system's
-# orbit, which at 0.01 nats a point grows to the size of the attractor.
+# Points that a trajectory runs before it is written. It begins within a fiftieth of a standard deviation of its
+# system's orbit, which at 0.01 nats a point grows to the size of the attractor.
 _SETTLE = 400
 # How often a trajectory that leaves is begun.
 _BEGUN = 4
@@ -56,7 +64,7 @@ _EQUATIONS = polynomial([kind.equations for kind in _KINDS.values()])
 
 
 @dataclass(frozen=True)
-class Options:
+class ChaosOptions:
     """The options of the world.
 
     Attributes:
@@ -104,16 +112,16 @@ class Systems(NamedTuple):
     """
 
     flow: Polynomial
-    state: State
-    mean: State
-    deviation: State
-    exponent: Float[np.ndarray, "lanes"]
+    state: FlowState
+    mean: FlowState
+    deviation: FlowState
+    exponent: Float[np.ndarray, lanes]
 
-    def select(self, lanes: Int64[np.ndarray, "chosen"]) -> Systems:
+    def select(self, lanes: Int64[np.ndarray, chosen]) -> Systems:
         """Some of the lanes."""
         return Systems(self.flow.select(lanes), *(part[..., lanes] for part in self[1:]))
 
-    def rate(self) -> Rate:
+    def rate(self) -> FlowRate:
         """The equations."""
         return self.flow
 
@@ -131,19 +139,19 @@ class Products(NamedTuple):
     response: Systems
     driver: Systems
     gain: Float[np.ndarray, "3 lanes"]
-    pace: Float[np.ndarray, "lanes"]
+    pace: Float[np.ndarray, lanes]
     state: Float[np.ndarray, "6 lanes"]
     deviation: Float[np.ndarray, "6 lanes"]
 
-    def select(self, lanes: Int64[np.ndarray, "chosen"]) -> Products:
+    def select(self, lanes: Int64[np.ndarray, chosen]) -> Products:
         """Some of the lanes."""
         parts = (part[..., lanes] for part in self[2:])
         return Products(self.response.select(lanes), self.driver.select(lanes), *parts)
 
-    def rate(self) -> Rate:
+    def rate(self) -> FlowRate:
         """The equations."""
 
-        def rate(state: State) -> State:
+        def rate(state: FlowState) -> FlowState:
             driving = self.driver.flow(state[3:])
             return np.concatenate([self.response.flow(state[:3]) + self.gain * driving, driving]) * self.pace
 
@@ -157,7 +165,7 @@ def find_systems(kinds: Sequence[str], keys: Sequence[int], spread: float) -> Sy
     step = np.array([_KINDS[name].step for name in kinds])
     shape = _EQUATIONS.coefficients.shape[:2]
 
-    def attempt(lanes: Int64[np.ndarray, "lanes"], tries: Int64[np.ndarray, "lanes"]) -> tuple[Systems, np.ndarray]:
+    def attempt(lanes: Int64[np.ndarray, lanes], tries: Int64[np.ndarray, lanes]) -> tuple[Systems, np.ndarray]:
         drawn = [2.0 * units(draw_key(keys[lane], time), *shape) - 1.0 for lane, time in zip(lanes, tries, strict=True)]
         changed = 1.0 + spread * np.take(_SHARES, tries) * np.stack(drawn, axis=-1)
         flow = Polynomial(_EQUATIONS.terms, _EQUATIONS.select(numbers[lanes]).coefficients * changed)
@@ -165,7 +173,7 @@ def find_systems(kinds: Sequence[str], keys: Sequence[int], spread: float) -> Sy
         flow = flow.scaled(1.0 / speed)
         exponents, state = lyapunov(flow, state, np.full(len(lanes), _PACE / 3), 3200, 1, settle=800)
         # Some orbits look chaotic for a while and then leave.
-        (later,) = solve(flow, state, np.full(len(lanes), _PACE / _BETWEEN), 1, _PROVED)
+        (later,) = orbit_points(flow, state, np.full(len(lanes), _PACE / _BETWEEN), 1, _PROVED)
         good = (exponents[0] * _PACE > _CHAOTIC) & _bounded(later, mean, deviation)
         return Systems(flow, state, mean, deviation, exponents[0]), good
 
@@ -176,14 +184,14 @@ def couple(response: Systems, driver: Systems, keys: Sequence[int]) -> Products:
     """The skew products of systems, a lane each, with couplings from 0.1 to 0.6 that the keys draw."""
     coupling = np.array([0.1 + 0.5 * float(units(draw_key(key, "coupling"), 1)[0]) for key in keys])
 
-    def attempt(lanes: Int64[np.ndarray, "lanes"], tries: Int64[np.ndarray, "lanes"]) -> tuple[Products, np.ndarray]:
+    def attempt(lanes: Int64[np.ndarray, lanes], tries: Int64[np.ndarray, lanes]) -> tuple[Products, np.ndarray]:
         one, other = response.select(lanes), driver.select(lanes)
         gain = coupling[lanes] * np.take(_SHARES, tries) * one.deviation / other.deviation
         state = np.concatenate([one.state, other.state])
         product = Products(one, other, gain, np.ones(len(lanes)), state, state)
         step = np.full(len(lanes), _PACE / _BETWEEN)
         state, mean, deviation, speed = _measure(product.rate(), state, step)
-        (later,) = solve(product.rate(), state, step, 1, _PROVED)
+        (later,) = orbit_points(product.rate(), state, step, 1, _PROVED)
         # A response that leaves its attractor even alone, as one in several hundred does, has no trajectories.
         good = _bounded(later, mean, deviation) | (tries == len(_SHARES) - 1)
         return Products(one, other, gain, 1.0 / speed, state, deviation), good
@@ -191,7 +199,7 @@ def couple(response: Systems, driver: Systems, keys: Sequence[int]) -> Products:
     return _attempted(attempt, len(keys))
 
 
-def _attempted(attempt: Callable[..., tuple[Any, Bool[np.ndarray, "lanes"]]], count: int) -> Any:
+def _attempted(attempt: Callable[..., tuple[Any, Bool[np.ndarray, lanes]]], count: int) -> Any:
     """What the first good attempt for each of the lanes found."""
     found, owners, left = [], [], np.arange(count)
     for tries in _ROUNDS:
@@ -217,12 +225,14 @@ def _joined(parts: list[Any]) -> Any:
     return type(first)(*(_joined(list(each)) for each in zip(*parts, strict=True)))
 
 
-def _measure(rate: Rate, state: State, step: Float[np.ndarray, "lanes"]) -> tuple[State, State, State, np.ndarray]:
+def _measure(
+    rate: FlowRate, state: FlowState, step: Float[np.ndarray, lanes]
+) -> tuple[FlowState, FlowState, FlowState, np.ndarray]:
     """A later state; mean and standard deviation of the coordinates up to there; and the speed of the first three.
 
     The speed is the root mean square, over time and coordinates, of the rate over the coordinate's deviation.
     """
-    (state,) = solve(rate, state, step, 1, 600)
+    (state,) = orbit_points(rate, state, step, 1, 600)
     first, total, squares, rates = state, np.zeros_like(state), np.zeros_like(state), np.zeros_like(state)
     for _ in range(1200):
         state = runge_kutta(rate, state, step)
@@ -234,12 +244,12 @@ def _measure(rate: Rate, state: State, step: Float[np.ndarray, "lanes"]) -> tupl
     return state, first + mean, np.sqrt(variance), np.sqrt((ratio[0] + ratio[1] + ratio[2]) / 3.0)
 
 
-def _bounded(state: State, mean: State, deviation: State) -> Bool[np.ndarray, "lanes"]:
+def _bounded(state: FlowState, mean: FlowState, deviation: FlowState) -> Bool[np.ndarray, lanes]:
     return (np.isfinite(state) & (np.abs(state - mean) < _BOUND * deviation)).all(axis=0)
 
 
 def _orbits(
-    found: Systems | Products, keys: Sequence[int], options: Options
+    found: Systems | Products, keys: Sequence[int], options: ChaosOptions
 ) -> Float[np.ndarray, "points 3 systems*trajectories"]:
     """Trajectories that begin beside each system's orbit. One that leaves is begun again; nan if it always leaves."""
     owners = np.repeat(np.arange(len(keys)), options.trajectories)
@@ -252,8 +262,8 @@ def _orbits(
         aside = [2.0 * units(draw_key(key, "begin", number, time), len(many.state)) - 1.0 for key, number in places]
         state = many.state + 0.02 * many.deviation * np.stack(aside, axis=1)
         rate, step = many.rate(), np.full(len(left), _PACE / _BETWEEN)
-        (state,) = solve(rate, state, step, 1, _SETTLE * _BETWEEN)
-        orbits[..., left] = np.stack([state[:3] for state in solve(rate, state, step, options.points, _BETWEEN)])
+        (state,) = orbit_points(rate, state, step, 1, _SETTLE * _BETWEEN)
+        orbits[..., left] = np.stack([state[:3] for state in orbit_points(rate, state, step, options.points, _BETWEEN)])
         left = left[~np.isfinite(orbits[-1][:, left]).all(axis=0)]
         if not len(left):
             break
@@ -274,7 +284,7 @@ def _binned(orbits: Float[np.ndarray, "points 3 lanes"], bins: int) -> Int64[np.
     return np.clip(np.nan_to_num(places), 0, bins - 1).astype(np.int64)
 
 
-def _documents(options: Options) -> Iterator[Drawn]:
+def _documents(options: ChaosOptions) -> Iterator[Drawn]:
     for first in range(0, options.systems, _TOGETHER):
         numbers = range(first, min(first + _TOGETHER, options.systems))
         names = {number: options.names[number % len(options.names)] for number in numbers}
@@ -282,7 +292,7 @@ def _documents(options: Options) -> Iterator[Drawn]:
         yield from _chunk(options, names, keys)
 
 
-def _chunk(options: Options, names: dict[int, str], keys: dict[int, int]) -> Iterator[Drawn]:
+def _chunk(options: ChaosOptions, names: dict[int, str], keys: dict[int, int]) -> Iterator[Drawn]:
     """The documents of some systems, by their numbers, which are solved side by side."""
     trained = list(TRAINED)
 
@@ -328,7 +338,7 @@ def _chunk(options: Options, names: dict[int, str], keys: dict[int, int]) -> Ite
 CHAOS = World(
     "trajectories of random chaotic systems and of skew products of two, quantised (as Panda's, arXiv 2505.13755)",
     "none: it is computed",
-    Options,
+    ChaosOptions,
     vocab=lambda options: options.coordinates * options.bins + 1,
     documents=_documents,
     ranges=lambda options: {

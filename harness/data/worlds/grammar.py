@@ -42,7 +42,7 @@ _TOGETHER = 1 << 16
 
 
 @dataclass(frozen=True)
-class Options:
+class GrammarOptions:
     """The options of the grammar.
 
     Attributes:
@@ -84,7 +84,7 @@ class Grammar(NamedTuple):
 
     bounds: UInt64[np.ndarray, "C V+B+1"]
     following: Int64[np.ndarray, "C V+B"]
-    after: Int64[np.ndarray, "B"]
+    after: Int64[np.ndarray, B]
 
     @property
     def probabilities(self) -> Float[np.ndarray, "C V+B+1"]:
@@ -93,7 +93,7 @@ class Grammar(NamedTuple):
 
 
 @lru_cache(1)
-def make_grammar(options: Options) -> Grammar:
+def make_grammar(options: GrammarOptions) -> Grammar:
     """The grammar of these options.
 
     Contexts of j symbols since a beginning of kind k (0 a document, then types of brackets that have been opened, then
@@ -132,7 +132,7 @@ def make_grammar(options: Options) -> Grammar:
     return Grammar(np.cumsum(weights, axis=1), following, 1 + types + np.arange(types))
 
 
-def _scores(options: Options, length: int, parts: Int64[np.ndarray, "parts"]) -> Int64[np.ndarray, "parts V"]:
+def _scores(options: GrammarOptions, length: int, parts: Int64[np.ndarray, parts]) -> Int64[np.ndarray, "parts V"]:
     """The score of each symbol after a context of `length` symbols: a sum over the suffixes of the context."""
     v, symbols = options.symbols, np.arange(options.symbols)
     whole = length if length == options.order else length + 1  # the kind of beginning counts as one more
@@ -145,7 +145,7 @@ def _scores(options: Options, length: int, parts: Int64[np.ndarray, "parts"]) ->
     return total
 
 
-def visits(grammar: Grammar) -> Float[np.ndarray, "C"]:
+def visits(grammar: Grammar) -> Float[np.ndarray, C]:
     """How often a document is in each context on average: the sum over contexts is its mean length, end included.
 
     A context is entered from those before it, and an opening bracket enters two: the inner phrase, and what follows
@@ -166,7 +166,7 @@ def visits(grammar: Grammar) -> Float[np.ndarray, "C"]:
     return found
 
 
-def entropy(options: Options) -> float:
+def _entropy(options: GrammarOptions) -> float:
     """Nats per token of the stream of documents and their ends: entropy of a document over its mean length."""
     grammar = make_grammar(options)
     p, often = grammar.probabilities, visits(grammar)
@@ -174,7 +174,7 @@ def entropy(options: Options) -> float:
     return float(often @ surprise / often.sum())
 
 
-def log_probability(options: Options, ids: Int64[np.ndarray, "tokens"]) -> float:
+def log_probability(options: GrammarOptions, ids: Int64[np.ndarray, tokens]) -> float:
     """Log probability of a document, its end included, in nats; of ids that no document has it is -inf."""
     grammar, v, types = make_grammar(options), options.symbols, options.brackets
     p, context, stack, total = grammar.probabilities, 0, [], 0.0
@@ -192,14 +192,14 @@ def log_probability(options: Options, ids: Int64[np.ndarray, "tokens"]) -> float
     return total if not stack else -np.inf
 
 
-def _documents(options: Options) -> Iterator[Drawn]:
+def _documents(options: GrammarOptions) -> Iterator[Drawn]:
     keys = words(draw_key("grammar", options.seed, "documents"), options.documents)
     for first in range(0, options.documents, _TOGETHER):
         for number, ids in enumerate(_write(options, keys[first : first + _TOGETHER]), first):
             yield Drawn(str(number), "grammar", ids)
 
 
-def _write(options: Options, keys: UInt64[np.ndarray, "documents"]) -> list[Int64[np.ndarray, "tokens"]]:
+def _write(options: GrammarOptions, keys: UInt64[np.ndarray, documents]) -> list[Int64[np.ndarray, tokens]]:
     """A document for each key, all written at once, symbol by symbol, until the last one has ended."""
     grammar, v, types = make_grammar(options), options.symbols, options.brackets
     live, context, depth = np.arange(len(keys)), np.zeros(len(keys), np.int64), np.zeros(len(keys), np.int64)
@@ -232,10 +232,10 @@ def _write(options: Options, keys: UInt64[np.ndarray, "documents"]) -> list[Int6
 GRAMMAR = World(
     "sentences of a random probabilistic grammar with nested phrases",
     "none: it is computed",
-    Options,
+    GrammarOptions,
     vocab=lambda options: options.symbols + 2 * options.brackets + 1,
     documents=_documents,
-    entropy=entropy,
+    entropy=_entropy,
     ranges=lambda options: {
         "symbols": range(options.symbols),
         "opening": range(options.symbols, options.symbols + options.brackets),

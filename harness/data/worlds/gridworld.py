@@ -28,7 +28,7 @@ _FAR = np.uint8(255)
 
 
 @dataclass(frozen=True)
-class Options:
+class GridworldOptions:
     """The options of the world.
 
     Attributes:
@@ -54,7 +54,7 @@ class Options:
     seed: Annotated[int, Ge(0), Lt(2**31)] = 0
 
 
-def mazes(options: Options, numbers: range) -> Bool[np.ndarray, "maps size size 4"]:
+def mazes(options: GridworldOptions, numbers: range) -> Bool[np.ndarray, "maps size size 4"]:
     """Whether a step to the north, east, south and west is free, in each cell of the mazes of these numbers."""
     n, maps = options.size, len(numbers)
     cells = np.arange(n * n).reshape(n, n)
@@ -106,24 +106,24 @@ def distances(
         reached = after
 
 
-def _documents(options: Options) -> Iterator[Drawn]:
+def _documents(options: GridworldOptions) -> Iterator[Drawn]:
     for first in range(0, options.maps, _TOGETHER):
         numbers = range(first, min(first + _TOGETHER, options.maps))
         for place, ids in enumerate(_walks(options, numbers)):
             yield Drawn(str(numbers[place // options.walks]), options.policy, ids)
 
 
-def _walks(options: Options, numbers: range) -> list[Int64[np.ndarray, "tokens"]]:
+def _walks(options: GridworldOptions, numbers: range) -> list[Int64[np.ndarray, tokens]]:
     """The documents of some mazes, walk after walk."""
     n = options.size
     ways = np.repeat(mazes(options, numbers), options.walks, axis=0)
     walk = np.arange(len(ways))
 
-    def drawn(what: str) -> UInt64[np.ndarray, "walks"]:
+    def drawn(what: str) -> UInt64[np.ndarray, walks]:
         keys = [draw_key("gridworld", options.seed, number, what) for number in numbers]
         return np.concatenate([words(key, options.walks) for key in keys])
 
-    def up_to(what: str, limit: int) -> Int64[np.ndarray, "walks"]:
+    def up_to(what: str, limit: int) -> Int64[np.ndarray, walks]:
         return ((drawn(what) >> np.uint64(32)) * np.uint64(limit) >> np.uint64(32)).astype(np.int64)
 
     start = up_to("start", n * n)
@@ -151,7 +151,7 @@ def _walks(options: Options, numbers: range) -> list[Int64[np.ndarray, "tokens"]
 
 def _expert(
     around: Bool[np.ndarray, "walks 4"], away: UInt8[np.ndarray, "walks size size"], place: Int64[np.ndarray, "walks 2"]
-) -> Int64[np.ndarray, "walks"]:
+) -> Int64[np.ndarray, walks]:
     """The first free step that leads nearer to the goal; north at the goal itself."""
     size, walk = away.shape[1], np.arange(len(place))
     here, nearer = away[walk, place[:, 0], place[:, 1]], np.zeros_like(around)
@@ -163,8 +163,8 @@ def _expert(
 
 
 def _seen(
-    options: Options, around: Bool[np.ndarray, "walks 4"], towards: Int64[np.ndarray, "walks 2"]
-) -> list[Int64[np.ndarray, "walks"]]:
+    options: GridworldOptions, around: Bool[np.ndarray, "walks 4"], towards: Int64[np.ndarray, "walks 2"]
+) -> list[Int64[np.ndarray, walks]]:
     """The ids of an observation: free ways, and the signs of the rows and columns to the goal."""
     signs = 1 + np.sign(towards)
     if options.observations == "fine":
@@ -172,7 +172,7 @@ def _seen(
     return [9 * (around @ (1 << np.arange(4))) + 3 * signs[:, 0] + signs[:, 1]]
 
 
-def _actions(options: Options) -> Int64[np.ndarray, "4"]:
+def _actions(options: GridworldOptions) -> Int64[np.ndarray, 4]:
     """The ids of steps to the north, east, south and west, after those of observations."""
     return (14 if options.observations == "fine" else 144) + np.arange(4)
 
@@ -180,7 +180,7 @@ def _actions(options: Options) -> Int64[np.ndarray, "4"]:
 GRIDWORLD = World(
     "walks of an expert, or of one that errs, through random mazes: observations and actions",
     "none: it is computed",
-    Options,
+    GridworldOptions,
     vocab=lambda options: int(_actions(options)[-1]) + 2,
     documents=_documents,
     ranges=lambda options: {

@@ -1,7 +1,7 @@
 """Small real images as pixels in raster order: from the top, each row from the left.
 
-Colours are made gray by whole-number weights, pixels are averaged in blocks where `shrink` says so, and gray is cut into
-levels, all by integer arithmetic on images that packages ship without loss.
+Colours are made gray by whole-number weights, pixels are averaged in blocks where `shrink` says so, and gray is cut
+into levels, all by integer arithmetic on images that packages ship without loss.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ Gray = Int64[np.ndarray, "rows columns"]
 
 
 @dataclass(frozen=True)
-class Options:
+class ImagesOptions:
     """The options of the world.
 
     Attributes:
@@ -87,7 +87,7 @@ def _gray(image: np.ndarray) -> Gray:
     return whole if whole.ndim == 2 else (whole[..., :3] @ np.array([299, 587, 114])) // 1000
 
 
-def _documents(options: Options) -> Iterator[Drawn]:
+def _documents(options: ImagesOptions) -> Iterator[Drawn]:
     shrink, size = options.shrink, options.size
     for group, source, image, grays in _images(options.part):
         rows, columns = (side // shrink for side in image.shape)
@@ -104,7 +104,7 @@ def _documents(options: Options) -> Iterator[Drawn]:
 IMAGES = World(
     "gray images as pixels: tiles of photographs, or with part=mnist or part=digits handwritten digits",
     "photographs: public domain, CC0 and the like, as scikit-image says; mnist: CC BY-SA 3.0; digits: CC BY 4.0",
-    Options,
+    ImagesOptions,
     vocab=lambda options: options.levels + 1,
     documents=_documents,
     packages=lambda options: (_PACKAGE[options.part],),

@@ -1,10 +1,11 @@
 """Time series: simulated ones with seasons, trends and regimes, and real ones that packages ship.
 
-As in Chronos (Ansari et al. 2024, arXiv 2403.07815), a series is divided by the mean of its absolute values and put into
-bins of equal width, here from -5 to 5; values outside go into the outermost bins. A series far from zero, such as the
-carbon dioxide in the air, then lies in few bins: `scaling=standard` subtracts its mean and divides by its deviation.
+As in Chronos (Ansari et al. 2024, arXiv 2403.07815), a series is divided by the mean of its absolute values and put
+into bins of equal width, here from -5 to 5; values outside go into the outermost bins. A series far from zero, such as
+the carbon dioxide in the air, then lies in few bins: `scaling=standard` subtracts its mean and divides by its
+deviation.
 
-Simulated series are made of sums, products and comparisons only, and their scale is a sum that is rounded once, so that
+Sampled series are made of sums, products and comparisons only, and their scale is a sum that is rounded once, so that
 ids do not depend on the machine. All of a series is used for its scale, also what comes later.
 """
 
@@ -25,11 +26,11 @@ from harness.data.world import Drawn, World
 _LIMIT = 5.0
 # Series that are simulated at once.
 _TOGETHER = 1024
-Simulated = Float[np.ndarray, "series points"]
+Sampled = Float[np.ndarray, "series points"]
 
 
 @dataclass(frozen=True)
-class Options:
+class SeriesOptions:
     """The options of the world.
 
     Attributes:
@@ -49,10 +50,10 @@ class Options:
     seed: Annotated[int, Ge(0), Lt(2**31)] = 0
 
 
-def quantised(values: Float[np.ndarray, "points"], options: Options) -> Int64[np.ndarray, "points"]:
+def quantised(values: Float[np.ndarray, points], options: SeriesOptions) -> Int64[np.ndarray, points]:
     """The bins of a series."""
 
-    def mean(numbers: Float[np.ndarray, "points"]) -> float:
+    def mean(numbers: Float[np.ndarray, points]) -> float:
         return math.fsum(numbers.tolist()) / len(numbers)
 
     if options.scaling == "standard":
@@ -64,7 +65,7 @@ def quantised(values: Float[np.ndarray, "points"], options: Options) -> Int64[np
     return np.clip(places, 0, options.bins - 1).astype(np.int64)
 
 
-def _noise(key: int, count: int, points: int) -> Simulated:
+def _noise(key: int, count: int, points: int) -> Sampled:
     """Noise that remembers: x' = a x + e, with a from 0 to 0.9, and a size of 0.05 to 0.3."""
     memory, size = 0.9 * units(draw_key(key, "memory"), count), 0.05 + 0.25 * units(draw_key(key, "size"), count)
     shocks = normals(draw_key(key, "shocks"), points, count) * size
@@ -74,7 +75,7 @@ def _noise(key: int, count: int, points: int) -> Simulated:
     return values.T
 
 
-def _seasons(key: int, count: int, points: int) -> Simulated:
+def _seasons(key: int, count: int, points: int) -> Sampled:
     """A pattern that repeats, of a period that people have: a random walk around the clock, smoothed."""
     periods = np.array([4, 7, 12, 24, 48, 52, 96])[below(draw_key(key, "period"), 7, count)]
     heights = units(draw_key(key, "heights"), count, 96) - 0.5
@@ -88,14 +89,14 @@ def _seasons(key: int, count: int, points: int) -> Simulated:
     return values * (0.5 + 1.5 * units(draw_key(key, "amplitude"), count))[:, None]
 
 
-def _seasonal(key: int, count: int, points: int) -> Simulated:
+def _seasonal(key: int, count: int, points: int) -> Sampled:
     level = 2.0 * units(draw_key(key, "level"), count)[:, None]
     first, other = (_seasons(draw_key(key, number), count, points) for number in range(2))
     second = below(draw_key(key, "second"), 2, count)[:, None]  # half of them have one pattern only
     return level + first + second * other + _noise(key, count, points)
 
 
-def _trending(key: int, count: int, points: int) -> Simulated:
+def _trending(key: int, count: int, points: int) -> Sampled:
     """A level whose slope changes two times."""
     time = np.arange(points)[None] / float(points)
     values = 2.0 * units(draw_key(key, "level"), count)[:, None] + _noise(key, count, points)
@@ -106,7 +107,7 @@ def _trending(key: int, count: int, points: int) -> Simulated:
     return values
 
 
-def _switching(key: int, count: int, points: int) -> Simulated:
+def _switching(key: int, count: int, points: int) -> Sampled:
     """Two to four regimes, each with a mean and a scatter of its own, which last for 20 to 100 points on average."""
     regimes = 2 + below(draw_key(key, "regimes"), 3, count)
     means = 4.0 * units(draw_key(key, "means"), count, 4) - 1.0
@@ -121,36 +122,36 @@ def _switching(key: int, count: int, points: int) -> Simulated:
     return values.T
 
 
-def _walking(key: int, count: int, points: int) -> Simulated:
+def _walking(key: int, count: int, points: int) -> Sampled:
     """A random walk with drift, from a level away from zero."""
     size, drift = (units(draw_key(key, what), count)[:, None] for what in ("size", "drift"))
     shocks = normals(draw_key(key, "shocks"), count, points) * (0.02 + 0.1 * size) + 0.01 * (drift - 0.5)
     return 1.0 + np.add.accumulate(shocks, axis=1)
 
 
-KINDS: Mapping[str, Callable[[int, int, int], Simulated]] = {
+SIMULATED: Mapping[str, Callable[[int, int, int], Sampled]] = {
     "seasonal": _seasonal, "trending": _trending, "switching": _switching, "walking": _walking,
 }  # fmt: skip
 
 
-def _simulated(options: Options) -> Iterator[tuple[str, str, Float[np.ndarray, "points"]]]:
-    names = list(KINDS)
+def _simulated(options: SeriesOptions) -> Iterator[tuple[str, str, Float[np.ndarray, points]]]:
+    names = list(SIMULATED)
     for first in range(0, options.series, _TOGETHER):
         drawn = [
             simulate(draw_key("series", options.seed, first, name), _TOGETHER // len(names), options.points)
-            for name, simulate in KINDS.items()
+            for name, simulate in SIMULATED.items()
         ]
         for number in range(first, min(first + _TOGETHER, options.series)):
             row, place = divmod(number - first, len(names))
             yield f"{names[place]}/{number}", names[place], drawn[place][row]
 
 
-def _real() -> Iterator[tuple[str, str, Float[np.ndarray, "points"]]]:
+def _real() -> Iterator[tuple[str, str, Float[np.ndarray, points]]]:
     """The name, the collection and the values of real series, without their gaps.
 
-    They are statsmodels' (carbon dioxide in the air, sea temperature, sunspots, the Nile, economies of the United States,
-    Denmark and Germany, births in 200 countries) and matplotlib's samples (stock prices, an electroencephalogram, the
-    potential of a nerve cell's membrane).
+    They are statsmodels' (carbon dioxide in the air, sea temperature, sunspots, the Nile, economies of three countries,
+    births in 200) and matplotlib's samples (stock prices, an electroencephalogram, the potential of the membrane of a
+    nerve cell).
     """
     from matplotlib.cbook import get_sample_data
     from statsmodels import datasets
@@ -180,7 +181,7 @@ def _real() -> Iterator[tuple[str, str, Float[np.ndarray, "points"]]]:
     yield "membrane/0", "membrane", np.fromfile(get_sample_data("membrane.dat", asfileobj=False), "<f4").astype(float)
 
 
-def _documents(options: Options) -> Iterator[Drawn]:
+def _documents(options: SeriesOptions) -> Iterator[Drawn]:
     if options.part == "simulated":
         for group, source, values in _simulated(options):
             yield Drawn(group, source, quantised(values, options))
@@ -194,9 +195,9 @@ def _documents(options: Options) -> Iterator[Drawn]:
 
 
 SERIES = World(
-    "time series, scaled by their mean and quantised (as Chronos's): simulated ones, or with part=real those of packages",
+    "time series, scaled and quantised as Chronos's: simulated ones, or with part=real those that packages ship",
     "simulated: none; real: public domain, and terms of the World Bank and of Yahoo Finance",
-    Options,
+    SeriesOptions,
     vocab=lambda options: options.bins + 1,
     documents=_documents,
     packages=lambda options: ("matplotlib", "statsmodels") if options.part == "real" else (),
