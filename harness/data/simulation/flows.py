@@ -7,15 +7,13 @@ such as a sine, a sum along an axis or a product of matrices, which machines rou
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import cached_property
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 
 FlowState = Float[np.ndarray, "dim lanes"]
 FlowRate = Callable[[FlowState], FlowState]
-# A term is a product of coordinates: () is 1, (0, 2) is x z.
-Term = tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -23,43 +21,65 @@ class Polynomial:
     """A flow whose rates are polynomials, with other coefficients in each lane.
 
     Attributes:
-        terms: the products of coordinates that occur.
-        coefficients: that of each coordinate's rate and each term.
+        factors: the coordinates that a term is the product of, counted from 1; 0 stands for the number 1.
+        coefficients: that of each coordinate's rate and each term. The number of terms is a power of two.
     """
 
-    terms: tuple[Term, ...]
+    factors: Int64[np.ndarray, "terms degree"]
     coefficients: Float[np.ndarray, "dim terms lanes"]
 
     def __call__(self, state: FlowState) -> FlowState:
         """The rates of change."""
-        products, total = {}, np.zeros_like(state)
-        for number, term in enumerate(self.terms):
-            total += self.coefficients[:, number] * _product(state, term, products)
-        return total
+        return self._summed(_product(_with_one(state, 1.0), self.factors))
 
-    def tangent(self, state: FlowState, vectors: Float[np.ndarray, "vectors dim lanes"]) -> np.ndarray:
-        """The Jacobian times each vector, `[vectors, dim, lanes]`."""
-        products, total = {}, np.zeros_like(vectors)
-        for number, term in enumerate(self.terms):
-            for place, coordinate in enumerate(term):
-                rest = _product(state, term[:place] + term[place + 1 :], products)
-                total += self.coefficients[:, number] * rest * vectors[:, coordinate, None]
-        return total
+    def tangent(
+        self, state: FlowState, vectors: Float[np.ndarray, "vectors dim lanes"]
+    ) -> Float[np.ndarray, "vectors dim lanes"]:
+        """The Jacobian times each vector, by the rule of products."""
+        values, changes = _with_one(state, 1.0), [_with_one(vector, 0.0) for vector in vectors]
+        turned = [np.roll(self.factors, -place, axis=1) for place in range(self.factors.shape[1])]
+        others = [_product(values, factors[:, 1:]) for factors in turned]
+        result = np.empty_like(vectors)
+        for number, change in enumerate(changes):
+            total = others[0] * change[turned[0][:, 0]]
+            for factors, other in zip(turned[1:], others[1:], strict=True):
+                total += other * change[factors[:, 0]]
+            result[number] = self._summed(total)
+        return result
 
-    def select(self, lanes: np.ndarray) -> "Polynomial":
+    def _summed(self, terms: Float[np.ndarray, "terms lanes"]) -> FlowState:
+        """The terms times their coefficients, added in pairs, and the sums again in pairs."""
+        values = np.multiply(self.coefficients, terms, out=self._scratch)
+        while (half := values.shape[1] // 2) > 0:
+            values = np.add(values[:, :half], values[:, half:], out=values[:, :half])
+        return values[:, 0].copy()
+
+    @cached_property
+    def _scratch(self) -> Float[np.ndarray, "dim terms lanes"]:
+        """Memory that is used again: the system takes as long to give and take back large arrays as they are used."""
+        return np.empty_like(self.coefficients)
+
+    def select(self, lanes: Int64[np.ndarray, "chosen"]) -> "Polynomial":
         """The flow in some of the lanes."""
-        return Polynomial(self.terms, self.coefficients[:, :, lanes])
+        return Polynomial(self.factors, self.coefficients[:, :, lanes])
 
     def scaled(self, factor: Float[np.ndarray, "lanes"]) -> "Polynomial":
         """The same orbits at another pace: all rates times a factor of the lane."""
-        return Polynomial(self.terms, self.coefficients * factor)
+        return Polynomial(self.factors, self.coefficients * factor)
 
 
-def _product(state: FlowState, term: Term, products: dict[Term, Any]) -> Any:
-    """The product of the coordinates of a term; `products` keeps those that longer terms begin with."""
-    if term not in products:
-        products[term] = _product(state, term[:-1], products) * state[term[-1]] if term else np.ones_like(state[0])
-    return products[term]
+def _with_one(state: FlowState, one: float) -> Float[np.ndarray, "dim+1 lanes"]:
+    """The state below a row that holds what stands for the number 1."""
+    rows = np.empty((len(state) + 1, state.shape[1]))
+    rows[0], rows[1:] = one, state
+    return rows
+
+
+def _product(rows: np.ndarray, factors: Int64[np.ndarray, "terms degree"]) -> Float[np.ndarray, "terms lanes"]:
+    product = rows[factors[:, 0]]
+    for place in range(1, factors.shape[1]):
+        product *= rows[factors[:, place]]
+    return product
 
 
 def polynomial(lanes: Sequence[Sequence[Mapping[str, float]]], names: str = "xyz") -> Polynomial:
@@ -70,12 +90,17 @@ def polynomial(lanes: Sequence[Sequence[Mapping[str, float]]], names: str = "xyz
         names: the letters of the coordinates.
     """
     texts = sorted({"".join(sorted(term)) for lane in lanes for row in lane for term in row})
-    coefficients = np.zeros((len(names), len(texts), len(lanes)))
+    degree = max(2, *map(len, texts))
+    whole = 1 << (len(texts) - 1).bit_length()
+    factors = np.zeros((whole, degree), np.int64)
+    for number, text in enumerate(texts):
+        factors[number, : len(text)] = [1 + names.index(letter) for letter in text]
+    coefficients = np.zeros((len(names), whole, len(lanes)))
     for lane, system in enumerate(lanes):
         for row, rates in enumerate(system):
             for term, value in rates.items():
                 coefficients[row, texts.index("".join(sorted(term))), lane] += value
-    return Polynomial(tuple(tuple(names.index(letter) for letter in text) for text in texts), coefficients)
+    return Polynomial(factors, coefficients)
 
 
 def runge_kutta(rate: FlowRate, state: FlowState, step: Float[np.ndarray, "lanes"]) -> FlowState:

@@ -47,9 +47,9 @@ _PACE, _BETWEEN = 0.25, 4
 _CHAOTIC = 0.006
 # In attempt k coefficients are drawn from this share of the wanted range about their values, at last the values
 # themselves; the attempts of a round are made side by side. Couplings are made weaker likewise, down to none.
-_SHARES = (1.0, 1.0, 0.8, 0.6, 0.4, 0.3, 0.2, 0.1, 0.05, 0.0)
-_ROUNDS = ((0, 1), (2, 3, 4, 5, 6, 7, 8, 9))
-# Steps in which an orbit must stay within so many standard deviations; coordinates are binned within fewer.
+_SHARES = (1.0, 1.0, 0.8, 0.6, 0.4, 0.3, 0.2, 0.1, 0.05, 0.02, 0.0)
+_ROUNDS = ((0, 1), (2, 3, 4, 5, 6, 7, 8, 9, 10))
+# Steps in which a driven orbit must stay within so many standard deviations; coordinates are binned within fewer.
 _PROVED = 3000
 _BOUND, _BINNED = 30.0, 3.0
 # Points that a trajectory runs before it is written. It begins within a fiftieth of a standard deviation of its
@@ -168,14 +168,15 @@ def find_systems(kinds: Sequence[str], keys: Sequence[int], spread: float) -> Sy
     def attempt(lanes: Int64[np.ndarray, lanes], tries: Int64[np.ndarray, lanes]) -> tuple[Systems, np.ndarray]:
         drawn = [2.0 * units(draw_key(keys[lane], time), *shape) - 1.0 for lane, time in zip(lanes, tries, strict=True)]
         changed = 1.0 + spread * np.take(_SHARES, tries) * np.stack(drawn, axis=-1)
-        flow = Polynomial(_EQUATIONS.terms, _EQUATIONS.select(numbers[lanes]).coefficients * changed)
+        flow = Polynomial(_EQUATIONS.factors, _EQUATIONS.select(numbers[lanes]).coefficients * changed)
         state, mean, deviation, speed = _measure(flow, start[:, lanes], step[lanes])
         flow = flow.scaled(1.0 / speed)
-        exponents, state = lyapunov(flow, state, np.full(len(lanes), _PACE / 3), 3200, 1, settle=800)
-        # Some orbits look chaotic for a while and then leave.
-        (later,) = orbit_points(flow, state, np.full(len(lanes), _PACE / _BETWEEN), 1, _PROVED)
-        good = (exponents[0] * _PACE > _CHAOTIC) & _bounded(later, mean, deviation)
-        return Systems(flow, state, mean, deviation, exponents[0]), good
+        # Twice, because some orbits are chaotic for a while before they become periodic.
+        pace = np.full(len(lanes), _PACE / 3)
+        (early,), state = lyapunov(flow, state, pace, 1000, 1, settle=400)
+        (late,), state = lyapunov(flow, state, pace, 2000, 1, settle=200)
+        good = (np.minimum(early, late) * _PACE > _CHAOTIC) & _bounded(state, mean, deviation)
+        return Systems(flow, state, mean, deviation, late), good
 
     return _attempted(attempt, len(kinds))
 
@@ -221,7 +222,7 @@ def _joined(parts: list[Any]) -> Any:
     if isinstance(first, np.ndarray):
         return np.concatenate(parts, axis=-1)
     if isinstance(first, Polynomial):
-        return Polynomial(first.terms, _joined([part.coefficients for part in parts]))
+        return Polynomial(first.factors, _joined([part.coefficients for part in parts]))
     return type(first)(*(_joined(list(each)) for each in zip(*parts, strict=True)))
 
 

@@ -19,6 +19,7 @@ of them has a lower loss, little by little.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from decimal import Decimal
@@ -28,7 +29,7 @@ from typing import Annotated, NamedTuple
 import numpy as np
 from annotated_types import Ge, Le, Lt
 from jaxtyping import Float, Int64, UInt64
-from scipy.sparse import csr_array
+from scipy.special import xlogy
 
 from harness.data.permutation import mix
 from harness.data.simulation.draws import draw_key, each_word, words
@@ -49,8 +50,9 @@ class GrammarOptions:
         symbols: the number of ordinary symbols.
         order: how many symbols a context has.
         zipf: the exponent of the probabilities of symbols by their rank.
-        length: the mean number of symbols that a phrase writes itself, about.
-        nesting: the mean number of phrases right inside a phrase, about.
+        length: the mean number of symbols of a phrase without those inside it, but with the bracket or the end that
+            closes it. A document has length / (1 - nesting) on average.
+        nesting: the mean number of phrases right inside a phrase.
         brackets: the number of types of brackets.
         documents: how many documents there are; a larger corpus begins with those of a smaller one.
         seed: another grammar.
@@ -59,7 +61,7 @@ class GrammarOptions:
     symbols: Annotated[int, Ge(2), Le(4096)] = 64
     order: Annotated[int, Ge(1), Le(6)] = 2
     zipf: Annotated[float, Ge(0), Le(8)] = 1.5
-    length: Annotated[int, Ge(2), Le(1000)] = 16
+    length: Annotated[int, Ge(4), Le(1000)] = 16
     nesting: Annotated[float, Ge(0), Lt(1)] = 0.5
     brackets: Annotated[int, Ge(1), Le(64)] = 4
     documents: Annotated[int, Ge(2), Le(10_000_000)] = 100_000
@@ -109,13 +111,14 @@ def make_grammar(options: GrammarOptions) -> Grammar:
         total += parts
     ranks = np.argsort(np.argsort(-np.concatenate(scores), axis=1, kind="stable"), axis=1, kind="stable")
 
-    one = _WHOLE // options.length
-    opening = int(one * Decimal(str(options.nesting))) // types
+    nesting = Decimal(str(options.nesting))
+    closing = int(_WHOLE / (options.length - 1 - nesting))
+    opening = int(_WHOLE * nesting / options.length) // types
     weights = np.full((total, v + types + 1), opening, np.uint64)
-    weights[:, -1] = one
+    weights[:, -1] = closing
     weights[:kinds, -1] = 0  # no phrase ends where it begins or goes on
     zipf = [Decimal(rank) ** -Decimal(str(options.zipf)) for rank in range(1, v + 1)]
-    for rows, ending in ((slice(0, kinds), 0), (slice(kinds, None), one)):
+    for rows, ending in ((slice(0, kinds), 0), (slice(kinds, None), closing)):
         rest = _WHOLE - ending - opening * types
         shares = np.array([int(rest * share / sum(zipf)) for share in zipf], np.uint64)
         shares[0] += np.uint64(rest - int(shares.sum()))
@@ -145,45 +148,47 @@ def _scores(options: GrammarOptions, length: int, parts: Int64[np.ndarray, parts
     return total
 
 
-def visits(grammar: Grammar) -> Float[np.ndarray, C]:
-    """How often a document is in each context on average: the sum over contexts is its mean length, end included.
+def mean_length(options: GrammarOptions) -> float:
+    """The mean number of symbols of a document, its end included."""
+    beginnings, others = _visits(make_grammar(options))
+    return beginnings + others
 
-    A context is entered from those before it, and an opening bracket enters two: the inner phrase, and what follows
-    it. So the visits n solve n = first + n A, which is iterated.
+
+def _visits(grammar: Grammar) -> tuple[float, float]:
+    """How often a document is in a context where a phrase begins or goes on, and in another one, on average.
+
+    With o and e the probabilities of a bracket and of an end, n of the first and m of the second have x = o (n + m)
+    inner phrases, of which each begins twice, n = 1 + 2 x, and all end, e m = 1 + x.
     """
-    contexts, types = len(grammar.following), len(grammar.after)
-    p = grammar.probabilities
-    targets = np.concatenate([grammar.following, np.broadcast_to(grammar.after, (contexts, types))], axis=1)
-    rates = np.concatenate([p[:, :-1], p[:, -1 - types : -1]], axis=1)
-    rows = np.repeat(np.arange(contexts), targets.shape[1])
-    entered = csr_array((rates.ravel(), (targets.ravel(), rows)), shape=(contexts, contexts))
-    first = np.zeros(contexts)
-    first[0] = 1.0
-    found, added = first, first
-    while added.sum() > 1e-15 * found.sum():
-        added = entered @ added
-        found = found + added
-    return found
+    p, types = grammar.probabilities, len(grammar.after)
+    opening, ending = float(p[0, -1 - types : -1].sum()), float(p[-1, -1])
+    inner = opening * (1 + 1 / ending) / (1 - 2 * opening - opening / ending)
+    return 1 + 2 * inner, (1 + inner) / ending
 
 
 def _entropy(options: GrammarOptions) -> float:
-    """Nats per token of the stream of documents and their ends: entropy of a document over its mean length."""
+    """Nats per token of the stream of documents and their ends: entropy of a document over its mean length.
+
+    Contexts differ in which symbols are probable, but not in how probable these are: there are two entropies only.
+    """
     grammar = make_grammar(options)
-    p, often = grammar.probabilities, visits(grammar)
-    surprise = -np.sum(p * np.log(p, out=np.zeros_like(p), where=p > 0), axis=1)
-    return float(often @ surprise / often.sum())
+    beginnings, others = _visits(grammar)
+    at_beginning, elsewhere = (float(-np.sum(xlogy(p, p))) for p in grammar.probabilities[[0, -1]])
+    return (beginnings * at_beginning + others * elsewhere) / (beginnings + others)
 
 
 def log_probability(options: GrammarOptions, ids: Int64[np.ndarray, tokens]) -> float:
     """Log probability of a document, its end included, in nats; of ids that no document has it is -inf."""
     grammar, v, types = make_grammar(options), options.symbols, options.brackets
-    p, context, stack, total = grammar.probabilities, 0, [], 0.0
+    context, stack, total = 0, [], 0.0
     for token in [*(int(token) for token in ids), v + 2 * types]:
         symbol = min(token, v + types)
         if symbol == v + types and (stack.pop() if stack else 2 * types) != token - v:
             return -np.inf
-        with np.errstate(divide="ignore"):
-            total += float(np.log(p[context, symbol]))
+        part = int(grammar.bounds[context, symbol]) - (int(grammar.bounds[context, symbol - 1]) if symbol else 0)
+        if not part:
+            return -np.inf
+        total += math.log(part / _WHOLE)
         if token < v + types:
             context = int(grammar.following[context, token])
             stack += [token - v + types] if token >= v else []

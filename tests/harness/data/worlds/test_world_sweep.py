@@ -1,0 +1,65 @@
+"""Sweeps over token worlds from the spec to the table: planned without being prepared, trained, mixed, refused."""
+
+import json
+import math
+
+import pandas as pd
+import pytest
+
+from harness.data.world import parse_world
+from harness.record.table import runs_table
+
+SPEC = """
+name: worlds
+defaults: {context: 32, batch: 8, width: 16, depth: 1, heads: 2, tokenizer: "symbols:73", probe_windows: 64}
+blocks:
+  - name: grammar
+    defaults: {tokens: 50000, lr: 0.01, domain: "grammar:documents=3000"}
+  - name: others
+    defaults: {tokens: 4000}
+    grid:
+      domain:
+        - "chaos:kinds=single,systems=4,trajectories=4,points=128,bins=24"
+        - {"arithmetic:documents=400": 0.5, "gridworld:maps=40,observations=fine": 0.5}
+"""
+
+
+@pytest.fixture(scope="module")
+def spec(tmp_path_factory):
+    path = tmp_path_factory.mktemp("worlds") / "worlds.yaml"
+    path.write_text(SPEC)
+    return path
+
+
+@pytest.mark.usefixtures("hurried")
+def test_worlds_train_like_any_corpus(spec, isogap, tmp_path):
+    ended = isogap("run", spec, "--out", tmp_path / "out", "--cache", tmp_path / "cache")
+    assert ended.status == 0, ended.out + ended.err
+    runs = runs_table(tmp_path / "out")
+    assert (runs["status"] == "done").all() and len(runs) == 3
+    assert (runs["contamination"] < 0.01).all()
+    # Above the entropy of the stream, and below that of a model that knows nothing but the vocabulary.
+    world, options = parse_world("grammar:documents=3000")
+    loss = runs.loc[runs["domain"].str.startswith("grammar"), "heldout_loss"].item()
+    assert world.entropy(options) < loss < math.log(73) - 0.3
+    assert (runs["heldout_loss"] < math.log(73)).all()
+    # A symbol counts as one byte.
+    assert runs["bytes_per_token"].between(0.9, 1).all()
+    facts = json.loads((tmp_path / "out" / "environment.json").read_text())
+    assert len({hashes["corpus"] for hashes in facts["data"].values()}) == 4
+
+
+def test_a_plan_needs_no_documents(spec, isogap, tmp_path):
+    planned = isogap("plan", spec, "--no-calibrate", "--cache", tmp_path, "--json")
+    assert planned.status == 0
+    cells = pd.DataFrame(json.loads(planned.out)["cells"])
+    assert len(cells) == 3 and not list(tmp_path.glob("corpora/*"))
+
+
+def test_a_vocabulary_that_is_too_small_is_the_reason_of_a_failed_run(spec, isogap, tmp_path):
+    small = tmp_path / "small.yaml"
+    small.write_text(SPEC.replace("symbols:73", "symbols:72"))
+    ended = isogap("run", small, "--out", tmp_path / "out", "--cache", tmp_path / "cache", "--max-minutes", 1)
+    assert ended.status == 3
+    reasons = runs_table(tmp_path / "out")["reason"].tolist()
+    assert sum("symbols:73 or more for grammar:documents=3000" in reason for reason in reasons) == 2
