@@ -16,7 +16,7 @@ from sweeps.rules import MOST_SYMBOLS, vocab_of
 # Small domains of every world, and the package whose data they are.
 SMALL = {
     "arithmetic:documents=300": None,
-    "chaos:systems=3,trajectories=2,points=32,bins=16": None,
+    "chaos:kinds=single,systems=2,trajectories=2,points=32,bins=16": None,
     "grammar:documents=300": None,
     "gridworld:maps=20,walks=3,size=4": None,
     "images:part=digits": "sklearn",
@@ -170,7 +170,7 @@ def test_other_options_are_another_corpus():
     [
         ("grammar:documents=50", "grammar:documents=70"),
         ("arithmetic:documents=50", "arithmetic:documents=70"),
-        ("chaos:systems=2,points=16,trajectories=2", "chaos:systems=5,points=16,trajectories=2"),
+        ("chaos:kinds=single,systems=2,points=16", "chaos:kinds=single,systems=5,points=16"),
         ("gridworld:maps=4", "gridworld:maps=6"),
         ("series:series=6", "series:series=9"),
     ],

@@ -3,11 +3,11 @@
 import json
 import math
 
-import pandas as pd
 import pytest
 
 from harness.data.world import parse_world
 from harness.record.table import runs_table
+from sweeps.grid import load
 
 SPEC = """
 name: worlds
@@ -49,17 +49,18 @@ def test_worlds_train_like_any_corpus(spec, isogap, tmp_path):
     assert len({hashes["corpus"] for hashes in facts["data"].values()}) == 4
 
 
-def test_a_plan_needs_no_documents(spec, isogap, tmp_path):
-    planned = isogap("plan", spec, "--no-calibrate", "--cache", tmp_path, "--json")
-    assert planned.status == 0
-    cells = pd.DataFrame(json.loads(planned.out)["cells"])
-    assert len(cells) == 3 and not list(tmp_path.glob("corpora/*"))
+def test_the_sizes_of_models_are_known_from_the_spec_alone(spec):
+    sweep = load(str(spec))
+    assert [config.model.vocab for config in sweep.configs] == [73] * 3
+    assert sweep.configs[2].data.parts == (
+        (0.5, "arithmetic:documents=400"), (0.5, "gridworld:maps=40,observations=fine"),
+    )  # fmt: skip
 
 
-def test_a_vocabulary_that_is_too_small_is_the_reason_of_a_failed_run(spec, isogap, tmp_path):
-    small = tmp_path / "small.yaml"
-    small.write_text(SPEC.replace("symbols:73", "symbols:72"))
-    ended = isogap("run", small, "--out", tmp_path / "out", "--cache", tmp_path / "cache", "--max-minutes", 1)
+def test_a_vocabulary_that_is_too_small_is_the_reason_of_a_failed_run(isogap, tmp_path):
+    spec = tmp_path / "small.yaml"
+    spec.write_text(SPEC.partition("  - name: others")[0].replace("symbols:73", "symbols:72"))
+    ended = isogap("run", spec, "--out", tmp_path / "out", "--cache", tmp_path / "cache")
     assert ended.status == 3
-    reasons = runs_table(tmp_path / "out")["reason"].tolist()
-    assert sum("symbols:73 or more for grammar:documents=3000" in reason for reason in reasons) == 2
+    (reason,) = runs_table(tmp_path / "out")["reason"]
+    assert "expected symbols:73 or more for grammar:documents=3000" in reason
