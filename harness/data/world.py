@@ -9,8 +9,6 @@ Unified Ideographs. These have no upper and lower case, no composed forms and no
 reads text makes two of them equal or drops one.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import functools
 import importlib
@@ -34,7 +32,7 @@ class Drawn(NamedTuple):
 
     group: str
     source: str
-    ids: Int[np.ndarray, tokens]
+    ids: Int[np.ndarray, "tokens"]
 
 
 class Question(NamedTuple):
@@ -48,11 +46,11 @@ class Question(NamedTuple):
         right: whether a completion answers it, from the completion's ids, which may go on after the answer.
     """
 
-    prompt: Int[np.ndarray, prompt]
-    answer: Int[np.ndarray, answer]
+    prompt: Int[np.ndarray, "prompt"]
+    answer: Int[np.ndarray, "answer"]
     level: int
     group: str
-    right: Callable[[Int[np.ndarray, completion]], bool]
+    right: Callable[[Int[np.ndarray, "completion"]], bool]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -142,7 +140,7 @@ def spelling(name: str) -> str:
     return f"{name}:{','.join(f'{field.name}={field.default}' for field in fields)}"
 
 
-def ids_to_text(ids: Int[np.ndarray, tokens]) -> str:
+def ids_to_text(ids: Int[np.ndarray, "tokens"]) -> str:
     """The text in which a document stands for its ids, one character for each.
 
     Raises ValueError for ids below 0 or above 20,990.
@@ -152,6 +150,6 @@ def ids_to_text(ids: Int[np.ndarray, tokens]) -> str:
     return (np.asarray(ids) + _FIRST).astype("<u2").tobytes().decode("utf-16-le")
 
 
-def text_to_ids(text: str) -> UInt32[np.ndarray, tokens]:
+def text_to_ids(text: str) -> UInt32[np.ndarray, "tokens"]:
     """The ids of a text, the inverse of `ids_to_text`; any other character has an id above all that can be written."""
     return np.frombuffer(text.encode("utf-32-le"), "<u4").astype(np.uint32) - np.uint32(_FIRST)

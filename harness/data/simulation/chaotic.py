@@ -26,7 +26,7 @@ class Kind(NamedTuple):
     step: float
 
 
-SPROTT: Mapping[str, Kind] = {
+SPROTT: dict[str, Kind] = {
     name: Kind(equations, start, 0.05)
     for name, equations, start in (
         ("sprott_b", ({"yz": 1}, {"x": 1, "y": -1}, {"": 1, "xy": -1}), (0.05, 0.05, 0.05)),
@@ -47,7 +47,7 @@ SPROTT: Mapping[str, Kind] = {
     )
 }
 
-TRAINED: Mapping[str, Kind] = SPROTT | {
+TRAINED: dict[str, Kind] = SPROTT | {
     "arneodo": Kind(({"y": 1}, {"z": 1}, {"x": 5.5, "y": -3.5, "z": -1, "xxx": -1}), (0.2, 0.2, -0.75), 0.02),
     "burke_shaw": Kind(({"x": -10, "y": -10}, {"y": -1, "xz": -10}, {"xy": 10, "": 4.272}), (0.6, 0, 0), 0.005),
     "dadras": Kind(({"y": 1, "x": -3, "yz": 2.7}, {"y": 1.7, "xz": -1, "z": 1}, {"xy": 2, "z": -9}), (1, 1, 0), 0.01),
@@ -76,7 +76,7 @@ TRAINED: Mapping[str, Kind] = SPROTT | {
 }  # fmt: skip
 
 # Kinds that no model of `chaos` is trained on unless they are asked for.
-HELD: Mapping[str, Kind] = {
+HELD: dict[str, Kind] = {
     "chen": Kind(({"y": 35, "x": -35}, {"x": -7, "xz": -1, "y": 28}, {"xy": 1, "z": -3}), (1, 2, 20), 0.004),
     "halvorsen": Kind(
         (

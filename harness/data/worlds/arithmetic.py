@@ -7,8 +7,6 @@
 Without steps it is 34+78=112. The larger number of a difference comes first.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,7 +16,7 @@ from typing import Annotated
 
 import numpy as np
 from annotated_types import Ge, Le, Lt
-from jaxtyping import Float, Int, Int64
+from jaxtyping import Int, Int64
 
 from harness.data.simulation.draws import below, draw_key
 from harness.data.world import Drawn, Question, World
@@ -71,17 +69,17 @@ def written_work(first: int, operator: str, second: int) -> str:
     return "".join(steps)
 
 
-def to_ids(text: str) -> Int64[np.ndarray, tokens]:
+def to_ids(text: str) -> Int64[np.ndarray, "tokens"]:
     """The ids of a text of `CHARACTERS`."""
     return _IDS[np.frombuffer(text.encode(), np.uint8)]
 
 
-def to_text(ids: Int[np.ndarray, tokens]) -> str:
+def to_text(ids: Int[np.ndarray, "tokens"]) -> str:
     """The text of ids, with a full stop for the end of a document and for ids that the world does not have."""
     return "".join(CHARACTERS[i] if 0 <= i < len(CHARACTERS) else "." for i in np.asarray(ids).tolist())
 
 
-def is_right(completion: Int[np.ndarray, tokens], answer: int, steps: bool) -> bool:
+def is_right(completion: Int[np.ndarray, "tokens"], answer: int, steps: bool) -> bool:
     """Whether a completion of a question ends in its answer: the number after the sign =, if steps come before it.
 
     What follows the number, an end of the document or anything that is no digit, is not looked at.
@@ -127,7 +125,7 @@ def _questions(options: ArithmeticOptions, seed: int) -> Iterator[Question]:
     for first, operator, second in _problems(options, f"questions {seed}"):
         answer = _result(first, operator, second)
 
-        def right(completion: Int[np.ndarray, completion], answer: int = answer) -> bool:
+        def right(completion: Int[np.ndarray, "completion"], answer: int = answer) -> bool:
             return is_right(completion, answer, options.steps)
 
         prompt = f"{first}{operator}{second}{':' if options.steps else '='}"
@@ -186,9 +184,9 @@ def _mean_length(operator: str, n: int, m: int, steps: bool) -> float:
     return fixed + written
 
 
-def _mean_digits(first: Int64[np.ndarray, numbers], low: int, high: int) -> float:
+def _mean_digits(first: Int64[np.ndarray, "numbers"], low: int, high: int) -> float:
     """The mean number of digits of a product of one of these numbers and a whole number from low to high."""
-    total: Float[np.ndarray, numbers] = np.ones(len(first))
+    total = np.ones(len(first))
     for place in range(1, len(str(int(first[-1]) * high))):
         # Products of 10^place or more need a factor of at least 10^place / number.
         needed = np.where(first == 0, high + 1, -(-(10**place) // np.maximum(first, 1)))

@@ -18,8 +18,6 @@ the same on machines that follow it, although chaos would make the last digit ma
 ids differ, and with them the hash of the corpus.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, NamedTuple
@@ -115,9 +113,9 @@ class Systems(NamedTuple):
     state: FlowState
     mean: FlowState
     deviation: FlowState
-    exponent: Float[np.ndarray, lanes]
+    exponent: Float[np.ndarray, "lanes"]
 
-    def select(self, lanes: Int64[np.ndarray, chosen]) -> Systems:
+    def select(self, lanes: Int64[np.ndarray, "chosen"]) -> "Systems":
         """Some of the lanes."""
         return Systems(self.flow.select(lanes), *(part[..., lanes] for part in self[1:]))
 
@@ -139,11 +137,11 @@ class Products(NamedTuple):
     response: Systems
     driver: Systems
     gain: Float[np.ndarray, "3 lanes"]
-    pace: Float[np.ndarray, lanes]
+    pace: Float[np.ndarray, "lanes"]
     state: Float[np.ndarray, "6 lanes"]
     deviation: Float[np.ndarray, "6 lanes"]
 
-    def select(self, lanes: Int64[np.ndarray, chosen]) -> Products:
+    def select(self, lanes: Int64[np.ndarray, "chosen"]) -> "Products":
         """Some of the lanes."""
         parts = (part[..., lanes] for part in self[2:])
         return Products(self.response.select(lanes), self.driver.select(lanes), *parts)
@@ -165,7 +163,7 @@ def find_systems(kinds: Sequence[str], keys: Sequence[int], spread: float) -> Sy
     step = np.array([_KINDS[name].step for name in kinds])
     shape = _EQUATIONS.coefficients.shape[:2]
 
-    def attempt(lanes: Int64[np.ndarray, lanes], tries: Int64[np.ndarray, lanes]) -> tuple[Systems, np.ndarray]:
+    def attempt(lanes: Int64[np.ndarray, "lanes"], tries: Int64[np.ndarray, "lanes"]) -> tuple[Systems, np.ndarray]:
         drawn = [2.0 * units(draw_key(keys[lane], time), *shape) - 1.0 for lane, time in zip(lanes, tries, strict=True)]
         changed = 1.0 + spread * np.take(_SHARES, tries) * np.stack(drawn, axis=-1)
         flow = Polynomial(_EQUATIONS.factors, _EQUATIONS.select(numbers[lanes]).coefficients * changed)
@@ -185,7 +183,7 @@ def couple(response: Systems, driver: Systems, keys: Sequence[int]) -> Products:
     """The skew products of systems, a lane each, with couplings from 0.1 to 0.6 that the keys draw."""
     coupling = np.array([0.1 + 0.5 * float(units(draw_key(key, "coupling"), 1)[0]) for key in keys])
 
-    def attempt(lanes: Int64[np.ndarray, lanes], tries: Int64[np.ndarray, lanes]) -> tuple[Products, np.ndarray]:
+    def attempt(lanes: Int64[np.ndarray, "lanes"], tries: Int64[np.ndarray, "lanes"]) -> tuple[Products, np.ndarray]:
         one, other = response.select(lanes), driver.select(lanes)
         gain = coupling[lanes] * np.take(_SHARES, tries) * one.deviation / other.deviation
         state = np.concatenate([one.state, other.state])
@@ -200,7 +198,7 @@ def couple(response: Systems, driver: Systems, keys: Sequence[int]) -> Products:
     return _attempted(attempt, len(keys))
 
 
-def _attempted(attempt: Callable[..., tuple[Any, Bool[np.ndarray, lanes]]], count: int) -> Any:
+def _attempted(attempt: Callable[..., tuple[Any, Bool[np.ndarray, "lanes"]]], count: int) -> Any:
     """What the first good attempt for each of the lanes found."""
     found, owners, left = [], [], np.arange(count)
     for tries in _ROUNDS:
@@ -227,7 +225,7 @@ def _joined(parts: list[Any]) -> Any:
 
 
 def _measure(
-    rate: FlowRate, state: FlowState, step: Float[np.ndarray, lanes]
+    rate: FlowRate, state: FlowState, step: Float[np.ndarray, "lanes"]
 ) -> tuple[FlowState, FlowState, FlowState, np.ndarray]:
     """A later state; mean and standard deviation of the coordinates up to there; and the speed of the first three.
 
@@ -245,8 +243,8 @@ def _measure(
     return state, first + mean, np.sqrt(variance), np.sqrt((ratio[0] + ratio[1] + ratio[2]) / 3.0)
 
 
-def _bounded(state: FlowState, mean: FlowState, deviation: FlowState) -> Bool[np.ndarray, lanes]:
-    return (np.isfinite(state) & (np.abs(state - mean) < _BOUND * deviation)).all(axis=0)
+def _bounded(state: FlowState, mean: FlowState, deviation: FlowState) -> Bool[np.ndarray, "lanes"]:
+    return np.all(np.isfinite(state) & (np.abs(state - mean) < _BOUND * deviation), axis=0)
 
 
 def _orbits(

@@ -17,8 +17,6 @@ part of what longer ones do, and contexts are as frequent as a product of Zipf l
 of them has a lower loss, little by little.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -86,7 +84,7 @@ class Grammar(NamedTuple):
 
     bounds: UInt64[np.ndarray, "C V+B+1"]
     following: Int64[np.ndarray, "C V+B"]
-    after: Int64[np.ndarray, B]
+    after: Int64[np.ndarray, "B"]
 
     @property
     def probabilities(self) -> Float[np.ndarray, "C V+B+1"]:
@@ -135,7 +133,7 @@ def make_grammar(options: GrammarOptions) -> Grammar:
     return Grammar(np.cumsum(weights, axis=1), following, 1 + types + np.arange(types))
 
 
-def _scores(options: GrammarOptions, length: int, parts: Int64[np.ndarray, parts]) -> Int64[np.ndarray, "parts V"]:
+def _scores(options: GrammarOptions, length: int, parts: Int64[np.ndarray, "parts"]) -> Int64[np.ndarray, "parts V"]:
     """The score of each symbol after a context of `length` symbols: a sum over the suffixes of the context."""
     v, symbols = options.symbols, np.arange(options.symbols)
     whole = length if length == options.order else length + 1  # the kind of beginning counts as one more
@@ -177,7 +175,7 @@ def _entropy(options: GrammarOptions) -> float:
     return (beginnings * at_beginning + others * elsewhere) / (beginnings + others)
 
 
-def log_probability(options: GrammarOptions, ids: Int64[np.ndarray, tokens]) -> float:
+def log_probability(options: GrammarOptions, ids: Int64[np.ndarray, "tokens"]) -> float:
     """Log probability of a document, its end included, in nats; of ids that no document has it is -inf."""
     grammar, v, types = make_grammar(options), options.symbols, options.brackets
     context, stack, total = 0, [], 0.0
@@ -204,7 +202,7 @@ def _documents(options: GrammarOptions) -> Iterator[Drawn]:
             yield Drawn(str(number), "grammar", ids)
 
 
-def _write(options: GrammarOptions, keys: UInt64[np.ndarray, documents]) -> list[Int64[np.ndarray, tokens]]:
+def _write(options: GrammarOptions, keys: UInt64[np.ndarray, "documents"]) -> list[Int64[np.ndarray, "tokens"]]:
     """A document for each key, all written at once, symbol by symbol, until the last one has ended."""
     grammar, v, types = make_grammar(options), options.symbols, options.brackets
     live, context, depth = np.arange(len(keys)), np.zeros(len(keys), np.int64), np.zeros(len(keys), np.int64)

@@ -6,8 +6,6 @@ several the first of north, east, south and west; a mixed policy now and then ta
 stop. A document is one walk: observation, action, observation, ..., up to the observation at the goal.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated, Literal
@@ -113,17 +111,17 @@ def _documents(options: GridworldOptions) -> Iterator[Drawn]:
             yield Drawn(str(numbers[place // options.walks]), options.policy, ids)
 
 
-def _walks(options: GridworldOptions, numbers: range) -> list[Int64[np.ndarray, tokens]]:
+def _walks(options: GridworldOptions, numbers: range) -> list[Int64[np.ndarray, "tokens"]]:
     """The documents of some mazes, walk after walk."""
     n = options.size
     ways = np.repeat(mazes(options, numbers), options.walks, axis=0)
     walk = np.arange(len(ways))
 
-    def drawn(what: str) -> UInt64[np.ndarray, walks]:
+    def drawn(what: str) -> UInt64[np.ndarray, "walks"]:
         keys = [draw_key("gridworld", options.seed, number, what) for number in numbers]
         return np.concatenate([words(key, options.walks) for key in keys])
 
-    def up_to(what: str, limit: int) -> Int64[np.ndarray, walks]:
+    def up_to(what: str, limit: int) -> Int64[np.ndarray, "walks"]:
         return ((drawn(what) >> np.uint64(32)) * np.uint64(limit) >> np.uint64(32)).astype(np.int64)
 
     start = up_to("start", n * n)
@@ -151,7 +149,7 @@ def _walks(options: GridworldOptions, numbers: range) -> list[Int64[np.ndarray, 
 
 def _expert(
     around: Bool[np.ndarray, "walks 4"], away: UInt8[np.ndarray, "walks size size"], place: Int64[np.ndarray, "walks 2"]
-) -> Int64[np.ndarray, walks]:
+) -> Int64[np.ndarray, "walks"]:
     """The first free step that leads nearer to the goal; north at the goal itself."""
     size, walk = away.shape[1], np.arange(len(place))
     here, nearer = away[walk, place[:, 0], place[:, 1]], np.zeros_like(around)
@@ -164,7 +162,7 @@ def _expert(
 
 def _seen(
     options: GridworldOptions, around: Bool[np.ndarray, "walks 4"], towards: Int64[np.ndarray, "walks 2"]
-) -> list[Int64[np.ndarray, walks]]:
+) -> list[Int64[np.ndarray, "walks"]]:
     """The ids of an observation: free ways, and the signs of the rows and columns to the goal."""
     signs = 1 + np.sign(towards)
     if options.observations == "fine":
@@ -172,7 +170,7 @@ def _seen(
     return [9 * (around @ (1 << np.arange(4))) + 3 * signs[:, 0] + signs[:, 1]]
 
 
-def _actions(options: GridworldOptions) -> Int64[np.ndarray, 4]:
+def _actions(options: GridworldOptions) -> Int64[np.ndarray, "4"]:
     """The ids of steps to the north, east, south and west, after those of observations."""
     return (14 if options.observations == "fine" else 144) + np.arange(4)
 

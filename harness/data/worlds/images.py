@@ -4,11 +4,9 @@ Colours are made gray by whole-number weights, pixels are averaged in blocks whe
 into levels, all by integer arithmetic on images that packages ship without loss.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from annotated_types import Ge, Le
@@ -69,7 +67,8 @@ def _images(part: str) -> Iterator[tuple[str, str, Gray, int]]:
     else:
         from sklearn.datasets import load_digits
 
-        for number, image in enumerate(load_digits().images):
+        images: Any = load_digits()
+        for number, image in enumerate(images.images):
             yield f"digits/{number}", "digits", image.astype(np.int64), 17
 
 

@@ -9,12 +9,10 @@ Sampled series are made of sums, products and comparisons only, and their scale 
 ids do not depend on the machine. All of a series is used for its scale, also what comes later.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from annotated_types import Ge, Le, Lt
@@ -50,10 +48,10 @@ class SeriesOptions:
     seed: Annotated[int, Ge(0), Lt(2**31)] = 0
 
 
-def quantised(values: Float[np.ndarray, points], options: SeriesOptions) -> Int64[np.ndarray, points]:
+def quantised(values: Float[np.ndarray, "points"], options: SeriesOptions) -> Int64[np.ndarray, "points"]:
     """The bins of a series."""
 
-    def mean(numbers: Float[np.ndarray, points]) -> float:
+    def mean(numbers: Float[np.ndarray, "points"]) -> float:
         return math.fsum(numbers.tolist()) / len(numbers)
 
     if options.scaling == "standard":
@@ -134,7 +132,7 @@ SIMULATED: Mapping[str, Callable[[int, int, int], Sampled]] = {
 }  # fmt: skip
 
 
-def _simulated(options: SeriesOptions) -> Iterator[tuple[str, str, Float[np.ndarray, points]]]:
+def _simulated(options: SeriesOptions) -> Iterator[tuple[str, str, Float[np.ndarray, "points"]]]:
     names = list(SIMULATED)
     for first in range(0, options.series, _TOGETHER):
         drawn = [
@@ -146,7 +144,7 @@ def _simulated(options: SeriesOptions) -> Iterator[tuple[str, str, Float[np.ndar
             yield f"{names[place]}/{number}", names[place], drawn[place][row]
 
 
-def _real() -> Iterator[tuple[str, str, Float[np.ndarray, points]]]:
+def _real() -> Iterator[tuple[str, str, Float[np.ndarray, "points"]]]:
     """The name, the collection and the values of real series, without their gaps.
 
     They are statsmodels' (carbon dioxide in the air, sea temperature, sunspots, the Nile, economies of three countries,
@@ -167,10 +165,10 @@ def _real() -> Iterator[tuple[str, str, Float[np.ndarray, points]]]:
     yield from columns("macrodata", "year", "quarter")
     yield from columns("danish_data")
     yield from columns("interest_inflation", "year", "quarter")
-    months = datasets.elnino.load_pandas().data.drop(columns="YEAR")
-    yield "elnino/sea", "elnino", months.to_numpy(float).ravel()
-    births = datasets.fertility.load_pandas().data.set_index("Country Code").filter(regex="^[0-9]{4}$")
-    for country, row in births.iterrows():
+    months: Any = datasets.elnino.load_pandas().data
+    yield "elnino/sea", "elnino", months.drop(columns="YEAR").to_numpy(float).ravel()
+    births: Any = datasets.fertility.load_pandas().data
+    for country, row in births.set_index("Country Code").filter(regex="^[0-9]{4}$").iterrows():
         yield f"fertility/{country}", "fertility", row.to_numpy(float)
     stocks = np.genfromtxt(get_sample_data("Stocks.csv", asfileobj=False), delimiter=",", skip_header=2)
     for number, column in enumerate(stocks[:, 1:].T):

@@ -37,7 +37,7 @@ def enumerate_sentences(domain: str, least: float) -> Iterator[tuple[tuple[int, 
     def context(kind: tuple, symbols: tuple[int, ...]) -> int:
         return numbers[(None, *symbols[-order:])] if len(symbols) >= order else numbers[(kind, *symbols)]
 
-    begun = [((), (), ("text",), (), 1.0)]
+    begun: list[tuple[tuple, tuple, tuple, tuple, float]] = [((), (), ("text",), (), 1.0)]
     while begun:
         written, stack, kind, symbols, probability = begun.pop()
         if probability < least:
@@ -95,7 +95,7 @@ def test_the_entropy_is_the_mean_surprise_of_sentences(domain):
     drawn = [document.ids for document in world.documents(options)]
     surprise = np.array([-log_probability(options, ids) for ids in drawn])
     length = np.array([len(ids) + 1 for ids in drawn])
-    entropy = world.entropy(options)
+    entropy = world.entropy(options) or 0.0
     error = np.std(surprise - entropy * length) / np.sqrt(len(drawn)) / length.mean()
     assert error < 0.02 * entropy
     assert abs(surprise.sum() / length.sum() - entropy) < 4 * error
