@@ -24,9 +24,11 @@ PUBLISHED_VOCAB = {
     "o200k_base": 199_999,
     "o200k_harmony": 199_999,
 }
+# Ids of the tokenizer of token worlds: one character for each of the 20,992 ideographs, and the end of the document.
+MOST_SYMBOLS = 20_993
 TOKENIZER_SPELLINGS = (
     f"bytes, bpe:V or bpe:V@CORPUS with V from 257 to 1,000,000, NAME or NAME[:V] with NAME one of "
-    f"{', '.join(PUBLISHED_VOCAB)} and V from 257 to all it has"
+    f"{', '.join(PUBLISHED_VOCAB)} and V from 257 to all it has; for token worlds symbols:V with V from 2 to 20,993"
 )
 
 
@@ -191,15 +193,18 @@ class RateRule(BaseModel, frozen=True, extra="forbid"):
 
 def vocab_of(tokenizer: str) -> int:
     """The number of ids of a tokenizer, end-of-document token included; ValueError for an unknown spelling."""
+    smallest = SMALLEST_VOCAB
     if tokenizer == "bytes":
         return SMALLEST_VOCAB
-    if match := re.fullmatch(r"bpe:(\d{1,7})(?:@.+)?", tokenizer):
+    if match := re.fullmatch(r"symbols:(\d{1,5})", tokenizer):
+        size, smallest, largest = int(match[1]), 2, MOST_SYMBOLS
+    elif match := re.fullmatch(r"bpe:(\d{1,7})(?:@.+)?", tokenizer):
         size, largest = int(match[1]), 1_000_000
     elif (match := re.fullmatch(r"(\w+?)(?:\[:(\d{1,7})\])?", tokenizer)) and match[1] in PUBLISHED_VOCAB:
         largest = PUBLISHED_VOCAB[match[1]]
         size = int(match[2] or largest)
     else:
         raise ValueError(TOKENIZER_SPELLINGS)
-    if not SMALLEST_VOCAB <= size <= largest:
+    if not smallest <= size <= largest:
         raise ValueError(TOKENIZER_SPELLINGS)
     return size

@@ -25,6 +25,8 @@ files          <- sweeps
 fit.quantities <- sweeps
 fit.laws       <- fit.quantities sweeps
 data           <- files processes sweeps
+data.simulation <- data
+data.worlds    <- data data.simulation
 record         <- files models sweeps
 fit.problem    <- fit.laws sweeps
 fetch.readers  <- data
@@ -65,6 +67,7 @@ harness        <- door fit.allocation fit.gap_law fit.quantities fit.shared sour
 
 # Public names that more than one file may define, and why.
 SHARED_NAMES = {
+    "ARITHMETIC": "the token world, and what a claim that needs no runs rests on",
     "CROSSOVER": "a law, and the study of that name",
     "GEMSTONES": "the laws of a paper, and the study of its claims",
     "aspect_ratio": "the rule for shapes of models, and the law of that name",

@@ -20,10 +20,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import TypeAdapter
 
-from harness.data.contamination import Contamination, contamination
+from harness.data.contamination import Contamination, contamination, thirteen_words, whole_texts
 from harness.data.corpora import Corpus, find_corpus
 from harness.data.documents import SCHEMA, Document, content_hash, digest, documents_table
-from harness.data.duplicates import Cleaned, Removal, clean
+from harness.data.duplicates import Cleaned, Removal, as_drawn, clean
 from harness.data.split import split
 from harness.data.streams import in_batches
 from harness.data.tokenizers import (
@@ -36,10 +36,13 @@ from harness.data.tokenizers import (
     published_tokenizer,
     ranks_tokenizer,
     read_ranks,
+    symbols_tokenizer,
     train_library_tokenizer,
     write_ranks,
 )
+from harness.data.world import is_world, parse_world
 from harness.files import atomically, write_bytes, write_text
+from sweeps.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -108,7 +111,8 @@ def corpus_facts(corpus: Corpus, cache: Path) -> CorpusFacts:
     facts = known_facts(corpus, cache)
     if facts is None or not _corpus_file(facts, cache).exists():
         raw = chain.from_iterable(corpus_documents(part, cache) for part in corpus.parts)
-        cleaned = clean(raw if corpus.parts else corpus.documents())
+        documents = raw if corpus.parts else corpus.documents()
+        cleaned = as_drawn(documents) if corpus.drawn else clean(documents)
         facts = _facts(cleaned)
         with atomically(_corpus_file(facts, cache)) as file, pq.ParquetWriter(file, SCHEMA, compression="zstd") as out:
             for batch in in_batches(cleaned.documents):
@@ -133,8 +137,15 @@ def corpus_groups(corpus: Corpus, cache: Path) -> dict[str, str]:
 
 
 def tokenizer_key(name: str, domain: str, cache: Path, heldout_fraction: float, split_seed: int = 0) -> str:
-    """A key that identifies a tokenizer: its name, or for a BPE a hash of its corpus, its split and its size."""
+    """A key that identifies a tokenizer: its name, or for a BPE a hash of its corpus, its split and its size.
+
+    Raises InputError for a token world with anything but symbols:V, or with a V that is too small.
+    """
     spec = parse_tokenizer(name)
+    if is_world(domain):
+        world, options = parse_world(domain)
+        if spec.kind != "symbols" or spec.vocab < world.vocab(options):
+            raise InputError("data", "tokenizer", name, f"symbols:{world.vocab(options)} or more for {domain}")
     if spec.kind != "bpe":
         return name
     source = corpus_facts(find_corpus(spec.source or domain, cache), cache).hash
@@ -152,6 +163,8 @@ def load_tokenizer(name: str, domain: str, cache: Path, heldout_fraction: float,
     spec = parse_tokenizer(name)
     if spec.kind == "bytes":
         return bytes_tokenizer()
+    if spec.kind == "symbols":
+        return symbols_tokenizer(spec.vocab)
     if spec.kind == "published":
         return published_tokenizer(spec.source or "", spec.vocab, cache)
     file = cache / "tokenizers" / f"{tokenizer_key(name, domain, cache, heldout_fraction, split_seed)}.tiktoken"
@@ -168,6 +181,9 @@ def load_tokenizer(name: str, domain: str, cache: Path, heldout_fraction: float,
 def split_contamination(corpus: Corpus, cache: Path, heldout_fraction: float, split_seed: int = 0) -> Contamination:
     """How much of a split's held-out text stands in its train text, measured on first use.
 
+    Of text it is the share of the word 13-grams; of a token world, whose documents have no words, that of whole
+    documents of 13 ids or more.
+
     Raises InputError for a corpus too small to split.
     """
     facts = corpus_facts(corpus, cache)
@@ -178,7 +194,7 @@ def split_contamination(corpus: Corpus, cache: Path, heldout_fraction: float, sp
         def side(groups: frozenset[str]) -> Iterator[Document]:
             return (document for document in corpus_documents(corpus, cache) if document.group in groups)
 
-        known = contamination(side(heldout), side(train))
+        known = contamination(side(heldout), side(train), whole_texts if corpus.drawn else thirteen_words)
         file = _contamination_file(facts, cache, heldout_fraction, split_seed)
         write_bytes(file, _CONTAMINATION.dump_json(known))
     return known

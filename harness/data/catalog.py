@@ -4,8 +4,9 @@ from pathlib import Path
 from typing import Any
 
 from harness.data.cache import CorpusFacts, known_contamination, known_facts
-from harness.data.corpora import named_corpora
+from harness.data.corpora import find_corpus, named_corpora
 from harness.data.tokenizers import FETCHED_AS
+from harness.data.world import parse_world, world_names
 from harness.files import default_cache
 from sweeps.errors import InputError
 from sweeps.rules import PUBLISHED_VOCAB
@@ -24,19 +25,24 @@ HELDOUT = 0.1
 def corpora(cache: Path | None = None) -> list[dict[str, Any]]:
     """Rows of `isogap corpora`: name, description, licence, bytes (measured if `prepared`, else typical), documents,
     sources, removed (share of the bytes that was left out as copies), contamination (share of the held-out 13-grams
-    that also occur in training text, with a tenth held out).
+    that also occur in training text, with a tenth held out); of token worlds also vocab (of the tokenizer symbols:V)
+    and entropy (nats per token, where it is known), both with the world's options at their defaults.
 
     `cache` is the folder of prepared data; None is the user's cache folder.
     """
     cache = default_cache() if cache is None else cache
     rows: list[dict[str, Any]] = []
-    for corpus in named_corpora(cache):
+    for corpus in (*named_corpora(cache), *map(find_corpus, world_names())):
         try:
             facts = known_facts(corpus, cache)
-        except InputError:  # not fetched
+        except InputError:  # not fetched, or of a package that is not installed
             facts = None
-        size = facts.bytes if facts else TYPICAL_BYTES[corpus.name]
-        rows.append(_corpus_row(corpus.name, corpus.description, corpus.licence, size, facts, cache))
+        size = facts.bytes if facts else TYPICAL_BYTES.get(corpus.name)
+        row = _corpus_row(corpus.name, corpus.description, corpus.licence, size, facts, cache)
+        if corpus.drawn:
+            world, options = parse_world(corpus.name)
+            row |= {"vocab": world.vocab(options), "entropy": world.entropy(options)}
+        rows.append(row)
     for name, description in (
         ("text:PATH", "UTF-8 files: a folder with one document a file, or one file, cut into documents"),
         ("jsonl:PATH", "JSON lines with a column `text`, and `group`, `source`, `licence` if you know them"),
@@ -56,6 +62,7 @@ def tokenizers() -> list[dict[str, str]]:
         {"name": "bytes", "vocab": "257", "description": "UTF-8 bytes; no training, no file"},
         {"name": "bpe:V", "vocab": "V", "description": "byte-level BPE trained on the domain's own train split"},
         {"name": "bpe:V@CORPUS", "vocab": "V", "description": "the same, trained on another corpus' train split"},
+        {"name": "symbols:V", "vocab": "V", "description": "the ids of token worlds, of which V - 1 may occur"},
         {"name": "NAME", "vocab": "all", "description": f"published, whole: {published}"},
         {
             "name": "NAME[:V]",
@@ -80,4 +87,6 @@ def _corpus_row(
         "removed": facts and round(1 - facts.bytes / read, 4),
         "contamination": measured and round(measured.share, 5),
         "prepared": facts is not None,
+        "vocab": None,
+        "entropy": None,
     }

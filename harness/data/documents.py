@@ -24,7 +24,9 @@ class Document:
     """One training document.
 
     Attributes:
-        id: hash of the text, 32 hexadecimal digits: the same on every machine and under every path.
+        id: hash of the text, 32 hexadecimal digits: the same on every machine and under every path. Of a document
+            of a token world it is the hash of its group, its number and its text, because the same text may be drawn
+            again.
         group: the page, paper, file or package the text was cut from. Groups, not documents, are held out, and
             standard errors are clustered by group.
         text: valid Unicode (no lone surrogates), never empty.

@@ -61,7 +61,7 @@ class Removal:
 
 @dataclass(frozen=True)
 class Cleaned:
-    """A corpus without copies.
+    """A corpus without copies, or as it was drawn.
 
     Attributes:
         documents: the documents that stayed, in hash order.
@@ -96,6 +96,11 @@ def clean(documents: Iterable[Document]) -> Cleaned:
     ordered = drop("shared", ordered, shared_passages(ordered))
     removals = [Removal(*sources, len(removed), sum(removed)) for sources, removed in sizes.items()]
     return Cleaned(ordered, tuple(sorted(removals, key=lambda r: (r.stage, -r.bytes, r.source, r.kept_source))))
+
+
+def as_drawn(documents: Iterable[Document]) -> Cleaned:
+    """All documents in hash order, of a corpus that is drawn and in which a repetition is no copy."""
+    return Cleaned(sorted(documents, key=lambda document: place_in_order(document.id)), ())
 
 
 def _distinct(documents: Iterable[Document]) -> tuple[dict[str, Document], list[tuple[str, str, int]]]:

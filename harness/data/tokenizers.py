@@ -1,4 +1,4 @@
-"""Tokenizers by name: bytes, BPE trained on a corpus, and published tiktoken vocabularies, whole or truncated.
+"""Tokenizers by name: bytes, BPE trained on a corpus, published tiktoken vocabularies, and the symbols of token worlds.
 
 Every vocabulary counts the end-of-document token, which is always its last id.
 """
@@ -17,8 +17,9 @@ from tokenizers import Regex, decoders, models, pre_tokenizers, trainers
 from tokenizers import Tokenizer as LibraryTokenizer
 
 from harness.data.documents import digest
+from harness.data.world import ids_to_text, text_to_ids
 from sweeps.errors import InputError
-from sweeps.rules import SMALLEST_VOCAB, vocab_of
+from sweeps.rules import MOST_SYMBOLS, SMALLEST_VOCAB, vocab_of
 
 # Splits text into words before merging: contractions, letters with one leading mark or space, up to three digits,
 # punctuation, line ends, blanks. It has no possessive quantifiers, so that the Rust engines of `tokenizers` (which
@@ -45,7 +46,7 @@ class TokenizerSpec:
     """The parts of a tokenizer's name.
 
     Attributes:
-        kind: "bytes", "bpe" or "published".
+        kind: "bytes", "bpe", "symbols" or "published".
         vocab: size of the vocabulary with the end-of-document token.
         source: the corpus whose train split trains a BPE (None: the corpus that is tokenized), or tiktoken's name of a
             published vocabulary.
@@ -63,7 +64,7 @@ class Tokenizer:
     Attributes:
         vocab: number of ids; vocab - 1 is the end-of-document token, which `encode` never returns.
         hash: hash of the byte strings of all ids and of the word pattern, 32 hexadecimal digits.
-        token_bytes: bytes of text per id; 0 for the end of the document.
+        token_bytes: bytes of text per id, 1 for a symbol of a token world; 0 for the end of the document.
         encode: returns the ids of a text.
         decode: returns the text of ids without end-of-document tokens; exact for whole texts.
     """
@@ -78,7 +79,7 @@ class Tokenizer:
 def parse_tokenizer(name: str) -> TokenizerSpec:
     """The parts of a tokenizer's name.
 
-    Raises InputError for a name of another form, or a vocabulary below 257 or above what was published.
+    Raises InputError for a name of another form, or a vocabulary that is too small or above what was published.
     """
     try:
         vocab = vocab_of(name)
@@ -88,6 +89,8 @@ def parse_tokenizer(name: str) -> TokenizerSpec:
         return TokenizerSpec("bytes", vocab, None)
     if name.startswith("bpe:"):
         return TokenizerSpec("bpe", vocab, name.partition("@")[2] or None)
+    if name.startswith("symbols:"):
+        return TokenizerSpec("symbols", vocab, None)
     return TokenizerSpec("published", vocab, name.partition("[")[0])
 
 
@@ -102,6 +105,24 @@ def bytes_tokenizer() -> Tokenizer:
 
     ranks = {bytes([value]): value for value in range(256)}
     return Tokenizer(SMALLEST_VOCAB, _hash(ranks, ""), _token_bytes(ranks, SMALLEST_VOCAB), encode, decode)
+
+
+def symbols_tokenizer(vocab: int) -> Tokenizer:
+    """The ids that a token world wrote as characters, 0 .. vocab - 2, and vocab - 1 for the end of the document.
+
+    A symbol counts as one byte. `encode` raises InputError for a text with other characters.
+    """
+
+    def encode(text: str) -> UInt32[np.ndarray, "tokens"]:
+        ids = text_to_ids(text)
+        if len(ids) and (largest := int(ids.max())) > vocab - 2:
+            expected = f"symbols:{largest + 2} or more" if largest < MOST_SYMBOLS - 1 else "a tokenizer of text"
+            raise InputError("data", "tokenizer", f"symbols:{vocab}", expected)
+        return ids
+
+    sizes = np.ones(vocab, np.uint16)
+    sizes[-1] = 0
+    return Tokenizer(vocab, digest("symbols", vocab), sizes, encode, ids_to_text)
 
 
 def ranks_tokenizer(ranks: dict[bytes, int], pattern: str, vocab: int | None = None) -> Tokenizer:

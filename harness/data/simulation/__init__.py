@@ -1,0 +1,1 @@
+"""What token worlds are made with: random numbers, flows and their exponents."""

@@ -1,0 +1,1 @@
+"""Token worlds, each in one file."""
