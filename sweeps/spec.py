@@ -143,6 +143,7 @@ class OwnSettings(TypedDict, total=False):
     small_probe_windows: _Size
     probes_per_octave: _Size
     keep_losses: Annotated[bool, Field(strict=True)]
+    probe_domains: list[Line]
     keep: Literal["final", "state", "none"]
     start_from: Line
     start_optimizer: Literal["fresh", "carried"]

@@ -17,5 +17,18 @@ MEASURED = (
 )  # fmt: skip
 # What is measured of each further view of the parameters, whose name follows.
 MEASURED_OF_VIEW = (("seen_loss", ""), ("heldout_loss", ""), ("gap_probe", ""), ("gap_probe", "_se"))
+
+
+def domain_probe_name(domain: str) -> str:
+    """The name of the probe on another domain's held-out text."""
+    return f"on_{domain}"
+
+
+def domain_columns(domain: str) -> tuple[str, str, str, str]:
+    """The columns of what is measured there: nats per token and its standard error, bits per byte and its own."""
+    loss, bits = f"loss_on_{domain}", f"bpb_on_{domain}"
+    return loss, f"{loss}_se", bits, f"{bits}_se"
+
+
 # These columns depend on the machine. All others are the same to the byte whenever and however the sweep is run.
 WALL_CLOCK = ("wall_seconds", "tokens_per_second")

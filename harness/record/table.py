@@ -8,7 +8,7 @@ import pandas as pd
 import pyarrow as pa
 
 from harness.files import parquet_bytes, read_object, write_bytes
-from harness.record.columns import MEASURED, MEASURED_OF_VIEW, QUANTITIES
+from harness.record.columns import MEASURED, MEASURED_OF_VIEW, QUANTITIES, domain_columns
 from harness.record.lock import is_live
 from harness.record.segments import read_segments
 from harness.record.status import read_status, run_folder
@@ -33,8 +33,9 @@ def runs_table(out: Path, interventions: Iterable[str] = ()) -> pd.DataFrame:
     live, configs = is_live(out), list(read_configs(out))
     names = sorted({*interventions, *interventions_used(configs)})
     settings = setting_columns(configs, names)
+    domains = sorted({domain for config in configs for domain in config.probe.domains})
     return pd.DataFrame(
-        [_run_row(out, config, of_run, live, names) for config, of_run in zip(configs, settings, strict=True)]
+        [_run_row(out, config, of_run, live, names, domains) for config, of_run in zip(configs, settings, strict=True)]
     )
 
 
@@ -72,7 +73,9 @@ def setting_columns(configs: Sequence[RunConfig], interventions: Iterable[str]) 
     return rows
 
 
-def _run_row(out: Path, config: RunConfig, settings: dict[str, Any], live: bool, interventions: list[str]) -> dict:
+def _run_row(
+    out: Path, config: RunConfig, settings: dict[str, Any], live: bool, interventions: list[str], domains: list[str]
+) -> dict[str, Any]:
     folder = run_folder(out, config.run_id)
     status = read_status(folder, config.steps, live=live)
     measured, timing = {}, pd.DataFrame()
@@ -90,6 +93,7 @@ def _run_row(out: Path, config: RunConfig, settings: dict[str, Any], live: bool,
         **{f"{name}_bytes": per_token and settings[name] * per_token for name in ("D", "U")},
         **{name: measured.get(name) for name in MEASURED},
         **{name: measured.get(name) for name in measured_by(interventions)},
+        **{name: measured.get(name) for domain in domains for name in domain_columns(domain)},
         "wall_seconds": seconds,
         "tokens_per_second": config.tokens / seconds if seconds else None,
     }
