@@ -107,6 +107,7 @@ class ProbeConfig(_Strict, frozen=True):
         per_octave: evaluations per doubling of the step count, besides those at step 0 and at the last step.
         keep_losses: whether the held-out losses of all tokens at the last step are kept, for ensembles.
         domains: corpora on whose held-out text the run is measured, too, in alphabetical order.
+        measures: what is measured of the final model beside its losses, of `sweeps.rules.MEASURES`.
     """
 
     windows: Annotated[int, Field(gt=0)] = 128
@@ -114,6 +115,7 @@ class ProbeConfig(_Strict, frozen=True):
     per_octave: Annotated[int, Field(gt=0)] = 1
     keep_losses: bool = False
     domains: Annotated[tuple[str, ...], BeforeValidator(_in_order)] = ()
+    measures: Annotated[tuple[str, ...], BeforeValidator(_in_order)] = ()
 
 
 def read_interventions(value: Any) -> tuple[Any, ...]:
@@ -192,7 +194,7 @@ class RunConfig(_Strict, frozen=True):
         """
         added = {
             "data": {"draw"} - self.data.changed(),
-            "probe": {"small_windows", "keep_losses", "domains"} - self.probe.changed(),
+            "probe": {"small_windows", "keep_losses", "domains", "measures"} - self.probe.changed(),
             "model": set() if self.model.base else {"base"},
         } | dict.fromkeys({"interventions", "start_from", "start_optimizer"} - self.changed(), True)
         return json.dumps(self.model_dump(mode="json", exclude=added), sort_keys=True, separators=(",", ":"))

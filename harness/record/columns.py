@@ -15,6 +15,8 @@ MEASURED = (
     *(f"placebo_{name}{se}" for name in ("online", "control", "twin") for se in ("", "_se")),
     "gap_drift", "gap_drift_se", "converged", "noise_scale", "document_sd", "paired_sd", "contamination",
 )  # fmt: skip
+# The file in a run's folder with the numbers of its `measures`, by their columns.
+MEASURES_FILE = "measures.json"
 # What is measured of each further view of the parameters, whose name follows.
 MEASURED_OF_VIEW = (("seen_loss", ""), ("heldout_loss", ""), ("gap_probe", ""), ("gap_probe", "_se"))
 
