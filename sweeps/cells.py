@@ -193,6 +193,8 @@ def derived(config: RunConfig, which: Which) -> dict[str, Scalar]:
         "small_probe_windows": config.probe_windows(-1),
         "probes_per_octave": config.probe.per_octave,
         "keep_losses": config.probe.keep_losses,
+        "probe_domains": ", ".join(config.probe.domains),
+        "measures": ", ".join(config.probe.measures),
         "keep": config.keep,
         "start_optimizer": config.start_optimizer,
         **_off_columns(),
@@ -242,7 +244,8 @@ def _model(settings: Mapping[str, Any]) -> ModelConfig:
 
 def _probe(settings: Mapping[str, Any]) -> dict[str, Any]:
     """The probes of a cell. Where the small ones are no smaller than the last ones, there is one size only."""
-    given = _given(settings, windows="probe_windows", per_octave="probes_per_octave", keep_losses="keep_losses")
+    names = {"windows": "probe_windows", "per_octave": "probes_per_octave", "domains": "probe_domains"}
+    given = _given(settings, **names, keep_losses="keep_losses", measures="measures")
     small = settings["small_probe_windows"]
     return given | ({"small_windows": small} if small < given.get("windows", ProbeConfig().windows) else {})
 

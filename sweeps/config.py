@@ -94,6 +94,10 @@ class OptimizerConfig(_Strict, frozen=True):
     decay_fraction: Share = 0.2
 
 
+def _in_order(names: Any) -> Any:
+    return tuple(sorted(set(names))) if isinstance(names, (list, tuple)) else names
+
+
 class ProbeConfig(_Strict, frozen=True):
     """When and on how much text a run is measured.
 
@@ -102,12 +106,16 @@ class ProbeConfig(_Strict, frozen=True):
         small_windows: number of them that are evaluated before the last step; None for all.
         per_octave: evaluations per doubling of the step count, besides those at step 0 and at the last step.
         keep_losses: whether the held-out losses of all tokens at the last step are kept, for ensembles.
+        domains: corpora on whose held-out text the run is measured, too, in alphabetical order.
+        measures: what is measured of the final model beside its losses, of `sweeps.rules.MEASURES`.
     """
 
     windows: Annotated[int, Field(gt=0)] = 128
     small_windows: Annotated[int, Field(gt=0)] | None = None
     per_octave: Annotated[int, Field(gt=0)] = 1
     keep_losses: bool = False
+    domains: Annotated[tuple[str, ...], BeforeValidator(_in_order)] = ()
+    measures: Annotated[tuple[str, ...], BeforeValidator(_in_order)] = ()
 
 
 def read_interventions(value: Any) -> tuple[Any, ...]:
@@ -186,7 +194,7 @@ class RunConfig(_Strict, frozen=True):
         """
         added = {
             "data": {"draw"} - self.data.changed(),
-            "probe": {"small_windows", "keep_losses"} - self.probe.changed(),
+            "probe": {"small_windows", "keep_losses", "domains", "measures"} - self.probe.changed(),
             "model": set() if self.model.base else {"base"},
         } | dict.fromkeys({"interventions", "start_from", "start_optimizer"} - self.changed(), True)
         return json.dumps(self.model_dump(mode="json", exclude=added), sort_keys=True, separators=(",", ":"))
@@ -224,8 +232,13 @@ class RunConfig(_Strict, frozen=True):
 
     @property
     def probe_sets(self) -> int:
-        """The number of probe sets on which the run is measured."""
-        return 2 if self.data.half is None else 3
+        """The number of probe sets on which the run is measured: seen, held out, other domains', and of twins other."""
+        return self._read_sets + 1 + len(self.probe.domains)
+
+    @property
+    def _read_sets(self) -> int:
+        """The number of probe sets of text that is read, by the run or by its twin."""
+        return 1 if self.data.half is None else 2
 
     def probe_windows(self, step: int) -> int:
         """The number of windows in each probe set after a step."""
@@ -238,9 +251,9 @@ class RunConfig(_Strict, frozen=True):
         A run has not seen more than it reads.
         """
         wanted = self.probe_windows(step)
-        read = (self.probe_sets - 1) * min(wanted, self.windows, self.steps * self.batch)
+        read = self._read_sets * min(wanted, self.windows, self.steps * self.batch)
         views = 1 + sum(get_intervention(name_of(fields)).view is not None for fields in self.interventions)
-        return views * (wanted + read + sum(probes_of(self.interventions).values()))
+        return views * (wanted * (1 + len(self.probe.domains)) + read + sum(probes_of(self.interventions).values()))
 
     @property
     def first_epoch(self) -> int:

@@ -28,7 +28,7 @@ from models.intervention import field_types, intervention_names
 from sweeps.complaints import input_error, shorten, yaml_place
 from sweeps.config import OptimizerKind, Schedule
 from sweeps.errors import InputError
-from sweeps.rules import RATE_QUANTITIES, PowerOf, RateRule, Real, Tokens, Whole, mixture_name, vocab_of
+from sweeps.rules import MEASURES, RATE_QUANTITIES, PowerOf, RateRule, Real, Tokens, Whole, mixture_name, vocab_of
 
 MOST_CELLS = 100_000
 _Positive = Annotated[Real, Field(gt=0)]
@@ -55,6 +55,12 @@ def _tokenizer(name: str) -> str:
 def _architecture(name: str) -> str:
     if name not in ARCHITECTURES:
         raise ValueError(f"one of {', '.join(ARCHITECTURES)}")
+    return name
+
+
+def _measure(name: str) -> str:
+    if name not in MEASURES:
+        raise ValueError(f"one of {', '.join(MEASURES)}")
     return name
 
 
@@ -143,6 +149,8 @@ class OwnSettings(TypedDict, total=False):
     small_probe_windows: _Size
     probes_per_octave: _Size
     keep_losses: Annotated[bool, Field(strict=True)]
+    probe_domains: list[Line]
+    measures: list[Annotated[Line, AfterValidator(_measure)]]
     keep: Literal["final", "state", "none"]
     start_from: Line
     start_optimizer: Literal["fresh", "carried"]

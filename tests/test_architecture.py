@@ -46,7 +46,8 @@ tables.trackers <- tables sweeps
 source         <- files fit.laws fit.results gaps record tables sweeps
 forecasts      <- files fit fit.laws fit.problem fit.referee fit.results record source sweeps
 theory         <- fit fit.gap_law fit.results fit.shared gaps record models sweeps
-train          <- data files gaps record models sweeps
+measures       <- models sweeps
+train          <- data files gaps measures record models sweeps
 report         <- files fit fit.allocation fit.certainty fit.gap_law fit.laws fit.problem fit.referee fit.results gaps
                   record source tables theory sweeps
 machine        <- files processes train models sweeps

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Int, Int32
 
+from harness.data.corpora import find_corpus
 from harness.data.store import TokenStore
 from harness.data.windows import cut_windows, first_window, window_count, window_index
 from sweeps.config import DataConfig, RunConfig
@@ -77,11 +78,14 @@ def mixture_of(config: RunConfig, stores: tuple[TokenStore, ...]) -> Mixture:
     """A run's text, from the stores of its parts.
 
     Raises:
-        InputError: a vocabulary that is not the model's, or a part that holds less than its share of the run's tokens.
+        InputError: a vocabulary that is not the model's, parts whose tokenizers differ, or a part that holds less than
+            its share of the run's tokens.
     """
     context, vocab = config.model.context, config.model.vocab
     windows = share_out(config.windows, tuple(share for share, _ in config.data.parts))
     shares = tuple(share for share, _ in config.data.parts)
+    for store in stores[1:]:
+        _one_tokenizer(config, stores[0], store)
     for store, count in zip(stores, windows, strict=True):
         if store.vocab != vocab:
             raise InputError(config.run_id, "model.vocab", vocab, f"{store.vocab}, that of {store.tokenizer}")
@@ -90,6 +94,38 @@ def mixture_of(config: RunConfig, stores: tuple[TokenStore, ...]) -> Mixture:
             expected = f"at most {most}, for what the train split of {store.domain} holds in {store.tokenizer}"
             raise InputError(config.run_id, "data.unique_tokens", config.data.unique_tokens, expected)
     return Mixture(stores, windows, context, config.data.draw)
+
+
+def probe_stores(
+    config: RunConfig, mixture: Mixture, stores: Callable[[DataConfig], tuple[TokenStore, ...]]
+) -> list[TokenStore]:
+    """The stores of the other domains on which a run is measured, split as its own text is.
+
+    Args:
+        stores: `stores_of` with its first argument bound.
+
+    Raises:
+        InputError: a domain whose ids mean something else, or that shares text with what the run reads under another
+            name, where other documents are held out.
+    """
+    found = []
+    for domain in config.probe.domains:
+        parts = {part.name for part in find_corpus(domain).parts}
+        for _, own in config.data.parts:
+            if own in parts or domain in {part.name for part in find_corpus(own).parts}:
+                expected = f"a corpus that shares no text with {own}, which the run reads"
+                raise InputError(config.run_id, "probe.domains", domain, expected)
+        (store,) = stores(config.data.model_copy(update={"domain": domain}))
+        _one_tokenizer(config, mixture.stores[0], store)
+        found.append(store)
+    return found
+
+
+def _one_tokenizer(config: RunConfig, first: TokenStore, other: TokenStore) -> None:
+    """InputError if the ids of two stores do not mean the same: each corpus trains a `bpe:V` of its own."""
+    if first.tokenizer_hash != other.tokenizer_hash:
+        expected = f"one tokenizer for {first.domain} and {other.domain}, such as {first.tokenizer}@{first.domain}"
+        raise InputError(config.run_id, "data.tokenizer", config.data.tokenizer, expected)
 
 
 def available_tokens(shares: tuple[float, ...], stores: tuple[TokenStore, ...]) -> int:

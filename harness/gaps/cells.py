@@ -4,6 +4,7 @@ import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -17,7 +18,7 @@ from harness.gaps.estimators import DETECTABLE, NO_GAP, Gap, Side, contrast, tok
 from harness.gaps.one_run import finite_or_none, gap_columns
 from harness.gaps.replicates import CellGap, Draws, as_gap, cell_gaps
 from harness.gaps.twins import gap_sides, placebo_gaps, recency, trajectory
-from harness.record.columns import ESTIMATORS, MEASURED
+from harness.record.columns import ESTIMATORS, MEASURED, domain_columns
 from harness.record.status import run_folder
 from harness.record.sweep_folder import read_configs
 from harness.record.table import measured_by, runs_table
@@ -181,7 +182,9 @@ def cells_table(out: Path) -> pd.DataFrame:
     """
     runs = runs_table(out)
     by_id = {row["run_id"]: row for row in runs.to_dict("records")}
-    cells, own = read_cells(out, runs), measured_by(intervention_names())
+    cells = read_cells(out, runs)
+    domains = {domain for cell in cells for domain in cell.runs[0].probe.domains}
+    own = {*measured_by(intervention_names()), *chain.from_iterable(map(domain_columns, domains))}
     gaps: dict[str, list[CellGap]] = {}
     for name in _GAPS:
         gaps[name] = cell_gaps([draws_of(name, cell, by_id) for cell in cells])

@@ -16,6 +16,7 @@ from jaxtyping import Float
 
 from harness.gaps.document_losses import DocumentLosses, ProbeRows
 from harness.gaps.estimators import NO_GAP, Gap, contrast, halves, in_first_half, probe_gap, spread
+from harness.record.columns import domain_columns, domain_probe_name
 from models.intervention import get_intervention, name_of, probes_of
 from sweeps.config import SHORTEST_EPOCH, RunConfig, online_span
 
@@ -109,6 +110,9 @@ def measure(config: RunConfig, facts: TextFacts, series: pd.DataFrame, documents
     for name in probes_of(config.interventions):
         mean = contrast(documents.at(final, name).side())
         values |= {f"{name}_loss": mean.gap, f"{name}_loss_se": mean.se}
+    for domain in config.probe.domains:
+        for name, bits in zip(domain_columns(domain)[::2], (False, True), strict=True):
+            values |= gap_columns(name, contrast(documents.at(final, domain_probe_name(domain)).side(bits=bits)))
     for view in views_of(config):
         seen, heldout = documents.at(final, f"seen_{view}"), documents.at(final, f"heldout_{view}")
         values |= {f"seen_loss_{view}": contrast(seen.side()).gap, f"heldout_loss_{view}": contrast(heldout.side()).gap}

@@ -7,6 +7,7 @@ from jaxtyping import Float, Int, Int32, Int64
 
 from harness.data.mixture import Mixture, heldout_windows, locate, read_windows, share_out
 from harness.data.permutation import mix
+from harness.data.store import TokenStore
 from harness.data.windows import window_index
 from harness.gaps.estimators import effective_number
 from models.intervention import probes_of
@@ -98,6 +99,21 @@ def own_probes(config: RunConfig, mixture: Mixture, heldout: Probe) -> dict[str,
     ends = np.cumsum(list(sizes.values()))
     parts = dict(zip(sizes, np.split(taken, ends[:-1]), strict=True))
     return {name: _probe(mixture, "heldout", index, *locate(index, windows)) for name, index in parts.items()}
+
+
+def domain_probe(config: RunConfig, store: TokenStore, size: int) -> Probe:
+    """The probe of another domain: held-out windows of its store, of which draws take others, as far as they reach.
+
+    Args:
+        size: the number of windows; smaller probes are parts of larger ones.
+
+    Raises:
+        InputError: the held-out text is shorter than one window.
+    """
+    mixture = Mixture((store,), (0,), config.model.context)
+    windows = heldout_windows(mixture)
+    index = _sample([np.arange(windows[0])], windows, (size,), [config.data.draw * config.probe.windows])
+    return _probe(mixture, "heldout", index, *locate(index, windows))
 
 
 def _seen_probe(config: RunConfig, mixture: Mixture, size: int) -> Probe:

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
-from harness.data.mixture import available_tokens, mixture_of, stores_of
+from harness.data.mixture import available_tokens, mixture_of, probe_stores, stores_of
 from harness.data.store import prepare
 from harness.files import default_cache
 from harness.gaps.design import expectation
@@ -57,7 +57,8 @@ def without_text(runs: Iterable[RunConfig], cache: Path) -> Counter[str]:
     for run in runs:
         try:
             for each in (run, *([run.twin()] if run.data.half else [])):
-                mixture_of(each, stores_of(opened, each.data))
+                stores = functools.partial(stores_of, opened)
+                probe_stores(each, mixture_of(each, stores(each.data)), stores)
         except InputError as error:
             reasons[str(error)] += 1
     return reasons

@@ -248,7 +248,7 @@ def _prepare_data(runs: list[RunConfig], session: Session, console: Console) -> 
     """
     from harness.data.store import prepare
 
-    texts = sorted({text for run in runs for text in _texts(run.data)})
+    texts = sorted({text for run in runs for text in _texts(run)})
     hashes = {}
     columns = (
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn(),
@@ -268,15 +268,15 @@ def _prepare_data(runs: list[RunConfig], session: Session, console: Console) -> 
     return hashes
 
 
-def _texts(data: DataConfig) -> list[tuple[str, tuple[tuple[str, Any], ...], str, str]]:
-    """(name in environment.json, split, corpus, tokenizer) of the texts that a run and its twin read. The name mentions
-    an unusual split, because another split of the same text has other tokens."""
-    split = data.split
+def _texts(run: RunConfig) -> list[tuple[str, tuple[tuple[str, Any], ...], str, str]]:
+    """(name in environment.json, split, corpus, tokenizer) of the texts that a run and its twin read, and on which they
+    are measured. The name mentions an unusual split, because another split of the same text has other tokens."""
+    data, split = run.data, run.data.split
     usual = {name: DataConfig.model_fields[name].default for name in split}
     unusual = "".join(f" {name} {value}" for name, value in split.items() if value != usual[name])
     return [
         (f"{corpus} {data.tokenizer}{unusual}", tuple(split.items()), corpus, data.tokenizer)
-        for _, corpus in data.parts
+        for corpus in (*(name for _, name in data.parts), *run.probe.domains)
     ]
 
 

@@ -8,7 +8,7 @@ import pandas as pd
 import pyarrow as pa
 
 from harness.files import parquet_bytes, read_object, write_bytes
-from harness.record.columns import MEASURED, MEASURED_OF_VIEW, QUANTITIES
+from harness.record.columns import MEASURED, MEASURED_OF_VIEW, MEASURES_FILE, QUANTITIES, domain_columns
 from harness.record.lock import is_live
 from harness.record.segments import read_segments
 from harness.record.status import read_status, run_folder
@@ -33,8 +33,9 @@ def runs_table(out: Path, interventions: Iterable[str] = ()) -> pd.DataFrame:
     live, configs = is_live(out), list(read_configs(out))
     names = sorted({*interventions, *interventions_used(configs)})
     settings = setting_columns(configs, names)
+    domains = sorted({domain for config in configs for domain in config.probe.domains})
     return pd.DataFrame(
-        [_run_row(out, config, of_run, live, names) for config, of_run in zip(configs, settings, strict=True)]
+        [_run_row(out, config, of_run, live, names, domains) for config, of_run in zip(configs, settings, strict=True)]
     )
 
 
@@ -72,13 +73,16 @@ def setting_columns(configs: Sequence[RunConfig], interventions: Iterable[str]) 
     return rows
 
 
-def _run_row(out: Path, config: RunConfig, settings: dict[str, Any], live: bool, interventions: list[str]) -> dict:
+def _run_row(
+    out: Path, config: RunConfig, settings: dict[str, Any], live: bool, interventions: list[str], domains: list[str]
+) -> dict[str, Any]:
     folder = run_folder(out, config.run_id)
     status = read_status(folder, config.steps, live=live)
-    measured, timing = {}, pd.DataFrame()
+    measured, of_model, timing = {}, {}, pd.DataFrame()
     if status.state == "done":
         # The second file is there if the run has a twin, and both have ended.
         measured = _measured(folder / "gap.json") | _measured(folder / "pair.json")
+        of_model = _measured(folder / MEASURES_FILE)
         timing = read_segments(folder, "timing")
     per_token = measured.get("bytes_per_token")
     seconds = float(timing["wall_seconds"].to_numpy().sum()) if len(timing) else None
@@ -90,6 +94,8 @@ def _run_row(out: Path, config: RunConfig, settings: dict[str, Any], live: bool,
         **{f"{name}_bytes": per_token and settings[name] * per_token for name in ("D", "U")},
         **{name: measured.get(name) for name in MEASURED},
         **{name: measured.get(name) for name in measured_by(interventions)},
+        **{name: measured.get(name) for domain in domains for name in domain_columns(domain)},
+        **of_model,
         "wall_seconds": seconds,
         "tokens_per_second": config.tokens / seconds if seconds else None,
     }

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from harness.files import write_text
+from harness.measures.declared import measure_all
 from harness.record.heartbeat import HeartbeatWriter
 from harness.record.segments import remove_damaged
 from harness.record.status import ENDED, State, Status, read_status, run_folder, write_status
@@ -175,7 +176,7 @@ class Dispatch:
         ran: place -> (the run's slot, the first of these turns).
         metrics: arrays [k, R].
         evaluations: those before the turns, for runs that begin, and those after the turns.
-        finals: run id -> parameters, for runs that end and keep them.
+        finals: run id -> parameters, for runs that end and keep or measure them.
     """
 
     turns: int
@@ -318,7 +319,7 @@ class Training:
         dispatched = Dispatch(turns, ran, metrics, seconds, evaluations + self._evaluate(live), {})
         for place, slot in live.items():
             if not slot.pending_evaluations:
-                if slot.config.keep != "none":
+                if slot.config.keep != "none" or slot.config.probe.measures:
                     dispatched.finals[slot.config.run_id] = self.devices.kept(place, slot.config.keep == "state")
                 self.slots[place] = None
         return dispatched
@@ -357,6 +358,9 @@ class Training:
             order += ", then the optimizer's" if slot.config.keep == "state" else ""
             facts = {"steps": slot.step, "leaves": order}
             save_final(slot.folder, finals[slot.config.run_id], facts)
+        if slot.config.probe.measures:
+            params, biases, *_ = finals[slot.config.run_id]
+            slot.of_model = measure_all(slot.config, slot.batches.last_probes["heldout"].tokens, params, biases)
         slot.ended = True
         if slot.finish() != "done":
             self._fail_fast()

@@ -8,10 +8,11 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float, Int32
 
-from harness.data.mixture import Mixture, mixture_of, stores_of, train_batches
+from harness.data.mixture import Mixture, mixture_of, probe_stores, stores_of, train_batches
 from harness.data.store import TokenStore, prepare
 from harness.gaps.one_run import TextFacts
-from harness.gaps.probes import Probe, effective_groups, own_probes, probe_sets
+from harness.gaps.probes import Probe, domain_probe, effective_groups, own_probes, probe_sets
+from harness.record.columns import domain_probe_name
 from models.intervention import TextRead, get_intervention, name_of, probes_of
 from sweeps.config import DataConfig, RunConfig, online_span
 
@@ -80,13 +81,20 @@ def opener(cache: Path) -> Callable[[RunConfig], RunBatches]:
 def open_batches(config: RunConfig, stores: Callable[[DataConfig], tuple[TokenStore, ...]]) -> RunBatches:
     """Open a run's text and cut its probes.
 
-    InputError if the text's vocabulary is not the model's, or the text is shorter than the run's unique tokens.
+    InputError if the text's vocabulary is not the model's, the text is shorter than the run's unique tokens, or another
+    domain's held-out text has other ids or is read by the run.
     """
     mixture = mixture_of(config, stores(config.data))
     other = None
     if config.data.half is not None:
         twin = config.twin()
         other = mixture_of(twin, stores(twin.data))
-    last = probe_sets(config, mixture, other)
-    small = probe_sets(config, mixture, other, config.probe_windows(-1)) if config.probe.small_windows else last
+    others = probe_stores(config, mixture, stores)
+
+    def probes(size: int) -> dict[str, Probe]:
+        of_domains = {domain_probe_name(store.domain): domain_probe(config, store, size) for store in others}
+        return probe_sets(config, mixture, other, size) | of_domains
+
+    last = probes(config.probe.windows)
+    small = probes(config.probe_windows(-1)) if config.probe.small_windows else last
     return RunBatches(config, mixture, last, small, own_probes(config, mixture, last["heldout"]))

@@ -11,6 +11,7 @@ from harness.gaps.document_losses import ProbeRows, probe_rows, read_documents, 
 from harness.gaps.ensembles import LOSSES, losses_bytes
 from harness.gaps.one_run import evaluation_rows, measure
 from harness.gaps.twins import pair_files
+from harness.record.columns import MEASURES_FILE
 from harness.record.segments import read_segments, remove_superfluous, segment_files
 from harness.record.status import ENDED, State, Status, read_status, status_file, write_status
 from harness.train.interventions import LAST
@@ -33,6 +34,8 @@ class Slot:
         step: number of steps that were recorded; the devices may still compute later ones.
         committed: number of steps that are on disk.
         ended: whether the run is done, diverged or failed, so that nothing more of it is recorded.
+        token_losses: the held-out losses of all tokens at the end, of runs that keep them.
+        of_model: the numbers of the run's measures, at its end.
     """
 
     def __init__(self, batches: RunBatches, folder: Path, shape: Shape, turn: int):
@@ -50,6 +53,7 @@ class Slot:
         self.last_loss: float | None = None
         self.ended = False
         self.token_losses: np.ndarray | None = None
+        self.of_model: dict[str, float] = {}
 
     def hyper(self) -> Hyper:
         """The numbers of the run's optimizer, as numpy scalars."""
@@ -147,6 +151,8 @@ class Slot:
         documents = read_documents(self.folder)
         gap = measure(self.config, self.batches.text_facts(), series, documents)
         files = {self.folder / "gap.json": json_bytes(gap)}
+        if self.of_model:
+            files[self.folder / MEASURES_FILE] = json_bytes(self.of_model)
         if self.token_losses is not None:
             files[self.folder / LOSSES] = losses_bytes(self.token_losses)
         if self.config.data.half is not None:

@@ -1,0 +1,87 @@
+"""How diverse the hidden features of each layer are, and how evenly each router loads its experts.
+
+The features are the residual stream after each block, at two positions of each held-out window: the middle and the
+last one. Their energy is that of points on the unit sphere that repel each other, which is low where features are
+diverse; their effective rank is the number of directions that they fill. Layers are numbered from 1.
+"""
+
+import functools
+from collections.abc import Mapping
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jaxtyping import Array, Float, Int, Int32
+
+from models.compute import Compute
+from models.config import ModelConfig
+from models.transformer import token_losses
+from sweeps.config import RunConfig
+
+# The most windows whose features are compared: the distances of all pairs of features are computed.
+MOST_WINDOWS = 256
+# Features that are nearer than this on the unit sphere count as so near: equal ones would have an infinite energy.
+NEAREST = 1e-3
+
+
+def sphere_energy(features: Float[Array, "n width"]) -> Float[Array, ""]:
+    """The mean over all pairs of 1 over their distance, after each feature was scaled to length 1.
+
+    It is the hyperspherical energy with s = 1 (Liu et al. 2018, "Learning towards minimum hyperspherical energy") over
+    the number of pairs. Independent uniform points on a sphere of many dimensions have about 0.71.
+    """
+    unit = features / jnp.linalg.norm(features, axis=1, keepdims=True)
+    square = jnp.maximum(2.0 - 2.0 * unit @ unit.T, NEAREST**2)
+    count = features.shape[0]
+    return jnp.where(jnp.eye(count, dtype=jnp.bool_), 0.0, square**-0.5).sum() / (count * (count - 1))
+
+
+def effective_rank(features: Float[Array, "n width"]) -> Float[Array, ""]:
+    """The exponential of the entropy of the shares of the variance along the principal directions.
+
+    The source is Roy and Vetterli 2007, "The effective rank", applied to the covariance of the features.
+    """
+    centred = features - features.mean(0)
+    variance = jnp.linalg.svd(centred, compute_uv=False) ** 2
+    share = variance / variance.sum()
+    return jnp.exp(-(share * jnp.log(jnp.maximum(share, 1e-30))).sum())
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _statistics(
+    config: ModelConfig, params: nnx.State, biases: nnx.State, windows: Int[Array, "W T+1"]
+) -> tuple[Float[Array, " depth"], Float[Array, " depth"], list[Float[Array, ""]]]:
+    """(Energy and effective rank of each block's features, the variation of the loads of each mixture layer)."""
+    outputs: list[Float[Array, "W T width"]] = []
+
+    def collect(place, activations):
+        if place == "block_out":
+            outputs.append(activations.reshape(windows.shape[0], -1, config.width))
+        return activations
+
+    _, _, loads = token_losses(config, params, biases, windows, training=False, compute=Compute(), tap=collect)
+    energies, ranks = [], []
+    for output in outputs:
+        positions = output.shape[1]
+        features = output[:, jnp.asarray([positions // 2, positions - 1])].reshape(-1, config.width)
+        energies.append(sphere_energy(features))
+        ranks.append(effective_rank(features))
+    variations = [load.std() / jnp.maximum(load.mean(), 1e-9) for load in loads]
+    return jnp.stack(energies), jnp.stack(ranks), variations
+
+
+def layers(
+    config: RunConfig, heldout: Int32[np.ndarray, "W T+1"], params: nnx.State, biases: nnx.State
+) -> Mapping[str, float]:
+    """The columns `feature_energy_L`, `feature_rank_L` of each layer L and `router_load_cv_L` of each mixture layer."""
+    model = config.model
+    energies, ranks, variations = _statistics(model, params, biases, jnp.asarray(heldout[:MOST_WINDOWS]))
+    numbers = range(1, model.depth + 1)
+    mixtures = [layer for layer in numbers if model.is_moe_layer(layer - 1)]
+    of_layers = (("feature_energy", energies, numbers), ("feature_rank", ranks, numbers))
+    return {
+        f"{name}_{layer}": float(value)
+        for name, values, places in (*of_layers, ("router_load_cv", variations, mixtures))
+        for layer, value in zip(places, values, strict=True)
+    }
