@@ -36,7 +36,7 @@ class LayerCache(NamedTuple):
     scores: Float[Array, "B S experts"] | None
 
 
-class Cache(NamedTuple):
+class KeyValueCache(NamedTuple):
     """What is kept of B sequences; every leaf but `filled` has a leading axis of sequences.
 
     Attributes:
@@ -51,10 +51,10 @@ class Cache(NamedTuple):
     position: Int[Array, " B"]
     filled: Int[Array, ""]
 
-    def of(self, sequences: Int[Array, " n"]) -> "Cache":
+    def of(self, sequences: Int[Array, " n"]) -> "KeyValueCache":
         """The cache of some of the sequences, or of copies of them."""
         layers, known, position = jax.tree.map(lambda leaf: leaf[sequences], (self.layers, self.known, self.position))
-        return Cache(layers, known, position, self.filled)
+        return KeyValueCache(layers, known, position, self.filled)
 
 
 def check_positions(config: ModelConfig, prompt: int, new: int) -> None:
@@ -82,7 +82,7 @@ def prefill(
     new: int,
     compute: Compute,
     tap: Tap = no_tap,
-) -> tuple[Float[Array, "B vocab"], Cache]:
+) -> tuple[Float[Array, "B vocab"], KeyValueCache]:
     """(The logits of the token after each prompt, the cache), from one pass over all prompts.
 
     Args:
@@ -100,7 +100,7 @@ def prefill(
     hidden, _ = model.hidden(model.embed(prompts), batch, False, _compute(compute), tap, writers)
     last = hidden.reshape(batch, longest, -1)[jnp.arange(batch), lengths - 1]
     known = jnp.arange(slots)[None] < lengths[:, None]
-    cache = Cache(tuple(writer.written() for writer in writers), known, lengths, jnp.int32(longest))
+    cache = KeyValueCache(tuple(writer.written() for writer in writers), known, lengths, jnp.int32(longest))
     return model.logits(last, compute), cache
 
 
@@ -109,11 +109,11 @@ def decode_step(
     params: nnx.State,
     biases: nnx.State,
     tokens: Int[Array, " B"],
-    cache: Cache,
+    cache: KeyValueCache,
     *,
     compute: Compute,
     tap: Tap = no_tap,
-) -> tuple[Float[Array, "B vocab"], Cache]:
+) -> tuple[Float[Array, "B vocab"], KeyValueCache]:
     """(The logits of the token after these, the cache with these), for one more token of each sequence.
 
     The cache must have a slot left, see `prefill`.
@@ -121,12 +121,12 @@ def decode_step(
     return _step(_model(config, params, biases, compute), tokens, cache, compute, tap)
 
 
-def complete(
+def decode_tokens(
     config: ModelConfig,
     params: nnx.State,
     biases: nnx.State,
     logits: Float[Array, "B vocab"],
-    cache: Cache,
+    cache: KeyValueCache,
     keys: Key[Array, " B"],
     temperature: Float[Array, ""],
     *,
@@ -144,7 +144,7 @@ def complete(
 
     def draw(logits: Float[Array, "B vocab"], number: Int[Array, ""]) -> Int[Array, " B"]:
         of_token = jax.vmap(lambda key: jax.random.fold_in(key, number))(keys)
-        return sample(logits, of_token, temperature)
+        return sample_tokens(logits, of_token, temperature)
 
     def body(carry, number):
         tokens, cache = carry
@@ -170,12 +170,14 @@ def generate(
     compute: Compute,
     tap: Tap = no_tap,
 ) -> Int[Array, "B new"]:
-    """The tokens that follow the prompts: `prefill`, then `complete`."""
+    """The tokens that follow the prompts: `prefill`, then `decode_tokens`."""
     begun = prefill(config, params, biases, prompts, lengths, new=new, compute=compute, tap=tap)
-    return complete(config, params, biases, *begun, keys, temperature, new=new, compute=compute, tap=tap)
+    return decode_tokens(config, params, biases, *begun, keys, temperature, new=new, compute=compute, tap=tap)
 
 
-def sample(logits: Float[Array, "B vocab"], keys: Key[Array, " B"], temperature: Float[Array, ""]) -> Int[Array, " B"]:
+def sample_tokens(
+    logits: Float[Array, "B vocab"], keys: Key[Array, " B"], temperature: Float[Array, ""]
+) -> Int[Array, " B"]:
     """A token of each row with the probabilities softmax(logits / temperature); at 0 the most probable one.
 
     The largest of logits + temperature x Gumbel noise has these probabilities. The noise has as many bits as float32
@@ -198,14 +200,14 @@ def _model(config: ModelConfig, params: nnx.State, biases: nnx.State, compute: C
 
 
 def _step(
-    model: Transformer, tokens: Int[Array, " B"], cache: Cache, compute: Compute, tap: Tap
-) -> tuple[Float[Array, "B vocab"], Cache]:
+    model: Transformer, tokens: Int[Array, " B"], cache: KeyValueCache, compute: Compute, tap: Tap
+) -> tuple[Float[Array, "B vocab"], KeyValueCache]:
     known = jax.lax.dynamic_update_slice_in_dim(cache.known, jnp.ones_like(cache.known[:, :1]), cache.filled, 1)
     cache = cache._replace(known=known)
     readers = [_Reader(layer, cache) for layer in cache.layers]
     hidden, _ = model.hidden(model.embed(tokens), tokens.shape[0], False, _compute(compute), tap, readers)
     layers = tuple(reader.kept for reader in readers)
-    return model.logits(hidden, compute), Cache(layers, known, cache.position + 1, cache.filled + 1)
+    return model.logits(hidden, compute), KeyValueCache(layers, known, cache.position + 1, cache.filled + 1)
 
 
 class _Writer:
@@ -243,7 +245,7 @@ class _Reader:
         kept: what the layer keeps, from its call on with the new token.
     """
 
-    def __init__(self, kept: LayerCache, cache: Cache):
+    def __init__(self, kept: LayerCache, cache: KeyValueCache):
         self.kept, self.known, self.position, self.filled = kept, cache.known, cache.position, cache.filled
 
     def attend(self, q: Array, k: Array, v: Array, rope_base: float, method: AttentionMethod) -> Array:

@@ -21,11 +21,11 @@ from harness.machine.trial import try_out
 from harness.record.table import check_ending, write_table
 from harness.terminal import print_rows
 from harness.train.accelerators import accelerator_of
-from harness.train.programs import compiler_options, mesh_for
+from harness.train.programs import mesh_for
 from models.compute import compute_for
 from models.config import ModelConfig
 from models.count import count, flops, token_flops
-from models.decode import complete, prefill
+from models.decode import decode_tokens, prefill
 from models.intervention import name_of
 from models.traffic import decode_traffic, step_traffic
 from models.transformer import init
@@ -38,18 +38,18 @@ from sweeps.shape import Shape, micro_tokens_of, parts_of, shape_of, turns_per_s
 # (arXiv 2501.18107). Shorter contexts are divided in the same proportion.
 PROMPT, NEW = 128, 256
 # A call is repeated on the device without waiting until it takes so many seconds, so that starting it does not count.
-LEAST = 0.005
+LEAST_SECONDS = 0.005
 # The fewest calls that are timed, however long they take.
-FEWEST = 5
+LEAST_CALLS = 5
 # What is printed; `--out` and `--json` have all columns.
-SHOWN = (
+PRINTED = (
     "architecture", "width", "depth", "heads", "ffn_width", "batch", "context", "N_total", "step_seconds",
     "step_seconds_iqr", "prefill_seconds", "decode_seconds_per_token", "flops_step", "bytes_step", "flops_decode",
     "bytes_decode",
 )  # fmt: skip
 
 
-class Timed(NamedTuple):
+class Repeated(NamedTuple):
     """Seconds of a call: the median of `calls` of them, and the range of their middle half."""
 
     seconds: float
@@ -58,7 +58,7 @@ class Timed(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class Timing:
+class TimedShape:
     """A shape of a sweep to be timed.
 
     Attributes:
@@ -93,32 +93,32 @@ def time_sweep(sweep: str, out: Path | None, json_: bool, repeats: int, seconds:
             f"  {number} of {len(shapes)}: {model.architecture}, width {model.width}, depth {model.depth}, "
             f"{each.run.batch} x {model.context} tokens"
         )
-        rows.append(row_of(each, measure(each, repeats, seconds)))
+        rows.append(row_of(each, time_shape(each, repeats, seconds)))
     written = None if out is None else write_table(pd.DataFrame(rows), out)
     if json_:
         print(json.dumps(rows, allow_nan=False))
         return
-    print_rows([{name: row[name] for name in SHOWN} for row in rows])
+    print_rows([{name: row[name] for name in PRINTED} for row in rows])
     if written:
         print(f"{written} rows in {out}")
 
 
-def shapes_of(configs: Iterable[RunConfig], micro_tokens: int) -> list[Timing]:
+def shapes_of(configs: Iterable[RunConfig], micro_tokens: int) -> list[TimedShape]:
     """The different shapes of runs, each with its first run; how many windows are evaluated makes no difference."""
-    found: dict[tuple[Shape, int], Timing] = {}
+    found: dict[tuple[Shape, int], TimedShape] = {}
     for run in configs:
         shape = dataclasses.replace(shape_of(run, micro_tokens), probe_windows=1)
         turns = turns_per_step(run, shape)
-        found.setdefault((shape, turns), Timing(run, shape, turns))
+        found.setdefault((shape, turns), TimedShape(run, shape, turns))
     return list(found.values())
 
 
-def measure(timing: Timing, repeats: int, limit: float) -> dict[str, Any]:
+def time_shape(timing: TimedShape, repeats: int, limit: float) -> dict[str, Any]:
     """The measured columns of a shape, in seconds.
 
     Args:
         repeats: how often a step, the pass over a prompt, and the decoding of all tokens after it are timed.
-        limit: seconds after which each of the three is timed no further than FEWEST times.
+        limit: seconds after which each of the three is timed no further than LEAST_CALLS times.
     """
     step = _time_step(timing, repeats, limit)
     prompt, new = decoded_tokens(timing.run.model)
@@ -141,7 +141,7 @@ def decoded_tokens(model: ModelConfig) -> tuple[int, int]:
     return prompt, max(1, min(NEW, model.context - prompt))
 
 
-def row_of(timing: Timing, measured: dict[str, Any]) -> dict[str, Any]:
+def row_of(timing: TimedShape, measured: dict[str, Any]) -> dict[str, Any]:
     """The row of a shape: what it is, what was measured of it, and what the accountants say."""
     run, model, shape = timing.run, timing.run.model, timing.shape
     sizes, (prompt, new) = count(model), decoded_tokens(model)
@@ -187,7 +187,7 @@ def row_of(timing: Timing, measured: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _time_step(timing: Timing, repeats: int, limit: float) -> Timed:
+def _time_step(timing: TimedShape, repeats: int, limit: float) -> Repeated:
     """A step of one run alone, on all devices that share its batch, as `isogap run` takes it."""
     trial = try_out(timing.shape, 1, False, timing.run.interventions, timing.turns)
 
@@ -203,22 +203,19 @@ def _time_step(timing: Timing, repeats: int, limit: float) -> Timed:
     began = time.perf_counter()
     steps(1)
     seconds = max(time.perf_counter() - began, 1e-9)
-    together = max(1, min(round(LEAST / seconds), trial.turns // timing.turns))
+    together = max(1, min(round(LEAST_SECONDS / seconds), trial.turns // timing.turns))
     return _timed(lambda: steps(together), together, repeats, limit)
 
 
-def _time_decoding(model: ModelConfig, prompt: int, new: int, repeats: int, limit: float) -> tuple[Timed, Timed]:
+def _time_decoding(model: ModelConfig, prompt: int, new: int, repeats: int, limit: float) -> tuple[Repeated, Repeated]:
     """The pass over a prompt, and the decoding of all tokens after it, for one sequence on one device."""
     compute = compute_for(jax.default_backend())
-    options = compiler_options(jax.default_backend(), 1)
     params, biases = jax.jit(functools.partial(init, model))(jax.random.key(0))
     prompts = jax.random.randint(jax.random.key(1), (1, prompt), 0, model.vocab)
     lengths, keys = jnp.full(1, prompt, jnp.int32), jax.random.split(jax.random.key(2), 1)
     begin = jax.jit(functools.partial(prefill, model, new=new, compute=compute))
-    begin = begin.lower(params, biases, prompts, lengths).compile(options)
     first, kept = begin(params, biases, prompts, lengths)
-    draw = jax.jit(functools.partial(complete, model, new=new, compute=compute))
-    draw = draw.lower(params, biases, first, kept, keys, jnp.float32(1.0)).compile(options)
+    draw = jax.jit(functools.partial(decode_tokens, model, new=new, compute=compute))
 
     def begins() -> None:
         jax.block_until_ready(begin(params, biases, prompts, lengths))
@@ -230,12 +227,12 @@ def _time_decoding(model: ModelConfig, prompt: int, new: int, repeats: int, limi
     return _timed(begins, 1, repeats, limit), _timed(draws, 1, repeats, limit)
 
 
-def _timed(call: Callable[[], None], units: int, calls: int, limit: float) -> Timed:
-    """The time of each of a call's `units`, over a number of calls; over fewer, but FEWEST, after `limit` seconds."""
+def _timed(call: Callable[[], None], units: int, calls: int, limit: float) -> Repeated:
+    """The time of each of a call's `units`, over a number of calls; after `limit` seconds over LEAST_CALLS or more."""
     times: list[float] = []
-    while len(times) < calls and (len(times) < FEWEST or sum(times) <= limit):
+    while len(times) < calls and (len(times) < LEAST_CALLS or sum(times) <= limit):
         began = time.perf_counter()
         call()
         times.append(time.perf_counter() - began)
     low, middle, high = np.quantile(np.asarray(times) / units, [0.25, 0.5, 0.75])
-    return Timed(float(middle), float(high - low), len(times))
+    return Repeated(float(middle), float(high - low), len(times))

@@ -6,10 +6,10 @@ from scipy.stats import binomtest
 
 from harness.sampling.completions import Writer
 from harness.sampling.load import TrainedModel
-from harness.sampling.tasks import Task
+from harness.sampling.tasks import PromptTask
 
 
-def exact_match(model: TrainedModel, task: Task, rows: int = 256) -> pd.DataFrame:
+def exact_match(model: TrainedModel, task: PromptTask, rows: int = 256) -> pd.DataFrame:
     """Whether each item's most probable completion is right, token by token: `task`, `item`, `group`, `right`.
 
     Args:

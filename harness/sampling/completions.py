@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, Int, Int32
 from harness.sampling.load import TrainedModel
 from models.compute import compute_for
 from models.config import ModelConfig
-from models.decode import Cache, check_positions, complete, prefill
+from models.decode import KeyValueCache, check_positions, decode_tokens, prefill
 from models.intervention import Tap
 from sweeps.errors import InputError
 
@@ -20,7 +20,7 @@ class Begun(NamedTuple):
     """Prompts that were read: the logits after each, and their cache."""
 
     logits: Float[Array, "items vocab"]
-    cache: Cache
+    cache: KeyValueCache
 
 
 class Writer:
@@ -73,11 +73,11 @@ class Writer:
 def _programs(config: ModelConfig, new: int, tap: Tap) -> tuple[Callable, Callable]:
     compute = compute_for(jax.default_backend())
 
-    def write(params, biases, logits, cache: Cache, items, streams, seed, temperature):
+    def write(params, biases, logits, cache: KeyValueCache, items, streams, seed, temperature):
         def key(stream):
             return jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), stream[0]), stream[1])
 
         begun = logits[items], cache.of(items), jax.vmap(key)(streams)
-        return complete(config, params, biases, *begun, temperature, new=new, compute=compute, tap=tap)
+        return decode_tokens(config, params, biases, *begun, temperature, new=new, compute=compute, tap=tap)
 
     return jax.jit(functools.partial(prefill, config, new=new, compute=compute, tap=tap)), jax.jit(write)

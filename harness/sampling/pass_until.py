@@ -8,13 +8,13 @@ import pandas as pd
 from harness.fit.quantities.pass_rates import pass_rate_interval, unbiased_pass_rate
 from harness.sampling.completions import Writer
 from harness.sampling.load import TrainedModel
-from harness.sampling.tasks import Task
+from harness.sampling.tasks import PromptTask
 from sweeps.errors import InputError
 
 
-def pass_until(
+def sample_until_pass(
     model: TrainedModel,
-    task: Task,
+    task: PromptTask,
     *,
     passes: int = 20,
     samples: int = 100_000,
@@ -32,7 +32,7 @@ def pass_until(
         passes: r, at least 3; the relative error of a rate is about 1/sqrt(r).
         samples: the most samples of an item. A rate below 1 in `samples` has an upper limit only.
         seconds: the most time, about; each item has one sample or more however short it is. None for no limit.
-        temperature: of the sampling (`models.decode.sample`), above 0.
+        temperature: of the sampling (`models.decode.sample_tokens`), above 0.
         rows: completions that are drawn together.
 
     Returns:

@@ -10,7 +10,7 @@ from sweeps.errors import InputError
 
 
 @dataclass(frozen=True)
-class Task:
+class PromptTask:
     """Prompts with a check of what a model writes after them.
 
     Attributes:
@@ -46,7 +46,7 @@ def task_of_answers(
     prompts: Sequence[Sequence[int]],
     answers: Sequence[Collection[Sequence[int]]],
     groups: Sequence[str],
-) -> Task:
+) -> PromptTask:
     """The task whose completions are right if they begin with one of the answers of their item, as ids.
 
     An answer that must not go on, as 12 is not 120, ends with the id of what has to follow it.
@@ -65,4 +65,4 @@ def task_of_answers(
         return np.any(each, axis=0) if each else np.zeros(len(completions), bool)
 
     new = max((len(answer) for of_item in accepted for answer in of_item), default=0)
-    return Task(name, padded, lengths, tuple(groups), new, right)
+    return PromptTask(name, padded, lengths, tuple(groups), new, right)

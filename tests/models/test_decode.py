@@ -11,7 +11,7 @@ from scipy.stats import chisquare
 
 from models.compute import Compute, compute_for
 from models.config import ARCHITECTURES, BaseSize, ModelConfig, make_config
-from models.decode import Cache, complete, decode_step, generate, prefill, sample
+from models.decode import KeyValueCache, decode_step, decode_tokens, generate, prefill, sample_tokens
 from models.intervention import get_intervention
 from models.transformer import init, logits, token_losses
 
@@ -154,7 +154,7 @@ def test_copies_of_one_prompt_are_drawn_with_the_probabilities_of_the_model(tiny
         copies = jnp.zeros(count, jnp.int32)
         keys = jax.random.split(key, count)
         many = first[copies], cache.of(copies), keys, jnp.float32(temperature)
-        return complete(model.config, params, biases, *many, new=2, compute=Compute())
+        return decode_tokens(model.config, params, biases, *many, new=2, compute=Compute())
 
     pairs = np.asarray(draw(model.params, model.biases, jax.random.key(4)))
     windows = jnp.concatenate([jnp.tile(prompt, (17, 1)), jnp.arange(17, dtype=jnp.int32)[:, None]], axis=1)
@@ -174,7 +174,7 @@ def test_a_token_of_one_in_a_hundred_thousand_comes_as_often():
     @jax.jit
     def count(key, temperature):
         keys = jax.random.split(key, 1_000_000)
-        return sample(jnp.broadcast_to(odds, (1_000_000, 2)), keys, temperature).sum()
+        return sample_tokens(jnp.broadcast_to(odds, (1_000_000, 2)), keys, temperature).sum()
 
     assert 2 <= count(jax.random.key(0), jnp.float32(1.0)) <= 21  # 0.001 on either side
     assert count(jax.random.key(0), jnp.float32(2.0)) == pytest.approx(1e6 * 10**-2.5, rel=0.06)
@@ -211,7 +211,7 @@ def test_positions_beyond_the_context_are_refused_in_one_line(tiny):
         )
 
     _, cache = begin(15, 6)  # the sixth new token is not read
-    assert isinstance(cache, Cache) and cache.known.shape == (1, 20)
+    assert isinstance(cache, KeyValueCache) and cache.known.shape == (1, 20)
     with pytest.raises(ValueError, match="21 positions, but the model was trained on 20") as refused:
         begin(15, 7)
     assert "\n" not in str(refused.value)

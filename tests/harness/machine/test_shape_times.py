@@ -1,12 +1,15 @@
 """`isogap time`: which shapes are timed, what a row says, and that its columns fit the law of times."""
 
 import json
+import re
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from harness.machine.shape_times import FEWEST, _timed, decoded_tokens, row_of, shapes_of
+from harness.machine import shape_times
+from harness.machine.shape_times import LEAST_CALLS, _timed, decoded_tokens, row_of, shapes_of
 from models.config import make_config
 from models.count import count, flops
 from sweeps.grid import load
@@ -52,6 +55,14 @@ def test_a_row_says_what_was_counted(timings):
         assert len(parts) == 3 and sum(parts) == pytest.approx(row[f"bytes_{what}"])
 
 
+def test_the_page_names_the_columns(timings):
+    page = (Path(shape_times.__file__).parent / "README.md").read_text(encoding="utf-8")
+    cells = [line.split("|")[1] for line in page.splitlines() if line.startswith("| `")]
+    named = [name for cell in cells for name in re.findall(r"`([^`]+)`", cell)]
+    calls = {"step_calls": 50, "decode_calls": 50}
+    assert sorted(named) == sorted(row_of(timings[0], measured(1.0) | calls))
+
+
 def test_a_short_context_is_decoded_in_the_same_proportion():
     def of(context: int) -> tuple[int, int]:
         return decoded_tokens(make_config("dense", vocab=5, context=context, width=8, depth=1, heads=1))
@@ -69,7 +80,7 @@ def test_times_are_medians_of_calls_until_there_are_enough_or_time_is_over(monke
 
     monkeypatch.setattr("harness.machine.shape_times.time.perf_counter", lambda: clock[0])
     timed = _timed(call, 2, calls=100, limit=0.0)
-    assert timed.calls == FEWEST == 5 and timed.seconds == 1.5 and timed.iqr == 2.0 - 1.0
+    assert timed.calls == LEAST_CALLS == 5 and timed.seconds == 1.5 and timed.iqr == 2.0 - 1.0
     assert _timed(call, 1, calls=2, limit=1e9).calls == 2
 
 

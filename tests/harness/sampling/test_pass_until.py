@@ -12,8 +12,8 @@ import pytest
 from harness.fit.quantities.pass_rates import pass_rate_interval, pass_rates_of_models
 from harness.sampling.accuracy import accuracy_by_group, exact_match
 from harness.sampling.load import TrainedModel
-from harness.sampling.pass_until import pass_until
-from harness.sampling.tasks import Task, task_of_answers
+from harness.sampling.pass_until import sample_until_pass
+from harness.sampling.tasks import PromptTask, task_of_answers
 from models.compute import Compute
 from models.config import make_config
 from models.transformer import init, logits
@@ -25,9 +25,9 @@ ANSWERS = np.array(list(itertools.product(range(5), repeat=3)), np.int32)
 
 
 @pytest.fixture(scope="module")
-def model() -> TrainedModel:
-    """A mixture whose logits spread over some units, so that answers differ in their probabilities."""
-    config = make_config("expert_choice", vocab=5, context=8, width=16, depth=1, heads=2, experts=4, tied=False)
+def model(hurried_module) -> TrainedModel:
+    """Its logits spread over some units, so that answers differ in their probabilities."""
+    config = make_config("dense", vocab=5, context=8, width=16, depth=1, heads=2, tied=False)
     params, biases = jax.jit(functools.partial(init, config))(jax.random.key(3))
     for table in ("embedding", "head"):
         params[table] = params[table].replace(15.0 * params[table][...])
@@ -41,8 +41,7 @@ def exact(model):
     probability, likely = np.ones((len(PROMPTS), 125)), np.zeros((len(PROMPTS), 3), np.int32)
     for item, prompt in enumerate(PROMPTS):
         windows = np.array([np.resize([*prompt, *answer, 0, 0, 0], 8) for answer in ANSWERS], np.int32)
-        # One window at a time: a mixture with a capacity must not drop tokens of windows that stand beside each other.
-        scores = np.asarray(jax.lax.map(lambda w: whole(model.params, model.biases, w[None])[0], jnp.asarray(windows)))
+        scores = np.asarray(whole(model.params, model.biases, jnp.asarray(windows)))
         for place in range(3):
             of_next = np.asarray(scores[:, len(prompt) - 1 + place], float) / TEMPERATURE
             odds = np.exp(of_next - of_next.max(-1, keepdims=True))
@@ -58,11 +57,11 @@ def by_numbers(item: int, completions: np.ndarray) -> np.ndarray:
     return completions.sum(1) % 2 == 0 if item % 2 == 0 else completions[:, 0] == item % 5
 
 
-def task(**changes) -> Task:
+def task(**changes) -> PromptTask:
     lengths = np.array([len(prompt) for prompt in PROMPTS], np.int32)
     padded = np.array([np.resize([*prompt, 0, 0, 0], 4) for prompt in PROMPTS], np.int32)
     fields = dict(name="sums", prompts=padded, lengths=lengths, groups=("a", "b") * 3, new=3, right=by_numbers)
-    return Task(**fields | changes)
+    return PromptTask(**fields | changes)
 
 
 def test_rates_are_the_exact_probabilities(model, exact):
@@ -71,9 +70,9 @@ def test_rates_are_the_exact_probabilities(model, exact):
     rare = np.unravel_index(np.argmin(np.abs(np.log(probability / 1e-4))), probability.shape)
     assert probability[rare] == pytest.approx(1e-4, rel=0.5)
     truth = np.array([probability[item, by_numbers(item, ANSWERS)].sum() for item in range(6)])
-    found = pass_until(model, task(), passes=100, temperature=TEMPERATURE, rows=512)
+    found = sample_until_pass(model, task(), passes=100, temperature=TEMPERATURE, rows=512)
     answers = task_of_answers("rare", [PROMPTS[rare[0]]], [[ANSWERS[rare[1]].tolist()]], ["rare"])
-    one = pass_until(model, answers, passes=20, samples=10**6, temperature=TEMPERATURE, rows=8192)
+    one = sample_until_pass(model, answers, passes=20, samples=10**6, temperature=TEMPERATURE, rows=8192)
     table, truth = pd.concat([found, one]), np.append(truth, probability[rare])
     low, high = pass_rate_interval(table["passes"], table["samples"], table["reached"], level=0.999)
     assert table["reached"].all() and ((low < truth) & (truth < high)).all()
@@ -87,12 +86,12 @@ def test_rates_are_the_exact_probabilities(model, exact):
 def test_rows_change_the_speed_and_not_the_result(model):
     """One row draws the samples of an item one after another."""
     plan = dict(passes=4, samples=40, temperature=TEMPERATURE, seed=5)
-    one_by_one = pass_until(model, task(), rows=1, **plan)
+    one_by_one = sample_until_pass(model, task(), rows=1, **plan)
     for rows in (4, 32):  # fewer rows than items, and more
-        pd.testing.assert_frame_equal(pass_until(model, task(), rows=rows, **plan), one_by_one)
+        pd.testing.assert_frame_equal(sample_until_pass(model, task(), rows=rows, **plan), one_by_one)
     assert 0 < one_by_one["reached"].sum() < 6
     assert (one_by_one.loc[~one_by_one["reached"], "samples"] == 40).all()
-    assert not pass_until(model, task(), rows=32, **plan | {"seed": 6}).equals(one_by_one)
+    assert not sample_until_pass(model, task(), rows=32, **plan | {"seed": 6}).equals(one_by_one)
 
 
 def test_samples_after_the_last_pass_do_not_count(model):
@@ -104,13 +103,15 @@ def test_samples_after_the_last_pass_do_not_count(model):
         counts[item] += len(completions)
         return numbers % 3 == 2
 
-    found = pass_until(model, task(right=every_third), passes=5, rows=64)
+    found = sample_until_pass(model, task(right=every_third), passes=5, rows=64)
     assert (found["samples"] == 15).all() and (found["passes"] == 5).all()
     assert found["rate"].to_numpy() == pytest.approx(4 / 14)
 
 
 def test_without_time_each_item_has_a_sample_and_an_upper_limit(model):
-    found = pass_until(model, task(right=lambda item, completions: np.zeros(len(completions), bool)), seconds=0, rows=4)
+    found = sample_until_pass(
+        model, task(right=lambda item, completions: np.zeros(len(completions), bool)), seconds=0, rows=4
+    )
     assert (found["samples"] >= 1).all() and (found["samples"] <= 4).all() and not found["reached"].any()
     assert (found["rate"] == 0).all() and (found["low"] == 0).all() and (found["high"] > 0.4).all()
 
@@ -141,10 +142,10 @@ def test_an_answer_passes_where_a_completion_begins_with_it():
 @pytest.mark.parametrize(
     ("call", "word"),
     [
-        (lambda model: pass_until(model, task(), passes=2), "passes"),
-        (lambda model: pass_until(model, task(), passes=5, samples=4), "samples"),
-        (lambda model: pass_until(model, task(), temperature=0.0), "temperature"),
-        (lambda model: pass_until(model, task(new=6)), "9 positions, but the model was trained on 8"),
+        (lambda model: sample_until_pass(model, task(), passes=2), "passes"),
+        (lambda model: sample_until_pass(model, task(), passes=5, samples=4), "samples"),
+        (lambda model: sample_until_pass(model, task(), temperature=0.0), "temperature"),
+        (lambda model: sample_until_pass(model, task(new=6)), "9 positions, but the model was trained on 8"),
         (lambda model: exact_match(model, task(new=6)), "9 positions"),
         (lambda model: task(lengths=np.array([5, 1, 1, 1, 1, 1], np.int32)), "lengths"),
         (lambda model: task(groups=("a",)), "items"),
