@@ -54,6 +54,7 @@ def test_the_compiler_counts_as_much(width, depth, vocab, context, batch):
 
     def counted(function, *arguments, **options):
         cost = jax.jit(function, **options).lower(params, biases, *arguments).compile().cost_analysis()
+        assert cost is not None
         return cost["bytes accessed"]
 
     tokens = jax.ShapeDtypeStruct((batch, context + 1), jnp.int32)

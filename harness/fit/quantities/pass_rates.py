@@ -108,15 +108,20 @@ def pass_rates_of_models(frame: pd.DataFrame, by: str = "N") -> pd.DataFrame:
     counts = frame["passes"], frame["samples"], frame["reached"] if "reached" in frame else True
     p, (low, high), error = unbiased_pass_rate(*counts), pass_rate_interval(*counts), pass_rate_error(*counts)
     square = np.maximum((high - low) / 2, 1.96 * error) ** 2
-    columns = {"PU": p, "PU_se": error**2, "square": square, "skew": square * ((low + high) / 2 - p), "questions": 1}
-    sums = frame[[by]].assign(**columns).groupby(by, sort=True).sum()
-    number = sums["questions"]
-    middle, half = sums["PU"] + sums["skew"] / sums["square"], np.sqrt(sums["square"])
-    means = {
-        "PU": sums["PU"] / number,
-        "PU_se": np.sqrt(sums["PU_se"]) / number,
-        "PU_low": ((middle - half) / number).clip(lower=0.0),
-        "PU_high": ((middle + half) / number).clip(upper=1.0),
-        "questions": number,
-    }
-    return pd.DataFrame(means).reset_index()
+    models, model = np.unique(frame[by].to_numpy(), return_inverse=True)
+
+    def total(values: Float[np.ndarray, " rows"]) -> Float[np.ndarray, " models"]:
+        return np.bincount(model, values, len(models))
+
+    number, squares, sums = np.bincount(model, minlength=len(models)), total(square), total(p)
+    middle, half = sums + total(square * ((low + high) / 2 - p)) / squares, np.sqrt(squares)
+    return pd.DataFrame(
+        {
+            by: models,
+            "PU": sums / number,
+            "PU_se": np.sqrt(total(error**2)) / number,
+            "PU_low": np.maximum((middle - half) / number, 0.0),
+            "PU_high": np.minimum((middle + half) / number, 1.0),
+            "questions": number,
+        }
+    )

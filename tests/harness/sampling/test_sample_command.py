@@ -4,8 +4,10 @@ import json
 import shutil
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 
 from harness.record.segments import read_segments
 from harness.record.status import run_folder
@@ -32,7 +34,7 @@ def test_a_loaded_model_has_the_losses_that_were_recorded(finished, kept, lab):
     batches = opener(lab.cache)(kept)
     windows = batches.probe_tokens(kept.steps)
     losses, _, _ = token_losses(
-        model.config, model.params, model.biases, windows, training=False, compute=Compute(), tap=model.tap
+        model.config, model.params, model.biases, jnp.asarray(windows), training=False, compute=Compute(), tap=model.tap
     )
     evals = segments_table(finished, "evals")
     last = evals[(evals["run_id"] == kept.run_id) & (evals["step"] == kept.steps)].set_index("probe")["loss"]
@@ -48,9 +50,10 @@ def test_parameters_are_loaded_as_the_forward_pass_sees_them(kept, tmp_path):
     (tmp_path / "config.json").write_text(run.canonical_json())
     save_final(tmp_path, (params, biases), {"steps": run.steps})
     model = load_model(tmp_path)
-    up = params["blocks"][0]["ffn"]["up"][...]
-    np.testing.assert_allclose(model.params["blocks"][0]["ffn"]["up"][...], represent(up, "int4"), rtol=1e-6)
-    np.testing.assert_array_equal(model.params["embedding"][...], params["embedding"][...])
+    before, after = (nnx.to_pure_dict(each) for each in (params, model.params))
+    up = before["blocks"][0]["ffn"]["up"]
+    np.testing.assert_allclose(after["blocks"][0]["ffn"]["up"], represent(up, "int4"), rtol=1e-6)
+    np.testing.assert_array_equal(after["embedding"], before["embedding"])
     row = np.asarray(jax.random.normal(jax.random.key(2), (1, 16)))
     assert len(np.unique(model.tap("branch_in", row))) <= 16 and model.tap("block_in", row) is row
 
