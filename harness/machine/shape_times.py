@@ -50,11 +50,20 @@ PRINTED = (
 
 
 class Repeated(NamedTuple):
-    """Seconds of a call: the median of `calls` of them, and the range of their middle half."""
+    """Seconds of a call: the median of `calls` of them, the range of their middle half, and the least.
+
+    The least is what other programs of the machine delayed least.
+    """
 
     seconds: float
     iqr: float
+    least: float
     calls: int
+
+    def columns(self, name: str, units: int = 1) -> dict[str, float]:
+        """The columns of a time, of which a call has so many."""
+        times = {name: self.seconds, f"{name}_iqr": self.iqr, f"{name}_least": self.least}
+        return {column: seconds / units for column, seconds in times.items()}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -124,13 +133,10 @@ def time_shape(timing: TimedShape, repeats: int, limit: float) -> dict[str, Any]
     prompt, new = decoded_tokens(timing.run.model)
     begun, token = _time_decoding(timing.run.model, prompt, new, repeats, limit)
     return {
-        "step_seconds": step.seconds,
-        "step_seconds_iqr": step.iqr,
+        **step.columns("step_seconds"),
         "step_calls": step.calls,
-        "prefill_seconds": begun.seconds,
-        "prefill_seconds_iqr": begun.iqr,
-        "decode_seconds_per_token": token.seconds / new,
-        "decode_seconds_per_token_iqr": token.iqr / new,
+        **begun.columns("prefill_seconds"),
+        **token.columns("decode_seconds_per_token", new),
         "decode_calls": token.calls,
     }
 
@@ -235,4 +241,4 @@ def _timed(call: Callable[[], None], units: int, calls: int, limit: float) -> Re
         call()
         times.append(time.perf_counter() - began)
     low, middle, high = np.quantile(np.asarray(times) / units, [0.25, 0.5, 0.75])
-    return Repeated(float(middle), float(high - low), len(times))
+    return Repeated(float(middle), float(high - low), min(times) / units, len(times))
