@@ -137,6 +137,7 @@ def decode_tokens(
     """Draw `new` tokens for each sequence, from what `prefill` returned.
 
     Args:
+        new: at most the number for which `prefill` made room.
         keys: a key for each sequence, on which alone, beside its prompt, its tokens depend.
         temperature: by which logits are divided before the softmax; 0 takes the most probable token.
     """

@@ -20,7 +20,7 @@ from harness.machine import platform
 from harness.machine.trial import try_out
 from harness.record.table import check_ending, write_table
 from harness.terminal import print_rows
-from harness.train.accelerators import accelerator_of
+from harness.train.accelerators import Accelerator, accelerator_of
 from harness.train.programs import mesh_for
 from models.compute import compute_for
 from models.config import ModelConfig
@@ -32,7 +32,7 @@ from models.transformer import init
 from sweeps.config import RunConfig
 from sweeps.errors import InputError
 from sweeps.grid import load
-from sweeps.shape import Shape, micro_tokens_of, parts_of, shape_of, turns_per_step
+from sweeps.shape import Shape, micro_tokens_of, parts_of, run_bytes, shape_of, turns_per_step
 
 # What is decoded, where the context allows it: the prompt and answer with which latencies of small models are published
 # (arXiv 2501.18107). Shorter contexts are divided in the same proportion.
@@ -82,7 +82,7 @@ class TimedShape:
 
 
 def time_sweep(sweep: str, out: Path | None, json_: bool, repeats: int, seconds: float, cache: Path | None) -> None:
-    """Time every different shape of a sweep, and print or write the table.
+    """Time every different shape of a sweep that fits the memory, and print or write the table.
 
     Raises:
         InputError: a bad spec or option, or no cell that can run.
@@ -90,19 +90,22 @@ def time_sweep(sweep: str, out: Path | None, json_: bool, repeats: int, seconds:
     if out is not None:
         check_ending(out)
     configs = load(sweep).configs
-    if not configs:
-        raise InputError(sweep, "cells", 0, "at least one cell that can run")
     platform.configure_jax(default_cache() if cache is None else cache, len(os.sched_getaffinity(0)))
     accelerator = accelerator_of(jax.devices()[0])
     shapes = shapes_of(configs, micro_tokens_of(jax.default_backend(), accelerator and accelerator.memory))
+    most = memory_of_shapes(accelerator)
     console, rows = Console(stderr=True), []
     for number, each in enumerate(shapes, 1):
-        model = each.run.model
+        model, needed = each.run.model, run_bytes(each.shape)
         console.print(
             f"  {number} of {len(shapes)}: {model.architecture}, width {model.width}, depth {model.depth}, "
             f"{each.run.batch} x {model.context} tokens"
+            + (f": left out, it needs {needed / 1e9:.2g} GB of {most / 1e9:.2g} GB" if needed > most else "")
         )
-        rows.append(row_of(each, time_shape(each, repeats, seconds)))
+        if needed <= most:
+            rows.append(row_of(each, time_shape(each, repeats, seconds)))
+    if not rows:
+        raise InputError(sweep, "cells", len(configs), f"one that can run in {most / 1e9:.2g} GB of memory")
     written = None if out is None else write_table(pd.DataFrame(rows), out)
     if json_:
         print(json.dumps(rows, allow_nan=False))
@@ -110,6 +113,13 @@ def time_sweep(sweep: str, out: Path | None, json_: bool, repeats: int, seconds:
     print_rows([{name: row[name] for name in PRINTED} for row in rows])
     if written:
         print(f"{written} rows in {out}")
+
+
+def memory_of_shapes(accelerator: Accelerator | None) -> int:
+    """The bytes that a shape may need: four fifths of an accelerator's memory, half of the machine's for a CPU."""
+    if accelerator is not None and accelerator.memory is not None:
+        return accelerator.memory * 4 // 5
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
 
 
 def shapes_of(configs: Iterable[RunConfig], micro_tokens: int) -> list[TimedShape]:

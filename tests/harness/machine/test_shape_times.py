@@ -106,6 +106,20 @@ def test_unusable_options_end_before_the_work(lab, isogap, tmp_path, option, wor
     assert ended.status == 2 and word in ended.err
 
 
+@pytest.mark.parametrize(
+    ("settings", "word"),
+    [
+        ("width: 1000000, depth: 1, tokens: 1e9", "left out, it needs"),  # ten million million parameters
+        ("params: 10, tokens: 1e5", "got 0"),  # no model is so small
+    ],
+)
+def test_a_sweep_of_which_nothing_can_run_is_refused(lab, isogap, tmp_path, settings, word):
+    spec = tmp_path / "none.yaml"
+    spec.write_text(f"name: none\ndefaults: {{{settings}}}\nblocks: [{{grid: {{context: [16]}}}}]\n")
+    ended = isogap("time", spec, "--cache", lab.cache)
+    assert ended.status == 2 and "one that can run in" in ended.err and word in ended.err, ended.err
+
+
 @pytest.mark.slow
 def test_times_that_follow_bytes_are_fitted_by_the_law_of_times(timings, isogap, tmp_path):
     """Planted: 1 ms, 0.1 ns per byte of parameters, 0.02 of activations; 2 % noise. FLOPs describe them worse."""
