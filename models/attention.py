@@ -9,15 +9,23 @@ from models.complete_p import initial_depth, times
 from models.compute import AttentionMethod
 from models.config import ModelConfig
 from models.cpu.chunked_attention import chunked_attention
+from models.memory import Memory
 from models.norm import rms_normalise
 from models.weights import weight
 
 
 def rotary_table(context: int, head_width: int, base: float) -> tuple[Float[Array, "T half"], Float[Array, "T half"]]:
     """Cosines and sines of the rotary angles (Su et al. 2021), one frequency for each pair of a head's features."""
+    return rotary_rows(jnp.arange(context, dtype=jnp.float32), head_width, base)
+
+
+def rotary_rows(
+    positions: Float[Array, " T"], head_width: int, base: float
+) -> tuple[Float[Array, "T half"], Float[Array, "T half"]]:
+    """The rows of `rotary_table` at these positions."""
     half = head_width // 2
     frequency = base ** (-jnp.arange(half, dtype=jnp.float32) / half)
-    angle = jnp.arange(context, dtype=jnp.float32)[:, None] * frequency[None, :]
+    angle = positions[:, None] * frequency[None, :]
     return jnp.cos(angle), jnp.sin(angle)
 
 
@@ -61,8 +69,10 @@ class Attention(nnx.Module):
                 nnx.Param(jnp.ones(config.width // config.heads, jnp.float32)) for _ in range(2)
             )
 
-    def __call__(self, x: Float[Array, "BT width"], batch: int, method: AttentionMethod) -> Float[Array, "BT width"]:
-        """Attention within each of the `batch` sequences whose rows are stacked in x."""
+    def __call__(
+        self, x: Float[Array, "BT width"], batch: int, method: AttentionMethod, memory: Memory | None = None
+    ) -> Float[Array, "BT width"]:
+        """Attention within each of the `batch` sequences whose rows are stacked in x, or with what `memory` has."""
         config = self.config
         heads, head_width = config.heads, config.head_width
         time = x.shape[0] // batch
@@ -76,7 +86,10 @@ class Attention(nnx.Module):
             q, k = rms_normalise(q, self.query_scale[...]), rms_normalise(k, self.key_scale[...])
         if config.base:  # scores of 1/head_width, because trained queries and keys are no longer independent
             q = times(q, (config.base.head_width / head_width) ** 0.5)
-        table = rotary_table(time, head_width, config.rope_base)
-        mixed = causal_attention(rotate(q, table), rotate(k, table), v, method)
+        if memory is None:
+            table = rotary_table(time, head_width, config.rope_base)
+            mixed = causal_attention(rotate(q, table), rotate(k, table), v, method)
+        else:
+            mixed = memory.attend(q, k, v, config.rope_base, method)
         mixed = mixed.reshape(batch, heads, time, head_width).transpose(0, 2, 1, 3).reshape(x.shape)
         return mixed @ self.out[...]

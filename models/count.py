@@ -107,7 +107,7 @@ def flops(config: ModelConfig) -> Flops:
     matrices = attention + sum(layer.matrices for layer in layers)
     scores = config.context * config.width * config.depth
     head = 2 * counts.embedding
-    forward = 2 * matrices + 4 * scores + head
+    forward = token_flops(config, config.context)
     forward_causal = 2 * matrices + 2 * (config.context + 1) * config.width * config.depth + head
     padded = 2 * (attention + sum(layer.padded for layer in layers)) + 4 * scores + head
     softmax = 3 * config.heads * config.context * config.depth
@@ -123,6 +123,12 @@ def flops(config: ModelConfig) -> Flops:
         hoffmann=3 * (2 * counts.embedding + forward + softmax),
         palm=6 * (matrices + counts.embedding) + 12 * scores,
     )
+
+
+def token_flops(config: ModelConfig, positions: int) -> int:
+    """The operations of the forward pass of one token that attends to so many positions."""
+    matrices = 4 * config.width**2 * config.depth + sum(layer.matrices for layer in _layers(config))
+    return 2 * matrices + 4 * positions * config.width * config.depth + 2 * count(config).embedding
 
 
 def parts(config: ModelConfig) -> dict[str, int]:

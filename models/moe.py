@@ -16,6 +16,7 @@ from models.compute import Compute
 from models.config import ModelConfig, MoEConfig
 from models.dispatch import block_rows, from_slots, route, to_slots
 from models.ffn import FeedForward, expert_feed_forward, uses_loop
+from models.memory import Memory
 from models.routers import choose_biased, choose_by_expert, choose_top
 from models.weights import weight
 
@@ -66,14 +67,15 @@ class MixtureOfExperts(nnx.Module):
             self.bias = SelectionBias(jnp.zeros(moe.experts, jnp.float32))
 
     def __call__(
-        self, x: Float[Array, "n width"], batch: int, training: bool, compute: Compute
+        self, x: Float[Array, "n width"], batch: int, training: bool, compute: Compute, memory: Memory | None = None
     ) -> tuple[Float[Array, "n width"], Routed]:
         """The output and report for `batch` sequences, those of this device if `compute.batch_axis` is set."""
         moe, batch_axis = self.moe, compute.batch_axis
         logits = x.astype(jnp.float32) @ self.router[...].astype(jnp.float32)
         probability = jax.nn.softmax(logits, axis=-1)
         if moe.routing == "expert_choice":
-            choice = choose_by_expert(probability, moe.experts_per_token, batch)
+            choose = choose_by_expert if memory is None else memory.choose_by_expert
+            choice = choose(probability, moe.experts_per_token, batch)
         elif moe.routing == "fine_grained_shared":
             probability = jax.nn.sigmoid(logits)
             choice = choose_biased(probability, self.bias[...], moe.experts_per_token, batch)

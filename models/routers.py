@@ -56,11 +56,20 @@ def choose_by_expert(probability: Float[Array, "n experts"], k: int, batch: int)
     higher. That is causal and does not depend on the rest of the batch. Each expert takes a share k/E of the tokens
     in expectation, unless its scores drift along the sequence.
     """
-    experts = probability.shape[1]
-    scores = probability.reshape(batch, -1, experts)
-    time = scores.shape[1]
+    scores = probability.reshape(batch, -1, probability.shape[1])
     rank = count_earlier_higher(jax.lax.stop_gradient(scores))
-    taken = rank < (k / experts) * (jnp.arange(time, dtype=jnp.float32) + 1)[None, :, None]
+    return choose_by_rank(probability, rank, k, jnp.arange(scores.shape[1], dtype=jnp.float32)[None])
+
+
+def choose_by_rank(
+    probability: Float[Array, "n experts"],
+    rank: Float[Array, "batch T experts"],
+    k: int,
+    position: Float[Array, "#batch T"],
+) -> Choice:
+    """`choose_by_expert`, given how many earlier positions of its sequence score higher than each row."""
+    experts = probability.shape[1]
+    taken = rank < (k / experts) * (position + 1)[:, :, None]
     wanted = taken.reshape(-1, experts)[:, :, None] & jnp.eye(experts, dtype=jnp.bool_)[None]
     return Choice(wanted, probability, jnp.float32(1.0))
 

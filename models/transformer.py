@@ -5,6 +5,7 @@ at 112 GFLOP/s on 2 cores as sums over one flattened axis, and far slower as sum
 """
 
 import functools
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
@@ -20,6 +21,7 @@ from models.cpu.one_pass_loss import mean_cross_entropy
 from models.ffn import FeedForward
 from models.intervention import Tap, no_tap
 from models.loss import cross_entropy
+from models.memory import Memory
 from models.moe import MixtureOfExperts, RouterStats, SelectionBias, summarise
 from models.norm import LayerNorm
 from models.weights import draw_parameters, is_table, weight
@@ -42,15 +44,23 @@ class TransformerBlock(nnx.Module):
         if self.moe is None:
             self.ffn = FeedForward(config.width, config.ffn_width, initial_depth(config), config.activation)
 
-    def __call__(self, x: Float[Array, "n width"], batch: int, training: bool, compute: Compute, tap: Tap):
+    def __call__(
+        self,
+        x: Float[Array, "n width"],
+        batch: int,
+        training: bool,
+        compute: Compute,
+        tap: Tap,
+        memory: Memory | None = None,
+    ):
         """(The layer's output, the report of its mixture or None)."""
         normed = tap("branch_in", self.norm(x))
-        x = x + tap("branch_out", times(self.attention(normed, batch, compute.attention), self.share))
+        x = x + tap("branch_out", times(self.attention(normed, batch, compute.attention, memory), self.share))
         if not self.parallel:
             normed = tap("branch_in", self.ffn_norm(x))
         if self.moe is None:
             return x + tap("branch_out", times(self.ffn(normed, compute.padding), self.share)), None
-        y, routed = self.moe(normed, batch, training, compute)
+        y, routed = self.moe(normed, batch, training, compute, memory)
         return x + tap("branch_out", times(y, self.share)), routed
 
 
@@ -68,12 +78,24 @@ class Transformer(nnx.Module):
         """The rows of the embedding, float32."""
         return self.embedding[...][tokens.reshape(-1)]
 
-    def hidden(self, embedded: Float[Array, "n width"], batch: int, training: bool, compute: Compute, tap: Tap):
-        """(What the unembedding turns into logits, each mixture layer's report) of `batch` embedded sequences."""
+    def hidden(
+        self,
+        embedded: Float[Array, "n width"],
+        batch: int,
+        training: bool,
+        compute: Compute,
+        tap: Tap,
+        memories: Sequence[Memory] | None = None,
+    ):
+        """(What the unembedding turns into logits, each mixture layer's report) of `batch` embedded sequences.
+
+        In decoding each layer has a memory.
+        """
         x = tap("embedded", embedded.astype(compute.dtype))
         routed = []
-        for block in self.blocks:
-            x, report = block(tap("block_in", x), batch, training, compute, tap)
+        for layer, block in enumerate(self.blocks):
+            memory = memories[layer] if memories else None
+            x, report = block(tap("block_in", x), batch, training, compute, tap, memory)
             x = tap("block_out", x)
             routed += [] if report is None else [report]
         return times(self.norm(tap("final", x)), self.share), routed
@@ -81,6 +103,11 @@ class Transformer(nnx.Module):
     def unembedding(self) -> Float[Array, "vocab width"]:
         """The matrix that turns hidden states into logits, float32."""
         return (self.embedding if self.head is None else self.head)[...]
+
+    def logits(self, hidden: Float[Array, "n width"], compute: Compute) -> Float[Array, "n vocab"]:
+        """The logits of hidden states, float32."""
+        head = self.unembedding().T.astype(compute.dtype)
+        return jnp.matmul(hidden, head, preferred_element_type=jnp.float32)
 
 
 @functools.lru_cache(maxsize=512)
@@ -95,7 +122,9 @@ def init(config: ModelConfig, key: Key[Array, ""]) -> tuple[nnx.State, nnx.State
     return draw_parameters(params, key), jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), biases)
 
 
-def _model(config: ModelConfig, params: nnx.State, biases: nnx.State, compute: Compute) -> Transformer:
+def build_model(config: ModelConfig, params: nnx.State, biases: nnx.State, compute: Compute) -> Transformer:
+    """The model as a module, with the matrices in the type of the activations."""
+
     # Norm scales and routers stay float32. So do the vocabulary's tables, whose rows are cast after the look-up, and in
     # the loss chunk by chunk: their gradients add up every occurrence of a token, and a sum in bfloat16 stops growing
     # (the gradient of a common byte was 32% off in a batch of 4,096 tokens).
@@ -119,7 +148,7 @@ def token_losses(
 ) -> tuple[Float[Array, "B T"], RouterStats, list[Float[Array, " experts"]]]:
     """(Cross-entropy of each next token in nats, float32; the routers' statistics; each mixture layer's loads)."""
     inputs, targets = tokens[:, :-1], tokens[:, 1:]
-    model = _model(config, params, biases, compute)
+    model = build_model(config, params, biases, compute)
     hidden, routed = model.hidden(model.embed(inputs), inputs.shape[0], training, compute, tap)
     losses = cross_entropy(hidden, model.unembedding(), targets.reshape(-1)).reshape(targets.shape)
     return losses, *summarise(routed)
@@ -143,7 +172,7 @@ def look_up(
     """What `mean_loss` reads from the tables. A caller that splits a batch into chunks looks up once for all chunks."""
     if compute.loss == "plain":
         return Lookup()
-    model = _model(config, params, biases, compute)
+    model = build_model(config, params, biases, compute)
     table = model.unembedding()
     rows = model.embed(tokens[:, :-1]), table[tokens[:, 1:].reshape(-1)]
     return Lookup(table.T, rows)
@@ -169,7 +198,8 @@ def mean_loss(
     head, rows = lookup or look_up(config, params, biases, tokens, compute=compute)
     assert head is not None and rows is not None
     embedded, wanted = rows
-    hidden, routed = _model(config, params, biases, compute).hidden(embedded, tokens.shape[0], True, compute, tap)
+    model = build_model(config, params, biases, compute)
+    hidden, routed = model.hidden(embedded, tokens.shape[0], True, compute, tap)
     return mean_cross_entropy(hidden, head, wanted), *summarise(routed)
 
 
@@ -177,7 +207,6 @@ def logits(
     config: ModelConfig, params: nnx.State, biases: nnx.State, tokens: Int[Array, "B T"], *, compute: Compute
 ) -> Float[Array, "B T vocab"]:
     """Next-token logits in evaluation mode, float32."""
-    model = _model(config, params, biases, compute)
+    model = build_model(config, params, biases, compute)
     hidden, _ = model.hidden(model.embed(tokens), tokens.shape[0], False, compute, no_tap)
-    out = jnp.matmul(hidden, model.unembedding().T.astype(compute.dtype), preferred_element_type=jnp.float32)
-    return out.reshape(*tokens.shape, config.vocab)
+    return model.logits(hidden, compute).reshape(*tokens.shape, config.vocab)

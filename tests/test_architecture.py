@@ -50,7 +50,8 @@ measures       <- models sweeps
 train          <- data files gaps measures record models sweeps
 report         <- files fit fit.allocation fit.certainty fit.gap_law fit.laws fit.problem fit.referee fit.results gaps
                   record source tables theory sweeps
-machine        <- files processes train models sweeps
+sampling       <- data files fit.quantities record train models sweeps
+machine        <- files processes record terminal train models sweeps
 launch         <- data files gaps machine processes record tables terminal track train models sweeps
 study          <- files fit fit.gap_law fit.laws fit.quantities fit.results forecasts gaps launch record report source
                   train models sweeps
@@ -167,7 +168,7 @@ def test_sweeps_need_no_jax():
     # `isogap plan` answers fast: the accountant and the sizes are plain Python.
     plain = [
         *(ROOT / "sweeps").rglob("*.py"),
-        *(ROOT / "models" / f"{name}.py" for name in ("config", "count", "sizes")),
+        *(ROOT / "models" / f"{name}.py" for name in ("config", "count", "sizes", "traffic")),
     ]
     for file in plain:
         assert reaches(file, ("jax", "flax", "optax", "models.transformer")) == [], file

@@ -8,12 +8,12 @@ import typer.core
 from typer import Argument, Option
 
 import harness
-from harness.cli.fetches import Cache, fetches
-from harness.cli.imports import imports
+from harness.cli.from_outside import fetches, imports
 from harness.cli.options import (
     FILE_OF_RUNS,
     Bootstrap,
     By,
+    Cache,
     Estimator,
     FitArgument,
     Fix,
@@ -35,6 +35,7 @@ from harness.cli.options import (
 )
 from harness.cli.simulate import worlds
 from harness.cli.table import command
+from harness.cli.trained import trained
 
 app = typer.Typer(
     name="isogap", help=harness.__doc__, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None
@@ -42,6 +43,7 @@ app = typer.Typer(
 app.add_typer(fetches, name="fetch")
 app.add_typer(worlds, name="simulate")
 app.add_typer(imports, name="import")
+app.add_typer(trained)
 
 
 class OptionalFile(typer.core.TyperCommand):

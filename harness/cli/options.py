@@ -40,6 +40,7 @@ RegisterFile = Annotated[
 ScoreFile = Annotated[
     Path | None, Option(metavar="FILE", help="instead: score the forecasts of FILE on runs, which are the argument")
 ]
+Cache = Annotated[Path | None, Option(help="folder of prepared text and compiled programs; by default the user's")]
 JsonFlag = Annotated[bool, Option("--json", help="print JSON instead of a table")]
 JsonFile = Annotated[
     Path | None,

@@ -42,12 +42,15 @@ class Trial:
     evaluate: Callable[[], object] | None
 
 
-def try_out(shape: Shape, slots: int, whole: bool = True, interventions: tuple[Any, ...] = ()) -> Trial:
+def try_out(
+    shape: Shape, slots: int, whole: bool = True, interventions: tuple[Any, ...] = (), turns_per_step: int = 1
+) -> Trial:
     """Compile a shape for a number of slots.
 
     Args:
         whole: compile all programs of the shape; else only those that training needs, in three quarters of the time.
         interventions: the fields of the shape's interventions, with their numbers.
+        turns_per_step: after how many turns the parameters are updated.
     """
     key = Key(
         shape,
@@ -64,7 +67,7 @@ def try_out(shape: Shape, slots: int, whole: bool = True, interventions: tuple[A
         model=shape.model, data=data, optimizer=OptimizerConfig(lr=1e-3, kind=shape.optimizer), steps=10**6,
         batch=shape.micro_batch, interventions=interventions,
     )  # fmt: skip
-    hyper = stack_hyper([hyper_of(run.model_copy(update={"seed": seed}), 1) for seed in range(slots)])
+    hyper = stack_hyper([hyper_of(run.model_copy(update={"seed": seed}), turns_per_step) for seed in range(slots)])
     state = compiled["initialise"](hyper)
     tokens = draw.integers(0, vocab, (turns, slots, shape.micro_batch, context + 1)).astype(np.int32)
     windows = draw.integers(0, vocab, (shape.probe_windows, context + 1)).astype(np.int32)

@@ -154,7 +154,7 @@ def test_a_missing_extra_is_one_line(monkeypatch, isogap, tmp_path):
     assert ended.status == 2 and "pip install 'isogap[text]'" in ended.err and ended.err.count("\n") == 1
 
 
-@pytest.mark.parametrize("command", ["", "run", "fit", "simulate gap", "fetch corpus"])
+@pytest.mark.parametrize("command", ["", "run", "fit", "simulate gap", "fetch corpus", "time", "sample"])
 def test_help_imports_nothing_heavy(command):
     code = f"""
 import sys

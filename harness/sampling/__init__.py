@@ -1,0 +1,1 @@
+"""What trained models write: completions of prompts, and how often they are right."""

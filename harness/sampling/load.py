@@ -1,0 +1,67 @@
+"""Trained models out of a sweep's folder."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+from flax import nnx
+
+from harness.files import read_bytes
+from harness.train.checkpoint import read_final
+from harness.train.interventions import evaluation_taps, seen
+from harness.train.optimizer import hyper_of
+from models.config import ModelConfig
+from models.intervention import Tap, get_intervention, name_of, no_tap
+from models.transformer import init
+from sweeps.config import RunConfig
+from sweeps.errors import InputError
+from sweeps.shape import MICRO_TOKENS, shape_of
+
+
+class TrainedModel(NamedTuple):
+    """A model as it is evaluated.
+
+    Attributes:
+        params, biases: as `models.transformer.init` makes them.
+        tap: what activations go through.
+    """
+
+    config: ModelConfig
+    params: nnx.State
+    biases: nnx.State
+    tap: Tap = no_tap
+
+
+def load_model(folder: Path) -> TrainedModel:
+    """The model of a finished run, with its final parameters as the forward pass sees them.
+
+    Args:
+        folder: the run's own folder, see `harness.record.status.run_folder`.
+
+    Raises:
+        InputError: the folder is no run's; or the run has not ended, does not keep its parameters, or has an
+            intervention that shows the forward pass other parameters by a state which is not kept.
+    """
+    try:
+        run = RunConfig.model_validate_json(read_bytes(folder / "config.json"))
+    except (OSError, ValueError) as error:
+        got = "nothing" if isinstance(error, FileNotFoundError) else str(error).splitlines()[0]
+        raise InputError(folder, "config.json", got, "the configuration of a run that `isogap run` has begun") from None
+    if run.keep == "none":
+        raise InputError(folder, "keep", run.keep, "a run with `keep: final` or `keep: state` in its sweep")
+    if not (folder / "final.json").is_file():
+        raise InputError(folder, "final.json", "nothing", "a run that is done, and so has final parameters")
+    shape = shape_of(run, MICRO_TOKENS)
+    for fields in shape.interventions:
+        each = get_intervention(name_of(fields))
+        if each.seen and each.begin:
+            raise InputError(folder, "interventions", name_of(fields), "one whose parameters need no state of its own")
+    like = jax.eval_shape(lambda key: init(run.model, key), jax.random.key(0))
+    try:
+        leaves = read_final(folder)
+        params, biases = jax.tree.unflatten(jax.tree.structure(like), leaves[: len(jax.tree.leaves(like))])
+    except ValueError as error:
+        raise InputError(folder, "final", str(error), "the parameters that were kept") from None
+    own = ((),) * len(shape.interventions)
+    params, biases = jax.device_put((params, biases))
+    return TrainedModel(run.model, seen(shape, hyper_of(run, 1), own, params), biases, evaluation_taps(shape))
