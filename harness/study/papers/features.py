@@ -132,13 +132,13 @@ def _claims(
     units = f"{len(longest)} longest runs; the interval is over depths and draws"
     judged = (
         ("FE-1", "wider models have more diverse features", units,
-         within("rank correlation of width and diversity", _RANKED, 1.0, *by_width)),
+         within("rank correlation of width and diversity", _RANKED, None, *by_width)),
         ("FE-2", "the last layer is the most diverse one", f"{len(longest)} longest runs",
          within("share of models of which it is", _LAST_FIRST, 1.0, *last)),
         ("FE-3", "diversity falls while the loss falls", "all lengths of each model; the interval is over draws",
-         within("correlation of diversity and log loss along training", 0.0, 1.0, *within_runs)),
+         within("correlation of diversity and log loss along training", 0.0, None, *within_runs)),
         ("FE-4", "features of wider models are more diverse even as multiples of uniform directions", units,
-         within("rank correlation of width and diversity over that of uniform directions", _RANKED, 1.0, *by_excess)),
+         within("rank correlation of width and diversity over that of uniform directions", _RANKED, None, *by_excess)),
     )  # fmt: skip
     return tuple(JudgedClaim(id_, claim, number.ruling, rows, (number,), "") for id_, claim, rows, number in judged)
 
