@@ -1,0 +1,215 @@
+"""The study of features: how the diversity of hidden features goes with width, layer and loss.
+
+Malviya and Sudhakar 2022 claim for self-supervised networks of images that diversity is greater in wider networks and
+in the last layer, and that it falls while the test error falls. Here the features are the residual stream of language
+models, as `harness.measures.layers` measures them: the energy of their directions is low where they are diverse. The
+rules are those of `sweeps/studies/features/design.md`.
+"""
+
+import functools
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float
+from scipy.stats import binomtest, rankdata
+
+from harness.fit.gap_law.rulings import JudgedClaim, Ruling
+from harness.study.contrasts import NOT_KNOWN, Interval95, mean_interval
+from harness.study.loss_runs import ended_runs
+from harness.study.loss_verdict import LossVerdict, StudyFigure, count_of_words, within
+from harness.study.loss_worlds import NO, OPEN, YES, LossWorld, numbered
+from harness.study.paper import Paper
+from harness.study.plots import Series, series_figure
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+# The rank correlation of width and diversity that is claimed at least, and the share of runs whose last layer is to be
+# the most diverse one.
+_RANKED, _LAST_FIRST = 0.8, 0.8
+# The fewest widths and lengths that are ordered.
+_FEWEST = 3
+_ENERGY, _RANK = "feature_energy_", "feature_rank_"
+
+
+def uniform_energy(width: int) -> float:
+    """The mean of 1 over the distance of two independent uniform points on the unit sphere in so many dimensions.
+
+    For s = 1 it is 2^(n-3) Gamma(n/2) Gamma(n/2 - 1) / (sqrt(pi) Gamma(n - 3/2)), from the density of the distance.
+    """
+    n = float(width)
+    logs = math.lgamma(n / 2) + math.lgamma(n / 2 - 1) - math.lgamma(n - 1.5)
+    return math.exp((n - 3) * math.log(2) + logs) / math.sqrt(math.pi)
+
+
+def _judge(runs: pd.DataFrame) -> LossVerdict:
+    """Judge the runs of the study, all of them or those that have ended.
+
+    Raises:
+        InputError: no finished run.
+    """
+    ended = ended_runs(runs)
+    ended = ended.loc[ended[f"{_ENERGY}1"].notna()] if f"{_ENERGY}1" in ended else ended.iloc[:0]
+    energies = _layers(ended, _ENERGY)
+    ended = ended.assign(
+        diversity=-np.nanmean(energies, axis=1) if len(ended) else [],
+        excess=[-each / uniform_energy(int(width)) for each, width in zip(
+            np.nanmean(energies, axis=1) if len(ended) else [], ended["width"], strict=True)],
+        most=np.nanargmin(energies, axis=1) + 1 if len(ended) else [],
+    )  # fmt: skip
+    longest = ended.loc[ended["D"] == ended["D"].max()]
+    by_width = mean_interval(_ranks(longest, "diversity"))
+    by_excess = mean_interval(_ranks(longest, "excess"))
+    within_runs = _with_loss(ended)
+    last = _share_of_last(longest)
+    claims = _claims(by_width, by_excess, last, within_runs, longest)
+    rank = "is not known" if by_width.estimate is None else f"has a rank correlation of {by_width.estimate:.2f}"
+    drawings = {}
+    if len(longest):
+        drawings = {
+            "layers": StudyFigure(
+                "The energy of the features of each layer over that of uniform directions in as many dimensions, at the"
+                " ends of the longest runs: means over draws. Low is diverse.",
+                functools.partial(_layers_figure, longest),
+            ),
+            "training": StudyFigure(
+                "The mean energy of a model's features over that of uniform directions, against its held-out loss, in"
+                " training from right to left: means over draws.",
+                functools.partial(_training_figure, ended),
+            ),
+        }
+    tables = {"features of the longest runs": _rows(longest), "along the runs": _along(ended)}
+    notes = (
+        f"{len(ended)} finished runs with measured features.",
+        "Energies are compared between layers and lengths of one model, and between widths also as multiples of the"
+        " energy of uniform directions, which itself falls from 0.75 in 8 to 0.71 in 64 dimensions.",
+    )
+    headline = f"Diversity of features {rank} with width: {count_of_words(claims)}."
+    return LossVerdict(headline, claims, tables, notes, drawings)
+
+
+def _layers(runs: pd.DataFrame, name: str) -> Float[np.ndarray, "runs layers"]:
+    """A measure of every layer; nan beyond a model's depth."""
+    depth = int(runs["depth"].max()) if len(runs) else 0
+    return runs[[f"{name}{layer}" for layer in range(1, depth + 1)]].to_numpy(float)
+
+
+def _ranks(longest: pd.DataFrame, what: str) -> list[float]:
+    """Spearman's correlation of width and a number over the models of each depth and draw."""
+    found = []
+    for _, own in longest.groupby(["depth", "draw"]):
+        if own["width"].nunique() >= _FEWEST:
+            x, y = (rankdata(own[name]) for name in ("width", what))
+            found.append(float(np.corrcoef(x, y)[0, 1]))
+    return found
+
+
+def _with_loss(runs: pd.DataFrame) -> Interval95:
+    """The correlation of diversity and log loss along training, of each model; the mean over shapes, then draws."""
+    found: dict[int, list[float]] = {}
+    for _, own in runs.groupby(["draw", "depth", "width"]):
+        if len(own) >= _FEWEST:
+            value = np.corrcoef(own["diversity"], np.log(own["L"]))[0, 1]
+            found.setdefault(int(own["draw"].iloc[0]), []).append(float(value))
+    return mean_interval([float(np.mean(values)) for values in found.values()])
+
+
+def _share_of_last(longest: pd.DataFrame) -> Interval95:
+    """The share of models whose last layer is the most diverse, with Clopper and Pearson's interval."""
+    if longest.empty:
+        return NOT_KNOWN
+    hits = int((longest["most"] == longest["depth"]).sum())
+    interval = binomtest(hits, len(longest)).proportion_ci()
+    return Interval95(hits / len(longest), float(interval.low), float(interval.high))
+
+
+def _claims(
+    by_width: Interval95, by_excess: Interval95, last: Interval95, within_runs: Interval95, longest: pd.DataFrame
+) -> tuple[JudgedClaim, ...]:
+    units = f"{len(longest)} longest runs; the interval is over depths and draws"
+    judged = (
+        ("FE-1", "wider models have more diverse features", units,
+         within("rank correlation of width and diversity", _RANKED, None, *by_width)),
+        ("FE-2", "the last layer is the most diverse one", f"{len(longest)} longest runs",
+         within("share of models of which it is", _LAST_FIRST, 1.0, *last)),
+        ("FE-3", "diversity falls while the loss falls", "all lengths of each model; the interval is over draws",
+         within("correlation of diversity and log loss along training", 0.0, None, *within_runs)),
+        ("FE-4", "features of wider models are more diverse even as multiples of uniform directions", units,
+         within("rank correlation of width and diversity over that of uniform directions", _RANKED, None, *by_excess)),
+    )  # fmt: skip
+    return tuple(JudgedClaim(id_, claim, number.ruling, rows, (number,), "") for id_, claim, rows, number in judged)
+
+
+def _rows(longest: pd.DataFrame) -> list[dict[str, Any]]:
+    rows = []
+    for (depth, width), own in longest.groupby(["depth", "width"]):
+        energies, ranks = _layers(own, _ENERGY).mean(0), _layers(own, _RANK).mean(0)
+        for layer in range(int(depth)):
+            rows.append(
+                {"depth": depth, "width": width, "runs": len(own), "layer": layer + 1, "energy": energies[layer],
+                 "energy over uniform": energies[layer] / uniform_energy(int(width)), "effective rank": ranks[layer],
+                 "loss, nats": own["L"].mean()}
+            )  # fmt: skip
+    return rows
+
+
+def _along(runs: pd.DataFrame) -> list[dict[str, Any]]:
+    return [
+        {"depth": depth, "width": width, "D": d, "runs": len(own), "mean energy": -own["diversity"].mean(),
+         "loss, nats": own["L"].mean()}
+        for (depth, width, d), own in runs.groupby(["depth", "width", "D"])
+    ]  # fmt: skip
+
+
+def _layers_figure(longest: pd.DataFrame) -> "Figure":
+    series = {}
+    for (depth, width), own in longest.groupby(["depth", "width"]):
+        energies = _layers(own, _ENERGY)[:, : int(depth)] / uniform_energy(int(width))
+        series[f"{depth} layers of width {width}"] = Series(np.arange(1, int(depth) + 1), energies.mean(0))
+    return series_figure(series, "layer", "energy over that of uniform directions", levels={"uniform": 1.0})
+
+
+def _training_figure(runs: pd.DataFrame) -> "Figure":
+    series = {}
+    for (depth, width), own in runs.groupby(["depth", "width"]):
+        means = own.groupby("D")[["L", "excess"]].mean().sort_values("L")
+        series[f"{depth} layers of width {width}"] = Series(means["L"], -means["excess"])
+    return series_figure(series, "held-out loss, nats per token", "energy over that of uniform directions")
+
+
+def _world(
+    id_: str, truth: str, powers: tuple[float, float, float], words: tuple[tuple[Ruling, ...], ...]
+) -> LossWorld:
+    """A world in which the energy over that of uniform directions is a product of powers of width, layer and tokens."""
+
+    def loss(runs: pd.DataFrame, tokens: np.ndarray) -> np.ndarray:
+        n = runs["N_nonembedding"].to_numpy(float)
+        return 1.0 + 16.3 * n**-0.35 + 82 * tokens**-0.35
+
+    def measured(runs: pd.DataFrame, noise: Float[np.ndarray, "runs"]) -> Mapping[str, np.ndarray]:
+        width, depth = runs["width"].to_numpy(float), runs["depth"].to_numpy(int)
+        own = np.array([uniform_energy(int(each)) for each in width]) * np.exp(0.01 * noise)
+        own = own * (width / 8) ** powers[0] * (runs["D"].to_numpy(float) / 2**20) ** powers[2]
+        found = {}
+        for layer in range(1, int(depth.max()) + 1):
+            known = layer <= depth
+            found[f"{_ENERGY}{layer}"] = np.where(known, own * layer ** powers[1], np.nan)
+            found[f"{_RANK}{layer}"] = np.where(known, width / 2, np.nan)
+        return found
+
+    return LossWorld(id_, truth, loss, numbered("FE", words), measured)
+
+
+_WORLDS = (
+    _world("published", "wider models, last layers and early training are more diverse", (-0.1, -0.2, 0.05),
+           ((YES,), (YES,), (YES,), (YES,))),
+    _world("opposite", "narrow models and first layers are more diverse, and diversity grows in training",
+           (0.2, 0.2, -0.05), ((NO,), (NO,), (NO,), (NO,))),
+    _world("dimensions", "width changes diversity only by its dimensions, and layers and training do not",
+           (0.0, 0.0, 0.0), ((YES, OPEN), (NO,), (OPEN, YES), (NO,))),
+)  # fmt: skip
+
+FEATURES = Paper(_judge, _WORLDS)
