@@ -23,6 +23,20 @@ from models.routers import Choice, choose_by_expert, choose_by_rank
 from models.transformer import Transformer, build_model
 
 
+class TrainedModel(NamedTuple):
+    """A model as it is evaluated.
+
+    Attributes:
+        params, biases: as `models.transformer.init` makes them.
+        tap: what activations go through.
+    """
+
+    config: ModelConfig
+    params: nnx.State
+    biases: nnx.State
+    tap: Tap = no_tap
+
+
 class LayerCache(NamedTuple):
     """What one layer keeps.
 

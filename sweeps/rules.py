@@ -80,7 +80,7 @@ Tokens = Annotated[TokenRule, BeforeValidator(parse_tokens)]
 
 
 # What can be measured of a finished run's model, the names of the files in `harness/measures`.
-MEASURES = ("layers",)
+MEASURES = ("layers", "pass_rates")
 # The shares in the domain `mixed`, a common pre-training mixture: half web text, a quarter each of code and papers.
 MIXED = {"web": 0.5, "code": 0.25, "science": 0.25}
 _SHARE = re.compile(rf"({_NUMBER}) (\S.*)")

@@ -46,13 +46,14 @@ tables.trackers <- tables sweeps
 source         <- files fit.laws fit.results gaps record tables sweeps
 forecasts      <- files fit fit.laws fit.problem fit.referee fit.results record source sweeps
 theory         <- fit fit.gap_law fit.results fit.shared gaps record models sweeps
-measures       <- models sweeps
+sampling       <- fit.quantities models sweeps
+measures       <- data fit.quantities sampling models sweeps
 train          <- data files gaps measures record models sweeps
 report         <- files fit fit.allocation fit.certainty fit.gap_law fit.laws fit.problem fit.referee fit.results gaps
                   record source tables theory sweeps
-sampling       <- data files fit.quantities record train models sweeps
+samples        <- data files record sampling train sweeps
 machine        <- files processes record terminal train models sweeps
-launch         <- data files gaps machine processes record tables terminal track train models sweeps
+launch         <- data files gaps machine measures processes record tables terminal track train models sweeps
 study          <- files fit fit.gap_law fit.laws fit.quantities fit.results forecasts gaps launch record report source
                   train models sweeps
 study.methods  <- fit fit.allocation fit.certainty fit.laws fit.problem study train sweeps

@@ -27,7 +27,7 @@ def _time(
     """How long a training step and decoding a token take here, for each shape of a sweep; FLOPs and bytes moved."""
 
 
-@command(trained, "sample", "harness.sampling.command:print_samples", compiles=True)
+@command(trained, "sample", "harness.samples:print_samples", compiles=True)
 def _sample(
     out: FolderArgument,
     run_id: Annotated[str, Option("--run", metavar="ID", help="a finished run that keeps its final parameters")],

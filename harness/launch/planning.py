@@ -13,6 +13,7 @@ from harness.gaps.design import expectation
 from harness.gaps.pilot_errors import expected_from
 from harness.launch.packing import memory_limit_of
 from harness.machine.calibration_file import calibration_of
+from harness.measures.declared import check_measures
 from harness.record.table import runs_table
 from harness.tables.files import read_file
 from harness.terminal import working
@@ -59,6 +60,7 @@ def without_text(runs: Iterable[RunConfig], cache: Path) -> Counter[str]:
             for each in (run, *([run.twin()] if run.data.half else [])):
                 stores = functools.partial(stores_of, opened)
                 probe_stores(each, mixture_of(each, stores(each.data)), stores)
+                check_measures(each)
         except InputError as error:
             reasons[str(error)] += 1
     return reasons

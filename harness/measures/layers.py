@@ -14,8 +14,11 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float, Int, Int32
 
+from harness.data.mixture import Mixture
+from harness.measures.declared import Measure
 from models.compute import Compute
 from models.config import ModelConfig
+from models.decode import TrainedModel
 from models.transformer import token_losses
 from sweeps.config import RunConfig
 
@@ -71,17 +74,20 @@ def _statistics(
     return jnp.stack(energies), jnp.stack(ranks), variations
 
 
-def layers(
-    config: RunConfig, heldout: Int32[np.ndarray, "W T+1"], params: nnx.State, biases: nnx.State
+def measure_layers(
+    run: RunConfig, text: Mixture, heldout: Int32[np.ndarray, "W T+1"], model: TrainedModel
 ) -> Mapping[str, float]:
     """The columns `feature_energy_L`, `feature_rank_L` of each layer L and `router_load_cv_L` of each mixture layer."""
-    model = config.model
-    energies, ranks, variations = _statistics(model, params, biases, jnp.asarray(heldout[:MOST_WINDOWS]))
-    numbers = range(1, model.depth + 1)
-    mixtures = [layer for layer in numbers if model.is_moe_layer(layer - 1)]
+    config, params, biases, _ = model
+    energies, ranks, variations = _statistics(config, params, biases, jnp.asarray(heldout[:MOST_WINDOWS]))
+    numbers = range(1, config.depth + 1)
+    mixtures = [layer for layer in numbers if config.is_moe_layer(layer - 1)]
     of_layers = (("feature_energy", energies, numbers), ("feature_rank", ranks, numbers))
     return {
         f"{name}_{layer}": float(value)
         for name, values, places in (*of_layers, ("router_load_cv", variations, mixtures))
         for layer, value in zip(places, values, strict=True)
     }
+
+
+LAYERS = Measure(measure_layers)

@@ -5,8 +5,8 @@ import pandas as pd
 from scipy.stats import binomtest
 
 from harness.sampling.completions import Writer
-from harness.sampling.load import TrainedModel
 from harness.sampling.tasks import PromptTask
+from models.decode import TrainedModel
 
 
 def exact_match(model: TrainedModel, task: PromptTask, rows: int = 256) -> pd.DataFrame:

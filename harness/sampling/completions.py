@@ -8,10 +8,9 @@ import jax
 import numpy as np
 from jaxtyping import Array, Float, Int, Int32
 
-from harness.sampling.load import TrainedModel
 from models.compute import compute_for
 from models.config import ModelConfig
-from models.decode import KeyValueCache, check_positions, decode_tokens, prefill
+from models.decode import KeyValueCache, TrainedModel, check_positions, decode_tokens, prefill
 from models.intervention import Tap
 from sweeps.errors import InputError
 

@@ -7,8 +7,8 @@ import pandas as pd
 
 from harness.fit.quantities.pass_rates import pass_rate_interval, unbiased_pass_rate
 from harness.sampling.completions import Writer
-from harness.sampling.load import TrainedModel
 from harness.sampling.tasks import PromptTask
+from models.decode import TrainedModel
 from sweeps.errors import InputError
 
 

@@ -34,6 +34,7 @@ from harness.train.run_batches import RunBatches, opener
 from harness.train.session import Session, Stop
 from harness.train.slot import Slot
 from harness.train.step import Metrics
+from models.decode import TrainedModel
 from sweeps.config import RunConfig
 from sweeps.errors import reason_of
 from sweeps.packs import Pack
@@ -360,7 +361,8 @@ class Training:
             save_final(slot.folder, finals[slot.config.run_id], facts)
         if slot.config.probe.measures:
             params, biases, *_ = finals[slot.config.run_id]
-            slot.of_model = measure_all(slot.config, slot.batches.last_probes["heldout"].tokens, params, biases)
+            model, batches = TrainedModel(slot.config.model, params, biases), slot.batches
+            slot.of_model = measure_all(slot.config, batches.mixture, batches.last_probes["heldout"].tokens, model)
         slot.ended = True
         if slot.finish() != "done":
             self._fail_fast()

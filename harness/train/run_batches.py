@@ -12,6 +12,7 @@ from harness.data.mixture import Mixture, mixture_of, probe_stores, stores_of, t
 from harness.data.store import TokenStore, prepare
 from harness.gaps.one_run import TextFacts
 from harness.gaps.probes import Probe, domain_probe, effective_groups, own_probes, probe_sets
+from harness.measures.declared import check_measures
 from harness.record.columns import domain_probe_name
 from models.intervention import TextRead, get_intervention, name_of, probes_of
 from sweeps.config import DataConfig, RunConfig, online_span
@@ -90,6 +91,7 @@ def open_batches(config: RunConfig, stores: Callable[[DataConfig], tuple[TokenSt
         twin = config.twin()
         other = mixture_of(twin, stores(twin.data))
     others = probe_stores(config, mixture, stores)
+    check_measures(config)
 
     def probes(size: int) -> dict[str, Probe]:
         of_domains = {domain_probe_name(store.domain): domain_probe(config, store, size) for store in others}

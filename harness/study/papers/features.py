@@ -53,13 +53,12 @@ def _judge(runs: pd.DataFrame) -> LossVerdict:
     """
     ended = ended_runs(runs)
     ended = ended.loc[ended[f"{_ENERGY}1"].notna()] if f"{_ENERGY}1" in ended else ended.iloc[:0]
-    energies = _layers(ended, _ENERGY)
-    ended = ended.assign(
-        diversity=-np.nanmean(energies, axis=1) if len(ended) else [],
-        excess=[-each / uniform_energy(int(width)) for each, width in zip(
-            np.nanmean(energies, axis=1) if len(ended) else [], ended["width"], strict=True)],
-        most=np.nanargmin(energies, axis=1) + 1 if len(ended) else [],
-    )  # fmt: skip
+    energies, means = _layers(ended, _ENERGY), np.zeros(0)
+    if len(ended):
+        means = np.nanmean(energies, axis=1)
+    uniform = np.array([uniform_energy(width) for width in ended["width"].to_numpy(int).tolist()])
+    most = np.nanargmin(energies, axis=1) + 1 if len(ended) else means
+    ended = ended.assign(diversity=-means, excess=-means / uniform, most=most)
     longest = ended.loc[ended["D"] == ended["D"].max()]
     by_width = mean_interval(_ranks(longest, "diversity"))
     by_excess = mean_interval(_ranks(longest, "excess"))
@@ -93,7 +92,7 @@ def _judge(runs: pd.DataFrame) -> LossVerdict:
 
 def _layers(runs: pd.DataFrame, name: str) -> Float[np.ndarray, "runs layers"]:
     """A measure of every layer; nan beyond a model's depth."""
-    depth = int(runs["depth"].max()) if len(runs) else 0
+    depth = runs["depth"].to_numpy(int).max(initial=0)
     return runs[[f"{name}{layer}" for layer in range(1, depth + 1)]].to_numpy(float)
 
 
@@ -101,7 +100,7 @@ def _ranks(longest: pd.DataFrame, what: str) -> list[float]:
     """Spearman's correlation of width and a number over the models of each depth and draw."""
     found = []
     for _, own in longest.groupby(["depth", "draw"]):
-        if own["width"].nunique() >= _FEWEST:
+        if len(np.unique(own["width"].to_numpy())) >= _FEWEST:
             x, y = (rankdata(own[name]) for name in ("width", what))
             found.append(float(np.corrcoef(x, y)[0, 1]))
     return found
@@ -113,7 +112,7 @@ def _with_loss(runs: pd.DataFrame) -> Interval95:
     for _, own in runs.groupby(["draw", "depth", "width"]):
         if len(own) >= _FEWEST:
             value = np.corrcoef(own["diversity"], np.log(own["L"]))[0, 1]
-            found.setdefault(int(own["draw"].iloc[0]), []).append(float(value))
+            found.setdefault(int(own["draw"].to_numpy()[0]), []).append(float(value))
     return mean_interval([float(np.mean(values)) for values in found.values()])
 
 
@@ -121,7 +120,7 @@ def _share_of_last(longest: pd.DataFrame) -> Interval95:
     """The share of models whose last layer is the most diverse, with Clopper and Pearson's interval."""
     if longest.empty:
         return NOT_KNOWN
-    hits = int((longest["most"] == longest["depth"]).sum())
+    hits = int(np.sum(longest["most"].to_numpy() == longest["depth"].to_numpy()))
     interval = binomtest(hits, len(longest)).proportion_ci()
     return Interval95(hits / len(longest), float(interval.low), float(interval.high))
 
@@ -143,40 +142,52 @@ def _claims(
     return tuple(JudgedClaim(id_, claim, number.ruling, rows, (number,), "") for id_, claim, rows, number in judged)
 
 
+def _models(runs: pd.DataFrame) -> list[tuple[int, int, pd.DataFrame]]:
+    """(Depth, width, its runs) of every shape."""
+    return [
+        (int(own["depth"].to_numpy()[0]), int(own["width"].to_numpy()[0]), own)
+        for _, own in runs.groupby(["depth", "width"])
+    ]
+
+
 def _rows(longest: pd.DataFrame) -> list[dict[str, Any]]:
     rows = []
-    for (depth, width), own in longest.groupby(["depth", "width"]):
+    for depth, width, own in _models(longest):
         energies, ranks = _layers(own, _ENERGY).mean(0), _layers(own, _RANK).mean(0)
-        for layer in range(int(depth)):
+        for layer in range(depth):
             rows.append(
                 {"depth": depth, "width": width, "runs": len(own), "layer": layer + 1, "energy": energies[layer],
-                 "energy over uniform": energies[layer] / uniform_energy(int(width)), "effective rank": ranks[layer],
-                 "loss, nats": own["L"].mean()}
+                 "energy over uniform": energies[layer] / uniform_energy(width), "effective rank": ranks[layer],
+                 "loss, nats": own["L"].to_numpy().mean()}
             )  # fmt: skip
     return rows
 
 
 def _along(runs: pd.DataFrame) -> list[dict[str, Any]]:
-    return [
-        {"depth": depth, "width": width, "D": d, "runs": len(own), "mean energy": -own["diversity"].mean(),
-         "loss, nats": own["L"].mean()}
-        for (depth, width, d), own in runs.groupby(["depth", "width", "D"])
-    ]  # fmt: skip
+    rows = []
+    for depth, width, own in _models(runs):
+        for d in np.unique(own["D"].to_numpy(int)):
+            at = own.loc[own["D"] == d]
+            energy, loss = (at[name].to_numpy(float).mean() for name in ("diversity", "L"))
+            rows.append({"depth": depth, "width": width, "D": int(d), "runs": len(at), "mean energy": -energy,
+                         "loss, nats": loss})  # fmt: skip
+    return rows
 
 
 def _layers_figure(longest: pd.DataFrame) -> "Figure":
     series = {}
-    for (depth, width), own in longest.groupby(["depth", "width"]):
-        energies = _layers(own, _ENERGY)[:, : int(depth)] / uniform_energy(int(width))
-        series[f"{depth} layers of width {width}"] = Series(np.arange(1, int(depth) + 1), energies.mean(0))
+    for depth, width, own in _models(longest):
+        energies = _layers(own, _ENERGY)[:, :depth] / uniform_energy(width)
+        series[f"{depth} layers of width {width}"] = Series(np.arange(1, depth + 1), energies.mean(0))
     return series_figure(series, "layer", "energy over that of uniform directions", levels={"uniform": 1.0})
 
 
 def _training_figure(runs: pd.DataFrame) -> "Figure":
     series = {}
-    for (depth, width), own in runs.groupby(["depth", "width"]):
-        means = own.groupby("D")[["L", "excess"]].mean().sort_values("L")
-        series[f"{depth} layers of width {width}"] = Series(means["L"], -means["excess"])
+    for depth, width, own in _models(runs):
+        at = [own.loc[own["D"] == d] for d in np.unique(own["D"].to_numpy())]
+        loss, excess = (np.array([each[name].to_numpy().mean() for each in at]) for name in ("L", "excess"))
+        series[f"{depth} layers of width {width}"] = Series(loss, -excess)
     return series_figure(series, "held-out loss, nats per token", "energy over that of uniform directions")
 
 

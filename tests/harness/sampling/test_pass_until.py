@@ -12,11 +12,11 @@ import pytest
 
 from harness.fit.quantities.pass_rates import pass_rate_interval, pass_rates_of_models
 from harness.sampling.accuracy import accuracy_by_group, exact_match
-from harness.sampling.load import TrainedModel
 from harness.sampling.pass_until import sample_until_pass
 from harness.sampling.tasks import PromptTask, task_of_answers
 from models.compute import Compute
 from models.config import make_config
+from models.decode import TrainedModel
 from models.transformer import init, logits
 from sweeps.errors import InputError
 

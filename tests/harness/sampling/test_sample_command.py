@@ -12,8 +12,8 @@ from flax import nnx
 from harness.record.segments import read_segments
 from harness.record.status import run_folder
 from harness.record.table import segments_table
-from harness.sampling.load import load_model
 from harness.train.checkpoint import save_final
+from harness.train.final_model import load_model
 from harness.train.run_batches import opener
 from models.compute import Compute
 from models.intervention import get_intervention

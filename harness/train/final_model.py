@@ -1,35 +1,19 @@
 """Trained models out of a sweep's folder."""
 
 from pathlib import Path
-from typing import NamedTuple
 
 import jax
-from flax import nnx
 
 from harness.files import read_bytes
 from harness.train.checkpoint import read_final
 from harness.train.interventions import evaluation_taps, seen
 from harness.train.optimizer import hyper_of
-from models.config import ModelConfig
-from models.intervention import Tap, get_intervention, name_of, no_tap
+from models.decode import TrainedModel
+from models.intervention import get_intervention, name_of
 from models.transformer import init
 from sweeps.config import RunConfig
 from sweeps.errors import InputError
 from sweeps.shape import MICRO_TOKENS, shape_of
-
-
-class TrainedModel(NamedTuple):
-    """A model as it is evaluated.
-
-    Attributes:
-        params, biases: as `models.transformer.init` makes them.
-        tap: what activations go through.
-    """
-
-    config: ModelConfig
-    params: nnx.State
-    biases: nnx.State
-    tap: Tap = no_tap
 
 
 def load_model(folder: Path) -> TrainedModel:

@@ -11,7 +11,7 @@ from harness.files import default_cache, open_folder
 from harness.record.status import run_folder
 from harness.record.sweep_folder import read_configs
 from harness.sampling.completions import Writer
-from harness.sampling.load import load_model
+from harness.train.final_model import load_model
 from sweeps.errors import InputError
 
 # Tokens that follow a prompt where their number is not said, if the context has room for them.
