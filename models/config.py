@@ -60,6 +60,8 @@ class MoEConfig:
         _one_of("routing", self.routing, Routing)
         if self.experts < 1 or not 1 <= self.experts_per_token <= self.experts:
             raise ValueError(f"experts_per_token {self.experts_per_token} must lie in 1..experts ({self.experts})")
+        if self.routing in ("hash", "balanced") and self.experts > 2**16:
+            raise ValueError(f"{self.routing} has at most {2**16} experts, got {self.experts}")
         if self.expert_width < 1 or self.every < 1 or self.shared_experts < 0:
             raise ValueError(f"expert_width, every must be positive and shared_experts not negative: {self}")
         for name in ("capacity_factor", "eval_capacity_factor"):

@@ -87,10 +87,12 @@ def choose_biased(score: Float[Array, "n experts"], bias: Float[Array, " experts
 def choose_by_hash(ids: Int[Array, " n"], experts: int) -> Choice:
     """Each token visits the expert that its id has, with the gate 1 (hash layers, Roller et al. 2021).
 
-    Ids are spread by multiplication with 2^32 over the golden ratio, so that consecutive ones go to different experts.
+    An id is multiplied with 2^32 over the golden ratio, which spreads any run of consecutive ids evenly (Knuth, The Art
+    of Computer Programming 3, 6.4).
     """
     spread = (ids.astype(jnp.uint32) * jnp.uint32(0x9E3779B9)) >> jnp.uint32(16)
-    return _one_each((spread % jnp.uint32(experts)).astype(jnp.int32), experts, jnp.ones(ids.shape, jnp.float32))
+    expert = (spread * jnp.uint32(experts)) >> jnp.uint32(16)
+    return _one_each(expert.astype(jnp.int32), experts, jnp.ones(ids.shape, jnp.float32))
 
 
 def choose_balanced(logits: Float[Array, "n experts"], training: bool, batch_axis: str | None = None) -> Choice:
@@ -117,6 +119,8 @@ def choose_sampled(
     logits: Float[Array, "n experts"], key: Key[Array, ""] | None, batch_axis: str | None = None
 ) -> tuple[Choice, Float[Array, " n"]]:
     """RL-R (Clark et al. 2022): each token visits an expert drawn from the policy softmax(logits), with the gate 1.
+
+    So the router learns by reinforcement alone (`reinforce_loss`), but for the load-balance loss.
 
     Returns:
         the choice, in evaluation (without a key) of the likeliest expert; and the log-probability of what was chosen.

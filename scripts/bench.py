@@ -30,8 +30,8 @@ FIT_ROUNDS = 92  # of the 49 starts of the law: as many as the grid of the publi
 def train(args: argparse.Namespace) -> dict:
     """Tokens per second of training steps as `isogap run` takes them, on random tokens; compiling told apart.
 
-    With interventions the same steps without any are timed in turn with them, so that both see the same machine; with an
-    objective or experts those of a dense model that predicts every next token.
+    With interventions the same steps without any are timed in turn with them, so that both see the same machine; with
+    an objective or experts those of a dense model that predicts every next token.
     """
     import jax
     import numpy as np
