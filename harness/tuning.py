@@ -19,6 +19,8 @@ from harness.launch.sweep import run_sweep
 from harness.record.sweep_folder import read_configs
 from harness.record.table import runs_table
 from harness.train.session import Session
+from models.config import is_published
+from sweeps.cells import objective_columns
 from sweeps.config import RunConfig
 from sweeps.errors import InputError
 from sweeps.grid import read_sweep_text
@@ -242,6 +244,9 @@ def _recipe(config: RunConfig) -> str:
         words.append(f"complete_p from {model.base.width} x {model.base.depth}")
     if model.moe:
         words.append(f"{model.moe.experts} experts")
+        words += [] if is_published(model.moe) else [f"moe_every {model.moe.every}"]
+    if model.objective:
+        words += [f"{name} {value}" for name, value in objective_columns(model).items()]
     words += [
         f"{name} {getattr(optimizer, name)}"
         for name, field in type(optimizer).model_fields.items()

@@ -1,4 +1,4 @@
-"""Causal attention with rotary positions."""
+"""Attention with rotary positions, to what came before or in both directions."""
 
 import jax
 import jax.numpy as jnp
@@ -38,26 +38,30 @@ def rotate(
     return jnp.concatenate([first * cos - second * sin, first * sin + second * cos], axis=-1)
 
 
-def causal_attention(
+def attend(
     q: Float[Array, "BH T head"],
     k: Float[Array, "BH T head"],
     v: Float[Array, "BH T head"],
     method: AttentionMethod,
+    causal: bool = True,
 ) -> Float[Array, "BH T head"]:
-    """Softmax attention of each position over itself and all earlier ones, scaled by 1/sqrt(head).
+    """Softmax attention of each position over itself and all earlier ones, or over all, scaled by 1/sqrt(head).
 
     `chunked` computes the queries in chunks, which is fastest on a CPU; `fused` calls
     `jax.nn.dot_product_attention`. Both compute the softmax in float32 and agree up to rounding.
     """
     if method == "fused":
         with jax.numpy_dtype_promotion("standard"):  # the library mixes bfloat16 and float32 inside
-            out = jax.nn.dot_product_attention(q[:, :, None], k[:, :, None], v[:, :, None], is_causal=True)
+            out = jax.nn.dot_product_attention(q[:, :, None], k[:, :, None], v[:, :, None], is_causal=causal)
         return out[:, :, 0]
-    return chunked_attention(q * q.shape[2] ** -0.5, k, v)
+    return chunked_attention(q * q.shape[2] ** -0.5, k, v, causal)
 
 
 class Attention(nnx.Module):
-    """Multi-head causal self-attention; the positions of all sequences are the rows of one matrix."""
+    """Multi-head self-attention, in both directions for the objective `masked` and else causal.
+
+    The positions of all sequences are the rows of one matrix.
+    """
 
     def __init__(self, config: ModelConfig):
         self.config = config
@@ -88,7 +92,7 @@ class Attention(nnx.Module):
             q = times(q, (config.base.head_width / head_width) ** 0.5)
         if memory is None:
             table = rotary_table(time, head_width, config.rope_base)
-            mixed = causal_attention(rotate(q, table), rotate(k, table), v, method)
+            mixed = attend(rotate(q, table), rotate(k, table), v, method, config.aim.kind != "masked")
         else:
             mixed = memory.attend(q, k, v, config.rope_base, method)
         mixed = mixed.reshape(batch, heads, time, head_width).transpose(0, 2, 1, 3).reshape(x.shape)

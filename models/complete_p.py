@@ -26,7 +26,7 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from models.config import ModelConfig
-from models.weights import is_table
+from models.weights import is_router, is_table
 
 
 def times(x: Float[Array, "*any"], factor: float) -> Float[Array, "*any"]:
@@ -61,7 +61,7 @@ def multipliers(config: ModelConfig, params: nnx.State) -> Any:
         names = {getattr(part, "key", None) for part in path}
         if is_table(path) or "blocks" not in names:
             return Multipliers(1.0, 1 / width)
-        if "router" in names:
+        if is_router(path):
             return Multipliers(1 / width, 1 / depth)
         return Multipliers(1.0 if leaf.ndim == 1 else 1 / width, 1 / (width * depth))
 

@@ -9,9 +9,10 @@ from typing import Literal, get_args
 
 BlockKind = Literal["sequential", "parallel"]
 Activation = Literal["gelu", "swiglu"]
-Routing = Literal["switch_top1", "top2", "expert_choice", "fine_grained_shared"]
+Routing = Literal["switch_top1", "top2", "expert_choice", "fine_grained_shared", "hash", "balanced", "reinforce"]
+ObjectiveKind = Literal["next", "masked"]
 
-ARCHITECTURES = ("dense", "parallel", "switch_top1", "top2", "expert_choice", "fine_grained_shared")
+ARCHITECTURES = ("dense", "parallel", *get_args(Routing))
 # The most logits that exist at once (64 MB). More are computed in chunks of rows, and again in the backward pass.
 LOGITS_LIMIT = 2**24
 
@@ -28,7 +29,9 @@ class MoEConfig:
     Attributes:
         routing: the router: `switch_top1` (Switch Transformer), `top2` (GShard gates, nothing dropped),
             `expert_choice` (each expert takes a fraction of the tokens, chosen causally), `fine_grained_shared`
-            (DeepSeek-V3: many small experts, shared experts, sigmoid scores, bias balancing).
+            (DeepSeek-V3: many small experts, shared experts, sigmoid scores, bias balancing), and three of Clark et al.
+            2022: `hash` (by the token's id), `balanced` (S-BASE: equal loads in training, by optimal transport),
+            `reinforce` (RL-R: the router is a policy, whose reward is the log-likelihood of the token).
         experts: number of routed experts.
         experts_per_token: number of routed experts that a token visits; for `expert_choice` on average.
         expert_width: hidden width of one expert.
@@ -57,6 +60,8 @@ class MoEConfig:
         _one_of("routing", self.routing, Routing)
         if self.experts < 1 or not 1 <= self.experts_per_token <= self.experts:
             raise ValueError(f"experts_per_token {self.experts_per_token} must lie in 1..experts ({self.experts})")
+        if self.routing in ("hash", "balanced") and self.experts > 2**16:
+            raise ValueError(f"{self.routing} has at most {2**16} experts, got {self.experts}")
         if self.expert_width < 1 or self.every < 1 or self.shared_experts < 0:
             raise ValueError(f"expert_width, every must be positive and shared_experts not negative: {self}")
         for name in ("capacity_factor", "eval_capacity_factor"):
@@ -88,12 +93,53 @@ class BaseSize:
 
 
 @dataclasses.dataclass(frozen=True)
+class Objective:
+    """What a model is trained to predict; `models.objective` says how a window is shown.
+
+    Attributes:
+        kind: `next` predicts each token from those before it; `masked` predicts hidden tokens from all others, by
+            attention in both directions (BERT, Devlin et al. 2018).
+        mask_share: of `masked`, the share of a window's positions that are hidden; for `next` it is at its default.
+        counted: the first and last ids of ranges of target tokens whose loss counts, in rising order; None for all.
+        patch: consecutive tokens of a position, which embeds as many and predicts as many, independently of each other
+            given what it sees.
+    """
+
+    kind: ObjectiveKind = "next"
+    mask_share: float = 0.15
+    counted: tuple[tuple[int, int], ...] | None = None
+    patch: int = 1
+
+    def __post_init__(self):
+        _one_of("objective", self.kind, ObjectiveKind)
+        if not 0 < self.mask_share < 1:
+            raise ValueError(f"mask_share must lie between 0 and 1, got {self.mask_share}")
+        if self.kind == "next":
+            object.__setattr__(self, "mask_share", Objective.mask_share)  # one value for one meaning
+        if self.patch < 1:
+            raise ValueError(f"patch must be positive, got {self.patch}")
+        ends = [end for pair in self.counted or () for end in pair]
+        if self.counted == () or ends != sorted(ends) or (ends and ends[0] < 0):
+            raise ValueError(f"counted must be ranges of ids in rising order, got {self.counted}")
+
+    @property
+    def weighs(self) -> bool:
+        """Whether there are targets that do not count."""
+        return self.kind == "masked" or self.counted is not None
+
+    @property
+    def has_blank(self) -> bool:
+        """Whether there is an id, the vocabulary's size, for a token that is not shown."""
+        return self.kind == "masked" or self.patch > 1
+
+
+@dataclasses.dataclass(frozen=True)
 class ModelConfig:
-    """A decoder-only transformer.
+    """A transformer: a decoder, or with the objective `masked` an encoder of the same blocks.
 
     Attributes:
         vocab: number of token ids, the end-of-document token included.
-        context: number of positions in a window.
+        context: tokens of a window.
         width: width of the residual stream.
         depth: number of blocks.
         heads: attention heads; `width / heads` must be even (rotary position pairs).
@@ -105,6 +151,7 @@ class ModelConfig:
         rope_base: base of the rotary frequencies.
         moe: the mixture, or None for a dense feed-forward.
         base: the base size of CompleteP, or None for the standard parametrisation.
+        objective: what is predicted; None for the default, every next token.
     """
 
     vocab: int
@@ -120,6 +167,7 @@ class ModelConfig:
     rope_base: float = 10_000.0
     moe: MoEConfig | None = None
     base: BaseSize | None = None
+    objective: Objective | None = None
 
     def __post_init__(self):
         _one_of("block", self.block, BlockKind)
@@ -131,6 +179,27 @@ class ModelConfig:
             raise ValueError(f"width {self.width} must split into {self.heads} heads of even width")
         if not 1 < self.rope_base < math.inf:
             raise ValueError(f"rope_base must be above 1 and finite, got {self.rope_base}")
+        if self.objective == Objective():
+            object.__setattr__(self, "objective", None)  # one value for one meaning
+        if self.context % self.aim.patch:
+            raise ValueError(f"context {self.context} must be a multiple of patch {self.aim.patch}")
+        if self.aim.counted and self.aim.counted[-1][1] >= self.vocab:
+            raise ValueError(f"counted ends at {self.aim.counted[-1][1]}, but the vocabulary has {self.vocab} ids")
+
+    @property
+    def aim(self) -> Objective:
+        """The objective."""
+        return self.objective or Objective()
+
+    @property
+    def positions(self) -> int:
+        """Positions of a window: its tokens, or its patches."""
+        return self.context // self.aim.patch
+
+    @property
+    def draws(self) -> bool:
+        """Whether a training step draws anything at random: what is masked, or which experts are tried."""
+        return self.aim.kind == "masked" or (self.moe is not None and self.moe.routing == "reinforce")
 
     @property
     def head_width(self) -> int:
@@ -162,26 +231,37 @@ class ModelConfig:
 
 # The published mixtures: routing -> (number of experts that a token visits, shared ones included; all other constants).
 # Sources: Switch (Fedus et al. 2022); GShard and Mixtral; expert choice (Zhou et al. 2022) with two experts per token
-# on average; DeepSeekMoE and V3 with experts a quarter as wide, one of them shared, and a balance loss per sequence.
+# on average; DeepSeekMoE and V3 with experts a quarter as wide, one of them shared, and a balance loss per sequence;
+# Clark et al. 2022 with one expert for a token in every second layer.
 _PUBLISHED: dict[Routing, tuple[int, MoEConfig]] = {
     "switch_top1": (1, MoEConfig("switch_top1", 8, 1, 1, 0, 2, 1.25, 2.0, balance_weight=1e-2, z_weight=1e-3)),
     "top2": (2, MoEConfig("top2", 8, 2, 1, balance_weight=1e-2, z_weight=1e-3)),
     "expert_choice": (2, MoEConfig("expert_choice", 8, 2, 1, capacity_factor=1.25, eval_capacity_factor=2.0)),
     "fine_grained_shared": (4, MoEConfig("fine_grained_shared", 16, 3, 1, 1, balance_weight=1e-4, bias_rate=1e-3)),
+    "hash": (1, MoEConfig("hash", 8, 1, 1, every=2)),
+    "balanced": (1, MoEConfig("balanced", 8, 1, 1, every=2, capacity_factor=1.0)),
+    "reinforce": (1, MoEConfig("reinforce", 8, 1, 1, every=2, balance_weight=1e-2)),
 }
 
 
-def default_moe(routing: Routing, ffn_width: int, experts: int | None = None) -> MoEConfig:
+def default_moe(routing: Routing, ffn_width: int, experts: int | None = None, every: int | None = None) -> MoEConfig:
     """The published mixture of a routing, whose experts are so wide that a token visits `ffn_width` hidden features.
 
-    ValueError if `ffn_width` is not a multiple of the number of experts that a token visits.
+    `experts` and `every` are the published ones where they are None. ValueError if `ffn_width` is not a multiple of the
+    number of experts that a token visits.
     """
     _one_of("routing", routing, Routing)
     visited, published = _PUBLISHED[routing]
     if ffn_width % visited:
         raise ValueError(f"ffn_width {ffn_width} must be a multiple of {visited} for {routing}")
     experts = published.experts if experts is None else experts
-    return dataclasses.replace(published, experts=experts, expert_width=ffn_width // visited)
+    every = published.every if every is None else every
+    return dataclasses.replace(published, experts=experts, every=every, expert_width=ffn_width // visited)
+
+
+def is_published(moe: MoEConfig) -> bool:
+    """Whether a mixture is the published one of its routing, whatever the width of its experts."""
+    return moe == dataclasses.replace(_PUBLISHED[moe.routing][1], expert_width=moe.expert_width)
 
 
 def make_config(
@@ -197,7 +277,9 @@ def make_config(
     tied: bool = True,
     qk_norm: bool = False,
     experts: int | None = None,
+    moe_every: int | None = None,
     base: BaseSize | None = None,
+    objective: Objective | None = None,
 ) -> ModelConfig:
     """The configuration of a model of a named architecture; mixtures are those of `default_moe`.
 
@@ -208,8 +290,9 @@ def make_config(
         raise ValueError(f"architecture {architecture!r} is none of {', '.join(ARCHITECTURES)}")
     if ffn_width is None:
         ffn_width = 4 * width if activation == "gelu" else 8 * max(1, round(width / 3))
-    moe = None if architecture in ("dense", "parallel") else default_moe(architecture, ffn_width, experts)
+    moe = None if architecture in ("dense", "parallel") else default_moe(architecture, ffn_width, experts, moe_every)
     block = "parallel" if architecture == "parallel" else "sequential"
     return ModelConfig(
-        vocab, context, width, depth, heads, ffn_width, block, activation, tied, qk_norm, moe=moe, base=base
-    )
+        vocab, context, width, depth, heads, ffn_width, block, activation, tied, qk_norm, moe=moe, base=base,
+        objective=objective,
+    )  # fmt: skip

@@ -24,7 +24,8 @@ class Counts:
         active: total without the routed experts that a token does not visit (on average, for `expert_choice`).
         active_nonembedding: nonembedding without those experts.
         trainable: total without the selection biases, which no gradient reaches.
-        embedding: parameters of the token embedding; the head has as many, whether or not it is the same matrix.
+        embedding: parameters of the token embedding. The head has as many, whether or not it is the same matrix, but
+            for the rows that stand for what is not shown (`models.config.Objective.has_blank`).
     """
 
     total: int
@@ -48,14 +49,19 @@ class Counts:
 class Flops:
     """Floating-point operations per token. The backward pass costs two forward passes, so training three.
 
+    With patches the blocks compute one position for several tokens, among which their operations are divided; the
+    quotients are rounded to whole operations.
+
     Attributes:
         forward: all matrix products, with attention over the full context x context scores; embedding lookups are free.
-        forward_causal: as `forward`, but with the (context + 1) / 2 keys that a token sees on average.
+        forward_causal: as `forward`, but with the (context + 1) / 2 keys that a token sees on average; with attention
+            in both directions it is `forward`.
         forward_padded: as `forward`, but each expert computes all slots of its capacity: visits x capacity factor.
         head: the part of `forward` that makes the logits.
         train: 3 x forward.
         train_causal: 3 x forward_causal.
-        six_n: 6 N with N = active parameters, embeddings included (C = 6ND in Hoffmann et al. 2022, equation 4).
+        six_n: 6 N with N = active parameters, embeddings included (C = 6ND in Hoffmann et al. 2022, equation 4); with
+            patches D is positions.
         kaplan: 3 (2 N + 2 depth context width), N = active non-embedding parameters (Kaplan et al. 2020, 2.1).
         hoffmann: training, counting the embedding as a product, the softmax and the full mask (Hoffmann, appendix F).
         palm: 6 N + 12 depth width context, N = active matrices, the head included (Chowdhery et al. 2022, appendix B).
@@ -85,9 +91,9 @@ def count(config: ModelConfig) -> Counts:
     attention = 4 * config.width**2 + (2 * config.width // config.heads if config.qk_norm else 0)
     norms = config.width * (1 if config.block == "parallel" else 2)
     blocks = config.depth * (attention + norms)
-    embedding = config.vocab * config.width
+    embedding, head = _tables(config)
     nonembedding = blocks + config.width + sum(layer.parameters for layer in layers)
-    total = nonembedding + embedding * (1 if config.tied else 2)
+    total = nonembedding + embedding + head
     idle = sum(layer.parameters - layer.active for layer in layers)
     return Counts(
         total=total,
@@ -103,25 +109,30 @@ def count(config: ModelConfig) -> Counts:
 def flops(config: ModelConfig) -> Flops:
     """The operations per token of a model, at its full context."""
     layers, counts = _layers(config), count(config)
-    attention = 4 * config.width**2 * config.depth
+    attention, positions = 4 * config.width**2 * config.depth, config.positions
+
+    def per_token(of_position):
+        return of_position if config.aim.patch == 1 else round(of_position / config.aim.patch)
+
     matrices = attention + sum(layer.matrices for layer in layers)
-    scores = config.context * config.width * config.depth
-    head = 2 * counts.embedding
-    forward = token_flops(config, config.context)
-    forward_causal = 2 * matrices + 2 * (config.context + 1) * config.width * config.depth + head
-    padded = 2 * (attention + sum(layer.padded for layer in layers)) + 4 * scores + head
-    softmax = 3 * config.heads * config.context * config.depth
+    scores = positions * config.width * config.depth
+    of_head = 2 * config.vocab * config.width
+    forward = per_token(2 * matrices + 4 * scores) + of_head
+    seen = 4 * scores if config.aim.kind == "masked" else 2 * (positions + 1) * config.width * config.depth
+    forward_causal = per_token(2 * matrices + seen) + of_head
+    padded = per_token(2 * (attention + sum(layer.padded for layer in layers)) + 4 * scores) + of_head
+    softmax = per_token(3 * config.heads * positions * config.depth)
     return Flops(
         forward=forward,
         forward_causal=forward_causal,
         forward_padded=padded,
-        head=head,
+        head=of_head,
         train=3 * forward,
         train_causal=3 * forward_causal,
-        six_n=6 * counts.active,
-        kaplan=3 * (2 * counts.active_nonembedding + 2 * scores),
-        hoffmann=3 * (2 * counts.embedding + forward + softmax),
-        palm=6 * (matrices + counts.embedding) + 12 * scores,
+        six_n=per_token(6 * counts.active),
+        kaplan=per_token(3 * (2 * counts.active_nonembedding + 2 * scores)),
+        hoffmann=3 * (of_head + forward + softmax),
+        palm=per_token(6 * matrices + 12 * scores) + 3 * of_head,
     )
 
 
@@ -134,18 +145,34 @@ def token_flops(config: ModelConfig, positions: int) -> int:
 def parts(config: ModelConfig) -> dict[str, int]:
     """The parameters that a gradient reaches, by what they are part of; together they are `Counts.trainable`.
 
-    `embedding` is the vocabulary's tables, with an untied head; `ffn` the feed-forward layers without their routers.
+    `embedding` is the vocabulary's tables, with an untied head; `ffn` the feed-forward layers without their routers, to
+    which the baselines of those that learn by REINFORCE belong.
     """
-    counts, moe = count(config), config.moe
-    mixtures = sum(config.is_moe_layer(layer) for layer in range(config.depth))
-    routers = mixtures * config.width * moe.experts if moe else 0
+    counts = count(config)
+    routers = sum(config.is_moe_layer(layer) for layer in range(config.depth)) * _router(config)
     found = {
-        "embedding": counts.embedding * (1 if config.tied else 2),
+        "embedding": sum(_tables(config)),
         "attention": 4 * config.width**2 * config.depth,
         "router": routers,
         "ffn": sum(layer.parameters - layer.untrained for layer in _layers(config)) - routers,
     }
     return found | {"norms": counts.trainable - sum(found.values())}
+
+
+def _tables(config: ModelConfig) -> tuple[int, int]:
+    """The parameters of the embedding, and of a head of its own: a vocabulary for each place in a patch."""
+    rows = config.aim.patch * config.vocab
+    blanks = config.aim.patch if config.aim.has_blank else 0
+    return (rows + blanks) * config.width, 0 if config.tied else rows * config.width
+
+
+def _router(config: ModelConfig) -> int:
+    """The parameters of the router of one mixture layer, which multiply each token."""
+    moe = config.moe
+    if moe is None or moe.routing == "hash":
+        return 0
+    baseline = config.width + 1 if moe.routing == "reinforce" else 0
+    return config.width * moe.experts + baseline
 
 
 class _FeedForward(NamedTuple):
@@ -170,7 +197,7 @@ def _layers(config: ModelConfig) -> list[_FeedForward]:
     if moe is None:
         return layers
     expert = matrix * moe.expert_width
-    always = config.width * moe.experts + moe.shared_experts * expert
+    always = _router(config) + moe.shared_experts * expert
     bias = moe.experts if moe.routing == "fine_grained_shared" else 0
     visited = always + moe.experts_per_token * expert
     padded = always + (moe.capacity_factor or 1.0) * moe.experts_per_token * expert

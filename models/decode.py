@@ -75,8 +75,11 @@ def check_positions(config: ModelConfig, prompt: int, new: int) -> None:
     """Refuse to decode beyond the positions of training; the last new token is not read, and needs none.
 
     Raises:
-        ValueError: no new token, an empty prompt, or more than `config.context` positions.
+        ValueError: no new token, an empty prompt, more than `config.context` positions, or a model that does not
+            predict the next token alone.
     """
+    if config.aim.kind != "next" or config.aim.patch > 1:
+        raise ValueError("decoding needs a model that predicts the next token, without masks and patches")
     if prompt < 1 or new < 1:
         raise ValueError(f"decoding needs a token of a prompt and a new one, not {prompt} and {new}")
     if prompt + new - 1 > config.context:
@@ -111,7 +114,7 @@ def prefill(
     slots = longest + new - 1
     model = _model(config, params, biases, compute)
     writers = [_Writer(batch, slots) for _ in range(config.depth)]
-    hidden, _ = model.hidden(model.embed(prompts), batch, False, _compute(compute), tap, writers)
+    hidden, _ = model.hidden(model.embed(prompts), prompts, False, _compute(compute), tap, memories=writers)
     last = hidden.reshape(batch, longest, -1)[jnp.arange(batch), lengths - 1]
     known = jnp.arange(slots)[None] < lengths[:, None]
     cache = KeyValueCache(tuple(writer.written() for writer in writers), known, lengths, jnp.int32(longest))
@@ -220,7 +223,8 @@ def _step(
     known = jax.lax.dynamic_update_slice_in_dim(cache.known, jnp.ones_like(cache.known[:, :1]), cache.filled, 1)
     cache = cache._replace(known=known)
     readers = [_Reader(layer, cache) for layer in cache.layers]
-    hidden, _ = model.hidden(model.embed(tokens), tokens.shape[0], False, _compute(compute), tap, readers)
+    inputs = tokens[:, None]
+    hidden, _ = model.hidden(model.embed(inputs), inputs, False, _compute(compute), tap, memories=readers)
     layers = tuple(reader.kept for reader in readers)
     return model.logits(hidden, compute), KeyValueCache(layers, known, cache.position + 1, cache.filled + 1)
 

@@ -13,7 +13,7 @@ import math
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from models.config import Activation, BaseSize, ModelConfig, make_config
+from models.config import Activation, BaseSize, ModelConfig, Objective, make_config
 from models.count import Which, count
 
 # The largest accepted relative error of a model's size.
@@ -82,7 +82,9 @@ def shape_for(
     activation: Activation = "gelu",
     qk_norm: bool = False,
     experts: int | None = None,
+    moe_every: int | None = None,
     base: BaseSize | None = None,
+    objective: Objective | None = None,
 ) -> ModelConfig:
     """The shape of an architecture that is nearest to `target` parameters at a sensible aspect ratio.
 
@@ -94,8 +96,9 @@ def shape_for(
         target: parameters, 1e3 to 1e13.
         which: which parameters are counted: `total`, `nonembedding` or `active`.
         aspect: width over depth; by default `aspect_ratio` of the model's own active non-embedding parameters.
-        experts: routed experts; by default the architecture's own.
+        experts, moe_every: routed experts, and one mixture in how many layers; by default the architecture's own.
         base: the base size of CompleteP; by default the standard parametrisation.
+        objective: what is predicted; by default every next token.
 
     Raises:
         SizeError: no shape is within 10%, for instance because the vocabulary alone is larger; it names the closest.
@@ -104,7 +107,8 @@ def shape_for(
     if not 1 <= target <= LARGEST or (aspect is not None and not 1 <= aspect <= 1000):
         raise ValueError(f"target {target} must lie in 1..{LARGEST:.0e} and aspect {aspect} in 1..1000")
     family = functools.partial(make_config, architecture, vocab=vocab, context=context, activation=activation)
-    family = functools.partial(family, tied=tied, qk_norm=qk_norm, experts=experts, base=base)
+    family = functools.partial(family, tied=tied, qk_norm=qk_norm, experts=experts, moe_every=moe_every)
+    family = functools.partial(family, base=base, objective=objective)
     # Arguments that are wrong at every width raise their error here.
     closest = _Candidate(family(width=32, depth=1, heads=1), math.inf, math.inf)
     for widths, ratios, spread in _SEARCHES:

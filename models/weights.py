@@ -18,6 +18,11 @@ def is_table(path: tuple[Any, ...]) -> bool:
     return any(getattr(part, "key", None) in ("embedding", "head") for part in path)
 
 
+def is_router(path: tuple[Any, ...]) -> bool:
+    """Whether the parameter at this path of the tree is a router, or the baseline of one that learns by REINFORCE."""
+    return any(getattr(part, "key", None) in ("router", "baseline") for part in path)
+
+
 def model_part(path: tuple[Any, ...]) -> str:
     """What the matrix at this path of the tree is part of: `embedding`, `attention`, `router` or `ffn`.
 
@@ -25,8 +30,9 @@ def model_part(path: tuple[Any, ...]) -> str:
     """
     if is_table(path):
         return "embedding"
-    names = {getattr(part, "key", None) for part in path}
-    return next((part for part in ("attention", "router") if part in names), "ffn")
+    if is_router(path):
+        return "router"
+    return "attention" if any(getattr(part, "key", None) == "attention" for part in path) else "ffn"
 
 
 def draw_parameters(params: nnx.State, key: Key[Array, ""]) -> nnx.State:

@@ -30,7 +30,8 @@ FIT_ROUNDS = 92  # of the 49 starts of the law: as many as the grid of the publi
 def train(args: argparse.Namespace) -> dict:
     """Tokens per second of training steps as `isogap run` takes them, on random tokens; compiling told apart.
 
-    With interventions the same steps without any are timed in turn with them, so that both see the same machine.
+    With interventions the same steps without any are timed in turn with them, so that both see the same machine; with
+    an objective or experts those of a dense model that predicts every next token.
     """
     import jax
     import numpy as np
@@ -40,20 +41,22 @@ def train(args: argparse.Namespace) -> dict:
     from models.config import make_config
     from models.count import count
     from models.intervention import without_floats
-    from sweeps.cells import interventions_of
+    from sweeps.cells import interventions_of, objective_of
     from sweeps.shape import Shape
     from sweeps.spec import SETTINGS
 
     jax.config.update("jax_num_cpu_devices", len(os.sched_getaffinity(0)))
     sizes = {"vocab": args.vocab, "context": args.context, "width": args.width, "depth": args.layers}
-    model = make_config(args.architecture, **sizes, heads=args.heads)
     chosen = SETTINGS.validate_python(dict(pair.split("=", 1) for pair in args.set))
+    model = make_config(args.architecture, **sizes, heads=args.heads, objective=objective_of(chosen),
+                        experts=chosen.get("experts"), moe_every=chosen.get("moe_every"))  # fmt: skip
     interventions = interventions_of(chosen)
-    plain = Shape(model, args.batch, False, chosen.get("optimizer", "adamw"), 128)
-    shape = dataclasses.replace(plain, interventions=tuple(map(without_floats, interventions)))
+    other = model if interventions else make_config("dense", **sizes, heads=args.heads)
+    plain = Shape(other, args.batch, False, chosen.get("optimizer", "adamw"), 128)
+    shape = dataclasses.replace(plain, model=model, interventions=tuple(map(without_floats, interventions)))
     trial = try_out(shape, args.pack, interventions=interventions)
-    k = trial.turns
-    others = [try_out(plain, args.pack)] if interventions else []
+    others = [try_out(plain, args.pack)] if shape != plain else []
+    k = min(each.turns for each in (trial, *others))
 
     def dispatch(trial: Trial) -> float:
         began = time.perf_counter()

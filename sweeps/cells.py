@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from models.config import BaseSize, ModelConfig, make_config
+from models.config import BaseSize, ModelConfig, Objective, make_config
 from models.count import Which, count, flops
 from models.intervention import defaults_of, get_intervention, intervention_names, name_of
 from models.sizes import choose_heads, shape_for
@@ -26,6 +26,11 @@ DEFAULTS: Mapping[str, Any] = {
     "tied": True,
     "qk_norm": False,
     "experts": None,
+    "moe_every": None,
+    "objective": "next",
+    "mask_share": 0.15,
+    "counted": None,
+    "patch": 1,
     "parametrization": "standard",
     "base_width": 64,
     "base_depth": 2,
@@ -175,7 +180,8 @@ def derived(config: RunConfig, which: Which) -> dict[str, Scalar]:
         "depth": model.depth,
         "heads": model.heads,
         "ffn_width": model.ffn_width,
-        "experts": model.moe.experts if model.moe else 0,
+        **mixture_columns(model),
+        **objective_columns(model),
         "parametrization": "complete_p" if model.base else "standard",
         "base_width": model.base.width if model.base else 0,
         "base_depth": model.base.depth if model.base else 0,
@@ -206,6 +212,22 @@ def derived(config: RunConfig, which: Which) -> dict[str, Scalar]:
     }
 
 
+def mixture_columns(model: ModelConfig) -> dict[str, Scalar]:
+    """The settings of a model's mixture layers; 0 for a dense model."""
+    return {"experts": model.moe.experts, "moe_every": model.moe.every} if model.moe else {"experts": 0, "moe_every": 0}
+
+
+def objective_columns(model: ModelConfig) -> dict[str, Scalar]:
+    """The settings of a model's objective; `mask_share` is 0 where nothing is masked, `counted` a text: `0-9 32-32`."""
+    aim = model.aim
+    return {
+        "objective": aim.kind,
+        "mask_share": aim.mask_share if aim.kind == "masked" else 0.0,
+        "counted": " ".join(f"{first}-{last}" for first, last in aim.counted) if aim.counted else "all",
+        "patch": aim.patch,
+    }
+
+
 def intervention_columns(config: RunConfig, name: str) -> dict[str, Scalar]:
     """The settings of an intervention, at their defaults where it is off, and what it counts."""
     on = {name_of(fields): fields for fields in config.interventions}
@@ -226,8 +248,9 @@ def _off_columns() -> dict[str, Scalar]:
 def _model(settings: Mapping[str, Any]) -> ModelConfig:
     """The model of a cell; ValueError if the size cannot be met, or the sizes do not fit together."""
     architecture = settings["architecture"]
-    family = {key: settings[key] for key in ("context", "activation", "tied", "qk_norm", "experts")}
+    family = {key: settings[key] for key in ("context", "activation", "tied", "qk_norm", "experts", "moe_every")}
     family["vocab"] = vocab_of(settings["tokenizer"])
+    family["objective"] = objective_of(settings)
     if settings["parametrization"] == "complete_p":
         base_width = settings["base_width"]
         family["base"] = BaseSize(base_width, settings["base_depth"], base_width // choose_heads(base_width))
@@ -240,6 +263,11 @@ def _model(settings: Mapping[str, Any]) -> ModelConfig:
     if config.moe and depth < config.moe.every:
         raise ValueError(f"depth {depth} has no mixture layer; {architecture} has one in every {config.moe.every}")
     return config
+
+
+def objective_of(settings: Mapping[str, Any]) -> Objective:
+    """What these settings let a model predict; those that are not given are at their defaults."""
+    return Objective(**_given(settings, kind="objective", mask_share="mask_share", counted="counted", patch="patch"))
 
 
 def _probe(settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -195,7 +195,7 @@ class RunConfig(_Strict, frozen=True):
         added = {
             "data": {"draw"} - self.data.changed(),
             "probe": {"small_windows", "keep_losses", "domains", "measures"} - self.probe.changed(),
-            "model": set() if self.model.base else {"base"},
+            "model": {name for name in ("base", "objective") if getattr(self.model, name) is None},
         } | dict.fromkeys({"interventions", "start_from", "start_optimizer"} - self.changed(), True)
         return json.dumps(self.model_dump(mode="json", exclude=added), sort_keys=True, separators=(",", ":"))
 

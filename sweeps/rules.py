@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, BeforeValidator, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, Field, PlainValidator, model_validator
 
 TOKEN_SPELLINGS = "a number, or a multiple of N or of a power of N: `20 N`, `0.1 N^0.74`"
 _NUMBER = r"(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d{1,3})?"
@@ -77,6 +77,36 @@ def parse_tokens(value: object) -> object:
 
 
 Tokens = Annotated[TokenRule, BeforeValidator(parse_tokens)]
+
+
+def parse_counted(value: object) -> tuple[tuple[int, int], ...] | None:
+    """The ranges of ids, [first, last] each, that a list names, in rising order and joined where they touch.
+
+    None, for `all`. ValueError for anything else.
+    """
+    if value is None or value == "all":
+        return None
+    pairs = [_range_of(pair) for pair in value] if isinstance(value, (list, tuple)) else []
+    if not pairs or None in pairs:
+        raise ValueError("all, or a list of ranges of ids, first and last: [[0, 9], [32, 32]]")
+    joined: list[tuple[int, int]] = []
+    for first, last in sorted(filter(None, pairs)):
+        if joined and first <= joined[-1][1] + 1:
+            joined[-1] = joined[-1][0], max(last, joined[-1][1])
+        else:
+            joined.append((first, last))
+    return tuple(joined)
+
+
+def _range_of(pair: object) -> tuple[int, int] | None:
+    ends = [_whole_number(end) for end in pair] if isinstance(pair, (list, tuple)) else []
+    match ends:
+        case [int(first), int(last)] if 0 <= first <= last:
+            return first, last
+    return None
+
+
+Counted = Annotated[tuple[tuple[int, int], ...] | None, PlainValidator(parse_counted)]
 
 
 # What can be measured of a finished run's model, the names of the files in `harness/measures`.

@@ -46,12 +46,13 @@ class Shape:
 
     @functools.cached_property
     def signature(self) -> str:
-        """12 hex digits of the hash of all fields; a base size counts only where there is one."""
+        """12 hex digits of the hash of all fields; a base size and an objective count only where there is one."""
         fields = dataclasses.asdict(self)
-        if self.model.base is None:  # a field that was added after packs had been recorded
-            del fields["model"]["base"]
+        for name in ("base", "objective"):  # fields that were added after packs had been recorded
+            if fields["model"][name] is None:
+                del fields["model"][name]
         fields["interventions"] = {name_of(own): dataclasses.asdict(own) for own in self.interventions}
-        if not self.interventions:  # so was this one
+        if not self.interventions:  # so were these
             del fields["interventions"]
         return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()[:12]
 
@@ -140,13 +141,13 @@ def state_bytes(shape: Shape) -> int:
 def _activation_bytes(model: ModelConfig, batch: int) -> int:
     """Estimated bytes of what the backward pass keeps of the forward pass.
 
-    For each row and block they are: about 16 widths for the input, two norms, queries, keys, values, their rotated
-    copies, the attention's output, the residual and the gradients in flight; the causal half of the scores and of their
-    softmax; each hidden feature before and after its nonlinearity. A mixture has hidden features for every slot (1.5
-    slots per visit if nothing may be dropped, since slots come in blocks). The logits are kept with their exponentials
-    and their gradient.
+    For each position and block they are: about 16 widths for the input, two norms, queries, keys, values, their rotated
+    copies, the attention's output, the residual and the gradients in flight; the scores and their softmax, of which
+    causal attention has half; each hidden feature before and after its nonlinearity. A mixture has hidden features for
+    every slot (1.5 slots per visit if nothing may be dropped, since slots come in blocks). The logits are kept with
+    their exponentials and their gradient.
     """
-    rows = batch * model.context
+    rows = batch * model.positions
     gates = 3 if model.activation == "swiglu" else 2
     hidden = 0.0
     for layer in range(model.depth):
@@ -155,7 +156,8 @@ def _activation_bytes(model: ModelConfig, batch: int) -> int:
             slots = model.moe.experts_per_token * (model.moe.capacity_factor or 1.5) + model.moe.shared_experts
             visited = slots * (model.moe.expert_width + model.width) + 2 * model.moe.experts
         hidden += gates * visited
-    scores = 2 * model.heads * (model.context + 1) / 2
+    keys = model.positions if model.aim.kind == "masked" else (model.positions + 1) / 2
+    scores = 2 * model.heads * keys
     blocks = hidden + model.depth * (16 * model.width + scores)
-    logits = min(3 * rows * model.vocab, 3 * LOGITS_LIMIT)
+    logits = min(3 * batch * model.context * model.vocab, 3 * LOGITS_LIMIT)
     return round(FLOAT * (rows * blocks + logits))

@@ -22,13 +22,24 @@ from pydantic import (
 )
 from typing_extensions import TypedDict
 
-from models.config import ARCHITECTURES, Activation
+from models.config import ARCHITECTURES, Activation, ObjectiveKind
 from models.count import Which
 from models.intervention import field_types, intervention_names
 from sweeps.complaints import input_error, shorten, yaml_place
 from sweeps.config import OptimizerKind, Schedule
 from sweeps.errors import InputError
-from sweeps.rules import MEASURES, RATE_QUANTITIES, PowerOf, RateRule, Real, Tokens, Whole, mixture_name, vocab_of
+from sweeps.rules import (
+    MEASURES,
+    RATE_QUANTITIES,
+    Counted,
+    PowerOf,
+    RateRule,
+    Real,
+    Tokens,
+    Whole,
+    mixture_name,
+    vocab_of,
+)
 
 MOST_CELLS = 100_000
 _Positive = Annotated[Real, Field(gt=0)]
@@ -117,6 +128,11 @@ class OwnSettings(TypedDict, total=False):
     tied: Annotated[bool, Field(strict=True)]
     qk_norm: Annotated[bool, Field(strict=True)]
     experts: Annotated[Whole, Field(gt=0, le=100_000)]
+    moe_every: Annotated[Whole, Field(gt=0, le=10_000)]
+    objective: ObjectiveKind
+    mask_share: Annotated[Real, Field(gt=0, lt=1)]
+    counted: Counted
+    patch: _Size
     parametrization: Literal["standard", "complete_p"]
     base_width: Annotated[Whole, Field(gt=1, le=1_000_000, multiple_of=2)]
     base_depth: Annotated[Whole, Field(gt=0, le=10_000)]

@@ -95,14 +95,14 @@ def _ensembles(out: Path, table: pd.DataFrame) -> Iterator[tuple[tuple[RunConfig
         yield runs, ensemble_losses(stacked.reshape(len(runs), -1))
 
 
-def losses_bytes(losses: Float[np.ndarray, "windows T"]) -> bytes:
+def losses_bytes(losses: Float[np.ndarray, " *tokens"]) -> bytes:
     """The content of the file in which a run keeps the losses of its held-out tokens."""
     content = io.BytesIO()
     np.save(content, losses.astype(np.float32))
     return content.getvalue()
 
 
-def read_losses(folder: Path) -> Float[np.ndarray, "windows T"]:
+def read_losses(folder: Path) -> Float[np.ndarray, " *tokens"]:
     """The losses that a finished run kept; InputError if they are not there or damaged."""
     try:
         return np.load(io.BytesIO(read_bytes(folder / LOSSES)), allow_pickle=False)

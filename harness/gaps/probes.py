@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float, Int, Int32, Int64
+from jaxtyping import Bool, Float, Int, Int32, Int64
 
 from harness.data.mixture import Mixture, heldout_windows, locate, read_windows, share_out
 from harness.data.permutation import mix
@@ -11,6 +11,8 @@ from harness.data.store import TokenStore
 from harness.data.windows import window_index
 from harness.gaps.estimators import effective_number
 from models.intervention import probes_of
+from models.objective import counted
+from sweeps.cells import objective_columns
 from sweeps.config import RunConfig
 from sweeps.errors import InputError
 
@@ -19,16 +21,20 @@ from sweeps.errors import InputError
 class Probe:
     """Windows to evaluate, cut exactly as in training. A row is the part of one document that lies in one window.
 
+    There are no rows without a target that counts.
+
     Attributes:
         tokens: inputs and targets of each window.
-        target_row: the row that each target belongs to.
+        counted: which targets count (`models.objective.counted`); the losses of the others are not used.
+        target_row: the row that each target that counts belongs to.
         window: for each row, the number of its window in the mixture's stream.
         document, group, source: for each row, its document, group and source, numbered across the parts of the mixture.
             Groups and sources have the same numbers in both halves of twins and on both sides of the split.
-        token_counts, byte_counts: for each row, the number of targets and of their UTF-8 bytes.
+        token_counts, byte_counts: for each row, the number of its targets that count, and of their UTF-8 bytes.
     """
 
     tokens: Int32[np.ndarray, "windows context+1"]
+    counted: Bool[np.ndarray, "windows context"]
     target_row: Int32[np.ndarray, "windows context"]
     window: Int32[np.ndarray, "rows"]
     document: Int32[np.ndarray, "rows"]
@@ -39,7 +45,7 @@ class Probe:
 
     def sums(self, losses: Float[np.ndarray, "windows context"]) -> Float[np.ndarray, "rows"]:
         """The sum over each row of the losses of its targets."""
-        return np.bincount(self.target_row.ravel(), losses.astype(np.float64).ravel(), len(self.window))
+        return np.bincount(self.target_row[self.counted], losses[self.counted].astype(np.float64), len(self.window))
 
 
 def probe_sets(
@@ -59,7 +65,7 @@ def probe_sets(
             ones.
 
     Raises:
-        InputError: the held-out text is shorter than one window.
+        InputError: the held-out text is shorter than one window, or no token of it counts.
     """
     most = config.probe.windows
     size = most if size is None else size
@@ -68,8 +74,13 @@ def probe_sets(
     index = _sample([np.arange(count) for count in heldout], heldout, share_out(size, shares), firsts)
     sets = {
         "seen": _seen_probe(config, mixture, size),
-        "heldout": _probe(mixture, "heldout", index, *locate(index, heldout)),
+        "heldout": _probe(config, mixture, "heldout", index, *locate(index, heldout)),
     }
+    if not sets["heldout"].counted.any():
+        ranges = objective_columns(config.model)["counted"]
+        raise InputError(
+            config.run_id, "counted", ranges, f"ids that occur in the held-out text of {config.data.domain}"
+        )
     if other is not None:
         sets["other"] = _seen_probe(config.twin(), other, size)
     return sets
@@ -98,7 +109,7 @@ def own_probes(config: RunConfig, mixture: Mixture, heldout: Probe) -> dict[str,
     taken = order[(config.data.draw * wanted + np.arange(wanted)) % len(order)]
     ends = np.cumsum(list(sizes.values()))
     parts = dict(zip(sizes, np.split(taken, ends[:-1]), strict=True))
-    return {name: _probe(mixture, "heldout", index, *locate(index, windows)) for name, index in parts.items()}
+    return {name: _probe(config, mixture, "heldout", index, *locate(index, windows)) for name, index in parts.items()}
 
 
 def domain_probe(config: RunConfig, store: TokenStore, size: int) -> Probe:
@@ -118,7 +129,7 @@ def domain_probe(config: RunConfig, store: TokenStore, size: int) -> Probe:
 
 def _seen_probe(config: RunConfig, mixture: Mixture, size: int) -> Probe:
     index = _seen(config, mixture.windows, size)
-    return _probe(mixture, "train", index, *mixture.places(index))
+    return _probe(config, mixture, "train", index, *mixture.places(index))
 
 
 def effective_groups(config: RunConfig, mixture: Mixture, first: int, stop: int) -> float:
@@ -166,6 +177,7 @@ def _sample(
 
 
 def _probe(
+    config: RunConfig,
     mixture: Mixture,
     side: str,
     index: Int[np.ndarray, "windows"],
@@ -195,13 +207,18 @@ def _probe(
     begins[:, 1:] = document[:, 1:] != document[:, :-1]
     row = np.cumsum(begins.ravel()) - 1
     first = np.flatnonzero(begins)
+    counts = counted(config.model, tokens)
+    token_counts = np.bincount(row, counts.ravel(), len(first)).astype(np.int64)
+    kept = token_counts > 0
+    row, first = np.where(kept, np.cumsum(kept) - 1, 0)[row], first[kept]
     return Probe(
         tokens=tokens,
+        counted=counts,
         target_row=row.reshape(places.shape).astype(np.int32),
         window=np.repeat(index, context)[first].astype(np.int32),
         document=document.ravel()[first].astype(np.int32),
         group=group.ravel()[first].astype(np.int32),
         source=source.ravel()[first].astype(np.int32),
-        token_counts=np.bincount(row, minlength=len(first)),
-        byte_counts=np.bincount(row, sizes.ravel(), len(first)).astype(np.int64),
+        token_counts=token_counts[kept],
+        byte_counts=np.bincount(row[counts.ravel()], sizes[counts], len(first)).astype(np.int64),
     )

@@ -13,8 +13,9 @@ from harness.record.lock import is_live
 from harness.record.segments import read_segments
 from harness.record.status import read_status, run_folder
 from harness.record.sweep_folder import read_configs
+from models.config import is_published
 from models.intervention import defaults_of, get_intervention, name_of, probes_of
-from sweeps.cells import derived, intervention_columns
+from sweeps.cells import derived, intervention_columns, mixture_columns, objective_columns
 from sweeps.config import RunConfig
 from sweeps.errors import InputError
 
@@ -51,6 +52,8 @@ def setting_columns(configs: Sequence[RunConfig], interventions: Iterable[str]) 
         interventions: the names of those that any of the runs uses.
     """
     starts = any(config.start_from for config in configs)
+    mixtures = any(config.model.moe and not is_published(config.model.moe) for config in configs)
+    objectives = any(config.model.objective for config in configs)
     rows = []
     for config in configs:
         quantities = derived(config, "total")
@@ -67,6 +70,8 @@ def setting_columns(configs: Sequence[RunConfig], interventions: Iterable[str]) 
                 "optimizer": config.optimizer.kind,
                 **{name: quantities[name] for name in QUANTITIES},
                 **({"start_from": config.start_from} if starts else {}),
+                **(mixture_columns(config.model) if mixtures else {}),
+                **(objective_columns(config.model) if objectives else {}),
                 **{key: value for name in interventions for key, value in intervention_columns(config, name).items()},
             }
         )

@@ -244,7 +244,7 @@ def chunks_of(shape: Shape, slots: int, devices: int, on_cpu: bool) -> int:
     sequences = shape.micro_batch // devices
     divisors = [n for n in range(1, sequences + 1) if sequences % n == 0]
     several = [n for n in divisors if n > 1 or sequences == 1]
-    features = slots * shape.model.context * max(shape.model.ffn_width, shape.model.width)
+    features = slots * shape.model.positions * max(shape.model.ffn_width, shape.model.width)
     fitting = [n for n in several if not on_cpu or features * sequences // n <= CHUNK_FEATURES]
     return min(fitting, default=sequences)
 

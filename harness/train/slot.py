@@ -112,7 +112,8 @@ class Slot:
         for view, each in losses.items():
             of_probes = self.batches.split_losses(step, each)
             if self.config.probe.keep_losses and step == self.config.steps and view == LAST:
-                self.token_losses = of_probes["heldout"]
+                of_tokens, counted = of_probes["heldout"], probes["heldout"].counted
+                self.token_losses = of_tokens if counted.all() else of_tokens[counted]
             of_view = probe_rows(self.config, step, probes, of_probes)
             rows |= {name if view == LAST else f"{name}_{view}": own for name, own in of_view.items()}
         self.documents.append((step, rows))

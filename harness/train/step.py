@@ -23,25 +23,34 @@ from models.compute import Compute
 from models.cpu.row_ops import row_sum
 from models.intervention import Moment, no_tap
 from models.moe import RouterStats, step_biases
+from models.objective import Example, show
 from models.transformer import Lookup, init, look_up, mean_loss
 from models.weights import is_table
 from sweeps.shape import Shape
 
+# With which the key of a micro-batch's masks is made: above all numbers of chunks, whose keys are made likewise.
+_MASKS = 2**16
+
 
 class BatchGradient(NamedTuple):
     """The gradient of a batch with its loss: means over its turns, or sums over the turns that are done so far.
+
+    Where some targets do not count, turns are weighted by the number of those that do, so that the mean is over all
+    targets of the batch that count. If there are none, loss and gradient are 0.
 
     Attributes:
         gradient: the gradient of the mean loss of a micro-batch.
         loss: the mean loss of a micro-batch.
         squares: mean squared norm of the gradients of a micro-batch's chunks, without the vocabulary's tables.
         turns: the number of turns that are done.
+        counted: the number of targets that count, of all devices; None where all do.
     """
 
     gradient: nnx.State
     loss: Float[Array, "*runs"]
     squares: Float[Array, "*runs"]
     turns: Int[Array, "*runs"]
+    counted: Float[Array, "*runs"] | None = None
 
 
 class TrainState(NamedTuple):
@@ -89,7 +98,9 @@ def new_state(shape: Shape, hyper: Hyper) -> TrainState:
     params, biases = init(shape.model, key)
     partial = None
     if shape.accumulates:
-        partial = BatchGradient(jax.tree.map(jnp.zeros_like, params), jnp.float32(0.0), jnp.float32(0.0), jnp.int32(0))
+        counted = jnp.float32(0.0) if shape.model.aim.weighs else None
+        zeros = jax.tree.map(jnp.zeros_like, params)
+        partial = BatchGradient(zeros, jnp.float32(0.0), jnp.float32(0.0), jnp.int32(0), counted)
     moments = init_moments(shape.optimizer, params, multipliers(shape.model, params))
     return begin_again(shape, hyper, TrainState(params, biases, moments, partial, jnp.int32(0), jnp.bool_(True)))
 
@@ -136,7 +147,7 @@ def plain_turn(
     moment = Moment(state.step, hyper.steps, hyper.seed)
     params = interventions.seen(shape, hyper, state.own, state.params)
     keyed = None
-    if interventions.has_taps(shape):
+    if interventions.has_taps(shape) or shape.model.draws:
         turn = 0 if state.partial is None else state.partial.turns
         keyed = hyper, jax.random.fold_in(moment.key(), turn)
     batch, stats, loads = gradient_of(params, state.biases, tokens, keyed)
@@ -178,30 +189,40 @@ def micro_batch_gradient(
     """(The gradient of a turn over all devices that share it, the routers' statistics, each mixture layer's loads).
 
     Args:
-        keyed: the numbers and the random key of taps; None for a shape without taps.
+        keyed: the numbers and the random key of taps and of what the model draws; None if nothing is drawn.
     """
-    model = shape.model
+    model, devices = shape.model, _devices(compute)
     # The weight of a chunk in the mean. It is a factor of the chunk's loss, which saves dividing the sum of gradients.
-    share = 1 / (chunks * _devices(compute))
+    share = 1 / (chunks * devices)
+    hyper, key = keyed or (None, None)
+    if key is not None and compute.batch_axis is not None:
+        key = jax.random.fold_in(key, jax.lax.axis_index(compute.batch_axis))
+    example = show(model, tokens, None if key is None else jax.random.fold_in(key, _MASKS))
+    counted = total = None
+    if example.weights is not None:
+        counted = example.weights.sum()
+        if compute.batch_axis is not None:
+            counted = jax.lax.psum(counted, compute.batch_axis)
+        total = jnp.maximum(counted, 1.0) * share
 
-    def objective(params, lookup, tokens, chunk=0):
-        tap = no_tap
-        if keyed is not None:
-            hyper, key = keyed
-            if compute.batch_axis is not None:
-                key = jax.random.fold_in(key, jax.lax.axis_index(compute.batch_axis))
-            tap = interventions.taps(shape, hyper, jax.random.fold_in(key, chunk))
-        mean, stats, loads = mean_loss(model, params, biases, tokens, compute=compute, lookup=lookup, tap=tap)
+    def objective(params, lookup, example, chunk=0):
+        tap, own = no_tap, None
+        if hyper is not None:
+            own = jax.random.fold_in(key, chunk)
+            tap = interventions.taps(shape, hyper, own)
+        mean, stats, loads = mean_loss(
+            model, params, biases, example, compute=compute, lookup=lookup, tap=tap, key=own, total=total
+        )
         mean, stats = jax.tree.map(lambda value: value * share, (mean, stats))
         return mean + stats.aux_loss, (mean, stats, loads)
 
     gradient_of = jax.value_and_grad(objective, argnums=(0, 1), has_aux=True)
     if chunks == 1:
-        (_, (loss, stats, loads)), (gradient, _) = gradient_of(params, None, tokens)
+        (_, (loss, stats, loads)), (gradient, _) = gradient_of(params, None, example)
         squares = square_norm(gradient)
     else:
-        look_up_tables = functools.partial(look_up, model, biases=biases, tokens=tokens, compute=compute)
-        loss, stats, gradient, squares = chunked_gradient(gradient_of, look_up_tables, params, tokens, chunks)
+        look_up_tables = functools.partial(look_up, model, biases=biases, example=example, compute=compute)
+        loss, stats, gradient, squares = chunked_gradient(gradient_of, look_up_tables, params, example, chunks)
         loads = []
     if compute.batch_axis is not None:
         flat, restore = ravel_pytree((gradient, loss, squares, stats))
@@ -212,37 +233,37 @@ def micro_batch_gradient(
         with set_xla_metadata(inlineable="false"):
             gradient, loss, squares, stats = jax.jit(restore)(summed)
     # The share is a factor of each chunk's gradient, so that the squares add up to their mean times the share.
-    return BatchGradient(gradient, loss, squares / share, jnp.int32(1)), stats, loads
+    return BatchGradient(gradient, loss, squares / share, jnp.int32(1), counted), stats, loads
 
 
 def chunked_gradient(
     gradient_of: Callable[..., Any],
     look_up_tables: Callable[[nnx.State], Lookup],
     params: nnx.State,
-    tokens: Int[Array, "m T+1"],
+    example: Example,
     chunks: int,
 ) -> tuple[Float[Array, ""], RouterStats, nnx.State, Float[Array, ""]]:
-    """(Loss, statistics, gradient, squares) of tokens whose chunks are computed one after another.
+    """(Loss, statistics, gradient, squares) of an example whose chunks are computed one after another.
 
     The vocabulary's tables are used only before and after all chunks, because they are large: 25 MB for 50,304 ids of
     width 128. The squares are the number of chunks times the squared norm of the first chunk's gradient, an unbiased
     estimate of the sum over all chunks. Squaring every chunk's gradient took 3 to 5 of the 70 ms of a step.
 
     Args:
-        gradient_of: (params, lookup, tokens of a chunk, its number) -> ((_, (loss, stats, _)), gradients by params and
-            lookup).
+        gradient_of: (params, lookup, a chunk of the example, its number) -> ((_, (loss, stats, _)), gradients by params
+            and lookup).
     """
     lookup, to_tables = jax.vjp(look_up_tables, params)
 
     def add_chunk(total, chunk):
-        index, rows, tokens = chunk
-        (_, (loss, stats, _)), (d_params, d_lookup) = gradient_of(params, Lookup(lookup.head, rows), tokens, index)
+        index, rows, part = chunk
+        (_, (loss, stats, _)), (d_params, d_lookup) = gradient_of(params, Lookup(lookup.head, rows), part, index)
         square = jax.lax.cond(index == 0, lambda: chunks * square_norm(d_params), lambda: jnp.float32(0.0))
         total = jax.tree.map(jnp.add, total, (d_params, d_lookup.head, loss, square))
         return total, (d_lookup.rows, stats)
 
     zeros = jax.tree.map(jnp.zeros_like, (params, lookup.head, jnp.float32(0.0), jnp.float32(0.0)))
-    rows, split = jax.tree.map(lambda x: x.reshape(chunks, -1, x.shape[-1]), (lookup.rows, tokens))
+    rows, split = jax.tree.map(lambda x: x.reshape(chunks, -1, x.shape[-1]), (lookup.rows, example))
     total, (d_rows, stats) = jax.lax.scan(add_chunk, zeros, (jnp.arange(chunks), rows, split))
     gradient, d_head, loss, squares = total
     if d_head is not None:
@@ -255,14 +276,17 @@ def accumulate(
     partial: BatchGradient, turn: BatchGradient, running: Bool[Array, ""], turns: Int[Array, ""]
 ) -> tuple[BatchGradient, Bool[Array, ""], BatchGradient]:
     """(Means over the batch, whether its last turn is done, the sums to keep for the next turn)."""
+    if turn.counted is not None:
+        sums = jax.tree.map(lambda mean: mean * turn.counted, turn[:3])
+        turn = BatchGradient(*sums, turn.turns, turn.counted)
     total = jax.tree.map(jnp.add, partial, turn)
     complete = total.turns == turns
     # The sums are cleared after the last turn; a run that is not running keeps its sums.
     kept = jax.tree.map(lambda new: jnp.where(complete, 0, new), total)
     kept = jax.tree.map(lambda new, old: jnp.where(running, new, old), kept, partial)
-    count = turns.astype(jnp.float32)
+    count = turns.astype(jnp.float32) if total.counted is None else jnp.maximum(total.counted, 1.0)
     gradient, loss, squares = jax.tree.map(lambda sums: sums / count, total[:3])
-    return BatchGradient(gradient, loss, squares, total.turns), complete, kept
+    return BatchGradient(gradient, loss, squares, total.turns, total.counted), complete, kept
 
 
 def square_norm(gradient: nnx.State, tables: bool = False) -> Float[Array, ""]:

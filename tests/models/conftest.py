@@ -1,7 +1,7 @@
-"""Strict dtypes and ranks for every test of the models, tiny members of the family, and a plain numpy GPT.
+"""Strict dtypes and ranks for every test of the models, tiny members of the family, and a plain numpy transformer.
 
-The plain GPT is written from the papers' formulas, loops over heads, queries, tokens and experts, computes in float64
-and shares nothing with `models` but the names of the parameters.
+The plain transformer is written from the papers' formulas, loops over heads, queries, tokens and experts, computes in
+float64 and shares nothing with `models` but the names of the parameters, and how keys are made for what is drawn.
 """
 
 import dataclasses
@@ -15,11 +15,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+from scipy.optimize import linear_sum_assignment
 
 from models.compute import Compute
-from models.config import ModelConfig, make_config
+from models.config import ModelConfig, Objective, make_config
 from models.moe import MixtureOfExperts
 from models.transformer import init, logits, token_losses
+
+# What training draws with.
+KEY = 7
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -39,6 +43,8 @@ def filled(shapes, seed: int):
             draw = 1 + 0.2 * draw
         elif "bias" in name:
             draw = 0.1 * draw
+        elif "baseline" in name:
+            draw = 0.02 * draw
         elif "embedding" in name or "head" in name:
             draw = 0.3 * draw
         else:
@@ -53,7 +59,8 @@ class Tiny:
     """A member of the family, 3 sequences of 20 tokens, and its compiled programs.
 
     Attributes:
-        objective: (params, biases, tokens, compute) -> (mean loss and auxiliary losses, (losses, stats, loads)).
+        objective: (params, biases, tokens, compute) -> (mean loss and auxiliary losses, (losses, stats, loads)); what
+            lets a router learn by reinforcement is not in it.
         train: (params, biases, tokens) -> the objective and its gradient, in float32.
         evaluate: (params, biases, tokens) -> logits of the inputs, in evaluation mode.
     """
@@ -67,13 +74,14 @@ class Tiny:
     evaluate: Callable
 
 
-def tiny_config(architecture: str, **options) -> ModelConfig:
+def tiny_config(architecture: str, balance_weight: float | None = None, **options) -> ModelConfig:
     """One layer of width 16, or two; capacities small enough that tokens are dropped."""
-    depth = 2 if architecture in ("dense", "switch_top1", "top2") else 1
-    config = make_config(
-        architecture, vocab=17, context=20, width=16, depth=depth, heads=2, ffn_width=16, experts=4, **options
-    )
-    if config.moe is None or config.moe.capacity_factor is None:
+    depth = 1 if architecture in ("parallel", "expert_choice", "fine_grained_shared") else 2
+    sizes = {"vocab": 17, "context": 20, "width": 16, "depth": depth, "heads": 2, "ffn_width": 16, "experts": 4}
+    config = make_config(architecture, **sizes | options)
+    if config.moe is not None and balance_weight is not None:
+        config = dataclasses.replace(config, moe=dataclasses.replace(config.moe, balance_weight=balance_weight))
+    if config.moe is None or config.moe.capacity_factor in (None, 1.0):
         return config
     return dataclasses.replace(
         config, moe=dataclasses.replace(config.moe, capacity_factor=0.75, eval_capacity_factor=1.0)
@@ -82,7 +90,7 @@ def tiny_config(architecture: str, **options) -> ModelConfig:
 
 @pytest.fixture(scope="session")
 def tiny():
-    """tiny(architecture, **options of make_config) -> Tiny, each compiled once a session."""
+    """tiny(architecture, balance_weight, **options of make_config) -> Tiny, each compiled once a session."""
 
     @functools.cache
     def build(architecture: str, **options) -> Tiny:
@@ -91,7 +99,9 @@ def tiny():
         tokens = jnp.asarray(np.random.default_rng(2).integers(0, config.vocab, (3, 21)), jnp.int32)
 
         def objective(params, biases, tokens, compute):
-            losses, stats, loads = token_losses(config, params, biases, tokens, training=True, compute=compute)
+            losses, stats, loads = token_losses(
+                config, params, biases, tokens, training=True, compute=compute, key=jax.random.key(KEY)
+            )
             return losses.mean() + stats.aux_loss, (losses, stats, loads)
 
         @jax.jit
@@ -109,13 +119,15 @@ def tiny():
 @pytest.fixture(scope="session")
 def moe_layer():
     """moe_layer(config, seed) -> (state, apply): a mixture layer; apply(state, x, batch, training), the last two
-    static."""
+    static. The rows have the ids 0, 1, ... and draw with KEY."""
 
     @functools.cache
     def build(config: ModelConfig, seed: int):
         graph, shapes = nnx.split(nnx.eval_shape(lambda: MixtureOfExperts(config)))
         apply = jax.jit(
-            lambda state, x, batch, training: nnx.merge(graph, state)(x, batch, training, Compute(experts="batched")),
+            lambda state, x, batch, training: nnx.merge(graph, state)(
+                x, batch, training, Compute(experts="batched"), jnp.arange(len(x)), jax.random.key(KEY)
+            ),
             static_argnums=(2, 3),
         )
         return filled(shapes, seed), apply
@@ -150,6 +162,7 @@ def _turned(x, base):
 
 def plain_attention(config: ModelConfig, weights: dict, x: np.ndarray) -> np.ndarray:
     """x [time, width]: one sequence, head by head and query by query."""
+    both_ways = config.objective is not None and config.objective.kind == "masked"
     size = config.width // config.heads
     out = np.zeros_like(x)
     for head in range(config.heads):
@@ -163,7 +176,8 @@ def plain_attention(config: ModelConfig, weights: dict, x: np.ndarray) -> np.nda
         q, k = _turned(q, config.rope_base), _turned(k, config.rope_base)
         for t in range(len(x)):
             divisor = math.sqrt(size) if config.base is None else size / math.sqrt(config.base.head_width)
-            out[t, columns] = _softmax(k[: t + 1] @ q[t] / divisor) @ v[: t + 1]
+            seen = len(x) if both_ways else t + 1
+            out[t, columns] = _softmax(k[:seen] @ q[t] / divisor) @ v[:seen]
     return out @ weights["out"]
 
 
@@ -175,17 +189,45 @@ def plain_feed_forward(x, up, down, gate=None):
     return (0.5 * hidden * (1 + np.tanh(math.sqrt(2 / math.pi) * (hidden + 0.044715 * hidden**3)))) @ down
 
 
-def plain_mixture(config: ModelConfig, weights: dict, x: np.ndarray, batch: int, training: bool) -> SimpleNamespace:
-    """A mixture layer, token by token. Rows of x [n, width] are in (sequence, position) order."""
+def plain_assignment(h: np.ndarray) -> np.ndarray:
+    """The balanced assignment of the rows of h [n, experts] with the largest sum of logits, as a linear assignment to
+    n places: as many of each expert as it must have, which are preferred to the one more that it may have."""
+    n, experts = h.shape
+    places = np.tile(np.arange(experts), n // experts + (n % experts > 0))
+    bonus = np.where(np.arange(len(places)) < experts * (n // experts), 10 * np.ptp(h) + 1, 0)
+    rows, chosen = linear_sum_assignment(h[:, places] + bonus[None], maximize=True)
+    assert (rows == np.arange(n)).all()
+    return places[chosen]
+
+
+def plain_mixture(
+    config: ModelConfig, weights: dict, x: np.ndarray, batch: int, training: bool, ids=None, key=None
+) -> SimpleNamespace:
+    """A mixture layer, token by token. Rows of x [n, width] are in (sequence, position) order.
+
+    A router that draws does so with the key, by default KEY; the ids of rows are 0, 1, ... by default.
+    """
     moe = config.moe
     assert moe is not None
     n, time, k, experts = len(x), len(x) // batch, moe.experts_per_token, moe.experts
-    h = x @ weights["router"]
+    h = x @ weights["router"] if "router" in weights else np.zeros((n, experts))
     p = _softmax(h)
     s = 1 / (1 + np.exp(-h))
+    ids = np.arange(n) if ids is None else ids
+    if moe.routing == "balanced":
+        assigned = plain_assignment(h) if training else h.argmax(1)
+    elif moe.routing == "reinforce":
+        key = jax.random.key(KEY) if key is None else key
+        assigned = np.asarray(jax.random.categorical(key, jnp.asarray(h, jnp.float32))) if training else h.argmax(1)
     wants: list[list[tuple[int, float]]] = []  # (expert, gate) of each row, best first
     for row in range(n):
-        if moe.routing == "switch_top1":
+        if moe.routing == "hash":
+            wants.append([(int(ids[row]) * 0x9E3779B9 % 2**32 // 2**16 * experts // 2**16, 1.0)])
+        elif moe.routing == "reinforce":
+            wants.append([(int(assigned[row]), 1.0)])
+        elif moe.routing == "balanced":
+            wants.append([(int(assigned[row]), p[row, assigned[row]])])
+        elif moe.routing == "switch_top1":
             wants.append([(int(p[row].argmax()), p[row].max())])
         elif moe.routing == "top2":
             first, second = np.argsort(-p[row])[:2]
@@ -235,16 +277,19 @@ def plain_mixture(config: ModelConfig, weights: dict, x: np.ndarray, batch: int,
         load=load,
         dropped=1 - kept.sum() / load.sum(),
         loss=moe.balance_weight * balance + moe.z_weight * z_loss,
-        entropy=-(p * np.log(p)).sum(-1).mean(),
+        entropy=-(p * np.log(p)).sum(-1).mean() if "router" in weights else 0.0,
     )
 
 
 def plain_logits(config: ModelConfig, params: nnx.State, biases: nnx.State, tokens, training: bool):
-    """(logits [batch, time, vocab], the reports of the mixture layers)."""
+    """(logits [batch, time, vocab] for what the model sees, the reports of the mixture layers)."""
+    aim, tokens = config.objective or Objective(), np.asarray(tokens)
     tree, bias = (jax.tree.map(lambda a: np.asarray(a, np.float64), nnx.to_pure_dict(z)) for z in (params, biases))
     batch, time = tokens.shape
     branch, output = (config.base.depth / config.depth, config.base.width / config.width) if config.base else (1, 1)
-    x = tree["embedding"][np.asarray(tokens)].reshape(batch * time, -1)
+    tables = np.split(tree["embedding"], aim.patch)
+    x = sum(table[tokens[:, place :: aim.patch]] for place, table in enumerate(tables)).reshape(-1, config.width)
+    ids = sum(tokens[:, place :: aim.patch] * 31 ** (aim.patch - 1 - place) for place in range(aim.patch)).reshape(-1)
     reports = []
     for layer in range(config.depth):
         block = tree["blocks"][layer]
@@ -255,12 +300,14 @@ def plain_logits(config: ModelConfig, params: nnx.State, biases: nnx.State, toke
             normed = _layer_norm(x + mixed, block["ffn_norm"]["scale"])
         if config.is_moe_layer(layer):
             selection = bias["blocks"][layer]["moe"] if bias else {}
-            reports.append(plain_mixture(config, block["moe"] | selection, normed, batch, training))
+            own = jax.random.fold_in(jax.random.key(KEY), 2**16 + layer)
+            reports.append(plain_mixture(config, block["moe"] | selection, normed, batch, training, ids, own))
             y = reports[-1].y
         else:
             y = plain_feed_forward(
                 normed, *(block["ffn"][name] for name in ("up", "down", "gate") if name in block["ffn"])
             )
         x = x + mixed + branch * y
-    head = tree["embedding"] if config.tied else tree["head"]
-    return (output * _layer_norm(x, tree["norm"]["scale"]) @ head.T).reshape(batch, time, -1), reports
+    heads = [table[: config.vocab] for table in (tables if config.tied else np.split(tree["head"], aim.patch))]
+    final = output * _layer_norm(x, tree["norm"]["scale"])
+    return np.stack([final @ head.T for head in heads], 1).reshape(batch, time, config.vocab), reports

@@ -6,16 +6,17 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from models.attention import Attention, causal_attention, rotary_table, rotate
-from models.config import make_config
+from models.attention import Attention, attend, rotary_table, rotate
+from models.config import Objective, make_config
 
 IMPLEMENTATIONS = ("chunked", "fused")
 
 
-def attention_and_gradient(q, k, v, cotangent):
-    """softmax(q k^T / sqrt(d), causal) v and its vector-Jacobian product, float64."""
+def attention_and_gradient(q, k, v, cotangent, causal=True):
+    """softmax(q k^T / sqrt(d)) v and its vector-Jacobian product, float64."""
     scale = q.shape[-1] ** -0.5
-    scores = np.where(np.tri(q.shape[1], dtype=bool), q @ k.transpose(0, 2, 1) * scale, -np.inf)
+    seen = np.tri(q.shape[1], k=0 if causal else q.shape[1], dtype=bool)
+    scores = np.where(seen, q @ k.transpose(0, 2, 1) * scale, -np.inf)
     p = np.exp(scores - scores.max(-1, keepdims=True))
     p /= p.sum(-1, keepdims=True)
     dp = cotangent @ v.transpose(0, 2, 1)
@@ -23,27 +24,29 @@ def attention_and_gradient(q, k, v, cotangent):
     return p @ v, (ds @ k, ds.transpose(0, 2, 1) @ q, p.transpose(0, 2, 1) @ cotangent)
 
 
-@pytest.mark.parametrize("time", [1, 63, 65, 130])
+@pytest.mark.parametrize(
+    ("time", "causal"), [(1, True), (63, True), (65, True), (130, True), (63, False), (130, False)]
+)
 @pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
-def test_values_and_gradients_are_those_of_the_formula(implementation, time):
+def test_values_and_gradients_are_those_of_the_formula(implementation, time, causal):
     q, k, v, cotangent = (
         np.random.default_rng(time).normal(size=(4, 2, time, 6)) * np.array([2, 2, 1, 1])[:, None, None, None]
     )
 
     @jax.jit
     def both(q, k, v, cotangent):
-        out, pull = jax.vjp(lambda q, k, v: causal_attention(q, k, v, implementation), q, k, v)
+        out, pull = jax.vjp(lambda q, k, v: attend(q, k, v, implementation, causal), q, k, v)
         return out, pull(cotangent)
 
     found = both(*(jnp.asarray(z, jnp.float32) for z in (q, k, v, cotangent)))
-    expected = attention_and_gradient(q, k, v, cotangent)
+    expected = attention_and_gradient(q, k, v, cotangent, causal)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-5), found, expected)
 
 
 @pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
 def test_bfloat16_inputs_meet_a_float32_softmax(implementation):
     q, k, v = (jnp.asarray(z, jnp.bfloat16) for z in np.random.default_rng(0).normal(size=(3, 2, 70, 8)))
-    found = jax.jit(lambda q, k, v: causal_attention(q, k, v, implementation))(q, k, v)
+    found = jax.jit(lambda q, k, v: attend(q, k, v, implementation))(q, k, v)
     assert found.dtype == jnp.bfloat16
     exact, _ = attention_and_gradient(*(np.asarray(z, np.float64) for z in (q, k, v, v)))
     np.testing.assert_allclose(np.asarray(found, np.float64), exact, atol=0.03)
@@ -65,10 +68,11 @@ def test_rotary_scores_depend_on_the_distance_alone():
     np.testing.assert_allclose(np.linalg.norm(turned_q, axis=-1), np.linalg.norm(q), rtol=1e-5)
 
 
-@pytest.mark.parametrize("qk_norm", [False, True])
+@pytest.mark.parametrize(("qk_norm", "objective"), [(False, None), (True, None), (True, Objective("masked"))])
 @pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
-def test_the_layer_is_the_plain_one(plain, implementation, qk_norm):
-    config = make_config("dense", vocab=5, context=70, width=12, depth=1, heads=3, qk_norm=qk_norm)
+def test_the_layer_is_the_plain_one(plain, implementation, qk_norm, objective):
+    sizes = {"vocab": 5, "context": 70, "width": 12, "depth": 1, "heads": 3}
+    config = make_config("dense", **sizes, qk_norm=qk_norm, objective=objective)
     graph, shapes = nnx.split(nnx.eval_shape(lambda: Attention(config)))
     rng = np.random.default_rng(3)
     state = jax.tree.map(lambda leaf: jnp.asarray(rng.normal(size=leaf.shape) / 3, jnp.float32), shapes)

@@ -1,14 +1,17 @@
 """The accountant against the actual parameter tree, hand-worked examples and published tables."""
 
+import dataclasses
+
 import jax
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.compute import Compute
-from models.config import ARCHITECTURES, ModelConfig, MoEConfig, make_config
-from models.count import count, flops
+from models.config import ARCHITECTURES, ModelConfig, MoEConfig, Objective, make_config
+from models.count import count, flops, parts
 from models.transformer import init, logits
+from models.weights import is_table
 
 WORKED = ModelConfig(vocab=256, context=128, width=64, depth=2, heads=4, ffn_width=256)
 
@@ -38,6 +41,36 @@ def test_counts_are_those_of_the_parameter_tree(architecture, activation, tied, 
     vocabulary = [size for size in leaf_sizes(params) if size == 257 * 24]
     assert len(vocabulary) == (1 if tied else 2)
     assert counts.nonembedding == counts.total - sum(vocabulary)
+
+
+@pytest.mark.parametrize("objective", [Objective("masked"), Objective(patch=4), Objective("masked", 0.5, None, 2)])
+@pytest.mark.parametrize("tied", [True, False])
+def test_the_tables_of_objectives_are_counted(objective, tied):
+    sizes = {"vocab": 57, "context": 16, "width": 24, "depth": 2, "heads": 2, "tied": tied}
+    config = make_config("dense", **sizes, objective=objective)
+    params, _ = jax.eval_shape(lambda key: init(config, key), jax.random.key(0))
+    counts, plain = count(config), count(make_config("dense", **sizes))
+    tables = [leaf.size for path, leaf in jax.tree_util.tree_leaves_with_path(params) if is_table(path)]
+    assert counts.total == sum(leaf_sizes(params)) and sum(tables) == parts(config)["embedding"]
+    assert counts.embedding == tables[0] == objective.patch * 58 * 24
+    assert len(tables) == (1 if tied else 2) and (tied or tables[1] == objective.patch * 57 * 24)
+    assert counts.nonembedding == plain.nonembedding
+
+
+def test_patches_divide_the_work_of_the_blocks():
+    # By hand, of WORKED with patches of 4 tokens: 32 positions. The blocks' matrices and scores are used once for
+    # 4 tokens; each token has its own logits.
+    patched = dataclasses.replace(WORKED, objective=Objective(patch=4))
+    work = flops(patched)
+    assert work.forward == (196_608 + 4 * 32 * 64 * 2) // 4 + 32_768 and work.head == 32_768
+    assert work.train == 3 * work.forward
+    assert work.six_n == 6 * count(patched).active // 4
+    assert work.palm == (6 * 2 * 49_152 + 12 * 2 * 64 * 32) // 4 + 6 * 256 * 64
+
+
+def test_an_encoder_attends_to_all():
+    work = flops(dataclasses.replace(WORKED, objective=Objective("masked")))
+    assert work.forward_causal == work.forward == flops(WORKED).forward
 
 
 def test_the_worked_example():
@@ -80,11 +113,21 @@ def test_gpt2_small_without_biases_and_positions():
     assert count(config).total == 124_439_808 - 1024 * 768 - biases
 
 
-@pytest.mark.parametrize("architecture", ["dense", "parallel"])
-@pytest.mark.parametrize("activation", ["gelu", "swiglu"])
-def test_the_compiler_counts_the_same_forward_pass(architecture, activation):
+@pytest.mark.parametrize(
+    ("architecture", "activation", "objective"),
+    [
+        ("dense", "gelu", None),
+        ("dense", "swiglu", None),
+        ("parallel", "gelu", None),
+        ("parallel", "swiglu", None),
+        ("dense", "gelu", Objective("masked")),
+        ("dense", "gelu", Objective(patch=4)),
+    ],
+)
+def test_the_compiler_counts_the_same_forward_pass(architecture, activation, objective):
     # Up to context 64 attention is computed in one chunk, with the full mask. XLA adds what is elementwise.
-    config = make_config(architecture, vocab=512, context=64, width=128, depth=2, heads=2, activation=activation)
+    sizes = {"vocab": 512, "context": 64, "width": 128, "depth": 2, "heads": 2}
+    config = make_config(architecture, **sizes, activation=activation, objective=objective)
     params, biases = jax.eval_shape(lambda key: init(config, key), jax.random.key(0))
     tokens = jax.ShapeDtypeStruct((2, 64), jax.numpy.int32)
     lowered = jax.jit(lambda p, b, t: logits(config, p, b, t, compute=Compute())).lower(params, biases, tokens)
@@ -112,6 +155,19 @@ def test_mixtures_count_visited_experts_and_the_router():
     assert counts.trainable == counts.total - bias
     matrices = 2 * 4 * 32**2 + 3 * 32 * 80 + 5 * expert + router
     assert flops(config).forward == 2 * matrices + 4 * 32 * 32 * 2 + 2 * 300 * 32
+
+
+def test_what_the_other_routers_have_is_counted():
+    # One mixture layer in two, gelu experts of 2 x width x width elements; a table of 11 rows.
+    sizes = {"vocab": 11, "context": 8, "width": 16, "depth": 2, "heads": 2, "ffn_width": 16, "experts": 5}
+    dense = count(make_config("dense", vocab=11, context=8, width=16, depth=2, heads=2, ffn_width=16))
+    routers = {"hash": 0, "balanced": 16 * 5, "reinforce": 16 * 5 + 17}  # the baseline has a constant, too
+    for name, router in routers.items():
+        config = make_config(name, **sizes)
+        counts = count(config)
+        assert counts.total == dense.total + 4 * 2 * 16**2 + router and counts.active == dense.total + router
+        assert parts(config)["router"] == router and counts.trainable == counts.total
+    assert {count(make_config("hash", **sizes | {"experts": e})).active for e in (1, 8, 64)} == {dense.total}
 
 
 def test_capacity_pads_the_visited_experts_only():

@@ -37,6 +37,7 @@ from models.interventions.freeze import Freeze
 from models.interventions.masking import Masking
 from models.interventions.prune import Prune, density, is_prunable, threshold
 from models.interventions.quantize import ERRORS, STEPS, Quantize, represent
+from models.objective import show
 from models.transformer import init, mean_loss
 from models.weights import model_part
 
@@ -219,7 +220,7 @@ def gradient_with(tap: Tap, model: ModelConfig = MODEL):
     params, biases = init(model, jax.random.key(0))
 
     def loss(params):
-        return mean_loss(model, params, biases, TOKENS, compute=Compute(), tap=tap)[0]
+        return mean_loss(model, params, biases, show(model, TOKENS), compute=Compute(), tap=tap)[0]
 
     return jax.jit(jax.value_and_grad(loss))(params)
 

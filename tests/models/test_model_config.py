@@ -44,6 +44,7 @@ def test_a_model_that_means_nothing_is_refused(change, complaint):
     [
         ({"routing": "soft"}, "routing 'soft' is none of"),
         ({"experts": 0}, "experts_per_token"),
+        ({"routing": "hash", "experts": 65_537}, "hash has at most 65536 experts"),
         ({"experts_per_token": 0}, "experts_per_token"),
         ({"experts_per_token": 5}, "experts_per_token 5 must lie in 1..experts"),
         ({"expert_width": 0}, "expert_width"),

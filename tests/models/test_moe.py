@@ -23,6 +23,9 @@ MIXTURES = {
     "top2 with drops": dataclasses.replace(default_moe("top2", 8, 4), capacity_factor=0.75, eval_capacity_factor=2.0),
     "expert choice": dataclasses.replace(default_moe("expert_choice", 8, 4), capacity_factor=0.75),
     "fine grained": dataclasses.replace(default_moe("fine_grained_shared", 8, 8), balance_weight=0.1, z_weight=0.01),
+    "hash": default_moe("hash", 8, 4, 1),
+    "balanced": dataclasses.replace(default_moe("balanced", 8, 5, 1), z_weight=0.01),
+    "reinforce": dataclasses.replace(default_moe("reinforce", 8, 4, 1), balance_weight=0.1, z_weight=0.01),
 }
 
 
@@ -58,7 +61,7 @@ def test_a_layer_is_the_loop_over_its_tokens(moe_layer, plain, name, training):
     ):
         assert getattr(report.stats, field) == pytest.approx(value, rel=1e-5, abs=1e-6)
     if training:
-        assert (expected.dropped > 0) == (MIXTURES[name].capacity_factor is not None)
+        assert (expected.dropped > 0) == (MIXTURES[name].capacity_factor not in (None, 1.0))
 
 
 @pytest.mark.parametrize(("name", "n"), [("top2", 1), ("top2", 2), ("fine grained", 2), ("fine grained", 3)])
@@ -72,10 +75,11 @@ def test_a_few_tokens_find_their_experts(moe_layer, plain, name, n):
 
 def dense_mixture(moe: MoEConfig, state, x, wanted, kept):
     """(output, auxiliary losses) with every expert computed for every token; the routing is given."""
-    h = x @ state["router"][...]
+    below = jax.lax.stop_gradient(x) if moe.routing == "reinforce" else x
+    h = below @ state["router"][...] if moe.routing != "hash" else jnp.zeros(wanted.shape)
     p = jax.nn.softmax(h, axis=-1)
     score = jax.nn.sigmoid(h) if moe.routing == "fine_grained_shared" else p
-    gates = score * wanted
+    gates = wanted if moe.routing in ("hash", "reinforce") else score * wanted
     if moe.routing in ("top2", "fine_grained_shared"):
         gates = gates / gates.sum(-1, keepdims=True)
     if moe.routing == "fine_grained_shared":
@@ -90,7 +94,7 @@ def dense_mixture(moe: MoEConfig, state, x, wanted, kept):
         f, mean_p = (z.reshape(BATCH, TIME, -1).mean(1) for z in (wanted / moe.experts_per_token, p))
         balance = moe.experts * (f * mean_p).sum(-1).mean()
     else:
-        first = jax.nn.one_hot(jnp.argmax(p, axis=-1), moe.experts)
+        first = wanted if moe.routing == "reinforce" else jax.nn.one_hot(jnp.argmax(p, axis=-1), moe.experts)
         balance = 1.0 if moe.routing == "expert_choice" else moe.experts * (first.mean(0) * p.mean(0)).sum()
     return y, moe.balance_weight * balance + moe.z_weight * jnp.square(jax.nn.logsumexp(h, axis=-1)).mean()
 

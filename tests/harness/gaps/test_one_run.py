@@ -166,8 +166,8 @@ def probe(window: list[int], document: list[int], group: list[int], target_row: 
     rows, target = np.asarray(window, np.int32), np.asarray(target_row, np.int32)
     counts = np.bincount(target.ravel())
     return Probe(
-        np.zeros((len(target), target.shape[1] + 1), np.int32), target, rows, np.asarray(document, np.int32),
-        np.asarray(group, np.int32), np.zeros(len(rows), np.int32), counts, 2 * counts,
+        np.zeros((len(target), target.shape[1] + 1), np.int32), np.ones(target.shape, bool), target, rows,
+        np.asarray(document, np.int32), np.asarray(group, np.int32), np.zeros(len(rows), np.int32), counts, 2 * counts,
     )  # fmt: skip
 
 

@@ -102,12 +102,15 @@ def test_every_parameter_has_the_factors_of_the_table(architecture):
     seen = set()
     for (path, _), own in zip(jax.tree_util.tree_leaves_with_path(params), found, strict=True):
         name = jax.tree_util.keystr(path)
-        kind = next(kind for kind in ("router", "embedding", "head", "scale", "") if kind in name)
+        kind = next(kind for kind in ("router", "baseline", "embedding", "head", "scale", "") if kind in name)
         expected = {"router": (1 / 4, 1 / 4), "embedding": (1, 1 / 4), "head": (1, 1 / 4), "": (1 / 4, 1 / 16)}
+        expected["baseline"] = expected["router"]
         expected["scale"] = (1, 1 / 16) if "blocks" in name else (1, 1 / 4)
         assert own == expected[kind], name
         seen.add(kind)
-    assert seen == {"embedding", "head", "scale", ""} | ({"router"} if model.moe else set())
+    routers = {"router"} if model.moe and architecture != "hash" else set()
+    assert seen - {"baseline"} == {"embedding", "head", "scale", ""} | routers
+    assert ("baseline" in seen) == (architecture == "reinforce")
     assert multipliers(model_of(128, 8, None, architecture), params) is None
 
 

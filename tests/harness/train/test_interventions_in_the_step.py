@@ -27,6 +27,7 @@ from models.interventions.masking import Masking
 from models.interventions.prune import Prune, is_prunable
 from models.interventions.quantize import Quantize, represent
 from models.interventions.replicas import Replicas
+from models.objective import show
 from models.transformer import mean_loss, token_losses
 from models.weights import model_part
 from sweeps.config import DataConfig, OptimizerConfig, RunConfig
@@ -287,7 +288,7 @@ def test_a_block_that_learns_from_direct_feedback_comes_to_agree_with_backpropag
     def cosines(state):
         def gradient_with(tap):
             def loss(params):
-                return mean_loss(model, params, state.biases, others, compute=Compute(), tap=tap)[0]
+                return mean_loss(model, params, state.biases, show(model, others), compute=Compute(), tap=tap)[0]
 
             gradient = jax.grad(loss)(state.params)
             parts = [gradient["embedding"], *(gradient["blocks"][block] for block in range(model.depth))]

@@ -1,4 +1,4 @@
-"""The programs lower for accelerators that this machine has not: all six architectures, training and evaluation."""
+"""The programs lower for accelerators that this machine has not: all architectures, training and evaluation."""
 
 import jax
 import pytest
@@ -12,12 +12,17 @@ from sweeps.shape import Shape
 
 @pytest.mark.parametrize(
     ("architecture", "base"),
-    [*((architecture, None) for architecture in ARCHITECTURES), ("top2", BaseSize(8, 2, 4))],
-    ids=[*ARCHITECTURES, "top2 in CompleteP"],
+    [
+        *((architecture, None) for architecture in ARCHITECTURES),
+        ("top2", BaseSize(8, 2, 4)),
+        ("reinforce", BaseSize(8, 2, 4)),
+    ],
+    ids=[*ARCHITECTURES, "top2 in CompleteP", "reinforce in CompleteP"],
 )
 def test_programs_lower_for_cuda_and_tpu(architecture, base, monkeypatch):
     monkeypatch.setattr("harness.train.evaluation.accelerator_of", lambda device: Accelerator(None, None))
-    depth = 2 if architecture == "switch_top1" else 1  # whose every second layer is a mixture
+    mixture = make_config(architecture, vocab=257, context=16, width=16, depth=1, heads=2).moe
+    depth = mixture.every if mixture else 1
     model = make_config(architecture, vocab=257, context=16, width=16, depth=depth, heads=2, base=base)
     shape = Shape(model, 2, architecture in ("dense", "parallel"), "adamw", 256)
     key = Key(shape, 2, compute_for("cuda"), mesh_for(2, 2, jax.devices()[:1]))

@@ -9,6 +9,7 @@ from harness.train.optimizer import hyper_of
 from harness.train.step import new_state, train_turn
 from models.compute import Compute
 from models.config import make_config
+from models.objective import show
 from models.transformer import mean_loss
 from sweeps.config import DataConfig, OptimizerConfig, RunConfig
 from sweeps.shape import Shape
@@ -24,7 +25,7 @@ def gradients(params, tokens):
 
     def of_one(rows):
         gradient = jax.grad(
-            lambda p: mean_loss(MODEL, p, state().biases, rows[None], compute=Compute(loss="plain"))[0]
+            lambda p: mean_loss(MODEL, p, state().biases, show(MODEL, rows[None]), compute=Compute(loss="plain"))[0]
         )(params)
         leaves = jax.tree_util.tree_leaves_with_path(gradient)
         kept = [leaf.ravel() for path, leaf in leaves if not any(getattr(k, "key", "") == "embedding" for k in path)]
