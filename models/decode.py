@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Bool, Float, Int, Key
 
-from models.attention import causal_attention, rotary_rows, rotary_table, rotate
+from models.attention import attend, rotary_rows, rotary_table, rotate
 from models.compute import AttentionMethod, Compute
 from models.config import ModelConfig
 from models.intervention import Tap, no_tap
@@ -244,7 +244,7 @@ class _Writer:
         parts = (z.reshape(self.batch, -1, time, head_width) for z in (k, v))
         keys, values = (jnp.pad(z, ((0, 0), (0, 0), (0, self.slots - time), (0, 0))) for z in parts)
         self.pair = keys, values
-        return causal_attention(rotate(q, table), k, v, method)
+        return attend(rotate(q, table), k, v, method)
 
     def choose_by_expert(self, probability: Array, k: int, batch: int) -> Choice:
         scores = probability.reshape(batch, -1, probability.shape[1])

@@ -49,7 +49,8 @@ def test_quickstart_is_small_and_shows_everything():
     made = plan(sweep)
     assert 24 <= len(sweep.configs) <= 36 and made.compiles <= 12
     assert made.flops < 1e13 and made.seconds.total < 240
-    assert set(column(sweep, "architecture")) == set(ARCHITECTURES)
+    # The routers of Clark et al. are for their own question.
+    assert set(column(sweep, "architecture")) == set(ARCHITECTURES) - {"hash", "balanced", "reinforce"}
     assert set(column(sweep, "domain")) == {"stdlib_code", "api_docs", "installed"}
     assert {name.split("@")[0] for name in column(sweep, "tokenizer")} == {"bytes", "bpe:512"}
     widths = column(sweep, "width")
@@ -63,7 +64,8 @@ def test_gap174_crosses_the_factors_of_the_source_with_both_sides_of_the_crossov
     sweep = cached("gap174")
     cells = {cell_key(run): run for run in sweep.configs}
     assert len(cells) == 174
-    assert set(column(sweep, "architecture")) == set(ARCHITECTURES)
+    # The routers of Clark et al. are for their own question.
+    assert set(column(sweep, "architecture")) == set(ARCHITECTURES) - {"hash", "balanced", "reinforce"}
     assert set(column(sweep, "tokenizer")) == {"bytes", "o200k_base[:32000]", "o200k_base[:128000]"}
     assert set(column(sweep, "epochs").round(1)) == {1.0} and len(set(column(sweep, "batch"))) == 3
     # The N that a fit of the sweep's runs takes.
