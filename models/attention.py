@@ -78,6 +78,30 @@ class Attention(nnx.Module):
     ) -> Float[Array, "BT width"]:
         """Attention within each of the `batch` sequences whose rows are stacked in x, or with what `memory` has."""
         config = self.config
+        q, k, v = self._heads(x, batch)
+        _, time, head_width = q.shape
+        if memory is None:
+            table = rotary_table(time, head_width, config.rope_base)
+            mixed = attend(rotate(q, table), rotate(k, table), v, method, config.aim.kind != "masked")
+        else:
+            mixed = memory.attend(q, k, v, config.rope_base, method)
+        mixed = mixed.reshape(batch, config.heads, time, head_width).transpose(0, 2, 1, 3).reshape(x.shape)
+        return mixed @ self.out[...]
+
+    def weights(self, x: Float[Array, "BT width"], batch: int) -> Float[Array, "BH T T"]:
+        """How much each position attends to each, float32; a row sums to 1."""
+        config = self.config
+        q, k, _ = self._heads(x, batch)
+        _, time, head_width = q.shape
+        table = rotary_table(time, head_width, config.rope_base)
+        scores = jnp.matmul(rotate(q, table), rotate(k, table).swapaxes(1, 2), preferred_element_type=jnp.float32)
+        if config.aim.kind != "masked":
+            scores = jnp.where(jnp.tril(jnp.ones((time, time), jnp.bool_))[None], scores, -jnp.inf)
+        return jax.nn.softmax(scores * head_width**-0.5, axis=-1)
+
+    def _heads(self, x: Float[Array, "BT width"], batch: int) -> tuple[Float[Array, "BH T head"], ...]:
+        """The queries, keys and values of each head, before their positions turn them."""
+        config = self.config
         heads, head_width = config.heads, config.head_width
         time = x.shape[0] // batch
 
@@ -90,10 +114,4 @@ class Attention(nnx.Module):
             q, k = rms_normalise(q, self.query_scale[...]), rms_normalise(k, self.key_scale[...])
         if config.base:  # scores of 1/head_width, because trained queries and keys are no longer independent
             q = times(q, (config.base.head_width / head_width) ** 0.5)
-        if memory is None:
-            table = rotary_table(time, head_width, config.rope_base)
-            mixed = attend(rotate(q, table), rotate(k, table), v, method, config.aim.kind != "masked")
-        else:
-            mixed = memory.attend(q, k, v, config.rope_base, method)
-        mixed = mixed.reshape(batch, heads, time, head_width).transpose(0, 2, 1, 3).reshape(x.shape)
-        return mixed @ self.out[...]
+        return q, k, v

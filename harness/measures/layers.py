@@ -1,8 +1,9 @@
-"""How diverse the hidden features of each layer are, and how evenly each router loads its experts.
+"""How diverse the hidden features of each layer are, what its attention does, and how evenly its router loads experts.
 
 The features are the residual stream after each block, at two positions of each held-out window: the middle and the
 last one. Their energy is that of points on the unit sphere that repel each other, which is low where features are
-diverse; their effective rank is the number of directions that they fill. Layers are numbered from 1.
+diverse; their effective rank is the number of directions that they fill. Of attention the mean entropy of a position's
+weights over the heads is told, and how far back it looks in the mean. Layers are numbered from 1.
 """
 
 import functools
@@ -19,11 +20,13 @@ from harness.measures.declared import Measure
 from models.compute import Compute
 from models.config import ModelConfig
 from models.decode import TrainedModel
-from models.transformer import token_losses
+from models.transformer import build_model, token_losses
 from sweeps.config import RunConfig
 
 # The most windows whose features are compared: the distances of all pairs of features are computed.
 MOST_WINDOWS = 256
+# The most windows whose attention is looked at: the weights of all pairs of positions are computed.
+ATTENTION_WINDOWS = 16
 # Features that are nearer than this on the unit sphere count as so near: equal ones would have an infinite energy.
 NEAREST = 1e-3
 
@@ -74,15 +77,48 @@ def _statistics(
     return jnp.stack(energies), jnp.stack(ranks), variations
 
 
+@functools.partial(jax.jit, static_argnums=0)
+def _attention(
+    config: ModelConfig, params: nnx.State, biases: nnx.State, windows: Int[Array, "W T+1"]
+) -> tuple[Float[Array, " depth"], Float[Array, " depth"]]:
+    """(Mean entropy of the weights of attention in nats, mean distance in positions) of each layer."""
+    inputs: list[Float[Array, "n width"]] = []
+    begun = False
+
+    def collect(place, activations):
+        nonlocal begun
+        if place == "branch_in" and begun:  # the first one of a block goes into attention
+            inputs.append(activations)
+        begun = place == "block_in"
+        return activations
+
+    token_losses(config, params, biases, windows, training=False, compute=Compute(), tap=collect)
+    blocks = build_model(config, params, biases, Compute()).blocks
+    entropies, distances = [], []
+    for block, x in zip(blocks, inputs, strict=True):
+        weights = block.attention.weights(x, windows.shape[0])
+        place = jnp.arange(weights.shape[1], dtype=jnp.float32)
+        apart = jnp.abs(place[:, None] - place[None])
+        entropies.append(-(weights * jnp.log(jnp.maximum(weights, 1e-30))).sum(-1).mean())
+        distances.append((weights * apart).sum(-1).mean())
+    return jnp.stack(entropies), jnp.stack(distances)
+
+
 def measure_layers(
     run: RunConfig, text: Mixture, heldout: Int32[np.ndarray, "W T+1"], model: TrainedModel
 ) -> Mapping[str, float]:
-    """The columns `feature_energy_L`, `feature_rank_L` of each layer L and `router_load_cv_L` of each mixture layer."""
+    """The columns of each layer L: `feature_energy_L`, `feature_rank_L`, `attention_entropy_L` in nats and
+    `attention_distance_L` in positions; and of each mixture layer `router_load_cv_L`.
+    """
     config, params, biases, _ = model
     energies, ranks, variations = _statistics(config, params, biases, jnp.asarray(heldout[:MOST_WINDOWS]))
+    entropies, distances = _attention(config, params, biases, jnp.asarray(heldout[:ATTENTION_WINDOWS]))
     numbers = range(1, config.depth + 1)
     mixtures = [layer for layer in numbers if config.is_moe_layer(layer - 1)]
-    of_layers = (("feature_energy", energies, numbers), ("feature_rank", ranks, numbers))
+    of_layers = (
+        ("feature_energy", energies, numbers), ("feature_rank", ranks, numbers),
+        ("attention_entropy", entropies, numbers), ("attention_distance", distances, numbers),
+    )  # fmt: skip
     return {
         f"{name}_{layer}": float(value)
         for name, values, places in (*of_layers, ("router_load_cv", variations, mixtures))

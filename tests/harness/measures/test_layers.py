@@ -1,5 +1,7 @@
 """The diversity of features against closed forms, and what a run records of it."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,8 +11,9 @@ import yaml
 from harness.data.mixture import Mixture
 from harness.measures.layers import effective_rank, measure_layers, sphere_energy
 from harness.record.table import runs_table
+from models.compute import Compute
 from models.decode import TrainedModel
-from models.transformer import init
+from models.transformer import build_model, init
 from sweeps.grid import load
 
 SETTINGS = {
@@ -66,6 +69,30 @@ def test_blocks_that_add_nothing_have_the_features_of_the_embedding(run):
     for layer in (1, 2):
         assert found[f"feature_energy_{layer}"] == pytest.approx(energy, rel=1e-3)
         assert found[f"feature_rank_{layer}"] == pytest.approx(np.exp(-(share * np.log(share)).sum()), rel=1e-3)
+
+
+def test_without_queries_attention_is_even_over_all_earlier_positions(run):
+    params, biases = init(run.model, jax.random.key(1))
+    for block in params["blocks"].values():
+        block["attention"]["query"][...] = jnp.zeros_like(block["attention"]["query"][...])
+    windows = np.random.default_rng(0).integers(0, 257, (8, 17)).astype(np.int32)
+    found = measure_layers(run, Mixture((), (), 16), windows, TrainedModel(run.model, params, biases))
+    # Position t looks at t + 1 positions alike: log(t + 1) nats, and t / 2 positions back in the mean.
+    for layer in (1, 2):
+        assert found[f"attention_entropy_{layer}"] == pytest.approx(np.log(np.arange(1, 17)).mean(), rel=1e-5)
+        assert found[f"attention_distance_{layer}"] == pytest.approx(np.arange(16).mean() / 2, rel=1e-5)
+
+
+@pytest.mark.parametrize("options", [{}, {"qk_norm": True}, {"block": "parallel"}])
+def test_the_weights_are_those_by_which_attention_mixes_values(run, options):
+    config = dataclasses.replace(run.model, depth=1, **options)
+    params, biases = init(config, jax.random.key(2))
+    attention = build_model(config, params, biases, Compute()).blocks[0].attention
+    x = jax.random.normal(jax.random.key(3), (32, 16))
+    weights = attention.weights(x, 2).reshape(2, 2, 16, 16)
+    values = (x @ attention.value[...]).reshape(2, 16, 2, 8)
+    mixed = jnp.einsum("bhts,bshe->bthe", weights, values).reshape(32, 16) @ attention.out[...]
+    np.testing.assert_allclose(mixed, attention(x, 2, "chunked"), atol=2e-6)
 
 
 def test_runs_record_their_layers_and_others_do_not_change(run, lab, isogap, tmp_path):
