@@ -56,11 +56,11 @@ class TransformerBlock(nnx.Module):
         training: bool,
         compute: Compute,
         tap: Tap,
-        ids: Int[Array, " n"],
-        key: Key[Array, ""] | None,
+        ids: Int[Array, " n"] | None = None,
+        key: Key[Array, ""] | None = None,
         memory: Memory | None = None,
     ) -> tuple[Float[Array, "n width"], Routed | None]:
-        """(The layer's output, the report of its mixture or None)."""
+        """(The layer's output, the report of its mixture or None); `ids` and `key` are for its router."""
         normed = tap("branch_in", self.norm(x))
         x = x + tap("branch_out", times(self.attention(normed, batch, compute.attention, memory), self.share))
         if not self.parallel:
