@@ -217,9 +217,9 @@ def test_programs_lower_for_cuda_and_tpu(name, monkeypatch):
 
 
 def test_objectives_are_programs_of_their_own():
-    models = [model_of("dense", objective) for objective in (
-        None, TrainingObjective("masked"), TrainingObjective("masked", 0.3), TrainingObjective(counted=RANGES), TrainingObjective(patch=2)
-    )]  # fmt: skip
+    masked = TrainingObjective("masked"), TrainingObjective("masked", 0.3)
+    others = None, *masked, TrainingObjective(counted=RANGES), TrainingObjective(patch=2)
+    models = [model_of("dense", objective) for objective in others]
     models += [model_of(name) for name in ("hash", "balanced", "reinforce")]
     runs = [run_of(model) for model in models]
     assert len({shape_of(run, 2048).signature for run in runs}) == len({run.run_id for run in runs}) == len(models)
