@@ -1,7 +1,6 @@
 """The tidy tables of a sweep: runs, series, evals, documents. README.md lists every column with its unit."""
 
-import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -101,22 +100,10 @@ def _run_row(
         **{name: measured.get(name) for name in MEASURED},
         **{name: measured.get(name) for name in measured_by(interventions)},
         **{name: measured.get(name) for domain in domains for name in domain_columns(domain)},
-        **(memorised_bits(config, measured) if config.data.half is not None else {}),
         **of_model,
         "wall_seconds": seconds,
         "tokens_per_second": config.tokens / seconds if seconds else None,
     }
-
-
-def memorised_bits(config: RunConfig, measured: Mapping[str, float | None]) -> dict[str, float | None]:
-    """What a run knows of the text that it has read beyond what its twin, which has not read it, knows of it: bits.
-
-    This is the unintended memorisation of Morris et al. 2025 (arXiv 2505.24832) with the twin as the reference model:
-    the control gap, in bits per token, times the tokens that were read.
-    """
-    per_nat = min(config.data.unique_tokens, config.tokens) / math.log(2)
-    gaps = {name: measured.get(f"gap_control{name}") for name in ("", "_se")}
-    return {f"memorised_bits{name}": None if gap is None else per_nat * gap for name, gap in gaps.items()}
 
 
 def measured_by(interventions: Iterable[str]) -> list[str]:

@@ -1,6 +1,5 @@
 """The page of the record names every file of a sweep's folder and every column of every table, and no others."""
 
-import math
 import re
 from pathlib import Path
 
@@ -10,7 +9,7 @@ import pytest
 import harness.record.table
 from harness.record.segments import SEGMENT_KINDS, read_segments
 from harness.record.status import run_folder
-from harness.record.table import memorised_bits, runs_table, segments_table
+from harness.record.table import runs_table, segments_table
 from harness.train.slot import MOE_SERIES
 
 PAGE = (Path(harness.record.table.__file__).parent / "README.md").read_text(encoding="utf-8")
@@ -43,12 +42,3 @@ def test_the_page_names_the_files_of_a_folder(finished):
     ]  # fmt: skip
     files = [str(path.relative_to(finished)) for path in finished.rglob("*") if path.is_file()]
     assert [name for name in files if not any(re.fullmatch(pattern, name) for pattern in patterns)] == []
-
-
-def test_a_text_of_sixteen_equal_ids_that_is_known_by_heart_is_four_bits_a_token(finished_runs):
-    # The twin knows nothing of it: ln 16 nats a token. No more than what was read is known.
-    longer = finished_runs[0]
-    for config, tokens in ((longer, longer.data.unique_tokens), (longer.model_copy(update={"steps": 10}), 320)):
-        found = memorised_bits(config, {"gap_control": math.log(16), "gap_control_se": math.log(2)})
-        assert found == {"memorised_bits": pytest.approx(4 * tokens), "memorised_bits_se": pytest.approx(tokens)}
-        assert memorised_bits(config, {}) == {"memorised_bits": None, "memorised_bits_se": None}
