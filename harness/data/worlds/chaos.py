@@ -7,7 +7,8 @@ product has two of these: the flow g of one drives another, f, whose coordinates
 
 in units of time in which f and g are equally fast, with s the standard deviations of the coordinates of each alone. A
 system is kept if its orbit stays bounded and its largest Lyapunov exponent, by the tangent flow, is above 0.006 nats a
-point; otherwise it is drawn again, nearer to the known values. The exponents of g are among those of the product.
+point; otherwise it is drawn again, nearer to the known values, and at last with these. The exponents of g are among
+those of the product.
 
 All systems are sampled at one pace: from point to point, coordinates move by a quarter of their standard deviation
 (root mean square). A trajectory is standardised, and each coordinate is put into bins of equal width, from -3 to 3
@@ -173,7 +174,9 @@ def find_systems(kinds: Sequence[str], keys: Sequence[int], spread: float) -> Sy
         pace = np.full(len(lanes), _PACE / 3)
         (early,), state = lyapunov(flow, state, pace, 1000, 1, settle=400)
         (late,), state = lyapunov(flow, state, pace, 2000, 1, settle=200)
-        good = (np.minimum(early, late) * _PACE > _CHAOTIC) & _bounded(state, mean, deviation)
+        # The known values are taken as they are: at Roessler's, which are chaotic, 0.005 nats a point are measured.
+        chaotic = (np.minimum(early, late) * _PACE > _CHAOTIC) | (np.take(_SHARES, tries) == 0.0)
+        good = chaotic & _bounded(state, mean, deviation)
         return Systems(flow, state, mean, deviation, late), good
 
     return _attempted(attempt, len(kinds))
@@ -211,7 +214,7 @@ def _attempted(attempt: Callable[..., tuple[Any, Bool[np.ndarray, "lanes"]]], co
         left = np.setdiff1d(left, owners[-1])
         if not len(left):
             return _joined(found).select(np.argsort(np.concatenate(owners)))
-    raise ArithmeticError(f"{len(left)} of {count} systems are not chaotic at their known values")
+    raise ArithmeticError(f"{len(left)} of {count} systems leave their attractors even at their known values")
 
 
 def _joined(parts: list[Any]) -> Any:
