@@ -69,18 +69,19 @@ def _judge(runs: pd.DataFrame) -> LossVerdict:
             for draw, slope in _slopes_of_draws(arms.equal, "systems", "drawn systems").items()
         ],
     }
-    drawings = {
-        "systems": StudyFigure(
+    drawings = {}
+    if arms.equal["systems"].nunique() > 1:
+        drawings["systems"] = StudyFigure(
             "The loss on systems that no run has read, over its value for 16 systems, by the number of systems that"
             " were read, at equal data: means over draws with 95 % intervals.",
             functools.partial(_equal_figure, arms.equal),
-        ),
-        "data": StudyFigure(
+        )
+    if arms.systems["systems"].nunique() > 1 and len(arms.trajectories):
+        drawings["data"] = StudyFigure(
             "The loss on drawn systems that no run has read, by the number of trajectories that were read: of more"
             " systems, or more of 16 systems. Means over draws, with 95 % intervals of the change from the first.",
             functools.partial(_data_figure, arms),
-        ),
-    }
+        )
     notes = (
         f"{len(rows)} finished runs. A draw has systems of its own and another seed; a slope is that of one draw, and"
         " its interval is from the scatter of draws. What is measured on is the same for all runs.",
@@ -277,9 +278,9 @@ _WORLDS = (
     _world("trajectories", "trajectories are worth more than systems",
            (-0.02, -0.06), 1.0, 1.0, (NO,), (NO,), (NO,), (NO,), (NO, OPEN)),
     _world("fades", "more than 64 systems are no better than 64, and other kinds gain nothing",
-           (-0.06, -0.01), 0.0, 0.0, (YES,), (YES, OPEN), (OPEN,), (OPEN,), (NO,)),
+           (-0.06, -0.01), 0.0, 0.0, (YES,), (YES, OPEN), (NO, OPEN), (NO, OPEN), (NO,)),
     _world("nothing", "neither systems nor trajectories change anything",
-           (0.0, 0.0), 1.0, 1.0, (OPEN,), (OPEN,), (OPEN,), (OPEN,), (OPEN,)),
+           (0.0, 0.0), 1.0, 1.0, (NO, OPEN), (NO, OPEN), (NO, OPEN), (NO, OPEN), (NO, OPEN)),
 )  # fmt: skip
 
 PANDA = Paper(_judge, _WORLDS)
