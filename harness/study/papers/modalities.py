@@ -69,7 +69,8 @@ def _judge(runs: pd.DataFrame) -> LossVerdict:
     ended = ended_runs(runs)
     cells = cell_losses(ended)
     found = {name: _fit(own) for name in _DOMAINS if len(own := cells.loc[cells["block"] == name]) >= _FEWEST}
-    entropies = {name: parse_world(domain)[0].entropy(parse_world(domain)[1]) for name, domain in _KNOWN.items()}
+    worlds = {name: parse_world(domain) for name, domain in _KNOWN.items()}
+    entropies = {name: known for name, (world, options) in worlds.items() if (known := world.entropy(options))}
     claims = _claims(found, entropies)
     tables = {"constants of the law": _rows(found, entropies)}
     drawings = {}
@@ -85,7 +86,8 @@ def _judge(runs: pd.DataFrame) -> LossVerdict:
 
 
 def _fit(cells: pd.DataFrame) -> _Fit:
-    n, d, logs = (values.to_numpy(float) for values in (cells["N_nonembedding"], cells["D"], np.log(cells["L"])))
+    n, d, losses = (cells[name].to_numpy(float) for name in ("N_nonembedding", "D", "L"))
+    logs = np.log(losses)
     model, starts = sums_of_powers({"n": n, "d": d}), starts_of_sums(logs, 2, ((0.1, 0.2), (0.6, 0.5), (0.95, 1.0)))
     best = fit_many(model, starts, logs[None])
     squares = float(np.sum((logs - model(best)[0]) ** 2))

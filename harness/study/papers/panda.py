@@ -173,9 +173,10 @@ def _claims(arms: _Arms) -> tuple[JudgedClaim, ...]:
 
 def _loss_rows(rows: pd.DataFrame) -> list[dict[str, Any]]:
     return [
-        {"systems": systems, "trajectories": trajectories, "unique tokens": int(own["U"].iloc[0]), "draws": len(own)}
+        {name: int(own[name].to_numpy()[0]) for name in ("systems", "trajectories")}
+        | {"unique tokens": int(own["U"].to_numpy()[0]), "draws": len(own)}
         | {words: float(np.exp(np.log(own[words]).mean())) for words in _MEASURED}
-        for (systems, trajectories), own in rows.groupby(["systems", "trajectories"])
+        for _, own in rows.groupby(["systems", "trajectories"])
     ]
 
 
@@ -195,7 +196,7 @@ def _slope_rows(arms: _Arms) -> list[dict[str, Any]]:
 
 def _changes(arm: pd.DataFrame, axis: str, loss: str) -> dict[int, Interval95]:
     """What grows -> the mean over draws of log loss less that of the draw's run with the least of it."""
-    logs = np.log(arm.pivot_table(index="draw", columns=axis, values=loss))
+    logs = arm.assign(log_loss=np.log(arm[loss])).pivot_table(index="draw", columns=axis, values="log_loss")
     return {int(x): mean_interval((logs[x] - logs[logs.columns[0]]).dropna()) for x in logs.columns}
 
 
