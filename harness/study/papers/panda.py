@@ -70,13 +70,13 @@ def _judge(runs: pd.DataFrame) -> LossVerdict:
         ],
     }
     drawings = {}
-    if arms.equal["systems"].nunique() > 1:
+    if len(np.unique(arms.equal["systems"].to_numpy())) > 1:
         drawings["systems"] = StudyFigure(
             "The loss on systems that no run has read, over its value for 16 systems, by the number of systems that"
             " were read, at equal data: means over draws with 95 % intervals.",
             functools.partial(_equal_figure, arms.equal),
         )
-    if arms.systems["systems"].nunique() > 1 and len(arms.trajectories):
+    if len(np.unique(arms.systems["systems"].to_numpy())) > 1 and len(arms.trajectories):
         drawings["data"] = StudyFigure(
             "The loss on drawn systems that no run has read, by the number of trajectories that were read: of more"
             " systems, or more of 16 systems. Means over draws, with 95 % intervals of the change from the first.",
