@@ -93,7 +93,7 @@ class BaseSize:
 
 
 @dataclasses.dataclass(frozen=True)
-class Objective:
+class TrainingObjective:
     """What a model is trained to predict; `models.objective` says how a window is shown.
 
     Attributes:
@@ -115,7 +115,7 @@ class Objective:
         if not 0 < self.mask_share < 1:
             raise ValueError(f"mask_share must lie between 0 and 1, got {self.mask_share}")
         if self.kind == "next":
-            object.__setattr__(self, "mask_share", Objective.mask_share)  # one value for one meaning
+            object.__setattr__(self, "mask_share", TrainingObjective.mask_share)  # one value for one meaning
         if self.patch < 1:
             raise ValueError(f"patch must be positive, got {self.patch}")
         ends = [end for pair in self.counted or () for end in pair]
@@ -167,7 +167,7 @@ class ModelConfig:
     rope_base: float = 10_000.0
     moe: MoEConfig | None = None
     base: BaseSize | None = None
-    objective: Objective | None = None
+    objective: TrainingObjective | None = None
 
     def __post_init__(self):
         _one_of("block", self.block, BlockKind)
@@ -179,7 +179,7 @@ class ModelConfig:
             raise ValueError(f"width {self.width} must split into {self.heads} heads of even width")
         if not 1 < self.rope_base < math.inf:
             raise ValueError(f"rope_base must be above 1 and finite, got {self.rope_base}")
-        if self.objective == Objective():
+        if self.objective == TrainingObjective():
             object.__setattr__(self, "objective", None)  # one value for one meaning
         if self.context % self.aim.patch:
             raise ValueError(f"context {self.context} must be a multiple of patch {self.aim.patch}")
@@ -187,9 +187,9 @@ class ModelConfig:
             raise ValueError(f"counted ends at {self.aim.counted[-1][1]}, but the vocabulary has {self.vocab} ids")
 
     @property
-    def aim(self) -> Objective:
+    def aim(self) -> TrainingObjective:
         """The objective."""
-        return self.objective or Objective()
+        return self.objective or TrainingObjective()
 
     @property
     def positions(self) -> int:
@@ -279,7 +279,7 @@ def make_config(
     experts: int | None = None,
     moe_every: int | None = None,
     base: BaseSize | None = None,
-    objective: Objective | None = None,
+    objective: TrainingObjective | None = None,
 ) -> ModelConfig:
     """The configuration of a model of a named architecture; mixtures are those of `default_moe`.
 

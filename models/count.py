@@ -25,7 +25,7 @@ class Counts:
         active_nonembedding: nonembedding without those experts.
         trainable: total without the selection biases, which no gradient reaches.
         embedding: parameters of the token embedding. The head has as many, whether or not it is the same matrix, but
-            for the rows that stand for what is not shown (`models.config.Objective.has_blank`).
+            for the rows that stand for what is not shown (`models.config.TrainingObjective.has_blank`).
     """
 
     total: int

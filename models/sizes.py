@@ -13,7 +13,7 @@ import math
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from models.config import Activation, BaseSize, ModelConfig, Objective, make_config
+from models.config import Activation, BaseSize, ModelConfig, TrainingObjective, make_config
 from models.count import Which, count
 
 # The largest accepted relative error of a model's size.
@@ -84,7 +84,7 @@ def shape_for(
     experts: int | None = None,
     moe_every: int | None = None,
     base: BaseSize | None = None,
-    objective: Objective | None = None,
+    objective: TrainingObjective | None = None,
 ) -> ModelConfig:
     """The shape of an architecture that is nearest to `target` parameters at a sensible aspect ratio.
 

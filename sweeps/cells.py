@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from models.config import BaseSize, ModelConfig, Objective, make_config
+from models.config import BaseSize, ModelConfig, TrainingObjective, make_config
 from models.count import Which, count, flops
 from models.intervention import defaults_of, get_intervention, intervention_names, name_of
 from models.sizes import choose_heads, shape_for
@@ -263,9 +263,11 @@ def _model(settings: Mapping[str, Any]) -> ModelConfig:
     return config
 
 
-def objective_of(settings: Mapping[str, Any]) -> Objective:
+def objective_of(settings: Mapping[str, Any]) -> TrainingObjective:
     """What these settings let a model predict; those that are not given are at their defaults."""
-    return Objective(**_given(settings, kind="objective", mask_share="mask_share", counted="counted", patch="patch"))
+    return TrainingObjective(
+        **_given(settings, kind="objective", mask_share="mask_share", counted="counted", patch="patch")
+    )
 
 
 def _probe(settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from flax import nnx
 from scipy.optimize import linear_sum_assignment
 
 from models.compute import Compute
-from models.config import ModelConfig, Objective, make_config
+from models.config import ModelConfig, TrainingObjective, make_config
 from models.moe import MixtureOfExperts
 from models.transformer import init, logits, token_losses
 
@@ -283,7 +283,7 @@ def plain_mixture(
 
 def plain_logits(config: ModelConfig, params: nnx.State, biases: nnx.State, tokens, training: bool):
     """(logits [batch, time, vocab] for what the model sees, the reports of the mixture layers)."""
-    aim, tokens = config.objective or Objective(), np.asarray(tokens)
+    aim, tokens = config.objective or TrainingObjective(), np.asarray(tokens)
     tree, bias = (jax.tree.map(lambda a: np.asarray(a, np.float64), nnx.to_pure_dict(z)) for z in (params, biases))
     batch, time = tokens.shape
     branch, output = (config.base.depth / config.depth, config.base.width / config.width) if config.base else (1, 1)

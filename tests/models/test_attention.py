@@ -7,7 +7,7 @@ import pytest
 from flax import nnx
 
 from models.attention import Attention, attend, rotary_table, rotate
-from models.config import Objective, make_config
+from models.config import TrainingObjective, make_config
 
 IMPLEMENTATIONS = ("chunked", "fused")
 
@@ -68,7 +68,7 @@ def test_rotary_scores_depend_on_the_distance_alone():
     np.testing.assert_allclose(np.linalg.norm(turned_q, axis=-1), np.linalg.norm(q), rtol=1e-5)
 
 
-@pytest.mark.parametrize(("qk_norm", "objective"), [(False, None), (True, None), (True, Objective("masked"))])
+@pytest.mark.parametrize(("qk_norm", "objective"), [(False, None), (True, None), (True, TrainingObjective("masked"))])
 @pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
 def test_the_layer_is_the_plain_one(plain, implementation, qk_norm, objective):
     sizes = {"vocab": 5, "context": 70, "width": 12, "depth": 1, "heads": 3}

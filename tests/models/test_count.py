@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.compute import Compute
-from models.config import ARCHITECTURES, ModelConfig, MoEConfig, Objective, make_config
+from models.config import ARCHITECTURES, ModelConfig, MoEConfig, TrainingObjective, make_config
 from models.count import count, flops, parts
 from models.transformer import init, logits
 from models.weights import is_table
@@ -43,7 +43,9 @@ def test_counts_are_those_of_the_parameter_tree(architecture, activation, tied, 
     assert counts.nonembedding == counts.total - sum(vocabulary)
 
 
-@pytest.mark.parametrize("objective", [Objective("masked"), Objective(patch=4), Objective("masked", 0.5, None, 2)])
+@pytest.mark.parametrize(
+    "objective", [TrainingObjective("masked"), TrainingObjective(patch=4), TrainingObjective("masked", 0.5, None, 2)]
+)
 @pytest.mark.parametrize("tied", [True, False])
 def test_the_tables_of_objectives_are_counted(objective, tied):
     sizes = {"vocab": 57, "context": 16, "width": 24, "depth": 2, "heads": 2, "tied": tied}
@@ -60,7 +62,7 @@ def test_the_tables_of_objectives_are_counted(objective, tied):
 def test_patches_divide_the_work_of_the_blocks():
     # By hand, of WORKED with patches of 4 tokens: 32 positions. The blocks' matrices and scores are used once for
     # 4 tokens; each token has its own logits.
-    patched = dataclasses.replace(WORKED, objective=Objective(patch=4))
+    patched = dataclasses.replace(WORKED, objective=TrainingObjective(patch=4))
     work = flops(patched)
     assert work.forward == (196_608 + 4 * 32 * 64 * 2) // 4 + 32_768 and work.head == 32_768
     assert work.train == 3 * work.forward
@@ -69,7 +71,7 @@ def test_patches_divide_the_work_of_the_blocks():
 
 
 def test_an_encoder_attends_to_all():
-    work = flops(dataclasses.replace(WORKED, objective=Objective("masked")))
+    work = flops(dataclasses.replace(WORKED, objective=TrainingObjective("masked")))
     assert work.forward_causal == work.forward == flops(WORKED).forward
 
 
@@ -120,8 +122,8 @@ def test_gpt2_small_without_biases_and_positions():
         ("dense", "swiglu", None),
         ("parallel", "gelu", None),
         ("parallel", "swiglu", None),
-        ("dense", "gelu", Objective("masked")),
-        ("dense", "gelu", Objective(patch=4)),
+        ("dense", "gelu", TrainingObjective("masked")),
+        ("dense", "gelu", TrainingObjective(patch=4)),
     ],
 )
 def test_the_compiler_counts_the_same_forward_pass(architecture, activation, objective):

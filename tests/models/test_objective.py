@@ -7,26 +7,26 @@ import pytest
 from scipy import stats
 
 from models.compute import Compute
-from models.config import ModelConfig, Objective, make_config
+from models.config import ModelConfig, TrainingObjective, make_config
 from models.objective import counted, show
 from models.transformer import mean_loss, token_losses
 
 VOCAB = 17
 RANGES = ((2, 4), (9, 12))
 OBJECTIVES = {
-    "masked": ("dense", Objective("masked", 0.3), True),
-    "masked, untied": ("dense", Objective("masked"), False),
-    "counted": ("dense", Objective(counted=RANGES), True),
-    "patches": ("dense", Objective(patch=4), True),
-    "patches, untied": ("dense", Objective(patch=2), False),
-    "masked patches, counted": ("dense", Objective("masked", 0.4, RANGES, 2), True),
-    "masked, routed": ("switch_top1", Objective("masked", 0.3), True),
-    "patches by hash, counted": ("hash", Objective(patch=2, counted=RANGES), True),
-    "counted, by reinforcement": ("reinforce", Objective(counted=RANGES), True),
+    "masked": ("dense", TrainingObjective("masked", 0.3), True),
+    "masked, untied": ("dense", TrainingObjective("masked"), False),
+    "counted": ("dense", TrainingObjective(counted=RANGES), True),
+    "patches": ("dense", TrainingObjective(patch=4), True),
+    "patches, untied": ("dense", TrainingObjective(patch=2), False),
+    "masked patches, counted": ("dense", TrainingObjective("masked", 0.4, RANGES, 2), True),
+    "masked, routed": ("switch_top1", TrainingObjective("masked", 0.3), True),
+    "patches by hash, counted": ("hash", TrainingObjective(patch=2, counted=RANGES), True),
+    "counted, by reinforcement": ("reinforce", TrainingObjective(counted=RANGES), True),
 }
 
 
-def config_of(objective: Objective | None, context: int = 20) -> ModelConfig:
+def config_of(objective: TrainingObjective | None, context: int = 20) -> ModelConfig:
     return make_config("dense", vocab=VOCAB, context=context, width=16, depth=1, heads=2, objective=objective)
 
 
@@ -44,7 +44,7 @@ def test_next_shows_the_tokens_before():
 
 def test_a_patch_shows_the_patch_before_as_far_as_the_window_has_it():
     tokens = windows(2)
-    example = show(config_of(Objective(patch=5)), jnp.asarray(tokens))
+    example = show(config_of(TrainingObjective(patch=5)), jnp.asarray(tokens))
     np.testing.assert_array_equal(example.targets, tokens[:, 1:])
     np.testing.assert_array_equal(example.inputs[:, :4], VOCAB)
     np.testing.assert_array_equal(example.inputs[:, 4:], tokens[:, :16])
@@ -64,7 +64,7 @@ def test_the_host_knows_what_counts_in_evaluation(objective):
 
 @pytest.mark.parametrize(("share", "patch", "hidden"), [(0.15, 1, 3), (0.6, 4, 12), (0.01, 2, 2)])
 def test_a_share_of_the_positions_is_hidden_and_counts(share, patch, hidden):
-    config, tokens = config_of(Objective("masked", share, patch=patch)), jnp.asarray(windows(300))
+    config, tokens = config_of(TrainingObjective("masked", share, patch=patch)), jnp.asarray(windows(300))
     for key in (None, jax.random.key(0)):
         example = show(config, tokens, key)
         blank = np.asarray(example.inputs == VOCAB)
@@ -76,7 +76,7 @@ def test_a_share_of_the_positions_is_hidden_and_counts(share, patch, hidden):
 
 def test_masks_are_spread_over_places_and_tokens():
     """By chance at a level of 0.1 %: hidden places, hidden tokens, and whether two windows hide the same place."""
-    config, tokens = config_of(Objective("masked", 0.25)), windows(2000)
+    config, tokens = config_of(TrainingObjective("masked", 0.25)), windows(2000)
     for hidden in (
         counted(config, tokens),
         np.asarray(show(config, jnp.asarray(tokens), jax.random.key(1)).inputs) == VOCAB,
@@ -90,7 +90,7 @@ def test_masks_are_spread_over_places_and_tokens():
 
 
 def test_evaluation_masks_are_the_windows_own_and_those_of_training_are_not():
-    config, tokens = config_of(Objective("masked", 0.3)), windows(50)
+    config, tokens = config_of(TrainingObjective("masked", 0.3)), windows(50)
     mask = counted(config, tokens)
     np.testing.assert_array_equal(counted(config, tokens[::-1])[::-1], mask)
     moved = tokens.copy()
@@ -168,7 +168,7 @@ def test_gradients_are_finite_differences(tiny, name):
 
 
 def test_a_masked_token_sees_both_sides_and_never_itself(tiny):
-    model = tiny("dense", objective=Objective("masked", 0.3))
+    model = tiny("dense", objective=TrainingObjective("masked", 0.3))
     tokens = np.asarray(model.tokens)
     place = int(np.flatnonzero(counted(model.config, tokens)[0])[1])
     example = show(model.config, jnp.asarray(tokens))
@@ -182,9 +182,12 @@ def test_a_masked_token_sees_both_sides_and_never_itself(tiny):
 
 
 def test_one_token_a_patch_is_no_patch_and_the_default_is_none():
-    assert Objective(patch=1) == Objective() == Objective(mask_share=0.5)
-    assert config_of(Objective(mask_share=0.5)) == config_of(None) and config_of(Objective()).objective is None
-    assert config_of(Objective("masked", 0.5)) != config_of(Objective("masked", 0.4))
+    assert TrainingObjective(patch=1) == TrainingObjective() == TrainingObjective(mask_share=0.5)
+    assert (
+        config_of(TrainingObjective(mask_share=0.5)) == config_of(None)
+        and config_of(TrainingObjective()).objective is None
+    )
+    assert config_of(TrainingObjective("masked", 0.5)) != config_of(TrainingObjective("masked", 0.4))
 
 
 @pytest.mark.parametrize(
@@ -203,4 +206,4 @@ def test_one_token_a_patch_is_no_patch_and_the_default_is_none():
 )
 def test_an_objective_that_means_nothing_is_refused(change, complaint):
     with pytest.raises(ValueError, match=complaint):
-        config_of(Objective(**change))
+        config_of(TrainingObjective(**change))

@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 from models.compute import Compute
-from models.config import Objective, make_config
+from models.config import TrainingObjective, make_config
 from models.objective import show
 from models.routers import Policy, choose_by_hash, choose_sampled, reinforce_loss
 from models.transformer import init, mean_loss
@@ -73,7 +73,7 @@ def test_experts_are_drawn_from_the_policy_in_training_and_are_the_likeliest_in_
     assert np.asarray(greedy.wanted)[:, 0].argmax(1).max() == 0 and (np.asarray(greedy.gates) == 1).all()
 
 
-@pytest.mark.parametrize("objective", [None, Objective(patch=2, counted=((0, 4),))])
+@pytest.mark.parametrize("objective", [None, TrainingObjective(patch=2, counted=((0, 4),))])
 def test_a_model_of_one_position_reinforces_by_its_exact_gradient(objective):
     """One position visits one of three experts, so that the expected loss is a sum of three; gates are 1, so that the
     router changes nothing but the chances. Keys are tried until every expert has been drawn."""

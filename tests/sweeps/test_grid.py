@@ -7,7 +7,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.config import ARCHITECTURES, Objective
+from models.config import ARCHITECTURES, TrainingObjective
 from models.count import count
 from sweeps.errors import InputError
 from sweeps.grid import expand, load
@@ -155,7 +155,7 @@ def test_every_architecture_and_setting_arrives():
         assert cell.config and cell.config.model.architecture == name and cell.config.model.vocab == 512
         if cell.config.model.moe:
             assert cell.config.model.moe.experts == 4 and cell.config.model.moe.every == 1
-        assert cell.config.model.objective == Objective("masked", 0.3, None, 2)
+        assert cell.config.model.objective == TrainingObjective("masked", 0.3, None, 2)
         assert not cell.config.model.tied and cell.config.model.qk_norm and cell.config.model.activation == "swiglu"
         taken = {key: cell.values[key] for key in given_values.keys() - {"warmup", "experts", "moe_every"}}
         assert taken == {key: given_values[key] for key in taken}
@@ -165,36 +165,9 @@ def test_every_architecture_and_setting_arrives():
         assert cell.config.optimizer.warmup_steps == round(0.25 * cell.config.steps)
 
 
-def test_ranges_of_ids_that_count():
-    """Sorted and joined, so that one meaning is one run; a text in filters and tables."""
-    given_values = [[[[30, 30], [3, 9], [10, 12], [5, 6]]], ["all"], [[["7", 7.0]]]]
-    cells = [sweep_of({"grid": {"counted": values}}).cells[0] for values in given_values]
-    ranges = [cell.config and cell.config.model.aim.counted for cell in cells]
-    assert ranges == [((3, 12), (30, 30)), None, ((7, 7),)]
-    assert [cell.values["counted"] for cell in cells] == ["3-12 30-30", "all", "7-7"]
-    assert cells[1].config == sweep_of({}).cells[0].config
-    beyond = sweep_of({"grid": {"counted": [[[0, 257]]]}}).cells[0]
-    assert beyond.config is None and "counted ends at 257" in str(beyond.reason)
-    ragged = sweep_of({"grid": {"patch": [3]}}, defaults=BASE | {"context": 64}).cells[0]
-    assert ragged.config is None and "context 64 must be a multiple of patch 3" in str(ragged.reason)
-
-
-def test_a_mixture_in_every_layer_or_in_few():
-    sweep = sweep_of(
-        {"grid": {"architecture": ["hash", "top2"], "moe_every": [1, 3]}, "defaults": {"width": 32, "depth": 6}}
-    )
-    layers = [[cell.config.model.is_moe_layer(layer) for layer in range(6)] for cell in sweep.cells if cell.config]
-    assert [sum(own) for own in layers] == [6, 2, 6, 2]
-    assert [cell.values["moe_every"] for cell in sweep.cells] == [1, 3, 1, 3]
-
-
 @pytest.mark.parametrize(
     ("block", "field", "words"),
     [
-        ({"grid": {"counted": [[[3, 1]]]}}, "blocks[0].grid.counted[0]", "ranges of ids, first and last"),
-        ({"grid": {"counted": ["digits"]}}, "blocks[0].grid.counted[0]: got 'digits'", "ranges of ids"),
-        ({"defaults": {"mask_share": 1}}, "blocks[0].defaults.mask_share: got 1", "less than 1"),
-        ({"defaults": {"objective": "both"}}, "blocks[0].defaults.objective: got 'both'", "'next' or 'masked'"),
         ({"grid": {"learning_rate": [1]}}, "blocks[0].grid.learning_rate", "one of"),
         ({"grid": {"tokenizers": ["bytes"]}}, "blocks[0].grid.tokenizers", "did you mean 'tokenizer'"),
         ({"grid": {"lr": [0.1, "fast"]}}, "blocks[0].grid.lr[1]: got 'fast'", "number"),

@@ -14,7 +14,7 @@ from harness.train.optimizer import hyper_of, stack_hyper
 from harness.train.programs import Key, chunks_of, compile_some, mesh_for, trace
 from harness.train.step import micro_batch_gradient, new_state
 from models.compute import Compute, compute_for
-from models.config import ModelConfig, Objective, make_config
+from models.config import ModelConfig, TrainingObjective, make_config
 from models.objective import counted
 from models.transformer import token_losses
 from sweeps.config import DataConfig, OptimizerConfig, RunConfig
@@ -23,17 +23,17 @@ from sweeps.shape import Shape, shape_of
 STEPS, BATCH, CONTEXT, VOCAB = 12, 8, 16, 40
 # Few of the tokens, and not evenly spread.
 RANGES = ((0, 5), (30, 33))
-CASES: dict[str, tuple[str, Objective | None, int]] = {  # architecture, objective, sequences of a turn
-    "masked, in turns": ("dense", Objective("masked", 0.3), 4),
-    "masked and counted": ("dense", Objective("masked", 0.3, RANGES, 2), 8),
-    "counted, in turns": ("dense", Objective(counted=RANGES), 2),
-    "patches": ("parallel", Objective(patch=4), 8),
+CASES: dict[str, tuple[str, TrainingObjective | None, int]] = {  # architecture, objective, sequences of a turn
+    "masked, in turns": ("dense", TrainingObjective("masked", 0.3), 4),
+    "masked and counted": ("dense", TrainingObjective("masked", 0.3, RANGES, 2), 8),
+    "counted, in turns": ("dense", TrainingObjective(counted=RANGES), 2),
+    "patches": ("parallel", TrainingObjective(patch=4), 8),
     "reinforce": ("reinforce", None, 8),
-    "balanced, masked": ("balanced", Objective("masked", 0.3), 8),
+    "balanced, masked": ("balanced", TrainingObjective("masked", 0.3), 8),
 }
 
 
-def model_of(architecture: str = "dense", objective: Objective | None = None) -> ModelConfig:
+def model_of(architecture: str = "dense", objective: TrainingObjective | None = None) -> ModelConfig:
     depth = 1 if architecture in ("dense", "parallel") else 2
     sizes = {"vocab": VOCAB, "context": CONTEXT, "width": 16, "depth": depth, "heads": 2}
     return make_config(architecture, **sizes, objective=objective)
@@ -121,7 +121,7 @@ def test_what_is_drawn_differs_from_step_to_step_and_from_run_to_run(name, hurri
 
 def test_the_loss_of_a_batch_is_the_mean_over_its_tokens_that_count(hurried):
     """In one turn, and in turns of which some have none of them: the first batch against the losses of all tokens."""
-    run = run_of(model_of("dense", Objective(counted=RANGES)))
+    run = run_of(model_of("dense", TrainingObjective(counted=RANGES)))
     plain = model_of("dense")
     first = new_state(shape_with(run, BATCH), jax.tree.map(jnp.asarray, hyper_of(run, 1)))
     batch = tokens_of(0)[0]
@@ -138,14 +138,14 @@ def test_the_loss_of_a_batch_is_the_mean_over_its_tokens_that_count(hurried):
 
 
 def test_a_batch_in_which_nothing_counts_moves_nothing(hurried):
-    run = run_of(model_of("dense", Objective(counted=RANGES)))
+    run = run_of(model_of("dense", TrainingObjective(counted=RANGES)))
     tokens = np.full((STEPS, BATCH, CONTEXT + 1), 20, np.int32)
     for micro_batch in (BATCH, 2):
         state, metrics = train([run], micro_batch, tokens=tokens)
         assert not metrics["train_loss"].any() and not metrics["grad_norm"].any() and state.alive.all()
 
 
-@pytest.mark.parametrize("objective", [Objective(counted=RANGES), Objective("masked", 0.4, RANGES, 2)])
+@pytest.mark.parametrize("objective", [TrainingObjective(counted=RANGES), TrainingObjective("masked", 0.4, RANGES, 2)])
 def test_a_gradient_in_chunks_is_that_of_the_whole(objective, hurried):
     run = run_of(model_of("dense", objective))
     shape, hyper = shape_with(run, BATCH), jax.tree.map(jnp.asarray, hyper_of(run, 1))
@@ -165,7 +165,7 @@ def test_a_gradient_in_chunks_is_that_of_the_whole(objective, hurried):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("architecture", "objective"),
-    [("dense", Objective(counted=RANGES)), ("balanced", None), ("hash", Objective(counted=RANGES))],
+    [("dense", TrainingObjective(counted=RANGES)), ("balanced", None), ("hash", TrainingObjective(counted=RANGES))],
 )
 def test_two_devices_that_share_a_batch_compute_what_one_does(architecture, objective, hurried):
     """A few steps: a token near a tie would change experts by a rounding, and the runs part."""
@@ -217,9 +217,14 @@ def test_programs_lower_for_cuda_and_tpu(name, monkeypatch):
 
 
 def test_objectives_are_programs_of_their_own():
-    models = [model_of("dense", objective) for objective in (
-        None, Objective("masked"), Objective("masked", 0.3), Objective(counted=RANGES), Objective(patch=2)
-    )]  # fmt: skip
+    ranges = TrainingObjective(counted=RANGES)
+    objectives = [
+        None,
+        ranges,
+        *(TrainingObjective("masked", share) for share in (0.15, 0.3)),
+        TrainingObjective(patch=2),
+    ]
+    models = [model_of("dense", objective) for objective in objectives]
     models += [model_of(name) for name in ("hash", "balanced", "reinforce")]
     runs = [run_of(model) for model in models]
     assert len({shape_of(run, 2048).signature for run in runs}) == len({run.run_id for run in runs}) == len(models)
