@@ -2,7 +2,7 @@
 
 python scripts/accelerator.py --seconds 470 --to accelerator.json
 
-resume    all six architectures train, are killed three times and resume: are the numbers the same to the last bit?
+resume    all architectures train, are killed three times and resume: are the numbers the same to the last bit?
 mfu       model FLOP/s utilization at 1M, 10M, 50M and 124M parameters, by exact operations and as PaLM counts them, and
           the program's memory against the estimate of `isogap plan`. Elsewhere 50.3M had 39.8 % on one H100.
 packed    throughput of 1 to 512 models of 1M parameters side by side, with their memory

@@ -41,7 +41,7 @@ from sweeps.config import DataConfig, OptimizerConfig, RunConfig
 from sweeps.shape import Shape, run_bytes
 
 CHILD = Path(__file__).resolve().with_name("soak_child.py")
-# Shares of all steps at which a sweep of the six architectures is killed: within the second, fourth and sixth run.
+# Shares of all steps at which a sweep of the nine architectures is killed: within the third, sixth and ninth run.
 KILLS = (0.25, 0.58, 0.92)
 ONE_MILLION: dict[str, Any] = {"vocab": 257, "context": 128, "width": 128, "depth": 5, "heads": 4}
 # Number of slots, those that tell most first. The last comes last, because it may need more memory than there is.
@@ -71,7 +71,7 @@ def device(left: Left, small: bool) -> Iterator[Row]:
 
 
 def resume(left: Left, small: bool) -> Iterator[Row]:
-    """A sweep of the six architectures, once undisturbed and once killed three times: are all numbers the same?
+    """A sweep of all architectures, once undisturbed and once killed three times: are all numbers the same?
 
     Both use one cache of compiled programs, as a sweep that goes on does.
     """

@@ -168,10 +168,6 @@ def test_every_architecture_and_setting_arrives():
 @pytest.mark.parametrize(
     ("block", "field", "words"),
     [
-        ({"grid": {"counted": [[[3, 1]]]}}, "blocks[0].grid.counted[0]", "ranges of ids, first and last"),
-        ({"grid": {"counted": ["digits"]}}, "blocks[0].grid.counted[0]: got 'digits'", "ranges of ids"),
-        ({"defaults": {"mask_share": 1}}, "blocks[0].defaults.mask_share: got 1", "less than 1"),
-        ({"defaults": {"objective": "both"}}, "blocks[0].defaults.objective: got 'both'", "'next' or 'masked'"),
         ({"grid": {"learning_rate": [1]}}, "blocks[0].grid.learning_rate", "one of"),
         ({"grid": {"tokenizers": ["bytes"]}}, "blocks[0].grid.tokenizers", "did you mean 'tokenizer'"),
         ({"grid": {"lr": [0.1, "fast"]}}, "blocks[0].grid.lr[1]: got 'fast'", "number"),

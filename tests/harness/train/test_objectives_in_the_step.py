@@ -217,9 +217,14 @@ def test_programs_lower_for_cuda_and_tpu(name, monkeypatch):
 
 
 def test_objectives_are_programs_of_their_own():
-    masked = TrainingObjective("masked"), TrainingObjective("masked", 0.3)
-    others = None, *masked, TrainingObjective(counted=RANGES), TrainingObjective(patch=2)
-    models = [model_of("dense", objective) for objective in others]
+    ranges = TrainingObjective(counted=RANGES)
+    objectives = [
+        None,
+        ranges,
+        *(TrainingObjective("masked", share) for share in (0.15, 0.3)),
+        TrainingObjective(patch=2),
+    ]
+    models = [model_of("dense", objective) for objective in objectives]
     models += [model_of(name) for name in ("hash", "balanced", "reinforce")]
     runs = [run_of(model) for model in models]
     assert len({shape_of(run, 2048).signature for run in runs}) == len({run.run_id for run in runs}) == len(models)
