@@ -1,7 +1,7 @@
 """A study of losses: how its runs are judged, and the worlds with known answers on which its rules are tried.
 
-Each is one file in `harness/study/papers`, which defines a `Paper` under its own name in capitals. Nothing else knows
-it by name: `isogap study`, the page, `scripts/claims.py` and the tests find it there.
+Each is one file in `harness/study/papers` or a folder of it, which defines a `Paper` under its own name in capitals.
+Nothing else knows it by name: `isogap study`, the page, `scripts/claims.py` and the tests find it there.
 """
 
 import functools
@@ -31,13 +31,20 @@ class Paper:
     worlds: tuple[LossWorld, ...]
 
 
+@functools.cache
+def _modules() -> dict[str, str]:
+    """The module of each study of losses by the name of its file, in `harness.study.papers` or in a folder of it."""
+    folder = Path(__file__).with_name("papers")
+    found = pkgutil.walk_packages([str(folder)], "harness.study.papers.")
+    return {module.name.rpartition(".")[2]: module.name for module in found if not module.ispkg}
+
+
 def paper_names() -> tuple[str, ...]:
     """The names of all studies of losses, which are those of their files."""
-    folder = Path(__file__).with_name("papers")
-    return tuple(sorted(module.name for module in pkgutil.iter_modules([str(folder)])))
+    return tuple(sorted(_modules()))
 
 
 @functools.cache
 def get_paper(name: str) -> Paper:
     """The study of this name, one of `paper_names`."""
-    return getattr(importlib.import_module(f"harness.study.papers.{name}"), name.upper())
+    return getattr(importlib.import_module(_modules()[name]), name.upper())
