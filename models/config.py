@@ -5,7 +5,7 @@ README.md says which other files a new architecture touches.
 
 import dataclasses
 import math
-from typing import Literal, get_args
+from typing import Literal, cast, get_args
 
 BlockKind = Literal["sequential", "parallel"]
 Activation = Literal["gelu", "swiglu"]
@@ -290,7 +290,11 @@ def make_config(
         raise ValueError(f"architecture {architecture!r} is none of {', '.join(ARCHITECTURES)}")
     if ffn_width is None:
         ffn_width = 4 * width if activation == "gelu" else 8 * max(1, round(width / 3))
-    moe = None if architecture in ("dense", "parallel") else default_moe(architecture, ffn_width, experts, moe_every)
+    moe = (
+        None
+        if architecture in ("dense", "parallel")
+        else default_moe(cast(Routing, architecture), ffn_width, experts, moe_every)
+    )
     block = "parallel" if architecture == "parallel" else "sequential"
     return ModelConfig(
         vocab, context, width, depth, heads, ffn_width, block, activation, tied, qk_norm, moe=moe, base=base,

@@ -119,7 +119,7 @@ class MixtureOfExperts(nnx.Module):
         if moe.shared_experts:
             y = y + self.shared(x)
         entropy = loss = jnp.float32(0.0)
-        if logits is not None:
+        if logits is not None and probability is not None:
             z_loss = jnp.square(jax.nn.logsumexp(logits, axis=-1)).mean()
             entropy = -(probability * jnp.log(jnp.maximum(probability, 1e-20))).sum(-1).mean()
             loss = moe.balance_weight * choice.balance + moe.z_weight * z_loss

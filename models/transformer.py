@@ -280,8 +280,8 @@ def mean_loss(
     mean = losses.mean() if example.weights is None else (losses * weights).sum() / total
     policies = [report.policy for report in routed if report.policy is not None]
     if policies:
-        of_row = [each.reshape(-1, config.aim.patch).sum(1) for each in (losses * weights, weights)]
-        stats = stats._replace(aux_loss=stats.aux_loss + reinforce_loss(policies, *of_row, total))
+        lost, counts = (each.reshape(-1, config.aim.patch).sum(1) for each in (losses * weights, weights))
+        stats = stats._replace(aux_loss=stats.aux_loss + reinforce_loss(policies, lost, counts, total))
     return mean, stats, loads
 
 

@@ -124,7 +124,7 @@ def domain_probe(config: RunConfig, store: TokenStore, size: int) -> Probe:
     mixture = Mixture((store,), (0,), config.model.context)
     windows = heldout_windows(mixture)
     index = _sample([np.arange(windows[0])], windows, (size,), [config.data.draw * config.probe.windows])
-    return _probe(mixture, "heldout", index, *locate(index, windows))
+    return _probe(config, mixture, "heldout", index, *locate(index, windows))
 
 
 def _seen_probe(config: RunConfig, mixture: Mixture, size: int) -> Probe:

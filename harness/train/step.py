@@ -207,7 +207,7 @@ def micro_batch_gradient(
 
     def objective(params, lookup, example, chunk=0):
         tap, own = no_tap, None
-        if hyper is not None:
+        if hyper is not None and key is not None:
             own = jax.random.fold_in(key, chunk)
             tap = interventions.taps(shape, hyper, own)
         mean, stats, loads = mean_loss(
@@ -277,8 +277,8 @@ def accumulate(
 ) -> tuple[BatchGradient, Bool[Array, ""], BatchGradient]:
     """(Means over the batch, whether its last turn is done, the sums to keep for the next turn)."""
     if turn.counted is not None:
-        sums = jax.tree.map(lambda mean: mean * turn.counted, turn[:3])
-        turn = BatchGradient(*sums, turn.turns, turn.counted)
+        gradient, loss, squares = jax.tree.map(lambda mean: mean * turn.counted, turn[:3])
+        turn = BatchGradient(gradient, loss, squares, turn.turns, turn.counted)
     total = jax.tree.map(jnp.add, partial, turn)
     complete = total.turns == turns
     # The sums are cleared after the last turn; a run that is not running keeps its sums.

@@ -9,6 +9,7 @@ import functools
 import math
 from collections.abc import Callable
 from types import SimpleNamespace
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -77,7 +78,15 @@ class Tiny:
 def tiny_config(architecture: str, balance_weight: float | None = None, **options) -> ModelConfig:
     """One layer of width 16, or two; capacities small enough that tokens are dropped."""
     depth = 1 if architecture in ("parallel", "expert_choice", "fine_grained_shared") else 2
-    sizes = {"vocab": 17, "context": 20, "width": 16, "depth": depth, "heads": 2, "ffn_width": 16, "experts": 4}
+    sizes: dict[str, Any] = {
+        "vocab": 17,
+        "context": 20,
+        "width": 16,
+        "depth": depth,
+        "heads": 2,
+        "ffn_width": 16,
+        "experts": 4,
+    }
     config = make_config(architecture, **sizes | options)
     if config.moe is not None and balance_weight is not None:
         config = dataclasses.replace(config, moe=dataclasses.replace(config.moe, balance_weight=balance_weight))
@@ -288,8 +297,10 @@ def plain_logits(config: ModelConfig, params: nnx.State, biases: nnx.State, toke
     batch, time = tokens.shape
     branch, output = (config.base.depth / config.depth, config.base.width / config.width) if config.base else (1, 1)
     tables = np.split(tree["embedding"], aim.patch)
-    x = sum(table[tokens[:, place :: aim.patch]] for place, table in enumerate(tables)).reshape(-1, config.width)
-    ids = sum(tokens[:, place :: aim.patch] * 31 ** (aim.patch - 1 - place) for place in range(aim.patch)).reshape(-1)
+    x = np.sum([table[tokens[:, place :: aim.patch]] for place, table in enumerate(tables)], axis=0)
+    x = x.reshape(-1, config.width)
+    powers = [31 ** (aim.patch - 1 - place) for place in range(aim.patch)]
+    ids = np.sum([tokens[:, place :: aim.patch] * power for place, power in enumerate(powers)], axis=0).reshape(-1)
     reports = []
     for layer in range(config.depth):
         block = tree["blocks"][layer]

@@ -1,5 +1,7 @@
 """Attention against its formula, written out in numpy with its gradient."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -48,7 +50,8 @@ def test_bfloat16_inputs_meet_a_float32_softmax(implementation):
     q, k, v = (jnp.asarray(z, jnp.bfloat16) for z in np.random.default_rng(0).normal(size=(3, 2, 70, 8)))
     found = jax.jit(lambda q, k, v: attend(q, k, v, implementation))(q, k, v)
     assert found.dtype == jnp.bfloat16
-    exact, _ = attention_and_gradient(*(np.asarray(z, np.float64) for z in (q, k, v, v)))
+    q, k, v = (np.asarray(z, np.float64) for z in (q, k, v))
+    exact, _ = attention_and_gradient(q, k, v, v)
     np.testing.assert_allclose(np.asarray(found, np.float64), exact, atol=0.03)
 
 
@@ -71,7 +74,7 @@ def test_rotary_scores_depend_on_the_distance_alone():
 @pytest.mark.parametrize(("qk_norm", "objective"), [(False, None), (True, None), (True, TrainingObjective("masked"))])
 @pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
 def test_the_layer_is_the_plain_one(plain, implementation, qk_norm, objective):
-    sizes = {"vocab": 5, "context": 70, "width": 12, "depth": 1, "heads": 3}
+    sizes: dict[str, Any] = {"vocab": 5, "context": 70, "width": 12, "depth": 1, "heads": 3}
     config = make_config("dense", **sizes, qk_norm=qk_norm, objective=objective)
     graph, shapes = nnx.split(nnx.eval_shape(lambda: Attention(config)))
     rng = np.random.default_rng(3)

@@ -1,6 +1,7 @@
 """The accountant against the actual parameter tree, hand-worked examples and published tables."""
 
 import dataclasses
+from typing import Any
 
 import jax
 import pytest
@@ -128,7 +129,7 @@ def test_gpt2_small_without_biases_and_positions():
 )
 def test_the_compiler_counts_the_same_forward_pass(architecture, activation, objective):
     # Up to context 64 attention is computed in one chunk, with the full mask. XLA adds what is elementwise.
-    sizes = {"vocab": 512, "context": 64, "width": 128, "depth": 2, "heads": 2}
+    sizes: dict[str, Any] = {"vocab": 512, "context": 64, "width": 128, "depth": 2, "heads": 2}
     config = make_config(architecture, **sizes, activation=activation, objective=objective)
     params, biases = jax.eval_shape(lambda key: init(config, key), jax.random.key(0))
     tokens = jax.ShapeDtypeStruct((2, 64), jax.numpy.int32)
@@ -161,7 +162,15 @@ def test_mixtures_count_visited_experts_and_the_router():
 
 def test_what_the_other_routers_have_is_counted():
     # One mixture layer in two, gelu experts of 2 x width x width elements; a table of 11 rows.
-    sizes = {"vocab": 11, "context": 8, "width": 16, "depth": 2, "heads": 2, "ffn_width": 16, "experts": 5}
+    sizes: dict[str, Any] = {
+        "vocab": 11,
+        "context": 8,
+        "width": 16,
+        "depth": 2,
+        "heads": 2,
+        "ffn_width": 16,
+        "experts": 5,
+    }
     dense = count(make_config("dense", vocab=11, context=8, width=16, depth=2, heads=2, ffn_width=16))
     routers = {"hash": 0, "balanced": 16 * 5, "reinforce": 16 * 5 + 17}  # the baseline has a constant, too
     for name, router in routers.items():
@@ -169,7 +178,8 @@ def test_what_the_other_routers_have_is_counted():
         counts = count(config)
         assert counts.total == dense.total + 4 * 2 * 16**2 + router and counts.active == dense.total + router
         assert parts(config)["router"] == router and counts.trainable == counts.total
-    assert {count(make_config("hash", **sizes | {"experts": e})).active for e in (1, 8, 64)} == {dense.total}
+    several: list[dict[str, Any]] = [sizes | {"experts": experts} for experts in (1, 8, 64)]
+    assert {count(make_config("hash", **each)).active for each in several} == {dense.total}
 
 
 def test_capacity_pads_the_visited_experts_only():

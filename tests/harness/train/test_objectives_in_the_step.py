@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -35,7 +36,7 @@ CASES: dict[str, tuple[str, TrainingObjective | None, int]] = {  # architecture,
 
 def model_of(architecture: str = "dense", objective: TrainingObjective | None = None) -> ModelConfig:
     depth = 1 if architecture in ("dense", "parallel") else 2
-    sizes = {"vocab": VOCAB, "context": CONTEXT, "width": 16, "depth": depth, "heads": 2}
+    sizes: dict[str, Any] = {"vocab": VOCAB, "context": CONTEXT, "width": 16, "depth": depth, "heads": 2}
     return make_config(architecture, **sizes, objective=objective)
 
 
@@ -200,7 +201,7 @@ def test_evaluation_is_of_what_counts(name, hurried):
     found = PackLosses(losses, places, {1: len(windows)}).of(1)
     assert ((found > 0) == counted(run.model, windows)).all()
     params, biases = jax.tree.map(lambda leaf: leaf[1], (state.params, state.biases))
-    expected = token_losses(run.model, params, biases, windows, training=False, compute=Compute())[0]
+    expected = token_losses(run.model, params, biases, jax.numpy.asarray(windows), training=False, compute=Compute())[0]
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
 
 
