@@ -56,7 +56,7 @@ launch         <- data files gaps machine processes record tables terminal track
 study          <- files fit fit.gap_law fit.laws fit.quantities fit.results forecasts gaps launch record report source
                   train models sweeps
 study.methods  <- fit fit.allocation fit.certainty fit.laws fit.problem study train sweeps
-study.papers   <- fit fit.allocation fit.gap_law fit.laws fit.problem fit.quantities fit.results study study.methods
+study.papers   <- data fit fit.allocation fit.gap_law fit.laws fit.problem fit.quantities fit.results study study.methods
                   models sweeps
 tuning         <- files fit.allocation fit.problem fit.results launch record sweeps train
 cli            <- data files fit fit.allocation fit.gap_law fit.laws fit.problem fit.results fit.shared forecasts gaps
