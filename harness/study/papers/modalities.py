@@ -69,7 +69,7 @@ def _judge(runs: pd.DataFrame) -> LossVerdict:
     ended = ended_runs(runs)
     cells = cell_losses(ended)
     found = {name: _fit(own) for name in _DOMAINS if len(own := cells.loc[cells["block"] == name]) >= _FEWEST}
-    entropies = {name: parse_world(domain)[0].entropy(parse_world(domain)[1]) for name, domain in _KNOWN.items()}
+    entropies = {name: _entropy(domain) for name, domain in _KNOWN.items()}
     claims = _claims(found, entropies)
     tables = {"constants of the law": _rows(found, entropies)}
     drawings = {}
@@ -84,8 +84,14 @@ def _judge(runs: pd.DataFrame) -> LossVerdict:
     return LossVerdict(f"E of the grammar {told}: {count_of_words(claims)}.", claims, tables, notes, drawings)
 
 
+def _entropy(domain: str) -> float:
+    world, options = parse_world(domain)
+    return world.entropy(options) or np.nan
+
+
 def _fit(cells: pd.DataFrame) -> _Fit:
-    n, d, logs = (values.to_numpy(float) for values in (cells["N_nonembedding"], cells["D"], np.log(cells["L"])))
+    n, d, losses = (cells[name].to_numpy(float) for name in ("N_nonembedding", "D", "L"))
+    logs = np.log(losses)
     model, starts = sums_of_powers({"n": n, "d": d}), starts_of_sums(logs, 2, ((0.1, 0.2), (0.6, 0.5), (0.95, 1.0)))
     best = fit_many(model, starts, logs[None])
     squares = float(np.sum((logs - model(best)[0]) ** 2))
