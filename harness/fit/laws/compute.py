@@ -140,7 +140,7 @@ PF_DAY = 8.64e19  # FLOPs: 1e15 a second for a day
 # Table 1 of Henighan et al. (arXiv 2010.14701), per kind of data: (L_inf, x0, alpha) of L = L_inf + (x0/x)^alpha, with
 # x = N (without embeddings) and with x = compute (PF-days), L_inf in nats per token; and (C0, a) of the best size,
 # N = (C/C0)^a. No errors are published. For the text half of image-text pairs only the loss in N was published.
-MODALITIES = {
+HENIGHAN_TABLE = {
     "language": ((0.0, 1.47e14, 0.070), (0.0, 3.47e8, 0.048), (3.3e-13, 0.73)),
     "image 8x8": ((3.12, 8.0e1, 0.24), (3.13, 1.8e-8, 0.19), (5.3e-14, 0.64)),
     "image 16x16": ((2.64, 2.8e2, 0.22), (2.64, 1.6e-8, 0.16), (4.8e-12, 0.75)),
@@ -159,7 +159,7 @@ IN_SIZE, IN_COMPUTE, BEST_SIZE = range(3)
 
 def _published_cases(which: int, *names: str) -> tuple[dict[str, Any], ...]:
     """One of the three sets of constants, one row per kind of data that has it."""
-    rows = {kind: sets[which] for kind, sets in MODALITIES.items()}
+    rows = {kind: sets[which] for kind, sets in HENIGHAN_TABLE.items()}
     return tuple({"modality": kind} | dict(zip(names, values, strict=True)) for kind, values in rows.items() if values)
 
 
@@ -168,7 +168,7 @@ def henighan_optimal_parameters(modality: str, pf_days: float) -> float:
 
     Raises KeyError for an unknown kind of data, or one without both constants.
     """
-    constants = MODALITIES[modality][BEST_SIZE]
+    constants = HENIGHAN_TABLE[modality][BEST_SIZE]
     if constants is None or constants[0] is None:
         raise KeyError(f"no published optimum of {modality}")
     return (pf_days / constants[0]) ** constants[1]

@@ -69,8 +69,7 @@ def _judge(runs: pd.DataFrame) -> LossVerdict:
     ended = ended_runs(runs)
     cells = cell_losses(ended)
     found = {name: _fit(own) for name in _DOMAINS if len(own := cells.loc[cells["block"] == name]) >= _FEWEST}
-    worlds = {name: parse_world(domain) for name, domain in _KNOWN.items()}
-    entropies = {name: known for name, (world, options) in worlds.items() if (known := world.entropy(options))}
+    entropies = {name: _entropy(domain) for name, domain in _KNOWN.items()}
     claims = _claims(found, entropies)
     tables = {"constants of the law": _rows(found, entropies)}
     drawings = {}
@@ -83,6 +82,11 @@ def _judge(runs: pd.DataFrame) -> LossVerdict:
     told = "is not known" if e.estimate is None else f"is {e.estimate / entropies['grammar'] - 1:+.1%} from its entropy"
     notes = (f"{len(ended)} finished runs; N is without the embedding, and a cell is the mean of its draws.",)
     return LossVerdict(f"E of the grammar {told}: {count_of_words(claims)}.", claims, tables, notes, drawings)
+
+
+def _entropy(domain: str) -> float:
+    world, options = parse_world(domain)
+    return world.entropy(options) or np.nan
 
 
 def _fit(cells: pd.DataFrame) -> _Fit:

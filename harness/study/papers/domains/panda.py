@@ -38,6 +38,8 @@ _FEWEST, _MOST = 16, 256
 # ladder is at least half that of the lower.
 _STEEPER, _KEPT = 2.0, 0.5
 _MIDDLE = math.isqrt(_FEWEST * _MOST)
+# What tells a cell, in words -> its column.
+_CELL = {"systems": "systems", "trajectories": "trajectories", "unique tokens": "U"}
 
 
 class _Arms(NamedTuple):
@@ -70,13 +72,13 @@ def _judge(runs: pd.DataFrame) -> LossVerdict:
         ],
     }
     drawings = {}
-    if len(np.unique(arms.equal["systems"].to_numpy())) > 1:
+    if len(arms.equal["systems"].unique()) > 1:
         drawings["systems"] = StudyFigure(
             "The loss on systems that no run has read, over its value for 16 systems, by the number of systems that"
             " were read, at equal data: means over draws with 95 % intervals.",
             functools.partial(_equal_figure, arms.equal),
         )
-    if len(np.unique(arms.systems["systems"].to_numpy())) > 1 and len(arms.trajectories):
+    if len(arms.systems["systems"].unique()) > 1 and len(arms.trajectories):
         drawings["data"] = StudyFigure(
             "The loss on drawn systems that no run has read, by the number of trajectories that were read: of more"
             " systems, or more of 16 systems. Means over draws, with 95 % intervals of the change from the first.",
@@ -173,8 +175,8 @@ def _claims(arms: _Arms) -> tuple[JudgedClaim, ...]:
 
 def _loss_rows(rows: pd.DataFrame) -> list[dict[str, Any]]:
     return [
-        {name: int(own[name].to_numpy()[0]) for name in ("systems", "trajectories")}
-        | {"unique tokens": int(own["U"].to_numpy()[0]), "draws": len(own)}
+        {name: int(own[column].iloc[0]) for name, column in _CELL.items()}
+        | {"draws": len(own)}
         | {words: float(np.exp(np.log(own[words]).mean())) for words in _MEASURED}
         for _, own in rows.groupby(["systems", "trajectories"])
     ]
@@ -196,8 +198,9 @@ def _slope_rows(arms: _Arms) -> list[dict[str, Any]]:
 
 def _changes(arm: pd.DataFrame, axis: str, loss: str) -> dict[int, Interval95]:
     """What grows -> the mean over draws of log loss less that of the draw's run with the least of it."""
-    logs = arm.assign(log_loss=np.log(arm[loss])).pivot_table(index="draw", columns=axis, values="log_loss")
-    return {int(x): mean_interval((logs[x] - logs[logs.columns[0]]).dropna()) for x in logs.columns}
+    losses = arm.pivot_table(index="draw", columns=axis, values=loss)
+    first = losses[losses.columns[0]]
+    return {int(x): mean_interval(np.log((losses[x] / first).dropna())) for x in losses.columns}
 
 
 def _series(found: Mapping[int, Interval95], level: float, factor: int = 1) -> Series:

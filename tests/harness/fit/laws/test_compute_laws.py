@@ -8,7 +8,7 @@ from harness.cli.render import render
 from harness.fit.allocation.frontier_runs import all_records, binned_records, hull_records, runs_on_frontier
 from harness.fit.compare import compare
 from harness.fit.fitting import fit
-from harness.fit.laws.compute import IN_COMPUTE, MODALITIES, PF_DAY, henighan_optimal_parameters
+from harness.fit.laws.compute import HENIGHAN_TABLE, IN_COMPUTE, PF_DAY, henighan_optimal_parameters
 from harness.fit.laws.registry import get_law
 from harness.fit.shared.crossover import find_crossover
 from harness.fit.shared.exponents import compare_exponents
@@ -38,7 +38,7 @@ def test_published_constants_are_shown_and_recovered():
         "henighan_c"
     ).published_cases
     assert len(get_law("henighan_n").published_cases) == 12 and get_law("chinchilla").published_cases == ()
-    constants = MODALITIES["video VQ"][IN_COMPUTE]
+    constants = HENIGHAN_TABLE["video VQ"][IN_COMPUTE]
     assert constants is not None
     floor, scale, alpha = constants
     compute = np.geomspace(1e-4, 1e1, 8)
