@@ -30,12 +30,8 @@ def with_times(known: pd.DataFrame, runs: Sequence[RunConfig], cache: Path) -> p
         return known
     ids = set(known["run_id"])
     times = pd.DataFrame(_measure_apart([run for run in runs if run.run_id in ids], cache))
-    further = ["run_id", *(name for name in times if name not in known or name.endswith(_MEASURED))]
-    return known.drop(columns=further[1:], errors="ignore").merge(times[further], on="run_id", how="left")
-
-
-# The ends of the names of columns that are measured anew.
-_MEASURED = ("_seconds", "_iqr", "_least", "_rounds", "_calls", "_per_token")
+    further = [*times][[*times].index("step_seconds") :]  # the columns before describe the run, and are there
+    return known.drop(columns=further, errors="ignore").merge(times[["run_id", *further]], on="run_id", how="left")
 
 
 def _measure_apart(runs: Sequence[RunConfig], cache: Path) -> list[dict[str, Any]]:
