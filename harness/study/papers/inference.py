@@ -21,6 +21,7 @@ from harness.study.contrasts import NOT_KNOWN, Interval95, mean_interval, slopes
 from harness.study.loss_runs import ended_runs
 from harness.study.loss_verdict import LossVerdict, StudyFigure, count_of_words, within
 from harness.study.loss_worlds import LossWorld, lettered
+from harness.study.methods.equal_losses import at_equal_loss
 from harness.study.paper import Paper
 from harness.study.plots import Series, series_figure
 from models.config import ModelConfig
@@ -58,8 +59,6 @@ _CLOSE, _FASTER, _PUBLISHED = 0.15, 1.1, (1.5, 2.2)
 _EQUAL, _WIDER, _SAVED = 0.01, 1.2, 1.25
 # The fewest shapes that laws of times are fitted to; draws of shapes and of losses; rounds of which one least is taken.
 _FEWEST, _DRAWS, _ROUNDS = 10, 2000, 12
-# The fewest shapes of a size whose losses are compared, and points between its fewest and its most layers.
-_FEWEST_OF_SIZE, _GRID = 4, 161
 
 
 def _judge(runs: pd.DataFrame) -> LossVerdict:
@@ -73,7 +72,11 @@ def _judge(runs: pd.DataFrame) -> LossVerdict:
     errors = {what: _left_out(shapes, what) if enough else {} for what in _LAWS}
     gains = {what: _gain(errors[what]) for what in _LAWS}
     deeper = _deeper(shapes, _DECODE) if enough else NOT_KNOWN
-    wider, saved, best = _at_equal_loss(losses, shapes) if enough else (NOT_KNOWN, NOT_KNOWN, [])
+    wider, saved, best = (
+        at_equal_loss(losses, shapes.loc[shapes["block"] == "trained"], f"{_DECODE}_least", _EQUAL)
+        if enough
+        else (NOT_KNOWN, NOT_KNOWN, [])
+    )
     claims = _claims(errors, gains, deeper, wider, saved, len(shapes))
     if not enough:
         few = f"Too few shapes have times: {count_of_words(claims)}."
@@ -169,64 +172,6 @@ def _deeper(shapes: pd.DataFrame, what: str) -> Interval95:
     return slopes(np.log2(shapes["depth"]), np.log(shapes[f"{what}_least"]), shapes["size"])[0]
 
 
-def _at_equal_loss(losses: pd.DataFrame, shapes: pd.DataFrame) -> tuple[Interval95, Interval95, list[dict[str, Any]]]:
-    """The shallowest shape whose loss is the least up to _EQUAL, against the shape of the least loss, by size.
-
-    Log losses of each size are a parabola in log layers with a bend in common; times between the shapes that were timed
-    are powers of the layers. The interval redraws the mean losses with an error: that of a mean of the draws, pooled
-    over what shapes and draws leave, or what the parabolas leave, if that is more.
-
-    Returns:
-        the means over sizes of the logs of both ratios, of widths and of times, and a row a size.
-    """
-    sizes = [own.sort_values("depth") for _, own in shapes.loc[shapes["block"] == "trained"].groupby("size")]
-    logs = [_draws_of(losses, own) for own in sizes]
-    if not logs or min(map(len, logs)) < _FEWEST_OF_SIZE or logs[0].shape[1] < 2:
-        return NOT_KNOWN, NOT_KNOWN, []
-    x = [np.log2(own["depth"].to_numpy(float)) for own in sizes]
-    place = np.repeat(np.arange(len(sizes)), [len(each) for each in x])
-    every, own_size = np.concatenate(x), np.eye(len(sizes))[place]
-    design = np.column_stack([own_size, own_size * every[:, None], every**2])
-    means = np.concatenate([each.mean(1) for each in logs])
-    solve = np.linalg.pinv(design)
-    left = np.concatenate([(each - each.mean(1, keepdims=True) - each.mean(0) + each.mean()).ravel() for each in logs])
-    free = sum((each.shape[0] - 1) * (each.shape[1] - 1) for each in logs)
-    between = math.sqrt(float(np.sum(left**2)) / free / logs[0].shape[1])
-    misfit_degrees = len(means) - design.shape[1]
-    misfit = math.sqrt(float(np.sum((means - design @ solve @ means) ** 2)) / misfit_degrees)
-    error, degrees = (misfit, misfit_degrees) if misfit > between else (between, free)
-    rng = np.random.default_rng(0)
-    spread = error / np.sqrt(rng.chisquare(degrees, (_DRAWS, 1)) / degrees)
-    drawn = np.vstack([means, means + spread * rng.standard_normal((_DRAWS, len(means)))])
-    found, rows = [], []
-    for number, own in enumerate(sizes):
-        level, slope, bend = (drawn @ solve.T)[:, [number, len(sizes) + number, 2 * len(sizes)]].T
-        grid = np.linspace(x[number][0], x[number][-1], _GRID)
-        fitted = level[:, None] + slope[:, None] * grid + bend[:, None] * grid**2
-        least, fastest = fitted.argmin(1), (fitted <= fitted.min(1, keepdims=True) + _EQUAL).argmax(1)
-        times = np.interp(grid, x[number], np.log(own[f"{_DECODE}_least"].to_numpy(float)))
-        widths = np.interp(grid, x[number], np.log(own["width"].to_numpy(float)))
-        found.append(np.stack([widths[fastest] - widths[least], times[least] - times[fastest]]))
-        low, high = 2 ** np.quantile(grid[least[1:]], [0.025, 0.975])
-        rows.append(
-            {"N": float(own["size"].iloc[0]), "layers of the least loss": float(2 ** grid[least[0]]), "low": float(low),
-             "high": float(high), "fewest layers of equal loss": float(2 ** grid[fastest[0]]),
-             "wider, times": float(np.exp(found[-1][0, 0])), "faster, times": float(np.exp(found[-1][1, 0])),
-             "error between draws": between, "misfit of the parabolas": misfit}
-        )  # fmt: skip
-    wider, saved = (
-        Interval95(float(each[0]), *map(float, np.quantile(each[1:], [0.025, 0.975])))
-        for each in np.mean(found, axis=0)
-    )
-    return wider, saved, rows
-
-
-def _draws_of(losses: pd.DataFrame, shapes: pd.DataFrame) -> Float[np.ndarray, "shapes draws"]:
-    """Log losses of shapes, of the draws that all of them have."""
-    table = losses.assign(log=np.log(losses["L"])).pivot_table(index=["width", "depth"], columns="draw", values="log")
-    return table.reindex(pd.MultiIndex.from_frame(shapes[["width", "depth"]])).dropna(axis=1).to_numpy(float)
-
-
 def _claims(
     errors: Mapping[str, Mapping[str, np.ndarray]], gains: Mapping[str, Interval95], deeper: Interval95,
     wider: Interval95, saved: Interval95, shapes: int,
@@ -268,7 +213,7 @@ def _pairs(shapes: pd.DataFrame) -> list[dict[str, Any]]:
     found = []
     for size, own in shapes.sort_values(["size", "depth"]).groupby("size"):
         logs = [np.log(_least_of_rounds(each)) for each in own[f"{_DECODE}_rounds"]]
-        for (width, depth), each in zip(own[["width", "depth"]].to_numpy(int)[1:], logs[1:], strict=True):
+        for (width, depth), each in zip(own[["width", "depth"]].to_numpy(int)[1:].tolist(), logs[1:], strict=True):
             ratio = [None if value is None else math.exp(value) for value in mean_interval(each - logs[0])]
             found.append({"N": size, "width": width, "depth": depth, "against depth": int(own["depth"].iloc[0]),
                           "ratio": ratio[0], "low": ratio[1], "high": ratio[2]})  # fmt: skip
