@@ -58,7 +58,7 @@ _CLOSE, _FASTER, _PUBLISHED = 0.15, 1.1, (1.5, 2.2)
 # Losses are equal up to this; by how much the fastest such shape is to be wider than the best one, and to be faster.
 _EQUAL, _WIDER, _SAVED = 0.01, 1.2, 1.25
 # The fewest shapes that laws of times are fitted to; draws of shapes and of losses; rounds of which one least is taken.
-_FEWEST, _DRAWS, _ROUNDS = 10, 2000, 12
+_FEWEST, _DRAWS, _ROUNDS = 10, 2000, 6
 
 
 def _judge(runs: pd.DataFrame) -> LossVerdict:
@@ -289,7 +289,7 @@ def _world(id_: str, truth: str, best: float, bend: float, times: Times, words: 
         first = np.unique(groups, return_index=True)[1][groups]
         step, token = times(runs.assign(**counted))
         found: dict[str, Any] = {name: counted[name].to_numpy(float) for name in counted}
-        delays = np.random.default_rng(0).exponential(0.3, (len(runs), 60))
+        delays = np.random.default_rng(0).exponential(0.3, (len(runs), 30))
         for name, seconds, own in (
             (_STEP, step, noise),
             ("prefill_seconds", token, noise),
