@@ -48,8 +48,9 @@ def _measure_apart(runs: Sequence[RunConfig], cache: Path) -> list[dict[str, Any
 def _measure(connection: Connection, runs: Sequence[RunConfig], cache: Path) -> None:
     """Time every shape in rounds, on one device; of a CPU, on one thread, whichever core the system gives it.
 
-    Where other programs used both of two cores, the least of 30 steps of 12 layers of width 40 was 23 ms on two threads,
-    which wait for each other, and 17 ms on one, and the medians were 2.2 and 1.3 times that.
+    Where other programs used both of two cores, the least of 30 steps of 12 layers of width 40 was 23 ms on two
+    threads, which wait for each other, and 17 ms on one that was bound to a core, and the medians were 2.2 and 1.3
+    times that. Bound to a core it may also get a thirtieth of it, which happened.
     """
     threading.Thread(target=end_with_parent, daemon=True).start()
     import jax
