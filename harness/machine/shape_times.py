@@ -5,7 +5,7 @@ import functools
 import json
 import os
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pandas as pd
+from jaxtyping import Float
 from rich.console import Console
 
 from harness.files import default_cache
@@ -41,6 +42,8 @@ PROMPT, NEW = 128, 256
 LEAST_SECONDS = 0.005
 # The fewest calls that are timed, however long they take.
 LEAST_CALLS = 5
+# What is timed, in seconds: a training step, the pass over a prompt, and decoding a token.
+STEP, PREFILL, DECODE = "step_seconds", "prefill_seconds", "decode_seconds_per_token"
 # What is printed; `--out` and `--json` have all columns.
 PRINTED = (
     "architecture", "width", "depth", "heads", "ffn_width", "batch", "context", "N_total", "step_seconds",
@@ -60,10 +63,16 @@ class Repeated(NamedTuple):
     least: float
     calls: int
 
-    def columns(self, name: str, units: int = 1) -> dict[str, float]:
-        """The columns of a time, of which a call has so many."""
-        times = {name: self.seconds, f"{name}_iqr": self.iqr, f"{name}_least": self.least}
-        return {column: seconds / units for column, seconds in times.items()}
+    def columns(self, name: str) -> dict[str, float]:
+        """The columns of a time."""
+        return {name: self.seconds, f"{name}_iqr": self.iqr, f"{name}_least": self.least}
+
+
+class Prepared(NamedTuple):
+    """A compiled call that waits for its result, and how many of what is timed it has: steps, passes or tokens."""
+
+    call: Callable[[], None]
+    units: int
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,6 +88,11 @@ class TimedShape:
     run: RunConfig
     shape: Shape
     turns: int
+
+    @property
+    def key(self) -> tuple[Shape, int]:
+        """What runs share that are timed once."""
+        return self.shape, self.turns
 
 
 def time_sweep(sweep: str, out: Path | None, json_: bool, repeats: int, seconds: float, cache: Path | None) -> None:
@@ -125,11 +139,15 @@ def memory_of_shapes(accelerator: Accelerator | None) -> int:
 def shapes_of(configs: Iterable[RunConfig], micro_tokens: int) -> list[TimedShape]:
     """The different shapes of runs, each with its first run; how many windows are evaluated makes no difference."""
     found: dict[tuple[Shape, int], TimedShape] = {}
-    for run in configs:
-        shape = dataclasses.replace(shape_of(run, micro_tokens), probe_windows=1)
-        turns = turns_per_step(run, shape)
-        found.setdefault((shape, turns), TimedShape(run, shape, turns))
+    for timing in (timed_shape(run, micro_tokens) for run in configs):
+        found.setdefault(timing.key, timing)
     return list(found.values())
+
+
+def timed_shape(run: RunConfig, micro_tokens: int) -> TimedShape:
+    """A run as its shape is timed."""
+    shape = dataclasses.replace(shape_of(run, micro_tokens), probe_windows=1)
+    return TimedShape(run, shape, turns_per_step(run, shape))
 
 
 def time_shape(timing: TimedShape, repeats: int, limit: float) -> dict[str, Any]:
@@ -139,16 +157,46 @@ def time_shape(timing: TimedShape, repeats: int, limit: float) -> dict[str, Any]
         repeats: how often a step, the pass over a prompt, and the decoding of all tokens after it are timed.
         limit: seconds after which each of the three is timed no further than LEAST_CALLS times.
     """
-    step = _time_step(timing, repeats, limit)
-    prompt, new = decoded_tokens(timing.run.model)
-    begun, token = _time_decoding(timing.run.model, prompt, new, repeats, limit)
+    return _columns({name: _timed(*each, repeats, limit) for name, each in prepare(timing).items()})
+
+
+def time_in_rounds(shapes: Sequence[TimedShape], rounds: int) -> list[dict[str, Any]]:
+    """The measured columns of shapes that are timed in turns, so that what slows the machine slows all of them alike.
+
+    In every round each shape is timed once, in a new random order. All are compiled before, and held in memory at once.
+
+    Returns:
+        for each shape the columns of `time_shape`, and `step_seconds_rounds`, `prefill_seconds_rounds` and
+        `decode_seconds_per_token_rounds`, the seconds of every round.
+    """
+    prepared = [prepare(timing) for timing in shapes]
+    seconds = [{name: np.zeros(rounds) for name in each} for each in prepared]
+    rng = np.random.default_rng(0)
+    for place in range(rounds):
+        for number in rng.permutation(len(shapes)):
+            for name, (call, units) in prepared[number].items():
+                seconds[number][name][place] = _seconds_of(call) / units
+    return [
+        _columns({name: _repeated(times) for name, times in each.items()})
+        | {f"{name}_rounds": times for name, times in each.items()}
+        for each in seconds
+    ]
+
+
+def _columns(timed: Mapping[str, Repeated]) -> dict[str, Any]:
     return {
-        **step.columns("step_seconds"),
-        "step_calls": step.calls,
-        **begun.columns("prefill_seconds"),
-        **token.columns("decode_seconds_per_token", new),
-        "decode_calls": token.calls,
+        **timed[STEP].columns(STEP),
+        "step_calls": timed[STEP].calls,
+        **timed[PREFILL].columns(PREFILL),
+        **timed[DECODE].columns(DECODE),
+        "decode_calls": timed[DECODE].calls,
     }
+
+
+def prepare(timing: TimedShape) -> dict[str, Prepared]:
+    """Compile what is timed of a shape, and call each once: STEP, PREFILL and DECODE."""
+    prompt, new = decoded_tokens(timing.run.model)
+    return {STEP: _prepare_step(timing), **_prepare_decoding(timing.run.model, prompt, new)}
 
 
 def decoded_tokens(model: ModelConfig) -> tuple[int, int]:
@@ -203,7 +251,7 @@ def row_of(timing: TimedShape, measured: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _time_step(timing: TimedShape, repeats: int, limit: float) -> Repeated:
+def _prepare_step(timing: TimedShape) -> Prepared:
     """A step of one run alone, on all devices that share its batch, as `isogap run` takes it."""
     trial = try_out(timing.shape, 1, False, timing.run.interventions, timing.turns)
 
@@ -220,10 +268,10 @@ def _time_step(timing: TimedShape, repeats: int, limit: float) -> Repeated:
     steps(1)
     seconds = max(time.perf_counter() - began, 1e-9)
     together = max(1, min(round(LEAST_SECONDS / seconds), trial.turns // timing.turns))
-    return _timed(lambda: steps(together), together, repeats, limit)
+    return Prepared(lambda: steps(together), together)
 
 
-def _time_decoding(model: ModelConfig, prompt: int, new: int, repeats: int, limit: float) -> tuple[Repeated, Repeated]:
+def _prepare_decoding(model: ModelConfig, prompt: int, new: int) -> dict[str, Prepared]:
     """The pass over a prompt, and the decoding of all tokens after it, for one sequence on one device."""
     compute = compute_for(jax.default_backend())
     params, biases = jax.jit(functools.partial(init, model))(jax.random.key(0))
@@ -240,15 +288,23 @@ def _time_decoding(model: ModelConfig, prompt: int, new: int, repeats: int, limi
         jax.block_until_ready(draw(params, biases, first, kept, keys, jnp.float32(1.0)))
 
     draws()
-    return _timed(begins, 1, repeats, limit), _timed(draws, 1, repeats, limit)
+    return {PREFILL: Prepared(begins, 1), DECODE: Prepared(draws, new)}
 
 
 def _timed(call: Callable[[], None], units: int, calls: int, limit: float) -> Repeated:
     """The time of each of a call's `units`, over a number of calls; after `limit` seconds over LEAST_CALLS or more."""
     times: list[float] = []
     while len(times) < calls and (len(times) < LEAST_CALLS or sum(times) <= limit):
-        began = time.perf_counter()
-        call()
-        times.append(time.perf_counter() - began)
-    low, middle, high = np.quantile(np.asarray(times) / units, [0.25, 0.5, 0.75])
-    return Repeated(float(middle), float(high - low), min(times) / units, len(times))
+        times.append(_seconds_of(call))
+    return _repeated(np.asarray(times) / units)
+
+
+def _seconds_of(call: Callable[[], None]) -> float:
+    began = time.perf_counter()
+    call()
+    return time.perf_counter() - began
+
+
+def _repeated(seconds: Float[np.ndarray, "calls"]) -> Repeated:
+    low, middle, high = np.quantile(seconds, [0.25, 0.5, 0.75])
+    return Repeated(float(middle), float(high - low), float(seconds.min()), len(seconds))

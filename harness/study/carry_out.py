@@ -24,6 +24,7 @@ from harness.study.cells import BLOCK, read_study_runs, study_cells, study_runs
 from harness.study.forecasts import register
 from harness.study.judges import write_results
 from harness.study.studies import DECLARATION, RUNS, Study
+from harness.study.times import with_times
 from harness.train.session import Session
 from sweeps.errors import InputError
 from sweeps.grid import Sweep, load, read_sweep_text
@@ -86,12 +87,19 @@ def _run_blocks(study: Study, out: Path, session: Session) -> int:
                 if others := len(read_configs(folder)) - len(rows):
                     print(f"{folder}: {others} runs are not of this sweep any more; the table is without them")
                 known = with_rows(known, rows)
-                table = pa.Table.from_pandas(known, preserve_index=False)
-                write_files({out / RUNS: parquet_bytes(table)})
+                _write_table(known, out)
             if status not in (0, 3):
                 return status
             worst = max(worst, status)
+    if study.times and known is not None:
+        print("times of all shapes, measured alone", flush=True)
+        configs = [run for sweep in sweeps.values() for run in sweep.configs]
+        _write_table(with_times(known, configs, session.cache), out)
     return worst
+
+
+def _write_table(known: pd.DataFrame, out: Path) -> None:
+    write_files({out / RUNS: parquet_bytes(pa.Table.from_pandas(known, preserve_index=False))})
 
 
 def _refuse_others(known: pd.DataFrame, study: str, sweeps: Iterable[Sweep], out: Path) -> None:

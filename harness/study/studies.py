@@ -42,6 +42,8 @@ class Study(BaseModel):
         sweeps: presets, in the order in which they are run.
         forecasts: what is forecast before it is run, in the order in which that is done, after all other sweeps.
         judge: how the runs are judged, a name of `harness.study.judges`.
+        times: whether the times of all shapes are measured after the last run, as `isogap time` does it, and stand in
+            the table of runs (`harness.study.times`).
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -53,6 +55,7 @@ class Study(BaseModel):
     sweeps: Annotated[tuple[str, ...], Field(min_length=1)]
     judge: str
     forecasts: tuple[Forecast, ...] = ()
+    times: bool = False
 
 
 def studies_folder() -> Path:

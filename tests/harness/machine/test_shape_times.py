@@ -85,6 +85,32 @@ def test_times_are_medians_of_calls_until_there_are_enough_or_time_is_over(monke
     assert _timed(call, 1, calls=2, limit=1e9).calls == 2
 
 
+def test_in_rounds_every_shape_is_timed_once_a_round_in_changing_order(timings, monkeypatch):
+    clock, order = [0.0], []
+
+    def prepared(timing):
+        number = timings.index(timing)
+
+        def call(seconds: float) -> None:
+            order.append(number)
+            # What slows the machine slows all shapes of the round: the second one takes three times as long.
+            clock[0] += seconds * (3 if len(order) > 9 and len(order) <= 18 else 1)
+
+        times = {shape_times.STEP: 1.0 + number, shape_times.PREFILL: 0.5, shape_times.DECODE: 8.0}
+        return {name: shape_times.Prepared(lambda each=each: call(each), 4) for name, each in times.items()}
+
+    monkeypatch.setattr("harness.machine.shape_times.prepare", prepared)
+    monkeypatch.setattr("harness.machine.shape_times.time.perf_counter", lambda: clock[0])
+    found = shape_times.time_in_rounds(timings[:3], 4)
+    rounds = [order[start : start + 9 : 3] for start in range(0, 36, 9)]
+    assert all(sorted(each) == [0, 1, 2] for each in rounds) and len({tuple(each) for each in rounds}) > 1
+    for number, columns in enumerate(found):
+        step = (1.0 + number) / 4
+        assert columns["step_seconds_rounds"] == pytest.approx([step, 3 * step, step, step])
+        assert columns["step_seconds"] == columns["step_seconds_least"] == step and columns["step_calls"] == 4
+        assert columns["decode_seconds_per_token_rounds"] == pytest.approx([2.0, 6.0, 2.0, 2.0])
+
+
 def test_the_command_times_every_shape(lab, isogap, tmp_path, hurried):
     """One shape: two rates and two seeds are timed once."""
     spec, table = tmp_path / "one.yaml", tmp_path / "times.csv"

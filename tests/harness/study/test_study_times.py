@@ -1,0 +1,59 @@
+"""Times of a study's shapes in its table of runs."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+
+from harness.study import times
+from harness.study.times import with_times
+from sweeps.grid import load
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """Two runs of each of two shapes."""
+    spec = tmp_path_factory.mktemp("specs") / "two.yaml"
+    defaults = {"context": 16, "depth": 1, "heads": 2, "batch": 2, "tokens": 64, "domain": "installed"}
+    spec.write_text(
+        yaml.safe_dump({"name": "two", "defaults": defaults, "blocks": [{"grid": {"width": [8, 16]}, "seeds": 2}]})
+    )
+    return load(spec).configs
+
+
+@pytest.fixture
+def table(runs):
+    return pd.DataFrame([{"run_id": run.run_id, "width": run.model.width, "context": 16} for run in runs])
+
+
+@pytest.mark.slow
+def test_runs_of_one_shape_get_its_times_of_every_round(runs, table, lab):
+    found = with_times(table, runs, lab.cache)
+    assert found["run_id"].tolist() == table["run_id"].tolist() and found.columns.is_unique
+    assert (found["step_seconds_least"] > 0).all() and (found["decode_seconds_per_token_least"] > 0).all()
+    for _, own in found.groupby("width"):
+        one, other = own["step_seconds_rounds"]
+        assert len(one) == times.ROUNDS and np.array_equal(one, other)
+        assert own["step_seconds_least"].iloc[0] == min(one)
+    assert found.groupby("width")["step_seconds_least"].nunique().tolist() == [1, 1]
+    assert found["flops_step"].nunique() == 2 and (found["devices"] == 1).all()
+
+
+def test_times_are_measured_together_or_not_at_all(runs, table, monkeypatch):
+    measured = []
+
+    def measure(wanted, cache):
+        measured.append([run.run_id for run in wanted])
+        return [
+            {"run_id": run.run_id, "width": run.model.width, "step_seconds": float(len(measured)), "devices": 1}
+            for run in wanted
+        ]
+
+    monkeypatch.setattr(times, "_measure_apart", measure)
+    # A run that did not end is not in the table, and is not timed.
+    first = with_times(table.head(3), runs, None)
+    assert len(measured[0]) == 3 and first["step_seconds"].tolist() == [1.0] * 3
+    assert with_times(first, runs, None) is first and len(measured) == 1
+    grown = pd.concat([first, table.tail(1)], ignore_index=True)
+    again = with_times(grown, runs, None)
+    assert len(measured[1]) == 4 and again["step_seconds"].tolist() == [2.0] * 4 and "width" in again
