@@ -71,6 +71,18 @@ def design_runs(sweeps: Iterable[Sweep]) -> pd.DataFrame:
     return pd.DataFrame([{"block": cell.block, "status": "done", **row} for cell, row in rows])
 
 
+def further_errors(
+    errors: Float[np.ndarray, "rows"], shape: tuple[int, ...], which: int = 0
+) -> Float[np.ndarray, "*shape"]:
+    """More normal numbers for a world's `measured`, of the scale of its errors and drawn by them.
+
+    Args:
+        which: another value draws other numbers.
+    """
+    rng = np.random.default_rng([which, *errors.view(np.uint64).tolist()])
+    return float(np.sqrt(np.mean(errors**2))) * rng.standard_normal(shape)
+
+
 def draw_runs(world: LossWorld, design: pd.DataFrame, rng: np.random.Generator, noise: float = 1.0) -> pd.DataFrame:
     """The design's runs with the losses and curves of a world.
 
