@@ -54,8 +54,8 @@ report         <- files fit fit.allocation fit.certainty fit.gap_law fit.laws fi
 samples        <- data files record sampling train sweeps
 machine        <- files processes record terminal train models sweeps
 launch         <- data files gaps machine measures processes record tables terminal track train models sweeps
-study          <- files fit fit.gap_law fit.laws fit.quantities fit.results forecasts gaps launch record report source
-                  train models sweeps
+study          <- files fit fit.gap_law fit.laws fit.quantities fit.results forecasts gaps launch machine processes
+                  record report source train models sweeps
 study.methods  <- fit fit.allocation fit.certainty fit.laws fit.problem study train sweeps
 study.papers   <- fit fit.allocation fit.gap_law fit.laws fit.problem fit.quantities fit.results study study.methods
                   models sweeps

@@ -157,7 +157,7 @@ def time_shape(timing: TimedShape, repeats: int, limit: float) -> dict[str, Any]
         repeats: how often a step, the pass over a prompt, and the decoding of all tokens after it are timed.
         limit: seconds after which each of the three is timed no further than LEAST_CALLS times.
     """
-    return _columns({name: _timed(*each, repeats, limit) for name, each in prepare(timing).items()})
+    return _columns({name: _timed(*each, repeats, limit) for name, each in prepare_calls(timing).items()})
 
 
 def time_in_rounds(shapes: Sequence[TimedShape], rounds: int) -> list[dict[str, Any]]:
@@ -169,7 +169,7 @@ def time_in_rounds(shapes: Sequence[TimedShape], rounds: int) -> list[dict[str, 
         for each shape the columns of `time_shape`, and `step_seconds_rounds`, `prefill_seconds_rounds` and
         `decode_seconds_per_token_rounds`, the seconds of every round.
     """
-    prepared = [prepare(timing) for timing in shapes]
+    prepared = [prepare_calls(timing) for timing in shapes]
     seconds = [{name: np.zeros(rounds) for name in each} for each in prepared]
     rng = np.random.default_rng(0)
     for place in range(rounds):
@@ -193,7 +193,7 @@ def _columns(timed: Mapping[str, Repeated]) -> dict[str, Any]:
     }
 
 
-def prepare(timing: TimedShape) -> dict[str, Prepared]:
+def prepare_calls(timing: TimedShape) -> dict[str, Prepared]:
     """Compile what is timed of a shape, and call each once: STEP, PREFILL and DECODE."""
     prompt, new = decoded_tokens(timing.run.model)
     return {STEP: _prepare_step(timing), **_prepare_decoding(timing.run.model, prompt, new)}

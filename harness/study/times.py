@@ -13,7 +13,7 @@ from harness.processes import end_with_parent, spawn
 from sweeps.config import RunConfig
 
 # How often every shape is timed.
-ROUNDS = 30
+TIMING_ROUNDS = 30
 
 
 def with_times(known: pd.DataFrame, runs: Sequence[RunConfig], cache: Path) -> pd.DataFrame:
@@ -70,6 +70,6 @@ def _measure(connection: Connection, runs: Sequence[RunConfig], cache: Path) -> 
     shapes = shapes_of(runs, micro_tokens)
     found = {
         timing.key: row_of(timing, measured)
-        for timing, measured in zip(shapes, time_in_rounds(shapes, ROUNDS), strict=True)
+        for timing, measured in zip(shapes, time_in_rounds(shapes, TIMING_ROUNDS), strict=True)
     }
     connection.send([found[timed_shape(run, micro_tokens).key] | {"run_id": run.run_id} for run in runs])

@@ -99,7 +99,7 @@ def test_in_rounds_every_shape_is_timed_once_a_round_in_changing_order(timings, 
         times = {shape_times.STEP: 1.0 + number, shape_times.PREFILL: 0.5, shape_times.DECODE: 8.0}
         return {name: shape_times.Prepared(lambda each=each: call(each), 4) for name, each in times.items()}
 
-    monkeypatch.setattr("harness.machine.shape_times.prepare", prepared)
+    monkeypatch.setattr("harness.machine.shape_times.prepare_calls", prepared)
     monkeypatch.setattr("harness.machine.shape_times.time.perf_counter", lambda: clock[0])
     found = shape_times.time_in_rounds(timings[:3], 4)
     rounds = [order[start : start + 9 : 3] for start in range(0, 36, 9)]

@@ -33,7 +33,7 @@ def test_runs_of_one_shape_get_its_times_of_every_round(runs, table, lab):
     assert (found["step_seconds_least"] > 0).all() and (found["decode_seconds_per_token_least"] > 0).all()
     for _, own in found.groupby("width"):
         one, other = own["step_seconds_rounds"]
-        assert len(one) == times.ROUNDS and np.array_equal(one, other)
+        assert len(one) == times.TIMING_ROUNDS and np.array_equal(one, other)
         assert own["step_seconds_least"].iloc[0] == min(one)
     assert found.groupby("width")["step_seconds_least"].nunique().tolist() == [1, 1]
     assert found["flops_step"].nunique() == 2 and (found["devices"] == 1).all()

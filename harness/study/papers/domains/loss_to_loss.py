@@ -42,7 +42,7 @@ FLOORS, STEEPEST = (0.8, 1.0), 5.0
 _Loss = tuple[int, int]
 _Pairs = list[tuple[_Loss, _Loss]]
 _EACH = range(len(CORPORA))
-KINDS: dict[str, _Pairs] = {
+PAIRS_OF_KIND: dict[str, _Pairs] = {
     "train to train": [((a, a), (b, b)) for a in _EACH for b in _EACH if a != b],
     "train to test": [((a, a), (a, b)) for a in _EACH for b in _EACH if a != b],
     "test to test": [((a, c), (b, c)) for a in _EACH for b in _EACH for c in _EACH if len({a, b, c}) == 3],
@@ -55,7 +55,7 @@ _Copies = Float[np.ndarray, "pairs copies"]
 _Cells = Float[np.ndarray, "pairs copies cells"]
 
 
-class Losses(NamedTuple):
+class PairedLosses(NamedTuple):
     """The losses of the cells, in order of width and tokens.
 
     Attributes:
@@ -97,7 +97,7 @@ def _judge(runs: pd.DataFrame) -> LossVerdict:
         return LossVerdict(f"Too few runs have ended: {count_of_words(claims)}.", claims, {}, notes)
     larger = losses.larger
     base = base_fits(losses)
-    found = {kind: transfers(losses, pairs, base) for kind, pairs in KINDS.items()}
+    found = {kind: transfers(losses, pairs, base) for kind, pairs in PAIRS_OF_KIND.items()}
     errors = {
         (kind, name): np.abs(off[..., larger]).mean(axis=(0, 2))
         for kind, each in found.items()
@@ -118,7 +118,7 @@ def _judge(runs: pd.DataFrame) -> LossVerdict:
              "log of predicted over measured, larger": float(off[place, 0, larger].mean())}
             for kind, each in found.items()
             for off in (each.off[_CURVE],)
-            for place, (first, second) in enumerate(KINDS[kind])
+            for place, (first, second) in enumerate(PAIRS_OF_KIND[kind])
             for kappa in (_percentiles(each.kappa[place]),)
         ],
     }  # fmt: skip
@@ -128,12 +128,12 @@ def _judge(runs: pd.DataFrame) -> LossVerdict:
             " smaller runs (dots) and are to foretell the larger ones (diamonds).",
             functools.partial(_figure, losses, kind, found[kind]),
         )
-        for kind in KINDS
+        for kind in PAIRS_OF_KIND
     }
     return LossVerdict(f"{headline}: {count_of_words(claims)}.", claims, tables, notes, drawings)
 
 
-def losses_of(ended: pd.DataFrame) -> Losses | None:
+def losses_of(ended: pd.DataFrame) -> PairedLosses | None:
     """The losses of cells that have all draws on all corpora; None if they are too few to fit curves to."""
     columns = [f"loss_on_{corpus}" for corpus in CORPORA]
     if not {"domain", *columns} <= set(ended.columns):
@@ -148,7 +148,7 @@ def losses_of(ended: pd.DataFrame) -> Losses | None:
         return None
     copies = wild_copies(logs, COPIES)
     logs = np.moveaxis(np.stack([copies[:, own.index] for own in of]), 3, 1)
-    return Losses(*(table[name].to_numpy(float) for name in sizes[:2]), larger, logs)
+    return PairedLosses(*(table[name].to_numpy(float) for name in sizes[:2]), larger, logs)
 
 
 def _kaplan(n: np.ndarray, d: np.ndarray) -> LogModel:
@@ -169,7 +169,7 @@ def _kaplan(n: np.ndarray, d: np.ndarray) -> LogModel:
     return log_model
 
 
-def base_fits(losses: Losses) -> Float[np.ndarray, "trained measured copies numbers"]:
+def base_fits(losses: PairedLosses) -> Float[np.ndarray, "trained measured copies numbers"]:
     """Each loss as `kaplan_floor` says it, fitted to the smaller cells: log L of all cells, and last the log of E."""
     logs = losses.logs.reshape(-1, len(losses.n))
     middle, model = float(logs.mean()), _kaplan(losses.n, losses.d)
@@ -181,7 +181,9 @@ def base_fits(losses: Losses) -> Float[np.ndarray, "trained measured copies numb
     return np.hstack([model(theta), theta[:, :1]]).reshape(*losses.logs.shape[:3], -1)
 
 
-def transfers(losses: Losses, pairs: _Pairs, base: Float[np.ndarray, "trained measured copies numbers"]) -> Transfers:
+def transfers(
+    losses: PairedLosses, pairs: _Pairs, base: Float[np.ndarray, "trained measured copies numbers"]
+) -> Transfers:
     """Fit the curve of every pair of losses to the smaller cells."""
     first, second = (np.stack([losses.logs[loss] for loss in side]) for side in zip(*pairs, strict=True))
     laws0, laws1 = (np.stack([base[loss] for loss in side]) for side in zip(*pairs, strict=True))
@@ -272,14 +274,14 @@ def _claims(
         more = _basic(errors[_TRAIN, name] - errors[_TRAIN, _CURVE]) if errors else NOT_KNOWN
         return (within(f"mean error of the {name} less that of the curve", 0.0, None, *more),)
 
-    forward = [place for place, (first, second) in enumerate(KINDS[_TRAIN]) if first < second]
+    forward = [place for place, (first, second) in enumerate(PAIRS_OF_KIND[_TRAIN]) if first < second]
     moved = tuple(
         within(
             f"change of log loss on {CORPORA[second[1]]} with a decade of D/N, at one loss on {CORPORA[first[1]]}",
             -ONE_CURVE, ONE_CURVE, *(_basic(train.share[place]) if train else NOT_KNOWN),
         )
         for place in forward
-        for first, second in (KINDS[_TRAIN][place],)
+        for first, second in (PAIRS_OF_KIND[_TRAIN][place],)
     )  # fmt: skip
     judged: tuple[tuple[str, str, tuple[DecidingNumber, ...]], ...] = (
         ("LL-1", "train to train, paired losses lie on one curve whatever N and D", moved),
@@ -296,13 +298,13 @@ def _claims(
     )
 
 
-def _figure(losses: Losses, kind: str, found: Transfers) -> "Figure":
+def _figure(losses: PairedLosses, kind: str, found: Transfers) -> "Figure":
     from matplotlib import colormaps
 
     figure, ((axes,),) = blank_figure(4.6, 3.6)
-    shown = [place for place, (first, second) in enumerate(KINDS[kind]) if first < second]
+    shown = [place for place, (first, second) in enumerate(PAIRS_OF_KIND[kind]) if first < second]
     for place, colour in zip(shown, colormaps["viridis"](np.linspace(0, 0.85, len(shown))), strict=True):
-        first, second = KINDS[kind][place]
+        first, second = PAIRS_OF_KIND[kind][place]
         x, y = np.exp(losses.logs[first][0]), np.exp(losses.logs[second][0])
         order = np.argsort(x)
         axes.plot(x[order], (y * np.exp(found.off[_CURVE][place, 0]))[order], lw=1, color=colour)
