@@ -76,4 +76,4 @@ def at_equal_loss(
 def _draws_of(losses: pd.DataFrame, shapes: pd.DataFrame) -> Float[np.ndarray, "shapes draws"]:
     """Log losses of shapes, of the draws that all of them have."""
     table = losses.assign(log=np.log(losses["L"])).pivot_table(index=["width", "depth"], columns="draw", values="log")
-    return table.reindex(pd.MultiIndex.from_frame(shapes[["width", "depth"]])).dropna(axis=1).to_numpy(float)
+    return table.reindex(pd.MultiIndex.from_frame(shapes.loc[:, ["width", "depth"]])).dropna(axis=1).to_numpy(float)

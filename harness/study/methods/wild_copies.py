@@ -20,7 +20,7 @@ def logs_of_cells(
         the cells, and their log losses.
     """
     known = runs.dropna(subset=list(losses))
-    cells = known[list(cell)].drop_duplicates().sort_values(list(cell)).reset_index(drop=True)
+    cells = known.loc[:, list(cell)].drop_duplicates().sort_values(by=list(cell)).reset_index(drop=True)
     row = known[list(cell)].merge(cells.assign(row=cells.index), on=list(cell), how="left")["row"].to_numpy(int)
     draws, column = np.unique(known["draw"].to_numpy(int), return_inverse=True)
     logs = np.full((len(cells), len(draws), len(losses)), np.nan)

@@ -221,14 +221,17 @@ def _pairs(shapes: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def _shape_rows(shapes: pd.DataFrame, losses: pd.DataFrame) -> list[dict[str, Any]]:
-    means = losses.groupby(["width", "depth"])["L"].mean()
+    loss = {
+        tuple(own[["width", "depth"]].to_numpy(int)[0].tolist()): float(own["L"].to_numpy().mean())
+        for _, own in losses.groupby(["width", "depth"])
+    }
     return [
         {"N": float(row["N_nonembedding"]), "width": int(row["width"]), "depth": int(row["depth"]),
-         "loss, nats": means.get((row["width"], row["depth"])), "step, ms": 1e3 * row[f"{_STEP}_least"],
+         "loss, nats": loss.get((row["width"], row["depth"])), "step, ms": 1e3 * row[f"{_STEP}_least"],
          "prefill, ms": 1e3 * row["prefill_seconds_least"], "token, ms": 1e3 * row[f"{_DECODE}_least"],
          "step, FLOPs": row["flops_step"], "step, bytes": row["bytes_step"], "token, FLOPs": row["flops_decode"],
          "token, bytes": row["bytes_decode"]}
-        for _, row in shapes.sort_values(["size", "depth"]).iterrows()
+        for row in shapes.sort_values(["size", "depth"]).to_dict("records")
     ]  # fmt: skip
 
 

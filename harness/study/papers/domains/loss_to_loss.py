@@ -148,7 +148,8 @@ def losses_of(ended: pd.DataFrame) -> PairedLosses | None:
         return None
     copies = wild_copies(logs, COPIES)
     logs = np.moveaxis(np.stack([copies[:, own.index] for own in of]), 3, 1)
-    return PairedLosses(*(table[name].to_numpy(float) for name in sizes[:2]), larger, logs)
+    n, d = (table[name].to_numpy(float) for name in sizes[:2])
+    return PairedLosses(n, d, larger, logs)
 
 
 def _kaplan(n: np.ndarray, d: np.ndarray) -> LogModel:
@@ -345,7 +346,8 @@ def _world(id_: str, truth: str, words: str, of: "_Of") -> LossWorld:
         spread = _MORE * RUN_ERROR * (runs["flops_6nd"].to_numpy(float) / 1e11) ** ERROR_POWER
         normal = further_errors(errors, (len(CORPORA) + 1, len(runs)))
         of_run = math.sqrt(_CORRELATION) * normal[0] + math.sqrt(1 - _CORRELATION) * normal[1:]
-        of_draw = further_errors(errors, (len(CORPORA), runs["draw"].max() + 1), 1)[:, runs["draw"]]
+        draws = runs["draw"].to_numpy(int)
+        of_draw = further_errors(errors, (len(CORPORA), int(draws.max()) + 1), 1)[:, draws]
         off = spread * of_run + np.array(_OF_DRAW)[:, None] * of_draw
         final = losses(runs, runs["D"].to_numpy(float)) * np.exp(off.T)
         return {f"loss_on_{corpus}": final[:, place] for place, corpus in enumerate(CORPORA)}
