@@ -6,7 +6,7 @@ own presets. Each run has an error of its own, in proportion to its loss, and it
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -81,6 +81,23 @@ def further_errors(
     """
     rng = np.random.default_rng([which, *errors.view(np.uint64).tolist()])
     return float(np.sqrt(np.mean(errors**2))) * rng.standard_normal(shape)
+
+
+def probe_errors(
+    runs: pd.DataFrame, errors: Float[np.ndarray, "rows"], of_draws: Sequence[float], more: float, correlation: float
+) -> Float[np.ndarray, "rows probes"]:
+    """Errors of log losses of runs that several texts measure, for a world's `measured`.
+
+    Args:
+        errors: what `measured` is given.
+        of_draws: for each text the standard deviation of the error that all runs of a draw have in common there.
+        more: a factor on RUN_ERROR, the error of a run; correlation: that of the errors of a run on two texts.
+    """
+    spread = more * RUN_ERROR * (runs["flops_6nd"].to_numpy(float) / 1e11) ** ERROR_POWER
+    normal = further_errors(errors, (len(of_draws) + 1, len(runs)))
+    of_run = math.sqrt(correlation) * normal[0] + math.sqrt(1 - correlation) * normal[1:]
+    of_draw = further_errors(errors, (len(of_draws), runs["draw"].max() + 1), 1)[:, runs["draw"]]
+    return (spread * of_run + np.asarray(of_draws)[:, None] * of_draw).T
 
 
 def draw_runs(world: LossWorld, design: pd.DataFrame, rng: np.random.Generator, noise: float = 1.0) -> pd.DataFrame:

@@ -16,11 +16,11 @@ import pandas as pd
 from jaxtyping import Float
 
 from harness.fit.gap_law.rulings import DecidingNumber, JudgedClaim, together
-from harness.study.contrasts import NOT_KNOWN, Interval95
+from harness.study.contrasts import NOT_KNOWN, Interval95, basic_interval
 from harness.study.figures import blank_figure
 from harness.study.loss_runs import ended_runs
 from harness.study.loss_verdict import LossVerdict, StudyFigure, count_of_words, within
-from harness.study.loss_worlds import ERROR_POWER, RUN_ERROR, LossWorld, further_errors, lettered
+from harness.study.loss_worlds import LossWorld, lettered, probe_errors
 from harness.study.methods.many_fits import LogModel, fit_many
 from harness.study.methods.wild_copies import logs_of_cells, wild_copies
 from harness.study.paper import Paper
@@ -110,7 +110,7 @@ def _judge(runs: pd.DataFrame) -> LossVerdict:
         "mean absolute error of log loss at the larger sizes": [
             {"pairs": kind, "prediction": name, "error": value.estimate, "low": value.low, "high": value.high}
             for (kind, name), each in errors.items()
-            for value in (_basic(each, 0.0),)
+            for value in (basic_interval(each, 0.0),)
         ],
         "curves, by pair": [
             {"pairs": kind, "first": _words(first), "second": _words(second), "kappa": kappa.estimate,
@@ -243,16 +243,6 @@ def _line(
     return y_mean + slope[:, None] * (x - x_mean)
 
 
-def _basic(values: Float[np.ndarray, "copies"], least: float = -math.inf) -> Interval95:
-    """The first value with the basic interval of the bootstrap from the others, those of copies.
-
-    The copies are about it as it is about the truth: a mean of absolute errors is too large in both, for errors of runs
-    add to it, and the interval lies lower than the percentiles of copies.
-    """
-    low, high = 2 * values[0] - np.percentile(values[1:], [97.5, 2.5])
-    return Interval95(float(values[0]), max(least, float(low)), float(high))
-
-
 def _percentiles(values: Float[np.ndarray, "copies"]) -> Interval95:
     """The first value, with the percentiles of the others, which of an exponent are not symmetric."""
     low, high = np.percentile(values[1:], [2.5, 97.5])
@@ -268,18 +258,18 @@ def _claims(
     errors: Mapping[tuple[str, str], Float[np.ndarray, "copies"]], train: Transfers | None, rows: str
 ) -> tuple[JudgedClaim, ...]:
     def small(kind: str, name: str = _CURVE) -> tuple[DecidingNumber, ...]:
-        found = _basic(errors[kind, name], 0.0) if errors else NOT_KNOWN
+        found = basic_interval(errors[kind, name], 0.0) if errors else NOT_KNOWN
         return (within(f"mean error of log loss at the larger size, by a {name}", None, SMALL, *found),)
 
     def worse(name: str) -> tuple[DecidingNumber, ...]:
-        more = _basic(errors[_TRAIN, name] - errors[_TRAIN, _CURVE]) if errors else NOT_KNOWN
+        more = basic_interval(errors[_TRAIN, name] - errors[_TRAIN, _CURVE]) if errors else NOT_KNOWN
         return (within(f"mean error of the {name} less that of the curve", 0.0, None, *more),)
 
     forward = [place for place, (first, second) in enumerate(PAIRS_OF_KIND[_TRAIN]) if first < second]
     moved = tuple(
         within(
             f"change of log loss on {CORPORA[second[1]]} with a decade of D/N, at one loss on {CORPORA[first[1]]}",
-            -ONE_CURVE, ONE_CURVE, *(_basic(train.share[place]) if train else NOT_KNOWN),
+            -ONE_CURVE, ONE_CURVE, *(basic_interval(train.share[place]) if train else NOT_KNOWN),
         )
         for place in forward
         for first, second in (PAIRS_OF_KIND[_TRAIN][place],)
@@ -319,7 +309,7 @@ def _figure(losses: PairedLosses, kind: str, found: Transfers) -> "Figure":
 
 # Errors of a run's log loss beside those of other studies, their correlation between the texts that measure it, and the
 # errors that all runs of a draw share on each of these; of 64 runs on another split.
-_MORE, _CORRELATION, _OF_DRAW = 1.2, 0.75, (0.007, 0.018, 0.007)
+_MORE, _CORRELATION, _OF_DRAWS = 1.2, 0.75, (0.007, 0.018, 0.007)
 
 
 def _world(id_: str, truth: str, words: str, of: "_Of") -> LossWorld:
@@ -343,13 +333,8 @@ def _world(id_: str, truth: str, words: str, of: "_Of") -> LossWorld:
         return losses(runs, tokens)[np.arange(len(runs)), [CORPORA.index(domain) for domain in runs["domain"]]]
 
     def measured(runs: pd.DataFrame, errors: np.ndarray) -> dict[str, np.ndarray]:
-        spread = _MORE * RUN_ERROR * (runs["flops_6nd"].to_numpy(float) / 1e11) ** ERROR_POWER
-        normal = further_errors(errors, (len(CORPORA) + 1, len(runs)))
-        of_run = math.sqrt(_CORRELATION) * normal[0] + math.sqrt(1 - _CORRELATION) * normal[1:]
-        draws = runs["draw"].to_numpy(int)
-        of_draw = further_errors(errors, (len(CORPORA), int(draws.max()) + 1), 1)[:, draws]
-        off = spread * of_run + np.array(_OF_DRAW)[:, None] * of_draw
-        final = losses(runs, runs["D"].to_numpy(float)) * np.exp(off.T)
+        off = probe_errors(runs, errors, _OF_DRAWS, _MORE, _CORRELATION)
+        final = losses(runs, runs["D"].to_numpy(float)) * np.exp(off)
         return {f"loss_on_{corpus}": final[:, place] for place, corpus in enumerate(CORPORA)}
 
     return LossWorld(id_, truth, own, lettered("LL", words), measured)
