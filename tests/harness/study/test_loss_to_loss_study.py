@@ -6,20 +6,28 @@ import pytest
 
 from harness.fit.shared.transfer import transfer_loss
 from harness.study.methods.wild_copies import logs_of_cells, wild_copies
-from harness.study.papers.domains.loss_to_loss import _CURVE, _LAW, KINDS, Losses, _line, base_fits, transfers
+from harness.study.papers.domains.loss_to_loss import (
+    _CURVE,
+    _LAW,
+    PAIRS_OF_KIND,
+    PairedLosses,
+    _line,
+    base_fits,
+    transfers,
+)
 
 N = np.array([1e3, 3e3, 1e4, 3e4, 1e5])
 D = 2e5 * 4.0 ** np.arange(6)
-TRAIN = KINDS["train to train"]
+TRAIN = PAIRS_OF_KIND["train to train"]
 
 
-def losses(second, noise=0.0, seed=0) -> Losses:
+def losses(second, noise=0.0, seed=0) -> PairedLosses:
     """Losses of a grid with one larger cell: the first corpus has Kaplan's law, the others second(L0, N, D)."""
     n, d = (np.append(values.ravel(), last) for values, last in zip(np.meshgrid(N, D), (3e5, 3e9), strict=True))
     first = 1.1 + ((3e3 / n) ** (0.3 / 0.4) + 3e5 / d) ** 0.4
     every = np.stack([first, second(first, n, d), first])
     logs = np.log(every) + noise * np.random.default_rng(seed).standard_normal(every.shape)
-    return Losses(n, d, np.arange(len(n)) == len(n) - 1, np.broadcast_to(logs[:, None, None], (3, 3, 1, len(n))))
+    return PairedLosses(n, d, np.arange(len(n)) == len(n) - 1, np.broadcast_to(logs[:, None, None], (3, 3, 1, len(n))))
 
 
 def published(first, n, d):
