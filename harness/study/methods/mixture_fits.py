@@ -16,7 +16,7 @@ AT_N = 5e3
 
 Shares = Float[np.ndarray, "rows corpora"]
 # A law: shares and sizes -> the log of its loss as a function of its coordinates.
-Law = Callable[[Shares, np.ndarray], LogModel]
+MixtureLaw = Callable[[Shares, np.ndarray], LogModel]
 
 
 def _log_shares(shares: Shares) -> Float[np.ndarray, "corpora rows"]:

@@ -3,8 +3,7 @@
 Shukor et al. 2025 (arXiv 2507.09404) fit laws of the shares h of the domains, of N and of D: an additive one, in which
 no mixture's cost depends on the size, and a joint one, in which it does. Ye et al. 2024 (arXiv 2403.16952) fit an
 exponential of the shares at one size. Here all runs read as many tokens, so that the terms of D are left out: the
-additive law is `mixture_additive_n`, and the joint one has a term of N alone. The rules are those of
-`sweeps/studies/mixtures/design.md`.
+additive law is `mixture_additive_n`, and the joint one has a term of N alone. `design.md` of the study has the rules.
 """
 
 import functools
@@ -24,7 +23,7 @@ from harness.study.loss_verdict import LossVerdict, StudyFigure, count_of_words,
 from harness.study.loss_worlds import LossWorld, lettered, probe_errors
 from harness.study.methods.many_fits import fit_many
 from harness.study.methods.mixture_fits import (
-    Law,
+    MixtureLaw,
     Shares,
     additive_mixture,
     exponential_mixture,
@@ -33,15 +32,15 @@ from harness.study.methods.mixture_fits import (
 )
 from harness.study.methods.wild_copies import logs_of_cells, wild_copies
 from harness.study.paper import Paper
+from harness.study.papers.domains.loss_to_loss import CORPORA
 from harness.study.plots import Series, series_figure
 from sweeps.rules import parse_domain
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-CORPORA = ("stdlib_code", "library_code", "api_docs")
+# Blocks; copies of the losses with new errors; how fine the shares are searched for the best ones.
 FEW, OTHERS, LARGER = "few", "others", "larger"
-# Copies of the losses with new errors; how fine the shares are searched for the best ones.
 COPIES, FINE = 80, 60
 # Mean errors that count as small, as published, and as smaller; a loss that is as good as the best; costs of mixtures
 # are the same at two sizes if their ratio is as near to 1, and best shares if each is as near.
@@ -87,7 +86,7 @@ class Cells(NamedTuple):
 def _judge(runs: pd.DataFrame) -> LossVerdict:
     """Judge the runs of the study, all of them or those that have ended. Raises InputError if none has."""
     ended = ended_runs(runs)
-    cells = cells_of(ended)
+    cells = mixture_cells(ended)
     notes = [
         f"{len(ended)} finished runs; N is without the embedding; a cell is the mean of its draws.",
         "Intervals are from copies of the losses with the errors of draws. Mean losses are those of the three corpora.",
@@ -144,7 +143,7 @@ def _judge(runs: pd.DataFrame) -> LossVerdict:
     return LossVerdict(f"{headline}: {count_of_words(claims)}.", claims, tables, tuple(notes), drawings)
 
 
-def cells_of(ended: pd.DataFrame) -> Cells | None:
+def mixture_cells(ended: pd.DataFrame) -> Cells | None:
     """The cells of finished runs; None if mixtures are missing at the larger or at the middle size."""
     columns = [f"loss_on_{corpus}" for corpus in CORPORA]
     if not {"domain", *columns} <= set(ended.columns):
@@ -170,20 +169,20 @@ def _shares_of(domain: str) -> list[float]:
     return [round(parts.get(corpus, 0.0), 4) for corpus in CORPORA]
 
 
-def _fit(law: Law, starts: Sequence[Sequence[float]], cells: Cells, rows: np.ndarray) -> _Fits:
+def _fit(law: MixtureLaw, starts: Sequence[Sequence[float]], cells: Cells, rows: np.ndarray) -> _Fits:
     """The law fitted to some cells, for the loss on each corpus and each copy."""
     logs = cells.logs[..., rows]
     theta = fit_many(law(cells.shares[rows], cells.n[rows]), starts, logs.reshape(-1, logs.shape[-1]))
     return theta.reshape(*logs.shape[:2], -1)
 
 
-def _at(law: Law, theta: _Fits, shares: Shares, n: np.ndarray | float) -> _Cells:
+def _at(law: MixtureLaw, theta: _Fits, shares: Shares, n: np.ndarray | float) -> _Cells:
     """Log loss as the fits say it."""
     model = law(shares, np.broadcast_to(np.asarray(n, float), len(shares)))
     return model(theta.reshape(-1, theta.shape[-1])).reshape(*theta.shape[:2], len(shares))
 
 
-def fits(cells: Cells) -> dict[str, tuple[Law, _Fits]]:
+def fits(cells: Cells) -> dict[str, tuple[MixtureLaw, _Fits]]:
     """The laws, fitted to the ten mixtures; the exponential and the surfaces to those of one size."""
     middle = float(cells.logs.mean())
     # Where searches begin: the loss in three equal parts; the one of the mixture is 1/sum C h^(1/2) at equal shares. On
@@ -207,7 +206,7 @@ def fits(cells: Cells) -> dict[str, tuple[Law, _Fits]]:
 
 
 def _errors(
-    cells: Cells, found: Mapping[str, tuple[Law, _Fits]]
+    cells: Cells, found: Mapping[str, tuple[MixtureLaw, _Fits]]
 ) -> dict[tuple[str, str], Float[np.ndarray, "targets copies"]]:
     """The mean absolute error of log loss, by law and which mixtures are foretold."""
     both = {"others, middle size": cells.other, "all, larger size": cells.larger}
@@ -236,7 +235,7 @@ class Best(NamedTuple):
     gain: Float[np.ndarray, "copies"]
 
 
-def best_shares(cells: Cells, found: Mapping[str, tuple[Law, _Fits]]) -> dict[str, Best]:
+def best_shares(cells: Cells, found: Mapping[str, tuple[MixtureLaw, _Fits]]) -> dict[str, Best]:
     """For the mean loss over the corpora, and for the loss on each: the best shares, on a grid of the simplex."""
     steps = np.arange(FINE + 1)
     grid = np.array([(a, b, FINE - a - b) for a in steps for b in steps[: FINE + 1 - a]]) / FINE
@@ -303,7 +302,7 @@ def _claims(
     )
 
 
-def _mixture_rows(cells: Cells, found: Mapping[str, tuple[Law, _Fits]]) -> list[dict[str, Any]]:
+def _mixture_rows(cells: Cells, found: Mapping[str, tuple[MixtureLaw, _Fits]]) -> list[dict[str, Any]]:
     shares, n = cells.shares[cells.larger], cells.n[cells.larger]
     measured = np.exp(cells.logs[..., cells.larger]).mean(axis=0)
     by_law = {name: np.exp(_at(*found[name], shares, n)).mean(axis=0)[0] for name in ("additive", "joint")}
@@ -316,7 +315,7 @@ def _mixture_rows(cells: Cells, found: Mapping[str, tuple[Law, _Fits]]) -> list[
     ]  # fmt: skip
 
 
-def _foretold_figure(cells: Cells, found: Mapping[str, tuple[Law, _Fits]]) -> "Figure":
+def _foretold_figure(cells: Cells, found: Mapping[str, tuple[MixtureLaw, _Fits]]) -> "Figure":
     rows = cells.larger
     measured = np.exp(cells.logs[:, 0, rows]).ravel()
     series = {
