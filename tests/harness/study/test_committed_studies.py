@@ -14,6 +14,7 @@ from harness.study.judges import report_study
 STUDIES = Path(__file__).parents[3] / "sweeps" / "studies"
 JUDGED = sorted(file.parent for file in STUDIES.glob("*/verdict.json"))
 GAP = STUDIES / "gap"
+NUMBER = r"-?\d+(?:\.\d+)?(?:e[+-]?\d+)?"
 INPUTS = ("runs.parquet", "study.yaml", "*.jsonl")
 
 
@@ -29,6 +30,10 @@ def same(found: Any, committed: Any, where: str) -> None:
             same(found[place], value, f"{where}[{place}]")
     elif isinstance(committed, float):
         assert found == pytest.approx(committed, rel=1e-3, abs=1e-6), where
+    elif isinstance(committed, str):  # numbers in sentences are rounded to four digits
+        assert re.sub(NUMBER, "#", found) == re.sub(NUMBER, "#", committed), where
+        numbers = (list(map(float, re.findall(NUMBER, text))) for text in (found, committed))
+        assert next(numbers) == pytest.approx(next(numbers), rel=2e-3, abs=1e-6), where
     else:
         assert found == committed, where
 
