@@ -144,7 +144,7 @@ def losses_of(ended: pd.DataFrame) -> PairedLosses | None:
     table, runs = of[0], (~np.isnan(logs[..., 0])).sum(axis=1)
     larger = (table["block"] == LARGER).to_numpy()
     alike = all(own.to_numpy().tolist() == table.to_numpy().tolist() for own in of)
-    if not alike or min(runs) < 2 or max(runs) < logs.shape[1] or np.sum(~larger) < FEWEST or not larger.any():
+    if not alike or np.sum(~larger) < FEWEST or not larger.any() or min(runs) < 2 or max(runs) < logs.shape[1]:
         return None
     copies = wild_copies(logs, COPIES)
     logs = np.moveaxis(np.stack([copies[:, own.index] for own in of]), 3, 1)
