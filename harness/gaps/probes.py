@@ -76,7 +76,7 @@ def probe_sets(
         "seen": _seen_probe(config, mixture, size),
         "heldout": _probe(config, mixture, "heldout", index, *locate(index, heldout)),
     }
-    if not sets["heldout"].counted.any():
+    if size == most and not sets["heldout"].counted.any():
         ranges = objective_columns(config.model)["counted"]
         raise InputError(
             config.run_id, "counted", ranges, f"ids that occur in the held-out text of {config.data.domain}"

@@ -66,6 +66,17 @@ def test_a_text_without_any_token_that_counts_is_refused(store):
         probe_sets(config, mixture_of(config, (store,)))
 
 
+def test_a_small_probe_may_hold_no_token_that_counts(store):
+    """It has no rows then; only the probes of the last step must have some."""
+    whole = probe_sets(run(None), mixture_of(run(None), (store,)))["heldout"].tokens[:, 1:]
+    small = probe_sets(run(None), mixture_of(run(None), (store,)), size=2)["heldout"].tokens[:, 1:]
+    rare = next(token for token in np.unique(whole) if token not in small)
+    config = run(TrainingObjective(counted=((int(rare), int(rare)),)))
+    sets = [probe_sets(config, mixture_of(config, (store,)), size=size)["heldout"] for size in (2, None)]
+    assert [len(probe.window) > 0 for probe in sets] == [False, True]
+    assert sets[0].sums(np.ones(small.shape, np.float32)).shape == (0,)
+
+
 @pytest.mark.slow
 def test_a_sweep_of_objectives_records_what_counts(lab, tmp_path, isogap):
     settings = {
