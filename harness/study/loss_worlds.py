@@ -96,7 +96,8 @@ def probe_errors(
     spread = more * RUN_ERROR * (runs["flops_6nd"].to_numpy(float) / 1e11) ** ERROR_POWER
     normal = further_errors(errors, (len(of_draws) + 1, len(runs)))
     of_run = math.sqrt(correlation) * normal[0] + math.sqrt(1 - correlation) * normal[1:]
-    of_draw = further_errors(errors, (len(of_draws), runs["draw"].max() + 1), 1)[:, runs["draw"]]
+    draws = runs["draw"].to_numpy(int)
+    of_draw = further_errors(errors, (len(of_draws), draws.max() + 1), 1)[:, draws]
     return (spread * of_run + np.asarray(of_draws)[:, None] * of_draw).T
 
 

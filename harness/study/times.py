@@ -26,7 +26,7 @@ def with_times(known: pd.DataFrame, runs: Sequence[RunConfig], cache: Path) -> p
         runs: the runs of the study's sweeps.
         cache: the folder of compiled programs.
     """
-    if "step_seconds" in known and known["step_seconds"].notna().all():
+    if "step_seconds" in known and not known["step_seconds"].hasnans:
         return known
     ids = set(known["run_id"])
     times = pd.DataFrame(_measure_apart([run for run in runs if run.run_id in ids], cache))
