@@ -39,7 +39,7 @@ def main() -> None:
         told = try_claims(design, options.tables, options.seed)
     else:
         paper = get_paper(options.study)
-        runs = design_runs(map(load, load_study(options.study).sweeps))
+        runs = design_runs(map(load, load_study(options.study).presets))
         told = try_judge(lambda table: paper.judge(table).claims, paper.worlds, runs, options.tables, options.seed)
     print(told.to_string(index=False))
     if options.to:

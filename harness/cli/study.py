@@ -45,7 +45,7 @@ def study(
 
 
 def _listed(declared: Study) -> dict[str, object]:
-    runs = {run.run_id for sweep in declared.sweeps for run in load(sweep).configs}
+    runs = {run.run_id for sweep in declared.presets for run in load(sweep).configs}
     return {
         "study": declared.name, "question": declared.question, "runs": f"{len(runs):,}",
         "minutes of two cores": declared.minutes and f"{declared.minutes:.0f}", "paper": declared.paper,

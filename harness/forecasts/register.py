@@ -57,9 +57,7 @@ def forecasts_of(
     beside = [name for name in TELLING if name in points.columns and name not in read]
     numbers |= {name: numbers_or_nan(points, name) for name in beside}
     shared: dict[str, Any] = {
-        "registered": datetime.now(UTC).replace(microsecond=0),
-        "isogap": importlib.metadata.version("isogap"),
-        "git_commit": git_commit(),
+        **made_now(),
         "law": result.law,
         "formula": result.formula,
         "constants": {name: _finite(value) for name, value in estimates(result).items()},
@@ -80,6 +78,12 @@ def forecasts_of(
         limits: dict[str, Any] = {name: _finite(row[name]) for name in ("low", "high", "run_low", "run_high")}
         found.append(RegisteredForecast(**shared, point=point, prediction=row["prediction"], **limits))
     return found
+
+
+def made_now() -> dict[str, Any]:
+    """When a forecast is made, and by which version: the first fields of `RegisteredForecast`."""
+    version = importlib.metadata.version("isogap")
+    return {"registered": datetime.now(UTC).replace(microsecond=0), "isogap": version, "git_commit": git_commit()}
 
 
 def _finite(value: float) -> float | None:

@@ -20,9 +20,8 @@ from harness.launch.apart import run_sweep_apart
 from harness.record.status import ENDED
 from harness.record.sweep_folder import read_configs
 from harness.record.table import interventions_used
-from harness.study.cells import BLOCK, read_study_runs, study_cells, study_runs
-from harness.study.forecasts import register
-from harness.study.judges import write_results
+from harness.study.cells import BLOCK, read_study_runs, study_runs
+from harness.study.judges import judge_of, write_results
 from harness.study.studies import DECLARATION, RUNS, Study
 from harness.study.times import with_times
 from harness.train.session import Session
@@ -60,7 +59,7 @@ def _run_blocks(study: Study, out: Path, session: Session) -> int:
     worst, began = 0, time.monotonic()
     known = read_study_runs(out / RUNS) if (out / RUNS).is_file() else None
     forecasts = {declared.sweep: declared for declared in study.forecasts}
-    sweeps = {sweep: load(sweep) for sweep in (*study.sweeps, *forecasts)}
+    sweeps = {sweep: load(sweep) for sweep in study.presets}
     if known is not None:
         _refuse_others(known, study.name, sweeps.values(), out)
     # Rows of a block that uses none of them would have no value where those of other blocks have a setting.
@@ -68,8 +67,8 @@ def _run_blocks(study: Study, out: Path, session: Session) -> int:
     blocks, place = sum(len(list(block_files(sweep, out))) for sweep in sweeps), 0
     for sweep in sweeps:
         if sweep in forecasts and known is not None:
-            fitted = study_cells(known.loc[known[BLOCK].isin(forecasts[sweep].fitted_to)])
-            print(*register(forecasts[sweep], fitted, out).shown(), sep="\n")
+            fitted = known.loc[known[BLOCK].isin(forecasts[sweep].fitted_to)]
+            print(*judge_of(study).register(forecasts[sweep], fitted, out).shown(), sep="\n")
         for block in block_files(sweep, out):
             finished = set() if known is None else finished_runs(known)
             runs, place = {run.run_id for run in load(block).configs}, place + 1

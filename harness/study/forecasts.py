@@ -13,6 +13,7 @@ from harness.forecasts.registry_file import Registered, append_forecasts, read_f
 from harness.forecasts.score import ForecastScores, score_lines
 from harness.source import open_runs
 from harness.study.cells import BLOCK, PARTS, design_cells, study_cells
+from harness.study.paper import Paper
 from harness.study.studies import Forecast
 from sweeps.errors import InputError
 from sweeps.grid import load
@@ -62,6 +63,24 @@ def register(
     if not forecasts:
         raise InputError(declared.sweep, "forecasts", "; ".join(reasons), "at least one law that can forecast")
     return append_forecasts(file, forecasts)
+
+
+def register_of_paper(paper: Paper, declared: Forecast, runs: pd.DataFrame, folder: Path) -> Registered:
+    """Write down what a study of losses forecasts; a file that has forecasts already gets no others.
+
+    Args:
+        runs: those of the blocks that are fitted.
+        folder: the folder of the file of forecasts.
+
+    Raises:
+        InputError: a study that forecasts nothing, runs that are too few, or a file that was changed.
+    """
+    file = folder / declared.file
+    if file.is_file() and (before := read_forecasts(file)):
+        return append_forecasts(file, before)
+    if paper.forecast is None:
+        raise InputError(declared.sweep, "forecasts", "nothing that is forecast", "a study whose judge forecasts")
+    return append_forecasts(file, paper.forecast(runs))
 
 
 def _fitted(law: str, rows: pd.DataFrame) -> FitResult:

@@ -1,5 +1,6 @@
 """How each study is judged and shown: from its table of runs to a result, its figures and its page."""
 
+import functools
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,13 +10,15 @@ from typing import Any, Protocol
 import pandas as pd
 
 from harness.files import write_files
-from harness.study.cells import BLOCK, read_study_runs
+from harness.forecasts.registry_file import Registered
+from harness.study.cells import BLOCK, read_study_runs, study_cells
 from harness.study.figures import draw_figures
+from harness.study.forecasts import register, register_of_paper
 from harness.study.gap_study import judge_gap_study
 from harness.study.loss_page import draw_loss_figures, loss_page
 from harness.study.page import study_page
 from harness.study.paper import get_paper, paper_names
-from harness.study.studies import DECLARATION, RUNS, Study, read_study, study_of
+from harness.study.studies import DECLARATION, RUNS, Forecast, Study, read_study, study_of
 from sweeps.errors import InputError
 
 VERDICT = "verdict.json"
@@ -42,11 +45,14 @@ class Judge:
         judge: the study, the table of runs, and its folder, where files of forecasts may be -> the result.
         figures: the table and the result -> name -> image, in svg.
         page: the study, the table, the result and the figures -> the page as HTML.
+        register: what is declared, the runs of the blocks that are fitted, and the study's folder -> the forecasts that
+            were written down there.
     """
 
     judge: Callable[[Study, pd.DataFrame, Path], StudyResult]
     figures: Callable[[pd.DataFrame, Any], dict[str, bytes]]
     page: Callable[[Study, pd.DataFrame, Any, dict[str, bytes]], str]
+    register: Callable[[Forecast, pd.DataFrame, Path], Registered]
 
 
 GAP = "gap"
@@ -62,12 +68,18 @@ def judge_of(study: Study) -> Judge:
     if study.judge not in judge_names():
         raise InputError("study", "judge", study.judge, f"one of {', '.join(judge_names())}")
     if study.judge != GAP:
-        judge = get_paper(study.judge).judge
-        return Judge(lambda _, runs, __: judge(runs), lambda _, verdict: draw_loss_figures(verdict, "svg"), loss_page)
+        paper = get_paper(study.judge)
+        return Judge(
+            lambda _, runs, __: paper.judge(runs),
+            lambda _, verdict: draw_loss_figures(verdict, "svg"),
+            loss_page,
+            functools.partial(register_of_paper, paper),
+        )
     return Judge(
         lambda study, runs, folder: judge_gap_study(runs, forecasts=study.forecasts, folder=folder),
         lambda _, verdict: draw_figures(verdict.blocks, verdict.claims, "svg", verdict.forecasts),
         study_page,
+        lambda declared, runs, folder: register(declared, study_cells(runs), folder),
     )
 
 

@@ -7,12 +7,13 @@ Nothing else knows it by name: `isogap study`, the page, `scripts/claims.py` and
 import functools
 import importlib
 import pkgutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 
+from harness.forecasts.registry_file import RegisteredForecast
 from harness.study.loss_verdict import LossVerdict
 from harness.study.loss_worlds import LossWorld
 
@@ -25,10 +26,13 @@ class Paper:
         judge: the table of runs (`harness.study.cells.study_runs`), also of those few that have ended -> what they say.
             Raises InputError if none has.
         worlds: simulated answers to the study's question, with the words that they should get.
+        forecast: what the runs of the blocks that a study's declaration says foretell of a further sweep, which is
+            written down before that is run; None for a study without `forecasts`.
     """
 
     judge: Callable[[pd.DataFrame], LossVerdict]
     worlds: tuple[LossWorld, ...]
+    forecast: Callable[[pd.DataFrame], Sequence[RegisteredForecast]] | None = None
 
 
 @functools.cache

@@ -14,13 +14,14 @@ DECLARATION, RUNS = "study.yaml", "runs.parquet"
 
 
 class Forecast(BaseModel):
-    """Forecasts of a study: laws are fitted to some of its blocks, and forecast the cells of a sweep before it is run.
+    """Forecasts of a study: what some of its blocks say of the cells of a sweep, written down before it is run.
 
     Attributes:
         sweep: the preset that is forecast. It is run when the forecasts are written down.
-        fitted_to: the blocks whose cells the laws are fitted to.
+        fitted_to: the blocks whose cells are fitted.
         file: the name of the file of forecasts, beside the table of runs.
-        gap, loss: the ids of the competing laws of the gap, and of the held-out loss.
+        gap, loss: of the study of the gap the ids of the competing laws of the gap, and of the held-out loss. What a
+            study of losses forecasts its `Paper` says.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -28,8 +29,8 @@ class Forecast(BaseModel):
     sweep: str
     fitted_to: tuple[str, ...]
     file: Annotated[str, Field(pattern=r"^\w+\.jsonl$")]
-    gap: tuple[str, ...]
-    loss: tuple[str, ...]
+    gap: tuple[str, ...] = ()
+    loss: tuple[str, ...] = ()
 
 
 class Study(BaseModel):
@@ -56,6 +57,11 @@ class Study(BaseModel):
     judge: str
     forecasts: tuple[Forecast, ...] = ()
     times: bool = False
+
+    @property
+    def presets(self) -> tuple[str, ...]:
+        """All sweeps in the order in which they are run, those that are forecast last."""
+        return (*self.sweeps, *(forecast.sweep for forecast in self.forecasts))
 
 
 def studies_folder() -> Path:

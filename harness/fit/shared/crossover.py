@@ -1,8 +1,9 @@
 """Do the learning curves of two recipes cross, where, and how sure is that?
 
-Each recipe's curve is fitted and bootstrapped on its own: rows are resampled within a recipe, so that no
-draw loses one. A flip of ranks is claimed only where the 95 % interval of the difference excludes zero at both ends of
-the compute that both recipes were run at, with opposite signs; a crossing of best fits alone shows none.
+Each recipe's curve is fitted on its own, and rows are resampled within a recipe, so that no draw loses one. Where the
+runs of both are paired, by text and seed, pairs are resampled: what the errors of a pair have in common is no error of
+their difference. A flip of ranks is claimed only where the 95 % interval of the difference excludes zero at both ends
+of the compute that both recipes were run at, with opposite signs; a crossing of best fits alone shows none.
 """
 
 from dataclasses import dataclass
@@ -55,6 +56,12 @@ class Crossover(Showable):
         """Loss of the first recipe minus that of the second, one row per bootstrap draw."""
         first, second = (_curves(result, np.atleast_1d(np.asarray(flops, float)))[1] for result in self.fits)
         return first - second
+
+    def log_ratio(self, flops: ArrayLike) -> Float[np.ndarray, "draws points"]:
+        """Log loss of the first recipe less that of the second: of the best fits, then one row per bootstrap draw."""
+        curves = (_curves(result, np.atleast_1d(np.asarray(flops, float))) for result in self.fits)
+        first, second = (np.vstack([np.atleast_2d(best), draws]) for best, draws in curves)
+        return np.log(first / second)
 
     def first_wins(self, flops: ArrayLike) -> Float[np.ndarray, "points"]:
         """Share of draws in which the first recipe has the lower loss."""
@@ -121,7 +128,9 @@ def find_crossover(
     """Fit two recipes and find where their curves cross.
 
     Args:
-        frame: columns `flops`, `L` and `group`, which names two recipes.
+        frame: columns `flops`, `L` and `group`, which names two recipes; optional `cluster`, rows to resample together.
+            If both recipes have the same clusters, such as pairs of runs with the same text and seed, both are
+            resampled in each draw.
         law: a law of compute alone: `compute_power`, `frontier` or `henighan_c`.
         objective: the id of an objective, in place of the law's own.
         bootstrap: number of draws for each recipe, at least 1.
@@ -142,9 +151,12 @@ def find_crossover(
     high = min(float(table["flops"].max()) for table in tables)
     if not 0.0 < low < high:
         raise InputError("crossover", "flops", (low, high), "recipes whose ranges of compute overlap")
+    own, other = (set(table["cluster"]) if "cluster" in table.columns else None for table in tables)
+    # One seed draws the same clusters, since it draws from their sorted names.
+    seeds = (seed, seed if own is not None and own == other else seed + 1)
     first, second = (
-        fit(law, table, objective=objective, bootstrap=bootstrap, seed=seed + i, sensitivity=False, source=names[i])
-        for i, table in enumerate(tables)
+        fit(law, table, objective=objective, bootstrap=bootstrap, seed=each, sensitivity=False, source=name)
+        for each, table, name in zip(seeds, tables, names, strict=True)
     )
     grid = np.geomspace(low, reach * high, _POINTS)
     (center1, draws1), (center2, draws2) = _curves(first, grid), _curves(second, grid)

@@ -23,7 +23,7 @@ WORLDS = {(name, world.id): world for name in paper_names() for world in get_pap
 
 @pytest.fixture(scope="module")
 def designs():
-    return {name: design_runs(map(load, load_study(name).sweeps)) for name in paper_names()}
+    return {name: design_runs(map(load, load_study(name).presets)) for name in paper_names()}
 
 
 @pytest.mark.parametrize(

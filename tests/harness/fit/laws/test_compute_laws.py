@@ -197,6 +197,19 @@ def test_the_winner_beyond_the_crossing_is_known_where_curves_are_two_sigma_apar
     assert np.all(found.first_wins(budgets) >= 0.95)
 
 
+def test_what_the_runs_of_a_pair_have_in_common_is_no_error_of_where_curves_cross(recipes):
+    """Eight pairs at each of eight budgets, whose common errors are 20 times their own; the truth stays inside."""
+    table = recipes(7, 64, 0.002)
+    common = noisy(np.ones(64), 0.04, 8)
+    table = table.assign(L=table["L"] * np.tile(common, 2))
+    alone = find_crossover(table, bootstrap=60)
+    pairs = find_crossover(table.assign(cluster=np.tile(np.arange(64), 2)), bootstrap=60)
+    assert alone.interval is not None and pairs.interval is not None
+    wide, narrow = np.log(alone.interval), np.log(pairs.interval)
+    assert 2 * np.ptp(narrow) < np.ptp(wide) and narrow[0] < np.log(1e19) < narrow[1]
+    assert pairs.flops == alone.flops
+
+
 def test_no_flip_is_claimed_where_recipes_do_not_cross(recipes):
     """A crossing at a thousandth of the least compute that was run, and one in the noise."""
     assert not find_crossover(recipes(4, 24, 0.02, crosses=1e14), bootstrap=40).flips
