@@ -15,7 +15,6 @@ import pandas as pd
 from jaxtyping import Float
 from scipy.special import stdtrit
 
-from harness.fit.certainty.intervals import percentiles
 from harness.fit.gap_law.rulings import DecidingNumber, JudgedClaim, together
 from harness.fit.laws.registry import get_law
 from harness.fit.problem.rows_hash import hash_of_rows
@@ -139,7 +138,7 @@ def _forecasts(small: pd.DataFrame, name: str, at: Sequence[float]) -> dict[str,
             else NOT_KNOWN
         )
         ratios = curves.log_ratio(np.exp(at)) if len(at) else np.zeros((2, 0))
-        low, high = percentiles(ratios[1:])
+        low, high = np.percentile(ratios[1:], [2.5, 97.5], axis=0)
         effects = tuple(map(Interval95, map(float, ratios[0]), map(float, low), map(float, high)))
         found["curves"] = _Forecast(place, effects)
     return found
