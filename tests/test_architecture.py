@@ -57,9 +57,10 @@ launch         <- data files gaps machine measures processes record tables termi
 study          <- files fit fit.gap_law fit.laws fit.quantities fit.results forecasts gaps launch machine processes
                   record report source train models sweeps
 study.methods  <- fit fit.allocation fit.certainty fit.laws fit.problem study train sweeps
-study.papers   <- fit fit.allocation fit.gap_law fit.laws fit.problem fit.quantities fit.results fit.shared forecasts
-                  study study.methods models sweeps
+study.papers   <- fit fit.allocation fit.gap_law fit.laws fit.problem fit.quantities fit.results study study.methods
+                  models sweeps
 study.papers.domains <- data fit.gap_law study study.methods sweeps
+study.papers.recipes <- fit.gap_law fit.laws fit.problem fit.shared forecasts study sweeps
 tuning         <- files fit.allocation fit.problem fit.results launch record models sweeps train
 cli            <- data files fit fit.allocation fit.gap_law fit.laws fit.problem fit.results fit.shared forecasts gaps
                   launch processes record report source study tables tables.trackers terminal theory train tuning sweeps

@@ -14,7 +14,7 @@ from harness.study.cells import read_study_runs
 from harness.study.forecasts import register_of_paper
 from harness.study.loss_worlds import design_runs, draw_runs
 from harness.study.paper import get_paper
-from harness.study.papers.crossing import CROSSING, _forecast, _measured_place, line_forecast
+from harness.study.papers.recipes.crossing import CROSSING, _forecast, _measured_place, line_forecast
 from harness.study.studies import load_study, studies_folder
 from sweeps.errors import InputError
 from sweeps.grid import load

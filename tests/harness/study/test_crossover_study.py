@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from harness.study.papers.crossover import _crossing, _crossings, _deviations
+from harness.study.papers.recipes.crossover import _crossing, _crossings, _deviations
 
 # L = E + A C^-a of two recipes: they cross where A_1 C^-a_1 = A_2 C^-a_2.
 FLOOR, FIRST, SECOND = 1.0, (400.0, 0.25), (1.2, 0.02)

@@ -1,0 +1,1 @@
+"""Studies that compare training recipes along a ladder of sizes: where their curves cross."""
