@@ -341,7 +341,7 @@ def _world(id_: str, truth: str, level: float, slope: float, bend: float, words:
         first = runs["block"].str.removesuffix(_LARGER).isin([pair[0] for pair in _PAIRS.values()]).to_numpy()
         return (1.0 + 16.3 * n**-0.35 + 82 * tokens**-0.35) * np.exp(first * (level + slope * x + bend * x**2))
 
-    return LossWorld(id_, truth, loss, lettered("CX", words * 2))
+    return LossWorld(id_, truth, loss, lettered("CX", words * 2), errors=1.5)
 
 
 _WORLDS = (
