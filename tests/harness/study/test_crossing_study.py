@@ -103,7 +103,7 @@ def test_the_committed_forecasts_are_those_of_the_small_runs_and_those_that_were
         assert again[one.key].prediction == pytest.approx(one.prediction, rel=1e-3, abs=1e-5)
     judged = json.loads((FOLDER / "verdict.json").read_text())["tables"]["where the curves cross, FLOPs"]
     places = {(row["pair"], row["by"].removeprefix("forecast, ")): row["FLOPs"] for row in judged}
-    words = {"line": "the line of paired differences", "curves": "two curves with floors"}
+    words = {"line": "the line of paired differences", "curves": "a curve with a floor for each recipe"}
     for one in written:
         if one.response == "flops":
             assert places[one.group, words[one.law]] == pytest.approx(one.prediction, rel=1e-3)

@@ -41,7 +41,7 @@ _RECIPES = {
 }  # fmt: skip
 _LARGER = "_larger"
 # How the crossing is forecast, in words.
-_WAYS = {"line": "the line of paired differences", "curves": "two curves with floors"}
+_WAYS = {"line": "the line of paired differences", "curves": "a curve with a floor for each recipe"}
 # A place is forecast if it is within this factor, a difference if within this share of the loss.
 _PLACE, _DIFFERENCE = 2.0, 0.03
 # How far beyond the fitted compute curves may cross; the bootstrap's draws and the seed of all draws.
