@@ -10,8 +10,8 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Bool, Float
-from scipy.special import fdtrc
+from jaxtyping import Bool, Float, Int
+from scipy.special import fdtrc, stdtrit
 
 from harness.fit.allocation.lines import regress, student_factor
 from harness.fit.allocation.minima import polynomial_minimum, shared_skew
@@ -58,12 +58,14 @@ class Optima(NamedTuple):
         flops: those budgets, FLOPs.
         log_n, log_d: logs of the best N and of the D that it has read, as measured and then in every copy with new
             errors; nan in a copy without a minimum between the sizes.
+        degrees: the degrees of freedom of the errors.
         wider: the factor by which intervals are wider than the scatter of draws says.
     """
 
     flops: Float[np.ndarray, "levels"]
     log_n: Float[np.ndarray, "copies levels"]
     log_d: Float[np.ndarray, "copies levels"]
+    degrees: int
     wider: float
 
     def power_of(self, u: float, v: float) -> Interval95:
@@ -71,7 +73,8 @@ class Optima(NamedTuple):
         logs, log_c = u * self.log_n + v * self.log_d, np.log(self.flops)
         _, slopes = regress(log_c - log_c.mean(), logs, np.ones(len(log_c)))
         copies = slopes[1:][np.isfinite(logs[1:]).sum(axis=1) >= FEWEST_LEVELS]
-        return symmetric(float(slopes[0]), 1.96 * self.wider * float(np.std(copies, ddof=1)))
+        half = float(stdtrit(self.degrees, 0.975)) * self.wider * float(np.std(copies, ddof=1))
+        return symmetric(float(slopes[0]), half)
 
 
 def read_curves(runs: pd.DataFrame, curve: str, flops: Float[np.ndarray, "levels"], first: float) -> Readings:
@@ -103,11 +106,12 @@ def copies_of(readings: Readings, copies: int = COPIES, seed: int = 0) -> Float[
     """The mean log losses, and then copies of them with new errors: a wild bootstrap of whole curves (Wu 1986).
 
     A copy adds to the mean of a size the deviations of its draws, each times a normal number, scaled to the variance of
-    a mean. A size of one draw has no errors of its own.
+    a mean. What runs of a draw have in common has been taken off, which makes deviations of S sizes smaller by the root
+    of 1 - 1/S. A size of one draw has no errors of its own.
     """
-    counts = np.isfinite(readings.logs).any(axis=2).sum(axis=1)
+    counts = _draws(readings)
     off = np.nan_to_num(readings.logs - readings.mean[:, None])
-    own = off / np.sqrt(np.maximum(counts * (counts - 1), 1))[:, None, None]
+    own = off / np.sqrt(np.maximum(counts * (counts - 1), 1) * (1 - 1 / len(counts)))[:, None, None]
     normal = np.random.default_rng(seed).standard_normal((copies, *readings.logs.shape[:2]))
     errors = np.einsum("ksd,sdl->ksl", normal, own)
     return readings.mean + np.concatenate([np.zeros((1, *readings.mean.shape)), errors])
@@ -127,23 +131,23 @@ def find_optima(readings: Readings, noisy: Float[np.ndarray, "copies sizes level
     Args:
         noisy: the log losses and copies of them, as `copies_of` returns them.
     """
-    draws = np.isfinite(readings.logs).any(axis=2).sum(axis=1)
+    draws = _draws(readings)
     levels = np.isfinite(noisy[0]).sum(axis=0) >= FEWEST_SIZES
     if len(draws) <= FEWEST_SIZES or (draws < FEWEST_DRAWS).any() or levels.sum() < FEWEST_LEVELS:
         return {}
     theta, missed = _fitted_law(readings, noisy)
     offsets = _mean(readings.logs - readings.mean[:, None], 2)
-    own = float(np.nansum(offsets**2) / np.sum(draws - 1) * np.mean(1 / draws))
-    ratio = missed / own if own > 0 else 0.0
-    degrees = len(draws) - _OF_SIZES
-    wide = fdtrc(degrees, np.sum(draws - 1), ratio) < MISSED
-    wider = math.sqrt(ratio) * student_factor(degrees) if wide else 1.0
+    degrees = int(np.sum(draws - 1)) - readings.logs.shape[1] + 1
+    own = float(np.nansum(offsets**2) / degrees * np.mean(1 / draws))
+    ratio, of_misfit = missed / own if own > 0 else 0.0, len(draws) - _OF_SIZES
+    wide = fdtrc(of_misfit, degrees, ratio) < MISSED
+    wider = math.sqrt(ratio) * student_factor(of_misfit) if wide else 1.0
     found = {"profiles": _of_profiles(readings, noisy, levels), "law": _of_law(readings, theta, levels)}
     optima = {}
     for method, (log_n, log_d) in found.items():
         kept = np.isfinite(log_n[0]) & (np.isfinite(log_n).mean(axis=0) >= INSIDE)
         if kept.sum() >= FEWEST_LEVELS:
-            optima[method] = Optima(readings.flops[levels][kept], log_n[:, kept], log_d[:, kept], wider)
+            optima[method] = Optima(readings.flops[levels][kept], log_n[:, kept], log_d[:, kept], degrees, wider)
     return optima
 
 
@@ -197,6 +201,11 @@ def _tokens_at(
     sizes = np.log(readings.n)
     of_levels = np.log(readings.tokens[:, levels]).T
     return np.stack([np.interp(own, sizes, log_d) for own, log_d in zip(log_n.T, of_levels, strict=True)], axis=1)
+
+
+def _draws(readings: Readings) -> Int[np.ndarray, "sizes"]:
+    """How many draws each size has."""
+    return np.isfinite(readings.logs).any(axis=2).sum(axis=1)
 
 
 def _mean(values: np.ndarray, axis: int | tuple[int, ...]) -> np.ndarray:
