@@ -15,6 +15,7 @@ from scipy.special import fdtrc, stdtrit
 
 from harness.fit.allocation.lines import regress, student_factor
 from harness.fit.allocation.minima import polynomial_minimum, shared_skew
+from harness.fit.problem.sizes import FLOPS_PER_PARAMETER_TOKEN
 from harness.study.contrasts import Interval95, symmetric
 from harness.study.loss_runs import CURVE_TOKENS
 from harness.study.methods.many_fits import fit_many, starts_of_sums, sums_of_powers
@@ -81,8 +82,8 @@ def read_curves(runs: pd.DataFrame, curve: str, flops: Float[np.ndarray, "levels
     """The losses of runs of one recipe, interpolated in log tokens, at the budgets that their curves pass.
 
     Args:
-        runs: a row a size and draw, with N, D, the FLOPs of a token as `per_token`, `draw`, `curve_tokens` and the
-            curve of losses. The curves of a size end at the same tokens.
+        runs: a row a size and draw, with N, D, `draw`, `curve_tokens` and the curve of losses, and, unless C is 6 N D,
+            the FLOPs of a token as `per_token`. The curves of a size end at the same tokens.
         curve: the column of the losses, nats per token.
         flops: the budgets.
         first: the tokens from which on curves are read, beyond the warm-up and the first plateau.
@@ -91,7 +92,8 @@ def read_curves(runs: pd.DataFrame, curve: str, flops: Float[np.ndarray, "levels
     draws = np.unique(runs["draw"].to_numpy(int))
     logs = np.full((len(n), len(draws), len(flops)), np.nan)
     tokens = np.full((len(n), len(flops)), np.nan)
-    columns = (runs[name] for name in ("N", "draw", "D", "per_token", CURVE_TOKENS, curve))
+    of_token = runs["per_token"] if "per_token" in runs.columns else FLOPS_PER_PARAMETER_TOKEN * runs["N"]
+    columns = (runs["N"], runs["draw"], runs["D"], of_token, runs[CURVE_TOKENS], runs[curve])
     for each, draw, whole, per_token, at, losses in zip(*columns, strict=True):
         row, column = np.searchsorted(n, float(each)), np.searchsorted(draws, draw)
         tokens[row] = flops / float(per_token)
@@ -111,13 +113,13 @@ def copies_of(readings: Readings, copies: int = COPIES, seed: int = 0) -> Float[
     """
     counts = _draws(readings)
     off = np.nan_to_num(readings.logs - readings.mean[:, None])
-    own = off / np.sqrt(np.maximum(counts * (counts - 1), 1) * (1 - 1 / len(counts)))[:, None, None]
+    own = off / np.sqrt(np.maximum(counts * (counts - 1), 1) * (1 - 1 / max(len(counts), 2)))[:, None, None]
     normal = np.random.default_rng(seed).standard_normal((copies, *readings.logs.shape[:2]))
     errors = np.einsum("ksd,sdl->ksl", normal, own)
     return readings.mean + np.concatenate([np.zeros((1, *readings.mean.shape)), errors])
 
 
-def find_optima(readings: Readings, noisy: Float[np.ndarray, "copies sizes levels"]) -> dict[str, Optima]:
+def optima_of_curves(readings: Readings, noisy: Float[np.ndarray, "copies sizes levels"]) -> dict[str, Optima]:
     """The best sizes by `profiles` and by a `law`; without those methods that find too few.
 
     `profiles` are parabolas of log loss in log N near the lowest loss, with a cubic term that all budgets share. The

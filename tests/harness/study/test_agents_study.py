@@ -6,7 +6,7 @@ import pytest
 
 from harness.fit.gap_law.rulings import Ruling
 from harness.study.loss_verdict import within
-from harness.study.methods.curve_exponents import METHODS, copies_of, find_optima, read_curves
+from harness.study.methods.curve_exponents import METHODS, copies_of, optima_of_curves, read_curves
 from harness.study.papers.domains.agents import _deciding, _word
 
 ALPHA, BETA = 0.3, 0.45
@@ -39,7 +39,7 @@ def read(runs: pd.DataFrame):
 
 def optima(runs: pd.DataFrame):
     readings = read(runs)
-    return find_optima(readings, copies_of(readings))
+    return optima_of_curves(readings, copies_of(readings))
 
 
 @pytest.mark.parametrize("power", [1.0, 0.8])

@@ -16,12 +16,11 @@ import pandas as pd
 from jaxtyping import Float
 
 from harness.fit.gap_law.rulings import DecidingNumber, JudgedClaim, Measured, Ruling, together
-from harness.fit.problem.sizes import FLOPS_PER_PARAMETER_TOKEN
 from harness.study.contrasts import NOT_KNOWN, Interval95, difference
 from harness.study.loss_runs import CURVE_LOSS, CURVE_TOKENS, ended_runs
 from harness.study.loss_verdict import LossVerdict, StudyFigure, count_of_words, within
 from harness.study.loss_worlds import NO, OPEN, YES, LossWorld, further_errors, numbered
-from harness.study.methods.curve_exponents import METHODS, Optima, Readings, copies_of, find_optima, read_curves
+from harness.study.methods.curve_exponents import METHODS, Optima, Readings, copies_of, optima_of_curves, read_curves
 from harness.study.paper import Paper
 from harness.study.plots import Series, series_figure
 
@@ -104,16 +103,13 @@ def _judge(runs: pd.DataFrame) -> LossVerdict:
 
 def _arm(ended: pd.DataFrame) -> _Arm:
     curve = _CURVE if _CURVE in ended.columns else CURVE_LOSS
-    counted = {
-        count: ended.assign(N=ended[column], per_token=FLOPS_PER_PARAMETER_TOKEN * ended[column])
-        for count, column in _COUNTS.items()
-    }
+    counted = {count: ended.assign(N=ended[column]) for count, column in _COUNTS.items()}
     counted[_ALL] = ended.assign(N=ended["N_total"], per_token=ended["flops"] / ended["D"])
     readings = {count: read_curves(own, curve, _FLOPS, _FIRST) for count, own in counted.items()}
     optima = {
         (count, method): found
         for count, own in readings.items()
-        for method, found in find_optima(own, copies_of(own)).items()
+        for method, found in optima_of_curves(own, copies_of(own)).items()
     }
     return _Arm(readings["with the head"], optima)
 
@@ -153,12 +149,13 @@ def _claims(arms: Mapping[str, _Arm]) -> tuple[JudgedClaim, ...]:
 
 def _deciding(numbers: Sequence[DecidingNumber]) -> tuple[DecidingNumber, ...]:
     """Of one number by several methods the one with the narrowest interval; all, if intervals do not overlap."""
-    known = [each for each in numbers if each.low is not None and each.high is not None]
+    known = [(each.low, each.high, each) for each in numbers if each.low is not None and each.high is not None]
     if not known:
         return (numbers[0],)
-    if max(each.low for each in known) > min(each.high for each in known):
-        return tuple(known)
-    return (min(known, key=lambda each: each.high - each.low),)
+    if max(low for low, _, _ in known) > min(high for _, high, _ in known):
+        return tuple(each for *_, each in known)
+    *_, narrowest = min(known, key=lambda each: each[1] - each[0])
+    return (narrowest,)
 
 
 def _word(numbers: Sequence[DecidingNumber]) -> Ruling:
@@ -222,7 +219,7 @@ def _world(id_: str, truth: str, powers: Mapping[str, float], *words: tuple[Any,
     """
 
     def loss(runs: pd.DataFrame, tokens: Float[np.ndarray, "rows"]) -> Float[np.ndarray, "rows"]:
-        n, beta = runs["N_nonembedding"].to_numpy(float), 0.7 * runs["block"].map(powers).to_numpy(float)
+        n, beta = runs["N_nonembedding"].to_numpy(float), 0.7 * np.array([powers[block] for block in runs["block"]])
         floor, above, _, n_0, d_0 = np.array([_PILOT[block] for block in runs["block"]]).T
         share = beta * (n / n_0) ** (beta - 0.7) + (0.7 - beta) * (tokens / d_0) ** -beta
         return floor + above * share / 0.7
@@ -235,7 +232,8 @@ def _world(id_: str, truth: str, powers: Mapping[str, float], *words: tuple[Any,
         losses = loss(repeated, tokens.ravel()).reshape(tokens.shape)
         parts = further_errors(errors, (len(runs), 3))
         along = np.array([np.interp(np.log(last), np.log(last[[0, 6, 12]]), own) for own in parts])
-        of_draw = further_errors(errors, (runs["draw"].max() + 1,), 1)[runs["draw"].to_numpy(int)]
+        draws = runs["draw"].to_numpy(int)
+        of_draw = further_errors(errors, (int(draws.max()) + 1,), 1)[draws]
         of_run = np.array([_PILOT[block][2] for block in runs["block"]])[:, None] * (errors[:, None] + along) / 1.4
         logs = np.log(losses) + of_run + _OF_DRAW * of_draw[:, None]
         return {CURVE_TOKENS: [*tokens.astype(np.int64)], _CURVE: [*np.exp(logs)]}
