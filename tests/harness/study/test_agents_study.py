@@ -6,8 +6,11 @@ import pytest
 
 from harness.fit.gap_law.rulings import Ruling
 from harness.study.loss_verdict import within
+from harness.study.loss_worlds import design_runs, draw_runs
 from harness.study.methods.curve_exponents import METHODS, copies_of, optima_of_curves, read_curves
+from harness.study.paper import get_paper
 from harness.study.papers.domains.agents import _deciding, _word
+from sweeps.grid import load
 
 ALPHA, BETA = 0.3, 0.45
 LEVELS = 2.0 ** np.arange(30, 39.1, 0.5)
@@ -128,3 +131,12 @@ def test_the_narrower_interval_decides_unless_methods_contradict_each_other(prof
     numbers = [within("a", 0.0, None, middle, *ends) for middle, ends in zip(middles, (profiles, law), strict=True)]
     deciding = _deciding(numbers)
     assert len(deciding) == count and _word(deciding) is word
+
+
+def test_a_block_without_optima_stands_in_the_table_with_those_that_have_them():
+    agents = get_paper("agents")
+    runs = draw_runs(agents.worlds[0], design_runs([load("agents")]), np.random.default_rng(0))
+    few = runs.loc[(runs["block"] == "bytes") | ((runs["block"] == "imitation") & (runs["width"] < 16))]
+    rows = agents.judge(few.reset_index(drop=True)).tables["powers of C in N* and D*"]
+    assert len({tuple(row) for row in rows}) == 1
+    assert {row["recipe"] for row in rows if row["a"] is None} == {"imitation"}

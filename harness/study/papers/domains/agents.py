@@ -171,7 +171,7 @@ def _line(arm: _Arm, name: str, count: str, method: str) -> dict[str, Any]:
     for title, combine in {"a": (1, 0), "b": (0, 1)}.items():
         found = arm.power(count, method, *combine)
         row |= {title: found.estimate, f"low {title}": found.low, f"high {title}": found.high}
-    return row | {"budgets": len(optima.flops), "intervals wider by": optima.wider} if optima else row
+    return row | {"budgets": len(optima.flops) if optima else 0, "intervals wider by": optima.wider if optima else None}
 
 
 def _optima_rows(arm: _Arm) -> list[dict[str, Any]]:
