@@ -13,7 +13,7 @@ from harness.fit.laws.registry import get_law
 from harness.study.loss_runs import ended_runs
 from harness.study.loss_worlds import design_runs, draw_runs
 from harness.study.methods.routed_fits import bilinear_gain, fit_routed, left_out_squares, size_at
-from harness.study.papers import routed as study
+from harness.study.papers.architectures import routed as study
 from models.config import make_config
 from models.count import count
 from sweeps.grid import load

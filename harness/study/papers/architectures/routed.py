@@ -44,7 +44,7 @@ EXPERTS_PER_E = {"top2": 2, "expert_choice": 2, "fine_grained_shared": 4}
 # A claim holds if it does for so many of the paper's routers; copies of the losses with new errors.
 ENOUGH, COPIES = 2, 200
 # The number of experts at which all routers are trained.
-SHOWN = 16
+_SHOWN = 16
 # The gain in AICc that counts, the error in nats of losses at a left-out E, and of the log of an effective count.
 GAIN, CLOSE, SAME_COUNT = 10.0, 0.02, math.log(1.25)
 # The fewest sizes and cells that the law is fitted to.
@@ -148,7 +148,7 @@ def _judge(runs: pd.DataFrame) -> LossVerdict:
             functools.partial(_effective_figure, routers),
         )
         drawings["sizes"] = StudyFigure(
-            f"The change of the loss by {SHOWN} experts, against the dense model, by size; with 95 % intervals. Below"
+            f"The change of the loss by {_SHOWN} experts, against the dense model, by size; with 95 % intervals. Below"
             " zero the mixture is better.",
             functools.partial(_sizes_figure, routers),
         )
@@ -333,12 +333,12 @@ def _effective_figure(routers: Mapping[str, _Router]) -> "Figure":
 def _sizes_figure(routers: Mapping[str, _Router]) -> "Figure":
     series = {}
     for place, (name, each) in enumerate(routers.items()):
-        rows = np.flatnonzero(each.experts == SHOWN)
+        rows = np.flatnonzero(each.experts == _SHOWN)
         told = np.array([_percentiles(100 * np.expm1(each.effect[:, row])) for row in rows]).reshape(-1, 3).T
         # Moved aside by 4 % in N, so that intervals do not hide each other.
         series[ROUTERS[name]] = Series(each.n[rows] * 1.04 ** (place - 3), told[0], told[1], told[2])
     ticks = {float(n): f"{n:,.0f}" for each in routers.values() for n in each.n}
-    return series_figure(series, "N of the base model", f"change of the loss by {SHOWN} experts, %", log_x=True,
+    return series_figure(series, "N of the base model", f"change of the loss by {_SHOWN} experts, %", log_x=True,
                          levels={"dense": 0.0}, ticks=ticks)  # fmt: skip
 
 
