@@ -59,6 +59,7 @@ study          <- files fit fit.gap_law fit.laws fit.quantities fit.results fore
 study.methods  <- fit fit.allocation fit.certainty fit.laws fit.problem study train sweeps
 study.papers   <- fit fit.allocation fit.gap_law fit.laws fit.problem fit.quantities fit.results study study.methods
                   models sweeps
+study.papers.architectures <- fit.allocation fit.gap_law fit.laws fit.problem study study.methods
 study.papers.domains <- data fit.gap_law study study.methods sweeps
 study.papers.recipes <- fit.gap_law fit.laws fit.problem fit.shared forecasts study sweeps
 tuning         <- files fit.allocation fit.problem fit.results launch record models sweeps train

@@ -1,0 +1,1 @@
+"""Studies of architectures: shapes of models, and mixtures of experts."""
