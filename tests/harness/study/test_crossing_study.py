@@ -31,10 +31,10 @@ def small():
 
 def half_width(x, y, at):
     """The half of the 95 % interval of a line, by scipy's least squares."""
-    found = linregress(x, y)
-    left = y - found.intercept - found.slope * x
+    slope, intercept, *_ = linregress(x, y)
+    left = y - intercept - slope * x
     variance = np.sum(left**2) / (len(x) - 2) * (1 / len(x) + (at - x.mean()) ** 2 / np.sum((x - x.mean()) ** 2))
-    return found.intercept + found.slope * at, t.ppf(0.975, len(x) - 2) * math.sqrt(variance)
+    return intercept + slope * at, t.ppf(0.975, len(x) - 2) * math.sqrt(variance)
 
 
 def test_a_line_is_that_of_scipy_and_its_zero_is_where_its_interval_holds_zero():

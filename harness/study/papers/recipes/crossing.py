@@ -128,7 +128,7 @@ def _curves(pairs: pd.DataFrame, name: str) -> Crossover | None:
 def _forecasts(small: pd.DataFrame, name: str, at: Sequence[float]) -> dict[str, _Forecast]:
     """What each way foretells from the pairs of small runs, at logs of compute."""
     found = dict.fromkeys(_WAYS, _Forecast(NOT_KNOWN, (NOT_KNOWN,) * len(at)))
-    if small["N"].nunique() < 3:
+    if len(small["N"].unique()) < 3:
         return found
     found["line"] = _Forecast(*line_forecast(np.log(small["C"].to_numpy(float)), small["effect"].to_numpy(float), at))
     if (curves := _curves(small, name)) is not None:
@@ -228,10 +228,11 @@ def _judge(runs: pd.DataFrame) -> LossVerdict:
             )
         ],
         "log loss of the first recipe less that of the second": [
-            {"pair": name, "N": round(float(n)), "FLOPs": float(own["C"].mean()), "pairs": len(own),
-             "measured": mean, "low": low, "high": high} | _told(each, float(n))
+            {"pair": name, "N": round(size), "FLOPs": float(own["C"].to_numpy(float).mean()), "pairs": len(own),
+             "measured": mean, "low": low, "high": high} | _told(each, size)
             for name, each in found.items()
-            for n, own in each.pairs.groupby("N")
+            for size in sorted(map(float, each.pairs["N"].unique()))
+            for own in (each.pairs.loc[each.pairs["N"] == size],)
             for mean, low, high in (mean_interval(own["effect"]),)
         ],
     }  # fmt: skip
@@ -321,7 +322,7 @@ def _figure(pair: _Pair) -> "Figure":
         found = [(own["C"].mean(), *mean_interval(own["effect"])) for _, own in rows.groupby("N")]
         return Series(*np.array(found, float).T)
 
-    larger = pair.pairs["larger"]
+    larger = pair.pairs["larger"].to_numpy(bool)
     series = {"small runs": told(pair.pairs.loc[~larger])}
     if larger.any():
         at = pair.pairs.loc[larger].groupby("N")["C"].mean().to_numpy(float)
