@@ -4,8 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from harness.study.papers.pass_until import (
-    LEVELS,
+from harness.study.papers.domains.pass_until import (
+    DIGITS,
     _all_wrong,
     _bends,
     _Cells,
@@ -31,7 +31,7 @@ def exact(rates: np.ndarray, losses: np.ndarray | None = None) -> _Cells:
 
 def runs(rates: np.ndarray, **columns) -> pd.DataFrame:
     """One run for each row of sizes and their rates."""
-    of_level = {f"pass_rate_{level}": rates[:, place] for place, level in enumerate(LEVELS)}
+    of_level = {f"pass_rate_{level}": rates[:, place] for place, level in enumerate(DIGITS)}
     n = np.resize(SIZES, len(rates))
     return pd.DataFrame({"N_nonembedding": n, "L": 0.5 + 3.0 * n**-0.2} | of_level | columns)
 
@@ -60,16 +60,16 @@ def test_a_bend_is_the_change_of_alpha_in_a_decade(bend):
     decades = np.log10(SIZES / 1e3)
     # alpha = 0.2 + bend x decades is -dy / d ln N.
     y = 2.0 - np.log(10) * (0.2 * decades + bend * decades**2 / 2)
-    rates = np.exp(-np.exp(y))[:, None].repeat(len(LEVELS), 1)
+    rates = np.exp(-np.exp(y))[:, None].repeat(len(DIGITS), 1)
     assert _bends(exact(rates))[0] == pytest.approx(bend, abs=1e-9)
 
 
 def test_a_size_has_the_mean_rate_of_its_draws_and_copies_have_the_spread_of_means():
     rng = np.random.default_rng(0)
-    rates = rng.uniform(0.1, 0.6, (6 * len(SIZES), len(LEVELS)))
+    rates = rng.uniform(0.1, 0.6, (6 * len(SIZES), len(DIGITS)))
     cells = _cells(runs(rates))
     assert cells is not None and cells.draws == 6
-    by_size = rates.reshape(6, len(SIZES), len(LEVELS))
+    by_size = rates.reshape(6, len(SIZES), len(DIGITS))
     assert cells.rates[0] == pytest.approx(by_size.mean(0))
     # The variance of means of draws taken with replacement is the mean square deviation over their number.
     assert cells.rates[1:].std(0) == pytest.approx(by_size.std(0) / np.sqrt(6), rel=0.15)
@@ -80,17 +80,17 @@ def test_intervals_of_the_foretold_rate_hold_the_truth():
     held, trials = 0, 40
     for seed in range(trials):
         rng = np.random.default_rng(seed)
-        scatter = np.exp(0.4 * rng.standard_normal((6, len(SIZES), len(LEVELS))) - 0.08)
-        cells = _cells(runs((law(SIZES) * scatter).reshape(-1, len(LEVELS))))
+        scatter = np.exp(0.4 * rng.standard_normal((6, len(SIZES), len(DIGITS))) - 0.08)
+        cells = _cells(runs((law(SIZES) * scatter).reshape(-1, len(DIGITS))))
         assert cells is not None
         errors = _foretell(cells).line[:, -1] - np.log(cells.rates[:, -1])
-        held += sum(_spread(errors[:, place], cells.draws).holds(0.0) for place in range(len(LEVELS)))
+        held += sum(_spread(errors[:, place], cells.draws).holds(0.0) for place in range(len(DIGITS)))
     # Of 80 intervals that hold the truth with probability 0.95, fewer than 70 do so once in 1,000 such tests.
     assert held >= 70
 
 
 def test_growth_of_rare_rates_is_from_the_smallest_to_the_largest_size_below_a_hundredth():
-    rates = np.full((len(SIZES), len(LEVELS)), 0.5)
+    rates = np.full((len(SIZES), len(DIGITS)), 0.5)
     rates[:3, -1] = 0.001, 0.002, 0.008
     assert _growth_of_rare(exact(rates)).estimate == pytest.approx(np.log(8))
     rates[1:, -1] = 0.1

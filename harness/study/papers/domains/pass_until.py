@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 # The tasks: questions whose numbers have up to so many digits.
-LEVELS = (2, 3)
+DIGITS = (2, 3)
 # The line is fitted to models with at most the largest one's size over this, of so many sizes and draws at least.
 AHEAD, FEWEST_SIZES, FEWEST_DRAWS = 10.0, 4, 2
 # How near the log of a rate is to be foretold: to a factor of two. Rates that 100 samples do not tell from zero; the
@@ -40,7 +40,7 @@ NEAR, RARE, ALL_WRONG, STRAIGHT = math.log(2), 0.01, 0.8, 0.25
 # of samples here tells a rate beyond them from 0 or 1.
 COPIES, SEED, LEAST, MOST = 400, 0, 1e-6, 1 - 1e-4
 # The standard deviation of log rates over draws in the simulated worlds, for each task, which is that of the pilot.
-SCATTER = (0.5, 0.8)
+DRAW_SCATTER = (0.5, 0.8)
 
 
 class _Cells(NamedTuple):
@@ -80,7 +80,7 @@ class _Foretold(NamedTuple):
 def _judge(runs: pd.DataFrame) -> LossVerdict:
     """Judge the runs of the study, all of them or those that have ended. Raises InputError if none has."""
     ended = ended_runs(runs)
-    known = [f"pass_rate_{level}" for level in LEVELS]
+    known = [f"pass_rate_{level}" for level in DIGITS]
     ended = ended.dropna(subset=known) if set(known) <= set(ended.columns) else ended.iloc[:0]
     notes = [f"{len(ended)} finished runs with pass rates; N is without the embedding."]
     cells = _cells(ended)
@@ -98,7 +98,7 @@ def _judge(runs: pd.DataFrame) -> LossVerdict:
             {"digits": level, "alpha": each.estimate, "low": each.low, "high": each.high,
              "ln c": float(cells.curve[0, cells.fitted, place].mean()
                            + foretold.alpha[0, place] * np.log(cells.n[cells.fitted]).mean())}
-            for place, level in enumerate(LEVELS)
+            for place, level in enumerate(DIGITS)
             for each in (_spread(foretold.alpha[:, place], cells.draws),)
         ],
     }  # fmt: skip
@@ -116,7 +116,7 @@ def _cells(ended: pd.DataFrame) -> _Cells | None:
     """The sizes with their means, and those of draws taken with replacement within each size; None without runs."""
     if ended.empty:
         return None
-    columns = [f"pass_rate_{level}" for level in LEVELS] + ["L"]
+    columns = [f"pass_rate_{level}" for level in DIGITS] + ["L"]
     rng = np.random.default_rng(SEED)
     n, means, fewest = [], [], np.inf
     for size, own in ended.groupby("N_nonembedding"):
@@ -165,7 +165,7 @@ def _foretell(cells: _Cells) -> _Foretold:
 
 
 def _claims(cells: _Cells | None, foretold: _Foretold | None, ended: pd.DataFrame) -> tuple[JudgedClaim, ...]:
-    nothing = dict.fromkeys(LEVELS, NOT_KNOWN)
+    nothing = dict.fromkeys(DIGITS, NOT_KNOWN)
     near, bend = nothing, nothing
     grows, better, wrong = NOT_KNOWN, NOT_KNOWN, NOT_KNOWN
     if cells is not None and foretold is not None:
@@ -180,13 +180,13 @@ def _claims(cells: _Cells | None, foretold: _Foretold | None, ended: pd.DataFram
     rows = f"{len(ended)} runs" if cells is None else f"{len(ended)} runs of {len(cells.n)} sizes"
     judged: tuple[tuple[str, tuple[DecidingNumber, ...]], ...] = (
         *((f"the log of the pass rate is foretold for ten times the parameters, on {level} digits",
-           (within("log of foretold over measured rate", -NEAR, NEAR, *near[level]),)) for level in LEVELS),
+           (within("log of foretold over measured rate", -NEAR, NEAR, *near[level]),)) for level in DIGITS),
         ("sampling until a pass sees rates below 1 % grow where the most probable answers are wrong",
-         (within(f"growth of the log of rates below 1 %, {LEVELS[-1]} digits", 0.0, None, *grows),
+         (within(f"growth of the log of rates below 1 %, {DIGITS[-1]} digits", 0.0, None, *grows),
           within("share of models with such rates without any right answer", ALL_WRONG, None, *wrong))),
         ("ln(-ln PU) is a straight line in ln N",
          tuple(within(f"change of alpha in a decade of N, {level} digits", -STRAIGHT, STRAIGHT, *bend[level])
-               for level in LEVELS)),
+               for level in DIGITS)),
         ("two steps over the loss foretell larger models better than the line",
          (within("log of the error of two steps over that of the line", None, 0.0, *better),)),
     )  # fmt: skip
@@ -197,7 +197,7 @@ def _claims(cells: _Cells | None, foretold: _Foretold | None, ended: pd.DataFram
 
 
 def _by_level(values: Float[np.ndarray, "copies levels"], cells: _Cells) -> dict[int, Interval95]:
-    return {level: _spread(values[:, place], cells.draws) for place, level in enumerate(LEVELS)}
+    return {level: _spread(values[:, place], cells.draws) for place, level in enumerate(DIGITS)}
 
 
 def _bends(cells: _Cells) -> Float[np.ndarray, "copies levels"]:
@@ -225,7 +225,7 @@ def _all_wrong(ended: pd.DataFrame) -> Interval95:
 
     The interval is Clopper and Pearson's.
     """
-    rates, right = (ended[f"{what}_{LEVELS[-1]}"].to_numpy(float) for what in ("pass_rate", "accuracy"))
+    rates, right = (ended[f"{what}_{DIGITS[-1]}"].to_numpy(float) for what in ("pass_rate", "accuracy"))
     rare = rates < RARE
     if not rare.any():
         return NOT_KNOWN
@@ -236,7 +236,7 @@ def _all_wrong(ended: pd.DataFrame) -> Interval95:
 
 def _rows(cells: _Cells, foretold: _Foretold, ended: pd.DataFrame) -> list[dict[str, Any]]:
     rows = []
-    for place, level in enumerate(LEVELS):
+    for place, level in enumerate(DIGITS):
         for number, size in enumerate(cells.n):
             own = ended.loc[ended["N_nonembedding"] == size]
             each = own[f"pass_rate_{level}"].to_numpy(float)
@@ -254,7 +254,7 @@ def _rows(cells: _Cells, foretold: _Foretold, ended: pd.DataFrame) -> list[dict[
 
 def _figure(cells: _Cells, foretold: _Foretold) -> "Figure":
     series = {}
-    for place, level in enumerate(LEVELS):
+    for place, level in enumerate(DIGITS):
         low, high = np.percentile(-cells.curve[1:, :, place], [2.5, 97.5], axis=0)
         series[f"{level} digits"] = Series(cells.n, -cells.curve[0, :, place], low, high, line="")
         line = -np.log(-foretold.line[0, :, place])
@@ -278,10 +278,10 @@ def _world(
     """
 
     def measured(runs: pd.DataFrame, errors: Float[np.ndarray, "rows"]) -> dict[str, Float[np.ndarray, "rows"]]:
-        normal = further_errors(errors, (len(LEVELS), len(runs)))
+        normal = further_errors(errors, (len(DIGITS), len(runs)))
         columns = {}
         curves = curve(runs["N_nonembedding"].to_numpy(float))
-        for level, y, each, scatter in zip(LEVELS, curves, normal, SCATTER, strict=True):
+        for level, y, each, scatter in zip(DIGITS, curves, normal, DRAW_SCATTER, strict=True):
             rate = np.exp(-np.exp(y))
             # Draws of a size scatter by a factor about their mean, those of rates near 1 by less.
             spread = scatter * (1 - rate)
