@@ -259,7 +259,7 @@ def _figure(cells: _Cells, foretold: _Foretold) -> "Figure":
         series[f"{level} digits"] = Series(cells.n, -cells.curve[0, :, place], low, high, line="")
         line = -np.log(-foretold.line[0, :, place])
         series[f"{level} digits, line of small sizes"] = Series(cells.n, line, mark="")
-    levels = {f"PU = {rate:g}": -math.log(-math.log(rate)) for rate in (0.001, 0.01, 0.1, 0.5, 0.9)}
+    levels = {f"PU = {rate:g}": -math.log(-math.log(rate)) for rate in (0.001, 0.01, 0.1, 0.5)}
     return series_figure(series, "parameters without the embedding", "-ln(-ln PU)", log_x=True, levels=levels)
 
 
