@@ -34,15 +34,14 @@ def folder(ladder, tmp_path_factory):
         for step, loss in points:
             started.log({"val/loss": loss, "train/loss": loss - step}, step=step)
         started.summary["note"] = "as given"
-        if code:
-            # On a busy machine the client's own summary of a resumed run once stayed at the value before the last.
-            started.summary["val/loss"] = points[-1][1]
         started.finish(exit_code=code)
 
     for run in ladder[:-1]:
         session(run, run.curve)
     session(ladder[-1], ladder[-1].curve[:1])
     session(ladder[-1], ladder[-1].curve[1:], code=1)
+    # The client's own process writes on after the end of a run: one in four files lacked its last step.
+    wandb.teardown()
     return folder / "wandb"
 
 
