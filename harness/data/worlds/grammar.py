@@ -175,17 +175,15 @@ def _entropy(options: GrammarOptions) -> float:
     return (beginnings * at_beginning + others * elsewhere) / (beginnings + others)
 
 
-def window_entropy(options: GrammarOptions, context: int) -> float:
-    """Nats per target of windows of the stream that are cut anywhere: the lowest loss of a model that sees no more.
+def _window_entropy(options: GrammarOptions, context: int) -> float | None:
+    """Nats per target of windows; None with phrases in phrases, where all that is seen says which brackets are open.
 
-    A window has `context` targets and the token before the first one. With k tokens seen a model knows all that matters
-    if they reach back to the end of a document, or are as many as the grammar's order, and else the last k symbols. So
-    only the first `order` - 1 targets have a higher entropy than the stream.
-
-    Raises ValueError for phrases inside phrases, where everything seen says something of which brackets are open.
+    With k tokens seen a model knows all that matters if they reach back to the end of a document, or are as many as the
+    grammar's order, and else the last k symbols. So only the first `order` - 1 targets have a higher entropy than the
+    stream.
     """
     if options.nesting:
-        raise ValueError(f"nesting of {options.nesting}: the entropy of windows is known only without nesting")
+        return None
     grammar, v, order, kinds = make_grammar(options), options.symbols, options.order, 1 + 2 * options.brackets
     parts = [(kinds if length < order else 1) * v**length for length in range(order + 1)]
     lengths = np.repeat(np.arange(order + 1), parts)
@@ -271,6 +269,7 @@ GRAMMAR = World(
     vocab=lambda options: options.symbols + 2 * options.brackets + 1,
     documents=_documents,
     entropy=_entropy,
+    window_entropy=_window_entropy,
     ranges=lambda options: {
         "symbols": range(options.symbols),
         "opening": range(options.symbols, options.symbols + options.brackets),

@@ -16,7 +16,6 @@ from jaxtyping import Float
 from scipy.special import chdtri
 
 from harness.data.world import parse_world
-from harness.data.worlds.grammar import window_entropy
 from harness.fit.gap_law.rulings import JudgedClaim, Ruling, together
 from harness.study.contrasts import NOT_KNOWN, Interval95
 from harness.study.loss_runs import cell_losses, ended_runs
@@ -92,7 +91,8 @@ def _judge(runs: pd.DataFrame) -> LossVerdict:
 @functools.cache
 def _entropy() -> float:
     """Of the grammar, nats per target of a window."""
-    return window_entropy(parse_world(_GRAMMAR)[1], _CONTEXT)
+    world, options = parse_world(_GRAMMAR)
+    return world.window_entropy(options, _CONTEXT) or np.nan
 
 
 def _fit(cells: pd.DataFrame) -> _Fit:
