@@ -123,10 +123,10 @@ def _fit(cells: pd.DataFrame) -> _Fit:
 
 def _noise(cells: pd.DataFrame) -> Float[np.ndarray, "cells"]:
     """The standard error of each cell's mean log loss, from runs of one length together; 0 where no cell has two."""
-    degrees = cells["runs"].to_numpy(float) - 1
-    squares = (degrees * cells["log_variance"].fillna(0.0)).groupby(cells["D"]).transform("sum")
-    known = pd.Series(degrees, cells.index).groupby(cells["D"]).transform("sum")
-    return np.sqrt(squares / np.fmax(known, 1.0) / cells["runs"]).to_numpy(float)
+    runs, lengths = cells["runs"].to_numpy(float), np.unique(cells["D"], return_inverse=True)[1]
+    squares = np.bincount(lengths, (runs - 1) * cells["log_variance"].fillna(0.0).to_numpy(float))
+    degrees = np.fmax(np.bincount(lengths, runs - 1), 1.0)
+    return np.sqrt((squares / degrees)[lengths] / runs)
 
 
 def _without_floor(model: LogModel) -> LogModel:
@@ -279,7 +279,7 @@ def _world(id_: str, truth: str, laws: Mapping[str, _Law], words: str, steps: bo
 
     def loss(runs: pd.DataFrame, tokens: Float[np.ndarray, "rows"]) -> Float[np.ndarray, "rows"]:
         n = runs["N_nonembedding"].to_numpy(float)
-        e, a, alpha, b, beta = np.array([(_TRUE | laws)[name] for name in runs["block"]]).T
+        e, a, alpha, b, beta = np.array([{**_TRUE, **laws}[name] for name in runs["block"]]).T
         law = e + a * (n / 1e4) ** -alpha + b * (tokens / 8e5) ** -beta
         learned = 0.6 + 0.8 / (1 + (n * tokens / 3e9) ** 2)
         return np.where(steps & (runs["block"] == "arithmetic"), learned, law)
