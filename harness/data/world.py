@@ -68,6 +68,8 @@ class World:
         extra: the extra of isogap that brings them.
         entropy: options -> nats per token of the stream of documents and their ends, where it is known exactly: the
             lowest loss of any model that sees the whole stream.
+        window_entropy: (options, context) -> the same for a model that sees only windows of that many targets and the
+            token before them, cut anywhere, where it is known exactly.
         ranges: options -> named ranges of ids, such as those of observations and those of actions.
         questions: (options, seed) -> endless questions, for worlds that have answers to check.
     """
@@ -81,6 +83,7 @@ class World:
     packages: Callable[[Any], tuple[str, ...]] = lambda options: ()
     extra: str = ""
     entropy: Callable[[Any], float | None] = lambda options: None
+    window_entropy: Callable[[Any, int], float | None] = lambda options, context: None
     ranges: Callable[[Any], Mapping[str, range]] = lambda options: {}
     questions: Callable[[Any, int], Iterator[Question]] | None = None
 

@@ -175,6 +175,36 @@ def _entropy(options: GrammarOptions) -> float:
     return (beginnings * at_beginning + others * elsewhere) / (beginnings + others)
 
 
+def _window_entropy(options: GrammarOptions, context: int) -> float | None:
+    """Nats per target of windows; None with phrases in phrases, where all that is seen says which brackets are open.
+
+    With k tokens seen a model knows all that matters if they reach back to the end of a document, or are as many as the
+    grammar's order, and else the last k symbols. So only the first `order` - 1 targets have a higher entropy than the
+    stream.
+    """
+    if options.nesting:
+        return None
+    grammar, v, order, kinds = make_grammar(options), options.symbols, options.order, 1 + 2 * options.brackets
+    parts = [(kinds if length < order else 1) * v**length for length in range(order + 1)]
+    lengths = np.repeat(np.arange(order + 1), parts)
+    last = np.concatenate([np.arange(count) % v**length for length, count in enumerate(parts)])
+    p = grammar.probabilities[:, [*range(v), -1]]
+    # How often the stream is in each context: after the end of a document it is in context 0.
+    moves = np.zeros((len(p), len(p)))
+    np.add.at(moves, (np.arange(len(p))[:, None], grammar.following[:, :v]), p[:, :-1])
+    moves[:, 0] += p[:, -1]
+    balance = np.vstack([(moves.T - np.eye(len(p)))[1:], np.ones(len(p))])
+    often = np.linalg.solve(balance, np.eye(len(p))[-1])
+    total = max(context - order + 1, 0) * -float(often @ np.sum(xlogy(p, p), axis=1))
+    for seen in range(1, min(order, context + 1)):
+        # Contexts that began in the window are known, each a group of its own.
+        groups = np.where(lengths < seen, -1 - np.arange(len(p)), last % v**seen)
+        members = (groups == np.unique(groups)[:, None]) * often
+        mixed, whole = members @ p, members.sum(axis=1)
+        total += float(np.sum(xlogy(whole, whole)) - np.sum(xlogy(mixed, mixed)))
+    return total / context
+
+
 def log_probability(options: GrammarOptions, ids: Int64[np.ndarray, "tokens"]) -> float:
     """Log probability of a document, its end included, in nats; of ids that no document has it is -inf."""
     grammar, v, types = make_grammar(options), options.symbols, options.brackets
@@ -239,6 +269,7 @@ GRAMMAR = World(
     vocab=lambda options: options.symbols + 2 * options.brackets + 1,
     documents=_documents,
     entropy=_entropy,
+    window_entropy=_window_entropy,
     ranges=lambda options: {
         "symbols": range(options.symbols),
         "opening": range(options.symbols, options.symbols + options.brackets),

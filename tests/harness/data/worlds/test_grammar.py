@@ -1,5 +1,6 @@
 """The grammar's entropy, by enumeration of all its sentences and by what sentences are surprised by."""
 
+import itertools
 import math
 from collections import Counter
 from collections.abc import Iterator
@@ -134,3 +135,37 @@ def test_options_say_how_long_documents_are_and_what_the_entropy_is():
         assert world.entropy(options) == world.entropy(parse_world(f"grammar:{text},seed=3")[1])
         other = parse_world(f"grammar:{text},seed=3")[1]
         assert (make_grammar(options).bounds != make_grammar(other).bounds).any()
+
+
+@pytest.mark.parametrize(("order", "context"), [(1, 3), (2, 1), (2, 4), (3, 2), (3, 5)])
+def test_the_entropy_of_windows_is_that_of_all_strings_that_they_can_hold(order, context):
+    world, options = parse_world(f"grammar:symbols=2,order={order},length=4,nesting=0,brackets=1,zipf=2")
+    grammar = make_grammar(options)
+    p, count = grammar.probabilities, len(grammar.bounds)
+    # For each token, the probability [context, next context] to write it and to go on there.
+    moves = np.zeros((3, count, count))
+    for state in range(count):
+        for token in range(2):
+            moves[token, state, grammar.following[state, token]] = p[state, token]
+        moves[2, state, 0] = p[state, -1]
+    often = np.full(count, 1 / count)
+    for _ in range(5000):
+        often = often @ moves.sum(axis=0)
+
+    def entropy(length: int) -> float:
+        beliefs = [np.linalg.multi_dot([often, *moves[list(string)], np.ones(count)])
+                   for string in itertools.product(range(3), repeat=length)]  # fmt: skip
+        return -float(np.sum(xlogy(beliefs, beliefs)))
+
+    found = world.window_entropy(options, context)
+    assert found == pytest.approx((entropy(context + 1) - entropy(1)) / context, abs=1e-7)
+
+
+def test_long_windows_have_the_entropy_of_the_stream_and_short_ones_more():
+    world, options = parse_world("grammar:symbols=12,nesting=0")
+    stream = world.entropy(options)
+    assert stream is not None
+    short, longer, longest = (world.window_entropy(options, context) or 0.0 for context in (8, 64, 100_000))
+    assert stream < longest < longer < short and longest == pytest.approx(stream, rel=1e-4)
+    world, nested = parse_world("grammar")
+    assert world.window_entropy(nested, 64) is None
