@@ -128,6 +128,11 @@ class TrainingObjective:
         return self.kind == "masked" or self.counted is not None
 
     @property
+    def decodes(self) -> bool:
+        """Whether a model can write token by token: it predicts the next one, without masks and patches."""
+        return self.kind == "next" and self.patch == 1
+
+    @property
     def has_blank(self) -> bool:
         """Whether there is an id, the vocabulary's size, for a token that is not shown."""
         return self.kind == "masked" or self.patch > 1
