@@ -116,7 +116,7 @@ def _counted(config: RunConfig, stores: tuple[TokenStore, ...]) -> tuple[float, 
     context, in_windows, of_tokens = config.model.context, 0.0, 0.0
     for store, (share, _) in zip(stores, config.data.parts, strict=True):
         windows = min(_LOOKED_AT, (len(store.heldout) - 1) // context)
-        if not config.model.aim.weighs or windows < 1:
+        if config.model.objective is None or windows < 1:
             return 1.0, 1.0
         counts = counted(config.model, cut_windows(store.heldout, context, np.arange(windows)))
         in_windows += share * max(float(counts.any(axis=1).mean()), 1 / windows)
