@@ -12,7 +12,7 @@ from models.objective import counted
 from sweeps.grid import load
 
 MEASURED = ("series in distribution", "real series", "chaotic systems")
-SIZES, TOKENS = (3e3, 1e4, 5e4), (2**18, 2**20, 2**22)
+SIZES, TOKENS = (3e3, 1e4, 5e4), (2**19, 2**20, 2**22)
 EXPONENTS = "exponents of the loss, means over draws"
 
 
@@ -64,7 +64,7 @@ def test_ratios_are_those_of_means_over_draws(verdict):
     evidence = {number.name: number for claim in verdict.claims for number in claim.evidence}
     real = evidence["exponent of N of the decoder on real series, over that in distribution"]
     assert real.estimate == pytest.approx(0.16 / 0.33) and (real.least, real.most) == (0.5, 1.5)
-    inside = evidence["exponent of N of the encoder on series in distribution, over the decoder's"]
+    inside = evidence["exponent of N of the encoder in distribution, over the decoder's"]
     one, two = (np.array(DRAWS[arm, MEASURED[0]]) for arm in ("encoder", "decoder"))
     assert inside.estimate == pytest.approx(0.45 / 0.33)
     assert ttest_1samp(one - inside.low * two, 0.0).pvalue == pytest.approx(0.05)
@@ -77,13 +77,13 @@ def test_ratios_are_those_of_means_over_draws(verdict):
     assert (clearer.low, clearer.high) == pytest.approx((interval.low, interval.high))
 
 
-def test_levels_are_compared_at_equal_tokens_and_at_four_times_as_many(verdict):
+def test_levels_are_compared_at_equal_tokens_and_at_eight_times_as_many(verdict):
     equal, targets = list(verdict.tables.values())[1:3]
     row = next(row for row in equal if (row["N"], row["D"], row["loss on"]) == (10_000, TOKENS[-1], MEASURED[0]))
     assert row["mean"] == pytest.approx(-0.04 * np.log(1e4) - 0.02 * np.log(TOKENS[-1]))
-    assert {row["D of the encoder"] for row in targets} == {2**20, 2**22}
+    assert {row["D of the encoder"] for row in targets} == {2**22}
     row = next(row for row in targets if (row["D of the encoder"], row["loss on"]) == (2**22, MEASURED[0]))
-    assert row["mean"] == pytest.approx(-0.04 * np.log(5e4) - 0.07 * np.log(2**22) + 0.05 * np.log(2**20))
+    assert row["mean"] == pytest.approx(-0.04 * np.log(5e4) - 0.07 * np.log(2**22) + 0.05 * np.log(2**19))
 
 
 def test_a_draw_that_lacks_a_run_has_no_exponent():
