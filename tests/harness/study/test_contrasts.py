@@ -42,9 +42,8 @@ def test_a_ratio_of_means_has_the_ends_at_which_a_t_test_begins_to_doubt():
     one = 1.4 * two + 0.5 * rng.standard_normal(6)
     ratio, low, high = ratio_of_means(one, two)
     assert ratio == pytest.approx(one.mean() / two.mean()) and low is not None and high is not None
-    for end in (low, high):
-        assert stats.ttest_1samp(one - end * two, 0.0).pvalue == pytest.approx(0.05)
-    assert stats.ttest_1samp(one - ratio * two, 0.0).pvalue == pytest.approx(1.0)
+    for end, doubt in ((low, 0.05), (high, 0.05), (one.mean() / two.mean(), 1.0)):
+        assert stats.ttest_1samp(one - end * two, 0.0)[1] == pytest.approx(doubt)
     # A second mean that may be zero sets no limit, and neither does one unit.
     assert ratio_of_means(one, two - two.mean() + 0.01)[1:] == (None, None)
     assert ratio_of_means([3.0], [2.0]) == (1.5, None, None) and ratio_of_means([], []) == NOT_KNOWN

@@ -127,6 +127,11 @@ def _ratio(first: pd.Series, second: pd.Series) -> Interval95:
     return ratio_of_means(both[0], both[1])
 
 
+def _mean(exponents: Exponents, arm: str, axis: str, losses: Sequence[str]) -> pd.Series:
+    """The mean over what is measured, for each draw."""
+    return pd.DataFrame([exponents[arm, axis, loss] for loss in losses]).mean()
+
+
 def _claims(exponents: Exponents) -> tuple[JudgedClaim, ...]:
     def alphas(axis: str, losses: Sequence[str]) -> list[Within]:
         return [
@@ -144,7 +149,7 @@ def _claims(exponents: Exponents) -> tuple[JudgedClaim, ...]:
     def as_well(losses: Sequence[str], words: str) -> list[Within]:
         return [
             within(f"exponent of {axis} of the encoder {words}, over the decoder's", _AS_WELL, None,
-                   *_ratio(*(sum(exponents[arm, axis, loss] for loss in losses) for arm in (_ENCODER, _DECODER))))
+                   *_ratio(*(_mean(exponents, arm, axis, losses) for arm in (_ENCODER, _DECODER))))
             for axis in _AXES
         ]  # fmt: skip
 
@@ -171,9 +176,11 @@ def _claims(exponents: Exponents) -> tuple[JudgedClaim, ...]:
 
 
 def _clearer(exponents: Exponents) -> Interval95:
-    better = {loss: exponents[_ENCODER, "N", loss] - exponents[_DECODER, "N", loss] for loss in _MEASURED}
-    outside = sum(better[loss] for loss in _OUTSIDE) / len(_OUTSIDE)
-    values = (better[_INSIDE] - outside).dropna()
+    inside, outside = (
+        _mean(exponents, _ENCODER, "N", losses) - _mean(exponents, _DECODER, "N", losses)
+        for losses in ((_INSIDE,), tuple(_OUTSIDE))
+    )
+    values = (inside - outside).dropna()
     return mean_interval(values) if len(values) else NOT_KNOWN
 
 
@@ -232,10 +239,12 @@ def _difference_figure(rows: pd.DataFrame) -> "Figure":
     for loss in _MEASURED:
         effects = _effects(_on_axis(rows, "N"), loss)
         points = [
-            (n, *(np.nan if value is None else 100 * math.expm1(value) for value in mean_interval(own["effect"])))
-            for n, own in effects.groupby("N")
+            (own["N"].iloc[0], *(np.nan if value is None else 100 * math.expm1(value) for value in change))
+            for _, own in effects.groupby("N")
+            for change in (mean_interval(own["effect"]),)
         ]
-        series[loss] = Series(*np.array(points, float).reshape(-1, 4).T)
+        n, mean, low, high = np.array(points, float).reshape(-1, 4).T
+        series[loss] = Series(n, mean, low, high)
     return series_figure(
         series, "parameters without the embedding", "encoder over decoder, %", log_x=True, levels={"equal": 0.0}
     )
@@ -280,7 +289,7 @@ def _world(
 
 
 # Exponents are of the size that the pilot's losses suggest: of the whole loss, most of which nobody can foresee.
-_SAME = dict.fromkeys(_ARMS, 1.0)
+_SAME: Mapping[str, float] = {_DECODER: 1.0, _ENCODER: 1.0}
 _WORLDS = (
     _world("published", "the encoder's exponents are 1.4 times the decoder's, and those outside are those inside",
            {_DECODER: (0.015, 0.02), _ENCODER: (0.021, 0.028)}, _SAME,
@@ -289,10 +298,10 @@ _WORLDS = (
            {_DECODER: (0.015, 0.02), _ENCODER: (0.021, 0.028)}, {_DECODER: 0.9, _ENCODER: 0.64},
            (YES,), (YES,), (YES,), (YES, OPEN), (YES, OPEN), (YES, OPEN), (YES,), (YES, OPEN), (YES, OPEN)),
     _world("decoder", "the encoder's exponents are half the decoder's, and nothing is gained outside",
-           {_DECODER: (0.02, 0.03), _ENCODER: (0.01, 0.015)}, dict.fromkeys(_ARMS, 0.0),
+           {_DECODER: (0.02, 0.03), _ENCODER: (0.01, 0.015)}, {_DECODER: 0.0, _ENCODER: 0.0},
            (YES,), (YES,), (NO, OPEN), (NO, OPEN), (NO,), (NO, OPEN), (NO,), (NO, OPEN), (NO,)),
     _world("nothing", "neither size nor data change anything",
-           dict.fromkeys(_ARMS, (0.0, 0.0)), _SAME, *[(NO, OPEN)] * 4, *[(OPEN,)] * 4, (NO, OPEN)),
+           {_DECODER: (0.0, 0.0), _ENCODER: (0.0, 0.0)}, _SAME, *[(NO, OPEN)] * 4, *[(OPEN,)] * 4, (NO, OPEN)),
 )  # fmt: skip
 
 TIME_SERIES = Paper(_judge, _WORLDS)
