@@ -231,7 +231,7 @@ def _loss_figure(grown: pd.DataFrame, axis: str, label: str) -> "Figure":
         means = np.log(grown.loc[grown["block"] == arm].set_index(axis)[loss]).groupby(level=0).mean()
         style = "-" if arm == _ENCODER else "--"
         series[f"{arm}, {loss}"] = Series(means.index.to_numpy(float), np.exp(means.to_numpy()), line=style)
-    return series_figure(series, label, "loss, nats per token", log_x=True, log_y=True)
+    return series_figure(series, label, "loss, nats per token", log_x=True, log_y=True, ticks=_ticks(grown[axis]))
 
 
 def _difference_figure(rows: pd.DataFrame) -> "Figure":
@@ -246,8 +246,14 @@ def _difference_figure(rows: pd.DataFrame) -> "Figure":
         n, mean, low, high = np.array(points, float).reshape(-1, 4).T
         series[loss] = Series(n, mean, low, high)
     return series_figure(
-        series, "parameters without the embedding", "encoder over decoder, %", log_x=True, levels={"equal": 0.0}
-    )
+        series, "parameters without the embedding", "encoder over decoder, %", log_x=True, levels={"equal": 0.0},
+        ticks=_ticks(_on_axis(rows, "N")["N"]),
+    )  # fmt: skip
+
+
+def _ticks(values: pd.Series) -> dict[float, str]:
+    """Labels of the values that there are, in thousands or millions."""
+    return {float(value): f"{value / 1e3:,.3g}k" if value < 1e6 else f"{value / 1e6:.1f}M" for value in values.unique()}
 
 
 # By the pilot: what a run's error in distribution is beside that of runs on text, and the standard deviations of the
