@@ -103,12 +103,16 @@ class TrainingObjective:
         counted: the first and last ids of ranges of target tokens whose loss counts, in rising order; None for all.
         patch: consecutive tokens of a position, which embeds as many and predicts as many, independently of each other
             given what it sees.
+        forecast: whether evaluation is of forecasts: the last position of a window alone, from all before it. `masked`
+            then hides positions at the end of windows and no others: in training as many of them as are drawn evenly
+            from one up to the share, in evaluation the last. `next` is trained as without it.
     """
 
     kind: ObjectiveKind = "next"
     mask_share: float = 0.15
     counted: tuple[tuple[int, int], ...] | None = None
     patch: int = 1
+    forecast: bool = False
 
     def __post_init__(self):
         _one_of("objective", self.kind, ObjectiveKind)
@@ -124,8 +128,13 @@ class TrainingObjective:
 
     @property
     def weighs(self) -> bool:
-        """Whether there are targets that do not count."""
+        """Whether there are targets that do not count in training."""
         return self.kind == "masked" or self.counted is not None
+
+    @property
+    def decodes(self) -> bool:
+        """Whether a model can write token by token: it predicts the next one, without masks and patches."""
+        return self.kind == "next" and self.patch == 1
 
     @property
     def has_blank(self) -> bool:

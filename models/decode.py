@@ -78,7 +78,7 @@ def check_positions(config: ModelConfig, prompt: int, new: int) -> None:
         ValueError: no new token, an empty prompt, more than `config.context` positions, or a model that does not
             predict the next token alone.
     """
-    if config.aim.kind != "next" or config.aim.patch > 1:
+    if not config.aim.decodes:
         raise ValueError("decoding needs a model that predicts the next token, without masks and patches")
     if prompt < 1 or new < 1:
         raise ValueError(f"decoding needs a token of a prompt and a new one, not {prompt} and {new}")

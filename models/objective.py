@@ -31,12 +31,18 @@ class Example(NamedTuple):
     weights: Float[Array, "B T"] | None
 
 
-def show(config: ModelConfig, tokens: Int[Array, "B T+1"], key: Key[Array, ""] | None = None) -> Example:
+def show(
+    config: ModelConfig, tokens: Int[Array, "B T+1"], key: Key[Array, ""] | None = None, *, training: bool = False
+) -> Example:
     """The example that an objective makes of windows.
 
     The targets are always the last T tokens. `next` shows the tokens before each; of the patch before the first target
     only the last token lies in the window, and the others are not shown. `masked` shows the targets themselves, without
-    those that are hidden. These are drawn with the key, or, as in evaluation, by a hash of the window's targets.
+    those that are hidden. These are drawn with the key, or, as in evaluation, by a hash of the window's targets; of
+    forecasts they are the last ones.
+
+    Args:
+        training: whether forecasts of earlier positions count, too, as they do where `next` is trained.
     """
     import jax
     import jax.numpy as jnp
@@ -45,16 +51,23 @@ def show(config: ModelConfig, tokens: Int[Array, "B T+1"], key: Key[Array, ""] |
     weights = None
     if aim.kind == "masked":
         places = (tokens.shape[0], targets.shape[1] // aim.patch)
-        bits = _hashed(tokens, places[1]) if key is None else jax.random.bits(key, places, jnp.uint32)
-        hidden = _hidden(aim.mask_share, aim.patch, bits)
+        if aim.forecast:
+            most = _share_of(aim.mask_share, places[1])
+            ends = 1 if key is None else jax.random.randint(key, places[:1], 1, most + 1)
+            hidden = _last(targets, aim.patch * ends)
+        else:
+            bits = _hashed(tokens, places[1]) if key is None else jax.random.bits(key, places, jnp.uint32)
+            hidden = _hidden(aim.mask_share, aim.patch, bits)
         inputs, counts = jnp.where(hidden, blank, targets), hidden & _in_ranges(config, targets)
         return Example(inputs, targets, counts.astype(jnp.float32))
     inputs = tokens[:, : tokens.shape[1] - aim.patch]
     if aim.patch > 1:
         before = jnp.full((tokens.shape[0], aim.patch - 1), blank, tokens.dtype)
         inputs = jnp.concatenate([before, inputs], axis=1)
-    if aim.counted is not None:
-        weights = _in_ranges(config, targets).astype(jnp.float32)
+    measured = aim.forecast and not training
+    if measured or aim.counted is not None:
+        counts = _in_ranges(config, targets)
+        weights = (counts & _last(targets, aim.patch) if measured else counts).astype(jnp.float32)
     return Example(inputs, targets, weights)
 
 
@@ -62,7 +75,9 @@ def counted(config: ModelConfig, tokens: Int[Any, "B T+1"]) -> Bool[Any, "B T"]:
     """Which targets count in evaluation, in numpy for numpy's arrays: where `show` without a key has the weight 1."""
     aim, targets = config.aim, tokens[:, 1:]
     counts = _in_ranges(config, targets)
-    if aim.kind == "masked":
+    if aim.forecast:
+        counts = counts & _last(targets, aim.patch)
+    elif aim.kind == "masked":
         counts = counts & _hidden(aim.mask_share, aim.patch, _hashed(tokens, targets.shape[1] // aim.patch))
     return counts
 
@@ -79,9 +94,21 @@ def _in_ranges(config: ModelConfig, targets: Int[Any, "B T"]) -> Bool[Any, "B T"
 def _hidden(share: float, patch: int, bits: UInt32[Any, "B P"]) -> Bool[Any, "B T"]:
     """The tokens at the positions of the least bits: in each window the share of its positions, but at least one."""
     xp = bits.__array_namespace__()
-    last = max(1, round(share * bits.shape[1])) - 1
+    last = _share_of(share, bits.shape[1]) - 1
     least = xp.sort(bits, axis=1)[:, last : last + 1]
     return xp.repeat(bits <= least, patch, axis=1)
+
+
+def _share_of(share: float, positions: int) -> int:
+    """A share of the positions in whole ones, but at least one."""
+    return max(1, round(share * positions))
+
+
+def _last(targets: Int[Any, "B T"], ends: Int[Any, " B"] | int) -> Bool[Any, "B T"]:
+    """The last so many targets of each window."""
+    xp = targets.__array_namespace__()
+    before = xp.broadcast_to(targets.shape[1] - xp.asarray(ends), targets.shape[:1])
+    return xp.arange(targets.shape[1])[None] >= before[:, None]
 
 
 def _hashed(tokens: Int[Any, "B T+1"], positions: int) -> UInt32[Any, "B P"]:

@@ -195,7 +195,7 @@ def token_losses(
         key: what training draws with, if it draws anything (`ModelConfig.draws`). Without it tokens are masked as in
             evaluation.
     """
-    example = show(config, tokens, key if training else None)
+    example = show(config, tokens, key if training else None, training=training)
     losses, routed = _example_losses(config, params, biases, example, training, compute, tap, key)
     return losses if example.weights is None else losses * example.weights, *summarise(routed)
 

@@ -31,6 +31,7 @@ DEFAULTS: Mapping[str, Any] = {
     "mask_share": 0.15,
     "counted": None,
     "patch": 1,
+    "forecast": False,
     "parametrization": "standard",
     "base_width": 64,
     "base_depth": 2,
@@ -225,6 +226,7 @@ def objective_columns(model: ModelConfig) -> dict[str, Scalar]:
         "mask_share": aim.mask_share if aim.kind == "masked" else 0.0,
         "counted": " ".join(f"{first}-{last}" for first, last in aim.counted) if aim.counted else "all",
         "patch": aim.patch,
+        "forecast": aim.forecast,
     }
 
 
@@ -268,7 +270,9 @@ def _model(settings: Mapping[str, Any]) -> ModelConfig:
 def objective_of(settings: Mapping[str, Any]) -> TrainingObjective:
     """What these settings let a model predict; those that are not given are at their defaults."""
     return TrainingObjective(
-        **_given(settings, kind="objective", mask_share="mask_share", counted="counted", patch="patch")
+        **_given(
+            settings, kind="objective", mask_share="mask_share", counted="counted", patch="patch", forecast="forecast"
+        )
     )
 
 

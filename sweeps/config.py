@@ -195,7 +195,8 @@ class RunConfig(_Strict, frozen=True):
         added = {
             "data": {"draw"} - self.data.changed(),
             "probe": {"small_windows", "keep_losses", "domains", "measures"} - self.probe.changed(),
-            "model": {name for name in ("base", "objective") if getattr(self.model, name) is None},
+            "model": {name: True for name in ("base", "objective") if getattr(self.model, name) is None}
+            | ({"objective": {"forecast"}} if self.model.objective and not self.model.objective.forecast else {}),
         } | dict.fromkeys({"interventions", "start_from", "start_optimizer"} - self.changed(), True)
         return json.dumps(self.model_dump(mode="json", exclude=added), sort_keys=True, separators=(",", ":"))
 

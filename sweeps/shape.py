@@ -51,6 +51,8 @@ class Shape:
         for name in ("base", "objective"):  # fields that were added after packs had been recorded
             if fields["model"][name] is None:
                 del fields["model"][name]
+        if not self.model.aim.forecast:
+            fields["model"].get("objective", {}).pop("forecast", None)
         fields["interventions"] = {name_of(own): dataclasses.asdict(own) for own in self.interventions}
         if not self.interventions:  # so were these
             del fields["interventions"]

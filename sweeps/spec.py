@@ -133,6 +133,7 @@ class OwnSettings(TypedDict, total=False):
     mask_share: Annotated[Real, Field(gt=0, lt=1)]
     counted: Counted
     patch: _Size
+    forecast: Annotated[bool, Field(strict=True)]
     parametrization: Literal["standard", "complete_p"]
     base_width: Annotated[Whole, Field(gt=1, le=1_000_000, multiple_of=2)]
     base_depth: Annotated[Whole, Field(gt=0, le=10_000)]

@@ -4,12 +4,16 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 from harness.data.mixture import available_tokens, stores_of
 from harness.data.store import TokenStore
+from harness.data.windows import cut_windows
 from harness.fit.gap_law.constants import predict_gap
 from harness.gaps.estimators import DETECTABLE, tokens_needed
 from harness.gaps.pilot_errors import Expected
 from models.count import count
+from models.objective import counted
 from sweeps.cells import Cell
 from sweeps.config import RunConfig
 from sweeps.errors import InputError
@@ -20,6 +24,8 @@ from sweeps.spec import WantedDraws
 # mean losses, and 0.15, 0.35 and 0.044 for differences. Both grow with the gap. `isogap gaps` prints both for finished
 # runs.
 DOCUMENT_SD, PAIRED_SD = 0.4, 0.15
+# Held-out windows by which the share of targets that count is estimated.
+_LOOKED_AT = 256
 
 
 def occupied(draws: float, places: float) -> float:
@@ -67,13 +73,15 @@ def expect(
         cell_se: that of the mean over the draws.
         detectable_gap: the smallest mean over the draws that is found in four of five repetitions.
         detectable: whether the predicted gap is at least as large.
-        eval_tokens_needed: evaluation tokens on each side that detect the predicted gap, in documents as long as here.
+        eval_tokens_needed: evaluation tokens that count, on each side, which detect the predicted gap, in documents as
+            long as here.
     """
     predicted = float(predict_gap(N=count(config.model).nonembedding, D=config.tokens))
     parts = zip(stores, config.data.parts, strict=True)
     seen = sum(_groups(store, share * config.data.unique_tokens) for store, (share, _) in parts)
     heldout = sum(store.groups_held_out for store in stores)
-    windows = config.probe.windows
+    in_windows, of_tokens = _counted(config, stores)
+    windows = config.probe.windows * in_windows
     on_seen, on_heldout = occupied(windows, seen), occupied(windows, heldout)
     if config.data.half is None:
         se, sd = DOCUMENT_SD * math.sqrt(1 / on_seen + 1 / on_heldout), DOCUMENT_SD * math.sqrt(2)
@@ -82,7 +90,8 @@ def expect(
     if measured is not None:
         se, sd = measured, measured * math.sqrt(on_seen)
     # A side of n documents has the error sd / sqrt(n).
-    needed = tokens_needed(windows * config.model.context, sd / math.sqrt(on_seen), predicted / DETECTABLE)
+    tokens = config.probe.windows * config.model.context * of_tokens
+    needed = tokens_needed(tokens, sd / math.sqrt(on_seen), predicted / DETECTABLE)
     if isinstance(draws, WantedDraws):
         cell_se = max(draws.se or predicted / DETECTABLE, se / math.sqrt(draws.most))
     else:
@@ -97,6 +106,22 @@ def expect(
         "detectable": predicted >= DETECTABLE * cell_se * (1 - 1e-9),  # a wanted error is just small enough
         "eval_tokens_needed": float(f"{needed:.2g}"),
     }
+
+
+def _counted(config: RunConfig, stores: tuple[TokenStore, ...]) -> tuple[float, float]:
+    """(The share of windows with a target that counts, the share of targets that count), by held-out windows.
+
+    At least one target is taken to count: a sweep of a text without any is refused when it runs, as is one too short.
+    """
+    context, in_windows, of_tokens = config.model.context, 0.0, 0.0
+    for store, (share, _) in zip(stores, config.data.parts, strict=True):
+        windows = min(_LOOKED_AT, (len(store.heldout) - 1) // context)
+        if config.model.objective is None or windows < 1:
+            return 1.0, 1.0
+        counts = counted(config.model, cut_windows(store.heldout, context, np.arange(windows)))
+        in_windows += share * max(float(counts.any(axis=1).mean()), 1 / windows)
+        of_tokens += share * max(float(counts.mean()), 1 / counts.size)
+    return in_windows, of_tokens
 
 
 def _groups(store: TokenStore, tokens: float) -> float:

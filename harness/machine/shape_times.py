@@ -29,7 +29,7 @@ from models.count import count, flops, token_flops
 from models.decode import decode_tokens, prefill
 from models.intervention import name_of
 from models.traffic import decode_traffic, step_traffic
-from models.transformer import init
+from models.transformer import init, logits
 from sweeps.config import RunConfig
 from sweeps.errors import InputError
 from sweeps.grid import load
@@ -42,7 +42,8 @@ PROMPT, NEW = 128, 256
 LEAST_SECONDS = 0.005
 # The fewest calls that are timed, however long they take.
 LEAST_CALLS = 5
-# What is timed, in seconds: a training step, the pass over a prompt, and decoding a token.
+# What is timed, in seconds: a training step, the pass over a prompt, and decoding a token. Models with masks or patches
+# cannot decode: of them the pass over a whole window is timed, and the columns of decoding are empty.
 STEP, PREFILL, DECODE = "step_seconds", "prefill_seconds", "decode_seconds_per_token"
 # What is printed; `--out` and `--json` have all columns.
 PRINTED = (
@@ -166,8 +167,8 @@ def time_in_rounds(shapes: Sequence[TimedShape], rounds: int) -> list[dict[str, 
     In every round each shape is timed once, in a new random order. All are compiled before, and held in memory at once.
 
     Returns:
-        for each shape the columns of `time_shape`, and `step_seconds_rounds`, `prefill_seconds_rounds` and
-        `decode_seconds_per_token_rounds`, the seconds of every round.
+        for each shape the columns of `time_shape`, and `step_seconds_rounds`, `prefill_seconds_rounds` and, where it
+        decodes, `decode_seconds_per_token_rounds`, the seconds of every round.
     """
     prepared = [prepare_calls(timing) for timing in shapes]
     seconds = [{name: np.zeros(rounds) for name in each} for each in prepared]
@@ -184,23 +185,30 @@ def time_in_rounds(shapes: Sequence[TimedShape], rounds: int) -> list[dict[str, 
 
 
 def _columns(timed: Mapping[str, Repeated]) -> dict[str, Any]:
+    decoding = timed.get(DECODE)
     return {
         **timed[STEP].columns(STEP),
         "step_calls": timed[STEP].calls,
         **timed[PREFILL].columns(PREFILL),
-        **timed[DECODE].columns(DECODE),
-        "decode_calls": timed[DECODE].calls,
+        **(decoding.columns(DECODE) if decoding else dict.fromkeys((DECODE, f"{DECODE}_iqr", f"{DECODE}_least"))),
+        "decode_calls": decoding and decoding.calls,
     }
 
 
 def prepare_calls(timing: TimedShape) -> dict[str, Prepared]:
-    """Compile what is timed of a shape, and call each once: STEP, PREFILL and DECODE."""
-    prompt, new = decoded_tokens(timing.run.model)
-    return {STEP: _prepare_step(timing), **_prepare_decoding(timing.run.model, prompt, new)}
+    """Compile what is timed of a shape, and call each once: STEP, PREFILL and, where it decodes, DECODE."""
+    model = timing.run.model
+    further = _prepare_decoding(model, *decoded_tokens(model)) if model.aim.decodes else _prepare_pass(model)
+    return {STEP: _prepare_step(timing), **further}
 
 
 def decoded_tokens(model: ModelConfig) -> tuple[int, int]:
-    """The tokens of the prompt and those decoded after it: 128 and 256, or a third and two thirds of the context."""
+    """The tokens of the prompt and those decoded after it: 128 and 256, or a third and two thirds of the context.
+
+    Of a model that cannot decode they are all tokens of a window, and none.
+    """
+    if not model.aim.decodes:
+        return model.context, 0
     prompt = max(1, min(PROMPT, model.context // 3))
     return prompt, max(1, min(NEW, model.context - prompt))
 
@@ -212,7 +220,7 @@ def row_of(timing: TimedShape, measured: dict[str, Any]) -> dict[str, Any]:
     slots = prompt + new - 1
     number_bytes = jnp.dtype(compute_for(jax.default_backend()).dtype).itemsize
     step = step_traffic(model, run.batch, optimizer=shape.optimizer, turns=timing.turns, activation_bytes=number_bytes)
-    token = decode_traffic(model, 1, slots, activation_bytes=number_bytes)
+    token = decode_traffic(model, 1, slots, activation_bytes=number_bytes) if model.aim.decodes else None
     device = jax.devices()[0]
     return {
         "run_id": run.run_id,
@@ -241,11 +249,11 @@ def row_of(timing: TimedShape, measured: dict[str, Any]) -> dict[str, Any]:
         "bytes_step_parameters": step.parameters,
         "bytes_step_activations": step.activations,
         "bytes_step_scores": step.scores,
-        "flops_decode": float(token_flops(model, slots)),
-        "bytes_decode": token.total,
-        "bytes_decode_parameters": token.parameters,
-        "bytes_decode_activations": token.activations + token.scores,
-        "bytes_decode_cache": token.cache,
+        "flops_decode": token and float(token_flops(model, slots)),
+        "bytes_decode": token and token.total,
+        "bytes_decode_parameters": token and token.parameters,
+        "bytes_decode_activations": token and token.activations + token.scores,
+        "bytes_decode_cache": token and token.cache,
         "device": device.device_kind,
         "devices": mesh_for(1, shape.micro_batch // parts_of(shape.interventions)).devices.size,
     }
@@ -289,6 +297,20 @@ def _prepare_decoding(model: ModelConfig, prompt: int, new: int) -> dict[str, Pr
 
     draws()
     return {PREFILL: Prepared(begins, 1), DECODE: Prepared(draws, new)}
+
+
+def _prepare_pass(model: ModelConfig) -> dict[str, Prepared]:
+    """The pass over a window, with the logits of all its tokens, for one sequence on one device."""
+    compute = compute_for(jax.default_backend())
+    params, biases = jax.jit(functools.partial(init, model))(jax.random.key(0))
+    inputs = jax.random.randint(jax.random.key(1), (1, model.context), 0, model.vocab)
+    predict = jax.jit(functools.partial(logits, model, compute=compute))
+
+    def predicts() -> None:
+        jax.block_until_ready(predict(params, biases, inputs))
+
+    predicts()
+    return {PREFILL: Prepared(predicts, 1)}
 
 
 def _timed(call: Callable[[], None], units: int, calls: int, limit: float) -> Repeated:

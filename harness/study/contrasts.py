@@ -74,6 +74,27 @@ def log_ratio(first: ArrayLike, second: ArrayLike) -> Interval95:
     return symmetric(math.log(one.mean() / two.mean()), error * float(stdtrit(len(one) - 1, 0.975)))
 
 
+def ratio_of_means(first: ArrayLike, second: ArrayLike) -> Interval95:
+    """The ratio of two means over the same independent units; of one unit without an interval.
+
+    The interval has the ratios r at which Student's t test does not reject that the mean of first - r second is 0
+    (Fieller 1954). It has no ends where the second mean is not beyond doubt.
+    """
+    one, two = np.asarray(first, float), np.asarray(second, float)
+    if len(one) == 0:
+        return NOT_KNOWN
+    ratio = float(one.mean() / two.mean())
+    if len(one) == 1:
+        return Interval95(ratio, None, None)
+    share = float(stdtrit(len(one) - 1, 0.975)) ** 2 / len(one)
+    (var_one, both), (_, var_two) = np.cov(one, two)
+    square, middle = two.mean() ** 2 - share * var_two, one.mean() * two.mean() - share * both
+    if square <= 0:
+        return Interval95(ratio, None, None)
+    half = math.sqrt(max(middle**2 - square * (one.mean() ** 2 - share * var_one), 0.0))
+    return Interval95(ratio, float((middle - half) / square), float((middle + half) / square))
+
+
 def difference(first: Interval95, second: Interval95) -> Interval95:
     """The difference of two independent numbers; the halves of their intervals add in squares."""
     (one, one_low, one_high), (two, two_low, two_high) = first, second

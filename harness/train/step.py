@@ -197,7 +197,7 @@ def micro_batch_gradient(
     hyper, key = keyed or (None, None)
     if key is not None and compute.batch_axis is not None:
         key = jax.random.fold_in(key, jax.lax.axis_index(compute.batch_axis))
-    example = show(model, tokens, None if key is None else jax.random.fold_in(key, _MASKS))
+    example = show(model, tokens, None if key is None else jax.random.fold_in(key, _MASKS), training=True)
     counted = total = None
     if example.weights is not None:
         counted = example.weights.sum()

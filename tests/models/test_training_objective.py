@@ -22,6 +22,9 @@ OBJECTIVES = {
     "masked patches, counted": ("dense", TrainingObjective("masked", 0.4, RANGES, 2), True),
     "masked, routed": ("switch_top1", TrainingObjective("masked", 0.3), True),
     "patches by hash, counted": ("hash", TrainingObjective(patch=2, counted=RANGES), True),
+    "forecast": ("dense", TrainingObjective(forecast=True), True),
+    "forecast of patches, counted": ("dense", TrainingObjective(patch=4, counted=RANGES, forecast=True), True),
+    "masked, forecast of patches": ("dense", TrainingObjective("masked", 0.6, patch=4, forecast=True), True),
     "counted, by reinforcement": ("reinforce", TrainingObjective(counted=RANGES), True),
 }
 
@@ -59,7 +62,9 @@ def test_the_host_knows_what_counts_in_evaluation(objective):
     np.testing.assert_array_equal(found, np.ones((200, 20), bool) if weights is None else np.asarray(weights) > 0)
     if objective.counted:
         inside = np.isin(tokens[:, 1:], [2, 3, 4, 9, 10, 11, 12])
-        assert not found[~inside].any() and (objective.kind == "masked" or found[inside].all())
+        assert not found[~inside].any() and (objective.kind == "masked" or objective.forecast or found[inside].all())
+    if objective.forecast:
+        assert not found[:, : -objective.patch].any() and found[:, -objective.patch :].any()
 
 
 @pytest.mark.parametrize(("share", "patch", "hidden"), [(0.15, 1, 3), (0.6, 4, 12), (0.01, 2, 2)])
@@ -72,6 +77,58 @@ def test_a_share_of_the_positions_is_hidden_and_counts(share, patch, hidden):
         assert (blank.reshape(300, -1, patch).all(2) == blank.reshape(300, -1, patch).any(2)).all()
         np.testing.assert_array_equal(np.asarray(example.weights) > 0, blank)
         np.testing.assert_array_equal(np.asarray(example.inputs)[~blank], np.asarray(tokens[:, 1:])[~blank])
+
+
+@pytest.mark.parametrize(("share", "patch", "most"), [(0.6, 4, 3), (0.5, 1, 10), (0.01, 2, 1)])
+def test_a_forecast_hides_the_end_of_a_window(share, patch, most):
+    """In training as many positions as are drawn evenly from one to the most, in evaluation the last."""
+    config = config_of(TrainingObjective("masked", share, patch=patch, forecast=True))
+    tokens = jnp.asarray(windows(3000))
+    example = show(config, tokens)
+    blank = np.asarray(example.inputs == VOCAB)
+    assert blank[:, -patch:].all() and not blank[:, :-patch].any() and example.weights is not None
+    np.testing.assert_array_equal(np.asarray(example.weights) > 0, blank)
+    example = show(config, tokens, jax.random.key(0), training=True)
+    blank = np.asarray(example.inputs == VOCAB)
+    assert (np.diff(blank.astype(int), axis=1) >= 0).all() and not (blank.sum(1) % patch).any()
+    np.testing.assert_array_equal(np.asarray(example.weights) > 0, blank)
+    np.testing.assert_array_equal(np.asarray(example.inputs)[~blank], np.asarray(tokens[:, 1:])[~blank])
+    drawn = np.bincount(blank.sum(1) // patch, minlength=most + 1)
+    assert drawn[0] == 0 and len(drawn) == most + 1
+    assert most == 1 or stats.chisquare(drawn[1:]).pvalue > 1e-3
+
+
+@pytest.mark.parametrize("kind", ["next", "masked"])
+def test_encoder_and_decoder_forecast_the_same_tokens_from_the_same(tiny, kind):
+    """The last patch: none of its tokens changes what is predicted of the others there, and each token before does."""
+    model = tiny("dense", objective=TrainingObjective(kind, patch=4, forecast=True))
+    tokens = np.asarray(model.tokens)
+    losses = jax.jit(
+        lambda tokens: token_losses(
+            model.config, model.params, model.biases, tokens, training=False, compute=Compute()
+        )[0]
+    )  # fmt: skip
+    still = np.asarray(losses(tokens))
+    assert (still[:, -4:] > 0).all() and not still[:, :-4].any()
+    for place in range(20):
+        moved = tokens.copy()
+        moved[0, place + 1] = (moved[0, place + 1] + 1) % VOCAB
+        change = np.asarray(losses(moved))[0] - still[0]
+        assert not change[:-4].any()
+        if place < 16:
+            assert np.abs(change[-4:]).max() > 1e-5
+        else:  # the target itself has another loss, and no other has
+            assert np.flatnonzero(np.abs(change) > 1e-6).tolist() == [place]
+
+
+def test_a_decoder_trains_on_all_that_it_trains_on_without_forecasts():
+    tokens = jnp.asarray(windows(3))
+    for counts in (None, RANGES):
+        plain, forecast = (
+            show(config_of(TrainingObjective(patch=2, counted=counts, forecast=on)), tokens, training=True)
+            for on in (False, True)
+        )
+        jax.tree.map(np.testing.assert_array_equal, plain, forecast)
 
 
 def test_masks_are_spread_over_places_and_tokens():
@@ -116,7 +173,7 @@ def test_losses_are_those_of_the_plain_transformer(tiny, plain, name):
     counts, targets = counted(model.config, np.asarray(tokens)), np.asarray(tokens[:, 1:])
 
     def expected_losses(training):
-        example = show(model.config, tokens, jax.random.key(7) if training else None)
+        example = show(model.config, tokens, jax.random.key(7) if training else None, training=training)
         scores, _ = plain.logits(model.config, model.params, model.biases, example.inputs, training)
         chosen = np.take_along_axis(scores, targets[..., None], -1)[..., 0]
         return np.log(np.exp(scores).sum(-1)) - chosen, example.weights
@@ -136,7 +193,7 @@ def test_losses_are_those_of_the_plain_transformer(tiny, plain, name):
 
     def mean(params, compute):
         key = jax.random.key(7)
-        example = show(model.config, tokens, key)
+        example = show(model.config, tokens, key, training=True)
         return mean_loss(model.config, params, model.biases, example, compute=compute, key=key)[0]
 
     for compute in (Compute(), Compute(loss="plain")):

@@ -148,14 +148,14 @@ def test_every_architecture_and_setting_arrives():
         "context": 64, "batch": 4, "heldout_fraction": 0.2, "optimizer": "sgd", "lr": 0.5, "weight_decay": 0.01,
         "beta1": 0.8, "beta2": 0.9, "eps": 1e-6, "momentum": 0.5, "clip": 2.0, "warmup": 0.25, "schedule": "wsd",
         "final_lr_ratio": 0.0, "decay_fraction": 0.3, "probe_windows": 7, "probes_per_octave": 3, "keep": "final",
-        "moe_every": 1, "objective": "masked", "mask_share": 0.3, "patch": 2,
+        "moe_every": 1, "objective": "masked", "mask_share": 0.3, "patch": 2, "forecast": True,
     }  # fmt: skip
     sweep = sweep_of({"grid": {"architecture": list(ARCHITECTURES)}}, defaults=BASE | given_values)
     for cell, name in zip(sweep.cells, ARCHITECTURES, strict=True):
         assert cell.config and cell.config.model.architecture == name and cell.config.model.vocab == 512
         if cell.config.model.moe:
             assert cell.config.model.moe.experts == 4 and cell.config.model.moe.every == 1
-        assert cell.config.model.objective == TrainingObjective("masked", 0.3, None, 2)
+        assert cell.config.model.objective == TrainingObjective("masked", 0.3, None, 2, True)
         assert not cell.config.model.tied and cell.config.model.qk_norm and cell.config.model.activation == "swiglu"
         taken = {key: cell.values[key] for key in given_values.keys() - {"warmup", "experts", "moe_every"}}
         assert taken == {key: given_values[key] for key in taken}

@@ -10,7 +10,7 @@ import pytest
 
 from harness.machine import shape_times
 from harness.machine.shape_times import LEAST_CALLS, _timed, decoded_tokens, row_of, shapes_of
-from models.config import make_config
+from models.config import TrainingObjective, make_config
 from models.count import count, flops
 from sweeps.grid import load
 from sweeps.shape import MICRO_TOKENS
@@ -72,6 +72,12 @@ def test_a_short_context_is_decoded_in_the_same_proportion():
     assert of(96) == (32, 64) and of(2) == (1, 1) and of(1) == (1, 1)
 
 
+def test_models_that_do_not_decode_read_a_whole_window():
+    for objective in (TrainingObjective("masked", 0.3), TrainingObjective(patch=4)):
+        model = make_config("dense", vocab=5, context=96, width=8, depth=1, heads=1, objective=objective)
+        assert decoded_tokens(model) == (96, 0)
+
+
 def test_times_are_medians_of_calls_until_there_are_enough_or_time_is_over(monkeypatch):
     clock = [0.0]
     spent = iter([4.0, 1.0, 2.0, 3.0, 8.0, 1.0, 1.0])
@@ -124,6 +130,27 @@ def test_the_command_times_every_shape(lab, isogap, tmp_path, hurried):
     assert row["prompt_tokens"] == 5 and row["new_tokens"] == 11 and row["step_calls"] == 3
     assert 0 < row["decode_seconds_per_token"] < 1 and 0 < row["prefill_seconds"] < 1
     assert 1e-5 < row["step_seconds_least"] <= row["step_seconds"] < 1 and row["step_seconds_iqr"] >= 0
+
+
+def test_the_command_times_what_does_not_decode(lab, isogap, tmp_path, hurried):
+    """An encoder, a decoder of patches and one of tokens: only the last has times of decoding."""
+    spec, table = tmp_path / "objectives.yaml", tmp_path / "times.parquet"
+    settings = "context: 16, width: 16, depth: 1, heads: 2, batch: 2, tokens: 9600"
+    grid = "where: objective == 'next' or patch == 1, grid: {objective: [masked, next], patch: [1, 4]}"
+    spec.write_text(f"name: three\ndefaults: {{{settings}}}\nblocks: [{{{grid}}}]\n")
+    options = ("--json", "--out", table, "--repeats", 3, "--seconds", 1, "--cache", lab.cache)
+    ended = isogap("time", spec, *options)
+    assert ended.status == 0, ended.err
+    encoder, decoder, patches = json.loads(ended.out)
+    assert decoder["new_tokens"] == 11 and decoder["flops_decode"] > 0 and decoder["decode_seconds_per_token"] > 0
+    decoding = [name for name in decoder if "decode" in name]
+    assert len(decoding) == 9
+    for row in (encoder, patches):
+        assert [row[name] for name in decoding] == [None] * 9 and (row["prompt_tokens"], row["new_tokens"]) == (16, 0)
+        assert 0 < row["prefill_seconds_least"] < 1 and 0 < row["step_seconds"] < 1
+    assert pd.read_parquet(table)["decode_seconds_per_token"].isna().tolist() == [True, False, True]
+    ended = isogap("time", spec, "--repeats", 1, "--seconds", 0, "--cache", lab.cache)
+    assert ended.status == 0 and ended.out.count("dense") == 3, ended.err
 
 
 @pytest.mark.parametrize(("option", "word"), [(("--out", "{tmp}/a.xlsx"), ".xlsx"), (("--repeats", "0"), "repeats")])

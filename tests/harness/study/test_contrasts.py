@@ -15,6 +15,7 @@ from harness.study.contrasts import (
     log_ratio,
     mean_interval,
     paired,
+    ratio_of_means,
     slopes,
 )
 from harness.study.figures import image_of
@@ -33,6 +34,19 @@ def test_independent_errors_add_in_squares():
     assert difference(Interval95(5.0, None, 8.0), Interval95(1.0, -3.0, 5.0)) == (4.0, None, 9.0)
     assert difference(NOT_KNOWN, Interval95(1.0, 0.0, 2.0)) == NOT_KNOWN
     assert Interval95(math.e, 0.0, None).map_log() == (1.0, None, None)
+
+
+def test_a_ratio_of_means_has_the_ends_at_which_a_t_test_begins_to_doubt():
+    rng = np.random.default_rng(3)
+    two = 2 + 0.4 * rng.standard_normal(6)
+    one = 1.4 * two + 0.5 * rng.standard_normal(6)
+    ratio, low, high = ratio_of_means(one, two)
+    assert ratio == pytest.approx(one.mean() / two.mean()) and low is not None and high is not None
+    for end, doubt in ((low, 0.05), (high, 0.05), (one.mean() / two.mean(), 1.0)):
+        assert stats.ttest_1samp(one - end * two, 0.0)[1] == pytest.approx(doubt)
+    # A second mean that may be zero sets no limit, and neither does one unit.
+    assert ratio_of_means(one, two - two.mean() + 0.01)[1:] == (None, None)
+    assert ratio_of_means([3.0], [2.0]) == (1.5, None, None) and ratio_of_means([], []) == NOT_KNOWN
 
 
 def test_a_pair_is_two_rows_that_agree_in_the_keys():

@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 import yaml
 
+from harness.record.table import write_table
 from harness.study import times
 from harness.study.times import with_times
 from sweeps.grid import load
@@ -38,6 +39,23 @@ def test_runs_of_one_shape_get_its_times_of_every_round(runs, table, lab):
         assert own["step_seconds_least"].iloc[0] == min(one)
     assert found.groupby("width")["step_seconds_least"].nunique().tolist() == [1, 1]
     assert len(set(found["flops_step"].to_numpy())) == 2 and set(found["devices"].to_numpy()) == {1}
+
+
+@pytest.mark.slow
+def test_a_shape_that_does_not_decode_has_no_times_of_decoding(lab, tmp_path):
+    spec = tmp_path / "encoder.yaml"
+    defaults = {"context": 16, "depth": 1, "heads": 2, "width": 8, "batch": 2, "tokens": 64, "domain": "installed"}
+    blocks = [{"grid": {"objective": ["masked", "next"]}}]
+    spec.write_text(yaml.safe_dump({"name": "encoder", "defaults": defaults, "blocks": blocks}))
+    runs = load(spec).configs
+    known = pd.DataFrame([{"run_id": run.run_id, "status": "done"} for run in runs])
+    found = with_times(known, runs, lab.cache)
+    write_table(found, tmp_path / "runs.parquet")
+    again = pd.read_parquet(tmp_path / "runs.parquet")
+    assert again["decode_seconds_per_token_rounds"].map(np.size).tolist() == [1, times.TIMING_ROUNDS]
+    assert again["decode_seconds_per_token_least"].isna().tolist() == [True, False]
+    assert again["prefill_seconds_rounds"].map(len).tolist() == [times.TIMING_ROUNDS] * 2
+    assert with_times(again, runs, lab.cache) is again
 
 
 def test_times_are_measured_together_or_not_at_all(runs, table, monkeypatch, tmp_path):

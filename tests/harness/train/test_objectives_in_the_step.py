@@ -22,6 +22,8 @@ from sweeps.config import DataConfig, OptimizerConfig, RunConfig
 from sweeps.shape import Shape, shape_of
 
 STEPS, BATCH, CONTEXT, VOCAB = 12, 8, 16, 40
+# The id of the run with the objective that counts RANGES, and the signature of its shape.
+BEFORE = "e1fbb7cfa5aa", "ee1fc8fb7b52"
 # Few of the tokens, and not evenly spread.
 RANGES = ((0, 5), (30, 33))
 CASES: dict[str, tuple[str, TrainingObjective | None, int]] = {  # architecture, objective, sequences of a turn
@@ -29,6 +31,8 @@ CASES: dict[str, tuple[str, TrainingObjective | None, int]] = {  # architecture,
     "masked and counted": ("dense", TrainingObjective("masked", 0.3, RANGES, 2), 8),
     "counted, in turns": ("dense", TrainingObjective(counted=RANGES), 2),
     "patches": ("parallel", TrainingObjective(patch=4), 8),
+    "forecast of patches, in turns": ("dense", TrainingObjective(patch=4, forecast=True), 2),
+    "masked forecast": ("dense", TrainingObjective("masked", 0.5, patch=2, forecast=True), 8),
     "reinforce": ("reinforce", None, 8),
     "balanced, masked": ("balanced", TrainingObjective("masked", 0.3), 8),
 }
@@ -189,7 +193,7 @@ def test_two_devices_draw_for_themselves(name, hurried):
     assert metrics["train_loss"][-1, 0] < metrics["train_loss"][0, 0] - 0.3
 
 
-@pytest.mark.parametrize("name", ["masked and counted", "patches", "reinforce"])
+@pytest.mark.parametrize("name", ["masked and counted", "patches", "forecast of patches, in turns", "reinforce"])
 def test_evaluation_is_of_what_counts(name, hurried):
     architecture, objective, micro_batch = CASES[name]
     run = run_of(model_of(architecture, objective))
@@ -224,6 +228,7 @@ def test_objectives_are_programs_of_their_own():
         ranges,
         *(TrainingObjective("masked", share) for share in (0.15, 0.3)),
         TrainingObjective(patch=2),
+        *(TrainingObjective(kind, forecast=True) for kind in ("next", "masked")),
     ]
     models = [model_of("dense", objective) for objective in objectives]
     models += [model_of(name) for name in ("hash", "balanced", "reinforce")]
@@ -232,3 +237,6 @@ def test_objectives_are_programs_of_their_own():
     for run in runs:
         assert RunConfig.model_validate_json(run.canonical_json()) == run
     assert "objective" not in runs[0].canonical_json()
+    # Ids and programs that were recorded before there were forecasts.
+    assert ["forecast" in run.canonical_json() for run in runs[:7]] == [False] * 5 + [True] * 2
+    assert (runs[1].run_id, shape_of(runs[1], 2048).signature) == BEFORE
