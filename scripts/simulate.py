@@ -388,8 +388,8 @@ def _folder() -> tempfile.TemporaryDirectory[str]:
 
 def simulate_many(first: int, count: int) -> list[Verdict]:
     """The verdicts of those schedules that were not as they should be, without their traces."""
-    logging.getLogger("isogap").setLevel(logging.CRITICAL)  # damaged checkpoints are part of the game
-    with _folder() as root:
+    quiet = mock.patch.object(logging.getLogger("isogap"), "disabled", True)  # damaged checkpoints are part of the game
+    with quiet, _folder() as root:
         verdicts = (simulate(seed, Path(root)) for seed in range(first, first + count))
         return [verdict for verdict in verdicts if verdict.complaints]
 
