@@ -163,6 +163,6 @@ def spread(side: Side) -> float:
     return contrast(side).se * math.sqrt(effective_number(np.bincount(place, side.counts)))
 
 
-def tokens_needed(tokens: int, se: float, target: float) -> float:
+def tokens_needed(tokens: float, se: float, target: float) -> float:
     """Evaluation tokens for the standard error `target` if `tokens` gave `se`: errors fall as 1/sqrt(tokens)."""
     return tokens * (se / target) ** 2

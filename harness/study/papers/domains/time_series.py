@@ -7,7 +7,7 @@ The rules are those of `sweeps/studies/time_series/design.md`.
 
 import functools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import product
 from typing import TYPE_CHECKING, Any
 
@@ -231,7 +231,9 @@ def _loss_figure(grown: pd.DataFrame, axis: str, label: str) -> "Figure":
         means = np.log(grown.loc[grown["block"] == arm].set_index(axis)[loss]).groupby(level=0).mean()
         style = "-" if arm == _ENCODER else "--"
         series[f"{arm}, {loss}"] = Series(means.index.to_numpy(float), np.exp(means.to_numpy()), line=style)
-    return series_figure(series, label, "loss, nats per token", log_x=True, log_y=True, ticks=_ticks(grown[axis]))
+    return series_figure(
+        series, label, "loss, nats per token", log_x=True, log_y=True, ticks=_ticks(grown[axis].unique())
+    )
 
 
 def _difference_figure(rows: pd.DataFrame) -> "Figure":
@@ -247,13 +249,13 @@ def _difference_figure(rows: pd.DataFrame) -> "Figure":
         series[loss] = Series(n, mean, low, high)
     return series_figure(
         series, "parameters without the embedding", "encoder over decoder, %", log_x=True, levels={"equal": 0.0},
-        ticks=_ticks(_on_axis(rows, "N")["N"]),
+        ticks=_ticks(_on_axis(rows, "N")["N"].unique()),
     )  # fmt: skip
 
 
-def _ticks(values: pd.Series) -> dict[float, str]:
+def _ticks(values: Iterable[float]) -> dict[float, str]:
     """Labels of the values that there are, in thousands or millions."""
-    return {float(value): f"{value / 1e3:,.3g}k" if value < 1e6 else f"{value / 1e6:.1f}M" for value in values.unique()}
+    return {float(value): f"{value / 1e3:,.3g}k" if value < 1e6 else f"{value / 1e6:.1f}M" for value in values}
 
 
 # By the pilot: what a run's error in distribution is beside that of runs on text, and the standard deviations of the
