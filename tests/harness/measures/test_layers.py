@@ -95,6 +95,7 @@ def test_the_weights_are_those_by_which_attention_mixes_values(run, options):
     np.testing.assert_allclose(mixed, attention(x, 2, "chunked"), atol=2e-6)
 
 
+@pytest.mark.slow
 def test_runs_record_their_layers_and_others_do_not_change(run, lab, isogap, tmp_path):
     spec = yaml.safe_load((tmp_path / "spec.yaml").read_text())
     spec["blocks"] = [{"grid": {"measures": [["layers"], []], "architecture": ["dense", "top2"]}}]

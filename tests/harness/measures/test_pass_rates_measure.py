@@ -80,6 +80,7 @@ def test_only_the_answer_itself_is_right(batches):
         assert task.prompts[item, : task.lengths[item]].tolist() == [16, *question.prompt]
 
 
+@pytest.mark.slow
 def test_runs_record_their_rates_and_other_domains_are_refused(lab, isogap, tmp_path):
     def run(**changes):
         (tmp_path / "spec.yaml").write_text(

@@ -124,6 +124,7 @@ def test_what_is_drawn_differs_from_step_to_step_and_from_run_to_run(name, hurri
     assert len(np.unique(metrics["train_loss"])) == 2 * STEPS
 
 
+@pytest.mark.slow
 def test_the_loss_of_a_batch_is_the_mean_over_its_tokens_that_count(hurried):
     """In one turn, and in turns of which some have none of them: the first batch against the losses of all tokens."""
     run = run_of(model_of("dense", TrainingObjective(counted=RANGES)))
@@ -193,6 +194,7 @@ def test_two_devices_draw_for_themselves(name, hurried):
     assert metrics["train_loss"][-1, 0] < metrics["train_loss"][0, 0] - 0.3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["masked and counted", "patches", "forecast of patches, in turns", "reinforce"])
 def test_evaluation_is_of_what_counts(name, hurried):
     architecture, objective, micro_batch = CASES[name]

@@ -31,6 +31,7 @@ def spec(tmp_path_factory):
     return path
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("hurried")
 def test_worlds_train_like_any_corpus(spec, isogap, tmp_path):
     ended = isogap("run", spec, "--out", tmp_path / "out", "--cache", tmp_path / "cache")
@@ -57,6 +58,7 @@ def test_the_sizes_of_models_are_known_from_the_spec_alone(spec):
     )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_vocabulary_that_is_too_small_is_the_reason_of_a_failed_run(isogap, tmp_path):
     spec = tmp_path / "small.yaml"
     spec.write_text(SPEC.partition("  - name: others")[0].replace("symbols:73", "symbols:72"))
