@@ -64,6 +64,18 @@ def basic_interval(values: ArrayLike, least: float = -math.inf) -> Interval95:
     return Interval95(float(known[0]), max(least, float(min(low, known[0]))), float(max(high, known[0])))
 
 
+def percentile_interval(values: ArrayLike) -> Interval95:
+    """The first value with the middle 95 % of the others, those of copies with new errors.
+
+    It reaches as far as the value at least, and is unknown if any value is not finite.
+    """
+    known = np.asarray(values, float)
+    if not np.isfinite(known).all():
+        return NOT_KNOWN
+    low, high = np.percentile(known[1:], [2.5, 97.5])
+    return Interval95(float(known[0]), float(min(low, known[0])), float(max(high, known[0])))
+
+
 def log_ratio(first: ArrayLike, second: ArrayLike) -> Interval95:
     """The log of the ratio of two positive means over the same independent units, two at least.
 

@@ -92,7 +92,6 @@ def test_forecasts_are_written_once_and_never_anew(small, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not (FOLDER / "runs.parquet").is_file(), reason="the study has not been run")
 def test_the_committed_forecasts_are_those_of_the_small_runs_and_those_that_were_judged():
     written = read_forecasts(FOLDER / DECLARED.file)
     runs = read_study_runs(FOLDER / "runs.parquet")

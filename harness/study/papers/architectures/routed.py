@@ -19,7 +19,7 @@ from numpy.typing import ArrayLike
 
 from harness.fit.gap_law.rulings import JudgedClaim, Ruling, together
 from harness.fit.laws.mixtures_of_experts import effective_parameters
-from harness.study.contrasts import NOT_KNOWN, Interval95, basic_interval, mean_interval, paired
+from harness.study.contrasts import NOT_KNOWN, Interval95, basic_interval, mean_interval, paired, percentile_interval
 from harness.study.loss_runs import ended_runs
 from harness.study.loss_verdict import LossVerdict, StudyFigure, Within, count_of_words, within
 from harness.study.loss_worlds import LossWorld, lettered
@@ -108,7 +108,7 @@ def _judge(runs: pd.DataFrame) -> LossVerdict:
             | {
                 key: value
                 for constant, values in each.law.constants.items()
-                for key, value in zip((constant, f"low {constant}", f"high {constant}"), _percentiles(values),
+                for key, value in zip((constant, f"low {constant}", f"high {constant}"), percentile_interval(values),
                                       strict=True)
             }
             | {"misfit, nats": _misfit(each), "gain in AICc": float(each.gain[0]),
@@ -123,8 +123,8 @@ def _judge(runs: pd.DataFrame) -> LossVerdict:
             for name, each in routers.items()
             for row, (n, e) in enumerate(zip(each.n, each.experts, strict=True))
             if e > 1
-            for count, low, high in (_percentiles(n * np.exp(each.effective[:, row])),)
-            for effect, low_effect, high_effect in (_percentiles(each.effect[:, row]),)
+            for count, low, high in (percentile_interval(n * np.exp(each.effective[:, row])),)
+            for effect, low_effect, high_effect in (percentile_interval(each.effect[:, row]),)
         ],
         "log loss less the dense model's, mean over E": [
             {"router": ROUTERS[name], "N": int(size), "numbers of experts": int(rows.sum()), "mean": mean, "low": low,
@@ -132,7 +132,7 @@ def _judge(runs: pd.DataFrame) -> LossVerdict:
             for name, each in routers.items()
             for size in np.unique(each.n)
             for rows in ((each.n == size) & (each.experts > 1),)
-            for mean, low, high in (_percentiles(each.effect[:, rows].mean(axis=1)),)
+            for mean, low, high in (percentile_interval(each.effect[:, rows].mean(axis=1)),)
         ],
         "log loss less the dense model's with a larger vocabulary": [
             {"router": ROUTERS[str(name)], "pairs": len(own), "mean": mean, "low": low, "high": high}
@@ -227,14 +227,6 @@ def _router(n: _Rows, experts: _Rows, logs: _Losses, dense_n: _Rows, dense_logs:
     )  # fmt: skip
 
 
-def _percentiles(values: Float[np.ndarray, "copies"]) -> Interval95:
-    """The first value with the range of the middle 95 % of the others, those of copies."""
-    if not np.isfinite(values).all():
-        return NOT_KNOWN
-    low, high = np.percentile(values[1:], [2.5, 97.5])
-    return Interval95(float(values[0]), min(float(low), float(values[0])), max(float(high), float(values[0])))
-
-
 def _finite(value: float) -> float | None:
     return float(value) if math.isfinite(value) else None
 
@@ -248,7 +240,7 @@ def _misfit(router: _Router) -> float:
 def _claims(routers: Mapping[str, _Router], pairs: pd.DataFrame) -> tuple[JudgedClaim, ...]:
     judged = {label: routers.get(name) for name, label in JUDGED.items()}
     constants = {
-        letter: {label: NOT_KNOWN if own is None else _percentiles(own.law.constants[letter])
+        letter: {label: NOT_KNOWN if own is None else percentile_interval(own.law.constants[letter])
                  for label, own in judged.items()}
         for letter in ("b", "c")
     }  # fmt: skip
@@ -323,7 +315,9 @@ def _effective_figure(routers: Mapping[str, _Router]) -> "Figure":
     series = {}
     for place, (name, each) in enumerate(routers.items()):
         rows = (each.n == each.n.max()) & (each.experts > 1) & np.isfinite(each.effective).all(axis=0)
-        value, low, high = np.exp(np.array([_percentiles(each.effective[:, row]) for row in np.flatnonzero(rows)])).T
+        value, low, high = np.exp(
+            np.array([percentile_interval(each.effective[:, row]) for row in np.flatnonzero(rows)])
+        ).T
         series[ROUTERS[name]] = Series(each.experts[rows] * 1.03 ** (place - 3), value, low, high)
     ticks = {float(2**power): str(2**power) for power in range(1, 7)}
     return series_figure(series, "E, experts", "effective over base parameters", log_x=True, log_y=True,
@@ -334,7 +328,7 @@ def _sizes_figure(routers: Mapping[str, _Router]) -> "Figure":
     series = {}
     for place, (name, each) in enumerate(routers.items()):
         rows = np.flatnonzero(each.experts == _SHOWN)
-        told = np.array([_percentiles(100 * np.expm1(each.effect[:, row])) for row in rows]).reshape(-1, 3).T
+        told = np.array([percentile_interval(100 * np.expm1(each.effect[:, row])) for row in rows]).reshape(-1, 3).T
         # Moved aside by 4 % in N, so that intervals do not hide each other.
         series[ROUTERS[name]] = Series(each.n[rows] * 1.04 ** (place - 3), told[0], told[1], told[2])
     ticks = {float(n): f"{n:,.0f}" for each in routers.values() for n in each.n}

@@ -16,7 +16,7 @@ import pandas as pd
 from jaxtyping import Float
 
 from harness.fit.gap_law.rulings import DecidingNumber, JudgedClaim, together
-from harness.study.contrasts import NOT_KNOWN, Interval95, basic_interval
+from harness.study.contrasts import NOT_KNOWN, basic_interval, percentile_interval
 from harness.study.figures import blank_figure
 from harness.study.loss_runs import ended_runs
 from harness.study.loss_verdict import LossVerdict, StudyFigure, count_of_words, within
@@ -119,7 +119,7 @@ def _judge(runs: pd.DataFrame) -> LossVerdict:
             for kind, each in found.items()
             for off in (each.off[_CURVE],)
             for place, (first, second) in enumerate(PAIRS_OF_KIND[kind])
-            for kappa in (_percentiles(each.kappa[place]),)
+            for kappa in (percentile_interval(each.kappa[place]),)
         ],
     }  # fmt: skip
     drawings = {
@@ -241,12 +241,6 @@ def _line(
     x_mean, y_mean = ((weights * each).sum(axis=1, keepdims=True) / total for each in (x, y))
     slope = (weights * (x - x_mean) * (y - y_mean)).sum(axis=1) / (weights * (x - x_mean) ** 2).sum(axis=1)
     return y_mean + slope[:, None] * (x - x_mean)
-
-
-def _percentiles(values: Float[np.ndarray, "copies"]) -> Interval95:
-    """The first value, with the percentiles of the others, which of an exponent are not symmetric."""
-    low, high = np.percentile(values[1:], [2.5, 97.5])
-    return Interval95(float(values[0]), float(min(low, values[0])), float(max(high, values[0])))
 
 
 def _words(loss: _Loss) -> str:
