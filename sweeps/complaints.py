@@ -3,7 +3,7 @@
 import difflib
 import math
 import reprlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import yaml
@@ -80,10 +80,10 @@ def _expected(message: str) -> str:
     return "this field" if message == "Field required" else message[:1].lower() + message[1:]
 
 
-def nearest(name: str, known: tuple[str, ...]) -> str:
-    """What was expected instead of an unknown name: the known name that is most like it, or all of them."""
+def nearest(name: str, known: Collection[str], kind: str = "key") -> str:
+    """What was expected instead of an unknown name of a `kind`: the known name that is most like it, or all of them."""
     close = difflib.get_close_matches(name, known, n=1)
-    return f"a known key; did you mean {close[0]!r}?" if close else f"one of {', '.join(sorted(known))}"
+    return f"a known {kind}; did you mean {close[0]!r}?" if close else f"one of {', '.join(sorted(known))}"
 
 
 def yaml_place(error: yaml.YAMLError) -> str:

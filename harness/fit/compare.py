@@ -120,6 +120,17 @@ def aicc(log_likelihood: float, degrees: int, rows: float) -> float:
     return np.inf if spare <= 0 else 2.0 * (degrees - log_likelihood) + 2.0 * degrees * (degrees + 1) / spare
 
 
+def aicc_of_squares(squares: float, degrees: int, rows: int) -> float:
+    """Akaike's criterion, corrected for few rows, of a least-squares fit with normal errors of an unknown scale.
+
+    Args:
+        squares: the weighted sum of squared residuals; weights whose product is the same in fits that are compared.
+        degrees: number of free constants, the scale of the errors among them.
+    """
+    variance = max(squares / rows, 1e-300)
+    return aicc(-rows / 2 * (np.log(2 * np.pi * variance) + 1), degrees, rows)
+
+
 def folds_of(problem: Problem, seed: int, folds: int = FOLDS) -> np.ndarray:
     """The number of each row's fold, fixed by the seed; the rows of a cluster share a fold."""
     clusters = problem.cluster.max() + 1

@@ -7,6 +7,7 @@ from typing import Annotated
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from sweeps.complaints import nearest
 from sweeps.errors import InputError
 
 # The file that declares a study, and its table of runs beside it.
@@ -77,7 +78,7 @@ def study_names() -> tuple[str, ...]:
 def load_study(name: str) -> Study:
     """The study of this name; InputError if there is none."""
     if name not in study_names():
-        raise InputError("study", "NAME", name, f"one of {', '.join(study_names())}")
+        raise InputError("study", "NAME", name, nearest(name, study_names(), "study"))
     return read_study(studies_folder() / name / DECLARATION)
 
 

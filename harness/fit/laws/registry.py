@@ -30,6 +30,7 @@ from harness.fit.laws import (
 from harness.fit.laws.expression import is_expression, law_of_expression
 from harness.fit.laws.held import AND, WITH, hold, parse_held
 from harness.fit.laws.law import Law
+from sweeps.complaints import nearest
 from sweeps.errors import InputError
 
 FAMILIES: dict[str, ModuleType] = {
@@ -82,7 +83,7 @@ def get_law(law: str | Law, columns: Iterable[str] = ()) -> Law:
     if is_expression(name):
         found = law_of_expression(name, frozenset(map(str, columns)))
     elif name not in LAWS:
-        raise InputError("fit", "law", name, f"an expression such as 'E + A/N**alpha', or one of {', '.join(LAWS)}")
+        raise InputError("fit", "law", name, f"an expression such as 'E + A/N**alpha', or {nearest(name, LAWS, 'law')}")
     else:
         found = LAWS[name]
     return _holding(found, AND.join(held)) if held else found

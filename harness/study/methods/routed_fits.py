@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-from harness.fit.compare import aicc
+from harness.fit.compare import aicc_of_squares
 from harness.fit.laws.mixtures_of_experts import saturated_experts
 
 # Where X at E = 1 and in the limit of many experts are searched: the ranges of the law `routed`.
@@ -70,15 +70,10 @@ def bilinear_gain(n: _Rows, experts: _Rows, logs: _Losses) -> _Copies:
     with_c, without = (fit_routed(n, experts, logs, bilinear).squares for bilinear in (True, False))
     return np.array(
         [
-            _aicc(own, _CONSTANTS - 1, len(n)) - _aicc(best, _CONSTANTS, len(n))
+            aicc_of_squares(own, _CONSTANTS - 1, len(n)) - aicc_of_squares(best, _CONSTANTS, len(n))
             for own, best in zip(without, with_c, strict=True)
         ]
     )
-
-
-def _aicc(squares: float, degrees: int, rows: int) -> float:
-    variance = max(squares / rows, 1e-300)
-    return aicc(-rows / 2 * (math.log(2 * math.pi * variance) + 1), degrees, rows)
 
 
 def left_out_squares(n: _Rows, experts: _Rows, logs: _Losses) -> _Copies:

@@ -16,6 +16,7 @@ from jaxtyping import Float
 from scipy.special import chdtri
 
 from harness.data.world import parse_world
+from harness.fit.compare import aicc_of_squares
 from harness.fit.gap_law.rulings import JudgedClaim, Ruling, together
 from harness.study.contrasts import NOT_KNOWN, Interval95
 from harness.study.loss_runs import cell_losses, ended_runs
@@ -114,7 +115,7 @@ def _fit(cells: pd.DataFrame) -> _Fit:
     constants = np.vstack(
         [best, fit_many(model, [starts[1], best[0].tolist()], copies, np.tile(weights, (_COPIES, 1)))]
     )
-    pure = _aicc(pure_squares, count, 5) - _aicc(squares, count, 6)
+    pure = aicc_of_squares(pure_squares, 5, count) - aicc_of_squares(squares, 6, count)
     theta = np.exp(constants)
     misfit = Interval95(*np.sqrt(np.fmax(scatter - of_runs, 0.0)).tolist())
     found = _intervals(theta, losses.min())
@@ -131,11 +132,6 @@ def _noise(cells: pd.DataFrame) -> Float[np.ndarray, "cells"]:
 
 def _without_floor(model: LogModel) -> LogModel:
     return lambda theta: model(np.column_stack([np.full(len(theta), _ZERO), theta]))
-
-
-def _aicc(squares: float, count: int, constants: int) -> float:
-    """Of normal errors whose variances are known but for a factor, which is among the constants."""
-    return count * np.log(squares / count) + 2 * constants * count / (count - constants - 1)
 
 
 def _intervals(theta: Float[np.ndarray, "copies 5"], least: float) -> dict[str, Interval95]:

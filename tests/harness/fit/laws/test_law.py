@@ -154,3 +154,8 @@ def test_coordinates_are_logs_where_declared():
             (*law.parameters, *OBJECTIVES["normal"].parameters), jnp.log(jnp.array([2.0, np.e**0.3, 0.08]))
         )
     assert [float(values[name]) for name in ("a", "b", "tau")] == pytest.approx([2.0, 0.3, 0.08])
+
+
+def test_a_mistyped_law_is_answered_with_the_one_meant():
+    with pytest.raises(InputError, match="law: got 'chinchila', .* did you mean 'chinchilla'"):
+        get_law("chinchila")
