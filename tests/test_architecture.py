@@ -60,7 +60,7 @@ study.methods  <- fit fit.allocation fit.certainty fit.laws fit.problem study tr
 study.papers   <- fit fit.allocation fit.gap_law fit.laws fit.problem fit.quantities fit.results study study.methods
                   models sweeps
 study.papers.architectures <- fit.allocation fit.gap_law fit.laws fit.problem study study.methods
-study.papers.domains <- data fit.gap_law study study.methods sweeps
+study.papers.domains <- data fit fit.gap_law study study.methods sweeps
 study.papers.recipes <- fit.gap_law fit.laws fit.problem fit.shared forecasts study sweeps
 tuning         <- files fit.allocation fit.problem fit.results launch record models sweeps train
 cli            <- data files fit fit.allocation fit.gap_law fit.laws fit.problem fit.results fit.shared forecasts gaps

@@ -1,13 +1,10 @@
 """The commands of `isogap` with their arguments and options; `harness.cli.table` says what does their work."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
-import typer
-import typer.core
 from typer import Argument, Option
 
-import harness
 from harness.cli.from_outside import fetches, imports
 from harness.cli.options import (
     FILE_OF_RUNS,
@@ -34,27 +31,13 @@ from harness.cli.options import (
     writable,
 )
 from harness.cli.simulate import worlds
-from harness.cli.table import command
+from harness.cli.table import OptionalFile, app, command
 from harness.cli.trained import trained
 
-app = typer.Typer(
-    name="isogap", help=harness.__doc__, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None
-)
 app.add_typer(fetches, name="fetch")
 app.add_typer(worlds, name="simulate")
 app.add_typer(imports, name="import")
 app.add_typer(trained)
-
-
-class OptionalFile(typer.core.TyperCommand):
-    """A command whose `--json` may stand without a FILE: the JSON then goes to the terminal, as for the file `-`."""
-
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Put the file `-` where none follows."""
-        filled = []
-        for argument, after in zip(args, [*args[1:], "--"], strict=True):
-            filled += [argument, "-"] if argument == "--json" and after.startswith("--") else [argument]
-        return super().parse_args(ctx, filled)
 
 
 @command(app, "plan", "harness.cli.show_plan:show_plan", trains=True)

@@ -14,13 +14,20 @@ from harness.record.heartbeat import read_killed
 from harness.record.lock import is_live
 from harness.record.progress import Reached, progress
 from harness.record.status import read_status, run_folder
-from harness.record.sweep_folder import read_configs
+from harness.record.sweep_folder import folders_of_blocks, read_configs
 from harness.terminal import lines
 
 
 def show_status(out: str, json_: bool) -> None:
-    """Print the runs and the progress of a sweep's folder."""
+    """Print the runs and the progress of a sweep's folder; of a study's folder the progress of each block."""
     folder = open_folder(out)
+    if not (folder / "manifest.json").is_file() and (blocks := folders_of_blocks(folder)):
+        told = {str(block): sweep_status(block)[1] for block in blocks}
+        if json_:
+            print(json.dumps({block: dataclasses.asdict(reached) for block, reached in told.items()}, allow_nan=False))
+        else:
+            print("\n".join(f"{block}: {header(each) if each.live else _states(each)}" for block, each in told.items()))
+        return
     rows, reached = sweep_status(folder)
     killed, jobs = killed_processes(folder, reached), queued_jobs(folder)
     if json_:
@@ -93,6 +100,10 @@ def _print_jobs(jobs: Sequence[dict[str, str]] | None) -> None:
     print("\n".join(lines([{name: job[name] for name in ("job", "state", "time", "reason")} for job in jobs])))
 
 
+def _states(reached: Reached) -> str:
+    return ", ".join(f"{count} {state}" for state, count in sorted(reached.states.items()))
+
+
 def _print_status(out: Path, rows: Sequence[dict[str, Any]], reached: Reached) -> None:
     """Print the rows, how much is done, how fast it goes, and the time to go."""
     if not rows:
@@ -101,7 +112,7 @@ def _print_status(out: Path, rows: Sequence[dict[str, Any]], reached: Reached) -
     print("\n".join(lines(rows)))
     share = reached.flops / reached.flops_total if reached.flops_total else 1.0
     to_go = "ETA: not running" if reached.eta_seconds is None and not reached.live else eta(reached)
-    print(", ".join(f"{count} {state}" for state, count in sorted(reached.states.items())))
+    print(_states(reached))
     print(f"{reached.tokens:,} of {reached.tokens_total:,} tokens, {share:.0%} of the FLOPs; {to_go}")
     if reached.live:
         print(header(reached))

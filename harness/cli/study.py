@@ -1,14 +1,16 @@
 """`isogap study`: the studies there are, or one of them carried out."""
 
+import time
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import typer
 
 from harness.files import default_cache, open_folder, read_object
 from harness.fit.gap_law.rulings import Ruling
 from harness.study.carry_out import PAGE, carry_out
-from harness.study.judges import VERDICT
-from harness.study.studies import Study, load_study, study_names
+from harness.study.studies import VERDICT, Study, load_study, study_names
 from harness.terminal import print_rows
 from harness.train.session import Session
 from sweeps.errors import InputError
@@ -29,19 +31,31 @@ def study(
         return
     chosen = load_study(name)
     if out is None:
-        raise InputError("study", "--out", None, "the folder of the study's sweeps and results")
-    folder = open_folder(out)
+        raise InputError("study", "--out", "nothing", f"a folder for its sweeps and results, as in --out runs/{name}")
+    folder, began = open_folder(out), time.monotonic()
     session = Session(folder, cache or default_cache(), workers=workers, max_minutes=max_minutes)
     status = carry_out(chosen, folder, session)
     if status in (0, 3) and (folder / PAGE).is_file():
-        found = read_object(folder / VERDICT)
-        print(found["headline"])
-        print_rows([
-            {"claim": claim["id"], "what is claimed": claim["claim"], "verdict": Ruling(claim["ruling"]).words}
-            for claim in found["claims"]
-        ])  # fmt: skip
-        print(folder / PAGE)
+        _print_found(read_object(folder / VERDICT))
+        print(f"{(time.monotonic() - began) / 60:.1f} minutes; {folder / PAGE}")
     raise typer.Exit(status)
+
+
+def _print_found(found: Mapping[str, Any]) -> None:
+    """Print a verdict, and of a repeat what the study that comes with isogap found."""
+    repeat = found.get("repeat")
+    there = {row["claim"]: {"in the study": row["in_study"]} for row in repeat["words"]} if repeat else {}
+    print(found["headline"])
+    print_rows([
+        {"claim": claim["id"], "what is claimed": claim["claim"], "verdict": Ruling(claim["ruling"]).words}
+        | (there.get(claim["id"], {"in the study": None}) if repeat else {})
+        for claim in found["claims"]
+    ])  # fmt: skip
+    if repeat:
+        for row in repeat["numbers"]:
+            if not row["inside"]:
+                print(f"{row['claim']}: {row['number']}: {row['here']}, in the study {row['in_study']}")
+        print(repeat["summary"])
 
 
 def _listed(declared: Study) -> dict[str, object]:

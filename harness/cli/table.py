@@ -1,4 +1,5 @@
-"""The table of commands: `command` adds one with its options, its work, and what the process needs before it.
+"""The program `isogap`, and its table of commands: `command` adds one with its options, its work, and what the process
+needs before it.
 
 The options are declared in `harness.cli.commands`, which imports Typer alone. The module of a command's work is
 imported when the command is called, so that every `--help` answers at once.
@@ -7,13 +8,25 @@ imported when the command is called, so that every `--help` answers at once.
 import functools
 import gc
 import importlib
+import importlib.metadata
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Annotated, Any
 
 import typer
+import typer.core
+from typer import Option
 
 from harness.files import default_cache
 from harness.processes import ask_for_huge_pages
+
+HELP = """isogap trains grids of small language models, measures losses and generalization gaps, and fits scaling laws.
+
+A table of runs that you have: `isogap fit FILE --law chinchilla`, then `compare` and `report`; `isogap laws` lists the
+laws. A sweep of your own: `isogap plan SWEEP.yaml`, then `isogap run SWEEP.yaml --out DIR` and `isogap report DIR`. A
+question of a paper: `isogap study` lists them.
+"""
+
+app = typer.Typer(name="isogap", no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None)
 
 # Command -> the function that does its work as `module:function`, which takes the command's options by name, and the
 # fixed arguments that it takes beside them.
@@ -72,3 +85,29 @@ def command(
         return group.command(name, **settings)(call)
 
     return enter
+
+
+def _print_versions(asked: bool) -> None:
+    """Print the versions of isogap and of what it computes with, and end."""
+    if asked:
+        print(", ".join(f"{name} {importlib.metadata.version(name)}" for name in ("isogap", "jax", "flax", "optax")))
+        raise typer.Exit
+
+
+@app.callback(help=HELP)
+def _isogap(
+    version: Annotated[
+        bool, Option("--version", callback=_print_versions, is_eager=True, help="print the versions, and end")
+    ] = False,
+) -> None: ...
+
+
+class OptionalFile(typer.core.TyperCommand):
+    """A command whose `--json` may stand without a FILE: the JSON then goes to the terminal, as for the file `-`."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Put the file `-` where none follows."""
+        filled = []
+        for argument, after in zip(args, [*args[1:], "--"], strict=True):
+            filled += [argument, "-"] if argument == "--json" and after.startswith("--") else [argument]
+        return super().parse_args(ctx, filled)

@@ -153,10 +153,9 @@ def time_shares(heartbeats: Sequence[Heartbeat], seconds: float) -> str:
         return ""
     spent = ((each.training_seconds, each.evaluation_seconds, each.compile_seconds) for each in heartbeats)
     training, evaluation, compiling = (round(100 * (sum(parts) / total)) for parts in zip(*spent, strict=True))
-    inside = training + evaluation
+    rest = max(100 - training - evaluation - compiling, 0)
     return (
-        f"inside compiled steps {inside} % of {seconds:.0f} s (training {training} %, evaluation {evaluation} %), "
-        f"waiting for compilation {compiling} %, the rest {max(100 - inside - compiling, 0)} %"
+        f"{seconds:.0f} s: training {training}%, evaluation {evaluation}%, compilation {compiling}%, the rest {rest}%"
     )
 
 
@@ -198,7 +197,7 @@ def header(reached: Reached) -> str:
     parts += [f"{states[name]:,} {name}" for name in ("running", *WITHOUT_RESULT) if states.get(name)]
     parts.append(f"{reached.tokens_per_second or 0.0:,.0f} tokens/s")
     if reached.utilisation is not None:
-        parts.append(f"{reached.utilisation:.0%} inside compiled steps")
+        parts.append(f"{reached.utilisation:.0%} of the time on training and evaluation")
     if reached.elapsed_seconds is not None:
         parts.append(f"{duration(reached.elapsed_seconds)} elapsed")
     return ", ".join([*parts, eta(reached)])

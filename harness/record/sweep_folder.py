@@ -34,9 +34,9 @@ def read_configs(out: Path, known: Mapping[str, RunConfig] | None = None) -> lis
     manifest = out / "manifest.json"
     if not manifest.is_file():
         expected = "the folder of a sweep that `isogap run` has begun"
-        if inner := sorted(file.parent for file in out.glob("*/*/manifest.json")):
+        if inner := folders_of_blocks(out):
             expected += f"; a study has one for each of its blocks, such as {inner[0]}"
-        raise InputError(out, "manifest.json", "nothing", expected)
+        raise InputError(out, "folder", "none with a manifest.json" if out.is_dir() else "no folder", expected)
     try:
         run_ids = [str(run_id) for run_id in json.loads(read_bytes(manifest))["runs"]]
     except (ValueError, KeyError, TypeError) as error:
@@ -50,6 +50,11 @@ def read_configs(out: Path, known: Mapping[str, RunConfig] | None = None) -> lis
         known[run_id] if run_id in known else _config(out, run_id, line)
         for run_id, line in itertools.zip_longest(run_ids, lines[: len(run_ids)])
     ]
+
+
+def folders_of_blocks(out: Path) -> list[Path]:
+    """The folders of the sweeps of a study's blocks that have begun, SWEEP/BLOCK in the study's folder."""
+    return sorted(file.parent for file in out.glob("*/*/manifest.json"))
 
 
 def _config(out: Path, run_id: str, line: bytes | None) -> RunConfig:

@@ -18,10 +18,9 @@ from harness.study.gap_study import judge_gap_study
 from harness.study.loss_page import draw_loss_figures, loss_page
 from harness.study.page import study_page
 from harness.study.paper import get_paper, paper_names
-from harness.study.studies import DECLARATION, RUNS, Forecast, Study, read_study, study_of
+from harness.study.repeats import Repeat, repeat_of
+from harness.study.studies import DECLARATION, RUNS, VERDICT, Forecast, Study, read_study, study_of
 from sweeps.errors import InputError
-
-VERDICT = "verdict.json"
 
 
 class StudyResult(Protocol):
@@ -44,14 +43,15 @@ class Judge:
     Attributes:
         judge: the study, the table of runs, and its folder, where files of forecasts may be -> the result.
         figures: the table and the result -> name -> image, in svg.
-        page: the study, the table, the result and the figures -> the page as HTML.
+        page: the study, the table, the result, the figures, and the comparison with the committed study if this is a
+            repeat -> the page as HTML.
         register: what is declared, the runs of the blocks that are fitted, and the study's folder -> the forecasts that
             were written down there.
     """
 
     judge: Callable[[Study, pd.DataFrame, Path], StudyResult]
     figures: Callable[[pd.DataFrame, Any], dict[str, bytes]]
-    page: Callable[[Study, pd.DataFrame, Any, dict[str, bytes]], str]
+    page: Callable[[Study, pd.DataFrame, Any, dict[str, bytes], Repeat | None], str]
     register: Callable[[Forecast, pd.DataFrame, Path], Registered]
 
 
@@ -86,6 +86,8 @@ def judge_of(study: Study) -> Judge:
 def write_results(study: Study, table: Path, page: Path) -> None:
     """Judge the table of runs of a study, and write the page, and beside it the verdict and the figures.
 
+    Of a repeat of a study that comes with isogap both also say how it compares with that one (`harness.study.repeats`).
+
     Args:
         table: the table, beside which the study's forecasts may stand.
 
@@ -96,9 +98,10 @@ def write_results(study: Study, table: Path, page: Path) -> None:
     if BLOCK not in runs.columns:
         raise InputError(table, "table", f"no column {BLOCK}", "the runs of a study, with the block of each")
     result = how.judge(study, runs, table.parent)
-    figures = how.figures(runs, result)
-    verdict = json.dumps(result.to_dict(), indent=1, allow_nan=False) + "\n"
-    texts = {page: how.page(study, runs, result, figures), page.with_name(VERDICT): verdict}
+    figures, found = how.figures(runs, result), result.to_dict()
+    repeat = repeat_of(study.name, found, table)
+    verdict = json.dumps(found | ({"repeat": repeat.to_dict()} if repeat else {}), indent=1, allow_nan=False) + "\n"
+    texts = {page: how.page(study, runs, result, figures, repeat), page.with_name(VERDICT): verdict}
     images = {page.with_name(f"{name}.svg"): image for name, image in figures.items()}
     write_files({file: text.encode() for file, text in texts.items()} | images)
 

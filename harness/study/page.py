@@ -14,6 +14,7 @@ from harness.study.cells import BLOCK
 from harness.study.contest import LawContest
 from harness.study.documents import DocumentShare
 from harness.study.gap_study import GapVerdict
+from harness.study.repeats import Repeat
 from harness.study.slopes import GroupSlopes
 from harness.study.studies import Study
 
@@ -34,7 +35,9 @@ FORECAST_CAPTION = (
 )
 
 
-def study_page(study: Study, runs: pd.DataFrame, verdict: GapVerdict, images: Mapping[str, bytes]) -> str:
+def study_page(
+    study: Study, runs: pd.DataFrame, verdict: GapVerdict, images: Mapping[str, bytes], repeat: Repeat | None
+) -> str:
     """Write the page as HTML.
 
     Args:
@@ -52,6 +55,7 @@ def study_page(study: Study, runs: pd.DataFrame, verdict: GapVerdict, images: Ma
     sections = [
         ("finding", "", f"<p class='lead'>{escape(study.question)}</p>{shown.get('gap', '')}"),
         ("claims", "The claims", html_table(("claim", "word", "what is claimed", "finding", "rows"), words)),
+        repeat_section(repeat),
         ("numbers", "The numbers that decide", shown["claims"]),
         ("epochs", "Text read several times", shown.get("epochs", "")),
         ("groups", "Architectures, tokenizers, texts, batches", shown.get("groups", "")),
@@ -67,6 +71,22 @@ def study_page(study: Study, runs: pd.DataFrame, verdict: GapVerdict, images: Ma
     done = list(runs["status"]).count("done")
     kicker = f"isogap study of the gap law, {done:,} finished runs in {runs[BLOCK].nunique()} blocks"
     return shell("gap law", kicker, verdict.headline, sections)
+
+
+def repeat_section(repeat: Repeat | None) -> tuple[str, str, str]:
+    """The section of a page that compares a repeat with its study; empty for none, so that the page leaves it out."""
+    if repeat is None:
+        return "repeat", "", ""
+    words = [tuple(row.values()) for row in repeat.words]
+    numbers = [
+        (row["claim"], row["number"], row["here"], row["in_study"], "yes" if row["inside"] else "no")
+        for row in repeat.numbers
+    ]
+    body = (
+        f"<p>{escape(repeat.summary)}</p>{html_table(('claim', 'verdict here', 'verdict of the study'), words)}"
+        + html_table(("claim", "number", "here", "in the study", "here inside of the study's interval"), numbers)
+    )
+    return "repeat", "Beside the study that comes with isogap", body
 
 
 def figure(image: bytes, caption: str, wide: bool = True) -> str:

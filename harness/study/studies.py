@@ -10,8 +10,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from sweeps.complaints import nearest
 from sweeps.errors import InputError
 
-# The file that declares a study, and its table of runs beside it.
-DECLARATION, RUNS = "study.yaml", "runs.parquet"
+# The file that declares a study, and beside it its table of runs and its verdict.
+DECLARATION, RUNS, VERDICT = "study.yaml", "runs.parquet", "verdict.json"
 
 
 class Forecast(BaseModel):

@@ -1,5 +1,6 @@
 """The command line: one line for unusable input, JSON that parses, and no heavy imports for help."""
 
+import importlib.metadata
 import inspect
 import json
 import math
@@ -305,3 +306,16 @@ def test_a_tokenizer_that_no_package_has_is_refused(call_isogap, capfd, tmp_path
 
 def test_tokenizers_and_corpora_are_listed(isogap, lab):
     assert "bytes" in isogap("tokenizers").out and "stdlib_code" in isogap("corpora", "--cache", lab.cache).out
+
+
+def test_the_versions_are_printed(isogap):
+    told = isogap("--version")
+    assert (
+        told.status == 0 and told.out.startswith("isogap ") and f"jax {importlib.metadata.version('jax')}" in told.out
+    )
+
+
+def test_a_study_without_a_folder_is_told_which_to_give(isogap):
+    refused = isogap("study", "features")
+    assert refused.status == 2 and "--out: got 'nothing', expected a folder" in refused.err
+    assert "--out runs/features" in refused.err

@@ -52,7 +52,10 @@ def test_a_live_sweep_shows_its_processes(sweep, isogap):
     printed = text.splitlines()
     assert len(printed) == 4 + 3 and "[red]no memory" in printed[1]
     assert "1 failed, 1 pending, 1 running" in text
-    assert "0 of 3 runs done, 1 running, 1 failed, 0 tokens/s, 90% inside compiled steps, 0:01:40 elapsed" in text
+    assert (
+        "0 of 3 runs done, 1 running, 1 failed, 0 tokens/s, 90% of the time on training and evaluation, 0:01:40 elapsed"
+        in text
+    )
     progress, rows = told["progress"], told["runs"]
     assert rows[1]["state"] == "running" and rows[1]["step"] == 40 and rows[1]["train_loss"] == 3.5
     assert progress["utilisation"] == pytest.approx(0.9) and progress["live"] and progress["tokens"] == 32 * 47
@@ -105,3 +108,18 @@ def test_a_plan_is_a_line_a_run_and_a_line_a_pack(lab, isogap, tmp_path):
 @pytest.mark.parametrize(("seconds", "text"), [(0.0, "0:00:00"), (59.2, "0:01:00"), (90000.0, "1 day, 1:00:00")])
 def test_durations(seconds, text):
     assert duration(seconds) == text
+
+
+def test_the_status_of_a_study_is_that_of_its_blocks(tmp_path, isogap):
+    for block, runs in (("first", RUNS[:2]), ("second", RUNS[2:])):
+        lay_out(tmp_path / "preset" / block, "name: a\n", runs)
+    write_status(run_folder(tmp_path / "preset" / "first", RUNS[0].run_id), Status("done", 100, 100))
+    first, second = isogap("status", tmp_path).out.splitlines()
+    assert first.endswith("first: 1 done, 1 pending") and second.endswith("second: 1 pending")
+    told = json.loads(isogap("status", tmp_path, "--json").out)
+    assert [each["states"] for each in told.values()] == [{"done": 1, "pending": 1}, {"pending": 1}]
+
+
+def test_a_folder_without_a_sweep_is_refused_in_a_line(tmp_path, isogap):
+    refused = isogap("status", tmp_path / "nothing")
+    assert refused.status == 2 and "nothing: folder: got 'no folder', expected the folder of a sweep" in refused.err
