@@ -50,7 +50,7 @@ class Repeat:
         if self.difference is not None:
             parts.append(
                 f"The held-out losses of {self.runs:,} runs differ by {self.difference:.2%} (median);"
-                f" {self.same_text:,} of them read text with the same bytes per token and contamination to the last digit."
+                f" {self.same_text:,} of them read text with exactly the same bytes per token and contamination."
             )
         return " ".join(parts)
 
