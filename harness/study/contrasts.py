@@ -38,8 +38,13 @@ def symmetric(value: float, half: float) -> Interval95:
     return Interval95(float(value), float(value - half), float(value + half))
 
 
-def mean_interval(values: ArrayLike) -> Interval95:
-    """The mean of independent values with its interval by Student's t; of one value without any."""
+def mean_interval(values: ArrayLike, least: float = -math.inf, most: float = math.inf) -> Interval95:
+    """The mean of independent values with its interval by Student's t; of one value without any.
+
+    Args:
+        least, most: what each value can be, such as -1 and 1 of correlations. The interval ends there, and holds the
+            truth as often.
+    """
     known = np.asarray(values, float)
     if len(known) == 0:
         return NOT_KNOWN
@@ -47,7 +52,7 @@ def mean_interval(values: ArrayLike) -> Interval95:
     if len(known) == 1:
         return Interval95(mean, None, None)
     half = float(known.std(ddof=1) / math.sqrt(len(known)) * stdtrit(len(known) - 1, 0.975))
-    return symmetric(mean, half)
+    return Interval95(mean, max(mean - half, least), min(mean + half, most))
 
 
 def basic_interval(values: ArrayLike, least: float = -math.inf) -> Interval95:

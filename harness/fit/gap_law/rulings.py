@@ -137,7 +137,10 @@ class JudgedClaim:
     def finding(self) -> str:
         """The evidence in sentences."""
         numbers = "; ".join(map(str, self.evidence))
-        return " ".join(part for part in (numbers and f"{numbers[0].upper()}{numbers[1:]}.", self.reason) if part)
+        first = numbers.split(" ")[0]
+        # A constant such as a or alpha_N keeps its letter.
+        large = numbers if len(first) == 1 or "_" in first else f"{numbers[:1].upper()}{numbers[1:]}"
+        return " ".join(part for part in (numbers and f"{large}.", self.reason) if part)
 
     def to_dict(self) -> dict[str, Any]:
         """The claim in plain numbers and strings."""

@@ -168,7 +168,7 @@ def _claims(draws: Sequence[_OfDraw]) -> tuple[JudgedClaim, ...]:
     name = "the log of the errors without S2 over those with it"
     worse = within(name, math.log(_WORSE), None, *mean_interval(sizes))
     curve_errors = [error for each in draws for error in _mean_size(each, "memory", _UNSEEN, final=False)]
-    curve = within("the mean absolute log error of curves", 0.0, _MET, *mean_interval(curve_errors))
+    curve = within("the mean absolute log error of curves", 0.0, _MET, *mean_interval(curve_errors, least=0.0))
     over = [-error for each in draws for error in _last(each, "memory", _TAIL)]
     tail = within("log of the measured final loss over the law's", _MET, None, *mean_interval(over))
     found = (

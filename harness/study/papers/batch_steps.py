@@ -113,7 +113,7 @@ def _claims(
         for n in sorted({each.n for each in contours})
         for own in ([each for each in contours if each.n == n],)
     ]
-    scatter = mean_interval(scatters)
+    scatter = mean_interval(scatters, least=0.0)
     contour = (
         within("the scatter of log steps about the contours", 0.0, SCATTER, *scatter),
         Measured("the power of B_crit/B in steps", 1.0, SAME_POWER, *power),

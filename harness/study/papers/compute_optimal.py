@@ -86,10 +86,9 @@ def judge_compute_optimal(runs: pd.DataFrame) -> LossVerdict:
     claims = _claims(arms)
     last = arms.get("tuned_rate")
     exponent = last.exponents[3, True] if last else NOT_KNOWN
-    known = "is not known" if exponent.estimate is None else f"is {exponent.estimate:.2f}"
+    known = "C^a with a not known" if exponent.estimate is None else f"C^{exponent.estimate:.2f}"
     headline = (
-        f"The compute-optimal size grows as C^a, and with all corrections a, by the fitted loss, {known}:"
-        f" {count_of_words(claims)}."
+        f"With all corrections the compute-optimal size grows as {known}, by the fitted loss: {count_of_words(claims)}."
     )
     lines = {
         f"a in N* ~ C^a, {title}": [_line(arm, of, head) for arm, of in arms.items()] for head, title in HEAD.items()

@@ -199,8 +199,7 @@ def _explained(known: list[Critical]) -> Interval95:
         left = sum(float(each.residuals @ each.residuals) for each in own)
         whole = sum(float(np.var(np.log(each.steps))) * len(each.steps) for each in own)
         shares.append(1 - left / whole)
-    mean, low, high = mean_interval(shares)
-    return Interval95(mean, low, None if high is None else min(high, 1.0))
+    return mean_interval(shares, most=1.0)
 
 
 def _critical_figure(known: list[Critical]) -> "Figure":

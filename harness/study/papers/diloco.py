@@ -186,7 +186,7 @@ def _claims(
     law: pd.DataFrame, single: pd.DataFrame, best: pd.DataFrame, cadence: pd.DataFrame
 ) -> tuple[JudgedClaim, ...]:
     follows = within(
-        "mean error of log loss at a size that was left out", 0.0, LEFT_OUT, *mean_interval(law["left_out"])
+        "mean error of log loss at a size that was left out", 0.0, LEFT_OUT, *mean_interval(law["left_out"], least=0.0)
     )
     exponent = within("exponent of M", *EXPONENTS, *mean_interval(law["beta"]))
     larger = single.loc[single["N"] > single["N"].min()]

@@ -47,10 +47,10 @@ def _judge(runs: pd.DataFrame) -> LossVerdict:
     pairs = _against_one(ended)
     claims = _claims(ended, pairs)
     end = mean_interval(_of(pairs, _SCALED, 4.0)["end"])
-    told = "is not known" if end.estimate is None else f"is {end.estimate:+.3f} nats"
+    told = "an unknown number of" if end.estimate is None else f"{end.estimate:+.3f}"
     headline = (
-        f"What a batch four times as large, with all settings scaled, changes in the loss of the averaged parameters"
-        f" {told}: {count_of_words(claims)}."
+        f"A batch four times as large, with all settings scaled, changes the loss of the averaged parameters by {told}"
+        f" nats: {count_of_words(claims)}."
     )
     tables = {
         "loss of the average less that at kappa = 1, nats, by batch": _rows(pairs),

@@ -60,12 +60,12 @@ def _judge(runs: pd.DataFrame) -> LossVerdict:
     most = np.nanargmin(energies, axis=1) + 1 if len(ended) else means
     ended = ended.assign(diversity=-means, excess=-means / uniform, most=most)
     longest = ended.loc[ended["D"] == ended["D"].max()]
-    by_width = mean_interval(_ranks(longest, "diversity"))
-    by_excess = mean_interval(_ranks(longest, "excess"))
+    by_width = mean_interval(_ranks(longest, "diversity"), -1.0, 1.0)
+    by_excess = mean_interval(_ranks(longest, "excess"), -1.0, 1.0)
     within_runs = _with_loss(ended)
     last = _share_of_last(longest)
     claims = _claims(by_width, by_excess, last, within_runs, longest)
-    rank = "is not known" if by_width.estimate is None else f"has a rank correlation of {by_width.estimate:.2f}"
+    rank = "not known" if by_width.estimate is None else f"{by_width.estimate:.2f}"
     drawings = {}
     if len(longest):
         drawings = {
@@ -86,7 +86,8 @@ def _judge(runs: pd.DataFrame) -> LossVerdict:
         "Energies are compared between layers and lengths of one model, and between widths also as multiples of the"
         " energy of uniform directions, which itself falls from 0.75 in 8 to 0.71 in 64 dimensions.",
     )
-    headline = f"Diversity of features {rank} with width: {count_of_words(claims)}."
+    said = f"The rank correlation of the diversity of features with the width of models is {rank}"
+    headline = f"{said}: {count_of_words(claims)}."
     return LossVerdict(headline, claims, tables, notes, drawings)
 
 
@@ -113,7 +114,7 @@ def _with_loss(runs: pd.DataFrame) -> Interval95:
         if len(own) >= _FEWEST:
             value = np.corrcoef(own["diversity"], np.log(own["L"]))[0, 1]
             found.setdefault(int(own["draw"].to_numpy()[0]), []).append(float(value))
-    return mean_interval([float(np.mean(values)) for values in found.values()])
+    return mean_interval([float(np.mean(values)) for values in found.values()], -1.0, 1.0)
 
 
 def _share_of_last(longest: pd.DataFrame) -> Interval95:
@@ -133,7 +134,7 @@ def _claims(
         ("FE-1", "wider models have more diverse features", units,
          within("rank correlation of width and diversity", _RANKED, None, *by_width)),
         ("FE-2", "the last layer is the most diverse one", f"{len(longest)} longest runs",
-         within("share of models of which it is", _LAST_FIRST, 1.0, *last)),
+         within("share of models whose last layer is the most diverse one", _LAST_FIRST, 1.0, *last)),
         ("FE-3", "diversity falls while the loss falls", "all lengths of each model; the interval is over draws",
          within("correlation of diversity and log loss along training", 0.0, None, *within_runs)),
         ("FE-4", "features of wider models are more diverse even as multiples of uniform directions", units,

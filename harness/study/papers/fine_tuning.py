@@ -96,8 +96,8 @@ def _judge(runs: pd.DataFrame) -> LossVerdict:
     ranks = _ranks([curve for curve in curves if curve.learned])
     claims = _claims(tuned, [each for each in fitted if not each.curve.learned], ranks)
     ratio = math.exp(np.mean([math.log(each.residual / each.vanilla) for each in tuned])) if tuned else math.nan
-    said = f"misses by {ratio:.0%} of what a power law does" if tuned else "was not fitted"
-    headline = f"Of fine-tuned models the rectified law {said}: {count_of_words(claims)}."
+    said = f"has {ratio:.0%} of the power law's error" if tuned else "was not fitted"
+    headline = f"On fine-tuned models the rectified law {said}: {count_of_words(claims)}."
     tables = {
         "fits to the means over draws": _fit_rows(fitted),
         "order of the fine-tuned models, correlation with the true one at the longest": [
@@ -189,8 +189,7 @@ def _claims(
     simpler = within(
         "AICc of the law less that of the power law", 0.0, None, *mean_interval([each.simpler for each in scratch])
     )
-    value, low, high = mean_interval([line for line, _ in ranks.values()])
-    ranked = within("rank correlation", _RANKED, 1.0, value, low, None if high is None else min(high, 1.0))
+    ranked = within("rank correlation", _RANKED, 1.0, *mean_interval([line for line, _ in ranks.values()], -1.0, 1.0))
     bends = within(
         "first slope of log loss less the next one", 0.0, None, *mean_interval([each.curve.bend for each in tuned])
     )

@@ -134,8 +134,9 @@ def _judge(runs: pd.DataFrame) -> LossVerdict:
             for cell in cells.to_dict("records")
         ],
     }
-    said = "is not known" if kappa.estimate is None else f"is {number(kappa.estimate)} {span(kappa.low, kappa.high)}"
-    headline = f"What a frozen parameter counts of a trainable one {said}: {count_of_words(claims)}."
+    known = kappa.estimate is not None
+    said = f"{number(kappa.estimate)} {span(kappa.low, kappa.high)}" if known else "an unknown share"
+    headline = f"A frozen parameter counts as {said} of a trainable one: {count_of_words(claims)}."
     notes = (f"{len(ended)} finished runs; claims are judged on those of {longest:,.0f} tokens.",)
     drawings = {}
     if len(last):

@@ -83,7 +83,8 @@ def _judge(runs: pd.DataFrame) -> LossVerdict:
     bend, of_losses = _bend(cells, residuals), _bend(cells, cells.logs)
     claims = _claims(ratio, ranks, held, bend[0], f"{len(cells.n)} cells of {len(np.unique(cells.shape))} shapes")
     times = f"{math.exp(ratio.estimate):.1f} times" if ratio.estimate is not None else "an unknown number of times"
-    headline = f"The law with the shape has {times} less squared error on left-out shapes: {count_of_words(claims)}."
+    said = f"On left-out shapes the law without the shape has {times} the squared error of the law with it"
+    headline = f"{said}: {count_of_words(claims)}."
     constants = dict(zip(("E", "A", "alpha", "B", "beta", "eps", "gamma"), _constants(cells, fitted[0]), strict=True))
     laws = [
         {"law": name, "error on left-out shapes": float(np.sqrt(np.mean(left_out[name] ** 2))),
@@ -208,7 +209,9 @@ def _rank_correlation(cells: _Cells, ahead: Float[np.ndarray, "copies cells"]) -
 def _error_ahead(cells: _Cells, ahead: Float[np.ndarray, "copies cells"]) -> Interval95:
     """The mean absolute log error of the shapes of the largest size; each shape is one independent unit."""
     largest = cells.size == cells.size.max()
-    return mean_interval([np.abs(ahead[0, cells.shape == shape]).mean() for shape in np.unique(cells.shape[largest])])
+    return mean_interval(
+        [np.abs(ahead[0, cells.shape == shape]).mean() for shape in np.unique(cells.shape[largest])], least=0.0
+    )
 
 
 def _by_shape(cells: _Cells, values: Float[np.ndarray, "cells"]) -> pd.DataFrame:

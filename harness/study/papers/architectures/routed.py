@@ -160,7 +160,8 @@ def _judge(runs: pd.DataFrame) -> LossVerdict:
     said = "Too few runs have ended"
     if told:
         most = max(int(each.experts.max()) for each in routers.values())
-        said = f"By the law {most} experts of the largest size count as so many models of it: {', '.join(told)}"
+        said = f"By the law, {most} experts make the largest model worth a dense one of so many times its size: "
+        said += ", ".join(told)
     return LossVerdict(
         f"{said}: {count_of_words(claims)}.", claims, {title: rows for title, rows in tables.items() if rows}, notes,
         drawings,

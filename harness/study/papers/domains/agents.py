@@ -70,7 +70,7 @@ def _judge(runs: pd.DataFrame) -> LossVerdict:
     arms = {name: _arm(own) for name in _ARMS if len(own := ended.loc[ended["block"] == name])}
     claims = _claims(arms)
     a = {name: arm.power("with the head", "law", 1, 0).estimate for name, arm in arms.items()}
-    told = [f"C^{a[name]:.2f} in {_ARMS[name]}" for name in _ARMS if a.get(name) is not None]
+    told = [f"C^{a[name]:.2f} ({_ARMS[name]})" for name in _ARMS if a.get(name) is not None]
     grows = f"The compute-optimal size grows as {', '.join(told)}" if told else "No exponent is known"
     rows = [
         _line(arm, name, count, method)

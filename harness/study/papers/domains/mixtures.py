@@ -139,7 +139,8 @@ def _judge(runs: pd.DataFrame) -> LossVerdict:
             functools.partial(_shares_figure, cells, best["mean"]),
         ),
     }
-    headline = f"Foretold best for the mean loss: {said}; {float(best['mean'].above[0, 0]):.2%} above the best"
+    above = f"has {float(best['mean'].above[0, 0]):.2%} more loss than the best one"
+    headline = f"The mixture that is foretold to be best for the mean loss ({said}) {above}"
     return LossVerdict(f"{headline}: {count_of_words(claims)}.", claims, tables, tuple(notes), drawings)
 
 

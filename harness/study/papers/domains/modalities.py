@@ -84,9 +84,11 @@ def _judge(runs: pd.DataFrame) -> LossVerdict:
             functools.partial(_sizes_figure, found),
         )
     e = found["grammar"].constants["E"] if "grammar" in found else NOT_KNOWN
-    told = "is not known" if e.estimate is None else f"is {e.estimate / _entropy() - 1:+.1%} from its entropy"
+    told = "is not known" if e.estimate is None else f"is {e.estimate / _entropy():.1%} of its entropy"
     notes = (f"{len(ended)} finished runs; N is without the embedding, and a cell is the mean of its draws.",)
-    return LossVerdict(f"E of the grammar {told}: {count_of_words(claims)}.", claims, tables, notes, drawings)
+    return LossVerdict(
+        f"The fitted E of the grammar {told}: {count_of_words(claims)}.", claims, tables, notes, drawings
+    )
 
 
 @functools.cache

@@ -246,12 +246,12 @@ def _judge(runs: pd.DataFrame) -> LossVerdict:
         if len(each.pairs)
     }  # fmt: skip
     measured = "; ".join(
-        f"{name}: foretold {_flops(each.forecasts['line'].place)} by lines and {_flops(each.forecasts['curves'].place)}"
-        f" by curves, measured {_flops(each.place)}"
+        f"{name} at {_flops(each.place)} FLOPs ({_flops(each.forecasts['line'].place)} foretold by lines,"
+        f" {_flops(each.forecasts['curves'].place)} by curves)"
         for name, each in found.items()
     )
     notes = (f"{len(rows)} finished runs; a pair has the same size, text and seed. N is without the embedding.",)
-    return LossVerdict(f"Crossings in FLOPs, {measured}: {count_of_words(claims)}.", claims, tables, notes, drawings)
+    return LossVerdict(f"The recipes cross, {measured}: {count_of_words(claims)}.", claims, tables, notes, drawings)
 
 
 class _Pair(NamedTuple):

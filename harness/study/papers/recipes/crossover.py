@@ -76,7 +76,9 @@ def _judge(runs: pd.DataFrame) -> LossVerdict:
     claims = _claims(pairs)
     flips = [_RECIPES[name] for name, each in pairs.items() if each.signs[0] * each.signs[1] < 0]
     crossed = (
-        f"The order changes along the ladder with {' and '.join(flips)}" if flips else "No order is shown to change"
+        f"The better recipe on small models is the worse one on large ones with {' and '.join(flips)}"
+        if flips
+        else "No recipe is shown to be better on small models and worse on large ones"
     )
     tables = {
         "log loss less that of the plain recipe, by size": _effect_rows(pairs),
