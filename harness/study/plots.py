@@ -1,6 +1,7 @@
 """The figure that most studies of losses need: lines or points with intervals over one quantity."""
 
-from collections.abc import Mapping
+import textwrap
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -9,12 +10,15 @@ from numpy.typing import ArrayLike
 from harness.study.figures import FAINT, MARKS, blank_figure
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
     from matplotlib.figure import Figure
 
-# More series than these have their legend beside the figure, and more labels of x are small. An axis that spans less
-# than a factor of NARROW has labels between powers of ten.
-MOST_INSIDE, NARROW = 6, 30.0
+# More series than MOST_INSIDE have their legend beside the figure; more labels of x than MOST_LABELS are small. A
+# logarithmic axis that spans less than a factor of FLAT has even labels, one below NARROW labels between powers of ten,
+# and one beyond WIDE none but powers.
+MOST_INSIDE, MOST_LABELS, FLAT, NARROW, WIDE = 5, 6, 2.0, 30.0, 3000.0
+# A label of y with more letters is folded: a figure has room for about 46.
+LONGEST = 42
 
 
 class Series(NamedTuple):
@@ -72,12 +76,19 @@ def series_figure(
         mark = MARKS[place % len(MARKS)] if each.mark is None else each.mark
         axes.plot(at, value, marker=mark, ms=4, lw=1, ls=each.line, color=colours[place], label=label)
         if each.low is not None and each.high is not None:
-            axes.vlines(at, np.asarray(each.low, float), np.asarray(each.high, float), color=colours[place], lw=1)
-    axes.set(xscale="log" if log_x else "linear", yscale="log" if log_y else "linear", xlabel=x, ylabel=y)
+            # Lines, and not `vlines`, which a legend does not see when it looks for room.
+            ends = np.stack([np.asarray(each.low, float), np.asarray(each.high, float)])
+            axes.plot(np.stack([at, at]), ends, color=colours[place], lw=1)
+    axes.set(xscale="log" if log_x else "linear", yscale="log" if log_y else "linear", xlabel=x)
+    axes.set_ylabel(y if "\n" in y else textwrap.fill(y, LONGEST))
     if log_y:
-        _label_values(axes)
+        _label_values(axes.yaxis)
+    if log_x:
+        _label_values(axes.xaxis)
+    if not ticks:
+        ticks = _whole_numbers([each.x for each in series.values()])
     if ticks:
-        axes.set_xticks(list(ticks), list(ticks.values()), fontsize=6.5 if len(ticks) > MOST_INSIDE else None)
+        axes.set_xticks(list(ticks), list(ticks.values()), fontsize=6.5 if len(ticks) > MOST_LABELS else None)
         axes.xaxis.set_minor_locator(NullLocator())
     if beside:
         figure.legend(fontsize=7, frameon=False, loc="outside right upper")
@@ -86,11 +97,23 @@ def series_figure(
     return figure
 
 
-def _label_values(axes: "Axes") -> None:
-    """Label a logarithmic axis of y by values and not by powers of ten, of which it may hold none."""
-    from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
+def _whole_numbers(xs: Iterable[ArrayLike]) -> dict[float, str]:
+    """The labels of an axis of few small whole numbers, such as layers, between which there is nothing; else none."""
+    values = np.unique(np.concatenate([np.ravel(np.asarray(x, float)) for x in xs] or [np.zeros(0)]))
+    whole = 0 < len(values) <= MOST_LABELS and values[-1] < 100 and bool(np.all(values == np.round(values)))
+    return {float(value): f"{value:,.0f}" for value in values} if whole else {}
 
-    low, high = axes.get_ylim()
-    axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 1.5, 2.0, 3.0, 5.0, 7.0) if high < NARROW * low else (1.0,)))
-    axes.yaxis.set_major_formatter(StrMethodFormatter("{x:,g}"))
-    axes.yaxis.set_minor_locator(NullLocator())
+
+def _label_values(axis: "Axis") -> None:
+    """Label a logarithmic axis by values, unless it spans more powers of ten than it has room for."""
+    from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator, StrMethodFormatter
+
+    low, high = axis.get_view_interval()
+    if high > WIDE * low:
+        return
+    if high < FLAT * low:
+        axis.set_major_locator(MaxNLocator(5))
+    else:
+        axis.set_major_locator(LogLocator(subs=(1.0, 1.5, 2.0, 3.0, 5.0, 7.0) if high < NARROW * low else (1.0, 3.0)))
+    axis.set_major_formatter(StrMethodFormatter("{x:,g}"))
+    axis.set_minor_locator(NullLocator())

@@ -33,6 +33,8 @@ _RANKED, _LAST_FIRST = 0.8, 0.8
 # The fewest widths and lengths that are ordered.
 _FEWEST = 3
 _ENERGY, _RANK = "feature_energy_", "feature_rank_"
+# The label of energies in figures, and the line by depth, since eight colours are hard to tell apart.
+_EXCESS, _LINES = "energy over that of uniform directions (low is diverse)", {2: "--", 4: "-"}
 
 
 def uniform_energy(width: int) -> float:
@@ -179,8 +181,8 @@ def _layers_figure(longest: pd.DataFrame) -> "Figure":
     series = {}
     for depth, width, own in _models(longest):
         energies = _layers(own, _ENERGY)[:, :depth] / uniform_energy(width)
-        series[f"{depth} layers of width {width}"] = Series(np.arange(1, depth + 1), energies.mean(0))
-    return series_figure(series, "layer", "energy over that of uniform directions", levels={"uniform": 1.0})
+        series[_named(depth, width)] = Series(np.arange(1, depth + 1), energies.mean(0), line=_LINES[depth])
+    return series_figure(series, "layer", _EXCESS, log_y=True, levels={"uniform directions": 1.0})
 
 
 def _training_figure(runs: pd.DataFrame) -> "Figure":
@@ -188,8 +190,12 @@ def _training_figure(runs: pd.DataFrame) -> "Figure":
     for depth, width, own in _models(runs):
         at = [own.loc[own["D"] == d] for d in np.unique(own["D"].to_numpy())]
         loss, excess = (np.array([each[name].to_numpy().mean() for each in at]) for name in ("L", "excess"))
-        series[f"{depth} layers of width {width}"] = Series(loss, -excess)
-    return series_figure(series, "held-out loss, nats per token", "energy over that of uniform directions")
+        series[_named(depth, width)] = Series(loss, -excess, line=_LINES[depth])
+    return series_figure(series, "held-out loss, nats per token", _EXCESS, log_y=True)
+
+
+def _named(depth: int, width: int) -> str:
+    return f"{depth} layers of width {width}"
 
 
 def _world(

@@ -1,6 +1,7 @@
 """The numbers that judges share, against scipy, plain least squares and closed forms."""
 
 import math
+import re
 
 import numpy as np
 import pandas as pd
@@ -126,3 +127,24 @@ def test_a_logarithmic_axis_has_values_and_a_long_legend_stands_beside():
     assert "<!-- 3 -->" in narrow and "<!-- 5 -->" not in narrow
     assert all(f"<!-- {label} -->" in wide for label in series)
     assert 'width="460.8pt"' in wide and 'width="331.2pt"' in narrow
+
+
+def shown_labels(x, y, **options):
+    image = image_of(lambda: series_figure({"one": Series(x, y)}, "tokens", "loss", **options), "svg").decode()
+    return set(re.findall(r"<!-- (.+?) -->", image))
+
+
+def test_axes_are_labelled_where_there_is_something():
+    layers = shown_labels([1, 2, 3], [5.1, 6.3, 7.2])
+    assert {"1", "2", "3"} <= layers and not {"1.5", "1.50"} & layers
+    # Below a factor of two there are even steps, below 30 labels between powers of ten, beyond 3,000 powers alone.
+    assert {"1.01", "1.03"} <= shown_labels([0.11, 0.2], [1.0, 1.04], log_y=True)
+    assert {"3,000", "5,000", "10,000"} <= shown_labels([2500.0, 11000.0], [2.0, 3.0], log_x=True)
+    powers = shown_labels([1e3, 1e9], [2.0, 3.0], log_x=True)
+    assert any("10^{6}" in label for label in powers) and "3,000" not in powers
+
+
+def test_bounded_means_end_where_their_values_do():
+    correlations = [1.0, 1.0, 1.0, 0.8]
+    free, bounded = mean_interval(correlations), mean_interval(correlations, -1.0, 1.0)
+    assert free.high > 1.0 and bounded.high == 1.0 and bounded.low == free.low and bounded.estimate == free.estimate

@@ -128,8 +128,8 @@ def _judge(runs: pd.DataFrame) -> LossVerdict:
     }  # fmt: skip
     drawings = {
         "foretold": StudyFigure(
-            "Losses of all mixtures at three times the size, as laws foretell them from ten mixtures of smaller sizes,"
-            " over the measured ones. The band is what counts as small.",
+            "Losses on each corpus of all mixtures at three times the size, as the additive law foretells them from ten"
+            " mixtures of smaller sizes, over the measured ones. The band is what counts as small.",
             functools.partial(_foretold_figure, cells, found),
         ),
         "shares": StudyFigure(
@@ -317,16 +317,11 @@ def _mixture_rows(cells: Cells, found: Mapping[str, tuple[MixtureLaw, _Fits]]) -
 
 
 def _foretold_figure(cells: Cells, found: Mapping[str, tuple[MixtureLaw, _Fits]]) -> "Figure":
-    rows = cells.larger
-    measured = np.exp(cells.logs[:, 0, rows]).ravel()
+    measured = cells.logs[:, 0, cells.larger]
+    foretold = _at(*found["additive"], cells.shares[cells.larger], cells.n[cells.larger])[:, 0]
     series = {
-        f"{name} law": Series(
-            measured,
-            100
-            * np.expm1((_at(*found[name], cells.shares[rows], cells.n[rows])[:, 0] - cells.logs[:, 0, rows]).ravel()),
-            line="",
-        )
-        for name in ("additive", "joint")
+        corpus: Series(np.exp(own), 100 * np.expm1(told - own), line="")
+        for corpus, own, told in zip(CORPORA, measured, foretold, strict=True)
     }
     band = (-100 * SMALL, 100 * SMALL)
     return series_figure(series, "measured loss, nats per token", "foretold over measured loss, %", band=band)

@@ -42,6 +42,7 @@ _RECIPES = {
 _LARGER = "_larger"
 # How the crossing is forecast, in words.
 _WAYS = {"line": "the line of paired differences", "curves": "a curve with a floor for each recipe"}
+_SHORT = {"line": "the line", "curves": "the curves"}
 # A place is forecast if it is within this factor, a difference if within this share of the loss.
 _PLACE, _DIFFERENCE = 2.0, 0.03
 # How far beyond the fitted compute curves may cross; the bootstrap's draws and the seed of all draws.
@@ -240,7 +241,7 @@ def _judge(runs: pd.DataFrame) -> LossVerdict:
         f"{name}_effects": StudyFigure(
             f"Log loss with {_RECIPES[_PAIRS[name][0]]} less that with {_RECIPES[_PAIRS[name][1]]}: means over draws"
             " with 95 % intervals, and what small runs foretold of the larger sizes.",
-            functools.partial(_figure, each),
+            functools.partial(_figure, name, each),
         )
         for name, each in found.items()
         if len(each.pairs)
@@ -317,20 +318,22 @@ def _flops(place: Interval95) -> str:
     return "nowhere known" if place.estimate is None else f"{math.exp(place.estimate):.2g}"
 
 
-def _figure(pair: _Pair) -> "Figure":
+def _figure(name: str, pair: _Pair) -> "Figure":
     def told(rows: pd.DataFrame) -> Series:
         found = [(own["C"].mean(), *mean_interval(own["effect"])) for _, own in rows.groupby("N")]
         return Series(*np.array(found, float).T)
 
     larger = pair.pairs["larger"].to_numpy(bool)
-    series = {"small runs": told(pair.pairs.loc[~larger])}
+    series = {"small runs, measured": told(pair.pairs.loc[~larger])}
     if larger.any():
         at = pair.pairs.loc[larger].groupby("N")["C"].mean().to_numpy(float)
-        series["larger runs"] = told(pair.pairs.loc[larger])
+        series["larger runs, measured"] = told(pair.pairs.loc[larger])
         for place, (way, each) in enumerate(pair.forecasts.items()):
             numbers = np.array(each.effects, float).T
-            series[f"foretold, {way}"] = Series(at * (1.08 + 0.08 * place), *numbers, line="")
-    return series_figure(series, "training compute, FLOPs", "log ratio of losses", log_x=True, levels={"equal": 0.0})
+            series[f"larger runs, foretold by {_SHORT[way]}"] = Series(at * (1.08 + 0.08 * place), *numbers, line="")
+    first, second = (_RECIPES[recipe] for recipe in _PAIRS[name])
+    label = f"log loss with {first}\nless that with {second}"
+    return series_figure(series, "training compute, FLOPs", label, log_x=True, levels={"equal losses": 0.0})
 
 
 def _world(id_: str, truth: str, level: float, slope: float, bend: float, words: str) -> LossWorld:
