@@ -5,7 +5,7 @@ from html import escape
 from typing import Any
 
 from harness.fit.results.result import ExtrapolationErrors, FitResult
-from harness.fit.results.shown import number
+from harness.fit.results.shown import number, share
 from harness.report.fit_figures import profile_figure, sensitivity_figure
 from harness.report.page_tables import html_table
 from harness.report.shell import PlacedFigures, prose_html
@@ -114,7 +114,7 @@ def extrapolation_sentence(result: FitResult) -> str:
     return (
         f"<p>The law was fitted to the smaller runs only, window by window, and predicted the next larger ones:"
         f" {beyond.rows} rows, up to {beyond.reach:.3g} times larger than the fitted ones, were missed by"
-        f" <b>{prose_html(f'{beyond.mean_abs_relative_error:.2%}')}</b> on average. {_more_than_expected(beyond)}</p>"
+        f" <b>{prose_html(share(beyond.mean_abs_relative_error))}</b> on average. {_more_than_expected(beyond)}</p>"
     )
 
 

@@ -13,7 +13,7 @@ from harness.fit.laws.registry import get_law
 from harness.fit.problem.fit_status import FitStatus
 from harness.fit.referee.extrapolation import scale_name
 from harness.fit.results.result import FitResult
-from harness.fit.results.shown import number, span
+from harness.fit.results.shown import number, share, span
 from harness.report import fit_figures
 from harness.report.fit_rows import FittedRows, LawCurve
 from harness.report.fit_sections import (
@@ -195,7 +195,7 @@ def _held_out(result: FitResult) -> str:
     errors = result.holdout
     if not errors.rows:
         return ""
-    off = "" if errors.mean_abs_relative_error is None else f" to {errors.mean_abs_relative_error:.2%} on average"
+    off = "" if errors.mean_abs_relative_error is None else f" to {share(errors.mean_abs_relative_error)} on average"
     text = f"<p>{errors.rows} rows were not fitted and are predicted{off}; root mean square error {number(errors.rmse)}"
     text += f", R² {number(errors.r2)}."
     if errors.coverage is not None:

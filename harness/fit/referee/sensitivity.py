@@ -34,6 +34,7 @@ FEW_SIZES = 12
 # The prediction beyond the rows is made at this factor times their largest N and D.
 BEYOND = np.sqrt(10.0)
 EXPONENT_RANGE = 0.1  # a fit is fragile if an exponent ranges over more
+UNKNOWN = 100.0  # a prediction that ranges over a larger factor is called not determined
 NOISES = 3.0  # it is also fragile if a prediction ranges over more than this many times a run's noise
 REFUTED = 10.0  # an alternative law whose AIC is higher by more than this does not count
 
@@ -208,9 +209,12 @@ def robustness(
         noise = noise_of(problem, identified) * abs(predicted[0][0])
         ranges["prediction"] = (low, at_low, high, at_high)
         if high - low > NOISES * noise:
+            ends = f"from {low:.4g} ({at_low}) to {high:.4g} ({at_high})"
             reasons.append(
-                f"the prediction at sqrt(10) times the largest sizes ranges from {low:.4g} ({at_low}) to {high:.4g}"
-                f" ({at_high}), more than {NOISES:g} times the noise of a run ({noise:.2g})"
+                f"the prediction at sqrt(10) times the largest sizes is not determined: it ranges {ends}"
+                if low <= 0 or high > UNKNOWN * low
+                else f"the prediction at sqrt(10) times the largest sizes ranges {ends}, more than {NOISES:g} times the"
+                f" noise of a run ({noise:.2g})"
             )
     if reasons:
         return Robustness("fragile", tuple(reasons), ranges)

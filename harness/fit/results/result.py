@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from harness.fit.problem.fit_status import FitStatus, FitWarning
 from harness.fit.results.held_out import HeldOutErrors
-from harness.fit.results.shown import Known, Showable, Shown, TextTable, number, span, warning_lines
+from harness.fit.results.shown import Known, Showable, Shown, TextTable, number, share, span, warning_lines
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -332,7 +332,7 @@ class FitResult(StrictJson, Showable):
         if beyond is not None and beyond.mean_abs_relative_error is not None:
             told.append(
                 f"extrapolation: fits to the smaller runs miss {beyond.rows} rows, up to {beyond.reach:.3g} times "
-                f"larger, by {beyond.mean_abs_relative_error:.2%} on average"
+                f"larger, by {share(beyond.mean_abs_relative_error)} on average"
             )
         return [*told, *warning_lines(self.warnings)]
 

@@ -62,6 +62,11 @@ def number(value: float | None) -> str:
     return "-" if value is None else f"{value:.4g}"
 
 
+def share(value: float) -> str:
+    """A relative error in percent; of ten and more as so many times what was measured."""
+    return f"{value:.2%}" if value < 10 else f"{value:.3g} times what was measured"
+
+
 def span(low: float | None, high: float | None) -> str:
     """A 95 % interval; an open side is written as unbounded."""
     if low is None and high is None:

@@ -1,10 +1,18 @@
 import json
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from harness.fit.fitting import fit
+from harness.fit.laws.registry import get_law
+from harness.fit.problem.fit_status import FitStatus
+from harness.fit.referee import sensitivity
+from harness.fit.referee.sensitivity import robustness
+from harness.fit.results.result import SensitivityCase
+from harness.fit.results.shown import share
 
 
 @pytest.mark.slow
@@ -96,3 +104,26 @@ def test_a_size_of_zero_has_no_decades_and_the_result_is_strict_json():
     noise = np.exp(0.01 * np.random.default_rng(0).standard_normal(15))
     result = fit("rectified", pd.DataFrame({"D": size, "L": (0.8 + 200 / (60 + size**0.45)) * noise}), bootstrap=0)
     assert json.loads(result.to_json())["checklist"]["runs"]["decades of D"] is None
+
+
+@pytest.mark.parametrize(
+    ("predictions", "said"),
+    [
+        ((2.0, 2.001), ""),
+        ((2.0, 2.5), "ranges from 2 (as fitted) to 2.5 (other), more than 3 times the noise of a run (0.02)"),
+        ((2.0, 1e-9), "is not determined: it ranges from 1e-09 (other) to 2 (as fitted)"),
+        ((2.0, -1.0), "is not determined: it ranges from -1 (other) to 2 (as fitted)"),
+    ],
+)
+def test_a_prediction_that_other_choices_move_without_limit_is_not_determined(monkeypatch, predictions, said):
+    """The rule for a run's noise of 1 % of the prediction; it compares nothing but the cases' predictions."""
+    monkeypatch.setattr(sensitivity, "noise_of", lambda *_: 0.01)
+    cases = [SensitivityCase(name, 9, {}, at) for name, at in zip(("as fitted", "other"), predictions, strict=True)]
+    problem: Any = SimpleNamespace(law=get_law("chinchilla"))
+    found = robustness(problem, problem, tuple(cases), FitStatus.CONVERGED, None)
+    assert found.verdict == ("fragile" if said else "stable")
+    assert "; ".join(found.reasons).removeprefix("the prediction at sqrt(10) times the largest sizes ") == said
+
+
+def test_errors_beyond_ten_are_no_percentages():
+    assert share(0.0123) == "1.23%" and share(13.84) == "13.8 times what was measured"
