@@ -1,5 +1,6 @@
 """The commands of `isogap` with their arguments and options; `harness.cli.table` says what does their work."""
 
+import importlib.metadata
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -7,7 +8,6 @@ import typer
 import typer.core
 from typer import Argument, Option
 
-import harness
 from harness.cli.from_outside import fetches, imports
 from harness.cli.options import (
     FILE_OF_RUNS,
@@ -37,13 +37,30 @@ from harness.cli.simulate import worlds
 from harness.cli.table import command
 from harness.cli.trained import trained
 
-app = typer.Typer(
-    name="isogap", help=harness.__doc__, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None
-)
+app = typer.Typer(name="isogap", no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None)
 app.add_typer(fetches, name="fetch")
 app.add_typer(worlds, name="simulate")
 app.add_typer(imports, name="import")
 app.add_typer(trained)
+
+
+def _versions(wanted: bool) -> None:
+    """Print the versions of isogap and JAX, and end."""
+    if wanted:
+        print(", ".join(f"{package} {importlib.metadata.version(package)}" for package in ("isogap", "jax")))
+        raise typer.Exit
+
+
+@app.callback()
+def _program(
+    version: Annotated[
+        bool, Option("--version", callback=_versions, is_eager=True, help="print the versions of isogap and JAX")
+    ] = False,
+) -> None:
+    """isogap trains grids of small language models, measures how their losses depend on size, text and settings, and
+    fits scaling laws to them or to your own table of runs. Begin with `isogap fit` for a table of your own, `isogap
+    plan` and `isogap run` for a sweep, or `isogap study` for the claims of a paper.
+    """
 
 
 class OptionalFile(typer.core.TyperCommand):
@@ -191,7 +208,7 @@ def _tokenizers() -> None:
 @command(app, "fit", "harness.cli.show_fits:show_fit", compiles=True)
 def _fit(
     source: SourceArgument,
-    law: LawOption,
+    law: LawOption = None,
     set_: SetOption = [],  # noqa: B006
     fix: Fix = [],  # noqa: B006
     where: Where = None,

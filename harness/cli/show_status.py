@@ -1,9 +1,9 @@
-"""`isogap status`: one line per run, how far the sweep is, and the time to go."""
+"""`isogap status`: one line per run, how far the sweep is, and the time to go; of a study, one line per block."""
 
 import dataclasses
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +19,11 @@ from harness.terminal import lines
 
 
 def show_status(out: str, json_: bool) -> None:
-    """Print the runs and the progress of a sweep's folder."""
+    """Print the runs and the progress of a sweep's folder; or the progress of every block of a study's."""
     folder = open_folder(out)
+    if blocks := _blocks_of(folder):
+        _show_blocks(blocks, json_)
+        return
     rows, reached = sweep_status(folder)
     killed, jobs = killed_processes(folder, reached), queued_jobs(folder)
     if json_:
@@ -31,6 +34,33 @@ def show_status(out: str, json_: bool) -> None:
         _print_status(folder, rows, reached)
         _print_killed(killed)
         _print_jobs(jobs)
+
+
+def _blocks_of(out: Path) -> dict[str, Path]:
+    """SWEEP/BLOCK -> its folder, of the blocks that have begun in a study's folder; none for any other folder."""
+    if (out / "manifest.json").is_file():
+        return {}
+    folders = [file.with_suffix("") for file in sorted(out.glob("*/*.yaml"))]
+    begun = [folder for folder in folders if (folder / "manifest.json").is_file() or is_live(folder)]
+    return {f"{folder.parent.name}/{folder.name}": folder for folder in begun}
+
+
+def _show_blocks(blocks: Mapping[str, Path], json_: bool) -> None:
+    """Print a line for each block that has begun, and the progress of the one that is trained now."""
+    reached = {name: sweep_status(folder)[1] for name, folder in blocks.items()}
+    if json_:
+        print(json.dumps({"blocks": {n: dataclasses.asdict(r) for n, r in reached.items()}}, allow_nan=False))
+        return
+    rows = [
+        {"block": name, "runs": sum(each.states.values()), "tokens": each.tokens, "FLOPs": f"{_share(each):.0%}",
+         "states": ", ".join(f"{count} {state}" for state, count in sorted(each.states.items()))}
+        for name, each in reached.items()
+    ]  # fmt: skip
+    print("\n".join(lines(rows)))
+    for name, each in reached.items():
+        if each.live:
+            print(f"{name}: {header(each)}")
+    print(f"the runs of a block: isogap status {next(iter(blocks.values()))}")
 
 
 def sweep_status(out: Path) -> tuple[list[dict[str, Any]], Reached]:
@@ -93,15 +123,19 @@ def _print_jobs(jobs: Sequence[dict[str, str]] | None) -> None:
     print("\n".join(lines([{name: job[name] for name in ("job", "state", "time", "reason")} for job in jobs])))
 
 
+def _share(reached: Reached) -> float:
+    """The share of the FLOPs that is done."""
+    return reached.flops / reached.flops_total if reached.flops_total else 1.0
+
+
 def _print_status(out: Path, rows: Sequence[dict[str, Any]], reached: Reached) -> None:
     """Print the rows, how much is done, how fast it goes, and the time to go."""
     if not rows:
         print(f"{out}: being prepared: its text is read, and its runs are not laid out yet")
         return
     print("\n".join(lines(rows)))
-    share = reached.flops / reached.flops_total if reached.flops_total else 1.0
     to_go = "ETA: not running" if reached.eta_seconds is None and not reached.live else eta(reached)
     print(", ".join(f"{count} {state}" for state, count in sorted(reached.states.items())))
-    print(f"{reached.tokens:,} of {reached.tokens_total:,} tokens, {share:.0%} of the FLOPs; {to_go}")
+    print(f"{reached.tokens:,} of {reached.tokens_total:,} tokens, {_share(reached):.0%} of the FLOPs; {to_go}")
     if reached.live:
         print(header(reached))

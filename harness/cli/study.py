@@ -7,8 +7,9 @@ import typer
 from harness.files import default_cache, open_folder, read_object
 from harness.fit.gap_law.rulings import Ruling
 from harness.study.carry_out import PAGE, carry_out
-from harness.study.judges import VERDICT
-from harness.study.studies import Study, load_study, study_names
+from harness.study.cells import read_study_runs
+from harness.study.repeat import VERDICT, repeat_of
+from harness.study.studies import RUNS, Study, load_study, study_names
 from harness.terminal import print_rows
 from harness.train.session import Session
 from sweeps.errors import InputError
@@ -29,19 +30,30 @@ def study(
         return
     chosen = load_study(name)
     if out is None:
-        raise InputError("study", "--out", None, "the folder of the study's sweeps and results")
+        expected = f"the folder of its sweeps and results, as in `isogap study {name} --out runs/{name}`"
+        raise InputError(f"study {name}", "--out", None, expected)
     folder = open_folder(out)
     session = Session(folder, cache or default_cache(), workers=workers, max_minutes=max_minutes)
     status = carry_out(chosen, folder, session)
     if status in (0, 3) and (folder / PAGE).is_file():
-        found = read_object(folder / VERDICT)
-        print(found["headline"])
+        print_findings(chosen.name, folder / RUNS, folder / PAGE)
+        print(folder / PAGE)
+    raise typer.Exit(status)
+
+
+def print_findings(name: str, table: Path, page: Path) -> None:
+    """Print what a study has found, from the verdict beside its page: of a repeat, beside the committed study."""
+    found = read_object(page.with_name(VERDICT))
+    print(found["headline"])
+    repeat = repeat_of(name, found, read_study_runs(table), table.parent)
+    if repeat is not None:
+        print_rows(repeat.rows())
+        print(repeat)
+    else:
         print_rows([
             {"claim": claim["id"], "what is claimed": claim["claim"], "verdict": Ruling(claim["ruling"]).words}
             for claim in found["claims"]
         ])  # fmt: skip
-        print(folder / PAGE)
-    raise typer.Exit(status)
 
 
 def _listed(declared: Study) -> dict[str, object]:

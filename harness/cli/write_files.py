@@ -9,7 +9,7 @@ from harness.gaps.cells import cells_table
 from harness.gaps.ensembles import ensembles_table
 from harness.record.table import check_ending, export, write_table
 from harness.source import parse_roles
-from harness.study.studies import study_of
+from harness.study.studies import RUNS, read_study, study_of
 from harness.terminal import working
 from sweeps.errors import InputError
 
@@ -46,11 +46,15 @@ def write_page(
     """
     if fix and law is None:
         raise InputError("--fix", "value", ", ".join(fix), "none without --law")
-    if law is None and study_of(Path(source)) is not None:
+    if law is None and (declared := study_of(Path(source))) is not None:
+        from harness.cli.study import print_findings
         from harness.study.judges import report_study
 
         with working("judging the study and drawing its page"):
-            return report_study(Path(source), to)
+            page = report_study(Path(source), to)
+        table = declared.with_name(RUNS) if Path(source).is_dir() else Path(source)
+        print_findings(read_study(declared).name, table, page)
+        return page
     law = law if law is None else with_held(law, parse_held(fix))
     with working("fitting the laws and drawing the page"):
         from harness.report.write import write_report  # JAX and plotly, which an export does not need

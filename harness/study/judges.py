@@ -18,10 +18,9 @@ from harness.study.gap_study import judge_gap_study
 from harness.study.loss_page import draw_loss_figures, loss_page
 from harness.study.page import study_page
 from harness.study.paper import get_paper, paper_names
+from harness.study.repeat import VERDICT, Repeat, repeat_of
 from harness.study.studies import DECLARATION, RUNS, Forecast, Study, read_study, study_of
 from sweeps.errors import InputError
-
-VERDICT = "verdict.json"
 
 
 class StudyResult(Protocol):
@@ -44,14 +43,15 @@ class Judge:
     Attributes:
         judge: the study, the table of runs, and its folder, where files of forecasts may be -> the result.
         figures: the table and the result -> name -> image, in svg.
-        page: the study, the table, the result and the figures -> the page as HTML.
+        page: the study, the table, the result, the figures, and what a repeat has in common with the committed study,
+            if this is one -> the page as HTML.
         register: what is declared, the runs of the blocks that are fitted, and the study's folder -> the forecasts that
             were written down there.
     """
 
     judge: Callable[[Study, pd.DataFrame, Path], StudyResult]
     figures: Callable[[pd.DataFrame, Any], dict[str, bytes]]
-    page: Callable[[Study, pd.DataFrame, Any, dict[str, bytes]], str]
+    page: Callable[[Study, pd.DataFrame, Any, dict[str, bytes], Repeat | None], str]
     register: Callable[[Forecast, pd.DataFrame, Path], Registered]
 
 
@@ -96,9 +96,10 @@ def write_results(study: Study, table: Path, page: Path) -> None:
     if BLOCK not in runs.columns:
         raise InputError(table, "table", f"no column {BLOCK}", "the runs of a study, with the block of each")
     result = how.judge(study, runs, table.parent)
-    figures = how.figures(runs, result)
-    verdict = json.dumps(result.to_dict(), indent=1, allow_nan=False) + "\n"
-    texts = {page: how.page(study, runs, result, figures), page.with_name(VERDICT): verdict}
+    figures, found = how.figures(runs, result), result.to_dict()
+    repeat = repeat_of(study.name, found, runs, table.parent)
+    verdict = json.dumps(found, indent=1, allow_nan=False) + "\n"
+    texts = {page: how.page(study, runs, result, figures, repeat), page.with_name(VERDICT): verdict}
     images = {page.with_name(f"{name}.svg"): image for name, image in figures.items()}
     write_files({file: text.encode() for file, text in texts.items()} | images)
 
@@ -119,7 +120,7 @@ def report_study(table: Path, page: Path | None = None) -> Path:
     declared = study_of(table)
     table = table / RUNS if table.is_dir() else table
     if declared is None:
-        raise InputError(table, DECLARATION, "absent", "the declaration of the study beside its table")
+        raise InputError(table, DECLARATION, None, "the declaration of the study beside its table")
     page = page or table.with_suffix(".html")
     write_results(read_study(declared), table, page)
     return page

@@ -9,7 +9,8 @@ from harness.report.page_tables import html_table
 from harness.report.shell import bullets, shell
 from harness.study.figures import claims_figure, image_of
 from harness.study.loss_verdict import LossVerdict
-from harness.study.page import CAPTIONS, figure
+from harness.study.page import CAPTIONS, figure, repeat_section
+from harness.study.repeat import Repeat
 from harness.study.studies import Study
 
 
@@ -19,11 +20,14 @@ def draw_loss_figures(verdict: LossVerdict, kind: str) -> dict[str, bytes]:
     return images | {"claims": image_of(lambda: claims_figure(verdict.claims), kind)}
 
 
-def loss_page(study: Study, runs: pd.DataFrame, verdict: LossVerdict, images: Mapping[str, bytes]) -> str:
+def loss_page(
+    study: Study, runs: pd.DataFrame, verdict: LossVerdict, images: Mapping[str, bytes], repeat: Repeat | None = None
+) -> str:
     """Write the page as HTML. Figures stand side by side where there is room.
 
     Args:
         images: what `draw_loss_figures` drew, in svg.
+        repeat: the committed study beside this one, if this is a repeat.
     """
     figures = "".join(figure(images[name], drawing.caption, wide=False) for name, drawing in verdict.drawings.items())
     claims = [(each.id, each.claim, each.ruling.words, each.finding, each.rows) for each in verdict.claims]
@@ -35,6 +39,7 @@ def loss_page(study: Study, runs: pd.DataFrame, verdict: LossVerdict, images: Ma
     sections = [
         ("finding", "", f"<p class='lead'>{escape(study.question)}</p><div class='pair'>{figures}</div>"),
         ("claims", "The claims", html_table(("claim", "what is claimed", "verdict", "finding", "runs"), claims)),
+        repeat_section(repeat),
         ("numbers", "The numbers that decide", figure(images["claims"], CAPTIONS["claims"])),
         ("tables", "The numbers", tables),
         ("notes", "What to know of the runs", bullets([escape(note) for note in verdict.notes])),

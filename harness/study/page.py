@@ -14,6 +14,7 @@ from harness.study.cells import BLOCK
 from harness.study.contest import LawContest
 from harness.study.documents import DocumentShare
 from harness.study.gap_study import GapVerdict
+from harness.study.repeat import Repeat
 from harness.study.slopes import GroupSlopes
 from harness.study.studies import Study
 
@@ -34,11 +35,14 @@ FORECAST_CAPTION = (
 )
 
 
-def study_page(study: Study, runs: pd.DataFrame, verdict: GapVerdict, images: Mapping[str, bytes]) -> str:
+def study_page(
+    study: Study, runs: pd.DataFrame, verdict: GapVerdict, images: Mapping[str, bytes], repeat: Repeat | None = None
+) -> str:
     """Write the page as HTML.
 
     Args:
         images: what `harness.study.figures.draw_figures` drew, in svg.
+        repeat: the committed study beside this one, if this is a repeat.
     """
     shown = {name: figure(image, CAPTIONS[name]) for name, image in images.items() if name in CAPTIONS}
     words = [(claim.id, claim.ruling.words, claim.claim, claim.finding, claim.rows) for claim in verdict.claims]
@@ -52,6 +56,7 @@ def study_page(study: Study, runs: pd.DataFrame, verdict: GapVerdict, images: Ma
     sections = [
         ("finding", "", f"<p class='lead'>{escape(study.question)}</p>{shown.get('gap', '')}"),
         ("claims", "The claims", html_table(("claim", "word", "what is claimed", "finding", "rows"), words)),
+        repeat_section(repeat),
         ("numbers", "The numbers that decide", shown["claims"]),
         ("epochs", "Text read several times", shown.get("epochs", "")),
         ("groups", "Architectures, tokenizers, texts, batches", shown.get("groups", "")),
@@ -67,6 +72,15 @@ def study_page(study: Study, runs: pd.DataFrame, verdict: GapVerdict, images: Ma
     done = list(runs["status"]).count("done")
     kicker = f"isogap study of the gap law, {done:,} finished runs in {runs[BLOCK].nunique()} blocks"
     return shell("gap law", kicker, verdict.headline, sections)
+
+
+def repeat_section(repeat: Repeat | None) -> tuple[str, str, str]:
+    """The section of a page that has a repeat beside the committed study; empty for what is no repeat."""
+    if repeat is None:
+        return "repeat", "", ""
+    rows = repeat.rows()
+    table = html_table(list(rows[0]), [list(row.values()) for row in rows])
+    return "repeat", "Beside the committed study", f"<p>{escape(str(repeat))}.</p>{table}"
 
 
 def figure(image: bytes, caption: str, wide: bool = True) -> str:

@@ -3,8 +3,10 @@
 import inspect
 import json
 import math
+import re
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -78,12 +80,14 @@ REFUSED = [
     ("run {spec} --out {tmp}/out --hosts localhost:1234,2,2", "--hosts"),
     ("run {spec} --out {tmp}/out --hosts localhost:1234,2,0 --workers 2", "--hosts"),
     ("run {spec} --out {tmp}/file/out --cache {cache}", "file"),
-    ("status {tmp}/empty", "manifest.json"),
+    ("status {tmp}/empty", "manifest.json: missing"),
+    ("study ema", "--out: missing, expected the folder of its sweeps and results, as in `isogap study ema --out"),
     ("status {tmp}/nowhere", "nowhere"),
     ("export {sweep} --what losses --to {tmp}/a.csv", "--what"),
     ("export {sweep} --what runs --to {tmp}/a.xlsx", ".xlsx"),
     ("export {sweep} --what runs --to {tmp}/file/a.csv", "file"),
     ("export {tmp}/empty --what runs --to {tmp}/a.csv", "manifest.json"),
+    ("fit {table}", "--law: missing"),
     ("fit {table} --law nonesuch", "nonesuch"),
     ("fit {table} --law aspect_ratio", "w"),
     ("fit {table} --law gap --set params", "--set"),
@@ -170,6 +174,17 @@ assert not heavy & sys.modules.keys(), heavy & sys.modules.keys()
 """
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0 and "Usage" in done.stdout, done.stderr
+
+
+def test_the_first_help_says_what_isogap_does_and_where_to_begin(isogap):
+    told = isogap("--help").out.partition("Options:")[0]
+    assert told.count(". ") + told.count(".\n") == 2 and "import" not in told
+    assert set(re.findall(r"`isogap (\w+)`", " ".join(told.split()))) == {"fit", "plan", "run", "study"}
+
+
+def test_the_version_is_that_of_the_package(isogap):
+    ended = isogap("--version")
+    assert ended.status == 0 and ended.out == f"isogap {version('isogap')}, jax {version('jax')}\n"
 
 
 @pytest.fixture(scope="module")

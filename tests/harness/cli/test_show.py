@@ -6,6 +6,7 @@ import time
 
 import pytest
 
+from harness import terminal
 from harness.record import heartbeat
 from harness.record.heartbeat import HeartbeatWriter
 from harness.record.lock import sweep_lock
@@ -52,7 +53,7 @@ def test_a_live_sweep_shows_its_processes(sweep, isogap):
     printed = text.splitlines()
     assert len(printed) == 4 + 3 and "[red]no memory" in printed[1]
     assert "1 failed, 1 pending, 1 running" in text
-    assert "0 of 3 runs done, 1 running, 1 failed, 0 tokens/s, 90% inside compiled steps, 0:01:40 elapsed" in text
+    assert "0 of 3 runs done, 1 running, 1 failed, 0 tokens/s, 90% of the time computing, 0:01:40 elapsed" in text
     progress, rows = told["progress"], told["runs"]
     assert rows[1]["state"] == "running" and rows[1]["step"] == 40 and rows[1]["train_loss"] == 3.5
     assert progress["utilisation"] == pytest.approx(0.9) and progress["live"] and progress["tokens"] == 32 * 47
@@ -60,6 +61,23 @@ def test_a_live_sweep_shows_its_processes(sweep, isogap):
     assert worker["compile_seconds"] == 5.0 and worker["slots"][0]["run_id"] == RUNS[1].run_id
     assert "not running" in isogap("status", sweep).out
     assert json.loads(isogap("status", sweep, "--json").out)["progress"]["tokens_per_second"] is None
+
+
+def test_a_folder_of_a_study_has_a_line_for_each_block_that_has_begun(tmp_path, isogap):
+    for name, runs in (("first", RUNS[:1]), ("second", RUNS[1:]), ("third", [])):
+        (tmp_path / "small").mkdir(exist_ok=True)
+        (tmp_path / "small" / f"{name}.yaml").write_text("name: a\n")
+        if runs:
+            lay_out(tmp_path / "small" / name, "name: a\n", runs)
+    write_status(run_folder(tmp_path / "small" / "first", RUNS[0].run_id), Status("done", 100, 100))
+    with sweep_lock(tmp_path / "small" / "second"):
+        ended, told = isogap("status", tmp_path), json.loads(isogap("status", tmp_path, "--json").out)["blocks"]
+    printed = ended.out.splitlines()
+    assert ended.status == 0 and len(printed) == 5, ended
+    assert printed[1].split() == ["small/first", "1", "3,200", "100%", "1", "done"]
+    assert printed[2].split() == ["small/second", "2", "0", "0%", "2", "pending"]
+    assert printed[3].startswith("small/second: 0 of 2 runs done") and str(tmp_path / "small" / "first") in printed[4]
+    assert set(told) == {"small/first", "small/second"} and told["small/first"]["states"] == {"done": 1}
 
 
 def test_the_work_lost_to_each_kill_is_shown(sweep, isogap):
@@ -85,6 +103,17 @@ def test_a_sweep_in_preparation_is_said_to_be(tmp_path, isogap):
     assert isogap("status", tmp_path).status == 2
 
 
+def test_long_work_says_what_it_is_where_there_is_no_terminal(monkeypatch, capsys):
+    monkeypatch.setattr(terminal, "SAY_SECONDS", 0.01)
+    with terminal.working("preparing [text]"):
+        time.sleep(0.5)
+    assert capsys.readouterr().err == "preparing [text] ...\n"
+    monkeypatch.setattr(terminal, "SAY_SECONDS", 60.0)
+    with terminal.working("a moment's work"):
+        pass
+    assert capsys.readouterr().err == ""
+
+
 def test_lines_are_in_columns():
     told = lines([{"name": "a", "N": None, "why": ""}, {"name": "bcd", "N": 12345, "why": "x [y]"}])
     assert told == ["name       N  why", "a", "bcd   12,345  x [y]"]
@@ -100,6 +129,15 @@ def test_a_plan_is_a_line_a_run_and_a_line_a_pack(lab, isogap, tmp_path):
     assert printed[0] == "cells" and printed[8:10] == ["", "packs"]
     assert [line.split()[0] for line in printed[11:13]] == [pack["pack_id"] for pack in told["packs"]]
     assert printed[14].startswith("infeasible: odd: 3 runs: ") and printed[15].startswith("tiny: 6 runs in 2 packs")
+
+
+def test_a_plan_tells_the_power_of_gaps_only_where_gaps_are_asked_for(lab, isogap, tmp_path):
+    text = lab.spec.read_text()
+    for name, change in (("losses", {}), ("gaps", {"probe_windows: 8": "probe_windows: 8, twins: true"})):
+        (tmp_path / f"{name}.yaml").write_text(text.replace(*next(iter(change.items()), ("", ""))))
+    told = {name: isogap("plan", tmp_path / f"{name}.yaml", "--cache", lab.cache) for name in ("losses", "gaps")}
+    assert told["losses"].status == told["gaps"].status == 0
+    assert "power:" not in told["losses"].out and "power: " in told["gaps"].out
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(0.0, "0:00:00"), (59.2, "0:01:00"), (90000.0, "1 day, 1:00:00")])
