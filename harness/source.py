@@ -222,5 +222,5 @@ def read_points(
         rows.append(words | values)
     frame = pd.DataFrame(rows)
     if by is not None and any(by in row for row in rows) and not all(by in row for row in rows):
-        raise InputError("--at", by, "nothing", f"{by}=NAME in every point, or in none")
+        raise InputError("--at", by, None, f"{by}=NAME in every point, or in none")
     return frame

@@ -2,6 +2,7 @@
 
 import datetime
 import math
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -9,6 +10,9 @@ from typing import Any
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
+
+# After so long work that shows no spinner says what it does: longer than most work takes.
+SAY_SECONDS = 5.0
 
 
 def _text(value: Any) -> str:
@@ -35,11 +39,21 @@ def print_rows(rows: Sequence[Mapping[str, Any]], title: str | None = None) -> N
 
 @contextmanager
 def working(what: str) -> Iterator[None]:
-    """Show a spinner with the time spent, for work whose length is not known; on stderr, and only in a terminal."""
+    """Show a spinner with the time spent, for work whose length is not known; on stderr.
+
+    Where that is no terminal, a line says so once, if the work takes long.
+    """
     columns, console = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn()), Console(stderr=True)
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
-        progress.add_task(what, total=None)
-        yield
+    late = threading.Timer(SAY_SECONDS, console.print, [f"{what} ..."], {"markup": False, "soft_wrap": True})
+    late.daemon = True
+    if not console.is_terminal:
+        late.start()
+    try:
+        with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+            progress.add_task(what, total=None)
+            yield
+    finally:
+        late.cancel()
 
 
 def lines(rows: Sequence[dict[str, Any]]) -> list[str]:

@@ -62,7 +62,7 @@ def input_error(
         path, parts = f"{path}[{index}]", parts[1:]
     for part in parts:
         path += f"[{part}]" if isinstance(part, int) else f".{key_text(part)}" if path else key_text(part)
-    value = "nothing" if first["type"] == "missing" else shorten(first["input"])
+    value = None if first["type"] == "missing" else shorten(first["input"])
     return InputError(where, path or "YAML", value, expected)
 
 

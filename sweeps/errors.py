@@ -7,12 +7,13 @@ class InputError(ValueError):
     Args:
         where: the file, folder or command-line option that holds the value.
         field: the field, column or flag within it.
-        value: what stands there.
+        value: what stands there; None for nothing, which is said to be missing.
         expected: what would have been accepted, in plain words.
     """
 
     def __init__(self, where: object, field: str, value: object, expected: str):
-        super().__init__(f"{where}: {field}: got {value!r}, expected {expected}")
+        found = "missing" if value is None else f"got {value!r}"
+        super().__init__(f"{where}: {field}: {found}, expected {expected}")
         self.where, self.field, self.value, self.expected = where, field, value, expected
 
 

@@ -241,9 +241,9 @@ def _override(earlier: Mapping[str, Any], later: Mapping[str, Any], where: objec
 
 def _check_complete(settings: Mapping[str, Any], where: object, path: str) -> None:
     if not {"tokens", "flops"} & settings.keys():
-        raise InputError(where, f"{path}.tokens", "nothing", "tokens, or flops, here or in the defaults")
+        raise InputError(where, f"{path}.tokens", None, "tokens, or flops, here or in the defaults")
     if "params" not in settings and not {"width", "depth"} <= settings.keys():
-        raise InputError(where, f"{path}.params", "nothing", "params, or width and depth, here or in the defaults")
+        raise InputError(where, f"{path}.params", None, "params, or width and depth, here or in the defaults")
 
 
 def _filter(cells: list[Cell], expression: str, where: object, path: str) -> list[Cell]:

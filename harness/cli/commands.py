@@ -174,7 +174,7 @@ def _tokenizers() -> None:
 @command(app, "fit", "harness.cli.show_fits:show_fit", compiles=True)
 def _fit(
     source: SourceArgument,
-    law: LawOption,
+    law: LawOption = None,
     set_: SetOption = [],  # noqa: B006
     fix: Fix = [],  # noqa: B006
     where: Where = None,

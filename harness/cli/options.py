@@ -68,7 +68,7 @@ Units = Annotated[
     str, Option(help="of a sweep's runs, how text is counted: in tokens, or in bytes to compare tokenizers")
 ]
 LawOption = Annotated[
-    str, Option(help="the id of a law (`isogap laws` lists them), or an expression such as 'E + A/N**alpha'")
+    str | None, Option(help="the id of a law (`isogap laws` lists them), or an expression such as 'E + A/N**alpha'")
 ]
 Fix = Annotated[
     list[str], Option("--fix", metavar="NAME=VALUE", help="hold a constant of the law, e.g. E=1.6; may be repeated")

@@ -33,7 +33,7 @@ RANKED = (
 
 
 def show_fit(
-    source: str, law: str, set_: Sequence[str], fix: Sequence[str], by: str | None, objective: str | None,
+    source: str, law: str | None, set_: Sequence[str], fix: Sequence[str], by: str | None, objective: str | None,
     delta: float, quantile: float, truth: Path | None, json_: Path | None, where: str | None, holdout: str | None,
     holdout_rows: bool, estimator: str, units: str, figure: Path | None, **choices: Any,
 ) -> None:  # fmt: skip
@@ -42,6 +42,11 @@ def show_fit(
     Raises:
         InputError: unusable options or rows.
     """
+    if law is None:
+        expected = (
+            f"a law: `isogap fit {source} --law chinchilla` for losses, `--law gap` for gaps; `isogap laws` lists all"
+        )
+        raise InputError("fit", "--law", None, expected)
     law = with_held(law, parse_held(fix))
     check_objective(objective, delta, quantile)
     if figure is not None:

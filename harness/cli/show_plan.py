@@ -93,11 +93,17 @@ def _print_plan(planned: Plan) -> None:
         f"{seconds.evaluation:.0f} s evaluating; text not yet prepared comes on top"
     )
     design = cells_of(planned)
-    if len(design):
+    if len(design) and _asks_for_gaps(planned):
         print(
             f"power: {design['detectable'].sum()} of {len(design)} cells would detect the gap that the published law"
             " predicts for them in four of five repetitions"
         )
+
+
+def _asks_for_gaps(planned: Plan) -> bool:
+    """Whether a sweep is made to measure gaps: it has twins, or draws until a gap is known."""
+    cells = _by_cell(planned).items()
+    return any(run.data.half or isinstance(own[0].cell.settings["draws"], WantedDraws) for run, own in cells)
 
 
 def _added(planned: Plan, times: Sequence[tuple[float, float]]) -> str:

@@ -1,9 +1,6 @@
 """`isogap study`: the studies there are, or one of them carried out."""
 
-import time
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import typer
 
@@ -31,18 +28,19 @@ def study(
         return
     chosen = load_study(name)
     if out is None:
-        raise InputError("study", "--out", "nothing", f"a folder for its sweeps and results, as in --out runs/{name}")
-    folder, began = open_folder(out), time.monotonic()
+        raise InputError("study", "--out", None, f"a folder for its sweeps and results, as in --out runs/{name}")
+    folder = open_folder(out)
     session = Session(folder, cache or default_cache(), workers=workers, max_minutes=max_minutes)
     status = carry_out(chosen, folder, session)
     if status in (0, 3) and (folder / PAGE).is_file():
-        _print_found(read_object(folder / VERDICT))
-        print(f"{(time.monotonic() - began) / 60:.1f} minutes; {folder / PAGE}")
+        print_found(folder / PAGE)
+        print(folder / PAGE)
     raise typer.Exit(status)
 
 
-def _print_found(found: Mapping[str, Any]) -> None:
-    """Print a verdict, and of a repeat what the study that comes with isogap found."""
+def print_found(page: Path) -> None:
+    """Print the verdict beside a page, and of a repeat what the study that comes with isogap found."""
+    found = read_object(page.with_name(VERDICT))
     repeat = found.get("repeat")
     there = {row["claim"]: {"in the study": row["in_study"]} for row in repeat["words"]} if repeat else {}
     print(found["headline"])

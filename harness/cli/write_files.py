@@ -47,10 +47,13 @@ def write_page(
     if fix and law is None:
         raise InputError("--fix", "value", ", ".join(fix), "none without --law")
     if law is None and study_of(Path(source)) is not None:
+        from harness.cli.study import print_found
         from harness.study.judges import report_study
 
         with working("judging the study and drawing its page"):
-            return report_study(Path(source), to)
+            page = report_study(Path(source), to)
+        print_found(page)
+        return page
     law = law if law is None else with_held(law, parse_held(fix))
     with working("fitting the laws and drawing the page"):
         from harness.report.write import write_report  # JAX and plotly, which an export does not need

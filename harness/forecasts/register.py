@@ -49,7 +49,7 @@ def forecasts_of(
     """
     if not result.rows_sha256:
         expected = "the hash of the fitted rows, which fits made by this version have: fit again"
-        raise InputError(result.source, "rows_sha256", "nothing", expected)
+        raise InputError(result.source, "rows_sha256", None, expected)
     table = predict(result, points, source=source)
     law = get_law(result.law)
     read = [*law.columns, *(column for role in law.vectors for column in vector_columns(points, role).values())]

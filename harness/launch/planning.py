@@ -44,8 +44,9 @@ def plan_sweep(sweep: str, cache: Path | None, calibrate: bool, pilot: Path | No
     def available(data: DataConfig) -> int:
         return available_tokens(tuple(share for share, _ in data.parts), stores_of(opened, data))
 
+    corpora = sorted({name for run in loaded.configs for _, name in run.data.parts})
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    with working("preparing text"):
+    with working(f"preparing text, once: {', '.join(corpora)}"):
         return plan(
             loaded, available, calibration, memory, memory_limit_of(calibration.platform), expectation(opened, expected)
         )

@@ -51,7 +51,7 @@ def check_slurm(session: Session) -> None:
         raise InputError("--max-minutes", "value", session.max_minutes, "--slurm time=MINUTES, the limit of each job")
     if session.workers is None:
         expected = "a number of jobs beside --executor slurm, e.g. --workers 4"
-        raise InputError("--workers", "value", "nothing", expected)
+        raise InputError("--workers", "value", None, expected)
     if not is_local(session.out):
         raise InputError("--out", "value", session.out, "a folder on a disk that all nodes see")
     if shutil.which("sbatch") is None:

@@ -6,7 +6,6 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Collection, Set
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -24,12 +23,12 @@ from harness.launch.watch import watching
 from harness.machine.calibration_file import known_calibration
 from harness.record.lock import sweep_lock
 from harness.record.status import ENDED, WITHOUT_RESULT, Status, read_status, read_statuses, run_folder, write_status
-from harness.record.sweep_folder import check_data, lay_out, record_environment, with_standing
+from harness.record.sweep_folder import check_data, lay_out, record_environment, texts_of, with_standing
 from harness.track.mirror import check_trackers, tracking
 from harness.train.session import Session, Stop
 from sweeps.calibration import Calibration
 from sweeps.cells import refusals
-from sweeps.config import DataConfig, RunConfig
+from sweeps.config import RunConfig
 from sweeps.errors import InputError
 from sweeps.grid import load, read_sweep_text
 from sweeps.packs import Pack, packs
@@ -198,7 +197,7 @@ def _train(
 
     # Up to here a signal ends the process at once, because nothing trains that has to be saved.
     stop.listen()
-    with watching(console, out, runs, statuses) as watch:
+    with watching(console, out, runs, statuses, session.following) as watch:
         if session.hosts is not None:
             lead(queue_of(1), packing.micro_tokens)
         elif session.executor == "ray":
@@ -248,7 +247,7 @@ def _prepare_data(runs: list[RunConfig], session: Session, console: Console) -> 
     """
     from harness.data.store import prepare
 
-    texts = sorted({text for run in runs for text in _texts(run)})
+    texts = sorted({text for run in runs for text in texts_of(run)})
     hashes = {}
     columns = (
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn(),
@@ -266,18 +265,6 @@ def _prepare_data(runs: list[RunConfig], session: Session, console: Console) -> 
             progress.advance(task)
     check_data(session.out, hashes)
     return hashes
-
-
-def _texts(run: RunConfig) -> list[tuple[str, tuple[tuple[str, Any], ...], str, str]]:
-    """(name in environment.json, split, corpus, tokenizer) of the texts that a run and its twin read, and on which they
-    are measured. The name mentions an unusual split, because another split of the same text has other tokens."""
-    data, split = run.data, run.data.split
-    usual = {name: DataConfig.model_fields[name].default for name in split}
-    unusual = "".join(f" {name} {value}" for name, value in split.items() if value != usual[name])
-    return [
-        (f"{corpus} {data.tokenizer}{unusual}", tuple(split.items()), corpus, data.tokenizer)
-        for corpus in (*(name for _, name in data.parts), *run.probe.domains)
-    ]
 
 
 def _summary(runs: list[RunConfig], out: Path, stop: Stop, console: Console) -> int:

@@ -37,14 +37,15 @@ class Watch:
         out: the sweep's folder, whose lock this process holds.
         runs: all runs of the folder.
         statuses: the runs' statuses, by run id.
+        following: as in `harness.train.session.Session`.
     """
 
     def __init__(
         self, console: Console, out: Path, runs: Sequence[RunConfig], statuses: Mapping[str, Status],
-        clock: Callable[[], float] = time.monotonic,
+        clock: Callable[[], float] = time.monotonic, following: float | None = None,
     ):  # fmt: skip
         by_id = {run.run_id: run for run in runs}
-        self._console, self._out, self._clock = console, out, clock
+        self._console, self._out, self._clock, self._following = console, out, clock, following
         self._reader, self._tally = HeartbeatReader(out, clock), Tally(by_id, [statuses[run_id] for run_id in by_id])
         # Runs that trained and whose status does not say yet that they ended: it is written one dispatch after they
         # leave their slots.
@@ -69,7 +70,7 @@ class Watch:
                 self._live.update(self._display(heartbeats, reached), refresh=True)
             elif self._clock() - self._last_line > LINE_SECONDS:
                 self._last_line = self._clock()
-                self._print(header(reached))
+                self._print(header(reached, self._following))
 
     def open(self) -> None:
         """Start the display."""
@@ -82,7 +83,7 @@ class Watch:
             if self._live is not None:
                 self._live.stop()
             heartbeats, reached = self._look()
-            self._print(header(reached))
+            self._print(header(reached, self._following))
             if shares := time_shares(heartbeats, self._clock() - self._began):
                 self._print(shares)
 
@@ -124,7 +125,7 @@ class Watch:
         # Six lines show no runs: the header, which may wrap to two; the column names of two tables (runs that train and
         # runs that ended); `and ... more`; and the line of the cursor.
         room = max(self._console.size.height - 6 - len(self._last), 1)
-        shown = [header(reached)]
+        shown = [header(reached, self._following)]
         rows = [self._row(slot.run_id, slot.train_loss) | _moving(slot) for slot in slots[:room]]
         shown += lines(rows) if rows else ["nothing in a slot yet: programs are compiled"]
         shown += [f"and {len(slots) - room} more"] if len(slots) > room else []
@@ -152,21 +153,25 @@ def time_shares(heartbeats: Sequence[Heartbeat], seconds: float) -> str:
     if not total:
         return ""
     spent = ((each.training_seconds, each.evaluation_seconds, each.compile_seconds) for each in heartbeats)
-    training, evaluation, compiling = (round(100 * (sum(parts) / total)) for parts in zip(*spent, strict=True))
-    rest = max(100 - training - evaluation - compiling, 0)
+    training, evaluation, compiling = (sum(parts) / total for parts in zip(*spent, strict=True))
+    rest = max(1 - training - evaluation - compiling, 0.0)
     return (
-        f"{seconds:.0f} s: training {training}%, evaluation {evaluation}%, compilation {compiling}%, the rest {rest}%"
+        f"of {duration(seconds)} {training:.0%} was training, {evaluation:.0%} evaluation, {compiling:.0%} waiting for"
+        f" programs to compile, {rest:.0%} other work"
     )
 
 
 @contextlib.contextmanager
-def watching(console: Console, out: Path, runs: Sequence[RunConfig], statuses: Mapping[str, Status]) -> Iterator[Watch]:
+def watching(
+    console: Console, out: Path, runs: Sequence[RunConfig], statuses: Mapping[str, Status],
+    following: float | None = None,
+) -> Iterator[Watch]:  # fmt: skip
     """Show a sweep while it trains; a thread of its own looks once a second.
 
     The caller holds the sweep's lock and enters this before the first heartbeat is written.
     """
     clear_heartbeats(out)
-    watch, over = Watch(console, out, runs, statuses), threading.Event()
+    watch, over = Watch(console, out, runs, statuses, following=following), threading.Event()
 
     def look() -> None:
         while not over.wait(LOOK_SECONDS):
@@ -183,21 +188,23 @@ def watching(console: Console, out: Path, runs: Sequence[RunConfig], statuses: M
         watch.close()
 
 
-def eta(reached: Reached) -> str:
-    """The estimated time that is left, as text."""
+def eta(reached: Reached, following: float | None = None) -> str:
+    """The estimated time that is left, as text; with `following`, of a study's block and of the study."""
     if reached.eta_seconds is None:
         return "ETA: not known yet"
-    return f"ETA: {duration(reached.eta_seconds)}"
+    if following is None:
+        return f"ETA: {duration(reached.eta_seconds)}"
+    return f"ETA: {duration(reached.eta_seconds)} for this block, {duration(reached.eta_seconds + following)} for all"
 
 
-def header(reached: Reached) -> str:
+def header(reached: Reached, following: float | None = None) -> str:
     """One line of progress: runs, speed, utilisation, time."""
     states = reached.states
     parts = [f"{states.get('done', 0):,} of {sum(states.values()):,} runs done"]
     parts += [f"{states[name]:,} {name}" for name in ("running", *WITHOUT_RESULT) if states.get(name)]
     parts.append(f"{reached.tokens_per_second or 0.0:,.0f} tokens/s")
     if reached.utilisation is not None:
-        parts.append(f"{reached.utilisation:.0%} of the time on training and evaluation")
+        parts.append(f"{reached.utilisation:.0%} of the time computing")
     if reached.elapsed_seconds is not None:
         parts.append(f"{duration(reached.elapsed_seconds)} elapsed")
-    return ", ".join([*parts, eta(reached)])
+    return ", ".join([*parts, eta(reached, following)])

@@ -13,7 +13,7 @@ from typing import Any
 
 from harness.files import is_local, read_bytes, remove_leftovers, write_bytes, write_files, write_json, write_text
 from harness.record.status import run_folder
-from sweeps.config import RunConfig
+from sweeps.config import DataConfig, RunConfig
 from sweeps.errors import InputError
 
 RECORDED_PACKAGES = ("isogap", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "tokenizers", "tiktoken")
@@ -35,8 +35,10 @@ def read_configs(out: Path, known: Mapping[str, RunConfig] | None = None) -> lis
     if not manifest.is_file():
         expected = "the folder of a sweep that `isogap run` has begun"
         if inner := folders_of_blocks(out):
-            expected += f"; a study has one for each of its blocks, such as {inner[0]}"
-        raise InputError(out, "folder", "none with a manifest.json" if out.is_dir() else "no folder", expected)
+            expected += (
+                f"; a study has one for each of its blocks, such as {inner[0]}, and the table {out}/runs.parquet"
+            )
+        raise InputError(out, "manifest.json", None, expected)
     try:
         run_ids = [str(run_id) for run_id in json.loads(read_bytes(manifest))["runs"]]
     except (ValueError, KeyError, TypeError) as error:
@@ -133,7 +135,24 @@ def git_commit() -> str | None:
         return None
 
 
-def _recorded_data(out: Path) -> dict[str, dict[str, str]]:
+def texts_of(run: RunConfig) -> list[tuple[str, tuple[tuple[str, Any], ...], str, str]]:
+    """(name in environment.json, split, corpus, tokenizer) of the texts that a run and its twin read, and on which they
+    are measured. The name mentions an unusual split, because another split of the same text has other tokens."""
+    data, split = run.data, run.data.split
+    usual = {name: DataConfig.model_fields[name].default for name in split}
+    unusual = "".join(f" {name} {value}" for name, value in split.items() if value != usual[name])
+    return [
+        (f"{corpus} {data.tokenizer}{unusual}", tuple(split.items()), corpus, data.tokenizer)
+        for corpus in (*(name for _, name in data.parts), *run.probe.domains)
+    ]
+
+
+def recorded_data(out: Path) -> dict[str, dict[str, str]]:
+    """The hashes of the texts that a folder's runs read, as `record_environment` wrote them; none before the first run.
+
+    Raises:
+        InputError: environment.json is damaged.
+    """
     path = out / "environment.json"
     if not path.is_file():
         return {}
@@ -149,7 +168,7 @@ def check_data(out: Path, hashes: dict[str, dict[str, str]]) -> None:
     Raises:
         InputError: environment.json has another hash for a pair's tokens (see `record_environment`), or is damaged.
     """
-    recorded = _recorded_data(out)
+    recorded = recorded_data(out)
     for pair, facts in hashes.items():
         before = recorded.get(pair, facts).get("tokens")
         if before != facts["tokens"]:
@@ -174,7 +193,7 @@ def record_environment(out: Path, devices: Sequence[str], hashes: dict[str, dict
         "devices": list(devices),
         "git_commit": git_commit(),
         "packages": {name: importlib.metadata.version(name) for name in RECORDED_PACKAGES},
-        "data": _recorded_data(out) | hashes,
+        "data": recorded_data(out) | hashes,
         "sweep_sha256": hashlib.sha256((out / "sweep.yaml").read_bytes()).hexdigest(),
     }
     write_json(out / "environment.json", facts)

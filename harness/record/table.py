@@ -1,6 +1,6 @@
 """The tidy tables of a sweep: runs, series, evals, documents. README.md lists every column with its unit."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,7 +12,7 @@ from harness.record.columns import MEASURED, MEASURED_OF_VIEW, MEASURES_FILE, QU
 from harness.record.lock import is_live
 from harness.record.segments import read_segments
 from harness.record.status import read_status, run_folder
-from harness.record.sweep_folder import read_configs
+from harness.record.sweep_folder import read_configs, recorded_data, texts_of
 from models.config import is_published
 from models.intervention import defaults_of, get_intervention, name_of, probes_of
 from sweeps.cells import derived, intervention_columns, mixture_columns, objective_columns
@@ -33,11 +33,20 @@ def runs_table(out: Path, interventions: Iterable[str] = ()) -> pd.DataFrame:
     """
     live, configs = is_live(out), list(read_configs(out))
     names = sorted({*interventions, *interventions_used(configs)})
-    settings = setting_columns(configs, names)
+    settings, data = setting_columns(configs, names), recorded_data(out)
     domains = sorted({domain for config in configs for domain in config.probe.domains})
     return pd.DataFrame(
-        [_run_row(out, config, of_run, live, names, domains) for config, of_run in zip(configs, settings, strict=True)]
+        [
+            _run_row(out, config, of_run | {"corpus_hash": _corpus_hash(config, data)}, live, names, domains)
+            for config, of_run in zip(configs, settings, strict=True)
+        ]
     )
+
+
+def _corpus_hash(config: RunConfig, data: Mapping[str, Mapping[str, str]]) -> str | None:
+    """The hashes of the corpora that a run reads, with spaces between; None if one is not recorded."""
+    found = [data.get(name, {}).get("corpus") for name, *_ in texts_of(config)]
+    return " ".join(dict.fromkeys(map(str, found))) if all(found) else None
 
 
 def interventions_used(configs: Iterable[RunConfig]) -> set[str]:

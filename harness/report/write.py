@@ -96,7 +96,7 @@ def _simulated_page(source: Path, bootstrap: int, nulls: bool) -> str:
         expected = f"a law to fit to the columns {columns}, such as chinchilla (`isogap laws` lists them)"
         if {"block", "run_id"} <= set(names):
             expected += "; or, to judge the table of a study, its study.yaml beside it"
-        raise InputError(source, "--law", "none", expected)
+        raise InputError(source, "--law", None, expected)
     truth = read_truth(path_of(source))
     if not is_runs_table(table):
         raise InputError(source, "columns", ", ".join(map(str, table.columns)), "those of `isogap simulate`")

@@ -6,8 +6,9 @@ else of it.
 """
 
 import dataclasses
+import itertools
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence, Set
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ import yaml
 
 from harness.files import parquet_bytes, write_files, write_text
 from harness.launch.apart import run_sweep_apart
+from harness.machine.calibration_file import known_calibration
 from harness.record.status import ENDED
 from harness.record.sweep_folder import read_configs
 from harness.record.table import interventions_used
@@ -25,8 +27,10 @@ from harness.study.judges import judge_of, write_results
 from harness.study.studies import DECLARATION, RUNS, Study
 from harness.study.times import with_times
 from harness.train.session import Session
+from sweeps.config import RunConfig
 from sweeps.errors import InputError
 from sweeps.grid import Sweep, load, read_sweep_text
+from sweeps.plan import divide
 
 PAGE = "runs.html"
 
@@ -45,18 +49,24 @@ def carry_out(study: Study, out: Path, session: Session) -> int:
     Raises:
         InputError: the folder holds runs of another study.
     """
-    status = _run_blocks(study, out, session)
+    began = time.monotonic()
+    status = _run_blocks(study, out, session, began)
     if status in (0, 3) and (out / RUNS).is_file():  # the minutes may have been too few for a first run
         # With the declaration beside it, `isogap report` can judge the table again.
         declaration = yaml.safe_dump(study.model_dump(mode="json", exclude_none=True), sort_keys=False)
         write_text(out / DECLARATION, declaration)
         write_results(study, out / RUNS, out / PAGE)
+    print(f"{study.name}: this call took {(time.monotonic() - began) / 60:.1f} minutes", flush=True)
     return status
 
 
-def _run_blocks(study: Study, out: Path, session: Session) -> int:
-    """Run the blocks one after another, and write the table after each; the exit status."""
-    worst, began = 0, time.monotonic()
+def _run_blocks(study: Study, out: Path, session: Session, began: float) -> int:
+    """Run the blocks one after another, and write the table after each; the exit status.
+
+    Args:
+        began: when the study's minutes began, by `time.monotonic`.
+    """
+    worst = 0
     known = read_study_runs(out / RUNS) if (out / RUNS).is_file() else None
     forecasts = {declared.sweep: declared for declared in study.forecasts}
     sweeps = {sweep: load(sweep) for sweep in study.presets}
@@ -64,22 +74,25 @@ def _run_blocks(study: Study, out: Path, session: Session) -> int:
         _refuse_others(known, study.name, sweeps.values(), out)
     # Rows of a block that uses none of them would have no value where those of other blocks have a setting.
     interventions = interventions_used(run for sweep in study.sweeps for run in sweeps[sweep].configs)
-    blocks, place = sum(len(list(block_files(sweep, out))) for sweep in sweeps), 0
+    blocks = {sweep: list(block_files(sweep, out)) for sweep in sweeps}
+    configs = {block: load(block).configs for block in itertools.chain.from_iterable(blocks.values())}
+    place, planned = 0, _planned_seconds(configs.values(), set() if known is None else finished_runs(known), session)
     for sweep in sweeps:
         if sweep in forecasts and known is not None:
             fitted = known.loc[known[BLOCK].isin(forecasts[sweep].fitted_to)]
             print(*judge_of(study).register(forecasts[sweep], fitted, out).shown(), sep="\n")
-        for block in block_files(sweep, out):
+        for block in blocks[sweep]:
             finished = set() if known is None else finished_runs(known)
-            runs, place = {run.run_id for run in load(block).configs}, place + 1
+            runs, place = {run.run_id for run in configs[block]}, place + 1
             if runs <= finished:
                 continue
-            print(f"block {place} of {blocks}, {block.stem}: {len(runs - finished):,} runs to train", flush=True)
-            minutes = session.max_minutes and session.max_minutes - (time.monotonic() - began) / 60
+            print(f"block {place} of {len(configs)}, {block.stem}: {len(runs - finished):,} runs to train", flush=True)
+            spent = time.monotonic() - began
+            minutes = session.max_minutes and session.max_minutes - spent / 60
             if minutes is not None and minutes <= 0:
                 return worst
-            folder = block.with_suffix("")
-            of_block = dataclasses.replace(session, out=folder, max_minutes=minutes)
+            folder, following = block.with_suffix(""), seconds_after(place - 1, planned, spent)
+            of_block = dataclasses.replace(session, out=folder, max_minutes=minutes, following=following)
             status = run_sweep_apart(str(block), of_block, finished)
             if (folder / "manifest.json").is_file():
                 rows = study_runs(folder, interventions)
@@ -92,9 +105,30 @@ def _run_blocks(study: Study, out: Path, session: Session) -> int:
             worst = max(worst, status)
     if study.times and known is not None:
         print("times of all shapes, measured alone", flush=True)
-        configs = [run for sweep in sweeps.values() for run in sweep.configs]
-        _write_table(with_times(known, configs, session.cache), out)
+        timed = [run for sweep in sweeps.values() for run in sweep.configs]
+        _write_table(with_times(known, timed, session.cache), out)
     return worst
+
+
+def _planned_seconds(blocks: Iterable[Sequence[RunConfig]], finished: Set[str], session: Session) -> list[float]:
+    """The seconds that are planned on this machine for those runs of each block that have not finished."""
+    calibration = known_calibration(session.cache)
+    remaining = ([run for run in runs if run.run_id not in finished] for runs in blocks)
+    return [divide(runs, calibration).seconds.total if runs else 0.0 for runs in remaining]
+
+
+def seconds_after(place: int, planned: Sequence[float], spent: float) -> float:
+    """The seconds that the blocks after one will take.
+
+    They are the planned ones, by the factor by which the blocks before took more or less than was planned for them.
+
+    Args:
+        place: the block's, from 0.
+        planned: the seconds that are planned for each block.
+        spent: the seconds that the blocks before took.
+    """
+    before, after = sum(planned[:place]), sum(planned[place + 1 :])
+    return after * spent / before if before else after
 
 
 def _write_table(known: pd.DataFrame, out: Path) -> None:

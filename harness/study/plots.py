@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 # and one beyond WIDE none but powers.
 MOST_INSIDE, MOST_LABELS, FLAT, NARROW, WIDE = 5, 6, 2.0, 30.0, 3000.0
 # A label of y with more letters is folded: a figure has room for about 46.
-LONGEST = 42
+LONGEST_LABEL = 42
 
 
 class Series(NamedTuple):
@@ -80,7 +80,7 @@ def series_figure(
             ends = np.stack([np.asarray(each.low, float), np.asarray(each.high, float)])
             axes.plot(np.stack([at, at]), ends, color=colours[place], lw=1)
     axes.set(xscale="log" if log_x else "linear", yscale="log" if log_y else "linear", xlabel=x)
-    axes.set_ylabel(y if "\n" in y else textwrap.fill(y, LONGEST))
+    axes.set_ylabel(y if "\n" in y else textwrap.fill(y, LONGEST_LABEL))
     if log_y:
         _label_values(axes.yaxis)
     if log_x:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from jaxtyping import Bool
 
 from harness.fit.gap_law.rulings import Ruling
 from harness.fit.results.shown import number, span
@@ -28,8 +29,8 @@ class Repeat:
             study's interval.
         runs: how many runs have a held-out loss in both.
         difference: the median relative difference of their held-out losses; None without such runs.
-        same_text: how many of these runs read text with the same bytes per token and contamination to the last digit,
-            which another text would hardly have.
+        same_text: how many of these runs read the same text: by the hashes of their corpora; in tables without these,
+            by bytes per token and contamination, which another text would hardly have to the last digit.
     """
 
     words: tuple[dict[str, str], ...]
@@ -50,7 +51,7 @@ class Repeat:
         if self.difference is not None:
             parts.append(
                 f"The held-out losses of {self.runs:,} runs differ by {self.difference:.2%} (median);"
-                f" {self.same_text:,} of them read text with exactly the same bytes per token and contamination."
+                f" {self.same_text:,} of them read exactly the same text."
             )
         return " ".join(parts)
 
@@ -89,27 +90,36 @@ def repeat_of(study: str, found: Mapping[str, Any], table: Path, folder: Path | 
     if not len(both):
         return Repeat(tuple(words), tuple(numbers), 0, None, 0)
     ratios = both["heldout_loss"].to_numpy(float) / both["heldout_loss_there"].to_numpy(float)
-    same_text = _equal(both, "bytes_per_token") & _equal(both, "contamination")
-    difference = float(np.median(np.abs(ratios - 1)))
-    return Repeat(tuple(words), tuple(numbers), len(both), difference, int(same_text.sum()))
+    return Repeat(tuple(words), tuple(numbers), len(both), float(np.median(np.abs(ratios - 1))), _same_text(both))
 
 
 def _numbers(claim: Mapping[str, Any], committed: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The rows of the numbers of one claim."""
-    known, rows = {each["name"]: each for each in committed["evidence"]}, []
-    for each in claim["evidence"]:
-        there = known.get(each["name"])
-        if there is None or each["estimate"] is None or there["estimate"] is None:
+    """The rows of the numbers of one claim, in pairs by their names, or by their places if names count runs."""
+    here, there = claim["evidence"], {each["name"]: each for each in committed["evidence"]}
+    if len(here) == len(there) and {each["name"] for each in here} != there.keys():
+        there = dict(zip((each["name"] for each in here), there.values(), strict=True))
+    rows = []
+    for each in here:
+        other = there.get(each["name"])
+        if other is None or each["estimate"] is None or other["estimate"] is None:
             continue
-        low, high = there["low"], there["high"]
+        low, high = other["low"], other["high"]
         inside = (low is None or each["estimate"] >= low) and (high is None or each["estimate"] <= high)
-        shown = (f"{number(one['estimate'])} {span(one['low'], one['high'])}" for one in (each, there))
+        shown = (f"{number(one['estimate'])} {span(one['low'], one['high'])}" for one in (each, other))
         names = ("claim", "number", "here", "in_study")
         rows.append(dict(zip(names, (claim["id"], each["name"], *shown), strict=True)) | {"inside": inside})
     return rows
 
 
-def _equal(both: pd.DataFrame, name: str) -> "pd.Series[bool]":
-    """In which rows a column has the same value in both tables; a value that is missing in both counts as the same."""
-    first, second = (pd.to_numeric(both[column], errors="coerce") for column in (name, f"{name}_there"))
-    return (first == second) | (first.isna() & second.isna())
+def _same_text(both: pd.DataFrame) -> int:
+    """How many runs read the same text: by the hash of the corpus, or in tables without it by two measures."""
+    hashes = both.get(["corpus_hash", "corpus_hash_there"])
+    if hashes is not None and hashes.notna().to_numpy().all():
+        return int(np.sum(hashes["corpus_hash"].to_numpy() == hashes["corpus_hash_there"].to_numpy()))
+    return int(np.sum(_equal(both, "bytes_per_token") & _equal(both, "contamination")))
+
+
+def _equal(both: pd.DataFrame, name: str) -> Bool[np.ndarray, "rows"]:
+    """In which rows a number is the same in both tables; one that is missing in both counts as the same."""
+    first, second = (both[column].astype(float).to_numpy() for column in (name, f"{name}_there"))
+    return (first == second) | (np.isnan(first) & np.isnan(second))

@@ -29,12 +29,12 @@ def load_model(folder: Path) -> TrainedModel:
     try:
         run = RunConfig.model_validate_json(read_bytes(folder / "config.json"))
     except (OSError, ValueError) as error:
-        got = "nothing" if isinstance(error, FileNotFoundError) else str(error).splitlines()[0]
+        got = None if isinstance(error, FileNotFoundError) else str(error).splitlines()[0]
         raise InputError(folder, "config.json", got, "the configuration of a run that `isogap run` has begun") from None
     if run.keep == "none":
         raise InputError(folder, "keep", run.keep, "a run with `keep: final` or `keep: state` in its sweep")
     if not (folder / "final.json").is_file():
-        raise InputError(folder, "final.json", "nothing", "a run that is done, and so has final parameters")
+        raise InputError(folder, "final.json", None, "a run that is done, and so has final parameters")
     shape = shape_of(run, MICRO_TOKENS)
     for fields in shape.interventions:
         each = get_intervention(name_of(fields))

@@ -23,6 +23,8 @@ class Session:
         max_minutes: minutes after which to save and stop; None for no limit.
         retry: states (`diverged`, `failed`, `lost`) whose runs are trained again.
         track: names of the trackers to mirror to.
+        following: seconds that the blocks of a study after this one will take, for the time to go; None outside of a
+            study.
         devices: number of CPU devices of each process that trains, once it is known.
     """
 
@@ -37,6 +39,7 @@ class Session:
     max_minutes: float | None = None
     retry: tuple[str, ...] = ()
     track: tuple[str, ...] = ()
+    following: float | None = None
     devices: int = 1
 
 

@@ -173,7 +173,7 @@ def test_every_architecture_and_setting_arrives():
         ({"grid": {"lr": [0.1, "fast"]}}, "blocks[0].grid.lr[1]: got 'fast'", "number"),
         ({"grid": {"lr": [0.1, -1]}}, "blocks[0].grid.lr[1]: got -1", "greater than 0"),
         ({"grid": {"lr": {"rule": "parms", "c": 1}}}, "blocks[0].grid.lr[0].rule", "'params', 'width' or 'power'"),
-        ({"grid": {"lr": {"rule": "width"}}}, "blocks[0].grid.lr[0].c: got 'nothing'", "this field"),
+        ({"grid": {"lr": {"rule": "width"}}}, "blocks[0].grid.lr[0].c: missing", "this field"),
         ({"grid": {"lr": {"rule": "width", "c": 1, "of": 2}}}, "blocks[0].grid.lr[0].of", "one of batch_tokens, c, p"),
         ({"grid": {"lr": {"rule": "power", "c": 1, "width": {"by": 1}}}}, "blocks[0].grid.lr[0].width.by", "at, p"),
         ({"grid": {"architecture": ["dense", "moe"]}}, "blocks[0].grid.architecture[1]", "switch_top1"),
@@ -215,8 +215,8 @@ def test_bad_tops_are_refused():
     assert "blocks[0].extra_seeds: got 3, expected a mapping" in refusal({"extra_seeds": 3})
     assert "spec.yaml: seeds: got 1" in refusal({}, seeds=1)
     assert "spec.yaml: defaults.lr: got 'x'" in refusal({}, defaults={"lr": "x"})
-    assert "blocks[0].tokens: got 'nothing'" in refusal({}, defaults={"params": 1e5})
-    assert "blocks[0].params: got 'nothing'" in refusal({}, defaults={"tokens": 1e5, "width": 32})
+    assert "blocks[0].tokens: missing" in refusal({}, defaults={"params": 1e5})
+    assert "blocks[0].params: missing" in refusal({}, defaults={"tokens": 1e5, "width": 32})
 
 
 def test_the_same_run_twice_is_refused_naming_both_blocks():

@@ -34,7 +34,7 @@ FEW_SIZES = 12
 # The prediction beyond the rows is made at this factor times their largest N and D.
 BEYOND = np.sqrt(10.0)
 EXPONENT_RANGE = 0.1  # a fit is fragile if an exponent ranges over more
-UNKNOWN = 100.0  # a prediction that ranges over a larger factor is called not determined
+UNDETERMINED = 100.0  # a prediction that ranges over a larger factor is called not determined
 NOISES = 3.0  # it is also fragile if a prediction ranges over more than this many times a run's noise
 REFUTED = 10.0  # an alternative law whose AIC is higher by more than this does not count
 
@@ -212,7 +212,7 @@ def robustness(
             ends = f"from {low:.4g} ({at_low}) to {high:.4g} ({at_high})"
             reasons.append(
                 f"the prediction at sqrt(10) times the largest sizes is not determined: it ranges {ends}"
-                if low <= 0 or high > UNKNOWN * low
+                if low <= 0 or high > UNDETERMINED * low
                 else f"the prediction at sqrt(10) times the largest sizes ranges {ends}, more than {NOISES:g} times the"
                 f" noise of a run ({noise:.2g})"
             )

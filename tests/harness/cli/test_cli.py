@@ -1,11 +1,12 @@
 """The command line: one line for unusable input, JSON that parses, and no heavy imports for help."""
 
-import importlib.metadata
 import inspect
 import json
 import math
+import re
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -79,12 +80,14 @@ REFUSED = [
     ("run {spec} --out {tmp}/out --hosts localhost:1234,2,2", "--hosts"),
     ("run {spec} --out {tmp}/out --hosts localhost:1234,2,0 --workers 2", "--hosts"),
     ("run {spec} --out {tmp}/file/out --cache {cache}", "file"),
-    ("status {tmp}/empty", "manifest.json"),
+    ("status {tmp}/empty", "manifest.json: missing"),
+    ("study ema", "--out: missing, expected a folder for its sweeps and results, as in --out runs/ema"),
     ("status {tmp}/nowhere", "nowhere"),
     ("export {sweep} --what losses --to {tmp}/a.csv", "--what"),
     ("export {sweep} --what runs --to {tmp}/a.xlsx", ".xlsx"),
     ("export {sweep} --what runs --to {tmp}/file/a.csv", "file"),
     ("export {tmp}/empty --what runs --to {tmp}/a.csv", "manifest.json"),
+    ("fit {table}", "--law: missing"),
     ("fit {table} --law nonesuch", "nonesuch"),
     ("fit {table} --law aspect_ratio", "w"),
     ("fit {table} --law gap --set params", "--set"),
@@ -171,6 +174,17 @@ assert not heavy & sys.modules.keys(), heavy & sys.modules.keys()
 """
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0 and "Usage" in done.stdout, done.stderr
+
+
+def test_the_first_help_says_what_isogap_does_and_where_to_begin(isogap):
+    told = isogap("--help").out.partition("Options:")[0]
+    assert "fits scaling laws" in " ".join(told.split()) and "import" not in told
+    assert {"fit", "plan", "run", "study"} <= set(re.findall(r"`isogap (\w+)", " ".join(told.split())))
+
+
+def test_the_version_is_that_of_the_package(isogap):
+    ended = isogap("--version")
+    assert ended.status == 0 and ended.out.startswith(f"isogap {version('isogap')}, jax {version('jax')}, ")
 
 
 @pytest.fixture(scope="module")
@@ -306,16 +320,3 @@ def test_a_tokenizer_that_no_package_has_is_refused(call_isogap, capfd, tmp_path
 
 def test_tokenizers_and_corpora_are_listed(isogap, lab):
     assert "bytes" in isogap("tokenizers").out and "stdlib_code" in isogap("corpora", "--cache", lab.cache).out
-
-
-def test_the_versions_are_printed(isogap):
-    told = isogap("--version")
-    assert (
-        told.status == 0 and told.out.startswith("isogap ") and f"jax {importlib.metadata.version('jax')}" in told.out
-    )
-
-
-def test_a_study_without_a_folder_is_told_which_to_give(isogap):
-    refused = isogap("study", "features")
-    assert refused.status == 2 and "--out: got 'nothing', expected a folder" in refused.err
-    assert "--out runs/features" in refused.err

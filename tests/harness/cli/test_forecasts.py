@@ -104,7 +104,7 @@ def test_the_fit_of_an_older_version_predicts_but_registers_nothing(fits, tmp_pa
     old.write_text(json.dumps(content))
     assert isogap("predict", old, "--at", "N=1e9,D=1e10").status == 0
     refused = isogap("predict", old, "--at", "N=1e9,D=1e10", "--register", tmp_path / "f.jsonl")
-    assert refused.status == 2 and "rows_sha256: got 'nothing', expected the hash of the fitted rows" in refused.err
+    assert refused.status == 2 and "rows_sha256: missing, expected the hash of the fitted rows" in refused.err
     assert not (tmp_path / "f.jsonl").exists()
 
 

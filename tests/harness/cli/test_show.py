@@ -6,6 +6,7 @@ import time
 
 import pytest
 
+from harness import terminal
 from harness.record import heartbeat
 from harness.record.heartbeat import HeartbeatWriter
 from harness.record.lock import sweep_lock
@@ -52,10 +53,7 @@ def test_a_live_sweep_shows_its_processes(sweep, isogap):
     printed = text.splitlines()
     assert len(printed) == 4 + 3 and "[red]no memory" in printed[1]
     assert "1 failed, 1 pending, 1 running" in text
-    assert (
-        "0 of 3 runs done, 1 running, 1 failed, 0 tokens/s, 90% of the time on training and evaluation, 0:01:40 elapsed"
-        in text
-    )
+    assert "0 of 3 runs done, 1 running, 1 failed, 0 tokens/s, 90% of the time computing, 0:01:40 elapsed" in text
     progress, rows = told["progress"], told["runs"]
     assert rows[1]["state"] == "running" and rows[1]["step"] == 40 and rows[1]["train_loss"] == 3.5
     assert progress["utilisation"] == pytest.approx(0.9) and progress["live"] and progress["tokens"] == 32 * 47
@@ -88,6 +86,17 @@ def test_a_sweep_in_preparation_is_said_to_be(tmp_path, isogap):
     assert isogap("status", tmp_path).status == 2
 
 
+def test_long_work_says_what_it_is_where_there_is_no_terminal(monkeypatch, capsys):
+    monkeypatch.setattr(terminal, "SAY_SECONDS", 0.01)
+    with terminal.working("preparing [text]"):
+        time.sleep(0.5)
+    assert capsys.readouterr().err == "preparing [text] ...\n"
+    monkeypatch.setattr(terminal, "SAY_SECONDS", 60.0)
+    with terminal.working("a moment's work"):
+        pass
+    assert capsys.readouterr().err == ""
+
+
 def test_lines_are_in_columns():
     told = lines([{"name": "a", "N": None, "why": ""}, {"name": "bcd", "N": 12345, "why": "x [y]"}])
     assert told == ["name       N  why", "a", "bcd   12,345  x [y]"]
@@ -105,6 +114,15 @@ def test_a_plan_is_a_line_a_run_and_a_line_a_pack(lab, isogap, tmp_path):
     assert printed[14].startswith("infeasible: odd: 3 runs: ") and printed[15].startswith("tiny: 6 runs in 2 packs")
 
 
+def test_a_plan_tells_the_power_of_gaps_only_where_gaps_are_asked_for(lab, isogap, tmp_path):
+    text = lab.spec.read_text()
+    for name, change in (("losses", {}), ("gaps", {"probe_windows: 8": "probe_windows: 8, twins: true"})):
+        (tmp_path / f"{name}.yaml").write_text(text.replace(*next(iter(change.items()), ("", ""))))
+    told = {name: isogap("plan", tmp_path / f"{name}.yaml", "--cache", lab.cache) for name in ("losses", "gaps")}
+    assert told["losses"].status == told["gaps"].status == 0
+    assert "power:" not in told["losses"].out and "power: " in told["gaps"].out
+
+
 @pytest.mark.parametrize(("seconds", "text"), [(0.0, "0:00:00"), (59.2, "0:01:00"), (90000.0, "1 day, 1:00:00")])
 def test_durations(seconds, text):
     assert duration(seconds) == text
@@ -118,8 +136,3 @@ def test_the_status_of_a_study_is_that_of_its_blocks(tmp_path, isogap):
     assert first.endswith("first: 1 done, 1 pending") and second.endswith("second: 1 pending")
     told = json.loads(isogap("status", tmp_path, "--json").out)
     assert [each["states"] for each in told.values()] == [{"done": 1, "pending": 1}, {"pending": 1}]
-
-
-def test_a_folder_without_a_sweep_is_refused_in_a_line(tmp_path, isogap):
-    refused = isogap("status", tmp_path / "nothing")
-    assert refused.status == 2 and "nothing: folder: got 'no folder', expected the folder of a sweep" in refused.err

@@ -9,9 +9,10 @@ from rich.console import Console
 
 from harness.files import write_json
 from harness.launch import watch as module
-from harness.launch.watch import Watch, time_shares, watching
+from harness.launch.watch import Watch, header, time_shares, watching
 from harness.record import heartbeat
 from harness.record.heartbeat import Heartbeat, HeartbeatWriter, read_heartbeats
+from harness.record.progress import Reached
 from harness.record.status import Status, run_folder, write_status
 from models.config import make_config
 from models.count import count
@@ -76,10 +77,7 @@ def test_runs_in_slots_and_runs_that_ended(tmp_path):
     writer.set_slots([Slot(RUNS[0]), Slot(RUNS[1], 0, None), Slot(run(99))])
     writer.write()
     lines = shown(console, watch)
-    assert (
-        "0 of 40 runs done, 2 running, 0 tokens/s, 91% of the time on training and evaluation, 0:01:40 elapsed"
-        in lines[0]
-    )
+    assert "0 of 40 runs done, 2 running, 0 tokens/s, 91% of the time computing, 0:01:40 elapsed" in lines[0]
     (first,) = [line for line in lines if RUNS[0].run_id in line]
     assert "dense" in first and "50/100" in first and "50%" in first and "3.2500" in first
     assert f"{count(RUNS[0].model).total:,}" in first and run(99).run_id not in "\n".join(lines)
@@ -138,14 +136,22 @@ def test_a_file_gets_a_line_now_and_then_and_where_the_time_went(tmp_path, monke
     watch.close()
     lines = written(console).splitlines()
     assert [line.split(" runs")[0] for line in lines[:3]] == ["0 of 40", "0 of 40", "1 of 40"]
-    assert lines[3:] == ["123 s: training 80%, evaluation 11%, compilation 4%, the rest 5%"]
+    shares = "of 0:02:03 80% was training, 11% evaluation, 4% waiting for programs to compile, 5% other work"
+    assert lines[3:] == [shares]
 
 
 def test_shares_are_of_the_time_of_all_processes():
     one = Heartbeat("a", "host", 1, 1, False, 100.0, 60.0, 10.0, 0.0, 0.7, 0, 0.0, (), (), ())
     text = time_shares([one, dataclasses.replace(one, since=300.0, training_seconds=300.0, evaluation_seconds=0)], 310)
-    assert text.startswith("310 s: training 90%, evaluation 2%")
+    assert text.startswith("of 0:05:10 90% was training, 2% evaluation, ")
     assert time_shares([], 310.0) == "" and time_shares([dataclasses.replace(one, since=0.0)], 1.0) == ""
+
+
+def test_the_time_to_go_of_a_study_is_beside_that_of_its_block():
+    reached = Reached(0, 0, 0, 0, 70.0, True, {"running": 1}, 1.0, 0.5, 10.0, ())
+    assert header(reached).endswith("ETA: 0:01:10")
+    assert header(reached, 600.0).endswith("ETA: 0:01:10 for this block, 0:11:10 for all")
+    assert header(dataclasses.replace(reached, eta_seconds=None), 600.0).endswith("ETA: not known yet")
 
 
 @pytest.mark.parametrize("terminal", [True, False])
@@ -168,5 +174,5 @@ def test_watching_looks_by_itself_and_forgets_an_earlier_process(terminal, tmp_p
             writer.set_slots([])
         watch.ended([RUNS[0].run_id])
     last = written(console).splitlines()[-2:]
-    assert "1 of 1 runs done" in last[0] and "ETA: 0:00:00" in last[0] and " s: training " in last[1]
+    assert "1 of 1 runs done" in last[0] and "ETA: 0:00:00" in last[0] and "% was training" in last[1]
     assert json.loads(next((tmp_path / "workers").iterdir()).read_text())["ended"]

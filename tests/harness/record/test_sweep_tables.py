@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from harness.data.store import prepare
 from harness.record.segments import read_segments
 from harness.record.status import run_folder
 from harness.record.sweep_folder import check_data, lay_out, read_configs, record_environment
@@ -21,8 +22,8 @@ train_loss_final100 val_loss_final100 gap_online gap_online_se
 gap_probe gap_probe_se gap_twin gap_twin_se minimum_detectable_gap converged wall_seconds tokens_per_second
 """.split()
 EXTRA = {
-    "reason", "half", "split_seed", "draw", "weight_decay", "D_bytes", "U_bytes", "seen_loss", "heldout_loss",
-    "heldout_bpb",
+    "reason", "half", "split_seed", "draw", "weight_decay", "corpus_hash", "D_bytes", "U_bytes",
+    "seen_loss", "heldout_loss", "heldout_bpb",
     "gap_control", "gap_control_se", "gap_probe_se_source", "online_lag", "online_lag_se", "gap_online_first",
     "gap_online_first_se", "placebo", "placebo_se", "gap_drift",
     "gap_drift_se", "noise_scale", "document_sd", "paired_sd", "contamination",
@@ -37,6 +38,20 @@ def test_the_runs_table_has_the_promised_columns(finished, finished_runs):
     assert set(table) == set(COLUMNS) | EXTRA
     assert table["run_id"].tolist() == [run.run_id for run in finished_runs]
     assert table["status"].tolist() == ["done", "done", "diverged", "done", "done", "done"]
+
+
+def test_a_run_has_the_hash_of_its_corpus(finished, finished_runs, lab, tmp_path):
+    facts = prepare(finished_runs[0].data.domain, "bytes", lab.cache)
+    assert set(runs_table(finished)["corpus_hash"]) == {facts.corpus_hash}
+    out = tmp_path / "sweep"
+    first = finished_runs[0]
+    mixed = first.model_copy(update={"data": first.data.model_copy(update={"domain": "0.5 papers + 0.5 stdlib_code"})})
+    lay_out(out, "name: a\n", [first, mixed])
+    assert runs_table(out)["corpus_hash"].isna().all()  # nothing has been prepared
+    names = ("papers bytes", "stdlib_code bytes")
+    record_environment(out, [], {name: {"corpus": name[0], "tokenizer": "t", "tokens": "x"} for name in names})
+    hashes = runs_table(out)["corpus_hash"]
+    assert hashes.isna().tolist() == [True, False] and hashes[1] == "p s"
 
 
 def test_the_runs_tables_quantities(finished, finished_runs):

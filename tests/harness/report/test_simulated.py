@@ -59,7 +59,7 @@ def test_experiments_are_drawn_beside_the_theory():
 def test_tables_that_no_simulator_wrote_need_a_law(tmp_path):
     path = tmp_path / "runs.csv"
     pd.DataFrame({"N": [1.0], "G": [2.0]}).to_csv(path, index=False)
-    with pytest.raises(InputError, match="runs.csv: --law: got 'none'"):
+    with pytest.raises(InputError, match="runs.csv: --law: missing"):
         write_report(path)
     write_truth(Truth("gap_source", "exact", "gap", {"z": 0.74}, {}, "0 s"), path)
     with pytest.raises(InputError, match="runs.csv: columns: got 'N, G'"):

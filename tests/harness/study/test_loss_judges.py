@@ -133,7 +133,7 @@ def test_a_study_that_has_only_begun_decides_nothing_and_is_shown_all_the_same(d
     verdict = judge(runs)
     assert {claim.ruling for claim in verdict.claims} == {OPEN}
     json.dumps(verdict.to_dict(), allow_nan=False)
-    assert "<h1>" in loss_page(load_study(study), runs, verdict, draw_loss_figures(verdict, "svg"))
+    assert "<h1>" in loss_page(load_study(study), runs, verdict, draw_loss_figures(verdict, "svg"), None)
 
 
 @pytest.mark.slow
@@ -149,7 +149,7 @@ def test_a_verdict_has_figures_tables_and_strict_json(designs, study):
     assert images.keys() == {*verdict.drawings, "claims"} and all(
         image.startswith(b"<?xml") for image in images.values()
     )
-    page = loss_page(load_study(study), runs, verdict, images)
+    page = loss_page(load_study(study), runs, verdict, images, None)
     assert page.count("<figure>") == len(images) > 1 and all(claim.id in page for claim in verdict.claims)
 
 

@@ -5,7 +5,7 @@ import json
 import pandas as pd
 import pytest
 
-from harness.study.repeats import repeat_of
+from harness.study.repeats import Repeat, repeat_of
 
 CLAIMS = [("A-1", "supported"), ("A-2", "not_resolved"), ("A-3", "not_supported")]
 COMMITTED = {"first": (1.0, 0.8, 1.2), "second": (2.0, None, 2.5), "third": (3.0, 2.9, 3.1)}
@@ -43,9 +43,11 @@ def committed(tmp_path):
     return folder
 
 
-def compared(committed, tmp_path, found, runs):
+def compared(committed, tmp_path, found, runs) -> Repeat:
     runs.to_parquet(tmp_path / "runs.parquet")
-    return repeat_of("any", found, tmp_path / "runs.parquet", committed)
+    repeat = repeat_of("any", found, tmp_path / "runs.parquet", committed)
+    assert repeat is not None
+    return repeat
 
 
 def test_words_numbers_and_losses_are_counted(committed, tmp_path):
@@ -64,11 +66,25 @@ def test_words_numbers_and_losses_are_counted(committed, tmp_path):
 
 def test_another_text_is_told_by_its_bytes_per_token(committed, tmp_path):
     repeat = compared(committed, tmp_path, verdict(COMMITTED), table([2.0, 4.0, 5.0], 2.0, 1.01))
-    assert repeat.runs == 3 and repeat.same_text == 0 and "; 0 of them read text" in repeat.summary
+    assert repeat.runs == 3 and repeat.same_text == 0 and "; 0 of them read exactly the same text" in repeat.summary
+
+
+def test_the_same_text_is_told_by_the_hash_of_its_corpus_where_both_have_one(committed, tmp_path):
+    table([2.0, 4.0, 5.0, None], 1.0).assign(corpus_hash=list("abcd")).to_parquet(committed / "runs.parquet")
+    runs = table([2.0, 4.0, 5.0], 2.0, 1.01)
+    assert compared(committed, tmp_path, verdict(COMMITTED), runs.assign(corpus_hash=list("abx"))).same_text == 2
+    assert compared(committed, tmp_path, verdict(COMMITTED), runs.assign(corpus_hash=None)).same_text == 0
+
+
+def test_numbers_whose_names_count_runs_are_paired_by_their_places(committed, tmp_path):
+    found = verdict(COMMITTED)
+    found["claims"][0]["evidence"][0] |= {"name": "first of 7 runs", "estimate": 5.0}
+    repeat = compared(committed, tmp_path, found, table([2.0], 2.0))
+    assert [(row["number"], row["inside"]) for row in repeat.numbers][0] == ("first of 7 runs", False)
 
 
 def test_the_study_itself_is_no_repeat(committed, tmp_path):
-    assert compared(committed, tmp_path, verdict(COMMITTED), table([2.0, 4.0, 5.0, None], 1.0)) is None
+    assert repeat_of("any", verdict(COMMITTED), committed / "runs.parquet", committed) is None
     assert repeat_of("no such study", verdict(COMMITTED), committed / "runs.parquet") is None
 
 

@@ -153,8 +153,8 @@ def test_the_verdict_and_the_page_show_the_scores(largest, forecast_at, tmp_path
     written = json.loads(verdict.to_json())["forecasts"]["first"]
     assert [law["law"] for law in written["laws"]] == ["chinchilla", "tied"]
     images = draw_figures({}, verdict.claims, "svg", verdict.forecasts)
-    page = study_page(STUDY, largest, verdict, images)
+    page = study_page(STUDY, largest, verdict, images, None)
     section = page[page.index('id="forecasts"') : page.index('id="online"')]
     assert section.count("<svg") == 1 and "chinchilla" in section and "tied" in section
-    none = study_page(STUDY, largest, replace(verdict, forecasts={}), {"claims": images["claims"]})
+    none = study_page(STUDY, largest, replace(verdict, forecasts={}), {"claims": images["claims"]}, None)
     assert 'id="forecasts"' not in none
