@@ -47,7 +47,7 @@ def test_a_run_has_the_hash_of_its_corpus(finished, finished_runs, lab, tmp_path
     first = finished_runs[0]
     mixed = first.model_copy(update={"data": first.data.model_copy(update={"domain": "0.5 papers + 0.5 stdlib_code"})})
     lay_out(out, "name: a\n", [first, mixed])
-    assert runs_table(out)["corpus_hash"].count() == 0  # nothing has been prepared
+    assert runs_table(out)["corpus_hash"].dropna().to_dict() == {}  # nothing has been prepared
     names = ("papers bytes", "stdlib_code bytes")
     record_environment(out, [], {name: {"corpus": name[0], "tokenizer": "t", "tokens": "x"} for name in names})
     assert runs_table(out)["corpus_hash"].dropna().to_dict() == {1: "p s"}
