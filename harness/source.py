@@ -110,10 +110,12 @@ class OpenRuns(NamedTuple):
 
 
 def open_runs(source: RunSource) -> OpenRuns:
-    """Read runs as they are; InputError for a source that does not exist or is no table."""
+    """Read runs as they are, of a study's folder its table; InputError for a source that does not exist or is none."""
     if isinstance(source, pd.DataFrame):
         return OpenRuns(source, "table", is_runs_table(source), None)
     path = open_folder(str(source))
+    if not (path / "manifest.json").is_file() and (path / "runs.parquet").is_file():
+        path = path / "runs.parquet"
     folder = path if path.is_dir() else None
     frame = read_file(path) if folder is None else _runs_of(path)
     return OpenRuns(frame, str(path), folder is not None or is_runs_table(frame), folder)

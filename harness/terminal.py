@@ -12,7 +12,7 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 # After so long work that shows no spinner says what it does: longer than most work takes.
-SAY_SECONDS = 5.0
+SAY_SECONDS = 10.0
 
 
 def _text(value: Any) -> str:

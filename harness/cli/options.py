@@ -25,7 +25,9 @@ FILE_OF_RUNS = (
     "a file of runs: CSV with commas, semicolons or tabs, JSON, JSON lines or parquet, also compressed; - is the "
     "standard input"
 )
-SourceArgument = Annotated[str, Argument(metavar="SOURCE", help=f"a sweep's folder or its URL, or {FILE_OF_RUNS}")]
+SourceArgument = Annotated[
+    str, Argument(metavar="SOURCE", help=f"the folder of a sweep or study, or its URL, or {FILE_OF_RUNS}")
+]
 FitArgument = Annotated[
     str,
     Argument(

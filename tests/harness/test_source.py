@@ -32,6 +32,12 @@ def test_a_tables_columns_named_as_roles_need_no_setting(tmp_path, ending):
     assert frame["holdout"].tolist() == [False, False, True]
 
 
+def test_a_studys_folder_gives_its_table(tmp_path):
+    pd.DataFrame({"N": [1e6, 2e6], "D": [1e7, 1e7], "L": [3.0, 2.9]}).to_parquet(tmp_path / "runs.parquet")
+    folder, file = (read_runs(source, "chinchilla") for source in (tmp_path, tmp_path / "runs.parquet"))
+    pd.testing.assert_frame_equal(folder, file)
+
+
 def test_settings_and_points():
     assert parse_roles(["N=params", "G=a=b"]) == {"N": "params", "G": "a=b"}
     law = get_law("chinchilla")
