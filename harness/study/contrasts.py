@@ -24,6 +24,15 @@ class Interval95(NamedTuple):
         """The natural logs of a positive number and of its limits; a limit of 0 or below is none."""
         return Interval95(*(math.log(value) if value is not None and value > 0 else None for value in self))
 
+    def clip(self, least: float = -math.inf, most: float = math.inf) -> "Interval95":
+        """The part of the interval that lies between the least and the most that the number can be.
+
+        The truth lies between them, so that this part holds it as often as the whole interval does. Correlations of few
+        ranks need it: Fisher's z is infinite for a correlation of 1, which they often are.
+        """
+        ends = (None if end is None else min(max(end, least), most) for end in (self.low, self.high))
+        return Interval95(self.estimate, *ends)
+
     def holds(self, value: float) -> bool:
         """Whether a value lies inside; a limit that is not known is none. False for a number that is not known."""
         low, high = (-math.inf if self.low is None else self.low), (math.inf if self.high is None else self.high)

@@ -168,7 +168,7 @@ def _claims(draws: Sequence[_OfDraw]) -> tuple[JudgedClaim, ...]:
     name = "the log of the errors without S2 over those with it"
     worse = within(name, math.log(_WORSE), None, *mean_interval(sizes))
     curve_errors = [error for each in draws for error in _mean_size(each, "memory", _UNSEEN, final=False)]
-    curve = within("the mean absolute log error of curves", 0.0, _MET, *mean_interval(curve_errors))
+    curve = within("the mean absolute log error of curves", 0.0, _MET, *mean_interval(curve_errors).clip(least=0.0))
     over = [-error for each in draws for error in _last(each, "memory", _TAIL)]
     tail = within("log of the measured final loss over the law's", _MET, None, *mean_interval(over))
     found = (
@@ -205,8 +205,9 @@ def _errors_figure(finals: Sequence[Mapping[str, Any]]) -> Any:
             series[f"memory {memory}"] = Series(places, value, low, high, line="")
     ticks = {float(place): kind.replace("_", "\n").replace(", ", ",\n") for place, kind in enumerate(kinds)}
     figure = series_figure(
-        series, "schedule", "law over measured final loss, %", band=(-100 * _MET, 100 * _MET), ticks=ticks
-    )
+        series, "schedule", "law's final loss above measured, %", band=(-100 * _MET, 100 * _MET), ticks=ticks,
+        title="How far the law misses final losses", kinds=True,
+    )  # fmt: skip
     figure.axes[0].tick_params(axis="x", labelsize=6)
     return figure
 
@@ -216,10 +217,13 @@ def _curves_figure(draw: _OfDraw) -> Any:
     for kind in (_CONSTANT, _COSINE, _WSD[0], _TAIL):
         curve = draw.curves[kind]
         law = curve.loss * np.exp(draw.memory.errors(curve)[:-1]) if draw.memory else curve.loss
-        series[kind] = Series(curve.at, curve.loss, line="")
-        series[f"{kind}, law"] = Series(curve.at, law, mark="")
+        series[kind] = Series(curve.at, curve.loss, line="", of=kind)
+        series[f"{kind}, law"] = Series(curve.at, law, mark="", of=kind)
     ticks = {float(step): f"{step:,}" for step in (500, 1000, 2000, 4000)}
-    return series_figure(series, "step", "held-out loss, nats per token", log_x=True, ticks=ticks)
+    return series_figure(
+        series, "step", "held-out loss, nats per token", log_x=True, ticks=ticks, kinds=True,
+        title="Losses of one draw (marks), and the law (lines)",
+    )  # fmt: skip
 
 
 def _world(id_: str, truth: str, memory: float, gain: float, lasts: float, *words: tuple[Ruling, ...]) -> LossWorld:

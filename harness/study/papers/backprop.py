@@ -259,10 +259,13 @@ def _fronts_figure(arms: Mapping[str, pd.DataFrame], fronts: Mapping[str, _Front
     for kind, front in fronts.items():
         flops = arms[kind]["flops"].to_numpy(float)
         ends = np.array([flops[0], flops[-1]])
-        series[_NAMES[kind]] = Series(flops, np.exp(arms[kind]["log_loss"]), line="")
+        series[_NAMES[kind]] = Series(flops, np.exp(arms[kind]["log_loss"]), line="", of=kind)
         line = np.exp(front.line[0] - front.line[1] * np.log(ends / _AT))
-        series[f"C^-{front.line[1]:.3f}"] = Series(ends, line, mark="")
-    return series_figure(series, "compute C, FLOPs", "loss, nats per token", log_x=True)
+        series[f"as C$^{{-{front.line[1]:.3f}}}$"] = Series(ends, line, mark="", of=kind)
+    return series_figure(
+        series, "training compute C, FLOPs", "loss, nats per token", log_x=True, kinds=True,
+        title="The best losses at each compute",
+    )  # fmt: skip
 
 
 def _ratio_figure(pairs: pd.DataFrame) -> "Figure":
@@ -271,7 +274,10 @@ def _ratio_figure(pairs: pd.DataFrame) -> "Figure":
         f"D = {own['ratio'].iloc[0]:.0f} N": Series(own["flops_6nd"], 100 * np.expm1(own["effect"]))
         for _, own in groups
     }
-    return series_figure(series, "6 N D, FLOPs", "more loss with direct feedback, %", log_x=True)
+    return series_figure(
+        series, "training compute 6 N D, FLOPs", "loss with direct feedback above\nthat with backpropagation, %",
+        log_x=True, kinds=True, title="What direct feedback costs at equal N and D",
+    )  # fmt: skip
 
 
 def _world(id_: str, truth: str, gap: float, grows: float, *words: tuple[Ruling, ...]) -> LossWorld:

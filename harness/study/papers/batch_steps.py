@@ -33,7 +33,7 @@ from harness.study.methods.stepwise import (
     loss_contours,
 )
 from harness.study.paper import Paper
-from harness.study.plots import Series, series_figure
+from harness.study.plots import REFERENCE, Series, series_figure
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -58,7 +58,7 @@ def _judge(runs: pd.DataFrame) -> LossVerdict:
     limits = jackknife_numbers(curves, steps)
     errors = errors_on_largest(curves)
     by_curve = [float(np.abs(error).mean()) for _, error in errors]
-    claims = _claims(curves, contours, steps, limits, mean_interval(by_curve))
+    claims = _claims(curves, contours, steps, limits, mean_interval(by_curve).clip(least=0.0))
     missed = f"misses the largest size by {np.mean(by_curve):.1%}" if by_curve else "was not tried on the largest size"
     headline = f"The law of size and steps, fitted to the smaller sizes, {missed}: {count_of_words(claims)}."
     tables = {
@@ -113,7 +113,7 @@ def _claims(
         for n in sorted({each.n for each in contours})
         for own in ([each for each in contours if each.n == n],)
     ]
-    scatter = mean_interval(scatters)
+    scatter = mean_interval(scatters).clip(least=0.0)
     contour = (
         within("the scatter of log steps about the contours", 0.0, SCATTER, *scatter),
         Measured("the power of B_crit/B in steps", 1.0, SAME_POWER, *power),
@@ -150,16 +150,22 @@ def _critical_figure(contours: Sequence[LossContour], steps: StepwiseFit) -> "Fi
     if math.isfinite(steps.alpha_b):
         at = np.linspace(min(each.loss for each in contours), max(each.loss for each in contours), 40)
         label = f"$B_*/L^{{1/\\alpha_B}}$, $\\alpha_B$ = {steps.alpha_b:.2f}"
-        series[label] = Series(at, steps.b_star * at ** (-1 / steps.alpha_b), line="--", mark="")
-    return series_figure(series, "loss of the contour, nats per token", "critical batch, tokens")
+        series[label] = Series(at, steps.b_star * at ** (-1 / steps.alpha_b), line="--", mark="", of=REFERENCE)
+    return series_figure(
+        series, "loss of the contour, nats per token", "critical batch, tokens",
+        title="The critical batch by the loss that is reached",
+    )  # fmt: skip
 
 
 def _trajectories_figure(errors: Sequence[tuple[BatchCurve, np.ndarray]]) -> "Figure":
     series = {
-        f"B = {curve.batch:,.0f}": Series(curve.tokens, 100 * np.expm1(error), mark="") for curve, error in errors
+        f"batch of {curve.batch:,.0f}": Series(curve.tokens, 100 * np.expm1(error), mark="") for curve, error in errors
     }
     band = (-100 * CLOSE, 100 * CLOSE)
-    return series_figure(series, "tokens", "predicted loss above the measured one, %", log_x=True, band=band)
+    return series_figure(
+        series, "tokens read", "predicted loss above measured, %", log_x=True, band=band,
+        title="Curves of the largest size, foretold from smaller ones",
+    )  # fmt: skip
 
 
 def _world(

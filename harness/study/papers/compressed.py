@@ -23,7 +23,7 @@ from harness.study.loss_runs import ended_runs
 from harness.study.loss_verdict import LossVerdict, StudyFigure, count_of_words, within
 from harness.study.loss_worlds import NO, OPEN, YES, LossWorld, numbered
 from harness.study.paper import Paper
-from harness.study.plots import Series, series_figure
+from harness.study.plots import REFERENCE, Series, series_figure
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -249,15 +249,18 @@ def _figure(found: _Efficiencies) -> "Figure":
     squares = np.sum((_curves(found.bits) - rho) ** 2, axis=1)
     at = np.geomspace(0.3, 8, 60)
     best = int(squares.argmin())
-    series = {"curve": Series(at, np.tanh(_C[best] * at ** _S[best]), mark="")}
+    series = {"curve of all formats": Series(at, np.tanh(_C[best] * at ** _S[best]), mark="", of=REFERENCE)}
     ends = [found.interval(place) for place in range(len(rho))]
-    for label, wanted in (("few bits", False), ("sparse", True)):
+    for label, wanted in (("formats of few bits", False), ("sparse formats", True)):
         own = [place for place, name in enumerate(found.formats) if (name in _SPARSE) is wanted]
         y, low, high = np.array([ends[place] for place in own], float).reshape(-1, 3).T
         series[label] = Series(found.bits[own], y, low, high, line="")
     ticks = {0.5: "0.5", 1.0: "1", 2.0: "2", 4.0: "4", 8.0: "8"}
-    label = "bits for Gaussian numbers, log(error) to base 1/4"
-    return series_figure(series, label, "efficiency rho", log_x=True, ticks=ticks)
+    label = "bits that a Gaussian number keeps, log(error) to base 1/4"
+    return series_figure(
+        series, label, "rho, worth of a parameter in full ones", log_x=True, ticks=ticks, kinds=True,
+        title="What compressed parameters are worth, by format",
+    )  # fmt: skip
 
 
 def _world(

@@ -32,6 +32,7 @@ from harness.study.methods.budget_exponents import (
     exponent_of_profiles,
 )
 from harness.study.paper import Paper
+from harness.study.plots import as_power_of_ten, legend_below
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -205,11 +206,14 @@ def _profiles_figure(arm: Arm) -> "Figure":
     figure, ((axes,),) = blank_figure(4.6, 3.6)
     budgets = list(arm.cells.groupby("budget"))
     for (budget, rows), colour in zip(budgets, colormaps["viridis"](np.linspace(0, 0.85, len(budgets))), strict=True):
-        axes.plot(rows["N_total"], rows["L"], marker="o", ms=4, lw=1, color=colour, label=f"{budget:.1e} FLOPs")
+        axes.plot(
+            rows["N_total"], rows["L"], marker="o", ms=4, lw=1, color=colour, label=f"{as_power_of_ten(budget)} FLOPs"
+        )
     if arm.optima is not None:
-        axes.plot(np.exp(arm.optima.log_n), arm.optima.loss, "D", color=ACCENT, ms=6, lw=0)
+        axes.plot(np.exp(arm.optima.log_n), arm.optima.loss, "D", color=ACCENT, ms=6, lw=0, label="best size")
     axes.set(xscale="log", xlabel="N, parameters with the head", ylabel="loss, nats per token")
-    axes.legend(fontsize=7, frameon=False)
+    axes.set_title("Losses of sizes at equal compute, and the best ones", loc="left", fontsize=8.5)
+    legend_below(figure, axes)
     return figure
 
 
@@ -229,10 +233,13 @@ def _exponents_figure(arms: dict[str, Arm]) -> "Figure":
         axes.plot([], [], mark, ms=5, color=colour, label=f"approach {approach}")
     for value, name in ((0.73, "Kaplan"), (0.5, "Chinchilla")):
         axes.axhline(value, color=FAINT, lw=0.8, ls=(0, (4, 3)))
-        axes.text(len(arms) - 0.07, value, name, fontsize=7, color=FAINT, va="bottom", ha="right")
+        axes.annotate(name, (1, value), (3, 0), xycoords=("axes fraction", "data"), textcoords="offset points",
+                      fontsize=7, color=FAINT, va="center", annotation_clip=False)  # fmt: skip
     axes.set_xticks(range(len(arms)), [SHORT[name] for name in arms], fontsize=7)
-    axes.set(xlim=(-0.5, len(arms) - 0.05), ylabel="a in N* ~ C$^a$")
-    axes.legend(fontsize=7, frameon=False)
+    axes.set(xlim=(-0.5, len(arms) - 0.05), ylabel="exponent a of the best size, N* ~ C$^a$")
+    axes.plot([], [], "o", ms=5, mfc="white", color=FAINT, label="without the head")
+    axes.set_title("How the best size grows with compute C, by recipe", loc="left", fontsize=8.5)
+    legend_below(figure, axes)
     return figure
 
 

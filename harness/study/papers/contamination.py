@@ -250,7 +250,10 @@ def _copies_figure(gaps: pd.DataFrame) -> "Figure":
         mean, low, high = (np.array([each[part] for each in found.values()], float) for part in range(3))
         series[f"N = {n:,.0f}"] = Series(np.array([*found], float), mean, low, high)
     ticks = {float(value): str(value) for value in (4, 12, 36)}
-    return series_figure(series, "readings of each window", "gap, nats per token", log_x=True, ticks=ticks)
+    return series_figure(
+        series, "readings of each window", "gap, nats per token", log_x=True, ticks=ticks,
+        title="The gap of text that was read several times",
+    )  # fmt: skip
 
 
 def _curves_figure(curves: list[_Curves]) -> "Figure":
@@ -260,8 +263,11 @@ def _curves_figure(curves: list[_Curves]) -> "Figure":
         )
         for each in curves
     }
-    label = "tokens, in units of those of the exposure"
-    return series_figure(series, label, "gap over the full gap", band=(-LEFT, LEFT), levels={"1/e": math.exp(-1)})
+    label = "tokens read, as multiples of those until the last reading"
+    return series_figure(
+        series, label, "gap over the full gap", band=(-LEFT, LEFT), levels={"1/e": math.exp(-1)}, kinds=True,
+        title="The gap while text is read, and after its last reading at 1",
+    )  # fmt: skip
 
 
 # The errors of the loss on injected windows: of a run, and of each of its evaluations, nats. In six pairs of small runs

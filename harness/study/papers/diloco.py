@@ -186,7 +186,10 @@ def _claims(
     law: pd.DataFrame, single: pd.DataFrame, best: pd.DataFrame, cadence: pd.DataFrame
 ) -> tuple[JudgedClaim, ...]:
     follows = within(
-        "mean error of log loss at a size that was left out", 0.0, LEFT_OUT, *mean_interval(law["left_out"])
+        "mean error of log loss at a size that was left out",
+        0.0,
+        LEFT_OUT,
+        *mean_interval(law["left_out"]).clip(least=0.0),
     )
     exponent = within("exponent of M", *EXPONENTS, *mean_interval(law["beta"]))
     larger = single.loc[single["N"] > single["N"].min()]
@@ -245,7 +248,10 @@ def _ladder_figure(effects: pd.DataFrame) -> "Figure":
         series[f"N = {n:,.0f}"] = Series(replicas * 1.03**place, value, low, high)
     ticks = {float(m): str(m) for m in sorted(effects["M"].unique())}
     band = (-100 * AS_GOOD, 100 * AS_GOOD)
-    return series_figure(series, "replicas M", "loss above data-parallel, %", log_x=True, band=band, ticks=ticks)
+    return series_figure(
+        series, "replicas M", "loss above data-parallel training, %", log_x=True, band=band, ticks=ticks,
+        title="What replicas cost, by size",
+    )  # fmt: skip
 
 
 def _batches_figure(batches: pd.DataFrame) -> "Figure":
@@ -254,7 +260,10 @@ def _batches_figure(batches: pd.DataFrame) -> "Figure":
         mean = own.groupby("B").agg(mean=("log_loss", "mean"))["mean"]
         series["data-parallel" if m == 0 else f"DiLoCo, M = {m}"] = Series(mean.index, np.exp(mean.to_numpy(float)))
     ticks = {float(b): f"{b:,.0f}" for b in sorted(batches["B"].unique())}
-    return series_figure(series, "batch, tokens", "loss, nats per token", log_x=True, ticks=ticks)
+    return series_figure(
+        series, "batch, tokens", "loss, nats per token", log_x=True, ticks=ticks, kinds=True,
+        title="The loss by batch",
+    )  # fmt: skip
 
 
 def _world(

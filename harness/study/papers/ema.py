@@ -179,11 +179,14 @@ def _end_figure(pairs: pd.DataFrame) -> "Figure":
         "average, decay not scaled": _series(pairs, _UNSCALED, "end"),
         "last parameters": _series(pairs, _SCALED, "raw"),
     }
-    label = "loss less that at kappa = 1, nats"
+    label = "loss above that at kappa = 1, nats"
     figure = series_figure(
-        series, "kappa, batch over 256 tokens", label, log_x=True, band=(-_SAME, _SAME), ticks=_TICKS
-    )
-    figure.axes[0].set_yscale("symlog", linthresh=0.05)
+        series, "kappa, batch over 256 tokens", label, log_x=True, band=(-_SAME, _SAME), ticks=_TICKS, kinds=True,
+        title="The final loss with other batches",
+    )  # fmt: skip
+    axes = figure.axes[0]
+    axes.set_yscale("symlog", linthresh=0.05)
+    axes.set_yticks(heights := [-0.05, -0.01, 0, 0.01, 0.05, 0.1, 0.5], [f"{each:g}" for each in heights])
     return figure
 
 
@@ -191,8 +194,11 @@ def _early_figure(pairs: pd.DataFrame) -> "Figure":
     sizes = pairs.assign(start=pairs["start"].abs())
     series = {f"decay {'' if block == _SCALED else 'not '}scaled": _series(sizes, block, "start")
               for block in (_SCALED, _UNSCALED)}  # fmt: skip
-    label = "difference of the average early, nats"
-    return series_figure(series, "kappa, batch over 256 tokens", label, log_x=True, log_y=True, ticks=_TICKS)
+    label = "early difference from kappa = 1, nats"
+    return series_figure(
+        series, "kappa, batch over 256 tokens", label, log_x=True, log_y=True, ticks=_TICKS, kinds=True,
+        title="Early losses of averages with other batches",
+    )  # fmt: skip
 
 
 def _average(runs: pd.DataFrame, share: np.ndarray, memory: np.ndarray) -> np.ndarray:

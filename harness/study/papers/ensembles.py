@@ -21,7 +21,7 @@ from harness.study.loss_runs import ended_runs
 from harness.study.loss_verdict import LossVerdict, StudyFigure, count_of_words, within
 from harness.study.loss_worlds import NO, OPEN, RUN_ERROR, YES, LossWorld, numbered
 from harness.study.paper import Paper
-from harness.study.plots import Series, series_figure
+from harness.study.plots import REFERENCE, Series, series_figure
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -272,9 +272,12 @@ def _mean_curves(pools: pd.DataFrame) -> list[tuple[float, Float[np.ndarray, "me
 
 def _members_figure(pools: pd.DataFrame, singles: pd.DataFrame) -> "Figure":
     curves = {f"members of N = {n:,.0f}": Series(np.arange(len(loss)) + 1, loss) for n, loss in _mean_curves(pools)}
-    level = {"best single model": float(np.exp(_known(_best(singles, ["N", "weight_decay"], "log_loss")).mean()))}
+    level = {"best single\nmodel": float(np.exp(_known(_best(singles, ["N", "weight_decay"], "log_loss")).mean()))}
     ticks = {1.0: "1", 2.0: "2", 4.0: "4", 8.0: "8"}
-    return series_figure(curves, "members K", "loss, nats per token", log_x=True, levels=level, ticks=ticks)
+    return series_figure(
+        curves, "members K", "loss, nats per token", log_x=True, levels=level, ticks=ticks,
+        title="The loss of ensembles of K models",
+    )  # fmt: skip
 
 
 def _total_figure(pools: pd.DataFrame, singles: pd.DataFrame) -> "Figure":
@@ -283,9 +286,12 @@ def _total_figure(pools: pd.DataFrame, singles: pd.DataFrame) -> "Figure":
     }
     sizes = [own for _, own in singles.groupby("N")]
     best = [_known(_best(own, ["weight_decay"], "log_loss")).mean() for own in sizes]
-    curves["single models"] = Series([own["N"].iloc[0] for own in sizes], np.exp(best), line="--")
+    curves["single models"] = Series([own["N"].iloc[0] for own in sizes], np.exp(best), line="--", of=REFERENCE)
     ticks = {size: f"{size:,.0f}" for size in (2e4, 5e4, 1e5, 2e5, 4e5)}
-    return series_figure(curves, "parameters of all members", "loss, nats per token", log_x=True, ticks=ticks)
+    return series_figure(
+        curves, "parameters of all members", "loss, nats per token", log_x=True, ticks=ticks,
+        title="Ensembles and single models of as many parameters",
+    )  # fmt: skip
 
 
 def _world(id_: str, truth: str, gain: float, power: float, falls: float, *words: tuple[Ruling, ...]) -> LossWorld:

@@ -30,8 +30,12 @@ if TYPE_CHECKING:
 # The rank correlation of width and diversity that is claimed at least, and the share of runs whose last layer is to be
 # the most diverse one.
 _RANKED, _LAST_FIRST = 0.8, 0.8
+# The least and the most that a correlation can be.
+_CORRELATIONS = (-1.0, 1.0)
 # The fewest widths and lengths that are ordered.
 _FEWEST = 3
+# How models are drawn that are not of the greatest depth, and those that are.
+_LINES = ("--", "-")
 _ENERGY, _RANK = "feature_energy_", "feature_rank_"
 
 
@@ -60,8 +64,8 @@ def _judge(runs: pd.DataFrame) -> LossVerdict:
     most = np.nanargmin(energies, axis=1) + 1 if len(ended) else means
     ended = ended.assign(diversity=-means, excess=-means / uniform, most=most)
     longest = ended.loc[ended["D"] == ended["D"].max()]
-    by_width = mean_interval(_ranks(longest, "diversity"))
-    by_excess = mean_interval(_ranks(longest, "excess"))
+    by_width = mean_interval(_ranks(longest, "diversity")).clip(*_CORRELATIONS)
+    by_excess = mean_interval(_ranks(longest, "excess")).clip(*_CORRELATIONS)
     within_runs = _with_loss(ended)
     last = _share_of_last(longest)
     claims = _claims(by_width, by_excess, last, within_runs, longest)
@@ -113,7 +117,7 @@ def _with_loss(runs: pd.DataFrame) -> Interval95:
         if len(own) >= _FEWEST:
             value = np.corrcoef(own["diversity"], np.log(own["L"]))[0, 1]
             found.setdefault(int(own["draw"].to_numpy()[0]), []).append(float(value))
-    return mean_interval([float(np.mean(values)) for values in found.values()])
+    return mean_interval([float(np.mean(values)) for values in found.values()]).clip(*_CORRELATIONS)
 
 
 def _share_of_last(longest: pd.DataFrame) -> Interval95:
@@ -178,8 +182,13 @@ def _layers_figure(longest: pd.DataFrame) -> "Figure":
     series = {}
     for depth, width, own in _models(longest):
         energies = _layers(own, _ENERGY)[:, :depth] / uniform_energy(width)
-        series[f"{depth} layers of width {width}"] = Series(np.arange(1, depth + 1), energies.mean(0))
-    return series_figure(series, "layer", "energy over that of uniform directions", levels={"uniform": 1.0})
+        series[f"{depth} layers of width {width}"] = Series(
+            np.arange(1, depth + 1), energies.mean(0), line=_LINES[depth == longest["depth"].max()], of=str(width)
+        )
+    return series_figure(
+        series, "layer", "energy over that of uniform directions", levels={"uniform": 1.0}, log_y=True, kinds=True,
+        title="Diversity of features by layer (low is diverse)",
+    )  # fmt: skip
 
 
 def _training_figure(runs: pd.DataFrame) -> "Figure":
@@ -187,8 +196,13 @@ def _training_figure(runs: pd.DataFrame) -> "Figure":
     for depth, width, own in _models(runs):
         at = [own.loc[own["D"] == d] for d in np.unique(own["D"].to_numpy())]
         loss, excess = (np.array([each[name].to_numpy().mean() for each in at]) for name in ("L", "excess"))
-        series[f"{depth} layers of width {width}"] = Series(loss, -excess)
-    return series_figure(series, "held-out loss, nats per token", "energy over that of uniform directions")
+        series[f"{depth} layers of width {width}"] = Series(
+            loss, -excess, line=_LINES[depth == runs["depth"].max()], of=str(width)
+        )
+    return series_figure(
+        series, "held-out loss, nats per token", "energy over that of uniform directions", log_y=True, kinds=True,
+        levels={"uniform": 1.0}, title="Diversity in training, from right to left (low is diverse)",
+    )  # fmt: skip
 
 
 def _world(

@@ -189,8 +189,10 @@ def _claims(
     simpler = within(
         "AICc of the law less that of the power law", 0.0, None, *mean_interval([each.simpler for each in scratch])
     )
-    value, low, high = mean_interval([line for line, _ in ranks.values()])
-    ranked = within("rank correlation", _RANKED, 1.0, value, low, None if high is None else min(high, 1.0))
+    ranked = within(
+        "rank correlation of what is foretold and the final loss", _RANKED, 1.0,
+        *mean_interval([line for line, _ in ranks.values()]).clip(-1.0, 1.0),
+    )  # fmt: skip
     bends = within(
         "first slope of log loss less the next one", 0.0, None, *mean_interval([each.curve.bend for each in tuned])
     )
@@ -221,14 +223,23 @@ def _name(n: float, learned: float) -> str:
     return f"N = {n:,.0f}, {f'{learned:,.0f} tokens before' if learned else 'from scratch'}"
 
 
+def _style(learned: float, longest: float) -> str:
+    """How a curve is drawn: dashed from scratch, dotted after few tokens of what was learned before, else solid."""
+    return "--" if not learned else "-" if learned == longest else ":"
+
+
 def _curves_figure(curves: list[_Curve]) -> "Figure":
+    longest = max((each.learned for each in curves), default=0)
     series = {
-        _name(each.n, each.learned): Series(each.tokens, np.exp(each.mean), line="-" if each.learned else "--")
+        _name(each.n, each.learned): Series(
+            each.tokens, np.exp(each.mean), line=_style(each.learned, longest), of=f"{each.n:,.0f}"
+        )
         for each in curves
     }
     return series_figure(
-        series, "tokens of documentation", "loss on documentation, nats per token", log_x=True, log_y=True
-    )
+        series, "tokens of documentation read", "loss on documentation, nats per token", log_x=True, log_y=True,
+        kinds=True, title="Fine-tuning: dashed from scratch, solid after the most tokens of code",
+    )  # fmt: skip
 
 
 def _residuals_figure(fitted: list[_Fitted]) -> "Figure":
@@ -241,7 +252,10 @@ def _residuals_figure(fitted: list[_Fitted]) -> "Figure":
     }
     ticks = {_place(each.curve.learned): f"{each.curve.learned:,.0f}" for each in fitted}
     label = "tokens of code that were read before"
-    return series_figure(series, label, "residual over the power law's", log_x=True, band=(0.0, HALF), ticks=ticks)
+    return series_figure(
+        series, label, "residual of the rectified law\nover the power law's", log_x=True, band=(0.0, HALF), ticks=ticks,
+        title="What the rectified law misses",
+    )  # fmt: skip
 
 
 def _place(learned: float) -> float:

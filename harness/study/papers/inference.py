@@ -240,7 +240,11 @@ def _times_figure(shapes: pd.DataFrame) -> "Figure":
         f"{size:,.0f} parameters": Series(own["depth"], 1e3 * own[f"{_DECODE}_least"])
         for size, own in shapes.sort_values("depth").groupby("size")
     }
-    return series_figure(series, "layers", "time of a decoded token, ms", log_x=True, log_y=True)
+    ticks = {float(depth): f"{depth:g}" for depth in sorted(shapes["depth"].unique())}
+    return series_figure(
+        series, "layers", "time of a decoded token, ms", log_x=True, log_y=True, ticks=ticks,
+        title="The time of a token by layers, for each size",
+    )  # fmt: skip
 
 
 def _laws_figure(shapes: pd.DataFrame, errors: Mapping[str, np.ndarray]) -> "Figure":
@@ -250,8 +254,9 @@ def _laws_figure(shapes: pd.DataFrame, errors: Mapping[str, np.ndarray]) -> "Fig
     }
     band = 1 - _CLOSE, 1 + _CLOSE
     return series_figure(
-        series, "measured time of a step, ms", "predicted over measured", log_x=True, log_y=True, band=band
-    )
+        series, "measured time of a training step, ms", "predicted over measured time", log_x=True, log_y=True,
+        band=band, title="Times of left-out shapes, predicted in three ways", kinds=True,
+    )  # fmt: skip
 
 
 @functools.cache

@@ -24,7 +24,7 @@ from harness.study.loss_runs import cell_losses, ended_runs
 from harness.study.loss_verdict import LossVerdict, StudyFigure, count_of_words, within
 from harness.study.loss_worlds import NO, OPEN, YES, LossWorld, numbered
 from harness.study.paper import Paper
-from harness.study.plots import Series, series_figure
+from harness.study.plots import REFERENCE, Series, series_figure
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -278,10 +278,13 @@ def _decay_figure(decays: pd.DataFrame, levels: pd.DataFrame) -> "Figure":
         moved = 1.06 ** (place - 1) * 1.015 ** np.round(own["log_d"] - own["log_d"].mean())
         series[label] = _with_errors(own["batch_tokens"] * moved, own["over"], own["error"])._replace(line="")
     at = rows["batch_tokens"].agg(["min", "max"]).to_numpy(float)
-    series["as B"] = Series(at, at / _MIDDLE, line="--", mark="")
+    series["in proportion to the batch"] = Series(at, at / _MIDDLE, line="--", mark="", of=REFERENCE)
     ticks = {float(each): f"{each:,.0f}" for each in sorted(rows["batch_tokens"].unique())}
-    label = f"best weight decay over that at {_MIDDLE:.0f} tokens"
-    return series_figure(series, "batch, tokens", label, log_x=True, log_y=True, ticks=ticks)
+    label = f"best weight decay over that\nat a batch of {_MIDDLE:.0f} tokens"
+    return series_figure(
+        series, "batch, tokens", label, log_x=True, log_y=True, ticks=ticks,
+        title="The best weight decay by batch",
+    )  # fmt: skip
 
 
 def _with_errors(x: ArrayLike, log_y: ArrayLike, error: ArrayLike) -> Series:
@@ -296,10 +299,13 @@ def _tau_figure(levels: pd.DataFrame) -> "Figure":
         ratio = np.exp(own["log_d"] - own["log_n"])
         series[f"N = {math.exp(own['log_n'].iloc[0]):,.0f}"] = _with_errors(ratio, own["log_tau"], own["error"])
     at = np.exp((levels["log_d"] - levels["log_n"]).agg(["min", "max"]).to_numpy(float))
-    series["published"] = Series(at, _PUBLISHED * at**_IN_RATIO, line="--", mark="")
+    series["published"] = Series(at, _PUBLISHED * at**_IN_RATIO, line="--", mark="", of=REFERENCE)
     ticks = {float(each): f"{each}" for each in (25, 50, 100, 200, 400)}
     label = "best timescale, share of the run"
-    return series_figure(series, "tokens per parameter D/N", label, log_x=True, log_y=True, ticks=ticks)
+    return series_figure(
+        series, "tokens per parameter D/N", label, log_x=True, log_y=True, ticks=ticks,
+        title="The best timescale by tokens per parameter",
+    )  # fmt: skip
 
 
 def _world(

@@ -206,7 +206,10 @@ def _figure(cells: pd.DataFrame, count: str, label: str) -> "Figure":
         share = float(np.mean(own["freeze_share"]))
         series[f"{share:.0%} frozen" if share else "all trained"] = Series(own[count], own["L"])
     ticks = {float(n): f"{n:,}" for n in (1_000, 3_000, 10_000, 30_000)}
-    return series_figure(series, label, "held-out loss, nats per token", log_x=True, ticks=ticks)
+    return series_figure(
+        series, label, "held-out loss, nats per token", log_x=True, ticks=ticks,
+        title=f"The loss by {label}",
+    )  # fmt: skip
 
 
 def _world(id_: str, truth: str, kappa: float, *words: tuple[Ruling, ...]) -> LossWorld:

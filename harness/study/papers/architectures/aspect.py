@@ -208,7 +208,8 @@ def _rank_correlation(cells: _Cells, ahead: Float[np.ndarray, "copies cells"]) -
 def _error_ahead(cells: _Cells, ahead: Float[np.ndarray, "copies cells"]) -> Interval95:
     """The mean absolute log error of the shapes of the largest size; each shape is one independent unit."""
     largest = cells.size == cells.size.max()
-    return mean_interval([np.abs(ahead[0, cells.shape == shape]).mean() for shape in np.unique(cells.shape[largest])])
+    errors = [np.abs(ahead[0, cells.shape == shape]).mean() for shape in np.unique(cells.shape[largest])]
+    return mean_interval(errors).clip(least=0.0)
 
 
 def _by_shape(cells: _Cells, values: Float[np.ndarray, "cells"]) -> pd.DataFrame:
@@ -276,7 +277,10 @@ def _figure(cells: _Cells, values: Float[np.ndarray, "cells"], label: str) -> "F
             height = own["off"] if values is cells.logs else own["value"]
             series[f"N = {n:,.0f}"] = Series(own["ratio"], 100 * np.expm1(height))
     ticks = {2.0: "2", 8.0: "8", 32.0: "32", 128.0: "128"}
-    return series_figure(series, "width over depth", label, log_x=True, ticks=ticks)
+    return series_figure(
+        series, "width over depth", label, log_x=True, ticks=ticks, levels={"mean": 0.0},
+        title="Losses by the shape of the model",
+    )  # fmt: skip
 
 
 def _world(id_: str, truth: str, words: str, *, eps: float = 0.0, gamma: float = 0.5, bend: float = 0.0) -> LossWorld:

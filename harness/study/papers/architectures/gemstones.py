@@ -308,7 +308,10 @@ def _figure(fits: Mapping[str, _Fit]) -> "Figure":
         at, values = [place + shift for place, _ in known], np.array([each for _, each in known], float).reshape(-1, 3)
         series[f"approach {number}"] = Series(at, values[:, 0], values[:, 1], values[:, 2], line="")
     ticks = {float(place): name.replace(" ", "\n") for place, name in enumerate(shown)}
-    return series_figure(series, "runs that are fitted", "a in N* ~ C$^a$", ticks=ticks)
+    return series_figure(
+        series, "runs that are fitted", "exponent a of the best size, N* ~ C$^a$", ticks=ticks, kinds=True,
+        title="The exponent by the choice of runs",
+    )  # fmt: skip
 
 
 def _world(

@@ -320,8 +320,10 @@ def _effective_figure(routers: Mapping[str, _Router]) -> "Figure":
         ).T
         series[ROUTERS[name]] = Series(each.experts[rows] * 1.03 ** (place - 3), value, low, high)
     ticks = {float(2**power): str(2**power) for power in range(1, 7)}
-    return series_figure(series, "E, experts", "effective over base parameters", log_x=True, log_y=True,
-                         levels={"dense": 1.0}, ticks=ticks)  # fmt: skip
+    return series_figure(
+        series, "experts E", "effective parameters over\nthose of the dense model", log_x=True, log_y=True, kinds=True,
+        levels={"dense": 1.0}, ticks=ticks, title="How large a dense model the largest one is worth",
+    )  # fmt: skip
 
 
 def _sizes_figure(routers: Mapping[str, _Router]) -> "Figure":
@@ -332,8 +334,10 @@ def _sizes_figure(routers: Mapping[str, _Router]) -> "Figure":
         # Moved aside by 4 % in N, so that intervals do not hide each other.
         series[ROUTERS[name]] = Series(each.n[rows] * 1.04 ** (place - 3), told[0], told[1], told[2])
     ticks = {float(n): f"{n:,.0f}" for each in routers.values() for n in each.n}
-    return series_figure(series, "N of the base model", f"change of the loss by {_SHOWN} experts, %", log_x=True,
-                         levels={"dense": 0.0}, ticks=ticks)  # fmt: skip
+    return series_figure(
+        series, "parameters N of the dense model", f"loss with {_SHOWN} experts above the dense one, %", log_x=True,
+        levels={"dense": 0.0}, ticks=ticks, kinds=True, title=f"What {_SHOWN} experts do to the loss, by router",
+    )  # fmt: skip
 
 
 _NAMES: tuple[str, ...] = ("a", "b", "c", "d", "E_start", "E_max")

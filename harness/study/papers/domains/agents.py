@@ -22,7 +22,7 @@ from harness.study.loss_verdict import LossVerdict, StudyFigure, count_of_words,
 from harness.study.loss_worlds import NO, OPEN, YES, LossWorld, further_errors, numbered
 from harness.study.methods.curve_exponents import METHODS, Optima, Readings, copies_of, optima_of_curves, read_curves
 from harness.study.paper import Paper
-from harness.study.plots import Series, series_figure
+from harness.study.plots import Series, as_power_of_ten, series_figure
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -195,11 +195,14 @@ def _optima_figure(arms: Mapping[str, _Arm]) -> "Figure":
     for name, arm in arms.items():
         optima = arm.optima.get(_SHOWN)
         if optima is not None:
-            series[_ARMS[name]] = Series(optima.flops, np.exp(optima.log_n[0]), *_ends(optima), line="")
+            series[_ARMS[name]] = Series(optima.flops, np.exp(optima.log_n[0]), *_ends(optima), line="", of=name)
         law = arm.optima.get(("with the head", "law"))
         if law is not None:
-            series[f"{_ARMS[name]}, law"] = Series(law.flops, np.exp(law.log_n[0]), mark="")
-    return series_figure(series, "C = 6 N D, FLOPs", "N*, parameters", log_x=True, log_y=True)
+            series[f"{_ARMS[name]}, law"] = Series(law.flops, np.exp(law.log_n[0]), mark="", of=name)
+    return series_figure(
+        series, "training compute C = 6 N D, FLOPs", "best size N*, parameters", log_x=True, log_y=True, kinds=True,
+        title="How the best size grows with compute",
+    )  # fmt: skip
 
 
 def _profiles_figure(readings: Readings) -> "Figure":
@@ -207,8 +210,10 @@ def _profiles_figure(readings: Readings) -> "Figure":
     for flops, logs in list(zip(readings.flops, readings.mean.T, strict=True))[::2]:
         known = np.isfinite(logs)
         if known.sum() > 1:
-            series[f"{flops:.1e} FLOPs"] = Series(readings.n[known], np.exp(logs[known]))
-    return series_figure(series, "N, parameters", "loss, nats per token", log_x=True)
+            series[f"{as_power_of_ten(flops)} FLOPs"] = Series(readings.n[known], np.exp(logs[known]))
+    return series_figure(
+        series, "N, parameters", "loss, nats per token", log_x=True, title="Losses of sizes at equal compute",
+    )  # fmt: skip
 
 
 def _world(id_: str, truth: str, powers: Mapping[str, float], *words: tuple[Any, ...]) -> LossWorld:

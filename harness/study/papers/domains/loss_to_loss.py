@@ -24,6 +24,7 @@ from harness.study.loss_worlds import LossWorld, lettered, probe_errors
 from harness.study.methods.many_fits import LogModel, fit_many
 from harness.study.methods.wild_copies import logs_of_cells, wild_copies
 from harness.study.paper import Paper
+from harness.study.plots import legend_below
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -294,10 +295,11 @@ def _figure(losses: PairedLosses, kind: str, found: Transfers) -> "Figure":
         order = np.argsort(x)
         axes.plot(x[order], (y * np.exp(found.off[_CURVE][place, 0]))[order], lw=1, color=colour)
         axes.plot(x[~losses.larger], y[~losses.larger], "o", ms=2.5, color=colour)
-        label = f"{_words(first)}: {_words(second)}"
+        label = f"{_words(first)} (x) and {_words(second)} (y)"
         axes.plot(x[losses.larger], y[losses.larger], "D", ms=5, mfc="none", color=colour, label=label)
-    axes.set(xlabel="first loss, nats per token", ylabel="second loss, nats per token")
-    axes.legend(fontsize=6, frameon=False)
+    axes.set(xlabel="loss on the first text (x), nats per token", ylabel="loss on the second (y), nats per token")
+    axes.set_title("Losses of the same N and D on two texts; diamonds: the largest runs", loc="left", fontsize=8.5)
+    legend_below(figure, axes)
     return figure
 
 

@@ -249,9 +249,12 @@ def _sizes_figure(found: Mapping[str, _Fit]) -> "Figure":
         law = e + a * (n / np.exp(np.log(each.n).mean())) ** -alpha
         law = law + b * (each.d.max() / np.exp(np.log(each.d).mean())) ** -beta
         level = np.exp(np.log(each.loss).mean())
-        series[name] = Series(n, loss / level, line="")
-        series[f"{name}, law"] = Series(n, law / level, mark="")
-    return series_figure(series, "parameters without the embedding", "loss over the domain's mean", log_x=True)
+        series[name] = Series(n, loss / level, line="", of=name)
+        series[f"{name}, law"] = Series(n, law / level, mark="", of=name)
+    return series_figure(
+        series, "parameters without the embedding", "loss over the domain's mean", log_x=True, kinds=True,
+        title="Losses of the longest runs, and the law of each domain",
+    )  # fmt: skip
 
 
 # Of each domain E, A, alpha, B and beta where the law holds, with A at 1e4 parameters and B at 8e5 tokens, near the

@@ -217,8 +217,9 @@ def _equal_figure(equal: pd.DataFrame) -> "Figure":
     series = {words: _series(_changes(equal, "systems", words), 1.0) for words in _MEASURED}
     ticks = {float(value): str(value) for value in sorted(equal["systems"].unique())}
     return series_figure(
-        series, "systems read", f"loss over that of {_FEWEST} systems", log_x=True, log_y=True, ticks=ticks
-    )
+        series, "systems read, at equal data", f"loss over that of {_FEWEST} systems", log_x=True, log_y=True,
+        ticks=ticks, title="Losses on systems never seen, by the number read", kinds=True,
+    )  # fmt: skip
 
 
 def _data_figure(arms: _Arms) -> "Figure":
@@ -226,12 +227,15 @@ def _data_figure(arms: _Arms) -> "Figure":
     level = float(np.exp(np.log(first).mean())) if len(first) else math.nan
     series = {
         "more systems": _series(_changes(arms.systems, "systems", "drawn systems"), level),
-        f"more of {_FEWEST} systems": _series(
+        f"more trajectories of {_FEWEST} systems": _series(
             _changes(arms.trajectories, "trajectories", "drawn systems"), level, _FEWEST
         ),
     }
     ticks = {float(value): str(value) for value in (16, 64, 256)}
-    return series_figure(series, "trajectories read", "loss, nats per token", log_x=True, log_y=True, ticks=ticks)
+    return series_figure(
+        series, "trajectories read", "loss on systems never seen, nats per token", log_x=True, log_y=True, ticks=ticks,
+        kinds=True, title="More data from more systems, or from the same ones",
+    )  # fmt: skip
 
 
 # The standard deviation of a run's log loss from which systems it reads, for 16; it falls as their number's root. What

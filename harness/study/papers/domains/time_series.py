@@ -230,10 +230,11 @@ def _loss_figure(grown: pd.DataFrame, axis: str, label: str) -> "Figure":
     for loss, arm in product(_MEASURED, _ARMS):
         means = np.log(grown.loc[grown["block"] == arm].set_index(axis)[loss]).groupby(level=0).mean()
         style = "-" if arm == _ENCODER else "--"
-        series[f"{arm}, {loss}"] = Series(means.index.to_numpy(float), np.exp(means.to_numpy()), line=style)
+        series[f"{arm}, {loss}"] = Series(means.index.to_numpy(float), np.exp(means.to_numpy()), line=style, of=loss)
     return series_figure(
-        series, label, "loss, nats per token", log_x=True, log_y=True, ticks=_ticks(grown[axis].unique())
-    )
+        series, label, "loss, nats per token", log_x=True, log_y=True, ticks=_ticks(grown[axis].unique()), kinds=True,
+        title="Losses of encoder and decoder",
+    )  # fmt: skip
 
 
 def _difference_figure(rows: pd.DataFrame) -> "Figure":
@@ -248,8 +249,8 @@ def _difference_figure(rows: pd.DataFrame) -> "Figure":
         n, mean, low, high = np.array(points, float).reshape(-1, 4).T
         series[loss] = Series(n, mean, low, high)
     return series_figure(
-        series, "parameters without the embedding", "encoder over decoder, %", log_x=True, levels={"equal": 0.0},
-        ticks=_ticks(_on_axis(rows, "N")["N"].unique()),
+        series, "parameters without the embedding", "loss of the encoder above the decoder's, %", log_x=True, levels={"equal": 0.0},
+        ticks=_ticks(_on_axis(rows, "N")["N"].unique()), kinds=True, title="The encoder beside the decoder of equal size",
     )  # fmt: skip
 
 

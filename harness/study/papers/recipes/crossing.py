@@ -330,7 +330,11 @@ def _figure(pair: _Pair) -> "Figure":
         for place, (way, each) in enumerate(pair.forecasts.items()):
             numbers = np.array(each.effects, float).T
             series[f"foretold, {way}"] = Series(at * (1.08 + 0.08 * place), *numbers, line="")
-    return series_figure(series, "training compute, FLOPs", "log ratio of losses", log_x=True, levels={"equal": 0.0})
+    first, second = _WORDS[pair.name]
+    return series_figure(
+        series, "training compute, FLOPs", f"log loss {first}\nless that {second}", log_x=True, kinds=True,
+        levels={"equal": 0.0}, title="Which recipe is better: below 0 the first, above 0 the second",
+    )  # fmt: skip
 
 
 def _world(id_: str, truth: str, level: float, slope: float, bend: float, words: str) -> LossWorld:

@@ -247,7 +247,8 @@ def _effects_figure(pairs: Mapping[str, _Pair]) -> "Figure":
         if rows:
             series[_RECIPES[name]] = Series(*np.array(rows, float).T)
     return series_figure(
-        series, "training compute, FLOPs", "change of the loss, %", log_x=True, levels={"plain": 0.0},
+        series, "training compute, FLOPs", "loss above that of the plain recipe, %", log_x=True, levels={"plain": 0.0},
+        title="What each change of the recipe does to the loss", kinds=True,
         band=(-100 * _HELPS, 100 * _HELPS),
     )  # fmt: skip
 
