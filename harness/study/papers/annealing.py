@@ -58,8 +58,10 @@ def _judge(runs: pd.DataFrame) -> LossVerdict:
     claims = _claims(draws)
     finals = _final_errors(draws)
     wsd = mean_interval([row for each in draws for row in _last(each, "paper", _WSD[0])])
-    met = "is not known" if wsd.estimate is None else f"is {wsd.estimate:+.1%}"
-    headline = f"The law's error of the final loss under the schedule wsd {met}: {count_of_words(claims)}."
+    met = "an unknown distance from"
+    if wsd.estimate is not None:
+        met = f"{abs(wsd.estimate):.1%} {'above' if wsd.estimate > 0 else 'below'}"
+    headline = f"Under the schedule wsd the law's final loss is {met} the measured one: {count_of_words(claims)}."
     tables = {
         "log of the law's final loss over the measured one": finals,
         "the fitted laws, mean over draws": [row for name in ("paper", "memory", "plain") for row in _law(draws, name)],
@@ -157,7 +159,7 @@ def _claims(draws: Sequence[_OfDraw]) -> tuple[JudgedClaim, ...]:
         return Measured(f"the log error of the final loss under {kind}", 0.0, _MET, *mean_interval(errors))
 
     gains = [each.memory.gain(each.curves[_COSINE]) for each in draws if each.memory]
-    gain = within("what S2 takes off the loss at the end of the cosine, a share", _MET, None, *mean_interval(gains))
+    gain = within("the share of the loss that S2 takes off at the end of the cosine", _MET, None, *mean_interval(gains))
     sizes = [
         math.log(without / with_)
         for each in draws
@@ -174,14 +176,14 @@ def _claims(draws: Sequence[_OfDraw]) -> tuple[JudgedClaim, ...]:
     found = (
         ("AN-1", "fitted to a constant rate and a cosine, the law meets final losses of unseen wsd schedules to 0.5 %",
          tuple(met("paper", kind) for kind in _WSD), "memory of 1000 steps"),
-        ("AN-2", "with a fitted memory, and fitted to a two-stage schedule too, it meets all unseen ones to 0.5 %",
+        ("AN-2", "with a fitted memory, and fitted to a two-stage schedule too, the law meets all unseen ones to 0.5 %",
          tuple(met("memory", kind) for kind in _UNSEEN), "memory fitted"),
-        ("AN-3", "it meets the curves of unseen schedules to 0.5 % on average", (curve,), "memory fitted"),
-        ("AN-4", "it meets the final loss of a run of twice the steps to 0.5 %", (met("memory", _TWICE),),
+        ("AN-3", "the law meets the curves of unseen schedules to 0.5 % on average", (curve,), "memory fitted"),
+        ("AN-4", "the law meets the final loss of a run of twice the steps to 0.5 %", (met("memory", _TWICE),),
          "memory fitted"),
         ("AN-5", "annealing takes off loss in proportion to S2, and without S2 the law errs twice as much",
          (gain, worse), "memory fitted"),
-        ("AN-6", "it promises too much on a long constant tail after a decay", (tail,), "memory fitted"),
+        ("AN-6", "the law foretells too low a loss on a long constant tail after a decay", (tail,), "memory fitted"),
     )  # fmt: skip
     return tuple(
         JudgedClaim(

@@ -66,9 +66,11 @@ def _judge(runs: pd.DataFrame) -> LossVerdict:
     grows = slopes(np.log(pairs["flops_6nd"]), pairs["effect"], pairs["ratio"])[0]
     claims = _claims(least, compared, pairs, grows, _shares_apart(fronts))
     told = (
-        f"has {np.expm1(pairs['effect'].mean()):.0%} more loss at equal N and D" if len(pairs) else "was not compared"
+        f"is {np.expm1(pairs['effect'].mean()):.0%} above that with backpropagation"
+        if len(pairs)
+        else "was not compared"
     )
-    headline = f"Direct feedback instead of backpropagation {told}: {count_of_words(claims)}."
+    headline = f"At equal N and D the loss with direct feedback {told}: {count_of_words(claims)}."
     rates = _rate_rows(cells, best)
     tables = {
         "fronts: L = L_0 (C/1e11)^-a, and L = E + A C^-a": [_front_row(kind, front) for kind, front in fronts.items()],
@@ -206,8 +208,8 @@ def _claims(
     grows: Interval95,
     apart: tuple[float, float] | None,
 ) -> tuple[JudgedClaim, ...]:
-    worse = within("the least log of the ratio of losses", 0.0, None, *least)
-    stays = within("its change for each factor e of compute", -_LEVEL, None, *grows)
+    worse = within("the log of the ratio of losses where it is least", 0.0, None, *least)
+    stays = within("the change of the log ratio of losses for each factor e of compute", -_LEVEL, None, *grows)
     word, reason = _crossing(apart)
     return (
         JudgedClaim("BP-1", "at every compute direct feedback (4 N D) has more loss than backpropagation (6 N D)",

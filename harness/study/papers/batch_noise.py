@@ -14,7 +14,7 @@ from scipy.special import chdtri
 
 from harness.fit.gap_law.rulings import JudgedClaim, Measured, Ruling
 from harness.study.contrasts import NOT_KNOWN, Interval95, mean_interval
-from harness.study.figures import ACCENT, blank_figure
+from harness.study.figures import ACCENT, FAINT, blank_figure
 from harness.study.loss_runs import CURVE_LOSS, CURVE_TOKENS, ended_runs
 from harness.study.loss_verdict import LossVerdict, StudyFigure, count_of_words, within
 from harness.study.loss_worlds import NO, YES, LossWorld, numbered
@@ -124,7 +124,7 @@ def _claims(known: list[Critical], fitted: Growth | None, noise: list[dict[str, 
         ("BN-1", "steps to a loss follow S_min + E_min/B", scatter),
         ("BN-2", "the critical batch grows as D^0.47 at fixed N", in_d),
         ("BN-3", "the critical batch hardly grows with N at fixed D", in_n),
-        ("BN-4", "it grows more with D than with N", exceeds),
+        ("BN-4", "the critical batch grows more with D than with N", exceeds),
         ("BN-5", "the gradient noise scale is the critical batch, to a factor of 3", ratio),
     )
     return tuple(JudgedClaim(id_, claim, each.ruling, rows, (each,), "") for id_, claim, each in judged)

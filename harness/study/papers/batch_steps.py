@@ -59,7 +59,11 @@ def _judge(runs: pd.DataFrame) -> LossVerdict:
     errors = errors_on_largest(curves)
     by_curve = [float(np.abs(error).mean()) for _, error in errors]
     claims = _claims(curves, contours, steps, limits, mean_interval(by_curve).clip(least=0.0))
-    missed = f"misses the largest size by {np.mean(by_curve):.1%}" if by_curve else "was not tried on the largest size"
+    missed = (
+        f"misses the losses of the largest size by {np.mean(by_curve):.1%} on average"
+        if by_curve
+        else "was not tried on the largest size"
+    )
     headline = f"The law of size and steps, fitted to the smaller sizes, {missed}: {count_of_words(claims)}."
     tables = {
         "critical batches on contours of equal loss": [
@@ -124,15 +128,15 @@ def _claims(
     judged = (
         ("BS-1", "contours of equal loss follow (S/S_min - 1)(E/E_min - 1) = 1", rows, contour),
         ("BS-2", "the critical batch falls with the loss with alpha_B = 0.205", rows,
-         (Measured("alpha_B", ALPHA_B, NEAR_B, *alpha_b),)),
+         (Measured("the exponent alpha_B", ALPHA_B, NEAR_B, *alpha_b),)),
         ("BS-3", "the critical batch depends on the loss alone", rows,
          (Measured("the power of N in B_crit at one loss", 0.0, NO_POWER, *in_n),)),
         ("BS-4", "loss falls with size with alpha_N = 0.076", each_curve,
-         (Measured("alpha_N", ALPHA_N, NEAR_N, *alpha_n),)),
+         (Measured("the exponent alpha_N", ALPHA_N, NEAR_N, *alpha_n),)),
         ("BS-5", "loss falls with steps with alpha_S = 0.67", each_curve,
-         (Measured("alpha_S", ALPHA_S, NEAR_S, *alpha_s),)),
-        ("BS-6", "fitted to the smaller sizes it predicts the curves of the largest", "curves of the largest size",
-         (within("mean error of the predicted loss", 0.0, CLOSE, *error),)),
+         (Measured("the exponent alpha_S", ALPHA_S, NEAR_S, *alpha_s),)),
+        ("BS-6", "fitted to the smaller sizes the law predicts the curves of the largest", "curves of the largest size",
+         (within("mean error of the predicted log loss", 0.0, CLOSE, *error),)),
         ("BS-7", "the law needs no floor", each_curve,
          (within("AIC without a floor less that with one", None, AIC_MARGIN, *aic),)),
     )  # fmt: skip

@@ -191,7 +191,12 @@ def _judge(runs: pd.DataFrame) -> LossVerdict:
         {"format": cell["quantize_weights"], **{name: float(cell[name]) for name in ("width", "N", "L", "runs")}}
         for cell in cells.to_dict("records")
     ]
-    headline = f"A format's Gaussian error and what its weights are worth: {count_of_words(claims)}."
+    ranked = claims[0].evidence[0].estimate
+    known = "is not known" if ranked is None else f"is {ranked:.2f}"
+    headline = (
+        "The rank correlation of what formats keep of Gaussian numbers and what their weights are worth"
+        f" {known}: {count_of_words(claims)}."
+    )
     notes = (
         f"{len(ended)} finished runs in {len(cells)} cells. N is without the embedding, which is never compressed.",
         "Formats that are both sparse and of few bits were not trained: that they multiply is not judged.",
@@ -211,14 +216,18 @@ def _claims(found: _Efficiencies | None, cells: int) -> tuple[JudgedClaim, ...]:
             rank = _spread(order[0], np.minimum(order[1:], 1 - 1e-9))
             errors = _predicted(drawn, bits) - drawn
             misses = [
-                Measured(f"predicted less measured rho of {name}", 0.0, _NEAR, *_spread(point, errors[:, place]))
+                Measured(
+                    f"predicted less measured efficiency rho of {name}", 0.0, _NEAR, *_spread(point, errors[:, place])
+                )
                 for place, (name, point) in enumerate(zip(found.formats, (_predicted(rho, bits) - rho)[0], strict=True))
             ]
         sparse = np.array([name in _SPARSE for name in found.formats])
         if sparse.sum() >= 2 and (~sparse).sum() >= 4:
             gap = _gap_interval(rho, drawn, bits, sparse, found)
-    monotone = within("rank correlation of rho and bits", _MONOTONE, 1.0, *rank)
-    families = Measured("rho of sparse formats less the curve of formats of few bits", 0.0, _NEAR, *gap)
+    monotone = within(
+        "rank correlation of the efficiency rho and the bits that a Gaussian number keeps", _MONOTONE, 1.0, *rank
+    )
+    families = Measured("the efficiency rho of sparse formats less the curve of formats of few bits", 0.0, _NEAR, *gap)
     change = Measured("change of log rho with a doubling of N, as a share of it", 0.0, _STEADY, *steady)
     said = f"{cells} cells"
     return (

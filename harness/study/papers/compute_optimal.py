@@ -89,7 +89,7 @@ def judge_compute_optimal(runs: pd.DataFrame) -> LossVerdict:
     exponent = last.exponents[3, True] if last else NOT_KNOWN
     known = "is not known" if exponent.estimate is None else f"is {exponent.estimate:.2f}"
     headline = (
-        f"The compute-optimal size grows as C^a, and with all corrections a, by the fitted loss, {known}:"
+        f"With all corrections the exponent a of the compute-optimal size, C^a, {known} by the fitted loss:"
         f" {count_of_words(claims)}."
     )
     lines = {
@@ -131,7 +131,9 @@ def _claims(arms: dict[str, Arm]) -> tuple[JudgedClaim, ...]:
 
     def falls(of_approach: Callable[[int], Interval95]) -> tuple[DecidingNumber, ...]:
         return tuple(
-            within(f"by how much a falls, approach {k}", FALLS, None, *by) for k in (2, 3) for by in [of_approach(k)]
+            within(f"the fall of the exponent a, approach {k}", FALLS, None, *by)
+            for k in (2, 3)
+            for by in [of_approach(k)]
         )
 
     def head(approach: int) -> Interval95:
@@ -141,11 +143,11 @@ def _claims(arms: dict[str, Arm]) -> tuple[JudgedClaim, ...]:
         return arm.head if approach == 2 else difference(arm.exponents[3, False], arm.exponents[3, True])
 
     exponents = tuple(
-        Measured(f"a with all corrections, approach {k}", CHINCHILLA, SAME_EXPONENT, *of("tuned_rate", k))
+        Measured(f"the exponent a with all corrections, approach {k}", CHINCHILLA, SAME_EXPONENT, *of("tuned_rate", k))
         for k in (2, 3)
     )
     apart = difference(of("tuned_rate", 3), of("tuned_rate", 2))
-    agree = (Measured("a of approach 3 minus that of approach 2", 0.0, SAME_APPROACH, *apart),)
+    agree = (Measured("the exponent a of approach 3 minus that of approach 2", 0.0, SAME_APPROACH, *apart),)
     judged = (
         ("CO-1", "counting the head lowers the exponent", falls(head)),
         ("CO-2", "a warm-up in proportion to the run lowers the exponent",

@@ -182,8 +182,8 @@ def _claims(known: list[Critical], fitted: Growth | None, pairs: dict[str, pd.Se
     counts = [f"{len(values)} pairs of equal size and draw" for values in pairs.values()]
     judged = (
         ("CB-1", f"the critical batch grows more with D than with N, by a power of {_MORE}", exceeds, targets, ""),
-        ("CB-2", "it hardly grows with N at fixed D", hardly, targets, ""),
-        ("CB-3", f"it grows as D^{_IN_D} at fixed N", power, targets, ""),
+        ("CB-2", "the critical batch hardly grows with N at fixed D", hardly, targets, ""),
+        ("CB-3", f"the critical batch grows as D^{_IN_D} at fixed N", power, targets, ""),
         ("CB-4", "steps to a loss follow a + b/B", explained, targets, "The interval is over sizes."),
         ("CB-5", f"at a small batch beta2 {_LARGER} is better than {_USUAL}", helps, counts[0], reach),
         ("CB-6", "averages at a constant rate are as good as a decayed rate, to 2 %", near, counts[1], beside),
@@ -214,8 +214,10 @@ def _critical_figure(known: list[Critical]) -> "Figure":
     middle = float(np.exp(np.mean(np.log([_star(each).estimate or np.nan for each in known]))))
     claimed = Series(at, middle * (at / np.sqrt(at.prod())) ** _IN_D, line="--", mark="", of=REFERENCE)
     return series_figure(
-        series | {f"as D$^{{{_IN_D}}}$": claimed}, "tokens D at which the loss is reached", "critical batch B*, tokens",
-        title="The critical batch by tokens and size", log_x=True, log_y=True, ticks={tokens: f"$2^{{{tokens.bit_length() - 1}}}$" for tokens in _TARGETS},
+        series | {f"as D$^{{{_IN_D}}}$": claimed},
+        "tokens D at which the loss is reached", "critical batch B*, tokens",
+        log_x=True, log_y=True, title="The critical batch by tokens and size",
+        ticks={tokens: f"$2^{{{tokens.bit_length() - 1}}}$" for tokens in _TARGETS},
     )  # fmt: skip
 
 

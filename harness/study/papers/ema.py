@@ -49,7 +49,7 @@ def _judge(runs: pd.DataFrame) -> LossVerdict:
     end = mean_interval(_of(pairs, _SCALED, 4.0)["end"])
     told = "is not known" if end.estimate is None else f"is {end.estimate:+.3f} nats"
     headline = (
-        f"What a batch four times as large, with all settings scaled, changes in the loss of the averaged parameters"
+        "With all settings scaled, the change of the averaged parameters' loss by a batch four times as large"
         f" {told}: {count_of_words(claims)}."
     )
     tables = {
@@ -112,7 +112,10 @@ def _claims(ended: pd.DataFrame, pairs: pd.DataFrame) -> tuple[JudgedClaim, ...]
         return mean_interval(_of(pairs, block, kappa)["end"])
 
     one = ended.loc[(ended["kappa"] == 1) & (ended["block"] == _SCALED)]
-    same = [Measured(f"the difference for kappa = {kappa:g}", 0.0, _SAME, *ends(_SCALED, kappa)) for kappa in _KEPT]
+    same = [
+        Measured(f"the difference of loss for kappa = {kappa:g}, nats", 0.0, _SAME, *ends(_SCALED, kappa))
+        for kappa in _KEPT
+    ]
     ratios = _early_ratios(pairs)
     name = "log of the early differences of unscaled averages over those of scaled ones"
     ratio = within(name, math.log(_WORSE), None, *mean_interval(ratios))
@@ -128,11 +131,11 @@ def _claims(ended: pd.DataFrame, pairs: pd.DataFrame) -> tuple[JudgedClaim, ...]
         ("EM-2", "early in training an average whose decay is not scaled is off at least 3 times as much", [ratio],
          f"{len(ratios)} draws of text"),
         ("EM-3", "for a batch 8 times as large the rule fails",
-         [within("the difference for kappa = 8", _SAME, None, *large)], paired(_SCALED, _TOO_LARGE)),
+         [within("the difference of loss for kappa = 8, nats", _SAME, None, *large)], paired(_SCALED, _TOO_LARGE)),
         ("EM-4", "without scaling its decay, the average for a batch 4 times as large is worse also at the end",
-         [within("the difference without scaling", _SAME, None, *plain)], paired(_UNSCALED, max(_KEPT))),
+         [within("the difference of loss without scaling, nats", _SAME, None, *plain)], paired(_UNSCALED, max(_KEPT))),
         ("EM-5", "the average is better than the last parameters, at the usual batch",
-         [within("the loss of the last parameters less that of the average", _SAME, None, *helps)],
+         [within("the loss of the last parameters less that of the average, nats", _SAME, None, *helps)],
          f"{len(one)} runs at the usual batch"),
     )  # fmt: skip
     return tuple(

@@ -104,7 +104,9 @@ def _judge_ensembles(runs: pd.DataFrame) -> LossVerdict:
     worth = _worth(pools, cells)
     claims = _claims(pools, singles, worth)
     gain = mean_interval(_known(pools["one"] - pools["all"])).estimate
-    said = "are not known" if gain is None else f"lower the loss by {-math.expm1(-gain):.1%}"
+    said = (
+        "are not known" if gain is None else f"have a loss {-math.expm1(-gain):.1%} below that of one of their members"
+    )
     headline = f"Ensembles {said}: {count_of_words(claims)}."
     tables = {
         "ensembles: log losses of one member, of all, at the asymptote; power of the members": _pool_rows(pools),
@@ -203,7 +205,7 @@ def _parts(pools: pd.DataFrame, largest: float) -> pd.Series:
 
 def _claims(pools: pd.DataFrame, singles: pd.DataFrame, worth: list[Worth]) -> tuple[JudgedClaim, ...]:
     power = mean_interval(_known(pools.groupby("draw").agg(power=("power", "mean"))["power"]))
-    falls = Measured("power of the members", POWER, SAME_POWER, *power)
+    falls = Measured("the power of 1/K in what K members take off the loss", POWER, SAME_POWER, *power)
     best_model = _best(singles, ["N", "weight_decay"], "log_loss")
     found = _less(_best(pools, ["N"], "limit"), best_model)
     lower = within("log asymptote of ensembles less log loss of the best model", None, -LOWER, *found)
@@ -215,7 +217,7 @@ def _claims(pools: pd.DataFrame, singles: pd.DataFrame, worth: list[Worth]) -> t
                     math.log(SAME_WORTH), *found)  # fmt: skip
     largest = singles.loc[singles["N"] == singles["N"].max()]
     found = _less(_parts(pools, np.max(singles["N"].to_numpy(float))), _best(largest, ["weight_decay"], "log_loss"))
-    equal = within(f"log loss of {EQUAL_PARTS} models less that of one as large", None, -LOWER, *found)
+    equal = within(f"log loss of {EQUAL_PARTS} models less that of one with as many parameters", None, -LOWER, *found)
     draws = f"{pools['draw'].nunique()} draws of text"
     return (
         JudgedClaim("EN-1", "the loss of K members falls as 1/K", falls.ruling, draws, (falls,),

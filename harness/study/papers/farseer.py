@@ -287,17 +287,17 @@ def _claims(
     turned = slope if slope.estimate is None or slope.estimate >= 0 else _negative(slope)
     sign = "falls" if turned is not slope else "grows"
     judged: tuple[tuple[str, str, DecidingNumber, str], ...] = (
-        ("FA-1", "on larger sizes its error is a third of Chinchilla's",
-         within("log of Chinchilla's error over Farseer's", math.log(BETTER), None, *ratio), ""),
-        ("FA-2", "its error on larger sizes is small",
-         within("mean error of log loss", 0.0, SMALL, *error), ""),
-        ("FA-3", "it predicts left-out cells better than Chinchilla",
+        ("FA-1", "on larger sizes the error of Farseer's law is a third of Chinchilla's",
+         within("log of Chinchilla's error over Farseer's on larger sizes", math.log(BETTER), None, *ratio), ""),
+        ("FA-2", "the error of Farseer's law on larger sizes is small",
+         within("mean error of log loss on larger sizes", 0.0, SMALL, *error), ""),
+        ("FA-3", "Farseer's law predicts left-out cells better than Chinchilla's",
          within("log of Chinchilla's error over Farseer's on left-out cells", 0.0, None, *in_range), ""),
         ("FA-4", "the exponent of D changes with N",
          within("power of N in the exponent of D, without its sign", CHANGES, None, *turned),
          "" if slope.estimate is None else f"The exponent {sign} with N."),
         ("FA-5", "the fitted surface falls with N and with D",
-         within("share of the range in which it does", MONOTONE, 1.0, *falling), ""),
+         within("share of the range of N and D in which the surface falls with both", MONOTONE, 1.0, *falling), ""),
     )  # fmt: skip
     return tuple(JudgedClaim(id_, claim, each.ruling, rows, (each,), said) for id_, claim, each, said in judged)
 

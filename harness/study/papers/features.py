@@ -69,7 +69,7 @@ def _judge(runs: pd.DataFrame) -> LossVerdict:
     within_runs = _with_loss(ended)
     last = _share_of_last(longest)
     claims = _claims(by_width, by_excess, last, within_runs, longest)
-    rank = "is not known" if by_width.estimate is None else f"has a rank correlation of {by_width.estimate:.2f}"
+    rank = "is not known" if by_width.estimate is None else f"is {by_width.estimate:.2f}"
     drawings = {}
     if len(longest):
         drawings = {
@@ -90,7 +90,9 @@ def _judge(runs: pd.DataFrame) -> LossVerdict:
         "Energies are compared between layers and lengths of one model, and between widths also as multiples of the"
         " energy of uniform directions, which itself falls from 0.75 in 8 to 0.71 in 64 dimensions.",
     )
-    headline = f"Diversity of features {rank} with width: {count_of_words(claims)}."
+    headline = (
+        f"The rank correlation of a model's width and the diversity of its features {rank}: {count_of_words(claims)}."
+    )
     return LossVerdict(headline, claims, tables, notes, drawings)
 
 
@@ -137,7 +139,7 @@ def _claims(
         ("FE-1", "wider models have more diverse features", units,
          within("rank correlation of width and diversity", _RANKED, None, *by_width)),
         ("FE-2", "the last layer is the most diverse one", f"{len(longest)} longest runs",
-         within("share of models of which it is", _LAST_FIRST, 1.0, *last)),
+         within("share of models whose last layer is the most diverse one", _LAST_FIRST, 1.0, *last)),
         ("FE-3", "diversity falls while the loss falls", "all lengths of each model; the interval is over draws",
          within("correlation of diversity and log loss along training", 0.0, None, *within_runs)),
         ("FE-4", "features of wider models are more diverse even as multiples of uniform directions", units,
@@ -183,7 +185,7 @@ def _layers_figure(longest: pd.DataFrame) -> "Figure":
     for depth, width, own in _models(longest):
         energies = _layers(own, _ENERGY)[:, :depth] / uniform_energy(width)
         series[f"{depth} layers of width {width}"] = Series(
-            np.arange(1, depth + 1), energies.mean(0), line=_LINES[depth == longest["depth"].max()], of=str(width)
+            np.arange(1, depth + 1), energies.mean(0), line=_LINES[bool(depth == longest["depth"].max())], of=str(width)
         )
     return series_figure(
         series, "layer", "energy over that of uniform directions", levels={"uniform": 1.0}, log_y=True, kinds=True,
@@ -197,7 +199,7 @@ def _training_figure(runs: pd.DataFrame) -> "Figure":
         at = [own.loc[own["D"] == d] for d in np.unique(own["D"].to_numpy())]
         loss, excess = (np.array([each[name].to_numpy().mean() for each in at]) for name in ("L", "excess"))
         series[f"{depth} layers of width {width}"] = Series(
-            loss, -excess, line=_LINES[depth == runs["depth"].max()], of=str(width)
+            loss, -excess, line=_LINES[bool(depth == runs["depth"].max())], of=str(width)
         )
     return series_figure(
         series, "held-out loss, nats per token", "energy over that of uniform directions", log_y=True, kinds=True,

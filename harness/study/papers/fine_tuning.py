@@ -96,8 +96,8 @@ def _judge(runs: pd.DataFrame) -> LossVerdict:
     ranks = _ranks([curve for curve in curves if curve.learned])
     claims = _claims(tuned, [each for each in fitted if not each.curve.learned], ranks)
     ratio = math.exp(np.mean([math.log(each.residual / each.vanilla) for each in tuned])) if tuned else math.nan
-    said = f"misses by {ratio:.0%} of what a power law does" if tuned else "was not fitted"
-    headline = f"Of fine-tuned models the rectified law {said}: {count_of_words(claims)}."
+    said = f"are {ratio:.0%} of those of a power law" if tuned else "were not found"
+    headline = f"On fine-tuned models the residuals of the rectified law {said}: {count_of_words(claims)}."
     tables = {
         "fits to the means over draws": _fit_rows(fitted),
         "order of the fine-tuned models, correlation with the true one at the longest": [
@@ -194,13 +194,16 @@ def _claims(
         *mean_interval([line for line, _ in ranks.values()]).clip(-1.0, 1.0),
     )  # fmt: skip
     bends = within(
-        "first slope of log loss less the next one", 0.0, None, *mean_interval([each.curve.bend for each in tuned])
+        "slope of log loss over the first doublings less that over the next ones",
+        0.0,
+        None,
+        *mean_interval([each.curve.bend for each in tuned]),
     )
     models = "The interval is over models."
     return (
-        JudgedClaim("FT-1", "of fine-tuned models the rectified law misses at most half of what a power law does",
+        JudgedClaim("FT-1", "on fine-tuned models the rectified law has at most half the residuals of a power law",
                     misses.ruling, f"{len(tuned)} fine-tuned models", (misses,), models),
-        JudgedClaim("FT-2", "of models from scratch the power law without what was learned before is the better one",
+        JudgedClaim("FT-2", "on models from scratch the power law, without what was learned before, is the better one",
                     simpler.ruling, f"{len(scratch)} models from scratch", (simpler,), models),
         JudgedClaim("FT-3", "lengths up to a 64th foretell the order of pretrained models at the full length",
                     ranked.ruling, "fine-tuned models", (ranked,), "The interval is over draws."),

@@ -218,7 +218,7 @@ def _claims(
         for name, each in behind.items()
     }  # fmt: skip
     pairs = tuple(
-        Measured(f"loss of {sparsity:.0%} zeros less that of the dense twin, nats", 0.0, margin,
+        Measured(f"loss with {sparsity:.0%} zeros less that of the dense twin, nats", 0.0, margin,
                  *mean_interval(usual.loc[usual["prune_sparsity"] == sparsity].groupby(_UNIT)["excess"].mean()))
         for sparsity in _EQUAL_UP_TO
     )  # fmt: skip

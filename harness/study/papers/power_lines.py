@@ -99,7 +99,7 @@ def _judge(runs: pd.DataFrame) -> LossVerdict:
         else "Too few runs have ended for errors.",
         "An optimum that is not inside its grid in nine of ten copies of the losses with new errors is not known.",
     )
-    grows = "is not known" if slope.estimate is None else f"grows as B^{slope.estimate:.2f}"
+    grows = "is not known" if slope.estimate is None else f"grows with the batch B as B^{slope.estimate:.2f}"
     headline = f"The best weight decay {grows}: {count_of_words(claims)}."
     return LossVerdict(headline, claims, {title: each for title, each in tables.items() if each}, notes, drawings)
 
@@ -243,14 +243,18 @@ def _claims(
     used = decays.loc[decays["batch_tokens"] <= _LARGEST, "best"]
     of_decays = f"{np.isfinite(used).sum()} of {len(used)} cells of batches up to {_LARGEST} tokens have an optimum"
     of_batches = f"{np.isfinite(batches['best']).sum()} of {len(batches)} pairs of N and D have an optimum"
-    power, name = Measured("the power of B", _IN_BATCH, _SAME_BATCH, *slope), "the power of D/N in tau"
+    power, name = (
+        Measured("the power of B in the best weight decay", _IN_BATCH, _SAME_BATCH, *slope),
+        "the power of D/N in the best timescale tau",
+    )
     judged = (
         ("PL-1", "the best weight decay grows as B at fixed N and D", of_decays, power),
         ("PL-2", "the best timescale falls with the tokens per parameter", of_decays,
          within(name, None, -_FALLS, *in_ratio)),
-        ("PL-3", "the best batch grows with D", of_batches, within("the power of D", 0.0, None, *in_d)),
+        ("PL-3", "the best batch grows with D", of_batches,
+         within("the power of D in the best batch", 0.0, None, *in_d)),
         ("PL-4", "the best batch does not depend on N at fixed D", of_batches,
-         Measured("the power of N", 0.0, _NO_POWER, *in_n)),
+         Measured("the power of N in the best batch", 0.0, _NO_POWER, *in_n)),
         ("PL-5", f"the best timescale falls as the tokens per parameter to the power {_IN_RATIO}", of_decays,
          Measured(name, _IN_RATIO, _SAME_RATIO, *in_ratio)),
     )  # fmt: skip

@@ -71,8 +71,8 @@ def judge_repetition(runs: pd.DataFrame) -> LossVerdict:
     penalties = _penalties(cells, known)
     claims = (*_claims(cells, decays, laws, repeats, effects), _overfitting_claim(repeats, penalties))
     free = repeats.loc[(repeats["epochs"] == FREE_EPOCHS) & (repeats["weight_decay"] == USUAL), "effect"]
-    cost = f"cost {np.mean(free):.1%} of the loss" if len(free) else "were not run"
-    headline = f"Four epochs instead of new text {cost}: {count_of_words(claims)}."
+    cost = f"raise the loss by {np.mean(free):.1%}" if len(free) else "were not run"
+    headline = f"Four epochs of a text instead of as much new text {cost}: {count_of_words(claims)}."
     tables = {
         "R_D of the data-constrained law, by weight decay": [
             {"weight decay": value, "R_D": each.estimate, "low": each.low, "high": each.high, "status": status}

@@ -134,8 +134,8 @@ def _judge(runs: pd.DataFrame) -> LossVerdict:
             for cell in cells.to_dict("records")
         ],
     }
-    said = "is not known" if kappa.estimate is None else f"is {number(kappa.estimate)} {span(kappa.low, kappa.high)}"
-    headline = f"What a frozen parameter counts of a trainable one {said}: {count_of_words(claims)}."
+    said = "an unknown share" if kappa.estimate is None else f"{number(kappa.estimate)} {span(kappa.low, kappa.high)}"
+    headline = f"A frozen parameter counts as {said} of a trainable one: {count_of_words(claims)}."
     notes = (f"{len(ended)} finished runs; claims are judged on those of {longest:,.0f} tokens.",)
     drawings = {}
     if len(last):
@@ -154,7 +154,7 @@ def _judge(runs: pd.DataFrame) -> LossVerdict:
 
 
 def _claims(kappa: Interval95, cells: int, random: pd.DataFrame, columns: pd.DataFrame) -> tuple[JudgedClaim, ...]:
-    counts = Measured("kappa", 0.0, _A_QUARTER, *kappa)
+    counts = Measured("the share kappa of a trainable parameter that a frozen one counts as", 0.0, _A_QUARTER, *kappa)
     nothing = counts.ruling if kappa.holds(0.0) else OPEN if kappa.estimate is None else Ruling.NOT_SUPPORTED
     name = "log loss of the model with twice the parameters less that of the dense one"
     one, other = (Measured(name, 0.0, _SAME, *mean_interval(pairs["effect"])) for pairs in (random, columns))

@@ -83,7 +83,10 @@ def _judge(runs: pd.DataFrame) -> LossVerdict:
     bend, of_losses = _bend(cells, residuals), _bend(cells, cells.logs)
     claims = _claims(ratio, ranks, held, bend[0], f"{len(cells.n)} cells of {len(np.unique(cells.shape))} shapes")
     times = f"{math.exp(ratio.estimate):.1f} times" if ratio.estimate is not None else "an unknown number of times"
-    headline = f"The law with the shape has {times} less squared error on left-out shapes: {count_of_words(claims)}."
+    headline = (
+        f"On left-out shapes the law without the shape has {times} the squared error of the law with it:"
+        f" {count_of_words(claims)}."
+    )
     constants = dict(zip(("E", "A", "alpha", "B", "beta", "eps", "gamma"), _constants(cells, fitted[0]), strict=True))
     laws = [
         {"law": name, "error on left-out shapes": float(np.sqrt(np.mean(left_out[name] ** 2))),
@@ -259,12 +262,12 @@ def _claims(
         ("AS-1", "with the shape the law has half the squared error on left-out shapes",
          within("log of the squared error without the shape over that with it", math.log(BETTER), None,
                 *ratio)),
-        ("AS-2", "it orders the shapes of a larger size",
-         within("correlation of ranks", ORDERED, 1.0, *ranks)),
-        ("AS-3", "it predicts their losses",
-         within("mean error on the largest size", 0.0, CLOSE, *held)),
-        ("AS-4", "its residuals rise to both ends of the shapes",
-         within("residuals at the ends less those in the middle", RISES, None, *bend)),
+        ("AS-2", "the law with the shape orders the shapes of a larger size",
+         within("rank correlation of predicted and measured losses of shapes", ORDERED, 1.0, *ranks)),
+        ("AS-3", "the law with the shape predicts the losses of a larger size",
+         within("mean error of log loss on the largest size", 0.0, CLOSE, *held)),
+        ("AS-4", "the residuals of that law rise to both ends of the shapes",
+         within("residuals of log loss at the ends less those in the middle", RISES, None, *bend)),
     )  # fmt: skip
     return tuple(JudgedClaim(id_, claim, each.ruling, rows, (each,), "") for id_, claim, each in judged)
 

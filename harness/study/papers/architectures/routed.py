@@ -153,14 +153,14 @@ def _judge(runs: pd.DataFrame) -> LossVerdict:
             functools.partial(_sizes_figure, routers),
         )
     told = [
-        f"{math.exp(each.effective[0, -1]):.2g} with {ROUTERS[name]}"
+        f"{math.exp(each.effective[0, -1]):.2g} times as large with {ROUTERS[name]}"
         for name, each in routers.items()
         if name in JUDGED
     ]
     said = "Too few runs have ended"
     if told:
         most = max(int(each.experts.max()) for each in routers.values())
-        said = f"By the law {most} experts of the largest size count as so many models of it: {', '.join(told)}"
+        said = f"By the law {most} experts make the largest size worth a dense model {', '.join(told)}"
     return LossVerdict(
         f"{said}: {count_of_words(claims)}.", claims, {title: rows for title, rows in tables.items() if rows}, notes,
         drawings,
@@ -244,8 +244,8 @@ def _claims(routers: Mapping[str, _Router], pairs: pd.DataFrame) -> tuple[Judged
                  for label, own in judged.items()}
         for letter in ("b", "c")
     }  # fmt: skip
-    helps = [within(f"b of {label}", None, 0.0, *value) for label, value in constants["b"].items()]
-    less = [within(f"c of {label}", 0.0, None, *value) for label, value in constants["c"].items()]
+    helps = [within(f"the constant b of {label}", None, 0.0, *value) for label, value in constants["b"].items()]
+    less = [within(f"the constant c of {label}", 0.0, None, *value) for label, value in constants["c"].items()]
     gains = [
         _Gain(f"gain in AICc of {label}", GAIN, None, *(NOT_KNOWN if own is None else basic_interval(own.gain)))
         for label, own in judged.items()
@@ -256,7 +256,7 @@ def _claims(routers: Mapping[str, _Router], pairs: pd.DataFrame) -> tuple[Judged
         for other in ("balanced", "reinforce")
     ]
     counts = [
-        within(f"difference of log counts of {label}", 0.0, SAME_COUNT,
+        within(f"difference of the log counts of parameters of law and dense model, {label}", 0.0, SAME_COUNT,
                *(NOT_KNOWN if own is None else _count_error(own)))
         for label, own in judged.items()
     ]  # fmt: skip
@@ -264,7 +264,7 @@ def _claims(routers: Mapping[str, _Router], pairs: pd.DataFrame) -> tuple[Judged
     said = f"It must hold for {ENOUGH} of the {len(JUDGED)} routers."
     return (
         JudgedClaim("RO-1", "more experts lower the loss: b is below 0", _most(helps), rows, tuple(helps), said),
-        JudgedClaim("RO-2", "they help larger models less: c is above 0", _most(less), rows, tuple(less), said),
+        JudgedClaim("RO-2", "more experts help larger models less: c is above 0", _most(less), rows, tuple(less), said),
         JudgedClaim("RO-3", "at the largest size hash is the worst of the three", together([x.ruling for x in worse]),
                     "pairs of equal experts, text and seed", tuple(worse), ""),
         JudgedClaim("RO-4", "the bilinear term improves AICc by more than 10", _most(gains), rows, tuple(gains), said),

@@ -70,8 +70,8 @@ def _judge(runs: pd.DataFrame) -> LossVerdict:
     arms = {name: _arm(own) for name in _ARMS if len(own := ended.loc[ended["block"] == name])}
     claims = _claims(arms)
     a = {name: arm.power("with the head", "law", 1, 0).estimate for name, arm in arms.items()}
-    told = [f"C^{a[name]:.2f} in {_ARMS[name]}" for name in _ARMS if a.get(name) is not None]
-    grows = f"The compute-optimal size grows as {', '.join(told)}" if told else "No exponent is known"
+    told = [f"C^{a[name]:.2f} ({_ARMS[name]})" for name in _ARMS if a.get(name) is not None]
+    grows = f"The compute-optimal size grows with compute C as {', '.join(told)}" if told else "No exponent is known"
     rows = [
         _line(arm, name, count, method)
         for name, arm in arms.items()
@@ -121,7 +121,7 @@ def _claims(arms: Mapping[str, _Arm]) -> tuple[JudgedClaim, ...]:
     def larger(one: str, other: str) -> list[tuple[DecidingNumber, ...]]:
         return [
             _deciding([
-                within(f"a of {_ARMS[one]} less that of {_ARMS[other]}, {count}, by {method}", 0.0, None,
+                within(f"the exponent a of {_ARMS[one]} less that of {_ARMS[other]}, {count}, by {method}", 0.0, None,
                        *difference(power(one, count, method), power(other, count, method)))
                 for method in METHODS
             ])
@@ -130,14 +130,14 @@ def _claims(arms: Mapping[str, _Arm]) -> tuple[JudgedClaim, ...]:
 
     sums = [
         _deciding([
-            Measured(f"a + b of {_ARMS[name]}, by {method}", 1.0, _SAME_SUM, *power(name, _ALL, method, 1, 1))
+            Measured(f"the sum a + b of {_ARMS[name]}, by {method}", 1.0, _SAME_SUM, *power(name, _ALL, method, 1, 1))
             for method in METHODS
         ])
         for name in _ARMS
     ]  # fmt: skip
     judged = (
         ("AG-1", "the best size grows faster in world models than in imitation", larger("world_model", "imitation")),
-        ("AG-2", "it grows faster where the tokenizer compresses less", larger("bytes", "bpe")),
+        ("AG-2", "the best size grows faster where the tokenizer compresses less", larger("bytes", "bpe")),
         ("AG-3", "N* and D* share the growth of C: a + b = 1, all FLOPs counted", sums),
     )
     rows = f"{sum(len(arm.readings.n) for arm in arms.values())} sizes in {len(arms)} recipes"

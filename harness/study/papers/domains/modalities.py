@@ -83,9 +83,12 @@ def _judge(runs: pd.DataFrame) -> LossVerdict:
             functools.partial(_sizes_figure, found),
         )
     e = found["grammar"].constants["E"] if "grammar" in found else NOT_KNOWN
-    told = "is not known" if e.estimate is None else f"is {e.estimate / _entropy() - 1:+.1%} from its entropy"
+    off = None if e.estimate is None else e.estimate / _entropy() - 1
+    told = "is not known" if off is None else f"is {abs(off):.1%} {'above' if off > 0 else 'below'} its entropy"
     notes = (f"{len(ended)} finished runs; N is without the embedding, and a cell is the mean of its draws.",)
-    return LossVerdict(f"E of the grammar {told}: {count_of_words(claims)}.", claims, tables, notes, drawings)
+    return LossVerdict(
+        f"The fitted floor E of the grammar {told}: {count_of_words(claims)}.", claims, tables, notes, drawings
+    )
 
 
 @functools.cache
@@ -193,8 +196,8 @@ def _claims(found: Mapping[str, _Fit]) -> tuple[JudgedClaim, ...]:
     )  # fmt: skip
     e = found["grammar"].constants["E"] if "grammar" in found else NOT_KNOWN
     shares = (None if value is None else value / _entropy() - 1 for value in e)
-    number = within("E over the entropy of the grammar, less one", -_NEAR, _NEAR, *shares)
-    claims.append(JudgedClaim("MO-4", "E is the entropy in the grammar", number.ruling, rows, (number,), ""))
+    number = within("the floor E over the entropy of the grammar, less one", -_NEAR, _NEAR, *shares)
+    claims.append(JudgedClaim("MO-4", "the floor E is the entropy in the grammar", number.ruling, rows, (number,), ""))
     evidence = tuple(
         within(f"the misfit of the law in {name}, log loss", None, _FITS, *(
             found[name].misfit if name in found else NOT_KNOWN))

@@ -62,7 +62,11 @@ def _judge(runs: pd.DataFrame) -> LossVerdict:
     arms = _arms(rows)
     claims = _claims(arms)
     equal = _mean_slope(arms.equal, "systems", "drawn systems")
-    told = "is not known" if equal.estimate is None else f"changes as their number to the power {equal.estimate:.3f}"
+    told = (
+        "is not known"
+        if equal.estimate is None
+        else f"changes as the number of systems read to the power {equal.estimate:.3f}"
+    )
     tables = {
         "loss on what no run has read, nats per token, geometric means over draws": _loss_rows(rows),
         "powers of the loss, means over draws": _slope_rows(arms),
@@ -89,7 +93,7 @@ def _judge(runs: pd.DataFrame) -> LossVerdict:
         " its interval is from the scatter of draws. What is measured on is the same for all runs.",
     )
     return LossVerdict(
-        f"The loss on systems never seen, at equal data, {told}: {count_of_words(claims)}.",
+        f"At equal data the loss on systems never seen {told}: {count_of_words(claims)}.",
         claims, tables, notes, drawings,
     )  # fmt: skip
 
@@ -150,17 +154,18 @@ def _claims(arms: _Arms) -> tuple[JudgedClaim, ...]:
         _slopes_of_draws(arms.equal, "systems", "drawn systems", among)
         for among in ([n for n in sizes if n >= _MIDDLE], [n for n in sizes if n <= _MIDDLE])
     )
+    power = "the power of the number of systems in the loss"
     judged = (
         ("forecasts of systems never seen improve with the number of systems, at equal data",
-         within("power of the loss on drawn systems in their number", None, 0.0, *slopes["drawn systems"])),
-        ("they improve at least twice as steeply with systems as with trajectories of each, at equal data",
-         within("power in systems less twice that in trajectories", None, 0.0,
+         within(f"{power} on drawn systems never seen", None, 0.0, *slopes["drawn systems"])),
+        ("forecasts improve at least twice as steeply with systems as with trajectories of each, at equal data",
+         within(f"{power}, less twice that of the number of trajectories", None, 0.0,
                 *_contrast(systems, trajectories, _STEEPER))),
-        ("this also holds for kinds of systems never drawn",
-         within("power of the loss on Lorenz, Roessler, Chen and Halvorsen systems", None, 0.0,
+        ("forecasts of kinds of systems never drawn improve with the number of systems, at equal data",
+         within(f"{power} on Lorenz, Roessler, Chen and Halvorsen systems", None, 0.0,
                 *slopes["kinds never drawn"])),
-        ("this also holds for a linear partial differential equation",
-         within("power of the loss on advection", None, 0.0, *slopes["linear equation"])),
+        ("forecasts of a linear partial differential equation improve with the number of systems, at equal data",
+         within(f"{power} on advection", None, 0.0, *slopes["linear equation"])),
         ("the improvement is a power, which does not fade",
          within(f"power from {_MIDDLE} systems on less half of that up to {_MIDDLE}", None, 0.0,
                 *_contrast(upper, lower, _KEPT))),

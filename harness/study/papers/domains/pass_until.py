@@ -91,7 +91,10 @@ def _judge(runs: pd.DataFrame) -> LossVerdict:
     claims = _claims(cells, foretold, ended)
     off = np.exp(foretold.line[0, -1] - np.log(cells.rates[0, -1]))
     told = " and ".join(f"{value:.2g} times" for value in off)
-    headline = f"The line of small models foretells {told} the measured rates of the largest: {count_of_words(claims)}."
+    headline = (
+        f"Small models foretell {told} the measured pass rates of the largest,"
+        f" on {' and '.join(map(str, DIGITS))} digits: {count_of_words(claims)}."
+    )
     tables = {
         "pass rates, by size and digits": _rows(cells, foretold, ended),
         "the line of the small sizes": [

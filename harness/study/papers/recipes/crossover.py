@@ -76,7 +76,9 @@ def _judge(runs: pd.DataFrame) -> LossVerdict:
     claims = _claims(pairs)
     flips = [_RECIPES[name] for name, each in pairs.items() if each.signs[0] * each.signs[1] < 0]
     crossed = (
-        f"The order changes along the ladder with {' and '.join(flips)}" if flips else "No order is shown to change"
+        f"Against the plain recipe {' and '.join(flips)} wins at one end of the sizes and loses at the other"
+        if flips
+        else "No recipe is shown to win at one end of the sizes and to lose at the other"
     )
     tables = {
         "log loss less that of the plain recipe, by size": _effect_rows(pairs),
@@ -199,7 +201,7 @@ def _effect_rows(pairs: Mapping[str, _Pair]) -> list[dict[str, Any]]:
 def _claims(pairs: Mapping[str, _Pair]) -> tuple[JudgedClaim, ...]:
     means = {name: mean_interval(each.effects["effect"]) for name, each in pairs.items()}
     numbers = {
-        name: within(f"log loss with {_RECIPES[name]}, less the plain", -_HELPS, None, *value)
+        name: within(f"log loss with {_RECIPES[name]} less that of the plain recipe", -_HELPS, None, *value)
         for name, value in means.items()
     }
     judged = (
