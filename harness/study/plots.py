@@ -13,14 +13,14 @@ if TYPE_CHECKING:
     from matplotlib.axis import Axis
     from matplotlib.figure import Figure
 
-# A logarithmic axis that spans less than a factor of FLAT has labels at equal distances, below NARROW also between
-# powers of ten. Numbers from LARGE on are written as powers of ten.
-FLAT, NARROW, LARGE = 3.0, 30.0, 1e6
+# A logarithmic axis that spans less than a factor of FLAT has labels at equal distances, below NARROW several between
+# powers of ten, and below WIDE one. Numbers from LARGE on are written as powers of ten.
+FLAT, NARROW, WIDE, LARGE = 3.0, 30.0, 300.0, 1e6
 # More labels of x than these are small; an axis of fewer whole numbers has a label at each.
 MANY_LABELS = 6
 # The legend below a figure: the most columns, the characters of a line, those that a mark and its room are worth, and
 # the height of a line in inches.
-_COLUMNS, _LINE, _MARK, _HEIGHT = 4, 82, 8, 0.17
+_COLUMNS, _LINE, _MARK, _HEIGHT = 4, 84, 8, 0.17
 # The series with this for `of` is drawn in grey: what is published or claimed, beside what was measured.
 REFERENCE = "reference"
 # The colours of kinds that have no order, which also those can tell apart who see few colours (Okabe and Ito 2008).
@@ -93,7 +93,7 @@ def series_figure(
     axes.set_title(title, loc="left", fontsize=8.5)
     if ticks is None and not log_x:
         ticks = _whole_numbers(list(series.values()))
-    _label_ticks(axes, ticks)
+    label_ticks(axes, ticks)
     legend_below(figure, axes)
     return figure
 
@@ -130,7 +130,7 @@ def _whole_numbers(series: Sequence[Series]) -> dict[float, str] | None:
     return {value: f"{value:,g}" for value in found.tolist()} if whole and len(found) else None
 
 
-def _label_ticks(axes: "Axes", ticks: Mapping[float, str] | None) -> None:
+def label_ticks(axes: "Axes", ticks: Mapping[float, str] | None = None) -> None:
     """Label the axes: x at the `ticks` if there are any, and logarithmic axes by values as a person writes them."""
     from matplotlib.ticker import NullLocator
 
@@ -148,9 +148,10 @@ def _label_logarithmic(axis: "Axis", limits: tuple[float, float], between: tuple
 
     low, high = limits
     if high < FLAT * low:
-        axis.set_major_locator(MaxNLocator(6))
+        axis.set_major_locator(MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]))
     else:
-        axis.set_major_locator(LogLocator(subs=between if high < NARROW * low else (1.0,)))
+        marked = between if high < NARROW * low else (1.0, 3.0) if high < WIDE * low else (1.0,)
+        axis.set_major_locator(LogLocator(subs=marked))
     large = LogFormatterSciNotation(labelOnlyBase=False, minor_thresholds=(np.inf, np.inf))
     axis.set_major_formatter(large if high > LARGE else StrMethodFormatter("{x:,g}"))
     axis.set_minor_locator(NullLocator())

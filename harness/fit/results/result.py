@@ -7,7 +7,18 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from harness.fit.problem.fit_status import FitStatus, FitWarning
 from harness.fit.results.held_out import HeldOutErrors
-from harness.fit.results.shown import Known, Showable, Shown, TextTable, number, span, warning_lines
+from harness.fit.results.shown import (
+    NOT_DETERMINED,
+    UNDETERMINED,
+    Known,
+    Showable,
+    Shown,
+    TextTable,
+    is_determined,
+    number,
+    span,
+    warning_lines,
+)
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -148,6 +159,10 @@ class SensitivityCase:
     aic_behind: float | None = None
 
 
+# What the range of the prediction beyond the rows is called.
+PREDICTION = "prediction"
+
+
 @dataclass(frozen=True)
 class Robustness:
     """Whether a fit is `fragile`, `stable` or `undecided` under other choices, and why.
@@ -158,6 +173,21 @@ class Robustness:
     verdict: str
     reasons: tuple[str, ...]
     ranges: Mapping[str, tuple[float, str, float, str]]
+
+    @property
+    def determines_prediction(self) -> bool:
+        """Whether the prediction beyond the rows is known to a factor of `UNDETERMINED`; True without a prediction."""
+        low, _, high, _ = self.ranges.get(PREDICTION, (1.0, "", 1.0, ""))
+        return is_determined(low, high)
+
+    def lines(self) -> list[str]:
+        """A line for each range; the prediction's says so where the rows do not determine it."""
+        return [
+            f"{name}: {number(low)} ({at_low}) to {number(high)} ({at_high})"
+            if name != PREDICTION or self.determines_prediction
+            else f"{name}: {NOT_DETERMINED} (from {at_low} to {at_high} by more than a factor of {UNDETERMINED:g})"
+            for name, (low, at_low, high, at_high) in self.ranges.items()
+        ]
 
 
 @dataclass(frozen=True)
@@ -325,10 +355,7 @@ class FitResult(StrictJson, Showable):
             robust = self.robustness
             why = f" ({'; '.join(robust.reasons)})" if robust.verdict == "undecided" else ""
             told.append(f"{robust.verdict} under {len(self.sensitivity) - 1} other choices{why}:")
-            told += [
-                f"  {name}: {number(low)} ({at_low}) to {number(high)} ({at_high})"
-                for name, (low, at_low, high, at_high) in self.robustness.ranges.items()
-            ]
+            told += [f"  {line}" for line in robust.lines()]
         if beyond is not None and beyond.mean_abs_relative_error is not None:
             told.append(
                 f"extrapolation: fits to the smaller runs miss {beyond.rows} rows, up to {beyond.reach:.3g} times "

@@ -11,6 +11,8 @@ import pandas as pd
 
 from harness.fit.problem.fit_status import FitWarning
 
+# A number that ranges over a larger factor is written in these words: 8e-20 to 14 says nothing but that.
+UNDETERMINED, NOT_DETERMINED = 100.0, "not determined by these runs"
 # A number, or None where there is none. The type is not `float | None`, so that code that knows that there is one (say,
 # because rows were held out) may compute with it.
 Known = Any
@@ -60,6 +62,14 @@ def _table(table: TextTable) -> str:
 def number(value: float | None) -> str:
     """Four significant digits, or a dash for what is not known."""
     return "-" if value is None else f"{value:.4g}"
+
+
+def is_determined(low: float, high: float) -> bool:
+    """Whether a range tells a positive number: not if it spans more than a factor of `UNDETERMINED`, or holds 0.
+
+    A range that holds numbers below 0 has no factor and counts as determined, and so does one with an end of nan.
+    """
+    return not (low >= 0 and high > UNDETERMINED * low)
 
 
 def span(low: float | None, high: float | None) -> str:

@@ -20,7 +20,7 @@ from harness.study.loss_verdict import LossVerdict, StudyFigure, count_of_words,
 from harness.study.loss_worlds import NO, YES, LossWorld, numbered
 from harness.study.methods.trade_offs import Critical, Growth, fit_growth, smooth_curve, trade_offs
 from harness.study.paper import Paper
-from harness.study.plots import legend_below
+from harness.study.plots import label_ticks, legend_below
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -166,6 +166,7 @@ def _trade_off_figure(known: list[Critical]) -> "Figure":
         axes.plot(at, each.s_min + each.e_min / at, lw=1, color=colour)
         axes.plot(each.b_crit, 2 * each.s_min, "D", ms=6, mfc="white", color=colour)
     axes.set(xscale="log", yscale="log", xlabel="batch, tokens", ylabel="steps to the loss")
+    label_ticks(axes)
     axes.set_title(f"Steps to a loss, N = {largest[0].n:,.0f}; diamonds: critical batch", loc="left", fontsize=8.5)
     legend_below(figure, axes)
     return figure
@@ -194,6 +195,7 @@ def _critical_figure(known: list[Critical], noise: list[dict[str, Any]]) -> "Fig
         xscale="log", yscale="log", xlabel="tokens D at which the loss is reached", ylabel="critical batch, tokens"
     )
     axes.plot([], [], "x", ms=7, color=FAINT, label="gradient noise scale")
+    label_ticks(axes)
     axes.set_title("The critical batch by tokens and size", loc="left", fontsize=8.5)
     legend_below(figure, axes)
     return figure

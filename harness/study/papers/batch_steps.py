@@ -153,7 +153,7 @@ def _critical_figure(contours: Sequence[LossContour], steps: StepwiseFit) -> "Fi
         series[f"N = {n:,.0f}"] = Series([each.loss for each in own], [contour_optimum(each)[0] for each in own])
     if math.isfinite(steps.alpha_b):
         at = np.linspace(min(each.loss for each in contours), max(each.loss for each in contours), 40)
-        label = f"$B_*/L^{{1/\\alpha_B}}$, $\\alpha_B$ = {steps.alpha_b:.2f}"
+        label = f"law, alpha_B = {steps.alpha_b:.2f}"
         series[label] = Series(at, steps.b_star * at ** (-1 / steps.alpha_b), line="--", mark="", of=REFERENCE)
     return series_figure(
         series, "loss of the contour, nats per token", "critical batch, tokens",

@@ -32,7 +32,7 @@ from harness.study.methods.budget_exponents import (
     exponent_of_profiles,
 )
 from harness.study.paper import Paper
-from harness.study.plots import as_power_of_ten, legend_below
+from harness.study.plots import as_power_of_ten, label_ticks, legend_below
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -214,6 +214,7 @@ def _profiles_figure(arm: Arm) -> "Figure":
     if arm.optima is not None:
         axes.plot(np.exp(arm.optima.log_n), arm.optima.loss, "D", color=ACCENT, ms=6, lw=0, label="best size")
     axes.set(xscale="log", xlabel="N, parameters with the head", ylabel="loss, nats per token")
+    label_ticks(axes)
     axes.set_title("Losses of sizes at equal compute, and the best ones", loc="left", fontsize=8.5)
     legend_below(figure, axes)
     return figure

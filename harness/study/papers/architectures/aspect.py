@@ -280,8 +280,9 @@ def _figure(cells: _Cells, values: Float[np.ndarray, "cells"], label: str) -> "F
             height = own["off"] if values is cells.logs else own["value"]
             series[f"N = {n:,.0f}"] = Series(own["ratio"], 100 * np.expm1(height))
     ticks = {2.0: "2", 8.0: "8", 32.0: "32", 128.0: "128"}
+    level = {"mean" if values is cells.logs else "law": 0.0}
     return series_figure(
-        series, "width over depth", label, log_x=True, ticks=ticks, levels={"mean": 0.0},
+        series, "width over depth", label, log_x=True, ticks=ticks, levels=level,
         title="Losses by the shape of the model",
     )  # fmt: skip
 

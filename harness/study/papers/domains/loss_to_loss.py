@@ -309,7 +309,7 @@ def _figure(losses: PairedLosses, kind: str, found: Transfers) -> "Figure":
         label = f"{_words(first)} (x) and {_words(second)} (y)"
         axes.plot(x[losses.larger], y[losses.larger], "D", ms=5, mfc="none", color=colour, label=label)
     axes.set(xlabel="loss on the first text (x), nats per token", ylabel="loss on the second (y), nats per token")
-    axes.set_title("Losses of the same N and D on two texts; diamonds: the largest runs", loc="left", fontsize=8.5)
+    axes.set_title("Losses on two texts; diamonds: the largest runs", loc="left", fontsize=8.5)
     legend_below(figure, axes)
     return figure
 

@@ -292,7 +292,7 @@ def _claims(name: str, pair: _Pair) -> list[tuple[str, tuple[DecidingNumber, ...
     for way, words in _WAYS.items():
         off = difference(pair.forecasts[way].place, pair.place)
         number = within(
-            f"{name}: log of the crossing's FLOPs, foretold by {way} over measured",
+            f"{name}, {way}: log of the crossing's FLOPs, foretold over measured",
             -math.log(_PLACE),
             math.log(_PLACE),
             *off,
@@ -300,12 +300,12 @@ def _claims(name: str, pair: _Pair) -> list[tuple[str, tuple[DecidingNumber, ...
         claims.append((f"{words} foretells to a factor of two where {first} and {second} cross", (number,)))
     for way, words in _WAYS.items():
         numbers = tuple(
-            within(f"{name}: log ratio of losses at N = {size:,.0f}, foretold by {way} minus measured",
+            within(f"{name}, {way}: log ratio of losses at N = {size:,.0f}, foretold minus measured",
                    -_DIFFERENCE, _DIFFERENCE,
                    *difference(told, mean_interval(pair.pairs.loc[pair.pairs["N"] == size, "effect"])))
             for size, told in zip(pair.larger, pair.forecasts[way].effects, strict=True)
         ) or (
-            within(f"{name}: log ratio of losses, foretold by {way} minus measured",
+            within(f"{name}, {way}: log ratio of losses, foretold minus measured",
                    -_DIFFERENCE, _DIFFERENCE, *NOT_KNOWN),
         )  # fmt: skip
         claims.append(
