@@ -272,7 +272,7 @@ def forecasts_figure(scores: ForecastScores) -> "Figure":
 def claims_figure(claims: tuple[JudgedClaim, ...]) -> "Figure":
     """Draw every number that decides a claim, with its interval and the range that is claimed.
 
-    Numbers of one claim, and those of claims that allow the same range, are on one scale; the others have their own.
+    Numbers of which the same range is claimed are on one scale, if all can be seen on it; the others have their own.
     """
     from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
@@ -282,9 +282,7 @@ def claims_figure(claims: tuple[JudgedClaim, ...]) -> "Figure":
     for claim in claims:
         for each in claim.evidence:
             if each.estimate is not None:
-                bounded = bool(np.isfinite(each.claimed).all())
-                scale = each.claimed if bounded else (claim.id, *each.claimed)
-                panels.setdefault(scale, []).append((f"{claim.id}  {each.name}", each))
+                panels.setdefault(_scale(claim, each), []).append((f"{claim.id}  {each.name}", each))
     lines = [len(told) for told in panels.values()]
     figure = Figure((9.0, 0.8 + LINE_HEIGHT * sum(lines) + SCALE_HEIGHT * len(lines)), layout="constrained")
     figure.suptitle("The numbers that decide, with their 95 % intervals", x=0.01, ha="left", fontsize=9)
@@ -297,6 +295,19 @@ def claims_figure(claims: tuple[JudgedClaim, ...]) -> "Figure":
         for (axis,), told in zip(axes, panels.values(), strict=True):
             _draw_numbers(axis, told)
     return figure
+
+
+def _scale(claim: JudgedClaim, number: DecidingNumber) -> tuple[Any, ...]:
+    """What numbers on one scale share: the claimed range, and how often it fits into what is shown, to a decade.
+
+    A range with an open end has no width, so that only numbers of one claim share it.
+    """
+    least, most = number.claimed
+    if not np.isfinite([least, most]).all():
+        return claim.id, least, most
+    ends = np.asarray([*number.interval, least, most, number.estimate], float)
+    shown = np.ptp(ends[np.isfinite(ends)])
+    return least, most, int(np.log10(shown / (most - least)))
 
 
 def _draw_numbers(axis: Any, told: list[tuple[str, DecidingNumber]]) -> None:

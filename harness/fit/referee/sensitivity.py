@@ -212,8 +212,8 @@ def robustness(
         ranges[PREDICTION] = (low, at_low, high, at_high)
         if not is_determined(low, high):
             reasons.append(
-                f"the prediction at sqrt(10) times the largest sizes is {NOT_DETERMINED}: it differs by more than a factor"
-                f" of {UNDETERMINED:g} between other choices ({at_low}, {at_high})"
+                f"the prediction at sqrt(10) times the largest sizes is {NOT_DETERMINED}: it differs by more than a"
+                f" factor of {UNDETERMINED:g} between other choices ({at_low}, {at_high})"
             )
         elif high - low > NOISES * noise:
             reasons.append(

@@ -5,6 +5,8 @@ import pandas as pd
 import pytest
 
 from harness.fit.fitting import fit
+from harness.fit.results.result import PREDICTION, Robustness
+from harness.fit.results.shown import NOT_DETERMINED, factor, is_determined
 
 
 @pytest.mark.slow
@@ -96,3 +98,23 @@ def test_a_size_of_zero_has_no_decades_and_the_result_is_strict_json():
     noise = np.exp(0.01 * np.random.default_rng(0).standard_normal(15))
     result = fit("rectified", pd.DataFrame({"D": size, "L": (0.8 + 200 / (60 + size**0.45)) * noise}), bootstrap=0)
     assert json.loads(result.to_json())["checklist"]["runs"]["decades of D"] is None
+
+
+def test_a_prediction_that_spans_orders_of_magnitude_is_written_as_not_determined():
+    known = Robustness("fragile", (), {"alpha": (0.3, "a", 0.5, "b"), PREDICTION: (2.0, "a", 3.0, "b")})
+    unknown = Robustness("fragile", (), {"alpha": (0.3, "a", 0.5, "b"), PREDICTION: (8e-20, "a", 14.0, "b")})
+    assert known.determines_prediction and known.lines()[1] == "prediction: 2 (a) to 3 (b)"
+    assert not unknown.determines_prediction and NOT_DETERMINED in unknown.lines()[1]
+    assert "e-20" not in unknown.lines()[1] and unknown.lines()[0] == known.lines()[0]
+    assert Robustness("stable", (), {}).determines_prediction
+
+
+def test_what_a_range_determines():
+    assert is_determined(1.0, 99.0) and not is_determined(1.0, 101.0) and not is_determined(0.0, 1.0)
+    assert is_determined(-5.0, 500.0) and is_determined(np.nan, np.nan) and is_determined(0.0, 0.0)
+
+
+def test_logs_are_also_written_as_factors():
+    assert factor("log of a over b", np.log(2.0), 0.0, np.log(8.0)) == ", a factor of 2 [1, 8]"
+    assert factor("log of a over b", 0.0, None, None) == ", a factor of 1 unbounded"
+    assert factor("log loss", 1.0, 0.0, 2.0) == "" == factor("log of a over b", 1.0, 0.0, 1e3)
