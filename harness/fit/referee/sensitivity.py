@@ -23,7 +23,7 @@ from harness.fit.problem.objective import OBJECTIVES
 from harness.fit.problem.program import float64
 from harness.fit.problem.raw_units import combination_values, predictions, raw_point
 from harness.fit.referee.extrapolation import scale_of
-from harness.fit.results.result import PREDICTION, Robustness, SensitivityCase
+from harness.fit.results.robustness import PREDICTION, Robustness, SensitivityCase
 from harness.fit.results.shown import NOT_DETERMINED, UNDETERMINED, is_determined
 from harness.fit.search.solver import Solutions, best_and_runners_up, minimise, minimise_cases
 from harness.fit.search.starts import grid_of_starts

@@ -139,10 +139,8 @@ def _judge(runs: pd.DataFrame) -> LossVerdict:
             functools.partial(_shares_figure, cells, best["mean"]),
         ),
     }
-    headline = (
-        f"The mixture that is foretold to be best for the mean loss, {said}, has a loss"
-        f" {float(best['mean'].above[0, 0]):.2%} above the best"
-    )
+    above = float(best["mean"].above[0, 0])
+    headline = f"The mixture foretold to be best for the mean loss, {said}, has a loss {above:.2%} above the best"
     return LossVerdict(f"{headline}: {count_of_words(claims)}.", claims, tables, tuple(notes), drawings)
 
 
@@ -320,8 +318,7 @@ def _mixture_rows(cells: Cells, found: Mapping[str, tuple[MixtureLaw, _Fits]]) -
 
 def _foretold_figure(cells: Cells, found: Mapping[str, tuple[MixtureLaw, _Fits]]) -> "Figure":
     rows = cells.larger
-    measured = cells.logs[:, 0, rows]
-    series = {}
+    measured, series = cells.logs[:, 0, rows], {}
     for name, mark in (("additive", "o"), ("joint", "x")):
         off = _at(*found[name], cells.shares[rows], cells.n[rows])[:, 0] - measured
         for corpus, logs, own in zip(CORPORA, measured, off, strict=True):

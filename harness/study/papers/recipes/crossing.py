@@ -325,7 +325,11 @@ def _exp(value: float | None) -> float | None:
 
 
 def _flops(place: Interval95) -> str:
-    return "a compute that is not known" if place.estimate is None else f"{math.exp(place.estimate):.2g} FLOPs".replace("e+", "e")
+    return (
+        "a compute that is not known"
+        if place.estimate is None
+        else f"{math.exp(place.estimate):.2g} FLOPs".replace("e+", "e")
+    )
 
 
 def _figure(name: str, pair: _Pair) -> "Figure":

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from harness.fit.fitting import fit
-from harness.fit.results.result import PREDICTION, Robustness
+from harness.fit.results.robustness import PREDICTION, Robustness
 from harness.fit.results.shown import NOT_DETERMINED, factor, is_determined
 
 
