@@ -20,7 +20,7 @@ from harness.fit.laws.held import parse_held, with_held
 from harness.fit.laws.registry import get_law, listed
 from harness.fit.problem.objective import HuberOptions, check_objective
 from harness.fit.results.result import FitResult
-from harness.fit.results.shown import TextTable, finite_rows, number, warning_lines
+from harness.fit.results.shown import NOT_DETERMINED, TextTable, finite_rows, is_determined, number, warning_lines
 from harness.fit.two_steps import predict_through
 from harness.source import open_runs, parse_roles, read_fit, read_fits, read_points, read_runs
 from harness.terminal import print_rows, working
@@ -203,7 +203,14 @@ def _print_predictions(
     for name, own in points.items():
         predicted = predict(fits[name], own) if first is None else predict_through(fits[name], first, own)
         rows += [({by: name} if by else {}) | row for row in predicted.to_dict("records")]
-    print(json.dumps(finite_rows(rows), indent=1, allow_nan=False)) if json_ else print_rows(rows)
+    print(json.dumps(finite_rows(rows), indent=1, allow_nan=False)) if json_ else print_rows(
+        [_told(row) for row in rows]
+    )
+
+
+def _told(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A prediction for a reader: in words where its interval is so wide that the runs do not determine it."""
+    return dict(row) if is_determined(row["low"], row["high"]) else {**row, "prediction": NOT_DETERMINED}
 
 
 def _warnings(

@@ -21,7 +21,15 @@ from harness.fit.problem.program import float64
 from harness.fit.problem.sizes import beyond, doubtful_points
 from harness.fit.referee.extrapolation import scale_name, scale_of
 from harness.fit.results.result import FitResult
-from harness.fit.results.shown import Showable, Shown, TextTable, spans_table, warning_lines
+from harness.fit.results.shown import (
+    NOT_DETERMINED,
+    Showable,
+    Shown,
+    TextTable,
+    is_determined,
+    spans_table,
+    warning_lines,
+)
 from sweeps.errors import InputError
 
 if TYPE_CHECKING:
@@ -79,7 +87,11 @@ def predictions_table(title: str, points: pd.DataFrame) -> TextTable:
     table = (
         points.assign(**{"new run": points["prediction"]}) if drawn else points.drop(columns=["run_low", "run_high"])
     )
-    return spans_table(title, table.rename(columns=limits))
+    told = [
+        value if is_determined(low, high) else NOT_DETERMINED
+        for value, low, high in points[["prediction", "low", "high"]].itertuples(index=False)
+    ]
+    return spans_table(title, table.assign(prediction=told).rename(columns=limits))
 
 
 def predict(result: FitResult, points: pd.DataFrame, *, source: str = "points") -> pd.DataFrame:

@@ -11,7 +11,8 @@ from jaxtyping import Float
 
 from harness.fit.allocation.allocation import Allocation
 from harness.fit.allocation.lines import LossRuns
-from harness.fit.results.result import Estimate, LikelihoodProfile, SensitivityCase
+from harness.fit.results.result import Estimate, LikelihoodProfile
+from harness.fit.results.robustness import SensitivityCase
 from harness.report.figure_axes import (
     ACCENT,
     FAINT,

@@ -5,7 +5,7 @@ from html import escape
 from typing import Any
 
 from harness.fit.results.result import ExtrapolationErrors, FitResult
-from harness.fit.results.shown import number, share
+from harness.fit.results.shown import NOT_DETERMINED, UNDETERMINED, number, share
 from harness.report.fit_figures import profile_figure, sensitivity_figure
 from harness.report.page_tables import html_table
 from harness.report.shell import PlacedFigures, prose_html
@@ -64,10 +64,13 @@ def sensitivity_section(result: FitResult, placed: PlacedFigures) -> str:
         name for name in names if all(case.estimates.get(name, 1.0) * cases[0].estimates[name] > 0 for case in own)
     ]
     why = f" ({escape('; '.join(robust.reasons))})" if robust.verdict == "undecided" else ""
+    beyond = ""
+    if not robust.determines_prediction:
+        beyond = f" That prediction is {NOT_DETERMINED}: it moves by more than a factor of {UNDETERMINED:g}."
     text = (
         f"<p>The same fit under {len(cases) - 1} other choices. It is <b>{robust.verdict}</b>{why}: fragile means that"
         " an exponent moves by more than 0.1, or the prediction at √10 times the largest sizes by more than three times"
-        " the noise of a run.</p>"
+        f" the noise of a run.{beyond}</p>"
     )
     if drawn and len(own) > 1:
         text += placed.place(
@@ -75,8 +78,8 @@ def sensitivity_section(result: FitResult, placed: PlacedFigures) -> str:
             "Every constant under every choice, divided by its value in the fit.",
         )
     rows = [
-        [case.case, case.rows, *(case.estimates.get(name) for name in cases[0].estimates), case.prediction,
-         case.aic_behind]
+        [case.case, case.rows, *(case.estimates.get(name) for name in cases[0].estimates),
+         case.prediction if robust.determines_prediction else "not determined", case.aic_behind]
         for case in cases
     ]  # fmt: skip
     headings = ("choice", "rows", *cases[0].estimates, "prediction beyond", "AIC behind")

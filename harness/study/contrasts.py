@@ -24,6 +24,15 @@ class Interval95(NamedTuple):
         """The natural logs of a positive number and of its limits; a limit of 0 or below is none."""
         return Interval95(*(math.log(value) if value is not None and value > 0 else None for value in self))
 
+    def clip(self, least: float = -math.inf, most: float = math.inf) -> "Interval95":
+        """The part of the interval that lies between the least and the most that the number can be.
+
+        The truth lies between them, so that this part holds it as often as the whole interval does. Correlations of few
+        ranks need it: Fisher's z is infinite for a correlation of 1, which they often are.
+        """
+        ends = (None if end is None else min(max(end, least), most) for end in (self.low, self.high))
+        return Interval95(self.estimate, *ends)
+
     def holds(self, value: float) -> bool:
         """Whether a value lies inside; a limit that is not known is none. False for a number that is not known."""
         low, high = (-math.inf if self.low is None else self.low), (math.inf if self.high is None else self.high)
@@ -38,13 +47,8 @@ def symmetric(value: float, half: float) -> Interval95:
     return Interval95(float(value), float(value - half), float(value + half))
 
 
-def mean_interval(values: ArrayLike, least: float = -math.inf, most: float = math.inf) -> Interval95:
-    """The mean of independent values with its interval by Student's t; of one value without any.
-
-    Args:
-        least, most: what each value can be, such as -1 and 1 of correlations. The interval ends there, and holds the
-            truth as often.
-    """
+def mean_interval(values: ArrayLike) -> Interval95:
+    """The mean of independent values with its interval by Student's t; of one value without any."""
     known = np.asarray(values, float)
     if len(known) == 0:
         return NOT_KNOWN
@@ -52,7 +56,7 @@ def mean_interval(values: ArrayLike, least: float = -math.inf, most: float = mat
     if len(known) == 1:
         return Interval95(mean, None, None)
     half = float(known.std(ddof=1) / math.sqrt(len(known)) * stdtrit(len(known) - 1, 0.975))
-    return Interval95(mean, max(mean - half, least), min(mean + half, most))
+    return symmetric(mean, half)
 
 
 def basic_interval(values: ArrayLike, least: float = -math.inf) -> Interval95:

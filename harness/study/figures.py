@@ -5,6 +5,7 @@ The style (`image_of`) and the figure of the claims are those of every study.
 
 import io
 import logging
+import textwrap
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -15,7 +16,7 @@ import pandas as pd
 from harness.fit.gap_law.claims import Blocks
 from harness.fit.gap_law.constants import predict_gap, reduced_data
 from harness.fit.gap_law.rule import TESTED_LAW
-from harness.fit.gap_law.rulings import JudgedClaim, Ruling
+from harness.fit.gap_law.rulings import DecidingNumber, JudgedClaim, Ruling
 from harness.forecasts.score import ForecastScores
 from harness.study.forecasts import FORECAST_BLOCKS, READ_ONCE
 from sweeps.published_gap import PUBLISHED_GAP
@@ -30,6 +31,10 @@ MARKS = ("o", "s", "D", "^", "v", "P", "X", "h")
 # The laws of each response whose forecasts are shown beside those of the law under test, and the largest error, in %.
 SHOWN_LAWS = 4
 SHOWN_PERCENT = 1000.0
+# The figure of the claims: the colour of what is claimed, the height of a number and of a scale in inches, and the
+# characters of a line of a label.
+CLAIMED = "#e9e6df"
+LINE_HEIGHT, SCALE_HEIGHT, LABEL = 0.26, 0.24, 62
 
 
 def draw_figures(
@@ -265,25 +270,62 @@ def forecasts_figure(scores: ForecastScores) -> "Figure":
 
 
 def claims_figure(claims: tuple[JudgedClaim, ...]) -> "Figure":
-    """Draw every number that decides a claim on an axis of its own, with its interval and the range that is claimed."""
-    told = [(claim, each) for claim in claims for each in claim.evidence if each.estimate is not None]
-    figure, axes = blank_figure(9.0, 0.3 + 0.42 * max(len(told), 1), rows=max(len(told), 1))
-    axes[0, 0].set_axis_off()
-    for (axis,), (claim, each) in zip(axes, told, strict=bool(told)):
-        axis.set_axis_on()
-        ends = np.asarray([*each.interval, *each.claimed, each.estimate])
-        finite = ends[np.isfinite(ends)]
-        room = 0.06 * (np.ptp(finite) or abs(finite[0]) or 1.0)
-        left, right = finite.min() - room, finite.max() + room
-        low, high, least, most, estimate = np.clip(ends, left, right)
-        axis.axvspan(least, most, color="#e9e6df", zorder=0)
-        colour = RULING_COLOURS[each.ruling]
-        axis.plot([low, high], [0, 0], color=colour, lw=2, solid_capstyle="butt")
-        axis.plot(estimate, 0, "o", color=colour, ms=5)
-        axis.set(xlim=(left, right), ylim=(-1, 1))
-        axis.set_yticks([0], [f"{claim.id}  {each.name}"], fontsize=7)
-        axis.tick_params("x", labelsize=6, length=2, pad=1)
-        axis.locator_params("x", nbins=6)
-        axis.spines["left"].set_visible(False)
-        axis.grid(visible=False)
+    """Draw every number that decides a claim, with its interval and the range that is claimed.
+
+    Numbers of which the same range is claimed are on one scale, if all can be seen on it; the others have their own.
+    """
+    from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
+    from matplotlib.patches import Patch
+
+    panels: dict[Any, list[tuple[str, DecidingNumber]]] = {}
+    for claim in claims:
+        for each in claim.evidence:
+            if each.estimate is not None:
+                panels.setdefault(_scale(claim, each), []).append((f"{claim.id}  {each.name}", each))
+    lines = [len(told) for told in panels.values()]
+    figure = Figure((9.0, 0.8 + LINE_HEIGHT * sum(lines) + SCALE_HEIGHT * len(lines)), layout="constrained")
+    figure.suptitle("The numbers that decide, with their 95 % intervals", x=0.01, ha="left", fontsize=9)
+    words = dict.fromkeys(each.ruling for told in panels.values() for _, each in told)
+    keys = [Line2D([], [], color=RULING_COLOURS[word], marker="o", ms=5, lw=2, label=word.words) for word in words]
+    keys.append(Patch(color=CLAIMED, label="what the claim allows"))
+    figure.legend(handles=keys, fontsize=7, frameon=False, loc="outside lower left", ncols=len(keys))
+    if panels:
+        axes = figure.subplots(len(lines), 1, squeeze=False, gridspec_kw={"height_ratios": lines})
+        for (axis,), told in zip(axes, panels.values(), strict=True):
+            _draw_numbers(axis, told)
     return figure
+
+
+def _scale(claim: JudgedClaim, number: DecidingNumber) -> tuple[Any, ...]:
+    """What numbers on one scale share: the claimed range, and how often it fits into what is shown, to a decade.
+
+    A range with an open end has no width, so that only numbers of one claim share it.
+    """
+    least, most = number.claimed
+    if not np.isfinite([least, most]).all():
+        return claim.id, least, most
+    ends = np.asarray([*number.interval, least, most, number.estimate], float)
+    shown = np.ptp(ends[np.isfinite(ends)])
+    return least, most, int(np.log10(shown / (most - least)))
+
+
+def _draw_numbers(axis: Any, told: list[tuple[str, DecidingNumber]]) -> None:
+    """Draw numbers of which the same range is claimed below each other, each with its label."""
+    claimed = told[0][1].claimed
+    ends = np.asarray([*claimed, *(end for _, each in told for end in (*each.interval, each.estimate))], float)
+    finite = ends[np.isfinite(ends)]
+    room = 0.06 * (np.ptp(finite) or abs(finite[0]) or 1.0)
+    left, right = finite.min() - room, finite.max() + room
+    axis.axvspan(*np.clip(claimed, left, right), color=CLAIMED, zorder=0)
+    for place, (_, each) in enumerate(told):
+        colour = RULING_COLOURS[each.ruling]
+        axis.plot(np.clip(each.interval, left, right), [place, place], color=colour, lw=2, solid_capstyle="butt")
+        axis.plot(each.estimate, place, "o", color=colour, ms=5)
+    axis.set(xlim=(left, right), ylim=(len(told) - 0.5, -0.5))
+    axis.set_yticks(range(len(told)), [textwrap.fill(label, LABEL) for label, _ in told], fontsize=7)
+    axis.tick_params("y", length=0)
+    axis.tick_params("x", labelsize=6, length=2, pad=1)
+    axis.locator_params("x", nbins=6)
+    axis.spines["left"].set_visible(False)
+    axis.grid(visible=False)

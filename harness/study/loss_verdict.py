@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from harness.fit.gap_law.rulings import DecidingNumber, JudgedClaim, Ruling
-from harness.fit.results.shown import finite_rows, number, span
+from harness.fit.results.shown import factor, finite_rows, number, span
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -43,7 +43,9 @@ class Within(DecidingNumber):
             claimed = f"{number(self.least)} to {number(self.most)}"
         if self.estimate is None:
             return f"{self.name} is not known ({claimed} is claimed)"
-        return f"{self.name} is {number(self.estimate)} {span(self.low, self.high)}, {claimed} is claimed"
+        told = f"{number(self.estimate)} {span(self.low, self.high)}"
+        told += factor(self.name, self.estimate, self.low, self.high)
+        return f"{self.name} is {told}, {claimed} is claimed"
 
 
 def within(name: str, least: float | None, most: float | None, *found: float | None) -> Within:

@@ -18,7 +18,7 @@ from scipy.special import ndtri
 
 from harness.fit.gap_law.surface import common_scatter, least_squares
 from harness.fit.results.result import Estimate
-from harness.fit.results.shown import number, span
+from harness.fit.results.shown import factor, number, span
 
 # Half the width of a 95 % interval, and the distance that is found in four of five repetitions, in standard errors.
 HALF, FOUND = float(ndtri(0.975)), float(ndtri(0.975) + ndtri(0.8))
@@ -108,9 +108,9 @@ class Measured(DecidingNumber):
     def __str__(self) -> str:
         if self.estimate is None:
             return f"{self.name} is not known ({number(self.predicted)} is claimed)"
-        text = (
-            f"{self.name} is {number(self.estimate)} {span(self.low, self.high)}, {number(self.predicted)} is claimed"
-        )
+        told = f"{number(self.estimate)} {span(self.low, self.high)}"
+        told += factor(self.name, self.estimate, self.low, self.high)
+        text = f"{self.name} is {told}, {number(self.predicted)} is claimed"
         return text if self.could_show is None else f"{text} (a difference of {number(self.could_show)} would show)"
 
 

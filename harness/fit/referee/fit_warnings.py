@@ -9,7 +9,8 @@ from harness.fit.certainty.sign_flip import NOT_ABOVE_ZERO
 from harness.fit.problem.centred import Problem
 from harness.fit.problem.fit_status import FitStatus, FitWarning
 from harness.fit.problem.model import ends_of_range
-from harness.fit.results.result import Estimate, Robustness
+from harness.fit.results.result import Estimate
+from harness.fit.results.robustness import Robustness
 
 FEWEST_CLUSTERS = 12
 

@@ -23,7 +23,8 @@ from harness.fit.problem.objective import OBJECTIVES
 from harness.fit.problem.program import float64
 from harness.fit.problem.raw_units import combination_values, predictions, raw_point
 from harness.fit.referee.extrapolation import scale_of
-from harness.fit.results.result import Robustness, SensitivityCase
+from harness.fit.results.robustness import PREDICTION, Robustness, SensitivityCase
+from harness.fit.results.shown import NOT_DETERMINED, UNDETERMINED, is_determined
 from harness.fit.search.solver import Solutions, best_and_runners_up, minimise, minimise_cases
 from harness.fit.search.starts import grid_of_starts
 from sweeps.errors import InputError
@@ -34,8 +35,8 @@ FEW_SIZES = 12
 # The prediction beyond the rows is made at this factor times their largest N and D.
 BEYOND = np.sqrt(10.0)
 EXPONENT_RANGE = 0.1  # a fit is fragile if an exponent ranges over more
-UNDETERMINED = 100.0  # a prediction that ranges over a larger factor is called not determined
 NOISES = 3.0  # it is also fragile if a prediction ranges over more than this many times a run's noise
+LEAST_NOISE = float(np.finfo(np.float32).eps)  # a law that misses rows by less passes through all, without a spare one
 REFUTED = 10.0  # an alternative law whose AIC is higher by more than this does not count
 
 
@@ -206,15 +207,19 @@ def robustness(
     predicted = [(case.prediction, case.case) for case in likely if case.prediction is not None]
     if predicted:
         (low, at_low), (high, at_high) = min(predicted), max(predicted)
-        noise = noise_of(problem, identified) * abs(predicted[0][0])
-        ranges["prediction"] = (low, at_low, high, at_high)
-        if high - low > NOISES * noise:
-            ends = f"from {low:.4g} ({at_low}) to {high:.4g} ({at_high})"
+        share = noise_of(problem, identified)
+        noise = share * abs(predicted[0][0])
+        ranges[PREDICTION] = (low, at_low, high, at_high)
+        if not is_determined(low, high):
             reasons.append(
-                f"the prediction at sqrt(10) times the largest sizes is not determined: it ranges {ends}"
-                if low <= 0 or high > UNDETERMINED * low
-                else f"the prediction at sqrt(10) times the largest sizes ranges {ends}, more than {NOISES:g} times the"
-                f" noise of a run ({noise:.2g})"
+                f"the prediction at sqrt(10) times the largest sizes is {NOT_DETERMINED}: it differs by more than a"
+                f" factor of {UNDETERMINED:g} between other choices ({at_low}, {at_high})"
+            )
+        elif high - low > NOISES * noise:
+            reasons.append(
+                f"the prediction at sqrt(10) times the largest sizes ranges from {low:.4g} ({at_low}) to {high:.4g}"
+                f" ({at_high}), more than {NOISES:g} times the noise of a run"
+                f" ({f'{noise:.2g}' if share > LEAST_NOISE else NOT_DETERMINED})"
             )
     if reasons:
         return Robustness("fragile", tuple(reasons), ranges)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from harness.fit.problem.fit_status import FitStatus, FitWarning
 from harness.fit.results.held_out import HeldOutErrors
+from harness.fit.results.robustness import Robustness, SensitivityCase
 from harness.fit.results.shown import Known, Showable, Shown, TextTable, number, share, span, warning_lines
 
 if TYPE_CHECKING:
@@ -129,35 +130,6 @@ class Scatter:
     median_abs_relative: float
     median_noise_relative: float
     rows_not_positive: int
-
-
-@dataclass(frozen=True)
-class SensitivityCase:
-    """The same fit under another choice.
-
-    Attributes:
-        estimates: the identified parameters and combinations under this choice.
-        prediction: the response at sqrt(10) times the largest sizes; None if the law cannot predict it.
-        aic_behind: the AIC of the alternative law minus the AIC of the fit; None if the law is the same.
-    """
-
-    case: str
-    rows: int
-    estimates: Mapping[str, float]
-    prediction: float | None
-    aic_behind: float | None = None
-
-
-@dataclass(frozen=True)
-class Robustness:
-    """Whether a fit is `fragile`, `stable` or `undecided` under other choices, and why.
-
-    `ranges` are name -> (low, case, high, case).
-    """
-
-    verdict: str
-    reasons: tuple[str, ...]
-    ranges: Mapping[str, tuple[float, str, float, str]]
 
 
 @dataclass(frozen=True)
@@ -325,10 +297,7 @@ class FitResult(StrictJson, Showable):
             robust = self.robustness
             why = f" ({'; '.join(robust.reasons)})" if robust.verdict == "undecided" else ""
             told.append(f"{robust.verdict} under {len(self.sensitivity) - 1} other choices{why}:")
-            told += [
-                f"  {name}: {number(low)} ({at_low}) to {number(high)} ({at_high})"
-                for name, (low, at_low, high, at_high) in self.robustness.ranges.items()
-            ]
+            told += [f"  {line}" for line in robust.lines()]
         if beyond is not None and beyond.mean_abs_relative_error is not None:
             told.append(
                 f"extrapolation: fits to the smaller runs miss {beyond.rows} rows, up to {beyond.reach:.3g} times "

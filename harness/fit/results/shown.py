@@ -11,6 +11,10 @@ import pandas as pd
 
 from harness.fit.problem.fit_status import FitWarning
 
+# A number that ranges over a larger factor is written in these words: 8e-20 to 14 says nothing but that.
+UNDETERMINED, NOT_DETERMINED = 100.0, "not determined by these runs"
+# Logs beyond this are not written as factors.
+LARGEST_LOG = 20.0
 # A number, or None where there is none. The type is not `float | None`, so that code that knows that there is one (say,
 # because rows were held out) may compute with it.
 Known = Any
@@ -60,6 +64,23 @@ def _table(table: TextTable) -> str:
 def number(value: float | None) -> str:
     """Four significant digits, or a dash for what is not known."""
     return "-" if value is None else f"{value:.4g}"
+
+
+def is_determined(low: float, high: float) -> bool:
+    """Whether a range tells a positive number: not if it spans more than a factor of `UNDETERMINED`, or holds 0.
+
+    A range that holds numbers below 0 has no factor and counts as determined, and so does one with an end of nan.
+    """
+    return not (low >= 0 and high > UNDETERMINED * low)
+
+
+def factor(name: str, estimate: float | None, low: float | None, high: float | None) -> str:
+    """A number that is a log by its name, without the log; nothing for others and for what is too large to write."""
+    known = [value for value in (estimate, low, high) if value is not None]
+    if "log of" not in name or estimate is None or max(map(abs, known)) > LARGEST_LOG:
+        return ""
+    found, *ends = (None if value is None else math.exp(value) for value in (estimate, low, high))
+    return f", a factor of {number(found)} {span(*ends)}"
 
 
 def share(value: float) -> str:

@@ -58,8 +58,10 @@ def _judge(runs: pd.DataFrame) -> LossVerdict:
     claims = _claims(draws)
     finals = _final_errors(draws)
     wsd = mean_interval([row for each in draws for row in _last(each, "paper", _WSD[0])])
-    met = "is not known" if wsd.estimate is None else f"is {wsd.estimate:+.1%}"
-    headline = f"The law's error of the final loss under the schedule wsd {met}: {count_of_words(claims)}."
+    met = "an unknown distance from"
+    if wsd.estimate is not None:
+        met = f"{abs(wsd.estimate):.1%} {'above' if wsd.estimate > 0 else 'below'}"
+    headline = f"Under the schedule wsd the law's final loss is {met} the measured one: {count_of_words(claims)}."
     tables = {
         "log of the law's final loss over the measured one": finals,
         "the fitted laws, mean over draws": [row for name in ("paper", "memory", "plain") for row in _law(draws, name)],
@@ -157,7 +159,7 @@ def _claims(draws: Sequence[_OfDraw]) -> tuple[JudgedClaim, ...]:
         return Measured(f"the log error of the final loss under {kind}", 0.0, _MET, *mean_interval(errors))
 
     gains = [each.memory.gain(each.curves[_COSINE]) for each in draws if each.memory]
-    gain = within("what S2 takes off the loss at the end of the cosine, a share", _MET, None, *mean_interval(gains))
+    gain = within("the share of the loss that S2 takes off at the end of the cosine", _MET, None, *mean_interval(gains))
     sizes = [
         math.log(without / with_)
         for each in draws
@@ -168,20 +170,20 @@ def _claims(draws: Sequence[_OfDraw]) -> tuple[JudgedClaim, ...]:
     name = "the log of the errors without S2 over those with it"
     worse = within(name, math.log(_WORSE), None, *mean_interval(sizes))
     curve_errors = [error for each in draws for error in _mean_size(each, "memory", _UNSEEN, final=False)]
-    curve = within("the mean absolute log error of curves", 0.0, _MET, *mean_interval(curve_errors, least=0.0))
+    curve = within("the mean absolute log error of curves", 0.0, _MET, *mean_interval(curve_errors).clip(least=0.0))
     over = [-error for each in draws for error in _last(each, "memory", _TAIL)]
     tail = within("log of the measured final loss over the law's", _MET, None, *mean_interval(over))
     found = (
         ("AN-1", "fitted to a constant rate and a cosine, the law meets final losses of unseen wsd schedules to 0.5 %",
          tuple(met("paper", kind) for kind in _WSD), "memory of 1000 steps"),
-        ("AN-2", "with a fitted memory, and fitted to a two-stage schedule too, it meets all unseen ones to 0.5 %",
+        ("AN-2", "with a fitted memory, and fitted to a two-stage schedule too, the law meets all unseen ones to 0.5 %",
          tuple(met("memory", kind) for kind in _UNSEEN), "memory fitted"),
-        ("AN-3", "it meets the curves of unseen schedules to 0.5 % on average", (curve,), "memory fitted"),
-        ("AN-4", "it meets the final loss of a run of twice the steps to 0.5 %", (met("memory", _TWICE),),
+        ("AN-3", "the law meets the curves of unseen schedules to 0.5 % on average", (curve,), "memory fitted"),
+        ("AN-4", "the law meets the final loss of a run of twice the steps to 0.5 %", (met("memory", _TWICE),),
          "memory fitted"),
         ("AN-5", "annealing takes off loss in proportion to S2, and without S2 the law errs twice as much",
          (gain, worse), "memory fitted"),
-        ("AN-6", "it promises too much on a long constant tail after a decay", (tail,), "memory fitted"),
+        ("AN-6", "the law foretells too low a loss on a long constant tail after a decay", (tail,), "memory fitted"),
     )  # fmt: skip
     return tuple(
         JudgedClaim(
@@ -205,8 +207,9 @@ def _errors_figure(finals: Sequence[Mapping[str, Any]]) -> Any:
             series[f"memory {memory}"] = Series(places, value, low, high, line="")
     ticks = {float(place): kind.replace("_", "\n").replace(", ", ",\n") for place, kind in enumerate(kinds)}
     figure = series_figure(
-        series, "schedule", "law over measured final loss, %", band=(-100 * _MET, 100 * _MET), ticks=ticks
-    )
+        series, "schedule", "law's final loss above measured, %", band=(-100 * _MET, 100 * _MET), ticks=ticks,
+        title="How far the law misses final losses", kinds=True,
+    )  # fmt: skip
     figure.axes[0].tick_params(axis="x", labelsize=6)
     return figure
 
@@ -216,10 +219,13 @@ def _curves_figure(draw: _OfDraw) -> Any:
     for kind in (_CONSTANT, _COSINE, _WSD[0], _TAIL):
         curve = draw.curves[kind]
         law = curve.loss * np.exp(draw.memory.errors(curve)[:-1]) if draw.memory else curve.loss
-        series[kind] = Series(curve.at, curve.loss, line="")
-        series[f"{kind}, law"] = Series(curve.at, law, mark="")
+        series[kind] = Series(curve.at, curve.loss, line="", of=kind)
+        series[f"{kind}, law"] = Series(curve.at, law, mark="", of=kind)
     ticks = {float(step): f"{step:,}" for step in (500, 1000, 2000, 4000)}
-    return series_figure(series, "step", "held-out loss, nats per token", log_x=True, ticks=ticks)
+    return series_figure(
+        series, "step", "held-out loss, nats per token", log_x=True, ticks=ticks, kinds=True,
+        title="Losses of one draw (marks), and the law (lines)",
+    )  # fmt: skip
 
 
 def _world(id_: str, truth: str, memory: float, gain: float, lasts: float, *words: tuple[Ruling, ...]) -> LossWorld:

@@ -66,9 +66,11 @@ def _judge(runs: pd.DataFrame) -> LossVerdict:
     grows = slopes(np.log(pairs["flops_6nd"]), pairs["effect"], pairs["ratio"])[0]
     claims = _claims(least, compared, pairs, grows, _shares_apart(fronts))
     told = (
-        f"has {np.expm1(pairs['effect'].mean()):.0%} more loss at equal N and D" if len(pairs) else "was not compared"
+        f"is {np.expm1(pairs['effect'].mean()):.0%} above that with backpropagation"
+        if len(pairs)
+        else "was not compared"
     )
-    headline = f"Direct feedback instead of backpropagation {told}: {count_of_words(claims)}."
+    headline = f"At equal N and D the loss with direct feedback {told}: {count_of_words(claims)}."
     rates = _rate_rows(cells, best)
     tables = {
         "fronts: L = L_0 (C/1e11)^-a, and L = E + A C^-a": [_front_row(kind, front) for kind, front in fronts.items()],
@@ -206,8 +208,8 @@ def _claims(
     grows: Interval95,
     apart: tuple[float, float] | None,
 ) -> tuple[JudgedClaim, ...]:
-    worse = within("the least log of the ratio of losses", 0.0, None, *least)
-    stays = within("its change for each factor e of compute", -_LEVEL, None, *grows)
+    worse = within("the log of the ratio of losses where it is least", 0.0, None, *least)
+    stays = within("the change of the log ratio of losses for each factor e of compute", -_LEVEL, None, *grows)
     word, reason = _crossing(apart)
     return (
         JudgedClaim("BP-1", "at every compute direct feedback (4 N D) has more loss than backpropagation (6 N D)",
@@ -259,10 +261,13 @@ def _fronts_figure(arms: Mapping[str, pd.DataFrame], fronts: Mapping[str, _Front
     for kind, front in fronts.items():
         flops = arms[kind]["flops"].to_numpy(float)
         ends = np.array([flops[0], flops[-1]])
-        series[_NAMES[kind]] = Series(flops, np.exp(arms[kind]["log_loss"]), line="")
+        series[_NAMES[kind]] = Series(flops, np.exp(arms[kind]["log_loss"]), line="", of=kind)
         line = np.exp(front.line[0] - front.line[1] * np.log(ends / _AT))
-        series[f"C^-{front.line[1]:.3f}"] = Series(ends, line, mark="")
-    return series_figure(series, "compute C, FLOPs", "loss, nats per token", log_x=True)
+        series[f"as C$^{{-{front.line[1]:.3f}}}$"] = Series(ends, line, mark="", of=kind)
+    return series_figure(
+        series, "training compute C, FLOPs", "loss, nats per token", log_x=True, kinds=True,
+        title="The best losses at each compute",
+    )  # fmt: skip
 
 
 def _ratio_figure(pairs: pd.DataFrame) -> "Figure":
@@ -271,7 +276,10 @@ def _ratio_figure(pairs: pd.DataFrame) -> "Figure":
         f"D = {own['ratio'].iloc[0]:.0f} N": Series(own["flops_6nd"], 100 * np.expm1(own["effect"]))
         for _, own in groups
     }
-    return series_figure(series, "6 N D, FLOPs", "more loss with direct feedback, %", log_x=True)
+    return series_figure(
+        series, "training compute 6 N D, FLOPs", "loss with direct feedback above\nthat with backpropagation, %",
+        log_x=True, kinds=True, title="What direct feedback costs at equal N and D",
+    )  # fmt: skip
 
 
 def _world(id_: str, truth: str, gap: float, grows: float, *words: tuple[Ruling, ...]) -> LossWorld:

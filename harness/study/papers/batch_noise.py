@@ -14,12 +14,13 @@ from scipy.special import chdtri
 
 from harness.fit.gap_law.rulings import JudgedClaim, Measured, Ruling
 from harness.study.contrasts import NOT_KNOWN, Interval95, mean_interval
-from harness.study.figures import ACCENT, blank_figure
+from harness.study.figures import ACCENT, FAINT, blank_figure
 from harness.study.loss_runs import CURVE_LOSS, CURVE_TOKENS, ended_runs
 from harness.study.loss_verdict import LossVerdict, StudyFigure, count_of_words, within
 from harness.study.loss_worlds import NO, YES, LossWorld, numbered
 from harness.study.methods.trade_offs import Critical, Growth, fit_growth, smooth_curve, trade_offs
 from harness.study.paper import Paper
+from harness.study.plots import label_ticks, legend_below
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -123,7 +124,7 @@ def _claims(known: list[Critical], fitted: Growth | None, noise: list[dict[str, 
         ("BN-1", "steps to a loss follow S_min + E_min/B", scatter),
         ("BN-2", "the critical batch grows as D^0.47 at fixed N", in_d),
         ("BN-3", "the critical batch hardly grows with N at fixed D", in_n),
-        ("BN-4", "it grows more with D than with N", exceeds),
+        ("BN-4", "the critical batch grows more with D than with N", exceeds),
         ("BN-5", "the gradient noise scale is the critical batch, to a factor of 3", ratio),
     )
     return tuple(JudgedClaim(id_, claim, each.ruling, rows, (each,), "") for id_, claim, each in judged)
@@ -160,13 +161,14 @@ def _trade_off_figure(known: list[Critical]) -> "Figure":
     largest = [each for each in known if each.n == max(other.n for other in known)]
     colours = colormaps["viridis"](np.linspace(0, 0.85, len(largest)))
     for each, colour in zip(largest, colours, strict=True):
-        axes.plot(each.batches, each.steps, "o", ms=4, color=colour, label=f"loss {each.loss:.2f}")
+        axes.plot(each.batches, each.steps, "o", ms=4, color=colour, label=f"loss of {each.loss:.2f}")
         at = np.geomspace(each.batches[0], each.batches[-1], 60)
         axes.plot(at, each.s_min + each.e_min / at, lw=1, color=colour)
         axes.plot(each.b_crit, 2 * each.s_min, "D", ms=6, mfc="white", color=colour)
     axes.set(xscale="log", yscale="log", xlabel="batch, tokens", ylabel="steps to the loss")
-    axes.set_title(f"N = {largest[0].n:,.0f}; diamonds: critical batch", loc="left", fontsize=9)
-    axes.legend(fontsize=7, frameon=False)
+    label_ticks(axes)
+    axes.set_title(f"Steps to a loss, N = {largest[0].n:,.0f}; diamonds: critical batch", loc="left", fontsize=8.5)
+    legend_below(figure, axes)
     return figure
 
 
@@ -189,8 +191,13 @@ def _critical_figure(known: list[Critical], noise: list[dict[str, Any]]) -> "Fig
     middle = float(np.exp(np.mean(np.log([each.b_crit for each in known]))))
     claimed = middle * (at / np.sqrt(at.prod())) ** GROWTH_IN_D
     axes.plot(at, claimed, color=ACCENT, lw=1, ls=(0, (4, 3)), label=f"as D$^{{{GROWTH_IN_D}}}$")
-    axes.set(xscale="log", yscale="log", xlabel="D of the target, tokens", ylabel="critical batch, tokens")
-    axes.legend(fontsize=7, frameon=False)
+    axes.set(
+        xscale="log", yscale="log", xlabel="tokens D at which the loss is reached", ylabel="critical batch, tokens"
+    )
+    axes.plot([], [], "x", ms=7, color=FAINT, label="gradient noise scale")
+    label_ticks(axes)
+    axes.set_title("The critical batch by tokens and size", loc="left", fontsize=8.5)
+    legend_below(figure, axes)
     return figure
 
 

@@ -33,7 +33,7 @@ from harness.study.methods.stepwise import (
     loss_contours,
 )
 from harness.study.paper import Paper
-from harness.study.plots import Series, series_figure
+from harness.study.plots import REFERENCE, Series, series_figure
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -58,8 +58,12 @@ def _judge(runs: pd.DataFrame) -> LossVerdict:
     limits = jackknife_numbers(curves, steps)
     errors = errors_on_largest(curves)
     by_curve = [float(np.abs(error).mean()) for _, error in errors]
-    claims = _claims(curves, contours, steps, limits, mean_interval(by_curve))
-    missed = f"misses the largest size by {np.mean(by_curve):.1%}" if by_curve else "was not tried on the largest size"
+    claims = _claims(curves, contours, steps, limits, mean_interval(by_curve).clip(least=0.0))
+    missed = (
+        f"misses the losses of the largest size by {np.mean(by_curve):.1%} on average"
+        if by_curve
+        else "was not tried on the largest size"
+    )
     headline = f"The law of size and steps, fitted to the smaller sizes, {missed}: {count_of_words(claims)}."
     tables = {
         "critical batches on contours of equal loss": [
@@ -113,7 +117,7 @@ def _claims(
         for n in sorted({each.n for each in contours})
         for own in ([each for each in contours if each.n == n],)
     ]
-    scatter = mean_interval(scatters, least=0.0)
+    scatter = mean_interval(scatters).clip(least=0.0)
     contour = (
         within("the scatter of log steps about the contours", 0.0, SCATTER, *scatter),
         Measured("the power of B_crit/B in steps", 1.0, SAME_POWER, *power),
@@ -124,15 +128,15 @@ def _claims(
     judged = (
         ("BS-1", "contours of equal loss follow (S/S_min - 1)(E/E_min - 1) = 1", rows, contour),
         ("BS-2", "the critical batch falls with the loss with alpha_B = 0.205", rows,
-         (Measured("alpha_B", ALPHA_B, NEAR_B, *alpha_b),)),
+         (Measured("the exponent alpha_B", ALPHA_B, NEAR_B, *alpha_b),)),
         ("BS-3", "the critical batch depends on the loss alone", rows,
          (Measured("the power of N in B_crit at one loss", 0.0, NO_POWER, *in_n),)),
         ("BS-4", "loss falls with size with alpha_N = 0.076", each_curve,
-         (Measured("alpha_N", ALPHA_N, NEAR_N, *alpha_n),)),
+         (Measured("the exponent alpha_N", ALPHA_N, NEAR_N, *alpha_n),)),
         ("BS-5", "loss falls with steps with alpha_S = 0.67", each_curve,
-         (Measured("alpha_S", ALPHA_S, NEAR_S, *alpha_s),)),
-        ("BS-6", "fitted to the smaller sizes it predicts the curves of the largest", "curves of the largest size",
-         (within("mean error of the predicted loss", 0.0, CLOSE, *error),)),
+         (Measured("the exponent alpha_S", ALPHA_S, NEAR_S, *alpha_s),)),
+        ("BS-6", "fitted to the smaller sizes the law predicts the curves of the largest", "curves of the largest size",
+         (within("mean error of the predicted log loss", 0.0, CLOSE, *error),)),
         ("BS-7", "the law needs no floor", each_curve,
          (within("AIC without a floor less that with one", None, AIC_MARGIN, *aic),)),
     )  # fmt: skip
@@ -149,17 +153,23 @@ def _critical_figure(contours: Sequence[LossContour], steps: StepwiseFit) -> "Fi
         series[f"N = {n:,.0f}"] = Series([each.loss for each in own], [contour_optimum(each)[0] for each in own])
     if math.isfinite(steps.alpha_b):
         at = np.linspace(min(each.loss for each in contours), max(each.loss for each in contours), 40)
-        label = f"$B_*/L^{{1/\\alpha_B}}$, $\\alpha_B$ = {steps.alpha_b:.2f}"
-        series[label] = Series(at, steps.b_star * at ** (-1 / steps.alpha_b), line="--", mark="")
-    return series_figure(series, "loss of the contour, nats per token", "critical batch, tokens")
+        label = f"law, alpha_B = {steps.alpha_b:.2f}"
+        series[label] = Series(at, steps.b_star * at ** (-1 / steps.alpha_b), line="--", mark="", of=REFERENCE)
+    return series_figure(
+        series, "loss of the contour, nats per token", "critical batch, tokens",
+        title="The critical batch by the loss that is reached",
+    )  # fmt: skip
 
 
 def _trajectories_figure(errors: Sequence[tuple[BatchCurve, np.ndarray]]) -> "Figure":
     series = {
-        f"B = {curve.batch:,.0f}": Series(curve.tokens, 100 * np.expm1(error), mark="") for curve, error in errors
+        f"batch of {curve.batch:,.0f}": Series(curve.tokens, 100 * np.expm1(error), mark="") for curve, error in errors
     }
     band = (-100 * CLOSE, 100 * CLOSE)
-    return series_figure(series, "tokens", "predicted loss above the measured one, %", log_x=True, band=band)
+    return series_figure(
+        series, "tokens read", "predicted loss above measured, %", log_x=True, band=band,
+        title="Curves of the largest size, foretold from smaller ones",
+    )  # fmt: skip
 
 
 def _world(

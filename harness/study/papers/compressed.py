@@ -23,7 +23,7 @@ from harness.study.loss_runs import ended_runs
 from harness.study.loss_verdict import LossVerdict, StudyFigure, count_of_words, within
 from harness.study.loss_worlds import NO, OPEN, YES, LossWorld, numbered
 from harness.study.paper import Paper
-from harness.study.plots import Series, series_figure
+from harness.study.plots import REFERENCE, Series, series_figure
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -191,7 +191,12 @@ def _judge(runs: pd.DataFrame) -> LossVerdict:
         {"format": cell["quantize_weights"], **{name: float(cell[name]) for name in ("width", "N", "L", "runs")}}
         for cell in cells.to_dict("records")
     ]
-    headline = f"A format's Gaussian error and what its weights are worth: {count_of_words(claims)}."
+    ranked = claims[0].evidence[0].estimate
+    known = "is not known" if ranked is None else f"is {ranked:.2f}"
+    headline = (
+        "The rank correlation of what formats keep of Gaussian numbers and what their weights are worth"
+        f" {known}: {count_of_words(claims)}."
+    )
     notes = (
         f"{len(ended)} finished runs in {len(cells)} cells. N is without the embedding, which is never compressed.",
         "Formats that are both sparse and of few bits were not trained: that they multiply is not judged.",
@@ -211,14 +216,18 @@ def _claims(found: _Efficiencies | None, cells: int) -> tuple[JudgedClaim, ...]:
             rank = _spread(order[0], np.minimum(order[1:], 1 - 1e-9))
             errors = _predicted(drawn, bits) - drawn
             misses = [
-                Measured(f"predicted less measured rho of {name}", 0.0, _NEAR, *_spread(point, errors[:, place]))
+                Measured(
+                    f"predicted less measured efficiency rho of {name}", 0.0, _NEAR, *_spread(point, errors[:, place])
+                )
                 for place, (name, point) in enumerate(zip(found.formats, (_predicted(rho, bits) - rho)[0], strict=True))
             ]
         sparse = np.array([name in _SPARSE for name in found.formats])
         if sparse.sum() >= 2 and (~sparse).sum() >= 4:
             gap = _gap_interval(rho, drawn, bits, sparse, found)
-    monotone = within("rank correlation of rho and bits", _MONOTONE, 1.0, *rank)
-    families = Measured("rho of sparse formats less the curve of formats of few bits", 0.0, _NEAR, *gap)
+    monotone = within(
+        "rank correlation of the efficiency rho and the bits that a Gaussian number keeps", _MONOTONE, 1.0, *rank
+    )
+    families = Measured("the efficiency rho of sparse formats less the curve of formats of few bits", 0.0, _NEAR, *gap)
     change = Measured("change of log rho with a doubling of N, as a share of it", 0.0, _STEADY, *steady)
     said = f"{cells} cells"
     return (
@@ -249,15 +258,18 @@ def _figure(found: _Efficiencies) -> "Figure":
     squares = np.sum((_curves(found.bits) - rho) ** 2, axis=1)
     at = np.geomspace(0.3, 8, 60)
     best = int(squares.argmin())
-    series = {"curve": Series(at, np.tanh(_C[best] * at ** _S[best]), mark="")}
+    series = {"curve of all formats": Series(at, np.tanh(_C[best] * at ** _S[best]), mark="", of=REFERENCE)}
     ends = [found.interval(place) for place in range(len(rho))]
-    for label, wanted in (("few bits", False), ("sparse", True)):
+    for label, wanted in (("formats of few bits", False), ("sparse formats", True)):
         own = [place for place, name in enumerate(found.formats) if (name in _SPARSE) is wanted]
         y, low, high = np.array([ends[place] for place in own], float).reshape(-1, 3).T
         series[label] = Series(found.bits[own], y, low, high, line="")
     ticks = {0.5: "0.5", 1.0: "1", 2.0: "2", 4.0: "4", 8.0: "8"}
-    label = "bits for Gaussian numbers, log(error) to base 1/4"
-    return series_figure(series, label, "efficiency rho", log_x=True, ticks=ticks)
+    label = "bits that a Gaussian number keeps, log(error) to base 1/4"
+    return series_figure(
+        series, label, "rho, worth of a parameter in full ones", log_x=True, ticks=ticks, kinds=True,
+        title="What compressed parameters are worth, by format",
+    )  # fmt: skip
 
 
 def _world(

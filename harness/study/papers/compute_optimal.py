@@ -32,6 +32,7 @@ from harness.study.methods.budget_exponents import (
     exponent_of_profiles,
 )
 from harness.study.paper import Paper
+from harness.study.plots import as_power_of_ten, label_ticks, legend_below
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -86,9 +87,10 @@ def judge_compute_optimal(runs: pd.DataFrame) -> LossVerdict:
     claims = _claims(arms)
     last = arms.get("tuned_rate")
     exponent = last.exponents[3, True] if last else NOT_KNOWN
-    known = "C^a with a not known" if exponent.estimate is None else f"C^{exponent.estimate:.2f}"
+    known = "is not known" if exponent.estimate is None else f"is {exponent.estimate:.2f}"
     headline = (
-        f"With all corrections the compute-optimal size grows as {known}, by the fitted loss: {count_of_words(claims)}."
+        f"With all corrections the exponent a of the compute-optimal size, C^a, {known} by the fitted loss:"
+        f" {count_of_words(claims)}."
     )
     lines = {
         f"a in N* ~ C^a, {title}": [_line(arm, of, head) for arm, of in arms.items()] for head, title in HEAD.items()
@@ -129,7 +131,9 @@ def _claims(arms: dict[str, Arm]) -> tuple[JudgedClaim, ...]:
 
     def falls(of_approach: Callable[[int], Interval95]) -> tuple[DecidingNumber, ...]:
         return tuple(
-            within(f"by how much a falls, approach {k}", FALLS, None, *by) for k in (2, 3) for by in [of_approach(k)]
+            within(f"the fall of the exponent a, approach {k}", FALLS, None, *by)
+            for k in (2, 3)
+            for by in [of_approach(k)]
         )
 
     def head(approach: int) -> Interval95:
@@ -139,11 +143,11 @@ def _claims(arms: dict[str, Arm]) -> tuple[JudgedClaim, ...]:
         return arm.head if approach == 2 else difference(arm.exponents[3, False], arm.exponents[3, True])
 
     exponents = tuple(
-        Measured(f"a with all corrections, approach {k}", CHINCHILLA, SAME_EXPONENT, *of("tuned_rate", k))
+        Measured(f"the exponent a with all corrections, approach {k}", CHINCHILLA, SAME_EXPONENT, *of("tuned_rate", k))
         for k in (2, 3)
     )
     apart = difference(of("tuned_rate", 3), of("tuned_rate", 2))
-    agree = (Measured("a of approach 3 minus that of approach 2", 0.0, SAME_APPROACH, *apart),)
+    agree = (Measured("the exponent a of approach 3 minus that of approach 2", 0.0, SAME_APPROACH, *apart),)
     judged = (
         ("CO-1", "counting the head lowers the exponent", falls(head)),
         ("CO-2", "a warm-up in proportion to the run lowers the exponent",
@@ -204,11 +208,15 @@ def _profiles_figure(arm: Arm) -> "Figure":
     figure, ((axes,),) = blank_figure(4.6, 3.6)
     budgets = list(arm.cells.groupby("budget"))
     for (budget, rows), colour in zip(budgets, colormaps["viridis"](np.linspace(0, 0.85, len(budgets))), strict=True):
-        axes.plot(rows["N_total"], rows["L"], marker="o", ms=4, lw=1, color=colour, label=f"{budget:.1e} FLOPs")
+        axes.plot(
+            rows["N_total"], rows["L"], marker="o", ms=4, lw=1, color=colour, label=f"{as_power_of_ten(budget)} FLOPs"
+        )
     if arm.optima is not None:
-        axes.plot(np.exp(arm.optima.log_n), arm.optima.loss, "D", color=ACCENT, ms=6, lw=0)
+        axes.plot(np.exp(arm.optima.log_n), arm.optima.loss, "D", color=ACCENT, ms=6, lw=0, label="best size")
     axes.set(xscale="log", xlabel="N, parameters with the head", ylabel="loss, nats per token")
-    axes.legend(fontsize=7, frameon=False)
+    label_ticks(axes)
+    axes.set_title("Losses of sizes at equal compute, and the best ones", loc="left", fontsize=8.5)
+    legend_below(figure, axes)
     return figure
 
 
@@ -228,10 +236,13 @@ def _exponents_figure(arms: dict[str, Arm]) -> "Figure":
         axes.plot([], [], mark, ms=5, color=colour, label=f"approach {approach}")
     for value, name in ((0.73, "Kaplan"), (0.5, "Chinchilla")):
         axes.axhline(value, color=FAINT, lw=0.8, ls=(0, (4, 3)))
-        axes.text(len(arms) - 0.07, value, name, fontsize=7, color=FAINT, va="bottom", ha="right")
+        axes.annotate(name, (1, value), (3, 0), xycoords=("axes fraction", "data"), textcoords="offset points",
+                      fontsize=7, color=FAINT, va="center", annotation_clip=False)  # fmt: skip
     axes.set_xticks(range(len(arms)), [SHORT[name] for name in arms], fontsize=7)
-    axes.set(xlim=(-0.5, len(arms) - 0.05), ylabel="a in N* ~ C$^a$")
-    axes.legend(fontsize=7, frameon=False)
+    axes.set(xlim=(-0.5, len(arms) - 0.05), ylabel="exponent a of the best size, N* ~ C$^a$")
+    axes.plot([], [], "o", ms=5, mfc="white", color=FAINT, label="without the head")
+    axes.set_title("How the best size grows with compute C, by recipe", loc="left", fontsize=8.5)
+    legend_below(figure, axes)
     return figure
 
 

@@ -52,8 +52,11 @@ def _judge(runs: pd.DataFrame) -> LossVerdict:
     left, times = _left_after(curves), _times(curves)
     claims = _claims(gaps, left, times)
     most = gaps.loc[(gaps["inject_copies"] == MOST) & (gaps["block"] == "copies"), "gap"]
-    kept = f"after {MOST} readings is {most.mean():.2f} nats" if len(most) else "was not measured"
-    headline = f"The gap of contaminated text {kept}: {count_of_words(claims)}."
+    kept = f"by {most.mean():.2f} nats per token" if len(most) else "by an amount that was not measured"
+    headline = (
+        f"{MOST} readings of a text instead of one lower its loss, against other text, {kept}:"
+        f" {count_of_words(claims)}."
+    )
     tables = {
         "gap above that of one reading, nats per token, mean over draws": _gap_rows(gaps),
         "text read in the first sixth of the run": _early_rows(curves, times),
@@ -108,7 +111,7 @@ def _claims(
         JudgedClaim("CT-1", "the gap grows with the number of readings", grows.ruling,
                     "runs of 40 tokens a parameter", (grows,), of_draws),
         JudgedClaim("CT-2", "the gap grows with N at equal tokens per parameter", larger.ruling,
-                    f"the same, {OFTEN[0]} and {OFTEN[1]} readings", (larger,), of_draws),
+                    f"runs of 40 tokens a parameter, {OFTEN[0]} and {OFTEN[1]} readings", (larger,), of_draws),
         JudgedClaim("CT-3", "the gap falls with D at equal N", falls.ruling,
                     f"runs of one size and 20 to 160 tokens a parameter, {MOST} readings", (falls,), of_draws),
         JudgedClaim("CT-4", "after five times as many further tokens a tenth of the gap is left at most",
@@ -250,7 +253,10 @@ def _copies_figure(gaps: pd.DataFrame) -> "Figure":
         mean, low, high = (np.array([each[part] for each in found.values()], float) for part in range(3))
         series[f"N = {n:,.0f}"] = Series(np.array([*found], float), mean, low, high)
     ticks = {float(value): str(value) for value in (4, 12, 36)}
-    return series_figure(series, "readings of each window", "gap, nats per token", log_x=True, ticks=ticks)
+    return series_figure(
+        series, "readings of each window", "gap, nats per token", log_x=True, ticks=ticks,
+        title="The gap of text that was read several times",
+    )  # fmt: skip
 
 
 def _curves_figure(curves: list[_Curves]) -> "Figure":
@@ -260,8 +266,11 @@ def _curves_figure(curves: list[_Curves]) -> "Figure":
         )
         for each in curves
     }
-    label = "tokens, in units of those of the exposure"
-    return series_figure(series, label, "gap over the full gap", band=(-LEFT, LEFT), levels={"1/e": math.exp(-1)})
+    label = "tokens read, as multiples of those until the last reading"
+    return series_figure(
+        series, label, "gap over the full gap", band=(-LEFT, LEFT), levels={"1/e": math.exp(-1)}, kinds=True,
+        title="The gap while text is read, and after its last reading at 1",
+    )  # fmt: skip
 
 
 # The errors of the loss on injected windows: of a run, and of each of its evaluations, nats. In six pairs of small runs

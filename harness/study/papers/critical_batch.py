@@ -19,7 +19,7 @@ from harness.study.loss_verdict import LossVerdict, StudyFigure, count_of_words,
 from harness.study.loss_worlds import NO, OPEN, RUN_ERROR, YES, LossWorld, numbered
 from harness.study.methods.trade_offs import FIRST, Critical, Growth, fit_growth, smooth_curve, trade_offs
 from harness.study.paper import Paper
-from harness.study.plots import Series, series_figure
+from harness.study.plots import REFERENCE, Series, series_figure
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -182,8 +182,8 @@ def _claims(known: list[Critical], fitted: Growth | None, pairs: dict[str, pd.Se
     counts = [f"{len(values)} pairs of equal size and draw" for values in pairs.values()]
     judged = (
         ("CB-1", f"the critical batch grows more with D than with N, by a power of {_MORE}", exceeds, targets, ""),
-        ("CB-2", "it hardly grows with N at fixed D", hardly, targets, ""),
-        ("CB-3", f"it grows as D^{_IN_D} at fixed N", power, targets, ""),
+        ("CB-2", "the critical batch hardly grows with N at fixed D", hardly, targets, ""),
+        ("CB-3", f"the critical batch grows as D^{_IN_D} at fixed N", power, targets, ""),
         ("CB-4", "steps to a loss follow a + b/B", explained, targets, "The interval is over sizes."),
         ("CB-5", f"at a small batch beta2 {_LARGER} is better than {_USUAL}", helps, counts[0], reach),
         ("CB-6", "averages at a constant rate are as good as a decayed rate, to 2 %", near, counts[1], beside),
@@ -199,7 +199,7 @@ def _explained(known: list[Critical]) -> Interval95:
         left = sum(float(each.residuals @ each.residuals) for each in own)
         whole = sum(float(np.var(np.log(each.steps))) * len(each.steps) for each in own)
         shares.append(1 - left / whole)
-    return mean_interval(shares, most=1.0)
+    return mean_interval(shares).clip(most=1.0)
 
 
 def _critical_figure(known: list[Critical]) -> "Figure":
@@ -212,10 +212,12 @@ def _critical_figure(known: list[Critical]) -> "Figure":
         series[f"N = {n:,.0f}"] = Series(x, *values)
     at = np.array([_TARGETS[0], _TARGETS[-1]], float)
     middle = float(np.exp(np.mean(np.log([_star(each).estimate or np.nan for each in known]))))
-    claimed = Series(at, middle * (at / np.sqrt(at.prod())) ** _IN_D, line="--", mark="")
+    claimed = Series(at, middle * (at / np.sqrt(at.prod())) ** _IN_D, line="--", mark="", of=REFERENCE)
     return series_figure(
-        series | {f"as D$^{{{_IN_D}}}$": claimed}, "D of the target, tokens", "critical batch B*, tokens",
-        log_x=True, log_y=True, ticks={tokens: f"$2^{{{tokens.bit_length() - 1}}}$" for tokens in _TARGETS},
+        series | {f"as D$^{{{_IN_D}}}$": claimed},
+        "tokens D at which the loss is reached", "critical batch B*, tokens",
+        log_x=True, log_y=True, title="The critical batch by tokens and size",
+        ticks={tokens: f"$2^{{{tokens.bit_length() - 1}}}$" for tokens in _TARGETS},
     )  # fmt: skip
 
 
@@ -223,9 +225,15 @@ def _steps_figure(known: list[Critical]) -> "Figure":
     series = {}
     for each in (each for each in known if each.n == max(other.n for other in known)):
         at = np.geomspace(each.batches[0], each.batches[-1], 60)
-        series[f"loss {each.loss:.2f}"] = Series(each.batches, each.steps, line="")
-        series[f"{each.s_min:,.0f} + {each.e_min:,.0f}/B"] = Series(at, each.s_min + each.e_min / at, mark="")
-    return series_figure(series, "batch, tokens", "steps to the loss", log_x=True, log_y=True)
+        label = f"loss of {each.loss:.2f}"
+        series[label] = Series(each.batches, each.steps, line="", of=label)
+        series[f"steps = {each.s_min:,.0f} + {each.e_min:,.0f}/B"] = Series(
+            at, each.s_min + each.e_min / at, mark="", of=label
+        )
+    return series_figure(
+        series, "batch B, tokens", "steps to the loss", log_x=True, log_y=True,
+        title="Steps that the largest size needs to a loss",
+    )  # fmt: skip
 
 
 def _world(

@@ -54,7 +54,7 @@ def _judge_diloco(runs: pd.DataFrame) -> LossVerdict:
     law, best = _joint_law(ladder), _best_batches(batches)
     claims = _claims(law, effects.loc[effects["M"] == 1], best.loc[best["M"] > 0], cadence)
     single = mean_interval(effects.loc[effects["M"] == 1, "effect"]).estimate
-    said = "is not known" if single is None else f"is {math.expm1(single):+.1%} from data-parallel training's"
+    said = "is not known" if single is None else f"is {math.expm1(single):+.1%} against that of data-parallel training"
     headline = f"The loss of one DiLoCo replica {said}: {count_of_words(claims)}."
     tables = {
         "log loss less that of data-parallel training": _mean_rows(effects, ["N", "M"], "effect"),
@@ -186,19 +186,30 @@ def _claims(
     law: pd.DataFrame, single: pd.DataFrame, best: pd.DataFrame, cadence: pd.DataFrame
 ) -> tuple[JudgedClaim, ...]:
     follows = within(
-        "mean error of log loss at a size that was left out", 0.0, LEFT_OUT, *mean_interval(law["left_out"], least=0.0)
+        "mean error of log loss at a size that was left out",
+        0.0,
+        LEFT_OUT,
+        *mean_interval(law["left_out"]).clip(least=0.0),
     )
-    exponent = within("exponent of M", *EXPONENTS, *mean_interval(law["beta"]))
+    exponent = within("exponent of the number of replicas M", *EXPONENTS, *mean_interval(law["beta"]))
     larger = single.loc[single["N"] > single["N"].min()]
     good = within(
         "log loss of one replica less that of data-parallel training", None, AS_GOOD, *_over_draws(larger, "effect")
     )
-    batch = within("log2 of the best batch of DiLoCo over the other's", LARGER, None, *_over_draws(best, "larger"))
+    batch = within(
+        "log2 of the best batch of DiLoCo over that of data-parallel training",
+        LARGER,
+        None,
+        *_over_draws(best, "larger"),
+    )
     tolerates = within(
-        "rise of log loss over the batches, DiLoCo's less the other's", None, -LESS_RISE, *_over_draws(best, "more")
+        "rise of log loss over the batches, DiLoCo's less that of data-parallel training",
+        None,
+        -LESS_RISE,
+        *_over_draws(best, "more"),
     )
     growth, first = _growth_with_steps(cadence)
-    slow = within("log loss for twice the steps between averages", *SLOW, *growth)
+    slow = within("rise of log loss for twice the steps H between averages", *SLOW, *growth)
     worst = within("log loss of H = 1 less the highest of the others", WORSE, None, *first)
     published = {each.name: each.published for each in get_law(JOINT_LAW).parameters}["beta"]
     of_law, of_batches = f"{len(law)} draws of text", f"{best['draw'].nunique()} draws of text"
@@ -245,7 +256,10 @@ def _ladder_figure(effects: pd.DataFrame) -> "Figure":
         series[f"N = {n:,.0f}"] = Series(replicas * 1.03**place, value, low, high)
     ticks = {float(m): str(m) for m in sorted(effects["M"].unique())}
     band = (-100 * AS_GOOD, 100 * AS_GOOD)
-    return series_figure(series, "replicas M", "loss above data-parallel, %", log_x=True, band=band, ticks=ticks)
+    return series_figure(
+        series, "replicas M", "loss above data-parallel training, %", log_x=True, band=band, ticks=ticks,
+        title="What replicas cost, by size",
+    )  # fmt: skip
 
 
 def _batches_figure(batches: pd.DataFrame) -> "Figure":
@@ -254,7 +268,10 @@ def _batches_figure(batches: pd.DataFrame) -> "Figure":
         mean = own.groupby("B").agg(mean=("log_loss", "mean"))["mean"]
         series["data-parallel" if m == 0 else f"DiLoCo, M = {m}"] = Series(mean.index, np.exp(mean.to_numpy(float)))
     ticks = {float(b): f"{b:,.0f}" for b in sorted(batches["B"].unique())}
-    return series_figure(series, "batch, tokens", "loss, nats per token", log_x=True, ticks=ticks)
+    return series_figure(
+        series, "batch, tokens", "loss, nats per token", log_x=True, ticks=ticks, kinds=True,
+        title="The loss by batch",
+    )  # fmt: skip
 
 
 def _world(

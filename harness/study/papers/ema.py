@@ -47,10 +47,10 @@ def _judge(runs: pd.DataFrame) -> LossVerdict:
     pairs = _against_one(ended)
     claims = _claims(ended, pairs)
     end = mean_interval(_of(pairs, _SCALED, 4.0)["end"])
-    told = "an unknown number of" if end.estimate is None else f"{end.estimate:+.3f}"
+    told = "is not known" if end.estimate is None else f"is {end.estimate:+.3f} nats"
     headline = (
-        f"A batch four times as large, with all settings scaled, changes the loss of the averaged parameters by {told}"
-        f" nats: {count_of_words(claims)}."
+        "With all settings scaled, the change of the averaged parameters' loss by a batch four times as large"
+        f" {told}: {count_of_words(claims)}."
     )
     tables = {
         "loss of the average less that at kappa = 1, nats, by batch": _rows(pairs),
@@ -112,7 +112,10 @@ def _claims(ended: pd.DataFrame, pairs: pd.DataFrame) -> tuple[JudgedClaim, ...]
         return mean_interval(_of(pairs, block, kappa)["end"])
 
     one = ended.loc[(ended["kappa"] == 1) & (ended["block"] == _SCALED)]
-    same = [Measured(f"the difference for kappa = {kappa:g}", 0.0, _SAME, *ends(_SCALED, kappa)) for kappa in _KEPT]
+    same = [
+        Measured(f"the difference of loss for kappa = {kappa:g}, nats", 0.0, _SAME, *ends(_SCALED, kappa))
+        for kappa in _KEPT
+    ]
     ratios = _early_ratios(pairs)
     name = "log of the early differences of unscaled averages over those of scaled ones"
     ratio = within(name, math.log(_WORSE), None, *mean_interval(ratios))
@@ -128,11 +131,11 @@ def _claims(ended: pd.DataFrame, pairs: pd.DataFrame) -> tuple[JudgedClaim, ...]
         ("EM-2", "early in training an average whose decay is not scaled is off at least 3 times as much", [ratio],
          f"{len(ratios)} draws of text"),
         ("EM-3", "for a batch 8 times as large the rule fails",
-         [within("the difference for kappa = 8", _SAME, None, *large)], paired(_SCALED, _TOO_LARGE)),
+         [within("the difference of loss for kappa = 8, nats", _SAME, None, *large)], paired(_SCALED, _TOO_LARGE)),
         ("EM-4", "without scaling its decay, the average for a batch 4 times as large is worse also at the end",
-         [within("the difference without scaling", _SAME, None, *plain)], paired(_UNSCALED, max(_KEPT))),
+         [within("the difference of loss without scaling, nats", _SAME, None, *plain)], paired(_UNSCALED, max(_KEPT))),
         ("EM-5", "the average is better than the last parameters, at the usual batch",
-         [within("the loss of the last parameters less that of the average", _SAME, None, *helps)],
+         [within("the loss of the last parameters less that of the average, nats", _SAME, None, *helps)],
          f"{len(one)} runs at the usual batch"),
     )  # fmt: skip
     return tuple(
@@ -179,11 +182,14 @@ def _end_figure(pairs: pd.DataFrame) -> "Figure":
         "average, decay not scaled": _series(pairs, _UNSCALED, "end"),
         "last parameters": _series(pairs, _SCALED, "raw"),
     }
-    label = "loss less that at kappa = 1, nats"
+    label = "loss above that at kappa = 1, nats"
     figure = series_figure(
-        series, "kappa, batch over 256 tokens", label, log_x=True, band=(-_SAME, _SAME), ticks=_TICKS
-    )
-    figure.axes[0].set_yscale("symlog", linthresh=0.05)
+        series, "kappa, batch over 256 tokens", label, log_x=True, band=(-_SAME, _SAME), ticks=_TICKS, kinds=True,
+        title="The final loss with other batches",
+    )  # fmt: skip
+    axes = figure.axes[0]
+    axes.set_yscale("symlog", linthresh=0.05)
+    axes.set_yticks(heights := [-0.05, -0.01, 0, 0.01, 0.05, 0.1, 0.5], [f"{each:g}" for each in heights])
     return figure
 
 
@@ -191,8 +197,11 @@ def _early_figure(pairs: pd.DataFrame) -> "Figure":
     sizes = pairs.assign(start=pairs["start"].abs())
     series = {f"decay {'' if block == _SCALED else 'not '}scaled": _series(sizes, block, "start")
               for block in (_SCALED, _UNSCALED)}  # fmt: skip
-    label = "difference of the average early, nats"
-    return series_figure(series, "kappa, batch over 256 tokens", label, log_x=True, log_y=True, ticks=_TICKS)
+    label = "early difference from kappa = 1, nats"
+    return series_figure(
+        series, "kappa, batch over 256 tokens", label, log_x=True, log_y=True, ticks=_TICKS, kinds=True,
+        title="Early losses of averages with other batches",
+    )  # fmt: skip
 
 
 def _average(runs: pd.DataFrame, share: np.ndarray, memory: np.ndarray) -> np.ndarray:

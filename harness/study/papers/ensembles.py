@@ -21,7 +21,7 @@ from harness.study.loss_runs import ended_runs
 from harness.study.loss_verdict import LossVerdict, StudyFigure, count_of_words, within
 from harness.study.loss_worlds import NO, OPEN, RUN_ERROR, YES, LossWorld, numbered
 from harness.study.paper import Paper
-from harness.study.plots import Series, series_figure
+from harness.study.plots import REFERENCE, Series, series_figure
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -104,7 +104,9 @@ def _judge_ensembles(runs: pd.DataFrame) -> LossVerdict:
     worth = _worth(pools, cells)
     claims = _claims(pools, singles, worth)
     gain = mean_interval(_known(pools["one"] - pools["all"])).estimate
-    said = "are not known" if gain is None else f"lower the loss by {-math.expm1(-gain):.1%}"
+    said = (
+        "are not known" if gain is None else f"have a loss {-math.expm1(-gain):.1%} below that of one of their members"
+    )
     headline = f"Ensembles {said}: {count_of_words(claims)}."
     tables = {
         "ensembles: log losses of one member, of all, at the asymptote; power of the members": _pool_rows(pools),
@@ -203,7 +205,7 @@ def _parts(pools: pd.DataFrame, largest: float) -> pd.Series:
 
 def _claims(pools: pd.DataFrame, singles: pd.DataFrame, worth: list[Worth]) -> tuple[JudgedClaim, ...]:
     power = mean_interval(_known(pools.groupby("draw").agg(power=("power", "mean"))["power"]))
-    falls = Measured("power of the members", POWER, SAME_POWER, *power)
+    falls = Measured("the power of 1/K in what K members take off the loss", POWER, SAME_POWER, *power)
     best_model = _best(singles, ["N", "weight_decay"], "log_loss")
     found = _less(_best(pools, ["N"], "limit"), best_model)
     lower = within("log asymptote of ensembles less log loss of the best model", None, -LOWER, *found)
@@ -215,7 +217,7 @@ def _claims(pools: pd.DataFrame, singles: pd.DataFrame, worth: list[Worth]) -> t
                     math.log(SAME_WORTH), *found)  # fmt: skip
     largest = singles.loc[singles["N"] == singles["N"].max()]
     found = _less(_parts(pools, np.max(singles["N"].to_numpy(float))), _best(largest, ["weight_decay"], "log_loss"))
-    equal = within(f"log loss of {EQUAL_PARTS} models less that of one as large", None, -LOWER, *found)
+    equal = within(f"log loss of {EQUAL_PARTS} models less that of one with as many parameters", None, -LOWER, *found)
     draws = f"{pools['draw'].nunique()} draws of text"
     return (
         JudgedClaim("EN-1", "the loss of K members falls as 1/K", falls.ruling, draws, (falls,),
@@ -272,9 +274,12 @@ def _mean_curves(pools: pd.DataFrame) -> list[tuple[float, Float[np.ndarray, "me
 
 def _members_figure(pools: pd.DataFrame, singles: pd.DataFrame) -> "Figure":
     curves = {f"members of N = {n:,.0f}": Series(np.arange(len(loss)) + 1, loss) for n, loss in _mean_curves(pools)}
-    level = {"best single model": float(np.exp(_known(_best(singles, ["N", "weight_decay"], "log_loss")).mean()))}
+    level = {"best single\nmodel": float(np.exp(_known(_best(singles, ["N", "weight_decay"], "log_loss")).mean()))}
     ticks = {1.0: "1", 2.0: "2", 4.0: "4", 8.0: "8"}
-    return series_figure(curves, "members K", "loss, nats per token", log_x=True, levels=level, ticks=ticks)
+    return series_figure(
+        curves, "members K", "loss, nats per token", log_x=True, levels=level, ticks=ticks,
+        title="The loss of ensembles of K models",
+    )  # fmt: skip
 
 
 def _total_figure(pools: pd.DataFrame, singles: pd.DataFrame) -> "Figure":
@@ -283,9 +288,12 @@ def _total_figure(pools: pd.DataFrame, singles: pd.DataFrame) -> "Figure":
     }
     sizes = [own for _, own in singles.groupby("N")]
     best = [_known(_best(own, ["weight_decay"], "log_loss")).mean() for own in sizes]
-    curves["single models"] = Series([own["N"].iloc[0] for own in sizes], np.exp(best), line="--")
+    curves["single models"] = Series([own["N"].iloc[0] for own in sizes], np.exp(best), line="--", of=REFERENCE)
     ticks = {size: f"{size:,.0f}" for size in (2e4, 5e4, 1e5, 2e5, 4e5)}
-    return series_figure(curves, "parameters of all members", "loss, nats per token", log_x=True, ticks=ticks)
+    return series_figure(
+        curves, "parameters of all members", "loss, nats per token", log_x=True, ticks=ticks,
+        title="Ensembles and single models of as many parameters",
+    )  # fmt: skip
 
 
 def _world(id_: str, truth: str, gain: float, power: float, falls: float, *words: tuple[Ruling, ...]) -> LossWorld:

@@ -23,7 +23,7 @@ from harness.study.loss_verdict import LossVerdict, StudyFigure, count_of_words,
 from harness.study.loss_worlds import LossWorld, lettered
 from harness.study.methods.many_fits import LogModel, fit_many, starts_of_sums, sums_of_powers
 from harness.study.paper import Paper
-from harness.study.plots import Series, series_figure
+from harness.study.plots import REFERENCE, Series, series_figure
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -93,8 +93,7 @@ def _judge(runs: pd.DataFrame) -> LossVerdict:
     said = {name: _predict(cells, *law) for name, law in _laws(cells.n, cells.d, cells.logs).items()}
     errors = {name: np.abs(each.ahead[:, cells.larger]).mean(axis=1) for name, each in said.items()}
     ratio = _spread(np.log(errors["Chinchilla"] / errors["Farseer"]))
-    error = _spread(errors["Farseer"])
-    error = Interval95(error.estimate, max(error.low or 0.0, 0.0), error.high)
+    error = _spread(errors["Farseer"]).clip(least=0.0)
     in_range = log_ratio(np.abs(said["Chinchilla"].left_out), np.abs(said["Farseer"].left_out))
     n, exponents = _exponents(cells)
     slope = slopes(np.log(n), np.log(exponents[0]))[0] if len(n) else NOT_KNOWN
@@ -288,17 +287,17 @@ def _claims(
     turned = slope if slope.estimate is None or slope.estimate >= 0 else _negative(slope)
     sign = "falls" if turned is not slope else "grows"
     judged: tuple[tuple[str, str, DecidingNumber, str], ...] = (
-        ("FA-1", "on larger sizes its error is a third of Chinchilla's",
-         within("log of Chinchilla's error over Farseer's", math.log(BETTER), None, *ratio), ""),
-        ("FA-2", "its error on larger sizes is small",
-         within("mean error of log loss", 0.0, SMALL, *error), ""),
-        ("FA-3", "it predicts left-out cells better than Chinchilla",
+        ("FA-1", "on larger sizes the error of Farseer's law is a third of Chinchilla's",
+         within("log of Chinchilla's error over Farseer's on larger sizes", math.log(BETTER), None, *ratio), ""),
+        ("FA-2", "the error of Farseer's law on larger sizes is small",
+         within("mean error of log loss on larger sizes", 0.0, SMALL, *error), ""),
+        ("FA-3", "Farseer's law predicts left-out cells better than Chinchilla's",
          within("log of Chinchilla's error over Farseer's on left-out cells", 0.0, None, *in_range), ""),
         ("FA-4", "the exponent of D changes with N",
          within("power of N in the exponent of D, without its sign", CHANGES, None, *turned),
          "" if slope.estimate is None else f"The exponent {sign} with N."),
         ("FA-5", "the fitted surface falls with N and with D",
-         within("share of the range in which it does", MONOTONE, 1.0, *falling), ""),
+         within("share of the range of N and D in which the surface falls with both", MONOTONE, 1.0, *falling), ""),
     )  # fmt: skip
     return tuple(JudgedClaim(id_, claim, each.ruling, rows, (each,), said) for id_, claim, each, said in judged)
 
@@ -319,13 +318,10 @@ def _larger_figure(cells: _Cells, said: Mapping[str, _Predicted]) -> "Figure":
         series[name] = Series(lengths * 1.03 ** (place - 1), off[0], off[0] - half, off[0] + half)
     ticks = {float(length): f"{length / 1e6:.2g}" for length in lengths}
     band = (-100 * SMALL, 100 * SMALL)
-    figure = series_figure(
-        series, "tokens, millions", "predicted over measured loss, %", log_x=True, band=band, ticks=ticks
-    )
-    # Room for the legend above the longest interval.
-    low, high = figure.axes[0].get_ylim()
-    figure.axes[0].set_ylim(low, high + 0.25 * (high - low))
-    return figure
+    return series_figure(
+        series, "tokens read, millions", "predicted loss above measured, %", log_x=True, band=band, ticks=ticks,
+        title="How far laws of small sizes miss larger ones", kinds=True,
+    )  # fmt: skip
 
 
 def _exponents_figure(n: np.ndarray, exponents: np.ndarray, theta: np.ndarray) -> "Figure":
@@ -334,10 +330,13 @@ def _exponents_figure(n: np.ndarray, exponents: np.ndarray, theta: np.ndarray) -
         low, high = np.percentile(exponents[1:], [2.5, 97.5], axis=0)
         series = {
             "each size alone": Series(n, exponents[0], low, high, line=""),
-            "Farseer's law": Series(n, _exponent(theta, n), mark=""),
+            "Farseer's law": Series(n, _exponent(theta, n), mark="", of=REFERENCE),
         }
     ticks = {1e3: "1,000", 1e4: "10,000", 1e5: "100,000"}
-    return series_figure(series, "N, parameters without the embedding", "exponent of D", log_x=True, ticks=ticks)
+    return series_figure(
+        series, "N, parameters without the embedding", "exponent of the tokens D", log_x=True, ticks=ticks,
+        title="The exponent of data by size",
+    )  # fmt: skip
 
 
 def _world(id_: str, truth: str, words: str, law: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> LossWorld:

@@ -30,11 +30,13 @@ if TYPE_CHECKING:
 # The rank correlation of width and diversity that is claimed at least, and the share of runs whose last layer is to be
 # the most diverse one.
 _RANKED, _LAST_FIRST = 0.8, 0.8
+# The least and the most that a correlation can be.
+_CORRELATIONS = (-1.0, 1.0)
 # The fewest widths and lengths that are ordered.
 _FEWEST = 3
+# How models are drawn that are not of the greatest depth, and those that are.
+_LINES = ("--", "-")
 _ENERGY, _RANK = "feature_energy_", "feature_rank_"
-# The label of energies in figures, and the line by depth, since eight colours are hard to tell apart.
-_EXCESS, _LINES = "energy over that of uniform directions (low is diverse)", {2: "--", 4: "-"}
 
 
 def uniform_energy(width: int) -> float:
@@ -62,12 +64,12 @@ def _judge(runs: pd.DataFrame) -> LossVerdict:
     most = np.nanargmin(energies, axis=1) + 1 if len(ended) else means
     ended = ended.assign(diversity=-means, excess=-means / uniform, most=most)
     longest = ended.loc[ended["D"] == ended["D"].max()]
-    by_width = mean_interval(_ranks(longest, "diversity"), -1.0, 1.0)
-    by_excess = mean_interval(_ranks(longest, "excess"), -1.0, 1.0)
+    by_width = mean_interval(_ranks(longest, "diversity")).clip(*_CORRELATIONS)
+    by_excess = mean_interval(_ranks(longest, "excess")).clip(*_CORRELATIONS)
     within_runs = _with_loss(ended)
     last = _share_of_last(longest)
     claims = _claims(by_width, by_excess, last, within_runs, longest)
-    rank = "not known" if by_width.estimate is None else f"{by_width.estimate:.2f}"
+    rank = "is not known" if by_width.estimate is None else f"is {by_width.estimate:.2f}"
     drawings = {}
     if len(longest):
         drawings = {
@@ -88,8 +90,9 @@ def _judge(runs: pd.DataFrame) -> LossVerdict:
         "Energies are compared between layers and lengths of one model, and between widths also as multiples of the"
         " energy of uniform directions, which itself falls from 0.75 in 8 to 0.71 in 64 dimensions.",
     )
-    said = f"The rank correlation of the diversity of features with the width of models is {rank}"
-    headline = f"{said}: {count_of_words(claims)}."
+    headline = (
+        f"The rank correlation of a model's width and the diversity of its features {rank}: {count_of_words(claims)}."
+    )
     return LossVerdict(headline, claims, tables, notes, drawings)
 
 
@@ -116,7 +119,7 @@ def _with_loss(runs: pd.DataFrame) -> Interval95:
         if len(own) >= _FEWEST:
             value = np.corrcoef(own["diversity"], np.log(own["L"]))[0, 1]
             found.setdefault(int(own["draw"].to_numpy()[0]), []).append(float(value))
-    return mean_interval([float(np.mean(values)) for values in found.values()], -1.0, 1.0)
+    return mean_interval([float(np.mean(values)) for values in found.values()]).clip(*_CORRELATIONS)
 
 
 def _share_of_last(longest: pd.DataFrame) -> Interval95:
@@ -181,8 +184,13 @@ def _layers_figure(longest: pd.DataFrame) -> "Figure":
     series = {}
     for depth, width, own in _models(longest):
         energies = _layers(own, _ENERGY)[:, :depth] / uniform_energy(width)
-        series[_named(depth, width)] = Series(np.arange(1, depth + 1), energies.mean(0), line=_LINES[depth])
-    return series_figure(series, "layer", _EXCESS, log_y=True, levels={"uniform directions": 1.0})
+        series[f"{depth} layers of width {width}"] = Series(
+            np.arange(1, depth + 1), energies.mean(0), line=_LINES[bool(depth == longest["depth"].max())], of=str(width)
+        )
+    return series_figure(
+        series, "layer", "energy over that of uniform directions", levels={"uniform": 1.0}, log_y=True, kinds=True,
+        title="Diversity of features by layer (low is diverse)",
+    )  # fmt: skip
 
 
 def _training_figure(runs: pd.DataFrame) -> "Figure":
@@ -190,12 +198,13 @@ def _training_figure(runs: pd.DataFrame) -> "Figure":
     for depth, width, own in _models(runs):
         at = [own.loc[own["D"] == d] for d in np.unique(own["D"].to_numpy())]
         loss, excess = (np.array([each[name].to_numpy().mean() for each in at]) for name in ("L", "excess"))
-        series[_named(depth, width)] = Series(loss, -excess, line=_LINES[depth])
-    return series_figure(series, "held-out loss, nats per token", _EXCESS, log_y=True)
-
-
-def _named(depth: int, width: int) -> str:
-    return f"{depth} layers of width {width}"
+        series[f"{depth} layers of width {width}"] = Series(
+            loss, -excess, line=_LINES[bool(depth == runs["depth"].max())], of=str(width)
+        )
+    return series_figure(
+        series, "held-out loss, nats per token", "energy over that of uniform directions", log_y=True, kinds=True,
+        levels={"uniform": 1.0}, title="Diversity in training, from right to left (low is diverse)",
+    )  # fmt: skip
 
 
 def _world(

@@ -96,8 +96,8 @@ def _judge(runs: pd.DataFrame) -> LossVerdict:
     ranks = _ranks([curve for curve in curves if curve.learned])
     claims = _claims(tuned, [each for each in fitted if not each.curve.learned], ranks)
     ratio = math.exp(np.mean([math.log(each.residual / each.vanilla) for each in tuned])) if tuned else math.nan
-    said = f"has {ratio:.0%} of the power law's error" if tuned else "was not fitted"
-    headline = f"On fine-tuned models the rectified law {said}: {count_of_words(claims)}."
+    said = f"are {ratio:.0%} of those of a power law" if tuned else "were not found"
+    headline = f"On fine-tuned models the residuals of the rectified law {said}: {count_of_words(claims)}."
     tables = {
         "fits to the means over draws": _fit_rows(fitted),
         "order of the fine-tuned models, correlation with the true one at the longest": [
@@ -189,15 +189,21 @@ def _claims(
     simpler = within(
         "AICc of the law less that of the power law", 0.0, None, *mean_interval([each.simpler for each in scratch])
     )
-    ranked = within("rank correlation", _RANKED, 1.0, *mean_interval([line for line, _ in ranks.values()], -1.0, 1.0))
+    ranked = within(
+        "rank correlation of what is foretold and the final loss", _RANKED, 1.0,
+        *mean_interval([line for line, _ in ranks.values()]).clip(-1.0, 1.0),
+    )  # fmt: skip
     bends = within(
-        "first slope of log loss less the next one", 0.0, None, *mean_interval([each.curve.bend for each in tuned])
+        "slope of log loss over the first doublings less that over the next ones",
+        0.0,
+        None,
+        *mean_interval([each.curve.bend for each in tuned]),
     )
     models = "The interval is over models."
     return (
-        JudgedClaim("FT-1", "of fine-tuned models the rectified law misses at most half of what a power law does",
+        JudgedClaim("FT-1", "on fine-tuned models the rectified law has at most half the residuals of a power law",
                     misses.ruling, f"{len(tuned)} fine-tuned models", (misses,), models),
-        JudgedClaim("FT-2", "of models from scratch the power law without what was learned before is the better one",
+        JudgedClaim("FT-2", "on models from scratch the power law, without what was learned before, is the better one",
                     simpler.ruling, f"{len(scratch)} models from scratch", (simpler,), models),
         JudgedClaim("FT-3", "lengths up to a 64th foretell the order of pretrained models at the full length",
                     ranked.ruling, "fine-tuned models", (ranked,), "The interval is over draws."),
@@ -220,14 +226,23 @@ def _name(n: float, learned: float) -> str:
     return f"N = {n:,.0f}, {f'{learned:,.0f} tokens before' if learned else 'from scratch'}"
 
 
+def _style(learned: float, longest: float) -> str:
+    """How a curve is drawn: dashed from scratch, dotted after few tokens of what was learned before, else solid."""
+    return "--" if not learned else "-" if learned == longest else ":"
+
+
 def _curves_figure(curves: list[_Curve]) -> "Figure":
+    longest = max((each.learned for each in curves), default=0)
     series = {
-        _name(each.n, each.learned): Series(each.tokens, np.exp(each.mean), line="-" if each.learned else "--")
+        _name(each.n, each.learned): Series(
+            each.tokens, np.exp(each.mean), line=_style(each.learned, longest), of=f"{each.n:,.0f}"
+        )
         for each in curves
     }
     return series_figure(
-        series, "tokens of documentation", "loss on documentation, nats per token", log_x=True, log_y=True
-    )
+        series, "tokens of documentation read", "loss on documentation, nats per token", log_x=True, log_y=True,
+        kinds=True, title="Fine-tuning: dashed from scratch, solid after the most tokens of code",
+    )  # fmt: skip
 
 
 def _residuals_figure(fitted: list[_Fitted]) -> "Figure":
@@ -240,7 +255,10 @@ def _residuals_figure(fitted: list[_Fitted]) -> "Figure":
     }
     ticks = {_place(each.curve.learned): f"{each.curve.learned:,.0f}" for each in fitted}
     label = "tokens of code that were read before"
-    return series_figure(series, label, "residual over the power law's", log_x=True, band=(0.0, HALF), ticks=ticks)
+    return series_figure(
+        series, label, "residual of the rectified law\nover the power law's", log_x=True, band=(0.0, HALF), ticks=ticks,
+        title="What the rectified law misses",
+    )  # fmt: skip
 
 
 def _place(learned: float) -> float:

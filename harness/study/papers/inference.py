@@ -110,8 +110,8 @@ def _judge(runs: pd.DataFrame) -> LossVerdict:
         f" median round took {np.median(spread / least):.2f} times as long.",
         "N is without embeddings. Claims of the training step are of one run alone.",
     )
-    told = "not known" if deeper.estimate is None else f"{math.exp(deeper.estimate):.2f} times as long"
-    headline = f"Twice the layers at equal size take {told} to decode a token: {count_of_words(claims)}."
+    told = "an unknown time" if deeper.estimate is None else f"{math.exp(deeper.estimate):.2f} times as long"
+    headline = f"A model with twice the layers at equal size takes {told} to decode a token: {count_of_words(claims)}."
     return LossVerdict(headline, claims, tables, notes, drawings)
 
 
@@ -183,20 +183,20 @@ def _claims(
     judged = (
         ("IN-1", "bytes moved predict times of training steps of other shapes better than FLOPs", rows,
          within(gain, 0.0, None, *gains[_STEP])),
-        ("IN-2", "bytes moved, in parts, predict them to 15 %", rows,
+        ("IN-2", "bytes moved, in parts, predict times of training steps to 15 %", rows,
          within(close, None, _CLOSE, *parts[_STEP])),
         ("IN-3", "bytes moved predict times of decoded tokens of other shapes better than FLOPs", rows,
          within(gain, 0.0, None, *gains[_DECODE])),
-        ("IN-4", "bytes moved, in parts, predict them to 15 %", rows,
+        ("IN-4", "bytes moved, in parts, predict times of decoded tokens to 15 %", rows,
          within(close, None, _CLOSE, *parts[_DECODE])),
         ("IN-5", "at equal size wider and shallower models decode faster", f"{shapes} shapes of five sizes",
          within("log of the time with twice the layers over that with once", math.log(_FASTER), None, *deeper)),
-        ("IN-6", "with half the layers they are about 1.8 times as fast", f"{shapes} shapes of five sizes",
+        ("IN-6", "with half the layers models decode about 1.8 times as fast", f"{shapes} shapes of five sizes",
          within("log of the time with twice the layers over that with once", *map(math.log, _PUBLISHED), *deeper)),
         ("IN-7", "the fastest shape of equal loss is wider than the shape of the least loss", equal,
-         within("log of the ratio of their widths", math.log(_WIDER), None, *wider)),
-        ("IN-8", "it decodes a quarter faster or more", equal,
-         within("log of the ratio of their times", math.log(_SAVED), None, *saved)),
+         within("log of the width of the fastest shape over that of the least loss", math.log(_WIDER), None, *wider)),
+        ("IN-8", "the fastest shape of equal loss decodes a quarter faster or more", equal,
+         within("log of the time of the shape of the least loss over the fastest", math.log(_SAVED), None, *saved)),
     )  # fmt: skip
     return tuple(JudgedClaim(id_, claim, number.ruling, rows, (number,), "") for id_, claim, rows, number in judged)
 
@@ -240,7 +240,11 @@ def _times_figure(shapes: pd.DataFrame) -> "Figure":
         f"{size:,.0f} parameters": Series(own["depth"], 1e3 * own[f"{_DECODE}_least"])
         for size, own in shapes.sort_values("depth").groupby("size")
     }
-    return series_figure(series, "layers", "time of a decoded token, ms", log_x=True, log_y=True)
+    ticks = {float(depth): f"{depth:g}" for depth in sorted(shapes["depth"].unique())}
+    return series_figure(
+        series, "layers", "time of a decoded token, ms", log_x=True, log_y=True, ticks=ticks,
+        title="The time of a token by layers, for each size",
+    )  # fmt: skip
 
 
 def _laws_figure(shapes: pd.DataFrame, errors: Mapping[str, np.ndarray]) -> "Figure":
@@ -250,8 +254,9 @@ def _laws_figure(shapes: pd.DataFrame, errors: Mapping[str, np.ndarray]) -> "Fig
     }
     band = 1 - _CLOSE, 1 + _CLOSE
     return series_figure(
-        series, "measured time of a step, ms", "predicted over measured", log_x=True, log_y=True, band=band
-    )
+        series, "measured time of a training step, ms", "predicted over measured time", log_x=True, log_y=True,
+        band=band, title="Times of left-out shapes, predicted in three ways", kinds=True,
+    )  # fmt: skip
 
 
 @functools.cache

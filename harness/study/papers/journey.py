@@ -218,7 +218,7 @@ def _claims(
         for name, each in behind.items()
     }  # fmt: skip
     pairs = tuple(
-        Measured(f"loss of {sparsity:.0%} zeros less that of the dense twin, nats", 0.0, margin,
+        Measured(f"loss with {sparsity:.0%} zeros less that of the dense twin, nats", 0.0, margin,
                  *mean_interval(usual.loc[usual["prune_sparsity"] == sparsity].groupby(_UNIT)["excess"].mean()))
         for sparsity in _EQUAL_UP_TO
     )  # fmt: skip
@@ -267,7 +267,10 @@ def _counts_figure(cells: pd.DataFrame) -> "Figure":
     sparse = longest.loc[longest["prune_sparsity"] > 0]
     points = {f"pruned, {text} N": Series(sparse[name], sparse["L"], line="") for name, text in _COUNTS.items()}
     series = {"dense": Series(dense["N_initial"], dense["L"]), **points}
-    return series_figure(series, "N", "loss, nats per token", log_x=True)
+    return series_figure(
+        series, "parameters that are counted as N", "loss, nats per token", log_x=True, kinds=True,
+        title="Pruned models by three counts of N, and dense ones",
+    )  # fmt: skip
 
 
 def _schedules_figure(schedules: pd.DataFrame) -> "Figure":
@@ -278,9 +281,12 @@ def _schedules_figure(schedules: pd.DataFrame) -> "Figure":
         found = [mean_interval(schedules[start, end]) for start in starts]
         at = np.array(starts) + 0.01 * (place - 1)  # beside each other
         estimates, low, high = zip(*found, strict=True)
-        series[f"to {end:.0%}"] = Series(at, estimates, low, high)
+        series[f"pruning ends at {end:.0%}"] = Series(at, estimates, low, high)
     ticks = {0.0: "0 %", 0.25: "25 %", 0.5: "50 %"}
-    return series_figure(series, "share of the run at which zeros begin", "loss above dense, nats", ticks=ticks)
+    return series_figure(
+        series, "share of the run at which pruning begins", "loss above that of the dense model, nats", ticks=ticks,
+        levels={"dense": 0.0}, title="The loss by when pruning begins and ends",
+    )  # fmt: skip
 
 
 def _world(id_: str, truth: str, count: str, cost: float, *words: tuple[Any, ...]) -> LossWorld:

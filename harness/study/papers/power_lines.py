@@ -24,7 +24,7 @@ from harness.study.loss_runs import cell_losses, ended_runs
 from harness.study.loss_verdict import LossVerdict, StudyFigure, count_of_words, within
 from harness.study.loss_worlds import NO, OPEN, YES, LossWorld, numbered
 from harness.study.paper import Paper
-from harness.study.plots import Series, series_figure
+from harness.study.plots import REFERENCE, Series, series_figure
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -99,7 +99,7 @@ def _judge(runs: pd.DataFrame) -> LossVerdict:
         else "Too few runs have ended for errors.",
         "An optimum that is not inside its grid in nine of ten copies of the losses with new errors is not known.",
     )
-    grows = "is not known" if slope.estimate is None else f"grows as B^{slope.estimate:.2f}"
+    grows = "is not known" if slope.estimate is None else f"grows with the batch B as B^{slope.estimate:.2f}"
     headline = f"The best weight decay {grows}: {count_of_words(claims)}."
     return LossVerdict(headline, claims, {title: each for title, each in tables.items() if each}, notes, drawings)
 
@@ -243,14 +243,18 @@ def _claims(
     used = decays.loc[decays["batch_tokens"] <= _LARGEST, "best"]
     of_decays = f"{np.isfinite(used).sum()} of {len(used)} cells of batches up to {_LARGEST} tokens have an optimum"
     of_batches = f"{np.isfinite(batches['best']).sum()} of {len(batches)} pairs of N and D have an optimum"
-    power, name = Measured("the power of B", _IN_BATCH, _SAME_BATCH, *slope), "the power of D/N in tau"
+    power, name = (
+        Measured("the power of B in the best weight decay", _IN_BATCH, _SAME_BATCH, *slope),
+        "the power of D/N in the best timescale tau",
+    )
     judged = (
         ("PL-1", "the best weight decay grows as B at fixed N and D", of_decays, power),
         ("PL-2", "the best timescale falls with the tokens per parameter", of_decays,
          within(name, None, -_FALLS, *in_ratio)),
-        ("PL-3", "the best batch grows with D", of_batches, within("the power of D", 0.0, None, *in_d)),
+        ("PL-3", "the best batch grows with D", of_batches,
+         within("the power of D in the best batch", 0.0, None, *in_d)),
         ("PL-4", "the best batch does not depend on N at fixed D", of_batches,
-         Measured("the power of N", 0.0, _NO_POWER, *in_n)),
+         Measured("the power of N in the best batch", 0.0, _NO_POWER, *in_n)),
         ("PL-5", f"the best timescale falls as the tokens per parameter to the power {_IN_RATIO}", of_decays,
          Measured(name, _IN_RATIO, _SAME_RATIO, *in_ratio)),
     )  # fmt: skip
@@ -278,10 +282,13 @@ def _decay_figure(decays: pd.DataFrame, levels: pd.DataFrame) -> "Figure":
         moved = 1.06 ** (place - 1) * 1.015 ** np.round(own["log_d"] - own["log_d"].mean())
         series[label] = _with_errors(own["batch_tokens"] * moved, own["over"], own["error"])._replace(line="")
     at = rows["batch_tokens"].agg(["min", "max"]).to_numpy(float)
-    series["as B"] = Series(at, at / _MIDDLE, line="--", mark="")
+    series["in proportion to the batch"] = Series(at, at / _MIDDLE, line="--", mark="", of=REFERENCE)
     ticks = {float(each): f"{each:,.0f}" for each in sorted(rows["batch_tokens"].unique())}
-    label = f"best weight decay over that at {_MIDDLE:.0f} tokens"
-    return series_figure(series, "batch, tokens", label, log_x=True, log_y=True, ticks=ticks)
+    label = f"best weight decay over that\nat a batch of {_MIDDLE:.0f} tokens"
+    return series_figure(
+        series, "batch, tokens", label, log_x=True, log_y=True, ticks=ticks,
+        title="The best weight decay by batch",
+    )  # fmt: skip
 
 
 def _with_errors(x: ArrayLike, log_y: ArrayLike, error: ArrayLike) -> Series:
@@ -296,10 +303,13 @@ def _tau_figure(levels: pd.DataFrame) -> "Figure":
         ratio = np.exp(own["log_d"] - own["log_n"])
         series[f"N = {math.exp(own['log_n'].iloc[0]):,.0f}"] = _with_errors(ratio, own["log_tau"], own["error"])
     at = np.exp((levels["log_d"] - levels["log_n"]).agg(["min", "max"]).to_numpy(float))
-    series["published"] = Series(at, _PUBLISHED * at**_IN_RATIO, line="--", mark="")
+    series["published"] = Series(at, _PUBLISHED * at**_IN_RATIO, line="--", mark="", of=REFERENCE)
     ticks = {float(each): f"{each}" for each in (25, 50, 100, 200, 400)}
     label = "best timescale, share of the run"
-    return series_figure(series, "tokens per parameter D/N", label, log_x=True, log_y=True, ticks=ticks)
+    return series_figure(
+        series, "tokens per parameter D/N", label, log_x=True, log_y=True, ticks=ticks,
+        title="The best timescale by tokens per parameter",
+    )  # fmt: skip
 
 
 def _world(

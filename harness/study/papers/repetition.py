@@ -25,6 +25,7 @@ from harness.study.loss_runs import cell_losses, ended_runs, pooled_sd
 from harness.study.loss_verdict import LossVerdict, StudyFigure, count_of_words, within
 from harness.study.loss_worlds import NO, OPEN, YES, LossWorld, numbered
 from harness.study.paper import Paper
+from harness.study.plots import legend_below
 from sweeps.errors import InputError
 
 if TYPE_CHECKING:
@@ -70,8 +71,8 @@ def judge_repetition(runs: pd.DataFrame) -> LossVerdict:
     penalties = _penalties(cells, known)
     claims = (*_claims(cells, decays, laws, repeats, effects), _overfitting_claim(repeats, penalties))
     free = repeats.loc[(repeats["epochs"] == FREE_EPOCHS) & (repeats["weight_decay"] == USUAL), "effect"]
-    cost = f"cost {np.mean(free):.1%} of the loss" if len(free) else "were not run"
-    headline = f"Four epochs instead of new text {cost}: {count_of_words(claims)}."
+    cost = f"raise the loss by {np.mean(free):.1%}" if len(free) else "were not run"
+    headline = f"Four epochs of a text instead of as much new text {cost}: {count_of_words(claims)}."
     tables = {
         "R_D of the data-constrained law, by weight decay": [
             {"weight decay": value, "R_D": each.estimate, "low": each.low, "high": each.high, "status": status}
@@ -263,7 +264,8 @@ def _epochs_figure(repeats: pd.DataFrame) -> "Figure":
     axes.set(xscale="log", xlabel="epochs D/U", ylabel="loss above that of new text, %")
     axes.set_xticks([4, 16, 64], ["4", "16", "64"])
     axes.minorticks_off()
-    axes.legend(fontsize=7, frameon=False)
+    axes.set_title("What it costs to read text again instead of new text", loc="left", fontsize=8.5)
+    legend_below(figure, axes)
     return figure
 
 
@@ -275,10 +277,11 @@ def _decay_figure(effects: pd.DataFrame) -> "Figure":
             mean = own.loc[own["weight_decay"] == weight_decay].groupby("epochs")["effect"].mean()
             label = f"N = {n:,.0f}" if weight_decay == STRONG else None
             axes.plot(mean.index, 100 * np.expm1(mean), marker="o", ms=3, lw=1.2, ls=dashes, color=colour, label=label)
-    axes.set(xscale="log", xlabel="epochs D/U", ylabel="change of the loss, %")
+    axes.set(xscale="log", xlabel="epochs D/U", ylabel="loss above that with weight decay 0.1, %")
     axes.set_xticks([1, 4, 16, 64], ["1", "4", "16", "64"])
     axes.minorticks_off()
-    axes.legend(fontsize=7, frameon=False)
+    axes.set_title(f"Weight decay {STRONG:g} (solid) and {NONE:g} (dashed)", loc="left", fontsize=8.5)
+    legend_below(figure, axes)
     return figure
 
 

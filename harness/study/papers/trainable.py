@@ -134,8 +134,7 @@ def _judge(runs: pd.DataFrame) -> LossVerdict:
             for cell in cells.to_dict("records")
         ],
     }
-    known = kappa.estimate is not None
-    said = f"{number(kappa.estimate)} {span(kappa.low, kappa.high)}" if known else "an unknown share"
+    said = "an unknown share" if kappa.estimate is None else f"{number(kappa.estimate)} {span(kappa.low, kappa.high)}"
     headline = f"A frozen parameter counts as {said} of a trainable one: {count_of_words(claims)}."
     notes = (f"{len(ended)} finished runs; claims are judged on those of {longest:,.0f} tokens.",)
     drawings = {}
@@ -155,7 +154,7 @@ def _judge(runs: pd.DataFrame) -> LossVerdict:
 
 
 def _claims(kappa: Interval95, cells: int, random: pd.DataFrame, columns: pd.DataFrame) -> tuple[JudgedClaim, ...]:
-    counts = Measured("kappa", 0.0, _A_QUARTER, *kappa)
+    counts = Measured("the share kappa of a trainable parameter that a frozen one counts as", 0.0, _A_QUARTER, *kappa)
     nothing = counts.ruling if kappa.holds(0.0) else OPEN if kappa.estimate is None else Ruling.NOT_SUPPORTED
     name = "log loss of the model with twice the parameters less that of the dense one"
     one, other = (Measured(name, 0.0, _SAME, *mean_interval(pairs["effect"])) for pairs in (random, columns))
@@ -207,7 +206,10 @@ def _figure(cells: pd.DataFrame, count: str, label: str) -> "Figure":
         share = float(np.mean(own["freeze_share"]))
         series[f"{share:.0%} frozen" if share else "all trained"] = Series(own[count], own["L"])
     ticks = {float(n): f"{n:,}" for n in (1_000, 3_000, 10_000, 30_000)}
-    return series_figure(series, label, "held-out loss, nats per token", log_x=True, ticks=ticks)
+    return series_figure(
+        series, label, "held-out loss, nats per token", log_x=True, ticks=ticks,
+        title=f"The loss by {label}",
+    )  # fmt: skip
 
 
 def _world(id_: str, truth: str, kappa: float, *words: tuple[Ruling, ...]) -> LossWorld:

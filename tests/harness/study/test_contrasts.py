@@ -1,7 +1,6 @@
 """The numbers that judges share, against scipy, plain least squares and closed forms."""
 
 import math
-import re
 
 import numpy as np
 import pandas as pd
@@ -19,8 +18,6 @@ from harness.study.contrasts import (
     ratio_of_means,
     slopes,
 )
-from harness.study.figures import image_of
-from harness.study.plots import Series, series_figure
 
 
 def test_the_mean_has_students_interval():
@@ -109,43 +106,14 @@ def test_the_constants_of_a_known_law_are_found():
     assert constants_of("chinchilla", pd.DataFrame({"N": [1.0], "D": [1.0], "L": [1.0]}))[0].startswith("not fitted")
 
 
-def test_a_figure_of_series_shows_what_it_is_told():
-    series = {"one": Series([1, 2], [3, 4], [2, 3], [4, 5]), "two": Series([1, 2], [1, 1], line="", mark="x")}
-    options = {"band": (0.0, 1.0), "levels": {"claimed": 2.0}, "ticks": {1.0: "first"}, "log_x": True}
-    image = image_of(lambda: series_figure(series, "tokens", "loss", **options), "svg").decode()
-    for text in ("one", "two", "claimed", "first", "tokens", "loss"):
-        assert f"<!-- {text} -->" in image
-
-
-def test_a_logarithmic_axis_has_values_and_a_long_legend_stands_beside():
-    series = {f"N = {n}": Series([1, 2], [2.1, 4.5]) for n in range(8)}
-    few = dict(list(series.items())[:2])
-    wide, narrow = (
-        image_of(lambda shown=shown: series_figure(shown, "tokens", "loss", log_y=True), "svg").decode()
-        for shown in (series, few)
-    )
-    assert "<!-- 3 -->" in narrow and "<!-- 5 -->" not in narrow
-    assert all(f"<!-- {label} -->" in wide for label in series)
-    assert 'width="460.8pt"' in wide and 'width="331.2pt"' in narrow
-
-
-def shown_labels(x, y, **options):
-    image = image_of(lambda: series_figure({"one": Series(x, y)}, "tokens", "loss", **options), "svg").decode()
-    return set(re.findall(r"<!-- (.+?) -->", image))
-
-
-def test_axes_are_labelled_where_there_is_something():
-    layers = shown_labels([1, 2, 3], [5.1, 6.3, 7.2])
-    assert {"1", "2", "3"} <= layers and not {"1.5", "1.50"} & layers
-    # Below a factor of two there are even steps, below 30 labels between powers of ten, beyond 3,000 powers alone.
-    assert {"1.01", "1.03"} <= shown_labels([0.11, 0.2], [1.0, 1.04], log_y=True)
-    assert {"3,000", "5,000", "10,000"} <= shown_labels([2500.0, 11000.0], [2.0, 3.0], log_x=True)
-    powers = shown_labels([1e3, 1e9], [2.0, 3.0], log_x=True)
-    assert any("10^{6}" in label for label in powers) and "3,000" not in powers
-
-
-def test_bounded_means_end_where_their_values_do():
-    correlations = [1.0, 1.0, 1.0, 0.8]
-    free, bounded = mean_interval(correlations), mean_interval(correlations, -1.0, 1.0)
-    assert free.high is not None and free.high > 1.0 == bounded.high
-    assert bounded.low == free.low and bounded.estimate == free.estimate
+def test_an_interval_of_a_bounded_number_holds_the_truth_as_often_when_it_is_clipped():
+    """Means of eight rank correlations of four ranks, most of them 1, as in the study of features."""
+    assert Interval95(0.9, 0.8, 1.1).clip(-1.0, 1.0) == (0.9, 0.8, 1.0)
+    assert Interval95(0.01, -0.02, None).clip(least=0.0) == (0.01, 0.0, None)
+    noise = np.random.default_rng(0).normal(0.0, 1.0, (400, 8, 4))
+    ranks = (np.arange(4) + noise).argsort(-1).argsort(-1)
+    found = 1 - 6 * ((ranks - np.arange(4)) ** 2).sum(-1) / (4 * 15)
+    wide = [mean_interval(values) for values in found]
+    clipped = [each.clip(-1.0, 1.0) for each in wide]
+    assert any((each.high or 0.0) > 1 for each in wide) and all((each.high or 0.0) <= 1 for each in clipped)
+    assert [each.holds(float(found.mean())) for each in clipped] == [each.holds(float(found.mean())) for each in wide]

@@ -83,8 +83,10 @@ def _judge(runs: pd.DataFrame) -> LossVerdict:
     bend, of_losses = _bend(cells, residuals), _bend(cells, cells.logs)
     claims = _claims(ratio, ranks, held, bend[0], f"{len(cells.n)} cells of {len(np.unique(cells.shape))} shapes")
     times = f"{math.exp(ratio.estimate):.1f} times" if ratio.estimate is not None else "an unknown number of times"
-    said = f"On left-out shapes the law without the shape has {times} the squared error of the law with it"
-    headline = f"{said}: {count_of_words(claims)}."
+    headline = (
+        f"On left-out shapes the law without the shape has {times} the squared error of the law with it:"
+        f" {count_of_words(claims)}."
+    )
     constants = dict(zip(("E", "A", "alpha", "B", "beta", "eps", "gamma"), _constants(cells, fitted[0]), strict=True))
     laws = [
         {"law": name, "error on left-out shapes": float(np.sqrt(np.mean(left_out[name] ** 2))),
@@ -209,9 +211,8 @@ def _rank_correlation(cells: _Cells, ahead: Float[np.ndarray, "copies cells"]) -
 def _error_ahead(cells: _Cells, ahead: Float[np.ndarray, "copies cells"]) -> Interval95:
     """The mean absolute log error of the shapes of the largest size; each shape is one independent unit."""
     largest = cells.size == cells.size.max()
-    return mean_interval(
-        [np.abs(ahead[0, cells.shape == shape]).mean() for shape in np.unique(cells.shape[largest])], least=0.0
-    )
+    errors = [np.abs(ahead[0, cells.shape == shape]).mean() for shape in np.unique(cells.shape[largest])]
+    return mean_interval(errors).clip(least=0.0)
 
 
 def _by_shape(cells: _Cells, values: Float[np.ndarray, "cells"]) -> pd.DataFrame:
@@ -261,12 +262,12 @@ def _claims(
         ("AS-1", "with the shape the law has half the squared error on left-out shapes",
          within("log of the squared error without the shape over that with it", math.log(BETTER), None,
                 *ratio)),
-        ("AS-2", "it orders the shapes of a larger size",
-         within("correlation of ranks", ORDERED, 1.0, *ranks)),
-        ("AS-3", "it predicts their losses",
-         within("mean error on the largest size", 0.0, CLOSE, *held)),
-        ("AS-4", "its residuals rise to both ends of the shapes",
-         within("residuals at the ends less those in the middle", RISES, None, *bend)),
+        ("AS-2", "the law with the shape orders the shapes of a larger size",
+         within("rank correlation of predicted and measured losses of shapes", ORDERED, 1.0, *ranks)),
+        ("AS-3", "the law with the shape predicts the losses of a larger size",
+         within("mean error of log loss on the largest size", 0.0, CLOSE, *held)),
+        ("AS-4", "the residuals of that law rise to both ends of the shapes",
+         within("residuals of log loss at the ends less those in the middle", RISES, None, *bend)),
     )  # fmt: skip
     return tuple(JudgedClaim(id_, claim, each.ruling, rows, (each,), "") for id_, claim, each in judged)
 
@@ -279,7 +280,11 @@ def _figure(cells: _Cells, values: Float[np.ndarray, "cells"], label: str) -> "F
             height = own["off"] if values is cells.logs else own["value"]
             series[f"N = {n:,.0f}"] = Series(own["ratio"], 100 * np.expm1(height))
     ticks = {2.0: "2", 8.0: "8", 32.0: "32", 128.0: "128"}
-    return series_figure(series, "width over depth", label, log_x=True, ticks=ticks)
+    level = {"mean" if values is cells.logs else "law": 0.0}
+    return series_figure(
+        series, "width over depth", label, log_x=True, ticks=ticks, levels=level,
+        title="Losses by the shape of the model",
+    )  # fmt: skip
 
 
 def _world(id_: str, truth: str, words: str, *, eps: float = 0.0, gamma: float = 0.5, bend: float = 0.0) -> LossWorld:

@@ -79,7 +79,10 @@ def _judge(runs: pd.DataFrame) -> LossVerdict:
     claims = _claims(fits, shape, points)
     law = _range({name: fit.law for name, fit in fits.items() if name != "one width"})
     moves = f"by {law.estimate:.2f}" if law.estimate is not None else "by an unknown amount"
-    headline = f"The choice of runs moves the exponent of the fitted loss {moves}: {count_of_words(claims)}."
+    headline = (
+        f"The choice of runs moves the exponent a of the compute-optimal size, by the fitted loss, {moves}:"
+        f" {count_of_words(claims)}."
+    )
     rows = [
         {"subset": name, "rows": _rows_of(name, subsets, int(one_width.sum()))}
         | _line("1", fit.edge) | _line("3", fit.law) | _line("alpha", fit.alpha) | _line("E/L", fit.floor)
@@ -266,13 +269,13 @@ def _claims(fits: Mapping[str, _Fit], shape: np.ndarray, points: pd.DataFrame) -
     floor = _interval(shape)
     names = ", ".join(compared)
     said = f"{len(points)} points of curves and ends"
-    moved = "the largest difference of a between two subsets"
+    moved = "the largest difference of the exponent a between two subsets"
     evidence = (
         within(f"{moved}, approach 3", FRAGILE, None, *law),
         within(f"{moved}, approach 1", FRAGILE, None, *edge),
-        within("a of approach 3 less that of approach 1", FRAGILE, None, *apart),
-        within("alpha of one width", NONSENSE, None, *alpha),
-        within("the floor over the least loss", 0.0, LOST, *floor),
+        within("the exponent a of approach 3 less that of approach 1", FRAGILE, None, *apart),
+        within("the exponent alpha of N in models of one width", NONSENSE, None, *alpha),
+        within("the floor E over the least loss", 0.0, LOST, *floor),
     )
     word, reason = _identified(alpha, _interval(fits["one shape a size"].alpha), evidence[3])
     judged = (
@@ -308,7 +311,10 @@ def _figure(fits: Mapping[str, _Fit]) -> "Figure":
         at, values = [place + shift for place, _ in known], np.array([each for _, each in known], float).reshape(-1, 3)
         series[f"approach {number}"] = Series(at, values[:, 0], values[:, 1], values[:, 2], line="")
     ticks = {float(place): name.replace(" ", "\n") for place, name in enumerate(shown)}
-    return series_figure(series, "runs that are fitted", "a in N* ~ C$^a$", ticks=ticks)
+    return series_figure(
+        series, "runs that are fitted", "exponent a of the best size, N* ~ C$^a$", ticks=ticks, kinds=True,
+        title="The exponent by the choice of runs",
+    )  # fmt: skip
 
 
 def _world(

@@ -153,15 +153,14 @@ def _judge(runs: pd.DataFrame) -> LossVerdict:
             functools.partial(_sizes_figure, routers),
         )
     told = [
-        f"{math.exp(each.effective[0, -1]):.2g} with {ROUTERS[name]}"
+        f"{math.exp(each.effective[0, -1]):.2g} times as large with {ROUTERS[name]}"
         for name, each in routers.items()
         if name in JUDGED
     ]
     said = "Too few runs have ended"
     if told:
         most = max(int(each.experts.max()) for each in routers.values())
-        said = f"By the law, {most} experts make the largest model worth a dense one of so many times its size: "
-        said += ", ".join(told)
+        said = f"By the law {most} experts make the largest size worth a dense model {', '.join(told)}"
     return LossVerdict(
         f"{said}: {count_of_words(claims)}.", claims, {title: rows for title, rows in tables.items() if rows}, notes,
         drawings,
@@ -245,8 +244,8 @@ def _claims(routers: Mapping[str, _Router], pairs: pd.DataFrame) -> tuple[Judged
                  for label, own in judged.items()}
         for letter in ("b", "c")
     }  # fmt: skip
-    helps = [within(f"b of {label}", None, 0.0, *value) for label, value in constants["b"].items()]
-    less = [within(f"c of {label}", 0.0, None, *value) for label, value in constants["c"].items()]
+    helps = [within(f"the constant b of {label}", None, 0.0, *value) for label, value in constants["b"].items()]
+    less = [within(f"the constant c of {label}", 0.0, None, *value) for label, value in constants["c"].items()]
     gains = [
         _Gain(f"gain in AICc of {label}", GAIN, None, *(NOT_KNOWN if own is None else basic_interval(own.gain)))
         for label, own in judged.items()
@@ -257,7 +256,7 @@ def _claims(routers: Mapping[str, _Router], pairs: pd.DataFrame) -> tuple[Judged
         for other in ("balanced", "reinforce")
     ]
     counts = [
-        within(f"difference of log counts of {label}", 0.0, SAME_COUNT,
+        within(f"difference of the log counts of parameters of law and dense model, {label}", 0.0, SAME_COUNT,
                *(NOT_KNOWN if own is None else _count_error(own)))
         for label, own in judged.items()
     ]  # fmt: skip
@@ -265,7 +264,7 @@ def _claims(routers: Mapping[str, _Router], pairs: pd.DataFrame) -> tuple[Judged
     said = f"It must hold for {ENOUGH} of the {len(JUDGED)} routers."
     return (
         JudgedClaim("RO-1", "more experts lower the loss: b is below 0", _most(helps), rows, tuple(helps), said),
-        JudgedClaim("RO-2", "they help larger models less: c is above 0", _most(less), rows, tuple(less), said),
+        JudgedClaim("RO-2", "more experts help larger models less: c is above 0", _most(less), rows, tuple(less), said),
         JudgedClaim("RO-3", "at the largest size hash is the worst of the three", together([x.ruling for x in worse]),
                     "pairs of equal experts, text and seed", tuple(worse), ""),
         JudgedClaim("RO-4", "the bilinear term improves AICc by more than 10", _most(gains), rows, tuple(gains), said),
@@ -321,8 +320,10 @@ def _effective_figure(routers: Mapping[str, _Router]) -> "Figure":
         ).T
         series[ROUTERS[name]] = Series(each.experts[rows] * 1.03 ** (place - 3), value, low, high)
     ticks = {float(2**power): str(2**power) for power in range(1, 7)}
-    return series_figure(series, "E, experts", "effective over base parameters", log_x=True, log_y=True,
-                         levels={"dense": 1.0}, ticks=ticks)  # fmt: skip
+    return series_figure(
+        series, "experts E", "effective parameters over\nthose of the dense model", log_x=True, log_y=True, kinds=True,
+        levels={"dense": 1.0}, ticks=ticks, title="How large a dense model the largest one is worth",
+    )  # fmt: skip
 
 
 def _sizes_figure(routers: Mapping[str, _Router]) -> "Figure":
@@ -333,8 +334,10 @@ def _sizes_figure(routers: Mapping[str, _Router]) -> "Figure":
         # Moved aside by 4 % in N, so that intervals do not hide each other.
         series[ROUTERS[name]] = Series(each.n[rows] * 1.04 ** (place - 3), told[0], told[1], told[2])
     ticks = {float(n): f"{n:,.0f}" for each in routers.values() for n in each.n}
-    return series_figure(series, "N of the base model", f"change of the loss by {_SHOWN} experts, %", log_x=True,
-                         levels={"dense": 0.0}, ticks=ticks)  # fmt: skip
+    return series_figure(
+        series, "parameters N of the dense model", f"loss with {_SHOWN} experts above the dense one, %", log_x=True,
+        levels={"dense": 0.0}, ticks=ticks, kinds=True, title=f"What {_SHOWN} experts do to the loss, by router",
+    )  # fmt: skip
 
 
 _NAMES: tuple[str, ...] = ("a", "b", "c", "d", "E_start", "E_max")

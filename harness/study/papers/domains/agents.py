@@ -22,7 +22,7 @@ from harness.study.loss_verdict import LossVerdict, StudyFigure, count_of_words,
 from harness.study.loss_worlds import NO, OPEN, YES, LossWorld, further_errors, numbered
 from harness.study.methods.curve_exponents import METHODS, Optima, Readings, copies_of, optima_of_curves, read_curves
 from harness.study.paper import Paper
-from harness.study.plots import Series, series_figure
+from harness.study.plots import Series, as_power_of_ten, series_figure
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -71,7 +71,7 @@ def _judge(runs: pd.DataFrame) -> LossVerdict:
     claims = _claims(arms)
     a = {name: arm.power("with the head", "law", 1, 0).estimate for name, arm in arms.items()}
     told = [f"C^{a[name]:.2f} ({_ARMS[name]})" for name in _ARMS if a.get(name) is not None]
-    grows = f"The compute-optimal size grows as {', '.join(told)}" if told else "No exponent is known"
+    grows = f"The compute-optimal size grows with compute C as {', '.join(told)}" if told else "No exponent is known"
     rows = [
         _line(arm, name, count, method)
         for name, arm in arms.items()
@@ -121,7 +121,7 @@ def _claims(arms: Mapping[str, _Arm]) -> tuple[JudgedClaim, ...]:
     def larger(one: str, other: str) -> list[tuple[DecidingNumber, ...]]:
         return [
             _deciding([
-                within(f"a of {_ARMS[one]} less that of {_ARMS[other]}, {count}, by {method}", 0.0, None,
+                within(f"the exponent a of {_ARMS[one]} less that of {_ARMS[other]}, {count}, by {method}", 0.0, None,
                        *difference(power(one, count, method), power(other, count, method)))
                 for method in METHODS
             ])
@@ -130,14 +130,14 @@ def _claims(arms: Mapping[str, _Arm]) -> tuple[JudgedClaim, ...]:
 
     sums = [
         _deciding([
-            Measured(f"a + b of {_ARMS[name]}, by {method}", 1.0, _SAME_SUM, *power(name, _ALL, method, 1, 1))
+            Measured(f"the sum a + b of {_ARMS[name]}, by {method}", 1.0, _SAME_SUM, *power(name, _ALL, method, 1, 1))
             for method in METHODS
         ])
         for name in _ARMS
     ]  # fmt: skip
     judged = (
         ("AG-1", "the best size grows faster in world models than in imitation", larger("world_model", "imitation")),
-        ("AG-2", "it grows faster where the tokenizer compresses less", larger("bytes", "bpe")),
+        ("AG-2", "the best size grows faster where the tokenizer compresses less", larger("bytes", "bpe")),
         ("AG-3", "N* and D* share the growth of C: a + b = 1, all FLOPs counted", sums),
     )
     rows = f"{sum(len(arm.readings.n) for arm in arms.values())} sizes in {len(arms)} recipes"
@@ -195,11 +195,14 @@ def _optima_figure(arms: Mapping[str, _Arm]) -> "Figure":
     for name, arm in arms.items():
         optima = arm.optima.get(_SHOWN)
         if optima is not None:
-            series[_ARMS[name]] = Series(optima.flops, np.exp(optima.log_n[0]), *_ends(optima), line="")
+            series[_ARMS[name]] = Series(optima.flops, np.exp(optima.log_n[0]), *_ends(optima), line="", of=name)
         law = arm.optima.get(("with the head", "law"))
         if law is not None:
-            series[f"{_ARMS[name]}, law"] = Series(law.flops, np.exp(law.log_n[0]), mark="")
-    return series_figure(series, "C = 6 N D, FLOPs", "N*, parameters", log_x=True, log_y=True)
+            series[f"{_ARMS[name]}, law"] = Series(law.flops, np.exp(law.log_n[0]), mark="", of=name)
+    return series_figure(
+        series, "training compute C = 6 N D, FLOPs", "best size N*, parameters", log_x=True, log_y=True, kinds=True,
+        title="How the best size grows with compute",
+    )  # fmt: skip
 
 
 def _profiles_figure(readings: Readings) -> "Figure":
@@ -207,8 +210,10 @@ def _profiles_figure(readings: Readings) -> "Figure":
     for flops, logs in list(zip(readings.flops, readings.mean.T, strict=True))[::2]:
         known = np.isfinite(logs)
         if known.sum() > 1:
-            series[f"{flops:.1e} FLOPs"] = Series(readings.n[known], np.exp(logs[known]))
-    return series_figure(series, "N, parameters", "loss, nats per token", log_x=True)
+            series[f"{as_power_of_ten(flops)} FLOPs"] = Series(readings.n[known], np.exp(logs[known]))
+    return series_figure(
+        series, "N, parameters", "loss, nats per token", log_x=True, title="Losses of sizes at equal compute",
+    )  # fmt: skip
 
 
 def _world(id_: str, truth: str, powers: Mapping[str, float], *words: tuple[Any, ...]) -> LossWorld:

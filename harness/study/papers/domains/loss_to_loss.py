@@ -24,6 +24,7 @@ from harness.study.loss_worlds import LossWorld, lettered, probe_errors
 from harness.study.methods.many_fits import LogModel, fit_many
 from harness.study.methods.wild_copies import logs_of_cells, wild_copies
 from harness.study.paper import Paper
+from harness.study.plots import legend_below
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -105,7 +106,10 @@ def _judge(runs: pd.DataFrame) -> LossVerdict:
     }
     rows = f"{len(larger)} cells of each corpus, {larger.sum()} of them to be predicted"
     claims = _claims(errors, found[_TRAIN], rows)
-    headline = f"From another corpus the losses of the largest runs are foretold to {errors[_TRAIN, _CURVE][0]:.1%}"
+    headline = (
+        "From losses on another corpus those of the largest runs are foretold with an error of"
+        f" {errors[_TRAIN, _CURVE][0]:.1%}"
+    )
     tables = {
         "mean absolute error of log loss at the larger sizes": [
             {"pairs": kind, "prediction": name, "error": value.estimate, "low": value.low, "high": value.high}
@@ -257,7 +261,7 @@ def _claims(
 
     def worse(name: str) -> tuple[DecidingNumber, ...]:
         more = basic_interval(errors[_TRAIN, name] - errors[_TRAIN, _CURVE]) if errors else NOT_KNOWN
-        return (within(f"mean error of the {name} less that of the curve", 0.0, None, *more),)
+        return (within(f"mean error of log loss of the {name} less that of the curve", 0.0, None, *more),)
 
     forward = [place for place, (first, second) in enumerate(PAIRS_OF_KIND[_TRAIN]) if first < second]
     moved = tuple(
@@ -271,11 +275,19 @@ def _claims(
     judged: tuple[tuple[str, str, tuple[DecidingNumber, ...]], ...] = (
         ("LL-1", "train to train, paired losses lie on one curve whatever N and D", moved),
         ("LL-2", "train to train, the curve foretells runs of 20 times the compute to 2 %", small(_TRAIN)),
-        ("LL-3", "and better than a law fitted to the second corpus alone", worse(_LAW)),
-        ("LL-4", "and better than a straight line", worse(_LINE)),
-        ("LL-5", "train to test, the curve foretells them to 2 %", small("train to test")),
-        ("LL-6", "test to test, the curve foretells them to 2 %", small("test to test")),
-        ("LL-7", "train to train, a straight line (kappa = 1) foretells them to 2 %", small(_TRAIN, _LINE)),
+        (
+            "LL-3",
+            "train to train, the curve foretells them better than a law fitted to the second corpus alone",
+            worse(_LAW),
+        ),
+        ("LL-4", "train to train, the curve foretells them better than a straight line", worse(_LINE)),
+        ("LL-5", "train to test, the curve foretells runs of 20 times the compute to 2 %", small("train to test")),
+        ("LL-6", "test to test, the curve foretells runs of 20 times the compute to 2 %", small("test to test")),
+        (
+            "LL-7",
+            "train to train, a straight line (kappa = 1) foretells runs of 20 times the compute to 2 %",
+            small(_TRAIN, _LINE),
+        ),
     )
     return tuple(
         JudgedClaim(id_, claim, together([each.ruling for each in numbers]), rows, numbers, "")
@@ -294,10 +306,11 @@ def _figure(losses: PairedLosses, kind: str, found: Transfers) -> "Figure":
         order = np.argsort(x)
         axes.plot(x[order], (y * np.exp(found.off[_CURVE][place, 0]))[order], lw=1, color=colour)
         axes.plot(x[~losses.larger], y[~losses.larger], "o", ms=2.5, color=colour)
-        label = f"{_words(first)}: {_words(second)}"
+        label = f"{_words(first)} (x) and {_words(second)} (y)"
         axes.plot(x[losses.larger], y[losses.larger], "D", ms=5, mfc="none", color=colour, label=label)
-    axes.set(xlabel="first loss, nats per token", ylabel="second loss, nats per token")
-    axes.legend(fontsize=6, frameon=False)
+    axes.set(xlabel="loss on the first text (x), nats per token", ylabel="loss on the second (y), nats per token")
+    axes.set_title("Losses on two texts; diamonds: the largest runs", loc="left", fontsize=8.5)
+    legend_below(figure, axes)
     return figure
 
 

@@ -128,8 +128,8 @@ def _judge(runs: pd.DataFrame) -> LossVerdict:
     }  # fmt: skip
     drawings = {
         "foretold": StudyFigure(
-            "Losses on each corpus of all mixtures at three times the size, as the additive law foretells them from ten"
-            " mixtures of smaller sizes, over the measured ones. The band is what counts as small.",
+            "Losses of all mixtures at three times the size, as laws foretell them from ten mixtures of smaller sizes,"
+            " over the measured ones. The band is what counts as small.",
             functools.partial(_foretold_figure, cells, found),
         ),
         "shares": StudyFigure(
@@ -139,8 +139,8 @@ def _judge(runs: pd.DataFrame) -> LossVerdict:
             functools.partial(_shares_figure, cells, best["mean"]),
         ),
     }
-    above = f"has {float(best['mean'].above[0, 0]):.2%} more loss than the best one"
-    headline = f"The mixture that is foretold to be best for the mean loss ({said}) {above}"
+    above = float(best["mean"].above[0, 0])
+    headline = f"The mixture foretold to be best for the mean loss, {said}, has a loss {above:.2%} above the best"
     return LossVerdict(f"{headline}: {count_of_words(claims)}.", claims, tables, tuple(notes), drawings)
 
 
@@ -288,12 +288,12 @@ def _claims(
     shift = of_best("change of the best share of ", -SAME_SHARE, SAME_SHARE, moved)
     judged: tuple[tuple[str, str, tuple[DecidingNumber, ...]], ...] = (
         ("MX-1", "the additive law foretells other mixtures to 1.3 %", (error("additive", others),)),
-        ("MX-2", "it foretells mixtures of three times the size to 1.3 %", (error("additive", larger),)),
-        ("MX-3", "there the joint law does better, by 0.2 % of the loss", (
-            within("mean error of the additive law less that of the joint one", BETTER, None, *joint),)),
+        ("MX-2", "the additive law foretells mixtures of three times the size to 1.3 %", (error("additive", larger),)),
+        ("MX-3", "at three times the size the joint law errs less than the additive one, by 0.2 % of the loss", (
+            within("mean error of log loss of the additive law less that of the joint one", BETTER, None, *joint),)),
         ("MX-4", "the exponential law foretells other mixtures of its size to 1.3 %", (error("exponential", others),)),
         ("MX-5", "shares that are foretold to be best are as good as the best at three times the size", regret),
-        ("MX-6", "they are better than equal shares for the mean loss", gain),
+        ("MX-6", "shares that are foretold to be best are better than equal shares for the mean loss", gain),
         ("MX-7", "the cost of a mixture does not depend on the size", cost),
         ("MX-8", "the best shares for the mean loss do not depend on the size", shift),
     )  # fmt: skip
@@ -317,14 +317,16 @@ def _mixture_rows(cells: Cells, found: Mapping[str, tuple[MixtureLaw, _Fits]]) -
 
 
 def _foretold_figure(cells: Cells, found: Mapping[str, tuple[MixtureLaw, _Fits]]) -> "Figure":
-    measured = cells.logs[:, 0, cells.larger]
-    foretold = _at(*found["additive"], cells.shares[cells.larger], cells.n[cells.larger])[:, 0]
-    series = {
-        corpus: Series(np.exp(own), 100 * np.expm1(told - own), line="")
-        for corpus, own, told in zip(CORPORA, measured, foretold, strict=True)
-    }
-    band = (-100 * SMALL, 100 * SMALL)
-    return series_figure(series, "measured loss, nats per token", "foretold over measured loss, %", band=band)
+    rows = cells.larger
+    measured, series = cells.logs[:, 0, rows], {}
+    for name, mark in (("additive", "o"), ("joint", "x")):
+        off = _at(*found[name], cells.shares[rows], cells.n[rows])[:, 0] - measured
+        for corpus, logs, own in zip(CORPORA, measured, off, strict=True):
+            series[f"{corpus}, {name}"] = Series(np.exp(logs), 100 * np.expm1(own), line="", mark=mark, of=corpus)
+    return series_figure(
+        series, "measured loss, nats per token", "predicted loss above measured, %", band=(-100 * SMALL, 100 * SMALL),
+        kinds=True, title="Losses of larger models, predicted by two laws, on each corpus",
+    )  # fmt: skip
 
 
 def _shares_figure(cells: Cells, best: Best) -> "Figure":
@@ -342,6 +344,7 @@ def _shares_figure(cells: Cells, best: Best) -> "Figure":
         axes.annotate(corpus, (float(x), float(y) + up), ha="center", va="center", fontsize=7)
     axes.set(xlim=(-0.2, 1.2), ylim=(-0.12, 0.95), aspect="equal")
     axes.set_axis_off()
+    axes.set_title("Mean loss of larger models by mixture; foretold best in red", loc="left", fontsize=8.5)
     figure.colorbar(drawn, ax=axes, shrink=0.7, label="mean loss, nats per token")
     return figure
 

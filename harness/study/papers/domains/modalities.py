@@ -84,10 +84,11 @@ def _judge(runs: pd.DataFrame) -> LossVerdict:
             functools.partial(_sizes_figure, found),
         )
     e = found["grammar"].constants["E"] if "grammar" in found else NOT_KNOWN
-    told = "is not known" if e.estimate is None else f"is {e.estimate / _entropy():.1%} of its entropy"
+    off = None if e.estimate is None else e.estimate / _entropy() - 1
+    told = "is not known" if off is None else f"is {abs(off):.1%} {'above' if off > 0 else 'below'} its entropy"
     notes = (f"{len(ended)} finished runs; N is without the embedding, and a cell is the mean of its draws.",)
     return LossVerdict(
-        f"The fitted E of the grammar {told}: {count_of_words(claims)}.", claims, tables, notes, drawings
+        f"The fitted floor E of the grammar {told}: {count_of_words(claims)}.", claims, tables, notes, drawings
     )
 
 
@@ -191,8 +192,8 @@ def _claims(found: Mapping[str, _Fit]) -> tuple[JudgedClaim, ...]:
     )  # fmt: skip
     e = found["grammar"].constants["E"] if "grammar" in found else NOT_KNOWN
     shares = (None if value is None else value / _entropy() - 1 for value in e)
-    number = within("E over the entropy of the grammar, less one", -_NEAR, _NEAR, *shares)
-    claims.append(JudgedClaim("MO-4", "E is the entropy in the grammar", number.ruling, rows, (number,), ""))
+    number = within("the floor E over the entropy of the grammar, less one", -_NEAR, _NEAR, *shares)
+    claims.append(JudgedClaim("MO-4", "the floor E is the entropy in the grammar", number.ruling, rows, (number,), ""))
     evidence = tuple(
         within(f"the misfit of the law in {name}, log loss", None, _FITS, *(
             found[name].misfit if name in found else NOT_KNOWN))
@@ -247,9 +248,12 @@ def _sizes_figure(found: Mapping[str, _Fit]) -> "Figure":
         law = e + a * (n / np.exp(np.log(each.n).mean())) ** -alpha
         law = law + b * (each.d.max() / np.exp(np.log(each.d).mean())) ** -beta
         level = np.exp(np.log(each.loss).mean())
-        series[name] = Series(n, loss / level, line="")
-        series[f"{name}, law"] = Series(n, law / level, mark="")
-    return series_figure(series, "parameters without the embedding", "loss over the domain's mean", log_x=True)
+        series[name] = Series(n, loss / level, line="", of=name)
+        series[f"{name}, law"] = Series(n, law / level, mark="", of=name)
+    return series_figure(
+        series, "parameters without the embedding", "loss over the domain's mean", log_x=True, kinds=True,
+        title="Losses of the longest runs, and the law of each domain",
+    )  # fmt: skip
 
 
 # Of each domain E, A, alpha, B and beta where the law holds, with A at 1e4 parameters and B at 8e5 tokens, near the

@@ -62,7 +62,11 @@ def _judge(runs: pd.DataFrame) -> LossVerdict:
     arms = _arms(rows)
     claims = _claims(arms)
     equal = _mean_slope(arms.equal, "systems", "drawn systems")
-    told = "is not known" if equal.estimate is None else f"changes as their number to the power {equal.estimate:.3f}"
+    told = (
+        "is not known"
+        if equal.estimate is None
+        else f"changes as the number of systems read to the power {equal.estimate:.3f}"
+    )
     tables = {
         "loss on what no run has read, nats per token, geometric means over draws": _loss_rows(rows),
         "powers of the loss, means over draws": _slope_rows(arms),
@@ -89,7 +93,7 @@ def _judge(runs: pd.DataFrame) -> LossVerdict:
         " its interval is from the scatter of draws. What is measured on is the same for all runs.",
     )
     return LossVerdict(
-        f"The loss on systems never seen, at equal data, {told}: {count_of_words(claims)}.",
+        f"At equal data the loss on systems never seen {told}: {count_of_words(claims)}.",
         claims, tables, notes, drawings,
     )  # fmt: skip
 
@@ -150,17 +154,18 @@ def _claims(arms: _Arms) -> tuple[JudgedClaim, ...]:
         _slopes_of_draws(arms.equal, "systems", "drawn systems", among)
         for among in ([n for n in sizes if n >= _MIDDLE], [n for n in sizes if n <= _MIDDLE])
     )
+    power = "the power of the number of systems in the loss"
     judged = (
         ("forecasts of systems never seen improve with the number of systems, at equal data",
-         within("power of the loss on drawn systems in their number", None, 0.0, *slopes["drawn systems"])),
-        ("they improve at least twice as steeply with systems as with trajectories of each, at equal data",
-         within("power in systems less twice that in trajectories", None, 0.0,
+         within(f"{power} on drawn systems never seen", None, 0.0, *slopes["drawn systems"])),
+        ("forecasts improve at least twice as steeply with systems as with trajectories of each, at equal data",
+         within(f"{power}, less twice that of the number of trajectories", None, 0.0,
                 *_contrast(systems, trajectories, _STEEPER))),
-        ("this also holds for kinds of systems never drawn",
-         within("power of the loss on Lorenz, Roessler, Chen and Halvorsen systems", None, 0.0,
+        ("forecasts of kinds of systems never drawn improve with the number of systems, at equal data",
+         within(f"{power} on Lorenz, Roessler, Chen and Halvorsen systems", None, 0.0,
                 *slopes["kinds never drawn"])),
-        ("this also holds for a linear partial differential equation",
-         within("power of the loss on advection", None, 0.0, *slopes["linear equation"])),
+        ("forecasts of a linear partial differential equation improve with the number of systems, at equal data",
+         within(f"{power} on advection", None, 0.0, *slopes["linear equation"])),
         ("the improvement is a power, which does not fade",
          within(f"power from {_MIDDLE} systems on less half of that up to {_MIDDLE}", None, 0.0,
                 *_contrast(upper, lower, _KEPT))),
@@ -217,8 +222,9 @@ def _equal_figure(equal: pd.DataFrame) -> "Figure":
     series = {words: _series(_changes(equal, "systems", words), 1.0) for words in _MEASURED}
     ticks = {float(value): str(value) for value in sorted(equal["systems"].unique())}
     return series_figure(
-        series, "systems read", f"loss over that of {_FEWEST} systems", log_x=True, log_y=True, ticks=ticks
-    )
+        series, "systems read, at equal data", f"loss over that of {_FEWEST} systems", log_x=True, log_y=True,
+        ticks=ticks, title="Losses on systems never seen, by the number read", kinds=True,
+    )  # fmt: skip
 
 
 def _data_figure(arms: _Arms) -> "Figure":
@@ -226,12 +232,15 @@ def _data_figure(arms: _Arms) -> "Figure":
     level = float(np.exp(np.log(first).mean())) if len(first) else math.nan
     series = {
         "more systems": _series(_changes(arms.systems, "systems", "drawn systems"), level),
-        f"more of {_FEWEST} systems": _series(
+        f"more trajectories of {_FEWEST} systems": _series(
             _changes(arms.trajectories, "trajectories", "drawn systems"), level, _FEWEST
         ),
     }
     ticks = {float(value): str(value) for value in (16, 64, 256)}
-    return series_figure(series, "trajectories read", "loss, nats per token", log_x=True, log_y=True, ticks=ticks)
+    return series_figure(
+        series, "trajectories read", "loss on systems never seen, nats per token", log_x=True, log_y=True, ticks=ticks,
+        kinds=True, title="More data from more systems, or from the same ones",
+    )  # fmt: skip
 
 
 # The standard deviation of a run's log loss from which systems it reads, for 16; it falls as their number's root. What

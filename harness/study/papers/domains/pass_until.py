@@ -91,7 +91,10 @@ def _judge(runs: pd.DataFrame) -> LossVerdict:
     claims = _claims(cells, foretold, ended)
     off = np.exp(foretold.line[0, -1] - np.log(cells.rates[0, -1]))
     told = " and ".join(f"{value:.2g} times" for value in off)
-    headline = f"The line of small models foretells {told} the measured rates of the largest: {count_of_words(claims)}."
+    headline = (
+        f"Small models foretell {told} the measured pass rates of the largest,"
+        f" on {' and '.join(map(str, DIGITS))} digits: {count_of_words(claims)}."
+    )
     tables = {
         "pass rates, by size and digits": _rows(cells, foretold, ended),
         "the line of the small sizes": [
@@ -256,11 +259,14 @@ def _figure(cells: _Cells, foretold: _Foretold) -> "Figure":
     series = {}
     for place, level in enumerate(DIGITS):
         low, high = np.percentile(-cells.curve[1:, :, place], [2.5, 97.5], axis=0)
-        series[f"{level} digits"] = Series(cells.n, -cells.curve[0, :, place], low, high, line="")
+        series[f"{level} digits"] = Series(cells.n, -cells.curve[0, :, place], low, high, line="", of=str(level))
         line = -np.log(-foretold.line[0, :, place])
-        series[f"{level} digits, line of small sizes"] = Series(cells.n, line, mark="")
+        series[f"{level} digits, line of small sizes"] = Series(cells.n, line, mark="", of=str(level))
     levels = {f"PU = {rate:g}": -math.log(-math.log(rate)) for rate in (0.001, 0.01, 0.1, 0.5)}
-    return series_figure(series, "parameters without the embedding", "-ln(-ln PU)", log_x=True, levels=levels)
+    return series_figure(
+        series, "parameters without the embedding", "-ln(-ln PU) of the pass rate PU", log_x=True, levels=levels,
+        kinds=True, title="Pass rates, and the line of the small sizes",
+    )  # fmt: skip
 
 
 def _world(

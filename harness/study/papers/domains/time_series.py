@@ -154,19 +154,22 @@ def _claims(exponents: Exponents) -> tuple[JudgedClaim, ...]:
         ]  # fmt: skip
 
     clearer = within(
-        "difference of the exponents of N of encoder and decoder in distribution, less the mean of those outside",
+        "the encoder's exponent of N less the decoder's, in distribution less the mean out of it",
         0.0, None, *_clearer(exponents),
     )  # fmt: skip
     judged = (
         ("in distribution the loss falls as a power of the size", alphas("N", (_INSIDE,))),
-        ("in distribution it falls as a power of the data", alphas("D", (_INSIDE,))),
-        ("out of distribution it falls as a power of the size", alphas("N", tuple(_OUTSIDE))),
-        ("out of distribution it falls as a power of the data", alphas("D", tuple(_OUTSIDE))),
+        ("in distribution the loss falls as a power of the data", alphas("D", (_INSIDE,))),
+        ("out of distribution the loss falls as a power of the size", alphas("N", tuple(_OUTSIDE))),
+        ("out of distribution the loss falls as a power of the data", alphas("D", tuple(_OUTSIDE))),
         ("the exponent of the size out of distribution is 0.5 to 1.5 times that in distribution", ratios("N")),
-        ("so is that of the data", ratios("D")),
+        ("the exponent of the data out of distribution is 0.5 to 1.5 times that in distribution", ratios("D")),
         ("in distribution the encoder scales at least as well as the decoder", as_well((_INSIDE,), "in distribution")),
-        ("so it does out of distribution", as_well(tuple(_OUTSIDE), "out of distribution, the mean of both domains")),
-        ("its advantage in the exponent of the size is clearer in distribution", [clearer]),
+        (
+            "out of distribution the encoder scales at least as well as the decoder",
+            as_well(tuple(_OUTSIDE), "out of distribution, the mean of both domains"),
+        ),
+        ("the advantage of the encoder in the exponent of the size is clearer in distribution", [clearer]),
     )
     draws = f"{len(exponents[_DECODER, 'N', _INSIDE])} draws of series"
     return tuple(
@@ -230,10 +233,11 @@ def _loss_figure(grown: pd.DataFrame, axis: str, label: str) -> "Figure":
     for loss, arm in product(_MEASURED, _ARMS):
         means = np.log(grown.loc[grown["block"] == arm].set_index(axis)[loss]).groupby(level=0).mean()
         style = "-" if arm == _ENCODER else "--"
-        series[f"{arm}, {loss}"] = Series(means.index.to_numpy(float), np.exp(means.to_numpy()), line=style)
+        series[f"{arm}, {loss}"] = Series(means.index.to_numpy(float), np.exp(means.to_numpy()), line=style, of=loss)
     return series_figure(
-        series, label, "loss, nats per token", log_x=True, log_y=True, ticks=_ticks(grown[axis].unique())
-    )
+        series, label, "loss, nats per token", log_x=True, log_y=True, ticks=_ticks(grown[axis].unique()), kinds=True,
+        title="Losses of encoder and decoder",
+    )  # fmt: skip
 
 
 def _difference_figure(rows: pd.DataFrame) -> "Figure":
@@ -248,8 +252,10 @@ def _difference_figure(rows: pd.DataFrame) -> "Figure":
         n, mean, low, high = np.array(points, float).reshape(-1, 4).T
         series[loss] = Series(n, mean, low, high)
     return series_figure(
-        series, "parameters without the embedding", "encoder over decoder, %", log_x=True, levels={"equal": 0.0},
-        ticks=_ticks(_on_axis(rows, "N")["N"].unique()),
+        series, "parameters without the embedding", "loss of the encoder above the decoder's, %",
+        log_x=True, kinds=True,
+        levels={"equal": 0.0}, ticks=_ticks(_on_axis(rows, "N")["N"].unique()),
+        title="The encoder beside the decoder of equal size",
     )  # fmt: skip
 
 

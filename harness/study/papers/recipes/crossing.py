@@ -42,7 +42,6 @@ _RECIPES = {
 _LARGER = "_larger"
 # How the crossing is forecast, in words.
 _WAYS = {"line": "the line of paired differences", "curves": "a curve with a floor for each recipe"}
-_SHORT = {"line": "the line", "curves": "the curves"}
 # A place is forecast if it is within this factor, a difference if within this share of the loss.
 _PLACE, _DIFFERENCE = 2.0, 0.03
 # How far beyond the fitted compute curves may cross; the bootstrap's draws and the seed of all draws.
@@ -228,7 +227,7 @@ def _judge(runs: pd.DataFrame) -> LossVerdict:
                 ("measured, all sizes", each.place),
             )
         ],
-        "log loss of the first recipe less that of the second": [
+        "log loss of the first recipe minus that of the second": [
             {"pair": name, "N": round(size), "FLOPs": float(own["C"].to_numpy(float).mean()), "pairs": len(own),
              "measured": mean, "low": low, "high": high} | _told(each, size)
             for name, each in found.items()
@@ -247,12 +246,14 @@ def _judge(runs: pd.DataFrame) -> LossVerdict:
         if len(each.pairs)
     }  # fmt: skip
     measured = "; ".join(
-        f"{name} at {_flops(each.place)} FLOPs ({_flops(each.forecasts['line'].place)} foretold by lines,"
-        f" {_flops(each.forecasts['curves'].place)} by curves)"
+        f"those of the pair {name} at {_flops(each.place)}, where lines foretold {_flops(each.forecasts['line'].place)}"
+        f" and curves {_flops(each.forecasts['curves'].place)}"
         for name, each in found.items()
     )
     notes = (f"{len(rows)} finished runs; a pair has the same size, text and seed. N is without the embedding.",)
-    return LossVerdict(f"The recipes cross, {measured}: {count_of_words(claims)}.", claims, tables, notes, drawings)
+    return LossVerdict(
+        f"The losses of two recipes cross, {measured}: {count_of_words(claims)}.", claims, tables, notes, drawings
+    )
 
 
 class _Pair(NamedTuple):
@@ -282,8 +283,8 @@ def _claims(name: str, pair: _Pair) -> list[tuple[str, tuple[DecidingNumber, ...
     sizes = sorted(pair.pairs["N"].unique())
     ends = [mean_interval(pair.pairs.loc[pair.pairs["N"].isin(own), "effect"]) for own in (sizes[:2], sizes[-1:])]
     reversed_ = (
-        within(f"log loss with {first} less that with {second}, two smallest sizes", None, 0.0, *ends[0]),
-        within("the same, largest size", 0.0, None, *ends[1]),
+        within(f"log loss with {first} minus that with {second}, two smallest sizes", None, 0.0, *ends[0]),
+        within(f"log loss with {first} minus that with {second}, largest size", 0.0, None, *ends[1]),
     )
     claims: list[tuple[str, tuple[DecidingNumber, ...]]] = [
         (f"{first} wins on the smallest sizes and loses on the largest to {second}", reversed_)
@@ -291,16 +292,25 @@ def _claims(name: str, pair: _Pair) -> list[tuple[str, tuple[DecidingNumber, ...
     for way, words in _WAYS.items():
         off = difference(pair.forecasts[way].place, pair.place)
         number = within(
-            "log of the crossing's FLOPs, foretold over measured", -math.log(_PLACE), math.log(_PLACE), *off
+            f"{name}, {way}: log of the crossing's FLOPs, foretold over measured",
+            -math.log(_PLACE),
+            math.log(_PLACE),
+            *off,
         )
-        claims.append((f"{words} foretells where they cross to a factor of two", (number,)))
+        claims.append((f"{words} foretells to a factor of two where {first} and {second} cross", (number,)))
     for way, words in _WAYS.items():
         numbers = tuple(
-            within(f"foretold less measured log ratio at N = {size:,.0f}", -_DIFFERENCE, _DIFFERENCE,
+            within(f"{name}, {way}: log ratio of losses at N = {size:,.0f}, foretold minus measured",
+                   -_DIFFERENCE, _DIFFERENCE,
                    *difference(told, mean_interval(pair.pairs.loc[pair.pairs["N"] == size, "effect"])))
             for size, told in zip(pair.larger, pair.forecasts[way].effects, strict=True)
-        ) or (within("foretold less measured log ratio", -_DIFFERENCE, _DIFFERENCE, *NOT_KNOWN),)  # fmt: skip
-        claims.append((f"{words} foretells the larger differences to 3 % of the loss", numbers))
+        ) or (
+            within(f"{name}, {way}: log ratio of losses, foretold minus measured",
+                   -_DIFFERENCE, _DIFFERENCE, *NOT_KNOWN),
+        )  # fmt: skip
+        claims.append(
+            (f"{words} foretells the differences of {first} and {second} at larger sizes to 3 % of the loss", numbers)
+        )
     return claims
 
 
@@ -315,7 +325,11 @@ def _exp(value: float | None) -> float | None:
 
 
 def _flops(place: Interval95) -> str:
-    return "nowhere known" if place.estimate is None else f"{math.exp(place.estimate):.2g}"
+    return (
+        "a compute that is not known"
+        if place.estimate is None
+        else f"{math.exp(place.estimate):.2g} FLOPs".replace("e+", "e")
+    )
 
 
 def _figure(name: str, pair: _Pair) -> "Figure":
@@ -324,16 +338,18 @@ def _figure(name: str, pair: _Pair) -> "Figure":
         return Series(*np.array(found, float).T)
 
     larger = pair.pairs["larger"].to_numpy(bool)
-    series = {"small runs, measured": told(pair.pairs.loc[~larger])}
+    series = {"small runs": told(pair.pairs.loc[~larger])}
     if larger.any():
         at = pair.pairs.loc[larger].groupby("N")["C"].mean().to_numpy(float)
-        series["larger runs, measured"] = told(pair.pairs.loc[larger])
+        series["larger runs"] = told(pair.pairs.loc[larger])
         for place, (way, each) in enumerate(pair.forecasts.items()):
             numbers = np.array(each.effects, float).T
-            series[f"larger runs, foretold by {_SHORT[way]}"] = Series(at * (1.08 + 0.08 * place), *numbers, line="")
+            series[f"foretold, {way}"] = Series(at * (1.08 + 0.08 * place), *numbers, line="")
     first, second = (_RECIPES[recipe] for recipe in _PAIRS[name])
-    label = f"log loss with {first}\nless that with {second}"
-    return series_figure(series, "training compute, FLOPs", label, log_x=True, levels={"equal losses": 0.0})
+    return series_figure(
+        series, "training compute, FLOPs", f"log loss with {first}\nminus that with {second}", log_x=True, kinds=True,
+        levels={"equal": 0.0}, title="Which recipe is better: below 0 the first, above 0 the second",
+    )  # fmt: skip
 
 
 def _world(id_: str, truth: str, level: float, slope: float, bend: float, words: str) -> LossWorld:

@@ -76,9 +76,9 @@ def _judge(runs: pd.DataFrame) -> LossVerdict:
     claims = _claims(pairs)
     flips = [_RECIPES[name] for name, each in pairs.items() if each.signs[0] * each.signs[1] < 0]
     crossed = (
-        f"The better recipe on small models is the worse one on large ones with {' and '.join(flips)}"
+        f"Against the plain recipe {' and '.join(flips)} wins at one end of the sizes and loses at the other"
         if flips
-        else "No recipe is shown to be better on small models and worse on large ones"
+        else "No recipe is shown to win at one end of the sizes and to lose at the other"
     )
     tables = {
         "log loss less that of the plain recipe, by size": _effect_rows(pairs),
@@ -201,7 +201,7 @@ def _effect_rows(pairs: Mapping[str, _Pair]) -> list[dict[str, Any]]:
 def _claims(pairs: Mapping[str, _Pair]) -> tuple[JudgedClaim, ...]:
     means = {name: mean_interval(each.effects["effect"]) for name, each in pairs.items()}
     numbers = {
-        name: within(f"log loss with {_RECIPES[name]}, less the plain", -_HELPS, None, *value)
+        name: within(f"log loss with {_RECIPES[name]} less that of the plain recipe", -_HELPS, None, *value)
         for name, value in means.items()
     }
     judged = (
@@ -249,7 +249,8 @@ def _effects_figure(pairs: Mapping[str, _Pair]) -> "Figure":
         if rows:
             series[_RECIPES[name]] = Series(*np.array(rows, float).T)
     return series_figure(
-        series, "training compute, FLOPs", "change of the loss, %", log_x=True, levels={"plain": 0.0},
+        series, "training compute, FLOPs", "loss above that of the plain recipe, %", log_x=True, levels={"plain": 0.0},
+        title="What each change of the recipe does to the loss", kinds=True,
         band=(-100 * _HELPS, 100 * _HELPS),
     )  # fmt: skip
 

@@ -1,18 +1,12 @@
 import json
-from types import SimpleNamespace
-from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from harness.fit.fitting import fit
-from harness.fit.laws.registry import get_law
-from harness.fit.problem.fit_status import FitStatus
-from harness.fit.referee import sensitivity
-from harness.fit.referee.sensitivity import robustness
-from harness.fit.results.result import SensitivityCase
-from harness.fit.results.shown import share
+from harness.fit.results.robustness import PREDICTION, Robustness
+from harness.fit.results.shown import NOT_DETERMINED, factor, is_determined
 
 
 @pytest.mark.slow
@@ -106,24 +100,21 @@ def test_a_size_of_zero_has_no_decades_and_the_result_is_strict_json():
     assert json.loads(result.to_json())["checklist"]["runs"]["decades of D"] is None
 
 
-@pytest.mark.parametrize(
-    ("predictions", "said"),
-    [
-        ((2.0, 2.001), ""),
-        ((2.0, 2.5), "ranges from 2 (as fitted) to 2.5 (other), more than 3 times the noise of a run (0.02)"),
-        ((2.0, 1e-9), "is not determined: it ranges from 1e-09 (other) to 2 (as fitted)"),
-        ((2.0, -1.0), "is not determined: it ranges from -1 (other) to 2 (as fitted)"),
-    ],
-)
-def test_a_prediction_that_other_choices_move_without_limit_is_not_determined(monkeypatch, predictions, said):
-    """The rule for a run's noise of 1 % of the prediction; it compares nothing but the cases' predictions."""
-    monkeypatch.setattr(sensitivity, "noise_of", lambda *_: 0.01)
-    cases = [SensitivityCase(name, 9, {}, at) for name, at in zip(("as fitted", "other"), predictions, strict=True)]
-    problem: Any = SimpleNamespace(law=get_law("chinchilla"))
-    found = robustness(problem, problem, tuple(cases), FitStatus.CONVERGED, None)
-    assert found.verdict == ("fragile" if said else "stable")
-    assert "; ".join(found.reasons).removeprefix("the prediction at sqrt(10) times the largest sizes ") == said
+def test_a_prediction_that_spans_orders_of_magnitude_is_written_as_not_determined():
+    known = Robustness("fragile", (), {"alpha": (0.3, "a", 0.5, "b"), PREDICTION: (2.0, "a", 3.0, "b")})
+    unknown = Robustness("fragile", (), {"alpha": (0.3, "a", 0.5, "b"), PREDICTION: (8e-20, "a", 14.0, "b")})
+    assert known.determines_prediction and known.lines()[1] == "prediction: 2 (a) to 3 (b)"
+    assert not unknown.determines_prediction and NOT_DETERMINED in unknown.lines()[1]
+    assert "e-20" not in unknown.lines()[1] and unknown.lines()[0] == known.lines()[0]
+    assert Robustness("stable", (), {}).determines_prediction
 
 
-def test_errors_beyond_ten_are_no_percentages():
-    assert share(0.0123) == "1.23%" and share(13.84) == "13.8 times what was measured"
+def test_what_a_range_determines():
+    assert is_determined(1.0, 99.0) and not is_determined(1.0, 101.0) and not is_determined(0.0, 1.0)
+    assert is_determined(-5.0, 500.0) and is_determined(np.nan, np.nan) and is_determined(0.0, 0.0)
+
+
+def test_logs_are_also_written_as_factors():
+    assert factor("log of a over b", np.log(2.0), 0.0, np.log(8.0)) == ", a factor of 2 [1, 8]"
+    assert factor("log of a over b", 0.0, None, None) == ", a factor of 1 unbounded"
+    assert factor("log loss", 1.0, 0.0, 2.0) == "" == factor("log of a over b", 1.0, 0.0, 1e3)
