@@ -6,7 +6,7 @@ import typer
 
 from harness.files import default_cache, open_folder, read_object
 from harness.fit.gap_law.rulings import Ruling
-from harness.study.carry_out import PAGE, carry_out
+from harness.study.carry_out import PAGE, carry_out, runs_left
 from harness.study.studies import VERDICT, Study, load_study, study_names
 from harness.terminal import print_rows
 from harness.train.session import Session
@@ -32,7 +32,7 @@ def study(
     folder = open_folder(out)
     session = Session(folder, cache or default_cache(), workers=workers, max_minutes=max_minutes)
     status = carry_out(chosen, folder, session)
-    if status in (0, 3) and (folder / PAGE).is_file():
+    if status in (0, 3) and not runs_left(chosen, folder):
         print_found(folder / PAGE)
         print(folder / PAGE)
     raise typer.Exit(status)

@@ -43,21 +43,30 @@ def carry_out(study: Study, out: Path, session: Session) -> int:
         session: how runs are trained; its `out` is replaced, and its minutes are those of the whole study.
 
     Returns:
-        the exit status: 0; 3 if runs failed; or that of the signal that stopped it, after which only the table is
-        written.
+        the exit status: 0; 3 if runs failed; or that of the signal that stopped it. As long as runs are left
+        (`runs_left`), only the table is written.
 
     Raises:
         InputError: the folder holds runs of another study.
     """
     began = time.monotonic()
     status = _run_blocks(study, out, session, began)
-    if status in (0, 3) and (out / RUNS).is_file():  # the minutes may have been too few for a first run
+    if left := runs_left(study, out):
+        # The words of a part of the runs would be those of another study.
+        print(f"{study.name}: stopped with {left:,} runs to go; the same command goes on", flush=True)
+    elif status in (0, 3):
         # With the declaration beside it, `isogap report` can judge the table again.
         declaration = yaml.safe_dump(study.model_dump(mode="json", exclude_none=True), sort_keys=False)
         write_text(out / DECLARATION, declaration)
         write_results(study, out / RUNS, out / PAGE)
     print(f"{study.name}: this call took {(time.monotonic() - began) / 60:.1f} minutes", flush=True)
     return status
+
+
+def runs_left(study: Study, out: Path) -> int:
+    """How many runs of a study have not ended by its table, such as after its minutes."""
+    runs = {run.run_id for sweep in study.presets for run in load(sweep).configs}
+    return len(runs - set(read_study_runs(out / RUNS)["run_id"])) if (out / RUNS).is_file() else len(runs)
 
 
 def _run_blocks(study: Study, out: Path, session: Session, began: float) -> int:

@@ -206,7 +206,7 @@ def _profiles_figure(arm: Arm) -> "Figure":
     from matplotlib import colormaps
 
     figure, ((axes,),) = blank_figure(4.6, 3.6)
-    budgets = list(arm.cells.groupby("budget"))
+    budgets = [(float(rows["budget"].iloc[0]), rows) for _, rows in arm.cells.groupby("budget")]
     for (budget, rows), colour in zip(budgets, colormaps["viridis"](np.linspace(0, 0.85, len(budgets))), strict=True):
         axes.plot(
             rows["N_total"], rows["L"], marker="o", ms=4, lw=1, color=colour, label=f"{as_power_of_ten(budget)} FLOPs"

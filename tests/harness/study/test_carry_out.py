@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from harness.study.carry_out import carry_out
+from harness.study.carry_out import carry_out, runs_left
 from harness.study.cells import study_runs
 from harness.study.studies import Study
 from harness.train.session import Session
@@ -117,7 +117,22 @@ def test_on_another_machine_only_runs_that_the_table_lacks_are_run(finished, lab
     assert gaps(again) == gaps(table)
 
 
-def test_without_time_nothing_is_begun(study, lab, tmp_path):
+def test_without_time_nothing_is_begun(study, lab, tmp_path, capsys):
     declared, _ = study
     assert carry_out(declared, tmp_path, Session(tmp_path, lab.cache, max_minutes=1e-9)) == 0
     assert not (tmp_path / "runs.parquet").exists()
+    assert (
+        f"stopped with {runs_left(declared, tmp_path)} runs to go; the same command goes on" in capsys.readouterr().out
+    )
+
+
+@pytest.mark.slow
+def test_a_study_that_was_stopped_is_not_judged(finished, lab, tmp_path, capsys):
+    declared, out = finished
+    table = pd.read_parquet(out / "runs.parquet")
+    table[table["block"] == "once"].to_parquet(tmp_path / "runs.parquet")
+    left = len(table[table["block"] != "once"])
+    assert left == runs_left(declared, tmp_path) > 0 == runs_left(declared, out)
+    assert carry_out(declared, tmp_path, Session(tmp_path, lab.cache, max_minutes=1e-9)) == 0
+    assert f"stopped with {left} runs to go" in capsys.readouterr().out
+    assert not (tmp_path / "verdict.json").exists() and not (tmp_path / "runs.html").exists()
