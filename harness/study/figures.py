@@ -139,7 +139,8 @@ def once_figure(rows: pd.DataFrame) -> "Figure":
     )
     left.set(xscale="log", yscale="log", xlabel="D, tokens (each read once)", ylabel="gap, nats per token")
     left.set_title("measured (open: forecast before it was run), and the law (dashed)", loc="left", fontsize=9)
-    left.legend(*(found[::-1] for found in left.get_legend_handles_labels()), fontsize=7, frameon=False, ncols=2)
+    named = (found[::-1] for found in left.get_legend_handles_labels())
+    figure.legend(*named, fontsize=7, frameon=False, ncols=5, loc="outside lower left")
     right.axhline(1, color=INK, lw=1, ls=(0, (4, 3)))
     right.axvline(1, color=FAINT, lw=0.8)
     right.set(xscale="log", yscale="log", xlabel="u = D/N$^{0.74}$", ylabel="gap over the law's")
@@ -176,7 +177,7 @@ def epochs_figure(rows: pd.DataFrame) -> "Figure":
         axes.set(xscale="log", yscale="log", xlabel="epochs D/U", ylabel="gap, nats per token")
         axes.set_title(f"{title}: {role} = {chosen[role].median():,.0f}; the law dashed", loc="left", fontsize=9)
         _plain_ticks(axes)
-    left.legend(fontsize=7, frameon=False)
+    figure.legend(*left.get_legend_handles_labels(), fontsize=7, frameon=False, ncols=5, loc="outside lower left")
     return figure
 
 

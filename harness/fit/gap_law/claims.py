@@ -135,7 +135,12 @@ def _law(blocks: Blocks, contest: tuple[Judgement, Mapping[str, SolvedFit]] | No
     ratio = rows.assign(G=rows["G"] / predicted, G_se=rows["G_se"] / predicted)
     size = normal("the gap over the law's", 1.0, MET - 1, *common_ratio(ratio["G"], ratio["G_se"]))
     trend = fit_surface(ratio)
-    evidence = (size, slope("the power of N in that ratio", 0.0, trend, IN_N), slope("that of D", 0.0, trend, IN_D))
+    ratio = "in the gap over the law's"
+    evidence = (
+        size,
+        slope(f"the power of N {ratio}", 0.0, trend, IN_N),
+        slope(f"the power of D {ratio}", 0.0, trend, IN_D),
+    )
     word, _ = contest
     ruling = together([each.ruling for each in evidence])
     if ruling is Ruling.NOT_RESOLVED and word.word in (Word.N_FREE, Word.NOT_SUPPORTED):
@@ -148,7 +153,7 @@ def _branches(blocks: Blocks) -> Told:
         return NOT_RUN
     below, above = _sides(blocks["once"])
     plateau = slope(f"the slope in D of {len(below)} cells up to u = 1", 0.0, fit_surface(below), IN_D)
-    power = slope(f"that of {len(above)} cells from u = 4", -PUBLISHED_GAP.beta, fit_surface(above), IN_D)
+    power = slope(f"the slope in D of {len(above)} cells from u = 4", -PUBLISHED_GAP.beta, fit_surface(above), IN_D)
     return together([plateau.ruling, power.ruling]), _said(blocks["once"]), (plateau, power), ""
 
 

@@ -245,15 +245,9 @@ def _judge(runs: pd.DataFrame) -> LossVerdict:
         for name, each in found.items()
         if len(each.pairs)
     }  # fmt: skip
-    measured = "; ".join(
-        f"those of the pair {name} at {_flops(each.place)}, where lines foretold {_flops(each.forecasts['line'].place)}"
-        f" and curves {_flops(each.forecasts['curves'].place)}"
-        for name, each in found.items()
-    )
+    told = "; ".join(_crossed(name, each) for name, each in found.items())
     notes = (f"{len(rows)} finished runs; a pair has the same size, text and seed. N is without the embedding.",)
-    return LossVerdict(
-        f"The losses of two recipes cross, {measured}: {count_of_words(claims)}.", claims, tables, notes, drawings
-    )
+    return LossVerdict(f"{told[0].upper()}{told[1:]}: {count_of_words(claims)}.", claims, tables, notes, drawings)
 
 
 class _Pair(NamedTuple):
@@ -324,12 +318,14 @@ def _exp(value: float | None) -> float | None:
     return None if value is None else math.exp(value)
 
 
-def _flops(place: Interval95) -> str:
-    return (
-        "a compute that is not known"
-        if place.estimate is None
-        else f"{math.exp(place.estimate):.2g} FLOPs".replace("e+", "e")
+def _crossed(name: str, pair: _Pair) -> str:
+    """Where the losses of a pair cross and where this was foretold, as a part of the headline."""
+    line, curves, place = (
+        "no crossing" if found.estimate is None else f"{math.exp(found.estimate):.2g} FLOPs".replace("e+", "e")
+        for found in (pair.forecasts["line"].place, pair.forecasts["curves"].place, pair.place)
     )
+    seen = "are not seen to cross" if pair.place.estimate is None else f"cross at {place}"
+    return f"losses of the pair {name} {seen} (the line foretold {line}, the curves {curves})"
 
 
 def _figure(name: str, pair: _Pair) -> "Figure":
