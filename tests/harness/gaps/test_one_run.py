@@ -86,7 +86,9 @@ def test_steps_without_a_token_that_counts_are_left_out_of_the_training_loss():
     assert got["train_loss_final100"] == pytest.approx(2.2) and got["val_loss_final100"] == pytest.approx(2.5)
     assert got["gap_online"] == pytest.approx(0.3)
     # Where every token counts, a loss of 0 is one.
-    assert measure(config, FACTS, series(losses), documents)["train_loss_final100"] == pytest.approx(losses[900:].mean())
+    assert measure(config, FACTS, series(losses), documents)["train_loss_final100"] == pytest.approx(
+        losses[900:].mean()
+    )
     none = measure(rare, FACTS, series(np.zeros(1000)), documents)
     assert none["train_loss_final100"] is None and none["gap_online"] is None
     assert none["val_loss_final100"] == pytest.approx(2.5)
