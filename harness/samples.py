@@ -45,6 +45,8 @@ def sample_text(
 ) -> list[dict[str, Any]]:  # fmt: skip
     """Completions of a document's beginning: `completion` (text), `ids`, `ended` (whether the document has ended).
 
+    What a token world says are ids with blanks between them.
+
     Args:
         out: a sweep's folder.
         prompt: follows the end of another document, as training text does, so that it may be empty.
@@ -62,7 +64,8 @@ def sample_text(
     tokenizer = load_tokenizer(
         data.tokenizer, data.parts[0][1], cache or default_cache(), data.heldout_fraction, data.split_seed
     )
-    ids = np.append(end, tokenizer.encode(prompt)).astype(np.int32)
+    of_world = data.tokenizer.startswith("symbols:")
+    ids = np.append(end, _ids_of(prompt, end) if of_world else tokenizer.encode(prompt)).astype(np.int32)
     room = run.model.context + 1 - len(ids)
     if room < (tokens or 1):
         got = f"{len(ids)} tokens with the beginning of the document, and {tokens or 1} new ones"
@@ -76,6 +79,14 @@ def sample_text(
         completions = writer.write(begun, np.zeros_like(numbers), streams, seed, temperature)
         for row in completions[: count - first]:
             length = int(np.argmax(row == end)) if (row == end).any() else len(row)
-            text = tokenizer.decode(row[:length])
+            text = "".join(f" {each}" for each in row[:length]) if of_world else tokenizer.decode(row[:length])
             written.append({"completion": text, "ids": row[:length].tolist(), "ended": length < len(row)})
     return written
+
+
+def _ids_of(prompt: str, end: int) -> list[int]:
+    """The ids that a prompt names; InputError for anything else."""
+    words = prompt.split()
+    if not all(word.isdecimal() and int(word) < end for word in words):
+        raise InputError("--prompt", "ids", prompt, f"ids of a token world, from 0 to {end - 1}, with blanks between")
+    return [int(word) for word in words]

@@ -27,7 +27,7 @@ class Traffic:
 
     Attributes:
         parameters: of the parameters, their gradients and the optimizer's moments.
-        activations: of what has a size per token: the features of all layers, and the logits.
+        activations: of what has a size per position: the features of all layers, and the logits.
         scores: of what has a size per pair of positions: attention's scores and weights.
         cache: of keys, values and router scores of earlier positions.
     """
@@ -59,7 +59,7 @@ def step_traffic(
             a gradient.
         parameter_bytes, activation_bytes: bytes of a number.
     """
-    rows = batch * config.context
+    rows = batch * config.positions
     sizes = count(config)
     # The forward pass reads the matrices; the backward pass reads them again and writes their gradients.
     passes = turns * (2 * _parameters_read(config, rows / turns) + sizes.trainable)
@@ -68,7 +68,7 @@ def step_traffic(
     return Traffic(
         parameters=parameter_bytes * parameters,
         activations=activation_bytes * 3 * rows * _features(config),
-        scores=activation_bytes * 3 * rows * _scores(config, config.context),
+        scores=activation_bytes * 3 * rows * _scores(config, config.positions),
     )
 
 
@@ -109,7 +109,8 @@ def experts_visited(moe: MoEConfig, rows: float) -> float:
 
 
 def _features(config: ModelConfig) -> float:
-    """Numbers that a forward pass moves for each token, but for those of pairs of positions."""
+    """Numbers that a forward pass moves for each position, but for those of pairs of positions."""
+    patch = config.aim.patch
     width, gates = config.width, 2 if config.activation == "swiglu" else 1
     norms = 2 * (1 if config.block == "parallel" else 2)
     # Queries, keys and values, two of them turned; the two products of attention; its output; two sums to the residual.
@@ -127,14 +128,14 @@ def _features(config: ModelConfig) -> float:
             total += block + feed_forward(config.ffn_width, 1)
             continue
         visits = moe.experts_per_token
-        total += block + width + 3 * moe.experts  # the router and its softmax
+        total += block + (0 if moe.routing == "hash" else width + 3 * moe.experts)  # the router and its softmax
         total += feed_forward(visits * moe.expert_width, visits) + 3 * visits * width + width  # to the experts and back
         if moe.shared_experts:
             total += feed_forward(moe.shared_experts * moe.expert_width, 1) + 2 * width
-    # The embedding's row; the last norm; the logits, and the pass over them.
-    return total + 2 * width + 2 * width + width + 2 * config.vocab
+    # The embedding's rows and their sum; the last norm; the logits of each token, and the pass over them.
+    return total + (patch + 1) * width + 2 * width + patch * (width + 2 * config.vocab)
 
 
 def _scores(config: ModelConfig, keys: int) -> float:
-    """Numbers of pairs of positions that a forward pass moves for each token: scores written, softmax, weights read."""
+    """Numbers of pairs of positions that a forward pass moves for each position: scores written, softmax, weights read."""
     return 4 * config.heads * keys * config.depth

@@ -31,7 +31,7 @@ def _time(
 def _sample(
     out: FolderArgument,
     run_id: Annotated[str, Option("--run", metavar="ID", help="a finished run that keeps its final parameters")],
-    prompt: Annotated[str, Option(help="the beginning of a document; may be empty")] = "",
+    prompt: Annotated[str, Option(help="the beginning of a document, in ids of a token world; may be empty")] = "",
     tokens: Annotated[
         int | None,
         Option(min=1, help="how many follow, up to the end of the document; by default 64, if they have room"),

@@ -8,7 +8,7 @@ runs below 200 steps the second half is used for the last 100 steps, because the
 import dataclasses
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -81,26 +81,27 @@ def measure(config: RunConfig, facts: TextFacts, series: pd.DataFrame, documents
     final, steps = config.steps, online_span(config.steps)
     seen, heldout = documents.at(final, "seen"), documents.at(final, "heldout")
     measured = probe_gap(seen.side(), heldout.side())
-    online, lag, heldout_mean = _online(steps, facts.groups, (final - steps[0]) * config.batch, series, documents)
+    trained = training_losses(config, series)
+    online = _online(steps, facts.groups, (final - steps[0]) * config.batch, trained, documents)
     fresh = NO_GAP
     if config.first_epoch >= SHORTEST_EPOCH:
         span = online_span(config.first_epoch)
-        fresh, _, _ = _online(span, facts.first_groups, (span[-1] - span[0]) * config.batch, series, documents)
+        fresh = _online(span, facts.first_groups, (span[-1] - span[0]) * config.batch, trained, documents).gap
     drift = _drift(documents, final // 2, final)
     values = {
-        "train_loss_final100": float(series["train_loss"].to_numpy()[steps[0] :].mean()),
-        "val_loss_final100": online.gap + float(series["train_loss"].to_numpy()[steps[0] :].mean()),
+        "train_loss_final100": _mean(trained[steps[0] :]),
+        "val_loss_final100": online.heldout_loss,
         "seen_loss": contrast(seen.side()).gap,
         "heldout_loss": contrast(heldout.side()).gap,
         "heldout_bpb": contrast(heldout.side(bits=True)).gap,
-        **gap_columns("gap_online", online),
-        **gap_columns("online_lag", lag),
+        **gap_columns("gap_online", online.gap),
+        **gap_columns("online_lag", online.lag),
         **gap_columns("gap_probe", measured),
         **gap_columns("gap_probe_bpb", probe_gap(seen.side(bits=True), heldout.side(bits=True))),
         "gap_probe_se_source": probe_gap(seen.side(by="source"), heldout.side(by="source")).se,
         "minimum_detectable_gap": measured.minimum_detectable,
         **gap_columns("placebo", probe_gap(*halves(heldout.side(), 0))),
-        **gap_columns("placebo_online", probe_gap(*halves(heldout_mean.side(), 0))),
+        **gap_columns("placebo_online", probe_gap(*halves(online.heldout.side(), 0))),
         **gap_columns("gap_online_first", fresh),
         **gap_columns("gap_drift", drift),
         "noise_scale": noise_scale(series.iloc[steps[0] :], config),
@@ -152,10 +153,41 @@ def _drift(documents: DocumentLosses, earlier: int, later: int) -> Gap:
     return probe_gap(seen.side(before_seen).only(known), heldout.side(before_heldout))
 
 
+def training_losses(config: RunConfig, series: pd.DataFrame) -> Float[np.ndarray, " steps"]:
+    """The training loss of each step; NaN where none of its tokens counts, for which the series has 0."""
+    losses = series["train_loss"].to_numpy().astype(np.float64)
+    return np.where(losses == 0.0, np.nan, losses) if config.model.aim.counted else losses
+
+
+def _mean(losses: Float[np.ndarray, " steps"]) -> float:
+    """The mean of the losses that are not NaN; NaN without one."""
+    known = losses[~np.isnan(losses)]
+    return float(known.mean()) if len(known) else math.nan
+
+
+class _Online(NamedTuple):
+    """The online gap of a span of steps.
+
+    Attributes:
+        lag: the mean held-out loss over the span less that at its end.
+        heldout_loss: the mean held-out loss over the span.
+        heldout: held-out documents with their mean losses over the span.
+    """
+
+    gap: Gap
+    lag: Gap
+    heldout_loss: float
+    heldout: ProbeRows
+
+
 def _online(
-    span: tuple[int, int, int], groups: float, windows: int, series: pd.DataFrame, documents: DocumentLosses
-) -> tuple[Gap, Gap, ProbeRows]:
-    """The online gap of a span of steps, its lag, and held-out documents with their mean losses over the span.
+    span: tuple[int, int, int],
+    groups: float,
+    windows: int,
+    trained: Float[np.ndarray, " steps"],
+    documents: DocumentLosses,
+) -> _Online:
+    """The online gap of a span of steps, its lag, and what was held out.
 
     The gap is the mean held-out loss over the span less the mean training loss. The lag is that mean held-out loss less
     the held-out loss at the end of the span, measured on the windows that were evaluated at all points; at the end
@@ -165,11 +197,11 @@ def _online(
     quadrature.
     """
     start, end = span[0], span[-1]
-    losses = series["train_loss"].to_numpy()[start:end].astype(np.float64)
+    losses = trained[start:end]
     points = sorted(set(span))
     heldout = [documents.at(step, "heldout") for step in points]
     if not all(map(len, heldout)):
-        return NO_GAP, NO_GAP, heldout[-1]
+        return _Online(NO_GAP, NO_GAP, math.nan, heldout[-1])
     weights, last = span_weights(points, start, end), heldout[-1]
     fewest = min(heldout, key=len)
     common = [rows.of_windows(fewest) for rows in heldout]
@@ -178,8 +210,8 @@ def _online(
     later = together.side(common[-1])
     mean = contrast(last.side(), later)
     alike = spread(together.side()) * math.sqrt(max(0.0, 1 / groups - 1 / windows))
-    online = Gap(mean.gap - float(losses.mean()), math.hypot(mean.se, _mean_se(losses), alike))
-    return online, contrast(later), together
+    online = Gap(mean.gap - _mean(losses), math.hypot(mean.se, _mean_se(losses), alike))
+    return _Online(online, contrast(later), mean.gap, together)
 
 
 def span_weights(points: list[int], start: int, end: int) -> Float[np.ndarray, "points"]:
@@ -198,10 +230,10 @@ def span_weights(points: list[int], start: int, end: int) -> Float[np.ndarray, "
 
 def _mean_se(losses: Float[np.ndarray, "steps"]) -> float:
     """Standard error of the mean of losses that scatter around a parabola; infinite for a single loss."""
-    count = len(losses)
+    known = ~np.isnan(losses)
+    at, losses, count = np.linspace(-1.0, 1.0, len(losses))[known], losses[known], int(known.sum())
     if count < 2:
         return math.inf
-    at = np.linspace(-1.0, 1.0, count)
     degree = 2 if count > 8 else 0
     residual = losses - np.polynomial.Polynomial.fit(at, losses, degree)(at)
     return math.sqrt(float(np.sum(residual**2)) / (count - degree - 1) / count)
@@ -211,9 +243,10 @@ def noise_scale(series: pd.DataFrame, config: RunConfig) -> float:
     """The gradient noise scale tr(Sigma) / |G|^2 in tokens: the batch whose gradient has as much noise as signal.
 
     It is the ratio of two unbiased means over the steps of the series (McCandlish et al. 2018, 2.2 and appendix A.1).
-    It is NaN if they were not measured, or if the mean signal is not positive because noise hides it.
+    It is NaN if they were not measured, or if the mean of one of them is not positive, because it is too small beside
+    the other to be seen.
     """
     if "gradient_noise" not in series:
         return math.nan
     noise, signal = (float(series[name].to_numpy(np.float64).mean()) for name in ("gradient_noise", "gradient_signal"))
-    return noise / signal * config.model.context if signal > 0 else math.nan
+    return noise / signal * config.model.context if signal > 0 and noise > 0 else math.nan

@@ -78,9 +78,9 @@ def probe_sets(
     }
     if size == most and not sets["heldout"].counted.any():
         ranges = objective_columns(config.model)["counted"]
-        raise InputError(
-            config.run_id, "counted", ranges, f"ids that occur in the held-out text of {config.data.domain}"
-        )
+        where = "last tokens" if config.model.aim.forecast else "predicted tokens"
+        expected = f"ids that occur among the {where} of the {size} held-out windows, or more probe_windows"
+        raise InputError(config.run_id, "counted", ranges, expected)
     if other is not None:
         sets["other"] = _seen_probe(config.twin(), other, size)
     return sets

@@ -20,6 +20,7 @@ from harness.measures.declared import Measure
 from models.compute import Compute
 from models.config import ModelConfig
 from models.decode import TrainedModel
+from models.intervention import Tap
 from models.transformer import build_model, token_losses
 from sweeps.config import RunConfig
 
@@ -54,14 +55,15 @@ def effective_rank(features: Float[Array, "n width"]) -> Float[Array, ""]:
     return jnp.exp(-(share * jnp.log(jnp.maximum(share, 1e-30))).sum())
 
 
-@functools.partial(jax.jit, static_argnums=0)
+@functools.partial(jax.jit, static_argnums=(0, 4))
 def _statistics(
-    config: ModelConfig, params: nnx.State, biases: nnx.State, windows: Int[Array, "W T+1"]
+    config: ModelConfig, params: nnx.State, biases: nnx.State, windows: Int[Array, "W T+1"], tap: Tap
 ) -> tuple[Float[Array, " depth"], Float[Array, " depth"], list[Float[Array, ""]]]:
     """(Energy and effective rank of each block's features, the variation of the loads of each mixture layer)."""
     outputs: list[Float[Array, "W T width"]] = []
 
     def collect(place, activations):
+        activations = tap(place, activations)
         if place == "block_out":
             outputs.append(activations.reshape(windows.shape[0], -1, config.width))
         return activations
@@ -77,9 +79,9 @@ def _statistics(
     return jnp.stack(energies), jnp.stack(ranks), variations
 
 
-@functools.partial(jax.jit, static_argnums=0)
+@functools.partial(jax.jit, static_argnums=(0, 4))
 def _attention(
-    config: ModelConfig, params: nnx.State, biases: nnx.State, windows: Int[Array, "W T+1"]
+    config: ModelConfig, params: nnx.State, biases: nnx.State, windows: Int[Array, "W T+1"], tap: Tap
 ) -> tuple[Float[Array, " depth"], Float[Array, " depth"]]:
     """(Mean entropy of the weights of attention in nats, mean distance in positions) of each layer."""
     inputs: list[Float[Array, "n width"]] = []
@@ -87,6 +89,7 @@ def _attention(
 
     def collect(place, activations):
         nonlocal begun
+        activations = tap(place, activations)
         if place == "branch_in" and begun:  # the first one of a block goes into attention
             inputs.append(activations)
         begun = place == "block_in"
@@ -110,9 +113,9 @@ def measure_layers(
     """The columns of each layer L: `feature_energy_L`, `feature_rank_L`, `attention_entropy_L` in nats and
     `attention_distance_L` in positions; and of each mixture layer `router_load_cv_L`.
     """
-    config, params, biases, _ = model
-    energies, ranks, variations = _statistics(config, params, biases, jnp.asarray(heldout[:MOST_WINDOWS]))
-    entropies, distances = _attention(config, params, biases, jnp.asarray(heldout[:ATTENTION_WINDOWS]))
+    config, params, biases, tap = model
+    energies, ranks, variations = _statistics(config, params, biases, jnp.asarray(heldout[:MOST_WINDOWS]), tap)
+    entropies, distances = _attention(config, params, biases, jnp.asarray(heldout[:ATTENTION_WINDOWS]), tap)
     numbers = range(1, config.depth + 1)
     mixtures = [layer for layer in numbers if config.is_moe_layer(layer - 1)]
     of_layers = (

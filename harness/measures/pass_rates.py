@@ -1,7 +1,7 @@
 """How often a model answers a world's questions rightly: by its most probable answer, and by sampling (PassUntil).
 
-Questions are of numbers that the run did not read, up to `ITEMS` of each level, the same for all runs of a world and
-split.
+Questions are of numbers that neither the run nor its twin may read, up to `ITEMS` of each level, the same for all runs
+of a world and split.
 They follow an end-of-document token, as documents do in training.
 """
 
@@ -48,14 +48,14 @@ def task_of_questions(name: str, questions: list[Question], end: int) -> PromptT
 
 
 def new_questions(text: Mixture, domain: str, room: int) -> list[Question]:
-    """Different questions whose groups a run does not read, at most `ITEMS` of each level, in the order of levels.
+    """Different questions whose groups neither a run nor its twin may read, at most `ITEMS` of each level, in the order of levels.
 
     Args:
         room: the most ids of a prompt and its answer; longer ones are passed over.
     """
     world, options = parse_world(domain)
     store = text.stores[0]
-    read = {store.group_names[number] for number in np.unique(store.train_groups)}
+    read = set(store.group_names) - {store.group_names[number] for number in np.unique(store.heldout_groups)}
     assert world.questions is not None
     found: list[Question] = []
     counts: Counter[int] = Counter()
@@ -92,6 +92,9 @@ def _check(run: RunConfig) -> None:
     domain = run.data.domain
     if not is_world(domain) or parse_world(domain)[0].questions is None:
         raise InputError(run.run_id, "probe.measures", "pass_rates", f"a world with questions, not {domain}")
+    if not run.model.aim.decodes:
+        expected = "a model that writes token by token: objective next without patches"
+        raise InputError(run.run_id, "probe.measures", "pass_rates", expected)
 
 
 PASS_RATES = Measure(measure_pass_rates, _check)

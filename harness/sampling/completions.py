@@ -32,10 +32,14 @@ class Writer:
         rows: the number of completions that are written together.
 
     Raises:
-        InputError: more positions than the model was trained on.
+        InputError: more positions than the model was trained on, or a model that does not write token by token.
     """
 
     def __init__(self, model: TrainedModel, longest: int, new: int, prompts: int, rows: int):
+        aim = model.config.aim
+        if not aim.decodes:
+            found = f"{aim.kind}, patch {aim.patch}"
+            raise InputError("decoding", "objective", found, "a model of the objective next, without patches")
         try:
             check_positions(model.config, longest, new)
         except ValueError as error:

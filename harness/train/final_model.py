@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import jax
+from flax import nnx
 
 from harness.files import read_bytes
 from harness.train.checkpoint import read_final
@@ -46,6 +47,14 @@ def load_model(folder: Path) -> TrainedModel:
         params, biases = jax.tree.unflatten(jax.tree.structure(like), leaves[: len(jax.tree.leaves(like))])
     except ValueError as error:
         raise InputError(folder, "final", str(error), "the parameters that were kept") from None
+    return model_of(run, *jax.device_put((params, biases)))
+
+
+def model_of(run: RunConfig, params: nnx.State, biases: nnx.State) -> TrainedModel:
+    """The model of a run with these parameters, as its forward pass sees them.
+
+    Interventions that show the forward pass other parameters do so without a state of their own.
+    """
+    shape = shape_of(run, MICRO_TOKENS)
     own = ((),) * len(shape.interventions)
-    params, biases = jax.device_put((params, biases))
     return TrainedModel(run.model, seen(shape, hyper_of(run, 1), own, params), biases, evaluation_taps(shape))

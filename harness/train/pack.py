@@ -27,6 +27,7 @@ from harness.record.status import ENDED, State, Status, read_status, run_folder,
 from harness.train.checkpoint import PackCheckpoints, read_final, resume_states, save_final
 from harness.train.devices import DevicePack, Timing, key_of
 from harness.train.evaluation import PackLosses
+from harness.train.final_model import model_of
 from harness.train.hosts import Hosts, hosts_of
 from harness.train.interventions import view_names
 from harness.train.programs import Key, Programs, compile_ahead
@@ -34,7 +35,6 @@ from harness.train.run_batches import RunBatches, opener
 from harness.train.session import Session, Stop
 from harness.train.slot import Slot
 from harness.train.step import Metrics
-from models.decode import TrainedModel
 from sweeps.config import RunConfig
 from sweeps.errors import reason_of
 from sweeps.packs import Pack
@@ -361,7 +361,7 @@ class Training:
             save_final(slot.folder, finals[slot.config.run_id], facts)
         if slot.config.probe.measures:
             params, biases, *_ = finals[slot.config.run_id]
-            model, batches = TrainedModel(slot.config.model, params, biases), slot.batches
+            model, batches = model_of(slot.config, params, biases), slot.batches
             slot.of_model = measure_all(slot.config, batches.mixture, batches.last_probes["heldout"].tokens, model)
         slot.ended = True
         if slot.finish() != "done":

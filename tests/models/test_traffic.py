@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import pytest
 
 from models.compute import Compute
-from models.config import ARCHITECTURES, ModelConfig, make_config
+from models.config import ARCHITECTURES, ModelConfig, TrainingObjective, make_config
 from models.count import count, flops, token_flops
 from models.decode import decode_step, prefill
 from models.traffic import UPDATES, decode_traffic, experts_visited, step_traffic
@@ -40,32 +40,50 @@ def test_a_small_model_by_hand():
     assert halved.total == halved.parameters + halved.activations + halved.scores + halved.cache
 
 
+def compiled_bytes(config, function, *arguments, **options):
+    """What XLA counts for a function of parameters, biases and arguments."""
+    params, biases = jax.eval_shape(functools.partial(init, config), jax.random.key(0))
+    cost = jax.jit(function, **options).lower(params, biases, *arguments).compile().cost_analysis()
+    assert cost is not None
+    return cost["bytes accessed"]
+
+
+def compiled_gradient(config, batch):
+    """What XLA counts for the gradient of a step, and what we count."""
+
+    def loss(params, biases, tokens):
+        compute = Compute(loss="plain", padding=0)
+        return token_losses(config, params, biases, tokens, training=True, compute=compute)[0].mean()
+
+    tokens = jax.ShapeDtypeStruct((batch, config.context + 1), jnp.int32)
+    expected = step_traffic(config, batch).total - 4 * UPDATES["adamw"] * count(config).total
+    return compiled_bytes(config, jax.grad(loss), tokens), expected
+
+
+@pytest.mark.parametrize("patch", [4, 16])
+def test_the_compiler_counts_as_much_of_patches(patch):
+    """Each place in a patch has a product of its own, whose logits are read and written again."""
+    objective = TrainingObjective(patch=patch)
+    config = make_config("dense", vocab=65, context=256, width=64, depth=4, heads=4, objective=objective)
+    found, expected = compiled_gradient(config, 8)
+    assert 0.8 < found / expected < 1.6
+
+
 @pytest.mark.parametrize(
     ("width", "depth", "vocab", "context", "batch"), [(64, 2, 257, 64, 8), (192, 2, 257, 64, 4), (64, 2, 4096, 64, 4)]
 )
 def test_the_compiler_counts_as_much(width, depth, vocab, context, batch):
     """XLA fuses some of what is done by element, and counts a whole cache where one slot is written."""
     config = make_config("dense", vocab=vocab, context=context, width=width, depth=depth, heads=4)
+    found, expected = compiled_gradient(config, batch)
+    assert 0.8 < found / expected < 1.6
     params, biases = jax.eval_shape(functools.partial(init, config), jax.random.key(0))
     compute = Compute(loss="plain", padding=0)
-
-    def loss(params, biases, tokens):
-        return token_losses(config, params, biases, tokens, training=True, compute=compute)[0].mean()
-
-    def counted(function, *arguments, **options):
-        cost = jax.jit(function, **options).lower(params, biases, *arguments).compile().cost_analysis()
-        assert cost is not None
-        return cost["bytes accessed"]
-
-    tokens = jax.ShapeDtypeStruct((batch, context + 1), jnp.int32)
-    step = step_traffic(config, batch)
-    expected = step.total - 4 * UPDATES["adamw"] * count(config).total
-    assert 0.8 < counted(jax.grad(loss), tokens) / expected < 1.6
     begin = functools.partial(prefill, config, new=context - 4, compute=compute)
     prompts = jax.ShapeDtypeStruct((1, 4), jnp.int32), jax.ShapeDtypeStruct((1,), jnp.int32)
     _, cache = jax.eval_shape(begin, params, biases, *prompts)
     step = functools.partial(decode_step, config, compute=compute)
-    found = counted(step, prompts[1], cache, donate_argnums=3)
+    found = compiled_bytes(config, step, prompts[1], cache, donate_argnums=3)
     assert 0.9 < found / decode_traffic(config, 1, context - 1).total < 2.2
 
 
@@ -89,6 +107,16 @@ def test_visited_experts_are_the_occupied_cells():
     assert config is not None
     assert experts_visited(config, 1) == pytest.approx(2) and experts_visited(config, 0) == 0
     assert experts_visited(config, 2) == pytest.approx(8 * (1 - 0.75**2)) and experts_visited(config, 1e3) == 8
+
+
+def test_a_patch_moves_what_a_position_does_and_its_own_tokens():
+    # Twelve tokens in four positions: as the model of four positions, with two rows, products and logits more in each.
+    whole = step_traffic(dataclasses.replace(SMALL, context=4), batch=7)
+    patched = dataclasses.replace(SMALL, context=12, objective=TrainingObjective(patch=3))
+    step = step_traffic(patched, batch=7)
+    assert step.scores == whole.scores
+    assert step.activations - whole.activations == 4 * 3 * 28 * 2 * (8 + 8 + 2 * 5)
+    assert step.parameters == 4 * count(patched).total * (3 + UPDATES["adamw"])
 
 
 def test_a_token_costs_what_its_positions_cost():

@@ -62,7 +62,7 @@ def test_masked_probes_count_their_share(store):
 
 def test_a_text_without_any_token_that_counts_is_refused(store):
     config = run(TrainingObjective(counted=((1, 2),)))
-    with pytest.raises(InputError, match="counted: got '1-2', expected ids that occur in the held-out text"):
+    with pytest.raises(InputError, match="counted: got '1-2', expected ids that occur among the predicted tokens"):
         probe_sets(config, mixture_of(config, (store,)))
 
 

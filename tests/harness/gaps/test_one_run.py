@@ -1,5 +1,6 @@
 """What is recorded at an evaluation, and the gap of hand-made tables, against hand computation."""
 
+import dataclasses
 import math
 
 import numpy as np
@@ -13,7 +14,7 @@ from harness.gaps.document_losses import DocumentLosses, documents_of, probe_row
 from harness.gaps.estimators import in_first_half
 from harness.gaps.one_run import TextFacts, evaluation_rows, measure, noise_scale, span_weights
 from harness.gaps.probes import Probe
-from models.config import make_config
+from models.config import TrainingObjective, make_config
 from sweeps.config import DataConfig, OptimizerConfig, RunConfig
 
 FACTS = TextFacts(bytes_per_token=3.5, contamination=0.004, groups=1e9, first_groups=1e9)
@@ -73,6 +74,24 @@ def test_the_probe_gap_by_hand():
     assert got["placebo"] == pytest.approx(held[~first].mean() - held[first].mean())
     # All held-out losses fall alike over the last 100 steps.
     assert got["placebo_online"] == pytest.approx(got["placebo"])
+
+
+def test_steps_without_a_token_that_counts_are_left_out_of_the_training_loss():
+    documents = flat((500, 2.0, 2.5), (900, 2.0, 2.5), (950, 2.0, 2.5), (1000, 2.0, 2.5))
+    losses = np.where(np.arange(1000) % 3 == 0, 0.0, 2.2)
+    config = run(1000)
+    model = dataclasses.replace(config.model, objective=TrainingObjective(counted=((7, 7),)))
+    rare = config.model_copy(update={"model": model})
+    got = measure(rare, FACTS, series(losses), documents)
+    assert got["train_loss_final100"] == pytest.approx(2.2) and got["val_loss_final100"] == pytest.approx(2.5)
+    assert got["gap_online"] == pytest.approx(0.3)
+    # Where every token counts, a loss of 0 is one.
+    assert measure(config, FACTS, series(losses), documents)["train_loss_final100"] == pytest.approx(
+        losses[900:].mean()
+    )
+    none = measure(rare, FACTS, series(np.zeros(1000)), documents)
+    assert none["train_loss_final100"] is None and none["gap_online"] is None
+    assert none["val_loss_final100"] == pytest.approx(2.5)
 
 
 @pytest.mark.parametrize(
@@ -159,6 +178,7 @@ def test_the_noise_scale_is_a_ratio_of_means_in_tokens():
     frame = pd.DataFrame({"gradient_signal": [1.0, 3.0], "gradient_noise": [10.0, 70.0]})
     assert noise_scale(frame, run(10)) == pytest.approx(80 / 4 * 4)
     assert math.isnan(noise_scale(frame.assign(gradient_signal=-1.0), run(10)))
+    assert math.isnan(noise_scale(frame.assign(gradient_noise=-1.0), run(10)))
     assert math.isnan(noise_scale(pd.DataFrame({"lr": [0.1]}), run(10)))
 
 

@@ -10,7 +10,10 @@ import yaml
 
 from harness.data.mixture import Mixture
 from harness.measures.layers import effective_rank, measure_layers, sphere_energy
+from harness.record.status import run_folder
 from harness.record.table import runs_table
+from harness.train.final_model import load_model
+from harness.train.run_batches import opener
 from models.compute import Compute
 from models.decode import TrainedModel
 from models.transformer import build_model, init
@@ -81,6 +84,32 @@ def test_without_queries_attention_is_even_over_all_earlier_positions(run):
     for layer in (1, 2):
         assert found[f"attention_entropy_{layer}"] == pytest.approx(np.log(np.arange(1, 17)).mean(), rel=1e-5)
         assert found[f"attention_distance_{layer}"] == pytest.approx(np.arange(16).mean() / 2, rel=1e-5)
+
+
+def test_layers_are_measured_as_the_model_is_evaluated(run):
+    """Through the taps of its activations: without an input attention is even, and a layer adds nothing."""
+
+    def nothing(place, activations):
+        return jnp.zeros_like(activations) if place == "branch_in" else activations
+
+    model = TrainedModel(run.model, *init(run.model, jax.random.key(1)), nothing)
+    windows = np.random.default_rng(0).integers(0, 257, (8, 17)).astype(np.int32)
+    found = measure_layers(run, Mixture((), (), 16), windows, model)
+    assert found["attention_entropy_2"] == pytest.approx(np.log(np.arange(1, 17)).mean(), rel=1e-5)
+    assert found["feature_rank_1"] == found["feature_rank_2"]
+
+
+@pytest.mark.slow
+def test_runs_of_few_bits_record_the_layers_of_the_model_that_they_keep(lab, isogap, tmp_path):
+    own = {"domain": f"text:{lab.text}", "keep": "final", "quantize_weights": "int3", "activations_format": "int4"}
+    (tmp_path / "spec.yaml").write_text(yaml.safe_dump({"name": "x", "defaults": SETTINGS | own, "blocks": [{}]}))
+    ended = isogap("run", tmp_path / "spec.yaml", "--out", tmp_path / "out", "--cache", lab.cache)
+    assert ended.status == 0, ended.out
+    (run,) = load(str(tmp_path / "spec.yaml")).configs
+    batches, row = opener(lab.cache)(run), runs_table(tmp_path / "out").iloc[0]
+    model = load_model(run_folder(tmp_path / "out", run.run_id))
+    for name, value in measure_layers(run, batches.mixture, batches.last_probes["heldout"].tokens, model).items():
+        assert row[name] == pytest.approx(value, rel=1e-4), name
 
 
 @pytest.mark.parametrize("options", [{}, {"qk_norm": True}, {"block": "parallel"}])

@@ -1,5 +1,6 @@
 """Answers to a world's questions: which are asked, and how often they pass against an exact sum over all answers."""
 
+import dataclasses
 import itertools
 import math
 
@@ -10,12 +11,15 @@ import pytest
 import yaml
 
 from harness.data.worlds.arithmetic import to_ids
+from harness.measures.declared import check_measures
 from harness.measures.pass_rates import ITEMS, measure_pass_rates, new_questions, task_of_questions
 from harness.record.table import runs_table
 from harness.train.run_batches import opener
 from models.compute import Compute
+from models.config import TrainingObjective
 from models.decode import TrainedModel
 from models.transformer import init, logits
+from sweeps.errors import InputError
 from sweeps.grid import load
 
 DOMAIN = "arithmetic:operators=+,digits=2,steps=0,documents=2000"
@@ -45,6 +49,22 @@ def test_questions_are_of_numbers_that_the_run_does_not_read(batches):
     for question in questions:
         assert question.group not in read
         assert bytes([*question.prompt, *question.answer]) not in texts
+
+
+def test_twins_are_asked_the_same_questions_which_neither_reads(lab, batches):
+    data = batches.config.data.model_copy(update={"half": "a", "unique_tokens": 4001})
+    twin = batches.config.model_copy(update={"data": data, "steps": 50})
+    alone = new_questions(batches.mixture, DOMAIN, 16)
+    for run in (twin, twin.twin()):
+        found = new_questions(opener(lab.cache)(run).mixture, DOMAIN, 16)
+        assert [each.prompt.tolist() for each in found] == [each.prompt.tolist() for each in alone]
+
+
+@pytest.mark.parametrize("aim", [TrainingObjective("masked"), TrainingObjective(patch=2)])
+def test_models_that_cannot_write_are_refused_before_they_are_trained(batches, aim):
+    model = dataclasses.replace(batches.config.model, objective=aim)
+    with pytest.raises(InputError, match="pass_rates.*token by token"):
+        check_measures(batches.config.model_copy(update={"model": model}))
 
 
 def test_a_rate_is_the_sum_over_all_right_answers_of_their_probabilities(batches):

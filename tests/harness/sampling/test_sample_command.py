@@ -16,6 +16,7 @@ from harness.train.checkpoint import save_final
 from harness.train.final_model import load_model
 from harness.train.run_batches import opener
 from models.compute import Compute
+from models.config import TrainingObjective, make_config
 from models.intervention import get_intervention
 from models.interventions.quantize import represent
 from models.transformer import init, token_losses
@@ -75,6 +76,40 @@ def test_samples_are_text_and_repeat_with_their_seed(finished, kept, isogap, lab
     assert likely[0] == likely[1] == likely[2] and (len(likely[0]["ids"]) == 4 or likely[0]["ended"])
     printed = isogap("sample", finished, "--run", kept.run_id, "--cache", lab.cache, "--prompt", "ab", "--count", 3).out
     assert printed == "".join(f"--- {number}\nab{each['completion']}\n" for number, each in enumerate(first, 1))
+
+
+@pytest.fixture(scope="module")
+def of_world(finished, kept, tmp_path_factory):
+    """(A folder of a model of 5 ids and the end, and of one with masks; their runs)."""
+    out, runs = tmp_path_factory.mktemp("world"), []
+    for objective in (None, TrainingObjective("masked")):
+        model = make_config("dense", vocab=6, context=8, width=16, depth=1, heads=2, objective=objective)
+        data = kept.data.model_copy(update={"domain": "grammar", "tokenizer": "symbols:6"})
+        runs.append(kept.model_copy(update={"model": model, "data": data}))
+        folder = run_folder(out, runs[-1].run_id)
+        folder.mkdir(parents=True)
+        (folder / "config.json").write_text(runs[-1].canonical_json())
+        save_final(folder, init(model, jax.random.key(1)), {"steps": runs[-1].steps})
+    (out / "configs.jsonl").write_text("".join(f"{run.canonical_json()}\n" for run in runs))
+    (out / "manifest.json").write_text(json.dumps({"runs": [run.run_id for run in runs]}))
+    return out, runs
+
+
+def test_token_worlds_are_prompted_with_ids_and_write_ids(of_world, isogap):
+    out, (run, masked) = of_world
+    ended = isogap("sample", out, "--run", run.run_id, "--prompt", "3 0", "--tokens", 4, "--count", 20, "--json")
+    assert ended.status == 0, ended.err
+    written = json.loads(ended.out)
+    for each in written:
+        assert [int(word) for word in each["completion"].split()] == each["ids"] and set(each["ids"]) <= set(range(5))
+    assert {each["ended"] for each in written} == {True, False}
+    for run_id, prompt, word in (
+        (run.run_id, "3+0", "0 to 4"),
+        (run.run_id, "5", "0 to 4"),
+        (masked.run_id, "", "masked"),
+    ):
+        ended = isogap("sample", out, "--run", run_id, "--prompt", prompt)
+        assert ended.status == 2 and word in ended.err and ended.err.count("\n") == 1, ended
 
 
 def test_runs_that_have_no_model_are_refused_in_one_line(finished, finished_runs, kept, isogap, lab, tmp_path):
