@@ -137,5 +137,5 @@ def _features(config: ModelConfig) -> float:
 
 
 def _scores(config: ModelConfig, keys: int) -> float:
-    """Numbers of pairs of positions that a forward pass moves for each position: scores written, softmax, weights read."""
+    """Numbers that a forward pass moves for each position and its keys: scores written, softmax, weights read."""
     return 4 * config.heads * keys * config.depth

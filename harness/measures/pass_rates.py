@@ -48,7 +48,9 @@ def task_of_questions(name: str, questions: list[Question], end: int) -> PromptT
 
 
 def new_questions(text: Mixture, domain: str, room: int) -> list[Question]:
-    """Different questions whose groups neither a run nor its twin may read, at most `ITEMS` of each level, in the order of levels.
+    """Different questions, in the order of levels, whose groups neither a run nor its twin may read.
+
+    There are at most `ITEMS` of each level.
 
     Args:
         room: the most ids of a prompt and its answer; longer ones are passed over.
