@@ -19,6 +19,8 @@ from sweeps.shape import Shape, run_bytes, shape_of
 
 # (text, tokenizer and split) -> the number of tokens that a run may train on.
 AvailableTokens = Callable[[DataConfig], int]
+# Raises InputError for a run that cannot be trained or measured on its text.
+CheckText = Callable[[RunConfig], None]
 # A run -> further columns of its row in the plan.
 Expect = Callable[[Cell], Mapping[str, Any]]
 # A placeholder for U: cells that differ only in their unique tokens share one look-up of the available tokens.
@@ -155,6 +157,7 @@ def plan(
     calibration: Calibration = TWO_CORES,
     machine_bytes: int | None = None,
     memory_limit: int | None = None,
+    check_text: CheckText | None = None,
     expect: Expect | None = None,
 ) -> Plan:
     """The plan of a sweep on this machine.
@@ -164,10 +167,13 @@ def plan(
             why their cells will not run. None leaves the corpora unchecked.
         machine_bytes: the machine's memory; a run that alone needs more is infeasible. None leaves it unchecked.
         memory_limit: the bytes that a pack may need; None for no limit.
+        check_text: called for each run whose text is there; the reason why it will not run is what it raises.
         expect: gives further columns for the rows of feasible cells.
     """
     pool_of = functools.cache(functools.partial(_pool, available_tokens)) if available_tokens else None
-    cells = tuple(_planned(cell, pool_of, calibration.micro_tokens, machine_bytes, expect) for cell in sweep.cells)
+    cells = tuple(
+        _planned(cell, pool_of, calibration.micro_tokens, machine_bytes, check_text, expect) for cell in sweep.cells
+    )
     configs = [cell.cell.config for cell in cells if cell.cell.config and cell.reason is None]
     division = divide(configs, calibration, memory_limit)
     return Plan(**vars(division), name=sweep.name, description=sweep.description, cells=cells)
@@ -183,7 +189,7 @@ def _pool(available_tokens: AvailableTokens, data: DataConfig) -> int | str:
 
 def _planned(
     cell: Cell, pool_of: Callable[[DataConfig], int | str] | None, micro_tokens: int, machine_bytes: int | None,
-    expect: Expect | None,
+    check_text: CheckText | None, expect: Expect | None,
 ) -> PlannedCell:  # fmt: skip
     config = cell.config
     if config is None:
@@ -198,6 +204,11 @@ def _planned(
             reason = pool
         elif data.unique_tokens > pool:
             reason = f"U = {data.unique_tokens:,} tokens, but {data.domain} holds {pool:,} as {data.tokenizer}"
+    if check_text is not None and reason is None:
+        try:
+            check_text(config)
+        except InputError as error:
+            reason = str(error).removeprefix(f"{config.run_id}: ")  # so that runs share their reasons
     expected = expect(cell) if expect and reason is None else {}
     return PlannedCell(cell, config.run_id, memory, reason, expected)
 

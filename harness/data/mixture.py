@@ -7,6 +7,7 @@ for, and the U unique tokens of a mixture are a piece of each part's stream, for
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import permutations
 
 import numpy as np
 from jaxtyping import Int, Int32
@@ -78,14 +79,20 @@ def mixture_of(config: RunConfig, stores: tuple[TokenStore, ...]) -> Mixture:
     """A run's text, from the stores of its parts.
 
     Raises:
-        InputError: a vocabulary that is not the model's, parts whose tokenizers differ, or a part that holds less than
-            its share of the run's tokens.
+        InputError: a vocabulary that is not the model's, parts whose tokenizers differ, a part that holds out what
+            another trains on, or a part that holds less than its share of the run's tokens.
     """
     context, vocab = config.model.context, config.model.vocab
     windows = share_out(config.windows, tuple(share for share, _ in config.data.parts))
     shares = tuple(share for share, _ in config.data.parts)
     for store in stores[1:]:
         _one_tokenizer(config, stores[0], store)
+    for one, other in permutations(stores, 2):
+        if one.reads_heldout_of(other):
+            expected = (
+                f"parts that hold out the same of what they share: {other.domain} holds out what {one.domain} reads"
+            )
+            raise InputError(config.run_id, "data.domain", config.data.domain, expected)
     for store, count in zip(stores, windows, strict=True):
         if store.vocab != vocab:
             raise InputError(config.run_id, "model.vocab", vocab, f"{store.vocab}, that of {store.tokenizer}")
@@ -106,7 +113,7 @@ def probe_stores(
 
     Raises:
         InputError: a domain whose ids mean something else, or that shares text with what the run reads under another
-            name, where other documents are held out.
+            name, or of which documents are held out that the run reads.
     """
     found = []
     for domain in config.probe.domains:
@@ -117,6 +124,9 @@ def probe_stores(
                 raise InputError(config.run_id, "probe.domains", domain, expected)
         (store,) = stores(config.data.model_copy(update={"domain": domain}))
         _one_tokenizer(config, mixture.stores[0], store)
+        if any(own.reads_heldout_of(store) for own in mixture.stores):
+            expected = f"a corpus that holds out no document on which {config.data.domain} trains"
+            raise InputError(config.run_id, "probe.domains", domain, expected)
         found.append(store)
     return found
 

@@ -80,6 +80,15 @@ class TokenStore:
         return len(np.unique(self.train_groups))
 
     @cached_property
+    def trained_on(self) -> frozenset[bytes]:
+        """The ids of the train documents."""
+        return frozenset(self.train_ids.tolist())
+
+    def reads_heldout_of(self, other: "TokenStore") -> bool:
+        """Whether a document that the other store holds out is one of the train documents."""
+        return not self.trained_on.isdisjoint(other.heldout_ids.tolist())
+
+    @cached_property
     def groups_held_out(self) -> int:
         """Number of groups in the held-out stream."""
         return len(np.unique(self.heldout_groups))

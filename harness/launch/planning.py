@@ -3,11 +3,11 @@
 import functools
 import os
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from harness.data.mixture import available_tokens, mixture_of, probe_stores, stores_of
-from harness.data.store import prepare
+from harness.data.store import TokenStore, prepare
 from harness.files import default_cache
 from harness.gaps.design import expectation
 from harness.gaps.pilot_errors import expected_from
@@ -48,20 +48,25 @@ def plan_sweep(sweep: str, cache: Path | None, calibrate: bool, pilot: Path | No
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     with working(f"preparing text, once: {', '.join(corpora)}"):
         return plan(
-            loaded, available, calibration, memory, memory_limit_of(calibration.platform), expectation(opened, expected)
-        )
+            loaded, available, calibration, memory, memory_limit_of(calibration.platform),
+            functools.partial(_check_text, functools.partial(stores_of, opened)), expectation(opened, expected),
+        )  # fmt: skip
 
 
 def without_text(runs: Iterable[RunConfig], cache: Path) -> Counter[str]:
     """Reason -> number of runs, of those whose text cannot be read or does not suffice for them or their twins."""
-    opened = functools.cache(functools.partial(prepare, cache=cache))
+    stores = functools.partial(stores_of, functools.cache(functools.partial(prepare, cache=cache)))
     reasons = Counter()
     for run in runs:
         try:
             for each in (run, *([run.twin()] if run.data.half else [])):
-                stores = functools.partial(stores_of, opened)
-                probe_stores(each, mixture_of(each, stores(each.data)), stores)
-                check_measures(each)
+                _check_text(stores, each)
         except InputError as error:
-            reasons[str(error)] += 1
+            reasons[str(error).removeprefix(f"{run.run_id}: ")] += 1
     return reasons
+
+
+def _check_text(stores: Callable[[DataConfig], tuple[TokenStore, ...]], run: RunConfig) -> None:
+    """InputError if a run's text does not suffice, or what is to be measured on it and others cannot be."""
+    probe_stores(run, mixture_of(run, stores(run.data)), stores)
+    check_measures(run)

@@ -8,7 +8,7 @@ import yaml
 
 from models.count import count, flops
 from sweeps.calibration import TWO_CORES, PinnedWorkers
-from sweeps.config import DataConfig
+from sweeps.config import DataConfig, RunConfig
 from sweeps.errors import InputError
 from sweeps.grid import expand
 from sweeps.plan import pack_time, plan
@@ -93,6 +93,16 @@ def test_a_text_that_cannot_be_had_is_the_reason_of_its_cells_and_asked_for_once
     assert sorted(asked) == [("bpe:5000", 0.1), ("bpe:5000", 0.2), ("bytes", 0.1), ("bytes", 0.2)]
     assert [cell.cell.settings["tokenizer"] for cell in made.infeasible] == ["bpe:5000"] * 4
     assert all("at most bpe:900" in str(cell.reason) for cell in made.infeasible) and len(made.runs) == 4
+
+
+def test_what_a_run_is_refused_for_on_its_text_is_a_reason_that_runs_share():
+    def check(run: RunConfig) -> None:
+        if run.optimizer.lr > 0.01:
+            raise InputError(run.run_id, "probe.measures", "pass_rates", "a world")
+
+    made = plan(sweep_of({"grid": {"lr": [0.1, 0.001], "params": 1e5}, "seeds": 3}), check_text=check)
+    assert len(made.runs) == 3
+    assert [cell.reason for cell in made.infeasible] == ["probe.measures: got 'pass_rates', expected a world"] * 3
 
 
 def test_json_holds_everything():

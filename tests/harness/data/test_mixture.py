@@ -1,3 +1,4 @@
+import functools
 from typing import cast
 
 import numpy as np
@@ -5,10 +6,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.data.mixture import available_tokens, locate, mixture_of, share_out, stores_of, train_batches
+from harness.data.mixture import (
+    available_tokens,
+    locate,
+    mixture_of,
+    probe_stores,
+    share_out,
+    stores_of,
+    train_batches,
+)  # fmt: skip
 from harness.data.store import TokenStore, prepare
 from models.config import make_config
-from sweeps.config import DataConfig, OptimizerConfig, RunConfig
+from sweeps.config import DataConfig, OptimizerConfig, ProbeConfig, RunConfig
 from sweeps.errors import InputError
 
 CONTEXT = 32
@@ -64,6 +73,33 @@ def test_a_part_that_is_too_short_or_of_another_vocabulary_is_refused(stores):
         mixture_of(run("0.5 one + 0.5 other", unique=2 * held + 2 * CONTEXT), stores)
     with pytest.raises(InputError, match="model.vocab: got 300, expected 257"):
         mixture_of(run("0.5 one + 0.5 other", vocab=300), stores)
+
+
+def test_parts_and_probes_that_hold_out_what_is_read_are_refused(cache):
+    """Of worlds of different numbers of documents, of which one begins with those of the other."""
+    few, many, other = (f"grammar:symbols=4,order=1,documents={n}" for n in (300, 500, "300,seed=1"))
+    model = make_config("dense", vocab=13, context=CONTEXT, width=16, depth=1, heads=2)
+    opened = functools.partial(prepare, cache=cache)
+
+    def on(domain: str, **probe) -> RunConfig:
+        data = DataConfig(domain=domain, tokenizer="symbols:13", unique_tokens=3201)
+        return run("", model=model, data=data, probe=ProbeConfig(**probe))
+
+    def stores(data: DataConfig):
+        return stores_of(opened, data)
+
+    mixed = on(f"0.5 {few} + 0.5 {many}")
+    with pytest.raises(InputError, match="holds out what grammar"):
+        mixture_of(mixed, stores(mixed.data))
+    apart = on(f"0.5 {few} + 0.5 {other}")
+    assert len(mixture_of(apart, stores(apart.data)).stores) == 2
+    for domain, refused in ((few, False), (other, False), (many, True)):
+        of_run = on(few, domains=(domain,))
+        if refused:
+            with pytest.raises(InputError, match="holds out no document on which"):
+                probe_stores(of_run, mixture_of(of_run, stores(of_run.data)), stores)
+        else:
+            assert len(probe_stores(of_run, mixture_of(of_run, stores(of_run.data)), stores)) == 1
 
 
 def test_what_a_mixture_holds_is_set_by_its_scarcest_part(stores):
