@@ -288,7 +288,9 @@ def claims_figure(claims: tuple[JudgedClaim, ...]) -> "Figure":
     figure = Figure((9.0, 0.8 + LINE_HEIGHT * sum(lines) + SCALE_HEIGHT * len(lines)), layout="constrained")
     figure.suptitle("The numbers that decide, with their 95 % intervals", x=0.01, ha="left", fontsize=9)
     words = dict.fromkeys(each.ruling for told in panels.values() for _, each in told)
-    keys = [Line2D([], [], color=RULING_COLOURS[word], marker="o", ms=5, lw=2, label=word.words) for word in words]
+    keys: list[Any] = [
+        Line2D([], [], color=RULING_COLOURS[word], marker="o", ms=5, lw=2, label=word.words) for word in words
+    ]
     keys.append(Patch(color=CLAIMED, label="what the claim allows"))
     figure.legend(handles=keys, fontsize=7, frameon=False, loc="outside lower left", ncols=len(keys))
     if panels:

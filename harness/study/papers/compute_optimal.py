@@ -207,9 +207,15 @@ def _profiles_figure(arm: Arm) -> "Figure":
 
     figure, ((axes,),) = blank_figure(4.6, 3.6)
     budgets = list(arm.cells.groupby("budget"))
-    for (budget, rows), colour in zip(budgets, colormaps["viridis"](np.linspace(0, 0.85, len(budgets))), strict=True):
+    for (_, rows), colour in zip(budgets, colormaps["viridis"](np.linspace(0, 0.85, len(budgets))), strict=True):
         axes.plot(
-            rows["N_total"], rows["L"], marker="o", ms=4, lw=1, color=colour, label=f"{as_power_of_ten(budget)} FLOPs"
+            rows["N_total"],
+            rows["L"],
+            marker="o",
+            ms=4,
+            lw=1,
+            color=colour,
+            label=f"{as_power_of_ten(rows['budget'].iloc[0])} FLOPs",
         )
     if arm.optima is not None:
         axes.plot(np.exp(arm.optima.log_n), arm.optima.loss, "D", color=ACCENT, ms=6, lw=0, label="best size")
