@@ -81,17 +81,20 @@ def estimates(result: FitResult) -> dict[str, float]:
 
 
 def predictions_table(title: str, points: pd.DataFrame) -> TextTable:
-    """The table that `predict` returns, each prediction with its 95 % intervals for the law and for a new run."""
+    """The table that `predict` returns, each prediction with its 95 % intervals for the law and for a new run.
+
+    A prediction whose interval spans more than a factor of `UNDETERMINED` is written as not determined.
+    """
     limits = {"low": "prediction_low", "high": "prediction_high", "run_low": "new run_low", "run_high": "new run_high"}
     drawn = not np.isnan(points["run_low"].to_numpy(float)).all()
-    table = (
-        points.assign(**{"new run": points["prediction"]}) if drawn else points.drop(columns=["run_low", "run_high"])
-    )
     told = [
         value if is_determined(low, high) else NOT_DETERMINED
         for value, low, high in points[["prediction", "low", "high"]].itertuples(index=False)
     ]
-    return spans_table(title, table.assign(prediction=told).rename(columns=limits))
+    table = points.assign(**{"prediction": told, "new run": told})
+    if not drawn:
+        table = table.drop(columns=["new run", "run_low", "run_high"])
+    return spans_table(title, table.rename(columns=limits))
 
 
 def predict(result: FitResult, points: pd.DataFrame, *, source: str = "points") -> pd.DataFrame:

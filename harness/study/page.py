@@ -21,9 +21,9 @@ from harness.study.studies import Study
 CAPTIONS = {
     "gap": "Left: the gap of text that was read once, with 95 % intervals, and what the published law says for the same"
     " sizes. Right: their ratio against the variable of the law; the law is right where it is 1.",
-    "claims": "Every number that decides a claim, with its interval, on a scale of its own. The band is what the"
-    " claim allows: a number agrees if its whole interval is inside, and contradicts the claim if the whole interval is"
-    " outside.",
+    "claims": "Every number that decides a claim, with its interval; those of which the same range is claimed share a"
+    " scale. The band is what the claim allows: a number agrees if its whole interval is inside, and contradicts the"
+    " claim if the whole interval is outside.",
     "epochs": "The gap of text that was read several times, and the published law.",
     "groups": "The gap of each group over the mean of all groups at the same N and D, which stand side by side. Marks"
     " of the larger N are open. Groups that share the exponents keep their distance along the axis.",

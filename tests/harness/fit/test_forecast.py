@@ -3,7 +3,8 @@ import pandas as pd
 import pytest
 
 from harness.fit.fitting import fit
-from harness.fit.forecast import predict
+from harness.fit.forecast import predict, predictions_table
+from harness.fit.results.shown import NOT_DETERMINED
 from sweeps.errors import InputError
 
 
@@ -25,3 +26,11 @@ def test_predictions_are_the_closed_form_and_their_intervals_hold_the_truth(fitt
 def test_a_missing_column_is_the_users_error(fitted):
     with pytest.raises(InputError, match="role D"):
         predict(fitted, pd.DataFrame({"N": [1e8]}))
+
+
+def test_a_prediction_with_an_interval_of_many_orders_is_told_in_words(fitted):
+    found = predict(fitted, pd.DataFrame({"N": [1e8, 1e8], "D": [5e9, 5e9]}))
+    wide = found.assign(low=[found.low.iloc[0], 8e-20], high=[found.high.iloc[0], 14.0])
+    known, unknown = predictions_table("points", wide).rows
+    assert not any(NOT_DETERMINED in cell for cell in known)
+    assert sum(cell.startswith(NOT_DETERMINED) for cell in unknown) == 2
