@@ -9,7 +9,7 @@ import threading
 from collections.abc import Set
 from multiprocessing.connection import Connection
 
-from harness.launch.sweep import run_sweep
+from harness.launch.sweep import STOPPED, run_sweep
 from harness.processes import end_with_parent, spawn
 from harness.train.session import Session
 from sweeps.errors import InputError
@@ -19,16 +19,22 @@ def run_sweep_apart(sweep: str, session: Session, elsewhere: Set[str] = frozense
     """`harness.launch.sweep.run_sweep` in another process, which ends with this one and gets its SIGTERM and SIGINT.
 
     Returns:
-        its exit status; 128 and the number of a signal that ended the process.
+        its exit status; if a signal ended it, 128 and the number of that which this process got, or else of its own.
 
     Raises:
         InputError: as `run_sweep`.
     """
     process, connection = spawn(_run, sweep, session, elsewhere, daemon=False)
     before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    received = []
+
+    def pass_on(number: int, _frame: object) -> None:
+        received.append(number)
+        process.terminate()
+
     try:
         for number in before:
-            signal.signal(number, lambda *_: process.terminate())
+            signal.signal(number, pass_on)
         answer = connection.recv()
     except EOFError:
         answer = None
@@ -38,8 +44,11 @@ def run_sweep_apart(sweep: str, session: Session, elsewhere: Set[str] = frozense
             signal.signal(number, handler)
     if isinstance(answer, tuple):
         raise InputError(*answer)
-    code = process.exitcode or 1
-    return answer if answer is not None else 128 - code if code < 0 else code
+    if answer is None:
+        code = process.exitcode or 1
+        answer = 128 - code if code < 0 else code
+    # In a terminal the other process gets SIGINT, too, and may end by the SIGTERM that follows from here.
+    return 128 + received[0] if received and answer in STOPPED.values() else answer
 
 
 def _run(connection: Connection, sweep: str, session: Session, elsewhere: Set[str]) -> None:

@@ -274,7 +274,8 @@ def _summary(runs: list[RunConfig], out: Path, stop: Stop, console: Console) -> 
         if status.state in WITHOUT_RESULT:
             console.print(f"{run_id} {status.state}: {status.reason}", markup=False, soft_wrap=True)
     summary = ", ".join(f"{count} {state}" for state, count in sorted(counts.items()))
-    console.print(f"{out}: {summary}", markup=False, soft_wrap=True)
+    left = stop() and any(status.state not in ENDED for status in statuses.values())
+    console.print(f"{out}: {summary}{'; the same command goes on' * left}", markup=False, soft_wrap=True)
     drop_checkpoints(out, counts)
     if stop.signal_number is not None:
         return STOPPED[stop.signal_number]

@@ -44,16 +44,17 @@ def test_sweeps_on_other_numbers_of_devices_follow_each_other(sweep):
     assert [len(each) for each in devices] == [2, 1]
 
 
-def test_a_signal_to_the_command_stops_the_sweep_and_leaves_its_own_handlers(sweep, capfd):
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_to_the_command_stops_the_sweep_and_leaves_its_own_handlers(sweep, capfd, number):
     file, session = sweep("long", 1_600_000, 100)
-    handler = signal.getsignal(signal.SIGTERM)
+    handler = signal.getsignal(number)
 
     over = threading.Event()
 
     def stop_when_it_trains() -> None:
         while not over.wait(0.1):
             if any(json.loads(each.read_text())["step"] for each in (session.out / "runs").glob("*/status.json")):
-                os.kill(os.getpid(), signal.SIGTERM)
+                os.kill(os.getpid(), number)
                 return
 
     watch = threading.Thread(target=stop_when_it_trains, daemon=True)
@@ -63,9 +64,9 @@ def test_a_signal_to_the_command_stops_the_sweep_and_leaves_its_own_handlers(swe
     finally:
         over.set()
         watch.join()
-    assert status == 128 + signal.SIGTERM
-    assert signal.getsignal(signal.SIGTERM) is handler
-    assert f"{session.out}: 1 interrupted" in capfd.readouterr().out
+    assert status == 128 + number
+    assert signal.getsignal(number) is handler
+    assert f"{session.out}: 1 interrupted; the same command goes on" in capfd.readouterr().out
 
 
 def test_a_refusal_is_the_same_as_in_this_process(sweep, tmp_path):
