@@ -1,6 +1,8 @@
 """The program `isogap`: it runs a command, and says in one line why one cannot be run."""
 
+import os
 import sys
+from pathlib import Path
 
 from harness.cli.commands import app
 from sweeps.errors import InputError
@@ -27,7 +29,11 @@ def main() -> None:
     except OSError as error:
         if error.filename is None or isinstance(error, BrokenPipeError):
             raise
-        _refuse(f"{error.filename}: path: got {error.strerror!r}, expected one that can be read and written")
+        path = Path(os.fsdecode(error.filename))
+        file = next((each for each in (path, *path.parents) if each.is_file()), None)
+        if file and isinstance(error, (FileExistsError, NotADirectoryError)):
+            _refuse(InputError(file, "path", "a file", "a folder, or a name that is free"))
+        _refuse(InputError(path, "path", error.strerror, "one that can be read and written"))
 
 
 def _refuse(complaint: object) -> None:

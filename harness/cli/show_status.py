@@ -3,7 +3,7 @@
 import dataclasses
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from harness.record.heartbeat import read_killed
 from harness.record.lock import is_live
 from harness.record.progress import Reached, progress
 from harness.record.status import read_status, run_folder
-from harness.record.sweep_folder import folders_of_blocks, read_configs
+from harness.record.sweep_folder import blocks_to_come, folders_of_blocks, read_configs
 from harness.terminal import lines
 
 
@@ -22,11 +22,7 @@ def show_status(out: str, json_: bool) -> None:
     """Print the runs and the progress of a sweep's folder; of a study's folder the progress of each block."""
     folder = open_folder(out)
     if not (folder / "manifest.json").is_file() and (blocks := folders_of_blocks(folder)):
-        told = {str(block): sweep_status(block)[1] for block in blocks}
-        if json_:
-            print(json.dumps({block: dataclasses.asdict(reached) for block, reached in told.items()}, allow_nan=False))
-        else:
-            print("\n".join(f"{block}: {header(each) if each.live else _states(each)}" for block, each in told.items()))
+        _show_blocks({str(block): sweep_status(block)[1] for block in blocks}, blocks_to_come(folder), json_)
         return
     rows, reached = sweep_status(folder)
     killed, jobs = killed_processes(folder, reached), queued_jobs(folder)
@@ -38,6 +34,18 @@ def show_status(out: str, json_: bool) -> None:
         _print_status(folder, rows, reached)
         _print_killed(killed)
         _print_jobs(jobs)
+
+
+def _show_blocks(begun: Mapping[str, Reached], to_come: Sequence[Path], json_: bool) -> None:
+    """Print how far each block of a study is; with JSON null for those that have not begun."""
+    if json_:
+        told = {block: dataclasses.asdict(reached) for block, reached in begun.items()}
+        print(json.dumps(told | {str(block): None for block in to_come}, allow_nan=False))
+        return
+    for block, reached in begun.items():
+        print(f"{block}: {header(reached) if reached.live else _states(reached)}")
+    for block in to_come:
+        print(f"{block}: not begun in this folder")
 
 
 def sweep_status(out: Path) -> tuple[list[dict[str, Any]], Reached]:

@@ -59,6 +59,12 @@ def folders_of_blocks(out: Path) -> list[Path]:
     return sorted(file.parent for file in out.glob("*/*/manifest.json"))
 
 
+def blocks_to_come(out: Path) -> list[Path]:
+    """The folders that a study's blocks will have whose runs have not begun here: those with a spec alone."""
+    folders = (file.with_suffix("") for file in out.glob("*/*.yaml"))
+    return sorted(folder for folder in folders if not (folder / "manifest.json").is_file())
+
+
 def _config(out: Path, run_id: str, line: bytes | None) -> RunConfig:
     path = run_folder(out, run_id) / "config.json"
     try:

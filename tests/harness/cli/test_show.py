@@ -132,7 +132,11 @@ def test_the_status_of_a_study_is_that_of_its_blocks(tmp_path, isogap):
     for block, runs in (("first", RUNS[:2]), ("second", RUNS[2:])):
         lay_out(tmp_path / "preset" / block, "name: a\n", runs)
     write_status(run_folder(tmp_path / "preset" / "first", RUNS[0].run_id), Status("done", 100, 100))
-    first, second = isogap("status", tmp_path).out.splitlines()
+    for block in ("first", "third"):
+        (tmp_path / "preset" / f"{block}.yaml").write_text("name: a\n")
+    first, second, third = isogap("status", tmp_path).out.splitlines()
     assert first.endswith("first: 1 done, 1 pending") and second.endswith("second: 1 pending")
+    assert third.endswith("third: not begun in this folder")
     told = json.loads(isogap("status", tmp_path, "--json").out)
-    assert [each["states"] for each in told.values()] == [{"done": 1, "pending": 1}, {"pending": 1}]
+    states = [each and each["states"] for each in told.values()]
+    assert states == [{"done": 1, "pending": 1}, {"pending": 1}, None]

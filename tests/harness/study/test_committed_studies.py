@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 from rederive import rederive
 
@@ -73,3 +74,16 @@ def test_numpy_alone_finds_the_main_numbers():
     for name, (value, error) in found.items():
         # The same runs, other weights: the difference is a part of the error.
         assert abs(value - expected[name]) < error, name
+
+
+def test_pages_name_every_column_of_the_committed_tables():
+    root = STUDIES.parents[1]
+    pages = ("harness/record", "harness/machine", "sweeps", "sweeps/studies")
+    lines = [line for page in pages for line in (root / page / "README.md").read_text().splitlines()]
+    cells = [line.split("|")[1] for line in lines if line.startswith("| `")]
+    names = {re.escape(name) for cell in cells for name in re.findall(r"`([^`]+)`", cell)}
+    # DOMAIN, NAME, a level n and a layer L stand for what differs.
+    named = re.compile("|".join(re.sub("DOMAIN|NAME", ".+", re.sub("_[nL](?=_|$)", r"_\\d+", name)) for name in names))
+    tables = {file: pq.read_schema(file).names for file in STUDIES.glob("*/runs.parquet")}
+    unknown = {column for columns in tables.values() for column in columns if not named.fullmatch(column)}
+    assert len(tables) > 20 and unknown == set()
