@@ -98,7 +98,8 @@ def _judge(runs: pd.DataFrame) -> LossVerdict:
     errors = _errors(cells, found)
     best = best_shares(cells, found)
     costs = {f"slope of costs on {corpus}": _slope(cells, place) for place, corpus in enumerate(CORPORA)}
-    rows = f"{len(cells.n)} cells, {cells.few.sum()} of them fitted"
+    count = [int(each.sum()) for each in (cells.few, cells.other, cells.larger)]
+    rows = f"{sum(count)} cells: {count[0]} of few mixtures, {count[1]} of others at one size, {count[2]} of larger models"
     trained = _mixture_rows(cells, found)
     first = min(trained, key=lambda row: row["additive"])
     notes.append(
