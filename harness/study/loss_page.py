@@ -9,7 +9,7 @@ from harness.report.page_tables import html_table
 from harness.report.shell import bullets, shell
 from harness.study.figures import claims_figure, image_of
 from harness.study.loss_verdict import LossVerdict
-from harness.study.page import CAPTIONS, figure, repeat_section
+from harness.study.page import CAPTIONS, asked, figure, repeat_section
 from harness.study.repeats import Repeat
 from harness.study.studies import Study
 
@@ -36,7 +36,7 @@ def loss_page(
         if rows
     )
     sections = [
-        ("finding", "", f"<p class='lead'>{escape(study.question)}</p><div class='pair'>{figures}</div>"),
+        ("finding", "", f"{asked(study)}<div class='pair'>{figures}</div>"),
         ("claims", "The claims", html_table(("claim", "what is claimed", "verdict", "finding", "runs"), claims)),
         repeat_section(repeat),
         ("numbers", "The numbers that decide", figure(images["claims"], CAPTIONS["claims"])),

@@ -1,5 +1,6 @@
 """The page of the gap law's study: the finding, every claim with its evidence, and the figures, in one HTML file."""
 
+import re
 from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
@@ -53,7 +54,7 @@ def study_page(
     ]  # fmt: skip
     laws = "".join(map(_laws, verdict.laws))
     sections = [
-        ("finding", "", f"<p class='lead'>{escape(study.question)}</p>{shown.get('gap', '')}"),
+        ("finding", "", asked(study) + shown.get("gap", "")),
         ("claims", "The claims", html_table(("claim", "word", "what is claimed", "finding", "rows"), words)),
         repeat_section(repeat),
         ("numbers", "The numbers that decide", shown["claims"]),
@@ -71,6 +72,14 @@ def study_page(
     done = list(runs["status"]).count("done")
     kicker = f"isogap study of the gap law, {done:,} finished runs in {runs[BLOCK].nunique()} blocks"
     return shell("gap law", kicker, verdict.headline, sections)
+
+
+def asked(study: Study) -> str:
+    """A study's question, and whose claims it judges, with links to arXiv."""
+    linked = r"<a href='https://arxiv.org/abs/\g<0>'>arXiv \g<0></a>"
+    paper = re.sub(r"(?<=\()\d{4}\.\d{5}(?=\))", linked, escape(study.paper))
+    claimed = f"<p>The claims are those of {paper}.</p>" if paper else ""
+    return f"<p class='lead'>{escape(study.question)}</p>{claimed}"
 
 
 def repeat_section(repeat: Repeat | None) -> tuple[str, str, str]:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 
 import numpy as np
 import pandas as pd
@@ -149,8 +150,11 @@ def test_a_verdict_has_figures_tables_and_strict_json(designs, study):
     assert images.keys() == {*verdict.drawings, "claims"} and all(
         image.startswith(b"<?xml") for image in images.values()
     )
-    page = loss_page(load_study(study), runs, verdict, images, None)
+    declared = load_study(study)
+    page = loss_page(declared, runs, verdict, images, None)
     assert page.count("<figure>") == len(images) > 1 and all(claim.id in page for claim in verdict.claims)
+    numbers = re.findall(r"\d{4}\.\d{5}", declared.paper)
+    assert all(f"href='https://arxiv.org/abs/{number}'" in page for number in numbers)
 
 
 def test_power_counts_the_right_and_the_wrong_words(designs):

@@ -99,7 +99,9 @@ def _judge(runs: pd.DataFrame) -> LossVerdict:
     best = best_shares(cells, found)
     costs = {f"slope of costs on {corpus}": _slope(cells, place) for place, corpus in enumerate(CORPORA)}
     count = [int(each.sum()) for each in (cells.few, cells.other, cells.larger)]
-    rows = f"{sum(count)} cells: {count[0]} of few mixtures, {count[1]} of others at one size, {count[2]} of larger models"
+    rows = (
+        f"{sum(count)} cells: {count[0]} of few mixtures, {count[1]} of others at one size, {count[2]} of larger size"
+    )
     trained = _mixture_rows(cells, found)
     first = min(trained, key=lambda row: row["additive"])
     notes.append(
