@@ -16,27 +16,30 @@ STUDIES = Path(__file__).parents[3] / "sweeps" / "studies"
 JUDGED = sorted(file.parent for file in STUDIES.glob("*/verdict.json"))
 GAP = STUDIES / "gap"
 NUMBER = r"-?\d+(?:\.\d+)?(?:e[+-]?\d+)?"
-# Interval ends from resampled fits that are nearly flat differ between processors by up to 0.03.
-RESAMPLED = {"compressed": 0.05}
+# How far numbers may be apart, as a share and at least: processors round sums in other orders. The numbers that decide
+# agree to one in a thousand. In tables and contests there are constants of flat fits, apart by 1.1 % where measured on
+# two processors, and shares of 200 resamplings (p_best), apart by 0.015.
+DECIDING, SHOWN, RESAMPLED = (1e-3, 1e-6), (0.03, 1e-4), (0.0, 0.03)
 INPUTS = ("runs.parquet", "study.yaml", "*.jsonl")
 
 
-def same(found: Any, committed: Any, where: str, most: float = 1e-6) -> None:
-    """Words are the same, and numbers agree to one in a thousand: processors round sums in other orders."""
+def same(found: Any, committed: Any, where: str) -> None:
+    """Words are the same, and numbers nearly."""
+    rel, most = DECIDING if where.startswith("verdict.claims") else RESAMPLED if where.endswith("p_best") else SHOWN
     if isinstance(committed, dict):
         assert found.keys() == committed.keys(), where
         for name, value in committed.items():
-            same(found[name], value, f"{where}.{name}", most)
+            same(found[name], value, f"{where}.{name}")
     elif isinstance(committed, list):
         assert len(found) == len(committed), where
         for place, value in enumerate(committed):
-            same(found[place], value, f"{where}[{place}]", most)
+            same(found[place], value, f"{where}[{place}]")
     elif isinstance(committed, float):
-        assert found == pytest.approx(committed, rel=1e-3, abs=most), where
+        assert found == pytest.approx(committed, rel=rel, abs=most), where
     elif isinstance(committed, str):  # numbers in sentences are rounded to four digits
         assert re.sub(NUMBER, "#", found) == re.sub(NUMBER, "#", committed), where
         numbers = (list(map(float, re.findall(NUMBER, text))) for text in (found, committed))
-        assert next(numbers) == pytest.approx(next(numbers), rel=2e-3, abs=most), where
+        assert next(numbers) == pytest.approx(next(numbers), rel=2 * rel, abs=most), where
     else:
         assert found == committed, where
 
@@ -48,7 +51,7 @@ def test_the_committed_table_gives_the_committed_verdict(folder, tmp_path):
         shutil.copy(file, tmp_path)
     report_study(tmp_path / "runs.parquet")
     committed = json.loads((folder / "verdict.json").read_text())
-    same(json.loads((tmp_path / "verdict.json").read_text()), committed, "verdict", RESAMPLED.get(folder.name, 1e-6))
+    same(json.loads((tmp_path / "verdict.json").read_text()), committed, "verdict")
     assert {file.name for file in tmp_path.glob("*.svg")} == {file.name for file in folder.glob("*.svg")}
 
 
