@@ -30,7 +30,7 @@ def main() -> None:
         if error.filename is None or isinstance(error, BrokenPipeError):
             raise
         path = Path(os.fsdecode(error.filename))
-        file = next((each for each in (path, *path.parents) if each.is_file()), None)
+        file = next((each for each in (path, *path.parents) if os.path.isfile(each)), None)
         if file and isinstance(error, (FileExistsError, NotADirectoryError)):
             _refuse(InputError(file, "path", "a file", "a folder, or a name that is free"))
         _refuse(InputError(path, "path", error.strerror, "one that can be read and written"))

@@ -42,7 +42,8 @@ def test_on_its_own_domain_a_run_has_its_held_out_loss_and_nothing_else_changes(
     for place, domain in enumerate(domains):
         columns = (f"loss_on_{domain}", "heldout_loss", f"bpb_on_{domain}", "heldout_bpb")
         on, held, on_bits, held_bits = (with_domains[name].to_numpy(float) for name in columns)
-        assert on[place] == held[place] and on_bits[place] == held_bits[place]
+        # Two places of one program: a processor may round their sums differently (by 2e-9 where it was seen).
+        assert on[place] == pytest.approx(held[place], rel=1e-6) and on_bits[place] == pytest.approx(held_bits[place])
         assert on[1 - place] != held[1 - place]
     alike = ["heldout_loss", "seen_loss", "gap_probe", "gap_probe_se", "train_loss_final100"]
     assert with_domains[alike].equals(without[alike])

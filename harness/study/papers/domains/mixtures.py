@@ -98,10 +98,8 @@ def _judge(runs: pd.DataFrame) -> LossVerdict:
     errors = _errors(cells, found)
     best = best_shares(cells, found)
     costs = {f"slope of costs on {corpus}": _slope(cells, place) for place, corpus in enumerate(CORPORA)}
-    count = [int(each.sum()) for each in (cells.few, cells.other, cells.larger)]
-    rows = (
-        f"{sum(count)} cells: {count[0]} of few mixtures, {count[1]} of others at one size, {count[2]} of larger size"
-    )
+    few, other, large = (int(each.sum()) for each in (cells.few, cells.other, cells.larger))
+    rows = f"{few + other + large} cells: {few} of few mixtures, {other} of others at one size, {large} of larger size"
     trained = _mixture_rows(cells, found)
     first = min(trained, key=lambda row: row["additive"])
     notes.append(
