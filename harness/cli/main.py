@@ -30,6 +30,7 @@ def main() -> None:
         if error.filename is None or isinstance(error, BrokenPipeError):
             raise
         path = Path(os.fsdecode(error.filename))
+        # Of a name that is too long `Path.is_file` raises what is told here.
         file = next((each for each in (path, *path.parents) if os.path.isfile(each)), None)
         if file and isinstance(error, (FileExistsError, NotADirectoryError)):
             _refuse(InputError(file, "path", "a file", "a folder, or a name that is free"))
